@@ -1,4 +1,4 @@
-"""The generator of reference.md from the models that check the replies."""
+"""The generator of reference.md, and of the keys in configuration.md, from the models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
+
 from docs.extra_rules import ELSEWHERE
+from pexpolicy.config.schema.document import Document
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
@@ -55,6 +58,7 @@ TYPES: Mapping[Any, str] = {
 }
 """The type that each parser of a parameter returns."""
 
+_KEY_ROW = re.compile(r"^(\| `([a-z_.A-Z]+)` \|[^|]*\|[^|]*\| )([^|\n]*) \|$", re.MULTILINE)
 INTRODUCTION = """# Reference of the contract
 
 Every parameter that Infinity sends, every field that it accepts, and every rule between them. This
@@ -248,5 +252,31 @@ def _rows(rows: Iterable[tuple[str, ...]]) -> str:
     return "".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |\n" for row in rows)
 
 
+def with_meanings(text: str) -> str:
+    """Return configuration.md with the meaning of each key from the docstring in the schema."""
+    meanings = dict(_meanings(Document))
+    return _KEY_ROW.sub(lambda row: f"{row[1]}{meanings.get(row[2], row[3])} |", text)
+
+
+def _meanings(table: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
+    docs = attribute_docs(table)
+    for name, field in table.model_fields.items():
+        yield before + name, docs.get(name, "")
+        if (inner := table_in(field.annotation)) is not None:
+            named = "dict[" in str(field.annotation)
+            yield from _meanings(inner, f"{before}{name}.{'NAME.' if named else ''}")
+
+
+def table_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the table in the type of a key, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (table_in(part) for part in getattr(annotation, "__args__", ()))
+    return next((table for table in inner if table is not None), None)
+
+
 if __name__ == "__main__":
-    Path(__file__).with_name("reference.md").write_text(page(), encoding="utf-8")
+    here = Path(__file__).parent
+    (here / "reference.md").write_text(page(), encoding="utf-8")
+    keys = here / "configuration.md"
+    keys.write_text(with_meanings(keys.read_text(encoding="utf-8")), encoding="utf-8")

@@ -16,11 +16,13 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
+from docs.generate_reference import table_in, with_meanings
 from pexpolicy.chain import bound_hook
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.schema.document import Document
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
+from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
 from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
 from tests.support.mmdb import write_mmdb
@@ -158,7 +160,7 @@ def test_the_plugin_of_the_readme_is_found_and_asked_first(blocklist: Path) -> N
 def keys(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
     """Every key of the configuration with its default, as the page writes them."""
     for name, field in model.model_fields.items():
-        inner = _table_in(field.annotation)
+        inner = table_in(field.annotation)
         if inner is not None:
             named = "dict[" in str(field.annotation)
             yield from keys(inner, f"{before}{name}.{'NAME.' if named else ''}")
@@ -174,17 +176,23 @@ def _shown(default: Any) -> str:
     return "unset" if default is None else "empty" if default == {} else json.dumps(default)
 
 
-def _table_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (_table_in(part) for part in getattr(annotation, "__args__", ()))
-    return next((table for table in inner if table is not None), None)
-
-
 def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
     there = dict(keys(Document))
     explained = {row[0]: row[2] for row in doc_pages.rows(doc_pages.CONFIGURATION) if len(row) == 4}
     assert explained == there
+
+
+def test_the_meaning_of_each_key_is_that_of_the_schema() -> None:
+    text = doc_pages.CONFIGURATION.read_text()
+    assert text == with_meanings(text), "run make reference"
+
+
+def test_editors_show_the_meaning_of_each_key() -> None:
+    definitions = config_schema(installed())["$defs"]
+    budget = definitions["ServerTable"]["properties"]["budget"]["description"]
+    assert budget.startswith("Time for all plugins together in one call.")
+    level = definitions["AuditTable"]["properties"]["level"]["description"]
+    assert "see audit.md" in level
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,13 @@ class PasswordTable(SecretTable):
     """The source of the password of a user, or of its hash."""
 
     password_hash: str | None = None
+    """Scrypt hash of the password, as `pexpolicy hash-password` prints it."""
     password_hash_file: str | None = None
+    """Path of a file that holds the hash."""
     password_env: str | None = None
+    """Name of an environment variable that holds the password. `check` warns below 8 characters."""
     password_file: str | None = None
+    """Path of a file that holds it; a line end after it is ignored."""
 
     @property
     def places(self) -> int:
@@ -57,6 +61,7 @@ class CredentialTable(PasswordTable):
     """``[[auth.credentials]]``: one user, and the source of the password or its hash."""
 
     user: User
+    """User name; needs exactly one of the next four."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -68,6 +73,7 @@ class AuthTable(PasswordTable):
     """``[auth]``: the credentials that Infinity's policy profiles send."""
 
     user: User | None = None
+    """User name; needs exactly one source of its password."""
     credentials: list[CredentialTable] = Field(default_factory=list, max_length=16)
 
     @model_validator(mode="after")
@@ -87,8 +93,15 @@ class AccessTable(Table):
     """``[access]``: the networks that may connect, and the trusted proxies."""
 
     networks: list[Network] = Field(default_factory=list)
+    """Networks that may connect, such as `10.44.0.0/16`, `2001:db8::/32` or a single address.
+    Without any, every address may.
+    """
     trusted_proxies: list[Network] = Field(default_factory=list)
+    """Networks of proxies whose header with the address of the client is trusted; that address
+    then has to be in `access.networks`.
+    """
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
+    """The header that these proxies write; the other one is ignored."""
 
 
 class TlsTable(SecretTable):
@@ -97,10 +110,20 @@ class TlsTable(SecretTable):
     optional = {"key_password": "the key's password"}
 
     certificate: str
+    """Path of the certificate in PEM, followed by the intermediate ones."""
     key: str
+    """Path of its key in PEM."""
     key_password_env: str | None = None
+    """Environment variable with the password of the key, if it has one."""
     key_password_file: str | None = None
+    """The same from a file."""
     client_ca: str | None = None
+    """Path of the authorities, in PEM, that sign the certificates of clients."""
     client_crl: str | None = None
+    """Path of the revocation lists, in PEM, for certificates of clients. Without `tls.client_ca`
+    it is an error. See [access.md](access.md#client-certificates)
+    """
     client_certificate: Literal["required", "optional"] = "required"
+    """Whether a client has to present one. Without `tls.client_ca` it is an error."""
     min_version: Literal["1.2", "1.3"] = "1.2"
+    """The oldest accepted version of TLS."""

@@ -17,19 +17,44 @@ class AuditTable(SecretTable):
     optional = {"sign_key": "the key"}
 
     path: str | None = None
+    """File that lines are appended to, created with mode 0600. Without it: standard output."""
     level: Literal["file", "fsync", "required"] = "file"
+    """Guarantee when a reply is sent, see [audit.md](audit.md#levels). `file`: its line was
+    written to the operating system. `fsync`: it is on the disk. `required`: as `fsync`, and no
+    decision is sent without its line.
+    """
     on_fail: Literal["answer", "fallback", "reject"] = "answer"
+    """What to reply when the audit line cannot be stored. `answer`: the normal reply. `fallback`:
+    let Infinity decide. `reject`: refuse the call. The last two have the reason `audit
+    unavailable`. Level `required` needs `fallback` or `reject`.
+    """
     spool: str | None = None
+    """Folder for lines that cannot be written, best on another disk."""
     spool_mb: int = Field(256, ge=1)
+    """Maximum size of the spool in megabytes."""
     buffer_mb: int = Field(16, ge=1)
+    """Maximum size in megabytes of the lines in memory, when the spool is full or there is none;
+    not at the level `required`.
+    """
     rotate_mb: int | None = Field(None, ge=1)
+    """Size in megabytes at which the file is renamed and a new one started; checked once a second.
+    """
     rotate_hours: float | None = Field(None, gt=0.0)
+    """The same by the age of its first line."""
     keep: int | None = Field(None, ge=1)
+    """Rotated files that are kept; older ones are removed. Unset: all. Only with `rotate_mb` or
+    `rotate_hours`; all three need a path.
+    """
     instance: str | None = Field(None, min_length=1, max_length=100)
+    """Name of this server in each line, as `instance`."""
     sign_key_env: str | None = None
+    """Environment variable that holds an Ed25519 key in PEM, with which checkpoints are signed."""
     sign_key_file: str | None = None
+    """The same from a file."""
     checkpoint_lines: int = Field(10_000, ge=1)
+    """Lines between two checkpoints."""
     checkpoint_seconds: float = Field(60.0, gt=0.0)
+    """Seconds between two checkpoints, when there are lines to sign."""
 
     @field_validator("level", "on_fail", mode="before")
     @classmethod
@@ -71,8 +96,16 @@ class PrivacyTable(SecretTable):
     """``[privacy]``: form of names, aliases and addresses of people in the audit."""
 
     personal: Literal["clear", "hashed", "dropped"] = "clear"
+    """Form of personal values in the audit. `hashed`: `hash:` and 16 digits, equal for the same
+    person and key, so that lines can still be joined. `dropped`: omitted; the line lists their
+    names under `removed`.
+    """
     key_env: str | None = None
+    """`hashed` only: environment variable that holds the key. `check` warns below 16 characters."""
     key_file: str | None = None
+    """The same from a file, relative to this one. With the key one can try names until a hash
+    matches: keep it secret from readers of the audit.
+    """
 
     @model_validator(mode="after")
     def _key_for_hashes(self) -> Self:

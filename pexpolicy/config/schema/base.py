@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pexpolicy.config.secrets import SecretSource
+from pexpolicy.models.attribute_docs import attribute_docs
 
 MAX_BUDGET = 4.5
 """Seconds; a node gives up after 5, and the reply takes time to arrive."""
@@ -22,10 +24,26 @@ EndpointName = Literal[
 ]
 
 
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+
+
+def _describe(schema: dict[str, Any], table: type[BaseModel]) -> None:
+    """Add the docstrings of the keys, which editors show, to JSON Schema."""
+    for key, text in attribute_docs(table).items():
+        if key in schema["properties"]:
+            schema["properties"][key]["description"] = _LINK.sub(r"\1", text)
+
+
 class Table(BaseModel):
     """The base of the tables: frozen, strict, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra=_describe,
+    )
 
 
 class SecretTable(Table):

@@ -16,7 +16,9 @@ class ConsoleUserTable(PasswordTable):
     """``[[console.users]]``: one user with a password or its hash."""
 
     user: User
+    """Name; each user has a table `[[console.users]]`."""
     role: Role = "viewer"
+    """Sees the pages; also tries requests and replays the audit; also reloads the configuration."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -28,8 +30,11 @@ class ConsoleRolesTable(Table):
     """The groups of an identity provider or a proxy that have each role."""
 
     viewer: list[str] = Field(default_factory=list)
+    """Groups that have this role; a user without one is refused."""
     operator: list[str] = Field(default_factory=list)
+    """The same."""
     admin: list[str] = Field(default_factory=list)
+    """The same."""
 
 
 class ConsoleOidcTable(SecretTable):
@@ -38,12 +43,19 @@ class ConsoleOidcTable(SecretTable):
     optional = {"client_secret": "the client secret"}
 
     issuer: str = Field(pattern=r"^https?://[^\s?#]+$")
+    """Issuer of OpenID Connect, compared exactly; needs `console.url` and the extra `oidc`."""
     client_id: str = Field(min_length=1)
+    """Identifier of the console there."""
     client_secret_env: str | None = None
+    """Environment variable that holds its secret."""
     client_secret_file: str | None = None
+    """Path of a file that holds it."""
     audience: str | None = None
+    """Audience of the tokens, if not the `client_id`."""
     user_claim: str = "sub"
+    """Claim that names the user."""
     groups_claim: str = "groups"
+    """Claim that lists the groups of a user."""
     roles: ConsoleRolesTable
 
 
@@ -51,8 +63,11 @@ class ConsoleProxyTable(Table):
     """``[console.proxy]``: a proxy that authenticates users and names them in a header."""
 
     networks: list[Network] = Field(min_length=1)
+    """Proxies that authenticate users; the headers of other addresses are ignored."""
     user_header: str = Field("X-Forwarded-User", pattern=r"^[A-Za-z0-9-]+$")
+    """Header that names the user."""
     groups_header: str = Field("X-Forwarded-Groups", pattern=r"^[A-Za-z0-9-]+$")
+    """Header with the groups, separated by commas."""
     roles: ConsoleRolesTable
 
 
@@ -60,16 +75,27 @@ class ConsoleTable(Table):
     """``[console]``: where the console listens, who may log in, and what it stores."""
 
     host: str = "127.0.0.1"
+    """Address to listen on. Any address but loopback needs `tls`, or a `url` with `https`."""
     port: int = Field(9109, ge=0, le=65535)
+    """Port; 0 selects a free one."""
     url: str | None = Field(None, pattern=r"^https?://[^\s/?#]+$")
+    """How browsers reach the console, if that is not its own address, as through a proxy."""
     label: str = Field("", max_length=40)
+    """Name of the environment, shown on each page, such as `production`."""
     folder: str = "console-data"
+    """Folder for its index and its own audit, `actions.jsonl`."""
     index_mb: int = Field(4096, ge=16)
+    """Size of the index, from which on the oldest lines are removed from it."""
     session_hours: float = Field(8.0, gt=0.0, le=168.0)
+    """Time after which a user has to log in again; one hour without a request ends a session too.
+    """
     users: list[ConsoleUserTable] = Field(default_factory=list, max_length=64)
     tls: bool = False
+    """Serve HTTPS with the certificate of `[tls]`."""
     oidc: ConsoleOidcTable | None = None
+    """Login by OpenID Connect."""
     proxy: ConsoleProxyTable | None = None
+    """Login by a proxy in front of the console."""
 
     @model_validator(mode="after")
     def _users_differ(self) -> Self:

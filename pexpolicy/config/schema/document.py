@@ -30,5 +30,9 @@ class Document(Table):
     infinity: InfinityTable = InfinityTable()
     endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
     plugin_dirs: list[str] = Field(default_factory=list)
+    """Directories with plugins: each `NAME.py`, or folder `NAME` with an `__init__.py`, is the
+    plugin NAME and holds one class with hooks. NAME is letters, digits and `_`, a letter first.
+    The key belongs at the top of the file, before any table.
+    """
     sources: dict[str, SourceTable] = Field(default_factory=dict)
     plugins: dict[str, PluginTable] = Field(default_factory=dict)

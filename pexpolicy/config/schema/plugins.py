@@ -21,30 +21,76 @@ class BreakerTable(Table):
     """``[plugins.NAME.breaker]``: the circuit breaker of a plugin. Times in seconds."""
 
     failures: int = Field(5, ge=1, le=10_000)
+    """Failures that open it."""
     window: float = Field(30.0, gt=0.0)
+    """Seconds within which they count."""
     pause: float = Field(30.0, gt=0.0)
+    """Seconds during which the plugin is not asked."""
 
 
 class PluginTable(Table):
     """``[plugins.NAME]``: how a plugin is called, and its own ``settings``. Times in seconds."""
 
     plugin: str | None = Field(None, min_length=1)
+    """The plugin, if NAME is the name of an instance: `PLUGIN`, or `DISTRIBUTION:PLUGIN`."""
     priority: int = 100
+    """The lowest is asked first; equal ones are asked in the order of the file."""
     mode: Literal["decide", "shadow"] = "decide"
+    """`"shadow"`: the plugin is asked after the reply was sent, and an audit line has the decision
+    that it would have made. Its answers are not sent.
+    """
     isolation: Literal["none", "process"] = "none"
+    """Where its code runs. `"process"`: in worker processes of its own, which are killed and
+    replaced when they exceed their time, see [failures.md](failures.md)
+    """
     processes: int = Field(2, ge=1, le=64)
+    """Number of workers with `isolation = "process"`; each answers one call at a time, 32 more may
+    queue, and a further call is *busy* at once.
+    """
     memory_mb: int = Field(512, ge=64)
+    """Memory in MiB of one worker with `isolation = "process"` and of the processes that it
+    starts; one that uses more is replaced.
+    """
     cpu_percent: int | None = Field(None, ge=1, le=6400)
+    """Processor time of one worker and of the processes that it starts, in percent of one core
+    over 10 s; one that uses more is replaced.
+    """
     file_mb: int | None = Field(None, ge=1)
+    """Size in MiB of a file that a worker writes; one that writes more is ended by the kernel and
+    replaced. Standard error counts too where it is a file.
+    """
     open_files: int | None = Field(None, ge=32)
+    """Files and sockets that one worker has open; the failure of a hook that opens more names the
+    limit.
+    """
     env: list[Variable] = Field(default_factory=list)
+    """Environment variables that workers get, besides those of the system (`PATH`, `HOME`, `LANG`,
+    `TZ`, `PYTHON*`, …) and those that the settings name in keys such as `token_env`. `["*"]`:
+    all.
+    """
     breaker: BreakerTable | None = None
+    """Circuit breaker for a plugin that fails repeatedly, see below; without the table it is asked
+    each time.
+    """
     timeout: float = Field(1.0, ge=0.001, le=MAX_BUDGET)
+    """Time for one answer of this plugin, inside `server.budget`."""
     on_error: Literal["skip", "reject"] = "skip"
+    """What happens when the plugin fails, see below."""
     may_admit: bool = False
+    """Whether the plugin may, where it [adjusts](plugins/hooks.md#adjusting-a-decision) the
+    decision of another plugin, turn a reject into an admission, and remove a PIN, an identity
+    provider group or credentials.
+    """
     threads: int = Field(8, ge=1, le=256)
+    """Threads for hooks that block (plain `def`); when all are in use, a further call is *busy* at
+    once.
+    """
     log_level: Level | None = None
+    """Lowest level of the log lines of this plugin and of the libraries that it calls; unset:
+    `log.level`.
+    """
     settings: dict[str, Any] = Field(default_factory=dict)
+    """Belongs to the plugin; its README names the keys."""
 
     _extras: Extras = PrivateAttr(NO_EXTRAS)
 
@@ -66,6 +112,7 @@ class SourceTable(Table):
     model_config = ConfigDict(extra="allow")
 
     driver: str = Field(min_length=1)
+    """The name of an installed driver."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -84,26 +131,48 @@ class EndpointTable(Table):
     """``[endpoints.NAME]``: the default when no plugin decides, and what several answers make."""
 
     default: Literal["continue", "reject"] = "continue"
+    """`"continue"`: Infinity does what it would do without a policy server. `"reject"`: the call,
+    participant or registration is refused; only for the three requests that have a reject.
+    """
     combine: Literal["first", "merge"] = "first"
+    """`"first"`: the first decision is the reply. `"merge"`, for `participant_properties` only:
+    every plugin is asked, see below.
+    """
 
 
 class InfinityTable(Table):
     """``[infinity]``: object names of Infinity; an unlisted name of a listed kind is invalid."""
 
     locations: list[str] | None = None
+    """`location`, `overflow_locations`, `outgoing_location_name`, `system_location_name`."""
     themes: list[str] | None = None
+    """`ivr_theme_name`."""
     identity_provider_groups: list[str] | None = None
+    """`host_identity_provider_group`, `guest_identity_provider_group`."""
     h323_gatekeepers: list[str] | None = None
+    """`h323_gatekeeper_name`."""
     sip_proxies: list[str] | None = None
+    """`sip_proxy_name`."""
     mssip_proxies: list[str] | None = None
+    """`mssip_proxy_name`."""
     teams_proxies: list[str] | None = None
+    """`teams_proxy_name`."""
     stun_servers: list[str] | None = None
+    """`stun_server_name`."""
     turn_servers: list[str] | None = None
+    """`turn_server_name`."""
     gms_access_tokens: list[str] | None = None
+    """`gms_access_token_name`."""
     media_playlists: list[str] | None = None
+    """`media_playlist_name`."""
     min_pin_length: int = Field(6, ge=4, le=20)
+    """The shortest PIN that the global settings of Infinity allow, including a `#` at the end;
+    `check` warns about shorter ones.
+    """
     extra_fields: list[Name] = Field(default_factory=list)
+    """Fields that Infinity knows and this release does not."""
     extra_values: dict[Name, list[Word]] = Field(default_factory=dict)
+    """Further values of fields with a fixed set of values, and of `service_type`."""
 
     @property
     def names(self) -> dict[str, frozenset[str]]:

@@ -14,12 +14,29 @@ class ServerTable(Table):
     """``[server]``: listening address, processes and time limits."""
 
     host: str = "127.0.0.1"
+    """Address to listen on. Any address but loopback needs `[auth]`, or `allow_anonymous = true`.
+    """
     port: int = Field(8000, ge=0, le=65535)
+    """Port; 0 selects a free one, which the first line on standard error names."""
     base_path: str = ""
+    """Path in front of `/policy/v1`, such as `/api/pexip`; the URL of Infinity's policy profile
+    then ends in it. `/livez` and `/readyz` stay at the root.
+    """
     budget: float = Field(4.0, gt=0.0, le=MAX_BUDGET)
+    """Time for all plugins together in one call. Infinity waits 5 seconds, and the reply takes
+    time to arrive.
+    """
     allow_anonymous: bool = False
+    """Serve without `[auth]` on an address that others can reach. They can then request PINs."""
     workers: int = Field(1, ge=1, le=64)
+    """Number of worker processes, to use several cores; see
+    [operations.md](operations.md#more-than-one-core)
+    """
     drain_delay: float = Field(0.0, ge=0.0, le=60.0)
+    """Time in which calls are still accepted after SIGTERM, while `/readyz` reports `draining`.
+    Set it to the time that a load balancer takes to notice. See
+    [operations.md](operations.md#stopping)
+    """
 
     @field_validator("base_path")
     @classmethod
@@ -41,12 +58,25 @@ class AdminTable(SecretTable):
     optional = {"token": "the token", "plugin_token": "the token for plugins"}
 
     enabled: bool = True
+    """If false, the admin listener and metrics are disabled."""
     host: str = "127.0.0.1"
+    """Address to listen on. Any address but loopback needs a token."""
     port: int = Field(9107, ge=0, le=65535)
+    """Port; 0 selects a free one, which the first line on standard error names. A port in use is a
+    warning; that of `server.port` is an error.
+    """
     token_env: str | None = None
+    """Environment variable that holds the token for `/status` and `/metrics`, sent as
+    `Authorization: Bearer TOKEN`. `check` warns below 16 characters.
+    """
     token_file: str | None = None
+    """Path of a file that holds it."""
     plugin_token_env: str | None = None
+    """Environment variable that holds a token for the [routes of plugins](plugins/hooks.md#routes)
+    only, below `/plugins/`.
+    """
     plugin_token_file: str | None = None
+    """Path of a file that holds it."""
 
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -56,11 +86,17 @@ class LogTable(Table):
     """``[log]``: lines of plugins and libraries on standard error."""
 
     level: Level = "info"
+    """The lowest level of [lines](plugins/logging.md) of plugins and libraries; lines of the
+    server itself are always written.
+    """
 
 
 class TracingTable(Table):
     """``[tracing]``: spans by OTLP over HTTP. ``sample`` is the fraction that is sent."""
 
     endpoint: str = Field("http://127.0.0.1:4318/v1/traces", pattern=r"^https?://[^\s]+$")
+    """The collector, by OTLP over HTTP."""
     service_name: str = Field("pexpolicy", min_length=1)
+    """Name of the service in the spans."""
     sample: float = Field(1.0, ge=0.0, le=1.0)
+    """Fraction of the calls that is traced; the `traceparent` of a request takes precedence."""
