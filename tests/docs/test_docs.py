@@ -125,6 +125,7 @@ def test_a_configuration_that_is_shown_passes_check(blocklist: Path, page: Path,
         (blocklist / f"{name}.hash").write_text(f"{PasswordHash.create(name, ln=2)}\n")
     write_mmdb(blocklist / "GeoLite2-Country.mmdb", {"192.0.2.0/24": {}})
     (blocklist / "sign.pem").write_bytes(certificates.signing_key())
+    write_mmdb(blocklist / "GeoLite2-Country.mmdb", {})
     certificates.write_pair(blocklist)
     certificates.write_authority(blocklist)
     here = re.sub(r'(?<=\npassword_file = )".*?"', '"password.txt"', text)
