@@ -191,10 +191,8 @@ class RecordFiles:
 def form_of(beginning: bytes) -> Form:
     """Return the form of a file: that of the first line which shows one."""
     lines = beginning.split(b"\n")
-    header = lines[0].lower()
-    if any(column.encode() in header for column in PATH_COLUMNS) and (
-        header.count(b",") > 1 or header.count(b";") > 1
-    ):
+    columns = {name.strip(b' "\r') for name in re.split(b"[,;]", lines[0].lower())}
+    if len(columns) > 1 and not columns.isdisjoint(name.encode() for name in PATH_COLUMNS):
         return Form.ROUTER
     for line in lines:
         if _AUDIT_LINE.search(line):

@@ -41,6 +41,7 @@ FORMS = {
     "combined": COMMON + ' "-" "Infinity/39"',
     "HAProxy": HAPROXY,
     "JSON": JSON_LINE,
+    "JSON with a path": JSON_LINE.replace("request", "path"),
     "URLs": "{}",
     "whole URLs": "https://policy.example.com/base{}",
 }
@@ -203,6 +204,7 @@ def test_a_line_that_is_too_long_is_one_record(tmp_path: Path) -> None:
         ({"endpoint": "participant_avatar", "request": {"alias": ["a", "b"]}}, "not_replayable"),
         ({"endpoint": "nothing", "request": {}}, "not_replayable"),
         ({"request": {}, "redaction_error": "KeyError"}, "not_replayable"),
+        ({"event": "refused", "reason": "unknown path", "path": "/a"}, "not_replayable"),
         ({"request": {"local_alias": "a"}, "sent": {"name": 1}}, "exact"),
     ],
 )
