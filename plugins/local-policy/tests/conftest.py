@@ -11,14 +11,16 @@ from pexpolicy_local_policy.variables import Kind, from_test_page
 from pexpolicy_local_policy.verdict import Verdict, judge
 from tests.support.local_policy import CALL, NOON, ROOM
 
+SECONDS = 1.0
+"""Limit of one run."""
 Render = Callable[..., Rendering]
 
 
 @pytest.fixture(scope="session")
 def render() -> Iterator[Render]:
-    """Return a function that runs a script in a process, within two seconds."""
+    """Return a function that runs a script in a process, within a second."""
     with asyncio.Runner() as runner:
-        pool = ScriptPool(1, 2.0)
+        pool = ScriptPool(1, SECONDS)
         running = pool.running()
         runner.run(_entered(running))
 

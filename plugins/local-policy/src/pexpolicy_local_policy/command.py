@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pexpolicy_local_policy.lint_command import import_, lint
 from pexpolicy_local_policy.run_command import run
 
 
@@ -13,3 +14,5 @@ def local_policy() -> None:
 
 
 local_policy.add_command(run)
+local_policy.add_command(lint)
+local_policy.add_command(import_)

@@ -1,0 +1,81 @@
+"""``pexpolicy local-policy lint`` and ``import``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from pexpolicy_local_policy.command_input import (
+    EX_DATAERR,
+    FILE,
+    KINDS,
+    fail,
+    json_of,
+    say,
+    text_of,
+)
+from pexpolicy_local_policy.lint import lint as findings_of
+from pexpolicy_local_policy.variables import Kind
+
+_COLOURS = {"error": "red", "warning": "yellow", "note": None}
+_TEMPLATES = {
+    "internal_service_policy_template": "service",
+    "internal_participant_policy_template": "participant",
+    "internal_media_location_policy_template": "media_location",
+}
+
+
+@click.command()
+@click.argument("script", type=FILE)
+@click.option("--kind", type=KINDS, default="service", show_default=True)
+def lint(script: Path, kind: Kind) -> None:
+    """Check SCRIPT without running it: the JSON of each branch, filters, and what callers choose.
+
+    Exit code 0: no error. 65: an error. 2: wrong usage.
+    """
+    found = findings_of(text_of(script), kind)
+    for finding in found:
+        say(str(finding), _COLOURS[finding.level], err=False)
+    errors = sum(finding.level == "error" for finding in found)
+    say(f"{script}: {errors} errors, {len(found) - errors} warnings and notes", err=False)
+    sys.exit(EX_DATAERR if errors else 0)
+
+
+@click.command("import")
+@click.argument("file", type=FILE)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="The folder for the scripts; by default the current one.",
+)
+def import_(file: Path, into: Path) -> None:
+    """Write the scripts of policy profiles in FILE, the JSON of the Management API, as files.
+
+    FILE is what /api/admin/configuration/v1/policy_server/ replies. Existing files are kept.
+    """
+    document = json_of(file)
+    listed = document.get("objects", [document]) if isinstance(document, dict) else document
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        fail(f"{file}: is no list of policy profiles")
+    written = 0
+    for profile in listed:
+        name = re.sub(r"[^A-Za-z0-9]+", "-", str(profile.get("name", ""))).strip("-").lower()
+        for key, kind in _TEMPLATES.items():
+            text = profile.get(key)
+            if not isinstance(text, str) or not text.strip():
+                continue
+            path = into / f"{name or 'profile'}-{kind}.jinja2"
+            try:
+                into.mkdir(parents=True, exist_ok=True)
+                with path.open("x", encoding="utf-8") as target:
+                    target.write(text)
+            except OSError as error:
+                fail(f"{path}: cannot be written: {error.strerror}")
+            say(f"{path}: written", err=False)
+            written += 1
+    if not written:
+        fail(f"{file}: no policy profile has a script")
