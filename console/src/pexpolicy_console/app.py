@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from pexpolicy_console.context import CONSOLE, SESSION, Console
 from pexpolicy_console.guard import MAX_BODY, Guard, add_headers
 from pexpolicy_console.login import pages as login_pages
+from pexpolicy_console.login.oidc import CALLBACK, OidcLogin
 from pexpolicy_console.pages.catalogue import PAGES
 from pexpolicy_console.pages.page import Page
 from pexpolicy_console.roles import Role
@@ -53,8 +54,11 @@ def create_app(console: Console) -> web.Application:
             roles[hdrs.METH_HEAD, resource] = page.role
     login = login_pages.LoginPages()
     resource = app.router.add_resource("/login")
-    resource.add_route(hdrs.METH_GET, login.form)
+    resource.add_route(hdrs.METH_GET, login.show)
     resource.add_route(hdrs.METH_POST, login.log_in)
+    oidc = OidcLogin()
+    for path, handler in (("/login/oidc", oidc.begin), (CALLBACK, oidc.end)):
+        public.add(app.router.add_resource(path).add_route(hdrs.METH_GET, handler).resource)
     public |= {resource, app.router.add_static("/static", FOLDER / "static")}
     return app
 

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 
 from aiohttp import web
 
@@ -48,6 +49,9 @@ def console_from(config: ConfigFile) -> Console:
         msg = f"console.folder: {config.folder} cannot be created: {error.strerror}"
         raise ConsoleError(msg) from None
     table = config.settings.console
+    if table.oidc is not None and find_spec("joserfc") is None:
+        msg = "console.oidc: install the extra, pexpolicy-console[oidc]"
+        raise ConsoleError(msg)
     audit, personal = config.audit, redaction_of(config.settings).personal
     server = ServerClient(config)
     return Console(

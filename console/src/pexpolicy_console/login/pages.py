@@ -34,9 +34,9 @@ class LoginPages:
         self._passwords = Passwords()
         self._waiting = 0
 
-    async def form(self, request: web.Request) -> web.StreamResponse:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """Show the form; with ``?link=`` the button that uses a one-time link."""
-        return _form(request, link=request.query.get("link", ""))
+        return form(request, link=request.query.get("link", ""))
 
     async def log_in(self, request: web.Request) -> web.StreamResponse:
         """Log a user in."""
@@ -45,18 +45,18 @@ class LoginPages:
         if self._waiting >= MAX_WAITING or self._throttle.failures(peer, now) >= MAX_FAILURES:
             console.actions.record("login refused", None, peer, reason="too many attempts")
             text = "Too many attempts: wait ten minutes, or use another address."
-            return _form(request, text, HTTPStatus.TOO_MANY_REQUESTS)
-        form = await request.post()
+            return form(request, text, HTTPStatus.TOO_MANY_REQUESTS)
+        sent = await request.post()
         self._waiting += 1
         try:
-            found = await self._verified(console, {k: str(v) for k, v in form.items()})
+            found = await self._verified(console, {k: str(v) for k, v in sent.items()})
             if found is None:
                 console.actions.record("login refused", None, peer, reason="wrong credentials")
                 await asyncio.sleep(self._throttle.record_failure(peer, now))
                 text = "This user and password are wrong, or the link was used or is too old."
-                return _form(request, text, HTTPStatus.UNAUTHORIZED)
+                return form(request, text, HTTPStatus.UNAUTHORIZED)
         except SecretError as error:
-            return _form(request, f"The password cannot be verified: {error}", HTTPStatus.CONFLICT)
+            return form(request, f"The password cannot be verified: {error}", HTTPStatus.CONFLICT)
         finally:
             self._waiting -= 1
         return start_session(request, *found)
@@ -75,13 +75,23 @@ class LoginPages:
         return None if role is None else (user, role, "password")
 
 
-def start_session(request: web.Request, user: str, role: Role, method: str) -> web.StreamResponse:
-    """Log a user in: end the session that the browser has, and start a new one."""
+def start_session(
+    request: web.Request,
+    user: str,
+    role: Role,
+    method: str,
+    response: web.StreamResponse | None = None,
+) -> web.StreamResponse:
+    """Log a user in: end the session that the browser has, and start a new one.
+
+    The cookie is set in ``response``, by default a redirect to the first page.
+    """
     console = console_of(request)
     console.actions.record("login", user, peer_of(request), method=method, role=role.label)
     console.sessions.end(session_cookie(request))
     cookie, _ = console.sessions.create(user, role, method)
-    response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/"})
+    if response is None:
+        response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/"})
     set_session_cookie(request, response, cookie)
     return response
 
@@ -96,9 +106,10 @@ async def log_out(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _form(
+def form(
     request: web.Request, problem: str = "", status: int = HTTPStatus.OK, link: str = ""
 ) -> web.StreamResponse:
+    """Return the login form, with a problem above it."""
     table = console_of(request).config.settings.console
     return render(
         request,

@@ -1,0 +1,232 @@
+"""Login by OpenID Connect: authorization code with PKCE, state and nonce."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, NoReturn
+from urllib.parse import urlencode
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from pexpolicy.config.schema.console import ConsoleOidcTable
+from pexpolicy.config.secrets import SecretError
+from pexpolicy_console.context import console_of
+from pexpolicy_console.login.cookies import is_secure
+from pexpolicy_console.login.pages import form, start_session
+from pexpolicy_console.pages.page import peer_of, render
+from pexpolicy_console.roles import Role, role_of_groups
+
+CALLBACK = "/login/oidc/callback"
+TIMEOUT_S = 10.0
+PENDING_S = 600.0
+"""Time to log in at the provider."""
+MAX_PENDING = 1000
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+"""Signatures by the provider's key; never by a shared secret, and never none."""
+LEEWAY_S = 60
+
+
+class OidcError(Exception):
+    """The login fails; the message is for the console's audit."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    began: float
+    nonce: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
+
+
+class OidcLogin:
+    """The two requests of a login."""
+
+    def __init__(self) -> None:
+        self._attempts: OrderedDict[str, _Attempt] = OrderedDict()
+
+    async def begin(self, request: web.Request) -> web.StreamResponse:
+        """Send the browser to the provider."""
+        table = _table(request)
+        try:
+            async with _client() as client:
+                provider = await _discover(client, table)
+        except OidcError as error:
+            return _refuse(request, error)
+        state, attempt = secrets.token_urlsafe(24), _Attempt(time.monotonic())
+        self._attempts[state] = attempt
+        if len(self._attempts) > MAX_PENDING:
+            self._attempts.popitem(last=False)
+        digest = hashlib.sha256(attempt.verifier.encode()).digest()
+        query = {
+            "response_type": "code",
+            "client_id": table.client_id,
+            "redirect_uri": _redirect_uri(request),
+            "scope": "openid profile groups",
+            "state": state,
+            "nonce": attempt.nonce,
+            "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
+            "code_challenge_method": "S256",
+        }
+        location = f"{_url_in(provider, 'authorization_endpoint')}?{urlencode(query)}"
+        response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: location})
+        # Lax, because the provider's page leads back here.
+        response.set_cookie(
+            _cookie(request), state, secure=is_secure(request), httponly=True, samesite="Lax"
+        )
+        return response
+
+    async def end(self, request: web.Request) -> web.StreamResponse:
+        """Log the user in whom the provider names."""
+        table = _table(request)
+        try:
+            user, role = await self._verified(request, table)
+        except OidcError as error:
+            return _refuse(request, error)
+        # A redirect would come from the provider's site, and be sent without a strict cookie.
+        page = render(request, "logged_in.html")
+        response = start_session(request, user, role, "oidc", page)
+        response.del_cookie(_cookie(request), secure=is_secure(request))
+        return response
+
+    async def _verified(self, request: web.Request, table: ConsoleOidcTable) -> tuple[str, Role]:
+        state = request.query.get("state", "")
+        known = request.cookies.get(_cookie(request), "")
+        attempt = self._attempts.pop(state, None)
+        if not state or not hmac.compare_digest(state.encode(), known.encode()):
+            _fail("the state is not that of this browser")
+        if attempt is None or time.monotonic() - attempt.began > PENDING_S:
+            _fail("the login took too long, or was used")
+        code = request.query.get("code", "")
+        if not code:
+            _fail(f"the provider refused: {request.query.get('error', 'no code')[:100]}")
+        async with _client() as client:
+            provider = await _discover(client, table)
+            fields = {
+                "grant_type": "authorization_code",
+                "code": code,
+                "redirect_uri": _redirect_uri(request),
+                "client_id": table.client_id,
+                "code_verifier": attempt.verifier,
+                **_secret(request, table),
+            }
+            reply = await _json(client.post(_url_in(provider, "token_endpoint"), data=fields))
+            keys = await _json(client.get(_url_in(provider, "jwks_uri")))
+        token = reply.get("id_token")
+        if not isinstance(token, str):
+            _fail("the provider sent no ID token")
+        return identity(token, keys, table, attempt.nonce)
+
+
+def identity(
+    token: str, keys: Mapping[str, Any], table: ConsoleOidcTable, nonce: str
+) -> tuple[str, Role]:
+    """Return user and role of an ID token; raise ``OidcError``.
+
+    Issuer, audience, nonce and groups are compared exactly.
+    """
+    from joserfc import jwt  # noqa: PLC0415 - an extra
+    from joserfc.errors import JoseError  # noqa: PLC0415
+    from joserfc.jwk import KeySet  # noqa: PLC0415
+
+    audience = table.audience or table.client_id
+    registry = jwt.JWTClaimsRegistry(
+        leeway=LEEWAY_S,
+        iss={"essential": True, "value": table.issuer},
+        aud={"essential": True, "value": audience},
+        nonce={"essential": True, "value": nonce},
+        exp={"essential": True},
+    )
+    try:
+        claims = jwt.decode(token, KeySet.import_key_set(dict(keys)), list(ALGORITHMS)).claims  # type: ignore[arg-type]
+        registry.validate(claims)
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        _fail(f"the token is not valid: {type(error).__name__}")
+    if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and "azp" not in claims:
+        _fail("the token is for several clients, and names none that asked")
+    if claims.get("azp", table.client_id) != table.client_id:
+        _fail("the token is for another client")
+    user, groups = claims.get(table.user_claim), claims.get(table.groups_claim, [])
+    if not isinstance(user, str) or not user:
+        _fail(f"the token has no text {table.user_claim}")
+    listed = groups if isinstance(groups, list) else []
+    role = role_of_groups([one for one in listed if isinstance(one, str)], table.roles)
+    if role is None:
+        _fail(f"{user} is in no group that has a role")
+    return user, role
+
+
+async def _discover(client: aiohttp.ClientSession, table: ConsoleOidcTable) -> Mapping[str, Any]:
+    url = f"{table.issuer.rstrip('/')}/.well-known/openid-configuration"
+    provider = await _json(client.get(url))
+    if provider.get("issuer") != table.issuer:
+        _fail(f"the provider calls itself {provider.get('issuer')!r}, not {table.issuer!r}")
+    return provider
+
+
+def _secret(request: web.Request, table: ConsoleOidcTable) -> dict[str, str]:
+    source = table.secret("client_secret")
+    if not source.places:
+        return {}
+    try:
+        return {"client_secret": source.read(console_of(request).config.path.parent)}
+    except SecretError as error:
+        _fail(f"the client secret cannot be read: {error}")
+
+
+async def _json(reply: Any) -> Mapping[str, Any]:
+    try:
+        async with reply as response:
+            if response.status != HTTPStatus.OK:
+                _fail(f"{response.url.with_query(None)} answers {response.status}")
+            document = await response.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        _fail(f"the provider does not answer: {type(error).__name__}")
+    if not isinstance(document, dict):
+        _fail("the provider sent no JSON object")
+    return document
+
+
+def _url_in(provider: Mapping[str, Any], name: str) -> str:
+    url = provider.get(name)
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+        _fail(f"the provider names no {name}")
+    return url
+
+
+def _client() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), trust_env=True)
+
+
+def _table(request: web.Request) -> ConsoleOidcTable:
+    table = console_of(request).config.settings.console.oidc
+    if table is None:
+        raise web.HTTPNotFound
+    return table
+
+
+def _redirect_uri(request: web.Request) -> str:
+    return f"{console_of(request).config.settings.console.url}{CALLBACK}"
+
+
+def _cookie(request: web.Request) -> str:
+    return "__Host-pexpolicy_oidc" if is_secure(request) else "pexpolicy_oidc"
+
+
+def _refuse(request: web.Request, error: OidcError) -> web.StreamResponse:
+    console_of(request).actions.record(
+        "login refused", None, peer_of(request), method="oidc", reason=str(error)
+    )
+    text = f"The login by your organisation failed: {error}."
+    return form(request, text, HTTPStatus.UNAUTHORIZED)
+
+
+def _fail(text: str) -> NoReturn:
+    raise OidcError(text)

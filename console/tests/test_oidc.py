@@ -1,0 +1,192 @@
+"""Login by OpenID Connect, at a provider on this machine."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from tests.support.live_console import LiveConsole, running_console
+
+KEY = RSAKey.generate_key(2048, {"kid": "1"}, private=True)
+OTHER_KEY = RSAKey.generate_key(2048, {"kid": "1"}, private=True)
+
+
+class Provider(ThreadingHTTPServer):
+    """A provider whose next token has these ``claims``."""
+
+    claims: dict[str, Any]
+    header: dict[str, Any]
+    key: RSAKey
+    token_request: dict[str, list[str]]
+
+    @property
+    def issuer(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: Provider
+
+    def do_GET(self) -> None:
+        issuer = self.server.issuer
+        if "well-known" in self.path:
+            self._send(
+                {
+                    "issuer": issuer,
+                    "authorization_endpoint": f"{issuer}/authorize",
+                    "token_endpoint": f"{issuer}/token",
+                    "jwks_uri": f"{issuer}/keys",
+                }
+            )
+        else:
+            self._send({"keys": [KEY.as_dict(private=False)]})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.token_request = parse_qs(body)
+        self._send(
+            {"id_token": jwt.encode(self.server.header, self.server.claims, self.server.key)}
+        )
+
+    def _send(self, document: dict[str, Any]) -> None:
+        content = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        pass
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with Provider(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def console(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveConsole]:
+    folder: Path = tmp_path_factory.mktemp("console")
+    (folder / "secret.txt").write_text("the client's secret")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "config.toml").write_text(
+        f"""
+        [console]
+        url = "http://localhost:{port}"
+        [console.oidc]
+        issuer = "{provider.issuer}"
+        client_id = "pexpolicy"
+        client_secret_file = "secret.txt"
+        roles = {{ operator = ["policy-operators"] }}
+        """
+    )
+    with running_console(folder / "config.toml", "--port", str(port)) as running:
+        yield running
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+class Browser:
+    """Logs in through the provider."""
+
+    def __init__(self, console: LiveConsole, provider: Provider) -> None:
+        self.provider = provider
+        self.netloc = console.netloc
+        reply = self.get("/login/oidc")
+        assert reply.status == 303
+        self.query = parse_qs(urlsplit(reply.headers["Location"]).query)
+        self.cookie = reply.headers["Set-Cookie"].partition(";")[0]
+        provider.key, provider.header = KEY, {"alg": "RS256", "kid": "1"}
+        provider.claims = {
+            "iss": provider.issuer,
+            "aud": "pexpolicy",
+            "sub": "ann",
+            "exp": int(time.time()) + 60,
+            "nonce": self.query["nonce"][0],
+            "groups": ["staff", "policy-operators"],
+        }
+
+    def get(self, path: str, cookie: str = "") -> Reply:
+        connection = http.client.HTTPConnection(self.netloc, timeout=10)
+        try:
+            connection.request("GET", path, headers={"Cookie": cookie})
+            reply = connection.getresponse()
+            return Reply(reply.status, reply.headers, reply.read())
+        finally:
+            connection.close()
+
+    def come_back(self, *, state: str = "", cookie: str | None = None) -> Reply:
+        state = state or self.query["state"][0]
+        path = f"/login/oidc/callback?code=123&state={state}"
+        return self.get(path, self.cookie if cookie is None else cookie)
+
+
+def test_the_groups_of_a_user_give_the_role(console: LiveConsole, provider: Provider) -> None:
+    browser = Browser(console, provider)
+    reply = browser.come_back()
+    assert reply.status == 200
+    cookie = reply.headers["Set-Cookie"].partition(";")[0]
+    assert b"ann <small>operator</small>" in browser.get("/", cookie).body
+    assert console.actions()[-1]["method"] == "oidc"
+    assert provider.token_request["client_secret"] == ["the client's secret"]
+    assert browser.come_back().status == 401
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "http://127.0.0.1:1"},
+        {"aud": "another-client"},
+        {"aud": ["pexpolicy", "another"]},
+        {"azp": "another-client"},
+        {"exp": 1},
+        {"nonce": "of another login"},
+        {"groups": ["policy-operators-of-another-company", "staff"]},
+        {"groups": "policy-operators"},
+        {"sub": ""},
+    ],
+)
+def test_a_token_that_does_not_fit_exactly_is_refused(
+    console: LiveConsole, provider: Provider, changes: dict[str, Any]
+) -> None:
+    browser = Browser(console, provider)
+    provider.claims |= changes
+    reply = browser.come_back()
+    assert reply.status == 401
+    assert "pexpolicy_console" not in str(reply.headers)
+    assert console.actions()[-1]["event"] == "login refused"
+
+
+def test_a_token_that_another_key_signed_is_refused(
+    console: LiveConsole, provider: Provider
+) -> None:
+    browser = Browser(console, provider)
+    provider.key = OTHER_KEY
+    assert browser.come_back().status == 401
+
+
+def test_a_login_that_another_browser_began_is_refused(
+    console: LiveConsole, provider: Provider
+) -> None:
+    mine, other = Browser(console, provider), Browser(console, provider)
+    assert mine.come_back(state=other.query["state"][0]).status == 401
+    assert mine.come_back(cookie="").status == 401
