@@ -30,6 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("explained")
     (made / "config.toml").write_text(CONFIG)
     (made / "next.toml").write_text(CONFIG.replace("Meeting 07", "Seven"))
+    (made / "policy.j2").write_text('{"result": {{service_config|pex_to_json}}}')
+    (made / "service.json").write_text('{"name": "Meeting 07", "service_type": "conference"}')
     with live_server.running(made / "config.toml") as server:
         server.ask(f"{wire.SERVICE}?local_alias=meet07")
         (made / "line.json").write_text(json.dumps(server.last_line()))

@@ -160,7 +160,11 @@ async def test_a_reload_says_what_changed_in_the_plugins() -> None:
     service = PolicyApp(runner.generation, fake_plugins.Log())
     generations = GenerationSwitch(runner, service.activate, lambda: None)
     reloader = Reloader(generations, runner.generation.audit, lambda _: rooms("b", "c"))
-    assert (await reloader.reload()).changes == ("rooms: added c", "rooms: removed a")
+    assert (await reloader.reload()).changes == (
+        "configuration: changed plugins.rooms.settings.rooms",
+        "rooms: added c",
+        "rooms: removed a",
+    )
     assert (await reloader.reload()).changes == ()
     await generations.close()
 
