@@ -109,6 +109,7 @@ def running_console(config: Path, *arguments: str) -> Iterator[LiveConsole]:
         timeout.start()
         try:
             first = process.stderr.readline()
+            timeout.cancel()
             assert first.startswith("console: "), first + process.stderr.read()
             url = first.partition(": ")[2].strip()
             rest = threading.Thread(target=process.stderr.read)

@@ -187,6 +187,10 @@ class ServerClient:
         body = await self._get("/metrics")
         return await asyncio.to_thread(_parse, body.decode("utf-8", "replace"))
 
+    def forget(self) -> None:
+        """Fetch each document again when it is asked for the next time."""
+        self._bodies.clear()
+
     async def _get(self, path: str) -> bytes:
         async with self._lock:
             fetched, body = self._bodies.get(path, (-MAX_AGE_S, b""))

@@ -37,6 +37,7 @@ async def reload(request: web.Request) -> web.StreamResponse:
             problem = "no server with this configuration runs on this machine as this user"
     except (OSError, ValueError) as error:
         problem = f"the server cannot be reached: {error}"
+    console_of(request).server.forget()
     return await _page(request, results=results, reload_problem=problem)
 
 

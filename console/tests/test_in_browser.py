@@ -1,0 +1,181 @@
+"""The pages in a real browser: accessibility, narrow windows, keyboard, roles and secrets."""
+
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext
+
+from tests.support import browser, company
+
+PATHS = (
+    "/",
+    "/decisions",
+    "/try",
+    "/try?endpoint=participant_properties",
+    "/who?alias=board@example.com",
+    "/rooms",
+    "/rules",
+    "/plugins",
+    "/plugins/rules",
+    "/nodes",
+    "/configuration",
+    "/configuration/reload",
+    "/audit",
+)
+SECRETS = ("482913", "170356", "551204")
+"""The PINs of the example."""
+MAX_COMPRESSED = 60 * 1024
+NARROW = {"width": 360, "height": 740}
+
+
+class Setup(NamedTuple):
+    company: company.Company
+    browser: Browser
+
+    def context(self, role: str, theme: str = "light", *, script: bool = True) -> BrowserContext:
+        context = self.browser.new_context(
+            base_url=self.company.console.url,
+            color_scheme="dark" if theme == "dark" else "light",
+            java_script_enabled=script,
+        )
+        page = context.new_page()
+        page.goto(f"/login?link={self.company.console.link(role)}")
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_selector("nav")
+        page.close()
+        return context
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    with (
+        browser.chromium() as chromium,
+        company.running(tmp_path_factory.mktemp("browser")) as running,
+    ):
+        running.some_calls()
+        yield Setup(running, chromium)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_each_page_is_accessible_small_and_without_secrets(setup: Setup, theme: str) -> None:
+    context = setup.context("admin", theme)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{page.url}: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
+    for path in PATHS:
+        reply = page.goto(path, wait_until="load")
+        assert reply is not None
+        assert reply.status == 200, path
+        complaints += [f"{path}: {text}" for text in browser.violations(page)]
+        content = page.content()
+        complaints += [f"{path} has {secret}" for secret in SECRETS if secret in content]
+        assert len(zlib.compress(content.encode())) < MAX_COMPRESSED
+        page.set_viewport_size({"width": NARROW["width"], "height": NARROW["height"]})
+        if page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
+            complaints.append(f"{path} is wider than {NARROW['width']} pixels")
+        page.set_viewport_size({"width": 1440, "height": 900})
+    context.close()
+    assert not complaints
+
+
+def test_a_rule_that_refused_a_caller_is_found_by_what_the_caller_sent(setup: Setup) -> None:
+    context = setup.context("operator")
+    page = context.new_page()
+    page.goto("/try")
+    page.keyboard.press("/")
+    page.keyboard.type("board@example.com")
+    page.get_by_text("Other values of parameters").click()
+    page.locator("[name=parameters]").fill("vendor=friendly-scanner")
+    page.get_by_role("button", name="Ask").click()
+    answer = page.get_by_label("Answer")
+    assert "rule Scanners" in answer.inner_text()
+    assert "rules.toml line 3" in answer.inner_text()
+    assert not browser.violations(page)
+    context.close()
+
+
+def test_text_of_a_caller_is_text(setup: Setup) -> None:
+    hostile = "<img src=x onerror=alert(1)>\u202e{{7*7}}"
+    context = setup.context("operator")
+    page = context.new_page()
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    page.goto(f"/who?alias={hostile}")
+    assert page.locator("main img").count() == 0
+    assert "\u202e" not in re.sub(r'value="[^"]*"', "", page.inner_text("main"))
+    page.goto(f"/rooms?text={hostile}")
+    assert page.locator("main img").count() == 0
+    assert not dialogs
+    context.close()
+
+
+def test_a_page_is_readable_without_script(setup: Setup) -> None:
+    context = setup.context("viewer", script=False)
+    page = context.new_page()
+    for path, words in (
+        ("/rules", "friendly-scanner"),
+        ("/rooms", "Engineering"),
+        ("/plugins", "rooms"),
+        ("/nodes", "10.44.0.2"),
+        ("/audit", "audit.jsonl"),
+    ):
+        page.goto(path)
+        assert words in page.inner_text("main"), path
+    context.close()
+
+
+def test_roles_reach_their_pages_only(setup: Setup) -> None:
+    console = setup.company.console
+    for role, forbidden in (
+        ("viewer", ("/try", "/who", "/audit/download", "/configuration/reload")),
+        ("operator", ("/configuration/reload",)),
+    ):
+        console.log_in(role)
+        assert [console.get(path).status for path in forbidden] == [403] * len(forbidden)
+        assert console.post("/configuration/reload").status == 403
+    console.log_in("viewer")
+    assert console.post("/audit/verify").status == 403
+
+
+def test_an_admin_reloads_after_a_confirmation_that_says_what_changes(setup: Setup) -> None:
+    config = setup.company.config
+    context = setup.context("admin")
+    page = context.new_page()
+    page.goto("/configuration")
+    assert "the same as in force" in page.inner_text("main")
+    config.write_text(config.read_text().replace('"Engineering"', '"Research"'))
+    page.goto("/configuration")
+    page.get_by_role("link", name="Reload").click()
+    page.get_by_role("button", name="Reload now").click()
+    page.wait_for_selector("[role=status]")
+    assert "reloaded (" in page.inner_text("[role=status]")
+    assert "the same as in force" in page.inner_text("main")
+    assert any(line["event"] == "reload" for line in setup.company.console.actions())
+    context.close()
+
+
+def test_the_audit_is_verified_and_downloaded(setup: Setup) -> None:
+    console = setup.company.console
+    console.log_in("operator")
+    console.post("/audit/verify")
+    context = setup.context("operator")
+    page = context.new_page()
+    for _ in range(100):
+        page.goto("/audit")
+        with suppress(AssertionError):
+            assert "Verifying" not in page.inner_text("main")
+            break
+        page.wait_for_timeout(100)
+    assert "no fault" in page.inner_text("main")
+    context.close()
+    reply = console.get("/audit/download?since=today")
+    lines = zlib.decompress(reply.body, 31)
+    assert lines == setup.company.server.audit.read_bytes()[: len(lines)]
+    assert lines.count(b'"event":"decision"') >= 12
+    assert zlib.decompress(console.get("/audit/download?until=2020-01-01").body, 31) == b""
+    assert console.get("/audit/download?since=never").status == 400
