@@ -48,6 +48,7 @@ def run(*command: str | Path, folder: Path = ROOT, umask: int = 0o022) -> str:
         check=True,
         text=True,
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         env=given,
         timeout=TIMEOUT_S,
     ).stdout
@@ -119,7 +120,7 @@ def _answers(command: Path, config: Path) -> bool:
 def listed(results: Results) -> None:
     """Compare the SBOM with what the lock of the image has for this interpreter."""
     document = json.loads((DIST / "pexpolicy.cdx.json").read_text())
-    found = {(part["name"].lower(), part["version"]) for part in document["components"]}
+    found = {(part["name"].lower().replace("_", "-"), part["version"]) for part in document["components"]}
     lock = (ROOT / "deploy/requirements.lock").read_text()
     wanted = {
         (name, version)
