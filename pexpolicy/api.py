@@ -55,6 +55,7 @@ from pexpolicy.models.request import Params, Request
 from pexpolicy.models.rules import Privacy
 from pexpolicy.models.wall_clock import wall_clock
 from pexpolicy.plugins.cache_file import CacheFile
+from pexpolicy.plugins.changes import listed, named_changes
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.plugins.row_source import (
     FoundRows,
@@ -65,7 +66,7 @@ from pexpolicy.plugins.row_source import (
 )
 from pexpolicy.plugins.schedule import ScheduledJob, schedule
 from pexpolicy.plugins.sources import Source
-from pexpolicy.text import brief, did_you_mean, listed, named_changes, printable
+from pexpolicy.text import brief, did_you_mean, printable
 
 __all__ = [
     "ENDPOINTS",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 MAX_BITS = 200
 MAX_GUESSED = 64
@@ -153,26 +153,6 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
         return f"; did you mean {meant!r}?" if meant else ""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def named_changes(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
-    """Yield the names that were added, removed and changed, each kind as one text."""
-    kinds = {
-        "added": after.keys() - before.keys(),
-        "removed": before.keys() - after.keys(),
-        "changed": {name for name in after if name in before and before[name] != after[name]},
-    }
-    for kind, names in kinds.items():
-        if names:
-            yield f"{kind} {listed(names)}"
-
-
-def listed(names: Iterable[str], limit: int = 10) -> str:
-    """Return the first names in alphabetical order, and the number of the others."""
-    ordered = sorted(names)
-    rest = len(ordered) - limit
-    shown = ", ".join(ordered[:limit])
-    return f"{shown} and {rest} more" if rest > 0 else shown
 
 
 def printable(text: object) -> str:

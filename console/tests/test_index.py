@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,19 @@ class Indexed:
         self.audit = folder / "audit.jsonl"
         self.folder = folder / "index"
         self.segment_lines, self.max_bytes = segment_lines, max_mb * MEGABYTE
+        self.writers: list[IndexWriter] = []
         self.writer = self.new_writer()
         self.reader = IndexReader(self.folder, self.audit)
 
     def new_writer(self) -> IndexWriter:
-        return IndexWriter(self.folder, self.audit, self.max_bytes, self.segment_lines)
+        self.writers.append(
+            IndexWriter(self.folder, self.audit, self.max_bytes, self.segment_lines)
+        )
+        return self.writers[-1]
+
+    def close(self) -> None:
+        for writer in self.writers:
+            writer.close()
 
     def update(self) -> None:
         while self.writer.step():
@@ -53,8 +62,22 @@ class Indexed:
 
 
 @pytest.fixture
-def indexed(tmp_path: Path) -> Indexed:
-    return Indexed(tmp_path)
+def index_of(tmp_path: Path) -> Iterator[Callable[..., Indexed]]:
+    """Return a function that makes an index with limits, which is closed after the test."""
+    made: list[Indexed] = []
+
+    def make(**limits: int) -> Indexed:
+        made.append(Indexed(tmp_path, **limits))
+        return made[-1]
+
+    yield make
+    for indexed in made:
+        indexed.close()
+
+
+@pytest.fixture
+def indexed(index_of: Callable[..., Indexed]) -> Indexed:
+    return index_of()
 
 
 @pytest.mark.parametrize(
@@ -128,9 +151,9 @@ def test_texts_of_a_caller_cannot_match_other_filters(indexed: Indexed) -> None:
         assert number in indexed.numbers(caller=text)
 
 
-def test_hashed_aliases_are_found_by_the_alias(tmp_path: Path) -> None:
+def test_hashed_aliases_are_found_by_the_alias(index_of: Callable[..., Indexed]) -> None:
     hashed = keyed_hash(b"a key of the privacy table")
-    indexed = Indexed(tmp_path)
+    indexed = index_of()
     written = hashed(Alias("sip:bob@example.com"))
     indexed.add(line(1, request={"remote_alias": written}), line(2))
     reader = IndexReader(indexed.folder, indexed.audit, hashed)
@@ -246,14 +269,16 @@ def test_rotated_and_compressed_files_keep_their_lines(indexed: Indexed) -> None
     assert indexed.numbers() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
-def test_files_that_were_rotated_before_the_start_are_indexed(tmp_path: Path) -> None:
+def test_files_that_were_rotated_before_the_start_are_indexed(
+    tmp_path: Path, index_of: Callable[..., Indexed]
+) -> None:
     audit = tmp_path / "audit.jsonl"
     append(audit, [line(1)])
     (tmp_path / "audit.jsonl.2.gz").write_bytes(gzip.compress(audit.read_bytes()))
     audit.unlink()
     append(tmp_path / "audit.jsonl.1", [line(2)])
     append(audit, [line(3)])
-    indexed = Indexed(tmp_path)
+    indexed = index_of()
     indexed.update()
     assert indexed.numbers() == [1, 2, 3]
     indexed.writer = indexed.new_writer()
@@ -267,8 +292,8 @@ def test_a_line_that_left_the_audit_is_not_shown(indexed: Indexed) -> None:
     assert hit.event is None
 
 
-def test_the_index_stays_within_its_size(tmp_path: Path) -> None:
-    indexed = Indexed(tmp_path, segment_lines=1000, max_mb=1)
+def test_the_index_stays_within_its_size(index_of: Callable[..., Indexed]) -> None:
+    indexed = index_of(segment_lines=1000, max_mb=1)
     for start in range(0, 12_000, 1000):
         indexed.add(*(line(number) for number in range(start, start + 1000)))
     found = indexed.numbers()
@@ -289,9 +314,11 @@ def test_a_damaged_index_is_built_again(indexed: Indexed, damage: bytes) -> None
     assert indexed.numbers() == [1, 2]
 
 
-def test_a_killed_writer_continues_without_gap_and_without_repetition(tmp_path: Path) -> None:
+def test_a_killed_writer_continues_without_gap_and_without_repetition(
+    tmp_path: Path, index_of: Callable[..., Indexed]
+) -> None:
     append(tmp_path / "audit.jsonl", (line(number) for number in range(40_000)))
-    indexed = Indexed(tmp_path, segment_lines=7000)
+    indexed = index_of(segment_lines=7000)
     program = (
         "import sys; from pathlib import Path; from pexpolicy_console.index import audit_files;"
         "audit_files.CHUNK = 200_000; from pexpolicy_console.index.writer import IndexWriter;"

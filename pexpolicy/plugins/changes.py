@@ -12,7 +12,6 @@ from pexpolicy.config.problems import Key, dotted_key
 from pexpolicy.config.settings import Settings
 from pexpolicy.plugins.plugin import BuiltPlugin, collect
 from pexpolicy.plugins.source_pool import SharedSource
-from pexpolicy.text import named_changes
 
 _SECRETS = ("admin_token", "admin_plugin_token", "privacy_key", "sign_key", "credentials")
 _SKIPPED = frozenset(
@@ -113,3 +112,23 @@ def _plugin_changes(
 def _class_name(instance: object) -> tuple[str, str]:
     """Return the name of a class, which is another object after a drop-in was read again."""
     return type(instance).__module__, type(instance).__qualname__
+
+
+def named_changes(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    """Yield the names that were added, removed and changed, each kind as one text."""
+    kinds = {
+        "added": after.keys() - before.keys(),
+        "removed": before.keys() - after.keys(),
+        "changed": {name for name in after if name in before and before[name] != after[name]},
+    }
+    for kind, names in kinds.items():
+        if names:
+            yield f"{kind} {listed(names)}"
+
+
+def listed(names: Iterable[str], limit: int = 10) -> str:
+    """Return the first names in alphabetical order, and the number of the others."""
+    ordered = sorted(names)
+    rest = len(ordered) - limit
+    shown = ", ".join(ordered[:limit])
+    return f"{shown} and {rest} more" if rest > 0 else shown

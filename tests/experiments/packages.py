@@ -120,7 +120,9 @@ def _answers(command: Path, config: Path) -> bool:
 def listed(results: Results) -> None:
     """Compare the SBOM with what the lock of the image has for this interpreter."""
     document = json.loads((DIST / "pexpolicy.cdx.json").read_text())
-    found = {(part["name"].lower().replace("_", "-"), part["version"]) for part in document["components"]}
+    found = {
+        (part["name"].lower().replace("_", "-"), part["version"]) for part in document["components"]
+    }
     lock = (ROOT / "deploy/requirements.lock").read_text()
     wanted = {
         (name, version)

@@ -35,10 +35,9 @@ class Plugin:
 
 
 def shipped(folder: Path) -> Path:
-    """Write the shipped configuration with an audit file and a free admin port; return its path."""
+    """Write the shipped configuration, which has an audit file; return its path."""
     config = folder / "config.toml"
-    shipped_config = (ROOT / "config.toml").read_text("utf-8")
-    config.write_text(f'{shipped_config}\n[audit]\npath = "audit.jsonl"\n', "utf-8")
+    config.write_text((ROOT / "config.toml").read_text("utf-8"), "utf-8")
     return config
 
 
