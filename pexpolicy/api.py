@@ -63,6 +63,7 @@ from pexpolicy.plugins.row_source import (
     RowSettings,
     RowSnapshot,
     RowSource,
+    read_rows,
 )
 from pexpolicy.plugins.schedule import ScheduledJob, schedule
 from pexpolicy.plugins.sources import Source
@@ -145,6 +146,7 @@ __all__ = [
     "named_changes",
     "printable",
     "read_file",
+    "read_rows",
     "read_secret",
     "schedule",
     "service_class",

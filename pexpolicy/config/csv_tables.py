@@ -202,17 +202,17 @@ class _Column:
 def _columns(model: type[BaseModel]) -> dict[str, _Column]:
     """Return the columns of a model by their lower-case names in the header."""
     return {
-        (info.alias or name).lower(): _Column(name, info, _is_list(info.annotation))
+        (info.alias or name).lower(): _Column(name, info, is_list(info.annotation))
         for name, info in model.model_fields.items()
     }
 
 
-def _is_list(annotation: Any) -> bool:
+def is_list(annotation: Any) -> bool:
     """Return whether it is a list, a tuple or a set, or one of them or ``None``."""
     origin = get_origin(annotation) or annotation
     if origin in (list, tuple, set, frozenset):
         return True
-    return any(_is_list(part) for part in get_args(annotation) if part is not type(None))
+    return any(is_list(part) for part in get_args(annotation) if part is not type(None))
 
 
 def _records(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from pexpolicy.config.csv_tables import LIST_SEPARATOR, is_list
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.plugins.sources import Source
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+M = TypeVar("M", bound=BaseModel)
 
 
 class RowSnapshot(AbstractAsyncContextManager[object], Protocol[T_co]):
@@ -119,3 +121,26 @@ class RowSettings(PluginSettings):
             )
         except ValueError as error:
             raise SettingsError(str(error), key=("query",)) from None
+
+
+def read_rows(
+    rows: Iterable[dict[str, Any]], model: type[M], problems: list[str]
+) -> Iterator[tuple[int, M]]:
+    """Yield the models of rows, each with the number of its row; append what is wrong with others.
+
+    Columns that the model does not have are ignored, and empty values are unset. Text in a field
+    with several values is split as a cell of a CSV file is.
+    """
+    fields = {name: is_list(field.annotation) for name, field in model.model_fields.items()}
+    for number, row in enumerate(rows, 1):
+        values = {name: row[name] for name in fields if row.get(name) not in (None, "")}
+        for name, value in values.items():
+            if fields[name] and isinstance(value, str):
+                values[name] = [part.strip() for part in value.split(LIST_SEPARATOR)]
+        try:
+            yield number, model.model_validate(values)
+        except ValidationError as error:
+            # The values may be passwords.
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = "".join(f"{part}: " for part in first["loc"])
+            problems.append(f"row {number}: {place}{first['msg']}")

@@ -9,7 +9,7 @@ import pytest
 from examples.company import start
 from tests.support import live_server, programs
 
-programs.require_compiled("python-ldap")
+pytestmark = programs.needs_compiled("python-ldap")
 
 DEVICE = start._device(3)
 

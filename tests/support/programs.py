@@ -59,10 +59,11 @@ def require(package: str) -> Path:
     return path
 
 
-def require_compiled(package: str) -> None:
-    """Leave the test out where a package of Python is not installed."""
-    if find_spec(COMPILED[package]) is None:
-        pytest.skip(_REASON.format(package=package), allow_module_level=True)
+def needs_compiled(package: str) -> pytest.MarkDecorator:
+    """Return a mark that leaves tests out where a package of Python is not installed."""
+    return pytest.mark.skipif(
+        find_spec(COMPILED[package]) is None, reason=_REASON.format(package=package)
+    )
 
 
 def left_out(skipped: Iterable[pytest.TestReport]) -> Counter[str]:

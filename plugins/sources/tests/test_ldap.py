@@ -19,7 +19,7 @@ from pexpolicy_sources.ldap_query import LdapQuery
 from tests.support import programs, slapd
 from tests.support.secret_canaries import PIN, find_canaries
 
-programs.require_compiled("python-ldap")
+pytestmark = programs.needs_compiled("python-ldap")
 
 PICTURE = bytes(range(256))
 CROWD = 450

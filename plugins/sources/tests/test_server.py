@@ -72,10 +72,10 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
             time.sleep(0.1)
 
 
+@programs.needs_compiled("python-ldap")
 def test_an_ldap_server_that_freezes_leaves_stale_answers_and_its_password_is_in_no_output(
     tmp_path: Path, directory: slapd.Server
 ) -> None:
-    programs.require_compiled("python-ldap")
     (tmp_path / "desks.py").write_text(doc_pages.block(README, "python"))
     written = example("ldap")
     for was, becomes in (

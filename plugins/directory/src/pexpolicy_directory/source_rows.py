@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
-
-from pexpolicy.config.csv_tables import LIST_SEPARATOR
+from pexpolicy import read_rows
 from pexpolicy_directory.settings import Entry
 
 
@@ -16,23 +14,15 @@ def entries_of(rows: list[dict[str, Any]], problems: list[str]) -> Iterator[tupl
 
     Columns that an entry does not have are ignored.
     """
-    for number, row in enumerate(rows, 1):
-        try:
-            yield number, Entry.model_validate(_fields(row))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = "".join(f"{part}: " for part in first["loc"])
-            problems.append(f"row {number}: {place}{first['msg']}")
+    return read_rows(map(_fields, rows), Entry, problems)
 
 
 def _fields(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an entry; of several names or aliases, the first."""
-    fields = {name: row[name] for name in Entry.model_fields if row.get(name) not in (None, "", [])}
-    for name, value in fields.items():
-        if name == "groups" and isinstance(value, str):
-            fields[name] = [part.strip() for part in value.split(LIST_SEPARATOR)]
-        elif name == "keywords" and isinstance(value, list):
-            fields[name] = " ".join(map(str, value))
-        elif name != "groups" and isinstance(value, list):
-            fields[name] = value[0]
-    return fields
+    """Return the first of several aliases and names; the other names are keywords."""
+    several = {name: value for name, value in row.items() if isinstance(value, list)}
+    words = [*several.get("name", [])[1:], *several.get("keywords", [row.get("keywords")])]
+    return {
+        **row,
+        **{name: next(iter(several[name]), None) for name in several if name != "groups"},
+        "keywords": " ".join(str(word) for word in words if word),
+    }

@@ -28,11 +28,11 @@ from pexpolicy import (
     get_logger,
     metrics,
     named_changes,
+    read_rows,
 )
 from pexpolicy.config.csv_tables import TableError, read_table
 from pexpolicy_registrations.bursts import Bursts
 from pexpolicy_registrations.settings import Device, Settings
-from pexpolicy_registrations.source_rows import devices_of
 
 MAX_DELAYED = 200
 """Number of answers that are delayed at a time; further ones are given at once."""
@@ -90,7 +90,7 @@ class Registrations(Plugin[Settings]):
         """
         problems: list[str] = []
         table: dict[str, _Answers] = {}
-        for number, device in devices_of(rows, problems):
+        for number, device in read_rows(_for_each_alias(rows), Device, problems):
             alias = str(Alias(device.alias))
             if not Alias(device.alias).user:
                 problems.append(f"row {number}: alias: is not an alias")
@@ -183,6 +183,14 @@ class Registrations(Plugin[Settings]):
             with suppress(DataUnavailableError):
                 status["devices_of_source"] = len(self._snapshot.value)
         return status
+
+
+def _for_each_alias(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Yield a row for each alias of a device, such as the values of an LDAP attribute."""
+    for row in rows:
+        aliases = row.get("alias")
+        for alias in aliases if isinstance(aliases, list) else [aliases]:
+            yield {**row, "alias": alias}
 
 
 def _answers(device: Device) -> _Answers:
