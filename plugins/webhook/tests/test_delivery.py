@@ -257,5 +257,9 @@ async def test_a_full_spool_raises_so_that_the_queue_keeps_the_events(
         receiver.replies = []
         assert await receiver.has(kept) == ids(0, kept)
         await until_status(plugin, delivered=kept, pending_bytes=0)
+        async with asyncio.timeout(5):
+            while plugin._spool.used > 1 << 19:
+                await asyncio.sleep(0.05)
+                plugin._spool.measure()
         plugin.on_decisions(outcomes(kept, kept + 100))
         assert await receiver.has(kept + 100) == ids(0, kept + 100)
