@@ -125,12 +125,14 @@ class Watchdog:
 
         It used most of the processor time of the process, however busy the machine is.
         """
+        # First of all: to read processor times passes the lock on, and the hook may return.
+        owner, beats = self._stacks.owner(self._loop_thread, self._tasks.running), self._beats
         least = max((time.process_time() - self._process_cpu) / 2, MIN_USED_S)
-        beat = self._beats[1] if self._beats[1].at <= since else self._beats[0]
+        beat = beats[1] if beats[1].at <= since else beats[0]
         used = _processor_time(self._loop_native_id) - beat.cpu
         names, line = UNKNOWN, ""
-        if used >= least and self._beats[1] is beat:
-            names, line = self._stacks.owner(self._loop_thread, self._tasks.running)
+        if used >= least and beats[1] is beat:
+            names, line = owner
             if names == SERVER:
                 # A hook may have returned before the lock was passed on, as on Python 3.12.
                 names, line = UNKNOWN, ""
