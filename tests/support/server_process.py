@@ -110,6 +110,8 @@ class ServerProcess(ABC):
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for process in (pid, *map(int, children)):
             os.kill(process, signal.SIGSTOP)
+            while not all(map(_is_stopped, Path(f"/proc/{process}/task").iterdir())):
+                time.sleep(0.001)
         try:
             yield
         finally:
@@ -136,6 +138,15 @@ class ServerProcess(ABC):
         )
         if done.returncode:
             pytest.fail(f"{command[0]} failed: {done.stdout[-500:]}")
+
+
+def _is_stopped(task: Path) -> bool:
+    """Return whether a thread is stopped, or has ended."""
+    try:
+        state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in "TtZX"
 
 
 def _account() -> pwd.struct_passwd | None:

@@ -94,15 +94,14 @@ def test_an_ldap_server_that_freezes_leaves_stale_answers_and_its_password_is_in
         assert server.ask(ASK).json["result"] == known
         assert server.ask(f"{wire.REGISTRATION}nobody").json["result"] == {}
         with directory.frozen():
-            for _ in range(2):
-                assert server.ask(ASK).json["result"] == known
+            assert server.ask(ASK).json["result"] == known
             server.ask(f"{wire.REGISTRATION}somebody")
         status = server.operator("/status").body.decode()
         metrics = server.operator("/metrics").body.decode()
-        ages = [line["annotations"]["desks"]["source_age"] for line in server.lines()[:4]]
-        failed = server.lines()[4]["steps"]
+        ages = [line["annotations"]["desks"]["source_age"] for line in server.lines()[:3]]
+        failed = server.lines()[3]["steps"]
     assert ages[:2] == [0.0, 0.0]
-    assert ages[3] > 0.0
+    assert ages[2] > 0.0
     assert "no answer within" in str(failed)
     assert not secret_canaries.find_canaries(status + metrics)
 
