@@ -27,7 +27,6 @@ LEVELS = (
     ("observability", "explain"),
     ("server",),
     ("testing",),
-    ("replay",),
     ("cli",),
     ("__main__",),
 )
@@ -49,7 +48,7 @@ PUBLIC = (
 )
 """What plugins may import in addition to ``pexpolicy`` itself."""
 MAX_LINES = 320
-MAX_ENTRIES = 27
+MAX_ENTRIES = 26
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "template" not in path.parts)
 PLUGIN_MODULES = sorted(ROOT.glob("plugins/*/src/**/*.py"))

@@ -65,8 +65,8 @@ def _names(leaf: x509.Certificate) -> list[str]:
 def _chain(
     files: CertificateFiles, cacert: Path | None, host: str | None, names: list[str]
 ) -> Finding:
-    beside = files.certificate.with_name("ca.pem")
-    trusted = cacert or (beside if beside.is_file() else None)
+    authority = files.certificate.with_name("ca.pem")
+    trusted = cacert or (authority if authority.is_file() else None)
     by = "the CAs of this system" if trusted is None else str(trusted)
     shown = f"names: {', '.join(names)}"
     try:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.policy import Answer
-from pexpolicy.replay.job import Job
-from pexpolicy.replay.run import run_replay
-from tests.replay import audits
+from pexpolicy.testing.replay.job import Job
+from pexpolicy.testing.replay.run import run_replay
+from tests.testing.replay import audits
 
 CALLS = 200
 """Calls of each pair of configurations."""

@@ -194,8 +194,9 @@ def _reload(
             time.sleep(0.02)
         done += now != before
         server.ask(f"/policy/v1/{SOURCES['PostgreSQL']}=room1")  # opens a connection
-    time.sleep(3)
-    left = int(database.query(CONNECTIONS))
+    deadline = time.monotonic() + 10
+    while (left := int(database.query(CONNECTIONS))) > POOL and time.monotonic() < deadline:
+        time.sleep(0.1)
     print(f"{done} reloads: {left} connections")  # noqa: T201
     return done == count and 1 <= left <= POOL
 

@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from pexpolicy.explain.coverage import CoverageItem
-from pexpolicy.replay.charts import share_bar
-from pexpolicy.replay.html_page import page, table, text
+from pexpolicy.testing.replay.charts import share_bar
+from pexpolicy.testing.replay.html_page import page, table, text
 
 SHOWN = 10
 """Names that are printed of those that were never used."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.cli.test_main import invoked
-from tests.replay import audits
 from tests.support import live_server, wire
+from tests.testing.replay import audits
 
 ROOMS = """
 [plugins.rules]

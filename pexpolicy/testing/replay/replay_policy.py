@@ -14,9 +14,9 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import ANSWERED, TIMED_OUT
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.replay.network_block import NetworkBlock
-from pexpolicy.replay.parameter_reads import watch
-from pexpolicy.replay.records import Call
+from pexpolicy.testing.replay.network_block import NetworkBlock
+from pexpolicy.testing.replay.parameter_reads import watch
+from pexpolicy.testing.replay.records import Call
 
 NO_ID = "00000000-0000-7000-8000-000000000000"
 """The decision ID of a call whose record has none; equal replays have equal replies."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.explain.coverage import Coverage
-from pexpolicy.replay.network_block import NetworkBlock
-from pexpolicy.replay.replay_policy import ReplayPolicy, opened
-from pexpolicy.replay.replayer import Replayer, Selection
-from pexpolicy.replay.server import PolicyServer, ServerAddress
+from pexpolicy.testing.replay.network_block import NetworkBlock
+from pexpolicy.testing.replay.replay_policy import ReplayPolicy, opened
+from pexpolicy.testing.replay.replayer import Replayer, Selection
+from pexpolicy.testing.replay.server import PolicyServer, ServerAddress
 
 
 @dataclass(frozen=True, slots=True)

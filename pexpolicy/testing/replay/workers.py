@@ -11,9 +11,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, cast
 
-from pexpolicy.replay.job import Job, open_replayer
-from pexpolicy.replay.record_files import Block
-from pexpolicy.replay.result import Tally
+from pexpolicy.testing.replay.job import Job, open_replayer
+from pexpolicy.testing.replay.record_files import Block
+from pexpolicy.testing.replay.result import Tally
 
 AHEAD = 2
 """Blocks that a worker has at a time, so that it never waits for the next one."""

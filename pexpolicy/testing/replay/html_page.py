@@ -14,7 +14,7 @@ MAX_VALUE = 300
 
 def page(title: str, sections: Iterable[str]) -> str:
     """Return a page, light or dark as its reader prefers."""
-    style = resources.files("pexpolicy.replay").joinpath("report.css").read_text("utf-8")
+    style = resources.files("pexpolicy.testing.replay").joinpath("report.css").read_text("utf-8")
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.adjustments import describe_changes
-from pexpolicy.replay import coverage_report
-from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.report_json import ordered_reasons
-from pexpolicy.replay.result import Group, ReplayResult
+from pexpolicy.testing.replay import coverage_report
+from pexpolicy.testing.replay.records import Exactness
+from pexpolicy.testing.replay.report_json import ordered_reasons
+from pexpolicy.testing.replay.result import Group, ReplayResult
 from pexpolicy.text import printable
 
 SHOWN_GROUPS = 20

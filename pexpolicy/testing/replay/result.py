@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pexpolicy.explain.coverage import CoverageItem
-from pexpolicy.replay.records import Exactness
+from pexpolicy.testing.replay.records import Exactness
 
 MAX_PLACES = 20
 """Damaged places that are listed; all are counted."""

@@ -14,7 +14,7 @@ from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.policy import Answer
-from pexpolicy.replay.recorded_reply import EMPTY, RecordedReply, action_word
+from pexpolicy.testing.replay.recorded_reply import EMPTY, RecordedReply, action_word
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

@@ -11,8 +11,8 @@ import msgspec
 
 from pexpolicy.conformance.http_client import Wire
 from pexpolicy.endpoints.base import JPEG
-from pexpolicy.replay.recorded_reply import RecordedReply, foreign_reply
-from pexpolicy.replay.records import Call
+from pexpolicy.testing.replay.recorded_reply import RecordedReply, foreign_reply
+from pexpolicy.testing.replay.records import Call
 
 CONCURRENT = 8
 """Requests at a time; a Conferencing Node has more."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pexpolicy.audit.reader import file_and_rotated
-from pexpolicy.replay.router_export import PATH_COLUMNS, json_lines
+from pexpolicy.testing.replay.router_export import PATH_COLUMNS, json_lines
 
 BLOCK_SIZE = 1 << 20
 """Bytes of lines that are replayed together."""
@@ -141,7 +141,7 @@ class RecordFiles:
             self.damage.append(Damage(name, 0, "the archive has no file named support_log"))
 
     def _cases(self, name: str) -> Iterator[Block]:
-        from pexpolicy.replay.case_files import case_lines  # noqa: PLC0415 - for this form only
+        from pexpolicy.testing.replay.case_files import case_lines  # noqa: PLC0415 - for this form only
 
         self.forms.append((name, Form.CASES))
         lines, problems = case_lines(Path(name))

@@ -16,8 +16,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.cli.test_main import invoked
-from tests.replay import audits
 from tests.support import live_server, wire
+from tests.testing.replay import audits
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ENGINEERING = f"{wire.SERVICE}?local_alias=engineering"

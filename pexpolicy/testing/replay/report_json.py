@@ -6,9 +6,9 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from pexpolicy.replay.coverage_report import as_objects
-from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.result import Group, ReplayResult
+from pexpolicy.testing.replay.coverage_report import as_objects
+from pexpolicy.testing.replay.records import Exactness
+from pexpolicy.testing.replay.result import Group, ReplayResult
 
 
 def as_json(result: ReplayResult) -> dict[str, Any]:

@@ -18,19 +18,19 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.policy import Answer
-from pexpolicy.replay.comparison import (
+from pexpolicy.testing.replay.comparison import (
     action_of,
     compare_answers,
     compare_with_record,
     without_ids,
 )
-from pexpolicy.replay.network_block import NetworkBlock
-from pexpolicy.replay.record_files import Block
-from pexpolicy.replay.recorded_reply import RecordedReply, recorded_action
-from pexpolicy.replay.records import Call, Exactness, Unusable, records
-from pexpolicy.replay.replay_policy import Replayed, ReplayPolicy
-from pexpolicy.replay.result import Example, Group, GroupKey, Tally
-from pexpolicy.replay.server import PolicyServer
+from pexpolicy.testing.replay.network_block import NetworkBlock
+from pexpolicy.testing.replay.record_files import Block
+from pexpolicy.testing.replay.recorded_reply import RecordedReply, recorded_action
+from pexpolicy.testing.replay.records import Call, Exactness, Unusable, records
+from pexpolicy.testing.replay.replay_policy import Replayed, ReplayPolicy
+from pexpolicy.testing.replay.result import Example, Group, GroupKey, Tally
+from pexpolicy.testing.replay.server import PolicyServer
 
 MAX_REMEMBERED = 20_000
 """Different requests whose answers are kept for equal ones."""

@@ -6,8 +6,8 @@ import csv
 import io
 
 from pexpolicy.audit.adjustments import describe_changes
-from pexpolicy.replay.report_json import time_text
-from pexpolicy.replay.result import Group, ReplayResult
+from pexpolicy.testing.replay.report_json import time_text
+from pexpolicy.testing.replay.result import Group, ReplayResult
 from pexpolicy.text import printable
 
 COLUMNS = (

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from pexpolicy.replay.job import Job, open_replayer
-from pexpolicy.replay.record_files import Block, RecordFiles
-from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.result import ReplayResult, Tally, ordered
-from pexpolicy.replay.server import ServerAddress
-from pexpolicy.replay.workers import tallies
+from pexpolicy.testing.replay.job import Job, open_replayer
+from pexpolicy.testing.replay.record_files import Block, RecordFiles
+from pexpolicy.testing.replay.records import Exactness
+from pexpolicy.testing.replay.result import ReplayResult, Tally, ordered
+from pexpolicy.testing.replay.server import ServerAddress
+from pexpolicy.testing.replay.workers import tallies
 
 SMALL = 8 << 20
 """Bytes of records below which further processes would only cost time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from pexpolicy.audit.adjustments import describe_changes
-from pexpolicy.replay.result import Group, ReplayResult
+from pexpolicy.testing.replay.result import Group, ReplayResult
 from pexpolicy.text import printable
 
 

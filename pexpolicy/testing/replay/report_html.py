@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-from pexpolicy.replay import coverage_report
-from pexpolicy.replay.charts import bars, share_bar, timeline
-from pexpolicy.replay.html_page import page, table, text
-from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.report_json import ordered_reasons, time_text
-from pexpolicy.replay.report_text import NAMES
-from pexpolicy.replay.result import Group, ReplayResult
+from pexpolicy.testing.replay import coverage_report
+from pexpolicy.testing.replay.charts import bars, share_bar, timeline
+from pexpolicy.testing.replay.html_page import page, table, text
+from pexpolicy.testing.replay.records import Exactness
+from pexpolicy.testing.replay.report_json import ordered_reasons, time_text
+from pexpolicy.testing.replay.report_text import NAMES
+from pexpolicy.testing.replay.result import Group, ReplayResult
 from pexpolicy.text import printable
 
 MAX_SHOWN = 500

@@ -25,8 +25,8 @@ from pexpolicy.explain.request_forms import (
     read_request,
 )
 from pexpolicy.models.request import POLICY_PREFIX, Params
-from pexpolicy.replay.record_files import MAX_LINE, Block, Form
-from pexpolicy.replay.recorded_reply import RecordedReply, foreign_reply
+from pexpolicy.testing.replay.record_files import MAX_LINE, Block, Form
+from pexpolicy.testing.replay.recorded_reply import RecordedReply, foreign_reply
 
 
 class Exactness(StrEnum):

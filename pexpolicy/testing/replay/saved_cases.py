@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pexpolicy.replay.result import Group, ReplayResult
+from pexpolicy.testing.replay.result import Group, ReplayResult
 from pexpolicy.text import printable
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
