@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -59,6 +59,15 @@ class Selection:
         )
 
 
+class _Known(NamedTuple):
+    """The answers to the last of several equal requests."""
+
+    new: Replayed
+    old: Replayed | None
+    is_settled: bool
+    """True if later requests get the same."""
+
+
 class Replayer:
     """Asks one configuration, or two, about recorded calls, and counts what differs."""
 
@@ -77,7 +86,7 @@ class Replayer:
         self._block = block
         self._coverage = coverage
         self._redaction: Redaction = new.redaction
-        self._known: dict[bytes, tuple[Replayed, Replayed | None]] = {}
+        self._known: dict[bytes, _Known] = {}
 
     async def replay(self, block: Block) -> Tally:
         """Return the counts of a block."""
@@ -138,24 +147,39 @@ class Replayer:
         self._compare(tally, call, reply, new.answer, old, place, partial=bool(read))
 
     async def _answers(self, tally: Tally, call: Call) -> tuple[Replayed, Replayed | None]:
-        """Return the answers of both configurations; equal requests are asked once."""
-        key = b""
+        """Return the answers of both configurations.
+
+        Equal requests are asked once. Where they have IDs, which an answer may hold, they are asked
+        until two of them in a row get the same.
+        """
+        key, known = b"", None
         if call.key and not call.missing and not call.hashed:
             peer = (call.peer or "").encode()
             key = hashlib.blake2b(
                 b"\0".join((call.endpoint.encode(), peer, call.key)), digest_size=16
             ).digest()
-            if (known := self._known.get(key)) is not None:
+            known = self._known.get(key)
+            if known is not None and known.is_settled:
                 tally.repeated += 1
-                return known
+                return known.new, known.old
         new = await self._new.answer(call)
         old = await self._old.answer(call) if self._old is not None else None
         by_time = new.depends_on_time or (old is not None and old.depends_on_time)
         if key and not by_time:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
-            self._known[key] = new, old
+            is_settled = not call.decision_id or (
+                known is not None
+                and self._is_same(known.new, new)
+                and self._is_same(known.old, old)
+            )
+            self._known[key] = _Known(new, old, is_settled)
         return new, old
+
+    def _is_same(self, before: Replayed | None, after: Replayed | None) -> bool:
+        if before is None or after is None:
+            return before is after
+        return not compare_answers(before.answer, after.answer, self._redaction)
 
     def _compare(
         self,
