@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from pexpolicy.testing.replay.job import Job
+from pexpolicy.testing.replay.run import run_replay
 from tests.cli.test_main import invoked
 from tests.support import live_server, wire
 from tests.testing.replay import audits
@@ -30,6 +32,13 @@ pin = "{pin}"
 [plugins.rooms.settings.rooms.lobby]
 name = "Lobby"
 service_tag = "lobby"
+"""
+HERE = """
+[[plugins.rules.settings.rules]]
+name = "here"
+endpoint = "service_configuration"
+when.local_alias = "here"
+then.result = {{ name = {name}, service_tag = "" }}
 """
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -80,6 +89,25 @@ def test_calls_are_asked_at_their_own_times(config: Path, tmp_path: Path) -> Non
     assert (found["same"], found["changed"]) == (48, 0)
     actions = {row["to"]: row["count"] for row in found["matrix"]}
     assert actions == {"continue with result": 28, "reject": 20}
+
+
+@pytest.mark.parametrize(
+    ("alias", "name", "repeated"),
+    [
+        ("here", "Here", 8),
+        ("here", "{decision_id}", 0),  # another answer to each call
+        ("office", "Here", 0),  # a rule reads the time
+    ],
+)
+def test_equal_requests_are_asked_until_the_answer_is_known(
+    config: Path, tmp_path: Path, alias: str, name: str, repeated: int
+) -> None:
+    with config.open("a") as file:
+        file.write(HERE.format(name=json.dumps(name)))
+    calls = [service(alias, NOON + timedelta(minutes=n)) for n in range(10)]
+    audit = audits.written(config, calls, tmp_path / "audit.jsonl")
+    tally = run_replay([audit], Job(config)).tally
+    assert (tally.same, tally.changed, tally.repeated) == (10, 0, repeated)
 
 
 def test_a_change_is_a_group_with_its_example_and_without_pins(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
@@ -46,6 +47,8 @@ class Rules(Plugin[Settings]):
     """Plugin that decides by the first rule that a request matches, and else abstains."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        # No answer depends on the time of a hit, so it is not that of the wall clock in a dry run.
+        self._hit_clock = clock or time.time
         clock = clock or wall_clock()
         builder = RuleBuilder(settings, clock)
         if builder.problems:
@@ -88,7 +91,7 @@ class Rules(Plugin[Settings]):
         chain = self._chains[endpoint]
         if request.notes is not None:
             request.notes.extend(chain.explain(request))
-        return chain.decide(request, self._clock())
+        return chain.decide(request, self._hit_clock)
 
     @override
     def lifespan(self) -> AbstractAsyncContextManager[None]:

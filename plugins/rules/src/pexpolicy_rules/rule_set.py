@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -68,16 +68,17 @@ class RuleChain:
         self.rules = tuple(rule for rule in rules if endpoint in rule.answers)
         self._index = Index((rule.condition, rule) for rule in self.rules)
 
-    def decide(self, request: Request, now: float) -> Decision | None:
+    def decide(self, request: Request, clock: Callable[[], float]) -> Decision | None:
         """Return the decision of the first rule that matches; ``None`` to abstain.
 
-        Raise ``DecisionError`` if the values of placeholders make the decision invalid.
+        ``clock`` returns the time of a hit, in seconds since 1970. Raise ``DecisionError`` if the
+        values of placeholders make the decision invalid.
         """
         rule = self._index.first(request)
         if rule is None:
             return None
         rule.hits.count += 1
-        rule.hits.last = now
+        rule.hits.last = clock()
         answer = rule.answers[self.endpoint]
         if not answer.is_dynamic:
             return answer.fixed
