@@ -217,7 +217,7 @@ def main() -> None:
         shutil.copy2(ROOT / "deploy/config.toml", config)
         switch_user(final, image)
         for name in sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")):
-            output(final, image, "python", "-c", f"import pexpolicy_{name}")
+            output(final, image, "python", "-c", f"import pexpolicy_{name.replace('-', '_')}")
             expect(f"the package pexpolicy-{name} is in", holds=True)
         output(final, image, "pexpolicy", "console", "--help")
         expect("the console is in", holds=True)
