@@ -119,6 +119,47 @@ def test_nothing_is_written_over_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "config.toml").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["rooms.csv", "tls"])
+def test_a_file_in_the_way_leaves_nothing_of_the_others(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to("missing/file")
+    made = invoked("init", "--yes", str(tmp_path), *TLS)
+    assert (made.exit_code, [path.name for path in tmp_path.iterdir()]) == (1, [name])
+
+
+def test_a_folder_for_the_audit_that_cannot_be_made_hides_no_password(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("")
+    made = invoked("init", "--yes", str(tmp_path), "--audit", "log/audit.jsonl")
+    assert made.exit_code == 0, made.output
+    assert "not shown again" in made.output
+
+
+def test_the_unit_quotes_the_name_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / 'a b"%h$X'
+    made = invoked("init", "--yes", str(folder), "--systemd")
+    assert made.exit_code == 0, made.output
+    unit = (folder / "pexpolicy.service").read_text()
+    assert f'serve --config "{tmp_path}/a b\\"%%h$$X/config.toml"\n' in unit
+
+
+@pytest.mark.parametrize("name", ["x\nUser=root", "\x1b[2J"])
+def test_a_folder_with_control_characters_is_refused(name: str, tmp_path: Path) -> None:
+    made = invoked("init", "--yes", str(tmp_path / name), "--systemd")
+    assert (made.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert name not in made.output
+
+
+def test_a_password_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(b"\xff" * 9)
+    made = invoked("init", "--yes", str(tmp_path / "new"), "--password-file", str(file))
+    assert (made.exit_code, "is not UTF-8 text" in made.stderr) == (2, True)
+
+
+def test_an_ipv6_address_is_in_brackets(tmp_path: Path) -> None:
+    made = invoked("init", "--yes", str(tmp_path), "--test-certificate", "2001:db8::1")
+    assert "https://[2001:db8::1]:8000\n" in made.output
+
+
 def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
     made = invoked("init", str(tmp_path))
     assert "--yes asks nothing" in made.stderr
@@ -136,7 +177,13 @@ def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
         (("--user", "a:b"), "must not contain a colon"),
         (("--password-file", "-"), "8 characters or more"),
         (("--test-certificate", "https://x"), "is not a host name"),
+        (("--test-certificate", "b\u00f6se.example"), "is not a host name"),
         (("--node", "10.1.2.3/16"), "has host bits set"),
+        (("--port", "9107"), "is the port of [admin]"),
+        (("--rooms", "a\x1b[2J.csv"), "'a\\x1b[2J.csv' has control characters"),
+        (("--certificate", "c.pem", "--key", "\udcff"), "'\\udcff' has control characters"),
+        (("--rooms", "x/../config.toml"), "the name of another file"),
+        (("--audit", "rooms.csv"), "the name of another file"),
     ],
 )
 def test_contradicting_options_are_refused(

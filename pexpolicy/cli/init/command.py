@@ -71,7 +71,8 @@ def _profile(answers: Answers) -> None:
     """Print what to enter in Infinity."""
     choices, host, password = answers.choices, answers.host, answers.generated_password
     click.echo("\nIn Infinity, Call control > Policy profiles:")
-    click.echo(f"  URL        {choices.scheme}://{host or 'HOST'}:{choices.port}")
+    shown_host = f"[{host}]" if host and ":" in host else host or "HOST"
+    click.echo(f"  URL        {choices.scheme}://{shown_host}:{choices.port}")
     if choices.user is not None:
         click.echo(f"  User name  {choices.user}")
         shown = f"{password}  (not shown again)" if password else "as you entered it"

@@ -9,6 +9,7 @@ from pexpolicy.cli.init.choices import Choices
 
 SCHEMA_FILE = "config.schema.json"
 AUDIT_KEY = "audit-key.pem"
+ADMIN_PORT = 9107
 LOOPBACK = "127.0.0.1/32"
 
 
@@ -71,7 +72,7 @@ def _tls(choices: Choices) -> Iterator[str]:
 def _admin(_: Choices) -> Iterator[str]:
     yield "# Status, health and metrics for operators: pexpolicy status"
     yield "[admin]"
-    yield _line("port", 9107, "on this machine only; another host needs a token")
+    yield _line("port", ADMIN_PORT, "on this machine only; another host needs a token")
     yield ""
 
 

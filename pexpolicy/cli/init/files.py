@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import sys
 from contextlib import suppress
 from importlib.resources import files
@@ -18,6 +19,11 @@ from pexpolicy.plugins.discovery import installed
 PRIVATE, PUBLIC = 0o600, 0o644
 AUDIT_PUBLIC_KEY = "audit-public.pem"
 UNIT = "pexpolicy.service"
+NAMES = (
+    *("config.toml", SCHEMA_FILE, AUDIT_KEY, AUDIT_PUBLIC_KEY, UNIT),
+    *("tls/key.pem", "tls/certificate.pem", "tls/ca.pem"),
+)
+"""The files that ``init`` writes, apart from the rooms."""
 GROUP = "pexpolicy-config"
 """The group with which the unit reads its configuration."""
 EXAMPLE_ROOMS = """\
@@ -58,21 +64,29 @@ def contents(choices: Choices, test_host: str | None) -> dict[str, tuple[bytes, 
 
 
 def write(choices: Choices, found: dict[str, tuple[bytes, int, str]]) -> None:
-    """Write all files; raises ``TakenError`` before the first one, or ``OSError``."""
+    """Write all files or none; raises ``TakenError`` or ``OSError``."""
     folder = choices.folder
-    if taken := [name for name in found if (folder / name).exists()]:
+    if taken := [name for name in found if os.path.lexists(folder / name)]:
         raise TakenError(f"{', '.join(taken)} in {folder}")
-    for name, (content, mode, _) in found.items():
-        path = folder / name
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            # The mode of open() is reduced by the umask.
-            os.fchmod(descriptor, mode)
-            file.write(content)
+    made: list[Path] = []
+    try:
+        for name, (content, mode, _) in found.items():
+            path = folder / name
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            made.append(path)
+            with os.fdopen(descriptor, "wb") as file:
+                # The mode of open() is reduced by the umask.
+                os.fchmod(descriptor, mode)
+                file.write(content)
+    except OSError:
+        # The password of a configuration that is only half there was never shown.
+        for path in made:
+            path.unlink()
+        raise
     if choices.audit is not None:
         # The unit would make it too, but check warns until it exists.
-        with suppress(PermissionError):
+        with suppress(OSError):
             (folder / choices.audit).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
@@ -107,9 +121,15 @@ def _unit(choices: Choices) -> str:
     # A single file names itself; its interpreter is in a cache.
     program = os.environ.get("PEX") or Path(sys.executable).with_name("pexpolicy")
     config = choices.folder.absolute() / "config.toml"
-    text = text.replace("/opt/pexpolicy/bin/pexpolicy", str(program))
-    text = text.replace("/etc/pexpolicy/config.toml", str(config))
+    text = text.replace("/opt/pexpolicy/bin/pexpolicy", _word(str(program)))
+    text = text.replace("/etc/pexpolicy/config.toml", _word(str(config).replace("$", "$$")))
     before, _, rest = text.partition("# Read by systemd as root")
     _, _, after = rest.partition("\nLoadCredential=password:/etc/pexpolicy/password\n")
     group = f"# May read the configuration, the rooms and the keys.\nSupplementaryGroups={GROUP}\n"
     return before + group + after
+
+
+def _word(text: str) -> str:
+    """Return a path as one word of a command of systemd."""
+    text = text.replace("%", "%%")
+    return text if shlex.quote(text) == text else json.dumps(text, ensure_ascii=False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,11 +15,14 @@ import click
 
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
 from pexpolicy.cli.init.choices import LOG_FILE, Choices
+from pexpolicy.cli.init.config_text import ADMIN_PORT
+from pexpolicy.cli.init.files import NAMES
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.plugins.discovery import installed
 from pexpolicy.subnets import SubnetError, read_subnet
 
 Options = Mapping[str, Any]
+_HOST_NAME = re.compile(r"[\w.-]{1,253}", re.ASCII)
 
 
 class Networks(click.ParamType[str]):
@@ -79,6 +85,7 @@ class Questions:
             signs=self._confirm("signs", text, default=True),
             systemd=systemd,
         )
+        _refuse_names(choices)
         return Answers(choices, host, password if is_new else "")
 
     def _ask(self, text: str, default: str, **more: Any) -> str:
@@ -110,7 +117,10 @@ class Questions:
         if ":" in user or not user.isprintable():
             _refuse("the user name must not contain a colon or control characters")
         if options["password_file"] is not None:
-            password = options["password_file"].read().rstrip("\r\n")
+            try:
+                password = options["password_file"].read().rstrip("\r\n")
+            except UnicodeDecodeError:
+                _refuse("the password file is not UTF-8 text")
         else:
             text = "Password (empty: generate one)"
             password = self._ask(text, "", hide_input=True, show_default=False)
@@ -135,7 +145,7 @@ class Questions:
             if kind == "none":
                 return None, None, None
             host = self._ask("Host name that the nodes call", "localhost")
-        if not host.isprintable() or not host or "/" in host:
+        if not _is_host(host):
             _refuse(f"{host!r} is not a host name: write policy.example.com")
         return "tls/certificate.pem", "tls/key.pem", host
 
@@ -143,6 +153,8 @@ class Questions:
 def _refuse_contradictions(options: Options) -> None:
     if (options["certificate"] is None) != (options["key"] is None):
         _refuse("--certificate and --key belong together: write both")
+    if options["port"] == ADMIN_PORT:
+        _refuse(f"{ADMIN_PORT} is the port of [admin]: choose another --port")
     if options["host"] is not None and options["certificate"] is not None:
         _refuse("write --test-certificate, or --certificate and --key, not both")
     if options["no_password"] and (options["user"] or options["password_file"]):
@@ -152,6 +164,28 @@ def _refuse_contradictions(options: Options) -> None:
     for name in ("rooms", "audit"):
         if options[f"no_{name}"] and options[name]:
             _refuse(f"--no-{name} contradicts --{name}")
+
+
+def _refuse_names(choices: Choices) -> None:
+    folder = choices.folder.absolute()
+    names = filter(None, (choices.rooms, choices.audit, choices.certificate, choices.key))
+    for name in (str(folder), *names):
+        if not name.isprintable():
+            _refuse(f"{name!r} has control characters, or is not UTF-8: choose another name")
+    taken = {os.path.normpath(folder / name) for name in NAMES}
+    for name in filter(None, (choices.rooms, choices.audit)):
+        path = os.path.normpath(folder / name)
+        if path in taken:
+            _refuse(f"{name} is the name of another file that is written: choose another")
+        taken.add(path)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return _HOST_NAME.fullmatch(text) is not None
+    return True
 
 
 def _refuse(text: str) -> NoReturn:
