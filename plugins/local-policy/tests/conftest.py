@@ -24,9 +24,11 @@ def render() -> Iterator[Render]:
         running = pool.running()
         runner.run(_entered(running))
 
-        def run(source: str, now: float | None = NOON, **variables: Any) -> Rendering:
+        def run(
+            source: str, now: float | None = NOON, seconds: float = SECONDS, **variables: Any
+        ) -> Rendering:
             job = Job(source, {"call_info": CALL, "service_config": ROOM, **variables}, now)
-            return runner.run(pool.run(job))
+            return runner.run(pool.run(job, seconds))
 
         yield run
         runner.run(running.__aexit__(None, None, None))
