@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
 from tests.support import certificates, live_server, wire
+from tests.support.server_process import free_port
 
 ROOMS = "aliases,name,pin\nmeet@example.com,Meet,482913\n"
 
@@ -25,12 +26,6 @@ def findings(config: Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
 
 def about(found: list[dict[str, Any]], subject: str) -> list[tuple[str, str]]:
     return [(one["state"], one["text"]) for one in found if one["subject"] == subject]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def call(port: int) -> None:

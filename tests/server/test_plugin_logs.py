@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import wire
+from tests.support.server_process import free_port
 
 TALKER = """
 import asyncio, logging, threading
@@ -67,12 +67,6 @@ def serving(folder: Path, config: str, stderr: int, *arguments: str) -> Iterator
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(20)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> bool:
