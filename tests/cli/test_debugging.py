@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.cli.test_main import invoked, written
-from tests.server.test_plugin_logs import answers, free_port
+from tests.server.test_plugin_logs import answers
 from tests.support import live_server, wire
+from tests.support.server_process import free_port
 
 PLUGIN = """
 import asyncio

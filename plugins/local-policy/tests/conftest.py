@@ -1,41 +1,16 @@
 """Fixtures that run a script in a process."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from pexpolicy_local_policy.script_process import Job, Rendering, ScriptPool
 from pexpolicy_local_policy.variables import Kind, from_test_page
 from pexpolicy_local_policy.verdict import Verdict, judge
-from tests.support.local_policy import CALL, NOON, ROOM
+from tests.support.local_policy import CALL, ROOM
+from tests.support.script_runs import Render, render
 
-SECONDS = 1.0
-"""Limit of one run."""
-Render = Callable[..., Rendering]
-
-
-@pytest.fixture(scope="session")
-def render() -> Iterator[Render]:
-    """Return a function that runs a script in a process, within a second."""
-    with asyncio.Runner() as runner:
-        pool = ScriptPool(1, SECONDS)
-        running = pool.running()
-        runner.run(_entered(running))
-
-        def run(
-            source: str, now: float | None = NOON, seconds: float = SECONDS, **variables: Any
-        ) -> Rendering:
-            job = Job(source, {"call_info": CALL, "service_config": ROOM, **variables}, now)
-            return runner.run(pool.run(job, seconds))
-
-        yield run
-        runner.run(running.__aexit__(None, None, None))
-
-
-async def _entered(running: Any) -> None:
-    await running.__aenter__()
+__all__ = ["render"]
 
 
 @pytest.fixture

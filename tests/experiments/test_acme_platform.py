@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_plugin_logs import answers, free_port
+from tests.server.test_plugin_logs import answers
 from tests.support import clean_install, live_server, wire
 from tests.support.paths import ROOT
+from tests.support.server_process import free_port
 
 EXAMPLE = ROOT / "examples" / "acme-platform"
 VISITORS = """
