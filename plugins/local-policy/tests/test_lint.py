@@ -20,6 +20,12 @@ def test_a_script_without_a_fault(tmp_path: Path) -> None:
     assert shown.endswith("script.jinja2: 0 errors, 0 warnings and notes\n")
 
 
+def test_a_script_of_many_statements_is_checked(tmp_path: Path) -> None:
+    many = "".join(f"{{% set x{number} = 1 %}}\n" for number in range(1_500))
+    assert linted(tmp_path, many + PASS)[0] == 0
+    assert "the output is not JSON" in linted(tmp_path, many + "{% if x %}{}{% endif %}")[1]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from jinja2 import nodes
 
@@ -31,17 +31,17 @@ class Branch:
 
 def branches(tree: nodes.Template) -> tuple[list[Branch], bool]:
     """Return the ways through a script, and whether there are more than ``MAX_BRANCHES``."""
-    found = list(islice(_walk(tree.body, Branch()), MAX_BRANCHES + 1))
+    found = _walk(tree.body, Branch())
     return found[:MAX_BRANCHES], len(found) > MAX_BRANCHES
 
 
-def _walk(body: Sequence[nodes.Node], so_far: Branch) -> Iterator[Branch]:
-    if not body:
-        yield so_far
-        return
-    first, rest = body[0], body[1:]
-    for branch in _node(first, so_far):
-        yield from _walk(rest, branch)
+def _walk(body: Sequence[nodes.Node], so_far: Branch) -> list[Branch]:
+    """Return the first ways through a body, one more than are tried."""
+    found = [so_far]
+    for node in body:
+        after = chain.from_iterable(_node(node, branch) for branch in found)
+        found = list(islice(after, MAX_BRANCHES + 1))
+    return found
 
 
 def _node(node: nodes.Node, so_far: Branch) -> Iterator[Branch]:
