@@ -124,6 +124,22 @@ def test_an_invalid_configuration_is_checked_as_far_as_it_goes(config: Path) -> 
     assert about(found, "certificate")
 
 
+def test_a_signing_key_that_is_none_is_an_error_of_the_configuration(config: Path) -> None:
+    (config.parent / "key.pem").write_text("none")
+    (config.parent / "audit.jsonl").write_text("{}\n")
+    config.write_text(config.read_text().replace("[audit]", '[audit]\nsign_key_file = "key.pem"'))
+    code, found = findings(config)
+    assert (code, "is not a private key" in str(about(found, "configuration"))) == (1, True)
+    assert about(found, "audit")
+
+
+def test_a_schema_that_is_nested_too_deeply_is_a_warning(config: Path) -> None:
+    (config.parent / "deep.json").write_text("[" * 100_000)
+    config.write_text("#:schema ./deep.json\n" + config.read_text())
+    code, found = findings(config)
+    assert (code, about(found, "format")[0][0]) == (0, "warning")
+
+
 def test_a_schema_of_another_version_is_a_warning(config: Path) -> None:
     (config.parent / "old.json").write_text("{}")
     config.write_text("#:schema ./old.json\n" + config.read_text())

@@ -10,7 +10,7 @@ from pexpolicy.audit.checkpoints import Verifier
 from pexpolicy.audit.verify import Verification
 from pexpolicy.cli.doctor.findings import Finding
 from pexpolicy.config.settings import Settings
-from pexpolicy.config.signing_key import private_key
+from pexpolicy.config.signing_key import InvalidKeyError, private_key
 
 MAX_BYTES = 64_000_000
 """Larger files take seconds to verify, which ``pexpolicy audit verify`` does with progress."""
@@ -51,7 +51,11 @@ def _verifier(settings: Settings) -> Verifier | None:
 
     if settings.sign_key is None:
         return None
-    key = private_key(settings.sign_key.get_secret_value()).public_key()
+    try:
+        key = private_key(settings.sign_key.get_secret_value()).public_key()
+    except InvalidKeyError:
+        # It is among the errors of the configuration.
+        return None
     return Verifier(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 

@@ -132,7 +132,7 @@ def _format(config: Path) -> Iterator[Finding]:
             return
         path = config.parent / line[1]
         is_current = json.loads(path.read_text(encoding="utf-8")) == config_schema(installed())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         yield Finding(subject, "warning", f"the schema cannot be read: {error}")
         return
     if is_current:
