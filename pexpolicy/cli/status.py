@@ -114,7 +114,7 @@ def is_same_config(config: Path, server_path: str) -> bool:
 
 def fetch_status(address: str, token: str | None, cacert: Path | None) -> dict[str, Any]:
     """Return the status document of a server. Raises ``NotAnsweredError``."""
-    document: object = None
+    document: Any = None
     try:
         document = json.loads(ask(f"{address}/status", TIMEOUT_S, token, cacert=cacert))
     except NotAnsweredError as error:
@@ -124,9 +124,11 @@ def fetch_status(address: str, token: str | None, cacert: Path | None) -> dict[s
         if error.status == HTTPStatus.NOT_FOUND:
             raise NotAnsweredError(f"{error}: {ADMIN_PORT_HINT}", error.status) from None
         raise
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
-    if not isinstance(document, dict) or "ready" not in document:
+    config = document.get("config") if isinstance(document, dict) else None
+    # Other programs say in a document of their own that they are ready.
+    if not isinstance(config, dict) or not isinstance(config.get("path"), str):
         text = f"the reply is not the status of a server: {ADMIN_PORT_HINT}"
         raise NotAnsweredError(text, HTTPStatus.OK)
     return document

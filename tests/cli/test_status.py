@@ -371,6 +371,13 @@ def test_a_server_at_another_admin_port_is_found_by_the_hint(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.parametrize("body", [b'{"ready": true}', b'{"config": 1}', b"[" * 100_000])
+def test_the_document_of_another_program_is_no_status(body: bytes, tmp_path: Path) -> None:
+    with tls_server.serving(tmp_path, body) as (url, cacert):
+        shown = invoked("--url", url, "--cacert", cacert)
+    assert (shown.exit_code, "is not the status of a server" in shown.stderr) == (1, True)
+
+
 def test_the_status_over_tls_is_requested_with_its_ca(tmp_path: Path, document: Any) -> None:
     with tls_server.serving(tmp_path, json.dumps(document).encode()) as (url, cacert):
         untrusted = invoked("--url", url)
