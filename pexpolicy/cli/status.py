@@ -114,7 +114,7 @@ def is_same_config(config: Path, server_path: str) -> bool:
 
 def fetch_status(address: str, token: str | None, cacert: Path | None) -> dict[str, Any]:
     """Return the status document of a server. Raises ``NotAnsweredError``."""
-    document: Any = None
+    document: object = None
     try:
         document = json.loads(ask(f"{address}/status", TIMEOUT_S, token, cacert=cacert))
     except NotAnsweredError as error:
@@ -126,9 +126,10 @@ def fetch_status(address: str, token: str | None, cacert: Path | None) -> dict[s
         raise
     except (ValueError, RecursionError):
         pass
-    config = document.get("config") if isinstance(document, dict) else None
-    # Other programs say in a document of their own that they are ready.
-    if not isinstance(config, dict) or not isinstance(config.get("path"), str):
-        text = f"the reply is not the status of a server: {ADMIN_PORT_HINT}"
-        raise NotAnsweredError(text, HTTPStatus.OK)
-    return document
+    if isinstance(document, dict):
+        config = document.get("config")
+        # Other programs say in a document of their own that they are ready.
+        if isinstance(config, dict) and isinstance(config.get("path"), str):
+            return document
+    text = f"the reply is not the status of a server: {ADMIN_PORT_HINT}"
+    raise NotAnsweredError(text, HTTPStatus.OK)
