@@ -246,6 +246,15 @@ def test_what_is_wrong_with_the_configuration_or_the_database_is_a_message(
     assert "Traceback" not in missing.output
 
 
+def test_no_message_commands_the_terminal(run: Run, tmp_path: Path) -> None:
+    unknown = run("upgrade", "--source", "d\x07b")
+    file = tmp_path / "a\x07.csv"
+    file.write_text("aliases,name,\x07\n")
+    for result in (unknown, run("load", "rooms", file)):
+        assert (result.exit_code != 0, "\x07" in result.output) == (True, False)
+    assert "[sources.d\N{REPLACEMENT CHARACTER}b]" in unknown.output
+
+
 def test_every_endpoint_is_a_setting() -> None:
     assert set(ENDPOINTS) == SqlQueries.Settings.model_fields.keys() - {"source"}
 

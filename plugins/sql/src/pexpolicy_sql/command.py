@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from pexpolicy import SettingsError
+from pexpolicy import SettingsError, printable
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy_sources.sql import SqlSettings
 from pexpolicy_sql.database import settings_of
@@ -98,16 +98,17 @@ async def _load(target: Target, kind: str, file: Path, *, replace: bool) -> int:
     from pexpolicy_sql.loader import load_file  # noqa: PLC0415 - the same
 
     def report(issue: object) -> None:
-        click.secho(str(issue), fg="red", err=True)
+        click.secho(printable(issue), fg="red", err=True)
 
     done = await load_file(target.settings, KINDS[kind], file, report, replaces=replace)
+    name = printable(file)
     if done.left_out and replace:
-        click.echo(f"{file}: nothing was changed, because {done.left_out:,} lines have errors")
+        click.echo(f"{name}: nothing was changed, because {done.left_out:,} lines have errors")
         return EX_DATAERR
     parts = [f"{done.loaded:,} loaded"]
     parts += [f"{done.deleted:,} deleted"] if replace else []
     parts += [f"{done.left_out:,} left out"] if done.left_out else []
-    click.echo(f"{file}: {', '.join(parts)}")
+    click.echo(f"{name}: {', '.join(parts)}")
     return EX_DATAERR if done.left_out else 0
 
 
@@ -124,12 +125,13 @@ def _run(run: Callable[[Target], Coroutine[Any, Any, int]], options: dict[str, A
         settings, reader = settings_of(config, options["source"], user, options["password_file"])
         code = asyncio.run(run(Target(settings, reader)))
     except SettingsError as error:
-        _fail("\n".join(map(str, error.problems)), EX_CONFIG)
+        _fail("\n".join(map(printable, error.problems)), EX_CONFIG)
     except TableError as error:
-        _fail(str(error), EX_DATAERR)
+        _fail("\n".join(map(printable, str(error).splitlines())), EX_DATAERR)
     except DBAPIError as error:
         # Further lines may have values.
-        _fail(f"the database: {str(error.orig).splitlines()[0]}", EX_TEMPFAIL)
+        first, _, _ = str(error.orig).partition("\n")
+        _fail(f"the database: {printable(first)}", EX_TEMPFAIL)
     except OSError as error:
         _fail(f"the database: {error.strerror or error}", EX_TEMPFAIL)
     sys.exit(code)
