@@ -82,3 +82,10 @@ def test_import_writes_the_scripts_of_each_profile(tmp_path: Path) -> None:
     again = local_policy("import", dump, "--into", tmp_path / "scripts")
     assert again.exit_code == 2
     assert "cannot be written: File exists" in again.stderr
+
+
+def test_a_script_that_is_no_text_leaves_no_file(tmp_path: Path) -> None:
+    profile = {"name": "a", "internal_service_policy_template": "{}\udcff"}
+    done = local_policy("import", write_json(tmp_path / "dump.json", profile), "--into", tmp_path)
+    assert (done.exit_code, [path.name for path in tmp_path.iterdir()]) == (2, ["dump.json"])
+    assert "half a character" in done.stderr

@@ -70,9 +70,12 @@ def import_(file: Path, into: Path) -> None:
                 continue
             path = into / f"{name or 'profile'}-{kind}.jinja2"
             try:
+                content = text.encode()
                 into.mkdir(parents=True, exist_ok=True)
-                with path.open("x", encoding="utf-8") as target:
-                    target.write(text)
+                with path.open("xb") as target:
+                    target.write(content)
+            except UnicodeEncodeError:
+                fail(f"{path}: cannot be written: the script holds half a character")
             except OSError as error:
                 fail(f"{path}: cannot be written: {error.strerror}")
             say(f"{path}: written", err=False)
