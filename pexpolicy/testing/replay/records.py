@@ -100,6 +100,8 @@ _REFUSED = "the call was refused before any plugin was asked"
 _NO_REQUEST = "its path is no policy request"
 _LOGGED_REQUEST = "External policy request"
 _HTTP_REQUEST = re.compile(r'"[A-Z]+ \S| HTTP/\d')
+_STATUS = re.compile(r"[0-9]{1,3}")
+_YEARS = (1970, 9000)
 _CUT = "the line is cut: parameters are missing at its end"
 
 
@@ -144,6 +146,7 @@ def _audit(number: int, content: bytes) -> Iterator[Call | Unusable]:
 
 def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
     written = _decode_request(line.request)
+    msgspec.json.decode(line.sent)  # raises for a damaged one
     alias = ""
     if line.endpoint in _WITH_ALIAS:
         called = written.pop("alias", "")
@@ -162,6 +165,9 @@ def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
                 missing.append(name)
     if alias.startswith("hash:"):
         hashed.append("alias")
+    at = _seconds(line.timestamp)
+    if at is None:
+        return Unusable(number, Exactness.UNREADABLE, "its time is out of range")
     reply = RecordedReply(
         line.action,
         line.status,
@@ -176,7 +182,7 @@ def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
         line.endpoint,
         alias,
         params,
-        line.timestamp.timestamp(),
+        at,
         line.peer,
         line.decision_id,
         reply,
@@ -184,6 +190,11 @@ def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
         tuple(hashed),
         bytes(line.request),
     )
+
+
+def _seconds(at: datetime | None) -> float | None:
+    """Return seconds since 1970; ``None`` for a year in which no call was made."""
+    return at.timestamp() if at is not None and _YEARS[0] <= at.year <= _YEARS[1] else None
 
 
 def _missing(line: _AuditLine) -> Iterator[str]:
@@ -260,13 +271,12 @@ def _is_cut(line: str) -> bool:
 
 def _of_request(number: int, request: RecordedRequest) -> Call:
     name, alias, _ = endpoint_of(request.url)
-    at = None if request.at is None else request.at.timestamp()
     return Call(
         number,
         name,
         alias,
         request.url.query,
-        at,
+        _seconds(request.at),
         request.peer,
         missing=request.missing + request.altered,
         key=request.url.raw_path_qs.encode(),
@@ -281,9 +291,8 @@ def _of_object(number: int, record: dict[str, Any]) -> Call | Unusable:
         found = _of_request(number, read_request(record["url"]))
     except InvalidRequestError:
         return Unusable(number, Exactness.NOT_REPLAYABLE, _NO_REQUEST)
-    at = parse_time(record.get("time") or "")
     return found._replace(
-        at=None if at is None else at.timestamp(),
+        at=_seconds(parse_time(record.get("time") or "")),
         peer=record.get("peer"),
         reply=_reply(found.endpoint, record),
     )
@@ -293,4 +302,6 @@ def _reply(endpoint: str, record: dict[str, Any]) -> RecordedReply | None:
     if not isinstance(record.get("body"), dict):
         return None
     status = str(record.get("status") or "200")
-    return foreign_reply(endpoint, int(status) if status.isdigit() else 200, record["body"])
+    return foreign_reply(
+        endpoint, int(status) if _STATUS.fullmatch(status) else 200, record["body"]
+    )

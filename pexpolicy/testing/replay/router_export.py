@@ -59,12 +59,15 @@ def _first(row: dict[str, str], names: tuple[str, ...]) -> str:
 
 
 def _decoded(cell: str) -> Any:
-    """Return a cell as JSON, or as the text of a Python value, which such servers store too."""
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
+    """Return a cell as JSON, or as the text of a Python value, which such servers store too.
+
+    ``None`` for any other, and for a value that JSON does not have.
+    """
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(cell)
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return value
+    return None

@@ -161,6 +161,27 @@ def test_damaged_lines_are_counted_with_their_places(config: Path, tmp_path: Pat
     assert [one["place"] for one in found["unreadable"]] == [f"{audit}:{n}" for n in (11, 31, 41)]
 
 
+@pytest.mark.parametrize(
+    ("written", "damaged"),
+    [
+        (b'"2026-11-20T', b'"0001-01-01T'),
+        (b'"2026-11-20T', b'"9999-12-31T'),
+        (b'"Lobby"', b'"\\ud800"'),
+        (b'"Lobby"', b'"\xed\xa0"'),
+    ],
+)
+def test_a_damaged_value_makes_a_line_unreadable(
+    config: Path, tmp_path: Path, written: bytes, damaged: bytes
+) -> None:
+    _, lines = audits.answers(config, [service("lobby", NOON)] * 2)
+    assert written in lines[1]
+    audit, page = tmp_path / "audit.jsonl", tmp_path / "page.html"
+    audit.write_bytes(b"\n".join((lines[0], lines[1].replace(written, damaged), b"")))
+    found = replayed(audit, "--config", config, "--html", page, code=2)
+    assert found["records"] == {"exact": 1, "partial": 0, "not_replayable": 0, "unreadable": 1}
+    assert found["unreadable"][0]["place"] == f"{audit}:2"
+
+
 def test_one_process_and_two_find_the_same(config: Path, tmp_path: Path) -> None:
     calls = [
         service(("office", "lobby", f"none{n}")[n % 3], NOON + timedelta(minutes=7 * n), x=f"{n}")

@@ -1,6 +1,7 @@
 """Forms of records: each is found by itself, whatever its compression, and counted exactly."""
 
 import bz2
+import csv
 import gzip
 import html
 import io
@@ -124,6 +125,29 @@ def test_cases_are_calls_at_their_times(tmp_path: Path) -> None:
     found = replayed(path)
     assert counts(found) == (2, 0, 0, 0)
     assert found["first"] == "2026-11-20T12:00:00.000+00:00"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status", "reply"),
+    [
+        ("{'local_alias': '\\ud800'}", "200", "{}"),
+        ("{}", "200", "{'result': {'name': b'x'}}"),
+        ("{}", "200", "{'result': {1, 2}}"),
+        ("{}", "200", '{"result": {"name": NaN}}'),
+        ("{}", "\N{SUPERSCRIPT TWO}", "{}"),
+        ("{}", "9" * 5_000, "{}"),
+    ],
+)
+def test_a_row_with_a_value_that_json_does_not_have_ends_no_replay(
+    tmp_path: Path, parameters: str, status: str, reply: str
+) -> None:
+    path = tmp_path / "export.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("request_path", "request_params", "response_status", "response_body"))
+        rows.writerow(("/policy/v1/service/configuration", parameters, status, reply))
+        rows.writerow((ENGINEERING, "", "200", ""))
+    assert sum(counts(replayed(path))) == 2
 
 
 def test_rows_of_a_router_have_their_replies(tmp_path: Path) -> None:
