@@ -100,7 +100,7 @@ class TextReport:
             style = "" if before == after or not before else "yellow"
             name = endpoint if endpoint != previous else ""
             cells = (name, before or "(not recorded)", after, f"{count:,}")
-            table.add_row(*(Text(cell, style=style) for cell in cells))
+            table.add_row(*(Text(printable(cell), style=style) for cell in cells))
             previous = endpoint
         self._console.print(table)
 

@@ -182,6 +182,17 @@ def test_a_damaged_value_makes_a_line_unreadable(
     assert found["unreadable"][0]["place"] == f"{audit}:2"
 
 
+def test_the_action_of_a_record_is_printed_without_control_characters(
+    config: Path, tmp_path: Path
+) -> None:
+    _, (line,) = audits.answers(config, [service("lobby", NOON)])
+    audit = tmp_path / "audit.jsonl"
+    audit.write_bytes(line.replace(b'"action":"continue"', b'"action":"\\u001b[31mred"') + b"\n")
+    done = invoked("replay", str(audit), "--config", str(config))
+    assert "[31mred" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
 def test_one_process_and_two_find_the_same(config: Path, tmp_path: Path) -> None:
     calls = [
         service(("office", "lobby", f"none{n}")[n % 3], NOON + timedelta(minutes=7 * n), x=f"{n}")
