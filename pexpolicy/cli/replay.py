@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -145,9 +146,8 @@ def replay(  # noqa: PLR0913 - the options of the command
     selection = Selection(**bounds, ignore=frozenset(ignore), only=only)
     other = _other_side(against, user, password_env, cacert)
     job = Job(config, other, selection, network, coverage)
-    progress = ReplayProgress(enabled=sys.stderr.isatty())
-    try:
-        with progress:
+    with _errors_reported():
+        with ReplayProgress(enabled=sys.stderr.isatty()) as progress:
             paths = list(records) or paths_of(config, ())
             result = run_replay(paths, job, processes=processes, progress=progress)
         if explain is not None:
@@ -159,24 +159,28 @@ def replay(  # noqa: PLR0913 - the options of the command
         for name, path in reports.items():
             if path is not None:
                 path.write_text(REPORTS[name][0](result), encoding="utf-8")
+    sys.exit(_exit_code(result, max_changed))
+
+
+def gate(config: Path, records: Sequence[Path], max_changed: float) -> int:
+    """Replay records as a check of a configuration; print the report and return the exit code."""
+    with _errors_reported(), ReplayProgress(enabled=sys.stderr.isatty()) as progress:
+        result = run_replay(records, Job(config), progress=progress)
+    TextReport().show(result)
+    return _exit_code(result, max_changed)
+
+
+@contextmanager
+def _errors_reported() -> Iterator[None]:
+    """Print an error and exit."""
+    try:
+        yield
     except ConfigError as error:
         fail(error)
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (WorkerFailedError, ServerFailedError) as error:
         refuse(str(error))
-    sys.exit(_exit_code(result, max_changed))
-
-
-def gate(config: Path, records: Sequence[Path], max_changed: float) -> int:
-    """Replay records as a check of a configuration; print the report and return the exit code."""
-    with ReplayProgress(enabled=sys.stderr.isatty()) as progress:
-        try:
-            result = run_replay(records, Job(config), progress=progress)
-        except ConfigError as error:
-            fail(error)
-    TextReport().show(result)
-    return _exit_code(result, max_changed)
 
 
 def _other_side(

@@ -1,6 +1,7 @@
 """Replay of an audit file: what is the same, what changes, and how it is told."""
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -223,3 +224,14 @@ def test_a_check_of_a_configuration_replays_records(config: Path, tmp_path: Path
     (tmp_path / "damaged").write_text("{\n")
     damaged = str(tmp_path / "damaged")
     assert invoked("check", str(config), "--replay", audit, "--replay", damaged).exit_code == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that cannot be read, even by root")
+@pytest.mark.parametrize("command", [("replay", "-c"), ("check", "--replay")])
+def test_a_file_that_cannot_be_read_is_named(config: Path, command: tuple[str, str]) -> None:
+    name, option = command
+    memory = "/proc/self/mem"
+    files = (memory, option, str(config)) if name == "replay" else (str(config), option, memory)
+    done = invoked(name, *files)
+    assert done.exit_code == 2, done.output
+    assert "Input/output error" in done.stderr
