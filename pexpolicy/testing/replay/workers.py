@@ -38,6 +38,9 @@ def tallies(blocks: Iterator[Block], job: Job, processes: int) -> Iterator[Tally
             theirs.close()
             workers[ours] = process
         yield from _exchange(blocks, list(workers))
+    except (EOFError, ConnectionError):
+        msg = "a worker process of the replay ended early: is there enough memory?"
+        raise WorkerFailedError(msg) from None
     finally:
         for connection, process in workers.items():
             connection.close()
@@ -67,11 +70,7 @@ def _exchange(blocks: Iterator[Block], connections: list[Connection]) -> Iterato
                 sent += 1
         busy = [connection for connection in connections if free[connection] < AHEAD]
         for connection in cast("list[Connection]", wait(busy)):
-            try:
-                number, tally = connection.recv()
-            except EOFError:
-                msg = "a worker process of the replay ended early: is there enough memory?"
-                raise WorkerFailedError(msg) from None
+            number, tally = connection.recv()
             if isinstance(tally, BaseException):
                 raise tally
             free[connection] += 1

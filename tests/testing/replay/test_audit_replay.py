@@ -1,7 +1,9 @@
 """Replay of an audit file: what is the same, what changes, and how it is told."""
 
 import json
+import multiprocessing
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import pytest
 
 from pexpolicy.testing.replay.job import Job
+from pexpolicy.testing.replay.record_files import Block, RecordFiles
 from pexpolicy.testing.replay.run import run_replay
+from pexpolicy.testing.replay.workers import WorkerFailedError, tallies
 from tests.cli.test_main import invoked
 from tests.support import live_server, wire
 from tests.testing.replay import audits
@@ -209,6 +213,20 @@ def test_one_process_and_two_find_the_same(config: Path, tmp_path: Path) -> None
         del result["seconds"]
     assert results[0] == results[1] == results[2]
     assert results[0]["changed"] > 0
+
+
+def test_a_worker_that_dies_is_told(config: Path, tmp_path: Path) -> None:
+    audit = audits.written(config, [service("lobby", NOON)], tmp_path / "audit.jsonl")
+
+    def blocks() -> Iterator[Block]:
+        for block in [*RecordFiles([audit]).blocks()] * 2:
+            yield block
+            for process in multiprocessing.active_children():
+                process.kill()
+                process.join()
+
+    with pytest.raises(WorkerFailedError, match="ended early"):
+        list(tallies(blocks(), Job(config), 1))
 
 
 def test_a_check_of_a_configuration_replays_records(config: Path, tmp_path: Path) -> None:
