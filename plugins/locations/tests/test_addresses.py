@@ -104,16 +104,18 @@ def test_other_addresses_are_found_by_country_and_continent(build: Build, databa
         "192.0.2.129": ("Oslo", "remote_address is in 192.0.2.128/25"),
         "192.0.2.1": ("Oslo", "remote_address is in country NO"),
         "2001:db8::1%eth0": ("Oslo", "remote_address is in country NO"),
+        "::ffff:192.0.2.1": ("Oslo", "remote_address is in country NO"),
         "198.51.100.1": ("Frankfurt", "remote_address is in continent EU"),
         "203.0.113.1": (None, None),
         "8.8.8.8": (None, None),
         "nonsense": (None, None),
+        "1" * 5_000: (None, None),
         "": (None, None),
     }
     for address, (location, reason) in expected.items():
         asked = locations.ask(address)
         assert (asked.location, asked.reason) == (location, reason), address
-    assert locations.status()["hits"] == {"Oslo": 3, "Frankfurt": 1}
+    assert locations.status()["hits"] == {"Oslo": 4, "Frankfurt": 1}
     fallback = build({"default": "Bergen", "geoip": geoip})
     assert fallback.ask("203.0.113.1").location == "Bergen"
     assert database in fallback.policy.files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pexpolicy_locations.table import Reader
 
 KEPT_ADDRESSES = 10_000
 """Number of addresses whose location is kept in memory, those that were used last."""
+MAX_ADDRESS = 45
+"""Characters of the longest address: callers choose some of the text, and it is kept."""
 
 
 class GeoLocations:
@@ -34,7 +37,8 @@ class GeoLocations:
         """Return the location of the first address whose country has one."""
         for name, addresses in readers:
             for address in addresses(request):
-                found = self._find(address) if address else None
+                bare = address.partition("%")[0] if address else ""
+                found = self._find(bare) if 0 < len(bare) <= MAX_ADDRESS else None
                 if found is not None:
                     decision, place = found
                     return decision.with_reason(f"{name} is in {place}")
@@ -42,7 +46,8 @@ class GeoLocations:
 
     def _of_address(self, address: str) -> tuple[MediaLocation, str] | None:
         try:
-            record = self._database.get(address.partition("%")[0])
+            parsed = ip_address(address)
+            record = self._database.get(getattr(parsed, "ipv4_mapped", None) or parsed)
         except ValueError:
             return None  # no address, or one of IPv6 in a database of IPv4
         if not isinstance(record, dict):
