@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.support.local_policy import CALL, PASS, ROOM, local_policy, write_json
+from tests.support.script_runs import Render
 
 
 def script(folder: Path, text: str) -> Path:
@@ -36,6 +37,16 @@ def test_output_that_is_not_json_exits_with_65(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "verdict: dropped: the output is not JSON: expecting value at" in done.stderr
     assert "Infinity keeps the configuration that stood before" in done.stderr
+
+
+def test_one_piece_of_output_that_is_too_long_is_the_reason(tmp_path: Path) -> None:
+    done = local_policy("run", script(tmp_path, "{{ 'a' * 20000000 }}"))
+    assert (done.exit_code, done.stdout) == (65, "")
+    assert "it printed more than 200,000 characters" in done.stderr
+
+
+def test_a_debug_line_is_text(render: Render) -> None:
+    assert render("{{ pex_debug_log('a\\ud800b') }}").debug == ("a?b",)
 
 
 def test_a_request_becomes_call_info(tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ class Functions:
 
     def _debug_log(self, *values: object) -> str:
         if len(self.debug_lines) < MAX_DEBUG_LINES:
-            self.debug_lines.append(",".join(map(_debug_text, values))[:MAX_DEBUG_LENGTH])
+            line = ",".join(map(_debug_text, values))[:MAX_DEBUG_LENGTH]
+            # A lone surrogate can be written nowhere.
+            self.debug_lines.append(line.encode(errors="replace").decode())
         return ""
 
     def _time_in(self, zone: str = "UTC") -> Moment:

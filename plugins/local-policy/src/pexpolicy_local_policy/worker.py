@@ -90,10 +90,10 @@ class Runner:
             )
             size = 0
             for piece in template.generate(variables):
-                pieces.append(piece)
                 size += len(piece)
                 if size > MAX_OUTPUT:
                     raise _OutputLimitError  # noqa: TRY301 - as other failures of the script
+                pieces.append(piece)
         except (Exception, TimeLimitError) as error:  # noqa: BLE001 - a script raises what it likes
             failure = _failure(error)
         return {"text": "".join(pieces), "debug": functions.debug_lines, "failure": failure}
