@@ -91,6 +91,15 @@ def test_a_csv_map_keeps_its_first_match_and_its_protocols(tmp_path: Path) -> No
     assert location(headless, "10.61.1.1") == ("Sydney", ["Melbourne", "Brisbane"])
 
 
+def test_the_first_match_counts_among_more_than_two_subnets(tmp_path: Path) -> None:
+    rows = ["Narrow,,,10.1.0.0/24", "Wide,,,10.0.0.0/8", "Between,,,10.1.0.0/16"]
+    config = tmp_path / "config.toml"
+    result = imported(written(tmp_path, "map.csv", "\n".join(rows)), config)
+    assert "10.1.0.0/16 is left out: map.csv subnet 2 with 10.0.0.0/8 decides" in result.output
+    assert location(config, "10.1.0.1") == ("Narrow", None)
+    assert location(config, "10.1.1.1") == ("Wide", None)
+
+
 def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
     config = written(
         tmp_path,

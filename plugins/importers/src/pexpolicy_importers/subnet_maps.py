@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -13,7 +13,7 @@ import orjson
 import tomlkit
 
 from pexpolicy.config.csv_tables import TableError, read_text
-from pexpolicy.subnets import SubnetError, Subnets, read_subnet
+from pexpolicy.subnets import SubnetError, read_subnet
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
@@ -93,34 +93,32 @@ def _csv_map(path: Path, text: str) -> SubnetMap:
         if missing := set(COLUMNS) - set(columns):
             raise ImportFailed(f"{path} has no column {', '.join(sorted(missing))}")
     found = SubnetMap()
-    known: Subnets[str] = Subnets()
+    places: dict[Network, str] = {}
     for number, cells in enumerate(rows, 1):
         place = f"{path.name} subnet {number}"
         if len(cells) < len(columns):
             raise ImportFailed(f"{place} has {len(cells)} cells, not {len(columns)}")
         row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
         network = _network(place, row["snet"], found.remarks)
-        around = known.find(str(network.network_address))
-        if around is not None and _contains(read_subnet(around.subnet), network):
-            text = f"{place}: {network} is left out: {around.value} with {around.subnet} decides"
+        if (around := _around(network, places)) is not None:
+            text = f"{place}: {network} is left out: {places[around]} with {around} decides"
             found.remarks.append(text)
             continue
         overflow = [name for name in (row["pover"], row["sover"]) if name]
         entry = {"location": row["loc"], "overflow_locations": overflow}
         _check(place, entry)
-        known.add(network, place)
+        places[network] = place
         protocols = {"protocols": FIRST_MATCH_PROTOCOLS}
         found.entries[str(network)] = {"subnet": str(network), **entry, **protocols}
     found.settings = {"addresses": ["ms_subnet", "remote_address"]}
     return found
 
 
-def _contains(outer: Network, inner: Network) -> bool:
-    return (
-        outer.version == inner.version
-        and outer.prefixlen <= inner.prefixlen
-        and inner.network_address in outer
-    )
+def _around(network: Network, others: Container[Network]) -> Network | None:
+    """Return the smallest of the others that contains a network, or is the same."""
+    lengths = range(network.prefixlen, -1, -1)
+    wider = (network.supernet(new_prefix=length) for length in lengths)
+    return next((one for one in wider if one in others), None)
 
 
 def _network(place: str, written: Any, remarks: list[str]) -> Network:
