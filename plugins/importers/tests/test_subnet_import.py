@@ -127,6 +127,17 @@ def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
         ("map.json", "[]", "has no list of mappings"),
         ("map.json", '{"mappings": [{"subnet": "x", "location": "a"}]}', "'x' is not a subnet"),
         ("map.json", '{"mappings": [{"subnet": "::/0"}]}', "location is no text, or empty"),
+        (
+            "map.json",
+            '{"mappings": [{"subnet": "::/0", "location": "a", "overflow_locations": "b"}]}',
+            "overflow_locations is no list of texts, or empty",
+        ),
+        (
+            "map.json",
+            '{"mappings": [{"subnet": "::/0", "location": ["a"]}]}',
+            "location is no text",
+        ),
+        ("map.csv", f"{'a' * 2_000_000},,,10.0.0.0/8", "is not CSV: field larger than field limit"),
         ("map.json", '{"mappings": []}', "has no subnets"),
         ("map.csv", "loc,snet\na,10.0.0.0/8\n", "has no column pover, sover"),
         ("map.csv", "Oslo,10.0.0.0/8\n", "has 2 cells, not 4"),

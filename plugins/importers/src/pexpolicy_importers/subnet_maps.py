@@ -86,7 +86,10 @@ def _json_map(path: Path, text: str) -> SubnetMap:
 
 def _csv_map(path: Path, text: str) -> SubnetMap:
     """Read a CSV file whose first matching line decides, and not its longest prefix."""
-    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ImportFailed(f"{path} is not CSV: {error}") from None
     columns: tuple[str, ...] = COLUMNS
     if rows and "snet" in [cell.strip().lower() for cell in rows[0]]:
         columns = tuple(cell.strip().lower() for cell in rows.pop(0))
@@ -134,11 +137,14 @@ def _network(place: str, written: Any, remarks: list[str]) -> Network:
 
 
 def _check(place: str, entry: Mapping[str, Any]) -> None:
-    """Raise ``ImportFailed`` for a location that is no text."""
+    """Raise ``ImportFailed`` for a location that is no text, or overflow that is no list."""
     for name, value in entry.items():
+        is_list = name.startswith("overflow")
         texts = value if isinstance(value, list) else [value]
-        if not all(isinstance(text, str) and text.strip() for text in texts):
-            raise ImportFailed(f"{place}: {name} is no text, or empty")
+        is_valid = all(isinstance(text, str) and text.strip() for text in texts)
+        if isinstance(value, list) is not is_list or not is_valid:
+            what = "list of texts" if is_list else "text"
+            raise ImportFailed(f"{place}: {name} is no {what}, or empty")
 
 
 def merge_map(path: Path, found: SubnetMap) -> MergeSummary:
