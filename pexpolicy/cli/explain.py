@@ -122,7 +122,7 @@ def explain(  # noqa: PLR0913, PLR0917 - the options of the command
         sys.exit(2)
     if print_json:
         shown = as_json(request, moment, remarks, walks, show_secrets=show_secrets)
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(shown, indent=2))
     else:
         # After the event loop: the watchdog would blame the last plugin for the imports of rich.
         Display(show_secrets=show_secrets).show(request, moment, remarks, walks)

@@ -154,6 +154,13 @@ class Plugin:
 """
 
 
+def test_json_has_no_control_characters() -> None:
+    request = f"{wire.SERVICE}?local_alias=a%C2%9B31m%E2%80%AE"
+    shown = invoked("explain", "--json", request, "--config", str(live_server.SHIPPED))
+    assert json.loads(shown.stdout)["request"]["local_alias"] == "a\x9b31m\u202e"
+    assert shown.stdout.isascii()
+
+
 def test_text_with_brackets_is_never_read_as_markup(tmp_path: Path) -> None:
     (tmp_path / "drop").mkdir()
     (tmp_path / "drop" / "bracket.py").write_text(BRACKETS)
