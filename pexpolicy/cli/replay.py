@@ -153,7 +153,7 @@ def replay(  # noqa: PLR0913 - the options of the command
         if explain is not None:
             show_walks(result, explain, job)
         elif print_json:
-            click.echo(json.dumps(as_json(result), indent=2, ensure_ascii=False))
+            click.echo(json.dumps(as_json(result), indent=2))
         else:
             TextReport().show(result)
         for name, path in reports.items():

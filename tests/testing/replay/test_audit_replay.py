@@ -187,6 +187,20 @@ def test_a_damaged_value_makes_a_line_unreadable(
     assert found["unreadable"][0]["place"] == f"{audit}:2"
 
 
+def test_json_has_no_control_characters(config: Path, tmp_path: Path) -> None:
+    with config.open("a") as file:
+        file.write(HERE.format(name='"{remote_display_name}"'))
+    name = "a\x9b31m\u202e"
+    audit = audits.written(
+        config, [service("here", NOON, remote_display_name=name)], tmp_path / "audit.jsonl"
+    )
+    config.write_text(config.read_text().replace("{remote_display_name}", "Here"))
+    done = invoked("replay", str(audit), "--config", str(config), "--json")
+    (group,) = json.loads(done.stdout)["groups"]
+    assert group["example"]["changes"]["name"] == {"from": name, "to": "Here"}
+    assert done.stdout.isascii()
+
+
 def test_the_action_of_a_record_is_printed_without_control_characters(
     config: Path, tmp_path: Path
 ) -> None:
