@@ -24,6 +24,8 @@ MAX_REPLACED = 1_000
 MAX_REPLACEMENTS = 250
 """Maximum number of matches that are replaced in one text."""
 _REFERENCE = re.compile(r"\\\\|\\(\d)|\\")
+_INSIDE_CHARACTER = frozenset(bytes((byte,)) for byte in range(0x80, 0xC0))
+"""The bytes of UTF-8 that begin no character."""
 _PYTHON_ONLY = re.compile(r"\(\?(?:[=!]|<[=!])|\(\?\(|\(\?>|\(\?P=|\\[1-9]|[*+?}]\+")
 
 
@@ -112,6 +114,8 @@ class Replacement:
             if number == MAX_REPLACEMENTS:
                 msg = f"has more than {MAX_REPLACEMENTS} matches"
                 raise ValueError(msg)
+            if encoded[match.start() : match.start() + 1] in _INSIDE_CHARACTER:
+                continue  # an empty match
             parts.append(encoded[at : match.start()])
             parts += [p if isinstance(p, bytes) else match.group(p) or b"" for p in self._pieces]
             at = match.end()

@@ -1,12 +1,13 @@
 """Patterns: limits of time for any pattern and any alias, groups, globs."""
 
 import random
+import re
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from pexpolicy.matching import Pattern, PatternError
+from pexpolicy.matching import Pattern, PatternError, Replacement
 from pexpolicy.matching.patterns import MAX_PROGRAM, glob
 
 MAX_MATCH_S = 0.005
@@ -167,3 +168,15 @@ def test_each_star_of_a_glob_is_a_group() -> None:
 
 def test_text_that_is_no_unicode_does_not_raise() -> None:
     assert Pattern("a.b").matches("a\udc80b")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("x*", "\u00e9xb", "-\u00e9--b-"),
+        ("", "\u65e5\u672c", "-\u65e5-\u672c-"),
+        ("\u00e9", "a\u00e9", "a-"),
+    ],
+)
+def test_an_empty_match_splits_no_character(pattern: str, text: str, expected: str) -> None:
+    assert Replacement(pattern, "-").apply(text) == expected == re.sub(pattern, "-", text)
