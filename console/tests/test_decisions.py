@@ -2,12 +2,13 @@
 
 import http.client
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 
@@ -112,6 +113,24 @@ def test_the_requests_of_a_call_are_on_one_page(server: Running, console: LiveCo
     eventually(console, "/decisions?alias=board", properties["decision_id"])
     page = console.get(f"/decisions/{service['decision_id']}").text
     assert f'href="/decisions/{properties["decision_id"]}"' in page
+
+
+def test_a_decision_is_tried_again_now_and_with_other_values(
+    server: Running, console: LiveConsole
+) -> None:
+    told = ask(server, local_alias="sip:sales@example.com", remote_alias="sip:kim@example.com")
+    path = f"/decisions/{told['decision_id']}"
+    eventually(console, "/decisions?alias=kim", path)
+    links = [unescape(link) for link in re.findall(r'href="(/try[^"]*)"', console.get(path).text)]
+    filled = [dict(parse_qsl(link.partition("?")[2])) for link in links if "request=" in link]
+    assert filled == [
+        {"request": told["decision_id"], "at": "now"},
+        {"request": told["decision_id"]},
+    ]
+    for given in filled:
+        assert told["decision_id"] in console.get(f"/try?{urlencode(given)}").text
+        answer = console.post("/try", {**given, "parameters": "local_alias=engineering"}).text
+        assert "Engineering Room" in answer
 
 
 def test_an_unknown_decision_is_not_found(console: LiveConsole) -> None:
