@@ -6,7 +6,7 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 CONFIG  ?= config.toml
-JOBS    ?= 2
+JOBS    ?= 3
 UPGRADE ?= --upgrade
 UV      := uv==0.13.9
 PEX     := pex==2.105.2
