@@ -1,6 +1,5 @@
 """The server and the console of the full example, with calls as nodes send them."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from pexpolicy.testing.requests import composed, url_of
 from tests.support import live_console, live_server, paths
+from tests.support.server_process import free_port
 
 EXAMPLE = paths.ROOT / "examples/full"
 
@@ -50,16 +50,10 @@ def running(folder: Path, more: str = "") -> Iterator[Company]:
     config = root / "config.toml"
     text = config.read_text()
     audit = '\n[audit]\npath = "audit.jsonl"\n\n[admin]\n'
-    config.write_text(f'{text}{audit}port = {_free_port()}\n\n[console]\nlabel = "staging"\n{more}')
+    config.write_text(f'{text}{audit}port = {free_port()}\n\n[console]\nlabel = "staging"\n{more}')
     config.chmod(0o600)
     with (
         live_server.running(config, own_admin_port=True) as server,
         live_console.running_console(config) as console,
     ):
         yield Company(server, console, config)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

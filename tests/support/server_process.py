@@ -1,5 +1,6 @@
 """Servers that tests start in a temporary folder, without the rights of root."""
 
+import itertools
 import os
 import pwd
 import random
@@ -24,12 +25,26 @@ PORTS = range(20000, 32000)
 """Below the ports of outgoing connections, so that no other process gets the port of a server
 that is being restarted.
 """
+SHARES = 8
+"""Processes of pytest-xdist that have ports of their own: with random ports, two tests now and then
+chose the same one between the look at it and the start of their servers.
+"""
+
+
+def _own_ports() -> Iterator[int]:
+    """Return the ports of this process in random order, without end; threads may share them."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    share = PORTS[int(worker or 0) % SHARES :: SHARES]
+    return itertools.cycle(random.sample(share, len(share)))
+
+
+_next_port = _own_ports().__next__
 
 
 def free_port() -> int:
-    """Return a port without a listener."""
+    """Return a port without a listener, and not soon the same one again."""
     while True:
-        port = random.choice(PORTS)
+        port = _next_port()
         with socket.socket() as tried:
             try:
                 tried.bind(("127.0.0.1", port))

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 from tests.experiments.chaos.case import HEAD, Case
 from tests.experiments.chaos.load import Call
 from tests.support.paths import ROOT
+from tests.support.server_process import free_port
 
 READY = f"""{HEAD}
 
@@ -85,7 +85,7 @@ class Target:
             config += f"\n[plugins.bad]\npriority = 100\n{case.table}\n"
         (folder / "config.toml").write_text(config)
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._log = folder / "server.log"
 
     def start(self) -> bool:
@@ -146,9 +146,3 @@ class Target:
             self._server.wait()
             code = None
         return Ended(code, time.monotonic() - began, self.output)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

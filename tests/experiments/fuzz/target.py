@@ -13,6 +13,7 @@ from typing import Self
 
 from tests.experiments.fuzz.requests import PASSWORD, USER
 from tests.support.paths import ROOT
+from tests.support.server_process import free_port
 
 PASSWORD_ENV = "PEXPOLICY_FUZZ_PASSWORD"
 CONFIG = f"""
@@ -137,11 +138,3 @@ class Target:
         raise RuntimeError(
             "the server does not start: " + self.log_tail().decode("utf-8", "replace")
         )
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

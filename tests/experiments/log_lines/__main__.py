@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.support import wire
+from tests.support.server_process import free_port
 
 LATE_S = 1.0
 """The time limit of the plugin."""
@@ -133,7 +133,7 @@ def run(folder: Path, name: str, calls: int, lines: int, workers: int) -> Trial:
     (folder / "config.toml").write_text(CONFIG)
     trial = Trial(name if workers == 1 else f"{name}, {workers} workers")
     reader, writer = os.pipe()
-    port = _free_port()
+    port = free_port()
     arguments = ("--port", str(port), "--admin-port", "0", "--workers", str(workers))
     stderr: int | Path = folder / "stderr"
     if name in READERS:
@@ -169,12 +169,6 @@ def run(folder: Path, name: str, calls: int, lines: int, workers: int) -> Trial:
     with (folder / "stderr").open("rb") as file:
         _judge(trial, itertools.chain(io.BytesIO(content[0]), file), folder)
     return trial
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _wait_for(port: int) -> None:
