@@ -16,6 +16,7 @@ _STATUSES = ("response_status", "status")
 _TIMES = ("created_at", "timestamp", "time")
 _SOURCES = ("source_host", "source")
 MAX_CELL = 1 << 20
+"""Characters of a cell; replies may be longer than what the module ``csv`` reads by default."""
 
 
 def json_lines(text: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -23,17 +24,26 @@ def json_lines(text: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
 
     A record has ``url``, ``time``, ``peer``, ``status`` and ``body``, what the row has of them.
     """
-    csv.field_size_limit(MAX_CELL)
     header = text.readline()
     delimiter = ";" if header.count(";") > header.count(",") else ","
     columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter))]
     reader = csv.reader(text, delimiter=delimiter)
     line = 2
-    for cells in reader:
+    while (cells := _next_row(reader)) is not None:
         row = dict(zip(columns, cells, strict=False))
         if cells:
             yield line, _record(row)
         line = reader.line_num + 2
+
+
+def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
+    """Return the next row, whose cells may have ``MAX_CELL`` characters; ``None`` at the end."""
+    # The module has one limit for all readers of the process.
+    others = csv.field_size_limit(MAX_CELL)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(others)
 
 
 def _record(row: dict[str, str]) -> dict[str, Any]:

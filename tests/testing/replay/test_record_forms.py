@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pexpolicy.testing.replay.router_export import json_lines
 from tests.cli.test_main import invoked
 from tests.support import live_server
 
@@ -173,6 +174,22 @@ def test_rows_of_a_router_have_their_replies(tmp_path: Path) -> None:
         ["service_tag"],
         ["action", "name", "service_tag", "service_type"],
     ]
+
+
+def test_long_replies_of_a_router_change_no_limit_of_other_readers(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    path = tmp_path / "log.csv"
+    reply = json.dumps({"status": "success", "x": "y" * (before + 1)})
+    params = json.dumps({"local_alias": "engineering", "call_direction": "dial_in"})
+    path.write_text(
+        "request_path,request_params,response_status,response_body\n"
+        + f"/policy/v1/service/configuration,{_cell(params)},200,{_cell(reply)}\n" * 2
+    )
+    with path.open(newline="") as file:
+        assert next(json_lines(file))[1]["body"]["x"] == "y" * (before + 1)
+        assert csv.field_size_limit() == before, "also while a reader is in use"
+    assert counts(replayed(path, code=1)) == (2, 0, 0, 0)
+    assert csv.field_size_limit() == before
 
 
 def _cell(text: str) -> str:
