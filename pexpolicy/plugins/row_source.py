@@ -56,8 +56,14 @@ class RowSource(Protocol):
     A row has values of JSON by the names of its columns.
     """
 
-    def lookup(self, query: str, parameters: Sequence[str]) -> RowLookup:
-        """Return a query that is asked by key; raises ``ValueError`` for one with an error."""
+    def lookup(
+        self, query: str, parameters: Sequence[str], *, entries: int | None = None
+    ) -> RowLookup:
+        """Return a query that is asked by key; raises ``ValueError`` for one with an error.
+
+        At most ``entries`` answers are kept, if that is less than the source keeps; 0 is for a
+        plugin that keeps what it makes of them.
+        """
         ...
 
     def snapshot(

@@ -70,6 +70,15 @@ async def test_answers_and_misses_are_kept_for_refresh_after() -> None:
         assert (await lookup.ask(key="bob")) == Found([{"number": 2}], 0.0)
 
 
+async def test_a_plugin_may_keep_the_answers_itself() -> None:
+    async with Memory(entries=5) as source:
+        kept, not_kept = source.by_key(), source.lookup("numbers", ["key"], entries=0)
+        assert source.lookup("numbers", ["key"], entries=9) is kept
+        for lookup in (kept, not_kept) * 2:
+            assert (await lookup.ask(key="anna")) == Found([{"number": 1}], 0.0)
+        assert (kept.fetches, not_kept.fetches, len(kept), len(not_kept)) == (1, 2, 1, 0)
+
+
 async def test_an_answer_is_stale_up_to_max_age_and_no_longer() -> None:
     async with Memory(refresh_after=10, max_age=100) as source:
         lookup = source.by_key()

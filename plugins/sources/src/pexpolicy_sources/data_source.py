@@ -58,7 +58,7 @@ class DataSource(ABC, Generic[S, Q]):
     def __init__(self, settings: S) -> None:
         self.settings = settings
         self.clock: Callable[[], float] = time.monotonic
-        self._lookups: dict[tuple[str, tuple[str, ...]], Lookup] = {}
+        self._lookups: dict[tuple[str, tuple[str, ...], int], Lookup] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._context = contextvars.Context()
 
@@ -82,12 +82,16 @@ class DataSource(ABC, Generic[S, Q]):
     async def close(self) -> None:
         """Close what was opened."""
 
-    def lookup(self, query: str, parameters: Sequence[str]) -> Lookup:
+    def lookup(
+        self, query: str, parameters: Sequence[str], *, entries: int | None = None
+    ) -> Lookup:
         """Return a query that is asked by key, with these parameters; raises ``ValueError``.
 
-        Plugins with the same query share its cache, which outlives a reload.
+        Plugins with the same query share its cache, which outlives a reload. It has at most
+        ``entries`` answers, or what the settings say if that is less.
         """
-        known = (query, tuple(parameters))
+        kept = self.settings.entries if entries is None else min(entries, self.settings.entries)
+        known = (query, tuple(parameters), kept)
         if (lookup := self._lookups.get(known)) is not None:
             return lookup
         prepared = self.prepare(query, parameters)
@@ -95,7 +99,8 @@ class DataSource(ABC, Generic[S, Q]):
         async def fetch(values: Mapping[str, Value], previous: Answer | None) -> Answer:
             return await self.fetch(prepared, values, previous)
 
-        lookup = Lookup(fetch, parameters, self.start, self.settings, self.clock)
+        limits = self.settings.model_copy(update={"entries": kept})
+        lookup = Lookup(fetch, parameters, self.start, limits, self.clock)
         self._lookups[known] = lookup
         return lookup
 
@@ -141,7 +146,7 @@ class DataSource(ABC, Generic[S, Q]):
                 "stale": lookup.stale,
                 "problem": lookup.problem or None,
             }
-            for (query, _), lookup in self._lookups.items()
+            for (query, _, _), lookup in self._lookups.items()
         }
 
     async def __aenter__(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import time
@@ -227,10 +228,12 @@ def _refusal(error: DBAPIError) -> SourceError:
 
 
 def _json_rows(rows: Sequence[RowMapping]) -> list[Row]:
-    """Return rows with values that JSON has: dates, numerics and UUIDs as text."""
+    """Return rows with values that JSON has: dates, numerics and UUIDs as text, bytes as Base64."""
     plain: list[Row] = [dict(row) for row in rows]
     for row in plain:
         for name, value in row.items():
-            if type(value) not in _PLAIN:
+            if isinstance(value, bytes):
+                row[name] = base64.b64encode(value).decode()
+            elif type(value) not in _PLAIN:
                 row[name] = pydantic_core.to_jsonable_python(value, bytes_mode="base64")
     return plain
