@@ -22,7 +22,7 @@ def problems(**settings: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({}, "there are no pictures: write folder, or a table http, graph or initials"),
+        ({}, "there are no pictures: write folder, source, or a table http, graph or initials"),
         ({"initials": {}, "files": ["{user}.jpg"]}, "files belongs to a folder"),
         ({"folder": "p", "files": ["{name}.jpg"]}, "has {name}: the placeholders are {alias}, {u"),
         ({"folder": "p", "files": ["{user!r}.jpg"]}, "has {a format}: the placeholders are"),

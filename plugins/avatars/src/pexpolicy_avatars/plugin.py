@@ -27,6 +27,7 @@ from pexpolicy_avatars.cache import Cache, Entry, SingleFlight
 from pexpolicy_avatars.folder import Folder
 from pexpolicy_avatars.graph import Graph
 from pexpolicy_avatars.initials import Initials
+from pexpolicy_avatars.row_pictures import RowPictures, ignores_the_host
 from pexpolicy_avatars.settings import AvatarsSettings
 from pexpolicy_avatars.source import PictureSource
 from pexpolicy_avatars.template import Template
@@ -39,7 +40,7 @@ LOOKUPS = metrics.counter("lookups_total", "Pictures that were asked for.", ["re
 
 
 class Avatars(Plugin[AvatarsSettings]):
-    """Answers with pictures of people, from a folder, a web server or Microsoft Graph."""
+    """Answers with pictures of people, from a folder, LDAP, a web server or Microsoft Graph."""
 
     def __init__(
         self, settings: AvatarsSettings, clock: Callable[[], float] = time.monotonic
@@ -178,6 +179,11 @@ def _built(settings: AvatarsSettings) -> tuple[tuple[PictureSource, ...], Initia
     sources: list[PictureSource] = []
     if settings.folder is not None:
         sources.append(Folder(settings.folder, [Template(text) for text in settings.files]))
+    if settings.source is not None and settings.query is not None:
+        try:
+            sources.append(RowPictures(settings.source, settings.query))
+        except SettingsError as error:
+            problems += error.problems
     sources += build("http", WebServer, settings.http)
     sources += build("graph", Graph, settings.graph)
     initials = build("initials", Initials, settings.initials)
@@ -194,11 +200,12 @@ def _warnings(settings: AvatarsSettings) -> Iterable[ConfigWarning]:
         written.append((("http", "url"), settings.http.url))
     if settings.graph is not None:
         written.append((("graph", "user"), settings.graph.user))
-    for key, text in written:
-        if not settings.domains and Template(text).ignores_the_host:
-            says = f"{text} gives a caller of any domain the picture of that user: write domains"
-            yield ConfigWarning(key, says)
-            break
+    loose = [(key, text) for key, text in written if Template(text).ignores_the_host]
+    if settings.query is not None and ignores_the_host(settings.query):
+        loose.append((("query",), settings.query))
+    for key, text in loose[: not settings.domains]:
+        says = f"{text} gives a caller of any domain the picture of that user: write domains"
+        yield ConfigWarning(key, says)
     http = settings.http
     if (
         http is not None

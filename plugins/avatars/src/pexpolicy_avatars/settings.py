@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from yarl import URL
 
-from pexpolicy import ConfigPath, PluginSettings
+from pexpolicy import ConfigPath, PluginSettings, RowSource, Source
 from pexpolicy_avatars.template import PLACEHOLDERS, Template
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")
@@ -163,6 +163,10 @@ class AvatarsSettings(PluginSettings):
         min_length=1,
     )
     """Templates of the names of the files, in the order in which they are tried."""
+    source: Source[RowSource] | None = None
+    """NAME of a table ``[sources.NAME]``, such as an LDAP directory."""
+    query: str | None = Field(None, min_length=1)
+    """What the source is asked; its first column with a value is the picture, in Base64."""
     http: HttpSettings | None = None
     graph: GraphSettings | None = None
     initials: InitialsSettings | None = None
@@ -175,8 +179,13 @@ class AvatarsSettings(PluginSettings):
 
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:
-        if not (self.folder or self.http or self.graph or self.initials is not None):
-            msg = "there are no pictures: write folder, or a table http, graph or initials"
+        given = (self.folder, self.source, self.http, self.graph, self.initials)
+        if all(source is None for source in given):
+            msg = "there are no pictures: write folder, source, or a table http, graph or initials"
+            raise ValueError(msg)
+        if (self.source is None) != (self.query is None):
+            missing = "source" if self.source is None else "query"
+            msg = f"{missing} is missing: source and query go together"
             raise ValueError(msg)
         if self.folder is None and "files" in self.model_fields_set:
             msg = "files belongs to a folder"
