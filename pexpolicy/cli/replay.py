@@ -19,6 +19,7 @@ from pexpolicy.cli.replay_options import authorization, show_walks
 from pexpolicy.cli.replay_progress import ReplayProgress
 from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.explain.local_policy import LocalPolicyError
 from pexpolicy.testing.replay.job import Job
 from pexpolicy.testing.replay.records import Exactness
 from pexpolicy.testing.replay.replayer import Selection
@@ -66,6 +67,20 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--password-env", metavar="NAME", help="Environment variable that holds the password."
 )
 @cacert_option
+@click.option(
+    "--local-policy",
+    "scripts",
+    multiple=True,
+    metavar="SCRIPT",
+    help="A local policy script of the node, which follows each answer: FILE, or KIND=FILE. May be "
+    "given for service, participant and media_location.",
+)
+@click.option(
+    "--service-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The service that Infinity itself has for the calls, as JSON, for --local-policy.",
+)
 @click.option(
     "--only",
     multiple=True,
@@ -115,6 +130,8 @@ def replay(  # noqa: PLR0913 - the options of the command
     user: str | None,
     password_env: str | None,
     cacert: Path | None,
+    scripts: tuple[str, ...],
+    service_config: Path | None,
     only: tuple[str, ...],
     ignore: tuple[str, ...],
     since: str | None,
@@ -145,7 +162,12 @@ def replay(  # noqa: PLR0913 - the options of the command
     bounds = {name: None if at is None else at.timestamp() for name, at in times.items()}
     selection = Selection(**bounds, ignore=frozenset(ignore), only=only)
     other = _other_side(against, user, password_env, cacert)
-    job = Job(config, other, selection, network, coverage)
+    if scripts and isinstance(other, ServerAddress):
+        msg = "--local-policy follows the answers of configurations, not those of a server"
+        raise click.UsageError(msg)
+    if service_config is not None and not scripts:
+        raise click.UsageError("--service-config is for --local-policy: name a script as well")
+    job = Job(config, other, selection, network, coverage, scripts, service_config)
     with _errors_reported():
         with ReplayProgress(enabled=sys.stderr.isatty()) as progress:
             paths = list(records) or paths_of(config, ())
@@ -179,7 +201,7 @@ def _errors_reported() -> Iterator[None]:
         fail(error)
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (WorkerFailedError, ServerFailedError) as error:
+    except (WorkerFailedError, ServerFailedError, LocalPolicyError) as error:
         refuse(str(error))
 
 

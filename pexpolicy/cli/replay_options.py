@@ -11,6 +11,7 @@ import click
 from pexpolicy.cli.common import capture_log
 from pexpolicy.cli.explain import walk
 from pexpolicy.cli.explain_display import Display
+from pexpolicy.explain.local_policy import load_local_policy
 from pexpolicy.explain.request_forms import AUDIT_LINE, RecordedRequest, read_request
 from pexpolicy.testing.replay.job import Job
 from pexpolicy.testing.replay.report_text import TextReport
@@ -49,5 +50,11 @@ def show_walks(result: ReplayResult, number: int, job: Job) -> None:
         remarks = [f"the record was written without {', '.join(request.missing)}"]
     log, handler = capture_log()
     configs = [path for path in (job.against, job.config) if isinstance(path, Path)]
-    walks = [walk(path, request, at, ask_all=False, log=log, handler=handler) for path in configs]
+    local_policy = None
+    if job.scripts:
+        local_policy = load_local_policy(job.scripts, None, job.service_config)
+    walks = [
+        walk(path, request, at, local_policy=local_policy, ask_all=False, log=log, handler=handler)
+        for path in configs
+    ]
     Display(show_secrets=False).show(request, at, remarks, walks)

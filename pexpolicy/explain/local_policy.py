@@ -26,7 +26,7 @@ class LocalPolicyOutcome:
     """What a node does after its script has run on our answer.
 
     ``decision`` is what the script decided, ``None`` where nothing is changed or the script is not
-    applied.
+    applied. ``unknown`` is true where the script reads what only the node knows.
     """
 
     script: str
@@ -35,6 +35,9 @@ class LocalPolicyOutcome:
     changed: tuple[str, ...] = ()
     decision: Decision | None = None
     notes: tuple[str, ...] = ()
+    unknown: bool = False
+    final: Decision | None = None
+    """The decision that takes effect; ``None`` where that is ours, unchanged."""
 
 
 class LocalPolicy(Protocol):
@@ -50,6 +53,9 @@ class LocalPolicy(Protocol):
 
         ``now`` is the time of the script in seconds since 1970.
         """
+
+    def reads(self, endpoint: str) -> frozenset[str]:
+        """Return the names of what the script for an endpoint may read or call."""
 
 
 def load_local_policy(

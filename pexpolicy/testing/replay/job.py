@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.explain.coverage import Coverage
+from pexpolicy.explain.local_policy import load_local_policy
 from pexpolicy.testing.replay.network_block import NetworkBlock
+from pexpolicy.testing.replay.node_scripts import NodeScripts
 from pexpolicy.testing.replay.replay_policy import ReplayPolicy, opened
 from pexpolicy.testing.replay.replayer import Replayer, Selection
 from pexpolicy.testing.replay.server import PolicyServer, ServerAddress
@@ -26,10 +28,22 @@ class Job:
     """True: plugins may ask the network."""
     coverage: bool = False
     """True: the items of plugins that decide are counted."""
+    scripts: tuple[str, ...] = ()
+    """Local policy scripts of the node, which follow each answer, as ``FILE`` or ``KIND=FILE``."""
+    service_config: Path | None = None
+    """A file with the service that Infinity itself has, as JSON, for the scripts."""
 
 
 async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
-    """Open the configurations of a job on this event loop, until the stack is left."""
+    """Open the configurations of a job on this event loop, until the stack is left.
+
+    Raise ``ConfigError`` and ``LocalPolicyError``.
+    """
+    node = None
+    if job.scripts:
+        local_policy = load_local_policy(job.scripts, None, job.service_config)
+        await stack.enter_async_context(local_policy.running())
+        node = NodeScripts(local_policy)
     block = None if job.network else NetworkBlock()
     new = await stack.enter_async_context(opened(job.config, block))
     old: ReplayPolicy | PolicyServer | None = None
@@ -40,4 +54,4 @@ async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
         wire = connected(address.url, authorization=address.authorization, tls=address.tls())
         old = PolicyServer(await stack.enter_async_context(wire))
     coverage = Coverage(new.policy) if job.coverage else None
-    return Replayer(new, old, job.selection, block, coverage)
+    return Replayer(new, old, job.selection, block, coverage, node)

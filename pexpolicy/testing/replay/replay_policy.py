@@ -84,17 +84,32 @@ class ReplayPolicy:
 class Replayed:
     """The answer to a recorded call."""
 
-    __slots__ = ("answer", "depends_on_time", "network", "read")
+    __slots__ = ("answer", "depends_on_time", "network", "ours", "read", "unknown", "verdict")
 
     def __init__(
-        self, answer: Answer, read: frozenset[str], network: str, *, depends_on_time: bool
+        self,
+        answer: Answer,
+        read: frozenset[str],
+        network: str,
+        *,
+        depends_on_time: bool,
+        ours: Answer | None = None,
+        verdict: str = "",
+        unknown: str = "",
     ) -> None:
         self.answer = answer
+        """The answer that takes effect."""
         self.read = read
         """The missing parameters that were read."""
         self.depends_on_time = depends_on_time
         self.network = network
         """A plugin that would have asked the network, or empty."""
+        self.ours = ours or answer
+        """The answer of the server, which a script of the node may have changed."""
+        self.verdict = verdict
+        """What the node made of the output of its script."""
+        self.unknown = unknown
+        """Why the answer that takes effect is not known."""
 
 
 @asynccontextmanager

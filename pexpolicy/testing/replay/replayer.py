@@ -25,6 +25,7 @@ from pexpolicy.testing.replay.comparison import (
     without_ids,
 )
 from pexpolicy.testing.replay.network_block import NetworkBlock
+from pexpolicy.testing.replay.node_scripts import NodeScripts
 from pexpolicy.testing.replay.record_files import Block
 from pexpolicy.testing.replay.recorded_reply import RecordedReply, recorded_action
 from pexpolicy.testing.replay.records import Call, Exactness, Unusable, records
@@ -78,8 +79,10 @@ class Replayer:
         selection: Selection,
         block: NetworkBlock | None = None,
         coverage: Coverage | None = None,
+        node: NodeScripts | None = None,
     ) -> None:
         self._new = new
+        self._node = node
         self._old = old if isinstance(old, ReplayPolicy) else None
         self._server = old if isinstance(old, PolicyServer) else None
         self._selection = selection
@@ -137,6 +140,9 @@ class Replayer:
             text = f"{', '.join(sorted(hashed))} is hashed, and a plugin reads it"
             tally.unusable(Exactness.NOT_REPLAYABLE, text, place)
             return
+        if unknown := new.unknown or (old.unknown if old is not None else ""):
+            tally.unusable(Exactness.NOT_REPLAYABLE, unknown, place)
+            return
         exactness = Exactness.EXACT
         if read:
             exactness = Exactness.PARTIAL
@@ -144,7 +150,9 @@ class Replayer:
             tally.reasons[exactness, text] += 1
         tally.records[exactness] += 1
         tally.at(call.at)
-        self._compare(tally, call, reply, new.answer, old, place, partial=bool(read))
+        tally.verdict(new.verdict)
+        self._count_steps(tally, new.ours)
+        self._compare(tally, call, reply, new, old, place, partial=bool(read))
 
     async def _answers(self, tally: Tally, call: Call) -> tuple[Replayed, Replayed | None]:
         """Return the answers of both configurations.
@@ -162,8 +170,8 @@ class Replayer:
             if known is not None and known.is_settled:
                 tally.repeated += 1
                 return known.new, known.old
-        new = await self._new.answer(call)
-        old = await self._old.answer(call) if self._old is not None else None
+        new = await self._answer(self._new, call)
+        old = await self._answer(self._old, call) if self._old is not None else None
         by_time = new.depends_on_time or (old is not None and old.depends_on_time)
         if key and not by_time:
             if len(self._known) >= MAX_REMEMBERED:
@@ -176,6 +184,12 @@ class Replayer:
             self._known[key] = _Known(new, old, is_settled)
         return new, old
 
+    async def _answer(self, policy: ReplayPolicy, call: Call) -> Replayed:
+        answer = await policy.answer(call)
+        if self._node is None or answer.network:
+            return answer
+        return await self._node.follow(call, answer)
+
     def _is_same(self, before: Replayed | None, after: Replayed | None) -> bool:
         if before is None or after is None:
             return before is after
@@ -186,13 +200,13 @@ class Replayer:
         tally: Tally,
         call: Call,
         reply: RecordedReply | None,
-        answer: Answer,
+        new: Replayed,
         old: Replayed | None,
         place: str,
         *,
         partial: bool,
     ) -> None:
-        self._count_steps(tally, answer)
+        answer = new.answer
         after = action_of(answer, self._redaction)
         changes: Changes
         if old is not None:
@@ -233,7 +247,7 @@ class Replayer:
         )
         group = tally.groups.get(key)
         if group is None:
-            group = Group(key, self._example(call, answer, place, changes))
+            group = Group(key, self._example(call, new.ours, place, changes))
             tally.groups[key] = group
         group.add(call.at, partial=partial)
 

@@ -11,7 +11,7 @@ from pexpolicy.testing.replay import coverage_report
 from pexpolicy.testing.replay.charts import bars, share_bar, timeline
 from pexpolicy.testing.replay.html_page import page, table, text
 from pexpolicy.testing.replay.records import Exactness
-from pexpolicy.testing.replay.report_json import ordered_reasons, time_text
+from pexpolicy.testing.replay.report_json import ordered_reasons, ordered_verdicts, time_text
 from pexpolicy.testing.replay.report_text import NAMES
 from pexpolicy.testing.replay.result import Group, ReplayResult
 from pexpolicy.text import printable
@@ -30,6 +30,7 @@ def _sections(result: ReplayResult) -> Iterator[str]:
     yield from _tiles(result)
     yield from _timeline(result)
     yield from _matrix(result)
+    yield from _verdicts(result)
     yield from _groups(result)
     if result.covers:
         yield from coverage_report.sections(result.tally.items, result.tally.used)
@@ -91,6 +92,13 @@ def _matrix(result: ReplayResult) -> Iterator[str]:
 
     yield "<h2>Actions</h2>"
     yield table(("endpoint", "from", "to", "calls", "share of all calls"), rows(), (3,))
+
+
+def _verdicts(result: ReplayResult) -> Iterator[str]:
+    if verdicts := ordered_verdicts(result):
+        yield "<h2>Local policy</h2>"
+        rows = [(text(verdict), f"{count:,}") for verdict, count in verdicts]
+        yield table(("what the node makes of the output", "calls"), rows, (1,))
 
 
 def _groups(result: ReplayResult) -> Iterator[str]:

@@ -36,6 +36,16 @@ def as_json(result: ReplayResult) -> dict[str, Any]:
             {"endpoint": endpoint, "from": before or None, "to": after, "count": count}
             for (endpoint, before, after), count in sorted(tally.matrix.items())
         ],
+        **(
+            {
+                "local_policy": [
+                    {"verdict": verdict, "count": count}
+                    for verdict, count in ordered_verdicts(result)
+                ]
+            }
+            if tally.verdicts
+            else {}
+        ),
         "groups": [_group(number, group, result) for number, group in enumerate(result.groups, 1)],
         **({"coverage": _coverage(result)} if result.covers else {}),
         "remarks": list(result.remarks),
@@ -46,6 +56,11 @@ def as_json(result: ReplayResult) -> dict[str, Any]:
 def ordered_reasons(result: ReplayResult) -> list[tuple[tuple[Exactness, str], int]]:
     """Return why records are not exact, the most frequent reasons first."""
     return sorted(result.tally.reasons.items(), key=lambda item: (-item[1], item[0]))
+
+
+def ordered_verdicts(result: ReplayResult) -> list[tuple[str, int]]:
+    """Return what nodes made of the output of their scripts, the most frequent first."""
+    return sorted(result.tally.verdicts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def time_text(at: float | None) -> str | None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from pexpolicy.audit.adjustments import describe_changes
 from pexpolicy.testing.replay import coverage_report
 from pexpolicy.testing.replay.records import Exactness
-from pexpolicy.testing.replay.report_json import ordered_reasons
+from pexpolicy.testing.replay.report_json import ordered_reasons, ordered_verdicts
 from pexpolicy.testing.replay.result import Group, ReplayResult
 from pexpolicy.text import printable
 
@@ -42,6 +42,7 @@ class TextReport:
         """Print the counts, the matrix of actions, and the groups of changes."""
         self._show_records(result)
         self._show_matrix(result)
+        self._show_verdicts(result)
         shown = result.groups if all_groups else result.groups[:SHOWN_GROUPS]
         for number, group in enumerate(shown, 1):
             self._console.print()
@@ -103,6 +104,18 @@ class TextReport:
             table.add_row(*(Text(printable(cell), style=style) for cell in cells))
             previous = endpoint
         self._console.print(table)
+
+    def _show_verdicts(self, result: ReplayResult) -> None:
+        verdicts = ordered_verdicts(result)
+        if not verdicts:
+            return
+        self._console.print()
+        self._line("local policy", "bold")
+        for verdict, count in verdicts[:SHOWN_REASONS]:
+            style = "red" if ": dropped: " in verdict else ""
+            self._line(f"{verdict} ({count:,})", style, indent=2)
+        if len(verdicts) > SHOWN_REASONS:
+            self._line(f"and {len(verdicts) - SHOWN_REASONS} more", "dim", indent=2)
 
     def show_group(self, number: int, group: Group, result: ReplayResult) -> None:
         """Print one group of changes."""

@@ -15,6 +15,8 @@ MAX_PLACES = 20
 """Damaged places that are listed; all are counted."""
 MAX_GROUPS = 2_000
 """Groups that are told apart by their reasons; further ones are not."""
+MAX_VERDICTS = 200
+"""Verdicts about the output of scripts that are told apart."""
 VARIOUS = "(various)"
 _LENGTH = re.compile(r" \(\d+ bytes\)|^\d+ bytes of ")
 """What differs in the reasons of damaged lines."""
@@ -113,6 +115,8 @@ class Tally:
     changed_by_hour: Counter[int] = field(default_factory=Counter)
     steps: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     """Steps of the new configuration by endpoint, plugin, hook and outcome."""
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """What the node made of the output of its script."""
     used: Counter[CoverageItem] = field(default_factory=Counter)
     """Decisions of each item, with coverage."""
     items: tuple[CoverageItem, ...] = ()
@@ -136,6 +140,13 @@ class Tally:
         if exactness is Exactness.UNREADABLE and len(self.places) < MAX_PLACES:
             self.places.append((place, why))
 
+    def verdict(self, text: str, count: int = 1) -> None:
+        """Count what the node made of the output of its script; empty without a script."""
+        if text and text not in self.verdicts and len(self.verdicts) >= MAX_VERDICTS:
+            text = VARIOUS
+        if text:
+            self.verdicts[text] += count
+
     def merge(self, other: Tally) -> None:
         """Add the counts of the records that follow."""
         for name in (
@@ -150,6 +161,8 @@ class Tally:
             getattr(self, name).update(getattr(other, name))
         for name in ("outside", "repeated", "same", "changed", "uncompared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for text, count in other.verdicts.items():
+            self.verdict(text, count)
         self.items = self.items or other.items
         self.places = [*self.places, *other.places][:MAX_PLACES]
         self._extend(other.first)

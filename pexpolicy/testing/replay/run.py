@@ -85,6 +85,8 @@ def _name(against: Path | ServerAddress | None) -> str:
 def _remarks(job: Job) -> Iterator[str]:
     if isinstance(job.against, ServerAddress):
         yield "the server answers at the present time, and not at that of the records"
+    if job.scripts and job.against is None:
+        yield "the records hold what was sent, so all that the local policy changes is a change"
 
 
 def _cpus() -> int:

@@ -6,7 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy import Continue, Decision, MediaLocation, Reject, Request, Service
+from pexpolicy import (
+    ENDPOINTS,
+    Continue,
+    Decision,
+    MediaLocation,
+    Reject,
+    Request,
+    Service,
+)
 from pexpolicy_local_policy.script_process import Job
 from pexpolicy_local_policy.variables import (
     KIND_OF,
@@ -90,6 +98,23 @@ def suggested(fields: Mapping[str, Any]) -> dict[str, Any]:
         "primary_overflow_location": overflow[0],
         "secondary_overflow_location": overflow[1],
     }
+
+
+def final_decision(endpoint: str, ours: Decision, made: Decision) -> Decision | None:
+    """Return the decision that takes effect on a node, ``None`` where that is ours, unchanged.
+
+    ``made`` is the decision of the script. It replaces a service; for participants it holds what
+    changes only, and the overflow locations of external policy stay.
+    """
+    final = made
+    if made.action == ours.action == "continue" and endpoint != "service_configuration":
+        fields, before = _fields(made), _fields(ours)
+        if endpoint == "media_location" and isinstance(ours, MediaLocation):
+            fields = {"location": fields.get("location", before.get("location"))}
+        merged = {**before, **fields}
+        final = ENDPOINTS[endpoint].from_result(merged) if merged else made
+    is_same = final.action == ours.action and _fields(final) == _fields(ours)
+    return None if is_same else final
 
 
 def _fields(decision: Decision) -> dict[str, Any]:

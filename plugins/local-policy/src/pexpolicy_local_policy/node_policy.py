@@ -12,15 +12,17 @@ from jinja2 import TemplateSyntaxError, nodes
 
 from pexpolicy import Continue, Decision, MediaLocation, Request
 from pexpolicy.explain.local_policy import LocalPolicyError, LocalPolicyOutcome
-from pexpolicy_local_policy.node import SUGGESTED, input_after, job_of
+from pexpolicy_local_policy.node import SUGGESTED, final_decision, input_after, job_of
 from pexpolicy_local_policy.sandbox import parse
 from pexpolicy_local_policy.script_process import ScriptPool
 from pexpolicy_local_policy.secrets import masked
-from pexpolicy_local_policy.variables import ENDPOINT_OF, KIND_OF, Kind
+from pexpolicy_local_policy.variables import CALL_INFO, ENDPOINT_OF, KIND_OF, PARTICIPANT, Kind
 from pexpolicy_local_policy.verdict import judge
 
 SECONDS = 2.0
 """Limit of one run of a script."""
+_WIRE_NAMES = {"ms_subnet": "ms-subnet", "p_asserted_identity": "p_Asserted-Identity"}
+_METHODS = ("get", "items", "keys", "values")
 
 
 class NodePolicy:
@@ -31,6 +33,7 @@ class NodePolicy:
     ) -> None:
         self._scripts = scripts
         self._own_service = own_service
+        self._names: dict[str, frozenset[str]] = {}
         self._pool = ScriptPool(1, SECONDS)
 
     @asynccontextmanager
@@ -56,6 +59,8 @@ class NodePolicy:
         if rendering.failure is not None and rendering.failure.kind == "unknown":
             text = f"not known: {rendering.failure}; add --service-config FILE"
         made = verdict.decision
+        kept = verdict.action == "continue" and not verdict.changed
+        is_own = isinstance(decision, Continue) and made is not None and kept
         if not verdict.dropped and made is None and not verdict.result:
             made = Continue()
         return LocalPolicyOutcome(
@@ -65,7 +70,17 @@ class NodePolicy:
             verdict.changed,
             made,
             tuple(masked(note, request, found) for note in notes),
+            unknown=rendering.failure is not None and rendering.failure.kind == "unknown",
+            final=None if made is None or is_own else final_decision(endpoint, decision, made),
         )
+
+    def reads(self, endpoint: str) -> frozenset[str]:
+        """Return the names that a script uses, as attributes, keys, functions or filters."""
+        if endpoint not in self._scripts:
+            return frozenset()
+        if endpoint not in self._names:
+            self._names[endpoint] = names_in(self._scripts[endpoint][1])
+        return self._names[endpoint]
 
 
 def load(scripts: Sequence[str], endpoint: str | None, service_config: Path | None) -> NodePolicy:
@@ -101,6 +116,45 @@ def kind_of(source: str, path: Path) -> Kind:
     if "participant" in names:
         return "participant"
     return "media_location" if SUGGESTED in names else "service"
+
+
+def names_in(source: str) -> frozenset[str]:
+    """Return the names and texts of a script: whatever it may read is among them."""
+    tree = parse(source)
+    found: set[str] = set()
+    for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Const, nodes.Filter)):
+        match node:
+            case nodes.Name(name=str(name)) | nodes.Filter(name=str(name)):
+                found.add(name)
+            case nodes.Getattr(attr=str(name)) | nodes.Const(value=str(name)):
+                found.add(name)
+            case _:
+                pass
+    if _uses_whole(tree):
+        found.update(*CALL_INFO.values(), PARTICIPANT)
+    found.update(wire for name, wire in _WIRE_NAMES.items() if name in found)
+    return frozenset(found)
+
+
+def _uses_whole(tree: nodes.Template) -> bool:
+    """Return whether a script may read a value whose name it does not write."""
+    named: set[int] = set()
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Call)):
+        match node:
+            case nodes.Getattr(node=nodes.Name() as name, attr=attr) if attr not in _METHODS:
+                named.add(id(name))
+            case nodes.Getitem(node=nodes.Name() as name, arg=nodes.Const()):
+                named.add(id(name))
+            case nodes.Call(
+                node=nodes.Getattr(node=nodes.Name() as name, attr="get"), args=[nodes.Const(), *_]
+            ):
+                named.add(id(name))
+            case _:
+                pass
+    return any(
+        node.name in ("call_info", "participant") and id(node) not in named
+        for node in tree.find_all(nodes.Name)
+    )
 
 
 def _text(path: Path) -> str:
