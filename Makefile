@@ -147,8 +147,9 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 	--override $(VENV)/here.txt --no-emit-package pexpolicy \
 	--no-emit-package pexpolicy-sources
 
-reference: $(STAMP) ## write docs/reference.md from the models
+reference: $(STAMP) ## write docs/reference.md from the models, and the manual page from the commands
 	@$(BIN)/python -m docs.generate_reference
+	@$(BIN)/python -m docs.generate_man_page
 
 # The generator is as large as everything else together, so it has an environment of its own.
 $(SITE)/.installed: docs/site-requirements.lock

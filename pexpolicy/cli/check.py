@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.common import build_or_exit, config_option, fail, print_warnings
+from pexpolicy.cli.examples import examples
 from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.plugins.changes import configuration_changes
@@ -21,7 +22,14 @@ from pexpolicy.server.preflight import preflight_problems
 from pexpolicy.text import printable
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy check",
+        "pexpolicy check --strict new/config.toml",
+        "pexpolicy check new.toml --diff config.toml",
+        "pexpolicy check new.toml --replay /var/log/pexpolicy/audit.jsonl --max-changed 1%",
+    )
+)
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
 @config_option
 @click.option("--strict", is_flag=True, help="Fail on warnings too.")

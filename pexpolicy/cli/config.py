@@ -6,16 +6,17 @@ import json
 
 import click
 
+from pexpolicy.cli.examples import examples
 from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
 
 
-@click.group()
+@click.group(epilog=examples("pexpolicy config schema > config.schema.json"))
 def config() -> None:
     """Describe the configuration file."""
 
 
-@config.command()
+@config.command(epilog=examples("pexpolicy config schema > config.schema.json"))
 def schema() -> None:
     """Print JSON Schema of config.toml with the settings of the installed plugins.
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from pexpolicy.cli.examples import examples
 from pexpolicy.cli.http_client import ServerUrl, cacert_option, tls_context
 
 if TYPE_CHECKING:
@@ -40,7 +41,13 @@ def number(_: click.Context, __: click.Parameter, value: float) -> float:
     return value
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy conformance http://127.0.0.1:8000",
+        "pexpolicy conformance https://policy.example.com --user pexip --password-env PASSWORD",
+        "pexpolicy conformance https://policy.example.com --cacert ca.pem --junit report.xml",
+    )
+)
 @click.argument("url", type=ServerUrl(), callback=base_url)
 @click.option("--user", help="User for HTTP Basic authentication.")
 @click.option("--password", help="Its password; other users of this machine can see it.")

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.common import build_or_exit, capture_log, config_option, fail
+from pexpolicy.cli.examples import examples
 from pexpolicy.cli.explain_display import Display, as_json
 from pexpolicy.cli.request_input import doubts, parse_at, parse_changes, requested
 from pexpolicy.config.build_options import BuildOptions
@@ -28,7 +29,14 @@ from pexpolicy.server.event_loop import run
 from pexpolicy.text import printable
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy explain meet@example.com --set remote_alias=alice@example.com",
+        "pexpolicy explain meet@example.com --at '22:00 Europe/Oslo' --all",
+        "pexpolicy explain '/policy/v1/participant/location?remote_address=10.44.1.2'",
+        "pexpolicy explain 019f3c7e --against new.toml",
+    )
+)
 @config_option
 @click.argument("request_text", metavar="REQUEST")
 @click.option(

@@ -7,10 +7,14 @@ import sys
 import click
 
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
+from pexpolicy.cli.examples import examples
 from pexpolicy.config.password_hash import PasswordHash
 
 
-@click.command("hash-password")
+@click.command(
+    "hash-password",
+    epilog=examples("pexpolicy hash-password", "pexpolicy hash-password < password.txt"),
+)
 def hash_password() -> None:
     """Print the hash of a password, for password_hash in [auth] or [[auth.credentials]].
 

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from pexpolicy.cli.common import config_option, load_or_exit
+from pexpolicy.cli.examples import examples
 from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask, calls_url
 
 TIMEOUT_S = 3.0
@@ -17,7 +18,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 HINT = f"a server can be checked without it: pexpolicy healthcheck --url {DEFAULT_URL}"
 
 
-@click.command()
+@click.command(
+    epilog=examples("pexpolicy healthcheck", "pexpolicy healthcheck --url http://127.0.0.1:9107")
+)
 @config_option
 @click.option(
     "--url",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "audit": ("audit.command:audit", "Read the audit file: follow, find, count and verify lines."),
     "check": ("check:check", "Check a configuration and its plugins; list every error."),
+    "completion": ("completion:completion", "Print the shell completion for bash, zsh or fish."),
     "config": ("config:config", "Print JSON Schema of the configuration file."),
     "conformance": ("conformance:conformance", "Check the replies of any policy server."),
     "doctor": ("doctor.command:doctor", "Check files, certificate, machine, server and nodes."),
@@ -35,6 +36,15 @@ COMMANDS = {
     "test": ("test:test", "Run files of requests and expected decisions."),
 }
 """Module, name and summary of each command. The list of commands imports none of them."""
+
+GROUPS = {
+    "Set up": ("init", "check", "doctor", "hash-password", "config", "completion"),
+    "Run": ("serve", "status", "reload", "healthcheck"),
+    "Try": ("explain", "test", "replay", "conformance"),
+    "Read the audit": ("audit",),
+    "Plugins": ("plugins", "new-plugin", "schema"),
+}
+"""The commands in the order of the help."""
 
 SYNONYMS = {
     "help": "--help",
@@ -58,6 +68,21 @@ PACKAGES = {
 """Our own packages with commands, for the hint where they are not installed."""
 
 
+_WIDTH = max(map(len, COMMANDS))
+"""Of all names, so that the summaries of all groups are aligned."""
+EPILOG = """\b
+Examples:
+  pexpolicy init                     begin with a new configuration
+  pexpolicy check                    list its errors and warnings
+  pexpolicy explain meet@example.com
+  pexpolicy COMMAND --help           options and examples of a command
+
+The commands use ./config.toml, or the file that --config or the environment variable
+PEXPOLICY_CONFIG names. NO_COLOR=1 prints without colours.
+
+Documentation: https://github.com/pexpolicy/pexpolicy#readme"""
+
+
 class Commands(click.Group):
     """The commands of ``COMMANDS`` and those of installed packages."""
 
@@ -73,14 +98,13 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write names and summaries without importing the commands."""
-        own = [(name, summary) for name, (_, summary) in sorted(COMMANDS.items())]
-        with formatter.section("Commands"):
-            formatter.write_dl(own)
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{_WIDTH}}", COMMANDS[name][1]) for name in names])
         if self._of_plugins:
+            rows = sorted(self._of_plugins.items())
             with formatter.section("Commands of installed packages"):
-                formatter.write_dl(
-                    [(name, command.summary) for name, command in sorted(self._of_plugins.items())]
-                )
+                formatter.write_dl([(f"{name:<{_WIDTH}}", row.summary) for name, row in rows])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name, or ``None``."""
@@ -95,7 +119,7 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; raise ``UsageError`` for an option of a command before it."""
-        if args and args[0] in ("-c", "--config"):
+        if not ctx.resilient_parsing and args and args[0] in ("-c", "--config"):
             msg = f"{args[0]} follows the command, as in: pexpolicy check {args[0]} FILE"
             raise click.UsageError(msg, ctx)
         return super().parse_args(ctx, args)
@@ -105,6 +129,9 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command; raise ``UsageError`` with a suggestion for an unknown one."""
         name = args[0]
+        if ctx.resilient_parsing:
+            # The shell completes a line that is not finished.
+            return super().resolve_command(ctx, args)
         if name in COMMANDS or name.startswith("-") or name in self._of_plugins:
             return super().resolve_command(ctx, args)
         names = self.list_commands(ctx)
@@ -116,7 +143,9 @@ class Commands(click.Group):
 
 
 @click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+    cls=Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def main() -> None:

@@ -8,10 +8,17 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli import scaffold
+from pexpolicy.cli.examples import examples
 from pexpolicy.endpoints import ENDPOINTS
 
 
-@click.command("new-plugin")
+@click.command(
+    "new-plugin",
+    epilog=examples(
+        "pexpolicy new-plugin blocklist",
+        "pexpolicy new-plugin bookings --hook service_configuration --hook media_location",
+    ),
+)
 @click.argument("name")
 @click.option(
     "--directory",

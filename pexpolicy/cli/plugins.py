@@ -12,12 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.cli.common import build_or_exit, config_option
+from pexpolicy.cli.examples import examples
 from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.policy import Policy
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy plugins", "pexpolicy plugins --config /etc/pexpolicy/config.toml --json"
+    )
+)
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins(config: Path, *, as_json: bool) -> None:

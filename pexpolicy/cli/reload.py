@@ -8,10 +8,13 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.common import EX_CONFIG, config_option
+from pexpolicy.cli.examples import examples
 from pexpolicy.server.reload.control_socket import ask_for_reload
 
 
-@click.command()
+@click.command(
+    epilog=examples("pexpolicy reload", "pexpolicy reload --config /etc/pexpolicy/config.toml")
+)
 @config_option
 def reload(config: Path) -> None:
     """Reload the configuration of a running server.

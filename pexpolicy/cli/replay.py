@@ -14,6 +14,7 @@ import click
 
 from pexpolicy.cli.audit.input import paths_of, period, refuse, time_options
 from pexpolicy.cli.common import config_option, fail
+from pexpolicy.cli.examples import examples
 from pexpolicy.cli.http_client import cacert_option
 from pexpolicy.cli.replay_options import authorization, show_walks
 from pexpolicy.cli.replay_progress import ReplayProgress
@@ -54,7 +55,13 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy replay audit.jsonl",
+        "pexpolicy replay audit.jsonl --against new.toml --only reject",
+        "pexpolicy replay support.log --since yesterday --explain 1",
+    )
+)
 @config_option
 @click.argument("records", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option(

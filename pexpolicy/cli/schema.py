@@ -6,10 +6,13 @@ import json
 
 import click
 
+from pexpolicy.cli.examples import examples
 from pexpolicy.endpoints import schema as documents
 
 
-@click.command()
+@click.command(
+    epilog=examples("pexpolicy schema > schemas.json", "pexpolicy schema media_location.reply")
+)
 @click.argument("name", required=False, default="")
 def schema(name: str) -> None:
     """Print JSON Schema of all requests and replies, or of NAME only.

@@ -19,6 +19,7 @@ from pexpolicy.cli.common import (
     fail,
     print_warnings,
 )
+from pexpolicy.cli.examples import examples
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
@@ -36,7 +37,13 @@ from pexpolicy.server.preflight import preflight_problems
 from pexpolicy.server.shutdown import force_exit, install_startup_signals
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy serve",
+        "pexpolicy serve --config /etc/pexpolicy/config.toml --port 8001",
+        "pexpolicy serve --dev",
+    )
+)
 @config_option
 @click.option("--host", help="Address to listen on, instead of the configured one.")
 @click.option("--port", type=Port(), help="Port, instead of the configured one.")

@@ -12,6 +12,7 @@ import click
 
 from pexpolicy.cli import status_display
 from pexpolicy.cli.common import config_option, load_or_exit
+from pexpolicy.cli.examples import examples
 from pexpolicy.cli.http_client import (
     NotAnsweredError,
     ServerUrl,
@@ -30,7 +31,13 @@ OTHER_PORT_HINT = "if it was started with --admin-port, or runs elsewhere, name 
 WITHOUT_CONFIG = "a server can be asked without it: pexpolicy status --url http://127.0.0.1:9107"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy status",
+        "pexpolicy status --strict --silent 60",
+        "pexpolicy status --url https://policy.example.com:9107 --cacert ca.pem",
+    )
+)
 @config_option
 @click.option("--url", type=ServerUrl(), help="The admin listener, instead of the configured one.")
 @cacert_option

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.common import build_or_exit, config_option, fail
+from pexpolicy.cli.examples import examples
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.wall_clock import DryRunClock
@@ -26,7 +27,13 @@ EX_FAILED = 1
 EX_USAGE = 2
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy test cases.toml",
+        "pexpolicy test cases.toml --only Reception --coverage",
+        "pexpolicy test cases/rooms.toml cases/rules.toml --junit report.xml",
+    )
+)
 @config_option
 @click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--only", "-k", default="", metavar="TEXT", help="Cases with TEXT in their name.")

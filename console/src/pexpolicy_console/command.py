@@ -24,7 +24,12 @@ NICENESS = 10
 """The calls of nodes are served first where both processes want the same processor."""
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n"
+    "  pexpolicy console --login\n"
+    "  pexpolicy console --config /etc/pexpolicy/config.toml",
+)
 @config_option
 @click.option("--port", type=Port(), help="Port, instead of the configured one.")
 @click.option("--login", "with_link", is_flag=True, help="Print a login link at the start.")
@@ -43,7 +48,7 @@ def console(
         _serve(_config_file(config), port, with_link=with_link, with_parent=with_parent)
 
 
-@console.command()
+@console.command(epilog="\b\nExamples:\n  pexpolicy console login --user alice --role viewer")
 @config_option
 @click.option("--user", default="admin", show_default=True, help="Name in the console's audit.")
 @click.option(

@@ -31,6 +31,7 @@ from pexpolicy.cli.audit.input import (
 )
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.cli.common import config_option
+from pexpolicy.cli.examples import examples
 from pexpolicy.config.signing_key import InvalidKeyError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import (
@@ -49,7 +50,7 @@ EVENTS = ("decision", "refused", "shadow", "checkpoint", "retracted", "end")
 OUTCOMES = (DECIDED, ABSTAINED, ADJUSTED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 
-@click.group()
+@click.group(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit COMMAND --help"))
 def audit() -> None:
     """Read the audit file: follow it, find calls, count, and verify the chain."""
 
@@ -57,7 +58,7 @@ def audit() -> None:
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each.")
 
 
-@audit.command()
+@audit.command(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit tail -n 100 --json"))
 @config_option
 @click.option(
     "--file",
@@ -94,7 +95,9 @@ def tail(
             return
 
 
-@audit.command()
+@audit.command(
+    epilog=examples("pexpolicy audit show 019f3c7e", "pexpolicy audit show 019f3c7e --utc --json")
+)
 @files_option
 @click.argument("decision_id", metavar="ID")
 @utc_option
@@ -121,7 +124,13 @@ def show(
         sys.exit(NOTHING_FOUND)
 
 
-@audit.command()
+@audit.command(
+    epilog=examples(
+        "pexpolicy audit grep --alias meet07 --since yesterday",
+        "pexpolicy audit grep --action reject --decided-by rules",
+        "pexpolicy audit grep --plugin crm --outcome timed_out --count",
+    )
+)
 @files_option
 @click.argument("text", required=False)
 @click.option(
@@ -175,7 +184,11 @@ def grep(
         sys.exit(NOTHING_FOUND)
 
 
-@audit.command()
+@audit.command(
+    epilog=examples(
+        "pexpolicy audit stats", "pexpolicy audit stats --since 2026-11-01 --until 2026-12-01"
+    )
+)
 @files_option
 @time_options
 @_json_option
@@ -202,7 +215,12 @@ def stats(
         display.show_stats(display.screen(), figures, utc=utc)
 
 
-@audit.command()
+@audit.command(
+    epilog=examples(
+        "pexpolicy audit verify",
+        "pexpolicy audit verify --public-key audit-public.pem --anchor 4711:6f1c...",
+    )
+)
 @files_option
 @click.option(
     "--anchor",

@@ -22,6 +22,7 @@ from pexpolicy.cli.doctor.certificate_check import certificate_findings
 from pexpolicy.cli.doctor.findings import Finding, State
 from pexpolicy.cli.doctor.machine_checks import clock_finding, disk_finding, port_findings
 from pexpolicy.cli.doctor.server_checks import Document, node_findings, server_findings
+from pexpolicy.cli.examples import examples
 from pexpolicy.cli.http_client import NotAnsweredError, admin_url, cacert_option
 from pexpolicy.cli.status import fetch_status, is_same_config
 from pexpolicy.config.file_modes import mode_warnings
@@ -42,20 +43,19 @@ STYLES: dict[State, tuple[str, str, str]] = {
 _SCHEMA_LINE = re.compile(r"#:schema\s+(\S+)")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy doctor", "pexpolicy doctor --cacert company-ca.pem --host policy.example.com"
+    )
+)
 @config_option
 @cacert_option
 @click.option("--host", metavar="NAME", help="The host name in the URL that the nodes call.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(config: Path, cacert: Path | None, host: str | None, *, as_json: bool) -> None:
-    r"""Check configuration, files, certificate, machine and server, and list what is wrong.
+    """Check configuration, files, certificate, machine and server, and list what is wrong.
 
     Exit code 1 for an error, 0 with warnings only.
-
-    \b
-    Examples:
-      pexpolicy doctor
-      pexpolicy doctor --cacert company-ca.pem --host policy.example.com
     """
     findings = list(_findings(config, cacert, host))
     if as_json:

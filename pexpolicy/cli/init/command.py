@@ -9,13 +9,20 @@ from typing import Any
 
 import click
 
+from pexpolicy.cli.examples import examples
 from pexpolicy.cli.init.choices import Choices
 from pexpolicy.cli.init.files import GROUP, UNIT, TakenError, contents, write
 from pexpolicy.cli.init.questions import Answers, Networks, Questions
 from pexpolicy.text import printable
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "pexpolicy init",
+        "pexpolicy init policy --yes --node 10.44.0.0/16",
+        "pexpolicy init /etc/pexpolicy --systemd --test-certificate policy.example.com",
+    )
+)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing: take the default of each option.")
 @click.option("--node", "nodes", type=Networks(), multiple=True, help="Network of the nodes.")

@@ -17,6 +17,13 @@ from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
 EX_DATAERR = 65
 """Exit code for a file that cannot be imported (sysexits.h)."""
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+def _examples(*lines: str) -> str:
+    """Return the examples of a command, which no terminal wraps."""
+    return "\n".join(["\b", "Examples:", *(f"  pexpolicy {line}" for line in lines)])
+
+
 _into = partial(
     click.option, "--into", type=click.Path(path_type=Path, dir_okay=False), show_default=True
 )
@@ -25,12 +32,12 @@ config_file = _into(default=Path("config.toml"), help="The configuration.")
 variable = click.option("--name", default="", help="The variable to read, if several fit.")
 
 
-@click.group("import")
+@click.group("import", epilog=_examples("import rules rules.csv", "import subnets subnets.json"))
 def import_() -> None:
     """Import rules, rooms, subnets or domains; existing entries are updated, and comments stay."""
 
 
-@import_.command()
+@import_.command(epilog=_examples("import rules rules.csv --into rules.toml"))
 @click.argument("file", type=_FILE)
 @rule_file
 def rules(file: Path, into: Path) -> None:
@@ -42,7 +49,7 @@ def rules(file: Path, into: Path) -> None:
         _report(into, rules_csv.merge(into, imported))
 
 
-@import_.command()
+@import_.command(epilog=_examples("import rooms policy.py --name ROOMS"))
 @click.argument("file", type=_FILE)
 @config_file
 @variable
@@ -53,7 +60,7 @@ def rooms(file: Path, into: Path, name: str) -> None:
         _report(into, django_policy.merge_rooms(into, found.values), found.remarks)
 
 
-@import_.command()
+@import_.command(epilog=_examples("import domains policy.py"))
 @click.argument("file", type=_FILE)
 @config_file
 @variable
@@ -64,7 +71,7 @@ def domains(file: Path, into: Path, name: str) -> None:
         _report(into, django_policy.merge_domains(into, found.values), found.remarks)
 
 
-@import_.command()
+@import_.command(epilog=_examples("import subnets subnets.json"))
 @click.argument("file", type=_FILE)
 @config_file
 def subnets(file: Path, into: Path) -> None:
@@ -74,7 +81,7 @@ def subnets(file: Path, into: Path) -> None:
         _report(into, subnet_maps.merge_map(into, found), found.remarks)
 
 
-@import_.command("router")
+@import_.command("router", epilog=_examples("import router rules.csv --into rules.toml"))
 @click.argument("file", type=_FILE)
 @rule_file
 def from_router(file: Path, into: Path) -> None:
@@ -95,12 +102,12 @@ def from_router(file: Path, into: Path) -> None:
             raise TableError(routed.faults)
 
 
-@click.group("export")
+@click.group("export", epilog=_examples("export rooms config.toml > rooms.csv"))
 def export() -> None:
     """Write parts of the configuration in another format."""
 
 
-@export.command("rules")
+@export.command("rules", epilog=_examples("export rules rules.toml > rules.csv"))
 @click.argument("file", type=_FILE)
 def export_rules(file: Path) -> None:
     """The rules of a rule FILE, or of a configuration, as CSV on standard output."""
@@ -110,7 +117,7 @@ def export_rules(file: Path) -> None:
         _notes(remarks)
 
 
-@export.command("rooms")
+@export.command("rooms", epilog=_examples("export rooms config.toml > rooms.csv"))
 @click.argument("file", type=_FILE)
 def export_rooms(file: Path) -> None:
     """The rooms of a configuration, or of a FILE of rooms, as CSV on standard output.

@@ -8,7 +8,13 @@ from pexpolicy_local_policy.lint_command import import_, lint
 from pexpolicy_local_policy.run_command import run
 
 
-@click.group("local-policy", no_args_is_help=True)
+@click.group(
+    "local-policy",
+    no_args_is_help=True,
+    epilog="\b\nExamples:\n"
+    "  pexpolicy local-policy run service.jinja2 --input variables.json\n"
+    "  pexpolicy local-policy lint service.jinja2",
+)
 def local_policy() -> None:
     """Run, check and convert local policy scripts of Pexip Infinity."""
 

@@ -28,7 +28,9 @@ _TEMPLATES = {
 }
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n  pexpolicy local-policy lint participant.jinja2 --kind participant",
+)
 @click.argument("script", type=FILE)
 @click.option("--kind", type=KINDS, default="service", show_default=True)
 def lint(script: Path, kind: Kind) -> None:
@@ -44,7 +46,10 @@ def lint(script: Path, kind: Kind) -> None:
     sys.exit(EX_DATAERR if errors else 0)
 
 
-@click.command("import")
+@click.command(
+    "import",
+    epilog="\b\nExamples:\n  pexpolicy local-policy import policy_server.json --into scripts",
+)
 @click.argument("file", type=FILE)
 @click.option(
     "--into",

@@ -33,7 +33,9 @@ from pexpolicy_local_policy.verdict import judge
 _MAX_SHOWN_LINES = 40
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n  pexpolicy local-policy run service.jinja2 --input variables.json",
+)
 @click.argument("script", type=FILE)
 @click.option("--kind", type=KINDS, help="By default what the input or the request tells.")
 @click.option(

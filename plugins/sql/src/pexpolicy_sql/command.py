@@ -31,7 +31,9 @@ class Target(NamedTuple):
     reader: str | None
 
 
-@click.group("sql")
+@click.group(
+    "sql", epilog="\b\nExamples:\n  pexpolicy sql upgrade\n  pexpolicy sql load rooms rooms.csv"
+)
 def sql() -> None:
     """Make tables for rooms, devices and people in a database, and fill them from CSV files."""
 
@@ -56,14 +58,16 @@ def _target(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@sql.command()
+@sql.command(
+    epilog="\b\nExamples:\n  pexpolicy sql upgrade --user owner --password-file owner.password"
+)
 @_target
 def upgrade(**options: Any) -> None:
     """Make the tables, or bring them up to date. Rows stay."""
     _run(_upgrade, options)
 
 
-@sql.command()
+@sql.command(epilog="\b\nExamples:\n  pexpolicy sql load rooms rooms.csv --replace")
 @click.argument("kind", type=click.Choice(("rooms", "devices", "people")))
 @click.argument("file", type=_FILE)
 @click.option("--replace", is_flag=True, help="Delete the rows that are not in FILE.")

@@ -1,0 +1,151 @@
+"""The help of the commands, their examples, the manual page and the completion of shells."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from docs.generate_man_page import PAGE, man_page
+from pexpolicy.cli.main import COMMANDS, GROUPS, main
+
+ROOT = click.Context(main, info_name="pexpolicy")
+
+
+def walked(group: click.Group, ctx: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        inner = click.Context(command, ctx, name)
+        yield command, inner
+        if isinstance(command, click.Group):
+            yield from walked(command, inner)
+
+
+EVERY = {ctx.command_path: (command, ctx) for command, ctx in walked(main, ROOT)}
+
+
+def examples_of(command: click.Command) -> list[str]:
+    _, _, text = (command.epilog or "").partition("\b\nExamples:\n")
+    return [line.strip() for line in text.splitlines()]
+
+
+def test_each_command_is_in_one_group_of_the_help() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
+
+
+def test_the_help_lists_each_group_with_its_commands() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).stdout
+    for title, names in GROUPS.items():
+        section = shown.partition(f"\n{title}:\n")[2].partition("\n\n")[0]
+        assert [line.split()[0] for line in section.splitlines()] == list(names)
+    assert "Documentation: https://" in shown
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_each_command_has_examples_that_it_accepts(path: str) -> None:
+    command, _ = EVERY[path]
+    examples = examples_of(command)
+    assert examples
+    assert any(line.startswith(path) for line in examples)
+    for line in examples:
+        words = shlex.split(line)
+        words = words[: words.index(">")] if ">" in words else words
+        words = words[: words.index("<")] if "<" in words else words
+        names = [word for word in words if not word.startswith("-")]
+        depth = max(n for n in range(1, len(names) + 1) if reached(names[:n]))
+        if "COMMAND" in words:
+            continue
+        found, ctx = EVERY[" ".join(words[:depth])]
+        # An unknown option, or a missing value of one, is a usage error.
+        found.make_parser(ctx).parse_args(words[depth:])
+
+
+def reached(names: list[str]) -> bool:
+    return names == ["pexpolicy"] or " ".join(names) in EVERY
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_no_example_is_wrapped(path: str) -> None:
+    shown = CliRunner().invoke(main, [*path.split()[1:], "--help"], env={"COLUMNS": "60"}).stdout
+    assert "\b" not in shown
+    for line in examples_of(EVERY[path][0]):
+        assert f"    {line}\n" in shown
+
+
+def test_the_manual_page_is_that_of_the_commands() -> None:
+    assert PAGE.read_text() == man_page(), "run make reference"
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="there is no man")
+def test_the_manual_page_is_shown_without_a_warning() -> None:
+    done = subprocess.run(
+        ["man", "--warnings", "-l", str(PAGE)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=os.environ | {"MANWIDTH": "100", "LC_ALL": "C.UTF-8"},
+    )
+    assert done.stderr == ""
+    for name in COMMANDS:
+        assert f"pexpolicy {name}" in done.stdout
+
+
+# ---- completion
+
+
+def completed(line: str, folder: Path) -> list[str]:
+    """Return what bash completes after a line."""
+    words = line.split(" ")
+    script = (
+        f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+        'eval "$(pexpolicy completion bash)"; '
+        f"COMP_WORDS=({line}); [ -n '{words[-1]}' ] || COMP_WORDS+=(''); "
+        f"COMP_CWORD={len(words) - 1}; _pexpolicy_completion pexpolicy; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60, cwd=folder
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("pexpolicy st", ["status"]),
+        ("pexpolicy audit ", ["grep", "show", "stats", "tail", "verify"]),
+        ("pexpolicy check --str", ["--strict"]),
+        ("pexpolicy completion ", ["bash", "zsh", "fish"]),
+        ("pexpolicy unknown st", ["status"]),
+        ("pexpolicy -c config.toml ch", ["check"]),
+    ],
+)
+def test_bash_completes_commands_and_options(
+    line: str, expected: list[str], tmp_path: Path
+) -> None:
+    assert completed(line, tmp_path) == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_asks_the_program(shell: str) -> None:
+    shown = CliRunner().invoke(main, ["completion", shell])
+    assert shown.exit_code == 0
+    assert f"_PEXPOLICY_COMPLETE={shell}_complete" in shown.stdout
+
+
+def test_another_shell_is_refused() -> None:
+    shown = CliRunner().invoke(main, ["completion", "cmd"])
+    assert (shown.exit_code, "'cmd' is not one of 'bash', 'zsh', 'fish'" in shown.stderr) == (
+        2,
+        True,
+    )
