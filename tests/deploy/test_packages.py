@@ -113,6 +113,18 @@ def test_the_release_runs_targets_that_exist_and_stores_no_password() -> None:
     assert build["platforms"] == "linux/amd64,linux/arm64"
 
 
+def test_each_action_is_pinned_to_a_commit() -> None:
+    used = [
+        line
+        for path in (ROOT / ".github").rglob("*.yml")
+        for line in path.read_text().splitlines()
+        if re.match(r" *(- )?uses:", line)
+    ]
+    assert len(used) > 10
+    pinned = re.compile(r" *(- )?uses: [\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+")
+    assert [line for line in used if not pinned.fullmatch(line)] == []
+
+
 def test_the_hooks_and_the_action_call_commands_that_exist() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     action = yaml.safe_load((ROOT / ".github/actions/plugin/action.yml").read_text())
