@@ -1,6 +1,5 @@
-"""The help of the commands, their examples, the manual page and the completion of shells."""
+"""The help of the commands, their examples, and the completion of shells."""
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -12,7 +11,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from docs.generate_man_page import PAGE, man_page
 from pexpolicy.cli.main import COMMANDS, GROUPS, main
 
 ROOT = click.Context(main, info_name="pexpolicy")
@@ -77,25 +75,6 @@ def test_no_example_is_wrapped(path: str) -> None:
     assert "\b" not in shown
     for line in examples_of(EVERY[path][0]):
         assert f"    {line}\n" in shown
-
-
-def test_the_manual_page_is_that_of_the_commands() -> None:
-    assert PAGE.read_text() == man_page(), "run make reference"
-
-
-@pytest.mark.skipif(shutil.which("man") is None, reason="there is no man")
-def test_the_manual_page_is_shown_without_a_warning() -> None:
-    done = subprocess.run(
-        ["man", "--warnings", "-l", str(PAGE)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        env=os.environ | {"MANWIDTH": "100", "LC_ALL": "C.UTF-8"},
-    )
-    assert done.stderr == ""
-    for name in COMMANDS:
-        assert f"pexpolicy {name}" in done.stdout
 
 
 # ---- completion
