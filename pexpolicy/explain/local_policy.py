@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from pexpolicy.config.loader import load
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.models.decision import Decision
+from pexpolicy.models.extras import Extras
 from pexpolicy.models.request import Request
 
 GROUP = "pexpolicy.local_policy"
 """The group of the entry point that loads scripts."""
 PACKAGE = "pexpolicy-local-policy"
+
+
+def known_to_infinity(config: Path) -> tuple[Extras, Callable[[Decision], None]]:
+    """Return the extras of ``[infinity]``, and what checks the names in a decision against it.
+
+    The check raises ``DecisionError``. Raise ``LocalPolicyError`` for a configuration that cannot
+    be used.
+    """
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        raise LocalPolicyError(str(error)) from None
+    return settings.extras, ObjectNames(settings.infinity).check
 
 
 class LocalPolicyError(ValueError):

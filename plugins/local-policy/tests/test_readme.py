@@ -39,6 +39,8 @@ def written(command: str) -> None:
     given = {"call_info": CALL, "service_config": ROOM}
     content = {"import": {"objects": [profile]}, "explain": ROOM}
     write_json(Path("FILE"), content.get(command, given))
+    if command == "lint":
+        Path("FILE").write_text('[infinity]\nthemes = ["Summer"]\n')
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -98,3 +98,30 @@ def test_participants(verdict: Judge) -> None:
 def test_calls_that_dial_out_change_nothing_but_ipv6(verdict: Judge) -> None:
     found = verdict(UPDATE % '{"pin": "1234"}', call_info={"call_direction": "dial_out"})
     assert "only prefer_ipv6 has an effect" in found.warnings[0]
+
+
+PIN = "482913"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        *('{"a": "' + "x" * length + PIN + '", "b" "c"}' for length in range(12, 40)),
+        *('{"a" "' + "x" * length + PIN + '"}' for length in range(12, 40)),
+        f'"{PIN}"',
+        PIN,
+        f'{{"action": "{PIN}"}}',
+        f'{{"action": "continue", "result": "{PIN}"}}',
+        f'{{"action": "continue", "result": {PIN}}}',
+        f'{{"action": "continue", "result": {{"{PIN}": 1, "{PIN}": 1}}}}',
+        f'{{"action": "reject", "result": {{"{PIN}": 1}}}}',
+    ],
+)
+def test_no_excerpt_shows_a_part_of_a_pin(verdict: Judge, output: str) -> None:
+    for kind in ("service", "participant"):
+        found = verdict(
+            "{% raw %}" + output + "{% endraw %}", kind=kind, service_config={"pin": PIN}
+        )
+        text = " ".join((found.summary, *found.warnings))
+        shown = [text[at : at + 3] for at in range(len(text) - 2)]
+        assert not any(part in PIN for part in shown), text

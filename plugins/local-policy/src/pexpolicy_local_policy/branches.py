@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Any
 
 from jinja2 import nodes
 
 MAX_BRANCHES = 512
 """Ways through a script that are tried."""
-_OBJECTS = ("pex_to_json", "pex_update")
+UNKNOWN = "\ue000"
+"""Stands for a value that only a run of the script has, and as a key for further keys."""
+_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +73,45 @@ def _condition(node: nodes.If, so_far: Branch) -> Iterator[Branch]:
 
 
 def _shown(part: nodes.Node, before: str) -> str:
-    """Return the text of a part; a value is ``x`` in quotes, and else an object or a number."""
+    """Return the text of a part; a value that is not known is ``UNKNOWN``, as text in quotes."""
     if isinstance(part, nodes.TemplateData):
         return str(part.data)
     if is_call_of(part, "pex_debug_log"):
         return ""
     if isinstance(part, nodes.Const):
         return str(part.value)
-    if isinstance(part, nodes.Filter) and part.name in _OBJECTS:
-        return "{}"
-    return "x" if before.count('"') % 2 else "0"
+    if is_quoted(before):
+        return UNKNOWN
+    if isinstance(part, nodes.Filter) and part.name == "pex_to_json" and part.node is not None:
+        return json.dumps(_value(part.node))
+    return json.dumps(UNKNOWN)
+
+
+def is_quoted(before: str) -> bool:
+    """Return whether what follows a text is between the quotes of a string."""
+    return len(_QUOTE.findall(before)) % 2 == 1
+
+
+def _value(node: nodes.Node) -> Any:
+    """Return the value of an expression as far as the script writes it."""
+    match node:
+        case nodes.Const(value=value) if value is None or isinstance(value, str | int | float):
+            return value
+        case nodes.Dict(items=items):
+            return {
+                pair.key.value if isinstance(pair.key, nodes.Const) else UNKNOWN: _value(pair.value)
+                for pair in items
+            }
+        case nodes.List(items=listed) | nodes.Tuple(items=listed):
+            return [_value(item) for item in listed]
+        case nodes.Filter(name="pex_update", node=nodes.Node() as base, args=[changes, *_]):
+            before, after = _value(base), _value(changes)
+            return {
+                **(before if isinstance(before, dict) else {UNKNOWN: UNKNOWN}),
+                **(after if isinstance(after, dict) else {UNKNOWN: UNKNOWN}),
+            }
+        case _:
+            return UNKNOWN
 
 
 def is_call_of(node: nodes.Node, name: str) -> bool:

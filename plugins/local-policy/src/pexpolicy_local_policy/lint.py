@@ -8,14 +8,22 @@ from dataclasses import dataclass
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from pexpolicy_local_policy.branches import MAX_BRANCHES, branches, is_call_of
+from pexpolicy import NO_EXTRAS, Extras
+from pexpolicy_local_policy.branches import MAX_BRANCHES, UNKNOWN, branches, is_call_of, is_quoted
 from pexpolicy_local_policy.language import unknown_filters, unknown_points
+from pexpolicy_local_policy.lint_result import CheckNames, check_document
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
 from pexpolicy_local_policy.variables import Kind
-from pexpolicy_local_policy.verdict import ACTIONS
+from pexpolicy_local_policy.verdict import brief_name
 
 CALLER = ("remote_alias", "remote_display_name", "vendor", "local_alias", "call_tag")
 """Values of ``call_info`` that callers choose."""
+_WITHOUT_QUOTES = (
+    *("abs", "float", "int", "length", "round"),
+    *("pex_base64", "pex_clean_phone_number", "pex_hash", "pex_md5", "pex_strlen", "pex_to_json"),
+    *("pex_to_uuid", "pex_url_encode"),
+)
+"""Filters whose output has neither quotes nor backslashes."""
 _FORGED = {"remote_alias", "remote_display_name", "vendor"}
 
 
@@ -32,8 +40,14 @@ class LintFinding:
         return f"{self.level}: {where}{self.text}"
 
 
-def lint(source: str, kind: Kind) -> list[LintFinding]:
-    """Return the findings about a script, in the order of its lines."""
+def lint(
+    source: str, kind: Kind, extras: Extras = NO_EXTRAS, names: CheckNames | None = None
+) -> list[LintFinding]:
+    """Return the findings about a script, in the order of its lines.
+
+    ``extras`` are fields and values that Infinity has too, and ``names`` checks names of its
+    objects.
+    """
     found = []
     if len(source) > MAX_SCRIPT_LENGTH:
         text = f"{len(source):,} characters, and Infinity stores {MAX_SCRIPT_LENGTH:,}"
@@ -46,23 +60,26 @@ def lint(source: str, kind: Kind) -> list[LintFinding]:
         return [*found, LintFinding("error", 0, "is nested too deeply")]
     found += [LintFinding("error", line, text) for line, text in unknown_filters(tree)]
     found += [LintFinding("note", line, text) for line, text in unknown_points(tree)]
-    found += _branches(tree, kind)
+    found += _branches(tree, kind, extras, names)
     found += _debug_calls(tree)
     found += _quoted(tree)
     found += _trust(tree)
     return sorted(dict.fromkeys(found), key=lambda one: one.line)
 
 
-def _branches(tree: nodes.Template, kind: Kind) -> Iterator[LintFinding]:
+def _branches(
+    tree: nodes.Template, kind: Kind, extras: Extras, names: CheckNames | None
+) -> Iterator[LintFinding]:
     """Yield what is wrong with the JSON of each branch."""
     ways, more = branches(tree)
+    reported: set[tuple[int, str]] = set()
     for branch in ways:
         line = max((line for line, held in branch.taken if held), default=0)
         repeated: list[str] = []
 
         def pairs(items: list[tuple[str, object]], repeated: list[str] = repeated) -> object:
-            names = [name for name, _ in items]
-            repeated += {name for name in names if names.count(name) > 1}
+            written = [name for name, _ in items]
+            repeated += {name for name in written if written.count(name) > 1 and name != UNKNOWN}
             return dict(items)
 
         try:
@@ -72,15 +89,11 @@ def _branches(tree: nodes.Template, kind: Kind) -> Iterator[LintFinding]:
             yield LintFinding("error", line, text)
             continue
         for name in repeated:
-            yield LintFinding("warning", line, f"{name!r} is printed twice in one object")
-        actions = ACTIONS.get(kind, ())
-        if not isinstance(document, dict):
-            yield LintFinding("error", line, f"the output is no object ({branch})")
-        elif actions and document.get("action") not in (*actions, "x"):
-            text = f"the action is not one of {', '.join(actions)} ({branch})"
-            yield LintFinding("error", line, text)
-        elif kind == "media_location" and "result" not in document:
-            yield LintFinding("error", line, f"there is no result ({branch})")
+            yield LintFinding("warning", line, f"{brief_name(name)} is printed twice in one object")
+        for level, text in check_document(kind, document, extras, names):
+            if (line, text) not in reported:
+                reported.add((line, text))
+                yield LintFinding(level, line, f"{text} ({branch})")
     if more:
         yield LintFinding("note", 0, f"only the first {MAX_BRANCHES} branches were tried")
 
@@ -95,10 +108,42 @@ def _debug_calls(tree: nodes.Template) -> Iterator[LintFinding]:
 def _quoted(tree: nodes.Template) -> Iterator[LintFinding]:
     """Yield values of callers between quotes, which a quote in the value breaks."""
     for output in tree.find_all(nodes.Output):
+        before = ""
         for part in output.nodes:
-            if isinstance(part, nodes.Getattr) and part.attr in CALLER:
-                text = f"a quote or backslash in {part.attr} breaks the JSON: use pex_to_json"
-                yield LintFinding("warning", part.lineno, text)
+            if isinstance(part, nodes.TemplateData):
+                before += str(part.data)
+            elif _is_json(part):
+                if is_quoted(before):
+                    text = "pex_to_json prints quotes of its own: leave out those around it"
+                    yield LintFinding("warning", part.lineno, text)
+            else:
+                for name in sorted(_of_callers(part)):
+                    text = f"a quote or backslash in {name} breaks the JSON: use pex_to_json"
+                    yield LintFinding("warning", part.lineno, text)
+
+
+def _is_json(part: nodes.Node) -> bool:
+    return isinstance(part, nodes.Filter) and part.name == "pex_to_json"
+
+
+def _of_callers(part: nodes.Node) -> set[str]:
+    """Return the values of callers that an expression may print as they are."""
+    if is_call_of(part, "pex_debug_log") or (
+        isinstance(part, nodes.Filter) and part.name in _WITHOUT_QUOTES
+    ):
+        return set()
+    if isinstance(part, nodes.Getattr) and part.attr in CALLER:
+        return {part.attr}
+    if isinstance(part, nodes.Getitem) and isinstance(part.arg, nodes.Const):
+        return {str(part.arg.value)} & {*CALLER}
+    inner: tuple[nodes.Node | None, ...]
+    if isinstance(part, nodes.CondExpr):
+        inner = (part.expr1, part.expr2)
+    elif isinstance(part, nodes.Filter):
+        inner = (part.node,)
+    else:
+        inner = tuple(part.iter_child_nodes())
+    return set[str]().union(*(_of_callers(child) for child in inner if child is not None))
 
 
 def _trust(tree: nodes.Template) -> Iterator[LintFinding]:

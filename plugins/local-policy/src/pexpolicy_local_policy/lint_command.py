@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pexpolicy.explain.local_policy import LocalPolicyError, known_to_infinity
 from pexpolicy_local_policy.command_input import (
     EX_DATAERR,
     FILE,
@@ -18,6 +19,7 @@ from pexpolicy_local_policy.command_input import (
     text_of,
 )
 from pexpolicy_local_policy.lint import lint as findings_of
+from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.variables import Kind
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": None}
@@ -32,13 +34,25 @@ _TEMPLATES = {
     epilog="\b\nExamples:\n  pexpolicy local-policy lint participant.jinja2 --kind participant",
 )
 @click.argument("script", type=FILE)
-@click.option("--kind", type=KINDS, default="service", show_default=True)
-def lint(script: Path, kind: Kind) -> None:
-    """Check SCRIPT without running it: the JSON of each branch, filters, and what callers choose.
+@click.option("--kind", type=KINDS, help="By default what the variables of the script tell.")
+@click.option(
+    "--config",
+    type=FILE,
+    metavar="FILE",
+    help="A configuration whose [infinity] lists the names that Infinity knows.",
+)
+def lint(script: Path, kind: Kind | None, config: Path | None) -> None:
+    """Check SCRIPT without running it: the JSON of each branch, the fields of each service type,
+    filters, and what callers choose.
 
     Exit code 0: no error. 65: an error. 2: wrong usage.
     """
-    found = findings_of(text_of(script), kind)
+    source = text_of(script)
+    try:
+        known = known_to_infinity(config) if config is not None else ()
+        found = findings_of(source, kind or told_kind(source), *known)
+    except LocalPolicyError as error:
+        fail(str(error))
     for finding in found:
         say(str(finding), _COLOURS[finding.level], err=False)
     errors = sum(finding.level == "error" for finding in found)

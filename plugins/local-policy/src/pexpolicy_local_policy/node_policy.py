@@ -112,6 +112,18 @@ def kind_of(source: str, path: Path) -> Kind:
     except RecursionError:
         msg = f"{path}: is nested too deeply"
         raise LocalPolicyError(msg) from None
+    return _kind(tree)
+
+
+def told_kind(source: str) -> Kind:
+    """Return the kind that the variables of a script tell; service for one that cannot be read."""
+    try:
+        return _kind(parse(source))
+    except (TemplateSyntaxError, RecursionError):
+        return "service"
+
+
+def _kind(tree: nodes.Template) -> Kind:
     names = {node.name for node in tree.find_all(nodes.Name)}
     if "participant" in names:
         return "participant"

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-from pexpolicy import PROTECTIONS, Request
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pexpolicy import PROTECTIONS, Request, brief
 from pexpolicy_local_policy.variables import ScriptInput
 
 HIDDEN = "***"
+_FEWEST = 2
+"""Characters at the end of a cut text that may be the beginning of a secret."""
+_DIGIT = re.compile(r"\d")
 
 
 def masked(text: str, request: Request, found: ScriptInput) -> str:
     """Return a text without PINs and passwords of the call and of its service."""
-    given = found.service_config or {}
-    for secret in (*request.secrets(), *(given.get(name) for name in PROTECTIONS)):
-        if isinstance(secret, str) and secret:
-            text = text.replace(secret, HIDDEN)
+    secrets = {*request.secrets(), *given_secrets(found)}
+    text = without(text, secrets)
+    for secret in secrets:
+        for length in range(len(secret) - 1, _FEWEST - 1, -1):
+            # A text that was cut inside of the secret.
+            text = re.sub(rf"{re.escape(secret[:length])}(?=['\"]?…|\Z)", HIDDEN, text)
     return text
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with ``***`` for each of these secrets."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def given_secrets(found: ScriptInput) -> set[str]:
+    """Return the PINs and passwords among the variables of a script."""
+    service = found.service_config or {}
+    values = [service.get(name) for name in PROTECTIONS]
+    values.append(found.call_info.get("third_party_passcode"))
+    return {str(value) for value in values if value is not None and str(value)}
+
+
+def covered(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return an output of the same length without secrets and digits, which may be those of a PIN.
+
+    Cover the whole text before you cut an excerpt of it: a part of a secret is not recognized.
+    """
+    for secret in secrets:
+        text = text.replace(secret, "*" * len(secret))
+    return _DIGIT.sub("*", text)
+
+
+def covered_value(value: Any, secrets: Iterable[str] = ()) -> str:
+    """Return a value of an output on a short line, without secrets and digits."""
+    if isinstance(value, str):
+        return brief(covered(value, secrets))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "a number" if is_number else brief(value)

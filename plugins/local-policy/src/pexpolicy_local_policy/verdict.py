@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from pexpolicy import (
 )
 from pexpolicy.conformance.replies import read_envelope
 from pexpolicy_local_policy.script_process import Rendering
+from pexpolicy_local_policy.secrets import covered, covered_value, given_secrets, without
 from pexpolicy_local_policy.variables import ENDPOINT_OF, ScriptInput
 
 ACTIONS = {
@@ -77,7 +78,7 @@ class Verdict:
 
 def brief_name(name: str) -> str:
     """Return the name of a field for a message."""
-    return name if name.isidentifier() else brief(name)
+    return name if name.isidentifier() else covered_value(name)
 
 
 def judge(found: ScriptInput, rendering: Rendering, extras: Extras = NO_EXTRAS) -> Verdict:
@@ -88,11 +89,12 @@ def judge(found: ScriptInput, rendering: Rendering, extras: Extras = NO_EXTRAS) 
         return Verdict(dropped=f"{prefix}{failure}")
     duplicates: dict[str, None] = {}
     try:
-        document = _parsed(rendering.text, duplicates)
+        document = _parsed(rendering.text, duplicates, given_secrets(found))
     except ValueError as error:
         return Verdict(dropped=f"the output is not JSON: {error}")
     if not isinstance(document, dict):
-        text = f"the output is {brief(document)}, not an object"
+        shown = covered_value(document, given_secrets(found))
+        text = f"the output is {shown}, not an object"
         return Verdict(dropped=text, document=document)
     warnings = [
         f"{brief_name(key)} is printed twice in one object; the last one counts, as far as is known"
@@ -102,7 +104,7 @@ def judge(found: ScriptInput, rendering: Rendering, extras: Extras = NO_EXTRAS) 
     return replace(verdict, document=document, warnings=(*warnings, *verdict.warnings))
 
 
-def _parsed(text: str, duplicates: dict[str, None]) -> Any:
+def _parsed(text: str, duplicates: dict[str, None], secrets: Collection[str]) -> Any:
     """Return the value of a JSON text, and add repeated keys; raises ``ValueError``."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def _parsed(text: str, duplicates: dict[str, None]) -> Any:
         lines = text.splitlines() or [""]
         line = lines[error.lineno - 1] if error.lineno <= len(lines) else ""
         start = max(error.colno - 1 - _MAX_EXCERPT // 2, 0)
-        excerpt = line[start : start + _MAX_EXCERPT].strip()
+        excerpt = covered(line, secrets)[start : start + _MAX_EXCERPT].strip()
         at = f" at {brief(excerpt)}" if excerpt else " at its end"
         raise ValueError(f"{error.msg.lower()}{at} (line {error.lineno} of the output)") from None
     except RecursionError:
@@ -138,7 +140,8 @@ def _document(found: ScriptInput, document: Mapping[str, Any], extras: Extras) -
     actions = ACTIONS.get(kind, ())
     action = document.get("action")
     if actions and action not in actions:
-        given = f"action = {brief(action)}" if "action" in document else "there is no action, which"
+        shown = covered_value(action, given_secrets(found))
+        given = f"action = {shown}" if "action" in document else "there is no action, which"
         return Verdict(dropped=f"{given} is not one of {', '.join(actions)}")
     if not actions and "action" in document:
         warnings.append("action: scripts for media locations have none")
@@ -148,7 +151,8 @@ def _document(found: ScriptInput, document: Mapping[str, Any], extras: Extras) -
             return Verdict(str(action or ""), dropped="there is no result")
         warnings.append("there is no result, and Pexip's text asks for one, such as {}")
     elif not isinstance(result, dict):
-        return Verdict(str(action or ""), dropped=f"result is {brief(result)}, not an object")
+        shown = covered_value(result, given_secrets(found))
+        return Verdict(str(action or ""), dropped=f"result is {shown}, not an object")
     verdict = _action(found, str(action or "continue"), result or {}, extras)
     return replace(verdict, warnings=(*warnings, *verdict.warnings))
 
@@ -204,7 +208,8 @@ def _result(found: ScriptInput, result: dict[str, Any], extras: Extras) -> Verdi
             if fields.pop(name, None) is None:
                 break
     warnings = [*reading.repairs, *(decision.warnings if decision is not None else ())]
-    shown = [text for text in warnings if _concerns(text, changed, before)]
+    secrets = given_secrets(found)
+    shown = [without(text, secrets) for text in warnings if _concerns(text, changed, before)]
     return Verdict(
         "continue",
         result,

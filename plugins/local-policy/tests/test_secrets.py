@@ -1,0 +1,31 @@
+"""Texts without secrets, also where they were cut."""
+
+import pytest
+
+from pexpolicy.testing import make_request
+from pexpolicy_local_policy.secrets import covered, masked
+from pexpolicy_local_policy.variables import from_test_page
+
+FOUND = from_test_page({"call_info": {}, "service_config": {"pin": "482913"}}, "service")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a 482913 b", "a *** b"),
+        ("passcode hunter2.", "passcode ***."),
+        (
+            "cut at 'xx4829'\N{HORIZONTAL ELLIPSIS} (70 long)",
+            "cut at 'xx***'\N{HORIZONTAL ELLIPSIS} (70 long)",
+        ),
+        ("its end is hunt", "its end is ***"),
+        ("48 rooms", "48 rooms"),
+    ],
+)
+def test_masked(text: str, shown: str) -> None:
+    request = make_request("service_configuration", third_party_passcode="hunter2")
+    assert masked(text, request, FOUND) == shown
+
+
+def test_covered_keeps_the_length() -> None:
+    assert covered('"pin": "482913", hunter2', ["hunter2"]) == '"pin": "******", *******'
