@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 
+from pexpolicy_console.pages import audit
 from tests.support import live_server
 from tests.support.audit_lines import append, line
 from tests.support.live_console import LiveConsole, running_console
@@ -146,7 +148,13 @@ def test_a_view_is_a_url_and_its_counters_are_links(server: Running, console: Li
     assert told["decision_id"] not in console.get("/decisions?alias=count&node=10.9.9.8").text
 
 
-@pytest.mark.parametrize("filters", ["since=whenever", "slower=very", "until=2026-99-99"])
+@pytest.mark.parametrize(
+    "filters",
+    [
+        *("since=whenever", "until=2026-99-99", "since=999999999999d", "until=9999-12-31T23:59-14"),
+        *("slower=very", "slower=nan", "slower=inf", "slower=1e400", "slower=-1", "slower=1e300"),
+    ],
+)
 def test_a_wrong_filter_is_explained(console: LiveConsole, filters: str) -> None:
     assert 'class="bad" role="alert"' in console.get(f"/decisions?{filters}").text
 
@@ -258,3 +266,24 @@ def test_the_overview_counts_the_calls_of_the_last_hour(
     assert 'class="ok">ready' in page
     assert 'href="/decisions?endpoint=media_location&amp;action=continue"' in page
     assert "healthy" in page
+
+
+def test_who_gets_what_is_linked_for_roles_that_may_use_it(
+    server: Running, console: LiveConsole
+) -> None:
+    told = ask(server, local_alias="sip:roles@example.com")
+    path = f"/decisions/{told['decision_id']}"
+    eventually(console, "/decisions?alias=roles", path)
+    other = LiveConsole(console.url, console.folder, console.pid, console.config)
+    for role, is_linked in (("viewer", False), ("operator", True)):
+        assert ('href="/who' in other.log_in(role).get(path).text) is is_linked
+
+
+def test_a_file_that_vanishes_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit_file = tmp_path / "audit.jsonl"
+    append(audit_file, [line(1)])
+    gone = tmp_path / "audit.jsonl.1"
+    monkeypatch.setattr(audit, "file_and_rotated", lambda _: [gone, audit_file])
+    assert [file.name for file in audit.files_of(audit_file)] == ["audit.jsonl"]

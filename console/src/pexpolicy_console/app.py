@@ -13,7 +13,8 @@ import jinja2
 from aiohttp import hdrs, web
 
 from pexpolicy_console.context import CONSOLE, SESSION, Console
-from pexpolicy_console.guard import MAX_BODY, Guard, add_headers
+from pexpolicy_console.forms import MAX_BODY
+from pexpolicy_console.guard import Guard, add_headers
 from pexpolicy_console.login import pages as login_pages
 from pexpolicy_console.login.oidc import CALLBACK, OidcLogin
 from pexpolicy_console.pages.catalogue import PAGES
@@ -93,6 +94,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             sampling.cancel()
             await console.verification.close()
     finally:
+        console.attempts.close()
         console.feed.close()
         await asyncio.to_thread(console.index.close)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from pexpolicy.access.forwarded import ForwardedHeaders
+from pexpolicy.access.networks import Networks
 from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.chain_verification import ChainVerification
@@ -13,6 +15,7 @@ from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.dry_run.process import DryRuns
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
+from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Session, Sessions
 from pexpolicy_console.metrics_ring import MetricsRing
 from pexpolicy_console.server_client import ServerClient
@@ -26,6 +29,7 @@ class Console:
     server: ServerClient
     sessions: Sessions
     actions: ActionLog
+    attempts: LoginAttempts
     index: Index
     feed: LiveFeed
     personal: Personal | None
@@ -47,3 +51,13 @@ def console_of(request: web.Request) -> Console:
 def session_of(request: web.Request) -> Session:
     """Return the session of a request to a page, which always has one."""
     return request[SESSION]
+
+
+def peer_of(request: web.Request) -> str:
+    """Return the address that a request came from; that of its client if it is from a trusted
+    proxy.
+    """
+    peer = request.remote or ""
+    proxies = console_of(request).config.settings.console.trusted_proxies
+    headers = ForwardedHeaders(Networks(proxies))
+    return (headers.client(peer, request) or peer) if headers.is_proxy(peer) else peer

@@ -1,5 +1,5 @@
-"""The check of each request: host, session, role, origin and CSRF token; and the headers of each
-reply.
+"""The check of each request: host, site, session, role, form and CSRF token; and the headers of
+each reply.
 
 Everything is closed unless a route is named public.
 """
@@ -16,29 +16,18 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from pexpolicy.server.admin.app import is_own_host
-from pexpolicy_console.context import SESSION, console_of
+from pexpolicy_console.context import SESSION, console_of, peer_of
+from pexpolicy_console.forms import FORM, FormError, form_of, read_form
+from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.cookies import session_cookie
 from pexpolicy_console.login.proxy import session_of_proxy
 from pexpolicy_console.login.sessions import Session
+from pexpolicy_console.protocol import SECURITY_HEADERS, mark_authenticated
 from pexpolicy_console.roles import Role
 
 SAFE = (hdrs.METH_GET, hdrs.METH_HEAD)
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
-MAX_BODY = 1 << 20
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-    "Server": "pexpolicy",
-}
 
 
 class Guard:
@@ -55,33 +44,73 @@ class Guard:
         """Answer a request, or refuse it."""
         if not _is_own_host(request):
             return _text(HTTPStatus.MISDIRECTED_REQUEST, "this is not the console of that name")
-        if request.method not in SAFE and not _is_own_origin(request):
+        if not (_is_read(request) if request.method in SAFE else _is_own_origin(request)):
             return _text(HTTPStatus.FORBIDDEN, "the request comes from another site")
-        if request.match_info.route.resource not in self._public:
+        is_public = request.match_info.route.resource in self._public
+        if not is_public:
             session = _session(request)
             if session is None:
                 return _login(request)
             request[SESSION] = session
-            if (problem := await self._problem(request, session)) is not None:
+            mark_authenticated(request)
+            if (problem := self._problem(request, session)) is not None:
                 return _text(HTTPStatus.FORBIDDEN, problem)
-        return await handler(request)
+        return await _form_problem(request, is_login=is_public) or await handler(request)
 
-    async def _problem(self, request: web.Request, session: Session) -> str | None:
+    def _problem(self, request: web.Request, session: Session) -> str | None:
         """Return why a user may not send a request."""
         if request.match_info.http_exception is not None:
             return None  # it is raised by the handler
         role = self._roles.get((request.method, request.match_info.route.resource))
         if role is None or session.role < role:
             return f"your role {session.role.label} may not do this"
-        if request.method not in SAFE and not await _has_token(request, session):
-            return "the form is too old: load its page again"
         return None
 
 
+async def _form_problem(request: web.Request, *, is_login: bool) -> web.StreamResponse | None:
+    """Read the form of a POST request; return the reply if it is refused.
+
+    ``is_login``: it has no session and no token, and is an attempt to log in, whatever it holds.
+    """
+    if request.method != hdrs.METH_POST:
+        if request.body_exists:
+            return _text(HTTPStatus.BAD_REQUEST, "a request of this method has no body")
+        return None
+    attempts, peer = console_of(request).attempts, peer_of(request)
+    try:
+        request[FORM] = await read_form(request)
+    except FormError as error:
+        try:
+            if is_login:
+                with attempts.attempt(peer):
+                    pass
+                await attempts.failed(peer, "malformed form")
+        except TooManyAttemptsError:
+            return _text(HTTPStatus.TOO_MANY_REQUESTS, "too many attempts")
+        return _text(error.status, str(error))
+    if not is_login and not _has_token(request):
+        return _text(HTTPStatus.FORBIDDEN, "the form is too old: load its page again")
+    return None
+
+
 def _session(request: web.Request) -> Session | None:
+    console = console_of(request)
     cookie = session_cookie(request)
-    session = console_of(request).sessions.find(cookie) if cookie else None
+    # What a page loads by itself is no sign of a user.
+    is_use = "HX-Request" not in request.headers and not _is_stream(request)
+    session = console.sessions.find(cookie, is_use=is_use) if cookie else None
+    if session is not None and not _is_user(request, session):
+        console.sessions.end(cookie)
+        session = None
     return session or session_of_proxy(request)
+
+
+def _is_user(request: web.Request, session: Session) -> bool:
+    """Return whether the user of a session is still in the configuration, with that role."""
+    if session.method != "password":
+        return True
+    users = console_of(request).config.settings.console.users
+    return any(one.user == session.user and one.role == session.role.label for one in users)
 
 
 def _login(request: web.Request) -> web.StreamResponse:
@@ -89,39 +118,53 @@ def _login(request: web.Request) -> web.StreamResponse:
         reply = _text(HTTPStatus.UNAUTHORIZED, "log in again")
         reply.headers["HX-Redirect"] = "/login"
         return reply
-    if "text/event-stream" in request.headers.get(hdrs.ACCEPT, ""):
+    if _is_stream(request):
         # Without content a browser does not connect again.
         return web.Response(status=HTTPStatus.NO_CONTENT)
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/login"})
 
 
+def _is_stream(request: web.Request) -> bool:
+    return "text/event-stream" in request.headers.get(hdrs.ACCEPT, "")
+
+
 def _is_own_host(request: web.Request) -> bool:
     table = console_of(request).config.settings.console
-    host = request.headers.get(hdrs.HOST, "")
-    if table.url is not None and host == urlsplit(table.url).netloc:
+    hosts = request.headers.getall(hdrs.HOST, ())
+    if len(hosts) != 1:
+        return False
+    if table.url is not None and hosts[0] == urlsplit(table.url).netloc:
         return True
-    return bool(host) and is_own_host(host, table.host)
+    return bool(hosts[0]) and is_own_host(hosts[0], table.host)
+
+
+def _is_read(request: web.Request) -> bool:
+    """Return whether a GET request comes from a page of the console, or follows a link."""
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    return site in ("none", "same-origin") or request.headers.get("Sec-Fetch-Mode") == "navigate"
 
 
 def _is_own_origin(request: web.Request) -> bool:
-    """Return whether a request comes from a page of the console.
+    """Return whether another request comes from a page of the console.
 
     A browser sends ``Origin`` with each POST, so a request without it is refused.
     """
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return False
-    table = console_of(request).config.settings.console
-    origin = request.headers.get(hdrs.ORIGIN, "")
-    if table.url is not None and origin == table.url:
-        return True
-    return origin == f"{request.scheme}://{request.headers.get(hdrs.HOST, '')}"
+    url = console_of(request).config.settings.console.url
+    host = request.headers.get(hdrs.HOST, "")
+    if url is None or host != urlsplit(url).netloc:
+        url = f"{request.scheme}://{host}"
+    return request.headers.getall(hdrs.ORIGIN, ()) == [url]
 
 
-async def _has_token(request: web.Request, session: Session) -> bool:
+def _has_token(request: web.Request) -> bool:
     sent = request.headers.get(CSRF_HEADER)
     if sent is None:
-        sent = str((await request.post()).get(CSRF_FIELD, ""))
-    return hmac.compare_digest(sent.encode("utf-8", "replace"), session.csrf_token.encode())
+        sent = form_of(request).get(CSRF_FIELD, "")
+    return hmac.compare_digest(
+        sent.encode("utf-8", "replace"), request[SESSION].csrf_token.encode()
+    )
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
@@ -129,7 +172,7 @@ async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
     Browsers and proxies store no page.
     """
-    response.headers.update(HEADERS)
+    response.headers.update(SECURITY_HEADERS)
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -33,7 +33,7 @@ class LiveFeed:
         self._lines: deque[bytes] = deque(maxlen=CAPACITY)
         self._count = 0
         self._lock = threading.Lock()
-        self._streams = 0
+        self._streams = Counter[str]()
         self._wanted_until = 0.0
         self._is_closed = False
         self._thread: threading.Thread | None = None
@@ -41,7 +41,11 @@ class LiveFeed:
     @property
     def streams(self) -> int:
         """Open streams."""
-        return self._streams
+        return self._streams.total()
+
+    def streams_of(self, user: str) -> int:
+        """Open streams of one user."""
+        return self._streams[user]
 
     @property
     def position(self) -> int:
@@ -49,9 +53,9 @@ class LiveFeed:
         return self._count
 
     @contextmanager
-    def stream(self) -> Iterator[None]:
+    def stream(self, user: str) -> Iterator[None]:
         """Follow the file meanwhile."""
-        self._streams += 1
+        self._streams[user] += 1
         if self._audit is not None and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(
                 target=self._follow, args=(self._audit,), name="live", daemon=True
@@ -60,7 +64,9 @@ class LiveFeed:
         try:
             yield
         finally:
-            self._streams -= 1
+            self._streams[user] -= 1
+            if not self._streams[user]:
+                del self._streams[user]
             self._wanted_until = time.monotonic() + LINGER_S
 
     def since(self, position: int) -> tuple[int, Sequence[bytes], int]:
@@ -80,7 +86,7 @@ class LiveFeed:
     def _is_wanted(self) -> bool:
         if self._is_closed:
             return False
-        return self._streams > 0 or time.monotonic() < self._wanted_until
+        return self.streams > 0 or time.monotonic() < self._wanted_until
 
     def _follow(self, audit: Path) -> None:
         while self._is_wanted():

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from aiohttp import web
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
-from pexpolicy.access.networks import is_loopback
+from pexpolicy.access.connections import Connections
+from pexpolicy.access.networks import Networks, is_loopback
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
@@ -26,8 +27,15 @@ from pexpolicy_console.context import Console
 from pexpolicy_console.dry_run.process import DryRuns
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
+from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Sessions
 from pexpolicy_console.metrics_ring import MetricsRing
+from pexpolicy_console.protocol import (
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_OF_PEER,
+    REQUEST_S,
+    ConsoleProtocol,
+)
 from pexpolicy_console.server_client import ServerClient
 
 STOP_TIMEOUT_S = 1.0
@@ -53,12 +61,13 @@ def console_from(config: ConfigFile) -> Console:
         msg = "console.oidc: install the extra, pexpolicy-console[oidc]"
         raise ConsoleError(msg)
     audit, personal = config.audit, redaction_of(config.settings).personal
-    server = ServerClient(config)
+    server, actions = ServerClient(config), ActionLog(config.folder)
     return Console(
         config,
         server,
         Sessions(table.session_hours * 3600),
-        ActionLog(config.folder),
+        actions,
+        LoginAttempts(actions),
         Index(config.folder / "index", audit, table.index_mb, personal),
         LiveFeed(audit),
         personal,
@@ -109,18 +118,44 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _certificate(console.config) as context:
-        runner = web.AppRunner(
-            create_app(console), access_log=None, shutdown_timeout=STOP_TIMEOUT_S
-        )
+        runner = web.AppRunner(create_app(console), shutdown_timeout=STOP_TIMEOUT_S)
         await runner.setup()
         try:
-            await web.SockSite(runner, listener, ssl_context=context).start()
-            on_ready()
-            while not stop.is_set() and (parent is None or os.getppid() == parent):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), PARENT_POLL_INTERVAL_S)
+            async with _listen(console, runner, listener, context):
+                on_ready()
+                while not stop.is_set() and (parent is None or os.getppid() == parent):
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), PARENT_POLL_INTERVAL_S)
         finally:
             await runner.cleanup()
+
+
+@asynccontextmanager
+async def _listen(
+    console: Console,
+    runner: web.AppRunner,
+    listener: socket.socket,
+    context: ssl.SSLContext | None,
+) -> AsyncIterator[None]:
+    """Accept connections meanwhile."""
+    loop = asyncio.get_running_loop()
+    connections = Connections(MAX_CONNECTIONS, MAX_CONNECTIONS_OF_PEER)
+
+    def is_shared(peer: str) -> bool:
+        return Networks(console.config.settings.console.trusted_proxies).holds(peer)
+
+    def protocol() -> ConsoleProtocol:
+        assert runner.server is not None
+        return ConsoleProtocol(runner.server, loop, connections, is_shared)
+
+    timeout = REQUEST_S if context is not None else None
+    accepting = await loop.create_server(
+        protocol, sock=listener, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=timeout
+    )
+    try:
+        yield
+    finally:
+        accepting.close()
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ def time_of(value: float | str | datetime | None) -> Markup | str:
         return "never"
     try:
         moment = _moment(value)
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return str(value)
     shown = f"{moment:%Y-%m-%d %H:%M:%S}Z"
     machine = moment.isoformat(timespec="milliseconds")

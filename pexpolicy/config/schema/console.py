@@ -87,11 +87,15 @@ class ConsoleTable(Table):
     index_mb: int = Field(4096, ge=16)
     """Size of the index, from which on the oldest lines are removed from it."""
     session_hours: float = Field(8.0, gt=0.0, le=168.0)
-    """Time after which a user has to log in again; one hour without a request ends a session too.
+    """Time after which a user has to log in again; one hour without a click ends a session too.
     """
     users: list[ConsoleUserTable] = Field(default_factory=list, max_length=64)
     tls: bool = False
     """Serve HTTPS with the certificate of `[tls]`."""
+    trusted_proxies: list[Network] = Field(default_factory=list)
+    """Networks of proxies whose `X-Forwarded-For` names the address of the browser. Without them
+    all users of a proxy share its address, and the count of wrong passwords of it.
+    """
     oidc: ConsoleOidcTable | None = None
     """Login by OpenID Connect."""
     proxy: ConsoleProxyTable | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ _WORDS: Mapping[str, str] = {
     "event": "v",
 }
 """The letter of the words of each filter that compares a whole text."""
+
+MAX_SLOWER_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,13 @@ class Query:
     def slower_us(self) -> int:
         """Return the duration in microseconds; raise ``ValueError``."""
         try:
-            return int(float(self.slower or 0) * 1000)
-        except (ValueError, OverflowError):
-            msg = f"{self.slower!r} is not a number of milliseconds"
-            raise ValueError(msg) from None
+            found = float(self.slower or 0)
+        except ValueError:
+            found = math.nan
+        if not 0 <= found <= MAX_SLOWER_MS:
+            msg = f"{self.slower!r} is not a number of milliseconds up to {MAX_SLOWER_MS:,}"
+            raise ValueError(msg)
+        return int(found * 1000)
 
     def expression(self, personal: Personal | None = None) -> str:
         """Return the FTS5 expression; empty where all lines match.

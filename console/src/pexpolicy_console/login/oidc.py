@@ -19,10 +19,10 @@ from aiohttp import hdrs, web
 
 from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy.config.secrets import SecretError
-from pexpolicy_console.context import console_of
+from pexpolicy_console.context import console_of, peer_of
 from pexpolicy_console.login.cookies import is_secure
 from pexpolicy_console.login.pages import form, start_session
-from pexpolicy_console.pages.page import peer_of, render
+from pexpolicy_console.pages.page import render
 from pexpolicy_console.roles import Role, role_of_groups
 
 CALLBACK = "/login/oidc/callback"
@@ -221,8 +221,8 @@ def _cookie(request: web.Request) -> str:
 
 
 def _refuse(request: web.Request, error: OidcError) -> web.StreamResponse:
-    console_of(request).actions.record(
-        "login refused", None, peer_of(request), method="oidc", reason=str(error)
+    console_of(request).attempts.note(
+        str(error), HTTPStatus.UNAUTHORIZED, peer_of(request), method="oidc"
     )
     text = f"The login by your organisation failed: {error}."
     return form(request, text, HTTPStatus.UNAUTHORIZED)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from pexpolicy.access.login_throttle import LoginThrottle
 from pexpolicy.config.secrets import SecretError
-from pexpolicy_console.context import Console, console_of, session_of
+from pexpolicy_console.context import Console, console_of, peer_of, session_of
+from pexpolicy_console.forms import form_of
+from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.cookies import (
     delete_session_cookie,
     session_cookie,
@@ -17,22 +17,15 @@ from pexpolicy_console.login.cookies import (
 )
 from pexpolicy_console.login.links import LoginLinks
 from pexpolicy_console.login.passwords import Passwords
-from pexpolicy_console.pages.page import Page, peer_of, render
+from pexpolicy_console.pages.page import Page, render
 from pexpolicy_console.roles import Role
-
-MAX_FAILURES = 20
-"""Wrong attempts of one address from which on it is refused, until ten minutes without one."""
-MAX_WAITING = 16
-"""Attempts that are verified or delayed at once, over all addresses."""
 
 
 class LoginPages:
     """Logs users in by a one-time link or a password; wrong attempts are delayed and counted."""
 
     def __init__(self) -> None:
-        self._throttle = LoginThrottle()
         self._passwords = Passwords()
-        self._waiting = 0
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Show the form; with ``?link=`` the button that uses a one-time link."""
@@ -40,39 +33,39 @@ class LoginPages:
 
     async def log_in(self, request: web.Request) -> web.StreamResponse:
         """Log a user in."""
-        console, peer = console_of(request), peer_of(request)
-        now = asyncio.get_running_loop().time()
-        if self._waiting >= MAX_WAITING or self._throttle.failures(peer, now) >= MAX_FAILURES:
-            console.actions.record("login refused", None, peer, reason="too many attempts")
-            text = "Too many attempts: wait ten minutes, or use another address."
-            return form(request, text, HTTPStatus.TOO_MANY_REQUESTS)
-        sent = await request.post()
-        self._waiting += 1
+        console, peer, sent = console_of(request), peer_of(request), form_of(request)
+        user = ""
         try:
-            found = await self._verified(console, {k: str(v) for k, v in sent.items()})
-            if found is None:
-                console.actions.record("login refused", None, peer, reason="wrong credentials")
-                await asyncio.sleep(self._throttle.record_failure(peer, now))
-                text = "This user and password are wrong, or the link was used or is too old."
-                return form(request, text, HTTPStatus.UNAUTHORIZED)
+            # A link cannot be guessed, so guesses at passwords keep nobody with a link out.
+            if link := sent.get("link", ""):
+                found = _by_link(console, link)
+            else:
+                user = sent.get("user", "")
+                with console.attempts.attempt(peer):
+                    found = await self._by_password(console, user, sent.get("password", ""))
+        except TooManyAttemptsError:
+            text = "Too many attempts: wait ten minutes, use a login link, or another address."
+            return form(request, text, HTTPStatus.TOO_MANY_REQUESTS)
         except SecretError as error:
             return form(request, f"The password cannot be verified: {error}", HTTPStatus.CONFLICT)
-        finally:
-            self._waiting -= 1
+        if found is None:
+            await console.attempts.failed(peer, "wrong credentials", user)
+            text = "This user and password are wrong, or the link was used or is too old."
+            return form(request, text, HTTPStatus.UNAUTHORIZED)
         return start_session(request, *found)
 
-    async def _verified(
-        self, console: Console, form: dict[str, str]
+    async def _by_password(
+        self, console: Console, user: str, password: str
     ) -> tuple[str, Role, str] | None:
-        if link := form.get("link", ""):
-            used = LoginLinks(console.config.folder).use(link)
-            return None if used is None else (*used, "link")
         settings = console.config.settings
-        user = form.get("user", "")
-        role = await self._passwords.verify(
-            settings.console.users, settings.path.parent, user, form.get("password", "")
-        )
+        folder = settings.path.parent
+        role = await self._passwords.verify(settings.console.users, folder, user, password)
         return None if role is None else (user, role, "password")
+
+
+def _by_link(console: Console, token: str) -> tuple[str, Role, str] | None:
+    used = LoginLinks(console.config.folder).use(token)
+    return None if used is None else (*used, "link")
 
 
 def start_session(

@@ -71,24 +71,32 @@ class Sessions:
         now = self._clock()
         return Session(user, role, method, now + self._lifetime_s, now)
 
-    def find(self, cookie: str) -> Session | None:
-        """Return the session of a cookie if it has not ended."""
-        key, now = _key(cookie), self._clock()
+    def find(self, cookie: str, *, is_use: bool = True) -> Session | None:
+        """Return the session of a cookie if it has not ended.
+
+        Requests that are no use by a person do not prolong it.
+        """
+        key = _key(cookie)
         session = self._sessions.get(key)
         if session is None:
             return None
-        if now >= session.ends or now - session.used >= IDLE_S:
+        if self._has_ended(session):
             del self._sessions[key]
             return None
-        session.used = now
-        self._sessions.move_to_end(key)
+        if is_use:
+            session.used = self._clock()
+            self._sessions.move_to_end(key)
         return session
 
     def is_open(self, session: Session, cookie: str) -> bool:
         """Return whether a session that a request had has not ended meanwhile."""
-        if self._clock() >= session.ends:
-            return False
-        return session.method == "proxy" or self._sessions.get(_key(cookie)) is session
+        if session.method == "proxy":
+            return self._clock() < session.ends
+        return not self._has_ended(session) and self._sessions.get(_key(cookie)) is session
+
+    def _has_ended(self, session: Session) -> bool:
+        now = self._clock()
+        return now >= session.ends or now - session.used >= IDLE_S
 
     def end(self, cookie: str) -> None:
         """End a session."""

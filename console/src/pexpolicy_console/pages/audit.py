@@ -6,6 +6,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +79,7 @@ async def _page(request: web.Request, problem: str = "", status: int = 200) -> w
         health = (await console.server.status()).audit
     except ServerUnavailable as error:
         server_problem = str(error)
-    files = [] if path is None else await asyncio.to_thread(_files, path)
+    files = [] if path is None else await asyncio.to_thread(files_of, path)
     return render(
         request,
         "audit.html",
@@ -95,11 +96,14 @@ async def _page(request: web.Request, problem: str = "", status: int = 200) -> w
     )
 
 
-def _files(path: Path) -> list[AuditFile]:
+def files_of(path: Path) -> list[AuditFile]:
+    """Return the audit file and those rotated from it, the oldest lines first."""
     found = []
     for file in file_and_rotated(path):
-        first = next(filter(None, (_timestamp(raw.content) for raw in raw_lines([file]))), None)
-        found.append(AuditFile(file.name, file.stat().st_size, first))
+        # A file may be removed or renamed by rotation meanwhile.
+        with suppress(OSError, EOFError):
+            first = next(filter(None, (_timestamp(raw.content) for raw in raw_lines([file]))), None)
+            found.append(AuditFile(file.name, file.stat().st_size, first))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp_jinja2
 from aiohttp import hdrs, web
 
-from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.context import console_of, peer_of, session_of
 from pexpolicy_console.roles import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -53,8 +53,3 @@ def record(request: web.Request, event: str, **what: Any) -> None:
     session = session_of(request)
     role = session.role.label
     console_of(request).actions.record(event, session.user, peer_of(request), role=role, **what)
-
-
-def peer_of(request: web.BaseRequest) -> str:
-    """Return the address that a request came from."""
-    return request.remote or ""

@@ -30,7 +30,9 @@ MAX_ROWS = 25
 """Rows of one view in an event; further ones are counted."""
 MAX_VIEWS = 8
 MAX_STREAMS = 64
-MAX_STREAMS_OF_USER = 6
+MAX_STREAMS_OF_SESSION = 6
+MAX_STREAMS_OF_USER = 24
+"""So that one user leaves streams to the others."""
 COMMENT_INTERVAL_S = 15.0
 """A comment keeps proxies from closing a silent stream."""
 CATCH_UP_S = 0.5
@@ -61,14 +63,18 @@ async def stream(request: web.Request) -> web.StreamResponse:
     console, session = console_of(request), session_of(request)
     feed = console.feed
     views = _views(request)
-    if feed.streams >= MAX_STREAMS or session.streams >= MAX_STREAMS_OF_USER:
+    if (
+        feed.streams >= MAX_STREAMS
+        or feed.streams_of(session.user) >= MAX_STREAMS_OF_USER
+        or session.streams >= MAX_STREAMS_OF_SESSION
+    ):
         return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="too many streams\n")
     record_view(request, filters=[view.query.params() for view in views])
     headers = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
     session.streams += 1
     try:
-        with feed.stream():
+        with feed.stream(session.user):
             await response.prepare(request)
             await _Sender(request, response, feed, views).run()
     except ConnectionError:

@@ -13,6 +13,7 @@ from pexpolicy.testing.request_templates import shape_names_of
 from pexpolicy_console.context import console_of
 from pexpolicy_console.dry_run.messages import Explain, Walk
 from pexpolicy_console.dry_run.process import DryRunFailed
+from pexpolicy_console.forms import form_of
 from pexpolicy_console.pages.page import Page, record, render
 from pexpolicy_console.roles import Role
 
@@ -27,8 +28,8 @@ async def form(request: web.Request) -> web.StreamResponse:
 
 async def answer(request: web.Request) -> web.StreamResponse:
     """Answer the request of the form, and show the form again."""
-    posted = await request.post()
-    given = {name: str(posted.get(name, "")).strip() for name in FIELDS}
+    posted = form_of(request)
+    given = {name: posted.get(name, "").strip() for name in FIELDS}
     ask_all = "ask_all" in posted
     record(request, "try", text=given["request"][:1000], endpoint=given["endpoint"])
     try:

@@ -1,0 +1,83 @@
+"""Attempts to log in: wrong ones are counted, delayed and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+from pexpolicy.access.login_throttle import LoginThrottle
+from pexpolicy.access.refusals import RefusalAggregator
+from pexpolicy_console.action_log import ActionLog
+
+MAX_FAILURES = 20
+"""Wrong attempts of one address from which on it is refused, until ten minutes without one."""
+MAX_VERIFIED = 16
+"""Attempts that are verified or wait for it, over all addresses."""
+
+_log = logging.getLogger(__name__)
+
+
+class TooManyAttemptsError(Exception):
+    """An attempt is refused without being verified."""
+
+
+class LoginAttempts:
+    """Counts the attempts of each address, whatever they hold, and of each user.
+
+    An attempt counts from its beginning, so many at the same time get no further than one after
+    the other.
+    """
+
+    def __init__(self, actions: ActionLog) -> None:
+        self._peers = LoginThrottle()
+        self._users = LoginThrottle()
+        self._verified = 0
+        self._actions = actions
+        self._refusals = RefusalAggregator(self._write)
+
+    @contextmanager
+    def attempt(self, peer: str) -> Iterator[None]:
+        """Read or verify an attempt meanwhile; raise ``TooManyAttemptsError``."""
+        with self._peers.attempt(peer, self._now()) as others:
+            if others >= MAX_FAILURES or self._verified >= MAX_VERIFIED:
+                self.note("too many attempts", HTTPStatus.TOO_MANY_REQUESTS, peer)
+                raise TooManyAttemptsError
+            self._verified += 1
+            try:
+                yield
+            finally:
+                self._verified -= 1
+
+    async def failed(self, peer: str, reason: str, user: str = "") -> None:
+        """Count and record a wrong attempt, and delay its reply.
+
+        Guesses at one user from many addresses are delayed too, but not refused: nobody can lock
+        a user out.
+        """
+        now = self._now()
+        delay = self._peers.record_failure(peer, now)
+        if user:
+            delay = max(delay, self._users.record_failure(f"user {user}", now))
+        self.note(reason, HTTPStatus.UNAUTHORIZED, peer)
+        await asyncio.sleep(delay)
+
+    def note(self, reason: str, status: int, peer: str, **facts: str) -> None:
+        """Record a refused login, together with others where there are many."""
+        self._refusals.note(reason, status, peer, facts)
+
+    def close(self) -> None:
+        """Record those that wait for a common line."""
+        self._refusals.flush()
+
+    def _write(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
+        try:
+            self._actions.record("login refused", None, peer or "several", reason=reason, **facts)
+        except OSError as error:
+            # A login that succeeds is refused in that case.
+            _log.warning("the refusal of a login cannot be recorded: %s", error)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
