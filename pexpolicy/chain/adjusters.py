@@ -33,7 +33,7 @@ class AdjustRun(FoldRun):
         self.by = self.decided_by = outcome.decided_by
         self.adjusted = False
 
-    def take(self, decision: Decision) -> None:
+    def take(self, decision: Decision) -> bool:
         """Make an answer the decision so far."""
         before, step = self.draft.decision, self.steps[-1]
         assert before is not None
@@ -47,6 +47,7 @@ class AdjustRun(FoldRun):
         self.draft.decision = decision
         if self.draft.may_admit:
             self.draft.protecting = decision
+        return True
 
     def refuse(self, link: BoundHook, reason: str) -> None:
         """End with a reject; one that a plugin has decided stays."""
@@ -57,10 +58,7 @@ class AdjustRun(FoldRun):
 
 
 class _DecideAndAdjustRun(AdjustRun):
-    """The state of one call: that of a chain, and once a plugin has decided, of its adjusters.
-
-    Hooks of both that cannot wait share a task.
-    """
+    """The state of one call: that of a chain, and once a plugin has decided, of its adjusters."""
 
     __slots__ = ("adjusters", "is_adjusting")
 
@@ -69,26 +67,19 @@ class _DecideAndAdjustRun(AdjustRun):
         self.adjusters = adjusters
         self.is_adjusting = self.adjusted = self.has_ended = False
 
-    async def run(self) -> None:
-        """Ask the plugins that share the next task, and record their steps."""
-        if not self.is_adjusting:
-            abandoned = self.abandoned
-            await ChainRun.run(self)
-            decision = self.decision
-            if abandoned != self.abandoned or decision is None or self.has_ended:
-                return
-            decided, first = self.chain.links[self.at - 1], self.adjusters.links[0]
-            self._adjust(decision)
-            if decided.may_wait or first.may_wait:
-                return
-        await super().run()
-
-    def _adjust(self, decision: Decision) -> None:
+    def continues_after(self, link: BoundHook) -> bool:
+        """Begin to adjust, or take an adjustment; return whether the next one shares its task."""
+        if self.is_adjusting:
+            return super().continues_after(link)
+        decision, adjusters = self.decision, self.adjusters
+        if self.has_ended or decision is None:
+            return False
         self.is_adjusting = True
-        self.chain = self.adjusters
-        self.request = self.draft = Draft(self.request, decision, protecting=decision)
-        self.at, self.last, self.decision = 0, len(self.chain.links), None
+        self.chain = adjusters
+        self.asked = self.draft = Draft(self.request, decision, protecting=decision)
+        self.at, self.last, self.decision = 0, len(adjusters.links), None
         self.by = self.decided_by
+        return not (link.may_wait or adjusters.links[0].may_wait)
 
     def undecided(self) -> Decision:
         """Return the adjusted decision, or the default."""
@@ -124,10 +115,12 @@ class AdjustedChain:
         object.__setattr__(self, "default", self.chain.default)
         object.__setattr__(self, "links", self.chain.links + self.adjusters.links)
 
-    async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
+    def ask(
+        self, request: Request, tasks: HookTasks, decision_id: str = ""
+    ) -> Coroutine[Any, Any, Outcome]:
         """Ask the chain, and then the adjusters. Never raises."""
         run = _DecideAndAdjustRun(self.chain, request, self.adjusters)
-        return await self.chain.ask(request, tasks, decision_id, run)
+        return self.chain.ask(request, tasks, decision_id, run)
 
     def close(self) -> None:
         """Log the failures that were left out."""
@@ -178,10 +171,12 @@ def was_decided(outcome: Outcome) -> bool:
 
 def _check(
     endpoint: Endpoint[Any], answer: object, draft: Draft
-) -> Decision | Coroutine[Any, Any, Decision]:
+) -> Decision | Coroutine[Any, Any, Decision] | None:
     """Check an answer as the endpoint does, and that it opens nothing that was closed."""
-    decision = endpoint.check_answer(answer, draft.request)
     before = draft.decision
+    if answer is before:
+        return None
+    decision = endpoint.check_answer(answer, draft.request)
     if draft.may_admit or before is None or not isinstance(decision, Decision):
         return decision
     if decision.action == "reject":
@@ -206,7 +201,10 @@ def _lost_protection(draft: Draft, after: Decision) -> str:
     """
     before, protecting = draft.decision, draft.protecting
     for decision in (before,) if before is protecting else (before, protecting):
-        if decision is not None and _PROTECTED.search(decision.result) is not None:
+        # Where fields were only added, the JSON begins as before.
+        if decision is None or after.result.startswith(decision.result[:-1]):
+            continue
+        if _PROTECTED.search(decision.result) is not None:
             old, new = decision.set_fields(), after.set_fields()
             for name in PROTECTIONS:
                 if _has_value(old, name) and not _has_value(new, name):

@@ -37,8 +37,8 @@ from pexpolicy.models.outcome import (
 from pexpolicy.models.request import Request
 
 Clock = Callable[[], float]
-Check = Callable[[Any, Any], Decision | Coroutine[Any, Any, Decision]]
-"""Returns the decision of an answer to a request; raises ``DecisionError``."""
+Check = Callable[[Any, Any], Decision | Coroutine[Any, Any, Decision] | None]
+"""Returns the decision of an answer, ``None`` if it abstains; raises ``DecisionError``."""
 
 MIN_BUDGET_S = 0.001
 """Remaining budget below which no further plugin is asked."""
@@ -146,18 +146,8 @@ class ChainRun:
     """The state of one call: what the hooks are asked, and ``at``, the index of the next plugin."""
 
     __slots__ = (
-        "abandoned",
-        "at",
-        "began",
-        "chain",
-        "deadline",
-        "decided_by",
-        "decision",
-        "eventful",
-        "last",
-        "request",
-        "steps",
-        "tasks",
+        *("abandoned", "asked", "at", "began", "chain", "deadline", "decided_by", "decision"),
+        *("eventful", "last", "request", "steps", "tasks"),
     )
 
     tasks: HookTasks
@@ -165,9 +155,10 @@ class ChainRun:
     decided_by: str
     adjusted = False
 
-    def __init__(self, chain: Chain, request: Any) -> None:
+    def __init__(self, chain: Chain, request: Request, asked: object = None) -> None:
         self.chain = chain
         self.request = request
+        self.asked: Any = asked or request
         self.at = 0
         self.last = len(chain.links)
         self.steps: list[Step] = []
@@ -181,8 +172,7 @@ class ChainRun:
     @property
     def names(self) -> tuple[str, str]:
         """The plugin that is being asked, and its hook."""
-        links = self.chain.links
-        return links[min(self.at, len(links) - 1)].names
+        return self.chain.links[min(self.at, self.last - 1)].names
 
     # One long function: each plugin of each call would pay for further function calls.
     async def run(self) -> None:  # noqa: C901, PLR0912
@@ -190,55 +180,68 @@ class ChainRun:
 
         A hook that was abandoned meanwhile records nothing.
         """
-        chain, request, steps, abandoned = self.chain, self.request, self.steps, self.abandoned
+        request, steps, abandoned = self.request, self.steps, self.abandoned
         last = self.deadline - MIN_BUDGET_S
-        for link in chain.links[self.at : chain.group_ends[self.at]]:
-            began = self.began
-            if began > last and not self.tasks.suspends_limits():
-                self._skip_rest()
-                return
-            breaker = link.breaker
-            if breaker is not None and not breaker.allows_call(began):
-                self.fail(link, SKIPPED, "its circuit breaker is open")
-                if self.decision is not None:
+        while True:
+            chain, asked = self.chain, self.asked
+            for link in chain.links[self.at : chain.group_ends[self.at]]:
+                began = self.began
+                if began > last and not self.tasks.suspends_limits():
+                    self._skip_rest()
                     return
-                continue
-            HOOK_CONTEXT.set((link.names, request))
-            try:
-                answer = await link.ask(request)
-                if abandoned != self.abandoned:
-                    return
-                if answer is not None:
-                    answer = chain.check(answer, request)
-                    if not isinstance(answer, Decision):
-                        answer = await answer
-                    if chain.names is not None:
-                        chain.names.check(answer)
-            except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                if abandoned != self.abandoned:
-                    return
-                self._fail_with(link, error)
-            else:
-                now = chain.clock()
-                us = int((now - began) * 1e6)
-                if us >= QUICK and now - began > self.limit and not self.tasks.suspends_limits():
-                    self.time_out(link)
-                else:
-                    kind = link.abstained_steps if answer is None else link.decided_steps
-                    if us < QUICK:
-                        steps.append(kind.steps[us] or kind.first(us))
-                        kind.cells[kind.at + us] += 1
-                    else:
-                        self.eventful = True
-                        steps.append(kind.step(us))
-                    self.began = now
-                    self.at += 1
-                    if breaker is not None and breaker.record_success():
-                        chain.failure_log.breaker(link.plugin, "circuit breaker closed")
+                breaker = link.breaker
+                if breaker is not None and not breaker.allows_call(began):
+                    self.fail(link, SKIPPED, "its circuit breaker is open")
+                    if self.decision is not None:
+                        return
+                    continue
+                HOOK_CONTEXT.set((link.names, request))
+                try:
+                    answer = await link.ask(asked)
+                    if abandoned != self.abandoned:
+                        return
                     if answer is not None:
-                        self.decision, self.decided_by = answer, link.plugin
-            if self.decision is not None:
+                        answer = chain.check(answer, asked)
+                        if not isinstance(answer, Decision) and answer is not None:
+                            answer = await answer
+                        if chain.names is not None and answer is not None:
+                            chain.names.check(answer)
+                except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+                    if abandoned != self.abandoned:
+                        return
+                    self._fail_with(link, error)
+                else:
+                    now = chain.clock()
+                    us = int((now - began) * 1e6)
+                    if us >= QUICK and self._is_late(now):
+                        self.time_out(link)
+                    else:
+                        kind = link.abstained_steps if answer is None else link.decided_steps
+                        if us < QUICK:
+                            steps.append(kind.steps[us] or kind.first(us))
+                            kind.cells[kind.at + us] += 1
+                        else:
+                            self.eventful = True
+                            steps.append(kind.step(us))
+                        self.began = now
+                        self.at += 1
+                        if breaker is not None and breaker.record_success():
+                            chain.failure_log.breaker(link.plugin, "circuit breaker closed")
+                        if answer is not None:
+                            self.decision, self.decided_by = answer, link.plugin
+                if self.decision is not None:
+                    if self.continues_after(link):
+                        break
+                    return
+            else:
                 return
+
+    def continues_after(self, link: BoundHook) -> bool:
+        """Return whether the decision of a plugin leads to another one in the same task."""
+        return False
+
+    def _is_late(self, now: float) -> bool:
+        return now - self.began > self.limit and not self.tasks.suspends_limits()
 
     @property
     def limit(self) -> float:

@@ -22,20 +22,6 @@ class Draft:
     protecting: Decision | None = None
     """The last decision of a plugin that decided or may admit: what it protects stays protected."""
 
-    @property
-    def decision_id(self) -> str:
-        """The ID of the call."""
-        return self.request.decision_id
-
-    @property
-    def errors(self) -> list[BaseException] | None:
-        """The errors of the call, where they are collected."""
-        return self.request.errors
-
-    def secrets(self) -> list[str]:
-        """Return the secrets of the request."""
-        return self.request.secrets()
-
 
 class FoldRun(ChainRun, ABC):
     """The state of one call whose plugins are all asked; a reject ends it early."""
@@ -43,27 +29,23 @@ class FoldRun(ChainRun, ABC):
     __slots__ = ("draft", "has_ended")
 
     def __init__(self, chain: Chain, draft: Draft) -> None:
-        super().__init__(chain, draft)
+        super().__init__(chain, draft.request, draft)
         self.draft = draft
         self.has_ended = False
 
     @abstractmethod
-    def take(self, decision: Decision) -> None:
-        """Make an answer the decision so far; ``steps[-1]`` is its step."""
+    def take(self, decision: Decision) -> bool:
+        """Make an answer the decision so far; ``steps[-1]`` is its step. False ends the call."""
 
-    async def run(self) -> None:
-        """Ask the plugins that share the next task, and take their answers."""
-        links, abandoned = self.chain.links, self.abandoned
-        while True:
-            may_wait = links[self.at].may_wait
-            await super().run()
-            if abandoned != self.abandoned:
-                return
-            if self.decision is not None and not self.has_ended:
-                decision, self.decision = self.decision, None
-                self.take(decision)
-            if may_wait or self.has_ended or self.at == self.last or links[self.at].may_wait:
-                return
+    def continues_after(self, link: BoundHook) -> bool:
+        """Take the answer of a plugin; return whether the next one shares its task."""
+        decision = self.decision
+        if self.has_ended or decision is None:
+            return False
+        self.decision = None
+        if not self.take(decision) or link.may_wait or self.at == self.last:
+            return False
+        return not self.chain.links[self.at].may_wait
 
     def undecided(self) -> Decision:
         """Return the decision of all answers, or the default."""

@@ -14,7 +14,6 @@ from pexpolicy.chain.fold import Draft, FoldRun
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.models.decision import Continue, Decision
-from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Request
 
@@ -46,10 +45,10 @@ class _MergeRun(FoldRun):
         super().__init__(chain, draft)
         self.first = DEFAULT
 
-    def take(self, decision: Decision) -> None:
+    def take(self, decision: Decision) -> bool:
         if decision.action == "reject":
             self.decision, self.has_ended = decision, True
-            return
+            return False
         before = self.draft.decision
         known = before.set_fields() if before is not None else {}
         given = tuple(name for name in decision.set_fields() if name not in known)
@@ -58,6 +57,7 @@ class _MergeRun(FoldRun):
             self.first = self.decided_by
         self.decided_by = self.first
         self.draft.decision = decision
+        return True
 
 
 def merging_chain(
@@ -75,12 +75,7 @@ def merging_chain(
 
 def _of_draft(link: BoundHook) -> BoundHook:
     ask = link.ask
-
-    async def asked(draft: Draft) -> Any:
-        HOOK_CONTEXT.set((link.names, draft.request))
-        return await ask(draft.request)
-
-    return replace(link, ask=asked)
+    return replace(link, ask=lambda draft: ask(draft.request))
 
 
 def _check(endpoint: Endpoint[Any], answer: object, draft: Draft) -> Decision:

@@ -13,9 +13,8 @@ from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import Draft
 from pexpolicy.chain.observers import MAX_BATCH, Observer
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.plugins.hook_check import METHOD
+from pexpolicy.plugins.hook_check import method_of
 from pexpolicy.plugins.plugin import BuiltPlugin, blocks
 
 
@@ -24,7 +23,7 @@ def _may_wait(function: Callable[..., Any]) -> bool:
 
     A coroutine waits by yielding, and the code of such a function has no instruction for that.
     """
-    code = getattr(getattr(function, METHOD, function), "__code__", None)
+    code = getattr(method_of(function), "__code__", None)
     if code is None or not code.co_flags & inspect.CO_COROUTINE:
         return True
     return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
@@ -52,18 +51,16 @@ def bind_adjuster(plugin: BuiltPlugin, endpoint: str) -> BoundHook | None:
     function = plugin.hooks.get(hook)
     if function is None:
         return None
-    may_admit, names = plugin.table.may_admit, (plugin.name, hook)
+    may_admit = plugin.table.may_admit
     threads = plugin.threads if blocks(function) else None
 
-    async def ask(draft: Draft) -> Any:
+    def ask(draft: Draft) -> Awaitable[Any]:
         request, decision = draft.request, draft.decision
         draft.may_admit = may_admit
-        HOOK_CONTEXT.set((names, request))
         if threads is not None:
-            answer = await threads.run(lambda request: function(request, decision), request, hook)
-        else:
-            answer = await function(request, decision)
-        return None if answer is decision else answer
+            return threads.run(lambda request: function(request, decision), request, hook)
+        answer: Awaitable[Any] = function(request, decision)
+        return answer
 
     return _bound(plugin, hook, endpoint, ask)
 

@@ -32,7 +32,7 @@ RENAMED = {
     "watched": "tracked_files",
 }
 """Hooks by the names that they had before the first release."""
-METHOD = "pexpolicy_method"
+_METHOD = "pexpolicy_method"
 """Attribute of a hook that only passes its arguments on: the method of the plugin."""
 SIMILAR = 0.87
 """Similarity from which on a public method of a ``Plugin`` is taken for a misspelt hook."""
@@ -166,11 +166,23 @@ def _with_all_arguments(name: str, impl: pluggy.HookImpl) -> Callable[..., Any]:
     if taken == expected and taken:
         return function
     places = [expected.index(argument) for argument in taken]
-    if inspect.iscoroutinefunction(function):
+    if len(places) == 1:
+        place = places[0]
 
-        async def call(*given: Any) -> Any:
-            return await function(*[given[place] for place in places])
+        # Not ``async def``, as awaiting one more coroutine in each call is not free.
+        def call(*given: Any) -> Any:
+            return function(given[place])
 
-        setattr(call, METHOD, function)
-        return call
-    return lambda *given: function(*[given[place] for place in places])
+    else:
+
+        def call(*given: Any) -> Any:
+            return function(*[given[place] for place in places])
+
+    setattr(call, _METHOD, function)
+    return call
+
+
+def method_of(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method of the plugin that a hook passes its arguments on to."""
+    method: Callable[..., Any] = getattr(hook, _METHOD, hook)
+    return method

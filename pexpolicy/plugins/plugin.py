@@ -25,7 +25,7 @@ from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.declarations import collecting_declarations, declared_by
 from pexpolicy.plugins.discovery import PluginSource, select
 from pexpolicy.plugins.errors import PluginBuildError
-from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks
+from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks, method_of
 from pexpolicy.plugins.instantiate import instantiate
 from pexpolicy.plugins.refreshed import Refreshed
 from pexpolicy.plugins.schedule import ScheduledJob
@@ -226,7 +226,7 @@ def _digest(value: object) -> bytes:
 
 def blocks(function: Callable[..., Any]) -> bool:
     """Return true for a hook that runs in a thread."""
-    return not inspect.iscoroutinefunction(function)
+    return not inspect.iscoroutinefunction(method_of(function))
 
 
 def collect(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from pexpolicy.models.hook_context import hook_context
-from pexpolicy.plugins.plugin import BuiltPlugin
+from pexpolicy.plugins.plugin import BuiltPlugin, blocks
 
 MAX_REPORT = 64 * 1024
 """Bytes of JSON for one plugin."""
@@ -23,7 +22,7 @@ async def report_of(plugin: BuiltPlugin) -> bytes:
     """
     hook: Callable[..., Any] = plugin.hooks["status"]
     with hook_context(plugin.name, "status"):
-        if inspect.iscoroutinefunction(hook):
+        if not blocks(hook):
             report = await hook(None)
         else:
             assert plugin.threads is not None

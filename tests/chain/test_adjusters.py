@@ -412,6 +412,12 @@ ISOLATED = [
         detail="no answer within 0.05 s",
     ),
     row(
+        "in a process, the decision as it was given counts as an abstention",
+        {"rooms": ROOM, "a": ("Adjusts:same", PROCESS)},
+        "rooms decided, a abstained",
+        sent=KEPT,
+    ),
+    row(
         "in a process: wrong, and skipped",
         {"rooms": ROOM, "a": ("Adjusts:wrong", PROCESS)},
         "rooms decided, a invalid",

@@ -237,15 +237,16 @@ class _RequestServer(asyncio.Protocol):
     ) -> messages.OkReply | messages.Decided:
         endpoint = ENDPOINTS[order.endpoint]
         asked: Request | Draft = request
-        link = self._links[order.endpoint]
+        link, decision = self._links[order.endpoint], None
         if order.decision is not None:
             extras = self._plugin.table.extras
-            asked = Draft(request, messages.decision_of(endpoint, order.decision, extras))
+            decision = messages.decision_of(endpoint, order.decision, extras)
+            asked = Draft(request, decision)
             link = self._adjusters[order.endpoint]
         assert link is not None
         HOOK_CONTEXT.set((link.names, request))
         answer = await link.ask(asked)
-        if answer is None:
+        if answer is None or answer is decision:
             return messages.OkReply()
         admitted = endpoint.check_answer(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
