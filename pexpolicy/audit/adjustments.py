@@ -43,12 +43,17 @@ def plain_steps(outcome: Outcome) -> Steps:
 
 def _written_changes(endpoint: str, step: AdjustedStep, redaction: Redaction) -> Raw:
     """Return the redacted changes in JSON, kept in the decision that they lead to."""
-    known = step.after.compared
+    before, known = step.before, step.after.compared
     # Not the decision before, whose ``replaced`` holds the one after: that would be a circle.
-    if known is not None and known[0] is redaction and known[1] == step.before.seal:
-        return known[2]
+    if (
+        known is not None
+        and known[0] is redaction
+        and known[1] is before.result
+        and known[2] is before.reason
+    ):
+        return known[3]
     written = Raw(encode(redact_changes(endpoint, step, redaction)))
-    assign(step.after, "compared", (redaction, step.before.seal, written))
+    assign(step.after, "compared", (redaction, before.result, before.reason, written))
     return written
 
 

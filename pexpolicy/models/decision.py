@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import UNSET, Meta, Raw
 
@@ -21,8 +20,6 @@ Action = Literal["continue", "reject", "redirect"]
 
 SCHEMES = ("sip", "sips", "h323", "tel")
 """Schemes of aliases that can be called."""
-_KEY = secrets.randbits(64)
-_REASONS = (str, type(None))
 _CONSTANTS = frozenset({str, int, bool, type(None), Unset})
 """Types of values that cannot change after a decision was made of them."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
@@ -37,7 +34,10 @@ class Decision(Model):
     Infinity does not read it, and no decision must be lost to a long explanation.
     """
 
-    __slots__ = ("compared", "extras", "reason", "replaced", "seal")
+    __slots__ = (
+        *("checked_reason", "checked_result", "checked_type", "checked_warnings"),
+        *("compared", "extras", "reason", "replaced"),
+    )
 
     action: ClassVar[Action] = "continue"
     sends_result: ClassVar[bool] = True
@@ -45,11 +45,16 @@ class Decision(Model):
     if TYPE_CHECKING:
         reason: str | None = None
         extras: ClassVar[Extras]
-        replaced: ClassVar[tuple[tuple[object, ...], Decision] | None]
+        replaced: ClassVar[tuple[tuple[object, ...], Any] | None]
         """The last result of ``replace``, and its arguments."""
-        compared: ClassVar[tuple[object, int, Raw] | None]
-        """The redacted changes from another decision, kept by the audit, with its ``seal``."""
-        seal: ClassVar[int]
+        compared: ClassVar[tuple[object, bytes, str | None, Raw] | None]
+        """The redacted changes from another decision, kept by the audit, with its ``result`` and
+        ``reason``.
+        """
+        checked_type: ClassVar[type[Decision]]
+        checked_result: ClassVar[bytes]
+        checked_reason: ClassVar[str | None]
+        checked_warnings: ClassVar[tuple[str, ...]]
 
     def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
         self._refuse_unnamed(unnamed)
@@ -79,15 +84,17 @@ class Decision(Model):
 
             decision.replace(ivr_theme_name="Oslo", description=UNSET)
         """
-        key = None
-        if _CONSTANTS.issuperset(map(type, fields.values())):
+        values = fields.values()
+        # Types first: values of other types are not compared, as 1 equals True.
+        key = (*map(type, values), *fields, *values)
+        known = self.replaced
+        if known is not None and known[0] == key:
             # Most decisions are made once, and replaced in the same way in many calls.
-            key = (*fields, *fields.values(), *map(type, fields.values()))
-            known = self.replaced
-            if known is not None and known[0] == key and known[1].is_intact:
-                return cast("Self", known[1])
+            same: Self = known[1]
+            if same.is_intact:
+                return same
         made = self._replace(fields)
-        if key is not None:
+        if _CONSTANTS.issuperset(map(type, values)):
             assign(self, "replaced", (key, made))
         return made
 
@@ -143,11 +150,10 @@ class Decision(Model):
         assign(self, "replaced", None)
         assign(self, "compared", None)
         assign(self, "reason", reason)
-        assign(self, "seal", self._digest())
-
-    def _digest(self) -> int:
-        """Return a hash; bytes and text keep theirs, so that it is cheap to repeat."""
-        return hash((type(self), self.result, self.reason, self.warnings, _KEY))
+        assign(self, "checked_type", type(self))
+        assign(self, "checked_result", self.result)
+        assign(self, "checked_reason", reason)
+        assign(self, "checked_warnings", self.warnings)
 
     @property
     def is_intact(self) -> bool:
@@ -155,13 +161,11 @@ class Decision(Model):
 
         The classes are frozen; ``object.__setattr__`` bypasses that.
         """
-        result, reason, warnings, seal = self.result, self.reason, self.warnings, self.seal
         return (
-            type(result) is bytes
-            and type(reason) in _REASONS
-            and type(warnings) is tuple
-            and type(seal) is int
-            and hash((type(self), result, reason, warnings, _KEY)) == seal
+            self.result is self.checked_result
+            and self.reason is self.checked_reason
+            and self.warnings is self.checked_warnings
+            and type(self) is self.checked_type
         )
 
 

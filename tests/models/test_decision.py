@@ -263,7 +263,12 @@ CHANGES: list[tuple[Decision, str, object]] = [
     (Conference(name="Room", service_tag=""), "result", Continue().result),
     (Continue(), "reason", 7),
     (Continue(), "warnings", ("x",)),
-    (Continue(), "seal", type("Same", (), {"__eq__": lambda *_: True, "__hash__": None})()),
+    (Reject(), "__class__", Continue),
+    (
+        Continue(),
+        "checked_result",
+        type("Same", (), {"__eq__": lambda *_: True, "__hash__": None})(),
+    ),
 ]
 
 
