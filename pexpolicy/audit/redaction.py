@@ -200,15 +200,18 @@ class _Parameters:
         """Personal parameters, and whether each is an alias."""
 
     def of(self, params: Params) -> tuple[dict[str, Any], list[str]]:
-        given = [pair for pair in params.items() if pair[1]]
-        facts: dict[str, Any] = dict(given)
+        facts: dict[str, Any] = {}
         withheld: list[str] = []
-        if len(facts) < len(given) or not facts.keys() <= self._allowed:
-            facts, withheld = self._select(given)
-        else:
-            for name, value in given:
-                if "@" in value:
-                    facts[name] = without_password(value)
+        empty = 0
+        for name, value in params.items():
+            if not value:
+                empty += 1
+            elif "@" in value:
+                facts[name] = without_password(value)
+            else:
+                facts[name] = value
+        if len(facts) + empty < len(params) or not self._allowed.issuperset(facts):
+            facts, withheld = self._select(params)
         if self._personal is not None:
             self._mask(facts, withheld, self._personal)
         elif facts.get("protocol") == "rtmp":
@@ -220,12 +223,14 @@ class _Parameters:
                     )
         return facts, withheld
 
-    def _select(self, given: list[tuple[str, str]]) -> tuple[dict[str, Any], list[str]]:
+    def _select(self, params: Params) -> tuple[dict[str, Any], list[str]]:
         """Return the allowed parameters, with all values of a repeated one, and other names."""
         allowed = self._allowed
         facts: dict[str, Any] = {}
         withheld: list[str] = []
-        for name, value in given:
+        for name, value in params.items():
+            if not value:
+                continue
             if (
                 name not in allowed
                 and not name.startswith(IDP_ATTRIBUTE)
