@@ -6,14 +6,26 @@ Its errors come from ``config/loader.py``, its warnings from ``builder.py`` (``c
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
-from pexpolicy.cli.common import build_or_exit, config_option, fail, print_warnings
+from pexpolicy.cli.common import (
+    build,
+    build_or_exit,
+    config_option,
+    exit_code,
+    fail,
+    print_warnings,
+)
 from pexpolicy.cli.examples import examples
 from pexpolicy.cli.share import Share
+from pexpolicy.config.excerpts import Excerpts
+from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
@@ -25,7 +37,7 @@ from pexpolicy.text import printable
 @click.command(
     epilog=examples(
         "pexpolicy check",
-        "pexpolicy check --strict new/config.toml",
+        "pexpolicy check --strict --json new/config.toml",
         "pexpolicy check new.toml --diff config.toml",
         "pexpolicy check new.toml --replay /var/log/pexpolicy/audit.jsonl --max-changed 1%",
     )
@@ -61,7 +73,8 @@ from pexpolicy.text import printable
     metavar="SHARE",
     help="With --replay: the part of calls that may change, such as 1%.",
 )
-def check(
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(  # noqa: PLR0913 - the options of the command
     config: Path,
     file: Path | None,
     other: Path | None,
@@ -70,6 +83,7 @@ def check(
     opens: bool,
     records: tuple[Path, ...],
     max_changed: float,
+    as_json: bool,
 ) -> None:
     """Check the configuration FILE, or that of --config, and print all errors and warnings.
 
@@ -77,6 +91,10 @@ def check(
     --replay, 1 if more calls than --max-changed change, and 2 if a record cannot be read.
     """
     config = file or config
+    if as_json:
+        if other is not None or records:
+            raise click.UsageError("--json prints neither changes nor a replay; leave it out")
+        _print_json(config, strict=strict, opens=opens)
     policy = build_or_exit(config, preflight_problems)
     print_warnings(policy)
     if other is not None:
@@ -107,6 +125,46 @@ def _print_changes(policy: Policy, path: Path) -> None:
     old.close()
     for change in changes or (f"nothing changes from {path}",):
         click.echo(printable(change))
+
+
+def _print_json(config: Path, *, strict: bool, opens: bool) -> NoReturn:
+    """Print one object, for programs, and exit as the command does without --json."""
+    warnings: tuple[ConfigWarning, ...] = ()
+    errors: tuple[Problem, ...] = ()
+    plugins: list[str] = []
+    config_hash, code = None, 0
+    try:
+        policy = build(config, preflight_problems)
+        warnings, config_hash = tuple(policy.warnings), policy.config_hash
+        plugins = [plugin.name for plugin in policy.plugins]
+        code = 1 if warnings and strict else 0
+        if opens:
+            run(_open_and_close(policy))
+    except ConfigError as error:
+        errors, code = error.problems, exit_code(error)
+    excerpts = Excerpts(config)
+
+    def listed(remarks: Iterable[Problem | ConfigWarning]) -> list[dict[str, Any]]:
+        return [
+            {
+                "key": dotted_key(remark.key),
+                "message": remark.text,
+                "line": found.line if (found := excerpts.find(remark)) is not None else None,
+                "column": found.column if found is not None else None,
+            }
+            for remark in remarks
+        ]
+
+    document = {
+        "file": str(config),
+        "valid": not errors,
+        "config_hash": config_hash,
+        "plugins": plugins,
+        "errors": listed(errors),
+        "warnings": listed(warnings),
+    }
+    click.echo(json.dumps(document, indent=2))
+    sys.exit(code)
 
 
 async def _open_and_close(policy: Policy) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NoReturn
 
 import click
@@ -13,8 +15,9 @@ import click
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.progress import progress_lines
 from pexpolicy.config.build_options import BuildOptions
+from pexpolicy.config.excerpts import Excerpt, Excerpts
 from pexpolicy.config.loader import load
-from pexpolicy.config.problems import Problem
+from pexpolicy.config.problems import Problem, dotted_key
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log.capture import LogHandler, LogLevels, capturing
 from pexpolicy.log.console import ServerLog
@@ -63,6 +66,28 @@ def capture_log(*, debug: bool = False) -> tuple[ServerLog, LogHandler]:
     return log, handler
 
 
+def build(
+    path: Path,
+    check: Callable[[Settings], list[Problem]] = lambda _: [],
+    log: ServerLog | None = None,
+    options: BuildOptions | None = None,
+    *,
+    debug: bool = False,
+) -> Policy:
+    """Build the policy of a configuration; raises ``ConfigError``.
+
+    Without a ``log``, that of the plugins is captured here, with full tracebacks for ``debug``.
+    """
+    handler = None
+    if log is None:
+        log, handler = capture_log(debug=debug)
+    with progress_lines(lambda line: click.echo(line, err=True)) as stage:
+        policy = policy_from(path, check, log=log, stage=stage, options=options)
+    if handler is not None:
+        handler.use(policy.log_levels)
+    return policy
+
+
 def build_or_exit(
     path: Path,
     check: Callable[[Settings], list[Problem]] = lambda _: [],
@@ -71,21 +96,11 @@ def build_or_exit(
     *,
     debug: bool = False,
 ) -> Policy:
-    """Build the policy of a configuration; on errors print all of them and exit with 78 or 75.
-
-    Without a ``log``, that of the plugins is captured here, with full tracebacks for ``debug``.
-    """
-    handler = None
-    if log is None:
-        log, handler = capture_log(debug=debug)
+    """Build the policy of a configuration; on errors print all of them and exit with 78 or 75."""
     try:
-        with progress_lines(lambda line: click.echo(line, err=True)) as stage:
-            policy = policy_from(path, check, log=log, stage=stage, options=options)
+        return build(path, check, log, options, debug=debug)
     except ConfigError as error:
         fail(error)
-    if handler is not None:
-        handler.use(policy.log_levels)
-    return policy
 
 
 def load_or_exit(path: Path, hint: str) -> Settings:
@@ -105,11 +120,37 @@ def fail(error: ConfigError, hint: str = "") -> NoReturn:
     """Print all errors and exit with 78, or with 75 if another attempt may succeed."""
     count = len(error.problems)
     click.secho(f"{error.path}: {count} error{'s' if count > 1 else ''}", fg="red", err=True)
+    excerpts = Excerpts(error.path)
     for problem in error.problems:
-        click.echo(f"  {problem}", err=True)
+        click.echo(err=True)
+        _print_problem(problem, error.path, excerpts.find(problem))
     if hint:
         click.echo(hint, err=True)
-    sys.exit(EX_TEMPFAIL if isinstance(error, PluginStartupError) else EX_CONFIG)
+    sys.exit(exit_code(error))
+
+
+def exit_code(error: ConfigError) -> int:
+    """Return 78, or 75 if another attempt may succeed."""
+    return EX_TEMPFAIL if isinstance(error, PluginStartupError) else EX_CONFIG
+
+
+def _print_problem(problem: Problem, path: Path, excerpt: Excerpt | None) -> None:
+    text, key = str(problem), dotted_key(problem.key)
+    if sys.stderr.isatty():
+        # A terminal would break words.
+        width = shutil.get_terminal_size().columns
+        text = fill(text, width - 2, subsequent_indent="    ", break_long_words=False)
+    if key and text.startswith(key):
+        text = f"{click.style(key, bold=True)}{text.removeprefix(key)}"
+    click.echo(f"  {text}", err=True)
+    if excerpt is None:
+        return
+    number = str(excerpt.line)
+    margin = " " * len(number)
+    click.secho(f"  {margin}--> {path}:{number}:{excerpt.column}", dim=True, err=True)
+    click.echo(f"  {click.style(f'{number} |', dim=True)} {excerpt.text}", err=True)
+    mark = click.style(excerpt.mark, fg="red")
+    click.echo(f"  {click.style(f'{margin} |', dim=True)} {mark}", err=True)
 
 
 def print_warnings(policy: Policy) -> None:

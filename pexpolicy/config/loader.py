@@ -66,10 +66,11 @@ def _parse(content: str, path: Path) -> dict[str, Any]:
             return tomllib.loads(content)
         return compact_copy(tomllib.loads(content))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        from pexpolicy.config.toml_hints import clean_message, suggest_fix  # noqa: PLC0415 - patterns for broken files only
+        from pexpolicy.config.toml_hints import clean_message, place_of, suggest_fix  # noqa: PLC0415 - patterns for broken files only
 
-        why = clean_message(str(error)) + suggest_fix(str(error), content)
-        raise ConfigError(path, [Problem((), f"is not valid TOML: {why}")]) from None
+        hint = suggest_fix(str(error), content)
+        why, at = clean_message(str(error)) + hint, place_of(str(error), hint)
+        raise ConfigError(path, [Problem((), f"is not valid TOML: {why}", at=at)]) from None
 
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:

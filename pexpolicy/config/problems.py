@@ -23,6 +23,8 @@ class _Remark:
     text: str
     cause: BaseException | None = field(default=None, compare=False, repr=False)
     """What a plugin raised, for the traceback in a test."""
+    at: tuple[int, int] | None = field(default=None, compare=False, repr=False)
+    """Line and column, both from 1, where the file cannot be parsed."""
 
     def __str__(self) -> str:
         return f"{dotted_key(self.key)}: {self.text}" if self.key else self.text
@@ -122,9 +124,14 @@ _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")
 """Keys whose malformed value may hold a password or a query, as in ``user:password``."""
 
 
+def may_be_secret(key: Key) -> bool:
+    """Return whether the name of a key, or of a table around it, is that of a secret."""
+    return any(isinstance(part, str) and _SECRET.search(part) for part in key)
+
+
 def _holds_secret(model: type[BaseModel], key: Key) -> bool:
     """Return whether a value must not be shown, by its type or by the name of its key."""
-    if any(isinstance(part, str) and _SECRET.search(part) for part in key):
+    if may_be_secret(key):
         return True
     table: Any = model
     for part in key:

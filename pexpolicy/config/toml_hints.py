@@ -30,6 +30,14 @@ def clean_message(message: str) -> str:
     return message.replace(found[0], dotted_key(key))
 
 
+def place_of(message: str, hint: str) -> tuple[int, int] | None:
+    """Return the line and column in a message of the parser or in the hint, both from 1."""
+    if (found := AT.search(message)) is not None:
+        return int(found[1]), int(found[2])
+    found = re.search(r"in line (\d+)\Z", hint)
+    return None if found is None else (int(found[1]), 1)
+
+
 def suggest_fix(message: str, text: str) -> str:
     """Return what to write instead, after a semicolon; nothing if that is not certain.
 
