@@ -116,7 +116,20 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         self.connection.close = writable.abort
         self.connection.not_after = client_not_after(transport)
         self._start_request_timer(self.connection.since + self._limits.request_seconds)
-        hide(self.reading)
+        if self.reading is not None:
+            hide(self.reading)
+            self.reading.add_done_callback(self._on_reading_done)
+
+    def _on_reading_done(self, task: asyncio.Task[None]) -> None:
+        """Close the connection if a request ended the task, as nothing would answer it."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report(error)
+            self._refusals.note(FAULT, CLOSED, self.connection.peer)
+            self.connection.close()
+
+    def _report(self, error: BaseException) -> None:
+        report = describe_error(error)
+        self._log.warning(FAULT, error=report.summary, traceback=report.traceback)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancel the timers and stop counting the connection."""
@@ -132,6 +145,8 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         requests = self.requests
         count = requests.parsed
         super().data_received(data)
+        if requests.deferred is not None:
+            super().data_received(b"")
         if requests.failure is not None:
             # The frames of its traceback refer to the received data and to the error itself.
             requests.failure.__traceback__ = None
@@ -290,8 +305,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
             reason, status = TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             reason = FAULT
-            report = describe_error(exc or sys.exception() or RuntimeError("unknown error"))
-            self._log.warning(FAULT, error=report.summary, traceback=report.traceback)
+            self._report(exc or sys.exception() or RuntimeError("unknown error"))
         self._refusals.note(reason, status, self.connection.peer)
         response = PrerenderedResponse(status, "", b"")
         response.force_close()

@@ -51,7 +51,7 @@ class BoundedParser:
             "_searched",
             "_set_upgraded",
         ),
-        *("failure", "is_incomplete", "message_consumed", "parsed"),
+        *("deferred", "failure", "is_incomplete", "message_consumed", "parsed"),
     )
 
     def __init__(
@@ -63,6 +63,8 @@ class BoundedParser:
         """True while a request head has been received in part."""
         self.failure: HttpProcessingError | None = None
         """The error after which nothing more is read."""
+        self.deferred: HttpProcessingError | None = None
+        """An error that the next ``feed_data`` raises, after the requests in front of it."""
         self.message_consumed = parser.message_consumed
         self._feed = parser.feed_data
         self._set_upgraded = parser.set_upgraded
@@ -77,7 +79,7 @@ class BoundedParser:
         """Return the requests that are complete, in the form of aiohttp's parser.
 
         Raise ``HeadTooLargeError``, ``RequestBodyError`` or an error of the parser; all later data
-        is discarded.
+        is discarded. After complete requests the error is ``deferred``.
         """
         size = len(data)
         if (
@@ -88,13 +90,26 @@ class BoundedParser:
         ):
             # The usual case: exactly one complete request.
             return self._parse(data), False, b""
+        if self.deferred is not None:
+            error, self.deferred = self.deferred, None
+            raise error
         return self._feed_fragment(data) if self.failure is None else _NO_REQUESTS
 
     def _feed_fragment(self, data: bytes) -> Parsed:
+        messages: list[Any] = []
+        try:
+            self._parse_complete(data, messages)
+        except HttpProcessingError as error:
+            if not messages:
+                raise
+            self.deferred = error
+        return messages, False, b""
+
+    def _parse_complete(self, data: bytes, messages: list[Any]) -> None:
+        """Append the requests that are complete."""
         buffer = self._buffer
         buffer += data
         self.is_incomplete = False
-        messages: list[Any] = []
         while len(self._queued) + len(messages) < self._max_queued:
             with_body = self._take_body(buffer)
             if with_body is None:
@@ -112,7 +127,6 @@ class BoundedParser:
             del buffer[:end]
             self._fed = self._searched = 0
             messages += self._parse(piece)
-        return messages, False, b""
 
     def _store_incomplete(self) -> None:
         size = len(self._buffer)
@@ -143,6 +157,8 @@ class BoundedParser:
                 # Protocol upgrades are ignored: the next bytes are an HTTP request.
                 self._set_upgraded(False)  # noqa: FBT003 - aiohttp's signature
             for message, payload in messages:
+                if not _has_usable_host(message):
+                    raise self._fail(BadHttpMessage("invalid host"))
                 if payload is EMPTY_PAYLOAD or payload.is_eof():
                     headers = message.headers
                     length = headers.get(_CONTENT_LENGTH)
@@ -178,3 +194,14 @@ class BoundedParser:
         self.is_incomplete = False
         self._buffer = bytearray()
         del self._feed, self._set_upgraded, self.message_consumed
+
+
+def _has_usable_host(message: Any) -> bool:
+    """Return whether aiohttp can make a request of a message, if its target is a whole URL."""
+    if message.path.startswith("/"):
+        return True
+    try:
+        message.url.host  # noqa: B018 - decodes the host name, which may fail
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,98 @@
+"""A malformed request costs no other one its reply, and is always answered itself."""
+
+import asyncio
+import re
+
+import pytest
+
+from pexpolicy.server.http import request_parser
+from tests.support import wire
+from tests.support.fake_plugins import Serve, always, plugin
+
+KEEP = {"Connection": "keep-alive"}
+GET = wire.request_bytes(wire.SERVICE, "GET", KEEP)
+LAST = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "close"})
+WITH_BODY = wire.request_bytes(wire.SERVICE, "GET", {"Content-Length": "5"}) + b"hello"
+MALFORMED = [
+    b"JUNK\r\n\r\n",
+    b"JUNK\r\n\r\n" + GET,
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00\x00\x00\x00\x00",
+    WITH_BODY,
+    wire.request_bytes(wire.SERVICE, "GET", {"Transfer-Encoding": "chunked"}) + b"0\r\n\r\n",
+    b"\r\n\r\n\r\n\r\n",
+    wire.request_bytes(b"http://xn--" + wire.SERVICE.encode(), "GET", KEEP),
+]
+UNUSABLE_HOSTS = ["xn--", "xn--a", "xn--a:80", "xn--zzzzzzzz--", "a.xn--.example"]
+
+
+def toy() -> dict[str, type]:
+    return {"toy": plugin(service_configuration=always(None))}
+
+
+async def statuses(port: int, *pieces: bytes) -> list[int]:
+    """Send the pieces one after the other; return the status of each reply until the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        received = await asyncio.wait_for(reader.read(), wire.REPLY_TIMEOUT_S)
+    finally:
+        writer.close()
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", received)]
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+@pytest.mark.parametrize("count", [1, 3])
+async def test_requests_before_a_malformed_one_are_answered(
+    serving: Serve, malformed: bytes, count: int
+) -> None:
+    async with serving(toy()) as server:
+        assert await statuses(server.port, GET * count + malformed) == [200] * count + [400]
+        events = [line["event"] for line in server.lines()]
+        assert events == ["decision"] * count + ["refused"]
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+async def test_where_the_bytes_are_cut_makes_no_difference(
+    serving: Serve, malformed: bytes
+) -> None:
+    async with serving(toy()) as server:
+        for cut in (len(GET) - 1, len(GET), len(GET) + 1, len(GET) + 16):
+            content = GET + malformed
+            assert await statuses(server.port, content[:cut], content[cut:]) == [200, 400]
+
+
+@pytest.mark.parametrize("more", [GET, b"JUNK\r\n\r\n", b"GET /", b"\r\n", b"GET /" + b"a" * 40])
+async def test_the_last_request_of_a_connection_is_answered_whatever_follows(
+    serving: Serve, more: bytes
+) -> None:
+    async with serving(toy()) as server:
+        assert await statuses(server.port, LAST + more) == [200]
+        assert [line["event"] for line in server.lines()] == ["decision"]
+
+
+@pytest.mark.parametrize("host", UNUSABLE_HOSTS)
+async def test_a_url_whose_host_cannot_be_decoded_is_malformed(serving: Serve, host: str) -> None:
+    async with serving(toy()) as server:
+        reply = await server.ask(f"http://{host}{wire.SERVICE}")
+        assert reply.status == 400
+        assert [line["reason"] for line in server.lines()] == ["malformed"]
+
+
+@pytest.mark.parametrize("host", ["policy.example.com", "[::1]:8080", "[fe80::1%25eth0]", "a..b"])
+async def test_any_other_host_of_a_url_is_ignored(serving: Serve, host: str) -> None:
+    async with serving(toy()) as server:
+        assert (await server.ask(f"http://{host}{wire.SERVICE}")).status == 200
+
+
+async def test_a_request_that_aiohttp_cannot_handle_ends_the_connection(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_parser, "_has_usable_host", lambda _: True)
+    async with serving(toy()) as server:
+        target = f"http://xn--{wire.SERVICE}"
+        assert await statuses(server.port, wire.request_bytes(target, "GET", KEEP)) == []
+        assert [line["reason"] for line in server.lines()] == ["internal fault"]
+    assert "internal fault" in [event["event"] for event in server.log.events]
