@@ -72,7 +72,9 @@ class LoginThrottle:
 
 
 class KnownPeers:
-    """Addresses of right credentials; credentials from them are verified first."""
+    """Addresses from which calls were admitted. Their credentials are verified first, and their
+    TLS handshakes are not delayed.
+    """
 
     def __init__(self) -> None:
         self._peers: OrderedDict[str, None] = OrderedDict()

@@ -191,7 +191,7 @@ async def _answering(
     async with exporter(settings.tracing) as spans:
         first = GenerationRunner(generation_of(policy, audit))
         access, audit_path = first.generation.access, settings.audit.path
-        if access.verifies_slowly and audit_path is not None:
+        if audit_path is not None and (access.verifies_slowly or settings.tls is not None):
             access.remember(recent_peers(settings.resolve(audit_path)))
         context.on_activation(policy)
         await first.open()

@@ -27,12 +27,15 @@ from pexpolicy.access.refusals import (
     RefusalLog,
 )
 from pexpolicy.config.schema.limits import LimitsTable
+from pexpolicy.server.http.handshake_queue import HandshakeQueue
 from pexpolicy.tasks import hide, start_background
 
-ACCEPT_BATCH = 64
+ACCEPT_BATCH = 16
 """Connections that are accepted in one turn of the event loop."""
 EXHAUSTED_PAUSE_S = 0.5
 """Seconds without accepting after the process or the machine ran out of descriptors or memory."""
+MIN_HANDSHAKE_S = 0.1
+"""Shortest time for a handshake that had to wait for its turn."""
 HANDSHAKE_DRAIN_S = 1.0
 """Seconds to finish pending TLS handshakes on shutdown."""
 TLS_SHUTDOWN_S = 1.0
@@ -48,6 +51,7 @@ UNAUTHENTICATED_GRACE_S = 1.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _ABOUT_LISTS = {3, 11, 12, 23}
 """Verification errors of OpenSSL about revocation lists: their messages are the reason."""
+_TOO_LONG = "the handshake took too long"
 
 Protocol = Callable[[Connection], asyncio.Protocol]
 
@@ -59,6 +63,8 @@ class Acceptor:
     On sockets that are ``shared`` with other processes it accepts one connection per turn, so that
     the connections are distributed. While ``memory`` is exceeded, it closes unauthenticated
     connections.
+
+    The TLS handshakes of addresses from which no call was admitted are queued.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Acceptor:
         self._limits = limits
         self._accept_batch = 1 if shared else ACCEPT_BATCH
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._strangers = HandshakeQueue(self._start, self._on_silence, limits.request_seconds)
         self._memory = memory
         self._memory_timer: asyncio.TimerHandle | None = None
         self._has_evicted = False
@@ -137,6 +144,7 @@ class Acceptor:
                 self._has_evicted = True
 
     async def _finish_handshakes(self) -> None:
+        self._strangers.start_all()
         if self._handshakes:
             await asyncio.wait(self._handshakes, timeout=HANDSHAKE_DRAIN_S)
         for handshake in self._handshakes:
@@ -192,6 +200,16 @@ class Acceptor:
             self._refusals.note(EVICTED, CLOSED, evicted.peer)
         self._relieve_memory()
         accepted.settimeout(0)
+        if self.certificates is None or access.is_known(peer):
+            self._start(connection, accepted)
+        else:
+            self._strangers.put(connection, accepted)
+
+    def _on_silence(self, connection: Connection) -> None:
+        """Log a client that has not begun its handshake in time."""
+        self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=_TOO_LONG)
+
+    def _start(self, connection: Connection, accepted: socket.socket) -> None:
         handshake = start_background(self._handshake(connection, accepted), self._handshakes)
         connection.close = handshake.cancel
 
@@ -205,6 +223,7 @@ class Acceptor:
     async def _handshake(self, connection: Connection, accepted: socket.socket) -> None:
         """Create the transport and the protocol, after the TLS handshake if there is one."""
         loop = asyncio.get_running_loop()
+        left = self._limits.request_seconds - (loop.time() - connection.since)
 
         def protocol() -> asyncio.Protocol:
             return self._protocol(connection)
@@ -217,7 +236,7 @@ class Acceptor:
                     protocol,
                     accepted,
                     ssl=self.certificates.context,
-                    ssl_handshake_timeout=self._limits.request_seconds,
+                    ssl_handshake_timeout=max(left, MIN_HANDSHAKE_S),
                     ssl_shutdown_timeout=TLS_SHUTDOWN_S,
                 )
                 if self.certificates.has_revocations:
@@ -243,7 +262,7 @@ def _handshake_failure(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or "unknown").replace("_", " ").lower()
     if isinstance(error, ConnectionAbortedError):
-        return "the handshake took too long"
+        return _TOO_LONG
     return ""
 
 
