@@ -1,6 +1,8 @@
 """Command that runs the access control experiments; exit code 1 if anything was wrong.
 
 ``bodies``: compressed bodies on 400 connections. ``heads``: heads that do not end, on 600.
+``requests``: unknown paths on 10, as fast as they are answered. ``handshakes``: TLS handshakes that
+are not finished, on 400.
 ``slow``: hundreds of half-sent, dripping and silent connections. ``renewal``: certificates renewed
 under load, some of them invalid at first. ``guessing``: password guessing.
 """
@@ -34,13 +36,18 @@ def main() -> int:
     options.add_argument("--clients", type=int, default=500, help="slow clients")
     options.add_argument("--renewals", type=int, default=100)
     options.add_argument("--seconds", type=float, default=30.0, help="of each attack")
-    options.add_argument("--only", choices=("bodies", "heads", "slow", "renewal", "guessing"))
+    options.add_argument(
+        "--only",
+        choices=("bodies", "heads", "requests", "handshakes", "slow", "renewal", "guessing"),
+    )
     chosen = options.parse_args()
     experiments: dict[
         str, Callable[[Path], Coroutine[Any, Any, Slow | Renewal | GuessingResult | Flood]]
     ] = {
         "bodies": lambda folder: run_flood(folder, "bodies", 400, chosen.seconds),
         "heads": lambda folder: run_flood(folder, "heads", 600, chosen.seconds),
+        "requests": lambda folder: run_flood(folder, "requests", 10, chosen.seconds),
+        "handshakes": lambda folder: run_flood(folder, "handshakes", 400, chosen.seconds),
         "slow": lambda folder: run_slow(folder, chosen.clients),
         "renewal": lambda folder: run_renewal(folder, chosen.renewals),
         "guessing": lambda folder: run_password_guessing(folder, chosen.seconds, 100),

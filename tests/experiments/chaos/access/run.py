@@ -14,6 +14,7 @@ from tests.experiments.chaos.access.slow import Slow, measure_slow_clients
 from tests.support import certificates, live_server, wire
 
 GOOD = wire.basic("pexip", "s3cret")
+TLS = '[tls]\ncertificate = "server.pem"\nkey = "server.key"\n'
 
 
 def _write_config(folder: Path, also: str = "") -> Path:
@@ -43,8 +44,7 @@ async def run_slow(folder: Path, clients: int, timeout_s: float = 10.0) -> Slow:
 async def run_renewal(folder: Path, count: int) -> Renewal:
     """Run certificate renewals."""
     certificates.write_pair(folder)
-    tls = '[tls]\ncertificate = "server.pem"\nkey = "server.key"\n'
-    with live_server.running(_write_config(folder, tls)) as server:
+    with live_server.running(_write_config(folder, TLS)) as server:
         return await renew_repeatedly(server, folder, count, GOOD)
 
 
@@ -57,8 +57,12 @@ async def run_password_guessing(folder: Path, seconds: float, connections: int) 
 
 
 async def run_flood(folder: Path, kind: str, attackers: int, seconds: float) -> Flood:
-    """Run a flood of requests with bodies, or with endless heads."""
-    with live_server.running(_write_config(folder)) as server:
+    """Run a flood of one of ``flood.KINDS``."""
+    tls = ""
+    if kind == "handshakes":
+        certificates.write_pair(folder)
+        tls = TLS
+    with live_server.running(_write_config(folder, tls)) as server:
         flood = await measure_flood(server, kind, attackers, seconds, GOOD)
     flood.on_record = count_refusals(server, kind)
     return flood

@@ -32,7 +32,7 @@ async def test_guesses_delay_no_call(tmp_path: Path) -> None:
     assert seen.guesses > 1
 
 
-@pytest.mark.parametrize("kind", ["bodies", "heads"])
+@pytest.mark.parametrize("kind", ["bodies", "heads", "requests", "handshakes"])
 async def test_floods_of_requests_delay_no_call_and_take_no_memory(
     tmp_path: Path, kind: str
 ) -> None:
