@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -77,7 +78,7 @@ def file_and_rotated(path: Path) -> list[Path]:
 
 def _first_time(path: Path) -> datetime:
     """Return the time of the first line that has one; a file without any sorts first."""
-    with suppress(OSError):
+    with suppress(OSError, EOFError, zlib.error):
         for raw in raw_lines([path]):
             if (match := re.search(rb'\{"timestamp":"([^"]{10,40})"', raw.content)) is not None:
                 with suppress(ValueError):

@@ -52,6 +52,16 @@ def test_no_bytes_keep_anybody_from_reading_on(content: bytes) -> None:
         assert isinstance(found, CorruptLine)
 
 
+def test_a_compressed_file_that_cannot_be_read_sorts_first(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_text('{"timestamp":"2026-11-20T00:00:00Z"}\n')
+    damaged = [tmp_path / f"audit.jsonl.{number}.gz" for number in range(3)]
+    whole = gzip.compress(path.read_bytes())
+    for file, content in zip(damaged, (b"", whole[:12], b"\x1f\x8b\x08" + b"x" * 99), strict=True):
+        file.write_bytes(content)
+    assert file_and_rotated(path) == [*damaged, path]
+
+
 def test_rotated_files_are_read_the_oldest_lines_first(tmp_path: Path) -> None:
     names = ["audit.jsonl.2.gz", "audit.jsonl.1", "audit.jsonl-20261126", "audit.jsonl"]
     for number, name in enumerate(names):
