@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from pexpolicy.audit.redaction import keyed_hash
 from pexpolicy.models.alias import Alias
+from pexpolicy_console.index import audit_files
+from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, open_file
 from pexpolicy_console.index.index import MEGABYTE
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import IndexReader, line_of
@@ -267,6 +269,64 @@ def test_rotated_and_compressed_files_keep_their_lines(indexed: Indexed) -> None
     rotated.unlink()
     indexed.update()
     assert indexed.numbers() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def compressed(count: int) -> bytes:
+    """Return lines as logrotate compresses them; numbers that differ keep them long."""
+    return gzip.compress(audit_lines.encoded(line(n, hash=f"{n:x}" * 40) for n in range(count)))
+
+
+def test_a_compressed_file_is_decompressed_once(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = indexed.audit.with_name("audit.jsonl.1.gz")
+    path.write_bytes(compressed(30_000))
+    opened = []
+
+    def opening(path: Path) -> IO[bytes]:
+        opened.append(path)
+        return open_file(path)
+
+    monkeypatch.setattr(audit_files, "open_file", opening)
+    indexed.update()
+    assert opened == [path]
+    assert indexed.numbers() == list(range(30_000))
+
+
+def test_the_part_of_a_damaged_compressed_file_before_the_damage_is_indexed(
+    indexed: Indexed,
+) -> None:
+    content = compressed(30_000)
+    path = indexed.audit.with_name("audit.jsonl.1.gz")
+    path.write_bytes(content[: len(content) * 9 // 10])
+    indexed.add(line(30_001))
+    found = indexed.numbers()
+    assert found[-1] == 30_001
+    assert found[:-1] == list(range(len(found) - 1))
+    assert len(found) > 1000
+    assert indexed.writer.state.damaged == 1
+    assert not indexed.writer.step()
+    # It was copied in parts, and is whole now.
+    path.write_bytes(content)
+    indexed.update()
+    assert sorted(indexed.numbers()) == [*range(30_000), 30_001]
+
+
+def test_a_file_that_is_renamed_after_the_scan_is_read_under_its_new_name(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(indexed.audit, [line(1), line(2)])
+    scan = AuditFiles.scan
+
+    def scan_then_rotate(files: AuditFiles) -> list[AuditFile]:
+        found = scan(files)
+        if indexed.audit.exists():
+            indexed.audit.rename(indexed.audit.with_name("audit.jsonl.1"))
+        return found
+
+    monkeypatch.setattr(AuditFiles, "scan", scan_then_rotate)
+    indexed.update()
+    assert indexed.numbers() == [1, 2]
 
 
 def test_files_that_were_rotated_before_the_start_are_indexed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ CHUNK = 1 << 22
 """Bytes that are read at once."""
 MAX_LINE = 1 << 26
 """A longer line is damage."""
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading a file raises that was removed, or is compressed and damaged or not yet complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,14 @@ class AuditFiles:
         """Return the files whose first line is complete, without those that vanish meanwhile."""
         found: dict[bytes, AuditFile] = {}
         for path in self._paths():
-            with suppress(OSError, EOFError):
+            with suppress(*UNREADABLE):
                 file = self._file(path)
-                if file is not None:
-                    # While logrotate compresses a file, both are there.
-                    found.setdefault(file.head, file)
+                if file is None:
+                    continue
+                # While logrotate compresses a file, both are there.
+                known = found.get(file.head)
+                if known is None or (known.is_compressed and not file.is_compressed):
+                    found[file.head] = file
         return list(found.values())
 
     def _paths(self) -> list[Path]:
@@ -101,17 +107,53 @@ def open_file(path: Path) -> IO[bytes]:
     return path.open("rb", buffering=0)
 
 
-def read_chunk(file: AuditFile, position: int) -> bytes:
-    """Return whole lines from a position on; nothing where none ends. Raises ``OSError``."""
-    if not file.is_compressed and file.size <= position:
-        return b""
-    size = CHUNK
-    with open_file(file.path) as stream:
-        stream.seek(position)
-        content = stream.read(size)
-        while (end := content.rfind(b"\n")) < 0 and len(content) == size < MAX_LINE:
-            content += stream.read(size)
-            size *= 2
-        if end < 0 and len(content) >= MAX_LINE:
+class DamagedFileError(Exception):
+    """A compressed file cannot be read any further."""
+
+
+class ChunkReader:
+    """Reads audit files in chunks of whole lines; the last compressed one is kept open."""
+
+    def __init__(self) -> None:
+        self._opened: tuple[Path, str] | None = None
+        self._stream: IO[bytes] | None = None
+
+    def read(self, file: AuditFile, position: int) -> bytes:
+        """Return whole lines from a position on; nothing where none ends.
+
+        Raises ``OSError``, and ``DamagedFileError``.
+        """
+        if not file.is_compressed:
+            if file.size <= position:
+                return b""
+            with file.path.open("rb") as stream:
+                return _whole_lines(stream, position)
+        try:
+            return _whole_lines(self._compressed(file), position)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            self.close()
+            raise DamagedFileError from None
+
+    def _compressed(self, file: AuditFile) -> IO[bytes]:
+        # Opened again for each chunk, it would be decompressed from its beginning each time.
+        wanted = file.path, file.version
+        if self._stream is None or self._opened != wanted:
+            self.close()
+            self._stream, self._opened = open_file(file.path), wanted
+        return self._stream
+
+    def close(self) -> None:
+        """Close the file that was kept open."""
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = self._opened = None
+
+
+def _whole_lines(stream: IO[bytes], position: int) -> bytes:
+    stream.seek(position)
+    content = stream.read(CHUNK)
+    if len(content) == CHUNK and not content.endswith(b"\n"):
+        content += stream.readline(MAX_LINE)
+        if len(content) >= MAX_LINE:
             return content
-        return content[: end + 1]
+    return content[: content.rfind(b"\n") + 1]

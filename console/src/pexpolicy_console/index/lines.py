@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,6 +21,7 @@ SLOWER_MS = (1, 10, 100, 1000)
 """Thresholds with a word of their own, so that slow calls are found without reading the others."""
 _ESCAPES = dict.fromkeys((*range(33), 127, *range(128, 160)), "\xa0")
 _ESCAPES |= {ord('"'): "\u201d", ord("'"): "\u2019"}
+_ESCAPED = re.compile(f"[{re.escape(''.join(map(chr, _ESCAPES)))}]").search
 RULE = "rule "
 """What the reason of a decision by the plugin rules begins with."""
 ORDINARY = (DECIDED, ABSTAINED)
@@ -80,7 +83,15 @@ def parse(content: bytes) -> AuditLine | None:
 
 def word(kind: str, text: str) -> str:
     """Return the word of a kind for a text; the same one for any case."""
-    return f"{kind}:{text[:MAX_WORD].translate(_ESCAPES)}".lower()
+    text = text[:MAX_WORD]
+    if _ESCAPED(text):
+        text = text.translate(_ESCAPES)
+    return f"{kind}:{text}".lower()
+
+
+# Names of plugins, rooms and the like come again, and the alias of a caller in each line of a call.
+_known_word = lru_cache(maxsize=4096)(word)
+_alias = lru_cache(maxsize=4096)(Alias)
 
 
 def words_of(line: AuditLine) -> Iterator[str]:
@@ -95,15 +106,15 @@ def words_of(line: AuditLine) -> Iterator[str]:
         ("m", _room(line)),
     ):
         if text:
-            yield word(kind, text)
+            yield _known_word(kind, text)
     if line.reason and line.reason.startswith(RULE):
-        yield word("u", line.reason[len(RULE) :].partition(": ")[0])
+        yield _known_word("u", line.reason[len(RULE) :].partition(": ")[0])
     yield from _parties(line.request)
     for step in line.steps:
-        yield word("p", step.plugin)
+        yield _known_word("p", step.plugin)
         if step.outcome not in ORDINARY:
-            yield word("o", step.outcome)
-            yield word("q", f"{step.plugin}/{step.outcome}")
+            yield _known_word("o", step.outcome)
+            yield _known_word("q", f"{step.plugin}/{step.outcome}")
     for limit in SLOWER_MS:
         if line.ms >= limit:
             yield f"s:{limit}"
@@ -127,7 +138,7 @@ def _parties(request: _Request) -> Iterator[str]:
 
 def alias_words(kind: str, text: str) -> Iterator[str]:
     """Yield the words of an alias: its normal form, and its user without the host."""
-    alias = Alias(text)
+    alias = _alias(text)
     yield word(kind, alias)
     if alias.user != alias:
         yield word(kind, alias.user)
@@ -142,7 +153,7 @@ def call_keys(line: AuditLine) -> Iterator[str]:
     called = _text(request.local_alias) or _text(request.alias)
     caller = _text(request.remote_alias) or _text(request.remote_display_name)
     if called is not None and caller is not None:
-        yield _digest(f"{Alias(called)}\n{Alias(caller)}\n{_text(request.remote_address) or ''}")
+        yield _digest(f"{_alias(called)}\n{_alias(caller)}\n{_text(request.remote_address) or ''}")
 
 
 def _digest(text: str) -> str:

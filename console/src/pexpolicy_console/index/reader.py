@@ -14,7 +14,7 @@ from typing import IO, Any
 import msgspec
 
 from pexpolicy.audit.redaction import Personal
-from pexpolicy_console.index.audit_files import AuditFiles, open_file
+from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles, open_file
 from pexpolicy_console.index.lines import AuditLine, call_keys, id_tail, parse
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.segment import MINUTE_MS
@@ -68,7 +68,7 @@ class IndexReader:
     def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
         """Return the newest lines, or those before a number in the index."""
         found: list[Hit] = []
-        for base in self._bases():
+        for base in self._bases(*query.period()):
             rows = self._select(base, query, "*", before, limit - len(found))
             found += self._hits(base, rows)
             if len(found) >= limit:
@@ -81,7 +81,7 @@ class IndexReader:
         """
         total, counters = 0, {name: Counter[str]() for name in COLUMNS}
         columns = ", ".join(f"line.{name}" for name in COLUMNS)
-        for base in self._bases():
+        for base in self._bases(*query.period()):
             rows = self._select(base, query, columns, None, limit - total)
             texts = dict(base.execute("SELECT id, text FROM text"))
             for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=False):
@@ -148,9 +148,9 @@ class IndexReader:
         return next((at for at in times if at is not None), None)
 
     def _bases(
-        self, since: int | None = None, *, newest_first: bool = True
+        self, since: int | None = None, until: int | None = None, *, newest_first: bool = True
     ) -> Iterator[sqlite3.Connection]:
-        """Yield the segments with lines from ``since`` on."""
+        """Yield the segments with lines of a period."""
         paths = segments(self._folder)
         for path in reversed(paths) if newest_first else paths:
             # A segment may be removed, or be without its tables yet.
@@ -160,6 +160,10 @@ class IndexReader:
                     (last,) = base.execute("SELECT max(at) FROM line").fetchone()
                     if last is None or (since is not None and last < since):
                         continue
+                    if until is not None:
+                        (first,) = base.execute("SELECT min(at) FROM line").fetchone()
+                        if first >= until:
+                            continue
                     yield base
 
     def _select(
@@ -186,19 +190,23 @@ class IndexReader:
         statement = f"SELECT {columns} FROM {table} {where} ORDER BY {number} DESC LIMIT ?"  # noqa: S608
         return base.execute(statement, [*(value for _, value in terms), limit]).fetchall()
 
-    def _hits(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> Iterator[Hit]:
+    def _hits(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Hit]:
+        """Return the hits of rows, in their order."""
         if not rows:
-            return
+            return []
         heads = dict(base.execute("SELECT id, head FROM file"))
         paths: Mapping[bytes, Path] = {file.head: file.path for file in self._files.scan()}
+        found: dict[int, Hit] = {}
         with ExitStack() as stack:
             opened: dict[int, IO[bytes] | None] = {}
-            for number, at, file, offset, size, *_ in rows:
+            # Going back in a compressed file means to decompress it again.
+            for number, at, file, offset, size, *_ in sorted(rows, key=lambda row: row[2:4]):
                 if file not in opened:
                     opened[file] = None
                     with suppress(OSError, KeyError):
                         opened[file] = stack.enter_context(open_file(paths[heads[file]]))
-                yield Hit(number, _read(opened[file], offset, size), at)
+                found[number] = Hit(number, _read(opened[file], offset, size), at)
+        return [found[row[0]] for row in rows]
 
 
 def _read(file: IO[bytes] | None, offset: int, size: int) -> dict[str, Any] | None:
@@ -208,7 +216,7 @@ def _read(file: IO[bytes] | None, offset: int, size: int) -> dict[str, Any] | No
     try:
         file.seek(offset)
         return msgspec.json.decode(file.read(size), type=dict[str, Any])
-    except (OSError, EOFError, ValueError):
+    except (*UNREADABLE, ValueError):
         return None
 
 

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, read_chunk
+from pexpolicy_console.index.audit_files import (
+    AuditFile,
+    AuditFiles,
+    ChunkReader,
+    DamagedFileError,
+)
 from pexpolicy_console.index.lines import parse
 from pexpolicy_console.index.segment import VERSION, ParsedLine, SegmentWriter
 
@@ -28,7 +33,7 @@ class IndexState:
     size: int = 0
     """Bytes of the index on the disk."""
     damaged: int = 0
-    """Lines that are not audit lines, since the start."""
+    """Lines that are not audit lines, and compressed files that end within one, since the start."""
     problem: str = ""
     """Why the index is not written."""
 
@@ -42,6 +47,7 @@ class IndexWriter:
         self.state = IndexState()
         self._folder = folder
         self._files = AuditFiles(audit)
+        self._chunks = ChunkReader()
         self._max_bytes = max_bytes
         self._segment_lines = segment_lines
         self._segment: SegmentWriter | None = None
@@ -70,7 +76,11 @@ class IndexWriter:
         for file, position in behind:
             if self._is_read(segment, file):
                 continue
-            if not (content := read_chunk(file, position)):
+            try:
+                content = self._read(file, position)
+            except FileNotFoundError:
+                return True  # it was renamed after the scan
+            if not content:
                 if file.is_compressed:
                     segment.add(file, [], position, is_end=True)
                 continue
@@ -82,6 +92,13 @@ class IndexWriter:
             return True
         self._measure(segment, files)
         return False
+
+    def _read(self, file: AuditFile, position: int) -> bytes:
+        try:
+            return self._chunks.read(file, position)
+        except DamagedFileError:
+            self.state.damaged += 1
+            return b""
 
     def _parsed(self, content: bytes, position: int) -> Iterator[ParsedLine]:
         for raw in content.split(b"\n")[:-1]:
@@ -149,11 +166,13 @@ class IndexWriter:
     def remove(self) -> None:
         """Remove the whole index."""
         self.close()
-        for path in segments(self._folder):
+        # The newest one first, as it has the positions: what is left after a kill has no gap.
+        for path in reversed(segments(self._folder)):
             _remove(path)
 
     def close(self) -> None:
         """Close the newest segment."""
+        self._chunks.close()
         if self._segment is not None:
             self._segment.close()
             self._segment = None
