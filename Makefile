@@ -207,6 +207,9 @@ company: $(STAMP) ## examples/company at its full size: servers, data, check and
 replays: $(STAMP) ## 10,000 pairs of answers of generated configurations, and what a replay says of them
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.replays $(ARGS)
 
+console-index: $(STAMP) ## the console's index of ten million audit lines; a hundred kills while it is built
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.console_index $(ARGS)
+
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book
 
