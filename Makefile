@@ -147,8 +147,10 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 	--override $(VENV)/here.txt --no-emit-package pexpolicy \
 	--no-emit-package pexpolicy-sources
 
-reference: $(STAMP) ## write docs/reference.md from the models, and the manual page from the commands
+reference: $(STAMP) ## write the pages of docs/ that come from the code, and the manual page
 	@$(BIN)/python -m docs.generate_reference
+	@$(BIN)/python -m docs.generate_settings
+	@$(BIN)/python -m docs.generate_metrics
 	@$(BIN)/python -m docs.generate_man_page
 
 # The generator is as large as everything else together, so it has an environment of its own.

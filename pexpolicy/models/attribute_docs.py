@@ -16,7 +16,7 @@ def attribute_docs(documented: type) -> dict[str, str]:
     """
     docs: dict[str, str] = {}
     for base in reversed(documented.__mro__):
-        if base.__module__.partition(".")[0] != "pexpolicy":
+        if not base.__module__.startswith("pexpolicy"):
             continue
         (tree,) = ast.parse(dedent(inspect.getsource(base))).body
         assert isinstance(tree, ast.ClassDef)

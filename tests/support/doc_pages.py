@@ -12,6 +12,8 @@ from tests.support.paths import ROOT
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 CONFIGURATION = DOCS / "configuration.md"
+METRICS = DOCS / "metrics.md"
+SETTINGS = DOCS / "settings.md"
 DEPLOYMENT = DOCS / "deployment.md"
 OPERATIONS = DOCS / "operations.md"
 ACCESS = DOCS / "access.md"

@@ -1,16 +1,11 @@
 """What the README of the plugin shows, tried: its first example, its tables and its log line."""
 
-import json
 import re
 import shlex
 import tomllib
 from pathlib import Path
 
-import pytest
-from pydantic import BaseModel
-
 from pexpolicy.config.schema.server import AdminTable
-from pexpolicy_upstream.settings import RouteSettings, TargetBreaker, TargetSettings
 from tests.support import doc_pages, live_server
 
 README = live_server.ROOT / "plugins" / "upstream" / "README.md"
@@ -27,19 +22,6 @@ def test_the_first_example_gives_the_reply_that_is_shown(tmp_path: Path) -> None
         with live_server.running(tmp_path / "config.toml") as second:
             reply = second.ask(target).body.decode()
     assert doc_pages.normalize(reply) == doc_pages.normalize(doc_pages.block(README, "json"))
-
-
-@pytest.mark.parametrize("model", [TargetSettings, TargetBreaker, RouteSettings])
-def test_every_key_is_explained_with_its_default(model: type[BaseModel]) -> None:
-    defaults = {row[0]: row[2] for row in doc_pages.rows(README) if len(row) == 4}
-    for name, field in model.model_fields.items():
-        written = field.get_default(call_default_factory=True, validated_data={})
-        if field.is_required():
-            assert defaults[name] == "required"
-        elif isinstance(written, BaseModel | list | dict):
-            assert name in defaults
-        else:
-            assert defaults[name] == ("unset" if written is None else json.dumps(written))
 
 
 def test_the_log_line_that_is_shown_has_the_form_of_one() -> None:

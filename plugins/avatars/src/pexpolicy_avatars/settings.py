@@ -116,11 +116,11 @@ class GraphSettings(PluginSettings):
     client_id: str = Field(min_length=1)
     """Id of the application."""
     secret_env: str | None = None
-    """Variable with the client secret of the application."""
+    """Variable with the client secret of the application; this or the file is required."""
     secret_file: ConfigPath | None = None
     """File with that secret."""
     user: Annotated[str, AfterValidator(_template)] = "{alias}"
-    """Template of the name of a user."""
+    """Template of the name of a user, such as ``{user}@example.onmicrosoft.com``."""
     match: Literal["userPrincipalName", "mail"] = "userPrincipalName"
     """The property of the user that has this name."""
     timeout: float = Field(3.0, gt=0.0, le=60.0)
@@ -168,8 +168,11 @@ class AvatarsSettings(PluginSettings):
     query: str | None = Field(None, min_length=1)
     """What the source is asked; its first column with a value is the picture, in Base64."""
     http: HttpSettings | None = None
+    """A web server with pictures."""
     graph: GraphSettings | None = None
+    """Microsoft Graph."""
     initials: InitialsSettings | None = None
+    """Initials for people without a picture; an empty table is enough."""
     domains: list[str] = Field(default_factory=list)
     """Domains of the people with pictures; all when none is named."""
     max_age: float = Field(900.0, ge=0.0, le=86_400.0)

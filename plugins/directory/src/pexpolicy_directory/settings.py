@@ -23,6 +23,7 @@ class Entry(TableRow):
     """The text that is shown and searched, such as the name of a person."""
 
     username: Text = ""
+    """User name, searched as well."""
 
     keywords: Text = ""
     """Further words that find the entry, such as a department or a nickname."""
@@ -38,6 +39,7 @@ class Settings(RowSettings):
     """A file with an entry in each line."""
 
     entries: list[Entry] = Field(default_factory=list)
+    """Entries in the configuration, with the columns of the file."""
 
     groups: dict[Name, list[Name]] = Field(default_factory=dict)
     """For each group the aliases, or domains such as ``@example.com``, that belong to it."""
@@ -46,4 +48,4 @@ class Settings(RowSettings):
     """Show no entries of Infinity's own."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 10
-    """Maximum number of entries where Infinity gives none."""
+    """Maximum number of entries, 1 to 100, if Infinity gives none."""

@@ -35,6 +35,7 @@ class Entry(TableRow):
     """``10.0.0.0/8``, ``2001:db8::/32`` or a single address; host bits are ignored."""
 
     location: LocationName
+    """Name of a system location, spelled as in Infinity."""
 
     overflow_locations: tuple[LocationName, ...] | None = None
     """Tried in order when the location is full; unset: those that ``overflow`` lists for it."""
@@ -85,6 +86,7 @@ class Settings(PluginSettings):
     """
 
     subnets: list[Entry] = Field(default_factory=list)
+    """The location of each subnet."""
 
     csv: TableFile | None = None
     """A file with further entries, relative to the configuration file."""
@@ -93,3 +95,4 @@ class Settings(PluginSettings):
     """Overflow locations by location."""
 
     geoip: GeoIP | None = None
+    """Locations by country; needs ``pexpolicy-locations[geoip]``."""

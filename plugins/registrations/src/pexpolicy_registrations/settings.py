@@ -17,8 +17,10 @@ class Device(TableRow):
     """A device that may register."""
 
     alias: Text
+    """The alias of the device, compared in its normal form."""
 
     username: Text | None = None
+    """User name that the device must present; set together with the password."""
 
     password: Secret | None = None
     """Unset: Infinity decides on the credentials."""
@@ -45,6 +47,7 @@ class Settings(RowSettings):
     """A file with a device in each line."""
 
     devices: list[Device] = Field(default_factory=list)
+    """Devices in the configuration, with the columns of the file."""
 
     otherwise: Literal["reject", "abstain"] = "reject"
     """Reject all other aliases, or leave them to the next plugin."""

@@ -20,9 +20,11 @@ class DerivedPin(PluginSettings):
     """
 
     derive: Literal["sha256"]
+    """The hash function."""
     secret_file: ConfigPath
     """A file with the secret in its only line."""
     digits: Annotated[int, Field(ge=4, le=20)] = 6
+    """Length of the PIN, 4 to 20."""
     of: Literal["alias", "name", "service_tag"] = "alias"
     """The text: the part before the ``@`` of the room's first alias, or one of its fields."""
     order: Literal["secret-text", "text-secret"] = "secret-text"
@@ -33,7 +35,9 @@ class Settings(RowSettings):
     """``[plugins.rooms.settings]``. Rows of a source have the columns of the CSV file."""
 
     default_room: str | None = None
-    """Name of a room for any other alias, inserted for ``{local_alias}``; unset: abstain."""
+    """Name of the room for each alias that is not listed; the normalized alias replaces
+    ``{local_alias}``. At most 250 characters, the alias included. Unset: abstain.
+    """
 
     rooms: dict[str, Any] = Field(default_factory=dict)
     """A table for each alias: any field of any service type, by default of a ``conference``."""

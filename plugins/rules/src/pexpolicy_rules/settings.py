@@ -68,14 +68,19 @@ class Rule(PluginSettings):
     """A rule; the first one whose ``when`` matches a request decides."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
+    """1 to 100 characters, unique; in the reply, the audit and Pexip's support log."""
     endpoint: Annotated[
         list[EndpointName],
         Field(min_length=1),
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     ]
+    """The requests that the rule is for: one, or a list."""
     when: When = Field(default_factory=When)
+    """Conditions on the request; by default every request matches."""
     then: Then
+    """The decision; ``then = "reject"`` is short for ``action = "reject"``."""
     enabled: bool = True
+    """False: the rule is checked, but never matches."""
 
 
 class ListTable(PluginSettings):
@@ -113,7 +118,7 @@ class Settings(PluginSettings):
     """``[plugins.rules.settings]``."""
 
     rules: list[dict[str, Any]] = Field(default_factory=list)
-    """Rules in their order; each is parsed separately, as a ``Rule``."""
+    """Rules in their order, each below a line ``[[plugins.rules.settings.rules]]``."""
 
     files: list[str] = Field(default_factory=list)
     """Files with further rules, which follow those; ``*`` in a name matches any characters."""

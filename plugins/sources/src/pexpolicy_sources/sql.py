@@ -52,9 +52,11 @@ class SqlSettings(DataSourceSettings):
     """``[sources.NAME]`` with ``driver = "sql"``. Times in seconds."""
 
     path: ConfigPath | None = None
-    """A SQLite database; it is opened for reading only."""
+    """A SQLite database, opened for reading only; either this or ``url``."""
     url: str | None = None
-    """A PostgreSQL database: ``postgresql://USER@HOST:PORT/DATABASE``."""
+    """A PostgreSQL database: ``postgresql://USER@HOST:PORT/DATABASE``, or, for a socket,
+    ``postgresql://USER@/DATABASE?host=FOLDER``.
+    """
     password_env: str | None = None
     """Variable with the password for PostgreSQL."""
     password_file: ConfigPath | None = None

@@ -60,16 +60,20 @@ class TargetBreaker(BreakerTable):
     """``breaker`` of a target. Times in seconds."""
 
     pause: float = Field(10.0, gt=0.0)
+    """How long it stays open; then one call tries the target."""
 
 
 class TargetSettings(PluginSettings):
     """``[plugins.upstream.settings.targets.NAME]``: one policy server. Times in seconds."""
 
     url: BaseURL
-    """The URL as in Infinity's policy profile, without ``/policy/v1``."""
+    """The URL as in Infinity's policy profile, base path included, without ``/policy/v1``."""
     user: str | None = Field(None, min_length=1, max_length=100, pattern=r"^[^:\x00-\x1f]+$")
+    """User of Basic authentication."""
     password_env: str | None = None
+    """Variable with the password."""
     password_file: str | None = None
+    """File with the password; a line end after it is removed."""
     timeout: float = Field(1.5, gt=0.0, le=MAX_BUDGET)
     """For the whole reply, the connection included."""
     connections: int = Field(64, ge=1, le=1024)
@@ -77,9 +81,11 @@ class TargetSettings(PluginSettings):
     ca_file: ConfigPath | None = None
     """Certificates to trust instead of those of the system."""
     client_cert: ConfigPath | None = None
+    """Certificate that identifies this server to the target."""
     client_key: ConfigPath | None = None
+    """Its unencrypted key, unless it is in the same file."""
     verify: bool = True
-    """False accepts any certificate."""
+    """False accepts any certificate from any server."""
     breaker: TargetBreaker = TargetBreaker()
     """Circuit breaker of the target."""
 
@@ -119,7 +125,7 @@ class RouteSettings(PluginSettings):
     when: When = Field(default_factory=When)
     """Condition on the request."""
     override: dict[str, Any] = Field(default_factory=dict)
-    """Fields that replace those of the result."""
+    """Fields that replace those of the result; only for a route with one endpoint."""
     on_continue: Literal["decide", "abstain"] = "decide"
     """Meaning of a reply without a result: Infinity continues, or the next target is asked."""
     compare_with: str | None = None
