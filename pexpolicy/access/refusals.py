@@ -19,26 +19,52 @@ from typing import Protocol
 from pexpolicy.access.login_throttle import network_of, origin
 
 UNAUTHORISED = "unauthorised"
+"""401: no credentials, or others than those of `[auth]`."""
 NOT_ALLOWED = "network not allowed"
+"""0, or 403 behind a named proxy: the address is not in `[access] networks`; `detail` if the proxy
+sent no client.
+"""
 BUSY = "too many attempts"
+"""429: too many wrong credentials, so these were not checked."""
 CROWDED = "too many connections"
+"""0: nodes have all connections that `[limits]` allows."""
 EVICTED = "connection evicted"
+"""0: a connection without an admitted call was closed for a new one."""
 MEMORY = "memory limit"
+"""0: the same, as the process holds more than `limits.memory_mb`."""
 TIMED_OUT = "request timeout"
+"""408, but nothing is sent: a request was not whole within `limits.request_seconds`."""
 WRITE_TIMEOUT = "write timeout"
+"""0: the client did not take a reply within `limits.request_seconds`."""
 HANDSHAKE_FAILED = "tls handshake failed"
+"""0: no HTTPS, no good client certificate, or too slow; `detail` says which."""
 MALFORMED = "malformed"
+"""4xx: no HTTP, HTTP/1.1 without a `Host`, or TLS on the plain port."""
 TOO_LARGE = "header too large"
+"""431: a head of more than `limits.header_bytes`, or of more than 100 headers."""
 BODY = "request body"
+"""400: the request has a body, or announces one. 413: more than 64 KiB for a route of a plugin."""
 FAULT = "internal fault"
+"""5xx: a fault of the server; standard error has the traceback."""
 WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
+"""401 of the admin listener: no token, or another than that of `[admin]`; `path` is the place."""
 FOREIGN_HOST = "foreign host"
+"""421 of the admin listener without a token: a foreign host name, or a page of a browser."""
 CERTIFICATE_EXPIRED = "client certificate expired"
+"""403: the client certificate has expired since the handshake."""
 CERTIFICATE_REVOKED = "client certificate revoked"
+"""403: a revocation list that was loaded since the handshake has the client certificate."""
+UNKNOWN_PATH = "unknown path"
+"""404: none of the six requests, often by a `/policy/v1` too many in the profile, or a wrong
+`base_path`; `path` has its first 200 characters.
+"""
+WRONG_METHOD = "method not allowed"
+"""405: Infinity sends GET only."""
 REASONS = (
     *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, EVICTED, MEMORY),
     *(TIMED_OUT, WRITE_TIMEOUT, HANDSHAKE_FAILED, MALFORMED, TOO_LARGE, BODY, FAULT),
     *(WRONG_TOKEN, FOREIGN_HOST, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED),
+    *(UNKNOWN_PATH, WRONG_METHOD),
 )
 """Every reason."""
 CLOSED = 0

@@ -33,23 +33,47 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """The line of a call that the policy answered, in ``ms`` milliseconds."""
 
     timestamp: datetime
+    """Time of writing, UTC."""
     event: str
+    """``decision``."""
     decision_id: str
+    """UUIDv7 of the call; in the reply too, and so in Infinity's support log."""
     endpoint: str
+    """One of the six request types."""
     peer: str | None
+    """Address of the client: a node, or the proxy in front of the server."""
     request: dict[str, Any]
+    """The parameters as sent, without empty ones; repeated ones are a list. ``alias`` is the one in
+    the path.
+    """
     steps: Sequence[Step | AdjustedStepRecord]
+    """The plugins that were asked, in order."""
     decided_by: str
+    """The plugin that decided, or ``default``. An adjuster takes its place only if it changes
+    ``action``.
+    """
     reason: str | None
+    """The reason that the plugin gave."""
     action: str
+    """What the reply asks of Infinity: ``continue``, ``reject``, ``redirect``."""
     status: int
+    """HTTP status of the reply. 404 for a location or an avatar means that Infinity decides."""
     sent: object
+    """The ``result`` of the reply without its secrets, or null."""
     ms: float
+    """Milliseconds in the server."""
     config_hash: str
+    """The configuration that decided; ``pexpolicy check`` prints it."""
     warnings: tuple[str, ...] = ()
+    """Fields of the answer that some versions of Infinity do not accept, each with its level of
+    evidence.
+    """
     annotations: dict[str, dict[str, Any]] = {}
+    """What plugins added, by plugin."""
     removed: list[str] = []
+    """Names of values that were left out or replaced by ``***``."""
     redaction_error: str | None = None
+    """Why removing secrets failed: then no value of the call is written."""
 
 
 def as_json(_: Any, __: str, line: object) -> bytes:

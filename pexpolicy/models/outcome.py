@@ -11,13 +11,30 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
 
 DECIDED = "decided"
+"""Its answer is the reply."""
 ABSTAINED = "abstained"
+"""It left the call to the next plugin, or the decision as it was."""
 FAILED = "failed"
+"""It raised; `detail` has the exception and the line, standard error the traceback. Fix the plugin.
+"""
 TIMED_OUT = "timed_out"
+"""No answer within its `timeout`, or within the rest of the budget. Find what it waits for."""
 INVALID = "invalid"
+"""Infinity would drop its answer; `detail` has field, value, rule and line. Fix the plugin, or the
+name under `[infinity]`.
+"""
 BUSY = "busy"
+"""All its threads are in calls that have not returned; with `isolation = "process"` all its
+workers, and 32 calls wait. Find what it waits for; raise `threads`, or `processes`.
+"""
 SKIPPED = "skipped"
+"""Not asked: no budget was left, or its circuit breaker is open, as `detail` says. See the steps
+before it, or its earlier calls.
+"""
 ADJUSTED = "adjusted"
+"""It changed the decision of another plugin; `changes` has each field, `from` what `to` what. A
+missing value was not set.
+"""
 ANSWERED = (ABSTAINED, DECIDED, ADJUSTED)
 """Outcomes of a step with a usable answer."""
 DEFAULT = "default"

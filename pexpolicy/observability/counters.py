@@ -8,8 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from pexpolicy.access.refusals import REASONS as ACCESS_REASONS
-from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
+from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.chain.bound_hook import QUICK, BoundHook
 from pexpolicy.chain.observers import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
@@ -46,7 +45,6 @@ UNRECORDED = "audit"
 """The cause of a fallback because the audit could not be written."""
 CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """Actions of replies; the last two are those without a decision of a plugin."""
-REASONS = (*ACCESS_REASONS, "unknown path", "method not allowed")
 """Reasons for a refusal that have cells from the start; others get theirs when they occur."""
 _QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}

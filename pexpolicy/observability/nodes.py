@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pexpolicy.observability.counters import REASONS
+from pexpolicy.access.refusals import REASONS
 from pexpolicy.observability.shared_memory import (
     CELL,
     NODE_CELLS,

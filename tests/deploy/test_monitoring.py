@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from docs import generate_metrics
+from pexpolicy.access.refusals import REASONS
 from pexpolicy.chain.observers import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.observability.counters import (
     CALL_OUTCOMES,
     INTERNAL,
-    REASONS,
     STEP_OUTCOMES,
     UNRECORDED,
 )
@@ -219,7 +219,7 @@ def test_the_page_explains_each_label_value() -> None:
     for values in (CALL_OUTCOMES, STEP_OUTCOMES, (INTERNAL, UNRECORDED)):
         for value in values:
             assert f"`{value}`" in page
-    assert set(REASONS) <= {row[0] for row in doc_pages.rows(doc_pages.OPERATIONS)}
+    assert set(REASONS) <= {row[0] for row in doc_pages.rows(doc_pages.AUDIT_LINES)}
 
 
 def test_the_reference_lists_each_metric_and_each_alert() -> None:

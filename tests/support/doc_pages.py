@@ -12,6 +12,7 @@ from tests.support.paths import ROOT
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 CONFIGURATION = DOCS / "configuration.md"
+AUDIT_LINES = DOCS / "audit-lines.md"
 METRICS = DOCS / "metrics.md"
 SETTINGS = DOCS / "settings.md"
 DEPLOYMENT = DOCS / "deployment.md"

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from aiohttp import web
 from uuid_utils import uuid7
 
-from pexpolicy.access.refusals import Refusal, RefusalLog
+from pexpolicy.access.refusals import UNKNOWN_PATH, WRONG_METHOD, Refusal, RefusalLog
 from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log, describe_error
@@ -213,7 +213,7 @@ class PolicyApp:
         return response
 
     def _method_not_allowed(self, request: web.BaseRequest) -> PrerenderedResponse:
-        self._note_refusal("method not allowed", 405, request)
+        self._note_refusal(WRONG_METHOD, 405, request)
         return not_allowed()
 
     def _other_path(self, request: web.BaseRequest, path: str) -> PrerenderedResponse:
@@ -224,7 +224,7 @@ class PolicyApp:
             return health(path, self.telemetry.sources.public_reasons())
         if path in self._by_prefix and request.method not in READABLE:
             return self._method_not_allowed(request)
-        self._note_refusal("unknown path", 404, request, path=path)
+        self._note_refusal(UNKNOWN_PATH, 404, request, path=path)
         return PrerenderedResponse(404, "", b"")
 
     def _note_refusal(

@@ -1,0 +1,82 @@
+"""The generator of audit-lines.md: the fields of a line, outcomes of steps, reasons of refusals."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+from docs.generate_settings import table
+from pexpolicy.access import refusals
+from pexpolicy.audit.records import DecisionRecord
+from pexpolicy.models import outcome
+from pexpolicy.models.attribute_docs import attribute_docs
+
+FIELDS = """# Audit lines
+
+From the code that writes them. An example, and what is left out of every line:
+[operations](operations.md#the-audit-line). Each line ends in `boot_id`, `seq` and `hash`, its place
+in [the chain](audit.md#the-chain); `instance`, `after`, `prev` and `lost_count` are added when
+needed.
+
+## Decisions
+
+Fields without a value are absent, but for `reason` and `sent`, which are null. The word in brackets
+in a warning is its [level of evidence](reference.md#confidence-in-a-statement).
+
+"""
+STEPS = """
+## Steps
+
+Each step has `plugin`, `outcome`, `ms` and, after a failure, `detail`; steps of adjusters have
+`hook`, those of [merged](configuration.md#endpointsname-what-answers-when-no-plugin-decides)
+decisions the names of the `fields` that the plugin gave. After `failed`, `timed_out`, `invalid`,
+`busy` and `skipped`, [`on_error`](failures.md#what-follows) applies.
+
+"""
+REFUSALS = """
+## Refusals
+
+A request that is refused before it reaches a plugin leaves a line of `"event":"refused"` with
+`timestamp`, `reason`, `status`, `peer` and `config_hash`, and with `endpoint` if it was one of the
+six. Status 0: the connection was closed without a reply.
+
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    fields = attribute_docs(DecisionRecord)
+    assert fields.keys() == set(DecisionRecord.__struct_fields__)
+    parts = (
+        (FIELDS, "field", fields),
+        (STEPS, "outcome", _words(outcome)),
+        (REFUSALS, "reason", _words(refusals)),
+    )
+    return "".join(
+        intro
+        + table((head, "meaning"), [(f"`{k}`", v.replace("``", "`")) for k, v in docs.items()])
+        for intro, head, docs in parts
+    )
+
+
+def _words(module: ModuleType) -> dict[str, str]:
+    """Return the docstring after each constant of a module that is a text, by its value."""
+    docs = {}
+    for node, following in pairwise(ast.parse(inspect.getsource(module)).body):
+        match node, following:
+            case (
+                ast.Assign(value=ast.Constant(value=str(word))),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                docs[word] = " ".join(text.split())
+            case _:
+                pass
+    docs.pop(outcome.DEFAULT, None)
+    return docs
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "audit-lines.md").write_text(page(), encoding="utf-8")
