@@ -25,7 +25,7 @@ the configuration; `pexpolicy config schema` prints the same as JSON Schema. The
 says what its keys are for. `priority`, `timeout` and `on_error` are set one level higher, in
 [`[plugins.NAME]`](configuration.md#pluginsname-which-plugins-are-asked-and-how). Paths are relative
 to the configuration file. A secret comes from a file (`…_file`) or an environment variable
-(`…_env`).
+(`…_env`). `[settings]` is short for `[plugins.NAME.settings]`.
 """
 WORDS: Mapping[Any, str] = {
     bool: "true or false",
@@ -49,7 +49,7 @@ def page() -> str:
     for entry in _shipped("pexpolicy"):
         model = getattr(entry.load(), "Settings", None)
         assert model is not None, entry.name
-        title = f"plugins.{entry.name}.settings"
+        title = "settings"
         tables = {model: [f"[{title}]"]}
         _add_tables(tables, model, title)
         for name, (module, part) in PARTS.get(entry.name, {}).items():

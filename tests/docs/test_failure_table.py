@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -19,14 +20,15 @@ DOC = ROOT / "docs" / "failures.md"
 def cells() -> Iterator[tuple[str, str, str, str]]:
     """Outcome, on_error, endpoint and what follows, from the table in the docs."""
     lines = DOC.read_text().splitlines()
-    start = next(n for n, line in enumerate(lines) if line.startswith("| outcome | on_error |"))
-    endpoints = _row(lines[start])[2:]
+    start = next(n for n, line in enumerate(lines) if line.startswith("| outcome | endpoint |"))
+    settings = _row(lines[start])[2:]
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
             return
-        outcome, on_error, *follows = _row(line)
-        for endpoint, what in zip(endpoints, follows, strict=True):
-            yield outcome, on_error, endpoint, what
+        outcomes, endpoints, *follows = _row(line)
+        for outcome, endpoint in product(outcomes.split("; "), endpoints.split(", ")):
+            for on_error, what in zip(settings, follows, strict=True):
+                yield outcome, on_error, endpoint, what
 
 
 def _row(line: str) -> list[str]:

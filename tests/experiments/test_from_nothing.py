@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ COMMANDS = [
     if language == "sh"
     for line in text.split("\n")
 ]
+READING_WPM, TYPING_WPM = 200, 40
+"""Words in a minute; a typed word has five characters."""
+MAX_COMMANDS, MAX_MINUTES = 15, 15
 RENEWAL = ("fullchain.pem", "privkey.pem")
 """Files of the commands that replace a certificate, after the first audited call."""
 IS_ROOT = os.getuid() == 0
@@ -138,11 +142,23 @@ class Machine:
         authority.cert_pem.write_to_path(str(self.folder / "etc/tls/ca.pem"))
 
 
-def test_the_commands_of_the_page_lead_to_an_audited_call(tmp_path: Path) -> None:
+def split_commands() -> tuple[list[str], list[str]]:
+    """Return the commands up to the first audit, and those that replace a certificate."""
     commands = [command for command in COMMANDS if command]
     renewal = [command for command in commands if any(name in command for name in RENEWAL)]
-    first = [command for command in commands if command not in renewal]
-    assert len(first) <= 15
+    return [command for command in commands if command not in renewal], renewal
+
+
+def test_reading_and_typing_take_a_quarter_of_an_hour() -> None:
+    first, _ = split_commands()
+    typed = sum(len(command) / 5 for command in first) / TYPING_WPM
+    read = len(PAGE.read_text(encoding="utf-8").split()) / READING_WPM
+    assert len(first) <= MAX_COMMANDS
+    assert typed + read < MAX_MINUTES
+
+
+def test_the_commands_of_the_page_lead_to_an_audited_call(tmp_path: Path) -> None:
+    first, renewal = split_commands()
     wheels(tmp_path / "wheelhouse")
     machine = Machine(tmp_path)
     start = next(n for n, command in enumerate(first) if "systemctl enable" in command)
@@ -159,7 +175,11 @@ def test_the_commands_of_the_page_lead_to_an_audited_call(tmp_path: Path) -> Non
     )
     assert place.startswith(str(tmp_path / "opt"))
 
-    with service(tmp_path / "units/pexpolicy.service", tmp_path / "log.txt"):
+    unit = tmp_path / "units/pexpolicy.service"
+    if shutil.which("systemd-analyze") is not None:
+        assert machine.run(f"systemd-analyze verify {unit} 2>&1") == ""
+
+    with service(unit, tmp_path / "log.txt"):
         *others, verifying = first[start + 1 :]
         said = {command: machine.run(command) for command in others}
         said[verifying] = machine.run_until_it_succeeds(verifying, SIGNED_S)
