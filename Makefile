@@ -165,6 +165,9 @@ site: $(SITE)/.installed ## build the documentation site in build/site/html; war
 	@$(PYTHON) docs/build_site.py build/site/pages
 	@$(SITE)/bin/zensical build --clean --strict
 
+prove-site: site $(STAMP) ## the built site in Chromium: accessibility, weight, tasks, links
+	@$(ISOLATED) $(BIN)/python -m pytest -q tests/experiments/documentation_site.py $(ARGS)
+
 bench: $(STAMP) ## measure the server against a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)
 

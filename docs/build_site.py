@@ -11,7 +11,7 @@ LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]+)?\)"
 )
 CODE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
-ASSETS = ("*.svg", "*.png", "*.css")
+ASSETS = ("*.svg", "*.png", "*.css", "*.js")
 
 
 def sources(root: Path = ROOT) -> dict[Path, PurePosixPath]:
