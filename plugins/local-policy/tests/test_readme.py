@@ -21,6 +21,22 @@ from tests.support.local_policy import CALL, PASS, ROOM, write_json
 
 README = Path(__file__).parents[1] / "README.md"
 PAGE = README.read_text()
+CASES, PLUGIN = (text for language, text in doc_pages.blocks(README) if language == "toml")
+WAIVE = """{
+  {% if service_config %}
+    "action": "continue", "result": {{ service_config|pex_update({"pin": ""})|pex_to_json }}
+  {% else %}
+    "action": "reject", "result": {}
+  {% endif %}
+}"""
+CASE = "[[case]]\nname = 'a'\nexpect = { action = 'reject' }\n"
+RULE = """
+[[plugins.rules.settings.rules]]
+name = "Mallory"
+endpoint = "service_configuration"
+when = { remote_alias = "mallory@example.net" }
+then = "reject"
+"""
 COMMANDS: Sequence[str] = re.findall(r"`pexpolicy ([^`]* [^`]*)`", PAGE)
 
 
@@ -41,6 +57,10 @@ def written(command: str) -> None:
     write_json(Path("FILE"), content.get(command, given))
     if command == "lint":
         Path("FILE").write_text('[infinity]\nthemes = ["Summer"]\n')
+    if command == "test":
+        Path("CASES").write_text(f"script = 'SCRIPT'\n{CASE}")
+    if command == "export":
+        Path("config.toml").write_text(RULE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -61,7 +81,7 @@ def test_every_command_is_listed() -> None:
 @pytest.fixture
 def configuration() -> Path:
     path = Path("config.toml")
-    path.write_text(doc_pages.block(README, "toml"))
+    path.write_text(PLUGIN)
     Path("service.jinja2").write_text('{"action": "reject", "result": {}}')
     return path
 
@@ -89,3 +109,10 @@ def test_kinds_and_figures_are_those_of_the_code() -> None:
     assert all(f"`{kind}`" in PAGE for kind in VARIABLES)
     assert f"{EX_DATAERR}: it would drop it" in PAGE
     assert f"{MEMORY >> 20} MiB of memory and {MAX_OUTPUT:,} characters" in PAGE
+
+
+def test_the_cases_pass() -> None:
+    Path("service.jinja2").write_text(WAIVE)
+    Path("cases.toml").write_text(CASES)
+    done = CliRunner().invoke(main, ["local-policy", "test", "cases.toml"])
+    assert done.exit_code == 0, done.output

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pexpolicy_local_policy.case_command import test
+from pexpolicy_local_policy.export_command import export
 from pexpolicy_local_policy.lint_command import import_, lint
 from pexpolicy_local_policy.run_command import run
 
@@ -21,4 +23,6 @@ def local_policy() -> None:
 
 local_policy.add_command(run)
 local_policy.add_command(lint)
+local_policy.add_command(test)
 local_policy.add_command(import_)
+local_policy.add_command(export)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from typing_extensions import override
 
@@ -22,7 +23,18 @@ from pexpolicy.config.csv_tables import TableError, read_table
 from pexpolicy_locations.geoip import GeoLocations
 from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import Entry, Settings
-from pexpolicy_locations.table import LocationTable
+from pexpolicy_locations.table import Choice, LocationTable
+
+
+class ListedLocations(NamedTuple):
+    """What decides about locations: the first of ``rows`` with the call, and then ``default``."""
+
+    sources: Sequence[str]
+    """The names of the values that hold an address, in the order in which they are looked up."""
+    rows: Sequence[tuple[Sequence[str], Choice]]
+    default: MediaLocation | None
+    has_countries: bool
+    """True where countries are looked up before the default."""
 
 
 class Locations(Plugin[Settings]):
@@ -67,6 +79,12 @@ class Locations(Plugin[Settings]):
         if decision is not None:
             self._hits[decision.result] += 1
         return decision
+
+    def listed_locations(self) -> ListedLocations:
+        """Return the subnets with their locations, in the order in which they decide."""
+        sources = [name for name, _ in self._table.readers]
+        rows = list(self._table.rows())
+        return ListedLocations(sources, rows, self._default, self._geoip is not None)
 
     @override
     def static_decisions(self) -> Iterable[tuple[Key, MediaLocation]]:

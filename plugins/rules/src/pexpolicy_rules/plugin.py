@@ -28,8 +28,10 @@ from pexpolicy import (
     named_changes,
     wall_clock,
 )
+from pexpolicy.matching import Condition
 from pexpolicy_rules.analysis import findings
 from pexpolicy_rules.builder import RuleBuilder
+from pexpolicy_rules.decisions import Answer
 from pexpolicy_rules.rule_set import RuleChain, RuleSummary
 from pexpolicy_rules.settings import Settings
 
@@ -86,6 +88,11 @@ class Rules(Plugin[Settings]):
     def rule_summaries(self) -> Sequence[RuleSummary]:
         """Return the rules in their order, in words."""
         return [rule.summary for rule in self._rules]
+
+    def compiled_rules(self, endpoint: str) -> Sequence[tuple[str, Condition, Answer]]:
+        """Return name, condition and answer of each rule of an endpoint, in their order."""
+        rules = self._chains[endpoint].rules
+        return [(rule.name, rule.condition, rule.answers[endpoint]) for rule in rules]
 
     def _decide(self, endpoint: str, request: Request) -> Any:
         chain = self._chains[endpoint]

@@ -1,0 +1,208 @@
+"""Files of cases for scripts: variables, and what Infinity should make of the output."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pexpolicy import ENDPOINTS, brief, did_you_mean, dotted_key
+from pexpolicy.config.toml_tables import validated
+from pexpolicy.explain.moments import parse_moment
+from pexpolicy.explain.request_forms import InvalidRequestError, endpoint_of, read_request
+from pexpolicy_local_policy.node_policy import told_kind
+from pexpolicy_local_policy.variables import (
+    KIND_OF,
+    VARIABLES,
+    InputError,
+    Kind,
+    ScriptInput,
+    from_request,
+    from_test_page,
+    read_json,
+)
+
+_TOP = ("case", "kind", "script")
+_NAMES = tuple(dict.fromkeys(name for names in VARIABLES.values() for name in names))
+
+
+class ScriptCasesError(Exception):
+    """A file of cases that cannot be used, with all ``problems``."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Expected(_Table):
+    """What is expected; a key that is left out may be anything."""
+
+    action: Literal["continue", "reject", "redirect"] | None = None
+    result: dict[str, Any] | None = None
+    """Fields of the result; others may have any value."""
+    changed: list[str] | None = None
+    """The names of all fields that differ from those before the script."""
+    dropped: bool | str = False
+    """True where Infinity should drop the output; a text is a part of the reason."""
+    debug: list[str] | None = None
+    """The lines of pex_debug_log."""
+
+
+class _CaseTable(_Table):
+    name: str = Field(min_length=1)
+    script: str | None = None
+    kind: Kind | None = None
+    at: datetime | date | str | None = None
+    input: str | None = None
+    request: str | None = None
+    call_info: dict[str, Any] | None = None
+    service_config: dict[str, Any] | None = None
+    participant: dict[str, Any] | None = None
+    suggested_media_overflow_locations: dict[str, Any] | None = None
+    expect: Expected = Expected()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCase:
+    """One run of a script, and what is expected of it."""
+
+    name: str
+    path: Path
+    script: Path
+    source: str
+    given: ScriptInput
+    expected: Expected
+    at: float | None = None
+    """The time of ``pex_now`` in seconds since 1970; ``None`` for the present."""
+
+
+def load_script_cases(path: Path) -> list[ScriptCase]:
+    """Return the cases of a TOML file, in their order.
+
+    Raises ``ScriptCasesError`` with all problems.
+    """
+    document = _document(path)
+    problems = [
+        f"{key}: unknown key{did_you_mean(key, _TOP)}; cases are written as [[case]]"
+        for key in document
+        if key not in _TOP
+    ]
+    tables = document.get("case", [])
+    if not isinstance(tables, list):
+        raise ScriptCasesError([*problems, "case: write [[case]], with two brackets"])
+    cases: list[ScriptCase] = []
+    for number, table in enumerate(tables, 1):
+        label = _label(number, table)
+        read, issues = validated(table, _CaseTable, {})
+        if read is None or issues:
+            problems += [f"{label}, {dotted_key(issue.key)}: {issue.text}" for issue in issues]
+            continue
+        try:
+            cases.append(_case(path, document, read))
+        except (InputError, InvalidRequestError) as error:
+            problems.append(f"{label}, {error}")
+    seen: set[str] = set()
+    for case in cases:
+        if case.name in seen:
+            problems.append(f"two cases have the name {brief(case.name)}")
+        seen.add(case.name)
+    if problems:
+        raise ScriptCasesError(problems)
+    return cases
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ScriptCasesError([f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ScriptCasesError([f"is not UTF-8 text (byte {error.start})"]) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ScriptCasesError([f"is not valid TOML: {error}"]) from None
+
+
+def _label(number: int, table: object) -> str:
+    name = table.get("name") if isinstance(table, Mapping) else None
+    return f"case {number} ({brief(name)})" if isinstance(name, str) else f"case {number}"
+
+
+def _case(path: Path, document: Mapping[str, Any], table: _CaseTable) -> ScriptCase:
+    written = table.script or document.get("script")
+    if not isinstance(written, str):
+        raise InputError("script: is missing; name it here, or above all cases")
+    script = path.parent / written
+    source = _text(script)
+    kind = table.kind or document.get("kind") or _kind(table, source)
+    if kind not in VARIABLES:
+        raise InputError(f"kind: is not one of {', '.join(VARIABLES)}")
+    given = _input(path, table, kind)
+    return ScriptCase(
+        table.name, path, script, source, given, table.expect, _seconds(table.at, table.request)
+    )
+
+
+def _kind(table: _CaseTable, source: str) -> Kind:
+    if table.request is not None:
+        name, _, _ = endpoint_of(read_request(table.request).url)
+        if name in KIND_OF:
+            return KIND_OF[name]
+    if table.participant is not None:
+        return "participant"
+    if table.suggested_media_overflow_locations is not None:
+        return "media_location"
+    return told_kind(source)
+
+
+def _input(path: Path, table: _CaseTable, kind: Kind) -> ScriptInput:
+    """Return the variables: those of the file or of the request, then those of the case."""
+    if table.input is not None and table.request is not None:
+        raise InputError("request: write it, or input, not both")
+    written = dict(_variables(table))
+    found: Mapping[str, Any] = {}
+    if table.input is not None:
+        found = from_test_page(read_json(path.parent / table.input, _text), kind).variables
+    elif table.request is not None:
+        recorded = read_request(table.request)
+        name, alias, _ = endpoint_of(recorded.url)
+        if name != next(endpoint for endpoint, of in KIND_OF.items() if of == kind):
+            raise InputError(f"request: {name} is not asked for a {kind} script")
+        request = ENDPOINTS[name].parse(recorded.url.query, alias)
+        found = from_request(kind, request).variables
+    call_info = {**found.get("call_info", {}), **(written.pop("call_info", None) or {})}
+    return from_test_page({**found, **written, "call_info": call_info}, kind)
+
+
+def _variables(table: _CaseTable) -> Iterator[tuple[str, Any]]:
+    for name in _NAMES:
+        value = getattr(table, name)
+        if value is not None:
+            yield name, value
+
+
+def _seconds(written: object, request: str | None) -> float | None:
+    if written is None:
+        at = None if request is None else read_request(request).at
+        return None if at is None else at.timestamp()
+    try:
+        return parse_moment(str(written)).timestamp()
+    except ValueError as error:
+        raise InputError(f"at: {error}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text") from None
