@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import AdjustedStep, Outcome
+from pexpolicy.models.request import Request
 from pexpolicy.plugins.plugin import collect
 from pexpolicy.policy import Policy
 
-WHAT = "tuples of a kind, a name, and a decision or its reason"
+WHAT = "tuples of a kind, a name, and a decision or its reason, and at most a test of requests"
+Test = Callable[[Request], bool]
 
 
 class CoverageItem(NamedTuple):
@@ -32,41 +35,56 @@ class Coverage:
         self.used: Counter[CoverageItem] = Counter()
         self.problems: list[str] = []
         items: dict[CoverageItem, None] = {}
-        self._by_decision: dict[int, list[CoverageItem]] = {}
-        self._by_reason: dict[tuple[str, str], list[CoverageItem]] = {}
+        self._by_decision: dict[int, list[tuple[CoverageItem, Test | None]]] = {}
+        self._by_reason: dict[tuple[str, str], list[tuple[CoverageItem, Test | None]]] = {}
         self._decisions: list[Decision] = []
         for plugin in policy.plugins:
             found, problems = collect(plugin, "coverage_items", _is_item, WHAT)
             self.problems += [problem.text for problem in problems]
-            for kind, name, decided in found:
+            for kind, name, decided, *test in found:
                 item = CoverageItem(plugin.name, kind, name)
                 items[item] = None
+                entry = (item, test[0] if test else None)
                 if isinstance(decided, str):
-                    self._by_reason.setdefault((plugin.name, decided), []).append(item)
+                    self._by_reason.setdefault((plugin.name, decided), []).append(entry)
                 else:
                     # Kept, so that no other object gets its identity.
                     self._decisions.append(decided)
-                    self._by_decision.setdefault(id(decided), []).append(item)
+                    self._by_decision.setdefault(id(decided), []).append(entry)
         self.items = tuple(items)
         """All items, in the order of the plugins."""
 
     def add(self, outcome: Outcome) -> None:
-        """Count the items that made a decision."""
+        """Count the items that made a decision; call it right after the decision."""
+        self.used.update(self.used_by(outcome))
+
+    def used_by(self, outcome: Outcome) -> list[CoverageItem]:
+        """Return the items that made a decision; call it right after the decision."""
         decision = outcome.decision
         for step in outcome.steps:
             if isinstance(step, AdjustedStep):
                 decision = step.before
                 break
-        for item in self._by_decision.get(id(decision), ()):
-            self.used[item] += 1
-        for item in self._by_reason.get((outcome.decided_by, decision.reason or ""), ()):
-            self.used[item] += 1
+        entries = (
+            *self._by_decision.get(id(decision), ()),
+            *self._by_reason.get((outcome.decided_by, decision.reason or ""), ()),
+        )
+        request = outcome.request
+        return [item for item, test in entries if test is None or _passes(test, request)]
+
+
+def _passes(test: Test, request: Request) -> bool:
+    try:
+        return test(request)
+    except Exception:  # noqa: BLE001 - a plugin raises what it likes
+        return False
 
 
 def _is_item(item: object) -> bool:
     return (
         isinstance(item, tuple)
-        and len(item) == 3  # noqa: PLR2004 - kind, name, and what was decided
+        and len(item) in (3, 4)
+        and all(map(callable, item[3:]))
         and isinstance(item[0], str)
         and isinstance(item[1], str)
         and isinstance(item[2], str | Decision)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.models.outcome import ADJUSTED, ANSWERED, DECIDED, SKIPPED
+from pexpolicy.models.wall_clock import at_time
 from pexpolicy.policy import Policy
 from pexpolicy.testing.cases import Case
 from pexpolicy.testing.compare import CaseResult, judge
@@ -47,10 +48,13 @@ async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
     began = time.perf_counter()
     async with policy.serving():
         items = Coverage(policy)
-        results = [await judge(policy, case) for case in cases]
-        for result in results:
+        results = []
+        for case in cases:
+            result = await judge(policy, case)
+            results.append(result)
             if result.outcome is not None:
-                items.add(result.outcome)
+                with at_time(policy.wall_clock, case.at):
+                    items.add(result.outcome)
     return Run(results, coverage_of(policy, results), time.perf_counter() - began, items)
 
 

@@ -38,7 +38,7 @@ class NodeScripts:
             outcome = msgspec.structs.replace(ours.outcome, decision=made, decided_by=DECIDED_BY)
             reply = ENDPOINTS[call.endpoint].reply(made, outcome.decision_id, DECIDED_BY)
             final = Answer(outcome, reply)
-        return Replayed(
+        followed = Replayed(
             final,
             replayed.read | read,
             replayed.network,
@@ -47,6 +47,8 @@ class NodeScripts:
             verdict="" if found.unknown else f"{found.script}: {found.verdict}",
             unknown=f"{found.script}: {found.verdict}" if found.unknown else "",
         )
+        followed.used = replayed.used
+        return followed
 
 
 def _reads(names: frozenset[str], parameter: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.builder import policy_from
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain.coverage import CoverageItem
 from pexpolicy.models.outcome import ANSWERED, TIMED_OUT
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.policy import Answer, Policy
@@ -84,7 +85,9 @@ class ReplayPolicy:
 class Replayed:
     """The answer to a recorded call."""
 
-    __slots__ = ("answer", "depends_on_time", "network", "ours", "read", "unknown", "verdict")
+    __slots__ = (
+        *("answer", "depends_on_time", "network", "ours", "read", "unknown", "used", "verdict"),
+    )
 
     def __init__(
         self,
@@ -110,6 +113,8 @@ class Replayed:
         """What the node made of the output of its script."""
         self.unknown = unknown
         """Why the answer that takes effect is not known."""
+        self.used: Sequence[CoverageItem] = ()
+        """What the server decided by, with coverage."""
 
 
 @asynccontextmanager

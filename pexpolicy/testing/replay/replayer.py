@@ -95,7 +95,6 @@ class Replayer:
         """Return the counts of a block."""
         tally = Tally()
         if self._coverage is not None:
-            self._coverage.used = tally.used
             tally.items = self._coverage.items if block.number == 0 else ()
         if self._server is not None:
             await self._replay_with_server(tally, block, self._server)
@@ -152,6 +151,7 @@ class Replayer:
         tally.at(call.at)
         tally.verdict(new.verdict)
         self._count_steps(tally, new.ours)
+        tally.used.update(new.used)
         self._compare(tally, call, reply, new, old, place, partial=bool(read))
 
     async def _answers(self, tally: Tally, call: Call) -> tuple[Replayed, Replayed | None]:
@@ -186,6 +186,8 @@ class Replayer:
 
     async def _answer(self, policy: ReplayPolicy, call: Call) -> Replayed:
         answer = await policy.answer(call)
+        if self._coverage is not None and policy is self._new:
+            answer.used = self._coverage.used_by(answer.answer.outcome)
         if self._node is None or answer.network:
             return answer
         return await self._node.follow(call, answer)
@@ -301,8 +303,6 @@ class Replayer:
         return expected
 
     def _count_steps(self, tally: Tally, answer: Answer) -> None:
-        if self._coverage is not None:
-            self._coverage.add(answer.outcome)
         endpoint = answer.outcome.endpoint
         for step in answer.outcome.steps:
             tally.steps[endpoint, step.plugin, step.hook or endpoint, step.outcome] += 1

@@ -11,6 +11,7 @@ from multidict import MultiDict
 
 from pexpolicy import Outcome, Request, ServiceConfigurationRequest
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.explain.coverage import Coverage
 from pexpolicy.testing import decide, make_policy
 from pexpolicy_rules import Rules
 from pexpolicy_sources.sql import SqlSettings, SqlSource
@@ -169,3 +170,34 @@ async def test_a_snapshot_needs_its_column(database: Path) -> None:
             database, {"query": "SELECT * FROM callers"}, rule(vendor={"in_source": "callers"})
         ):
             pass
+
+
+async def test_a_source_is_asked_last_of_several_alternatives(database: Path) -> None:
+    nested = {"none": [{"vendor": "Acme"}], "remote_alias": {"in_source": "callers"}}
+    either = rule(any=[nested, {"any": [{"vendor": "Cisco"}]}])
+    async with serving(database, {**BY_KEY, "query": "SELECT 1 FROM absent"}, either) as ask:
+        outcome = await ask(remote_alias="eve@example.com", vendor="Cisco")
+        assert outcome.decision.action == "reject"
+        assert (await ask(remote_alias="eve@example.com")).steps[0].outcome == "failed"
+
+
+@pytest.mark.parametrize("table", [SNAPSHOT, BY_KEY])
+async def test_an_alternative_with_a_source_is_covered(
+    database: Path, table: dict[str, Any]
+) -> None:
+    either = rule(any=[{"remote_alias": {"in_source": "callers"}}, {"vendor": "Cisco"}])
+    source = SqlSource(SqlSettings.model_validate({"path": str(database)}))
+    settings = {"sources": {"callers": {"source": source, **table}}, "rules": [either]}
+    async with source:
+        config = {"plugins": {"rules": {"settings": settings}}}
+        policy = make_policy({"rules": Rules}, config=config)
+        async with policy.serving():
+            coverage = Coverage(policy)
+            for alias, vendor in (("bob@example.com", ""), ("eve@example.com", "Cisco")):
+                params = MultiDict(remote_alias=alias, vendor=vendor)
+                coverage.add(await decide(policy, ServiceConfigurationRequest(params)))
+    used = {item.name: count for item, count in coverage.used.items() if item.kind == "branch"}
+    assert used == {
+        "known: remote_alias.in_source = 'callers'": 1,
+        "known: vendor.equals = 'Cisco'": 1,
+    }

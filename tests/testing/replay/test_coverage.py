@@ -27,6 +27,17 @@ name = "Made for the call"
 endpoint = "service_configuration"
 when = { local_alias = { prefix = "made" } }
 then.result = { name = "{local_alias}", service_tag = "" }
+[[plugins.rules.settings.rules]]
+name = "Either"
+endpoint = "service_configuration"
+when.any = [
+    { vendor = "Cisco" },
+    { protocol = "sip", any = [
+        { location = "Oslo" },
+        { time = { zone = "UTC", dates = [2026-01-15] } },
+    ] },
+]
+then = { action = "reject" }
 
 [plugins.rooms.settings.rooms]
 lobby = { name = "Lobby", service_tag = "" }
@@ -44,14 +55,23 @@ URLS = (
     f"{wire.SERVICE}?local_alias=lobby&remote_alias=sip:mallory@example.net",
     f"{wire.SERVICE}?local_alias=made1",
     f"{wire.SERVICE}?local_alias=made2",
+    f"{wire.SERVICE}?local_alias=x&protocol=sip&location=Oslo",
+    f"{wire.SERVICE}?local_alias=x&protocol=sip&location=Oslo&vendor=Cisco",
     "/policy/v1/participant/location?remote_address=10.1.2.3",
 )
+SIP, OSLO = "protocol.equals = 'sip'", "location.equals = 'Oslo'"
+DAY = "time = 2026-01-15 UTC"
 USED = {
     ("rules", "rule", "Blocked"): 1,
     ("rules", "branch", "Blocked: service_configuration"): 1,
     ("rules", "branch", "Blocked: participant_properties"): 0,
     ("rules", "rule", "Never"): 0,
     ("rules", "rule", "Made for the call"): 2,
+    ("rules", "rule", "Either"): 2,
+    ("rules", "branch", "Either: vendor.equals = 'Cisco'"): 1,
+    ("rules", "branch", f"Either: any of ({OSLO}; {DAY}) and {SIP}"): 2,
+    ("rules", "branch", f"Either: {OSLO}"): 2,
+    ("rules", "branch", f"Either: {DAY}"): 0,
     ("rooms", "room", "lobby"): 1,
     ("rooms", "room", "office"): 0,
     ("locations", "subnet", "10.0.0.0/8"): 0,
@@ -82,7 +102,7 @@ def test_what_records_used_and_what_they_never_used(folder: Path) -> None:
     steps = {(row["plugin"], row["hook"]): row["steps"] for row in coverage["hooks"]}
     assert steps["rooms", "service_configuration"] == {"decided": 1}
     shown = invoked(*command, "--coverage").stdout
-    assert "rules: 2 of 3 rules used (67%)\n  never used: Never" in shown
+    assert "rules: 3 of 4 rules used (75%)\n  never used: Never" in shown
     assert "locations: 1 of 2 subnets used (50%)\n  never used: 10.0.0.0/8" in shown
     page = (folder / "page.html").read_text()
     assert "never used" in page
@@ -98,3 +118,11 @@ def test_what_cases_used_and_what_they_never_used(folder: Path) -> None:
         in invoked(*command, "--coverage").stdout
     )
     assert "Coverage of the cases" in (folder / "page.html").read_text()
+
+
+def test_a_time_counts_where_a_call_was_in_it(folder: Path) -> None:
+    case = f'[[case]]\nname = "a"\nurl = "{URLS[-3]}"\nat = "2026-01-15 12:00 UTC"\n'
+    (folder / "cases.toml").write_text(case)
+    command = ["test", str(folder / "cases.toml"), "--config", str(folder / "config.toml")]
+    found = counted(json.loads(invoked(*command, "--coverage", "--json").stdout)["coverage_items"])
+    assert found["rules", "branch", f"Either: {DAY}"] == 1

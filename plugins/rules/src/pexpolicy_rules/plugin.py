@@ -32,7 +32,7 @@ from pexpolicy.matching import Condition
 from pexpolicy_rules.analysis import findings
 from pexpolicy_rules.builder import RuleBuilder
 from pexpolicy_rules.decisions import Answer
-from pexpolicy_rules.rule_set import RuleChain, RuleSummary
+from pexpolicy_rules.rule_set import RuleChain, RuleSummary, alternatives
 from pexpolicy_rules.settings import Settings
 
 REQUESTS: Mapping[str, type[Request]] = {
@@ -145,14 +145,17 @@ class Rules(Plugin[Settings]):
                     yield (*rule.key, *place, "then", "result"), answer.fixed
 
     @override
-    def coverage_items(self) -> Iterable[tuple[str, str, Decision | str]]:
-        """Return each rule, and each endpoint of a rule for several as a branch."""
+    def coverage_items(self) -> Iterable[tuple[Any, ...]]:
+        """Return each rule, and as branches each of its endpoints and alternatives, if several."""
         for rule in self._rules:
             for reason in dict.fromkeys(answer.reason for answer in rule.answers.values()):
                 yield "rule", rule.name, reason
             for endpoint, answer in rule.answers.items():
                 if len(rule.answers) > 1 and answer.fixed is not None:
                     yield "branch", f"{rule.name}: {endpoint}", answer.fixed
+            for reason in dict.fromkeys(answer.reason for answer in rule.answers.values()):
+                for part in alternatives(rule.condition):
+                    yield "branch", f"{rule.name}: {part}", reason, part.matches
 
     @override
     def config_warnings(self) -> Iterable[ConfigWarning]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pexpolicy import Decision, Key, Request
-from pexpolicy.matching import Condition, Index, captures
+from pexpolicy.matching import All, AnyOf, Condition, Index, captures
 from pexpolicy_rules.decisions import Answer
 
 MAX_NOTES = 200
@@ -97,3 +97,12 @@ class RuleChain:
                 yield f"rule {rule}: matches"
                 return
             yield f"rule {rule}: {why}"
+
+
+def alternatives(condition: Condition) -> Iterator[Condition]:
+    """Yield the conditions of which one is enough, those inside of others included."""
+    if isinstance(condition, All | AnyOf):
+        for part in condition.parts:
+            if isinstance(condition, AnyOf) and len(condition.parts) > 1:
+                yield part
+            yield from alternatives(part)

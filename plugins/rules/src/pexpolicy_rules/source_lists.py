@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -12,6 +12,8 @@ from pexpolicy_rules.settings import ListTable
 
 T = TypeVar("T")
 Values = frozenset[str]
+Answers = dict[tuple["KeyList", str], FoundRows]
+"""Answers of sources by list and value."""
 
 
 class LookupNeededError(Exception):
@@ -30,8 +32,10 @@ class SourceLists:
         self._problems = problems
         self._lists: dict[tuple[str, bool], ValueList] = {}
         self._snapshots: list[RowSnapshot[Values]] = []
-        self._calls: dict[int, dict[tuple[KeyList, str], FoundRows]] = {}
+        self._calls: dict[int, Answers] = {}
         """The answers of sources to the calls that are being decided."""
+        self._last: list[tuple[Request, Answers]] = []
+        """The last call that was decided, with the answers: its coverage is counted after it."""
         self.asks = False
         """True if a condition may have to ask a source."""
 
@@ -54,7 +58,8 @@ class SourceLists:
         try:
             if table.by_key:
                 self.asks = True
-                return KeyList(table.source.lookup(table.query, ["value"]), self._calls)
+                lookup = table.source.lookup(table.query, ["value"])
+                return KeyList(lookup, self._calls, self._last)
             snapshot = table.source.snapshot(
                 table.query,
                 lambda rows: _values(rows, table.column, _normal(is_alias=is_alias)),
@@ -82,7 +87,8 @@ class SourceLists:
 
         It is called again after each answer, so it must have no effect where it raises.
         """
-        answers = self._calls[id(request)] = {}
+        answers: Answers = {}
+        self._calls[id(request)] = answers
         try:
             while True:
                 try:
@@ -92,6 +98,7 @@ class SourceLists:
                     answers[needed.list, needed.value] = found
         finally:
             del self._calls[id(request)]
+            self._last[:] = [(request, answers)]
             if answers:
                 age = max(found.age for found in answers.values())
                 request.annotate(source_age=round(age, 1))
@@ -115,15 +122,22 @@ class KeyList:
     """A list whose source is asked for each value."""
 
     def __init__(
-        self, lookup: RowLookup, calls: Mapping[int, Mapping[tuple[KeyList, str], FoundRows]]
+        self,
+        lookup: RowLookup,
+        calls: Mapping[int, Answers],
+        last: Sequence[tuple[Request, Answers]],
     ) -> None:
         self.lookup = lookup
         self._calls = calls
+        self._last = last
 
     def has(self, value: Any, request: Request) -> bool:
         """Return whether the source has a row; raises ``LookupNeededError`` before it was asked."""
         text = str(value)
-        found = self._calls[id(request)].get((self, text))
+        answers = self._calls.get(id(request))
+        if answers is None:
+            answers = next((one for asked, one in self._last if asked is request), {})
+        found = answers.get((self, text))
         if found is None:
             raise LookupNeededError(self, text)
         return bool(found.rows)
