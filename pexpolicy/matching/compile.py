@@ -58,6 +58,17 @@ def _set_keys(tables: Any) -> list[str]:
     return [key for key in type(tables).model_fields if getattr(tables, key) is not None]
 
 
+def _asks(condition: Condition) -> bool:
+    """Return whether a condition may have to ask a source.
+
+    Such a part comes last, so that a request waits for the source only where the other parts do not
+    settle the result.
+    """
+    if isinstance(condition, All | AnyOf | NoneOf):
+        return any(map(_asks, condition.parts))
+    return isinstance(condition, InSource)
+
+
 def compile_value_of(written: ValueOf) -> OtherValue:
     """Return what reads the value that a ``ValueOf`` names."""
     pattern = Pattern(written.regex) if written.regex is not None else None
@@ -73,14 +84,16 @@ class _Compiler:
 
     def condition(self, when: When) -> Condition:
         parts = [part for key in _set_keys(when) for part in self._parts(when, key)]
-        # A list may have to ask a source: last, so that only requests that match the rest wait.
-        parts.sort(key=lambda part: isinstance(part, InSource))
+        parts.sort(key=_asks)
         return parts[0] if len(parts) == 1 else All(tuple(parts))
 
     def _parts(self, when: When, key: str) -> Iterator[Condition]:
         table = getattr(when, key)
         if key in _GROUPS:
-            yield _GROUPS[key](tuple(map(self.condition, table)))
+            parts = list(map(self.condition, table))
+            if key == "any":
+                parts.sort(key=_asks)
+            yield _GROUPS[key](tuple(parts))
         elif key == "time":
             yield TimeCondition(TimeWindow(table), self._clock)
         elif key == "params":
