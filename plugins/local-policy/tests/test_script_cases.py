@@ -31,7 +31,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def tested(text: str, *options: str) -> tuple[int, str]:
+def shown_by(text: str, *options: str) -> tuple[int, str]:
     Path("cases.toml").write_text(text)
     done = local_policy("test", "cases.toml", *options)
     assert "48291" not in done.output
@@ -53,7 +53,7 @@ def tested(text: str, *options: str) -> tuple[int, str]:
 )
 def test_cases_that_pass(case: str) -> None:
     Path("empty.jinja2").write_text('{"action": "continue", "result": {"service_type": "gateway"}}')
-    code, shown = tested(TOP + NAMED + case)
+    code, shown = shown_by(TOP + NAMED + case)
     assert (code, "1 passed, 0 failed" in shown) == (0, True), shown
 
 
@@ -69,7 +69,7 @@ def test_cases_that_pass(case: str) -> None:
     ],
 )
 def test_cases_that_fail(case: str, reason: str) -> None:
-    code, shown = tested(TOP + NAMED + case, "--junit", "report.xml")
+    code, shown = shown_by(TOP + NAMED + case, "--junit", "report.xml")
     assert code == 1
     assert reason in shown
     report = Path("report.xml").read_text()
@@ -99,12 +99,12 @@ def test_cases_that_fail(case: str, reason: str) -> None:
     ],
 )
 def test_mistakes_exit_with_2(text: str, reason: str) -> None:
-    code, shown = tested(text)
+    code, shown = shown_by(text)
     assert code == 2
     assert reason in shown, shown
 
 
 def test_cases_are_chosen_by_name() -> None:
     both = TOP + NAMED + "expect = { action = 'continue' }\n" + NAMED.replace('"a"', '"Other"')
-    assert tested(both, "-k", "oth")[0] == 0
-    assert tested(both, "-k", "zzz")[0] == 2
+    assert shown_by(both, "-k", "oth")[0] == 0
+    assert shown_by(both, "-k", "zzz")[0] == 2
