@@ -116,6 +116,8 @@ async def test_wrong_tokens_are_answered_ever_later_and_are_on_record(
         ("127.0.0.1.evil.example:9107", 421),
         ("localhost.evil.example", 421),
         ("[evil]:80", 421),
+        ("[::1]evil.example", 421),
+        ("127.0.0.1:80@evil.example", 421),
     ],
 )
 @pytest.mark.parametrize("path", GUARDED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -28,6 +29,7 @@ from pexpolicy.server.http.response import READABLE, TEXT, PrerenderedResponse, 
 PUBLIC_PATHS = ("/livez", "/readyz")
 """Health checks, which need no token."""
 PROTECTED_PATHS = ("/status", "/metrics")
+_HOST = re.compile(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^:\[\]]+))(?::\d*)?")
 FOREIGN_HOST_TEXT = (
     b"without a token use an IP address or localhost in the URL, and no page of a browser\n"
 )
@@ -160,7 +162,10 @@ def is_own_host(header: str | None, configured: str) -> bool:
     """
     if not header:
         return True  # every browser sends it
-    name = header.rpartition("]")[0].removeprefix("[") or header.partition(":")[0]
+    found = _HOST.fullmatch(header)
+    if found is None:
+        return False
+    name = found["bracketed"] or found["plain"]
     if name.lower() in ("localhost", configured.lower()):
         return True
     try:
