@@ -228,6 +228,12 @@ patterns: $(STAMP) ## a thousand regular expressions known to be slow, against l
 log-lines: $(STAMP) ## a plugin that writes a million log lines at full load, to readers of every kind
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.log_lines $(ARGS)
 
+screenshots: $(STAMP) ## pictures of each page of the console in build/screenshots, and those of the documentation
+	@$(ISOLATED) $(BIN)/python -m docs.take_screenshots
+
+console-attacks: $(STAMP) ## 5,000 hostile texts, other sites, planted sessions, guesses and floods against the console
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.console_attacks $(ARGS)
+
 walks: $(STAMP) ## count the parts of the package that a call, a reload, a plugin and explain pass
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.walks $(ARGS)
 

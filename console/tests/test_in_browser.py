@@ -40,6 +40,7 @@ class Setup(NamedTuple):
         context = self.browser.new_context(
             base_url=self.company.console.url,
             color_scheme="dark" if theme == "dark" else "light",
+            forced_colors="active" if theme == "forced" else "none",
             java_script_enabled=script,
         )
         page = context.new_page()
@@ -60,22 +61,27 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         yield Setup(running, chromium)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", "dark", "forced"])
 def test_each_page_is_accessible_small_and_without_secrets(setup: Setup, theme: str) -> None:
     context = setup.context("admin", theme)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(f"{page.url}: {message.text}"))
     page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
-    for path in PATHS:
+    decided = setup.company.server.lines()[0]["decision_id"]
+    for path in (*PATHS, "/decisions?alias=board&action=reject", f"/decisions/{decided}"):
         reply = page.goto(path, wait_until="load")
         assert reply is not None
         assert reply.status == 200, path
+        if path == "/decisions":
+            # The index has read the calls.
+            page.wait_for_function("document.querySelectorAll('tbody tr[data-id]').length > 9")
         complaints += [f"{path}: {text}" for text in browser.violations(page)]
         content = page.content()
         complaints += [f"{path} has {secret}" for secret in SECRETS if secret in content]
         assert len(zlib.compress(content.encode())) < MAX_COMPRESSED
         page.set_viewport_size({"width": NARROW["width"], "height": NARROW["height"]})
+        complaints += [f"{path}, narrow: {text}" for text in browser.violations(page)]
         if page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
             complaints.append(f"{path} is wider than {NARROW['width']} pixels")
         page.set_viewport_size({"width": 1440, "height": 900})

@@ -1,15 +1,15 @@
 "use strict";
 
-// Times: local in the page, UTC on hover.
-const localTime = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
-  hour12: false,
-});
+// Times: local in the page, without the date of today; UTC on hover.
+const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
+const localTime = new Intl.DateTimeFormat(undefined, clock);
+const localDate = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "2-digit", day: "2-digit", ...clock });
 function showLocalTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
     const moment = new Date(element.dateTime);
     if (!Number.isNaN(moment.getTime())) {
-      element.textContent = localTime.format(moment);
+      const isToday = moment.toDateString() === new Date().toDateString();
+      element.textContent = (isToday ? localTime : localDate).format(moment);
       element.dataset.local = "";
     }
   }
@@ -57,7 +57,16 @@ function onKey(event) {
   }
 }
 
+// A narrow window shows the link to this page, and no counters above the list.
+function fitNarrow() {
+  if (!matchMedia("(max-width: 640px)").matches) return;
+  const here = document.querySelector(".top nav [aria-current]");
+  if (here) here.closest("ul").scrollLeft = here.offsetLeft - 40;
+  for (const counters of document.querySelectorAll("details.counters")) counters.open = false;
+}
+
 useTheme(localStorage.getItem("theme"));
 showLocalTimes(document);
+fitNarrow();
 document.addEventListener("keydown", onKey);
 document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));
