@@ -1,5 +1,8 @@
 """Login, roles and the checks of each request, at a running console."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +56,21 @@ def test_the_command_prints_a_link_of_the_role(console: LiveConsole) -> None:
     reply = console.send("POST", "/login", f"link={token}", {"Origin": console.url})
     assert reply.status == 303
     assert console.actions()[-1]["role"] == "operator"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+def test_a_link_that_root_makes_belongs_to_the_user_of_the_console(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[console]\nfolder = "private/data"\n')
+    folder = tmp_path / "private" / "data"
+    folder.mkdir(parents=True)
+    # As the state folder of a service with a dynamic user.
+    folder.parent.chmod(0o700)
+    os.chown(folder, 61234, 61234)
+    command = (sys.executable, "-m", "pexpolicy", "console", "login", "--config", str(config))
+    subprocess.run(command, check=True, capture_output=True)
+    (link,) = (folder / "logins").iterdir()
+    assert {link.stat().st_uid, link.parent.stat().st_uid} == {61234}
 
 
 def test_a_login_link_works_once(console: LiveConsole) -> None:

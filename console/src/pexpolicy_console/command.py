@@ -64,15 +64,31 @@ def login(config: Path, user: str, role: str, url: str | None) -> None:
     file = _config_file(config)
     table = file.settings.console
     scheme = "https" if table.tls else "http"
-    click.echo(_link(file, url or table.url or f"{scheme}://{table.host}:{table.port}", user, role))
+    shown = url or table.url or f"{scheme}://{table.host}:{table.port}"
+    click.echo(_link(_become_owner(file.folder), shown, user, role))
     click.echo(f"valid once, for {VALID_S / 60:.0f} minutes", err=True)
 
 
-def _link(file: ConfigFile, url: str, user: str, role: str) -> str:
+def _become_owner(folder: Path) -> Path:
+    """Return the folder of the console as a path for its owner; as root become that user.
+
+    The console of a service has a user of its own, which could not read a link of root. That user
+    may not even reach the folder by its path, but the current folder of a process stays usable.
+    """
+    if os.geteuid() != 0 or not folder.is_dir() or (owner := folder.stat()).st_uid == 0:
+        return folder
+    os.chdir(folder)
+    os.setgroups([])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    return Path()
+
+
+def _link(folder: Path, url: str, user: str, role: str) -> str:
     try:
-        token = LoginLinks(file.folder).create(user, Role[role.upper()])
+        token = LoginLinks(folder).create(user, Role[role.upper()])
     except OSError as error:
-        _refuse(f"console.folder: {file.folder} cannot be written: {error.strerror}")
+        _refuse(f"console.folder: {folder.absolute()} cannot be written: {error.strerror}")
     return f"{url.rstrip('/')}/login?link={token}"
 
 
@@ -105,7 +121,7 @@ def _serve(file: ConfigFile, port: int | None, *, with_link: bool, with_parent: 
     def announce() -> None:
         click.echo(f"console: {url}", err=True)
         if with_link:
-            link = _link(file, url, "admin", Role.ADMIN.label)
+            link = _link(file.folder, url, "admin", Role.ADMIN.label)
             click.echo(f"log in once, within 15 minutes: {link}", err=True)
         else:
             click.echo(f"log in: pexpolicy console login --config {file.path}", err=True)
