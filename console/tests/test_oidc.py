@@ -15,6 +15,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from pexpolicy_console.login.oidc import PENDING_S, PendingAttempts
 from tests.support.live_console import LiveConsole, running_console
 
 KEY = RSAKey.generate_key(2048, {"kid": "1"}, private=True)
@@ -190,3 +191,14 @@ def test_a_login_that_another_browser_began_is_refused(
     mine, other = Browser(console, provider), Browser(console, provider)
     assert mine.come_back(state=other.query["state"][0]).status == 401
     assert mine.come_back(cookie="").status == 401
+
+
+def test_one_address_cannot_push_out_the_logins_of_others() -> None:
+    pending = PendingAttempts()
+    state, attempt = pending.begin("10.0.0.1", 0.0)
+    flood = [pending.begin("10.0.0.2", 1.0)[0] for _ in range(5000)]
+    assert pending.take(state, PENDING_S) is attempt
+    assert pending.take(state, PENDING_S) is None
+    assert pending.take(flood[0], 2.0) is None
+    assert pending.take(flood[-1], 2.0 + PENDING_S) is None
+    assert pending.take(flood[-2], 2.0) is not None

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import aiohttp
 from aiohttp import hdrs, web
 
+from pexpolicy.access.login_throttle import origin
 from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy_console.context import console_of, peer_of
@@ -30,6 +31,7 @@ TIMEOUT_S = 10.0
 PENDING_S = 600.0
 """Time to log in at the provider."""
 MAX_PENDING = 1000
+MAX_PENDING_OF_PEER = 100
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
 """Signatures by the provider's key; never by a shared secret, and never none."""
 LEEWAY_S = 60
@@ -40,17 +42,43 @@ class OidcError(Exception):
 
 
 @dataclass(slots=True)
-class _Attempt:
+class Attempt:
+    """A login that was begun, and what the provider's answer has to fit."""
+
+    peer: str
     began: float
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
+
+
+class PendingAttempts:
+    """Logins that were begun, by their state. One address cannot push out those of others."""
+
+    def __init__(self) -> None:
+        self._attempts: OrderedDict[str, Attempt] = OrderedDict()
+
+    def begin(self, peer: str, now: float) -> tuple[str, Attempt]:
+        """Return the state of a new attempt, and the attempt."""
+        of_peer = [state for state, one in self._attempts.items() if one.peer == peer]
+        if len(of_peer) >= MAX_PENDING_OF_PEER:
+            del self._attempts[of_peer[0]]
+        elif len(self._attempts) >= MAX_PENDING:
+            self._attempts.popitem(last=False)
+        state, attempt = secrets.token_urlsafe(24), Attempt(peer, now)
+        self._attempts[state] = attempt
+        return state, attempt
+
+    def take(self, state: str, now: float) -> Attempt | None:
+        """Return an attempt, once, unless it took too long."""
+        attempt = self._attempts.pop(state, None)
+        return None if attempt is None or now - attempt.began > PENDING_S else attempt
 
 
 class OidcLogin:
     """The two requests of a login."""
 
     def __init__(self) -> None:
-        self._attempts: OrderedDict[str, _Attempt] = OrderedDict()
+        self._attempts = PendingAttempts()
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the provider."""
@@ -60,10 +88,7 @@ class OidcLogin:
                 provider = await _discover(client, table)
         except OidcError as error:
             return _refuse(request, error)
-        state, attempt = secrets.token_urlsafe(24), _Attempt(time.monotonic())
-        self._attempts[state] = attempt
-        if len(self._attempts) > MAX_PENDING:
-            self._attempts.popitem(last=False)
+        state, attempt = self._attempts.begin(origin(peer_of(request)), time.monotonic())
         digest = hashlib.sha256(attempt.verifier.encode()).digest()
         query = {
             "response_type": "code",
@@ -99,10 +124,10 @@ class OidcLogin:
     async def _verified(self, request: web.Request, table: ConsoleOidcTable) -> tuple[str, Role]:
         state = request.query.get("state", "")
         known = request.cookies.get(_cookie(request), "")
-        attempt = self._attempts.pop(state, None)
+        attempt = self._attempts.take(state, time.monotonic())
         if not state or not hmac.compare_digest(state.encode(), known.encode()):
             _fail("the state is not that of this browser")
-        if attempt is None or time.monotonic() - attempt.began > PENDING_S:
+        if attempt is None:
             _fail("the login took too long, or was used")
         code = request.query.get("code", "")
         if not code:
