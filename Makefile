@@ -200,7 +200,7 @@ chaos-audit: $(STAMP) ## kill, full disk, delete, rotate, stall: no audit line m
 chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webhook is killed, frozen and slow
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.webhook $(ARGS)
 
-chaos-sources: $(STAMP) ## PostgreSQL and a web server frozen and killed while a server asks them; 500 reloads
+chaos-sources: $(STAMP) ## PostgreSQL, slapd and a web server frozen and killed under load; 500 reloads
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources $(ARGS)
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources.failures
 

@@ -2,8 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.experiments.sources import failures
+from tests.support import programs
+
+pytestmark = programs.needs_compiled("python-ldap")
 
 
-def test_a_frozen_and_killed_database(tmp_path: Path) -> None:
-    assert failures.run(tmp_path, max_age=2.0, reloads=5, watched=2.0, names=("PostgreSQL",))
+@pytest.mark.parametrize("name", ["PostgreSQL", "slapd"])
+def test_a_frozen_and_killed_server(tmp_path: Path, name: str) -> None:
+    assert failures.run(tmp_path, max_age=2.0, reloads=5, watched=2.0, names=(name,))
