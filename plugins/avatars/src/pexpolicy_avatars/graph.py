@@ -26,6 +26,7 @@ RENEWED_BEFORE_S = 300.0
 MAX_RETRY_AFTER_S = 300.0
 """Longest ``Retry-After`` that is respected."""
 _CODE = re.compile(r"AADSTS\d+")
+_NAME = re.compile(r"[A-Za-z_]{1,60}").fullmatch
 
 
 class Token(NamedTuple):
@@ -176,5 +177,6 @@ def _code(answer: Answer) -> str:
     error = found.get("error")
     code = error.get("code") if isinstance(error, dict) else error
     number = _CODE.search(str(found.get("error_description", "")))
-    parts = [text for text in (code, number and number[0]) if isinstance(text, str) and text]
+    known = code if isinstance(code, str) and _NAME(code) else ""  # others may be what was sent
+    parts = [text for text in (known, number and number[0]) if text]
     return f" ({', '.join(parts)})" if parts else ""

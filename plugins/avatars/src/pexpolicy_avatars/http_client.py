@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Answer:
         self.status = response.status
         self.headers = response.headers
         self.body = body
-        self.line = f"HTTP {response.status} {response.reason or ''}".rstrip()
+        self.line = status_line(response.status)
 
 
 class HttpClient:
@@ -68,12 +69,17 @@ class HttpClient:
         except TimeoutError:
             text = f"{url.host}: no reply within {self._timeout:.3g} s"
             raise PictureError(text) from None
-        except aiohttp.ClientResponseError as error:
-            # Its text has the whole URL, with the name of a person.
-            text = f"{url.host}: the reply is not HTTP: {error.message}"
-            raise PictureError(text) from None
+        except aiohttp.ClientResponseError:
+            # Its text has the whole URL, with the name of a person, and what the server sent.
+            raise PictureError(f"{url.host}: the reply is not HTTP") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PictureError(f"{url.host}: {type(error).__name__}: {error}") from None
+
+
+def status_line(status: int) -> str:
+    """Return a status with its usual name: a server may write what it got into its own."""
+    names = {known.value: known.phrase for known in HTTPStatus}
+    return f"HTTP {status} {names.get(status, '')}".rstrip()
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext | None:
