@@ -196,12 +196,16 @@ class Sender:
         except TimeoutError:
             text = f"no reply within {self._settings.timeout:.3g} s"
             raise _FailedError("timeout", text) from None
+        except aiohttp.ClientResponseError:
+            raise _FailedError("connection", "the reply is not HTTP") from None
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise _FailedError("connection", f"{type(error).__name__}: {error}") from None
         status = response.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
-        text = f"HTTP {status} {response.reason or ''}".rstrip()
+        # A server may write what it got, such as the token, into its own name of the status.
+        names = {known.value: known.phrase for known in HTTPStatus}
+        text = f"HTTP {status} {names.get(status, '')}".rstrip()
         if status in REFUSALS:
             raise _RefusedError(text)
         raise _FailedError(str(status), text, _retry_after(response.headers.get("Retry-After")))
