@@ -72,11 +72,14 @@ def running(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     own_admin_port: bool = False,
+    log: list[str] | None = None,
 ) -> Iterator[Running]:
     """Start a server on a free port, wait until it announces its URL, and stop it.
 
-    The admin port is a free one too, or with ``own_admin_port`` that of the configuration.
+    The admin port is a free one too, or with ``own_admin_port`` that of the configuration. ``log``
+    gets the lines that it writes.
     """
+    output = [] if log is None else log
     command = (python, "-m", "pexpolicy", "serve", "--config", str(config))
     ports = ["--port", "0", *(() if own_admin_port else ("--admin-port", "0"))]
     with subprocess.Popen(
@@ -87,9 +90,9 @@ def running(
         cwd=folder,
         text=True,
     ) as server:
-        rest = threading.Thread(target=_drain_stderr, args=(server,))
+        rest = threading.Thread(target=_drain_stderr, args=(server, log))
         try:
-            url, admin = _read_urls(server)
+            url, admin = _read_urls(server, output)
             rest.start()
             yield Running(url, config.parent / "audit.jsonl", server.pid, admin)
         finally:
@@ -99,10 +102,9 @@ def running(
                 rest.join(START_TIMEOUT_S)
 
 
-def _read_urls(server: subprocess.Popen[str]) -> tuple[str, str]:
+def _read_urls(server: subprocess.Popen[str], output: list[str]) -> tuple[str, str]:
     """Return the URLs for nodes and for operators; fail if the server ends or stays silent."""
     assert server.stderr is not None
-    output: list[str] = []
     timeout = threading.Timer(START_TIMEOUT_S, server.kill)
     timeout.start()
     try:
@@ -116,8 +118,9 @@ def _read_urls(server: subprocess.Popen[str]) -> tuple[str, str]:
     raise AssertionError("the server did not start:\n" + "".join(output))
 
 
-def _drain_stderr(server: subprocess.Popen[str]) -> None:
+def _drain_stderr(server: subprocess.Popen[str], log: list[str] | None) -> None:
     """Read the rest of the log, because a full pipe would block the server."""
     assert server.stderr is not None
-    for _ in server.stderr:
-        pass
+    for line in server.stderr:
+        if log is not None:
+            log.append(line)

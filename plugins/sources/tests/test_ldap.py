@@ -93,7 +93,7 @@ ALIASES = st.text(st.characters(), max_size=30) | st.sampled_from(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(ALIASES, min_size=1, max_size=20, unique=True))
 @example(["*", "(odd)\\", "clinic@example.com", "photo"])
 def test_no_text_is_more_than_a_value(directory: slapd.Server, texts: list[str]) -> None:

@@ -212,10 +212,16 @@ class LdapPool:
         raise self._ldap.TIMEOUT({"desc": "no answer in time"})
 
     def _reason(self, server: int, error: Any) -> str:
-        """Return what a server said: libldap names neither the filter nor the password."""
+        """Return what a server said: libldap names neither the filter nor the password.
+
+        A server may, and what is no server and sends back what it gets does.
+        """
         told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
         parts = [str(told[key]) for key in ("desc", "info") if told.get(key)]
-        return one_line(f"{self._directory.url[server]}: {': '.join(parts) or 'failed'}")
+        said = ": ".join(parts) or "failed"
+        if self._password:
+            said = said.replace(self._password, "***")
+        return one_line(f"{self._directory.url[server]}: {said}")
 
 
 def _drop(connection: _Connection) -> None:
