@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import os
 import random
 import subprocess
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tests.support import live_server, postgresql, slapd
 
 HERE = Path(__file__).parent
@@ -20,6 +23,8 @@ LDAP = "ldap://ldap.example.com"
 DATABASE = "postgresql://pexpolicy@/postgres?host=/run/postgresql"
 SYLLABLES = ("ba", "do", "fe", "ki", "lu", "mo", "na", "pi", "ro", "su", "te", "vu")
 SITES = ("Oslo", "Bergen")
+PICTURED = 7
+"""Last digit of the numbers of people with a picture."""
 
 
 @contextmanager
@@ -37,7 +42,8 @@ def company(folder: Path, *, rooms: int, people: int, devices: int) -> Iterator[
         _write(folder / "config.toml", config)
         _table(folder / "rooms.csv", (_room(number) for number in range(rooms)))
         _table(folder / "devices.csv", (_device(number) for number in range(devices)))
-        ldap.add({f"uid=p{n},{slapd.BASE}": _person(n, chance) for n in range(people)})
+        photo = _photo()
+        ldap.add({f"uid=p{n},{slapd.BASE}": _person(n, chance, photo) for n in range(people)})
         run("sql", "upgrade", folder=folder)
         run("sql", "load", "devices", "devices.csv", folder=folder)
         yield folder / "config.toml"
@@ -70,7 +76,13 @@ def _device(number: int) -> dict[str, str]:
     return {"alias": alias, "username": f"{site} {number}", "password": password}
 
 
-def _person(number: int, chance: random.Random) -> Mapping[str, Any]:
+def _photo() -> bytes:
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize((96, 96)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def _person(number: int, chance: random.Random, photo: bytes) -> Mapping[str, Any]:
     first, last = ("".join(chance.choices(SYLLABLES, k=3)).capitalize() for _ in range(2))
     return {
         "objectClass": "inetOrgPerson",
@@ -80,6 +92,7 @@ def _person(number: int, chance: random.Random) -> Mapping[str, Any]:
         "displayName": f"{first} {last}",
         "mail": f"Person{number}@Example.com",
         "ou": SITES[number % 2],
+        **({"jpegPhoto": photo} if number % 10 == PICTURED else {}),
     }
 
 

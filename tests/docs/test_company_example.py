@@ -49,8 +49,10 @@ def test_each_endpoint_answers_from_its_data(company: live_server.Running) -> No
     assert f'"remote_display_name":"{DEVICE["username"]}"' in properties
     location = asked(company, "participant/location", **call, **named, remote_address="10.2.0.9")
     assert '"location":"Bergen"' in location
-    picture = asked(company, "participant/avatar/person7@example.com", width="40", height="40")
-    assert picture.startswith("\xff\xd8")
+    for number, source in ((start.PICTURED, "a picture from source"), (8, "initials")):
+        alias = f"participant/avatar/person{number}@example.com"
+        assert asked(company, alias, width="40", height="40").startswith("\xff\xd8")
+        assert source in company.last_line()["reason"]
 
 
 def test_conformance_is_clean(company: live_server.Running) -> None:
