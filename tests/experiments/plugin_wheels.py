@@ -64,7 +64,7 @@ def proved(results: Results, source: Path, folder: Path) -> None:
             results.expect(f"{name}: pexpolicy {point} --help", holds=helped)
     if plugins:
         text = example(source / "README.md", folder)
-        if "[sources." in text and "pexpolicy-sources" not in own:
+        if "[sources." in text:
             run(*install, f"{wheel(DRIVERS)}[sqlite]")
         checked = run(command, "check", folder / "config.toml", folder=folder)
         results.expect(f"{name}: the first example is valid", holds=": valid" in checked)
