@@ -216,6 +216,9 @@ replays: $(STAMP) ## 10,000 pairs of answers of generated configurations, and wh
 console-index: $(STAMP) ## the console's index of ten million audit lines; a hundred kills while it is built
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.console_index $(ARGS)
 
+replay-speed: $(STAMP) ## the time and memory of a replay of 1,000,000 records
+	@$(BIN)/python -m tests.experiments.replays.speed $(ARGS)
+
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book
 

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import re
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,7 +70,9 @@ class RecordFiles:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = _with_rotated(paths)
-        self.size = sum(path.stat().st_size for path in self.paths)
+        # A server may append to its audit log meanwhile, also because of this replay.
+        self._sizes = {path: path.stat().st_size for path in self.paths}
+        self.size = sum(self._sizes.values())
         """Bytes of all files, as they are stored."""
         self.forms: list[tuple[str, Form]] = []
         """Each file that was begun, and its form."""
@@ -81,20 +84,21 @@ class RecordFiles:
     @property
     def position(self) -> int:
         """Return the number of stored bytes that have been read."""
-        return self._done + (self._file.tell() if self._file is not None else 0)
+        file = self._file
+        return self._done + (file.tell() if file is not None and file.seekable() else 0)
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks of all files."""
-        for path in self.paths:
+        for path, size in self._sizes.items():
             try:
                 with path.open("rb") as file:
                     self._file = file
-                    yield from self._blocks_of(str(path), file)
+                    yield from self._blocks_of(str(path), file, size)
             except _DAMAGE as error:
                 self._damaged(str(path), 0, error)
             finally:
                 self._file = None
-            self._done += path.stat().st_size
+            self._done += size
 
     def _damaged(self, file: str, line: int, error: BaseException) -> None:
         if isinstance(error, OSError) and error.strerror:
@@ -103,7 +107,7 @@ class RecordFiles:
             text = f"the file is damaged, or ends early: {error}"
         self.damage.append(Damage(file, line, text))
 
-    def _blocks_of(self, name: str, stored: IO[bytes]) -> Iterator[Block]:
+    def _blocks_of(self, name: str, stored: IO[bytes], size: int) -> Iterator[Block]:
         content = _decompressed(stored)
         beginning = _peek(content, SNIFFED)
         if beginning[_TAR_MARK] == b"ustar":
@@ -123,7 +127,8 @@ class RecordFiles:
             finally:
                 text.detach()
             return
-        yield from self._lines(name, form, content)
+        is_plain = content is stored and Path(name).is_file()
+        yield from self._lines(name, form, content, size if is_plain else None)
 
     def _archived(self, name: str, content: IO[bytes]) -> Iterator[Block]:
         """Yield the blocks of the support logs in a snapshot of Infinity."""
@@ -164,10 +169,17 @@ class RecordFiles:
         if content:
             yield self._block(name, form, 0, b"\n".join(content), numbers)
 
-    def _lines(self, name: str, form: Form, file: IO[bytes]) -> Iterator[Block]:
+    def _lines(
+        self, name: str, form: Form, file: IO[bytes], size: int | None = None
+    ) -> Iterator[Block]:
+        """Yield the lines of a file, of which ``size`` bytes are read."""
         line, rest = 1, b""
+        left = sys.maxsize if size is None else size
         try:
-            while content := file.read(BLOCK_SIZE):
+            while content := file.read(min(BLOCK_SIZE, left)):
+                left -= len(content)
+                if left == 0 and not content.endswith(b"\n"):
+                    content += file.readline(MAX_LINE + 1)
                 content = rest + content
                 end = content.rfind(b"\n") + 1
                 # Of a line that is too long, what makes it unreadable is kept.
@@ -217,6 +229,8 @@ def _with_rotated(paths: Iterable[Path]) -> list[Path]:
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(one for one in path.rglob("*") if one.is_file())
+    if not path.is_file():
+        return [path]  # a pipe, of which nothing can be read twice
     with path.open("rb") as file:
         is_audit = path.suffix != ".toml" and form_of(file.read(SNIFFED)) is Form.AUDIT
     return file_and_rotated(path) if is_audit else [path]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -79,6 +80,28 @@ def test_our_own_server_answers_as_its_configuration(
     found = replayed(path, "--config", live_server.SHIPPED, "--against", running_server.url)
     assert (found["same"], found["changed"]) == (21, 0)
     assert "present time" in found["remarks"][0]
+
+
+def test_the_log_of_the_server_that_is_asked_is_read_as_it_was(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    rooms = '[plugins.rooms.settings.rooms.engineering]\nname = "E"\n'
+    config.write_text(f'[audit]\npath = "audit.jsonl"\n{rooms}')
+    with live_server.running(config) as server:
+        for number in range(5):
+            server.ask(f"{ENGINEERING}&call_tag={number}")
+        found = replayed(tmp_path / "audit.jsonl", "--config", config, "--against", server.url)
+    assert (sum(found["records"].values()), found["same"], found["changed"]) == (5, 5, 0)
+
+
+def test_records_of_a_pipe_are_read_to_their_end(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, f"{ENGINEERING}\n{wire.LOCATION}\n".encode())
+    os.close(writer)
+    try:
+        found = replayed(f"/dev/fd/{reader}", "--config", live_server.SHIPPED)
+    finally:
+        os.close(reader)
+    assert found["records"]["exact"] == 2
 
 
 def test_the_replies_of_another_server_are_read_as_infinity_reads_them(tmp_path: Path) -> None:
