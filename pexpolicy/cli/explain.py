@@ -106,6 +106,9 @@ def explain(  # noqa: PLR0913, PLR0917 - the options of the command
     indented on a terminal, and otherwise printed byte for byte.
     """
     changes = parse_changes(pairs)
+    if against is not None and str(against).startswith(("http:/", "https:/")):
+        msg = "name a configuration; pexpolicy replay compares with the answers of a server"
+        raise click.BadParameter(msg, param_hint="--against")
     try:
         request = requested(request_text, config, endpoint, changes)
         remarks = doubts(request, changes)
