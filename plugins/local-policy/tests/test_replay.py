@@ -151,3 +151,16 @@ def test_mistakes_exit_with_2(folder: Path, arguments: list[str], reason: str) -
     done = run("urls", "--config", "config.toml", *arguments)
     assert done.exit_code == 2
     assert reason in done.stderr
+
+
+def test_suggested_locations_of_infinity_come_from_the_file(folder: Path) -> None:
+    (folder / "config.toml").write_text(ROOMS.partition("[plugins.locations")[0])
+    script = '{"result": {{ suggested_media_overflow_locations|pex_to_json }}}'
+    (folder / "location.jinja2").write_text(script)
+    command = ("urls", "--config", "config.toml", "--local-policy", "location.jinja2")
+    (unknown,) = replayed(*command)["reasons"]
+    assert unknown["reason"].endswith("FILE with suggested_media_overflow_locations")
+    own = write_json(folder / "own.json", {"suggested_media_overflow_locations": {"location": "A"}})
+    found = replayed(*command, "--service-config", str(own))
+    assert found["reasons"] == []
+    assert found["local_policy"][0]["verdict"].startswith("location.jinja2: applied: continue")

@@ -41,12 +41,15 @@ def input_after(
     endpoint: str,
     request: Request,
     decision: Decision,
-    own_service: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> tuple[ScriptInput, tuple[str, ...]]:
     """Return the variables of a script that follows a decision, and those that are unknown.
 
-    ``own_service`` is the service that Infinity itself has for the call, if that is known.
+    ``own`` are variables that Infinity itself has for the call: ``service_config``, and the
+    suggested locations.
     """
+    own = own or {}
+    own_service = own.get("service_config")
     kind: Kind = KIND_OF[endpoint]
     fields = _fields(decision)
     variables: dict[str, Any] = {"service_config": own_service}
@@ -59,6 +62,8 @@ def input_after(
     elif kind == "media_location":
         if isinstance(decision, MediaLocation):
             variables[SUGGESTED] = suggested(fields)
+        elif SUGGESTED in own:
+            variables[SUGGESTED] = own[SUGGESTED]
         else:
             unknown.append(SUGGESTED)
     found = from_request(kind, request)

@@ -26,13 +26,13 @@ _METHODS = ("get", "items", "keys", "values")
 
 
 class NodePolicy:
-    """Scripts by endpoint, and the service that Infinity itself has for the call."""
+    """Scripts by endpoint, and the variables that Infinity itself has for the call."""
 
     def __init__(
-        self, scripts: Mapping[str, tuple[Path, str]], own_service: Mapping[str, Any] | None = None
+        self, scripts: Mapping[str, tuple[Path, str]], own: Mapping[str, Any] | None = None
     ) -> None:
         self._scripts = scripts
-        self._own_service = own_service
+        self._own = own
         self._names: dict[str, frozenset[str]] = {}
         self._pool = ScriptPool(1, SECONDS)
 
@@ -49,7 +49,7 @@ class NodePolicy:
         if endpoint not in self._scripts:
             return None
         path, source = self._scripts[endpoint]
-        found, unknown = input_after(endpoint, request, decision, self._own_service)
+        found, unknown = input_after(endpoint, request, decision, self._own)
         rendering = await self._pool.run(job_of(source, found, unknown, now))
         verdict = judge(found, rendering)
         notes = [*(f"pex_debug_log: {line}" for line in rendering.debug), *verdict.warnings]
@@ -57,7 +57,8 @@ class NodePolicy:
             notes.append("overflow locations of external policy stay as they are [reported]")
         text = verdict.summary
         if rendering.failure is not None and rendering.failure.kind == "unknown":
-            text = f"not known: {rendering.failure}; add --service-config FILE"
+            which = f" with {SUGGESTED}" if SUGGESTED in rendering.failure.text else ""
+            text = f"not known: {rendering.failure}; add --service-config FILE{which}"
         made = verdict.decision
         kept = verdict.action == "continue" and not verdict.changed
         is_own = isinstance(decision, Continue) and made is not None and kept
@@ -99,7 +100,7 @@ def load(scripts: Sequence[str], endpoint: str | None, service_config: Path | No
             msg = f"{path} and {found[name][0]} are both for {name}"
             raise LocalPolicyError(msg)
         found[name] = (path, source)
-    return NodePolicy(found, _service(service_config))
+    return NodePolicy(found, _own(service_config))
 
 
 def kind_of(source: str, path: Path) -> Kind:
@@ -180,7 +181,8 @@ def _text(path: Path) -> str:
         raise LocalPolicyError(msg) from None
 
 
-def _service(path: Path | None) -> Mapping[str, Any] | None:
+def _own(path: Path | None) -> Mapping[str, Any] | None:
+    """Return the variables in a file: a service alone, or several by name as on the test page."""
     if path is None:
         return None
     try:
@@ -190,9 +192,11 @@ def _service(path: Path | None) -> Mapping[str, Any] | None:
             raise
         msg = f"{path} is not JSON: {error}"
         raise LocalPolicyError(msg) from None
-    if isinstance(found, dict) and isinstance(found.get("service_config"), dict):
-        found = found["service_config"]
-    if not isinstance(found, dict):
+    if isinstance(found, dict) and not found.keys() & {"service_config", SUGGESTED}:
+        found = {"service_config": found}
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(name, {}), dict) for name in ("service_config", SUGGESTED)
+    ):
         msg = f'{path} is no object, such as {{"name": ...}}'
         raise LocalPolicyError(msg)
     return found
