@@ -240,6 +240,9 @@ console-attacks: $(STAMP) ## 5,000 hostile texts, other sites, planted sessions,
 walks: $(STAMP) ## count the parts of the package that a call, a reload, a plugin and explain pass
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.walks $(ARGS)
 
+openapi: $(STAMP) ## schemathesis: thousands of requests from the OpenAPI description, and their replies
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.openapi $(ARGS)
+
 version: ## set VERSION=0.2.0 everywhere, and give the change log a heading
 	@$(PYTHON) deploy/set_version.py $(VERSION)
 

@@ -63,7 +63,7 @@ INTRODUCTION = """# Reference of the contract
 
 Every parameter that Infinity sends, every field that it accepts, and every rule between them. This
 page is generated from the models that check the replies. `pexpolicy schema` prints the same as JSON
-Schema.
+Schema, and `pexpolicy schema --openapi` as OpenAPI 3.1.
 
 ## Confidence in a statement
 

@@ -89,9 +89,9 @@ def _request(endpoint: Endpoint[Any]) -> Schema:
     properties: Schema = {}
     docs = attribute_docs(request)
     for name, parameter in request.parameters().items():
-        schema = _parameter(parameter, docs[name])
+        schema = parameter_schema(parameter, docs[name])
         if parameter.read is header_values:
-            patterns[_header_pattern(parameter.wire)] = schema
+            patterns[header_pattern(parameter.wire)] = schema
         elif parameter.read is by_prefix:
             patterns[f"^{parameter.wire}"] = schema
         else:
@@ -106,7 +106,8 @@ def _request(endpoint: Endpoint[Any]) -> Schema:
     }
 
 
-def _parameter(parameter: Parameter[Any], doc: str) -> Schema:
+def parameter_schema(parameter: Parameter[Any], doc: str) -> Schema:
+    """Return the schema of a query parameter; a list where it is repeated."""
     schema: Schema = {
         "description": doc,
         "type": ["string", "array"],
@@ -122,7 +123,8 @@ def _parameter(parameter: Parameter[Any], doc: str) -> Schema:
     return schema
 
 
-def _header_pattern(name: str) -> str:
+def header_pattern(name: str) -> str:
+    """Return the pattern of the spellings of a header in a query."""
     letters = (f"[{c.lower()}{c.upper()}]" if c.isalpha() else "[-_]" for c in name)
     return f"^{''.join(letters)}$"
 
