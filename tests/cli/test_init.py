@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import socket
 import tomllib
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pexpolicy.access.certificates import CertificateFiles
 from pexpolicy.cli.doctor.certificate_check import verify_chain
 from pexpolicy.cli.main import main
 from pexpolicy.config.loader import load
+from tests.support.server_process import free_port
 
 NODES = ("--node", "10.44.0.0/16", "--node", "2001:db8::/32,10.45.1.7")
 TLS = ("--test-certificate", "policy.example.com")
@@ -21,7 +21,7 @@ OPTIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     ((), NODES),
     ((), TLS),
     ((), ("--no-rooms",), ("--rooms", "tables/vmr.csv")),
-    (("--no-audit", "--no-sign"), ("--audit", "log/audit.jsonl", "--systemd")),
+    (("--no-audit", "--no-sign"), ("--audit", "log/audit.jsonl", "--systemd", "--console")),
 )
 COMBINATIONS = [
     *itertools.product(*OPTIONS),
@@ -45,8 +45,7 @@ def with_free_ports(config: Path) -> Path:
     """Replace the ports, which other programs of this machine may use."""
     text = config.read_text()
     for port in ("port = 8000", "port = 9107"):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            text = text.replace(port, f"port = {free.getsockname()[1]}")
+        text = text.replace(port, f"port = {free_port()}")
     config.write_text(text)
     return config
 
@@ -85,7 +84,7 @@ def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_the_questions_lead_to_the_answers(tmp_path: Path) -> None:
-    typed = "10.44.0.0/17,10.1.2.3\ninfinity\n\nfiles\nfull.pem\nkey.pem\n\ny\n\nn\n"
+    typed = "10.44.0.0/17,10.1.2.3\ninfinity\n\nfiles\nfull.pem\nkey.pem\n\ny\n\nn\n\n"
     made = invoked("init", str(tmp_path), typed=typed)
     assert made.exit_code == 0, made.output
     config = tomllib.loads((tmp_path / "config.toml").read_text())
@@ -98,8 +97,48 @@ def test_the_questions_lead_to_the_answers(tmp_path: Path) -> None:
     assert "LoadCredential" not in unit
 
 
+def test_the_console_is_configured_where_it_is_installed(tmp_path: Path) -> None:
+    made = invoked("init", "--yes", str(tmp_path / "one"), "--console")
+    assert f"pexpolicy console --login -c {tmp_path}/one/config.toml\n" in made.output
+    assert load(tmp_path / "one/config.toml").console.port == 9109
+    invoked("init", "--yes", str(tmp_path / "two"))
+    assert "\n# [console]\n" in (tmp_path / "two/config.toml").read_text()
+
+
+def test_the_console_is_not_offered_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pexpolicy.cli.init.questions._has_console", lambda: False)
+    made = invoked("init", str(tmp_path / "one"), typed="\n" * 9)
+    assert (made.exit_code, "web console" in made.output) == (0, False)
+    assert "console" not in (tmp_path / "one/config.toml").read_text()
+    made = invoked("init", "--yes", str(tmp_path / "two"), "--console")
+    assert "pip install pexpolicy-console" in made.stderr
+    assert (made.exit_code, (tmp_path / "two").exists()) == (2, False)
+
+
+@pytest.mark.parametrize("home", ["/home", "/root", "/run/user"])
+def test_a_unit_for_a_home_folder_is_refused(home: str) -> None:
+    folder = f"{home}/nobody-of-this-name/policy"
+    made = invoked("init", "--yes", folder, "--systemd")
+    assert (made.exit_code, Path(folder).exists()) == (2, False)
+    assert "a service cannot read" in made.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "warned"), [("/home/a/bin/python", True), ("/opt/bin/python", False)]
+)
+def test_a_program_in_a_home_folder_is_reported(
+    program: str, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", program)
+    made = invoked("init", "--yes", str(tmp_path), "--systemd")
+    assert made.exit_code == 0, made.output
+    assert ("install it in /opt" in made.stderr) is warned
+
+
 def test_a_wrong_network_is_asked_for_again(tmp_path: Path) -> None:
-    made = invoked("init", str(tmp_path), "--user", "u", typed="10.1.2.3/16\n\n\n\n\n\n\n\n")
+    made = invoked("init", str(tmp_path), "--user", "u", typed="10.1.2.3/16\n\n\n\n\n\n\n\n\n")
     assert "has host bits set" in made.output
     assert made.exit_code == 0, made.output
 
@@ -184,6 +223,7 @@ def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
         (("--certificate", "c.pem", "--key", "\udcff"), "'\\udcff' has control characters"),
         (("--rooms", "x/../config.toml"), "the name of another file"),
         (("--audit", "rooms.csv"), "the name of another file"),
+        (("--console", "--no-audit"), "the console reads the audit file"),
     ],
 )
 def test_contradicting_options_are_refused(

@@ -30,6 +30,8 @@ class Choices:
     """``None``: standard output."""
     signs: bool = True
     systemd: bool = False
+    console: bool | None = None
+    """``None``: its package is not installed."""
 
     @property
     def host(self) -> str:

@@ -12,7 +12,7 @@ import click
 from pexpolicy.cli.examples import examples
 from pexpolicy.cli.init.choices import Choices
 from pexpolicy.cli.init.files import GROUP, UNIT, TakenError, contents, write
-from pexpolicy.cli.init.questions import Answers, Networks, Questions
+from pexpolicy.cli.init.questions import Answers, Networks, Questions, in_home
 from pexpolicy.text import printable
 
 
@@ -43,6 +43,11 @@ from pexpolicy.text import printable
 @click.option("--no-audit", is_flag=True, help="Write the audit to standard output.")
 @click.option("--sign/--no-sign", "signs", default=None, help="Sign the audit.  [default: sign]")
 @click.option("--systemd/--no-systemd", default=None, help="Write a unit.  [default: no]")
+@click.option(
+    "--console/--no-console",
+    default=None,
+    help="Configure the web console of pexpolicy-console.  [default: no]",
+)
 def init(folder: Path, *, yes: bool, **options: Any) -> None:
     """Write a configuration with comments into FOLDER, by default the current one.
 
@@ -91,6 +96,7 @@ def _profile(answers: Answers) -> None:
 def _next_steps(choices: Choices) -> None:
     folder = shlex.quote(str(choices.folder.absolute()))
     config = "" if choices.folder.absolute() == Path.cwd() else f" -c {folder}/config.toml"
+    program = Path(sys.executable).with_name("pexpolicy")
     steps = []
     if choices.systemd:
         steps += [
@@ -99,10 +105,17 @@ def _next_steps(choices: Choices) -> None:
             f"sudo chmod -R g+rX,o= {folder}",
             f"sudo install -m 0644 {folder}/{UNIT} /etc/systemd/system/",
             "sudo systemctl enable --now pexpolicy",
-            f"sudo {Path(sys.executable).with_name('pexpolicy')} doctor -c {folder}/config.toml",
+            f"sudo {program} doctor -c {folder}/config.toml",
         ]
     else:
         steps += [f"pexpolicy doctor{config}", f"pexpolicy serve{config}"]
+    if choices.console:
+        sudo = f"sudo {program} console" if choices.systemd else "pexpolicy console"
+        where = f" -c {folder}/config.toml" if choices.systemd else config
+        steps.append(f"{sudo} --login{where}")
+    if choices.systemd and in_home(program):
+        text = f"The unit cannot start {program}, as it reads no home folder: install it in /opt."
+        click.secho(f"\n{text}", fg="yellow", err=True)
     click.echo("\nNext:")
     for step in steps:
         click.echo(f"  {step}")

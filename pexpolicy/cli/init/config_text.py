@@ -10,12 +10,13 @@ from pexpolicy.cli.init.choices import Choices
 SCHEMA_FILE = "config.schema.json"
 AUDIT_KEY = "audit-key.pem"
 ADMIN_PORT = 9107
+CONSOLE_PORT = 9109
 LOOPBACK = "127.0.0.1/32"
 
 
 def config_text(choices: Choices) -> str:
     """Return the whole file."""
-    parts = (_server, _auth, _access, _tls, _admin, _audit, _rooms)
+    parts = (_server, _auth, _access, _tls, _admin, _audit, _console, _rooms)
     return "\n".join(line for part in parts for line in part(choices))
 
 
@@ -87,6 +88,19 @@ def _audit(choices: Choices) -> Iterator[str]:
         yield '# level = "fsync"                 # on the disk before the reply leaves'
     if choices.signs:
         yield _line("sign_key_file", AUDIT_KEY, "pexpolicy audit verify checks its signatures")
+    yield ""
+
+
+def _console(choices: Choices) -> Iterator[str]:
+    if choices.console is None:
+        return
+    yield "# The web console, a process of its own: pexpolicy console --login"
+    if choices.console:
+        yield "[console]"
+        yield _line("port", CONSOLE_PORT, "on this machine only; another host needs TLS")
+    else:
+        yield "# [console]"
+        yield f"# port = {CONSOLE_PORT}"
     yield ""
 
 

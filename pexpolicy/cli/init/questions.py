@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
@@ -84,9 +85,22 @@ class Questions:
             audit=audit,
             signs=self._confirm("signs", text, default=True),
             systemd=systemd,
+            console=self._console(audit),
         )
         _refuse_names(choices)
         return Answers(choices, host, password if is_new else "")
+
+    def _console(self, audit: str | None) -> bool | None:
+        """Return whether to configure the console; ``None`` if its package is not installed."""
+        if not _has_console():
+            if self._options["console"]:
+                _refuse("the console is not installed: pip install pexpolicy-console")
+            return None
+        if audit is None:
+            if self._options["console"]:
+                _refuse("the console reads the audit file: leave --no-audit out")
+            return False
+        return self._confirm("console", "Configure the web console", default=False)
 
     def _ask(self, text: str, default: str, **more: Any) -> str:
         return str(click.prompt(text, default, **more)) if self._asks else default
@@ -172,12 +186,29 @@ def _refuse_names(choices: Choices) -> None:
     for name in (str(folder), *names):
         if not name.isprintable():
             _refuse(f"{name!r} has control characters, or is not UTF-8: choose another name")
+    if choices.systemd and in_home(folder):
+        text = f"{folder} is in a home folder, which a service cannot read: choose another"
+        _refuse(f"{text}, as in pexpolicy init /etc/pexpolicy --systemd")
     taken = {os.path.normpath(folder / name) for name in NAMES}
     for name in filter(None, (choices.rooms, choices.audit)):
         path = os.path.normpath(folder / name)
         if path in taken:
             _refuse(f"{name} is the name of another file that is written: choose another")
         taken.add(path)
+
+
+def in_home(path: Path) -> bool:
+    """Return whether ``ProtectHome`` of the unit hides a path from the service."""
+    real = path.resolve()
+    return any(real.is_relative_to(home) for home in ("/home", "/root", "/run/user"))
+
+
+def _has_console() -> bool:
+    try:
+        metadata.version("pexpolicy-console")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _is_host(text: str) -> bool:
