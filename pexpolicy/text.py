@@ -55,7 +55,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "layout": ("view",),
     "listen": ("host",),
     "log": ("audit",),
-    "logging": ("audit",),
+    "logging": ("log", "audit"),
     "lt": ("less",),
     "match": ("regex",),
     "matches": ("regex",),
@@ -111,6 +111,7 @@ _REMARKS: Mapping[tuple[str, ...], str] = {
 _TOP_LEVEL: Mapping[str, str] = {
     "metrics": "metrics are on by default, at the port of [admin]",
     "prometheus": "metrics are on by default, at the port of [admin]",
+    "logging": "decisions are logged by [audit], all else by [log]",
     "rooms": "rooms belong below [plugins.rooms.settings.rooms.ALIAS]",
     "rules": "rules belong below [[plugins.rules.settings.rules]]",
     "domains": "domains belong in [plugins.domains.settings], as allowed = [...]",

@@ -170,11 +170,15 @@ def _instead(key: Key, model: type[BaseModel]) -> str:
     name, place = str(key[-1]), key[:-1]
     if hint := remark(key, whole="plugin_dirs" in model.model_fields):
         return f"; {hint}"
-    if guess := did_you_mean(name, _known_keys(model, place)):
+    known = _known_keys(model, place)
+    if guess := did_you_mean(name, known):
         return guess
+    if place and "result" in known:
+        return f"; write a field of the answer in {dotted_key(place[-1:])}.result"
     for inner, path in _below(_model_at(model, place), 2):
         if name in inner.model_fields:
-            return f"; it is a key of {dotted_key((*place, *path))}"
+            inside = dotted_key((*place, *path))
+            return f"; it is a key of {inside}: write {dotted_key((*path, name))}"
     return ""
 
 

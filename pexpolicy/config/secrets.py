@@ -56,7 +56,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
         value = os.environ.get(variable)
         if not value:
             state = "not set" if value is None else "empty"
-            text = f"the environment variable {variable} is {state}"
+            text = f"the environment variable {variable} is {state}; set it, or write {name}_file"
             raise SecretError(f"{name}_env", text)
         return value
     assert file is not None

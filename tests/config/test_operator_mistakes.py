@@ -47,7 +47,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     ("[ssl]", "ssl", ("did you mean 'tls'?",)),
     ("[server]\nbind = '127.0.0.1'", "server.bind", ("did you mean 'host'?",)),
     ("[server]\nlisten = '127.0.0.1'", "server.listen", ("did you mean 'host'?",)),
-    ("[logging]", "logging", ("did you mean 'audit'?",)),
+    ("[logging]", "logging", ("decisions are logged by [audit], all else by [log]",)),
     ("[metrics]\nenabled = true", "metrics", ("on by default", "[admin]")),
     ("[rooms.x]\nname = 'x'", "rooms", ("[plugins.rooms.settings.rooms.ALIAS]",)),
     ("[[rules]]\nname = 'x'", "rules", ("[[plugins.rules.settings.rules]]",)),
@@ -104,7 +104,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         "rules[0].endpoint",
         ("is missing; write one of 'service_configuration', 'participant_properties'",),
     ),
-    (RULE + "action = 'reject'", "rules[0].action", ("it is a key of then",)),
+    (RULE + "action = 'reject'", "rules[0].action", ("it is a key of then: write then.action",)),
     ("[plugins.romms]", "plugins.romms", ("'rooms'",)),
     ("[plugins.rooms]\non_eror = 'skip'", "plugins.rooms.on_eror", ("did you mean 'on_error'?",)),
     (
@@ -174,7 +174,11 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     ("[server]\nbase_path = '/policy/v1'", "server.base_path", ("leave out /policy/v1",)),
     ("[access]\nnetworks = ['10.1.2.3/16']", "access.networks", ("10.1.0.0/16",)),
     ("[server]\nport = 9107", "admin.port", ("9107 is already server.port", "choose another")),
-    ("[admin]\ntoken_env = 'UNSET_4711'", "admin.token_env", ("UNSET_4711 is not set",)),
+    (
+        "[admin]\ntoken_env = 'UNSET_4711'",
+        "admin.token_env",
+        ("UNSET_4711 is not set; set it, or write token_file",),
+    ),
     (ROOM + "pin = 1234", "board.pin", ("in quotes",)),
     (ROOM + "allow_guests = 'true'", "board.allow_guests", ("without quotes",)),
     (
