@@ -107,7 +107,11 @@ def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorRe
         summary = redact(attached.summary, secrets)
         return replace(attached, summary=summary, lines=_redact_all(attached.lines, secrets))
     limit = MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE
-    return _report(error, _headline(error, secrets, limit), secrets)
+    report = _report(error, _headline(error, secrets, limit), secrets)
+    if isinstance(error, ConnectionError) and error.__cause__ is None:
+        # Another server is down: where the plugin asked it explains nothing.
+        return replace(report, lines=[])
+    return report
 
 
 def with_full_traceback(

@@ -30,7 +30,7 @@ class ServerLog:
             processors += [
                 structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
                 plain_values,
-                structlog.dev.ConsoleRenderer(),
+                structlog.dev.ConsoleRenderer(sort_keys=False),
             ]
         else:
             processors += [

@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 _LOG = logging.getLogger(__name__)
 
 
-class TargetError(Exception):
+class TargetError(ConnectionError):
     """Raised when a target gave no usable reply; names target and reason."""
 
 
