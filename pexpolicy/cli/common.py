@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import fill
 from typing import Any, NoReturn
 
 import click
 
 from pexpolicy.builder import policy_from
+from pexpolicy.cli.folding import fold_plain
 from pexpolicy.cli.progress import progress_lines
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.excerpts import Excerpt, Excerpts
@@ -135,11 +134,7 @@ def exit_code(error: ConfigError) -> int:
 
 
 def _print_problem(problem: Problem, path: Path, excerpt: Excerpt | None) -> None:
-    text, key = str(problem), dotted_key(problem.key)
-    if sys.stderr.isatty():
-        # A terminal would break words.
-        width = shutil.get_terminal_size().columns
-        text = fill(text, width - 2, subsequent_indent="    ", break_long_words=False)
+    text, key = fold_plain(str(problem), 2), dotted_key(problem.key)
     if key and text.startswith(key):
         text = f"{click.style(key, bold=True)}{text.removeprefix(key)}"
     click.echo(f"  {text}", err=True)
@@ -156,4 +151,4 @@ def _print_problem(problem: Problem, path: Path, excerpt: Excerpt | None) -> Non
 def print_warnings(policy: Policy) -> None:
     """Print the warnings about a configuration."""
     for warning in policy.warnings:
-        click.secho(f"warning: {warning}", fg="yellow", err=True)
+        click.secho(fold_plain(f"warning: {warning}"), fg="yellow", err=True)

@@ -16,6 +16,7 @@ from rich.text import Text
 from pexpolicy.audit.adjustments import Changes, describe_changes, redact_changes
 from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.redaction import Redaction
+from pexpolicy.cli.folding import print_folded
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.explanation import Explanation, without_secrets
 from pexpolicy.explain.request_forms import RecordedRequest
@@ -187,7 +188,7 @@ class Display:
                 self._line(f"  {describe_changes({name: change})}", "yellow")
 
     def _line(self, text: str, style: str = "") -> None:
-        self._console.print(Text(printable(text), style=style), soft_wrap=True)
+        print_folded(self._console, Text(printable(text), style=style))
 
     def _show_request(self, request: RecordedRequest, explained: Explanation) -> None:
         title = Text(explained.endpoint, style="bold cyan")

@@ -15,6 +15,8 @@ from pexpolicy.access.refusals import BUSY, HANDSHAKE_FAILED, NOT_ALLOWED, UNAUT
 from pexpolicy.text import printable
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+MAX_COLUMNS = 4
+"""Of a table of a plugin."""
 Document = Mapping[str, Any]
 
 _PROFILE = "compare its profile in Infinity"
@@ -215,10 +217,10 @@ def _plugin_status(plugin: Document) -> Iterator[RenderableType]:
     for key, value in status.items():
         rows = dict(enumerate(value, 1)) if isinstance(value, list) else value
         if isinstance(rows, Mapping) and _is_table(rows):
-            yield Text(f"   {printable(key)}:")
+            yield Text(f"   {_words(key)}:")
             yield Padding(_small_table(rows), (0, 0, 0, 4))
-        else:
-            yield Text(f"   {printable(key)}: {_flat(value)}")
+        elif value not in (None, {}, []):
+            yield Text(f"   {_words(key)}: {_flat(value)}")
 
 
 def _is_table(rows: Mapping[Any, Any]) -> bool:
@@ -227,10 +229,22 @@ def _is_table(rows: Mapping[Any, Any]) -> bool:
 
 def _small_table(rows: Mapping[Any, Mapping[str, Any]]) -> Table:
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    table = Table("", *map(printable, columns), box=None, header_style="dim")
+    if len(columns) <= MAX_COLUMNS:
+        table = Table("", *map(_words, columns), box=None, header_style="dim")
+        for name, row in rows.items():
+            table.add_row(printable(name), *(_flat(row.get(key)) for key in columns))
+        return table
+    # It would be wider than the terminal.
+    table = Table(box=None, show_header=False)
     for name, row in rows.items():
-        table.add_row(printable(name), *(_flat(row.get(key)) for key in columns))
+        filled = {_words(key): value for key, value in row.items() if value not in ("", None)}
+        table.add_row(printable(name), ", ".join(f"{key} {_flat(filled[key])}" for key in filled))
     return table
+
+
+def _words(key: object) -> str:
+    """Return a key of JSON as words."""
+    return printable(key).replace("_", " ")
 
 
 def _flat(value: object) -> str:
@@ -240,7 +254,7 @@ def _flat(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{printable(key)} {_flat(part)}" for key, part in value.items())
+        return ", ".join(f"{_words(key)} {_flat(part)}" for key, part in value.items())
     if isinstance(value, list):
         return ", ".join(map(_flat, value))
     return printable(value)

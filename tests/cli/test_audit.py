@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
+from rich.console import Console
 
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import RawLine
@@ -397,7 +398,8 @@ def test_json_on_a_terminal_has_no_control_characters(tmp_path: Path) -> None:
 def test_stats_align_numbers_and_show_shares(run: Run) -> None:
     rows = [line.split() for line in run("stats").stdout.splitlines()]
     assert ["endpoint", "decided", "by", "action", "calls", "share"] in rows
-    assert ["service_configuration", "rooms", "continue", "2", "66.7%"] in rows
+    shares = next(row for row in rows if row[:1] == ["service_configuration"])
+    assert shares == ["service_configuration", "rooms", "continue", "2", "66.7%", "█" * 20]
     lines = run("stats").stdout.splitlines()
     (head,) = (line for line in lines if line.startswith("endpoint"))
     (row,) = (line for line in lines if line.startswith("service_configuration"))
@@ -443,3 +445,58 @@ def test_every_command_and_each_option_of_the_page_exists() -> None:
 @pytest.mark.parametrize("level", get_args(AuditTable.model_fields["level"].annotation))
 def test_every_level_is_on_the_page(level: str) -> None:
     assert f"\n| `{level}` | " in (ROOT / "docs" / "audit.md").read_text()
+
+
+def test_stats_count_the_calls_of_each_hour(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    hours = ("07:59:59", "08:00:00", "08:30:00", "10:00:00")
+    lines = [{**LINE, "timestamp": f"2026-11-27T{hour}.000000Z"} for hour in hours]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    shown = CliRunner().invoke(audit, ["stats", "--utc", "--file", str(path)])
+    table = shown.stdout.partition("hour")[2].partition("\n\n")[0].splitlines()[1:]
+    assert [line.split()[1:3] for line in table] == [
+        ["07:00Z", "1"],
+        ["08:00Z", "2"],
+        ["09:00Z", "0"],
+        ["10:00Z", "1"],
+    ]
+    printed = CliRunner().invoke(audit, ["stats", "--json", "--file", str(path)])
+    assert json.loads(printed.stdout)["hours"]["2026-11-27T08:00:00Z"] == 2
+
+
+LINE = {
+    "event": "decision",
+    "decision_id": "01a2",
+    "endpoint": "media_location",
+    "decided_by": "default",
+    "action": "continue",
+    "status": 200,
+    "steps": [],
+    "ms": 0.1,
+}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("command", [("tail",), ("show", "01a2"), ("stats",)])
+def test_no_line_is_wider_than_the_terminal(
+    width: int, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = {"local_alias": "meet@example.com", "vendor": "word " * 40}
+    step = {"plugin": "new", "outcome": "failed", "ms": 0.1, "detail": "word " * 40}
+    line = {**LINE, "timestamp": "2026-11-27T08:00:00Z", "request": request, "steps": [step]}
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{json.dumps(line)}\n")
+    monkeypatch.setattr("pexpolicy.cli.audit.display.screen", lambda: wide(width))
+    done = CliRunner().invoke(audit, [*command, "--utc", "--file", str(path)])
+    assert done.exit_code == 0, done.output
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", shown) for shown in done.stdout.splitlines()]
+    assert lines
+    assert max(map(len, lines)) <= width
+    assert "wor\n" not in done.stdout
+    assert ("  vendor = word" in done.stdout) is (command[0] == "show")
+
+
+def wide(width: int) -> Console:
+    return Console(
+        force_terminal=True, width=width, highlight=False, markup=False, color_system=None
+    )

@@ -290,7 +290,7 @@ class _Printer:
         if self._as_json:
             _print_json(record)
         else:
-            self._console.print(display.short(record.event, utc=self._utc))
+            display.print_short(self._console, record.event, utc=self._utc)
 
 
 def _print_json(record: Record) -> None:

@@ -13,12 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.adjustments import describe_changes
-from pexpolicy.audit.console import SEPARATOR, parts
+from pexpolicy.audit.console import FAILURES, SEPARATOR, parts
 from pexpolicy.audit.verify import ChainState, Verification
 from pexpolicy.cli.audit.stats import Stats
+from pexpolicy.cli.folding import INDENT, print_folded
 from pexpolicy.text import printable
 
 STEP = ("plugin", "outcome", "ms", "detail")
+ID_LENGTH = 13
+"""Of a decision id on a terminal: its milliseconds, which are rarely those of another call."""
+HOURS = 24
+"""Hours in the statistics."""
+BAR_WIDTH = 20
+SHARE_FROM, BAR_FROM = 66, 90
+"""Columns of a terminal from which on shares and bars are shown."""
 UNBOUNDED = 10_000
 """Columns where standard output is not a terminal."""
 CHAIN_FIELDS = ("instance", "after", "prev", "lost_count", "boot_id", "seq", "hash")
@@ -34,12 +42,15 @@ def format_time(timestamp: object, *, utc: bool) -> str:
     return f"{text}Z" if utc else f"{text}{at:%z}"
 
 
-def short(event: Mapping[str, Any], *, utc: bool) -> Text:
-    """Return a line as on the terminal of a server, with the date and the decision id."""
+def print_short(console: Console, event: Mapping[str, Any], *, utc: bool) -> None:
+    """Print a line as on the terminal of a server, with the date and the decision id.
+
+    On a terminal the id is shortened; ``audit show`` takes its beginning.
+    """
     texts = [("dim", format_time(event.get("timestamp"), utc=utc)), *parts(event)]
-    if event.get("decision_id"):
-        texts += [SEPARATOR, ("dim", printable(event["decision_id"]))]
-    return Text(" ").join(Text(text, style) for style, text in texts)
+    if decision_id := printable(event.get("decision_id") or ""):
+        texts += [SEPARATOR, ("dim", decision_id[: ID_LENGTH if console.is_terminal else None])]
+    print_folded(console, Text(" ").join(Text(text, style) for style, text in texts))
 
 
 def screen() -> Console:
@@ -49,26 +60,60 @@ def screen() -> Console:
 
 
 def show_whole(console: Console, event: Mapping[str, Any], *, utc: bool) -> None:
-    """Print a row for each field, and a table of the steps, without folding hashes."""
-    console.print(short(event, utc=utc))
+    """Print a row for each field, and a table of the steps.
+
+    A terminal shows the values of the request and of what was sent one below the other; elsewhere
+    each field is one line.
+    """
+    print_short(console, event, utc=utc)
     rows = [
         (name, value)
         for name, value in event.items()
         if name not in ("steps", "event", *CHAIN_FIELDS)
     ]
-    chain = " ".join(f"{name}={event[name]}" for name in CHAIN_FIELDS if name in event)
+    has_anchor = "seq" in event and "hash" in event
+    # A terminal shows the two only once, in the anchor.
+    hidden = ("seq", "hash") if has_anchor and console.is_terminal else ()
+    chain = " ".join(
+        f"{name}={event[name]}" for name in CHAIN_FIELDS if name in event and name not in hidden
+    )
     rows.append(("chain", chain))
-    if "seq" in event and "hash" in event:
+    if has_anchor:
         rows.append(("anchor", f"{event['seq']}:{event['hash']}"))
     width = max(len(printable(name)) for name, _ in rows)
     for name, value in rows:
-        console.print(Text.assemble((f"{printable(name):<{width}}  ", "dim"), _as_text(value)))
+        inner = value.items() if isinstance(value, dict) and console.is_terminal else ()
+        if console.is_terminal and value is None:
+            continue
+        text = "" if inner else _as_text(value)
+        label = f"{printable(name):<{width}}  "
+        line = Text.assemble((label, "dim"), text)
+        if name == "anchor":
+            # It is copied, so it is not broken into lines.
+            console.print(line)
+        else:
+            print_folded(console, line, len(label))
+        for key, part in inner:
+            line = Text.assemble((f"  {printable(key)} = ", "dim"), _as_text(part))
+            print_folded(console, line, INDENT * 2)
     if steps := [step for step in event.get("steps") or () if isinstance(step, dict)]:
         _show_steps(console, steps)
         _show_changes(console, steps)
 
 
 def _show_steps(console: Console, steps: list[dict[str, Any]]) -> None:
+    if console.is_terminal:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in STEP:
+            table.add_column(name, justify="right" if name == "ms" else "left")
+        for step in steps:
+            style = "red" if step.get("outcome") in FAILURES else ""
+            texts = [Text(_as_text(step.get(name, ""))) for name in STEP]
+            texts[1].stylize(style)
+            table.add_row(*texts)
+        console.print()
+        console.print(table, soft_wrap=False)
+        return
     rows = [STEP, *(tuple(_as_text(step.get(name, "")) for name in STEP) for step in steps)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
@@ -98,16 +143,18 @@ def show_stats(console: Console, stats: Stats, *, utc: bool) -> None:
     if not stats.lines:
         console.print(f"There are no lines to count; damaged: {stats.damaged}")
         return
-    console.print(
+    head = (
         f"{_count(stats.lines, 'line')} from {format_time(stats.first, utc=utc)} "
         f"to {format_time(stats.last, utc=utc)}; damaged: {stats.damaged}; "
         f"{_count(stats.lost, 'line')} lost, according to the servers"
     )
+    print_folded(console, Text(head))
     tables: list[tuple[tuple[str, ...], list[tuple[Any, ...]]]] = [
         (
             ("endpoint", "decided by", "action", "calls"),
             [(*key, count) for key, count in stats.decisions.most_common()],
         ),
+        (("hour", "calls"), _hours(stats, utc=utc)),
         (
             ("plugin", "outcome", "steps"),
             [(*key, count) for key, count in sorted(stats.outcomes.items())],
@@ -117,23 +164,47 @@ def show_stats(console: Console, stats: Stats, *, utc: bool) -> None:
     for names, rows in tables:
         if rows:
             console.print()
-            console.print(_figures(names, rows))
+            console.print(_figures(console, names, rows))
     if stats.times:
         times = ", ".join(f"p{p} {stats.percentile(p):.3f}" for p in (50, 95, 99))
         console.print(f"\nmilliseconds in the server: {times}")
 
 
-def _figures(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
-    """Return a table whose last column is a number, with its share of the sum."""
+def _hours(stats: Stats, *, utc: bool) -> list[tuple[str, int]]:
+    """Return the calls of each of the last hours, those without a call among them."""
+    if not stats.hours:
+        return []
+    zone = UTC if utc else None
+    last = max(stats.hours)
+    first = max(min(stats.hours), last - HOURS + 1)
+    rows = []
+    for hour in range(first, last + 1):
+        at = datetime.fromtimestamp(hour * 3600, UTC).astimezone(zone)
+        rows.append((f"{at:%Y-%m-%d %H}:{at:%M}{'Z' if utc else f'{at:%z}'}", stats.hours[hour]))
+    return rows
+
+
+def _figures(console: Console, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
+    """Return a table whose last column is a number, with its share of the sum and a bar.
+
+    A narrow terminal has no room for both.
+    """
+    block = "█" if console.encoding == "utf-8" else "#"
+    more = sum(console.width >= width for width in (SHARE_FROM, BAR_FROM))
     total = sum(row[-1] for row in rows)
+    most = max(row[-1] for row in rows)
     table = Table(box=None, pad_edge=False)
     for name in names[:-1]:
         table.add_column(name)
     table.add_column(names[-1], justify="right")
-    table.add_column("share", justify="right")
+    if more:
+        table.add_column("share", justify="right")
+    if more > 1:
+        table.add_column("", style="cyan", no_wrap=True)
     for row in rows:
-        share = f"{row[-1] / total:.1%}"
-        table.add_row(*(printable(cell) for cell in row[:-1]), f"{row[-1]:,}", share)
+        share = f"{row[-1] / total:.1%}" if total else ""
+        bar = block * -(-row[-1] * BAR_WIDTH // most) if most else ""
+        table.add_row(*(printable(cell) for cell in row[:-1]), f"{row[-1]:,}", *(share, bar)[:more])
     return table
 
 

@@ -6,9 +6,25 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 OK = 200
+HOUR_S = 3600
+
+
+@lru_cache(maxsize=64)
+def _hour_of(prefix: str) -> int | None:
+    try:
+        return int(datetime.fromisoformat(f"{prefix}:00:00+00:00").timestamp()) // HOUR_S
+    except (ValueError, OverflowError):
+        return None
+
+
+def _hour(timestamp: str) -> int | None:
+    """Return the hours from 1970 to a timestamp in UTC, which all lines have."""
+    return _hour_of(timestamp[:13])
 
 
 @dataclass
@@ -27,6 +43,8 @@ class Stats:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Steps by plugin and outcome."""
     refusals: Counter[str] = field(default_factory=Counter)
+    hours: Counter[int] = field(default_factory=Counter)
+    """Decisions by hour, counted in UTC from 1970."""
     times: array[float] = field(default_factory=lambda: array("d"))
     """Milliseconds of each decision."""
 
@@ -48,6 +66,8 @@ class Stats:
         for step in event["steps"]:
             self.outcomes[step["plugin"], step["outcome"]] += 1
         self.times.append(event["ms"])
+        if (hour := _hour(at)) is not None:
+            self.hours[hour] += 1
 
     def percentile(self, percent: float) -> float:
         """Return the milliseconds that ``percent`` of the decisions did not exceed."""
@@ -72,5 +92,9 @@ class Stats:
                 for (plugin, outcome), count in sorted(self.outcomes.items())
             ],
             "refusals": dict(self.refusals),
+            "hours": {
+                f"{datetime.fromtimestamp(hour * HOUR_S, UTC):%Y-%m-%dT%H:00:00Z}": count
+                for hour, count in sorted(self.hours.items())
+            },
             "ms": {f"p{p}": self.percentile(p) for p in (50, 95, 99)},
         }
