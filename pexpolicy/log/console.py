@@ -67,6 +67,9 @@ def console_log() -> ServerLog:
 def plain_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace lists and tables by text, and show the traceback on lines of its own."""
     plain = {key: _plain(value) for key, value in event.items() if key not in _LINES}
+    if isinstance(error := plain.get("error"), str) and error:
+        # What went wrong is read first, and without quotes.
+        plain["event"] = f"{plain.get('event', '')}: {plain.pop('error')}"
     for key, shown in _LINES.items():
         if key in event:
             plain[shown] = "\n".join(map(printable, str(event[key]).splitlines()))

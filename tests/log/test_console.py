@@ -9,7 +9,7 @@ import unicodedata
 import orjson
 import pytest
 
-from pexpolicy.log.console import console_log
+from pexpolicy.log.console import console_log, plain_values
 
 
 class Terminal(io.StringIO):
@@ -64,3 +64,13 @@ def test_text_of_a_plugin_does_not_command_the_terminal(monkeypatch: pytest.Monk
     assert "\x07" not in text
     assert "\na\nb" in text
     assert "\nx.py:1\n" in text
+
+
+def test_a_terminal_shows_the_error_after_the_event() -> None:
+    event = {"event": "plugin failed", "plugin": "p", "error": "Down: it's away\x1b"}
+    shown = plain_values(None, "", event)
+    assert shown == {
+        "event": "plugin failed: Down: it's away\N{REPLACEMENT CHARACTER}",
+        "plugin": "p",
+    }
+    assert plain_values(None, "", {"event": "x", "error": ""}) == {"event": "x", "error": ""}
