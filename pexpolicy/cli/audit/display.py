@@ -24,9 +24,7 @@ ID_LENGTH = 13
 """Of a decision id on a terminal: its milliseconds, which are rarely those of another call."""
 HOURS = 24
 """Hours in the statistics."""
-BAR_WIDTH = 20
-SHARE_FROM, BAR_FROM = 66, 90
-"""Columns of a terminal from which on shares and bars are shown."""
+SHARE_WIDTH, BAR_WIDTH = 6, 20
 UNBOUNDED = 10_000
 """Columns where standard output is not a terminal."""
 CHAIN_FIELDS = ("instance", "after", "prev", "lost_count", "boot_id", "seq", "hash")
@@ -187,24 +185,24 @@ def _hours(stats: Stats, *, utc: bool) -> list[tuple[str, int]]:
 def _figures(console: Console, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
     """Return a table whose last column is a number, with its share of the sum and a bar.
 
-    A narrow terminal has no room for both.
+    They are left out where they do not fit the terminal.
     """
-    block = "█" if console.encoding == "utf-8" else "#"
-    more = sum(console.width >= width for width in (SHARE_FROM, BAR_FROM))
-    total = sum(row[-1] for row in rows)
-    most = max(row[-1] for row in rows)
+    total, most = sum(row[-1] for row in rows), max(row[-1] for row in rows)
+    shown = [(*map(printable, row[:-1]), f"{row[-1]:,}") for row in rows]
+    width = sum(max(map(len, column)) + 2 for column in zip(names, *shown, strict=True))
+    more = sum(console.width >= width + further for further in (SHARE_WIDTH, BAR_WIDTH + 8))
     table = Table(box=None, pad_edge=False)
-    for name in names[:-1]:
-        table.add_column(name)
-    table.add_column(names[-1], justify="right")
+    for name in names:
+        table.add_column(name, justify="right" if name is names[-1] else "left")
     if more:
         table.add_column("share", justify="right")
     if more > 1:
         table.add_column("", style="cyan", no_wrap=True)
-    for row in rows:
+    block = "█" if console.encoding == "utf-8" else "#"
+    for row, cells in zip(rows, shown, strict=True):
         share = f"{row[-1] / total:.1%}" if total else ""
         bar = block * -(-row[-1] * BAR_WIDTH // most) if most else ""
-        table.add_row(*(printable(cell) for cell in row[:-1]), f"{row[-1]:,}", *(share, bar)[:more])
+        table.add_row(*cells, *(share, bar)[:more])
     return table
 
 
