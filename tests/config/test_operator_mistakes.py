@@ -106,6 +106,11 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     ),
     (RULE + "action = 'reject'", "rules[0].action", ("it is a key of then: write then.action",)),
     ("[plugins.romms]", "plugins.romms", ("'rooms'",)),
+    (
+        RULE.replace("'reject'", "{ call_tag = 'x' }"),
+        "then.call_tag",
+        ("write a field of the answer in then.result",),
+    ),
     ("[plugins.rooms]\non_eror = 'skip'", "plugins.rooms.on_eror", ("did you mean 'on_error'?",)),
     (
         "[plugins.rooms]\ndefault_room = 'x'",
@@ -335,6 +340,29 @@ def test_a_room_is_called_as_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f"{text}name = 'M'\nivr_theme_name = 'Bleu'\n")
     said = checked("-c", tmp_path / "config.toml")
     assert 'rooms."SIP:Meet@A.example".ivr_theme_name' in said.stderr
+
+
+WARNINGS: list[tuple[str, tuple[str, ...]]] = [
+    (
+        "[audit]\npath = 'missing/audit.jsonl'",
+        ("audit.path: there is no folder", "the server does not start without it: mkdir "),
+    ),
+    (ROOM + "guest_pin = '471199'", ("guest_pin: needs allow_guests = true",)),
+    (
+        ROOM + "guest_pin = '471199'\nallow_guests = true",
+        ("rooms.board", "without a Host PIN"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), WARNINGS)
+def test_a_doubtful_setting_is_a_warning_with_what_to_write(
+    text: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    said = checked("-c", tmp_path / "config.toml")
+    assert said.exit_code == 0
+    assert any(all(word in line for word in words) for line in said.stderr.splitlines()), said
 
 
 # ---- files that others can read or change
