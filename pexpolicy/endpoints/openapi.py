@@ -107,8 +107,9 @@ def _parameter(parameter: Parameter[Any], doc: str) -> Document:
                 "additionalProperties": False,
             },
         }
-    kept = {key: described[key] for key in ("pattern", "examples") if key in described}
-    return shown | {"schema": {"type": "string", **kept}}
+    text: Document = {"type": "string"}
+    text |= {key: described[key] for key in ("pattern", "examples") if key in described}
+    return shown | {"schema": text}
 
 
 def _with_references(value: Any) -> Any:
