@@ -27,7 +27,7 @@ from pexpolicy_local_policy.script_process import ScriptPool
 EX_FAILED = 1
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  pexpolicy local-policy test cases.toml --only Reception")
 @click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--only", "-k", default="", metavar="TEXT", help="Cases with TEXT in their name.")
 @click.option(

@@ -14,7 +14,7 @@ from pexpolicy_local_policy.export import export as exported
 from pexpolicy_local_policy.variables import Kind
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  pexpolicy local-policy export > service.jinja2")
 @click.option(
     "--config",
     "-c",
