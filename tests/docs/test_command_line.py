@@ -19,9 +19,10 @@ def test_an_error_is_printed_as_shown(tmp_path: Path, monkeypatch: pytest.Monkey
     assert CliRunner().invoke(main, ["check"]).stderr == shown
 
 
-def test_the_completion_is_printed_as_shown() -> None:
-    line = SECTION.partition("```sh\n")[2].partition(" > ")[0]
-    done = CliRunner().invoke(main, line.split()[1:])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_each_shell_is_printed(shell: str) -> None:
+    assert "`pexpolicy completion SHELL`" in SECTION
+    done = CliRunner().invoke(main, ["completion", shell])
     assert (done.exit_code, "_pexpolicy_completion" in done.stdout) == (0, True)
 
 
