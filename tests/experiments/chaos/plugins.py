@@ -64,7 +64,7 @@ WAITING = (
         "blocks the loop within its timeout",
         hook(f"time.sleep(0.12)\nreturn {MINE}"),
         "timeout = 1.0",
-        ("on_decision",),
+        ("decided",),
         replies=(BAD,),
         says="bad held the event loop",
     ),

@@ -2,9 +2,10 @@
 
 ``bodies``: compressed bodies on 400 connections. ``heads``: heads that do not end, on 600.
 ``requests``: unknown paths on 10, as fast as they are answered. ``handshakes``: TLS handshakes that
-are not finished, on 400.
-``slow``: hundreds of half-sent, dripping and silent connections. ``renewal``: certificates renewed
-under load, some of them invalid at first. ``guessing``: password guessing.
+are not finished, on 400. ``slow``: hundreds of half-sent, dripping and silent connections.
+``renewal``: certificates renewed under load, some of them invalid at first. ``guessing``: password
+guessing. ``credentials``: all but the right ones. ``changes``: other credentials with each request
+of a connection. ``pipelined``: many requests at once, some of whose replies are not read.
 """
 
 import argparse
@@ -16,16 +17,25 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from tests.experiments.chaos.access.admission import Admission
 from tests.experiments.chaos.access.flood import Flood
 from tests.experiments.chaos.access.password_guessing import GuessingResult
 from tests.experiments.chaos.access.renewal import Renewal
 from tests.experiments.chaos.access.run import (
+    run_changes,
+    run_credentials,
     run_flood,
     run_password_guessing,
+    run_pipelined,
     run_renewal,
     run_slow,
 )
 from tests.experiments.chaos.access.slow import Slow
+
+NAMES = (
+    *("bodies", "heads", "requests", "handshakes", "slow", "renewal", "guessing"),
+    *("credentials", "changes", "pipelined"),
+)
 
 
 def main() -> int:
@@ -36,13 +46,12 @@ def main() -> int:
     options.add_argument("--clients", type=int, default=500, help="slow clients")
     options.add_argument("--renewals", type=int, default=100)
     options.add_argument("--seconds", type=float, default=30.0, help="of each attack")
-    options.add_argument(
-        "--only",
-        choices=("bodies", "heads", "requests", "handshakes", "slow", "renewal", "guessing"),
-    )
+    options.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    options.add_argument("--only", choices=NAMES)
     chosen = options.parse_args()
     experiments: dict[
-        str, Callable[[Path], Coroutine[Any, Any, Slow | Renewal | GuessingResult | Flood]]
+        str,
+        Callable[[Path], Coroutine[Any, Any, Slow | Renewal | GuessingResult | Flood | Admission]],
     ] = {
         "bodies": lambda folder: run_flood(folder, "bodies", 400, chosen.seconds),
         "heads": lambda folder: run_flood(folder, "heads", 600, chosen.seconds),
@@ -51,6 +60,9 @@ def main() -> int:
         "slow": lambda folder: run_slow(folder, chosen.clients),
         "renewal": lambda folder: run_renewal(folder, chosen.renewals),
         "guessing": lambda folder: run_password_guessing(folder, chosen.seconds, 100),
+        "credentials": run_credentials,
+        "changes": lambda folder: run_changes(folder, 63, chosen.seed),
+        "pipelined": lambda folder: run_pipelined(folder, 10_000),
     }
     failed = False
     for name, experiment in experiments.items():

@@ -85,7 +85,8 @@ class Flood:
         )
 
 
-def _memory(pid: int) -> float:
+def memory_mib(pid: int) -> float:
+    """Return the resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -121,7 +122,7 @@ async def measure_flood(
         _pin(server.pid, core)
     async with Calling(nodes) as quiet:
         await asyncio.sleep(seconds)
-    before = highest = _memory(server.pid)
+    before = highest = memory_mib(server.pid)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", __name__, kind),
         *(str(server.port), str(attackers), str(seconds)),
@@ -133,11 +134,11 @@ async def measure_flood(
     attack = asyncio.create_task(process.communicate())
     async with Calling(nodes) as calls:
         while not attack.done():
-            highest = max(highest, _memory(server.pid))
+            highest = max(highest, memory_mib(server.pid))
             await asyncio.sleep(0.05)
     replies: dict[str, int] = json.loads((await attack)[0])
     await asyncio.sleep(2.0)
-    memory = (before, highest, _memory(server.pid))
+    memory = (before, highest, memory_mib(server.pid))
     return Flood(kind, attackers, quiet, calls, replies, memory)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pexpolicy.config.password_hash import PasswordHash
+from tests.experiments.chaos.access import admission
 from tests.experiments.chaos.access.flood import Flood, count_refusals, measure_flood
 from tests.experiments.chaos.access.password_guessing import (
     GuessingResult,
@@ -66,3 +67,40 @@ async def run_flood(folder: Path, kind: str, attackers: int, seconds: float) -> 
         flood = await measure_flood(server, kind, attackers, seconds, GOOD)
     flood.on_record = count_refusals(server, kind)
     return flood
+
+
+def _write_two_users(folder: Path) -> Path:
+    """Write a configuration with two users and a room."""
+    for user, password in admission.USERS.items():
+        (folder / user).write_text(password)
+    users = "".join(
+        f'[[auth.credentials]]\nuser = "{user}"\npassword_file = "{user}"\n'
+        for user in admission.USERS
+    )
+    config = folder / "config.toml"
+    config.write_text(f"""
+{users}
+[audit]
+path = "audit.jsonl"
+[plugins.rooms.settings.rooms.engineering]
+name = "Engineering"
+""")
+    return config
+
+
+async def run_credentials(folder: Path, at_once: int = 20) -> admission.Admission:
+    """Try credentials that are not right."""
+    with live_server.running(_write_two_users(folder)) as server:
+        return await admission.try_credentials(server, at_once)
+
+
+async def run_changes(folder: Path, connections: int, seed: int) -> admission.Admission:
+    """Change credentials on open connections."""
+    with live_server.running(_write_two_users(folder)) as server:
+        return await admission.change_credentials(server, connections, seed)
+
+
+async def run_pipelined(folder: Path, count: int) -> admission.Admission:
+    """Pipeline requests."""
+    with live_server.running(_write_two_users(folder)) as server:
+        return await admission.pipeline(server, count)

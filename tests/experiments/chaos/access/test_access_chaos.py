@@ -3,8 +3,11 @@ from pathlib import Path
 import pytest
 
 from tests.experiments.chaos.access.run import (
+    run_changes,
+    run_credentials,
     run_flood,
     run_password_guessing,
+    run_pipelined,
     run_renewal,
     run_slow,
 )
@@ -38,3 +41,20 @@ async def test_floods_of_requests_delay_no_call_and_take_no_memory(
 ) -> None:
     seen = await run_flood(tmp_path, kind, 20, 2.0)
     assert seen.wrong(shortest=0.05) == []
+
+
+async def test_what_is_not_the_right_credentials_is_not_admitted(tmp_path: Path) -> None:
+    seen = await run_credentials(tmp_path)
+    assert seen.wrong() == []
+    assert seen.seen.total() > 1000
+
+
+async def test_credentials_count_for_one_request(tmp_path: Path) -> None:
+    seen = await run_changes(tmp_path, 2, 1)
+    assert seen.wrong() == []
+    assert seen.seen.total() == 60
+
+
+async def test_pipelined_requests_are_answered_in_little_memory(tmp_path: Path) -> None:
+    seen = await run_pipelined(tmp_path, 200)
+    assert seen.wrong() == []
