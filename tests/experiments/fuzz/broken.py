@@ -33,6 +33,7 @@ TARGETS = (
     b"http://\xff/",
     b"http://" + b"a" * 300,
 )
+TARGET_STARTS = (b"http://[::1", b"http://[fe80::1%25eth0]:80", b"http://xn--", b"ftp://x")
 HEADER_LINES = (
     *(
         b"no colon",
@@ -92,7 +93,7 @@ def target_bytes(target: bytes, dice: Dice) -> FuzzCase:
 
 def target_form(target: bytes, dice: Dice) -> FuzzCase:
     form = with_token(
-        dice.rng.choice((*TARGETS, b"http://[::1" + target, b"ftp://x" + target)), dice
+        dice.rng.choice((*TARGETS, *(start + target for start in TARGET_STARTS))), dice
     )
     verb = dice.rng.choice((b"GET", b"GET", b"OPTIONS", b"CONNECT"))
     return FuzzCase(request(form, verb), "target form", waits=True)
