@@ -57,8 +57,9 @@ def trial(name: str, rounds: int, drain: float, calls: int) -> Iterator[tuple[st
 
 def cells(tally: Tally) -> list[str]:
     """The figures of one row."""
-    counts = (tally.calls, tally.by_server, tally.by_guard, tally.unanswered)
-    return [*(f"{count:,}" for count in counts), f"{tally.longest:.2f}"]
+    counts = [f"{count:,}" for count in (tally.calls, tally.by_server, tally.by_guard)]
+    statuses = f" {dict(tally.unread)}" if tally.unread else ""
+    return [*counts, f"{tally.unanswered:,}{statuses}", f"{tally.longest:.2f}"]
 
 
 if __name__ == "__main__":

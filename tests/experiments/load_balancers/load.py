@@ -4,8 +4,9 @@ import asyncio
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from tests.experiments.chaos.load import Call, Connection
@@ -34,6 +35,8 @@ class Tally:
     unanswered: int = 0
     late: int = 0
     longest: float = 0.0
+    unread: Counter[int] = field(default_factory=Counter)
+    """Statuses of the unanswered calls; 0 where there was no reply."""
 
     @property
     def all_in_time(self) -> bool:
@@ -52,15 +55,19 @@ class Tally:
 
     @classmethod
     def of(cls, calls: Iterable[Call]) -> Self:
-        """Count; an answer that is no JSON fails."""
+        """Count the calls; a reply that is no JSON answers none."""
         tally = cls()
         for call in calls:
             tally.calls += 1
             tally.longest = max(tally.longest, call.seconds)
             tally.late += call.seconds > LIMIT
-            if call.status == 0:
+            try:
+                decided_by = json.loads(call.body)["decided_by"]
+            except ValueError:
                 tally.unanswered += 1
-            elif json.loads(call.body)["decided_by"] == "guard":
+                tally.unread[call.status] += 1
+                continue
+            if decided_by == "guard":
                 tally.by_guard += 1
             else:
                 tally.by_server += 1
