@@ -162,6 +162,27 @@ async def test_a_body_is_read_to_its_limit(tmp_path: Path) -> None:
             assert (await send(server, f"POST {path} HTTP/1.1", b"x")).status == 400
 
 
+@pytest.mark.parametrize(
+    ("second", "status"),
+    [
+        (b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537", 413),
+        (b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1", 400),
+        (b"JUNK", 400),
+    ],
+)
+async def test_a_request_before_a_refused_one_is_answered(
+    tmp_path: Path, second: bytes, status: int
+) -> None:
+    async with serving(tmp_path) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
+        writer.write(b"GET /plugins/desk/rooms/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        writer.write(second + b"\r\n\r\nx")
+        received = await asyncio.wait_for(reader.read(), wire.REPLY_TIMEOUT_S)
+        writer.close()
+        assert b"HTTP/1.1 200" in received
+        assert b"HTTP/1.1 %d " % status in received
+
+
 @pytest.mark.parametrize("step", [1, 2, 7, 100, 1000])
 async def test_bodies_arrive_in_pieces_and_one_after_the_other(tmp_path: Path, step: int) -> None:
     async with serving(tmp_path) as server:

@@ -62,9 +62,10 @@ class BodyParser(BoundedParser):
             or not message.path.startswith(self._body_limit.prefix)
         ):
             return False
-        self._left = int(length)
-        if self._left > self._body_limit.size:
+        size = int(length)
+        if size > self._body_limit.size:
             raise self._fail(BodyTooLargeError())
+        self._left = size
         self._pending = messages
         self.is_incomplete = True
         return True
