@@ -77,7 +77,7 @@ class AccessControl:
         return self._credentials is not None and self._credentials.has_hashes
 
     def remember(self, peers: Iterable[str]) -> None:
-        """Prefer these addresses: calls from them were admitted."""
+        """Prefer these addresses: right credentials came from them."""
         self._state.known_peers.add(*peers)
 
     def for_settings(self, settings: Settings) -> AccessControl:
@@ -96,7 +96,7 @@ class AccessControl:
         return not self._networks or self._networks.holds(peer) or self._forwarding.is_proxy(peer)
 
     def is_known(self, peer: str) -> bool:
-        """Return whether a call from an address was admitted, or it is a trusted proxy."""
+        """Return whether an address is a trusted proxy, or right credentials came from it."""
         return peer in self._state.known_peers or self._forwarding.is_proxy(peer)
 
     def is_proxy(self, peer: str) -> bool:
@@ -142,7 +142,8 @@ class AccessControl:
             refusal = await self._verify_credentials(self._credentials, request, origin)
             if refusal is not None:
                 return refusal
-        self.remember((origin,))
+            # Without credentials anyone is admitted, so that would distinguish no one.
+            self.remember((origin,))
         admission = AuthenticatedRequest(self, _authorization(request), forwarded, origin)
         if connection is not None:
             connection.admit(admission)

@@ -72,8 +72,8 @@ class LoginThrottle:
 
 
 class KnownPeers:
-    """Addresses from which calls were admitted. Their credentials are verified first, and their
-    TLS handshakes are not delayed.
+    """Addresses of right credentials. Their credentials are verified first, and their TLS
+    handshakes are not delayed.
     """
 
     def __init__(self) -> None:

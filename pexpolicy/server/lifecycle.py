@@ -191,7 +191,8 @@ async def _answering(
     async with exporter(settings.tracing) as spans:
         first = GenerationRunner(generation_of(policy, audit))
         access, audit_path = first.generation.access, settings.audit.path
-        if audit_path is not None and (access.verifies_slowly or settings.tls is not None):
+        prefers_known = access.verifies_slowly or (settings.credentials and settings.tls)
+        if prefers_known and audit_path is not None:
             access.remember(recent_peers(settings.resolve(audit_path)))
         context.on_activation(policy)
         await first.open()

@@ -1,12 +1,15 @@
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pexpolicy.access.connections import Connection, Connections
 from pexpolicy.server.http.handshake_queue import HandshakeQueue
+from tests.support import certificates, fake_plugins, wire
 
 LONG_S = 60.0
 
@@ -122,3 +125,48 @@ async def test_at_the_end_all_are_started_once(stack: ExitStack) -> None:
     await asyncio.sleep(0)
     assert set(accepted.started) == put
     assert len(accepted.started) == 10
+
+
+RIGHT, WRONG = wire.basic("pexip", "s3cret"), wire.basic("pexip", "guess")
+
+
+@pytest.mark.parametrize(
+    ("auth", "headers", "queued"),
+    [
+        (True, RIGHT, [True, False, False]),
+        (True, WRONG, [True, True, True]),
+        (True, {}, [True, True, True]),
+        (False, {}, [True, True, True]),
+    ],
+)
+async def test_only_right_credentials_make_an_address_known(
+    serving: fake_plugins.Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    auth: bool,
+    headers: Mapping[str, str],
+    queued: list[bool],
+) -> None:
+    seen: list[Connection] = []
+    put = HandshakeQueue.put
+
+    def note(queue: HandshakeQueue, connection: Connection, accepted: socket.socket) -> None:
+        seen.append(connection)
+        put(queue, connection, accepted)
+
+    monkeypatch.setattr(HandshakeQueue, "put", note)
+    monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
+    certificates.write_pair(tmp_path)
+    tables: dict[str, Any] = {"tls": certificates.tls(tmp_path)}
+    if auth:
+        tables["auth"] = {"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}
+    async with serving(fake_plugins.policy({}, **tables)) as server:
+        for is_queued in queued:
+            seen.clear()
+            await server.ask(
+                wire.SERVICE,
+                headers=headers,
+                ssl=certificates.client_context(),
+                server_hostname=certificates.NAME,
+            )
+            assert bool(seen) is is_queued

@@ -64,7 +64,7 @@ class Acceptor:
     the connections are distributed. While ``memory`` is exceeded, it closes unauthenticated
     connections.
 
-    The TLS handshakes of addresses from which no call was admitted are queued.
+    The TLS handshakes of addresses from which no right credentials came are queued.
     """
 
     def __init__(
