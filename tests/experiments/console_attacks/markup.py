@@ -102,7 +102,7 @@ class Watch:
 
 def attack(
     running: company.Company, context: BrowserContext, texts: int, pages: int
-) -> tuple[Count, Count, Count]:
+) -> Iterator[Count]:
     """Send that many texts, look at that many pages of calls, at the list, at the live stream and
     at the pages that show what a URL holds.
     """
@@ -122,6 +122,7 @@ def attack(
     stream.page.wait_for_timeout(600)
     stream.judge("at the end")
     stream.page.close()
+    yield live
     watch = Watch(context, calls)
     for path in paths[:: max(1, len(paths) // pages)]:
         watch.look(path)
@@ -131,8 +132,9 @@ def attack(
         watch.page.wait_for_load_state()
         watch.judge(watch.page.url)
     watch.page.close()
-    _reflect(context, urls, hostile[:: max(1, len(hostile) // (pages // 4 + 1))])
-    return calls, live, urls
+    yield calls
+    _reflect(context, urls, hostile[:: max(1, len(hostile) // (pages // 15 + 1))])
+    yield urls
 
 
 def _reflect(context: BrowserContext, count: Count, texts: Sequence[str]) -> None:
