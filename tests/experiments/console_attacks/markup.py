@@ -1,7 +1,7 @@
 """Hostile texts in every parameter of real calls, and the pages that show them in a browser."""
 
 from collections.abc import Iterator, Sequence
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from playwright.sync_api import BrowserContext, Page
 
@@ -85,7 +85,7 @@ class Watch:
             self._complaints.append(text)
 
     def _on_request(self, url: str) -> None:
-        if "evil.example" in url:
+        if urlsplit(url).hostname == "evil.example":
             self._complaints.append(f"a request to {url}")
 
     def look(self, path: str) -> None:
