@@ -286,7 +286,8 @@ def test_no_output_has_a_credential(
             outputs["audit"] = server.audit.read_text()
         outputs["log"] = "".join(log)
     assert not outputs.leaks()
-    names = {step["plugin"] for step in failed if step["outcome"] == "failed"}
+    # On a busy machine some are too late instead.
+    names = {step["plugin"] for step in failed if step["outcome"] not in ("decided", "abstained")}
     assert {"sql", "rules", "avatars", "directory", "photos", "graph", "upstream"} <= names, names
 
 
