@@ -107,6 +107,7 @@ def test_an_alias_is_found_in_any_spelling(indexed: Indexed, spelling: str) -> N
         ({"decided_by": "rules"}, {"decided_by": "rules"}),
         ({"endpoint": "media_location"}, {"endpoint": "media_location"}),
         ({"node": "10.44.7.9"}, {"request": {"node_ip": "10.44.7.9"}}),
+        ({"node": "10.44.7.9"}, {"peer": "10.44.7.9", "request": {"node_ip": ""}}),
         ({"caller": "bob@example.com"}, {"request": {"remote_alias": "sip:Bob@example.com"}}),
         ({"caller": "Bob Builder"}, {"request": {"remote_display_name": "Bob Builder"}}),
         ({"room": "board room"}, {"sent": {"name": "Board Room"}}),

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.observability.metrics import CALL_BOUNDS
-from pexpolicy_console.metrics_ring import MINUTES, MetricsRing, Minute, buckets_of, quantile
+from pexpolicy_console.metrics_ring import (
+    BOUNDS,
+    MINUTES,
+    MetricsRing,
+    Minute,
+    buckets_of,
+    quantile,
+)
 from pexpolicy_console.plots import heat_map, stacked_bars
 from pexpolicy_console.server_client import Sample, ServerClient
 
@@ -66,16 +73,12 @@ def test_buckets_come_back_from_their_cumulative_counts(counts: list[int]) -> No
     cumulative = {bound: sum(counts[: at + 1]) for at, bound in enumerate(bounds)}
     assert buckets_of(cumulative) == counts
     for share in (0.5, 0.99):
-        found = quantile(counts, share)
+        found = quantile(zip(BOUNDS, counts, strict=True), share)
         if not sum(counts):
             assert found is None
             continue
         assert found is not None
-        below = sum(
-            n
-            for bound, n in zip((*CALL_BOUNDS, float("inf")), counts, strict=True)
-            if bound <= found
-        )
+        below = sum(n for bound, n in zip(BOUNDS, counts, strict=True) if bound <= found)
         assert below >= share * sum(counts)
 
 

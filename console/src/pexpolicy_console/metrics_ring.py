@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -18,6 +19,8 @@ INTERVAL_S = 15.0
 MINUTE_S = 60.0
 MINUTES = 60
 
+BOUNDS = (*CALL_BOUNDS, math.inf)
+"""The upper bounds of the buckets of a histogram, in seconds."""
 Series = tuple[str, ...]
 """A metric and the values of its labels."""
 _COUNTED: Mapping[str, tuple[str, ...]] = {
@@ -110,24 +113,22 @@ def buckets_of(cumulative: Mapping[str, float]) -> list[int]:
     """Return the count of each bucket of a histogram from the cumulative counts by ``le``."""
     by_bound = {float(bound): round(count) for bound, count in cumulative.items()}
     found, below = [], 0
-    for bound in (*CALL_BOUNDS, float("inf")):
+    for bound in BOUNDS:
         count = by_bound.get(bound, below)
         found.append(max(count - below, 0))
         below = max(count, below)
     return found
 
 
-def quantile(buckets: Sequence[int], share: float) -> float | None:
-    """Return the upper bound in seconds of the bucket with this share of all calls.
+def quantile(buckets: Iterable[tuple[float, int]], share: float) -> float | None:
+    """Return the upper bound of the bucket with this share of all calls; ``None`` without calls.
 
-    ``None`` without calls, and infinity above the last bound.
+    ``buckets`` has the upper bound and the count of each, in ascending order.
     """
-    total = sum(buckets)
-    if not total:
-        return None
-    rank = share * total
-    for bound, count in zip((*CALL_BOUNDS, float("inf")), buckets, strict=True):
+    buckets = list(buckets)
+    rank = share * sum(count for _, count in buckets)
+    for bound, count in buckets:
         rank -= count
-        if rank <= 0:
+        if count and rank <= 0:
             return bound
-    return float("inf")
+    return None

@@ -58,6 +58,7 @@ class AuditLine(msgspec.Struct):
     event: str
     decision_id: str = ""
     endpoint: str = ""
+    peer: str | None = None
     request: _Request = msgspec.field(default_factory=_Request)
     steps: list[_Step] = []
     decided_by: str = ""
@@ -102,7 +103,7 @@ def words_of(line: AuditLine) -> Iterator[str]:
         ("t", line.action),
         ("d", line.decided_by),
         ("w", line.reason),
-        ("n", _text(line.request.node_ip)),
+        ("n", node_of(line)),
         ("m", _room(line)),
     ):
         if text:
@@ -158,6 +159,11 @@ def call_keys(line: AuditLine) -> Iterator[str]:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
+
+
+def node_of(line: AuditLine) -> str:
+    """Return the node of a call: the one that it names, or the address it came from."""
+    return _text(line.request.node_ip) or line.peer or ""
 
 
 def _room(line: AuditLine) -> str | None:

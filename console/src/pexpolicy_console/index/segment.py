@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pexpolicy_console.index.audit_files import AuditFile
-from pexpolicy_console.index.lines import AuditLine, id_tail, words_of
+from pexpolicy_console.index.lines import AuditLine, id_tail, node_of, words_of
 
-VERSION = 1
+VERSION = 2
 """A segment of another version is removed, and its lines are indexed again."""
 MAX_TEXTS = 20_000
 """Different reasons and nodes with a number of their own in one segment."""
@@ -182,14 +182,13 @@ class _Batch:
         line, number = one.line, self.segment.next_id + len(self.rows)
         at = int(line.timestamp.timestamp() * 1000)
         us = int(line.ms * 1000)
-        node = line.request.node_ip
         texts = (
             line.event,
             line.endpoint,
             line.action,
             line.decided_by,
             (line.reason or "")[:200],
-            node if type(node) is str else "",
+            node_of(line),
         )
         numbers = (self.segment.number_of(text, self.texts) for text in texts)
         tail = id_tail(line.decision_id)

@@ -13,6 +13,7 @@ from pexpolicy_console.context import console_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.reader import MinuteCount
 from pexpolicy_console.index.segment import CALL, bucket_bound
+from pexpolicy_console.metrics_ring import quantile
 from pexpolicy_console.pages.nodes import SILENT_S
 from pexpolicy_console.pages.page import Page, render
 from pexpolicy_console.server_client import ServerStatus, ServerUnavailable
@@ -30,20 +31,10 @@ class EndpointRow:
     actions: Sequence[tuple[str, int]]
     per_minute: float
     last_minute: int
-    p50: float
-    p99: float
+    p50: float | None
+    p99: float | None
     bars: Sequence[tuple[int, float]]
     """Minute and height in percent, for each minute with calls."""
-
-
-def percentile(buckets: Counter[int], share: float) -> float:
-    """Return the upper bound in milliseconds of the bucket with a percentile."""
-    left = share * buckets.total()
-    for bucket in sorted(buckets):
-        left -= buckets[bucket]
-        if left <= 0:
-            return bucket_bound(bucket) / 1000
-    return 0.0
 
 
 def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[EndpointRow]:
@@ -57,6 +48,7 @@ def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[Endpoi
             buckets[one.bucket] += one.count
             actions[one.outcome] += one.count
             minutes[one.at - now_minute + MINUTES - 1] += one.count
+        durations = [(bucket_bound(one) / 1000, buckets[one]) for one in sorted(buckets)]
         highest = max(minutes.values())
         rows.append(
             EndpointRow(
@@ -64,8 +56,8 @@ def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[Endpoi
                 actions.most_common(),
                 buckets.total() / MINUTES,
                 minutes[MINUTES - 2],
-                percentile(buckets, 0.5),
-                percentile(buckets, 0.99),
+                quantile(durations, 0.5),
+                quantile(durations, 0.99),
                 [(minute, 100 * count / highest) for minute, count in sorted(minutes.items())],
             )
         )

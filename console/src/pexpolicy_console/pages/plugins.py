@@ -19,7 +19,7 @@ from pexpolicy.models.outcome import (
     TIMED_OUT,
 )
 from pexpolicy_console.context import console_of
-from pexpolicy_console.metrics_ring import Minute, quantile
+from pexpolicy_console.metrics_ring import BOUNDS, Minute, quantile
 from pexpolicy_console.pages.page import Page, render
 from pexpolicy_console.plots import heat_map, stacked_bars
 from pexpolicy_console.server_client import PluginState, ServerStatus, ServerUnavailable
@@ -92,14 +92,15 @@ async def plugin(request: web.Request) -> web.StreamResponse:
 def _row(state: PluginState, minutes: Sequence[Minute]) -> Row:
     buckets = _latencies(minutes, state.name)
     total = [sum(column) for column in zip(*buckets, strict=True)]
+    by_bound = list(zip(BOUNDS, total, strict=True))
     calls = state.calls
     return Row(
         state,
         calls.get(DECIDED, 0) + calls.get(ADJUSTED, 0),
         calls.get(ABSTAINED, 0),
         sum(calls.get(one, 0) for one in FAULTS),
-        quantile(total, 0.5),
-        quantile(total, 0.99),
+        quantile(by_bound, 0.5),
+        quantile(by_bound, 0.99),
         sum(total),
         [*_problems(state)],
     )

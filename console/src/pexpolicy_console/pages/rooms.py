@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from pexpolicy.audit.redaction import REMOVED
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.dry_run.messages import ListRooms, Rooms
 from pexpolicy_console.dry_run.process import DryRunFailed
@@ -34,6 +35,7 @@ async def rooms(request: web.Request) -> web.StreamResponse:
         listed=listed,
         failures=failures,
         may_look_up=not hides,
+        removed=REMOVED,
     )
 
 
