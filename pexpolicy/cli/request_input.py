@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 import click
 
@@ -103,7 +104,7 @@ def parse_changes(pairs: tuple[str, ...]) -> dict[str, list[str]]:
 def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
     """Return the time of ``--at`` in its zone, or that of the record; ``None`` for the present.
 
-    A time without a zone is in that of this machine.
+    A time without a zone is in that of this machine, and one without a day is that of today.
     """
     if text is None:
         return recorded
@@ -114,10 +115,14 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
     except ValueError:
         pass
     try:
+        clock, _, zone = text.strip().partition(" ")
+        if zone in available_timezones():
+            at = time.fromisoformat(clock)
+            return datetime.combine(datetime.now(ZoneInfo(zone)), at, at.tzinfo or ZoneInfo(zone))
         return parse_time(text, datetime.now(UTC)).astimezone()
     except ValueError:
-        msg = f"{text!r} is not a time: write now, 22:00, 2026-12-24 22:00, or 2026-12-24 22:00 "
-        raise click.BadParameter(f"{msg}Europe/Oslo", param_hint="--at") from None
+        msg = f"{text!r} is not a time: write now, 22:00, 22:00 Europe/Oslo, 2026-12-24 22:00, or "
+        raise click.BadParameter(f"{msg}2026-12-24 22:00 Europe/Oslo", param_hint="--at") from None
 
 
 def _is_alias(text: str) -> bool:

@@ -6,7 +6,9 @@ import pty
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -111,7 +113,24 @@ def test_the_time_of_a_record_is_the_default(config: str) -> None:
     assert explained("-c", config, line, "--at", "now")["at"] is None
 
 
-@pytest.mark.parametrize("at", ["tomorrow", "2026-13-01 10:00", "25:00", "2026-12-03 10:00 Oslo"])
+def test_a_time_with_a_zone_and_without_a_day_is_that_of_today(config: str) -> None:
+    before = datetime.now(ZoneInfo("Asia/Tokyo")).date()
+    shown = explained("-c", config, "meet07", "--at", "22:00 Asia/Tokyo")
+    after = datetime.now(ZoneInfo("Asia/Tokyo")).date()
+    assert shown["at"] in {f"{day}T22:00:00+09:00" for day in (before, after)}
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "22:00 Oslo",
+        "25:00 Europe/Oslo",
+        "tomorrow",
+        "2026-13-01 10:00",
+        "25:00",
+        "2026-12-03 10:00 Oslo",
+    ],
+)
 def test_what_is_no_time_is_refused_with_an_example(config: str, at: str) -> None:
     shown = invoked("explain", "-c", config, "meet07", "--at", at)
     assert shown.exit_code == 2
