@@ -93,6 +93,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
             yield
             sampling.cancel()
             await console.verification.close()
+            await console.replay.close()
     finally:
         console.attempts.close()
         console.feed.close()

@@ -18,6 +18,7 @@ from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Session, Sessions
 from pexpolicy_console.metrics_ring import MetricsRing
+from pexpolicy_console.replay import Replay
 from pexpolicy_console.server_client import ServerClient
 
 
@@ -37,6 +38,7 @@ class Console:
     dry_runs: DryRuns
     metrics: MetricsRing
     verification: ChainVerification
+    replay: Replay
 
 
 CONSOLE = web.AppKey("console", Console)

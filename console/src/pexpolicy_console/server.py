@@ -36,6 +36,7 @@ from pexpolicy_console.protocol import (
     REQUEST_S,
     ConsoleProtocol,
 )
+from pexpolicy_console.replay import Replay
 from pexpolicy_console.server_client import ServerClient
 
 STOP_TIMEOUT_S = 1.0
@@ -74,6 +75,7 @@ def console_from(config: ConfigFile) -> Console:
         DryRuns(config.path),
         MetricsRing(server),
         ChainVerification(config),
+        Replay(config),
     )
 
 

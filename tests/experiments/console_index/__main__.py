@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.experiments.console_index import kills, scale
 
 LINES, KILLS = 10_000_000, 100
-LINES_OF_KILLS = 100_000
+LINES_OF_KILLS = 300_000
 MIN_PER_SECOND = 20_000
 MAX_SHARE = 0.4
 MAX_MEMORY_MB = 300.0

@@ -40,6 +40,8 @@ class Hit:
     event: dict[str, Any] | None
     at: int
     """Milliseconds since 1970."""
+    content: bytes = b""
+    """The line as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,19 +207,21 @@ class IndexReader:
                     opened[file] = None
                     with suppress(OSError, KeyError):
                         opened[file] = stack.enter_context(open_file(paths[heads[file]]))
-                found[number] = Hit(number, _read(opened[file], offset, size), at)
+                event, content = _read(opened[file], offset, size)
+                found[number] = Hit(number, event, at, content)
         return [found[row[0]] for row in rows]
 
 
-def _read(file: IO[bytes] | None, offset: int, size: int) -> dict[str, Any] | None:
-    """Return a line of a file; ``None`` if it is not there."""
+def _read(file: IO[bytes] | None, offset: int, size: int) -> tuple[dict[str, Any] | None, bytes]:
+    """Return a line of a file, decoded and as it was written; ``None`` if it is not there."""
     if file is None:
-        return None
+        return None, b""
     try:
         file.seek(offset)
-        return msgspec.json.decode(file.read(size), type=dict[str, Any])
+        content = file.read(size)
+        return msgspec.json.decode(content, type=dict[str, Any]), content
     except (*UNREADABLE, ValueError):
-        return None
+        return None, b""
 
 
 def line_of(event: Mapping[str, Any]) -> AuditLine | None:

@@ -41,6 +41,18 @@ async def reload(request: web.Request) -> web.StreamResponse:
     return await _page(request, results=results, reload_problem=problem)
 
 
+async def replay(request: web.Request) -> web.StreamResponse:
+    """Start a replay of the last day on the file on the disk."""
+    record(request, "replay", path=str(console_of(request).config.path))
+    console_of(request).replay.start()
+    raise web.HTTPSeeOther("/configuration#replay")
+
+
+async def replay_progress(request: web.Request) -> web.StreamResponse:
+    """Show the part of the page that tells of the replay."""
+    return render(request, "replay.html", replay=console_of(request).replay)
+
+
 async def _page(
     request: web.Request,
     *,
@@ -73,11 +85,14 @@ async def _page(
         results=results,
         reload_problem=reload_problem,
         config=console.config.path,
+        replay=console.replay,
     )
 
 
 PAGES = (
     Page("/configuration", configuration, "Configuration"),
+    Page("/configuration/replay", replay_progress, "", Role.OPERATOR),
+    Page("/configuration/replay", replay, "", Role.OPERATOR, hdrs.METH_POST),
     Page("/configuration/reload", confirm, "", Role.ADMIN),
     Page("/configuration/reload", reload, "", Role.ADMIN, hdrs.METH_POST),
 )

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pexpolicy.audit.adjustments import describe_changes
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.reader import Hit
 from pexpolicy_console.pages.decisions import row_of
-from pexpolicy_console.pages.page import Page, record_view, render
+from pexpolicy_console.pages.page import Page, record, record_view, render
 from pexpolicy_console.roles import Role
 
 
@@ -96,8 +96,29 @@ async def decision(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def download(request: web.Request) -> web.StreamResponse:
+    """Send the lines of the call of a decision, as they were written."""
+    decision_id = request.match_info["decision_id"]
+    index = console_of(request).index
+    record(request, "download call", decision_id=decision_id)
+    try:
+        hit = await index.decision(decision_id)
+        if hit is None or hit.event is None:
+            raise web.HTTPNotFound
+        same = {one.id: one for one in (*await index.same_call(hit.event, hit.at), hit)}
+    except IndexUnavailable as error:
+        raise web.HTTPServiceUnavailable(text=str(error)) from None
+    content = b"".join(same[number].content + b"\n" for number in sorted(same))
+    name = f'attachment; filename="{hit.event["decision_id"]}.jsonl"'
+    headers = {hdrs.CONTENT_TYPE: "application/jsonl", hdrs.CONTENT_DISPOSITION: name}
+    return web.Response(body=content, headers=headers)
+
+
 def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-PAGES = (Page("/decisions/{decision_id}", decision),)
+PAGES = (
+    Page("/decisions/{decision_id}", decision),
+    Page("/decisions/{decision_id}/lines", download, "", Role.OPERATOR),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ class Row(NamedTuple):
     p50: float | None
     """Over the last hour, in seconds."""
     p99: float | None
+    """The same; since the server started where the console has seen no call yet."""
     hour_calls: int
     problems: list[str]
 
@@ -100,10 +102,17 @@ def _row(state: PluginState, minutes: Sequence[Minute]) -> Row:
         calls.get(ABSTAINED, 0),
         sum(calls.get(one, 0) for one in FAULTS),
         quantile(by_bound, 0.5),
-        quantile(by_bound, 0.99),
+        quantile(by_bound, 0.99) if sum(total) else _p99_since_start(state),
         sum(total),
         [*_problems(state)],
     )
+
+
+def _p99_since_start(state: PluginState) -> float | None:
+    if state.latency is None:
+        return None
+    bound = state.latency.get("p99")
+    return math.inf if bound is None else bound
 
 
 def _problems(state: PluginState) -> list[str]:

@@ -1,0 +1,76 @@
+"""The process of a replay: writes its progress and its result as lines of JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from pexpolicy.audit.reader import file_and_rotated
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.errors import describe_error
+from pexpolicy.testing.replay.job import Job
+from pexpolicy.testing.replay.replayer import Selection
+from pexpolicy.testing.replay.report_json import as_json
+from pexpolicy.testing.replay.run import run_replay
+from pexpolicy_console.config_file import ConfigFile
+from pexpolicy_console.replay import Message, Progress, Replayed
+
+INTERVAL_S = 0.5
+"""Between two lines of progress."""
+MAX_GROUPS = 50
+
+
+def files_since(audit: Path, since: float) -> list[Path]:
+    """Return the audit files that may have lines of a period, the oldest first."""
+    return [path for path in file_and_rotated(audit) if path.stat().st_mtime >= since]
+
+
+def replayed(config: Path, audit: Sequence[Path], since: float, output: IO[bytes]) -> Message:
+    """Replay files in this process, and return the result; write the progress to a file."""
+    written = time.monotonic()
+
+    def progress(records: int, position: int, size: int) -> None:
+        nonlocal written
+        if time.monotonic() - written >= INTERVAL_S:
+            written = time.monotonic()
+            _write(output, Message(Progress(records, min(position / size, 1.0) if size else 1.0)))
+
+    job = Job(config, selection=Selection(since=since))
+    try:
+        # One process, as the server needs the other processors.
+        result = as_json(run_replay(audit, job, processes=0, progress=progress))
+    except ConfigError as error:
+        return Message(problems=[str(problem) for problem in error.problems])
+    except Exception as error:  # noqa: BLE001 - the operator must see it
+        return Message(problems=[describe_error(error).summary])
+    groups = result["groups"]
+    result["groups"], result["left_out"] = groups[:MAX_GROUPS], max(len(groups) - MAX_GROUPS, 0)
+    return Message(result=msgspec.convert(result, Replayed))
+
+
+def _write(output: IO[bytes], message: Message) -> None:
+    output.write(msgspec.json.encode(message) + b"\n")
+    output.flush()
+
+
+def main() -> None:
+    """Replay the audit of a configuration. What plugins print goes to standard error."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    config, since = Path(sys.argv[1]), float(sys.argv[2])
+    audit = ConfigFile(config).audit
+    if audit is None:
+        message = Message(problems=["the audit goes to standard output: there is no file of calls"])
+    else:
+        message = replayed(config, files_since(audit, since), since, output)
+    _write(output, message)
+
+
+if __name__ == "__main__":
+    main()
