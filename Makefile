@@ -219,6 +219,9 @@ console-index: $(STAMP) ## the console's index of ten million audit lines; a hun
 replay-speed: $(STAMP) ## the time and memory of a replay of 1,000,000 records
 	@$(BIN)/python -m tests.experiments.replays.speed $(ARGS)
 
+console-load: $(STAMP) ## 2,000 calls a second in turns with a live page of the console and without
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.console_load $(ARGS)
+
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book
 

@@ -1,0 +1,1 @@
+"""A server under load with a live page of the console, and without."""

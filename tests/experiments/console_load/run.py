@@ -1,0 +1,132 @@
+"""The server at a steady rate of calls, in turns with a live page of the console and without."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from playwright.sync_api import Browser, Page
+
+from bench import cpu
+from pexpolicy.testing.requests import composed, url_of
+from tests.support import browser, company, paths
+
+CONNECTIONS = 16
+SETTLE_S = 3.0
+"""After the console was stopped or continued: it indexes what it has missed."""
+OBSERVE = """
+window.longTasks = [];
+new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) window.longTasks.push(Math.round(one.duration));
+}).observe({type: "longtask", buffered: true});
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The server in one run: milliseconds, and microseconds of processor time for each call."""
+
+    p99: float
+    cpu: float
+
+
+@dataclass(slots=True)
+class Compared:
+    """Pairs of runs, and what the page showed."""
+
+    pairs: list[tuple[Run, Run]] = field(default_factory=list)
+    """With the console, and without."""
+    long_tasks: list[int] = field(default_factory=list)
+    """Milliseconds of each task of the page that took more than 50."""
+    left_out: str = ""
+    """What the page tells of lines that it does not show."""
+    rows: int = 0
+
+    def ratio(self, name: str) -> float:
+        """Return the median over the pairs of a figure with the console to that without."""
+        ratios: list[float] = [
+            getattr(one, name) / getattr(other, name) for one, other in self.pairs
+        ]
+        return median(ratios)
+
+
+def compare(folder: Path, pairs: int, seconds: int, rate: int) -> Compared:
+    """Measure pairs of runs. With two processors, the server has one of its own."""
+    compared = Compared()
+    cores = sorted(os.sched_getaffinity(0))
+    with _pinned(cores[-1]), browser.chromium() as chromium, company.running(folder) as running:
+        _pin(running.server.pid, cores[0])
+        calls = folder / "calls"
+        calls.write_text("\n".join(["", *_targets()]))
+        page = _live_page(chromium, running)
+        for number in range(pairs):
+            runs = {}
+            for is_live in (True, False) if number % 2 else (False, True):
+                os.kill(running.console.pid, signal.SIGCONT if is_live else signal.SIGSTOP)
+                time.sleep(SETTLE_S)
+                runs[is_live] = _run(running, calls, seconds, rate)
+            compared.pairs.append((runs[True], runs[False]))
+        os.kill(running.console.pid, signal.SIGCONT)
+        compared.long_tasks = page.evaluate("window.longTasks")
+        compared.left_out = page.inner_text(".live .count")
+        compared.rows = page.locator("#decisions tbody tr").count()
+    return compared
+
+
+def _targets() -> Iterator[str]:
+    for number in range(200):
+        alias = ("engineering", "board", "helpdesk", f"room{number}")[number % 4]
+        request = composed("service_configuration", "sip", {"local_alias": f"{alias}@example.com"})
+        yield str(url_of(request))
+
+
+def _live_page(chromium: Browser, running: company.Company) -> Page:
+    context = chromium.new_context(base_url=running.console.url)
+    page = context.new_page()
+    page.add_init_script(OBSERVE)
+    page.goto(f"/login?link={running.console.link('viewer')}")
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_selector("nav")
+    page.goto("/decisions")
+    page.wait_for_selector(".live .state:has-text('live')")
+    return page
+
+
+def _run(running: company.Company, calls: Path, seconds: int, rate: int) -> Run:
+    before = cpu.reading(running.server.pid)
+    client = subprocess.run(
+        (
+            *(sys.executable, "-m", "bench.openloop", str(running.server.port), str(calls)),
+            *map(str, (rate, seconds, CONNECTIONS)),
+        ),
+        cwd=paths.ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    spent = cpu.spent(before, cpu.reading(running.server.pid))
+    found = json.loads(client.stdout)
+    return Run(found["p99_ms"], spent / 1000 / (rate * seconds))
+
+
+@contextmanager
+def _pinned(core: int) -> Iterator[None]:
+    """Let this process, and those that it starts, run on one processor."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _pin(pid: int, core: int) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})

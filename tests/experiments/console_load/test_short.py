@@ -1,0 +1,12 @@
+"""The short version of the experiment with a live page under load."""
+
+from pathlib import Path
+
+from tests.experiments.console_load.run import compare
+
+
+def test_a_live_page_shows_new_lines_and_tells_of_those_left_out(tmp_path: Path) -> None:
+    found = compare(tmp_path, 1, 3, 300)
+    assert found.rows > 25
+    assert "lines left out" in found.left_out
+    assert found.ratio("cpu") > 0
