@@ -152,6 +152,7 @@ reference: $(STAMP) ## write the pages of docs/ that come from the code, and the
 	@$(BIN)/python -m docs.generate_settings
 	@$(BIN)/python -m docs.generate_metrics
 	@$(BIN)/python -m docs.generate_audit
+	@$(BIN)/python -m docs.generate_findings
 	@$(BIN)/python -m docs.generate_man_page
 
 # The generator is as large as everything else together, so it has an environment of its own.

@@ -17,13 +17,15 @@ class Level(enum.StrEnum):
     """The severity of a finding, the most severe first."""
 
     CONTRACT = "contract"
-    """Breaks a rule that Pexip documents: Infinity drops the reply, or misreads it."""
+    """Breaks a rule that Pexip documents: Infinity drops the reply or misreads it."""
     OPERATION = "operation"
-    """The server failed, refused the request or was not reachable: it decided nothing."""
+    """The server decided nothing: 5xx, 401, 403, 400, no reply, a closed connection."""
     FALLBACK = "fallback"
-    """Infinity uses its own database. That is allowed; the server may not have meant it."""
+    """Infinity uses its own database, which is allowed: a ``status`` other than ``success`` without
+    a result. A 404 says so more clearly.
+    """
     WARNING = "warning"
-    """Breaks a rule that is reported by integrators, disputed, or advice."""
+    """Breaks a rule that is reported or disputed; Infinity may use the reply."""
 
     @property
     def fails(self) -> bool:
@@ -35,47 +37,61 @@ class Topic(enum.StrEnum):
     """The kind of fault."""
 
     CONNECTION = "connection"
-    """No reply, or a connection that ended before the whole reply."""
+    """No reply, or a connection closed without ``Connection: close``."""
     TIME = "time"
-    """The reply was late, or took more than half of the time limit."""
+    """Slower than ``--timeout``; a warning above half of it."""
     STATUS = "status"
-    """The HTTP status is neither 200 nor 404."""
+    """Neither 200 nor 404, or a result with another status than 200. A warning if everything is a
+    404: usually a wrong base path.
+    """
     FRAMING = "framing"
-    """The body has another length than announced, or an unrequested content coding."""
+    """A body that does not fit ``Content-Length``, compressed unasked, or no HTTP."""
     CONTENT_TYPE = "content-type"
-    """The content type is wrong for a decision."""
+    """Not ``application/json``, or for an avatar not ``image/jpeg``."""
     JSON = "json"
-    """The body is not JSON, or JSON that parsers read differently."""
+    """No object, or read differently by parsers: a duplicate key, NaN, a byte order mark, not
+    UTF-8.
+    """
     ENVELOPE = "envelope"
-    """``status`` is not exactly ``success``."""
+    """``status`` is missing or not exactly ``success``: a result is lost, a ``reject`` still
+    counts.
+    """
     ACTION = "action"
-    """``action`` is not a value that this request knows."""
+    """An action that the request does not have, so a reject is lost; a warning next to a valid
+    result.
+    """
     REJECT = "reject"
-    """A reject that would admit the caller, or that Infinity would not read as a reject."""
+    """A reject with a usable result: Infinity admits the caller."""
     REDIRECT = "redirect"
-    """A redirect that is not exactly a new alias with a scheme."""
+    """Not exactly ``{"new_alias": …}`` with a scheme; a warning for schemes other than ``sip``,
+    ``sips``, ``h323``, ``tel``.
+    """
     RESULT = "result"
-    """``result`` has the wrong shape, or a field breaks a rule."""
+    """A missing field, a wrong type or value, a broken rule between fields. Booleans as text,
+    unknown fields and a missing ``service_tag`` are warnings.
+    """
     BREAKOUT = "breakout"
-    """The answer for a breakout room lacks its breakout fields."""
+    """``breakout_uuid`` is answered without ``breakout: true``."""
     DIAL_OUT = "dial-out"
-    """The answer before dialing out is not the running service."""
+    """The answer before Infinity dials out from a service has another name."""
     NON_DIAL = "non-dial"
-    """A service for a request without a caller."""
+    """A warning: OPTIONS, SUBSCRIBE, LRQ or no alias is answered with a service."""
     DIRECTORY = "directory"
-    """The list of entries is too long, not sorted, or an entry lacks a key."""
+    """More entries than ``limit``, unsorted, or without ``alias``, ``description`` or
+    ``username``.
+    """
     CREDENTIALS = "credentials"
-    """Credentials that admit any device, or that single sign-on cannot use."""
+    """User name and password for single sign-on; a warning if both are empty."""
     AVATAR = "avatar"
-    """The picture is not an RGB JPEG of exactly the requested size."""
+    """No RGB JPEG of exactly the requested size."""
     REPEATABLE = "repeatable"
-    """The same request got another decision."""
+    """A repeated request got another decision."""
     CONSISTENT = "consistent"
-    """Two descriptions of one service, or two answers to equivalent requests."""
+    """One service name has two descriptions, or equivalent requests got two answers."""
     DECODING = "decoding"
-    """Text of the request was decoded twice, or not decoded."""
+    """A text comes back decoded twice, not at all, or in another encoding."""
     AUTHENTICATION = "authentication"
-    """The server answers without credentials."""
+    """A warning: the server also answers without credentials."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.models.rules import Confidence
 from tests.conformance.run_flows import found
 from tests.conformance.servers import go_on, serving
-from tests.support.paths import ROOT
 
 FINDINGS = (
     violation(Topic.JSON, "it is empty", Confidence.DOCUMENTED),
@@ -88,8 +87,3 @@ def test_sound_json_is_read(body: bytes, value: object) -> None:
 def test_json_that_readers_take_for_different_things_is_refused(body: bytes) -> None:
     with pytest.raises(NotJSONError):
         strict_json(body)
-
-
-def test_the_documentation_names_every_topic() -> None:
-    text = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
-    assert [topic for topic in Topic if f"`{topic.value}`" not in text] == []
