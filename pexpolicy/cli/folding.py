@@ -6,9 +6,11 @@ import shutil
 import sys
 from collections.abc import Iterator
 from textwrap import fill
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 INDENT = 4
 """Blanks before the lines that continue a folded one."""
@@ -25,6 +27,8 @@ def print_folded(console: Console, text: Text, indent: int = INDENT) -> None:
 
 def folded(console: Console, text: Text, indent: int = INDENT) -> Iterator[Text]:
     """Yield the lines of a text for the width of a console."""
+    from rich.text import Text  # noqa: PLC0415 - a server, which folds its warnings, needs no rich
+
     # A terminal that is narrower than the indent is not worth a rule of its own.
     width = max(console.width - indent, 20)
     first, *_ = text.wrap(console, max(console.width, 20), overflow="fold")
