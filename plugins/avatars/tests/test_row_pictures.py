@@ -17,7 +17,8 @@ from pexpolicy.testing import ConfigError, make_policy, make_request
 from pexpolicy_avatars import Avatars
 from pexpolicy_avatars.settings import AvatarsSettings
 from pexpolicy_sources.ldap import LdapSettings, LdapSource
-from pexpolicy_sources.sql import SqlSettings, SqlSource
+from pexpolicy_sources.sql import SqlSource
+from pexpolicy_sources.sql_settings import SqlSettings
 from tests.support import programs, slapd
 from tests.support.avatars import BLUE, RED, Asker, color_of, picture
 

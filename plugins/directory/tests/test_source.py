@@ -14,7 +14,8 @@ from pexpolicy import Directory
 from pexpolicy.testing import ConfigError, decide, make_policy, make_request
 from pexpolicy_directory import PhoneBook
 from pexpolicy_directory.settings import Settings
-from pexpolicy_sources.sql import SqlSettings, SqlSource
+from pexpolicy_sources.sql import SqlSource
+from pexpolicy_sources.sql_settings import SqlSettings
 
 ANNA = ("anna@example.com", "Anna Berg", None, "reception", "")
 BO = ("Bo@Example.com", "Bo Dahl", "bo", None, "staff")

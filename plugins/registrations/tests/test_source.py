@@ -15,7 +15,8 @@ from pexpolicy import RegistrationAliasRequest, SettingsError
 from pexpolicy.testing import decide, make_policy
 from pexpolicy_registrations.plugin import Registrations
 from pexpolicy_registrations.settings import Settings
-from pexpolicy_sources.sql import SqlSettings, SqlSource
+from pexpolicy_sources.sql import SqlSource
+from pexpolicy_sources.sql_settings import SqlSettings
 
 QUERY = "SELECT * FROM devices"
 FIRST = [("Desk@Example.com", "desk", "horse", "sip|h323", "a note")]

@@ -16,7 +16,8 @@ from pexpolicy.testing import decide, make_policy
 from pexpolicy_rooms.plugin import Rooms
 from pexpolicy_rooms.settings import Settings
 from pexpolicy_sources.file import FileSettings, FileSource
-from pexpolicy_sources.sql import SqlSettings, SqlSource
+from pexpolicy_sources.sql import SqlSource
+from pexpolicy_sources.sql_settings import SqlSettings
 
 QUERY = "SELECT * FROM rooms"
 CLINIC = ("Clinic@Example.com clinic", "Clinic", "0482", 1, None)

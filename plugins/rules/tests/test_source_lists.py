@@ -14,7 +14,8 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.testing import decide, make_policy
 from pexpolicy_rules import Rules
-from pexpolicy_sources.sql import SqlSettings, SqlSource
+from pexpolicy_sources.sql import SqlSource
+from pexpolicy_sources.sql_settings import SqlSettings
 
 SNAPSHOT = {"query": "SELECT alias FROM callers"}
 BY_KEY = {"query": "SELECT 1 FROM callers WHERE lower(alias) = :value", "by_key": True}

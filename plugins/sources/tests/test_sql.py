@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pexpolicy import Alias, SettingsError
 from pexpolicy_sources import Found, QueryError, SourceUnavailableError
-from pexpolicy_sources.sql import SqlSettings, SqlSource
+from pexpolicy_sources.sql import SqlSource
+from pexpolicy_sources.sql_settings import SqlSettings
 from tests.support import postgresql
 
 BY_ALIAS = "SELECT name, pin FROM rooms WHERE lower(alias) = :alias"

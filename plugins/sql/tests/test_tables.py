@@ -18,7 +18,7 @@ from pexpolicy.testing import decide, make_policy, make_request
 from pexpolicy_directory import PhoneBook
 from pexpolicy_registrations import Registrations
 from pexpolicy_rooms import Rooms
-from pexpolicy_sources.sql import SqlSettings
+from pexpolicy_sources.sql_settings import SqlSettings
 from pexpolicy_sql import SqlQueries
 from pexpolicy_sql.command import sql
 from pexpolicy_sql.database import writing

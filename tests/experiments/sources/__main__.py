@@ -13,7 +13,8 @@ from typing import NamedTuple
 from rich.console import Console
 
 from pexpolicy_sources import Lookup, SourceError
-from pexpolicy_sources.sql import SqlSettings, SqlSource
+from pexpolicy_sources.sql import SqlSource
+from pexpolicy_sources.sql_settings import SqlSettings
 from tests.support import postgresql
 
 KEYS = 200

@@ -10,14 +10,13 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pydantic_core
-from pydantic import Field, model_validator
 from typing_extensions import override
 
-from pexpolicy import ConfigPath, SettingsError
-from pexpolicy_sources.data_source import STOP_S, DataSource, DataSourceSettings
+from pexpolicy import SettingsError
+from pexpolicy_sources.data_source import STOP_S, DataSource
 from pexpolicy_sources.errors import (
     QueryError,
     SourceError,
@@ -26,7 +25,8 @@ from pexpolicy_sources.errors import (
     one_line,
 )
 from pexpolicy_sources.rows import Answer, Row, Value
-from pexpolicy_sources.sql_engine import DEADLINE, make_engine, postgresql_url
+from pexpolicy_sources.sql_engine import DEADLINE, make_engine
+from pexpolicy_sources.sql_settings import SqlSettings
 
 if TYPE_CHECKING:
     from sqlalchemy import RowMapping, TextClause
@@ -46,39 +46,6 @@ _UNAVAILABLE_SQLITE = frozenset((5, 6, 9, 10, 14))
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _CLASS = re.compile(r"\A<class '[\w.]+'>: ")
 """What SQLAlchemy writes before the message of asyncpg."""
-
-
-class SqlSettings(DataSourceSettings):
-    """``[sources.NAME]`` with ``driver = "sql"``. Times in seconds."""
-
-    path: ConfigPath | None = None
-    """A SQLite database, opened for reading only; either this or ``url``."""
-    url: str | None = None
-    """A PostgreSQL database: ``postgresql://USER@HOST:PORT/DATABASE``, or, for a socket,
-    ``postgresql://USER@/DATABASE?host=FOLDER``.
-    """
-    password_env: str | None = None
-    """Variable with the password for PostgreSQL."""
-    password_file: ConfigPath | None = None
-    """File with that password."""
-    tls: bool = True
-    """Verified TLS to PostgreSQL; never used for a socket."""
-    ca_file: ConfigPath | None = None
-    """Certificates to trust instead of those of the system."""
-    pool_size: int = Field(4, ge=1, le=100)
-    """Connections that each process keeps."""
-
-    @model_validator(mode="after")
-    def _one_database(self) -> Self:
-        if (self.path is None) == (self.url is None):
-            msg = "write path (a SQLite database) or url (a PostgreSQL database)"
-            raise ValueError(msg)
-        if self.url is not None:
-            postgresql_url(self.url)
-        elif self.password_env or self.password_file or self.ca_file:
-            msg = "password_env, password_file and ca_file are for PostgreSQL"
-            raise ValueError(msg)
-        return self
 
 
 class SqlSource(DataSource[SqlSettings, "TextClause"]):

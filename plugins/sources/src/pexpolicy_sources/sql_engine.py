@@ -9,15 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from yarl import URL
-
 from pexpolicy_sources.certificates import tls_context
 from pexpolicy_sources.secrets import secret
+from pexpolicy_sources.sql_settings import SqlSettings, postgresql_url
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from pexpolicy_sources.sql import SqlSettings
 
 DEADLINE = "deadline"
 """Key of ``Connection.info``: when SQLite ends the statement that runs, on the monotonic clock."""
@@ -25,25 +22,6 @@ INSTRUCTIONS = 10_000
 """Instructions of SQLite between two looks at the deadline; about 0.1 ms."""
 SERVER_EARLIER = 0.9
 """The part of the timeout after which PostgreSQL ends a statement by itself."""
-
-
-def postgresql_url(written: str) -> URL:
-    """Parse the URL of a database; raises ``ValueError`` for credentials in it."""
-    try:
-        url = URL(written)
-        _ = url.explicit_port
-    except ValueError:
-        url = URL()
-    if url.scheme not in ("postgresql", "postgres") or not url.path.strip("/"):
-        msg = "is not a URL of PostgreSQL: write postgresql://USER@HOST/DATABASE"
-        raise ValueError(msg)
-    if url.raw_password is not None:
-        msg = "credentials are never in this file: write password_env or password_file"
-        raise ValueError(msg)
-    if unknown := sorted(url.query.keys() - {"host"}) or (url.fragment and ["#"]):
-        msg = f"{unknown[0]} is not known: only ?host=FOLDER, the folder of a socket, may follow"
-        raise ValueError(msg)
-    return url
 
 
 def make_engine(settings: SqlSettings, *, writable: bool = False) -> Callable[[], AsyncEngine]:

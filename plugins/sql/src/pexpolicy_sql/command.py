@@ -12,7 +12,7 @@ import click
 
 from pexpolicy import SettingsError, printable
 from pexpolicy.config.csv_tables import TableError
-from pexpolicy_sources.sql import SqlSettings
+from pexpolicy_sources.sql_settings import SqlSettings
 from pexpolicy_sql.database import settings_of
 
 EX_DATAERR = 65

@@ -12,8 +12,8 @@ from yarl import URL
 
 from pexpolicy import Problem, SettingsError, did_you_mean
 from pexpolicy.config.toml_tables import validated
-from pexpolicy_sources.sql import SqlSettings
 from pexpolicy_sources.sql_engine import make_engine
+from pexpolicy_sources.sql_settings import SqlSettings
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pexpolicy import brief
 from pexpolicy.config.csv_tables import Row, TableError, TableIssue, TableRow, stream_table
-from pexpolicy_sources.sql import SqlSettings
+from pexpolicy_sources.sql_settings import SqlSettings
 from pexpolicy_sql.csv_rows import Kind, Record
 from pexpolicy_sql.database import writing
 from pexpolicy_sql.room_aliases import RoomAliases
