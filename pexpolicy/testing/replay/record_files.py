@@ -66,10 +66,13 @@ class Damage(NamedTuple):
 
 
 class RecordFiles:
-    """The blocks of some files, in order. ``position`` is the number of bytes read so far."""
+    """The blocks of some files, in order. ``position`` is the number of bytes read so far.
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self.paths = _with_rotated(paths)
+    ``with_rotated`` adds the files that were rotated away from an audit file, and opens folders.
+    """
+
+    def __init__(self, paths: Iterable[Path], *, with_rotated: bool = True) -> None:
+        self.paths = _with_rotated(paths) if with_rotated else list(paths)
         # A server may append to its audit log meanwhile, also because of this replay.
         self._sizes = {path: path.stat().st_size for path in self.paths}
         self.size = sum(self._sizes.values())

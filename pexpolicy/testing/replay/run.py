@@ -27,17 +27,20 @@ def run_replay(
     records: Sequence[Path],
     job: Job,
     *,
+    with_rotated: bool = True,
     processes: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> ReplayResult:
     """Replay the records of files, and return what would change.
 
-    ``processes`` is the number of worker processes; 0 is this process alone, which then has the
-    event loop of the replay, and ``None`` chooses by the size of the files. Raise ``ConfigError``
-    for a configuration that cannot be used, and ``OSError`` for a file that cannot be opened.
+    Without ``with_rotated`` the files are read as listed; with it, those rotated away from an audit
+    file are read too, and the files in folders. ``processes`` is the number of worker processes; 0
+    is this process alone, which then has the event loop of the replay, and ``None`` chooses by the
+    size of the files. Raise ``ConfigError`` for a configuration that cannot be used, and
+    ``OSError`` for a file that cannot be opened.
     """
     began = time.monotonic()
-    files = RecordFiles(records)
+    files = RecordFiles(records, with_rotated=with_rotated)
     if processes is None:
         is_small = files.size < SMALL or isinstance(job.against, ServerAddress)
         processes = 0 if is_small else min(_cpus(), MAX_PROCESSES)
