@@ -277,21 +277,38 @@ def compressed(count: int) -> bytes:
     return gzip.compress(audit_lines.encoded(line(n, hash=f"{n:x}" * 40) for n in range(count)))
 
 
-def test_a_compressed_file_is_decompressed_once(
-    indexed: Indexed, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[IO[bytes]]:
+    """Return the list to which each compressed file is added that is opened to be indexed."""
+    files: list[IO[bytes]] = []
+
+    def opening(path: Path) -> IO[bytes]:
+        files.append(open_file(path))
+        return files[-1]
+
+    monkeypatch.setattr(audit_files, "open_file", opening)
+    return files
+
+
+def test_a_compressed_file_is_decompressed_once_and_closed(
+    indexed: Indexed, opened: list[IO[bytes]]
+) -> None:
+    indexed.audit.with_name("audit.jsonl.1.gz").write_bytes(compressed(30_000))
+    indexed.update()
+    assert [file.closed for file in opened] == [True]
+    assert indexed.numbers() == list(range(30_000))
+
+
+def test_a_compressed_file_that_is_removed_before_its_end_is_closed(
+    indexed: Indexed, opened: list[IO[bytes]]
 ) -> None:
     path = indexed.audit.with_name("audit.jsonl.1.gz")
     path.write_bytes(compressed(30_000))
-    opened = []
-
-    def opening(path: Path) -> IO[bytes]:
-        opened.append(path)
-        return open_file(path)
-
-    monkeypatch.setattr(audit_files, "open_file", opening)
+    assert indexed.writer.step()
+    assert [file.closed for file in opened] == [False]
+    path.unlink()
     indexed.update()
-    assert opened == [path]
-    assert indexed.numbers() == list(range(30_000))
+    assert [file.closed for file in opened] == [True]
 
 
 def test_the_part_of_a_damaged_compressed_file_before_the_damage_is_indexed(

@@ -112,7 +112,7 @@ class DamagedFileError(Exception):
 
 
 class ChunkReader:
-    """Reads audit files in chunks of whole lines; the last compressed one is kept open."""
+    """Reads audit files in chunks of whole lines; a compressed one stays open between them."""
 
     def __init__(self) -> None:
         self._opened: tuple[Path, str] | None = None

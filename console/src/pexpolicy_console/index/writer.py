@@ -83,6 +83,7 @@ class IndexWriter:
             if not content:
                 if file.is_compressed:
                     segment.add(file, [], position, is_end=True)
+                    self._chunks.close()
                 continue
             lines = list(self._parsed(content, position))
             segment.add(file, lines, position + len(content))
@@ -90,6 +91,8 @@ class IndexWriter:
                 self._segment = segment = self._next(segment)
             self._measure(segment, files)
             return True
+        # One that was removed before its end would stay open, and on the disk.
+        self._chunks.close()
         self._measure(segment, files)
         return False
 
