@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 from typing import Any
@@ -107,10 +106,21 @@ class Replay:
         """End the replay that runs."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self, since: float) -> None:
+        try:
+            await self._replay(since)
+        except TimeoutError:
+            self.problems = [f"the replay took longer than {self._timeout:.3g} s and was ended"]
+        except OSError as error:
+            self.problems = [f"the replay could not be started: {error.strerror}"]
+        except msgspec.MsgspecError as error:
+            self.problems = [f"the result cannot be read: {error}"]
+        except ValueError:
+            self.problems = ["the result is too long to show"]
+
+    async def _replay(self, since: float) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "pexpolicy_console.replay_worker"),
@@ -123,10 +133,6 @@ class Replay:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._read(process)
-        except TimeoutError:
-            self.problems = [f"the replay took longer than {self._timeout:.3g} s and was ended"]
-        except ValueError:
-            self.problems = ["the result is too long to show"]
         finally:
             if process.returncode is None:
                 process.kill()

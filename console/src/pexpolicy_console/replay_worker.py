@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +29,12 @@ MAX_GROUPS = 50
 
 def files_since(audit: Path, since: float) -> list[Path]:
     """Return the audit files that may have lines of a period, the oldest first."""
-    return [path for path in file_and_rotated(audit) if path.stat().st_mtime >= since]
+    found = []
+    for path in file_and_rotated(audit):
+        with suppress(FileNotFoundError):  # the oldest is removed when another is rotated
+            if path.stat().st_mtime >= since:
+                found.append(path)
+    return found
 
 
 def replayed(config: Path, audit: Sequence[Path], since: float, output: IO[bytes]) -> Message:
@@ -44,7 +50,8 @@ def replayed(config: Path, audit: Sequence[Path], since: float, output: IO[bytes
     job = Job(config, selection=Selection(since=since))
     try:
         # One process, as the server needs the other processors.
-        result = as_json(run_replay(audit, job, processes=0, progress=progress))
+        done = run_replay(audit, job, with_rotated=False, processes=0, progress=progress)
+        result = as_json(done)
     except ConfigError as error:
         return Message(problems=[str(problem) for problem in error.problems])
     except Exception as error:  # noqa: BLE001 - the operator must see it
