@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy_console.command import console as console_command
+from pexpolicy_console.login.links import LoginLinks
+from pexpolicy_console.roles import Role
 from tests.support.live_console import LiveConsole, running_console
 
 CONFIG = """
@@ -71,6 +73,69 @@ def test_a_link_that_root_makes_belongs_to_the_user_of_the_console(tmp_path: Pat
     subprocess.run(command, check=True, capture_output=True)
     (link,) = (folder / "logins").iterdir()
     assert {link.stat().st_uid, link.parent.stat().st_uid} == {61234}
+
+
+def logged_in_on_the_command_line(config: Path) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-m", "pexpolicy", "console", "login", "--config", str(config))
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user may make the folder")
+def test_root_makes_no_folder_that_the_console_could_not_write(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[console]\n")
+    said = logged_in_on_the_command_line(config)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "start the console first" in said.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+def test_root_follows_the_link_of_a_state_folder(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[console]\nfolder = "state"\n')
+    folder = tmp_path / "private"
+    folder.mkdir()
+    os.chown(folder, 61234, 61234)
+    (tmp_path / "state").symlink_to("private")
+    assert logged_in_on_the_command_line(config).returncode == 0
+    (link,) = (folder / "logins").iterdir()
+    assert link.stat().st_uid == 61234
+
+
+def test_links_in_another_folder_are_refused(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[console]\n")
+    (tmp_path / "console-data").mkdir()
+    other = tmp_path / "other"
+    other.mkdir()
+    old = other / ("0" * 64)
+    old.touch()
+    os.utime(old, (0, 0))
+    (tmp_path / "console-data" / "logins").symlink_to(other)
+    said = logged_in_on_the_command_line(config)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "console-data/logins cannot be written" in said.stderr
+    assert [*other.iterdir()] == [old]
+
+
+def test_only_old_links_are_removed(tmp_path: Path) -> None:
+    logins = tmp_path / "logins"
+    logins.mkdir()
+    target = tmp_path / "target"
+    for path in (target, logins / ("a" * 64), logins / "notes.txt", logins / ("b" * 63)):
+        path.touch()
+        os.utime(path, (0, 0))
+    (logins / ("c" * 64)).symlink_to(target)
+    os.utime(logins / ("c" * 64), (0, 0), follow_symlinks=False)
+    now = time.time()
+    links = LoginLinks(tmp_path)
+    first = links.create("ann", Role.ADMIN, now)
+    second = links.create("ann", Role.ADMIN, now)
+    names = {path.name for path in logins.iterdir()}
+    assert {"notes.txt", "b" * 63, "c" * 64} < names
+    assert "a" * 64 not in names
+    assert [links.use(token, now) for token in (first, second)] == [("ann", Role.ADMIN)] * 2
 
 
 def test_a_login_link_works_once(console: LiveConsole) -> None:

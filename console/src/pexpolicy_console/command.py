@@ -75,12 +75,23 @@ def _become_owner(folder: Path) -> Path:
     The console of a service has a user of its own, which could not read a link of root. That user
     may not even reach the folder by its path, but the current folder of a process stays usable.
     """
-    if os.geteuid() != 0 or not folder.is_dir() or (owner := folder.stat()).st_uid == 0:
+    if os.geteuid() != 0:
         return folder
-    os.chdir(folder)
-    os.setgroups([])
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        # Made by root, the console could not write to it.
+        _refuse(f"console.folder: {folder} does not exist: start the console first")
+    except OSError as error:
+        _refuse(f"console.folder: {folder} cannot be opened: {error.strerror}")
+    # By its descriptor: the path may lead elsewhere a moment later.
+    os.fchdir(descriptor)
+    owner = os.fstat(descriptor)
+    os.close(descriptor)
+    if owner.st_uid != 0:
+        os.setgroups([])
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
     return Path()
 
 
@@ -88,7 +99,8 @@ def _link(folder: Path, url: str, user: str, role: str) -> str:
     try:
         token = LoginLinks(folder).create(user, Role[role.upper()])
     except OSError as error:
-        _refuse(f"console.folder: {folder.absolute()} cannot be written: {error.strerror}")
+        logins = folder.absolute() / "logins"
+        _refuse(f"console.folder: {logins} cannot be written: {error.strerror}")
     return f"{url.rstrip('/')}/login?link={token}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from contextlib import suppress
@@ -14,6 +15,7 @@ from pexpolicy_console.roles import Role
 
 VALID_S = 900.0
 """Time in which a link can be used."""
+_NAME = re.compile("[0-9a-f]{64}")
 
 
 class LoginLinks:
@@ -26,21 +28,26 @@ class LoginLinks:
         self._folder = folder / "logins"
 
     def create(self, user: str, role: Role, now: float | None = None) -> str:
-        """Return the token of a new link. Raises ``OSError``."""
+        """Return the token of a new link. Raises ``OSError``, also where the folder is a link."""
         now = time.time() if now is None else now
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._remove_old(now)
         token = secrets.token_urlsafe(32)
         content = json.dumps({"user": user, "role": role.label, "until": now + VALID_S})
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        descriptor = os.open(self._file(token), flags, 0o600)
+        # Opened once: the owner of the folder above could replace it by a link meanwhile.
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _remove_old(folder, now)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            descriptor = os.open(_name(token), flags, 0o600, dir_fd=folder)
+        finally:
+            os.close(folder)
         with os.fdopen(descriptor, "w") as file:
             file.write(content)
         return token
 
     def use(self, token: str, now: float | None = None) -> tuple[str, Role] | None:
         """Return user and role of a token, which is valid once; ``None`` for any other."""
-        file = self._file(token)
+        file = self._folder / _name(token)
         try:
             link = json.loads(file.read_text())
             file.unlink()  # of several that try at the same time, one succeeds
@@ -50,11 +57,16 @@ class LoginLinks:
             return None
         return link["user"], Role[link["role"].upper()]
 
-    def _file(self, token: str) -> Path:
-        return self._folder / hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
-    def _remove_old(self, now: float) -> None:
-        for file in self._folder.iterdir():
+def _name(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _remove_old(folder: int, now: float) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _NAME.fullmatch(entry.name) is None or not entry.is_file(follow_symlinks=False):
+                continue
             with suppress(OSError):
-                if file.stat().st_mtime < now - VALID_S:
-                    file.unlink()
+                if entry.stat(follow_symlinks=False).st_mtime < now - VALID_S:
+                    os.unlink(entry.name, dir_fd=folder)
