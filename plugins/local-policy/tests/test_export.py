@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy import ENDPOINTS, Alias, Continue, Decision
-from pexpolicy.matching import subject
+from pexpolicy.matching import Pattern, subject
 from pexpolicy.testing import Policy, decide, make_policy
 from pexpolicy_local_policy.export import export
 from pexpolicy_local_policy.export_conditions import Expressions
+from pexpolicy_local_policy.export_patterns import NotExportedError, glob_pattern, python_pattern
 from pexpolicy_local_policy.lint import lint
 from pexpolicy_local_policy.script_process import Job, ScriptPool
 from pexpolicy_local_policy.variables import ENDPOINT_OF, Kind, from_request
@@ -230,6 +232,7 @@ def test_the_normal_form_of_an_alias(render: Render) -> None:
     assert len(differing) < 5, differing
 
 
+LONG = ("a" * 22, "a" * 40, "a" * 249 + "b", "ab" * 20)
 RULE = """
 [[plugins.rules.settings.rules]]
 name = "One"
@@ -258,6 +261,8 @@ then = {}
         (RULE.format('remote_alias = { scheme = "sip" }', '"reject"'), "the scheme of an alias"),
         (RULE.format('vendor = "stra\u00dfe\u00e6"', '"reject"'), "is not ASCII"),
         (RULE.format("vendor = { regex = '(a+)+' }", '"reject"'), "inside of a repeated group"),
+        (RULE.format("vendor = { regex = '(a|aa)+b' }", '"reject"'), "inside of a repeated group"),
+        (RULE.format("vendor = { glob = '*a*b*c*' }", '"reject"'), "at most three repetitions"),
         (RULE.format("vendor = { regex = '[[:alpha:]]' }", '"reject"'), "a named class"),
         (RULE.format("remote_address = { in_subnet = '::/0' }", '"reject"'), "written as IPv6"),
         (RULE.format('vendor = { value_of = "location" }', '"reject"'), "has nothing like it"),
@@ -273,6 +278,57 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, config: str, reaso
     done = local_policy("export", "--config", tmp_path / "config.toml")
     assert (done.exit_code, done.stdout) == (65, "")
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("(.|a)+b", "inside of a repeated group"),
+        ("([^a]|b)+", "inside of a repeated group"),
+        ("(a|)*", "inside of a repeated group"),
+        ("(a?b?)+", "inside of a repeated group"),
+        ("((a|b)(c|cd))+", "inside of a repeated group"),
+        ("(a|aa){9}", "inside of a repeated group"),
+        ("(a{1,2}){9}", "inside of a repeated group"),
+        ("(\N{KELVIN SIGN}|k)+", "is not ASCII"),
+        ("(K|k)+", "inside of a repeated group"),
+        ("a*b+c{2,}d*", "at most three repetitions"),
+        ("(a*b*)(c*d*)", "at most three repetitions"),
+        ("a?" * 23, "few choices with them"),
+        ("a{0,25}" * 5, "few choices with them"),
+        ("(a|aa)" * 23, "few choices with them"),
+        ("a{2}{3}", "{3} after a position or repetition"),
+    ],
+)
+def test_a_pattern_that_can_take_long_is_refused(source: str, reason: str) -> None:
+    with pytest.raises(NotExportedError, match=re.escape(reason)):
+        python_pattern(source, case_sensitive=False)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "(meet|room)[.-].*(@.*)?",
+        "(a|[b-d]|\\d)+x",
+        "(\\d{3}-)*\\d{3}",
+        "(a|aa)?b",
+        "a*a+a{2,}",
+        "(a|b)" * 40,
+        "a?" * 22,
+        "(org|com).*@.*x.*",
+        "(a|aa)" * 22,
+    ],
+)
+def test_a_pattern_that_is_taken_means_the_same(source: str) -> None:
+    for sensitive in (True, False):
+        ours = Pattern(source, case_sensitive=sensitive)
+        made = re.compile(python_pattern(source, case_sensitive=sensitive))
+        for text in ("", "aax", "AAX", "a1dX", "123-456", "aab", "meet.a@b", "com1@2x3", *LONG):
+            assert ours.matches(text) == bool(made.search(text)), text
+
+
+def test_stars_of_a_glob_that_follow_each_other_are_one() -> None:
+    assert glob_pattern("**a****b", case_sensitive=True) == "(?s)\\A(.*a.*b)\\Z"
 
 
 def test_a_script_that_is_too_long_is_refused(tmp_path: Path) -> None:

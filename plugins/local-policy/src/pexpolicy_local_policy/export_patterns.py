@@ -7,7 +7,9 @@ is translated where both mean the same, and where Python's cannot take long.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
 
 from pexpolicy import brief
 
@@ -30,6 +32,14 @@ _CLASSES = {
 _CONTROL = {"t": "\t", "n": "\n", "f": "\f", "r": "\r", "v": "\v"}
 _FOLDED = {"k": "\N{KELVIN SIGN}", "s": "\N{LATIN SMALL LETTER LONG S}"}
 """Letters outside of ASCII that are equal to one of it without regard to case."""
+_LETTERS = (*map(chr, range(0x80)), *"".join(_FOLDED.values()), "\N{LATIN SMALL LETTER AE}")
+"""Letters that show whether two classes overlap: the last stands for all that no class lists."""
+_UNBOUNDED_WAYS = 140
+"""Ways in which one of up to three unbounded repetitions may match. Infinity sends texts of at most
+250 characters, which three can divide in 250³/6 ways: about 140³.
+"""
+_MAX_WAYS = 6_000_000
+"""Three unbounded repetitions and one choice of two; trying as many takes less than a second."""
 
 
 class NotExportedError(Exception):
@@ -49,41 +59,101 @@ def _escaped(letter: str) -> str:
     return f"\\u{ord(letter):04x}" if ord(letter) <= 0xFFFF else f"\\U{ord(letter):08x}"  # noqa: PLR2004 - the longest \u
 
 
+class _Part(NamedTuple):
+    """A part of a pattern."""
+
+    text: str
+    ways: int = 1
+    """The most ways in which it can match, all of which may be tried."""
+    is_letter: bool = False
+    """True for a single character or a class."""
+
+
+_Alternatives = list[list[_Part]]
+
+
 def python_pattern(source: str, *, case_sensitive: bool) -> str:
     """Return the pattern of a rule for ``pex_regex_search``; raises ``NotExportedError``."""
-    return f"(?s)\\A({''.join(_pieces(source, case_sensitive=case_sensitive))})\\Z"
+    whole = _joined(_parsed(source, case_sensitive=case_sensitive))
+    _check_ways(source, whole.ways)
+    return f"(?s)\\A({whole.text})\\Z"
 
 
 def glob_pattern(source: str, *, case_sensitive: bool) -> str:
     """Return the pattern of a glob; raises ``NotExportedError``."""
+    shortest = re.sub(r"\*+", "*", source)
+    _check_ways(source, _UNBOUNDED_WAYS ** shortest.count("*"))
     pieces = {"*": ".*", "?": "."}
-    made = "".join(pieces.get(letter) or _one(letter, case_sensitive) for letter in source)
+    made = "".join(pieces.get(letter) or _one(letter, case_sensitive) for letter in shortest)
     return f"(?s)\\A({made})\\Z"
 
 
-def _pieces(source: str, *, case_sensitive: bool) -> Iterator[str]:
-    at, repeats, last = 0, [False], ""
-    was_repeating = False
-    """Whether the last piece is a group that repeats a part of itself."""
+def _check_ways(source: str, ways: int) -> None:
+    if ways > _MAX_WAYS:
+        raise NotExportedError(
+            f"the pattern {brief(source)} may be tried in too many ways, which can take a script "
+            "long: at most three repetitions without a limit, and few choices with them"
+        )
+
+
+def _parsed(source: str, *, case_sensitive: bool) -> _Alternatives:
+    at, last = 0, ""
+    groups: list[_Alternatives] = [[[]]]
+    """The open groups, the whole pattern first."""
     while at < len(source):
         found = _TOKEN.match(source, at)
         if found is None:
             raise _refused(source, f"{source[at]!r} at character {at + 1}")
-        kind, text, at = found.lastgroup, found[0], found.end()
-        if kind == "many" and was_repeating:
-            raise _refused(source, "a repetition inside of a repeated group")
-        if kind == "many" and last in ("start", "end"):
-            raise _refused(source, f"{text} after a position")
-        last = str(kind)
-        was_repeating = kind == "close" and repeats[-1]
-        if kind == "group":
-            repeats.append(False)
-        elif kind == "close":
-            repeats.pop()
-            if not repeats:
-                raise _refused(source, "an unpaired )")
-        repeats[-1] = repeats[-1] or was_repeating or kind == "many"
-        yield _piece(source, str(kind), text, case_sensitive=case_sensitive)
+        kind, text, at = str(found.lastgroup), found[0], found.end()
+        parts = groups[-1][-1]
+        match kind:
+            case "group":
+                groups.append([[]])
+            case "bar":
+                groups[-1].append([])
+            case "close":
+                whole = _joined(groups.pop())
+                if not groups:
+                    raise _refused(source, "an unpaired )")
+                groups[-1][-1].append(_Part(f"(?:{whole.text})", whole.ways))
+            case "many":
+                if last in ("start", "end", "many") or not parts:
+                    raise _refused(source, f"{text} after a position or repetition")
+                parts[-1] = _repeated(source, parts[-1], text)
+            case _:
+                piece = _piece(source, kind, text, case_sensitive=case_sensitive)
+                parts.append(_Part(piece, is_letter=kind not in ("start", "end")))
+        last = kind
+    return groups[0]
+
+
+def _joined(alternatives: _Alternatives) -> _Part:
+    """Return alternatives as one part."""
+    text = "|".join("".join(part.text for part in parts) for parts in alternatives)
+    if _are_distinct_letters(alternatives):
+        return _Part(text)
+    return _Part(text, sum(prod(part.ways for part in parts) for parts in alternatives))
+
+
+def _are_distinct_letters(alternatives: Sequence[Sequence[_Part]]) -> bool:
+    """Return whether all are single characters or classes, of which only one can match."""
+    if not all(len(parts) == 1 and parts[0].is_letter for parts in alternatives):
+        return False
+    classes = [re.compile(parts[0].text, re.DOTALL) for parts in alternatives]
+    return all(sum(bool(c.match(letter)) for c in classes) <= 1 for letter in _LETTERS)
+
+
+def _repeated(source: str, part: _Part, many: str) -> _Part:
+    """Return a repetition; of a part that can match in several ways, ways would be exponential."""
+    text = part.text + many
+    if many[0] == "?":
+        return _Part(text, part.ways + 1)
+    if part.ways > 1:
+        raise _refused(source, "a repetition or alternatives inside of a repeated group")
+    least, comma, most = many.rstrip("?").strip("{}").partition(",")
+    if least in ("*", "+") or (comma and not most):
+        return _Part(text, _UNBOUNDED_WAYS)
+    return _Part(text, int(most) - int(least) + 1 if comma else 1)
 
 
 def _piece(source: str, kind: str, text: str, *, case_sensitive: bool) -> str:
@@ -95,7 +165,7 @@ def _piece(source: str, kind: str, text: str, *, case_sensitive: bool) -> str:
         case "letter":
             return _one(text, case_sensitive)
         case _:
-            return {"group": "(?:", "start": "\\A", "end": "\\Z"}.get(kind, text)
+            return {"start": "\\A", "end": "\\Z"}.get(kind, text)
 
 
 def _one(letter: str, case_sensitive: bool) -> str:  # noqa: FBT001 - private
