@@ -38,6 +38,9 @@ ALIASES = (
 TEXTS = ("", "Cisco/CE", "cisco", "Pexip Infinity Connect", "STRASSE", "Stra\u00dfe", "a.b", "x\ny")
 ADDRESSES = ("10.1.2.3", "10.44.0.7", "::ffff:10.1.2.3", "2001:db8::5", "fe80::1%eth0", "x", "")
 
+MATCH_NOTHING = (".*", "x*", "(Cisco.*)?", "(x|ab)?", "^$", "[a-z]*|x")
+"""Patterns that match the empty text, which a request cannot have."""
+
 
 def configuration(chosen: random.Random, kind: Kind) -> str:
     lines = ["[plugins.rules]", "priority = 10"]
@@ -79,6 +82,8 @@ def when(chosen: random.Random, depth: int = 2) -> dict[str, Any]:
         text,
         {"regex": [chosen.choice(patterns).replace("\\\\", "\\")]},
         {"not_glob": ["*" + chosen.choice(words) + "?*"]},
+        {chosen.choice(("regex", "not_regex")): [chosen.choice(MATCH_NOTHING)]},
+        {chosen.choice(("glob", "not_glob")): chosen.choice((["*"], ["x", "**"]))},
         {"one_of": ["Cisco/CE", "strasse", "meet07"]},
         {"exists": chosen.random() < 0.5},
         {"regex": ["Cisco.*"], "case_sensitive": True},
@@ -92,6 +97,7 @@ def when(chosen: random.Random, depth: int = 2) -> dict[str, Any]:
             "raw": chosen.choice(texts),
         },
         "vendor": chosen.choice(texts),
+        "remote_display_name": chosen.choice(texts),
         "protocol": chosen.choice(("sip", {"one_of": ["webrtc", "api"]})),
         "registered": chosen.choice((True, False, {"exists": True}, {"not_equals": True})),
         "bandwidth": chosen.choice((128, {"greater": 500}, {"not_less": 500}, {"exists": False})),
@@ -154,6 +160,7 @@ def parameters(chosen: random.Random) -> list[tuple[str, str]]:
         "local_alias": chosen.choice(ALIASES),
         "remote_alias": chosen.choice(ALIASES),
         "vendor": chosen.choice(TEXTS),
+        "remote_display_name": chosen.choice(TEXTS),
         "protocol": chosen.choice(("sip", "webrtc", "")),
         "registered": chosen.choice(("True", "False", "")),
         "bandwidth": chosen.choice(("0", "128", "768", "")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from ipaddress import IPv4Network, ip_network
@@ -86,7 +87,10 @@ class Expressions:
             case "regex" | "glob":
                 translate = python_pattern if clause.operator == "regex" else glob_pattern
                 made = [translate(o, case_sensitive=clause.case_sensitive) for o in operands]
-                return _any(f"pex_regex_search({text_literal(p)}, {value})" for p in made)
+                found = _any(f"pex_regex_search({text_literal(p)}, {value})" for p in made)
+                # To a rule an unset value is no text, not even an empty one.
+                can_be_empty = any(re.search(pattern, "") for pattern in made)
+                return f'({value} != "" and {found})' if can_be_empty else found
             case "greater" | "less":
                 raise NotExportedError(f"{clause}: the value is a text")
             case _:
