@@ -11,8 +11,10 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.access.certificates import CertificateFiles
 from pexpolicy.cli.doctor.certificate_check import verify_chain
+from pexpolicy.cli.init.command import CONSOLE_PAGE
 from pexpolicy.cli.main import main
 from pexpolicy.config.loader import load
+from tests.support.paths import ROOT
 from tests.support.server_process import free_port
 
 NODES = ("--node", "10.44.0.0/16", "--node", "2001:db8::/32,10.45.1.7")
@@ -103,6 +105,16 @@ def test_the_console_is_configured_where_it_is_installed(tmp_path: Path) -> None
     assert load(tmp_path / "one/config.toml").console.port == 9109
     invoked("init", "--yes", str(tmp_path / "two"))
     assert "\n# [console]\n" in (tmp_path / "two/config.toml").read_text()
+
+
+def test_the_console_of_a_service_is_not_run_as_root(tmp_path: Path) -> None:
+    made = invoked("init", "--yes", str(tmp_path), "--systemd", "--console")
+    assert made.exit_code == 0, made.output
+    assert "console --login" not in made.output + (tmp_path / "config.toml").read_text()
+    path, _, anchor = CONSOLE_PAGE.partition("/blob/main/")[2].partition("#")
+    assert f"{CONSOLE_PAGE}\n" in made.output
+    heading = anchor.replace("-", " ").capitalize()
+    assert f"\n## {heading}\n" in (ROOT / path).read_text()
 
 
 def test_the_console_is_not_offered_where_it_is_not_installed(

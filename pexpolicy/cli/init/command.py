@@ -15,6 +15,8 @@ from pexpolicy.cli.init.files import GROUP, UNIT, TakenError, contents, write
 from pexpolicy.cli.init.questions import Answers, Networks, Questions, in_home
 from pexpolicy.text import printable
 
+CONSOLE_PAGE = "https://github.com/pexpolicy/pexpolicy/blob/main/docs/deployment.md#the-console"
+
 
 @click.command(
     epilog=examples(
@@ -109,13 +111,13 @@ def _next_steps(choices: Choices) -> None:
         ]
     else:
         steps += [f"pexpolicy doctor{config}", f"pexpolicy serve{config}"]
-    if choices.console:
-        sudo = f"sudo {program} console" if choices.systemd else "pexpolicy console"
-        where = f" -c {folder}/config.toml" if choices.systemd else config
-        steps.append(f"{sudo} --login{where}")
+    if choices.console and not choices.systemd:
+        steps.append(f"pexpolicy console --login{config}")
     if choices.systemd and in_home(program):
         text = f"The unit cannot start {program}, as it reads no home folder: install it in /opt."
         click.secho(f"\n{text}", fg="yellow", err=True)
     click.echo("\nNext:")
     for step in steps:
         click.echo(f"  {step}")
+    if choices.console and choices.systemd:
+        click.echo(f"\nThe console is a service of its own, not to be run as root: {CONSOLE_PAGE}")

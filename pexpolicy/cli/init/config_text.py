@@ -94,7 +94,8 @@ def _audit(choices: Choices) -> Iterator[str]:
 def _console(choices: Choices) -> Iterator[str]:
     if choices.console is None:
         return
-    yield "# The web console, a process of its own: pexpolicy console --login"
+    command = "pexpolicy console login" if choices.systemd else "pexpolicy console --login"
+    yield f"# The web console, a process of its own: {command}"
     if choices.console:
         yield "[console]"
         yield _line("port", CONSOLE_PORT, "on this machine only; another host needs TLS")
