@@ -21,9 +21,13 @@ MAX_WIDTH = 100
 _BEFORE = 40
 """Columns that stay before a mark in a line that is cut."""
 _HEAD = re.compile(
-    r'\s*\[{1,2}[\w.-]+("[^"]*")?[\w.-]*\]{0,2}|\s*[\w.-]{1,40}\s*[=:](?=\s*[^=\s])', re.ASCII
+    r'\[{1,2}[A-Za-z_][\w.-]*("[^"]*")?[\w.-]*\]{0,2}(?=\s*(?:#|\Z))'
+    r"|\s*[\w.-]{1,40}\s*[=:](?=\s*[^=\s])",
+    re.ASCII,
 )
-"""A table or a key at the beginning of a line that is no TOML. A line of a PEM file is neither."""
+"""A table or a key at the beginning of a line that is no TOML. A line of a PEM file is neither, nor
+is a list inside a list.
+"""
 _QUOTED_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#')
 _WORD = re.compile(r"[^\s\[\]{},\"'=]+")
 _LITERAL = re.compile(r"(?:true|false|yes|no|on|off|none|null|nil)", re.IGNORECASE)
@@ -189,6 +193,10 @@ def _hide(line: str, spans: Iterable[Span]) -> tuple[str, Callable[[int], int]]:
 
 
 def _without_quotes(line: str, spans: Iterable[Span]) -> Iterator[tuple[int, int, str]]:
-    for begin, end in spans:
+    for begin, whole in spans:
+        # Blanks at the end of a line, and its comment, are not in the excerpt.
+        end = min(whole, len(line))
+        if begin >= end:
+            continue
         quoted = end - begin >= 2 and line[begin] == line[end - 1] and line[begin] in "\"'"  # noqa: PLR2004 - two quotes
         yield (begin + 1, end - 1, HIDDEN) if quoted else (begin, end, HIDDEN)

@@ -183,6 +183,26 @@ def test_no_damage_of_a_file_brings_a_secret_into_an_excerpt(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "[server]\nport = QQQ80  \nQQQ\n",
+        "[server]\nport = QQQ\n80 # x\nQQQ # a comment\n",
+        "[server]\r\nhost = 1 # a comment\r\nport = QQQ\r\n80QQQ\r\n",
+        '[access]\nnetworks = [QQQa\nb QQQ, "c",\n]\n',
+    ],
+)
+def test_a_value_of_several_lines_is_no_error(text: str, tmp_path: Path) -> None:
+    assert excerpts_of(tmp_path / "config.toml", text.replace("QQQ", '"' * 3))
+
+
+@pytest.mark.parametrize("line", ["  [1234 5678],", "[1234 5678],", "[[1234], 5678 9],"])
+def test_a_list_in_a_list_is_not_taken_for_a_table(line: str, tmp_path: Path) -> None:
+    found = excerpts_of(tmp_path / "config.toml", f"pins = [\n{line}\n]\n")
+    assert found
+    assert not any(re.search(r"\d", excerpt) for _, excerpt in found), found
+
+
+@pytest.mark.parametrize(
     "key", [("nowhere",), ("server", "nowhere"), ("access", "networks", 9), (0,), ("server", 1)]
 )
 def test_a_key_that_is_not_in_the_file_is_no_error(key: Key, tmp_path: Path) -> None:
