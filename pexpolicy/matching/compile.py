@@ -7,7 +7,14 @@ from typing import Any
 
 from pexpolicy.matching.clauses import clause
 from pexpolicy.matching.comparison import Comparison, FindList, InSource, OtherValue
-from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition
+from pexpolicy.matching.conditions import (
+    All,
+    AnyOf,
+    Condition,
+    NoneOf,
+    TimeCondition,
+    group_names,
+)
 from pexpolicy.matching.patterns import Pattern
 from pexpolicy.matching.settings import (
     NEGATION,
@@ -62,7 +69,7 @@ def _asks(condition: Condition) -> bool:
     """Return whether a condition may have to ask a source.
 
     Such a part comes last, so that a request waits for the source only where the other parts do not
-    settle the result.
+    settle the result. The order of parts that capture something is kept: it numbers the groups.
     """
     if isinstance(condition, All | AnyOf | NoneOf):
         return any(map(_asks, condition.parts))
@@ -84,14 +91,14 @@ class _Compiler:
 
     def condition(self, when: When) -> Condition:
         parts = [part for key in _set_keys(when) for part in self._parts(when, key)]
-        parts.sort(key=_asks)
+        parts.sort(key=lambda part: _asks(part) and not group_names(part))
         return parts[0] if len(parts) == 1 else All(tuple(parts))
 
     def _parts(self, when: When, key: str) -> Iterator[Condition]:
         table = getattr(when, key)
         if key in _GROUPS:
             parts = list(map(self.condition, table))
-            if key == "any":
+            if key == "any" and not any(map(group_names, parts)):
                 parts.sort(key=_asks)
             yield _GROUPS[key](tuple(parts))
         elif key == "time":

@@ -182,6 +182,29 @@ async def test_a_source_is_asked_last_of_several_alternatives(database: Path) ->
         assert (await ask(remote_alias="eve@example.com")).steps[0].outcome == "failed"
 
 
+ROOM, CALLER = {"regex": r"room-(\d+)"}, {"regex": r"(\w+)@.*"}
+KNOWN: dict[str, Any] = {"remote_alias": {"in_source": "callers"}}
+
+
+@pytest.mark.parametrize("table", [SNAPSHOT, BY_KEY])
+@pytest.mark.parametrize(
+    ("when", "tag"),
+    [
+        ({"any": [{"local_alias": ROOM, **KNOWN}, {"local_alias": {"regex": "(.+)"}}]}, "42"),
+        ({"any": [{"local_alias": {"regex": "(.+)"}}, {"local_alias": ROOM, **KNOWN}]}, "room-42"),
+        ({"all": [{"local_alias": ROOM, **KNOWN}], "any": [{"remote_alias": CALLER}]}, "42"),
+    ],
+)
+async def test_a_source_changes_no_number_of_a_group(
+    database: Path, table: dict[str, Any], when: dict[str, Any], tag: str
+) -> None:
+    then = {"name": "Room", "service_type": "conference", "service_tag": "{1}"}
+    numbered = {**rule(**when), "then": {"action": "continue", "result": then}}
+    async with serving(database, table, numbered) as ask:
+        outcome = await ask(local_alias="room-42", remote_alias="bob@example.com")
+        assert outcome.decision.set_fields()["service_tag"] == tag, outcome.steps
+
+
 @pytest.mark.parametrize("table", [SNAPSHOT, BY_KEY])
 async def test_an_alternative_with_a_source_is_covered(
     database: Path, table: dict[str, Any]
