@@ -174,7 +174,7 @@ def _check(
 ) -> Decision | Coroutine[Any, Any, Decision] | None:
     """Check an answer as the endpoint does, and that it opens nothing that was closed."""
     before = draft.decision
-    if answer is before:
+    if answer is before and before is not None and before.is_intact:
         return None
     decision = endpoint.check_answer(answer, draft.request)
     if draft.may_admit or before is None or not isinstance(decision, Decision):
@@ -202,10 +202,12 @@ def _lost_protection(draft: Draft, after: Decision) -> str:
     before, protecting = draft.decision, draft.protecting
     for decision in (before,) if before is protecting else (before, protecting):
         # Where fields were only added, the JSON begins as before.
-        if decision is None or after.result.startswith(decision.result[:-1]):
+        if decision is None or (
+            after.sends_result and after.result.startswith(decision.result[:-1])
+        ):
             continue
         if _PROTECTED.search(decision.result) is not None:
-            old, new = decision.set_fields(), after.set_fields()
+            old, new = decision.set_fields(), after.set_fields() if after.sends_result else {}
             for name in PROTECTIONS:
                 if _has_value(old, name) and not _has_value(new, name):
                     return name

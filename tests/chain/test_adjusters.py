@@ -798,6 +798,33 @@ async def test_personal_values_are_masked_in_changes(
     assert "Dana" not in str(line)
 
 
+async def _left_with_its_fields(decision: Any) -> object:
+    return Continue.from_result(decision.set_fields())
+
+
+async def _emptied(decision: Any) -> object:
+    object.__setattr__(decision, "result", b'{"name":"R","service_tag":"","pin":""}')
+    return decision
+
+
+@pytest.mark.parametrize("hook", [_left_with_its_fields, _emptied])
+async def test_no_adjuster_removes_a_pin_by_a_trick(serving: Serve, hook: Any) -> None:
+    async def describe(decision: Any) -> object:
+        return decision.replace(description="x")
+
+    classes = {
+        "rooms": plugin(
+            service_configuration=always(Conference(name="R", service_tag="", pin=PIN))
+        ),
+        "a": plugin(adjust_service_configuration=hook),
+        "b": plugin(adjust_service_configuration=describe),
+    }
+    async with serving(classes, {"a": {"on_error": "reject"}}) as server:
+        reply = await server.ask(wire.SERVICE)
+    assert server.steps()[1] == ("a", "invalid")
+    assert (reply.json["action"], "result" in reply.json) == ("reject", False)
+
+
 def test_what_a_configuration_may_not_have_is_refused() -> None:
     with pytest.raises(ConfigError, match="only participant_properties can be merged"):
         settings(endpoints={"media_location": {"combine": "merge"}})
