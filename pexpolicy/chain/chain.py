@@ -171,8 +171,9 @@ class ChainRun:
 
     @property
     def names(self) -> tuple[str, str]:
-        """The plugin that is being asked, and its hook."""
-        return self.chain.links[min(self.at, self.last - 1)].names
+        """The plugin that is being asked, and its hook. The watchdog reads them in its thread."""
+        links = self.chain.links
+        return links[min(self.at, len(links) - 1)].names
 
     # One long function: each plugin of each call would pay for further function calls.
     async def run(self) -> None:  # noqa: C901, PLR0912
