@@ -167,6 +167,7 @@ async def test_a_body_is_read_to_its_limit(tmp_path: Path) -> None:
     [
         (b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537", 413),
         (b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1", 400),
+        (b"CONNECT /plugins/desk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3", 400),
         (b"JUNK", 400),
     ],
 )

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pexpolicy.access import memory
 from pexpolicy.access.memory import MIB, Watermark, group_limit, resident_bytes
 from pexpolicy.server.http import acceptor
+from pexpolicy.server.http.body_parser import BodyLimit, BodyParser
 from pexpolicy.server.http.request_parser import (
     EARLY_BYTES,
     MAX_HEADERS,
@@ -366,3 +367,21 @@ async def test_operators_see_the_memory(tmp_path: Path) -> None:
     assert told["limit_bytes"] == 4000 * MIB
     assert 20 * MIB < told["resident_bytes"] < 1000 * MIB
     assert told["is_exceeded"] is False
+
+
+async def test_a_request_that_comes_with_its_body_is_complete() -> None:
+    bodies = BodyLimit("/plugins/", 64)
+    bounded = BodyParser(_parser(), limit=65536, queued=[], max_queued=32, bodies=bodies)
+    content = (
+        wire.request_bytes(
+            "/plugins/a", "POST", {"Content-Length": "5", "Connection": "keep-alive"}
+        )
+        + b"hello"
+    )
+    for _ in range(2):
+        assert len(bounded.feed_data(content)[0]) == 1
+        assert not bounded.is_incomplete
+    bounded.feed_data(content[:-1])
+    assert bounded.is_incomplete
+    assert len(bounded.feed_data(content[-1:])[0]) == 1
+    assert not bounded.is_incomplete

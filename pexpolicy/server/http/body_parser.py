@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
+from aiohttp.http_exceptions import HttpProcessingError
 
 from pexpolicy.server.http.request_parser import BoundedParser, Parsed, RequestBodyError
 
@@ -50,7 +51,9 @@ class BodyParser(BoundedParser):
 
     def feed_data(self, data: bytes) -> Parsed:
         """As in ``BoundedParser``; also raise ``BodyTooLargeError``."""
-        return self._feed_fragment(data) if self._left else super().feed_data(data)
+        if self._left and self.failure is None:
+            return self._feed_fragment(data)
+        return super().feed_data(data)
 
     def _expects_body(self, messages: list[Any]) -> bool:
         """Wait for the body of a request, if it may have one."""
@@ -77,12 +80,16 @@ class BodyParser(BoundedParser):
         piece = bytes(buffer[: self._left])
         del buffer[: len(piece)]
         if piece:
-            self._feed(piece)
+            try:
+                self._feed(piece)
+            except HttpProcessingError as error:
+                raise self._fail(error) from None
         self._left -= len(piece)
         if self._left:
             self.is_incomplete = True
             return None
         messages, self._pending = self._pending, []
+        self.is_incomplete = False
         self.parsed += 1
         return messages
 
