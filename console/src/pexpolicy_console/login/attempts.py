@@ -54,8 +54,8 @@ class LoginAttempts:
     async def failed(self, peer: str, reason: str, user: str = "") -> None:
         """Count and record a wrong attempt, and delay its reply.
 
-        Guesses at one user from many addresses are delayed too, but not refused: nobody can lock
-        a user out.
+        Guesses at one user from many addresses are delayed too, but not refused, as that
+        would let a stranger lock a user out.
         """
         now = self._now()
         delay = self._peers.record_failure(peer, now)

@@ -36,7 +36,7 @@ class LoginPages:
         console, peer, sent = console_of(request), peer_of(request), form_of(request)
         user = ""
         try:
-            # A link cannot be guessed, so guesses at passwords keep nobody with a link out.
+            # A link cannot be guessed, so it works while passwords are refused.
             if link := sent.get("link", ""):
                 found = _by_link(console, link)
             else:
