@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,16 @@ def test_a_room_of_the_past_is_a_warning_and_a_wrong_order_a_problem(
     ]
     past["rooms"]["a"]["valid_from"] = "2021-01-01T00:00:00Z"
     assert complaints(past) == ["rooms.a.valid_until: is not after valid_from"]
+
+
+@pytest.mark.parametrize("begins", ["0001-01-01", "0001-01-01T00:00:00+05:00"])
+@pytest.mark.parametrize(
+    "ends", ["9999-12-31", "9999-12-31T23:59:59", "9999-12-31T23:59:59-05:00", date.max]
+)
+def test_the_first_and_the_last_year_are_no_limits(begins: Any, ends: Any) -> None:
+    table = {"name": "A", "valid_from": begins, "valid_until": ends}
+    (entry,) = Plugin(Settings(rooms={"a": table})).room_entries()
+    assert entry.valid == ""
 
 
 def test_pins_come_from_a_file_of_their_own(

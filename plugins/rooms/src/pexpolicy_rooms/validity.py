@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, NamedTuple
 
 from pexpolicy import Key, Problem
@@ -41,7 +41,7 @@ def validity_of(
     """Remove ``valid_from`` and ``valid_until`` from the fields of a room, and return the time.
 
     A day without a time is a whole day, the last one included. Times without an offset are in
-    ``zone``.
+    ``zone``. Databases write a day of the year 1 or 9999 for no limit.
     """
     found = dict(_moments(key, fields, zone, problems))
     if not found:
@@ -55,12 +55,17 @@ def validity_of(
 def _moments(
     key: Key, fields: dict[str, Any], zone: tzinfo | None, problems: list[Problem]
 ) -> Iterable[tuple[str, float]]:
-    for name, end, days in (("valid_from", "begins", 0), ("valid_until", "ends", 1)):
+    for name, end, days, unlimited in (
+        ("valid_from", "begins", 0, MINYEAR),
+        ("valid_until", "ends", 1, MAXYEAR),
+    ):
         if name not in fields:
             continue
         moment = _moment(fields.pop(name), days)
         if moment is None:
             problems.append(Problem((*key, name), f"expected a day or a time, such as {_FORMS}"))
+        elif moment.year == unlimited:
+            continue
         elif moment.tzinfo is None and zone is None:
             text = 'has no offset to UTC: set zone = "Europe/Oslo", with the zone of your clock'
             problems.append(Problem((*key, name), text))
@@ -82,5 +87,6 @@ def _moment(written: object, days: int) -> datetime | None:
     if isinstance(written, datetime):
         return written
     if isinstance(written, date):
-        return datetime.combine(written + timedelta(days=days), time())
+        later = timedelta(days=days)
+        return datetime.combine(min(written, date.max - later) + later, time())
     return None
