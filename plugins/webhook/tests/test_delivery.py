@@ -133,7 +133,25 @@ async def test_a_refused_event_is_dropped_alone_and_counted(
         await receiver.has(19)
         await until_status(plugin, refused=1, delivered=19, pending_bytes=0)
     assert receiver.accepted == [*ids(0, 7), *ids(8, 20)]
-    assert "the receiver refused an event" in caplog.text
+    assert "an event is dropped reason='the receiver refused it: HTTP 422" in caplog.text
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+@pytest.mark.parametrize("damaged", [0, 2])
+async def test_an_event_damaged_by_a_power_failure_is_dropped_alone(
+    opened: Opened, receiver: Receiver, tmp_path: Path, batch: int, damaged: int
+) -> None:
+    receiver.replies = [500] * 1000
+    async with opened(batch=batch) as plugin:
+        plugin.on_decisions(outcomes(0, 5))
+    (segment,) = (tmp_path / "spool").glob("*.events")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    lines[damaged] = bytes(len(lines[damaged]) - 1) + b"\n"
+    segment.write_bytes(b"".join(lines))
+    receiver.replies = []
+    async with opened(batch=batch) as plugin:
+        await until_status(plugin, refused=1, delivered=4, pending_bytes=0)
+    assert receiver.accepted == [number for number in ids(0, 5) if number != str(damaged)]
 
 
 async def test_events_of_a_plugin_that_ended_are_delivered_by_the_next_one(

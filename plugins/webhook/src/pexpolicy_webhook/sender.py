@@ -40,7 +40,7 @@ REFUSALS = (
 """Replies that refuse the content: another attempt would not help."""
 
 DELIVERED = metrics.counter("events_delivered_total", "Events that the receiver accepted.")
-REFUSED = metrics.counter("events_refused_total", "Events that the receiver refused, now dropped.")
+REFUSED = metrics.counter("events_refused_total", "Events that were refused or damaged.")
 FAILED = metrics.counter("requests_failed_total", "Requests that are repeated.", ["reason"])
 FAILING = metrics.gauge("failing", "1 while the receiver does not accept events.", combine="max")
 PENDING = metrics.gauge("pending_bytes", "Bytes of events that are not delivered yet.")
@@ -58,7 +58,7 @@ class _FailedError(Exception):
 
 
 class _RefusedError(Exception):
-    """The receiver refused the content of a request."""
+    """The receiver refused the content of a request, or an event in it is damaged."""
 
 
 class Sender:
@@ -160,7 +160,7 @@ class Sender:
     def _refuse(self, error: Exception) -> None:
         self.refused += 1
         REFUSED.inc()
-        log.warning("the receiver refused an event, which is dropped", reason=str(error))
+        log.warning("an event is dropped", reason=str(error))
 
     async def _send_until_accepted(self, events: Sequence[bytes]) -> None:
         """Send a request until it is accepted; raises ``_RefusedError``."""
@@ -180,8 +180,8 @@ class Sender:
     async def _send(self, events: Sequence[bytes]) -> None:
         """Send one request; raises ``_FailedError`` and ``_RefusedError``."""
         batch = self._settings.batch > 1
+        first, *_ = map(_id_of, events)
         body = body_of(events, batch=batch)
-        first = orjson.loads(events[0])["id"]
         message_id = f"{first}-{len(events)}" if batch else first
         headers = {
             **self._headers,
@@ -207,7 +207,7 @@ class Sender:
         names = {known.value: known.phrase for known in HTTPStatus}
         text = f"HTTP {status} {names.get(status, '')}".rstrip()
         if status in REFUSALS:
-            raise _RefusedError(text)
+            raise _RefusedError(f"the receiver refused it: {text}")
         raise _FailedError(str(status), text, _retry_after(response.headers.get("Retry-After")))
 
     def _fail(self, error: _FailedError) -> None:
@@ -229,6 +229,14 @@ class Sender:
             log.warning("the receiver accepts events again", after_s=seconds)
             FAILING.set(0)
         self.failing_since, self.problem, self._logged_at = None, "", None
+
+
+def _id_of(event: bytes) -> str:
+    """Return the id of an event; raises ``_RefusedError`` for one that is damaged."""
+    try:
+        return str(orjson.loads(event)["id"])
+    except (ValueError, LookupError, TypeError):
+        raise _RefusedError("it is damaged in the spool, as after a power failure") from None
 
 
 def _retry_after(header: str | None) -> float:
