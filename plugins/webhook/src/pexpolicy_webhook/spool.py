@@ -139,8 +139,8 @@ class Spool:
         fd = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            position = _position_of(path)
             new.rename(path)
+            position = _position_of(path)
         except OSError:
             os.close(fd)
             raise
@@ -183,9 +183,10 @@ class Spool:
                 return
             self._delete_stale()
             own = {segment.path for segment in self._segments}
-            found = sorted(path for path in self._folder.glob(f"*{EVENTS}") if path not in own)
-            adopted = [segment for path in found if (segment := _opened(path)) is not None]
-            self._segments.extendleft(reversed(adopted))
+            found = [path for path in self._folder.glob(f"*{EVENTS}") if path not in own]
+            for path in sorted(found, reverse=True):
+                if (segment := _opened(path)) is not None:
+                    self._segments.appendleft(segment)
             self.measure()
 
     def _delete_stale(self) -> None:
@@ -212,7 +213,11 @@ def _opened(path: Path) -> Segment | None:
     if not _is_locked(fd, path):
         os.close(fd)
         return None
-    position = _position_of(path)
+    try:
+        position = _position_of(path)
+    except OSError:
+        os.close(fd)  # and release the lock
+        raise
     size = os.fstat(fd).st_size
     text = os.pread(position, _DIGITS, 0)
     delivered = int(text) if len(text) == _DIGITS and text.isdigit() else 0
