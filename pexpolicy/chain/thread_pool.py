@@ -61,9 +61,10 @@ class PluginThreadPool:
         if self._running >= self._size:
             msg = f"its threads ({self._size}) are all taken by calls that have not returned"
             raise PluginBusyError(msg)
-        self._running += 1
         loop = asyncio.get_running_loop()
+        # It raises RuntimeError where the process cannot start another thread.
         future = self._pool.submit(copy_context().run, self._outcome, hook, call, request)
+        self._running += 1
         future.add_done_callback(lambda _: self._on_return(loop))
         answer, error = await asyncio.wrap_future(future)
         if error is not None:

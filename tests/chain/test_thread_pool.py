@@ -63,3 +63,19 @@ async def test_a_call_too_many_is_refused_at_once_until_another_one_comes_back()
             await asyncio.sleep(0.001)
     assert await threads.run(lambda _: 1, None) == 1
     threads.close()
+
+
+async def test_a_call_whose_thread_cannot_be_started_takes_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = PluginThreadPool("toy", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await threads.run(str, 1)
+    assert not threads.stuck
+    assert await threads.run(str, 2) == "2"
+    threads.close()
