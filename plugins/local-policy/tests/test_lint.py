@@ -233,3 +233,115 @@ def test_no_finding_shows_a_pin(tmp_path: Path) -> None:
     for field in ("pin", "guest_pin"):
         text = CONTINUE % f'{{"service_type": "conference", "{field}": "{pin}x"}}'
         assert "4829" not in linted(tmp_path, text)[1]
+
+
+ROOM = '{"service_type": "conference", "name": "a", "service_tag": "", %s}'
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "reason"),
+    [
+        (
+            '{% set type = "room" %}' + CONTINUE % '{"service_type": "{{ type }}"}',
+            "error",
+            "'room' is not one of conference",
+        ),
+        (
+            "{% set room = " + ROOM % '"q": 1' + " %}" + CONTINUE % "{{ room|pex_to_json }}",
+            "warning",
+            "q: a service of type conference has no such field",
+        ),
+        (
+            '{% set room = service_config|pex_update({"service_type": "lecture"}) %}'
+            '{% set room = room|pex_update({"view": "teams"}) %}'
+            + CONTINUE
+            % "{{ room|pex_to_json }}",
+            "warning",
+            "view: a service of type lecture has no such field",
+        ),
+        (
+            "{% set theme %}Sumer{% endset %}"
+            + CONTINUE % ROOM % '"ivr_theme_name": "{{ theme }}"',
+            "error",
+            "did you mean 'Summer'?",
+        ),
+        (
+            '{% with theme = "Sumer" %}'
+            + CONTINUE % ROOM % '"ivr_theme_name": "{{ theme }}"'
+            + "{% endwith %}",
+            "error",
+            "did you mean 'Summer'?",
+        ),
+        (
+            '{% if x %}{% set way = "abort" %}{% endif %}{"action": "{{ way }}", "result": {}}',
+            "error",
+            "the action is 'abort', which is not one of continue, reject, redirect (line 1 true)",
+        ),
+        (
+            "{% set locked = true %}" + CONTINUE % ROOM % '"locked": {{ locked }}',
+            "error",
+            "the output is not JSON",
+        ),
+        (
+            "{% set name = call_info.remote_display_name %}"
+            + CONTINUE % ROOM % '"description": "{{ name }}"',
+            "warning",
+            "a quote or backslash in remote_display_name breaks the JSON",
+        ),
+        (
+            '{% set name = "Room of " ~ call_info.remote_alias %}{% set shown = name|trim %}'
+            + CONTINUE % ROOM % '"description": "{{ shown }}"',
+            "warning",
+            "a quote or backslash in remote_alias breaks the JSON",
+        ),
+        (
+            '{% set boss = call_info.remote_alias == "boss" %}{% if boss %}{% endif %}' + PASS,
+            "warning",
+            "trusts remote_alias alone",
+        ),
+        (
+            '{% set caller = call_info.vendor|lower %}{% if caller == "boss" %}{% endif %}' + PASS,
+            "warning",
+            "trusts vendor alone",
+        ),
+    ],
+)
+def test_what_is_assigned_is_followed(tmp_path: Path, text: str, level: str, reason: str) -> None:
+    (tmp_path / "config.toml").write_text(INFINITY)
+    code, shown = linted(tmp_path, text, "--config", str(tmp_path / "config.toml"))
+    assert f"{level}: " in shown
+    assert reason in shown
+    assert code == (65 if level == "error" else 0), shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Conditions on values that were assigned, and conditions that were met before.
+        '{% set a = "continue" %}{% if x %}{% set a = "reject" %}{% endif %}'
+        + CONTINUE.replace('"continue"', '"{{ a }}"')
+        % ('{% if a != "reject" %}' + ROOM % '"locked": true' + "{% else %}{}{% endif %}"),
+        '{"action": {% if x %}"reject"{% endif %}{% if not x %}"continue"{% endif %},"result":{}}',
+        '{% set debug = false %}{% if debug or not true %}{"a": {% endif %}' + PASS,
+        # Only a run can tell these.
+        "{% set room = service_config %}" + CONTINUE % "{{ room|pex_to_json }}",
+        '{% set names = ["a"] %}{% set _ = names.extend(call_info.ms_subnet) %}'
+        + CONTINUE % ROOM % '"locked": {{ names }}',
+        '{% for view in ["a"] %}{% set type = "room" %}{% endfor %}'
+        + CONTINUE % '{"service_type": "{{ type }}"}',
+        '{% set name, type = "a", "room" %}' + CONTINUE % '{"service_type": "{{ type }}"}',
+        "{% set type %}{{ x }}{% endset %}" + CONTINUE % '{"service_type": "{{ type }}"}',
+        # No value of a caller is printed, and none alone is trusted.
+        "{% set name = call_info.remote_alias|pex_to_json %}"
+        + CONTINUE % ROOM % '"description": {{ name }}',
+        '{% set same = call_info.remote_alias == "a" %}'
+        + CONTINUE % ROOM % '"description": "{{ same }}"',
+        '{% set known = call_info.registered %}{% if known and call_info.vendor == "x" %}'
+        "{% endif %}" + PASS,
+        "{% set name = call_info.remote_display_name %}{% if name %}{% endif %}" + PASS,
+    ],
+)
+def test_what_is_assigned_makes_no_false_error(tmp_path: Path, text: str) -> None:
+    code, shown = linted(tmp_path, text)
+    assert code == 0, shown
+    assert "warning: " not in shown, shown

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from jinja2 import TemplateSyntaxError, nodes
 
 from pexpolicy import NO_EXTRAS, Extras
-from pexpolicy_local_policy.branches import MAX_BRANCHES, UNKNOWN, branches, is_call_of, is_quoted
+from pexpolicy_local_policy.assignments import Assignment, Sources, assignments, sources
+from pexpolicy_local_policy.branches import MAX_BRANCHES, branches, is_call_of, is_quoted
+from pexpolicy_local_policy.constants import UNKNOWN, names_of
 from pexpolicy_local_policy.language import unknown_filters, unknown_points
 from pexpolicy_local_policy.lint_result import CheckNames, check_document
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
@@ -25,6 +27,8 @@ _WITHOUT_QUOTES = (
 )
 """Filters whose output has neither quotes nor backslashes."""
 _FORGED = {"remote_alias", "remote_display_name", "vendor"}
+_DECISIONS = (nodes.And, nodes.Call, nodes.Compare, nodes.Const, nodes.Not, nodes.Or, nodes.Test)
+"""Expressions whose value is an outcome, and not the value of a caller itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,9 @@ def lint(
     found += [LintFinding("note", line, text) for line, text in unknown_points(tree)]
     found += _branches(tree, kind, extras, names)
     found += _debug_calls(tree)
-    found += _quoted(tree)
-    found += _trust(tree)
+    assigned = assignments(tree)
+    found += _quoted(tree, sources(assigned, lambda one, made: _of_callers(one.value, made)))
+    found += _trust(tree, assigned)
     return sorted(dict.fromkeys(found), key=lambda one: one.line)
 
 
@@ -105,7 +110,7 @@ def _debug_calls(tree: nodes.Template) -> Iterator[LintFinding]:
             yield LintFinding("warning", call.lineno, text)
 
 
-def _quoted(tree: nodes.Template) -> Iterator[LintFinding]:
+def _quoted(tree: nodes.Template, variables: Sources) -> Iterator[LintFinding]:
     """Yield values of callers between quotes, which a quote in the value breaks."""
     for output in tree.find_all(nodes.Output):
         before = ""
@@ -117,7 +122,7 @@ def _quoted(tree: nodes.Template) -> Iterator[LintFinding]:
                     text = "pex_to_json prints quotes of its own: leave out those around it"
                     yield LintFinding("warning", part.lineno, text)
             else:
-                for name in sorted(_of_callers(part)):
+                for name in sorted(_of_callers(part, variables)):
                     text = f"a quote or backslash in {name} breaks the JSON: use pex_to_json"
                     yield LintFinding("warning", part.lineno, text)
 
@@ -126,16 +131,20 @@ def _is_json(part: nodes.Node) -> bool:
     return isinstance(part, nodes.Filter) and part.name == "pex_to_json"
 
 
-def _of_callers(part: nodes.Node) -> set[str]:
+def _of_callers(part: nodes.Node, variables: Sources) -> frozenset[str]:
     """Return the values of callers that an expression may print as they are."""
-    if is_call_of(part, "pex_debug_log") or (
-        isinstance(part, nodes.Filter) and part.name in _WITHOUT_QUOTES
+    if (
+        is_call_of(part, "pex_debug_log")
+        or isinstance(part, nodes.Compare | nodes.Test | nodes.Not)
+        or (isinstance(part, nodes.Filter) and part.name in _WITHOUT_QUOTES)
     ):
-        return set()
+        return frozenset()
+    if isinstance(part, nodes.Name):
+        return variables.get(part.name, frozenset())
     if isinstance(part, nodes.Getattr) and part.attr in CALLER:
-        return {part.attr}
+        return frozenset({part.attr})
     if isinstance(part, nodes.Getitem) and isinstance(part.arg, nodes.Const):
-        return {str(part.arg.value)} & {*CALLER}
+        return frozenset({str(part.arg.value)} & {*CALLER})
     inner: tuple[nodes.Node | None, ...]
     if isinstance(part, nodes.CondExpr):
         inner = (part.expr1, part.expr2)
@@ -143,17 +152,43 @@ def _of_callers(part: nodes.Node) -> set[str]:
         inner = (part.node,)
     else:
         inner = tuple(part.iter_child_nodes())
-    return set[str]().union(*(_of_callers(child) for child in inner if child is not None))
+    found = (_of_callers(child, variables) for child in inner if child is not None)
+    return frozenset[str]().union(*found)
 
 
-def _trust(tree: nodes.Template) -> Iterator[LintFinding]:
+def _trust(tree: nodes.Template, assigned: list[Assignment]) -> Iterator[LintFinding]:
     """Yield conditions that depend on nothing but what a caller claims."""
+    variables = sources(assigned, _read_by_assignment)
+    decisions = {one.name for one in assigned if isinstance(one.value, _DECISIONS)}
     for condition in tree.find_all(nodes.If):
-        read = {
-            node.attr
-            for node in condition.test.find_all(nodes.Getattr)
-            if isinstance(node.node, nodes.Name) and node.node.name == "call_info"
-        }
+        test = condition.test
+        read = _read_directly(test)
+        # A test for any value at all trusts nobody, also where the value has a name.
+        if not isinstance(test, nodes.Name) or test.name in decisions:
+            read |= _read_by_name(test, variables)
         if read and read <= _FORGED:
             text = f"trusts {', '.join(sorted(read))} alone, which any caller can choose"
             yield LintFinding("warning", condition.lineno, text)
+
+
+def _read_directly(test: nodes.Node) -> frozenset[str]:
+    return frozenset(
+        node.attr
+        for node in test.find_all(nodes.Getattr)
+        if isinstance(node.node, nodes.Name) and node.node.name == "call_info"
+    )
+
+
+def _read_by_name(expression: nodes.Node, variables: Sources) -> frozenset[str]:
+    named = (variables.get(name, frozenset()) for name in names_of(expression))
+    return frozenset[str]().union(*named)
+
+
+def _read_by_assignment(one: Assignment, variables: Sources) -> frozenset[str]:
+    """Return what of ``call_info`` decides the value of a variable."""
+    read: frozenset[str] = frozenset()
+    for expression in (one.value, *one.conditions):
+        if isinstance(expression, nodes.Getattr):
+            read |= {expression.attr}
+        read |= _read_directly(expression) | _read_by_name(expression, variables)
+    return read

@@ -18,7 +18,7 @@ from pexpolicy import (
     did_you_mean,
     service_class,
 )
-from pexpolicy_local_policy.branches import UNKNOWN
+from pexpolicy_local_policy.constants import UNKNOWN
 from pexpolicy_local_policy.secrets import covered_value
 from pexpolicy_local_policy.variables import Kind
 from pexpolicy_local_policy.verdict import ACTIONS, brief_name
