@@ -59,8 +59,11 @@ def run(
     connections: int,
     core: int | None,
     any_status: bool = False,
+    pause_ms: int = 0,
 ) -> dict[str, Totals]:
     """Load every target at the same time for ``seconds``; return totals by target name.
+
+    A connection sends the next request ``pause_ms`` after a reply.
 
     :raises LoadFailed: when any call failed: a figure with failures in it means nothing. With
         ``any_status`` a call fails only when it gets no reply.
@@ -70,6 +73,8 @@ def run(
         started = []
         for target in targets:
             command = _command(wrk, target, seconds, connections)
+            if pause_ms:
+                command.append(str(pause_ms))
             with pinned(core):
                 child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             stack.callback(_end, child)

@@ -1,5 +1,6 @@
 -- Sends the request targets of a file in turn, and prints the run's totals as one JSON line.
--- Usage: wrk ... -s wrk.lua http://127.0.0.1:PORT -- FILE
+-- Usage: wrk ... -s wrk.lua http://127.0.0.1:PORT -- FILE [PAUSE]
+-- PAUSE: milliseconds from each reply to the next request on the same connection.
 -- FILE: the values of the Authorization and the Connection header, then one request target a line.
 -- An empty Connection value leaves that header out.
 
@@ -15,6 +16,10 @@ function init(args)
   end
   for target in lines do
     prepared[#prepared + 1] = wrk.format("GET", target, headers)
+  end
+  local pause = tonumber(args[2])
+  if pause then
+    delay = function() return pause end
   end
 end
 

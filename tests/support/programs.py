@@ -23,6 +23,7 @@ PACKAGES = {
     "chromium": "usr/bin/chromium",
     "postgresql": "usr/lib/postgresql/*/bin/postgres",
     "slapd": "usr/sbin/slapd",
+    "wrk": "usr/bin/wrk",
 }
 """Debian packages, each with its program; of several matches the last is used."""
 COMPILED = {"python-ldap": "ldap"}

@@ -1,20 +1,17 @@
 """The server at a steady rate of calls, in turns with a live page of the console and without."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
 from playwright.sync_api import Browser, Page
 
-from bench import cpu
+from bench import cpu, load
+from bench.findings import Spread
 from pexpolicy.testing.requests import composed, url_of
 from tests.support import browser, company, paths
 
@@ -25,16 +22,20 @@ OBSERVE = """
 window.longTasks = [];
 new PerformanceObserver((list) => {
   for (const one of list.getEntries()) window.longTasks.push(Math.round(one.duration));
-}).observe({type: "longtask", buffered: true});
+}).observe({type: "longtask"});
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The server in one run: milliseconds, and microseconds of processor time for each call."""
+    """The server in one run."""
 
     p99: float
+    """Milliseconds."""
     cpu: float
+    """Microseconds of processor time for each call."""
+    rate: float
+    """Calls a second."""
 
 
 @dataclass(slots=True)
@@ -49,12 +50,9 @@ class Compared:
     """What the page tells of lines that it does not show."""
     rows: int = 0
 
-    def ratio(self, name: str) -> float:
-        """Return the median over the pairs of a figure with the console to that without."""
-        ratios: list[float] = [
-            getattr(one, name) / getattr(other, name) for one, other in self.pairs
-        ]
-        return median(ratios)
+    def ratio(self, name: str) -> Spread:
+        """Return the ratio of a figure with the console to that without, paired."""
+        return Spread.of([getattr(one, name) / getattr(other, name) for one, other in self.pairs])
 
 
 def compare(folder: Path, pairs: int, seconds: int, rate: int) -> Compared:
@@ -64,7 +62,7 @@ def compare(folder: Path, pairs: int, seconds: int, rate: int) -> Compared:
     with _pinned(cores[-1]), browser.chromium() as chromium, company.running(folder) as running:
         _pin(running.server.pid, cores[0])
         calls = folder / "calls"
-        calls.write_text("\n".join(["", *_targets()]))
+        calls.write_text("\n".join(["", "", *_targets()]))
         page = _live_page(chromium, running)
         for number in range(pairs):
             runs = {}
@@ -101,19 +99,30 @@ def _live_page(chromium: Browser, running: company.Company) -> Page:
 
 def _run(running: company.Company, calls: Path, seconds: int, rate: int) -> Run:
     before = cpu.reading(running.server.pid)
-    client = subprocess.run(
-        (
-            *(sys.executable, "-m", "bench.openloop", str(running.server.port), str(calls)),
-            *map(str, (rate, seconds, CONNECTIONS)),
-        ),
-        cwd=paths.ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    target = load.Target("server", running.server.port, calls)
+    pause_ms = 1000 * CONNECTIONS // rate
+    with _at_once():
+        totals = load.run(
+            [target], seconds=seconds, connections=CONNECTIONS, core=None, pause_ms=pause_ms
+        )["server"]
     spent = cpu.spent(before, cpu.reading(running.server.pid))
-    found = json.loads(client.stdout)
-    return Run(found["p99_ms"], spent / 1000 / (rate * seconds))
+    return Run(totals.p99_us / 1000, spent / 1000 / totals.requests, totals.requests / seconds)
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Let programs that are started run as soon as they have something to do.
+
+    Nodes are other machines; here the client has the processor of the console and the browser.
+    Only root may do so: without it, the client also measures how long it waits for them.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 @contextmanager
