@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 from bench import cpu, load
 from bench.findings import Spread
 from pexpolicy.testing.requests import composed, url_of
-from tests.support import browser, company, paths
+from tests.support import browser, company
 
 CONNECTIONS = 16
 SETTLE_S = 3.0
