@@ -25,6 +25,7 @@ from pexpolicy.conformance.findings import (
     warning,
 )
 from pexpolicy.conformance.result import from_issue, from_warning, judge_result
+from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Confidence
@@ -179,7 +180,7 @@ def _redirect(asked: SentRequest, action: Any, result: Any, reading: Reading) ->
     except DecisionError as error:
         return [from_issue(error.refusal, Topic.REDIRECT)]
     found = [replace(from_warning(text), topic=Topic.REDIRECT) for text in redirect.warnings]
-    if result["new_alias"].casefold() == asked.get("local_alias").casefold():
+    if Alias(redirect.new_alias) == Alias(asked.get("local_alias")):
         text = "the call is redirected to its own alias, and would loop"
         found.append(warning(Topic.REDIRECT, text))
     return found

@@ -19,6 +19,7 @@ from pexpolicy.conformance.findings import Comparable, SentRequest, Topic
 from pexpolicy.conformance.http_client import LIMIT, Reply, Wire, basic
 from pexpolicy.conformance.repeatability import difference
 from pexpolicy.endpoints.base import JPEG, JSON
+from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.extras import NO_EXTRAS, Extras
@@ -78,7 +79,8 @@ def read(
 
     ``by`` names the other server, ``extras`` is what the operator allows beyond the contract. A 404
     abstains, and so does a ``status`` that is not ``success``, unless the action is ``reject``:
-    that rejects the call, whatever the result. Booleans that were written as text are repaired.
+    that rejects the call, whatever the result. Booleans that were written as text are repaired, and
+    a phone book that is not sorted or too long has warnings.
     Raises ``InvalidReplyError`` for no reply, for another HTTP status or a content coding, and for
     a reply that Infinity would drop.
     """
@@ -90,9 +92,12 @@ def read(
         )
     judged = judge(SentRequest(name, request.params, extras=extras), reply, LIMIT)
     reading = judged.reading
+    listed: list[str] = []
     for finding in judged.findings:
         if finding.level.fails and not _is_read(finding.topic, reading):
             raise InvalidReplyError(finding.text, reply)
+        if finding.level.fails and finding.topic is Topic.DIRECTORY:
+            listed.append(f"entries: {finding.text} [{finding.mark}]")
     if reading is None or reading.disposition is Disposition.ABSTAIN or judged.decision is None:
         return UpstreamDecision(None, ABSTAINED)
     if reading.text:
@@ -103,15 +108,18 @@ def read(
     if reading.decision is not None:
         made = reading.decision
         decision = made.with_warnings() if reason is None else made.with_reason(reason)
-    return UpstreamDecision(
-        decision.with_warnings(*reading.repairs), judged.decision, decision_id, reading.repairs
-    )
+    repairs = (*reading.repairs, *listed)
+    return UpstreamDecision(decision.with_warnings(*repairs), judged.decision, decision_id, repairs)
 
 
 def _is_read(topic: Topic, reading: Reading | None) -> bool:
-    """Return True for a fault of the envelope that does not change how Infinity reads it."""
+    """Return True for a fault of the envelope that does not change how Infinity reads it, and for
+    one of a list whose entries are valid: their order, their number, or no user name.
+    """
     if reading is None or reading.disposition is Disposition.DROPPED:
         return False
+    if topic is Topic.DIRECTORY:
+        return isinstance(reading.decision, Directory)
     rejected = reading.disposition is Disposition.REJECT
     return topic in ENVELOPE or (rejected and topic is Topic.RESULT)
 

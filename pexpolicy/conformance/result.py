@@ -21,6 +21,7 @@ from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.endpoints.service_configuration import service_class
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.model import Model
+from pexpolicy.models.request import MAX_DIGITS
 from pexpolicy.models.rules import Confidence
 from pexpolicy.models.serialization import ModelBase
 
@@ -145,7 +146,9 @@ def _without_caller(asked: SentRequest) -> list[Finding]:
 
 
 def _participant(asked: SentRequest, result: Result) -> CheckResult:
-    found, taken = _by_model(asked, result)
+    # A reject_reason that rejects nothing is the envelope's fault, and no unknown field as well.
+    known = {name: value for name, value in result.items() if name != "reject_reason"}
+    found, taken = _by_model(asked, known)
     named = asked.get("remote_display_name")
     if taken and named and result.get("remote_display_name", "") is None:
         text = "remote_display_name may be null only where it was null; the caller has a name"
@@ -167,9 +170,6 @@ def _registration(asked: SentRequest, result: Result) -> CheckResult:
             "single sign-on takes an empty result; user name and password are for credentials only"
         )
         found.append(violation(Topic.CREDENTIALS, text, Confidence.TRANSCRIBED))
-    if taken and "" in (result["username"], result["password"]):
-        text = "the user name or the password is empty"
-        found.append(warning(Topic.CREDENTIALS, text, Confidence.REPORTED))
     return CheckResult(found)
 
 
@@ -193,7 +193,7 @@ def _directory(asked: SentRequest, body: Mapping[str, Any]) -> list[Finding]:
             return findings
     findings += _length(asked, entries)
     sound = not any(finding.level.fails for finding in findings)
-    if sound and not any(_sorted(entries, key) for key in KEYS):
+    if sound and not _is_sorted(entries):
         text = "the entries are not sorted by any of their keys"
         findings.append(violation(Topic.DIRECTORY, text, Confidence.TRANSCRIBED))
     return findings
@@ -216,17 +216,22 @@ def _entry(number: int, entry: Any) -> list[Finding]:
 
 
 def _length(asked: SentRequest, entries: list[Any]) -> list[Finding]:
-    limit = asked.get("limit")
-    if not limit or len(entries) <= int(limit):
+    limit = asked.get("limit").strip()
+    if not (limit.isascii() and limit.isdecimal()) or len(entries) <= int(limit[:MAX_DIGITS]):
         return []
     text = f"{len(entries)} entries, and the limit is {limit}"
     return [violation(Topic.DIRECTORY, text, Confidence.TRANSCRIBED)]
 
 
-def _sorted(entries: list[dict[str, str]], key: str) -> bool:
-    """Return True if the entries are sorted by this key, in one of the usual collations."""
-    values = [entry[key] for entry in entries]
-    return any(values == sorted(values, key=order) for order in (str, str.casefold, _unaccented))
+def _is_sorted(entries: list[dict[str, str]]) -> bool:
+    """Return True if the entries are sorted by one of their keys, in one of the usual collations.
+
+    A key that is the same everywhere, such as an empty user name, is no order.
+    """
+    columns = [[entry[key] for entry in entries] for key in KEYS]
+    told_apart = [values for values in columns if len(set(values)) > 1]
+    orders = (str, str.casefold, _unaccented)
+    return not told_apart or any(v == sorted(v, key=order) for v in told_apart for order in orders)
 
 
 def _unaccented(text: str) -> str:

@@ -104,7 +104,8 @@ class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
         if len(fields["entries"]) <= limit:
             return decision
         fields["entries"] = fields["entries"][: max(limit, 0)]
-        return Directory.from_result(fields, reason=decision.reason)
+        cut = Directory.from_result(fields, reason=decision.reason)
+        return cut.with_warnings(*(w for w in decision.warnings if w not in cut.warnings))
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
         """Return an envelope whose ``result`` is the list, without an action (documented, v13)."""

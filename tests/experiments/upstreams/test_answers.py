@@ -114,6 +114,44 @@ async def test_a_text_boolean_is_relayed_as_a_boolean_and_the_audit_says_so(
     assert "the text 'true' means true" in str(server.lines()[-1]["warnings"])
 
 
+def contact(name: str, **fields: str) -> dict[str, str]:
+    return {"alias": f"{name}@example.com", "description": name, **fields}
+
+
+@pytest.mark.parametrize(
+    ("limit", "entries", "sent", "says"),
+    [
+        ("10", ["b", "c", "a"], ["b", "c", "a"], "the entries are not sorted"),
+        ("2", ["a", "b", "c"], ["a", "b"], "3 entries, and the limit is 2"),
+        ("x", ["b", "a"], ["b", "a"], "the entries are not sorted"),
+    ],
+)
+async def test_a_phone_book_that_is_unsorted_or_too_long_is_not_lost(
+    serving: fake_plugins.Serve, limit: str, entries: list[str], sent: list[str], says: str
+) -> None:
+    content = servers.decided([contact(name, username="") for name in entries])
+    async with (
+        servers.answering(servers.always(content)) as target,
+        serving(policies.policy({"t": target.url})) as server,
+    ):
+        reply = await server.ask(f"{wire.DIRECTORY}?q=&limit={limit}")
+    assert [entry["description"] for entry in reply.result] == sent
+    assert says in str(server.lines()[-1]["warnings"])
+
+
+async def test_an_entry_without_a_user_name_gets_an_empty_one_and_one_without_an_alias_is_dropped(
+    serving: fake_plugins.Serve,
+) -> None:
+    for entry, sent in ((contact("a"), [contact("a", username="")]), ({"description": "a"}, [])):
+        async with (
+            servers.answering(servers.always(servers.decided([entry]))) as target,
+            serving(policies.policy({"t": target.url})) as server,
+        ):
+            reply = await server.ask(f"{wire.DIRECTORY}?q=&limit=10")
+        assert reply.result == sent
+        assert server.steps() == [("upstream", "decided" if sent else "failed")]
+
+
 _ID = "01a21043-6653-71f5-82a5-3ad9707745bd"
 
 
