@@ -21,15 +21,16 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from pexpolicy.config.csv_header import TABS, column_names, declared_delimiter, header_faults
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
+from pexpolicy.config.path_hints import missing_hint
 from pexpolicy.config.plugin_settings import ConfigPath
 from pexpolicy.config.problems import Key, Problem, problems_of
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief
 
 LIST_SEPARATOR = "|"
 """The separator of the values of a list in one cell."""
-_TABS = "has tabs between its columns; save it with , or ; between them"
 _FORMULA = re.compile(r"'*[=+\-@]").match
 """Text that a spreadsheet executes as a formula, or that would become one when unescaped."""
 _ESCAPED = re.compile(r"'+[=+\-@]").match
@@ -109,7 +110,8 @@ def read_text(path: Path, save_as: str = "UTF-8") -> str:
     try:
         return decode_text(read_file(path))
     except OSError as error:
-        text = f"{path} cannot be read: {error.strerror}"
+        hint = missing_hint(path) if isinstance(error, FileNotFoundError) else ""
+        text = f"{path} cannot be read: {error.strerror}{hint}"
         raise TableError([TableIssue(path.name, 0, text)]) from None
     except EncodingError as error:
         text = error.text.replace("save the file as UTF-8", f"save the file as {save_as}")
@@ -144,14 +146,17 @@ def stream_table(stream: TextIO, model: type[R], file: str) -> Iterator[Row[R] |
     names = _names(records, columns, file, faults)
     for line, cells in records:
         if (excess := len(cells) - len(names)) > 0:
-            message = f"has {excess} cells more than columns; put text with , or ; in quotes"
+            count = "1 cell" if excess == 1 else f"{excess} cells"
+            message = f"has {count} more than columns; put text with , or ; in quotes"
+            yield TableIssue(file, line, message)
+            continue
+        if len(cells) == 1 < len(names) and (message := _no_cells(cells[0], len(names))):
             yield TableIssue(file, line, message)
             continue
         try:
             values = model.model_validate(_cell_values(names, cells, columns))
         except pydantic.ValidationError as error:
-            has_tabs = len(cells) == 1 and "\t" in cells[0]
-            problems = [_TABS] if has_tabs else map(str, problems_of(error, model))
+            problems = map(str, problems_of(error, model))
             yield from (TableIssue(file, line, text) for text in problems)
         else:
             yield Row(file, line, values)
@@ -221,6 +226,7 @@ def _records(
     """Yield the cells of each line that is not blank, stripped, with the number of the line."""
     header = next((line for line in stream if line.strip()), "")
     stream.seek(0)
+    declared = declared_delimiter(header)
     delimiter = ";" if header.count(";") > header.count(",") else ","
     reader = csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
     line = 1
@@ -229,11 +235,14 @@ def _records(
             stripped = [cell.strip() for cell in cells]
             while stripped and not stripped[-1]:
                 stripped.pop()
-            if stripped:
+            if stripped and declared is None:
                 yield line, stripped
+            elif stripped:
+                declared = None
             line = reader.line_num + 1
     except csv.Error as error:
-        message = f"cannot be read ({error}); write a quote inside quoted text twice"
+        why = "a quote is never closed" if "end of data" in str(error) else str(error)
+        message = f"cannot be read ({why}); write a quote inside quoted text twice"
         faults.append(TableIssue(file, line, message))
 
 
@@ -245,32 +254,23 @@ def _names(
 ) -> list[str]:
     """Return the lower-case names in the header; raises ``TableError`` for an invalid header."""
     line, header = next(records, (1, []))
-    names = [name.lower() for name in header]
+    names = column_names(header, columns)
     if not faults:
-        faults += [TableIssue(file, line, text) for text in _header_faults(names, columns)]
+        required = {name: column.info.is_required() for name, column in columns.items()}
+        faults += [TableIssue(file, line, text) for text in header_faults(names, required)]
     if faults:
         raise TableError(faults)
     return names
 
 
-def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
-    if len(names) == 1 and "\t" in names[0]:
-        yield _TABS
-        return
-    if not names:
-        yield f"is empty; the first line names the columns, such as {','.join(columns)}"
-        return
-    for number, name in enumerate(names, 1):
-        if not name:
-            yield f"column {number} has no name"
-        elif name not in columns:
-            guess = did_you_mean(name, columns) or f"; there are {', '.join(columns)}"
-            yield f"there is no column {brief(name)}{guess}"
-        elif name in names[: number - 1]:
-            yield f"the column {name} appears twice"
-    for name, column in columns.items():
-        if column.info.is_required() and name not in names:
-            yield f"the column {name} is missing"
+def _no_cells(text: str, columns: int) -> str:
+    """Return what is wrong with a line of one cell under a header of several, or nothing."""
+    if text.startswith("#"):
+        return "is no row: a CSV file has no comments; delete the line"
+    if "\t" in text:
+        return TABS
+    other = next((mark for mark in ",;" if text.count(mark) == columns - 1), "")
+    return f"has {other} between its cells, and the header does not" if other else ""
 
 
 def _cell_values(

@@ -7,6 +7,8 @@ import codecs
 _MIN_SAMPLE = 4
 """Bytes from which on UTF-16 is detected."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+"""How .xlsx and .ods begin, as any zip archive, and .xls."""
 
 
 class EncodingError(ValueError):
@@ -22,6 +24,9 @@ def decode_text(content: bytes) -> str:
     """Decode UTF-8 with or without a byte order mark; raises ``EncodingError``."""
     if content.startswith(_UTF_16) or _looks_like_utf_16(content):
         raise EncodingError("is UTF-16, not UTF-8 text; save the file as UTF-8")
+    if content.startswith(_WORKBOOK):
+        text = "is a workbook (.xlsx, .ods or .xls) or an archive, not text"
+        raise EncodingError(f"{text}; save the file as UTF-8")
     if b"\x00" in content:
         raise EncodingError("does not look like text: it holds NUL bytes; is it the right file?")
     try:

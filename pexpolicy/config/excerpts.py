@@ -29,6 +29,8 @@ _HEAD = re.compile(
 is a list inside a list.
 """
 _QUOTED_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#')
+_ELSEWHERE = re.compile(r"\A\S.*\.\w+ line [1-9]\d*(?:: |\Z)")
+"""The place of a problem in another file, such as one that a plugin reads."""
 _WORD = re.compile(r"[^\s\[\]{},\"'=]+")
 _LITERAL = re.compile(r"(?:true|false|yes|no|on|off|none|null|nil)", re.IGNORECASE)
 
@@ -55,6 +57,8 @@ class Excerpts:
 
     def find(self, problem: Problem | ConfigWarning) -> Excerpt | None:
         """Return the excerpt of a problem; ``None`` if its place is not in the file."""
+        if _ELSEWHERE.search(problem.text) or any(map(_ELSEWHERE.search, map(str, problem.key))):
+            return None
         if self._text is None:
             try:
                 self._text = decode_text(read_file(self._path))

@@ -10,14 +10,15 @@ from typing import Any, Literal, get_args, get_origin
 from pexpolicy.models.serialization import ModelBase
 
 _TRUTH = ("true", "false")
+_YES_NO = {"yes": True, "no": False, "1": True, "0": False}
 
 
 class RowValues:
     """Gives the values of a row the types of the fields of a model.
 
     Text in a field that takes no text is read as a value of TOML or JSON, and an object in a field
-    that takes either. 0 and 1 in a field that takes no number are booleans. What cannot be read
-    stays, so that the check of the model names it.
+    that takes either. In a field that takes a boolean, 0 and 1 are ones, and so are yes and no.
+    What cannot be read stays, so that the check of the model names it.
     """
 
     def __init__(self, model: type[ModelBase]) -> None:
@@ -33,6 +34,8 @@ class RowValues:
     def _value(self, name: str, value: Any) -> Any:
         if isinstance(value, str):
             is_text = name in self._texts and not (name in self._objects and value[:1] == "{")
+            if not is_text and name in self._booleans and value.lower() in _YES_NO:
+                return _YES_NO[value.lower()]
             return value if is_text else _parsed(value)
         if type(value) is int and value in (0, 1) and name in self._booleans:
             return bool(value)

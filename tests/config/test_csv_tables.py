@@ -81,7 +81,7 @@ def test_every_bad_line_is_named_at_once() -> None:
 def test_every_fault_of_the_header_is_named_at_once() -> None:
     assert faults("subnit,,floor,Floor,zzz\na\n") == [
         "places.csv line 1: there is no column 'subnit'; did you mean 'subnet'?",
-        "places.csv line 1: column 2 has no name",
+        "places.csv line 1: column 2 has no name: name it, or delete the column",
         "places.csv line 1: the column floor appears twice",
         f"places.csv line 1: there is no column 'zzz'; there are {', '.join(COLUMNS)}",
         "places.csv line 1: the column subnet is missing",
