@@ -78,7 +78,8 @@ def test_two_spellings_of_one_alias_are_one_room_too_many(complaints: Complaints
         {"rooms": {"sip:x@example.com": {"name": "A"}, "X@Example.com:5060": {"name": "B"}}}
     )
     assert said == [
-        'rooms."X@Example.com:5060": there is a room with the alias x@example.com already'
+        'rooms."X@Example.com:5060": there is a room with the alias x@example.com already, in '
+        'rooms."sip:x@example.com"'
     ]
 
 

@@ -11,9 +11,12 @@ import pydantic
 from pexpolicy import SERVICE_TYPES, Extras, Key, Problem, RowValues
 from pexpolicy.config.csv_tables import TableError, TableRow, iterate_table
 from pexpolicy.config.toml_tables import read_tables
+from pexpolicy_rooms.cell_hints import separator_problem
 from pexpolicy_rooms.settings import Settings
 
 VALIDITY = ("valid_from", "valid_until")
+_FIRST = ("name", "pin", "guest_pin", "allow_guests", "service_type", *VALIDITY)
+"""Columns that messages name before the others."""
 
 
 class WrittenRoom(NamedTuple):
@@ -44,12 +47,20 @@ def written_rooms(
 
 def _aliases(key: Key, written: Any, problems: list[Problem]) -> list[str]:
     if isinstance(written, str):
-        return written.split()
+        return split_aliases(key, written, problems)
     if isinstance(written, list) and all(isinstance(alias, str) for alias in written):
         return written
     text = 'takes a list of aliases: write aliases = ["meet@example.com", "meet"]'
     problems.append(Problem((*key, "aliases"), text))
     return []
+
+
+def split_aliases(key: Key, text: str, problems: list[Problem]) -> list[str]:
+    """Return the aliases in a text; those that are not separated by blanks are a problem."""
+    aliases = text.split()
+    if problem := separator_problem(aliases):
+        problems.append(Problem((*key, "aliases"), problem))
+    return aliases
 
 
 def _without_aliases(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,8 +87,8 @@ def _csv_rooms(path: Path, extras: Extras, problems: list[Problem]) -> Iterator[
     try:
         for row in iterate_table(path, _row_model(extras)):
             cells = row.values.model_dump(exclude_none=True)
-            aliases = cells.pop("aliases").split()
             place = ("csv", f"{row.file} line {row.line}")
+            aliases = split_aliases(place, cells.pop("aliases"), problems)
             yield WrittenRoom(place, aliases, values.of(cells))
     except TableError as error:
         problems += error.under(("csv",))
@@ -99,7 +110,7 @@ class FieldValues:
 def columns(extras: Extras) -> list[str]:
     """Return the names of all fields of all service types, and of the times of a room."""
     names = {name for kind in SERVICE_TYPES.values() for name in kind.hints}
-    return sorted({*names, *extras.fields, *VALIDITY})
+    return [*_FIRST, *sorted({*names, *extras.fields} - {*_FIRST})]
 
 
 def _row_model(extras: Extras) -> type[TableRow]:

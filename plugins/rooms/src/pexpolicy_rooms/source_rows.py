@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pexpolicy import Extras, get_logger
+from pexpolicy import Extras, Problem, get_logger
 from pexpolicy_rooms.pins import PINS
-from pexpolicy_rooms.room_files import FieldValues, WrittenRoom, columns
+from pexpolicy_rooms.room_files import FieldValues, WrittenRoom, columns, split_aliases
 from pexpolicy_rooms.table import RoomTable
 from pexpolicy_rooms.table_builder import RoomTableBuilder
 
@@ -27,7 +27,9 @@ def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extr
         }
         aliases = row.get("aliases") or row.get("alias") or []
         if isinstance(aliases, str):
-            aliases = aliases.split()
+            split: list[Problem] = []
+            aliases = split_aliases((f"row {number}",), aliases, split)
+            problems += map(str, split)
         if not (aliases and all(isinstance(alias, str) for alias in aliases)):
             problems.append(f"row {number}: aliases: a room needs an alias")
         elif any(not isinstance(fields.get(name, ""), str) for name in PINS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,10 +16,15 @@ from pexpolicy import (
     Key,
     Problem,
     Service,
+    ValidationIssue,
+    brief,
+    did_you_mean,
+    dotted_key,
     service_class,
 )
+from pexpolicy_rooms.cell_hints import alias_warning, pin_hint
 from pexpolicy_rooms.pins import PINS, Pins
-from pexpolicy_rooms.room_files import WrittenRoom
+from pexpolicy_rooms.room_files import VALIDITY, WrittenRoom
 from pexpolicy_rooms.table import RoomTable, TimedService
 from pexpolicy_rooms.validity import ALWAYS, validity_of
 
@@ -57,7 +63,8 @@ class RoomTableBuilder:
                 problem = 'is not an alias; write one such as "meet@example.com"'
                 problems.append(Problem(where, problem))
         if (model := service_class(kind := _kind(fields), self._extras)) is None:
-            text = f"{kind!r} is not one of {', '.join(_KINDS)}"
+            guess = did_you_mean("_".join(str(kind).lower().split()), _KINDS)
+            text = f"{kind!r} is not one of {', '.join(_KINDS)}{guess}"
             problems.append(Problem((*key, "service_type"), text))
         elif aliases:
             self.csv_has_pins |= key[0] == "csv" and not fields.keys().isdisjoint(PINS)
@@ -68,6 +75,8 @@ class RoomTableBuilder:
                 timed = service if validity is ALWAYS else TimedService(service, validity)
                 problems += self._list(key, aliases, timed)
                 self._warn(key, aliases[0].raw, fields, timed)
+                for warning in filter(None, map(alias_warning, aliases)):
+                    self.warnings.append(ConfigWarning((*key, "aliases"), warning))
         return problems
 
     def _service(
@@ -80,11 +89,15 @@ class RoomTableBuilder:
             # It is an argument of each decision, and nothing that Infinity is sent.
             del given["reason"]
             problems.append(Problem((*key, "reason"), "is not a field of a service"))
+        for name in [n for n, value in given.items() if isinstance(value, date | time)]:
+            del given[name]
+            guess = did_you_mean(name, [*kind.names, *VALIDITY])
+            problems.append(Problem((*key, name), f"there is no such time of a room{guess}"))
         try:
             return kind.from_result(given, extras=self._extras, strict=True)
         except DecisionError as error:
             refusals = kind.find_issues(given, self._extras) or [error.refusal]
-            problems += [Problem((*key, *refusal.key), refusal.text) for refusal in refusals]
+            problems += [Problem((*key, *one.key), _text(key, one)) for one in refusals]
             return None
 
     def _list(
@@ -93,7 +106,9 @@ class RoomTableBuilder:
         """Add a room under its aliases, and note its key where the alias does not show it."""
         for alias in aliases:
             if not self.table.add(alias, room):
-                yield Problem(key, f"there is a room with the alias {alias} already")
+                first = self.keys.get(str(alias)) or ("rooms", self.spelled.get(alias, str(alias)))
+                where = dotted_key(first) if first[0] == "rooms" else first[-1]
+                yield Problem(key, f"there is a room with the alias {alias} already, in {where}")
             elif key[0] != "rooms":
                 self.keys[str(alias)] = key
             elif alias != key[-1]:
@@ -127,6 +142,17 @@ class RoomTableBuilder:
                 "by its name: give each a name of its own, or both the same settings"
             )
             yield ConfigWarning((*key, "name"), text)
+
+
+def _text(key: Key, refusal: ValidationIssue) -> str:
+    """Return the text of a problem; for a line of a file with the value, if it is no secret."""
+    text = refusal.text
+    if refusal.field in PINS:
+        return text.replace(refusal.rule, refusal.rule + pin_hint(refusal.value))
+    is_scalar = isinstance(refusal.value, str | int | float)
+    if key[0] != "rooms" and refusal.shown and is_scalar and text.startswith("must be"):
+        return f"{brief(refusal.value)} {text}"
+    return text
 
 
 def _kind(fields: dict[str, Any]) -> Any:

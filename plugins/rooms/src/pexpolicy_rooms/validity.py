@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, NamedTuple
 
-from pexpolicy import Key, Problem
+from pexpolicy import Key, Problem, brief
+from pexpolicy_rooms.cell_hints import date_hint
 
 _FORMS = "2026-12-24, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"
 
@@ -61,9 +62,12 @@ def _moments(
     ):
         if name not in fields:
             continue
-        moment = _moment(fields.pop(name), days)
+        written = fields.pop(name)
+        moment = _moment(written, days)
         if moment is None:
-            problems.append(Problem((*key, name), f"expected a day or a time, such as {_FORMS}"))
+            hint = date_hint(written) or f"; write it as in {_FORMS}"
+            text = f"{brief(written)} is not a day or a time{hint}"
+            problems.append(Problem((*key, name), text))
         elif moment.year == unlimited:
             continue
         elif moment.tzinfo is None and zone is None:

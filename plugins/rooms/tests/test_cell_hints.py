@@ -1,0 +1,151 @@
+"""What spreadsheets do to aliases, PINs and dates: each message holds the way out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Build = Callable[..., Any]
+Complaints = Callable[[dict[str, Any]], list[str]]
+CSV = {"csv": "rooms.csv", "zone": "Europe/Oslo"}
+ZIP, OLE = b"PK\x03\x04\x14\x00", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the configuration."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+MISTAKES: list[tuple[str, str]] = [
+    ("alias,name\nx,X\n", "no column 'alias'; did you mean 'aliases'?"),
+    ("aliases,room name\nx,X\n", "no column 'room_name'; did you mean 'name'?"),
+    ("aliases,name,host pin\nx,X,1\n", "no column 'host_pin'; did you mean 'pin'?"),
+    ("aliases,name,valid_to\nx,X,1\n", "did you mean 'valid_until'?"),
+    ("aliases,name,zzz\nx,X,1\n", "there are aliases, name, pin, guest_pin"),
+    ("Rooms of the company\naliases,name\nx,X\n", "the first line has to be the header"),
+    ("<html>\n", "the first line has to be the header"),
+    ("[[rooms]]\n", "the first line has to be the header"),
+    ("aliases,name\n# old\nx,X\n", "line 2: is no row: a CSV file has no comments"),
+    ("aliases;name;pin\nx,X,482913\n", "line 2: has , between its cells, and the header does"),
+    ("aliases,name\nx,X, Oslo\n", "has 1 cell more than columns"),
+    ('aliases,name\nx,"X\n', "a quote is never closed"),
+    ("aliases,name\nx@example.com;2301,X\n", "write blanks between aliases"),
+    ('aliases,name\n"x@example.com, 2301",X\n', "write blanks between aliases"),
+    ("aliases,name\nx|2301,X\n", "write blanks between aliases"),
+    ("aliases,name\nx / 2301,X\n", "write blanks between aliases"),
+    ("aliases,name\nx,X\ny,Y\nsip:X,Z\n", "the alias x already, in rooms.csv line 2"),
+    ("aliases,name,pin\nx,X,4.82913E+05\n", "a spreadsheet has rounded it"),
+    ("aliases;name;pin\nx;X;4,82913E+05\n", "a spreadsheet has rounded it"),
+    ("aliases,name,pin\nx,X,42\n", "removed its leading zeros, format the column as text"),
+    ("aliases,name,pin\nx,X,482913.0\n", "write digits only"),
+    ("aliases,name,pin\nx,X,482 913\n", "write digits only"),
+    ('aliases,name,pin\nx,X,"482,913"\n', "write digits only"),
+    ("aliases,name,pin\nx,X,#N/A\n", "an error of the spreadsheet"),
+    ("aliases,name,pin\nx,X,######\n", "its column was too narrow"),
+    ("aliases,name,pin\nx,X,'482913\n", "without = and quotes"),
+    ('aliases,name,pin\nx,X,"=""482913"""\n', "without = and quotes"),
+    ("aliases,name,allow_guests\nx,X,WAHR\n", "'WAHR' must be true or false"),
+    ("aliases,name,participant_limit\nx,X,30.0\n", "30.0 must be a whole number"),
+    (
+        "aliases,name,valid_until\nx,X,24.12.2030\n",
+        "'24.12.2030' is not a day or a time; write 2030",
+    ),
+    ("aliases,name,valid_until\nx,X,12/24/2030\n", "is not a day or a time; write it as in 2026-"),
+    ("aliases,name,valid_until\nx,X,47841\n", "made it a number: format the column as text, and"),
+    ("aliases,name,valid_until\nx,X,47841\n", "write 2030-12-24"),
+    ("aliases,name,service_type\nx,X,Lecture\n", "did you mean 'lecture'?"),
+    ("aliases,name,service_type\nx,X,VMR\n", "did you mean 'conference'?"),
+    ("aliases,name,service_type\nx,X,Virtual Auditorium\n", "did you mean 'lecture'?"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), MISTAKES)
+def test_a_mistake_of_a_spreadsheet_is_reported_with_the_way_out(
+    complaints: Complaints, folder: Path, text: str, says: str
+) -> None:
+    (folder / "rooms.csv").write_text(text)
+    found = complaints(CSV)
+    assert any(says in one for one in found), found
+    assert not any("482" in one or '="' in one for one in found), "no PIN is shown"
+
+
+@pytest.mark.parametrize(
+    ("alias", "says"),
+    [
+        ("4.72E+11", "is a number that a spreadsheet has rounded"),
+        ("https://meet.example.com/?conference=x", "is a link: write the alias alone"),
+        ("mailto:x@example.com", "is a link: write the alias alone"),
+        ("<x@example.com>", "write the address alone"),
+        ("x@example.com\u200b", "an invisible character, U+200B"),
+        ("x@y@example.com", "has two @"),
+        ("*@example.com", "a pattern belongs in a rule"),
+        ("^23\\d\\d$", "a pattern belongs in a rule"),
+    ],
+)
+def test_an_alias_that_no_call_has_is_a_warning(
+    build: Build, folder: Path, alias: str, says: str
+) -> None:
+    (folder / "rooms.csv").write_text(f"aliases,name\n{alias},X\n")
+    (warning,) = build(CSV).warnings()
+    assert says in warning
+    assert says in build({"rooms": {alias: {"name": "X"}}}).warnings()[0]
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "x@example.com",
+        "sip:x@example.com;transport=tls",
+        "+4722334455",
+        "møterom",
+        "*70",
+        "x@[::1]",
+    ],
+)
+def test_a_usual_alias_has_no_warning(build: Build, folder: Path, alias: str) -> None:
+    (folder / "rooms.csv").write_text(f"aliases,name\n{alias},X\n")
+    assert build(CSV).warnings() == []
+
+
+@pytest.mark.parametrize("begin", [ZIP, OLE])
+def test_a_workbook_is_recognised(complaints: Complaints, folder: Path, begin: bytes) -> None:
+    (folder / "rooms.csv").write_bytes(begin + bytes(100))
+    (said,) = complaints(CSV)
+    assert "is a workbook (.xlsx, .ods or .xls) or an archive" in said
+    assert "save the file as CSV UTF-8" in said
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_the_line_of_excel_that_names_the_delimiter_is_no_row(
+    build: Build, folder: Path, delimiter: str
+) -> None:
+    text = f"sep={delimiter}\nAliases;Name;Guest PIN;Allow Guests\nx;X;170356;1\n"
+    (folder / "rooms.csv").write_text(text.replace(";", delimiter), encoding="utf-8-sig")
+    room = build(CSV).ask("x").result
+    assert (room["name"], room["guest_pin"], room["allow_guests"]) == ("X", "170356", True)
+
+
+def test_a_file_that_is_not_there_is_searched_for(complaints: Complaints, folder: Path) -> None:
+    (folder / "Rooms.csv").touch()
+    (said,) = complaints(CSV)
+    assert "No such file or directory; did you mean 'Rooms.csv'?" in said
+    (folder / "rooms.csv").symlink_to("elsewhere.csv")
+    (said,) = complaints(CSV)
+    assert "it is a symbolic link to elsewhere.csv, which is not there" in said
+    (said,) = complaints({"csv": "~/rooms.csv"})
+    assert "~ is not replaced here" in said
+    (said,) = complaints({"csv": "exports/rooms.csv"})
+    assert "there is no folder exports" in said
+    (said,) = complaints({"csv": "exports\\rooms.csv"})
+    assert "write / between folders" in said
+
+
+def test_a_time_that_no_room_has_is_reported(complaints: Complaints) -> None:
+    (said,) = complaints({"rooms": {"x": {"name": "X", "expires": date(2030, 12, 24)}}})
+    assert said == "rooms.x.expires: there is no such time of a room; did you mean 'valid_until'?"
