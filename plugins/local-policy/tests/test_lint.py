@@ -327,6 +327,7 @@ def test_what_is_assigned_is_followed(tmp_path: Path, text: str, level: str, rea
         "{% set room = service_config %}" + CONTINUE % "{{ room|pex_to_json }}",
         '{% set names = ["a"] %}{% set _ = names.extend(call_info.ms_subnet) %}'
         + CONTINUE % ROOM % '"locked": {{ names }}',
+        '{{ service_config.automatic_participants.extend(["a"]) or "" }}' + PASS,
         '{% for view in ["a"] %}{% set type = "room" %}{% endfor %}'
         + CONTINUE % '{"service_type": "{{ type }}"}',
         '{% set name, type = "a", "room" %}' + CONTINUE % '{"service_type": "{{ type }}"}',

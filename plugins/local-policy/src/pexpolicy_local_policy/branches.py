@@ -17,6 +17,7 @@ from jinja2 import nodes
 
 from pexpolicy_local_policy.constants import (
     UNKNOWN,
+    WITHOUT_RESULT,
     Values,
     is_known,
     names_of,
@@ -27,10 +28,7 @@ from pexpolicy_local_policy.constants import (
 MAX_BRANCHES = 512
 """Ways through a script that are tried."""
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
-_CHANGING = (
-    *("append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse"),
-    *("setdefault", "sort", "update"),
-)
+_CHANGING = (*WITHOUT_RESULT, "pop", "popitem", "setdefault")
 """Methods that change a list or an object in place."""
 
 

@@ -11,6 +11,8 @@ UNKNOWN = "\ue000"
 """Stands for a value that only a run of the script has, and as a key for further keys."""
 Values = Mapping[str, Any]
 """What the script has assigned, by name."""
+WITHOUT_RESULT = ("append", "clear", "extend", "insert", "remove", "reverse", "sort", "update")
+"""Methods that change a list or an object in place, and return nothing."""
 _NEGATED: Mapping[bool | None, bool | None] = {True: False, False: True, None: None}
 _COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
     "eq": lambda left, right: left == right,
@@ -36,12 +38,25 @@ def value_of(node: nodes.Node, values: Values) -> Any:
             }
         case nodes.List(items=listed) | nodes.Tuple(items=listed):
             return [value_of(item, values) for item in listed]
+        case _:
+            return _computed(node, values)
+
+
+def _computed(node: nodes.Node, values: Values) -> Any:
+    match node:
         case nodes.Filter(name="pex_update", node=nodes.Node() as base, args=[changes, *_]):
             before, after = value_of(base, values), value_of(changes, values)
             return {
                 **(before if isinstance(before, dict) else {UNKNOWN: UNKNOWN}),
                 **(after if isinstance(after, dict) else {UNKNOWN: UNKNOWN}),
             }
+        case nodes.Call(node=nodes.Getattr(attr=method)) if method in WITHOUT_RESULT:
+            return None
+        case nodes.Or(left=left, right=right) | nodes.And(left=left, right=right):
+            held = truth(left, values)
+            if held is None:
+                return UNKNOWN
+            return value_of(left if held is isinstance(node, nodes.Or) else right, values)
         case _:
             return UNKNOWN
 
