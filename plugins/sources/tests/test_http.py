@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,6 +37,8 @@ class Service:
         self.status = 0
         self.life: Any = 3600
         self.needs_token = False
+        self.token_end = ""
+        self.in_parts = False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -63,13 +66,21 @@ class Service:
         row = {"data": {"items": self.rooms[alias]}}
         return web.json_response(row, headers={"ETag": etag})
 
-    async def token(self, request: web.Request) -> web.Response:
+    async def token(self, request: web.Request) -> web.StreamResponse:
         self.logins.append((request.headers.get("Authorization"), parse_qs(await request.text())))
         await asyncio.sleep(0.01)
         if self.life is None:
             return web.json_response({"error": "invalid_client"}, status=401)
         self.tokens.append(f"token-{len(self.logins)}")
-        return web.json_response({"access_token": self.tokens[-1], "expires_in": self.life})
+        answer = {"access_token": self.tokens[-1] + self.token_end, "expires_in": self.life}
+        if not self.in_parts:
+            return web.json_response(answer)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for part in json.dumps(answer).partition(":"):
+            await response.write(part.encode())
+            await asyncio.sleep(0.01)
+        return response
 
 
 @pytest.fixture
@@ -143,6 +154,22 @@ async def test_many_calls_share_one_token(service: Service, login: dict[str, str
     expected = base64.b64encode(b"policy+server:canary%2Fof%3Athe+secret").decode()
     assert authorization == f"Basic {expected}"
     assert form == {"grant_type": ["client_credentials"], "scope": ["rooms.read"]}
+
+
+async def test_a_token_may_arrive_in_parts(service: Service, login: dict[str, str]) -> None:
+    service.in_parts = True
+    async with source(service, **login) as made:
+        assert not (await by_alias(made).ask(alias="a")).rows
+    assert service.statuses == [404]
+
+
+async def test_a_token_that_is_no_header_is_refused(
+    service: Service, login: dict[str, str]
+) -> None:
+    service.token_end = "\r\nX-Injected: 1"
+    async with source(service, **login) as made:
+        with pytest.raises(SourceUnavailableError, match="HTTP 200"):
+            await by_alias(made).ask(alias="a")
 
 
 async def test_a_token_is_replaced_before_its_end_and_when_it_is_refused(

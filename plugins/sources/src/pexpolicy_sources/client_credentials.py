@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from typing import TypeGuard
 from urllib.parse import quote_plus
 
 import aiohttp
@@ -18,6 +19,8 @@ EARLIER_S = 30.0
 """Seconds before its end at which a token is replaced; half of its life, if that is less."""
 DEFAULT_LIFE_S = 300.0
 """Seconds of a token whose life is not stated."""
+MAX_BYTES = 1 << 20
+"""Size of a reply; a token has some 2,000 bytes."""
 _CODE = re.compile(r"[a-z_]{1,60}").fullmatch
 
 
@@ -70,8 +73,13 @@ class ClientCredentials:
             async with session.post(
                 self._url, data=self._form, headers=headers, allow_redirects=False
             ) as reply:
-                content = await reply.content.read(1 << 20)
                 status = reply.status
+                content = bytearray()
+                async for chunk in reply.content.iter_any():
+                    content += chunk
+                    if len(content) > MAX_BYTES:
+                        text = f"the token server replied with more than {MAX_BYTES:,} bytes"
+                        return SourceUnavailableError(text)
         except (aiohttp.ClientError, OSError) as error:
             return SourceUnavailableError(f"the token server failed: {describe(error)}")
         try:
@@ -81,7 +89,7 @@ class ClientCredentials:
         if not isinstance(answer, dict):
             return SourceUnavailableError(f"the token server replied HTTP {status} without JSON")
         token, life = answer.get("access_token"), answer.get("expires_in", DEFAULT_LIFE_S)
-        if status != 200 or not isinstance(token, str) or not token:  # noqa: PLR2004
+        if status != 200 or not _is_header(token):  # noqa: PLR2004
             code = str(answer.get("error"))
             text = f": {code}" if _CODE(code) else ""
             return SourceUnavailableError(f"the token server replied HTTP {status}{text}")
@@ -89,3 +97,8 @@ class ClientCredentials:
         self._token = token
         self._valid_until = self._clock() + max(seconds - EARLIER_S, seconds / 2)
         return token
+
+
+def _is_header(token: object) -> TypeGuard[str]:
+    """Return whether a token can be sent: others are an error of the client at each request."""
+    return isinstance(token, str) and token != "" and token.isascii() and token.isprintable()
