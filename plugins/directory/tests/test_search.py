@@ -1,7 +1,7 @@
 """Which entries a search finds, and in which order."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexpolicy_directory import index as index_module
 from pexpolicy_directory.folding import folded
 from pexpolicy_directory.index import SearchIndex
 from pexpolicy_directory.settings import Entry
@@ -137,6 +138,24 @@ def test_a_search_in_many_entries_is_quick() -> None:
         best = min(_seconds(index, text) for _ in range(3))
         slowest = max(slowest, best)
     assert slowest < 0.05
+
+
+def test_no_typing_error_is_looked_for_in_a_word_longer_than_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There are millions of them for a word that fills a request."""
+    tried: list[str] = []
+
+    def one_letter_off(word: str, letters: str) -> Iterator[str]:
+        tried.append(word)
+        return variants(word, letters)
+
+    variants = index_module._one_letter_off
+    monkeypatch.setattr(index_module, "_one_letter_off", one_letter_off)
+    index = SearchIndex([Entry(alias="a@b.c", name="Annabel")])
+    for text in ("annabeel", "annabeell", "annabe" * 1000):
+        index.find(text, 10)
+    assert tried == ["annabeel"]
 
 
 def _seconds(index: SearchIndex, text: str) -> float:

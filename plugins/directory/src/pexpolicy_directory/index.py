@@ -18,8 +18,6 @@ SHORT = 2
 """Length of the beginnings of words whose entries are listed when the index is built."""
 MIN_FUZZY = 4
 """Length from which on a word may have one typing error."""
-
-
 MAX_WORDS = 8
 """Number of words of a search text that are looked at."""
 Numbers: TypeAlias = "array[int]"
@@ -79,6 +77,7 @@ class SearchIndex:
         self._by_word = dict(sorted(by_word.items()))
         self._words = list(self._by_word)
         self._letters = "".join(sorted({letter for word in self._words for letter in word}))
+        self._longest = max(map(len, self._words), default=0)
 
     def _add_key(self, key: str, number: int) -> None:
         known = self._keys.setdefault(key, number)
@@ -162,7 +161,7 @@ class SearchIndex:
     def _similar(self, word: str) -> _Candidates:
         """Return the entries with a word that begins so or differs by one letter."""
         found = self._beginning_with(word)
-        if len(word) < MIN_FUZZY:
+        if not MIN_FUZZY <= len(word) <= self._longest + 1:
             return found
         others = {other for other in _one_letter_off(word, self._letters) if other in self._by_word}
         lists = [self._by_word[other] for other in others]
