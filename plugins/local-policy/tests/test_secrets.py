@@ -27,5 +27,13 @@ def test_masked(text: str, shown: str) -> None:
     assert masked(text, request, FOUND) == shown
 
 
+def test_a_passcode_of_many_characters_costs_little() -> None:
+    """It took minutes, as a pattern was compiled for each beginning."""
+    passcode = "7 letters" * 800
+    request = make_request("service_configuration", third_party_passcode=passcode)
+    cut = f"cut at '{passcode[:5000]}'\N{HORIZONTAL ELLIPSIS}"
+    assert masked(cut * 2, request, FOUND) == "cut at '***'\N{HORIZONTAL ELLIPSIS}" * 2
+
+
 def test_covered_keeps_the_length() -> None:
     assert covered('"pin": "482913", hunter2', ["hunter2"]) == '"pin": "******", *******'

@@ -12,6 +12,7 @@ from pexpolicy_local_policy.variables import ScriptInput
 HIDDEN = "***"
 _FEWEST = 2
 """Characters at the end of a cut text that may be the beginning of a secret."""
+_CUT = re.compile(r"['\"]?…|\Z")
 _DIGIT = re.compile(r"\d")
 
 
@@ -19,11 +20,24 @@ def masked(text: str, request: Request, found: ScriptInput) -> str:
     """Return a text without PINs and passwords of the call and of its service."""
     secrets = {*request.secrets(), *given_secrets(found)}
     text = without(text, secrets)
-    for secret in secrets:
-        for length in range(len(secret) - 1, _FEWEST - 1, -1):
-            # A text that was cut inside of the secret.
-            text = re.sub(rf"{re.escape(secret[:length])}(?=['\"]?…|\Z)", HIDDEN, text)
-    return text
+    shown: list[str] = []
+    at = 0
+    for cut in _CUT.finditer(text):
+        part = text[at : cut.start()]
+        begun = max((_begun(part, secret) for secret in secrets), default=0)
+        shown += (part[: len(part) - begun], HIDDEN if begun else "", cut[0])
+        at = cut.end()
+    return "".join(shown)
+
+
+def _begun(part: str, secret: str) -> int:
+    """Return how many characters at the end of a cut text are the beginning of a secret.
+
+    Callers send secrets of thousands of characters, so no pattern is compiled for each beginning.
+    """
+    longest = min(len(part), len(secret) - 1)
+    lengths = range(longest, _FEWEST - 1, -1)
+    return next((length for length in lengths if secret.startswith(part[-length:])), 0)
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
