@@ -44,7 +44,7 @@ class Route:
         self._clock = clock
 
     async def ask(self, endpoint: str, request: Request, deadline: float) -> Decision | None:
-        """The decision of the first target whose reply counts, or ``None`` where it has none.
+        """Return the decision of the first target whose reply counts, ``None`` where it abstains.
 
         ``deadline`` is a time of the clock. Raises ``TargetError`` with what each target did, and
         ``DecisionError`` for a result that the override breaks.
@@ -56,7 +56,7 @@ class Route:
                 wrong.append(f"{target.name} was not asked: the time was over")
                 break
             try:
-                heard = await target.ask(endpoint, request, left)
+                heard = await target.ask(endpoint, request, left, is_rest=bool(wrong))
             except TargetError as error:
                 wrong.append(str(error))
                 continue

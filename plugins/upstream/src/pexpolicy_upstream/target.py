@@ -73,11 +73,14 @@ class Target:
             )
             yield
 
-    async def ask(self, endpoint: str, request: Request, left: float) -> UpstreamDecision:
+    async def ask(
+        self, endpoint: str, request: Request, left: float, *, is_rest: bool = False
+    ) -> UpstreamDecision:
         """Return the target's decision within its timeout and ``left`` seconds.
 
         Raises ``TargetError``. A reply that breaks the contract came in time and opens no breaker:
-        one bad room must not shut out the others.
+        one bad room must not shut out the others. Nor does a reply that is late in the time that
+        other targets left over, ``is_rest``: a frozen target must not shut out a healthy one.
         """
         assert self._wire is not None, "the target is not connected"
         if _climbs(request.raw_target):
@@ -88,10 +91,11 @@ class Target:
             msg = f"{self.name} was not asked: its circuit breaker is open"
             raise TargetError(msg)
         self._asked += 1
-        dead, wrong = True, GIVEN_UP
+        is_short = is_rest and left < self.timeout
+        dead, wrong = None if is_short else True, GIVEN_UP
         try:
             reply = await self._wire.get(request.raw_target, min(self.timeout, left))
-            dead, wrong = _is_dead(reply), ""
+            dead, wrong = None if is_short and reply.late else _is_dead(reply), ""
             if len(reply.body) > LARGE:
                 heard = await asyncio.to_thread(self._read, endpoint, request, reply)
             else:
@@ -108,8 +112,11 @@ class Target:
             self._answered += 1
         return heard
 
-    def _note(self, *, dead: bool, wrong: str) -> None:
-        if dead:
+    def _note(self, *, dead: bool | None, wrong: str) -> None:
+        """Count a reply; ``dead`` is ``None`` where it tells nothing about the target."""
+        if dead is None:
+            pass
+        elif dead:
             if self._breaker.record_failure(self._clock()):
                 pause = self._breaker.pause
                 _LOG.warning("%s: %s; not asked for %g s", self.name, wrong or GIVEN_UP, pause)
