@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Conference, ConfigWarning, DecisionError, Reject
+from pexpolicy import Conference, ConfigWarning, DecisionError, Extras, Gateway, Reject
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.binding import bind_hook
@@ -314,6 +314,27 @@ async def test_an_observer_gets_the_outcome(shelf: PluginFolder) -> None:
         await isolated.hooks["on_decision"](outcome)
     told = (shelf.folder / "told").read_text()
     assert told == f"id-1 service_configuration a@b {decision} mine rooms {steps}\n"
+
+
+async def test_an_observer_gets_a_decision_with_a_value_of_infinity_that_is_listed(
+    shelf: PluginFolder,
+) -> None:
+    source = """
+    @hookimpl
+    def on_decision(self, outcome):
+        with open("{path}", "a") as file:
+            print(outcome.decision.outgoing_protocol, file=file)
+    """.replace("{path}", str(shelf.folder / "told"))
+    extras = Extras(values={"outgoing_protocol": frozenset(["zoom"])})
+    fields = {"name": "gw", "service_tag": "", "local_alias": "a", "remote_alias": "b"}
+    decision = Gateway.from_result({**fields, "outgoing_protocol": "zoom"}, extras=extras)
+    asked = request("service_configuration", local_alias="a@b")
+    outcome = Outcome("id-1", "service_configuration", asked, decision, "rooms", [])
+    table = table_of(processes=1).with_extras(extras, "info")
+    isolated = IsolatedPlugin.start(shelf.hooks(source), table, shelf.folder)
+    async with isolated.lifespan():
+        await isolated.hooks["on_decision"](outcome)
+    assert (shelf.folder / "told").read_text() == "zoom\n"
 
 
 PLACE = """

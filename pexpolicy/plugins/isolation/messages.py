@@ -263,10 +263,10 @@ def observed(outcome: Outcome) -> Observed:
     )
 
 
-def outcome_of(message: Observed) -> Outcome:
+def outcome_of(message: Observed, extras: Extras = NO_EXTRAS) -> Outcome:
     """Return the outcome of a message."""
     asked = message.request
-    decision = decision_of(ENDPOINTS[asked.endpoint], message.decision)
+    decision = decision_of(ENDPOINTS[asked.endpoint], message.decision, extras)
     request = request_of(asked)
     return Outcome(
         message.decision_id,

@@ -253,7 +253,8 @@ class _RequestServer(asyncio.Protocol):
 
     async def _observe(self, order: messages.ObserveRequest) -> messages.OkReply:
         assert self._observer is not None
-        outcomes = [messages.outcome_of(seen) for seen in order.outcomes]
+        extras = self._plugin.table.extras
+        outcomes = [messages.outcome_of(seen, extras) for seen in order.outcomes]
         HOOK_CONTEXT.set(((self._plugin.name, self._observer.hook), outcomes[0].request))
         await self._observer.notify(outcomes)
         return messages.OkReply()
