@@ -176,7 +176,11 @@ def walk(
         outcome = explained.answer.outcome
         async with local_policy.running():
             after = await local_policy.after(
-                explained.endpoint, outcome.request, outcome.decision, clock()
+                explained.endpoint,
+                outcome.request,
+                outcome.decision,
+                clock(),
+                policy.settings.extras,
             )
         return replace(explained, local_policy=after)
 

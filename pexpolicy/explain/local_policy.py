@@ -64,11 +64,17 @@ class LocalPolicy(Protocol):
         """Start what runs the scripts."""
 
     async def after(
-        self, endpoint: str, request: Request, decision: Decision, now: float | None
+        self,
+        endpoint: str,
+        request: Request,
+        decision: Decision,
+        now: float | None,
+        extras: Extras,
     ) -> LocalPolicyOutcome | None:
         """Return what the node makes of a decision, ``None`` where it has no script for it.
 
-        ``now`` is the time of the script in seconds since 1970.
+        ``now`` is the time of the script in seconds since 1970, ``extras`` what Infinity knows
+        beyond the contract.
         """
 
     def reads(self, endpoint: str) -> frozenset[str]:

@@ -6,6 +6,7 @@ import msgspec
 
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.local_policy import LocalPolicy
+from pexpolicy.models.extras import Extras
 from pexpolicy.policy import Answer
 from pexpolicy.testing.replay.records import Call
 from pexpolicy.testing.replay.replay_policy import Replayed
@@ -21,12 +22,12 @@ class NodeScripts:
     def __init__(self, local_policy: LocalPolicy) -> None:
         self._local_policy = local_policy
 
-    async def follow(self, call: Call, replayed: Replayed) -> Replayed:
+    async def follow(self, call: Call, replayed: Replayed, extras: Extras) -> Replayed:
         """Return the answer that takes effect after the script, and what it depends on."""
         ours = replayed.answer
         request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
         decision = ours.outcome.decision
-        found = await self._local_policy.after(call.endpoint, request, decision, call.at)
+        found = await self._local_policy.after(call.endpoint, request, decision, call.at, extras)
         if found is None:
             return replayed
         names = self._local_policy.reads(call.endpoint)

@@ -190,7 +190,7 @@ class Replayer:
             answer.used = self._coverage.used_by(answer.answer.outcome)
         if self._node is None or answer.network:
             return answer
-        return await self._node.follow(call, answer)
+        return await self._node.follow(call, answer, policy.policy.settings.extras)
 
     def _is_same(self, before: Replayed | None, after: Replayed | None) -> bool:
         if before is None or after is None:

@@ -94,3 +94,19 @@ def test_mistakes_exit_with_2(folder: Path, arguments: list[str], reason: str) -
     done = explained("meet07", *arguments)
     assert done.exit_code == 2
     assert reason in done.stderr
+
+
+def test_a_value_of_infinity_that_is_listed_may_be_in_both(folder: Path) -> None:
+    (folder / "config.toml").write_text(
+        '[infinity.extra_values]\noutgoing_protocol = ["zoom"]\n'
+        '[plugins.rooms.settings.rooms.meet07]\nservice_type = "gateway"\nname = "Out"\n'
+        'local_alias = "a"\nremote_alias = "b"\noutgoing_protocol = "zoom"\n'
+    )
+    (folder / "named.jinja2").write_text(
+        '{"action": "continue", "result":'
+        ' {{ service_config|pex_update({"name": "Other"})|pex_to_json }}}'
+    )
+    done = explained("meet07", "--local-policy", "named.jinja2", "--json")
+    after = json.loads(done.stdout)["local_policy"]
+    assert after["changed"] == ["name"], after
+    assert after["result"]["outgoing_protocol"] == "zoom"

@@ -10,6 +10,7 @@ from pexpolicy import (
     ENDPOINTS,
     Continue,
     Decision,
+    Extras,
     MediaLocation,
     Reject,
     Request,
@@ -105,7 +106,9 @@ def suggested(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def final_decision(endpoint: str, ours: Decision, made: Decision) -> Decision | None:
+def final_decision(
+    endpoint: str, ours: Decision, made: Decision, extras: Extras
+) -> Decision | None:
     """Return the decision that takes effect on a node, ``None`` where that is ours, unchanged.
 
     ``made`` is the decision of the script. It replaces a service; for participants it holds what
@@ -117,7 +120,7 @@ def final_decision(endpoint: str, ours: Decision, made: Decision) -> Decision | 
         if endpoint == "media_location" and isinstance(ours, MediaLocation):
             fields = {"location": fields.get("location", before.get("location"))}
         merged = {**before, **fields}
-        final = ENDPOINTS[endpoint].from_result(merged) if merged else made
+        final = ENDPOINTS[endpoint].from_result(merged, extras) if merged else made
     is_same = final.action == ours.action and _fields(final) == _fields(ours)
     return None if is_same else final
 

@@ -10,7 +10,7 @@ from typing import Any, Self, get_args
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from pexpolicy import Continue, Decision, MediaLocation, Request
+from pexpolicy import Continue, Decision, Extras, MediaLocation, Request
 from pexpolicy.explain.local_policy import LocalPolicyError, LocalPolicyOutcome
 from pexpolicy_local_policy.node import SUGGESTED, final_decision, input_after, job_of
 from pexpolicy_local_policy.sandbox import parse
@@ -43,7 +43,12 @@ class NodePolicy:
             yield self
 
     async def after(
-        self, endpoint: str, request: Request, decision: Decision, now: float | None
+        self,
+        endpoint: str,
+        request: Request,
+        decision: Decision,
+        now: float | None,
+        extras: Extras,
     ) -> LocalPolicyOutcome | None:
         """Return what the node makes of a decision, ``None`` where it has no script for it."""
         if endpoint not in self._scripts:
@@ -51,7 +56,7 @@ class NodePolicy:
         path, source = self._scripts[endpoint]
         found, unknown = input_after(endpoint, request, decision, self._own)
         rendering = await self._pool.run(job_of(source, found, unknown, now))
-        verdict = judge(found, rendering)
+        verdict = judge(found, rendering, extras)
         notes = [*(f"pex_debug_log: {line}" for line in rendering.debug), *verdict.warnings]
         if isinstance(decision, MediaLocation) and "overflow_locations" in verdict.changed:
             notes.append("overflow locations of external policy stay as they are [reported]")
@@ -59,11 +64,13 @@ class NodePolicy:
         if rendering.failure is not None and rendering.failure.kind == "unknown":
             which = f" with {SUGGESTED}" if SUGGESTED in rendering.failure.text else ""
             text = f"not known: {rendering.failure}; add --service-config FILE{which}"
-        made = verdict.decision
+        made, final = verdict.decision, None
         kept = verdict.action == "continue" and not verdict.changed
         is_own = isinstance(decision, Continue) and made is not None and kept
         if not verdict.dropped and made is None and not verdict.result:
             made = Continue()
+        if made is not None and not is_own:
+            final = final_decision(endpoint, decision, made, extras)
         return LocalPolicyOutcome(
             path.name,
             not verdict.dropped,
@@ -72,7 +79,7 @@ class NodePolicy:
             made,
             tuple(masked(note, request, found) for note in notes),
             unknown=rendering.failure is not None and rendering.failure.kind == "unknown",
-            final=None if made is None or is_own else final_decision(endpoint, decision, made),
+            final=final,
         )
 
     def reads(self, endpoint: str) -> frozenset[str]:
