@@ -2,6 +2,7 @@
 
 import io
 from csv import reader
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +393,35 @@ def test_rooms_in_one_line_are_not_touched(tmp_path: Path) -> None:
     assert config.read_text() == written
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[plugins.rooms.settings.rooms]\na = 5\n", "a is not a table"),
+        ('[plugins.domains.settings]\nallowed = "@a.org"\n', "allowed is not a list of domains"),
+        ("[plugins.domains.settings]\nallowed = [5]\n", "allowed is not a list of domains"),
+    ],
+)
+def test_a_configuration_of_another_form_is_not_touched(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    into = tmp_path / "config.toml"
+    merge = partial(merge_rooms, into, {"a": {"name": "A"}})
+    if "domains" in text:
+        merge = partial(merge_domains, into, ["@b.org"])
+    into.write_text(text)
+    with pytest.raises(ImportFailed, match=message):
+        merge()
+    assert into.read_text() == text
+
+
+def test_a_rule_of_another_form_is_replaced(tmp_path: Path) -> None:
+    into = tmp_path / "rules.toml"
+    into.write_text('[[rules]]\nname = "x"\nendpoint = 5\nthen = 5\n')
+    rule = {"name": "x", "endpoint": ["media_location"], "then": {"action": "continue"}}
+    assert rules_csv.merge(into, [rule]).changed == ["x"]
+    assert rules_csv.rules_in(into) == [rule]
+
+
 def test_mode_and_symbolic_link_of_the_file_stay(tmp_path: Path) -> None:
     config, link = tmp_path / "secret.toml", tmp_path / "config.toml"
     config.write_text('[plugins.domains.settings]\nallowed = ["@example.com"]\n')
@@ -410,6 +440,8 @@ def test_mode_and_symbolic_link_of_the_file_stay(tmp_path: Path) -> None:
         ("[[rules]]\nendpoint = 'media_location'\nthen = 'continue'\n", "a table cannot hold"),
         ("[[rules]]\nname = 5\nthen = 'continue'\n", "an invalid rule cannot be exported: name: "),
         ("[[rules]]\nname = ' x'\nthen = 'continue'\n", "a table cannot hold"),
+        ("[[rules]]\nname = 'x'\nendpoint = 5\nthen = 5\n", "an invalid rule cannot be"),
+        ("[plugins.rules.settings]\nfiles = 5\n", ""),
     ],
 )
 def test_what_cannot_be_exported_says_why(file: Path, text: str, message: str) -> None:

@@ -281,6 +281,12 @@ def test_a_file_of_something_else_says_which_columns_are_missing(tmp_path: Path)
     assert not (tmp_path / "rules.toml").exists()
 
 
+def test_a_first_line_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    result = import_router(tmp_path, "x" * 200_000)
+    assert result.exit_code == 65
+    assert "line 1: cannot be read" in result.stderr
+
+
 # ---- deciding as the router did
 
 

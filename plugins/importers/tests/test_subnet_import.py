@@ -150,3 +150,13 @@ def test_a_file_that_cannot_be_imported_changes_nothing(
     assert result.exit_code == 65
     assert problem in result.output
     assert not (tmp_path / "config.toml").exists()
+
+
+@pytest.mark.parametrize("subnets", ['"10.0.0.0/8"', "[5]"])
+def test_a_configuration_of_another_form_is_not_touched(tmp_path: Path, subnets: str) -> None:
+    text = f"[plugins.locations.settings]\nsubnets = {subnets}\n"
+    config = written(tmp_path, "config.toml", text)
+    result = imported(written(tmp_path, "map.json", json.dumps(MAP)), config)
+    assert result.exit_code == 65
+    assert "write each subnet below a line [[plugins.locations.settings.subnets]]" in result.output
+    assert config.read_text() == text

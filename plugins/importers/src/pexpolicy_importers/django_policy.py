@@ -181,6 +181,8 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSumm
         if table is None:
             blocks.append(block(f"[{ROOMS}.{toml_key(alias)}]", fields))
             changes.added.append(alias)
+        elif not isinstance(table, Mapping):
+            raise ImportFailed(f"{path}: {alias} is not a table")
         elif unwrap(table) == fields:
             changes.unchanged.append(alias)
         else:
@@ -197,7 +199,7 @@ def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> No
     """Raise ``ImportFailed`` unless the text, read again, holds the rooms."""
     try:
         tables = table_at(tomllib.loads(text), ROOMS)
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         msg = f"{path}: the rooms are on one line: write each below a line [{ROOMS}.ALIAS]"
         raise ImportFailed(msg) from None
     written = {Alias(key): room for key, room in tables.items()}
@@ -210,6 +212,8 @@ def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
     """Add the domains that a configuration does not list yet; raise ``ImportFailed``."""
     document = read_document(path)
     allowed = table_at(document, DOMAINS).get("allowed")
+    if not (allowed is None or _are_texts(allowed)):
+        raise ImportFailed(f"{path}: {DOMAINS}.allowed is not a list of domains")
     listed = {_domain(entry) for entry in allowed or ()}
     imported = {_domain(entry) for entry in domains}
     missing = list(dict.fromkeys(entry for entry in domains if _domain(entry) not in listed))
@@ -226,6 +230,10 @@ def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
     if missing:
         write_document(path, append_blocks(tomlkit.dumps(document), blocks))
     return changes
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _domain(entry: str) -> str:

@@ -63,7 +63,10 @@ def read_export(
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = [column.strip() for column in reader.fieldnames or ()]
+    try:
+        columns = [column.strip() for column in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise TableError([TableIssue(file, 1, f"cannot be read ({error})")]) from None
     reader.fieldnames = columns
     known = RouterRow.model_fields
     if missing := [name for name in ("name", "regex") if name not in columns]:

@@ -60,7 +60,7 @@ def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
         for column in ("when", "then"):
             try:
                 rule[column] = tomllib.loads(getattr(row.values, column))
-            except (tomllib.TOMLDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 deep = isinstance(error, RecursionError)
                 why = "it is nested too deeply" if deep else error
                 hint = 'write lines of TOML, such as local_alias.prefix = "conf"'
@@ -104,8 +104,8 @@ def normal(table: Mapping[str, Any]) -> Rule:
     """Return a rule without short forms, so that equal rules are equal tables."""
     rule = dict(table)
     endpoint, then = rule.get("endpoint", []), rule.get("then", {})
-    rule["endpoint"] = [endpoint] if isinstance(endpoint, str) else list(endpoint)
-    rule["then"] = {"action": then} if isinstance(then, str) else dict(then)
+    rule["endpoint"] = list(endpoint) if isinstance(endpoint, list) else [endpoint]
+    rule["then"] = dict(then) if isinstance(then, Mapping) else {"action": then}
     if rule.get("enabled") is True:
         del rule["enabled"]
     if not rule.get("when"):
@@ -132,7 +132,8 @@ def rules_to_export(path: Path) -> tuple[list[Rule], list[str]]:
             return rules_in(path), []
         settings = settings[key]
     settings = settings if isinstance(settings, dict) else {}
-    files = ", ".join(map(str, settings.get("files", [])))
+    listed = settings.get("files", [])
+    files = ", ".join(map(str, listed if isinstance(listed, list) else [listed]))
     if "rules" not in settings:
         end = f"has its rules in {files}: export each of these" if files else "has no rules"
         raise ImportFailed(f"{path} is a configuration that {end}")
@@ -216,7 +217,7 @@ def _verify(text: str, rules: Sequence[Rule]) -> None:
     """Raise ``ImportFailed`` unless the text, read again, holds the rules."""
     try:
         tables = tomllib.loads(text).get("rules", [])
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         tables = []
     written = {rule.get("name"): normal(rule) for rule in tables}
     wrong = [rule["name"] for rule in rules if written.get(rule["name"]) != rule]

@@ -154,9 +154,9 @@ def merge_map(path: Path, found: SubnetMap) -> MergeSummary:
     """
     document = read_document(path)
     settings = table_at(document, SETTINGS)
-    listed = settings.get("subnets")
+    listed = _listed(path, settings.get("subnets", []))
     changes = MergeSummary()
-    present = dict(_by_subnet(listed or ()))
+    present = dict(_by_subnet(listed))
     changes.kept = [name for name in present if name not in found.entries]
     added: list[dict[str, Any]] = []
     for subnet, entry in found.entries.items():
@@ -186,6 +186,12 @@ def merge_map(path: Path, found: SubnetMap) -> MergeSummary:
     if missing or added or changes.changed:
         write_document(path, append_blocks(tomlkit.dumps(document), blocks))
     return changes
+
+
+def _listed(path: Path, found: Any) -> Any:
+    if not isinstance(found, list) or not all(isinstance(table, Mapping) for table in found):
+        raise ImportFailed(f"{path}: write each subnet below a line [[{SETTINGS}.subnets]]")
+    return found
 
 
 def _by_subnet(tables: Iterable[Any]) -> Iterator[tuple[str, Any]]:

@@ -86,7 +86,7 @@ def write_document(path: Path, text: str, *, private: bool = False) -> None:
             temporary.chmod(stat.S_IMODE(status.st_mode))
         temporary.write_text(text, "utf-8")
         temporary.replace(target)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ImportFailed(f"{path} cannot be written: {error}") from None
 
 
