@@ -65,7 +65,7 @@ def _parse(content: str, path: Path) -> dict[str, Any]:
         if len(content) < COMPACT_FROM:
             return tomllib.loads(content)
         return compact_copy(tomllib.loads(content))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         from pexpolicy.config.toml_hints import clean_message, place_of, suggest_fix  # noqa: PLC0415 - patterns for broken files only
 
         hint = suggest_fix(str(error), content)

@@ -48,7 +48,7 @@ def validated(
 def _tables(text: str, name: str, file: str) -> tuple[list[Table], list[TableIssue]]:
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise TableError([_not_toml(str(error), text, file)]) from None
     faults = [_misplaced(key, name, text, file) for key in document if key != name]
     tables = document.get(name, [])

@@ -57,7 +57,7 @@ def _takes_text(hint: Any) -> bool:
 def _parsed(cell: str) -> Any:
     try:
         return tomllib.loads(f"value = {cell.lower() if cell.lower() in _TRUTH else cell}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         pass
     try:
         return json.loads(cell)

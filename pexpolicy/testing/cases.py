@@ -118,7 +118,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise CasesError(path, [f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise CasesError(path, [f"is not UTF-8 text (byte {error.start})"]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CasesError(path, [f"is not valid TOML: {error}"]) from None
 
 

@@ -173,6 +173,7 @@ def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
         (b"port = \n", "is not valid TOML"),
         (b"[a]\n[a]\n", "is not valid TOML"),
         (b"a = 1\na = 2\n", "is not valid TOML"),
+        (b"a = " + b"9" * 5000, "is not valid TOML"),
         (b"a = '\xff'", "line 1 is not UTF-8 text; save the file as UTF-8"),
         (b"a = " + b"[" * 100_000, "is not valid TOML"),
     ],

@@ -288,6 +288,7 @@ async def test_a_policy_that_serves_cannot_be_verified_elsewhere(write: Write) -
         ("[case]\nname = 'a'\n", "case: write [[case]], with two brackets"),
         ("case = [1]", "case 1, "),
         ("[[case\n", "is not valid TOML: "),
+        (f"a = {'9' * 5000}\n", "is not valid TOML: "),
     ],
 )
 def test_an_error_in_the_file_is_named_by_file_case_and_key(

@@ -69,7 +69,7 @@ def _parts(written: str) -> Key:
     """Return the parts of a dotted key; empty if it is none."""
     try:
         found: Any = tomllib.loads(f"{written.strip()} = 0")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return ()
     parts: list[str] = []
     while isinstance(found, dict) and len(found) == 1:

@@ -127,7 +127,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise ScriptCasesError([f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise ScriptCasesError([f"is not UTF-8 text (byte {error.start})"]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ScriptCasesError([f"is not valid TOML: {error}"]) from None
 
 
@@ -143,7 +143,7 @@ def _case(path: Path, document: Mapping[str, Any], table: _CaseTable) -> ScriptC
     script = path.parent / written
     source = _text(script)
     kind = table.kind or document.get("kind") or _kind(table, source)
-    if kind not in VARIABLES:
+    if not isinstance(kind, str) or kind not in VARIABLES:
         raise InputError(f"kind: is not one of {', '.join(VARIABLES)}")
     given = _input(path, table, kind)
     return ScriptCase(
@@ -206,3 +206,5 @@ def _text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text") from None
+    except ValueError as error:  # a NUL in the name
+        raise InputError(f"{path}: cannot be read: {error}") from None

@@ -111,7 +111,7 @@ def _read(settings: FileSettings) -> list[Row]:
     is_json = path.suffix.lower() == ".json"
     try:
         document = orjson.loads(text) if is_json else tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if is_json else "TOML"
         text = f"{path} is not {kind}: {error}"
         raise SettingsError(problems=[Problem(("path",), text)]) from None
