@@ -53,23 +53,24 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
     A line end after it is removed. Raises ``SecretError``, also for an empty one.
     """
     if variable is not None:
-        value = os.environ.get(variable)
-        if not value:
-            state = "not set" if value is None else "empty"
-            text = f"the environment variable {variable} is {state}; set it, or write {name}_file"
-            raise SecretError(f"{name}_env", text)
-        return value
-    assert file is not None
-    track_file(folder / file)
-    try:
-        value = decode_text(read_file(folder / file)).rstrip("\r\n")
-    except OSError as error:
-        text = f"{folder / file} cannot be read: {error.strerror}"
-        raise SecretError(f"{name}_file", text) from None
-    except EncodingError as error:
-        raise SecretError(f"{name}_file", f"{folder / file}: {error}") from None
+        key, place = f"{name}_env", f"the environment variable {variable}"
+        written = os.environ.get(variable, "")
+        if not written:
+            state = "empty" if variable in os.environ else "not set"
+            raise SecretError(key, f"{place} is {state}; set it, or write {name}_file")
+    else:
+        assert file is not None
+        key, place = f"{name}_file", "the file"
+        track_file(folder / file)
+        try:
+            written = decode_text(read_file(folder / file))
+        except OSError as error:
+            raise SecretError(key, f"{folder / file} cannot be read: {error.strerror}") from None
+        except EncodingError as error:
+            raise SecretError(key, f"{folder / file}: {error}") from None
+    value = written.rstrip("\r\n")
     if not value:
-        raise SecretError(f"{name}_file", "the file is empty")
+        raise SecretError(key, f"{place} is empty")
     if re.search(r"[\r\n]", value) and not value.startswith("-----BEGIN "):
-        raise SecretError(f"{name}_file", "the file has several lines, and a secret is one line")
+        raise SecretError(key, f"{place} has several lines, and a secret is one line")
     return value

@@ -481,6 +481,21 @@ def test_a_secret_of_several_lines_is_refused(tmp_path: Path, content: str) -> N
     assert "auth.password_file: the file has several lines" in said.stderr
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [("one\n", ""), ("one\ntwo", "SECRET_4711 has several lines"), ("\n", "SECRET_4711 is empty")],
+)
+def test_a_secret_of_a_variable_is_one_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, said: str
+) -> None:
+    """As a Secret of Kubernetes is written, with a line end after it."""
+    monkeypatch.setenv("SECRET_4711", written)
+    (tmp_path / "config.toml").write_text("[auth]\nuser = 'a'\npassword_env = 'SECRET_4711'\n")
+    checked_now = checked("-c", tmp_path / "config.toml")
+    assert checked_now.exit_code == (78 if said else 0)
+    assert said in checked_now.stderr
+
+
 def test_a_folder_as_the_audit_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "config.toml").write_text("[audit]\npath = 'log'\n")
