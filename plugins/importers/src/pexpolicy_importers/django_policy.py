@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSumm
         if table is None:
             blocks.append(block(f"[{ROOMS}.{toml_key(alias)}]", fields))
             changes.added.append(alias)
-        elif not isinstance(table, Mapping):
+        elif not isinstance(table, MutableMapping):
             raise ImportFailed(f"{path}: {alias} is not a table")
         elif unwrap(table) == fields:
             changes.unchanged.append(alias)

@@ -143,7 +143,7 @@ def _case(path: Path, document: Mapping[str, Any], table: _CaseTable) -> ScriptC
     script = path.parent / written
     source = _text(script)
     kind = table.kind or document.get("kind") or _kind(table, source)
-    if not isinstance(kind, str) or kind not in VARIABLES:
+    if kind not in tuple(VARIABLES):  # a list has no hash
         raise InputError(f"kind: is not one of {', '.join(VARIABLES)}")
     given = _input(path, table, kind)
     return ScriptCase(
