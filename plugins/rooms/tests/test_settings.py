@@ -78,8 +78,10 @@ def test_two_spellings_of_one_alias_are_one_room_too_many(complaints: Complaints
         {"rooms": {"sip:x@example.com": {"name": "A"}, "X@Example.com:5060": {"name": "B"}}}
     )
     assert said == [
-        'rooms."X@Example.com:5060": there is a room with the alias x@example.com already, in '
-        'rooms."sip:x@example.com"'
+        (
+            'rooms."X@Example.com:5060": there is a room with the alias x@example.com already, in '
+            'rooms."sip:x@example.com"'
+        )
     ]
 
 
