@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.errors import Log, describe_error
+from pexpolicy.errors import LOG_INTERVAL_S, Log, describe_error
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import FAILED, TIMED_OUT, Outcome
 from pexpolicy.tasks import start_background
@@ -35,7 +35,6 @@ GIVE_UP_S = 600.0
 """Time after which a decision that cannot be delivered is dropped."""
 DRAIN_TIMEOUT_S = 2.0
 """Time to deliver what waits at a reload and at the end."""
-LOG_INTERVAL_S = 60.0
 DELIVERED = "delivered"
 DROPPED = "dropped"
 OBSERVER_OUTCOMES = (DELIVERED, DROPPED, FAILED, TIMED_OUT)
@@ -152,11 +151,15 @@ class ObserverQueue:
         began, pause = loop.time(), MIN_RETRY_S
         while True:
             task = asyncio.create_task(_notify(self._observer, batch))
-            done, _ = await asyncio.wait((task,), timeout=self._observer.timeout)
-            if not done:
+            try:
+                done, _ = await asyncio.wait((task,), timeout=self._observer.timeout)
+            finally:
                 task.cancel()
-                text = f"no answer within {self._observer.timeout:.3g} s"
-                error: BaseException | None = TimeoutError(text)
+            error: BaseException | None
+            if not done:
+                error = TimeoutError(f"no answer within {self._observer.timeout:.3g} s")
+            elif task.cancelled():
+                error = asyncio.CancelledError("something in this process cancelled it")
             else:
                 error = task.result()
             if error is None:

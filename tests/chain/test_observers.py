@@ -263,6 +263,45 @@ async def test_the_end_waits_for_a_slow_observer_and_drops_with_a_count() -> Non
     assert log.events[-1]["dropped"] == counts["dropped"]
 
 
+async def test_the_end_leaves_no_task_of_an_observer_that_hangs() -> None:
+    ended = asyncio.Event()
+
+    async def hangs(batch: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    queue = ObserverQueue(Observer("toy", hangs, 3600.0), None)
+    queue.put(outcome(0), None)
+    await queue.drain()
+    await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_a_cancelled_notification_is_counted_and_the_next_one_delivered() -> None:
+    loop = asyncio.get_running_loop()
+    is_first = True
+
+    def factory(_: object, coroutine: Any, **options: Any) -> Any:
+        nonlocal is_first
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        if coroutine.__name__ == "_notify" and is_first:
+            is_first = False
+            task.cancel()
+        return task
+
+    async def notify(batch: Any) -> None: ...
+
+    counts = Counts()
+    queue = ObserverQueue(Observer("toy", notify, 1.0), None)
+    loop.set_task_factory(factory)
+    for number in range(2):
+        queue.put(outcome(number), counts)
+    await until(lambda: not queue.pending)
+    await queue.drain()
+    assert counts == {"failed": 1, "dropped": 1, "delivered": 1}
+
+
 async def test_a_reload_passes_on_what_waits() -> None:
     told: list[str] = []
     is_down = True
