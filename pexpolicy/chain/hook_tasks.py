@@ -44,8 +44,8 @@ class HookTasks:
         work = self._starting
         if work is None:
             task: Any = asyncio.current_task(self._loop)
-            if task in self._abandoned:
-                return self._abandoned[task]
+            if (names := self._abandoned.get(task)) is not None:
+                return names
             work = self._waiting.get(task)
         return SERVER if work is None else work.names
 
