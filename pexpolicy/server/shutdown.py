@@ -116,8 +116,8 @@ def force_exit_after(seconds: float, leftovers: Callable[[], list[str]]) -> None
 
 def force_exit(leftovers: Callable[[], list[str]]) -> None:
     """Report what did not stop and exit now; the interpreter would wait for threads."""
-    names = ", ".join(leftovers()) or "unknown plugin code"
     try:
+        names = ", ".join(leftovers()) or "unknown plugin code"
         # The reader of standard error may have stalled.
         if select.select((), (sys.stderr,), (), 0)[1]:
             sys.stderr.write(f"did not stop in time: {names}\n")
