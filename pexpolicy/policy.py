@@ -131,52 +131,57 @@ class Policy:
         async with AsyncExitStack() as stack:
             tasks = HookTasks(asyncio.get_running_loop())
             stack.push_async_callback(tasks.close)
-            stack.push_async_callback(self.sources.close)
-            await self._open_sources(in_server=in_server)
-            problems: list[Problem] = []
-            kind: type[ConfigError] = PluginStartupError
             for plugin in self.plugins:
                 stack.callback(plugin.close)
-                try:
-                    for job in plugin.jobs:
-                        job.bind(plugin.name, self._log, self.host.locks, self.host.job_runs)
-                    opened = Lifespan(
-                        plugin.name,
-                        plugin.lifespan(),
-                        self._log,
-                        plugin.refreshed,
-                        plugin.jobs,
-                        in_server=in_server,
-                        timeout=plugin.table.timeout,
-                    )
-                    self.lifespans[plugin.name] = opened
-                    stack.push_async_callback(opened.close)
-                    await opened.open()
-                except BaseException as error:
-                    if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                        raise
-                    if isinstance(error, PluginBuildError):
-                        kind = ConfigError
-                        key = ("plugins", plugin.name)
-                        problems += [Problem(key, problem.text) for problem in error.problems]
-                        continue
-                    report = describe_error(error)
-                    self._log_lifespan(plugin, report)
-                    text = f"its lifespan failed: {report.summary}"
-                    if isinstance(error, DataUnavailableError):
-                        text = f"its data {error}"
-                    problem = f"{plugin.available}: {text}"
-                    problems.append(Problem(("plugins", plugin.name), problem, error))
-            if problems:
-                raise kind(self.settings.path, problems)
+            stack.push_async_callback(self.sources.close)
+            await self._open_sources(in_server=in_server)
+            await self._open_plugins(stack, in_server=in_server)
             if self._log is not None:
                 stack.enter_context(self._watchdog(tasks, self._log))
-            stack.push_async_callback(self._background.finish)
-            for chain in self.chains.values():
+            for chain in (*self.chains.values(), *self._background.shadows):
                 stack.callback(chain.close)
+            stack.push_async_callback(self._background.finish)
             self._background.open()
             self._tasks = tasks
             yield self
+
+    async def _open_plugins(self, stack: AsyncExitStack, *, in_server: bool) -> None:
+        """Enter the lifespans of all plugins; raise ``ConfigError`` with the problems of all."""
+        problems: list[Problem] = []
+        kind: type[ConfigError] = PluginStartupError
+        for plugin in self.plugins:
+            try:
+                for job in plugin.jobs:
+                    job.bind(plugin.name, self._log, self.host.locks, self.host.job_runs)
+                opened = Lifespan(
+                    plugin.name,
+                    plugin.lifespan(),
+                    self._log,
+                    plugin.refreshed,
+                    plugin.jobs,
+                    in_server=in_server,
+                    timeout=plugin.table.timeout,
+                )
+                self.lifespans[plugin.name] = opened
+                stack.push_async_callback(opened.close)
+                await opened.open()
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
+                if isinstance(error, PluginBuildError):
+                    kind = ConfigError
+                    key = ("plugins", plugin.name)
+                    problems += [Problem(key, problem.text) for problem in error.problems]
+                    continue
+                report = describe_error(error)
+                self._log_lifespan(plugin, report)
+                text = f"its lifespan failed: {report.summary}"
+                if isinstance(error, DataUnavailableError):
+                    text = f"its data {error}"
+                problem = f"{plugin.available}: {text}"
+                problems.append(Problem(("plugins", plugin.name), problem, error))
+        if problems:
+            raise kind(self.settings.path, problems)
 
     async def _open_sources(self, *, in_server: bool) -> None:
         try:

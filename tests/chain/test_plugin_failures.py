@@ -266,6 +266,20 @@ async def test_failures_left_out_are_counted_when_the_policy_is_closed(serving: 
     ]
 
 
+@pytest.mark.parametrize("hook", ["service_configuration", "adjust_service_configuration"])
+async def test_failures_of_a_shadow_left_out_are_counted_when_the_policy_is_closed(
+    serving: Serve, hook: str
+) -> None:
+    classes = {
+        "shadow": plugin(**{hook: raises(ValueError("down"))}),
+        "real": plugin(service_configuration=always(ROOM)),
+    }
+    async with serving(classes, {"shadow": {"mode": "shadow"}}) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE)
+    assert [event.get("times") for event in server.log.events] == [None, 2]
+
+
 async def test_the_passcode_in_an_invalid_answer_is_in_no_detail(serving: Serve) -> None:
     def hook(request: ServiceConfigurationRequest) -> object:
         return {"service_type": request.params["third_party_passcode"]}

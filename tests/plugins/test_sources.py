@@ -194,6 +194,29 @@ async def test_a_test_passes_a_driver_itself() -> None:
         await decide((Wants, {"people": 7}), SERVICE)
 
 
+class Blocks(Uses):
+    """The same, with a hook that runs in threads."""
+
+    @hookimpl
+    def media_location(self, request: object) -> None: ...
+
+
+async def test_a_source_that_does_not_open_leaves_no_threads(lines: Lines) -> None:
+    document = {
+        "sources": {"people": people(fails="opened")},
+        "plugins": {"blocks": {"settings": {"people": "people"}}},
+    }
+    settings = from_document(document, Path("config.toml"), "0" * 16)
+    made = build_policy(settings, available=available({"blocks": Blocks}))
+    (plugin,) = made.plugins
+    assert plugin.threads is not None
+    assert await plugin.threads.run(str, 1) == "1"
+    with pytest.raises(PluginStartupError):
+        await made.serving().__aenter__()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        await plugin.threads.run(str, 1)
+
+
 async def test_a_source_that_does_not_open_keeps_the_policy_from_serving(lines: Lines) -> None:
     pool = SourcePool()
     sources = {"other": people("other"), "people": people(fails="opened")}
