@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +28,8 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.errors import Log
+from pexpolicy.errors import Log, describe_error
+from pexpolicy.tasks import run_in_thread
 
 CERTIFICATE_POLL_INTERVAL_S = 1.0
 WARNING_DAYS = 21.0
@@ -222,17 +222,18 @@ class Certificates:
         return lists is not None and lists.contains(certificate)
 
     async def watch(self, on_renewal: Callable[[], object]) -> None:
-        """Poll the files in a thread of its own until this is cancelled; call ``on_renewal`` after
-        changed files were loaded.
+        """Poll the files in a thread until this is cancelled, as a file server may hang; call
+        ``on_renewal`` after changed files were loaded.
         """
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-tls") as thread:
-            while True:
-                await asyncio.sleep(CERTIFICATE_POLL_INTERVAL_S)
-                renewals = self.renewals
-                await loop.run_in_executor(thread, self.check_files)
-                if self.renewals != renewals:
-                    on_renewal()
+        while True:
+            await asyncio.sleep(CERTIFICATE_POLL_INTERVAL_S)
+            renewals = self.renewals
+            try:
+                await run_in_thread(self.check_files, "pexpolicy-tls")
+            except Exception as error:  # noqa: BLE001 - the next check may succeed
+                self._alarm(f"tls: the files cannot be checked: {describe_error(error).summary}")
+            if self.renewals != renewals:
+                on_renewal()
 
     def check_files(self) -> None:
         """Load changed files. Unusable ones are reported at the second check, because the first may
@@ -276,11 +277,11 @@ class Certificates:
         return loaded
 
     def _check_list_expiry(self) -> None:
-        if text := expired_list_warning(self._loaded.revocations, datetime.now(UTC)):
-            problem = f"tls.client_crl: {self._source.client_crl} {text}"
-            if problem != self.problem:
-                self.problem = problem
-                self._log.warning("client certificates are refused", problem=problem)
+        text = expired_list_warning(self._loaded.revocations, datetime.now(UTC))
+        problem = text and f"tls.client_crl: {self._source.client_crl} {text}"
+        if problem and problem != self.problem:
+            self._log.warning("client certificates are refused", problem=problem)
+        self.problem = problem
 
     def _alarm(self, problem: str) -> None:
         if problem == self.problem:
