@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self, cast
+from unicodedata import normalize
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -21,6 +22,10 @@ _PASSWORD = re.compile(
 _USUAL = re.compile(r"(?:(sips?|h323):)?+([a-z0-9_+.-]++)@([a-z0-9.-]++(?<=[a-z]))").fullmatch
 """A user, a host name and nothing to remove but a scheme: nearly every alias of a call."""
 _SCHEME_PREFIXES = tuple(f"{scheme}:" for scheme in _SCHEMES)
+MAX_COMPOSED = 1_000
+"""Characters of the longest alias that is composed: the time grows with the square of the number of
+accents on one letter, and Infinity sends at most 250 characters.
+"""
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.() ")
 
 
@@ -33,7 +38,8 @@ class Alias(str):
 
     Removed are the scheme (``sip``, ``sips``, ``h323``, ``tel``, any case), parameters, headers,
     the port of a host, a host that is an IP address, the password of a SIP URI and surrounding
-    blanks. Letters become lower case, because Infinity matches aliases without regard to case. A
+    blanks. Letters become lower case, because Infinity matches aliases without regard to case, and
+    a letter with an accent one character (NFC), as files made on a Mac may have it as two. A
     leading ``+`` is kept, and so are angle brackets: they belong to header values, not to aliases.
     The normal form of a normal form is itself. Percent-encoding is not changed: the reader of the
     URL decodes it, once.
@@ -105,12 +111,12 @@ def without_password(text: str) -> str:
 def _split(raw: str) -> tuple[str, str, str, str]:
     """Return the normal form of an alias, and its scheme, user and host."""
     text = raw.strip().lower()
-    if text.isalnum():
+    if text.isalnum() and text.isascii():
         return text, "", text, ""
     if (usual := _USUAL(text)) is not None:
         scheme, user, host = usual.groups("")
         return f"{user}@{host}", scheme, user, host
-    scheme, user, host = _parts(text)
+    scheme, user, host = _parts(composed_text(text))
     normal = _joined(user, host)
     settled = not _UNSETTLED(user)
     while not settled:
@@ -122,7 +128,17 @@ def _split(raw: str) -> tuple[str, str, str, str]:
         if not settled:
             scheme = inner or scheme
             user, host = parts[0], parts[1] or host
+    if (composed := composed_text(normal)) != normal:  # uncovered, or too long before
+        normal, inner, user, found = _split(composed)
+        return normal, inner or scheme, user, found or host
     return normal, scheme, user, host
+
+
+def composed_text(text: str) -> str:
+    """Return a text with each letter and its accents as one character (NFC), unless it is longer
+    than ``MAX_COMPOSED``.
+    """
+    return text if text.isascii() or len(text) > MAX_COMPOSED else normalize("NFC", text)
 
 
 def _joined(user: str, host: str) -> str:

@@ -1,6 +1,7 @@
 """One normal form for whatever is dialed, calls or registers."""
 
 import pickle
+import unicodedata
 from urllib.parse import quote, unquote
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pexpolicy import Alias
+from pexpolicy.models.alias import MAX_COMPOSED
 
 FORMS = [
     # written, normal form, scheme, user, host
@@ -69,6 +71,10 @@ FORMS = [
     ("bob%40example.com", "bob%40example.com", "", "bob%40example.com", ""),
     ("bob+x@example.com", "bob+x@example.com", "", "bob+x", "example.com"),
     ("STRASSE@ÆØÅ.example", "strasse@æøå.example", "", "strasse", "æøå.example"),
+    ("Cafe\u0301@Bu\u0308ro.example", "café@büro.example", "", "café", "büro.example"),
+    ("\u1100\u1161", "\uac00", "", "\uac00", ""),
+    ("tel:a-\u0301", "á", "tel", "á", ""),
+    ("sip:bob\u037etag", "bob", "sip", "bob", ""),
     ("", "", "", "", ""),
     ("sip:", "", "sip", "", ""),
     ("   ", "", "", "", ""),
@@ -141,6 +147,30 @@ def test_a_host_that_is_an_address_is_no_part_of_the_normal_form(
 @example("sip:a:b:c@x")
 def test_the_normal_form_of_a_normal_form_is_itself(text: str) -> None:
     assert Alias(str(Alias(text))) == Alias(text)
+
+
+LETTERS = st.text(
+    "aeoucnåéöüçñøßŞİς漢가힣\u1100\u1161\u0301\u0308\u0327\u0323\u037e@.;:", max_size=20
+)
+
+
+@given(LETTERS | TEXTS, st.sampled_from(["", "sip:", "H323:"]))
+def test_an_accent_may_be_a_character_of_its_own(text: str, scheme: str) -> None:
+    forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
+    composed, decomposed, written = (Alias(scheme + form) for form in (*forms, text))
+    assert composed == decomposed == written
+    assert composed == unicodedata.normalize("NFC", composed)
+
+
+@given(LETTERS)
+def test_the_original_text_of_an_alias_is_kept(text: str) -> None:
+    assert Alias(text).raw == text
+
+
+def test_an_alias_that_is_too_long_is_not_composed() -> None:
+    text = "e\u0301" * MAX_COMPOSED
+    assert Alias(text) == text
+    assert Alias(text[:MAX_COMPOSED]) == "é" * (MAX_COMPOSED // 2)
 
 
 @given(TEXTS)
