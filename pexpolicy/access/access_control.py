@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from pexpolicy.access.connections import AuthenticatedRequest, Connection
+from pexpolicy.access.connections import AuthenticatedRequest, Connection, Stage
 from pexpolicy.access.credentials import Credentials, VerifiedDigests, pair_of
 from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.login_throttle import CancellableSleeps, KnownPeers, LoginThrottle
@@ -139,7 +139,8 @@ class AccessControl:
             return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, client or peer, detail)
         origin = client or peer
         if self._credentials is not None:
-            refusal = await self._verify_credentials(self._credentials, request, origin)
+            verifying = self._verify_credentials(self._credentials, request, origin, connection)
+            refusal = await verifying
             if refusal is not None:
                 return refusal
             # Without credentials anyone is admitted, so that would distinguish no one.
@@ -163,7 +164,11 @@ class AccessControl:
         return peer, self._forwarding.client(peer, request), self._forwarding.header_value(request)
 
     async def _verify_credentials(
-        self, credentials: Credentials, request: web.BaseRequest, origin: str
+        self,
+        credentials: Credentials,
+        request: web.BaseRequest,
+        origin: str,
+        connection: Connection | None,
     ) -> Refusal | None:
         pair = pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
         if not pair:
@@ -179,8 +184,10 @@ class AccessControl:
                 if await credentials.verify(pair, attempts, peer=origin, is_known=is_known):
                     return None
         except VerificationQueueFull:
+            _refuse(connection)
             await self._state.delays.wait(BUSY_DELAY_S)
             return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
+        _refuse(connection)
         await self._state.delays.wait(throttle.record_failure(origin, now))
         return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
 
@@ -188,6 +195,12 @@ class AccessControl:
         """Stop verifying credentials and release all delayed replies."""
         self._state.verified.pool.close()
         self._state.delays.cancel()
+
+
+def _refuse(connection: Connection | None) -> None:
+    """Let a connection be evicted while its refusal is delayed."""
+    if connection is not None:
+        connection.move_to(Stage.REFUSED)
 
 
 def _authorization(request: web.BaseRequest) -> bytes:

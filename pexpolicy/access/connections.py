@@ -1,34 +1,73 @@
 """Connection limits, in total and for each peer, and eviction.
 
 A connection is *unauthenticated* until a call on it was admitted. A flood consists of such
-connections, so the oldest of them is evicted for a new one. Connections of nodes stay.
+connections, so one of them is evicted for a new one: first those whose clients show that they are
+no node, and never one with a complete request whose credentials are still being verified.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
+
+from pexpolicy.access.login_throttle import origin
+
+MANY = 8
+"""Connections of one address on which nothing was received yet; an address with more of them loses
+one before others do.
+"""
+MAX_LOOKS = 8
+"""Connections whose unread data is looked for before one is evicted."""
 
 
 class ConnectionLimitError(Exception):
-    """The limit is reached and no connection can be evicted: all of them are authenticated."""
+    """The limit is reached and no connection can be evicted: they are authenticated or pending."""
+
+
+class Stage(IntEnum):
+    """What an unauthenticated connection has shown; those of the lowest stage are evicted first."""
+
+    REFUSED = 0
+    """Its last request was not admitted."""
+    INCOMPLETE = 1
+    """Part of a request was received."""
+    SILENT = 2
+    """No part of a request was received yet. With TLS that includes the handshake."""
+    KNOWN = 3
+    """The same, from an address of right credentials."""
+    PENDING = 4
+    """It has sent a request whose credentials are not verified yet. Never evicted."""
 
 
 class Connection:
     """One accepted connection.
 
-    ``peer`` is the address that it comes from, ``since`` the time of the event loop at which it was
-    accepted, and ``admission`` the last request on it that was admitted. ``not_after`` is when the
-    certificate of the client expires, in seconds since the epoch, and ``is_revoked`` whether it was
-    revoked.
+    ``peer`` is the address that it comes from, ``origin`` the key of its peer, ``since`` the time
+    of the event loop at which it was accepted, and ``admission`` the last request on it that was
+    admitted. ``not_after`` is when the certificate of the client expires, in seconds since the
+    epoch, and ``is_revoked`` whether it was revoked. ``has_unread`` returns whether data waits in
+    the kernel.
     """
 
-    __slots__ = ("_owner", "admission", "close", "is_revoked", "not_after", "peer", "since")
+    __slots__ = (
+        *("_owner", "admission", "close", "has_unread", "is_revoked", "not_after", "origin"),
+        *("peer", "since", "stage"),
+    )
 
-    def __init__(self, peer: str, since: float, close: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        peer: str,
+        since: float,
+        close: Callable[[], object],
+        has_unread: Callable[[], bool] | None = None,
+    ) -> None:
         self.peer = peer
+        self.origin = origin(peer)
         self.since = since
         self.close = close
+        self.has_unread = has_unread or _nothing_unread
+        self.stage = Stage.SILENT
         self.admission: AuthenticatedRequest | None = None
         self.not_after: float | None = None
         self.is_revoked = False
@@ -39,6 +78,21 @@ class Connection:
         if self.admission is None and self._owner is not None:
             self._owner.mark_authenticated(self)
         self.admission = admission
+
+    def move_to(self, stage: Stage) -> None:
+        """Set the stage, and make this the newest connection of it."""
+        if self.admission is None and self._owner is not None:
+            self._owner.move(self, stage)
+
+    def progressed(self) -> None:
+        """Make this the newest connection of its stage: the client does its part of a handshake."""
+        self.has_unread = _nothing_unread
+        self.move_to(self.stage)
+
+    def received_part(self) -> None:
+        """Note that a part of a request was received."""
+        if self.stage is Stage.SILENT:
+            self.move_to(Stage.INCOMPLETE)
 
     def ended(self) -> None:
         """Stop counting this connection: it was closed."""
@@ -73,89 +127,159 @@ class Connection:
         return self._owner is owner
 
 
+def _nothing_unread() -> bool:
+    return False
+
+
+_EVICTABLE = (Stage.REFUSED, Stage.INCOMPLETE, Stage.SILENT, Stage.KNOWN)
+
+
+class _ByStage:
+    """Unauthenticated connections by stage, the oldest first."""
+
+    __slots__ = ("stages",)
+
+    def __init__(self) -> None:
+        self.stages: tuple[dict[Connection, None], ...] = tuple({} for _ in Stage)
+
+    def victim(self) -> Connection | None:
+        """Return the connection to evict; one whose data was not read yet is passed over, and
+        counts as new.
+        """
+        for stage in _EVICTABLE:
+            connections = self.stages[stage]
+            for _ in range(min(MAX_LOOKS, len(connections))):
+                oldest = next(iter(connections))
+                if stage < Stage.SILENT or not oldest.has_unread():
+                    return oldest
+                connections[oldest] = connections.pop(oldest)
+            if connections:
+                return next(iter(connections))
+        return None
+
+    def __len__(self) -> int:
+        return sum(len(self.stages[stage]) for stage in _EVICTABLE)
+
+
 @dataclass(slots=True)
 class _PeerConnections:
     count: int = 0
-    unauthenticated: dict[Connection, None] = field(default_factory=dict)
+    unauthenticated: _ByStage = field(default_factory=_ByStage)
 
 
 class Connections:
-    """Counts connections, in total and for each peer."""
+    """Counts connections, in total and for each peer: an IPv4 address, or the /64 of an IPv6
+    address.
+    """
 
     def __init__(self, total: int, per_peer: int) -> None:
         self._total = total
         self._per_peer = per_peer
         self._count = 0
-        self._unauthenticated: dict[Connection, None] = {}
+        self._unauthenticated = _ByStage()
         self.certificates: dict[Connection, bytes] = {}
         """Certificates of clients (DER), where there are revocation lists."""
         self._peers: dict[str, _PeerConnections] = {}
+        self._with_many: dict[str, _PeerConnections] = {}
+        """Peers with more than ``MANY`` silent connections."""
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, connection: Connection, *, shared: bool = False) -> Connection | None:
+    def add(
+        self, connection: Connection, *, shared: bool = False, known: bool = False
+    ) -> Connection | None:
         """Count a new connection; return the one that was evicted for it, if any.
 
-        ``shared``: the peer is a trusted proxy with many clients, so only the total counts. Raises
-        ``ConnectionLimitError``.
+        ``shared``: the peer is a trusted proxy with many clients, so only the total counts.
+        ``known``: right credentials came from its address. Raises ``ConnectionLimitError``.
         """
         evicted = None
-        peer = self._peers.get(connection.peer)
+        key = connection.origin
+        peer = self._peers.get(key)
         if peer is not None and peer.count >= self._per_peer and not shared:
-            evicted = self._evict(peer.unauthenticated)
+            evicted = self._evict(peer.unauthenticated.victim())
         elif self._count >= self._total:
-            evicted = self._evict(self._unauthenticated)
-        of_peer = self._peers.setdefault(connection.peer, _PeerConnections())
-        of_peer.count += 1
-        of_peer.unauthenticated[connection] = None
-        self._unauthenticated[connection] = None
+            evicted = self._evict(self._victim())
+        self._peers.setdefault(key, _PeerConnections()).count += 1
         self._count += 1
         connection.set_owner(self)
+        self._put(connection, Stage.KNOWN if known or shared else Stage.SILENT)
         return evicted
 
     def evict(self, keep: int, since: float) -> list[Connection]:
-        """Close unauthenticated connections, the oldest first: all that were accepted before
-        ``since``, and further ones until ``keep`` remain. Return those that were closed.
+        """Close unauthenticated connections, those of the lowest stage first: all that were
+        accepted before ``since``, and further ones until ``keep`` remain. Return those that were
+        closed.
         """
         evicted = []
-        while (oldest := next(iter(self._unauthenticated), None)) is not None and (
-            len(self._unauthenticated) > keep or oldest.since < since
-        ):
-            evicted.append(self._evict(self._unauthenticated))
+        for stage in _EVICTABLE:
+            connections = self._unauthenticated.stages[stage]
+            while (oldest := next(iter(connections), None)) is not None and (
+                oldest.since < since or len(self._unauthenticated) > keep
+            ):
+                evicted.append(self._evict(oldest))
         return evicted
 
-    def _evict(self, unauthenticated: dict[Connection, None]) -> Connection:
-        oldest = next(iter(unauthenticated), None)
-        if oldest is None:
+    def _victim(self) -> Connection | None:
+        stages = self._unauthenticated.stages
+        if self._with_many and not (stages[Stage.REFUSED] or stages[Stage.INCOMPLETE]):
+            return next(iter(self._with_many.values())).unauthenticated.victim()
+        return self._unauthenticated.victim()
+
+    def _evict(self, victim: Connection | None) -> Connection:
+        if victim is None:
             raise ConnectionLimitError
-        self.remove(oldest)
-        oldest.close()
-        return oldest
+        self.remove(victim)
+        victim.close()
+        return victim
 
     @property
     def count(self) -> int:
         """Number of connections."""
         return self._count
 
+    def move(self, connection: Connection, stage: Stage) -> None:
+        """Move an unauthenticated connection to the end of a stage."""
+        self._take(connection)
+        self._put(connection, stage)
+
+    def _put(self, connection: Connection, stage: Stage) -> None:
+        key = connection.origin
+        peer = self._peers[key]
+        connection.stage = stage
+        self._unauthenticated.stages[stage][connection] = None
+        silent = peer.unauthenticated.stages[stage]
+        silent[connection] = None
+        if stage is Stage.SILENT and len(silent) > MANY:
+            self._with_many[key] = peer
+
+    def _take(self, connection: Connection) -> None:
+        key, stage = connection.origin, connection.stage
+        peer = self._peers[key]
+        self._unauthenticated.stages[stage].pop(connection, None)
+        silent = peer.unauthenticated.stages[stage]
+        silent.pop(connection, None)
+        if stage is Stage.SILENT and len(silent) <= MANY:
+            self._with_many.pop(key, None)
+
     def mark_authenticated(self, connection: Connection) -> None:
         """Exempt a connection from eviction."""
-        self._unauthenticated.pop(connection, None)
-        if (peer := self._peers.get(connection.peer)) is not None:
-            peer.unauthenticated.pop(connection, None)
+        self._take(connection)
 
     def remove(self, connection: Connection) -> None:
         """Stop counting a connection; a second time does nothing."""
         if not connection.is_owned_by(self):
             return
-        self.mark_authenticated(connection)
+        self._take(connection)
         self.certificates.pop(connection, None)
         connection.set_owner(None)
         self._count -= 1
-        peer = self._peers[connection.peer]
+        key = connection.origin
+        peer = self._peers[key]
         peer.count -= 1
         if not peer.count:
-            del self._peers[connection.peer]
+            del self._peers[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Directory, DirectoryEntry
-from pexpolicy.access.connections import Connection, ConnectionLimitError, Connections
+from pexpolicy.access.connections import (
+    MANY,
+    Connection,
+    ConnectionLimitError,
+    Connections,
+    Stage,
+)
+from pexpolicy.access.credentials import Credentials
 from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
 from pexpolicy.server.http import acceptor
@@ -348,3 +355,95 @@ async def test_a_flood_of_refused_connections_leaves_few_lines_that_count_them_a
     for peer in ("127.0.0.1", "127.0.0.2"):
         assert sum(line.get("times", 1) for line in lines if line["peer"] == peer) == 150
     assert {line["reason"] for line in lines} == {"network not allowed"}
+
+
+def of_stage(connections: Connections, stage: Stage, peer: str, since: float = 0.0) -> Connection:
+    connection = Connection(peer, since, lambda: None)
+    connections.add(connection)
+    if stage is not Stage.SILENT:
+        connection.move_to(stage)
+    return connection
+
+
+@pytest.mark.parametrize("per_peer", [3, 100])
+def test_what_is_surely_no_node_is_evicted_first(per_peer: int) -> None:
+    """One peer reaches its limit, or many the total."""
+    connections = Connections(3, per_peer)
+    stages = (Stage.SILENT, Stage.INCOMPLETE, Stage.REFUSED)
+    silent, half_sent, refused = (of_stage(connections, stage, "10.0.0.1") for stage in stages)
+    for expected in (refused, half_sent, silent):
+        new = Connection("10.0.0.1", 0.0, lambda: None)
+        assert connections.add(new) is expected
+        new.move_to(Stage.PENDING)
+    with pytest.raises(ConnectionLimitError):
+        connections.add(Connection("10.0.0.1", 0.0, lambda: None))
+
+
+def test_a_connection_with_unread_data_is_not_evicted_as_silent() -> None:
+    connections = Connections(3, 3)
+    unread = [Connection(f"10.0.0.{n}", 0.0, lambda: None, lambda: True) for n in range(2)]
+    for one in unread:
+        connections.add(one)
+    silent = of_stage(connections, Stage.SILENT, "10.0.0.9")
+    assert connections.add(Connection("10.0.0.10", 0.0, lambda: None)) is silent
+
+
+def test_an_address_with_many_silent_connections_loses_one_first() -> None:
+    connections = Connections(2 * MANY, 100)
+    node = of_stage(connections, Stage.SILENT, "10.0.0.1")
+    flood = [of_stage(connections, Stage.SILENT, "2001:db8::1") for _ in range(2 * MANY - 1)]
+    for _ in range(100):
+        # Any address of the same /64 counts.
+        one = Connection("2001:db8::2", 0.0, lambda: None)
+        assert connections.add(one) is flood.pop(0)
+        flood.append(one)
+    assert node.is_owned_by(connections)
+
+
+def test_an_address_of_right_credentials_is_evicted_last() -> None:
+    connections = Connections(2, 2)
+    known = Connection("10.0.0.1", 0.0, lambda: None)
+    connections.add(known, known=True)
+    silent = of_stage(connections, Stage.SILENT, "10.0.0.2")
+    assert connections.add(Connection("10.0.0.3", 0.0, lambda: None)) is silent
+    assert known.stage is Stage.KNOWN
+
+
+def test_memory_is_first_taken_from_what_is_surely_no_node() -> None:
+    connections = Connections(10, 10)
+    silent = of_stage(connections, Stage.SILENT, "10.0.0.1", since=1.0)
+    pending = of_stage(connections, Stage.PENDING, "10.0.0.1", since=0.0)
+    half_sent = of_stage(connections, Stage.INCOMPLETE, "10.0.0.1", since=1.0)
+    assert connections.evict(1, 0.5) == [half_sent]
+    assert connections.evict(1, 2.0) == [silent]
+    assert connections.evict(0, 2.0) == []
+    assert pending.is_owned_by(connections)
+
+
+async def test_a_request_whose_credentials_are_being_verified_is_not_evicted(
+    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: Any, **__: Any) -> bool:
+        running.set()
+        await goes_on.wait()
+        return True
+
+    monkeypatch.setattr(Credentials, "verify", slow)
+    monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
+    guarded = build_policy(
+        fake_plugins.settings(
+            auth={"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"},
+            limits={"request_seconds": 5.0, "connections": 3},
+        ),
+        available={},
+    )
+    async with serving(guarded) as server, AsyncExitStack() as stack:
+        call = asyncio.create_task(server.ask(wire.SERVICE, headers=wire.basic("pexip", "any")))
+        await running.wait()
+        strangers = [await stack.enter_async_context(connected(server)) for _ in range(6)]
+        for reader, _ in strangers[:4]:
+            await closed(reader)
+        goes_on.set()
+        assert (await call).status == 200

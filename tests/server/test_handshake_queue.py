@@ -28,7 +28,9 @@ class Accepted:
         )
         self._stack = stack
 
-    def put(self, *, sends: bool) -> tuple[Connection, socket.socket, socket.socket]:
+    def put(
+        self, *, sends: bool, peer: str = "192.0.2.1"
+    ) -> tuple[Connection, socket.socket, socket.socket]:
         """Put a connection into the queue; return it with both of its sockets."""
         server, client = socket.socketpair()
         self._stack.enter_context(server)
@@ -36,7 +38,7 @@ class Accepted:
         server.setblocking(False)
         if sends:
             client.send(b"hello")
-        connection = Connection("192.0.2.1", 0.0, server.close)
+        connection = Connection(peer, 0.0, server.close)
         self.connections.add(connection)
         self.queue.put(connection, server)
         return connection, server, client
@@ -170,3 +172,15 @@ async def test_only_right_credentials_make_an_address_known(
                 server_hostname=certificates.NAME,
             )
             assert bool(seen) is is_queued
+
+
+async def test_the_first_handshake_of_an_address_goes_before_repeated_ones(
+    stack: ExitStack,
+) -> None:
+    accepted = Accepted(stack)
+    flood = [accepted.put(sends=True)[0] for _ in range(10)]
+    await asyncio.sleep(0)
+    node, *_ = accepted.put(sends=True, peer="192.0.2.2")
+    await turns_until(accepted, 11)
+    assert accepted.started.index(node) < 9
+    assert {*accepted.started} == {*flood, node}

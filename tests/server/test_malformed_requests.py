@@ -90,9 +90,21 @@ async def test_any_other_host_of_a_url_is_ignored(serving: Serve, host: str) -> 
 async def test_a_request_that_aiohttp_cannot_handle_ends_the_connection(
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_parser, "_has_usable_host", lambda _: True)
+    monkeypatch.setattr(request_parser, "_problem", lambda _: None)
     async with serving(toy()) as server:
         target = f"http://xn--{wire.SERVICE}"
         assert await statuses(server.port, wire.request_bytes(target, "GET", KEEP)) == []
         assert [line["reason"] for line in server.lines()] == ["internal fault"]
     assert "internal fault" in [event["event"] for event in server.log.events]
+
+
+@pytest.mark.parametrize("version", ["HTTP/2.0", "HTTP/0.9"])
+async def test_another_major_version_is_refused_and_ends_the_connection(
+    serving: Serve, version: str
+) -> None:
+    other = GET.replace(b"HTTP/1.1", version.encode())
+    async with serving(toy()) as server:
+        assert await statuses(server.port, GET + other + GET) == [200, 505]
+        decision, refused = server.lines()
+        assert decision["event"] == "decision"
+        assert (refused["reason"], refused["status"]) == ("malformed", 505)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.certificates import Certificates
@@ -189,9 +191,10 @@ class Acceptor:
             self._refusals.note(NOT_ALLOWED, CLOSED, peer)
             return
         loop = asyncio.get_running_loop()
-        connection = Connection(peer, loop.time(), accepted.close)
+        connection = Connection(peer, loop.time(), accepted.close, partial(_has_unread, accepted))
+        known = access.is_known(peer)
         try:
-            evicted = self.connections.add(connection, shared=access.is_proxy(peer))
+            evicted = self.connections.add(connection, shared=access.is_proxy(peer), known=known)
         except ConnectionLimitError:
             accepted.close()
             self._refusals.note(CROWDED, CLOSED, peer)
@@ -200,7 +203,7 @@ class Acceptor:
             self._refusals.note(EVICTED, CLOSED, evicted.peer)
         self._relieve_memory()
         accepted.settimeout(0)
-        if self.certificates is None or access.is_known(peer):
+        if self.certificates is None or known:
             self._start(connection, accepted)
         else:
             self._strangers.put(connection, accepted)
@@ -264,6 +267,15 @@ def _handshake_failure(error: OSError) -> str:
     if isinstance(error, ConnectionAbortedError):
         return _TOO_LONG
     return ""
+
+
+def _has_unread(accepted: socket.socket) -> bool:
+    """Return whether data of a client waits in the kernel."""
+    if accepted.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(accepted, select.POLLIN)
+    return any(events & select.POLLIN for _, events in poll.poll(0))
 
 
 def _unmapped(address: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from pexpolicy.access.connections import Connection
@@ -17,10 +17,15 @@ Start = Callable[[Connection, socket.socket], None]
 """Starts the handshake of an accepted connection."""
 
 
+MAX_RECENT = 8192
+"""Addresses that are stored; the one that has been there longest is removed first."""
+
+
 class HandshakeQueue:
     """Starts one handshake in each turn of the event loop, in the order in which clients send.
 
-    A client that sends nothing for ``seconds`` is closed, and ``on_timeout`` is called.
+    The first one of an address within ``seconds`` is started before repeated ones. A client that
+    sends nothing for ``seconds`` is closed, and ``on_timeout`` is called.
     """
 
     def __init__(
@@ -30,7 +35,10 @@ class HandshakeQueue:
         self._on_timeout = on_timeout
         self._seconds = seconds
         self._silent: dict[Connection, tuple[socket.socket, asyncio.TimerHandle]] = {}
-        self._ready: deque[tuple[Connection, socket.socket]] = deque()
+        self._first: deque[tuple[Connection, socket.socket]] = deque()
+        self._repeated: deque[tuple[Connection, socket.socket]] = deque()
+        self._recent: OrderedDict[str, float] = OrderedDict()
+        """When a client at an address has begun a handshake."""
         self._is_scheduled = False
 
     def put(self, connection: Connection, accepted: socket.socket) -> None:
@@ -44,19 +52,31 @@ class HandshakeQueue:
     def _on_data(self, connection: Connection) -> None:
         accepted = self._take(connection)
         connection.close = accepted.close
-        self._ready.append((connection, accepted))
+        connection.progressed()
+        is_repeated = self._is_repeated(connection.origin)
+        (self._repeated if is_repeated else self._first).append((connection, accepted))
         self._schedule()
 
+    def _is_repeated(self, key: str) -> bool:
+        """Return whether another handshake of an address has begun lately; store this one."""
+        now = asyncio.get_running_loop().time()
+        before = self._recent.pop(key, None)
+        self._recent[key] = now
+        if len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
+        return before is not None and now - before < self._seconds
+
     def _schedule(self) -> None:
-        if self._ready and not self._is_scheduled:
+        if (self._first or self._repeated) and not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._start_next)
 
     def _start_next(self) -> None:
         self._is_scheduled = False
-        while self._ready:
-            connection, accepted = self._ready.popleft()
+        while queue := self._first or self._repeated:
+            connection, accepted = queue.popleft()
             if accepted.fileno() >= 0:  # otherwise it was closed in the queue
+                connection.progressed()
                 self._start(connection, accepted)
                 break
         self._schedule()
@@ -81,7 +101,8 @@ class HandshakeQueue:
         while self._silent:
             connection = next(iter(self._silent))
             self._start(connection, self._take(connection))
-        for connection, accepted in self._ready:
-            if accepted.fileno() >= 0:
-                self._start(connection, accepted)
-        self._ready.clear()
+        for queue in (self._first, self._repeated):
+            for connection, accepted in queue:
+                if accepted.fileno() >= 0:
+                    self._start(connection, accepted)
+            queue.clear()

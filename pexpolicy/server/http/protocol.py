@@ -10,26 +10,15 @@ from http import HTTPStatus
 from typing import cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
 
 from pexpolicy.access.certificates import client_not_after
-from pexpolicy.access.connections import Connection
-from pexpolicy.access.refusals import (
-    BODY,
-    CLOSED,
-    FAULT,
-    MALFORMED,
-    TIMED_OUT,
-    TOO_LARGE,
-    WRITE_TIMEOUT,
-    RefusalLog,
-)
+from pexpolicy.access.connections import Connection, Stage
+from pexpolicy.access.refusals import CLOSED, FAULT, TIMED_OUT, WRITE_TIMEOUT, RefusalLog
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.server.http.aiohttp_internals import BoundedHandler
-from pexpolicy.server.http.body_parser import BodyTooLargeError
+from pexpolicy.server.http.malformed import refusal_of
 from pexpolicy.server.http.reply_batcher import ReplyBatcher
-from pexpolicy.server.http.request_parser import HeadTooLargeError, RequestBodyError
 from pexpolicy.server.http.response import BatchingTransport, PrerenderedResponse
 from pexpolicy.tasks import hide
 
@@ -150,6 +139,8 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         if requests.failure is not None:
             # The frames of its traceback refer to the received data and to the error itself.
             requests.failure.__traceback__ = None
+        if self.connection.admission is None:
+            self._note_progress(count)
         if requests.is_incomplete:
             if self._incomplete_since is None or requests.parsed != count:
                 self._incomplete_since = self.event_loop.time()
@@ -162,6 +153,17 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
                 self._request_timer = None
                 if self.connection.is_unauthenticated:
                     self._start_request_timer(self.event_loop.time() + self._limits.request_seconds)
+
+    def _note_progress(self, parsed: int) -> None:
+        """Note what was received on an unauthenticated connection that had ``parsed`` requests.
+
+        A request that waits for the reply to an earlier one gives no protection: the earlier one
+        was refused.
+        """
+        if self.requests.parsed == parsed:
+            self.connection.received_part()
+        elif self._replies == parsed:
+            self.connection.move_to(Stage.PENDING)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's own type, not aiohttp's
         """Answer the requests sent before the client closed its side, then close (RFC 9112, 9.6).
@@ -210,7 +212,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         The second one of a turn is sent at once: a client that pipelines requests and reads no
         reply must not fill the memory with queued replies.
         """
-        self._replies += 1
+        self._count_reply()
         batcher = self._batcher
         batch = batcher.put(transport, content)
         if self._closes or self._batch == batch:
@@ -220,9 +222,14 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         else:
             self._batch = batch
 
+    def _count_reply(self) -> None:
+        self._replies += 1
+        if self.connection.admission is None:
+            self.connection.move_to(Stage.REFUSED)
+
     def count_reply(self) -> None:
         """Count a reply that was written to the transport and not queued."""
-        self._replies += 1
+        self._count_reply()
         if self._has_eof and self._is_all_answered():
             super().close()
 
@@ -296,15 +303,8 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         if request.writer.output_size > 0:
             msg = "part of the reply has been sent already"
             raise ConnectionError(msg)
-        reason = MALFORMED
-        if isinstance(exc, RequestBodyError):
-            reason = BODY
-            if isinstance(exc, BodyTooLargeError):
-                status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        elif isinstance(exc, (HeadTooLargeError, LineTooLong)):
-            reason, status = TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            reason = FAULT
+        reason, status = refusal_of(exc, status)
+        if reason is FAULT:
             self._report(exc or sys.exception() or RuntimeError("unknown error"))
         self._refusals.note(reason, status, self.connection.peer)
         response = PrerenderedResponse(status, "", b"")

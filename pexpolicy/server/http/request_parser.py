@@ -28,6 +28,10 @@ class HeadTooLargeError(HttpProcessingError):
     """Raised for a request head that is too long or has too many headers."""
 
 
+class HttpVersionError(HttpProcessingError):
+    """Raised for a request of another major version than HTTP/1."""
+
+
 class RequestBodyError(HttpProcessingError):
     """Raised for a request that has or announces a body."""
 
@@ -157,8 +161,8 @@ class BoundedParser:
                 # Protocol upgrades are ignored: the next bytes are an HTTP request.
                 self._set_upgraded(False)  # noqa: FBT003 - aiohttp's signature
             for message, payload in messages:
-                if not _has_usable_host(message):
-                    raise self._fail(BadHttpMessage("invalid host"))
+                if (problem := _problem(message)) is not None:
+                    raise self._fail(problem)
                 if payload is EMPTY_PAYLOAD or payload.is_eof():
                     headers = message.headers
                     length = headers.get(_CONTENT_LENGTH)
@@ -196,12 +200,15 @@ class BoundedParser:
         del self._feed, self._set_upgraded, self.message_consumed
 
 
-def _has_usable_host(message: Any) -> bool:
-    """Return whether aiohttp can make a request of a message, if its target is a whole URL."""
-    if message.path.startswith("/"):
-        return True
-    try:
-        message.url.host  # noqa: B018 - decodes the host name, which may fail
-    except ValueError:
-        return False
-    return True
+def _problem(message: Any) -> HttpProcessingError | None:
+    """Return why a parsed request is refused: its version, or a host in its target that aiohttp
+    could make no request of.
+    """
+    if message.version.major != 1:
+        return HttpVersionError()
+    if not message.path.startswith("/"):
+        try:
+            message.url.host  # noqa: B018 - decodes the host name, which may fail
+        except ValueError:
+            return BadHttpMessage("invalid host")
+    return None

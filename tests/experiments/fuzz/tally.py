@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from tests.experiments.fuzz.replies import Reply
 from tests.experiments.fuzz.requests import FuzzCase
@@ -36,7 +37,7 @@ class Tally:
         """Check the reply to a case."""
         self.statuses[reply.status] += 1
         seen = reply.head + reply.body
-        if reply.status >= 500:
+        if reply.status >= 500 and reply.status != HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
             self.finding("5xx", case, seen)
         elif 300 <= reply.status < 400:
             self.finding("redirect", case, seen)

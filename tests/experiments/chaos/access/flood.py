@@ -91,7 +91,7 @@ def memory_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _pin(pid: int, core: int) -> None:
+def pin(pid: int, core: int) -> None:
     """Run all threads of a process on one core."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})
@@ -119,7 +119,7 @@ async def measure_flood(
     nodes.append(Node(server.port, headers, context, reuses=False))
     core, *others = sorted(os.sched_getaffinity(0))
     if others:
-        _pin(server.pid, core)
+        pin(server.pid, core)
     async with Calling(nodes) as quiet:
         await asyncio.sleep(seconds)
     before = highest = memory_mib(server.pid)
@@ -145,7 +145,7 @@ async def measure_flood(
 def _sent(kind: str, number: int) -> bytes:
     """Return the bytes that one attacker sends on each connection."""
     if kind == "handshakes":
-        return _client_hello()
+        return client_hello()
     if kind == "requests":
         return wire.request_bytes(f"/{'a' * 190}", "GET", {"Connection": "keep-alive"}) * PIPELINED
     if kind == "bodies":
@@ -157,7 +157,7 @@ def _sent(kind: str, number: int) -> bytes:
     return wire.request_bytes("/x", "GET", headers)[:-2]
 
 
-def _client_hello() -> bytes:
+def client_hello() -> bytes:
     """Return the first message of a TLS client, for which the server makes a signature."""
     context = ssl.create_default_context()
     output = ssl.MemoryBIO()

@@ -5,6 +5,7 @@ from pathlib import Path
 from pexpolicy.config.password_hash import PasswordHash
 from tests.experiments.chaos.access import admission
 from tests.experiments.chaos.access.flood import Flood, count_refusals, measure_flood
+from tests.experiments.chaos.access.newcomers import Newcomers, measure_newcomers
 from tests.experiments.chaos.access.password_guessing import (
     GuessingResult,
     count_recorded,
@@ -40,6 +41,21 @@ async def run_slow(folder: Path, clients: int, timeout_s: float = 10.0) -> Slow:
     limits = f"[limits]\nrequest_seconds = {timeout_s}\n"
     with live_server.running(_write_config(folder, limits)) as server:
         return await measure_slow_clients(server, clients, timeout_s, GOOD)
+
+
+async def run_newcomers(
+    folder: Path, kind: str, clients: int, calls: int, round_trip_s: float, limits: str = ""
+) -> Newcomers:
+    """Run first calls while strangers of one of ``newcomers.SENT`` hold connections."""
+    tls = ""
+    if kind.endswith("tls"):
+        certificates.write_pair(folder)
+        tls = TLS
+    with live_server.running(_write_config(folder, f"{tls}{limits}")) as server:
+        seen = await measure_newcomers(server, kind, clients, calls, round_trip_s, GOOD)
+    decided = {line.get("decision_id") for line in server.lines()}
+    seen.unrecorded = len(set(seen.ids) - decided)
+    return seen
 
 
 async def run_renewal(folder: Path, count: int) -> Renewal:

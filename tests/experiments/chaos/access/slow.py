@@ -82,9 +82,6 @@ async def measure_slow_clients(
     kinds = list(itertools.islice(itertools.cycle(KINDS), count))
     nodes = [Node(server.port, headers) for _ in range(4)]
     async with Calling(nodes) as calls:
-        # A new connection of a node counts as a stranger's until its first call is admitted.
-        while len(calls.seconds) < 2 * len(nodes):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
         times = await asyncio.gather(
             *(_connection_duration(server.port, kind, number) for number, kind in enumerate(kinds))
         )

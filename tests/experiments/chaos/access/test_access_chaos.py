@@ -6,6 +6,7 @@ from tests.experiments.chaos.access.run import (
     run_changes,
     run_credentials,
     run_flood,
+    run_newcomers,
     run_password_guessing,
     run_pipelined,
     run_renewal,
@@ -21,6 +22,15 @@ async def test_slow_clients_delay_no_call_and_are_cut_off(tmp_path: Path) -> Non
         "dripping": 20,
         "silent": 20,
     }
+
+
+@pytest.mark.parametrize("kind", ["silent", "half-sent", "refused", "silent tls", "hello tls"])
+async def test_no_first_call_is_lost_among_strangers(tmp_path: Path, kind: str) -> None:
+    seen = await run_newcomers(tmp_path, kind, 1200, 20, 0.0)
+    # Where more handshakes begin than a busy machine can do, luck decides.
+    assert seen.lost.total() <= (10 if kind == "hello tls" else 0)
+    assert seen.unrecorded == 0
+    assert len(seen.seconds) + seen.lost.total() == 20
 
 
 async def test_renewed_certificates_cost_no_handshake(tmp_path: Path) -> None:
