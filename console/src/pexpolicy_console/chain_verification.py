@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 
@@ -72,10 +71,24 @@ class ChainVerification:
         """End the verification that runs."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self, started: float) -> None:
+        problem = ""
+        try:
+            self.last = await self._verified(started)
+        except OSError as error:
+            problem = f"the verification could not be started: {error.strerror}"
+        except msgspec.MsgspecError as error:
+            problem = f"the result cannot be read: {error}"
+        except ValueError:
+            problem = "a line of the result is too long to show"
+        finally:
+            self.started = None
+        if problem:
+            self.last = Verified(started, time.time(), 0, 0, [], [], problem)
+
+    async def _verified(self, started: float) -> Verified:
         command = (sys.executable, "-m", "pexpolicy", "audit", "verify", "--json")
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -86,28 +99,32 @@ class ChainVerification:
             stderr=asyncio.subprocess.PIPE,
             limit=MAX_LINE,
         )
-        assert process.stdout is not None
         assert process.stderr is not None
         complaint = asyncio.create_task(process.stderr.read())
-        found: list[str] = []
-        summary: _Line | None = None
         try:
-            async for raw in process.stdout:
-                line = msgspec.json.decode(raw, type=_Line)
-                if line.chains is not None:
-                    summary = line
-                elif len(found) < MAX_FAULTS:
-                    found.append(f"{line.place}: {line.text}")
-            await process.wait()
+            summary, found = await _read(process)
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
-            self.started = None
-        text = (await complaint).decode("utf-8", "replace").strip()
+            await asyncio.gather(process.wait(), complaint)
         if summary is None:
-            problem = text or f"the verification ended with code {process.returncode}"
-            self.last = Verified(started, time.time(), 0, 0, [], found, problem)
-        else:
-            chains = summary.chains or []
-            self.last = Verified(started, time.time(), summary.lines, summary.faults, chains, found)
+            said = complaint.result().decode("utf-8", "replace").strip()
+            problem = said or f"the verification ended with code {process.returncode}"
+            return Verified(started, time.time(), 0, 0, [], found, problem)
+        chains = summary.chains or []
+        return Verified(started, time.time(), summary.lines, summary.faults, chains, found)
+
+
+async def _read(process: asyncio.subprocess.Process) -> tuple[_Line | None, list[str]]:
+    """Return the last line of a verification, and the first faults."""
+    assert process.stdout is not None
+    found: list[str] = []
+    summary: _Line | None = None
+    async for raw in process.stdout:
+        line = msgspec.json.decode(raw, type=_Line)
+        if line.chains is not None:
+            summary = line
+        elif len(found) < MAX_FAULTS:
+            found.append(f"{line.place}: {line.text}")
+    await process.wait()
+    return summary, found
