@@ -2,7 +2,9 @@
 
 import copy
 import re
+import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tomllib
@@ -12,7 +14,10 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from pexpolicy.cli.main import main
+from pexpolicy.config.loader import load
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.server import check_exposure
 from tests.support import certificates, doc_pages
@@ -106,6 +111,36 @@ def test_the_folders_of_the_configuration_are_those_of_unit_image_and_volumes() 
     patch = yaml.safe_load((DEPLOY / "kubernetes/console/deployment.yaml").read_text())
     _, console = patch["spec"]["template"]["spec"]["containers"]
     assert {str(audit), folder} <= {one["mountPath"] for one in console["volumeMounts"]}
+
+
+def test_the_unit_starts_with_the_configuration_that_init_writes(tmp_path: Path) -> None:
+    folder, found = tmp_path / "pexpolicy", settings(UNIT.read_text())
+    options = ("--yes", str(folder), "--systemd", "--console")
+    made = CliRunner().invoke(main, ["init", *options], catch_exceptions=False)
+    assert made.exit_code == 0, made.output
+    config = folder / "config.toml"
+    text = config.read_text()
+    assert load(config).console.folder == f"/var/lib/{found['StateDirectory']}"
+    # The folders that systemd makes, and the files of the machine, below another root.
+    (tmp_path / "var/log/pexpolicy").mkdir(parents=True)
+    (tmp_path / "var/lib").mkdir(parents=True)
+    config.write_text(text.replace('"/var/', f'"{tmp_path}/var/').replace("9109", "0"))
+    program, *arguments = shlex.split(found["ExecStart"])
+    assert program == "/opt/pexpolicy/bin/pexpolicy"
+    shown = [argument.replace("/etc/pexpolicy", str(folder)) for argument in arguments]
+    command = [str(Path(sys.executable).with_name("pexpolicy")), *shown]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd="/") as process:
+        assert process.stderr is not None
+        try:
+            first = process.stderr.readline()
+            assert first.startswith("console: http://127.0.0.1:"), first + process.stderr.read()
+            process.stderr.readline()
+            made_in = tmp_path / "var/lib" / found["StateDirectory"]
+            assert stat.S_IMODE(made_in.stat().st_mode) == 0o700
+        finally:
+            process.terminate()
+            said = process.stderr.read()
+    assert (process.returncode, said) == (0, "")
 
 
 def test_the_container_of_the_console_is_as_restricted_as_that_of_the_server() -> None:

@@ -9,6 +9,8 @@ from pexpolicy.config.password_hash import PasswordHash
 
 LOG_FILE = "/var/log/pexpolicy/audit.jsonl"
 """The audit log of the systemd unit."""
+CONSOLE_FOLDER = "/var/lib/pexpolicy-console"
+"""The folder of the console's systemd unit."""
 
 
 @dataclass(frozen=True, slots=True)

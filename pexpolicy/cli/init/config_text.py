@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from pexpolicy.cli.init.choices import Choices
+from pexpolicy.cli.init.choices import CONSOLE_FOLDER, Choices
 
 SCHEMA_FILE = "config.schema.json"
 AUDIT_KEY = "audit-key.pem"
@@ -96,12 +96,11 @@ def _console(choices: Choices) -> Iterator[str]:
         return
     command = "pexpolicy console login" if choices.systemd else "pexpolicy console --login"
     yield f"# The web console, a process of its own: {command}"
-    if choices.console:
-        yield "[console]"
-        yield _line("port", CONSOLE_PORT, "on this machine only; another host needs TLS")
-    else:
-        yield "# [console]"
-        yield f"# port = {CONSOLE_PORT}"
+    mark = "" if choices.console else "# "
+    yield f"{mark}[console]"
+    yield mark + _line("port", CONSOLE_PORT, "on this machine only; another host needs TLS")
+    if choices.systemd:
+        yield mark + _line("folder", CONSOLE_FOLDER, "its index, and who did what in it")
     yield ""
 
 
