@@ -3,11 +3,13 @@
 import gzip
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -379,6 +381,27 @@ def test_the_index_stays_within_its_size(index_of: Callable[..., Indexed]) -> No
     assert 0 < found[0] < 11_000
     assert indexed.writer.state.size < 2 * MEGABYTE
     assert indexed.writer.state.lines == len(found)
+
+
+def test_a_finished_segment_has_one_tree_of_words_and_no_free_pages(
+    index_of: Callable[..., Indexed],
+) -> None:
+    indexed = index_of(segment_lines=1000)
+    for start in range(0, 1200, 200):
+        indexed.add(*(line(number) for number in range(start, start + 200)))
+    finished, newest = segments(indexed.folder)
+    assert newest.stem == "000002"
+    with closing(sqlite3.connect(finished)) as base:
+        assert base.execute("SELECT count(DISTINCT segid) FROM word_idx").fetchone() == (1,)
+        assert base.execute("PRAGMA freelist_count").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("name", ["bob", "sip:bob", "BOB"])
+def test_a_name_without_a_host_is_found_with_any(indexed: Indexed, name: str) -> None:
+    callers = ("sip:Bob@example.com", "bob", "bob@other.example", "bobby@example.com", "bob.by@x.y")
+    indexed.add(*(line(n, request={"remote_alias": c}) for n, c in enumerate(callers, 1)))
+    assert indexed.numbers(caller=name) == [1, 2, 3]
+    assert indexed.numbers(caller="bob@example.com") == [1]
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a database" * 1000])

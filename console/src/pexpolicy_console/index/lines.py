@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -19,6 +18,7 @@ MAX_WORD = 120
 """Characters of a word that are kept."""
 SLOWER_MS = (1, 10, 100, 1000)
 """Thresholds with a word of their own, so that slow calls are found without reading the others."""
+_SLOWER = tuple((limit, f"s:{limit}") for limit in SLOWER_MS)
 _ESCAPES = dict.fromkeys((*range(33), 127, *range(128, 160)), "\xa0")
 _ESCAPES |= {ord('"'): "\u201d", ord("'"): "\u2019"}
 _ESCAPED = re.compile(f"[{re.escape(''.join(map(chr, _ESCAPES)))}]").search
@@ -28,13 +28,13 @@ ORDINARY = (DECIDED, ABSTAINED)
 """Outcomes that need no attention, and are no words."""
 
 
-class _Step(msgspec.Struct):
+class _Step(msgspec.Struct, gc=False):
     plugin: str = ""
     outcome: str = ""
     ms: float = 0.0
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     local_alias: Any = None
     remote_alias: Any = None
     alias: Any = None
@@ -47,11 +47,11 @@ class _Request(msgspec.Struct):
     service_name: Any = None
 
 
-class _Sent(msgspec.Struct):
+class _Sent(msgspec.Struct, gc=False):
     name: Any = None
 
 
-class AuditLine(msgspec.Struct):
+class AuditLine(msgspec.Struct, gc=False):
     """The fields of an audit line that the index uses."""
 
     timestamp: datetime
@@ -95,66 +95,70 @@ _known_word = lru_cache(maxsize=4096)(word)
 _alias = lru_cache(maxsize=4096)(Alias)
 
 
-def words_of(line: AuditLine) -> Iterator[str]:
-    """Yield the words of a line."""
-    for kind, text in (
-        ("v", line.event),
-        ("e", line.endpoint),
-        ("t", line.action),
-        ("d", line.decided_by),
-        ("w", line.reason),
-        ("n", node_of(line)),
-        ("m", _room(line)),
-    ):
-        if text:
-            yield _known_word(kind, text)
-    if line.reason and line.reason.startswith(RULE):
-        yield _known_word("u", line.reason[len(RULE) :].partition(": ")[0])
-    yield from _parties(line.request)
-    for step in line.steps:
-        yield _known_word("p", step.plugin)
-        if step.outcome not in ORDINARY:
-            yield _known_word("o", step.outcome)
-            yield _known_word("q", f"{step.plugin}/{step.outcome}")
-    for limit in SLOWER_MS:
-        if line.ms >= limit:
-            yield f"s:{limit}"
-    for key in call_keys(line):
-        yield f"k:{key}"
-
-
-def _parties(request: _Request) -> Iterator[str]:
-    """Yield the words of the called and the calling alias, and of the caller's name."""
+def words_of(line: AuditLine) -> list[str]:
+    """Return the words of a line, some of them more than once."""
+    request = line.request
+    words = [*_decision_words(line.event, line.endpoint, line.action, line.decided_by, line.reason)]
+    if node := node_of(line):
+        words.append(_known_word("n", node))
+    if room := _room(line):
+        words.append(_known_word("m", room))
     for kind, value in (
         ("l", request.local_alias),
         ("l", request.alias),
         ("c", request.remote_alias),
         ("c", request.registration_alias),
     ):
-        if (text := _text(value)) is not None:
-            yield from alias_words(kind, text)
+        if value and (text := _text(value)) is not None:
+            words.append(word(kind, _alias(text)))
     if (name := _text(request.remote_display_name)) is not None:
-        yield word("c", name)
+        words.append(word("c", name))
+    for step in line.steps:
+        words += _step_words(step.plugin, step.outcome)
+    for limit, slower in _SLOWER:
+        if line.ms < limit:
+            break
+        words.append(slower)
+    words += [f"k:{key}" for key in call_keys(line)]
+    return words
 
 
-def alias_words(kind: str, text: str) -> Iterator[str]:
-    """Yield the words of an alias: its normal form, and its user without the host."""
-    alias = _alias(text)
-    yield word(kind, alias)
-    if alias.user != alias:
-        yield word(kind, alias.user)
+@lru_cache(maxsize=4096)
+def _decision_words(
+    event: str, endpoint: str, action: str, decided_by: str, reason: str | None
+) -> tuple[str, ...]:
+    """Return the words of what was asked and decided."""
+    kinds = (("v", event), ("e", endpoint), ("t", action), ("d", decided_by), ("w", reason))
+    found = [word(kind, text) for kind, text in kinds if text]
+    if reason and reason.startswith(RULE):
+        found.append(word("u", reason[len(RULE) :].partition(": ")[0]))
+    return tuple(found)
 
 
-def call_keys(line: AuditLine) -> Iterator[str]:
-    """Yield what the requests of one call have in common: who calls whom, and their identifiers."""
+@lru_cache(maxsize=4096)
+def _step_words(plugin: str, outcome: str) -> tuple[str, ...]:
+    """Return the words of a step."""
+    asked = word("p", plugin)
+    if outcome in ORDINARY:
+        return (asked,)
+    return asked, word("o", outcome), word("q", f"{plugin}/{outcome}")
+
+
+def call_keys(line: AuditLine) -> list[str]:
+    """Return what the requests of one call have in common: who calls whom, and identifiers."""
     request = line.request
-    for value in (request.call_uuid, request.request_id):
-        if (text := _text(value)) is not None:
-            yield _digest(text)
+    keys = [
+        _digest(text)
+        for value in (request.call_uuid, request.request_id)
+        if value and (text := _text(value)) is not None
+    ]
     called = _text(request.local_alias) or _text(request.alias)
-    caller = _text(request.remote_alias) or _text(request.remote_display_name)
-    if called is not None and caller is not None:
-        yield _digest(f"{_alias(called)}\n{_alias(caller)}\n{_text(request.remote_address) or ''}")
+    if called is not None:
+        caller = _text(request.remote_alias) or _text(request.remote_display_name)
+        if caller is not None:
+            address = _text(request.remote_address) or ""
+            keys.append(_digest(f"{_alias(called)}\n{_alias(caller)}\n{address}"))
+    return keys
 
 
 def _digest(text: str) -> str:
@@ -178,7 +182,7 @@ def _room(line: AuditLine) -> str | None:
 def _text(value: Any) -> str | None:
     if type(value) is list and value:
         value = value[-1]
-    return value if type(value) is str and value else None
+    return value if value and type(value) is str else None
 
 
 def id_tail(decision_id: str) -> int | None:

@@ -129,8 +129,11 @@ class Query:
 
 
 def _spellings(text: str) -> list[str]:
-    # An alias, or the name that a guest typed.
-    return [text] if text.endswith("*") else [Alias(text), text]
+    """Return an alias, the name that a guest typed, and any host where the text has none."""
+    if text.endswith("*"):
+        return [text]
+    alias = Alias(text)
+    return [alias, text] if alias.host else [alias, text, f"{alias}@*"]
 
 
 def _term(kind: str, text: str) -> str:

@@ -7,19 +7,24 @@ process that is killed continues where its last transaction ended.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+
+import msgspec
 
 from pexpolicy_console.index.audit_files import AuditFile
 from pexpolicy_console.index.lines import AuditLine, id_tail, node_of, words_of
 
-VERSION = 2
+VERSION = 3
 """A segment of another version is removed, and its lines are indexed again."""
 MAX_TEXTS = 20_000
 """Different reasons and nodes with a number of their own in one segment."""
 OTHER = 0
+MERGED = 16
+"""Trees of words that are merged at a time while lines are added."""
 CALL, STEP = "call", "step"
 MINUTE_MS = 60_000
 _SCHEMA = f"""
@@ -64,8 +69,7 @@ class Progress:
     """Lines of the file in the newest segment."""
 
 
-@dataclass(slots=True)
-class ParsedLine:
+class ParsedLine(msgspec.Struct, gc=False):
     """A line to index: its place in its file, in bytes."""
 
     line: AuditLine
@@ -73,6 +77,7 @@ class ParsedLine:
     size: int
 
 
+@lru_cache(maxsize=16_384)
 def bucket_of(us: int) -> int:
     """Return the bucket of a duration in microseconds: four in each power of two."""
     exponent = us.bit_length()
@@ -95,7 +100,8 @@ class SegmentWriter:
         self.path = path
         self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._base.executescript(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
+            "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;"
+            "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
             "PRAGMA wal_autocheckpoint = 4000;"
         )
         if not self._base.execute("SELECT 1 FROM sqlite_master WHERE name = 'minute'").fetchone():
@@ -109,6 +115,7 @@ class SegmentWriter:
         self._texts: dict[str, int] = {
             text: number for number, text in self._base.execute("SELECT id, text FROM text")
         }
+        self._numbers: dict[tuple[str, ...], tuple[int, ...]] = {}
         (last,) = self._base.execute("SELECT max(id) FROM line").fetchone()
         first: tuple[int] = self._base.execute("SELECT id FROM first").fetchone()
         self.first_id = first[0]
@@ -116,6 +123,7 @@ class SegmentWriter:
 
     def _create(self, files: Mapping[bytes, Progress], next_id: int) -> None:
         self._base.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
+        self._base.execute("INSERT INTO word (word, rank) VALUES ('automerge', ?)", (MERGED,))
         self._base.execute("INSERT INTO first VALUES (?)", (next_id,))
         self._base.execute("INSERT INTO text VALUES (?, '')", (OTHER,))
         rows = ((one.id, head, one.position, one.complete, 0) for head, one in files.items())
@@ -154,6 +162,15 @@ class SegmentWriter:
         self._base.execute("COMMIT")
         self.next_id += len(batch.rows)
 
+    def numbers_of(self, texts: tuple[str, ...], new: list[tuple[int, str]]) -> tuple[int, ...]:
+        """Return the numbers of the first columns of a line, which are often the same together."""
+        numbers = self._numbers.get(texts)
+        if numbers is None:
+            numbers = tuple([self.number_of(text, new) for text in texts])
+            if len(self._numbers) < MAX_TEXTS:
+                self._numbers[texts] = numbers
+        return numbers
+
     def number_of(self, text: str, new: list[tuple[int, str]]) -> int:
         """Return the number of a text; a new one is added to ``new``."""
         number = self._texts.get(text)
@@ -163,6 +180,14 @@ class SegmentWriter:
             number = self._texts[text] = len(self._texts)
             new.append((number, text))
         return number
+
+    def finish(self) -> None:
+        """Merge the words into one tree, so that a search reads few pages, and give back the space;
+        takes about a second for a full segment.
+        """
+        self._base.execute("INSERT INTO word (word) VALUES ('optimize')")
+        # Each step of the statement frees one page, and execute() takes one step.
+        self._base.executescript("PRAGMA incremental_vacuum")
 
     def close(self) -> None:
         """Close the database."""
@@ -176,27 +201,27 @@ class _Batch:
     rows: list[tuple[int | None, ...]] = field(default_factory=list)
     words: list[tuple[int, str]] = field(default_factory=list)
     texts: list[tuple[int, str]] = field(default_factory=list)
-    minutes: Counter[tuple[int, str, str, str, int]] = field(default_factory=Counter)
+    minutes: defaultdict[tuple[int, str, str, str, int], int] = field(
+        default_factory=lambda: defaultdict(int)
+    )
 
     def add(self, one: ParsedLine) -> None:
         line, number = one.line, self.segment.next_id + len(self.rows)
         at = int(line.timestamp.timestamp() * 1000)
         us = int(line.ms * 1000)
-        texts = (
-            line.event,
-            line.endpoint,
-            line.action,
-            line.decided_by,
-            (line.reason or "")[:200],
-            node_of(line),
+        reason = line.reason[:200] if line.reason else ""
+        texts = (line.event, line.endpoint, line.action, line.decided_by, reason)
+        self.rows.append(
+            (
+                *(number, at, self.file, one.offset, one.size, us, id_tail(line.decision_id)),
+                *self.segment.numbers_of(texts, self.texts),
+                self.segment.number_of(node_of(line), self.texts),
+            )
         )
-        numbers = (self.segment.number_of(text, self.texts) for text in texts)
-        tail = id_tail(line.decision_id)
-        self.rows.append((number, at, self.file, one.offset, one.size, us, tail, *numbers))
         self.words.append((number, " ".join(dict.fromkeys(words_of(line)))))
-        minute = at // MINUTE_MS
         if line.event == "decision":
-            self.minutes[minute, CALL, line.endpoint, line.action, bucket_of(us)] += 1
+            minute, minutes = at // MINUTE_MS, self.minutes
+            minutes[minute, CALL, line.endpoint, line.action, bucket_of(us)] += 1
             for step in line.steps:
                 took = bucket_of(int(step.ms * 1000))
-                self.minutes[minute, STEP, step.plugin, step.outcome, took] += 1
+                minutes[minute, STEP, step.plugin, step.outcome, took] += 1

@@ -152,6 +152,7 @@ class IndexWriter:
 
     def _next(self, segment: SegmentWriter) -> SegmentWriter:
         """Begin a new segment, and remove the oldest ones while the index is too large."""
+        segment.finish()
         self._older_lines += segment.count
         number = int(segment.path.stem) + 1
         path = self._folder / f"{number:06d}.db"
