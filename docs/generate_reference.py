@@ -93,8 +93,10 @@ def _mark_doc(mark: Confidence) -> str:
 def _requests() -> Iterator[str]:
     yield (
         "## Requests\n\nThe attributes of a request are its parameters, typed. An empty parameter "
-        "counts as absent, and so does\na malformed number. All parameters are in "
-        "`request.params`, and the path and query, not\ndecoded, in `request.raw_target`. "
+        "counts as absent, and so do\na malformed number and the word `None`, except in the text "
+        "that people type (display name,\ncall tag, search text). All parameters are in "
+        "`request.params` as they came, and the path and query, not\ndecoded, in "
+        "`request.raw_target`. "
         "*Since* is the first version that is known to send a parameter; blank\nif unknown. "
         "*Absent* is the attribute without the parameter.\n"
     )

@@ -27,6 +27,8 @@ MAX_EXCEPTIONS = 8
 PACKAGE_ROOT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
 """The beginning of the names of our own files: this module lies at the top of the package."""
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+_CALLERS = ("aiohttp", "pydantic", "uvloop")
+"""Libraries through which code of plugins is called."""
 _SITE_PACKAGES = (f"{os.sep}site-packages", f"{os.sep}dist-packages")
 
 
@@ -168,7 +170,9 @@ def _redact_all(lines: Iterable[str], secrets: tuple[str, ...]) -> list[str]:
 def _report(
     error: BaseException, text: str, secrets: tuple[str, ...], *, sources: bool = True
 ) -> ErrorReport:
-    place = _place(error.__traceback__)
+    # StopIteration becomes a RuntimeError without a line of the plugin.
+    cause = error.__cause__
+    place = _place(error.__traceback__) or (_place(cause.__traceback__) if cause else "")
     try:
         lines = list(_trace(error, secrets, [error], sources=sources))
     except BaseException:  # noqa: BLE001 - a plugin may have broken its exception
@@ -229,12 +233,12 @@ def _place(innermost: TracebackType | None) -> str:
     """
     frames: list[tuple[str, int, str]] = []
     for frame, line in traceback.walk_tb(innermost):
-        filename = frame.f_code.co_filename
-        if not _is_ours(filename):
-            frames.append((filename, line, str(frame.f_globals.get("__name__", ""))))
-    if not frames:
+        filename, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
+        if not (_is_ours(filename) or name.partition(".")[0] in _CALLERS):
+            frames.append((filename, line, name))
+    named = [frame for frame in frames if not _is_standard(frame[0])]
+    if not named:
         return ""
-    named = [frame for frame in frames if not _is_standard(frame[0])] or frames
     first, _, module = named[0]
     package, directory = module.partition(".")[0], os.path.dirname(first)  # noqa: PTH120 - as above
     own = [

@@ -14,7 +14,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 
@@ -46,6 +46,9 @@ class Definition:
     combine: Combine = "sum"
 
     def __post_init__(self) -> None:
+        if self.combine not in ("sum", "max", "min"):
+            msg = f"metric {self.name}: combine is 'sum', 'max' or 'min', and not {self.combine!r}"
+            raise ValueError(msg)
         if not _NAME.fullmatch(self.name):
             msg = f"metric {self.name!r}: a name has lower-case letters, digits and _, such as hits"
             raise ValueError(msg)
@@ -96,6 +99,8 @@ class Registry:
         self._series: dict[tuple[str, Definition, tuple[str, ...]], Series] = {}
         self._sizes: dict[tuple[str, Definition], int] = {}
         self._metrics: dict[str, int] = {}
+        self._definitions: dict[tuple[str, str, bool], Definition] = {}
+        """The last of each name; a counter and a gauge of one name are exposed under two."""
         self._told: set[tuple[str, str]] = set()
         self.version = 0
 
@@ -157,6 +162,7 @@ class Registry:
                 )
                 return None
             self._metrics[plugin] = count + 1
+            self._tell_of_another(plugin, definition)
         other = (OTHER,) * len(labels)
         if size >= MAX_SERIES and labels != other:
             text = (
@@ -168,6 +174,16 @@ class Registry:
         self._sizes[plugin, definition] = size + 1
         made = self._series[plugin, definition, labels] = Series(plugin, definition, labels)
         return made
+
+    def _tell_of_another(self, plugin: str, definition: Definition) -> None:
+        """Log that a metric of this name has other labels: a mistake, or another version."""
+        key = plugin, definition.name, definition.kind == "counter"
+        before = self._definitions.get(key, definition)
+        self._definitions[key] = definition
+        if before != definition:
+            labels = " and ".join(", ".join(d.labels) or "(none)" for d in (before, definition))
+            text = f"is made twice, with the labels {labels}: only the last one is exposed"
+            self._tell(plugin, definition.name, f"the metric {definition.name} {text}")
 
     def _tell(self, plugin: str, metric: str, text: str) -> None:
         if (plugin, metric) not in self._told:
@@ -186,6 +202,13 @@ def _label_value(value: object) -> str:
 
 
 class _Metric:
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse an unknown attribute, such as those of ``prometheus_client``."""
+            hint = ": labels are arguments, as in inc(room='x')" if name == "labels" else ""
+            raise AttributeError(f"a {type(self).__name__} has no attribute {name!r}{hint}")
+
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
         (self._maker, _), _ = HOOK_CONTEXT.get()
@@ -253,12 +276,19 @@ class Histogram(_Metric):
         REGISTRY.add(self._plugin, self.definition, self._labels(labels), {0: value, bucket: 1})
 
 
+def _names(labels: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(labels, str):
+        msg = f"labels is a list of names: write [{labels!r}]"
+        raise ValueError(msg)  # noqa: TRY004 - as for other labels
+    return tuple(labels)
+
+
 def counter(name: str, help: str, labels: Sequence[str] = ()) -> Counter:  # noqa: A002 - its name in Prometheus
     """Return a counter, exposed as ``pexpolicy_plugin_PLUGIN_NAME_total``.
 
     Raises ``ValueError`` for a name that Prometheus would not take.
     """
-    return Counter(Definition("counter", name.removesuffix("_total"), help, tuple(labels)))
+    return Counter(Definition("counter", name.removesuffix("_total"), help, _names(labels)))
 
 
 def gauge(
@@ -272,7 +302,7 @@ def gauge(
 
     Raises ``ValueError`` as ``counter`` does.
     """
-    return Gauge(Definition("gauge", name, help, tuple(labels), combine=combine))
+    return Gauge(Definition("gauge", name, help, _names(labels), combine=combine))
 
 
 def histogram(
@@ -286,5 +316,5 @@ def histogram(
 
     Raises ``ValueError`` as ``counter`` does.
     """
-    definition = Definition("histogram", name, help, tuple(labels), tuple(map(float, bounds)))
+    definition = Definition("histogram", name, help, _names(labels), tuple(map(float, bounds)))
     return Histogram(definition)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -60,6 +61,11 @@ class Failure:
 async def capture(function: Callable[[], Awaitable[T]]) -> T | Failure:
     """Return what a coroutine function of a plugin returns, or what it raises."""
     try:
-        return await function()
+        result = function()
+        if not inspect.isawaitable(result):
+            name = getattr(function, "__name__", "the function")
+            msg = f"{name} is not asynchronous: write async def"
+            raise TypeError(msg)  # noqa: TRY301 - as what the function itself raises
+        return await result
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
         return Failure(error)

@@ -39,10 +39,11 @@ class StackInspector:
         frames = list(_frames(thread))
         if running != SERVER and _is_in_hook(frames):
             return running, _line(frames)
-        if running == SERVER:
-            for frame in frames:
-                if (name := self._plugin_of(str(frame.f_globals.get("__name__", "")))) is not None:
-                    return (name, ""), _line(frames)
+        for frame in frames:
+            if frame.f_code.co_filename.startswith(PACKAGE_ROOT):
+                continue
+            if (name := self._plugin_of(str(frame.f_globals.get("__name__", "")))) is not None:
+                return (running if running[0] == name else (name, "")), _line(frames)
         return SERVER, _place(frames[0]) if frames else "unknown"
 
     def _plugin_of(self, module: str) -> str | None:

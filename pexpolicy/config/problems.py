@@ -75,6 +75,8 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
 
 def _message(item: Mapping[str, Any]) -> str:
     text: str = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if item["type"] == "time_delta_parsing":
+        text = text.partition(",")[0]
     for name, meaning in _NAMES_IN_JSON.items():
         text = text.replace(name, meaning)
     return text[:1].lower() + text[1:]
@@ -86,6 +88,8 @@ def _form(kind: str, value: Any) -> str:
         return ": write [….NAME] for each, not [[…]]"
     if kind == "string_type" and type(value) in (int, float):
         return "; write it in quotes"
+    if kind.startswith("time_delta"):
+        return '; write text, as in "PT90S" or "00:01:30"'
     if not isinstance(value, str):
         return ""
     if kind == "bool_type":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import CoroutineType
@@ -62,6 +63,9 @@ class Endpoint(Generic[R]):
     shows_reject_reason: bool = False
     """True where a reject may carry a reason for the participant; elsewhere it carries nothing."""
 
+    plain_answer: ClassVar[str] = "a result as a dictionary"
+    """What a hook may answer besides decisions."""
+
     check_may_wait: ClassVar[bool] = False
     """True where ``check_answer`` may return a coroutine."""
     consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
@@ -107,8 +111,11 @@ class Endpoint(Generic[R]):
                 decision = cast("Decision", answer)
                 same = known.from_result(Decision.set_fields(decision), reason=decision.reason)
                 return self._normalize(same)
-        if kind is CoroutineType:
-            raise self.unexpected("a coroutine is not a decision: an await is missing")
+        if kind is CoroutineType or issubclass(kind, Future):
+            what = "a coroutine" if kind is CoroutineType else brief(answer)
+            raise self.unexpected(f"{what} is not a decision: an await is missing")
+        if kind is tuple and {*self.decisions} & {type(part) for part in cast("Any", answer)}:
+            raise self.unexpected("a tuple is not a decision: is there a comma too many?")
         if issubclass(kind, type) and issubclass(cast("type", answer), Decision):
             name = cast("type", answer).__name__
             raise self.unexpected(f"{name} is a class, not a decision: answer {name}(...)")
@@ -126,7 +133,7 @@ class Endpoint(Generic[R]):
     def unexpected(self, rule: str) -> DecisionError:
         """Return the error for an answer that is not a decision of this endpoint."""
         names = ", ".join(sorted(d.__name__ for d in self.decisions if d.__name__[0] != "_"))
-        return self.refuse(rule, f"expected None, a result as a dictionary, or one of {names}")
+        return self.refuse(rule, f"expected None, {self.plain_answer}, or one of {names}")
 
     def refuse(self, rule: str, doc: str = "", mark: str = "", source: str = "") -> DecisionError:
         """Return the error for an answer that breaks a rule of this endpoint."""

@@ -92,6 +92,7 @@ class Directory(Decision):
 
 class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
     consequence = Directory.consequence
+    plain_answer = "a list of DirectoryEntry, a result as a dictionary"
 
     def check_answer(self, answer: object, request: DirectoryInformationRequest) -> Decision:
         """Accept a list as the entries, and leave out those after the limit of the request."""

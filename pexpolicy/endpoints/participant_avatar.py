@@ -133,6 +133,7 @@ class Avatar(Decision):
 
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
     check_may_wait = True
+    plain_answer = "the bytes of a picture"
     consequence = Avatar.consequence
 
     def parse(self, params: Params, alias: str = "") -> ParticipantAvatarRequest:

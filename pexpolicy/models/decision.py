@@ -104,6 +104,8 @@ class Decision(Model):
         for name, value in fields.items():
             if name == "reason":
                 reason = None if value is UNSET else value
+            elif name == "action":
+                raise TypeError("a decision keeps its action: return Reject(), or another decision")
             elif name not in self.names and name not in replaced and name not in self.extras.fields:
                 raise DecisionError(unknown_field(type(self), name))
             elif value is UNSET:

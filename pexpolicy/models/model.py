@@ -75,7 +75,9 @@ class Model(ModelBase):
     def _refuse_unnamed(cls, unnamed: tuple[Any, ...]) -> None:
         """Raise ``TypeError`` for positional arguments, with the keyword form."""
         if unnamed:
-            first = next((name for name in cls.hints if cls.defaults[name] is ...), "reason")
+            first = next((name for name in cls.hints if cls.defaults[name] is ...), None)
+            if first is None:
+                first = next(iter(cls.hints)) if len(cls.hints) > 1 else "reason"
             msg = f"{cls.__name__} takes keyword arguments only: write {cls.__name__}({first}=...)"
             raise TypeError(msg)
 

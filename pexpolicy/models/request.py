@@ -10,7 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NoReturn,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from multidict import MultiMapping
 
@@ -18,6 +29,7 @@ from pexpolicy.models.alias import Alias
 from pexpolicy.models.annotations import Annotations, AnnotationValue
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.rules import Confidence, Privacy
+from pexpolicy.text import did_you_mean
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -92,6 +104,9 @@ class Request:
 
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
+        if not isinstance(privacy, Privacy):
+            msg = f"annotate takes names: write annotate(ticket={privacy!r})"
+            raise TypeError(msg)
         if self.annotations is None:
             self.__dict__["annotations"] = Annotations()
         assert self.annotations is not None
@@ -108,6 +123,16 @@ class Request:
         target = self.__dict__.get("_target", "")
         target = target if isinstance(target, str) else target()
         return target[max(target.find(POLICY_PREFIX), 0) :]
+
+    if not TYPE_CHECKING:  # a type checker knows the attributes, and reports others
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse an unknown attribute. Looked up for those alone, so others cost nothing."""
+            hint = did_you_mean(name, self.parameters())
+            if name in ("get", "items", "keys"):
+                hint = f"; write request.params.{name}"
+            msg = f"a {type(self).__name__} has no attribute {name!r}{hint}"
+            raise AttributeError(msg, name=name, obj=self)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         msg = f"a request is frozen: {type(self).__name__}.{name} cannot be set"

@@ -105,6 +105,7 @@ _ADVICE = {
     "set": "; write a list, a set has no order",
     "frozenset": "; write a list, a set has no order",
     "coroutine": "; it was not awaited",
+    "Refreshed": "; write its .value",
     "bytes": "; decode it to text",
     "bytearray": "; decode it to text",
     "datetime": "; write it as text or as a number",

@@ -18,6 +18,8 @@ from pexpolicy.text import brief, brief_name, did_you_mean, misplaced
 
 MAX_TEXT = 250
 """Maximum length of a text in Infinity (transcribed)."""
+MAX_CHECKED = 100_000
+"""Characters of a text above which nothing else is said about it."""
 MAX_NAMED = 5
 """Unknown fields that have a warning each."""
 MAX_UNKNOWN = 100
@@ -37,6 +39,11 @@ def check_in_detail(
     Unknown fields are refused where ``known_only`` is true; otherwise they have a warning.
     """
     warnings: list[str] = []
+    for name, value in fields.items():
+        # To look closely at it would take longer than a plugin may take.
+        if type(value) is str and len(value) > MAX_CHECKED:
+            text = f"must be text of at most {MAX_TEXT} characters"
+            raise DecisionError(refusal(cls, name, value, text))
     try:
         result = render(fields)
         decoded = msgspec.json.decode(result)

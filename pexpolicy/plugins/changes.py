@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -12,6 +12,8 @@ from pexpolicy.config.problems import Key, dotted_key
 from pexpolicy.config.settings import Settings
 from pexpolicy.plugins.plugin import BuiltPlugin, collect
 from pexpolicy.plugins.source_pool import SharedSource
+
+Name = TypeVar("Name", bound=str)
 
 _SECRETS = ("admin_token", "admin_plugin_token", "privacy_key", "sign_key", "credentials")
 _SKIPPED = frozenset(
@@ -114,7 +116,7 @@ def _class_name(instance: object) -> tuple[str, str]:
     return type(instance).__module__, type(instance).__qualname__
 
 
-def named_changes(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+def named_changes(before: Mapping[Name, object], after: Mapping[Name, object]) -> Iterator[str]:
     """Yield the names that were added, removed and changed, each kind as one text."""
     kinds = {
         "added": after.keys() - before.keys(),

@@ -8,6 +8,12 @@ from contextlib import AbstractAsyncContextManager
 
 from pexpolicy.tasks import hide
 
+_GENERATORS = {
+    "generator didn't yield": "it ended before its yield",
+    "generator didn't stop": "it yields twice; a lifespan yields once",
+}
+"""What ``asynccontextmanager`` says of a generator, and what it means."""
+
 
 class ContextTask:
     """An asynchronous context manager that is entered and left in a task of its own.
@@ -58,11 +64,12 @@ class ContextTask:
             self._loop.call_soon_threadsafe(self._closing.set)
 
     async def _run(self, opened: asyncio.Future[BaseException | None]) -> None:
+        start = asyncio.timeout(self._start_timeout)
         try:
-            async with asyncio.timeout(self._start_timeout):
+            async with start:
                 await self._context.__aenter__()
         except BaseException as error:  # noqa: BLE001 - it is raised where the opening is awaited
-            opened.set_result(error)
+            opened.set_result(_named(error, start, f"not open after {self._start_timeout:.3g} s"))
             return
         opened.set_result(None)
         ended: BaseException | None = None
@@ -70,14 +77,28 @@ class ContextTask:
             await self._closing.wait()
         except BaseException as error:  # noqa: BLE001 - a task group in the context cancels this task
             ended = error
+        stop = asyncio.timeout(self._stop_timeout)
         try:
-            async with asyncio.timeout(self._stop_timeout):
+            async with stop:
                 await self._context.__aexit__(
                     type(ended) if ended is not None else None,
                     ended,
                     ended.__traceback__ if ended is not None else None,
                 )
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            ended = error
+            ended = _named(error, stop, f"not closed after {self._stop_timeout:.3g} s")
         if ended is not None:
             self._on_failure(ended)
+
+
+def _named(error: BaseException, limit: asyncio.Timeout, text: str) -> BaseException:
+    """Return an error that says what went wrong, where Python's own does not."""
+    named: BaseException
+    if isinstance(error, TimeoutError) and limit.expired():
+        named = TimeoutError(text)
+    elif type(error) is RuntimeError and str(error) in _GENERATORS:
+        named = RuntimeError(_GENERATORS[str(error)])
+    else:
+        return error
+    named.__cause__ = error
+    return named

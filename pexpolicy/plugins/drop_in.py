@@ -15,7 +15,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from pexpolicy.hooks import IMPL_MARK
+from pexpolicy.hooks import HOOKS, IMPL_MARK, Plugin
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.module_replacement import DIGEST, digest_of, replaced_modules
 
@@ -44,6 +44,12 @@ def load(path: Path) -> type:
         module = _import(name, path)
         setattr(module, DIGEST, digest)
     found: list[type] = [value for value in vars(module).values() if _is_plugin(value, name)]
+    if not found:
+        # What is wrong with it is said when its hooks are checked.
+        found = [value for value in vars(module).values() if _is_meant(value, name)]
+    if not found and (functions := HOOKS.keys() & vars(module).keys()):
+        text = f"{path}: {min(functions)} must be a method of a class, with @hookimpl above it"
+        raise PluginBuildError.because(text)
     if len(found) != 1:
         names = ", ".join(value.__name__ for value in found) or "none"
         text = (
@@ -110,6 +116,13 @@ def _is_plugin(value: object, name: str) -> bool:
         return False
     bases = [base for base in value.__mro__ if not _is_below(base.__module__, name)]
     return any(hasattr(item, IMPL_MARK) for base in (value, *bases) for item in vars(base).values())
+
+
+def _is_meant(value: object, name: str) -> bool:
+    """Return whether this is a class of the module that looks like a plugin without a hook."""
+    if not isinstance(value, type) or not _is_below(value.__module__, name):
+        return False
+    return issubclass(value, Plugin) or any(hook in vars(value) for hook in HOOKS)
 
 
 class _SourceLoader(SourceFileLoader):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 from pexpolicy.config.problems import Problem
 
@@ -15,6 +16,6 @@ class PluginBuildError(Exception):
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
     @classmethod
-    def because(cls, text: str) -> PluginBuildError:
+    def because(cls, text: str) -> Self:
         """Return an error with one reason that concerns no particular key."""
         return cls([Problem((), text)])

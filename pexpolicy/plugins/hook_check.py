@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
 import pluggy
 
@@ -32,8 +32,22 @@ RENAMED = {
     "watched": "tracked_files",
 }
 """Hooks by the names that they had before the first release."""
+_MEANT = {
+    "adjust": "adjust_service_configuration",
+    "avatar": "participant_avatar",
+    "directory": "directory_information",
+    "location": "media_location",
+    "participant_location": "media_location",
+    "registration": "registration_alias",
+    "registrations": "directory_information",
+    "start": "lifespan",
+    "startup": "lifespan",
+    "stop": "lifespan",
+}
+"""Names that are not near enough to those of the hooks that are meant."""
 _METHOD = "pexpolicy_method"
 """Attribute of a hook that only passes its arguments on: the method of the plugin."""
+_NAMED = inspect.Parameter.KEYWORD_ONLY
 SIMILAR = 0.87
 """Similarity from which on a public method of a ``Plugin`` is taken for a misspelt hook."""
 
@@ -60,6 +74,8 @@ def collect_hooks(
         warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
     implemented: dict[str, Callable[..., Any]] = {}
     for caller in pm.get_hookcallers(instance) or ():
+        if caller.name not in HOOKS:
+            continue  # optional, and of a later version
         mine = caller.get_hookimpls()
         if any(impl.hookwrapper or impl.wrapper for impl in mine):
             text = f"{available}: {caller.name} is a wrapper; a decision has nothing to wrap"
@@ -81,18 +97,16 @@ def _check_methods(available: PluginSource, instance: object) -> None:
     plugin_class = type(instance)
     for name in dir(plugin_class):
         function = getattr(plugin_class, name, None)
-        if not callable(function) or hasattr(function, SPEC_MARK):
+        if hasattr(function, SPEC_MARK):
+            continue
+        if name in HOOKS and not (inspect.isroutine(function) and hasattr(function, IMPL_MARK)):
+            _refuse_unmarked(available, plugin_class, name)
+        if not callable(function):
             continue
         if hasattr(function, IMPL_MARK):
             _check_marked(available, plugin_class, name, function)
         elif not inspect.isroutine(function) or name.startswith("_"):
             continue
-        elif name in HOOKS:
-            text = (
-                f"{available}: {name} is the name of a hook, but the method has no @hookimpl and "
-                "would never be called: write @hookimpl above it, or rename it"
-            )
-            raise PluginBuildError.because(text)
         elif issubclass(plugin_class, Plugin) and (
             close := get_close_matches(name, HOOKS, n=1, cutoff=SIMILAR)
         ):
@@ -103,6 +117,21 @@ def _check_methods(available: PluginSource, instance: object) -> None:
             raise PluginBuildError.because(text)
 
 
+def _refuse_unmarked(available: PluginSource, plugin_class: type, name: str) -> NoReturn:
+    """Refuse an attribute that is named like a hook, and that pluggy would never call."""
+    static = inspect.getattr_static(plugin_class, name)
+    if not (inspect.isfunction(static) or hasattr(static, "__func__")):
+        text = f"is a {type(static).__name__}: write a method, with @hookimpl above it"
+    elif hasattr(static, IMPL_MARK):
+        text = "has @hookimpl in the wrong place: write it directly above def"
+    else:
+        text = (
+            "is the name of a hook, but the method has no @hookimpl of pexpolicy and would never "
+            "be called: write @hookimpl above it, or rename it"
+        )
+    raise PluginBuildError.because(f"{available}: {name} {text}")
+
+
 def _check_marked(
     available: PluginSource, plugin_class: type, attribute: str, function: Callable[..., Any]
 ) -> None:
@@ -110,7 +139,11 @@ def _check_marked(
     options = getattr(function, IMPL_MARK)
     name = options.get("specname") or attribute
     if name not in HOOKS:
+        if options.get("optionalhook"):
+            return
         hint = f"; it is called {RENAMED[name]!r}" if name in RENAMED else did_you_mean(name, HOOKS)
+        if name in _MEANT:
+            hint = f"; did you mean {_MEANT[name]!r}?"
         raise PluginBuildError.because(f"{available}: there is no hook {name!r}{hint}")
     method = inspect.isfunction(inspect.getattr_static(plugin_class, attribute))
     expected = list(inspect.signature(HOOKS[name]).parameters)[1:]
@@ -123,6 +156,10 @@ def _check_marked(
         what = f"takes {' and '.join(map(repr, expected))}" if expected else "takes nothing"
         text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
         raise PluginBuildError.because(text)
+    named = [p.name for p in inspect.signature(function).parameters.values() if p.kind is _NAMED]
+    if named:
+        rule = f"takes {named[0]!r} by name only: write {name}({', '.join(['self', *expected])})"
+        raise PluginBuildError.because(f"{available}: {name} {rule}")
     for order in ("tryfirst", "trylast"):
         if options.get(order):
             text = (
@@ -147,6 +184,8 @@ def _shape_problem(name: str, function: Callable[..., Any]) -> str:
                 "is not an asynchronous context manager: write @asynccontextmanager below "
                 "@hookimpl, and yield once"
             )
+        if inspect.iscoroutinefunction(inspect.unwrap(function)):
+            return "has no yield: write one, between opening and closing"
     elif name in DESCRIBING:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             return "is called while the policy is built: write a plain def"

@@ -23,6 +23,7 @@ from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints.decision_fields import FieldsError
 from pexpolicy.errors import describe_error
+from pexpolicy.plugins.declarations import importing
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import brief
@@ -31,7 +32,8 @@ from pexpolicy.text import brief
 def instantiate(available: PluginSource, table: PluginTable, root: Path) -> object:
     """Import a plugin class and build it with its settings. Raises ``PluginBuildError``."""
     try:
-        plugin_class = available.load()
+        with importing():
+            plugin_class = available.load()
     except BaseException as error:
         raise _build_error(f"{available} cannot be imported", error) from error
     if not isinstance(plugin_class, type):
@@ -68,6 +70,9 @@ def construct(owner: type, settings: BaseModel) -> object:
     """Call the constructor with the settings, or without if the class has neither."""
     if "Settings" not in vars(owner) and _has_default_constructor(owner):
         return owner()
+    if inspect.iscoroutinefunction(getattr(owner, "__init__", None)):
+        text = f"{owner.__name__}.__init__ is async def: write def, and open things in lifespan"
+        raise PluginBuildError.because(text)
     _refuse_without_settings(owner, settings)
     return owner(settings)
 
@@ -117,19 +122,24 @@ def validated_settings(
             "write class Settings(PluginSettings)"
         )
         raise PluginBuildError.because(text)
-    if lax := lax_models(model):
-        text = (
-            f"{name}: {', '.join(lax)} in the Settings of {owner.__name__} would "
-            "accept unknown keys without an error: inherit PluginSettings instead of BaseModel"
-        )
-        raise PluginBuildError.because(text)
     try:
-        validated = read_settings(model, values, context)
+        if lax := lax_models(model):
+            text = (
+                f"{', '.join(lax)} in the Settings of {owner.__name__} would accept unknown keys "
+                "without an error: inherit PluginSettings instead of BaseModel"
+            )
+            raise PluginBuildError.because(f"{name}: {text}")  # noqa: TRY301 - as from a model
+        return read_settings(model, values, context)
+    except PluginBuildError:
+        raise
     except pydantic.ValidationError as error:
-        raise PluginBuildError(
-            Problem((*prefix, *problem.key), problem.text) for problem in problems_of(error, model)
-        ) from None
-    return validated
+        problems = problems_of(error, model)
+    except BaseException as error:
+        raise _build_error(f"{name}: its Settings cannot be read", error) from error
+    if model is PluginSettings:
+        text = f"unknown key: the class {owner.__name__} has no Settings"
+        problems = [Problem(problem.key, text) for problem in problems]
+    raise PluginBuildError(Problem((*prefix, *problem.key), problem.text) for problem in problems)
 
 
 def _build_error(text: str, error: BaseException) -> PluginBuildError:
@@ -137,4 +147,6 @@ def _build_error(text: str, error: BaseException) -> PluginBuildError:
         return PluginBuildError.because(f"{text}: {error}")
     # Shown by serve --debug and explain --traceback.
     logging.getLogger(__name__).debug("plugin failed", exc_info=error)
-    return PluginBuildError.because(f"{text}: {describe_error(error).summary}")
+    summary = describe_error(error).summary
+    hint = "; start tasks in lifespan" if str(error) == "no running event loop" else ""
+    return PluginBuildError.because(f"{text}: {summary}{hint}")

@@ -12,6 +12,7 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.plugins.context_task import ContextTask
+from pexpolicy.plugins.declarations import entered
 from pexpolicy.plugins.refreshed import Refreshed
 from pexpolicy.plugins.schedule import ScheduledJob
 
@@ -130,7 +131,7 @@ class Lifespan:
             loop.set_task_factory(cast("Any", _supervised_task))
         async with AsyncExitStack() as stack:
             if self._context is not None:
-                await stack.enter_async_context(self._context)
+                await stack.enter_async_context(entered(self._context))
             # A plugin that needs data in its lifespan has opened it there.
             closed = [data for data in self.refreshed if not data.is_open]
             for data in closed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pexpolicy.chain.adjusters import ADJUST
 from pexpolicy.chain.thread_pool import PluginThreadPool
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
-from pexpolicy.models.decision import Decision, Reject
+from pexpolicy.models.decision import Decision
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.declarations import collecting_declarations, declared_by
 from pexpolicy.plugins.discovery import PluginSource, select
@@ -28,6 +25,7 @@ from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks, method_of
 from pexpolicy.plugins.instantiate import instantiate
 from pexpolicy.plugins.refreshed import Refreshed
+from pexpolicy.plugins.reject_guess import may_reject
 from pexpolicy.plugins.schedule import ScheduledJob
 from pexpolicy.text import brief
 
@@ -85,19 +83,11 @@ class BuiltPlugin:
 
     @property
     def can_reject(self) -> bool:
-        """Return the plugin's own ``can_reject``; without one, guess.
-
-        The guess is true when its module imports ``Reject`` and it has a hook that may reject.
-        """
+        """Return the plugin's own ``can_reject``; without one, guess."""
         if self.isolated is not None:
             return self.isolated.can_reject
         declared = getattr(self.instance, "can_reject", None)
-        if isinstance(declared, bool):
-            return declared
-        endpoints = {name.removeprefix(ADJUST) for name in self.hooks} & ENDPOINTS.keys()
-        may_reject = any(ENDPOINTS[name].can_reject for name in endpoints)
-        module = sys.modules.get(type(self.instance).__module__)
-        return may_reject and any(value is Reject for value in vars(module or object).values())
+        return declared if isinstance(declared, bool) else may_reject(self.instance, self.hooks)
 
     def lifespan(self) -> AbstractAsyncContextManager[Any] | None:
         """Return the context manager to enter while the policy serves, if any.
@@ -163,7 +153,8 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Built
         instance = instantiate(available, table, root)
     implemented, deprecated = collect_hooks(available, instance)
     if not implemented:
-        raise PluginBuildError([Problem((), f"{available} implements no hook")])
+        text = f"{available} implements no hook: write a method of its class, with @hookimpl above"
+        raise PluginBuildError.because(text)
     threads = None
     if any(
         blocks(implemented[name])
@@ -240,11 +231,13 @@ def collect(
     if function is None:
         return [], []
     try:
-        returned = function(*arguments)
+        with hook_context(plugin.name, hook):
+            returned = function(*arguments)
         if isinstance(returned, str | bytes) or not isinstance(returned, Iterable):
             text = f"its {hook} must return an iterable of {what}, and returned {brief(returned)}"
         else:
-            items = list(returned)
+            with hook_context(plugin.name, hook):
+                items = list(returned)
             wrong = [item for item in items if not usable(item)]
             if not wrong:
                 return items, []
@@ -290,13 +283,16 @@ def static_decisions(
     return decisions, problems
 
 
+_WARNING = "ConfigWarning(key, text), with a tuple as the key, such as ('rooms', 'a')"
+
+
 def plugin_warnings(plugins: Iterable[BuiltPlugin]) -> tuple[list[ConfigWarning], list[Problem]]:
     """Return the plugins' warnings about their configuration, and the calls that failed."""
     warnings: list[ConfigWarning] = []
     problems: list[Problem] = []
     for plugin in plugins:
         warnings += [ConfigWarning(("plugins", plugin.name), text) for text in plugin.deprecated]
-        found, problem = collect(plugin, "config_warnings", _is_warning, "ConfigWarning(key, text)")
+        found, problem = collect(plugin, "config_warnings", _is_warning, _WARNING)
         problems += problem
         key = ("plugins", plugin.name, "settings")
         warnings += [ConfigWarning((*key, *item.key), item.text) for item in found]

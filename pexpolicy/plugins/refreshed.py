@@ -7,12 +7,12 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.plugins.cache_file import CacheFile, CacheFileError
-from pexpolicy.plugins.declarations import declare
+from pexpolicy.plugins.declarations import check_function, check_seconds, declare
 from pexpolicy.tasks import Failure, capture, hide, run_in_thread
 
 T = TypeVar("T")
@@ -48,6 +48,8 @@ class Refreshed(Generic[T]):
     decrease.
     """
 
+    declared_as: ClassVar[str] = "Refreshed(...)"
+
     def __init__(  # noqa: PLR0913 - they have defaults and names
         self,
         fetch: Callable[[], Awaitable[T]],
@@ -62,9 +64,17 @@ class Refreshed(Generic[T]):
         jitter: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not (every > 0 and timeout > 0 and max_backoff > 0 and 0 <= jitter < 1):
-            msg = "every, timeout and max_backoff must be above 0, and jitter from 0 to below 1"
+        check_function(fetch, "Refreshed")
+        check_seconds(every=every, timeout=timeout, max_backoff=max_backoff)
+        if not 0 <= jitter < 1:
+            msg = "jitter must be from 0 to below 1"
             raise ValueError(msg)
+        if first not in ("required", "stale"):
+            msg = f"first is 'required' or 'stale', and not {first!r}"
+            raise ValueError(msg)
+        if not (file is None or isinstance(file, CacheFile)):
+            msg = "file is a CacheFile(path, type)"
+            raise TypeError(msg)
         if file is not None and key is None:
             msg = "file needs a key: write key=, the setting that the data depends on"
             raise ValueError(msg)
@@ -99,7 +109,7 @@ class Refreshed(Generic[T]):
         """The last value; raises ``DataUnavailableError`` if there is none."""
         if self._values:
             return self._values[0]
-        why = self.problem or "it was not fetched yet"
+        why = self.problem or "it is fetched once the plugin's lifespan was entered"
         raise DataUnavailableError(f"{self.name} has no value yet: {why}")
 
     @property

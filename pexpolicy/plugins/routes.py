@@ -33,13 +33,16 @@ class PluginRoutes:
         """Add a route; raise ``ValueError`` if it cannot be served."""
         if not route.path.startswith("/"):
             raise ValueError(f"its path must begin with a slash and continue {self._root}")
+        if route.path.startswith(PREFIX):
+            raise ValueError(f"its path continues {self._root}: leave that out")
         if not _is_asynchronous(route.handler):
             raise ValueError(f"its handler is {brief(route.handler)}: write an async def")
         path = self._root + route.path
         try:
             web.RouteDef(route.method, path, route.handler, route.kwargs).register(self.app.router)
         except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
-            raise ValueError(str(error) or type(error).__name__) from None
+            text = str(error) or type(error).__name__
+            raise ValueError("it is there twice" if "never be executed" in text else text) from None
 
 
 def _is_asynchronous(handler: object) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.outcome import FAILED, TIMED_OUT
-from pexpolicy.plugins.declarations import declare
+from pexpolicy.plugins.declarations import check_function, check_seconds, declare
 from pexpolicy.plugins.job_locks import JobLocks
 from pexpolicy.tasks import Failure, capture, hide
 
@@ -51,6 +51,8 @@ def schedule(
 class ScheduledJob:
     """A job of a plugin. Without a server it is an asynchronous context manager."""
 
+    declared_as: ClassVar[str] = "schedule(...)"
+
     def __init__(
         self,
         run: Callable[[], Awaitable[object]],
@@ -59,8 +61,10 @@ class ScheduledJob:
         timeout: float,
         once_per: Literal["server", "worker"],
     ) -> None:
-        if not (every > 0 and timeout > 0):
-            msg = "every and timeout must be above 0"
+        check_function(run, "schedule")
+        check_seconds(every=every, timeout=timeout)
+        if once_per not in ("server", "worker"):
+            msg = f"once_per is 'server' or 'worker', and not {once_per!r}"
             raise ValueError(msg)
         self.name = name
         self.every = every
@@ -93,6 +97,11 @@ class ScheduledJob:
             "last_run_age": last.age if last is not None else None,
             "problem": self.problem or None,
         }
+
+    @property
+    def is_open(self) -> bool:
+        """True until ``close``."""
+        return self._task is not None
 
     async def open(self) -> None:
         """Run it at its interval until ``close``."""

@@ -20,7 +20,7 @@ from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.plugins.declarations import collecting_declarations, declared_by
+from pexpolicy.plugins.declarations import collecting_declarations, declared_by, importing
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.instantiate import construct, validated_settings
@@ -36,6 +36,10 @@ GROUP = "pexpolicy.sources"
 T = TypeVar("T")
 
 _RESOLVER: ContextVar[SourceLease | None] = ContextVar("resolver", default=None)
+
+
+_TOML = (dict, list, int, float)
+"""Types of values of a configuration, none of which is a driver."""
 
 
 class SourceOpenError(Exception):
@@ -70,7 +74,7 @@ Source = Annotated[T, _SourceType()]
 def _driver_of(value: object, expected: type) -> object:
     """Return the driver that a setting names; tests may pass a driver itself."""
     if not isinstance(value, str):
-        if isinstance(value, expected):
+        if isinstance(value, expected) and not isinstance(value, _TOML):
             return value
         msg = "write the NAME of a table [sources.NAME]"
         raise ValueError(msg)
@@ -274,7 +278,8 @@ def _driver_class(name: str) -> type:
         known = known or "; installed: " + (", ".join(sorted(available)) or "none")
         raise PluginBuildError([Problem(("driver",), f"no driver {name} is installed{known}")])
     try:
-        driver_class = entry.load()
+        with importing():
+            driver_class = entry.load()
     except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
         text = f"{name} cannot be imported: {describe_error(error).summary}"
         raise PluginBuildError([Problem(("driver",), text)]) from None

@@ -244,11 +244,11 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
         (ModelSettings, "the Settings of ModelSettings do not inherit PluginSettings"),
         (
             TextWarnings,
-            "config_warnings must return ConfigWarning(key, text), and one item is 'open'",
+            "config_warnings must return ConfigWarning(key, text), with a tuple as the key",
         ),
         (
             NoWarnings,
-            "config_warnings must return an iterable of ConfigWarning(key, text), and ret",
+            "config_warnings must return an iterable of ConfigWarning(key, text), with a tuple",
         ),
         (TextFiles, "tracked_files must return an iterable of paths, and returned 'rooms.csv'"),
         (BareDecisions, "static_decisions must return pairs of a key and a decision"),

@@ -328,7 +328,7 @@ async def test_a_file_never_holds_the_key(tmp_path: Path) -> None:
 def test_impossible_options_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
     if "file" in options:
         options = {"file": CacheFile(tmp_path / "x", int)}
-    with pytest.raises(ValueError, match=r"above 0|needs a key"):
+    with pytest.raises(ValueError, match=r"above 0|below 1|needs a key"):
         data(Service(1), **options)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from pexpolicy.config.schema.plugins import PluginTable
 
@@ -97,8 +98,16 @@ def failure_hint(error: BaseException | None) -> str:
             break
         if isinstance(error, OSError) and error.errno == errno.EMFILE:
             return f"; its open_files is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
+        if isinstance(error, KeyError) and _reads_environment(error.__traceback__):
+            return "; workers get the variables of the key env only"
         error = error.__cause__ or error.__context__
     return ""
+
+
+def _reads_environment(trace: TracebackType | None) -> bool:
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_qualname == "_Environ.__getitem__"
 
 
 class UsageMeter:

@@ -35,6 +35,7 @@ from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
+from pexpolicy.plugins.declarations import entered
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation import messages, process_limits
 from pexpolicy.plugins.isolation.frames import FrameDecoder, framed
@@ -280,11 +281,11 @@ async def _serve(connection: socket.socket, plugin: BuiltPlugin) -> None:
     await requests.opening.wait()
     if requests.closing.is_set():
         return
-    entered = False
+    is_open = False
     try:
         HOOK_CONTEXT.set(((plugin.name, "lifespan"), None))
-        async with plugin.lifespan() or nullcontext():
-            entered = True
+        async with entered(plugin.lifespan() or nullcontext()):
+            is_open = True
             requests.send(messages.OkReply())
             requests.metrics.start(loop)
             await requests.closing.wait()
@@ -292,7 +293,7 @@ async def _serve(connection: socket.socket, plugin: BuiltPlugin) -> None:
         requests.send(messages.BuildFailed(_encode(error.problems, 0)))
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
         fault = _describe(error)
-        if entered:
+        if is_open:
             _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
         else:
             requests.send(messages.failed(fault))

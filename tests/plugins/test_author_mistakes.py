@@ -1,0 +1,455 @@
+"""Mistakes of plugin authors: what they are told, at check wherever possible."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy import (
+    AliasMap,
+    CacheFile,
+    Conference,
+    Continue,
+    Plugin,
+    PluginSettings,
+    Refreshed,
+    Reject,
+    Source,
+    hookimpl,
+    metrics,
+    named_changes,
+    schedule,
+)
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.models.decision import Decision
+from pexpolicy.plugins import drop_in
+from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.testing import PluginStartupError, decide_sync, make_policy, make_request
+
+REQUEST = make_request("service_configuration")
+ROOM = Conference(name="Room", service_tag="room")
+
+
+async def work() -> None:
+    """Do nothing."""
+
+
+def problem_of(plugin: object, settings: dict[str, Any] | None = None) -> str:
+    """Return why a policy of a class cannot be built."""
+    subject = plugin if settings is None else (plugin, settings)
+    with pytest.raises(ConfigError) as raised:
+        make_policy(subject)
+    return str(raised.value)
+
+
+def detail_of(answer: object, endpoint: str = "service_configuration") -> str:
+    """Return the detail of the step of a plugin with this answer."""
+
+    async def hook(_: object) -> object:
+        return answer(_) if callable(answer) else answer
+
+    plugin = type("Bad", (), {endpoint: hookimpl(_named(hook))})
+    return decide_sync(plugin, make_request(endpoint)).steps[0].detail
+
+
+def _named(hook: Any) -> Any:
+    async def call(self: object, request: object) -> object:
+        return await hook(request)
+
+    return call
+
+
+class TestHooks:
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("participant_location", "media_location"),
+            ("location", "media_location"),
+            ("registrations", "directory_information"),
+            ("adjust", "adjust_service_configuration"),
+            ("startup", "lifespan"),
+        ],
+    )
+    def test_a_name_that_is_not_near_is_understood(self, name: str, meant: str) -> None:
+        plugin = type("Bad", (), {name: hookimpl(lambda self: self)})
+        assert f"there is no hook {name!r}; did you mean {meant!r}?" in problem_of(plugin)
+
+    def test_an_argument_by_name_only_is_refused(self) -> None:
+        class Bad:
+            @hookimpl
+            async def service_configuration(self, *, request: object) -> None: ...
+
+        assert "write service_configuration(self, request)" in problem_of(Bad)
+
+    def test_a_property_is_no_hook(self) -> None:
+        class Bad:
+            @property
+            def service_configuration(self) -> Conference:
+                return ROOM
+
+        assert "service_configuration is a property: write a method" in problem_of(Bad)
+
+    def test_the_mark_belongs_directly_above_the_function(self) -> None:
+        class Bad:
+            @hookimpl
+            @staticmethod
+            async def service_configuration() -> Conference:
+                return ROOM
+
+        assert "write it directly above def" in problem_of(Bad)
+
+    def test_an_optional_hook_may_be_of_a_later_version(self) -> None:
+        class Good:
+            @hookimpl(optionalhook=True)
+            async def brand_new(self) -> None: ...
+
+            @hookimpl
+            async def service_configuration(self) -> Conference:
+                return ROOM
+
+        assert decide_sync(Good, REQUEST).decision == ROOM
+
+    def test_an_asynchronous_constructor(self) -> None:
+        class Bad:
+            async def __init__(self, settings: object) -> None: ...  # type: ignore[misc]
+
+            @hookimpl
+            async def service_configuration(self) -> None: ...
+
+        assert "Bad.__init__ is async def: write def" in problem_of(Bad)
+
+    def test_a_task_that_is_started_too_early(self) -> None:
+        class Bad:
+            def __init__(self, settings: object) -> None:
+                asyncio.get_running_loop()
+
+            @hookimpl
+            async def service_configuration(self) -> None: ...
+
+        assert "no running event loop" in (text := problem_of(Bad))
+        assert "start tasks in lifespan" in text
+
+
+class TestDropIn:
+    @pytest.mark.parametrize(
+        ("source", "said"),
+        [
+            (
+                "class Bad:\n    async def service_configuration(self): pass",
+                "has no @hookimpl of pexpolicy",
+            ),
+            (
+                "import pexpolicy\nclass Bad(pexpolicy.Plugin):\n    def media_loction(self): 1",
+                "did you mean 'media_location'?",
+            ),
+            ("from pexpolicy import Plugin\nclass Bad(Plugin): pass", "implements no hook"),
+            ("def service_configuration(request): pass", "must be a method of a class"),
+            ("class Bad: pass", "must define one class with @hookimpl methods"),
+        ],
+    )
+    def test_a_class_without_hooks(self, tmp_path: Path, source: str, said: str) -> None:
+        (tmp_path / "bad.py").write_text(source)
+        with pytest.raises((PluginBuildError, ConfigError)) as raised:
+            make_policy(drop_in.load(tmp_path / "bad.py"))
+        assert said in str(raised.value)
+
+
+class TestSettings:
+    def test_a_validator_that_fails_is_a_problem_of_the_plugin(self) -> None:
+        from pydantic import field_validator  # noqa: PLC0415 - as in a plugin
+
+        class Bad:
+            class Settings(PluginSettings):
+                room: str
+
+                @field_validator("room")
+                @classmethod
+                def known(cls, value: str) -> str:
+                    return {"a": "b"}[value]
+
+            def __init__(self, settings: Settings) -> None: ...
+
+            @hookimpl
+            async def service_configuration(self) -> None: ...
+
+        text = problem_of(Bad, {"room": "x"})
+        assert "its Settings cannot be read: KeyError: 'x' (test_author_mistakes.py:" in text
+
+    def test_a_type_that_is_not_defined(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.py").write_text(
+            "from pexpolicy import Plugin, PluginSettings\n"
+            "class S(PluginSettings):\n    room: 'Later'\n"
+            "class Bad(Plugin[S]):\n    async def service_configuration(self, request): pass\n"
+        )
+        text = problem_of(drop_in.load(tmp_path / "bad.py"), {"room": "x"})
+        assert "its Settings cannot be read: PydanticUserError" in text
+
+    def test_a_class_without_settings_says_so(self) -> None:
+        class Bad:
+            @hookimpl
+            async def service_configuration(self) -> None: ...
+
+        assert "unknown key: the class Bad has no Settings" in problem_of(Bad, {"room": "x"})
+
+    def test_a_duration_is_text(self) -> None:
+        class S(PluginSettings):
+            every: timedelta
+
+        class Bad(Plugin[S]):
+            async def service_configuration(self, request: object) -> None: ...
+
+        assert 'write text, as in "PT90S"' in problem_of(Bad, {"every": 60})
+        assert 'write text, as in "PT90S"' in problem_of(Bad, {"every": "1 minute"})
+
+    def test_a_table_is_no_driver(self) -> None:
+        class S(PluginSettings):
+            pool: Source[object]
+
+        class Bad(Plugin[S]):
+            async def service_configuration(self, request: object) -> None: ...
+
+        assert "write the NAME of a table" in problem_of(Bad, {"pool": {"driver": "sql"}})
+
+
+def with_lifespan(body: Any) -> type:
+    """Return a plugin that does this in its lifespan."""
+
+    class Bad:
+        @hookimpl
+        @asynccontextmanager
+        async def lifespan(self) -> AsyncIterator[None]:
+            async with body():
+                yield
+
+        @hookimpl
+        async def service_configuration(self) -> Conference:
+            return ROOM
+
+    return Bad
+
+
+class TestBackground:
+    @pytest.mark.parametrize("make", [schedule, Refreshed])
+    def test_work_of_a_lifespan_that_nothing_opens_is_refused(self, make: Any) -> None:
+        @asynccontextmanager
+        async def body() -> AsyncIterator[None]:
+            make(work, every=60)
+            yield
+
+        with pytest.raises(
+            ConfigError, match=r"in lifespan runs nothing: write it in __init__, or"
+        ):
+            decide_sync(with_lifespan(body), REQUEST)
+
+    @pytest.mark.parametrize("make", [schedule, Refreshed])
+    def test_a_lifespan_may_open_it_itself(self, make: Any) -> None:
+        @asynccontextmanager
+        async def body() -> AsyncIterator[None]:
+            async with make(work, every=60):
+                yield
+
+        assert decide_sync(with_lifespan(body), REQUEST).decision == ROOM
+
+    @pytest.mark.parametrize("make", [schedule, Refreshed])
+    def test_in_a_hook_it_is_refused(self, make: Any) -> None:
+        detail = detail_of(lambda _: make(work, every=60))
+        assert "in service_configuration runs nothing: write it in __init__" in detail
+
+    def test_in_a_module_it_is_refused_each_time(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.py").write_text(
+            "from pexpolicy import hookimpl, schedule\n"
+            "async def work(): pass\n"
+            "schedule(work, every=60)\n"
+            "class Bad:\n    @hookimpl\n    async def service_configuration(self): pass\n"
+        )
+        config = tmp_path / "config.toml"
+        config.write_text('plugin_dirs = ["."]\n[plugins.bad]\n')
+        for _ in range(2):
+            assert "schedule(...) outside of a class runs nothing" in problem_of(config)
+
+    @pytest.mark.parametrize("make", [schedule, Refreshed])
+    def test_two_of_one_name_are_refused(self, make: Any) -> None:
+        class Bad:
+            def __init__(self, settings: object) -> None:
+                for _ in range(2):
+                    make(work, every=60, name="same")
+
+            @hookimpl
+            async def service_configuration(self) -> None: ...
+
+        assert "have the name 'same': give each its own name=" in problem_of(Bad)
+
+    @pytest.mark.parametrize("make", [schedule, Refreshed])
+    def test_wrong_arguments(self, make: Any, tmp_path: Path) -> None:
+        with pytest.raises(TypeError, match="write work, without"):
+            make(work(), every=60)
+        with pytest.raises(TypeError, match="takes a coroutine function"):
+            make("work", every=60)
+        with pytest.raises(TypeError, match="every is a number of seconds"):
+            make(work, every=timedelta(seconds=60))
+
+    def test_words(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="once_per is 'server' or 'worker'"):
+            schedule(work, every=60, once_per="process")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="first is 'required' or 'stale'"):
+            Refreshed(work, every=60, first="lazy")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="file is a CacheFile"):
+            Refreshed(work, every=60, key="k", file=tmp_path)  # type: ignore[arg-type]
+        Refreshed(work, every=60, key="k", file=CacheFile(tmp_path / "x", str))  # type: ignore[arg-type]
+
+    async def test_a_plain_function_is_named(self) -> None:
+        def plain() -> None: ...
+
+        with pytest.raises(TypeError, match="plain is not asynchronous: write async def"):
+            await Refreshed(plain, every=60).refresh()  # type: ignore[arg-type]
+
+
+class TestLifespan:
+    @pytest.mark.parametrize(
+        ("source", "said"),
+        [
+            ("return\n        yield", "it ended before its yield"),
+            ("pass", "lifespan has no yield: write one"),
+        ],
+    )
+    def test_one_that_does_not_yield(self, tmp_path: Path, source: str, said: str) -> None:
+        (tmp_path / "bad.py").write_text(
+            "from contextlib import asynccontextmanager\nfrom pexpolicy import hookimpl\n"
+            "class Bad:\n    @hookimpl\n    @asynccontextmanager\n"
+            f"    async def lifespan(self):\n        {source}\n"
+            "    @hookimpl\n    async def service_configuration(self): pass\n"
+        )
+        with pytest.raises((PluginStartupError, ConfigError), match=said):
+            decide_sync(drop_in.load(tmp_path / "bad.py"), REQUEST)
+
+    def test_one_that_yields_twice(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Bad:
+            @hookimpl
+            @asynccontextmanager
+            async def lifespan(self) -> AsyncIterator[None]:
+                yield
+                yield
+
+            @hookimpl
+            async def service_configuration(self) -> None: ...
+
+        decide_sync(Bad, REQUEST)
+        assert "it yields twice; a lifespan yields once" in caplog.text
+
+    def test_one_that_does_not_close(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pexpolicy.plugins.lifespan.STOP_TIMEOUT_S", 0.01)
+
+        class Bad:
+            @hookimpl
+            @asynccontextmanager
+            async def lifespan(self) -> AsyncIterator[None]:
+                yield
+                await asyncio.sleep(3600)
+
+            @hookimpl
+            async def service_configuration(self) -> None: ...
+
+        decide_sync(Bad, REQUEST)
+        assert "TimeoutError: not closed after 0.01 s" in caplog.text
+        assert "test_author_mistakes.py:" in caplog.text
+
+
+class TestAnswers:
+    def test_a_future_was_not_awaited(self) -> None:
+        detail = detail_of(lambda _: asyncio.get_running_loop().create_future())
+        assert "a Future is not a decision: an await is missing" in detail
+
+    def test_a_comma_too_many(self) -> None:
+        assert "is there a comma too many?" in detail_of((ROOM,))
+
+    def test_a_list_of_entries_is_expected(self) -> None:
+        assert "None, a list of DirectoryEntry, " in detail_of("a", "directory_information")
+
+    def test_the_bytes_of_a_picture_are_expected(self) -> None:
+        assert "expected None, the bytes of a picture, or" in detail_of("a", "participant_avatar")
+
+    def test_a_picture_is_not_blamed_on_a_library(self) -> None:
+        assert ".py" not in detail_of(b"abc", "participant_avatar")
+
+    def test_an_iterator_that_ends_has_a_place(self) -> None:
+        detail = detail_of(lambda _: next(iter(())))
+        assert "(test_author_mistakes.py:" in detail
+
+    def test_text_that_is_far_too_long_is_refused_at_once(self) -> None:
+        detail = detail_of(lambda _: Conference(name="x" * 10_000_000, service_tag="x"))
+        assert "must be text of at most 250 characters" in detail
+
+    def test_requests_suggest_attributes(self) -> None:
+        assert "did you mean 'local_alias'?" in detail_of(lambda request: request.local_alais)
+        assert "write request.params.get" in detail_of(lambda request: request.get("x"))
+
+    def test_annotations_have_names(self) -> None:
+        detail = detail_of(lambda request: request.annotate("ticket"))
+        assert "write annotate(ticket='ticket')" in detail or "annotate takes names" in detail
+
+    def test_an_action_is_not_replaced(self) -> None:
+        detail = detail_of(lambda _: ROOM.replace(action="reject"))
+        assert "a decision keeps its action: return Reject()" in detail
+
+
+class TestMetrics:
+    def test_labels_are_a_list(self) -> None:
+        with pytest.raises(ValueError, match=r"write \['room'\]"):
+            metrics.counter("calls", "Calls.", "room")
+
+    def test_a_word_is_checked(self) -> None:
+        with pytest.raises(ValueError, match="combine is 'sum', 'max' or 'min'"):
+            metrics.gauge("rooms", "Rooms.", combine="avg")  # type: ignore[arg-type]
+
+    def test_labels_are_arguments(self) -> None:
+        with pytest.raises(AttributeError, match="labels are arguments"):
+            metrics.counter("calls", "Calls.", ["room"]).labels("x")  # type: ignore[attr-defined]
+
+    def test_two_of_one_name_are_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        metrics.counter("twice", "Calls.", ["a"]).inc(a="1")
+        metrics.counter("twice", "Calls.", ["b"]).inc(b="1")
+        assert "twice is made twice, with the labels a and b" in caplog.text
+
+
+class TestRejects:
+    """Whether a plugin is taken for one that can reject."""
+
+    def test_annotations_count(self) -> None:
+        class Rooms:
+            @hookimpl
+            async def service_configuration(self) -> "Conference | Continue | None": ...
+
+        class Guard:
+            @hookimpl
+            async def service_configuration(self) -> "Conference | Reject | None": ...
+
+        class Unknown:
+            @hookimpl
+            async def service_configuration(self) -> object: ...
+
+        class Adjuster:
+            @hookimpl
+            async def adjust_service_configuration(self, decision: Decision) -> Decision | None: ...
+
+        class Picky:
+            @hookimpl
+            async def adjust_service_configuration(
+                self, decision: Conference | Reject
+            ) -> Conference | None: ...
+
+        guessed = {
+            plugin: make_policy(plugin).plugins[0].can_reject
+            for plugin in (Rooms, Guard, Unknown, Adjuster, Picky)
+        }
+        assert list(guessed.values()) == [False, True, True, True, False]
+
+
+def test_changes_of_rooms_by_alias_have_names() -> None:
+    before, after = AliasMap({"a@b.c": 1}), AliasMap({"a@b.c": 2, "d@b.c": 1})
+    assert list(named_changes(before, after)) == ["added d@b.c", "changed a@b.c"]
