@@ -170,6 +170,11 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be written in UTF-8: other bytes of arguments are surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def printable(text: object) -> str:
     """Return text without control characters, which would command the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))

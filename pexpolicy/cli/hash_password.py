@@ -9,6 +9,7 @@ import click
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
 from pexpolicy.cli.examples import examples
 from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.text import is_utf8
 
 
 @click.command(
@@ -29,6 +30,8 @@ def hash_password() -> None:
         password = sys.stdin.read().rstrip("\r\n")
     if not password:
         raise click.UsageError("there is no password on standard input")
+    if not is_utf8(password):
+        raise click.UsageError("the password is not UTF-8 text")
     if "\n" in password or "\r" in password:
         raise click.UsageError("there are several lines on standard input; a password is one line")
     if len(password) < MIN_PASSWORD_LENGTH:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -16,6 +16,7 @@ from pexpolicy.audit.reader import Record, file_and_rotated, raw_lines, read
 from pexpolicy.audit.redaction import REMOVED
 from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy.cli.audit.input import paths_of, refuse, settings_of
+from pexpolicy.config.time_zones import zone_names
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.moments import parse_moment
 from pexpolicy.explain.request_forms import (
@@ -29,7 +30,7 @@ from pexpolicy.explain.request_forms import (
 )
 from pexpolicy.models.request import POLICY_PREFIX
 from pexpolicy.testing.requests import composed, url_of
-from pexpolicy.text import did_you_mean, printable
+from pexpolicy.text import did_you_mean, is_utf8, printable
 
 DEFAULT_ENDPOINT = "service_configuration"
 WHOLE_ID = 36
@@ -55,6 +56,9 @@ def requested(
     ambiguous.
     """
     text = (sys.stdin.readline() if text == "-" else text).strip()
+    if not is_utf8(text):
+        msg = "the request is not UTF-8 text"
+        raise InvalidRequestError(msg)
     if endpoint is not None:
         if not text or POLICY_PREFIX in text or text.startswith("{"):
             msg = "--endpoint is for an alias; leave it out for a request that was recorded"
@@ -116,7 +120,7 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
         pass
     try:
         clock, _, zone = text.strip().partition(" ")
-        if zone in available_timezones():
+        if zone in zone_names():
             at = time.fromisoformat(clock)
             return datetime.combine(datetime.now(ZoneInfo(zone)), at, at.tzinfo or ZoneInfo(zone))
         return parse_time(text, datetime.now(UTC)).astimezone()

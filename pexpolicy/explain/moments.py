@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
+
+from pexpolicy.config.time_zones import zone_names
 
 
 def parse_moment(text: str) -> datetime:
@@ -12,7 +14,7 @@ def parse_moment(text: str) -> datetime:
     Raise ``ValueError`` for other text, and for a time without a zone.
     """
     written, _, zone = text.strip().rpartition(" ")
-    named = zone in available_timezones()
+    named = zone in zone_names()
     try:
         found = datetime.fromisoformat(written.strip() if named else text.strip())
         if named and found.tzinfo is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
 from pexpolicy.config.plugin_settings import PluginSettings
-from pexpolicy.text import did_you_mean
+from pexpolicy.config.time_zones import TimeZone
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 WEEKDAYS: tuple[Weekday, ...] = (
@@ -29,7 +29,7 @@ Hour = Annotated[time, Field(strict=False)]
 class TimeOperators(PluginSettings):
     """The time of a call in a time zone; every key that is set must match."""
 
-    zone: str
+    zone: TimeZone
     """A name of the IANA time zone database, such as ``Europe/Oslo``."""
     between: list[Hour] | None = None
     """From the first time up to, excluding, the second; past midnight if the second is earlier."""
@@ -41,16 +41,6 @@ class TimeOperators(PluginSettings):
     """The first day."""
     until: Day | None = None
     """The last day."""
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_is_known(cls, zone: str) -> str:
-        known = available_timezones()
-        if zone not in known:
-            guess = did_you_mean(zone, known) or "; write one such as 'Europe/Oslo'"
-            msg = f"there is no time zone {zone!r}{guess}"
-            raise ValueError(msg)
-        return zone
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -312,6 +315,18 @@ def test_the_command_warns_of_a_short_password(length: int, warns: bool) -> None
     assert said.exit_code == 0
     assert PasswordHash.parse(said.stdout).matches(b"x" * length)
     assert ("the password is shorter than 8 characters" in said.stderr) is warns
+
+
+def test_the_command_refuses_other_bytes_than_utf_8() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "pexpolicy", "hash-password"],
+        input=b"s3cret\xff\n",
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:surrogateescape"},
+    )
+    assert said.returncode == 2
+    assert b"is not UTF-8 text" in said.stderr
 
 
 def test_the_command_refuses_an_empty_password() -> None:

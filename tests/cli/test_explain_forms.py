@@ -134,6 +134,12 @@ def test_an_endpoint_is_refused_with_a_request_that_has_its_own(text: str) -> No
     assert "--endpoint is for an alias" in shown.stderr
 
 
+def test_an_alias_of_other_bytes_than_utf_8_is_refused() -> None:
+    shown = invoked("explain", "-c", SHIPPED, "meet\udcff")
+    assert shown.exit_code == 2
+    assert "is not UTF-8 text" in shown.stderr
+
+
 def test_an_alias_with_blanks_needs_the_endpoint() -> None:
     shown = explained("-c", SHIPPED, "desk one", "--endpoint", "service_configuration")
     assert shown["request"]["local_alias"] == "desk one"
