@@ -83,7 +83,13 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
         if not directory.is_dir():
             problems.append(Problem(("plugin_dirs", index), f"{directory} is not a directory"))
             continue
-        for path in _modules_in(directory):
+        try:
+            modules = _modules_in(directory)
+        except OSError as error:
+            text = f"{error.filename} cannot be read: {error.strerror}"
+            problems.append(Problem(("plugin_dirs", index), text))
+            continue
+        for path in modules:
             if path.stem in found:
                 other = found[path.stem].source
                 text = f"{path} and {other} bring a plugin of the same name {path.stem}"
@@ -162,8 +168,12 @@ def _is_name(stem: str) -> bool:
 
 def filename_hint(name: str, directories: Sequence[Path]) -> str:
     """Return why a file that looks like the plugin ``name`` cannot be it; else an empty text."""
-    for directory in filter(Path.is_dir, directories):
-        for path in _python_in(directory):
+    for directory in directories:
+        try:
+            paths = list(_python_in(directory))
+        except OSError:  # reported by ``discover``
+            continue
+        for path in paths:
             suggestion = re.sub(r"\W", "_", path.stem).lstrip("_")
             if _is_name(path.stem) or name not in (path.stem, suggestion):
                 continue

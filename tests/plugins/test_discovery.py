@@ -145,6 +145,19 @@ def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert text == f"plugin_dirs[0]: {tmp_path / 'dropins'} is not a directory"
 
 
+def test_a_directory_that_cannot_be_read_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (folder / "dropins" / "private").mkdir()
+    monkeypatch.setattr(Path, "is_file", refuse)  # as for a user without rights
+    (text,) = problems(folder)
+    unreadable = folder / "dropins" / "private" / "__init__.py"
+    assert text == f"plugin_dirs[0]: {unreadable} cannot be read: Permission denied"
+
+
 def test_a_plugin_that_asks_for_newer_hooks_is_refused(folder: Path) -> None:
     newer = PLUGIN.replace("class Greeter:\n", "class Greeter:\n    pexpolicy_api = 99\n")
     (folder / "dropins" / "greeter.py").write_text(newer)

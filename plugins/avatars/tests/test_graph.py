@@ -245,6 +245,8 @@ async def test_a_refused_application_is_a_failure_with_the_code(
         {"text": '{"access_token": "a\\nb", "expires_in": 3599}'},
         {"text": '{"access_token": "a", "expires_in": null}'},
         {"text": '{"access_token": "a", "expires_in": "nan"}'},
+        {"text": f'{{"access_token": "a", "expires_in": {"9" * 400}}}'},
+        {"text": "[" * 100_000},
     ],
 )
 async def test_a_reply_without_a_token_is_a_failure(

@@ -1,6 +1,7 @@
 """Tables for rooms, devices and people, made and filled in real databases."""
 
 import asyncio
+import codecs
 import subprocess
 import sys
 from collections.abc import Callable
@@ -276,6 +277,12 @@ def test_no_secret_is_in_a_message(
         assert result.exit_code == 75
         assert "password authentication failed" in result.output
         assert word not in result.output
+
+
+def test_the_configuration_may_begin_with_a_byte_order_mark(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_bytes(codecs.BOM_UTF8 + config.read_bytes())
+    assert run("upgrade").exit_code == 0
 
 
 def test_another_user_owns_the_tables(

@@ -145,7 +145,7 @@ class Graph:
             raise PictureError(f"{self._token_url.host}: {answer.line}{_code(answer)}")
         try:
             value, seconds = found["access_token"], float(found["expires_in"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise PictureError(f"{self._token_url.host}: the reply has no token") from None
         if not (_is_header(value) and 0 < seconds < math.inf):
             raise PictureError(f"{self._token_url.host}: the reply has no token")
@@ -166,7 +166,7 @@ def _is_header(value: object) -> bool:
 def _json(answer: Answer) -> dict[str, Any]:
     try:
         found = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from yarl import URL
 
 from pexpolicy import Problem, SettingsError, did_you_mean
+from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.config.toml_tables import validated
 from pexpolicy_sources.sql_engine import make_engine
 from pexpolicy_sources.sql_settings import SqlSettings
@@ -28,9 +29,9 @@ def settings_of(
     is another. Raises ``SettingsError``.
     """
     try:
-        document = tomllib.loads(config.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{config} cannot be read: {error.strerror}") from None
+        document = tomllib.loads(read_text(config))
+    except TableError as error:
+        raise SettingsError(str(error)) from None
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{config} is not valid TOML: {error}") from None
     found = _databases(document.get("sources"))
