@@ -36,6 +36,7 @@ FACES = {"__init__.py", "endpoints/__init__.py", "matching/__init__.py", "testin
 PUBLIC = (
     "conformance.replies",
     "config.csv_tables",
+    "config.outgoing",
     "config.time_zones",
     "config.toml_tables",
     "explain.local_policy",

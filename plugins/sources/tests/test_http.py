@@ -296,7 +296,8 @@ def test_a_query_is_checked(query: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({"url": "ftp://h"}, "is not the address of a web service"),
+        ({"url": "ftp://h"}, "write a whole URL"),
+        ({"url": "https://h?a=1"}, "leave out what begins with"),
         ({"url": "https://u:p@h"}, "credentials are never in this file"),
         ({"url": "http://api.example.com", "token_env": "X"}, "unencrypted"),
         ({"url": "https://h", "client_id": "x"}, "go together"),

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from yarl import URL
 
 from pexpolicy import Alias
+from pexpolicy.config.outgoing import secret, tls_context
 from pexpolicy_avatars.cache import SingleFlight
-from pexpolicy_avatars.http_client import Answer, HttpClient, secret, tls_context
+from pexpolicy_avatars.http_client import Answer, HttpClient
 from pexpolicy_avatars.settings import GraphSettings
 from pexpolicy_avatars.source import PictureError
 from pexpolicy_avatars.template import Template

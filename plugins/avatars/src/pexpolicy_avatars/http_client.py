@@ -6,13 +6,11 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
-from pexpolicy import Problem, SecretError, SettingsError, read_secret, track_file
 from pexpolicy_avatars.source import MAX_BYTES, PictureError
 
 CONNECTIONS = 20
@@ -33,7 +31,7 @@ class Answer:
 class HttpClient:
     """A session with its own connections. It uses no proxy, cookies, redirects or compression."""
 
-    def __init__(self, timeout: float, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, timeout: float, tls: ssl.SSLContext) -> None:
         self._timeout = timeout
         self._tls = tls
         self._session: aiohttp.ClientSession
@@ -41,9 +39,7 @@ class HttpClient:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Open the session."""
-        connector = aiohttp.TCPConnector(
-            limit=CONNECTIONS, ssl=self._tls or True, keepalive_timeout=IDLE_S
-        )
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls, keepalive_timeout=IDLE_S)
         async with aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -80,29 +76,3 @@ def status_line(status: int) -> str:
     """Return a status with its usual name: a server may write what it got into its own."""
     names = {known.value: known.phrase for known in HTTPStatus}
     return f"HTTP {status} {names.get(status, '')}".rstrip()
-
-
-def tls_context(ca_file: Path | None) -> ssl.SSLContext | None:
-    """Return what verifies a server; ``None`` for the certificates of the system.
-
-    Raises ``SettingsError``.
-    """
-    if ca_file is None:
-        return None
-    track_file(ca_file)
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        text = f"{ca_file} cannot be used: {reason}"
-        raise SettingsError(problems=[Problem(("ca_file",), text)]) from None
-
-
-def secret(name: str, variable: str | None, file: Path | None) -> str | None:
-    """Return a secret, ``None`` if it is not set; raises ``SettingsError``."""
-    if variable is None and file is None:
-        return None
-    try:
-        return read_secret(name, variable, None if file is None else str(file), Path())
-    except SecretError as error:
-        raise SettingsError(str(error), key=(error.key,)) from None

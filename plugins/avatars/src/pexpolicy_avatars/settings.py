@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
-from yarl import URL
 
 from pexpolicy import ConfigPath, PluginSettings, RowSource, Source
+from pexpolicy.config.outgoing import whole_url
 from pexpolicy_avatars.template import PLACEHOLDERS, Template
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")
@@ -33,19 +33,7 @@ def _file_name(written: str) -> str:
 
 
 def _server(written: str) -> str:
-    """Return a URL; credentials in it are refused."""
-    try:
-        url = URL(written)
-        host = url.raw_host
-    except ValueError:
-        msg = "is not a URL: write https://HOST/PATH"
-        raise ValueError(msg) from None
-    if url.scheme not in ("http", "https") or not host:
-        msg = "write a whole URL, as in https://people.example.com/photos"
-        raise ValueError(msg)
-    if url.raw_user is not None or url.raw_password is not None:
-        msg = "credentials are never in this file: write password_env or password_file"
-        raise ValueError(msg)
+    whole_url(written, "https://people.example.com/photos", "password_env or password_file")
     return written
 
 

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from yarl import URL
 
 from pexpolicy import Alias
-from pexpolicy_avatars.http_client import HttpClient, secret, tls_context
+from pexpolicy.config.outgoing import secret, tls_context
+from pexpolicy_avatars.http_client import HttpClient
 from pexpolicy_avatars.settings import HttpSettings
 from pexpolicy_avatars.source import PictureError
 from pexpolicy_avatars.template import Template

@@ -13,13 +13,11 @@ from typing_extensions import override
 from yarl import URL
 
 from pexpolicy import ConfigPath
-from pexpolicy_sources.certificates import tls_context
+from pexpolicy.config.outgoing import is_loopback, secret, tls_context, whole_url
 from pexpolicy_sources.client_credentials import ClientCredentials
 from pexpolicy_sources.data_source import DataSource, DataSourceSettings
 from pexpolicy_sources.errors import QueryError, SourceUnavailableError, describe
-from pexpolicy_sources.loopback import is_loopback
 from pexpolicy_sources.rows import Answer, Row, Value, rows_at
-from pexpolicy_sources.secrets import secret
 from pexpolicy_sources.url_template import UrlTemplate
 
 CONNECTIONS = 16
@@ -31,15 +29,9 @@ _REFUSALS = frozenset((401, 403, 407, 408, 429))
 
 
 def _web_address(written: str) -> str:
-    try:
-        url = URL(written)
-        host = url.raw_host
-    except ValueError:
-        host, url = None, URL()
-    if url.scheme not in ("http", "https") or not host or url.raw_query_string or url.raw_fragment:
-        raise ValueError("is not the address of a web service: write https://HOST/PATH")
-    if url.raw_user is not None or url.raw_password is not None:
-        raise ValueError("credentials are never in this file: write token_env or token_file")
+    url = whole_url(written, "https://api.example.com/rooms", "token_env or token_file")
+    if url.raw_query_string or url.raw_fragment:
+        raise ValueError("leave out what begins with ? or #")
     return written
 
 

@@ -14,14 +14,12 @@ from typing_extensions import override
 from yarl import URL
 
 from pexpolicy import ConfigPath, SettingsError
-from pexpolicy_sources.certificates import tls_context
+from pexpolicy.config.outgoing import is_loopback, secret, tls_context
 from pexpolicy_sources.data_source import DataSource, DataSourceSettings
 from pexpolicy_sources.errors import SourceUnavailableError
 from pexpolicy_sources.ldap_pool import LdapPool, Search
 from pexpolicy_sources.ldap_query import LdapQuery
-from pexpolicy_sources.loopback import is_loopback
 from pexpolicy_sources.rows import Answer, Row, Value
-from pexpolicy_sources.secrets import secret
 
 
 def _server(written: str) -> str:

@@ -9,8 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pexpolicy_sources.certificates import tls_context
-from pexpolicy_sources.secrets import secret
+from pexpolicy.config.outgoing import secret, tls_context
 from pexpolicy_sources.sql_settings import SqlSettings, postgresql_url
 
 if TYPE_CHECKING:

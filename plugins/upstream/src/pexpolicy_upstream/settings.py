@@ -13,7 +13,6 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from yarl import URL
 
 from pexpolicy import (
     MAX_BUDGET,
@@ -22,6 +21,7 @@ from pexpolicy import (
     EndpointName,
     PluginSettings,
 )
+from pexpolicy.config.outgoing import whole_url
 from pexpolicy.matching import When
 
 ADDED = "/policy/v1"
@@ -32,18 +32,8 @@ PLUGIN_TIMEOUT = 1.0
 
 def _base_url(written: str) -> str:
     """Return the URL before ``/policy/v1``; credentials in it are refused."""
-    try:
-        url = URL(written, encoded=True)
-        host = url.raw_host
-    except ValueError:
-        msg = "is not a URL: write http://HOST or https://HOST, with a port and path if needed"
-        raise ValueError(msg) from None
-    if url.scheme not in ("http", "https") or not host:
-        msg = "write a whole URL, as in https://policy.example.com/base"
-        raise ValueError(msg)
-    if url.raw_user is not None or url.raw_password is not None:
-        msg = "credentials are never in this file: write user, and password_env or password_file"
-        raise ValueError(msg)
+    instead = "user, and password_env or password_file"
+    url = whole_url(written, "https://policy.example.com/base", instead, encoded=True)
     if url.raw_query_string or url.raw_fragment or "?" in written or "#" in written:
         msg = "leave out what begins with ? or #"
         raise ValueError(msg)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 
 from yarl import URL
 
 from pexpolicy import ConfigWarning
+from pexpolicy.config.outgoing import is_loopback
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
 
 
@@ -30,17 +30,10 @@ def _of_target(key: tuple[str, ...], target: TargetSettings) -> Iterator[ConfigW
         text = "anyone on the network path can read and answer the calls; name a ca_file instead"
         yield ConfigWarning((*key, "verify"), text)
     url = URL(target.url, encoded=True)
-    if target.user is not None and url.scheme == "http" and not _is_here(url.host or ""):
+    if target.user is not None and url.scheme == "http" and not is_loopback(url.host):
         yield ConfigWarning(
             (*key, "url"), "user and password go over the network in clear; use https"
         )
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _of_times(

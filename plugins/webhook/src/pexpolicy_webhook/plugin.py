@@ -7,7 +7,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from ipaddress import ip_address
 from pathlib import Path
 
 import aiohttp
@@ -18,11 +17,10 @@ from pexpolicy import (
     Outcome,
     Plugin,
     Problem,
-    SecretError,
     SettingsError,
-    read_secret,
     track_file,
 )
+from pexpolicy.config.outgoing import is_loopback, secret
 from pexpolicy_webhook.events import event_of, signing_key
 from pexpolicy_webhook.sender import Sender
 from pexpolicy_webhook.settings import WebhookSettings
@@ -39,10 +37,10 @@ class Webhook(Plugin[WebhookSettings]):
         super().__init__(settings)
         problems: list[Problem] = []
         self._key: bytes | None = None
-        secret = _secret("secret", settings.secret_env, settings.secret_file, problems)
-        if secret is not None:
+        written = _secret("secret", settings.secret_env, settings.secret_file, problems)
+        if written is not None:
             try:
-                self._key = signing_key(secret)
+                self._key = signing_key(written)
             except ValueError as error:
                 key = "secret_env" if settings.secret_env else "secret_file"
                 problems.append(Problem((key,), str(error)))
@@ -112,8 +110,8 @@ class Webhook(Plugin[WebhookSettings]):
         return status
 
     def config_warnings(self) -> Iterable[ConfigWarning]:
-        """Warn of events that are readable on the network or that anybody could forge."""
-        if self.settings.url.startswith("http://") and not _is_local(self.settings.url):
+        """Warn of events that are readable on the network or that anyone could forge."""
+        if self.settings.url.startswith("http://") and not is_loopback(URL(self.settings.url).host):
             text = "the events leave this machine unencrypted: write https://"
             yield ConfigWarning(("url",), text)
         if self._key is None and self._token is None:
@@ -131,12 +129,10 @@ class Webhook(Plugin[WebhookSettings]):
 def _secret(
     name: str, variable: str | None, file: Path | None, problems: list[Problem]
 ) -> str | None:
-    if variable is None and file is None:
-        return None
     try:
-        return read_secret(name, variable, None if file is None else str(file), Path())
-    except SecretError as error:
-        problems.append(Problem((error.key,), str(error)))
+        return secret(name, variable, file)
+    except SettingsError as error:
+        problems.extend(error.problems)
         return None
 
 
@@ -158,11 +154,3 @@ def _tls(settings: WebhookSettings, problems: list[Problem]) -> ssl.SSLContext |
         reason = getattr(error, "strerror", None) or error
         problems.append(Problem((key,), f"{getattr(settings, key)} cannot be used: {reason}"))
     return context
-
-
-def _is_local(url: str) -> bool:
-    host = URL(url).host or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

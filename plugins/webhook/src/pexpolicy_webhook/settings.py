@@ -8,25 +8,13 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
-from yarl import URL
 
 from pexpolicy import ConfigPath, EndpointName, PluginSettings
+from pexpolicy.config.outgoing import whole_url
 
 
 def _receiver(written: str) -> str:
-    """Return the URL; credentials in it are refused."""
-    try:
-        url = URL(written)
-        host = url.raw_host
-    except ValueError:
-        msg = "is not a URL: write https://HOST/PATH"
-        raise ValueError(msg) from None
-    if url.scheme not in ("http", "https") or not host:
-        msg = "write a whole URL, as in https://events.example.com/pexpolicy"
-        raise ValueError(msg)
-    if url.raw_user is not None or url.raw_password is not None:
-        msg = "credentials are never in this file: write token_env or token_file"
-        raise ValueError(msg)
+    whole_url(written, "https://events.example.com/pexpolicy", "token_env or token_file")
     return written
 
 

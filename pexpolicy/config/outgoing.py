@@ -1,0 +1,71 @@
+"""What plugins need to connect to a server: its URL, secrets and certificates."""
+
+from __future__ import annotations
+
+import ssl
+from ipaddress import ip_address
+from pathlib import Path
+
+from yarl import URL
+
+from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.plugin_settings import SettingsError
+from pexpolicy.config.secrets import SecretError, read_secret
+
+
+def whole_url(written: str, example: str, instead: str, *, encoded: bool = False) -> URL:
+    """Return the parts of an HTTP URL; raise ``ValueError``, also for credentials in it.
+
+    ``example`` is such a URL, and ``instead`` the keys that credentials are written under.
+    """
+    try:
+        url = URL(written, encoded=encoded)
+        host = url.raw_host
+    except ValueError:
+        msg = "is not a URL: write https://HOST/PATH"
+        raise ValueError(msg) from None
+    if url.scheme not in ("http", "https") or not host:
+        msg = f"write a whole URL, as in {example}"
+        raise ValueError(msg)
+    if url.raw_user is not None or url.raw_password is not None:
+        msg = f"credentials are never in this file: write {instead}"
+        raise ValueError(msg)
+    return url
+
+
+def is_loopback(host: str | None) -> bool:
+    """Return whether what is sent to a host stays on this machine."""
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def secret(name: str, variable: str | None, file: Path | None) -> str | None:
+    """Return the secret of the keys ``NAME_env`` and ``NAME_file``; ``None`` without either.
+
+    Raises ``SettingsError``. The file is tracked.
+    """
+    if variable is not None and file is not None:
+        text = f"write {name}_env (a variable) or {name}_file (a path), not both"
+        raise SettingsError(text, key=(f"{name}_env",))
+    if variable is None and file is None:
+        return None
+    try:
+        return read_secret(name, variable, None if file is None else str(file), Path())
+    except SecretError as error:
+        raise SettingsError(str(error), key=(error.key,)) from None
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what verifies servers, by the system's certificates or those of a tracked file.
+
+    Raises ``SettingsError``.
+    """
+    if ca_file is not None:
+        track_file(ca_file)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{ca_file} cannot be used: {reason}", key=("ca_file",)) from None
