@@ -44,6 +44,10 @@ def problems(**settings: Any) -> list[str]:
         ({"http": {"url": "https://u:p@a.example/{user}"}}, "credentials are never in this file"),
         ({"http": {"url": "http://a.example/{user}", "user": "a"}}, "user and a password belong"),
         (
+            {"http": {"url": "http://a.example/{user}", "user": "a:b", "password_env": "A"}},
+            "http.user: ",
+        ),
+        (
             {"http": {"url": "http://a.example/{user}", "token_env": "A", "token_file": "b"}},
             "write token_env (a variable) or token_file (a path), not both",
         ),
@@ -125,6 +129,11 @@ def test_readable_credentials_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> 
     for url, count in [("http://a.example/{alias}", 1), ("https://a.example/{alias}", 0)]:
         made = make_policy((Avatars, {"http": {"url": url, "token_env": "A"}}))
         assert len(made.warnings) == count
+    for key in ("authority", "endpoint"):
+        for url, count in [("http://a.example", 1), ("http://127.0.0.1:1", 0)]:
+            graph = {**GRAPH, "secret_env": "A", key: url}
+            made = make_policy((Avatars, {"graph": graph}))
+            assert sum(f"graph.{key}: " in str(warning) for warning in made.warnings) == count
 
 
 async def test_the_status_has_the_size_of_the_cache(folder: Path) -> None:

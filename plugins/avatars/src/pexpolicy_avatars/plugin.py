@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from typing_extensions import override
+from yarl import URL
 
 from pexpolicy import (
     Alias,
@@ -23,6 +24,7 @@ from pexpolicy import (
     SettingsError,
     metrics,
 )
+from pexpolicy.config.outgoing import is_loopback
 from pexpolicy_avatars.cache import Cache, Entry, SingleFlight
 from pexpolicy_avatars.folder import Folder
 from pexpolicy_avatars.graph import Graph
@@ -206,10 +208,12 @@ def _warnings(settings: AvatarsSettings) -> Iterable[ConfigWarning]:
     for key, text in loose[: not settings.domains]:
         says = f"{text} gives a caller of any domain the picture of that user: write domains"
         yield ConfigWarning(key, says)
-    http = settings.http
-    if (
-        http is not None
-        and http.url.startswith("http://")
-        and (http.user or http.token_env or http.token_file)
-    ):
-        yield ConfigWarning(("http", "url"), "the credentials are sent unencrypted: write https://")
+    http, graph = settings.http, settings.graph
+    sent: list[tuple[tuple[str, ...], str]] = []
+    if http is not None and (http.user or http.token_env or http.token_file):
+        sent.append((("http", "url"), http.url))
+    if graph is not None:
+        sent += [(("graph", "authority"), graph.authority), (("graph", "endpoint"), graph.endpoint)]
+    for place, url in sent:
+        if url.startswith("http://") and not is_loopback(URL(url).host):
+            yield ConfigWarning(place, "the credentials are sent unencrypted: write https://")

@@ -60,8 +60,8 @@ class HttpSettings(PluginSettings):
     """Template of the URLs of the pictures."""
     timeout: float = Field(3.0, gt=0.0, le=60.0)
     """For one request, the connection included."""
-    user: str | None = None
-    """User of Basic authentication."""
+    user: str | None = Field(None, min_length=1, max_length=100, pattern=r"^[^:\x00-\x1f]+$")
+    """User of Basic authentication, which has no colon."""
     password_env: str | None = None
     """Variable with the password."""
     password_file: ConfigPath | None = None
