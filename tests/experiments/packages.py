@@ -24,6 +24,16 @@ from tests.support.paths import ROOT
 DIST = ROOT / "dist"
 INTERPRETERS = ("/usr/bin/python3.11", "/usr/bin/python3.13", "/usr/bin/python3.14")
 TIMEOUT_S = 900.0
+PASSWORD = {"PEXPOLICY_PASSWORD": "of a server that is not reached"}
+"""What the configuration of the image reads from the environment."""
+SMALL = """
+[audit]
+path = "audit.jsonl"
+
+[plugins.rooms.settings.rooms.2301]
+name = "Example room"
+service_tag = "example-room"
+"""
 _LOCKED = re.compile(r"^([a-z0-9-]+)==([^ ;\\]+)(?: ; ([^\\]+?))? ?\\?$", re.MULTILINE)
 
 
@@ -49,7 +59,7 @@ def run(*command: str | Path, folder: Path = ROOT, umask: int = 0o022) -> str:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=given,
+        env=given | PASSWORD,
         timeout=TIMEOUT_S,
     ).stdout
 
@@ -137,23 +147,29 @@ def listed(results: Results) -> None:
 
 
 def upgraded(results: Results, folder: Path) -> None:
-    """Install the last tagged version, then this one over it."""
+    """Install the last tagged version, then this one over it, between two calls."""
     tags = run("git", "tag", "--sort=-creatordate", "--list", "v*").split()
     if not tags:
         click.echo("skipped: there is no tag, so there is no version to upgrade from")
         return
-    old, environment = folder / "old", folder / "upgrade"
+    old, environment, site = folder / "old", folder / "upgrade", folder / "site"
     run("git", "clone", "-q", "--branch", tags[0], ROOT, old)
     run(sys.executable, "-m", "venv", environment)
     pip = (environment / "bin/python", "-m", "pip", "install", "-q")
     run(*pip, "--require-hashes", "-r", old / "deploy/requirements.lock")
     run(*pip, "--no-deps", old, *old.glob("plugins/*/"))
     command = environment / "bin/pexpolicy"
-    shutil.copy2(old / "deploy/config.toml", folder / "config.toml")
+    site.mkdir()
+    (site / "config.toml").write_text(SMALL)
+    results.expect(f"{tags[0]} answers a call", holds=_answers(command, site))
     run(*pip, "--require-hashes", "-r", ROOT / "deploy/requirements.lock")
     run(*pip, "--no-deps", "--force-reinstall", *DIST.glob("*.whl"))
-    run(command, "check", folder / "config.toml")
-    results.expect(f"upgraded from {tags[0]}; its configuration is valid", holds=True)
+    run(command, "check", old / "deploy/config.toml")
+    results.expect(f"{__version__} takes its configuration", holds=True)
+    results.expect(f"{__version__} answers a call", holds=_answers(command, site))
+    verified = json.loads(run(command, "audit", "verify", "--json", "--file", site / "audit.jsonl"))
+    holds = verified["faults"] == 0 and verified["lines"] > 1
+    results.expect(f"the audit of both has {verified['lines']} lines and no fault", holds=holds)
 
 
 def main() -> int:
