@@ -1,14 +1,14 @@
 """Command that runs the access control experiments; exit code 1 if anything was wrong.
 
 ``bodies``: compressed bodies on 400 connections. ``heads``: heads that do not end, on 600.
-``requests``: unknown paths on 10, as fast as they are answered. ``handshakes``: TLS handshakes that
-are not finished, on 400. ``silent``, ``half-sent``, ``refused``, ``silent tls`` and ``hello tls``:
-first calls of new nodes while thousands hold connections on which they sent nothing, a half
-request, an unknown path, no TLS, and the start of a handshake. ``slow``: hundreds of half-sent,
-dripping and silent connections. ``renewal``: certificates renewed under load, some of them invalid
-at first. ``guessing``: password guessing. ``credentials``: all but the right ones. ``changes``:
-other credentials with each request of a connection. ``pipelined``: many requests at once, some of
-whose replies are not read.
+``requests``: unknown paths on 10, as fast as they are answered. ``unauthorised``: the same without
+credentials. ``handshakes``: TLS handshakes that are not finished, on 400. ``silent``, ``half-
+sent``, ``refused``, ``silent tls`` and ``hello tls``: first calls of new nodes while thousands hold
+connections on which they sent nothing, a half request, an unknown path, no TLS, and the start of a
+handshake. ``slow``: hundreds of half-sent, dripping and silent connections. ``renewal``:
+certificates renewed under load, some of them invalid at first. ``guessing``: password guessing.
+``credentials``: all but the right ones. ``changes``: other credentials with each request of a
+connection. ``pipelined``: many requests at once, some of whose replies are not read.
 """
 
 import argparse
@@ -39,7 +39,17 @@ from tests.experiments.chaos.access.run import (
 from tests.experiments.chaos.access.slow import Slow
 
 NAMES = (
-    *("bodies", "heads", "requests", "handshakes", *SENT, "slow", "renewal", "guessing"),
+    *(
+        "bodies",
+        "heads",
+        "requests",
+        "unauthorised",
+        "handshakes",
+        *SENT,
+        "slow",
+        "renewal",
+        "guessing",
+    ),
     *("credentials", "changes", "pipelined"),
 )
 
@@ -66,6 +76,7 @@ def main() -> int:
         "bodies": lambda folder: run_flood(folder, "bodies", 400, chosen.seconds),
         "heads": lambda folder: run_flood(folder, "heads", 600, chosen.seconds),
         "requests": lambda folder: run_flood(folder, "requests", 10, chosen.seconds),
+        "unauthorised": lambda folder: run_flood(folder, "unauthorised", 10, chosen.seconds),
         "handshakes": lambda folder: run_flood(folder, "handshakes", 400, chosen.seconds),
         **{kind: partial(_run_newcomers, kind, chosen.strangers) for kind in SENT},
         "slow": lambda folder: run_slow(folder, chosen.clients),

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.experiments.chaos.access.nodes import Calling, Calls, Node
@@ -26,6 +26,7 @@ KINDS = {
     "heads": ("header too large", "431"),
     "handshakes": ("tls handshake failed", "tls"),
     "requests": ("unknown path", "404"),
+    "unauthorised": ("unauthorised", "401"),
 }
 """Reason of the refusal and what the attacker gets, by kind of attack."""
 MAX_SLOWDOWN = 3.0
@@ -34,6 +35,8 @@ MIN_PERCENTILE_S = 0.005
 """A shorter percentile without an attack counts as this: it is noise of the machine."""
 MAX_GROWTH_MIB = 100.0
 """Maximum growth of the server's memory."""
+REPEATED = {"requests": f"/{'a' * 190}", "unauthorised": f"{wire.SERVICE}?local_alias=x"}
+"""Targets that are requested again and again, by kind."""
 PIPELINED = 50
 """Requests that are sent at once."""
 UNPACKED_BYTES = 200_000_000
@@ -53,10 +56,12 @@ class Flood:
     memory: tuple[float, float, float]
     """MiB before, at most, and afterwards."""
     on_record: int = 0
+    """Refusals."""
+    record_problems: list[str] = field(default_factory=list)
 
     def wrong(self, shortest: float = MIN_PERCENTILE_S) -> list[str]:
         """Return a description of each failure."""
-        wrong = self.calls.wrong()
+        wrong = self.calls.wrong() + self.record_problems
         before, highest, _ = self.memory
         if highest > before + MAX_GROWTH_MIB:
             wrong.append(f"the server grew from {before:.0f} to {highest:.0f} MiB")
@@ -146,8 +151,8 @@ def _sent(kind: str, number: int) -> bytes:
     """Return the bytes that one attacker sends on each connection."""
     if kind == "handshakes":
         return client_hello()
-    if kind == "requests":
-        return wire.request_bytes(f"/{'a' * 190}", "GET", {"Connection": "keep-alive"}) * PIPELINED
+    if kind in REPEATED:
+        return wire.request_bytes(REPEATED[kind], "GET", {"Connection": "keep-alive"}) * PIPELINED
     if kind == "bodies":
         body = gzip.compress(bytes(UNPACKED_BYTES), 9)
         headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body))}
@@ -179,7 +184,7 @@ async def _attack(
             )
             try:
                 async with asyncio.timeout(max(ends - time.perf_counter(), 0.0)):
-                    if kind == "requests":
+                    if kind in REPEATED:
                         await _send_repeatedly(reader, writer, content, seen)
                     else:
                         writer.write(content)

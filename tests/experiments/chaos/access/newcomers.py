@@ -56,7 +56,7 @@ class Newcomers:
     opened: int = 0
     took: float = 0.0
     growth_mib: float = 0.0
-    unrecorded: int = 0
+    record_problems: list[str] = field(default_factory=list)
 
     def wrong(self) -> list[str]:
         """Return a description of each failure."""
@@ -66,8 +66,7 @@ class Newcomers:
         wrong += [f"a first call took {one:.1f} s" for one in self.seconds if one > CALL_TIMEOUT_S]
         if not self.seconds:
             wrong.append("no first call was answered")
-        if self.unrecorded:
-            wrong.append(f"{self.unrecorded} decisions are not on record")
+        wrong += self.record_problems
         if self.growth_mib > MAX_GROWTH_MIB:
             wrong.append(f"the server grew by {self.growth_mib:.0f} MiB")
         return wrong

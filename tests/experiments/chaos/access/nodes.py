@@ -1,13 +1,16 @@
 """Conferencing Nodes: calls at a steady pace, each measured."""
 
 import asyncio
+import json
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tests.support import certificates, wire
+from pexpolicy.audit.reader import CorruptLine, raw_lines, records
+from pexpolicy.audit.verify import Verification
+from tests.support import certificates, live_server, wire
 
 CALL_TIMEOUT_S = 5.0
 """Seconds after which a node stops waiting for a reply."""
@@ -19,6 +22,8 @@ class Calls:
 
     seconds: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    """The decisions that were answered."""
 
     @property
     def longest(self) -> float:
@@ -62,8 +67,9 @@ class Node:
             try:
                 async with asyncio.timeout(2 * CALL_TIMEOUT_S):
                     streams = streams or await self._connected()
-                    await self._exchange(*streams)
+                    decision = await self._exchange(*streams)
                 calls.seconds.append(time.perf_counter() - began)
+                calls.ids.append(decision)
             except (OSError, EOFError, ValueError) as error:
                 calls.failed.append(f"{type(error).__name__}: {error}")
                 self._close(streams)
@@ -83,14 +89,16 @@ class Node:
             local_addr=(self.address, 0),
         )
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        """Call once; return the id of the decision."""
         target = f"{wire.SERVICE}?local_alias=engineering"
         headers = {"Connection": "keep-alive", **self.headers}
         writer.write(wire.request_bytes(target, "GET", headers))
         reply = wire.parse(await reader.readuntil(b"\r\n\r\n"))
-        await reader.readexactly(int(reply.headers["content-length"]))
+        body = await reader.readexactly(int(reply.headers["content-length"]))
         if reply.status != 200:
             raise ValueError(f"status {reply.status}")
+        return str(json.loads(body)["decision_id"])
 
     @staticmethod
     def _close(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:
@@ -118,3 +126,19 @@ class Calling:
     async def __aexit__(self, *_: object) -> None:
         self._done.set()
         await asyncio.gather(*self._tasks)
+
+
+def record_problems(server: live_server.Running, ids: Sequence[str]) -> list[str]:
+    """Compare answered decisions with the audit of a server that has ended, and verify its chain."""
+    wrong: list[str] = []
+    recorded: list[str] = []
+    for found in records([server.audit]):
+        if isinstance(found, CorruptLine):
+            wrong.append(str(found))
+        elif "decision_id" in found.event:
+            recorded.append(found.event["decision_id"])
+    if missing := set(ids) - set(recorded):
+        wrong.append(f"{len(missing)} of {len(ids)} decisions are not on record")
+    if len(recorded) != len(set(recorded)):
+        wrong.append(f"{len(recorded) - len(set(recorded))} decisions are there twice")
+    return wrong + [str(fault) for fault in Verification().verify(raw_lines([server.audit]))]

@@ -6,6 +6,7 @@ from pexpolicy.config.password_hash import PasswordHash
 from tests.experiments.chaos.access import admission
 from tests.experiments.chaos.access.flood import Flood, count_refusals, measure_flood
 from tests.experiments.chaos.access.newcomers import Newcomers, measure_newcomers
+from tests.experiments.chaos.access.nodes import record_problems
 from tests.experiments.chaos.access.password_guessing import (
     GuessingResult,
     count_recorded,
@@ -40,7 +41,9 @@ async def run_slow(folder: Path, clients: int, timeout_s: float = 10.0) -> Slow:
     """Run slow clients against a server with ``timeout_s`` seconds per request."""
     limits = f"[limits]\nrequest_seconds = {timeout_s}\n"
     with live_server.running(_write_config(folder, limits)) as server:
-        return await measure_slow_clients(server, clients, timeout_s, GOOD)
+        seen = await measure_slow_clients(server, clients, timeout_s, GOOD)
+    seen.calls.failed += record_problems(server, seen.calls.ids)
+    return seen
 
 
 async def run_newcomers(
@@ -53,8 +56,7 @@ async def run_newcomers(
         tls = TLS
     with live_server.running(_write_config(folder, f"{tls}{limits}")) as server:
         seen = await measure_newcomers(server, kind, clients, calls, round_trip_s, GOOD)
-    decided = {line.get("decision_id") for line in server.lines()}
-    seen.unrecorded = len(set(seen.ids) - decided)
+    seen.record_problems = record_problems(server, seen.ids)
     return seen
 
 
@@ -70,6 +72,8 @@ async def run_password_guessing(folder: Path, seconds: float, connections: int) 
     with live_server.running(_write_config(folder)) as server:
         seen = await guess_passwords(server, seconds, connections, GOOD)
     seen.on_record = count_recorded(server.lines())
+    answered = seen.elsewhere.ids + seen.same_address.ids
+    seen.elsewhere.failed += record_problems(server, answered)
     return seen
 
 
@@ -82,6 +86,7 @@ async def run_flood(folder: Path, kind: str, attackers: int, seconds: float) -> 
     with live_server.running(_write_config(folder, tls)) as server:
         flood = await measure_flood(server, kind, attackers, seconds, GOOD)
     flood.on_record = count_refusals(server, kind)
+    flood.record_problems = record_problems(server, flood.quiet.ids + flood.calls.ids)
     return flood
 
 
