@@ -12,7 +12,8 @@ import msgspec
 from pexpolicy.models.outcome import Outcome, Step
 
 encode = msgspec.json.Encoder().encode
-_CONTROLS = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_DELETE = b"\x7f"
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """C1 controls, and marks that change the direction or the end of a line of text."""
 
 
@@ -82,7 +83,7 @@ def as_json(_: Any, __: str, line: object) -> bytes:
         encoded = encode(line)
     except UnicodeEncodeError:
         encoded = encode(_valid(line))
-    return encoded if encoded.isascii() else escape_controls(encoded)
+    return encoded if encoded.isascii() and _DELETE not in encoded else escape_controls(encoded)
 
 
 def with_audit_line(outcome: Outcome, line: DecisionRecord) -> Outcome:

@@ -12,6 +12,7 @@ import pytest
 
 from pexpolicy import Conference, Continue, Reject
 from pexpolicy.audit.factory import open_audit
+from pexpolicy.audit.records import as_json
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin, policy, raises, serve
 
@@ -228,3 +229,7 @@ async def test_control_characters_are_escaped_in_the_file(serving: Serve) -> Non
     assert line["request"]["local_alias"] == text
     assert not set("\x9b\u202e\u2028") & set(written)
     assert "\N{LATIN SMALL LETTER AE}" in written
+
+
+def test_the_delete_character_is_escaped_in_a_line_of_ascii() -> None:
+    assert as_json(None, "", {"alias": "a\x7fb"}) == b'{"alias":"a\\u007fb"}'

@@ -129,7 +129,7 @@ class Calling:
 
 
 def record_problems(server: live_server.Running, ids: Sequence[str]) -> list[str]:
-    """Compare answered decisions with the audit of a server that has ended, and verify its chain."""
+    """Compare answered decisions with the audit of a server that has ended; verify its chain."""
     wrong: list[str] = []
     recorded: list[str] = []
     for found in records([server.audit]):

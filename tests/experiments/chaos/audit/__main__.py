@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.experiments.chaos.audit import experiments, flood
+from tests.experiments.chaos.audit import clock, experiments, flood, forged
 from tests.experiments.chaos.audit.server import Finding
 
 Experiment = Callable[[Path], Awaitable[Finding]]
@@ -31,6 +31,9 @@ def chosen(options: argparse.Namespace) -> dict[str, Experiment]:
         "rotated": lambda folder: experiments.rotated(folder, n * 40, 0.01),
         "logrotate": lambda folder: experiments.logrotate(folder, n * 5),
         "stalled": lambda folder: experiments.stalled(folder, s),
+        "killed_with_spool": lambda folder: experiments.killed_with_spool(folder, n, 500),
+        "clock": lambda folder: clock.jumped(folder, clock.JUMPS_S, 5 * options.calls),
+        "forged": forged.forged,
         "flooded": lambda folder: flood.flooded(folder, s),
     }
 

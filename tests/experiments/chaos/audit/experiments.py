@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pexpolicy.audit.reader import raw_lines
+from pexpolicy.audit.spool import SUFFIX
 from tests.audit.places import wait_until
 from tests.experiments.chaos.audit.load import Answers, load
 from tests.experiments.chaos.audit.server import Finding, Server, audit_files, check, start_process
@@ -104,6 +105,40 @@ async def disk_full(folder: Path, rounds: int, seconds: float) -> Finding:
         _compare(finding, server, answers.longest, rounds)
         check(finding, answers.ids, audit_files(disk))
     return finding
+
+
+async def killed_with_spool(folder: Path, rounds: int, calls: int) -> Finding:
+    """A disk that is full again and again; each second time the server is killed meanwhile."""
+    finding = Finding("disk full and killed", f"{rounds} times full, {rounds // 2} SIGKILL")
+    ids: list[str] = []
+    with _disk(8 + 2 * rounds) as disk:
+        table = f'path = "{disk}/audit.jsonl"\nspool = "."\nspool_mb = 64'
+        ballast = disk / "ballast"
+        for number in range(rounds):
+            server = await Server(folder, table).start()
+            async with load(server.port, CONNECTIONS, 0.002) as answers:
+                await asyncio.to_thread(_wait_for, answers, calls)
+                _fill(ballast)
+                await asyncio.to_thread(_wait_for, answers, len(answers.ids) + calls)
+                if number % 2:
+                    await server.stop(signal.SIGKILL)
+                ballast.unlink()
+                if not number % 2:
+                    await asyncio.to_thread(_wait_for, answers, len(answers.ids) + calls)
+            if not number % 2:
+                await server.stop()
+            ids += answers.ids
+            finding.longest = max(finding.longest, answers.longest)
+        # The next start writes the lines that are left in the spool.
+        await (await Server(folder, table).start()).stop()
+        if any(path.suffix == SUFFIX for path in await asyncio.to_thread(_files, folder)):
+            finding.wrong.append("a spool is left")
+        await asyncio.to_thread(check, finding, ids, audit_files(disk))
+    return finding
+
+
+def _files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
 
 
 def _fill(ballast: Path) -> None:

@@ -1,10 +1,12 @@
 """The server under test, its folder, and checks of its audit files."""
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
@@ -51,10 +53,20 @@ class Server:
         (folder / "config.toml").write_text(f"[audit]\n{audit}\n{PLUGINS}")
         self.log_path = folder / "server.log"
 
-    async def start(self, stdout: int | IO[bytes] = subprocess.DEVNULL) -> Self:
+    async def start(
+        self,
+        stdout: int | IO[bytes] = subprocess.DEVNULL,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
         command = (sys.executable, "-m", "pexpolicy", "serve", "--port", "0")
         with self.log_path.open("wb") as log:
-            self.process = start_process(command, cwd=self.folder, stdout=stdout, stderr=log)
+            self.process = start_process(
+                command,
+                cwd=self.folder,
+                stdout=stdout,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+            )
         await asyncio.to_thread(wait_until, lambda: self._announced is not None, TIMEOUT_S)
         assert self._announced is not None
         self.port = int(self._announced[1])

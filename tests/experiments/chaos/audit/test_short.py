@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.audit.places import Place, body
-from tests.experiments.chaos.audit import experiments, flood
+from tests.experiments.chaos.audit import clock, experiments, flood, forged
 from tests.experiments.chaos.audit.server import Finding, check
 
 needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
@@ -74,3 +74,21 @@ async def test_a_reader_that_stops(tmp_path: Path) -> None:
 
 async def test_a_flood_of_refusals(tmp_path: Path) -> None:
     held(await flood.flooded(tmp_path, 2.0, 4), 20)
+
+
+@needs_mounts
+async def test_a_full_disk_and_a_kill(tmp_path: Path) -> None:
+    try:
+        held(await experiments.killed_with_spool(tmp_path, 2, 50), 200)
+    except PermissionError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.skipif(clock.COMPILER is None, reason="there is no C compiler")
+async def test_jumps_of_the_clock(tmp_path: Path) -> None:
+    finding = await clock.jumped(tmp_path, (3600, -7200, 7305 * clock.DAY_S), 50)
+    held(finding, 200)
+
+
+async def test_forged_lines(tmp_path: Path) -> None:
+    held(await forged.forged(tmp_path), 500)
