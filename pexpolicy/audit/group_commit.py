@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from pexpolicy.audit.backlog import WriteResult
-from pexpolicy.audit.journal import CHECK_INTERVAL_S, DISK_TOO_SLOW, Journal
+from pexpolicy.audit.journal import CHECK_INTERVAL_S, DISK_TOO_SLOW, INTERNAL_ERROR, Journal
 from pexpolicy.audit.sinks import NotRecorded, Sink
 
 RECORD_TIMEOUT_S = 0.25
@@ -151,7 +151,7 @@ class GroupCommitSink(Sink):
             if entry.timed_out:
                 self._journal.count_lost(1)
             else:
-                results.append((entry, self._journal.record(entry.body)))
+                results.append((entry, self._record(entry.body)))
         least: int = self._durability.least
         if results:
             try:
@@ -166,6 +166,14 @@ class GroupCommitSink(Sink):
                 loop.call_soon_threadsafe(self._resolve, awaited)
             except RuntimeError:
                 return  # the loop has ended
+
+    def _record(self, body: bytes) -> WriteResult:
+        try:
+            return self._journal.record(body)
+        except Exception as error:  # noqa: BLE001 - the other lines must still be synced
+            self._journal.report_error(error)
+            self._journal.count_lost(1, INTERNAL_ERROR)
+            return WriteResult.LOST
 
     def _resolve(self, awaited: list[tuple[_PendingRecord, bool]]) -> None:
         """Release the replies, and retract lines that were recorded too late."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Generator
 from contextvars import Context
 from typing import Protocol
 
-from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.journal import INTERNAL_ERROR, Journal
 
 MAX_BATCH = 64
 """Lines that are written together."""
@@ -118,7 +118,7 @@ class BatchingSink(DirectSink):
             self._journal.record(*lines)
         except Exception as error:  # noqa: BLE001 - see above
             self._journal.report_error(error)
-            self._journal.count_lost(len(lines), "an internal error")
+            self._journal.count_lost(len(lines), INTERNAL_ERROR)
 
     def reopen(self) -> None:
         """Open the file again, now; batched lines belong to the old one."""

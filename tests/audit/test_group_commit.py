@@ -226,6 +226,24 @@ async def test_a_fault_of_our_own_is_reported_and_does_not_end_the_writing(tmp_p
     assert place.numbers == [0, 1, 2]
 
 
+async def test_a_fault_of_our_own_loses_one_line_and_counts_it(tmp_path: Path) -> None:
+    place = Place(tmp_path, capacity=0)
+    record = place.journal.record
+
+    def fails(content: bytes) -> WriteResult:
+        if content == body(1):
+            raise ZeroDivisionError
+        return record(content)
+
+    place.journal.record = fails  # type: ignore[method-assign, assignment]
+    with grouped(place, REQUIRED) as sink:
+        answers = await asyncio.gather(*(answer(sink, number) for number in range(3)))
+    assert answers == [True, False, True]
+    assert place.numbers == [0, 2]
+    assert place.state.lost == 1
+    assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 1
+
+
 async def test_a_renamed_file_is_opened_again_on_request(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with grouped(place, FSYNC) as sink:
