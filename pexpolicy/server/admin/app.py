@@ -134,6 +134,7 @@ class AdminApp:
         """Stop rendering, and release delayed replies."""
         self._delays.cancel()
         self._status.close()
+        self._plugin_requests.close()
         self._renderer.shutdown(wait=False, cancel_futures=True)
 
 

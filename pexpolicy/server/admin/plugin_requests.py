@@ -31,6 +31,10 @@ class PluginRequests:
     def __init__(self, log: Log) -> None:
         self._failure_log = PluginFailureLog(log, "routes")
 
+    def close(self) -> None:
+        """Log the failures that were left out."""
+        self._failure_log.close()
+
     async def answer(self, request: web.Request, generation: Generation) -> web.StreamResponse:
         """Answer a request with the plugins of a generation, which stays open meanwhile."""
         name = unquote(request.rel_url.raw_path.removeprefix(PREFIX).partition("/")[0])
