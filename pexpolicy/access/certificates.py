@@ -230,10 +230,10 @@ class Certificates:
             renewals = self.renewals
             try:
                 await run_in_thread(self.check_files, "pexpolicy-tls")
+                if self.renewals != renewals:
+                    on_renewal()
             except Exception as error:  # noqa: BLE001 - the next check may succeed
                 self._alarm(f"tls: the files cannot be checked: {describe_error(error).summary}")
-            if self.renewals != renewals:
-                on_renewal()
 
     def check_files(self) -> None:
         """Load changed files. Unusable ones are reported at the second check, because the first may
