@@ -185,16 +185,10 @@ class Certificates:
     ``problem`` says why the present files are not used; it is empty if they are.
     """
 
-    def __init__(
-        self,
-        source: CertificateFiles,
-        log: Log,
-        load: Callable[[CertificateFiles], LoadedCertificate] = load,
-    ) -> None:
+    def __init__(self, source: CertificateFiles, log: Log) -> None:
         """Load the files; raises ``CertificateError``."""
         self._source = source
         self._log = log
-        self._load = load
         self._loaded = load(source)
         self._tried = self._loaded.versions
         self._failed: str | None = None
@@ -265,7 +259,7 @@ class Certificates:
 
         At the start one is accepted, as there is no better one.
         """
-        loaded = self._load(self._source)
+        loaded = load(self._source)
         if loaded.not_after < datetime.now(UTC):
             text = f"{self._source.certificate} expired on {loaded.not_after:%Y-%m-%d}"
             raise CertificateError("certificate", text)

@@ -256,22 +256,15 @@ def _size(facts: Mapping[str, object]) -> int:
     )
 
 
-class Count(Protocol):
-    """Counts refusals."""
-
-    def __call__(self, reason: str, peer: str | None) -> None:
-        """Count one refusal."""
-
-
 class RefusalLog:
     """Counts each refusal at once, and writes aggregated lines about them. ``counts`` has the
-    number by reason.
+    number by reason; ``count`` is called with the reason and the peer.
     """
 
     def __init__(
         self,
         write: RefusalWriter,
-        count: Count = lambda *_: None,
+        count: Callable[[str, str | None], object] = lambda *_: None,
         has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.counts: Counter[str] = Counter()

@@ -20,10 +20,8 @@ MIN_PASSWORD_LENGTH = 8
 """Recommended length of passwords, whose guessing is throttled."""
 
 
-def access_warnings(settings: Settings, now: datetime | None = None) -> Iterator[ConfigWarning]:
-    """Yield a warning for each questionable setting. ``now`` is compared with the expiry of the
-    certificate.
-    """
+def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
+    """Yield a warning for each questionable setting, and for a certificate that expires soon."""
     access, auth, tls = settings.access, settings.credentials, settings.tls
     if access.trusted_proxies and not access.networks:
         text = (
@@ -43,7 +41,7 @@ def access_warnings(settings: Settings, now: datetime | None = None) -> Iterator
         yield ConfigWarning(("limits", "connections_per_peer"), text)
     yield from _secret_warnings(settings)
     if tls is not None:
-        yield from _certificate_warnings(settings, now or datetime.now(UTC))
+        yield from _certificate_warnings(settings)
 
 
 def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
@@ -68,8 +66,9 @@ def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             yield ConfigWarning(("auth",), text)
 
 
-def _certificate_warnings(settings: Settings, now: datetime) -> Iterator[ConfigWarning]:
+def _certificate_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     assert settings.tls is not None
+    now = datetime.now(UTC)
     try:
         loaded = load(CertificateFiles.of(settings.tls, settings.path.parent))
     except (CertificateError, SecretError):
