@@ -22,7 +22,7 @@ from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
 from pexpolicy.audit.sinks import BatchingSink, DirectSink, Sink
 from pexpolicy.audit.spool import Spool, orphaned_lines
-from pexpolicy.audit.state import AlertWriter, AuditState
+from pexpolicy.audit.state import AuditState
 from pexpolicy.audit.stream import Stream
 from pexpolicy.audit.torn_lines import repair_file
 from pexpolicy.config.schema.audit import AuditTable
@@ -59,7 +59,6 @@ def open_audit(
     spool: Path | None = None,
     sign_key: str | None = None,
     writes_end: bool = False,
-    alerts: AlertWriter | None = None,
 ) -> AuditLog:
     """Return an audit log to a file or standard output; on a terminal, coloured text not JSON.
 
@@ -78,14 +77,8 @@ def open_audit(
     spool_file = None if spool is None else Spool(spool, chain.boot_id, table.spool_mb * MEGABYTE)
     # A line in memory does not count as recorded at this level.
     capacity = 0 if required else table.buffer_mb * MEGABYTE
-    journal = Journal(
-        target,
-        chain,
-        Backlog(capacity, spool_file, state),
-        alerts=alerts,
-        rotate=rotate,
-        signer=signer,
-    )
+    backlog = Backlog(capacity, spool_file, state)
+    journal = Journal(target, chain, backlog, rotate=rotate, signer=signer)
     journal.writes_end = writes_end and not on_terminal
     if spool is not None and isinstance(target, AppendFile):
         _write_orphaned(spool, target)

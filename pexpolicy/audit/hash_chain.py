@@ -33,8 +33,8 @@ class HashChain:
     ``chain_lines`` changes nothing; pass its position to ``commit`` after the lines are written.
     """
 
-    def __init__(self, instance: str | None = None, boot_id: str | None = None) -> None:
-        self.boot_id = boot_id or secrets.token_hex(8)
+    def __init__(self, instance: str | None = None) -> None:
+        self.boot_id = secrets.token_hex(8)
         self.seq = 0
         self.after = ""
         """The last line of another writer before the first one of this: ``BOOT_ID:SEQ``."""
