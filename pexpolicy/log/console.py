@@ -19,7 +19,7 @@ from pexpolicy.text import printable
 
 
 class ServerLog:
-    """The log of a process on its standard error."""
+    """The log of a process on its standard error; with colours and local time on a terminal."""
 
     def __init__(self, *, is_debugging: bool = False) -> None:
         self.is_debugging = is_debugging
@@ -57,11 +57,6 @@ class ServerLog:
         counts = {plugin or "the server": count for plugin, count in lines.items()}
         line: str = self._render.log(logging.WARNING, text, lines=counts)
         return line
-
-
-def console_log() -> ServerLog:
-    """Return a log with colours and local time on a terminal, and with JSON elsewhere."""
-    return ServerLog()
 
 
 def plain_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

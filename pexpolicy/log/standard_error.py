@@ -115,13 +115,13 @@ class StandardError:
             else:
                 self._write_pending()
 
-    def flush(self, timeout: float = STOP_TIMEOUT_S) -> None:
-        """Wait at most ``timeout`` seconds until the thread has written all lines, and end it."""
+    def flush(self) -> None:
+        """Wait up to ``STOP_TIMEOUT_S`` until the thread has written all lines, and end it."""
         thread = self._thread
         if thread is not None:
             self._is_stopping = True
             self._wake.set()
-            thread.join(timeout)
+            thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         while True:

@@ -9,7 +9,7 @@ import unicodedata
 import orjson
 import pytest
 
-from pexpolicy.log.console import console_log, plain_values
+from pexpolicy.log.console import ServerLog, plain_values
 
 
 class Terminal(io.StringIO):
@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 def test_a_line_on_a_terminal_holds_no_python_literals(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    console_log().warning(
+    ServerLog().warning(
         "plugin failed", rooms=["a", ("b", 1)], table={"k": [1, 2]}, traceback="x.py:1\n    raise X"
     )
     text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
@@ -34,7 +34,7 @@ def test_a_line_on_a_terminal_holds_no_python_literals(monkeypatch: pytest.Monke
 def test_a_line_elsewhere_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    console_log().warning("plugin failed", traceback="x.py:1\n    raise X")
+    ServerLog().warning("plugin failed", traceback="x.py:1\n    raise X")
     line = orjson.loads(stream.getvalue())
     assert line["traceback"] == "x.py:1\n    raise X"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
@@ -46,7 +46,7 @@ def test_no_control_character_or_mark_of_direction_is_in_the_json_log(
     text = "".join(map(chr, range(0x2100)))
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
-    console_log().warning("plugin failed", detail=text)
+    ServerLog().warning("plugin failed", detail=text)
     (line,) = stderr.getvalue().splitlines()
     assert json.loads(line)["detail"] == text
     assert not [c for c in line if unicodedata.category(c) in ("Cc", "Zl", "Zp")]
@@ -58,7 +58,7 @@ def test_text_of_a_plugin_does_not_command_the_terminal(monkeypatch: pytest.Monk
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     fields = {"room": "a\x1b]0;title\x07", "traceback": "x.py:1\n\x1b[2J", "stack": "a\nb\x1b[2J"}
-    console_log().write(20, "b\x1b[2J\nc", "vip", fields)
+    ServerLog().write(20, "b\x1b[2J\nc", "vip", fields)
     text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
     assert "\x1b" not in text
     assert "\x07" not in text
