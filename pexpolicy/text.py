@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping
 
 MAX_BITS = 200
+MAX_NAME = 80
 MAX_GUESSED = 64
 """Longer words are not compared: it would take long, and they are not typing errors."""
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
@@ -152,9 +153,9 @@ def article(noun: str) -> str:
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
 
 
-def brief_name(name: str, limit: int = 80) -> str:
-    """Return the name of a field, cut to ``limit`` characters."""
-    return name if len(name) <= limit else f"{name[:limit]}…"
+def brief_name(name: str) -> str:
+    """Return the name of a field, cut to ``MAX_NAME`` characters."""
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
