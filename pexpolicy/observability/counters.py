@@ -45,7 +45,6 @@ UNRECORDED = "audit"
 """The cause of a fallback because the audit could not be written."""
 CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """Actions of replies; the last two are those without a decision of a plugin."""
-"""Reasons for a refusal that have cells from the start; others get theirs when they occur."""
 _QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
