@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
-from typing import Protocol
 
+from pexpolicy.access.certificates import Certificates
+from pexpolicy.access.memory import Watermark
 from pexpolicy.audit.state import AuditState
 from pexpolicy.plugins.schedule import JobRuns
 
@@ -30,34 +30,6 @@ class ReloadState:
     """What the last reload changed, by name."""
 
 
-class CertificateState(Protocol):
-    """The certificate of the server."""
-
-    @property
-    def not_after(self) -> datetime:
-        """The end of its validity."""
-
-    @property
-    def problem(self) -> str:
-        """Why the current files are not served, or an empty text."""
-
-
-class MemoryState(Protocol):
-    """The memory of the process, in bytes."""
-
-    @property
-    def resident(self) -> int | None:
-        """The resident set size, or ``None`` if unknown."""
-
-    @property
-    def limit(self) -> int | None:
-        """The watermark above which connections are closed, or ``None``."""
-
-    @property
-    def is_exceeded(self) -> bool:
-        """True while connections are closed because of it."""
-
-
 def _no_reloads() -> Callable[[], ReloadState]:
     state = ReloadState()
     return lambda: state
@@ -72,9 +44,9 @@ class StateSources:
     readiness: Readiness = field(default_factory=lambda: Readiness(ReadinessState.READY))
     audit: Callable[[], AuditState | None] = lambda: None
     reload: Callable[[], ReloadState] = field(default_factory=_no_reloads)
-    certificate: Callable[[], CertificateState | None] = lambda: None
+    certificate: Callable[[], Certificates | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
-    memory: Callable[[], MemoryState | None] = lambda: None
+    memory: Callable[[], Watermark | None] = lambda: None
     job_runs: Callable[[], JobRuns] = Counter
     """Returns the runs of jobs since the last call."""
 

@@ -6,6 +6,7 @@ import string
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -402,17 +403,14 @@ def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
     assert told("plugin_calls_total", plugin="new", outcome="decided") == 2
 
 
-class Certificate:
-    not_after = datetime.fromtimestamp(1_800_000_000, UTC)
-    problem = ""
-
-
 def test_what_other_parts_know_is_sampled() -> None:
     audit = AuditState(lost=2, free_bytes=5_000_000_000_000, synced_at=1_700_000_000.25)
+    not_after = datetime.fromtimestamp(1_800_000_000, UTC)
+    certificate: Any = SimpleNamespace(not_after=not_after, problem="")
     sources = StateSources(
         audit=lambda: audit,
         reload=lambda: ReloadState(last_success=1_700_000_001.5, last_successful=False),
-        certificate=Certificate,
+        certificate=lambda: certificate,
         connections=lambda: 12,
     )
     board = SharedCounters()
