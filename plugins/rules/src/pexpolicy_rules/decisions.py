@@ -48,6 +48,7 @@ _RESULTS: Mapping[str, type[Decision]] = {
     "participant_properties": ParticipantProperties,
     "media_location": MediaLocation,
     "registration_alias": Credentials,
+    "directory_information": Directory,
 }
 CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
 
@@ -190,8 +191,8 @@ def _picture(endpoint: str, path: Path) -> Factory:
 
 
 def _result(endpoint: str, extras: Extras) -> Factory:
-    if endpoint in _SPECIAL:
-        return partial(_SPECIAL[endpoint], extras=extras)
+    if endpoint == "service_configuration":
+        return partial(_service, extras=extras)
     model = _RESULTS.get(endpoint)
     if model is None:
         raise AnswerError("an avatar is a picture; write image with its path", "result")
@@ -213,13 +214,3 @@ def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decis
     if "service_type" in model.constants:
         values.pop("service_type", None)
     return model.from_result(values, reason=reason, extras=extras, strict=True)
-
-
-def _directory(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decision:
-    return Directory.from_result(fields, reason=reason, extras=extras, strict=True)
-
-
-_SPECIAL: Mapping[str, Callable[..., Decision]] = {
-    "service_configuration": _service,
-    "directory_information": _directory,
-}
