@@ -28,9 +28,6 @@ from pexpolicy_rooms.room_files import VALIDITY, WrittenRoom
 from pexpolicy_rooms.table import RoomTable, TimedService
 from pexpolicy_rooms.validity import ALWAYS, validity_of
 
-# A list: what stands in a TOML file may be no key of a dictionary.
-_KINDS = list(SERVICE_TYPES)
-
 
 class RoomTableBuilder:
     """Builds one table of rooms, and collects warnings and the keys of the rooms."""
@@ -62,9 +59,10 @@ class RoomTableBuilder:
                 where = key if text == key[-1] else (*key, "aliases")
                 problem = 'is not an alias; write one such as "meet@example.com"'
                 problems.append(Problem(where, problem))
-        if (model := service_class(kind := _kind(fields), self._extras)) is None:
-            guess = did_you_mean("_".join(str(kind).lower().split()), _KINDS)
-            text = f"{kind!r} is not one of {', '.join(_KINDS)}{guess}"
+        kind = fields.get("service_type", "conference")
+        if (model := service_class(kind, self._extras)) is None:
+            guess = did_you_mean("_".join(str(kind).lower().split()), SERVICE_TYPES)
+            text = f"{kind!r} is not one of {', '.join(SERVICE_TYPES)}{guess}"
             problems.append(Problem((*key, "service_type"), text))
         elif aliases:
             self.csv_has_pins |= key[0] == "csv" and not fields.keys().isdisjoint(PINS)
@@ -153,7 +151,3 @@ def _text(key: Key, refusal: ValidationIssue) -> str:
     if key[0] != "rooms" and refusal.shown and is_scalar and text.startswith("must be"):
         return f"{brief(refusal.value)} {text}"
     return text
-
-
-def _kind(fields: dict[str, Any]) -> Any:
-    return fields.get("service_type", "conference")
