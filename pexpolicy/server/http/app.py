@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import unquote
 
+import msgspec
 from aiohttp import web
 from uuid_utils import uuid7
 
@@ -26,13 +26,13 @@ from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
 from pexpolicy.server.generations import Generation
+from pexpolicy.server.http.query import query_params
 from pexpolicy.server.http.response import READABLE, PrerenderedResponse, health, not_allowed
 
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(msgspec.Struct):
     """The facts of one call."""
 
     endpoint: str
@@ -103,7 +103,8 @@ class PolicyApp:
             if isinstance(admitted, Refusal):
                 return self._finish(self._refused_response(admitted, endpoint))
             peer, generation = admitted
-        call = _Call(endpoint, url.query, alias, peer, generation, str(uuid7()), began)
+        params, decision_id = query_params(url), str(uuid7())
+        call = _Call(endpoint, params, alias, peer, generation, decision_id, began)
         generation.calls.in_flight += 1
         try:
             if self._spans is not None:
