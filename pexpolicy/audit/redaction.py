@@ -117,20 +117,19 @@ class Redaction:
         ``None`` if the reply has no ``result``. It is cached in the decision: most decisions are
         made when the policy is built, and sent many times.
         """
-        known = decision.logged
-        if known is None or known[0] is not self:
+        if decision.redacted_by is not self:
             if type(decision) in _SHAPED:
                 return self._shaped(endpoint, decision)
-            known = (self, *self._written(decision))
-            assign(decision, "logged", known)
-        return known[1], known[2]
+            assign(decision, "redacted", self._masked_result(decision))
+            assign(decision, "redacted_by", self)
+        return decision.redacted or (msgspec.Raw(decision.result), [])
 
     def masked_fields(self, endpoint: str, decision: Decision) -> Mapping[str, Any] | None:
         """Return the fields of a decision without its secrets; ``None`` if nothing is removed."""
         if type(decision) in _SHAPED:
-            written, _ = self._written(decision)
-        else:
-            written, _ = self.result(endpoint, decision)
+            masked = self._masked_result(decision)
+            return None if masked is None else masked[0]
+        written, _ = self.result(endpoint, decision)
         return written if isinstance(written, dict) else None
 
     def _shaped(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
@@ -143,7 +142,8 @@ class Redaction:
         (entry,) = Directory.nested
         return [self._masked(item, entry, removed) for item in shaped], list(dict.fromkeys(removed))
 
-    def _written(self, decision: Decision) -> tuple[object, list[str]]:
+    def _masked_result(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
+        """Return the fields without secrets, and the removed names; ``None`` if none is removed."""
         cls, result = type(decision), decision.result
         if (
             self.personal is None
@@ -152,7 +152,7 @@ class Redaction:
             and not _shows_password(result)
             and not (b"://" in result and _STREAM.search(result))
         ):
-            return msgspec.Raw(result), []
+            return None
         removed: list[str] = []
         return self._masked(decision.set_fields(), cls, removed), removed
 

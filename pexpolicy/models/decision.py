@@ -142,7 +142,7 @@ class Decision(Model):
     def _copied(self, reason: str | None, warnings: tuple[str, ...]) -> Self:
         copied = type(self).__new__(type(self))
         assign(copied, "result", self.result)
-        assign(copied, "logged", None)
+        assign(copied, "redacted_by", None)
         assign(copied, "warnings", warnings)
         copied._seal(reason, self.extras)  # noqa: SLF001 - its own
         return copied

@@ -51,7 +51,7 @@ class Model(ModelBase):
     a broken rule that Pexip documents. Other broken rules become ``warnings``.
     """
 
-    __slots__ = ("logged", "warnings")
+    __slots__ = ("redacted", "redacted_by", "warnings")
 
     forbid_unknown: ClassVar[bool] = False
     """True where a field that does not exist is refused in a plain dictionary too."""
@@ -64,8 +64,12 @@ class Model(ModelBase):
     """The fields in JSON, as they are sent."""
     warnings: tuple[str, ...]
     """Broken rules that may invalidate the answer; the sources disagree on them."""
-    logged: tuple[object, object, list[str]] | None
-    """The redacted form, kept here by the ``Redaction`` that made it."""
+    redacted_by: object
+    """The ``Redaction`` of the audit that has set ``redacted``, or ``None``."""
+    redacted: tuple[dict[str, Any], list[str]] | None
+    """The fields without secrets, and the names of removed ones. ``None`` if nothing is removed:
+    then a call among many rooms has no further object to fetch from memory.
+    """
 
     def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
         self._refuse_unnamed(unnamed)
@@ -156,7 +160,7 @@ class Model(ModelBase):
         # 4 KB each. Joining makes a copy of the exact size.
         assign(self, "result", b"".join((result, b"")))
         assign(self, "warnings", warnings)
-        assign(self, "logged", None)
+        assign(self, "redacted_by", None)
 
     @classmethod
     def _warnings(cls, sent: Any) -> Iterator[str]:
