@@ -83,7 +83,8 @@ class _DecideAndAdjustRun(AdjustRun):
 
     def undecided(self) -> Decision:
         """Return the adjusted decision, or the default."""
-        return super().undecided() if self.is_adjusting else self.chain.default
+        decision = self.draft.decision if self.is_adjusting else None
+        return decision or self.chain.default
 
     def refuse(self, link: BoundHook, reason: str) -> None:
         """End with the most restrictive decision."""

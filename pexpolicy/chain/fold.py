@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+
+import msgspec
 
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain, ChainRun
@@ -11,8 +12,7 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """A request and the decision on it so far; ``None`` before the first answer."""
 
     request: Request

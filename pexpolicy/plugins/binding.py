@@ -52,17 +52,20 @@ def bind_adjuster(plugin: BuiltPlugin, endpoint: str) -> BoundHook | None:
     if function is None:
         return None
     may_admit = plugin.table.may_admit
-    threads = plugin.threads if blocks(function) else None
+    threads = plugin.threads
 
     def ask(draft: Draft) -> Awaitable[Any]:
-        request, decision = draft.request, draft.decision
         draft.may_admit = may_admit
-        if threads is not None:
-            return threads.run(lambda request: function(request, decision), request, hook)
-        answer: Awaitable[Any] = function(request, decision)
+        answer: Awaitable[Any] = function(draft.request, draft.decision)
         return answer
 
-    return _bound(plugin, hook, endpoint, ask)
+    def ask_in_thread(draft: Draft) -> Awaitable[Any]:
+        draft.may_admit = may_admit
+        decision = draft.decision
+        assert threads is not None
+        return threads.run(lambda request: function(request, decision), draft.request, hook)
+
+    return _bound(plugin, hook, endpoint, ask_in_thread if blocks(function) else ask)
 
 
 def _bound(
