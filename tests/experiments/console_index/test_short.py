@@ -10,6 +10,7 @@ def test_an_index_is_small_and_finds_the_lines_of_an_alias(tmp_path: Path) -> No
     assert measured.share < 0.4
     assert measured.found["a room that is called often"] == scale.PAGE
     assert measured.found["an alias that never called"] == 0
+    assert measured.found[scale.FIRST] == measured.found["a caller"]
     assert measured.found["counts of all lines"] == 5000
     assert measured.found["counts of the first hour"] == 5000
     assert measured.found["refused by a rule"] == scale.PAGE

@@ -50,6 +50,9 @@ class Index:
 
     def open(self) -> None:
         """Start to follow the audit."""
+        if self._reader is not None:
+            # A failure is that of the next search too, which reports it.
+            self._searches.submit(self._reader.warm)
         if self._writer is not None:
             self._thread = threading.Thread(target=self._follow, args=(self._writer,), name="index")
             self._thread.start()

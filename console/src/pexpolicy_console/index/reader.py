@@ -149,6 +149,12 @@ class IndexReader:
         ]
         return next((at for at in times if at is not None), None)
 
+    def warm(self) -> None:
+        """Read what each search by a word reads of each segment, so that the first one is quick."""
+        for base in self._bases():
+            base.execute("SELECT count(term) FROM word_idx").fetchone()
+            base.execute("SELECT rowid FROM word WHERE word MATCH '\"v:none\"'").fetchone()
+
     def _bases(
         self, since: int | None = None, until: int | None = None, *, newest_first: bool = True
     ) -> Iterator[sqlite3.Connection]:
