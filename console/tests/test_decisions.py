@@ -1,11 +1,13 @@
 """The pages Decisions and One decision, and the stream, of calls to a running server."""
 
+import gzip
 import http.client
 import json
 import re
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -287,3 +289,36 @@ def test_a_file_that_vanishes_is_not_listed(
     gone = tmp_path / "audit.jsonl.1"
     monkeypatch.setattr(audit, "file_and_rotated", lambda _: [gone, audit_file])
     assert [file.name for file in audit.files_of(audit_file)] == ["audit.jsonl"]
+
+
+def test_a_damaged_file_is_shown_and_the_others_are_downloaded(
+    server: Running, console: LiveConsole
+) -> None:
+    packed = gzip.compress("".join(f"{json.dumps(line(n))}\n" for n in range(2000)).encode())
+    cut, spoilt = (server.audit.with_name(f"audit.jsonl.{n}.gz") for n in (1, 2))
+    cut.write_bytes(packed[: len(packed) // 2])
+    spoilt.write_bytes(packed[:10] + b"\xff" * 100)
+    ask(server, local_alias="sip:damaged@example.com")
+    try:
+        page = console.get("/audit")
+        assert page.status == 200
+        assert page.text.count('<span class="bad">damaged</span>') == 2
+        lines = zlib.decompress(console.get("/audit/download?since=").body, 31)
+    finally:
+        cut.unlink()
+        spoilt.unlink()
+    assert lines.startswith(b'{"timestamp"')
+    assert b"damaged@example.com" in lines.splitlines()[-1]
+
+
+def test_a_download_is_of_the_files_that_were_there_when_it_began(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    append(path.with_name("audit.jsonl.1"), [line(1)])
+    append(path, [line(2)])
+    with ExitStack() as stack:
+        files = audit._opened(path, stack)
+        path.with_name("audit.jsonl.1").unlink()
+        path.rename(path.with_name("audit.jsonl.1"))
+        append(path, [line(3)])
+        sent = zlib.decompress(b"".join(audit._compressed(files, None, None)), 31)
+    assert [json.loads(one)["seq"] for one in sent.splitlines()] == [2, 3]

@@ -18,7 +18,7 @@ from pexpolicy_console.guard import Guard, add_headers
 from pexpolicy_console.login import pages as login_pages
 from pexpolicy_console.login.oidc import CALLBACK, OidcLogin
 from pexpolicy_console.pages.catalogue import PAGES
-from pexpolicy_console.pages.page import Page
+from pexpolicy_console.pages.page import Page, hides_names
 from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import FILTERS
 
@@ -76,6 +76,7 @@ async def _context(request: web.Request) -> dict[str, Any]:
     return {
         "is_operator": session is not None and session.role >= Role.OPERATOR,
         "is_admin": session is not None and session.role >= Role.ADMIN,
+        "hides_names": session is not None and hides_names(request),
         "label": console.config.settings.console.label,
         "navigation": [] if session is None else navigation(session.role),
         "now": datetime.now(UTC),

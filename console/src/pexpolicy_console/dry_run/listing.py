@@ -96,16 +96,12 @@ class Listing:
                 continue
             for entry in plugin.instance.room_entries():
                 total += 1
-                if text and not self._matches(entry, text, normal):
+                if text and not _matches(entry, text, normal, whole=redaction.personal is not None):
                     continue
                 matching += 1
                 if wanted.skip < matching <= wanted.skip + wanted.limit:
                     shown.append(self._room(plugin.name, entry, redaction))
         return Rooms(shown, total, matching)
-
-    def _matches(self, entry: _RoomEntry, text: str, normal: str) -> bool:
-        name = str(entry.service.set_fields().get("name", "")).lower()
-        return normal in entry.alias or text in name
 
     def _room(self, plugin: str, entry: _RoomEntry, redaction: Redaction) -> Room:
         facts = fields_of(entry.service, redaction)
@@ -158,6 +154,14 @@ class Listing:
 
     def _place(self, plugin: str, key: Key) -> str:
         return place_of(self._policy.settings.path, self._content, plugin, key)
+
+
+def _matches(entry: _RoomEntry, text: str, normal: str, *, whole: bool) -> bool:
+    """Return whether a room has a text in its name or alias. Parts of hidden aliases must not be
+    found by trying, so ``whole`` ones are compared.
+    """
+    name = str(entry.service.set_fields().get("name", "")).lower()
+    return text in name or (normal == entry.alias if whole else normal in entry.alias)
 
 
 def fields_of(decision: Decision, redaction: Redaction) -> dict[str, Any]:

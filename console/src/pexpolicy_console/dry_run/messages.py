@@ -38,7 +38,7 @@ class ListRooms(msgspec.Struct, tag="list_rooms", frozen=True):
     skip: int = 0
     limit: int = 100
     hides_personal: bool = False
-    """Apply ``[privacy]`` to aliases and fields."""
+    """Apply ``[privacy]`` to aliases and fields; ``text`` is then a name or a whole alias."""
 
 
 class ListRules(msgspec.Struct, tag="list_rules", frozen=True):

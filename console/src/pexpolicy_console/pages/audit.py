@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 from aiohttp import hdrs, web
 
@@ -22,6 +23,8 @@ from pexpolicy_console.server_client import AuditStatus, ServerUnavailable
 
 BLOCK = 1 << 18
 """Bytes of a download that are compressed at a time."""
+DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
+"""What reading a compressed file raises that is damaged."""
 _TIMESTAMP = re.compile(rb'\s*\{"timestamp":"([^"]{10,40})"')
 
 
@@ -32,6 +35,8 @@ class AuditFile(NamedTuple):
     size: int
     first: str | None
     """The timestamp of its first line."""
+    is_damaged: bool = False
+    """Whether it is compressed, and cannot be decompressed up to that line."""
 
 
 async def audit(request: web.Request) -> web.StreamResponse:
@@ -56,17 +61,17 @@ async def download(request: web.Request) -> web.StreamResponse:
     if path is None:
         raise web.HTTPNotFound
     record(request, "download audit", since=since, until=until)
-    response = web.StreamResponse(
-        headers={
-            hdrs.CONTENT_TYPE: "application/gzip",
-            hdrs.CONTENT_DISPOSITION: f'attachment; filename="{_name(path, since, until)}"',
-        }
-    )
-    await response.prepare(request)
-    blocks = _compressed(await asyncio.to_thread(file_and_rotated, path), since, until)
-    while block := await asyncio.to_thread(next, blocks, b""):
-        await response.write(block)
-    await response.write_eof()
+    name = f'attachment; filename="{_name(path, since, until)}"'
+    headers = {hdrs.CONTENT_TYPE: "application/gzip", hdrs.CONTENT_DISPOSITION: name}
+    response = web.StreamResponse(headers=headers)
+    with ExitStack() as stack:
+        # Opened before the first is read: rotation renames and removes files meanwhile.
+        files = await asyncio.to_thread(_opened, path, stack)
+        await response.prepare(request)
+        blocks = _compressed(files, since, until)
+        while block := await asyncio.to_thread(next, blocks, b""):
+            await response.write(block)
+        await response.write_eof()
     return response
 
 
@@ -101,9 +106,14 @@ def files_of(path: Path) -> list[AuditFile]:
     found = []
     for file in file_and_rotated(path):
         # A file may be removed or renamed by rotation meanwhile.
-        with suppress(OSError, EOFError):
-            first = next(filter(None, (_timestamp(raw.content) for raw in raw_lines([file]))), None)
-            found.append(AuditFile(file.name, file.stat().st_size, first))
+        with suppress(OSError):
+            size, first, is_damaged = file.stat().st_size, None, False
+            try:
+                times = (_timestamp(raw.content) for raw in raw_lines([file]))
+                first = next(filter(None, times), None)
+            except DAMAGED:
+                is_damaged = True
+            found.append(AuditFile(file.name, size, first, is_damaged))
     return found
 
 
@@ -123,24 +133,45 @@ def _name(path: Path, since: datetime | None, until: datetime | None) -> str:
     return f"{'-'.join([stem, *times])}.jsonl.gz"
 
 
+def _opened(path: Path, stack: ExitStack) -> list[IO[bytes]]:
+    """Return the audit files, open until the stack is closed."""
+    files = []
+    for file in file_and_rotated(path):
+        with suppress(FileNotFoundError):
+            opened = stack.enter_context(file.open("rb"))
+            files.append(
+                cast("IO[bytes]", gzip.GzipFile(fileobj=opened)) if file.suffix == ".gz" else opened
+            )
+    return files
+
+
+def _lines(files: Iterable[IO[bytes]]) -> Iterator[bytes]:
+    """Yield the lines of files; those of a damaged one up to the damage, which a verification
+    reports.
+    """
+    for file in files:
+        with suppress(*DAMAGED):
+            yield from file
+
+
 def _compressed(
-    paths: Sequence[Path], since: datetime | None, until: datetime | None
+    files: Iterable[IO[bytes]], since: datetime | None, until: datetime | None
 ) -> Iterator[bytes]:
     """Yield a gzip file of the lines of a period. Lines without a time belong to the one before."""
-    gzip = zlib.compressobj(6, zlib.DEFLATED, 31)
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     waiting: list[bytes] = []
     size, is_within = 0, since is None
-    for raw in raw_lines(paths):
-        if (text := _timestamp(raw.content)) is not None:
+    for line in _lines(files):
+        if (text := _timestamp(line)) is not None:
             is_within = _is_within(text, since, until)
         if is_within:
-            waiting.append(raw.content + b"\n" * raw.terminated)
-            size += len(raw.content)
+            waiting.append(line)
+            size += len(line)
         if size >= BLOCK:
-            if block := gzip.compress(b"".join(waiting)):
+            if block := packer.compress(b"".join(waiting)):
                 yield block
             waiting, size = [], 0
-    yield gzip.compress(b"".join(waiting)) + gzip.flush()
+    yield packer.compress(b"".join(waiting)) + packer.flush()
 
 
 def _is_within(text: str, since: datetime | None, until: datetime | None) -> bool:

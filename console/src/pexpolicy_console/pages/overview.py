@@ -15,7 +15,7 @@ from pexpolicy_console.index.reader import MinuteCount
 from pexpolicy_console.index.segment import CALL, bucket_bound
 from pexpolicy_console.metrics_ring import quantile
 from pexpolicy_console.pages.nodes import SILENT_S
-from pexpolicy_console.pages.page import Page, render
+from pexpolicy_console.pages.page import Page, hides_names, render
 from pexpolicy_console.server_client import ServerStatus, ServerUnavailable
 
 MINUTES = 60
@@ -64,11 +64,14 @@ def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[Endpoi
     return rows
 
 
-def attention(status: ServerStatus) -> list[str]:
-    """Return what an operator should look at, the most urgent first."""
+def attention(status: ServerStatus, *, hides_names: bool = False) -> list[str]:
+    """Return what an operator should look at, the most urgent first; without the texts of errors
+    in the configuration if they must not name people.
+    """
     found = [f"not ready: {reason}" for reason in status.not_ready_reasons]
     if not status.config.last_reload_successful:
-        found.append(f"the last reload was refused: {'; '.join(status.config.problems)}")
+        problems = "see Configuration" if hides_names else "; ".join(status.config.problems)
+        found.append(f"the last reload was refused: {problems}")
     audit = status.audit
     if audit.lost or (audit.status and audit.status != "healthy"):
         found.append(f"audit {audit.status}, {audit.lost} lines lost: {audit.problem or ''}")
@@ -110,7 +113,7 @@ async def overview(request: web.Request) -> web.StreamResponse:
         "overview.html",
         server=status,
         problems=problems,
-        attention=[] if status is None else attention(status),
+        attention=[] if status is None else attention(status, hides_names=hides_names(request)),
         rows=rows,
         minutes=MINUTES,
         index=console.index.state,

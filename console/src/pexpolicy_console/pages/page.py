@@ -40,6 +40,14 @@ def render(
     return response
 
 
+def hides_names(request: web.Request) -> bool:
+    """Return whether ``[privacy]`` hides from the user what may name people, such as the texts of
+    errors in the configuration.
+    """
+    is_viewer = session_of(request).role < Role.OPERATOR
+    return is_viewer and console_of(request).personal is not None
+
+
 def record_view(request: web.Request, **what: Any) -> None:
     """Record in the console's own audit that the user is shown personal data."""
     record(request, "view", path=request.path, **what)
