@@ -166,6 +166,18 @@ def test_the_container_of_the_console_is_as_restricted_as_that_of_the_server() -
     assert port == f"127.0.0.1:{ConsoleTable().port}:{ConsoleTable().port}"
 
 
+def test_the_server_of_the_override_is_checked_where_it_speaks_no_tls() -> None:
+    server = yaml.safe_load((DEPLOY / "console" / "compose.yaml").read_text())["services"][
+        "pexpolicy"
+    ]
+    for_tls = next(
+        yaml.safe_load(text)["healthcheck"]
+        for _, text in doc_pages.blocks(doc_pages.DEPLOYMENT)
+        if text.startswith("healthcheck:")
+    )
+    assert server["healthcheck"]["test"] == for_tls["test"]
+
+
 @pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
 def test_the_pods_with_a_console_match_the_schema(version: str) -> None:
     base = yaml.safe_load((DEPLOY / "kubernetes/deployment.yaml").read_text())
