@@ -7,8 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
@@ -48,7 +47,7 @@ class PluginThreadPool:
 
     def __init__(self, plugin: str, size: int) -> None:
         self._size = size
-        self._running = 0
+        self._futures: set[Future[Any]] = set()
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=f"plugin-{plugin}")
         self._calls: set[ThreadCall] = set()
         self._ended: deque[ThreadCall] = deque(maxlen=size)
@@ -58,31 +57,23 @@ class PluginThreadPool:
 
         A call that is abandoned keeps its thread until it returns.
         """
-        if self._running >= self._size:
+        if len(self._futures) >= self._size:
             msg = f"its threads ({self._size}) are all taken by calls that have not returned"
             raise PluginBusyError(msg)
-        loop = asyncio.get_running_loop()
         # It raises RuntimeError where the process cannot start another thread.
         future = self._pool.submit(copy_context().run, self._outcome, hook, call, request)
-        self._running += 1
-        future.add_done_callback(lambda _: self._on_return(loop))
+        self._futures.add(future)
+        # It runs before the answer is seen, and for a call that is cancelled before it began.
+        future.add_done_callback(self._futures.discard)
         answer, error = await asyncio.wrap_future(future)
         if error is not None:
             raise error
         return answer
 
-    def _on_return(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Free the thread, unless the loop has ended before the call returned."""
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._free)
-
-    def _free(self) -> None:
-        self._running -= 1
-
     @property
     def stuck(self) -> bool:
         """True while calls have not returned."""
-        return self._running > 0
+        return bool(self._futures)
 
     @property
     def calls(self) -> list[ThreadCall]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
@@ -77,5 +78,31 @@ async def test_a_call_whose_thread_cannot_be_started_takes_none(
         with pytest.raises(RuntimeError, match="can't start"):
             await threads.run(str, 1)
     assert not threads.stuck
+    assert await threads.run(str, 2) == "2"
+    threads.close()
+
+
+async def test_a_call_that_has_returned_at_once_keeps_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: Future[tuple[int, None]] = Future()
+    done.set_result((1, None))
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *_: done)
+    threads = PluginThreadPool("toy", 1)
+    assert [await threads.run(int, None) for _ in range(3)] == [1, 1, 1]
+    assert not threads.stuck
+
+
+async def test_a_call_that_is_cancelled_before_it_begins_keeps_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = PluginThreadPool("toy", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadPoolExecutor, "submit", lambda *_: Future())
+        task = asyncio.create_task(threads.run(int, None))
+        await asyncio.sleep(0)
+        assert threads.stuck
+        task.cancel()
+        await asyncio.wait([task])
     assert await threads.run(str, 2) == "2"
     threads.close()
