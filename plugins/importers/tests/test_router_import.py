@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -183,11 +184,17 @@ def test_a_part_of_an_address_is_searched_for(tmp_path: Path) -> None:
     assert "10.0.0.1 is in 10.0.0.10" in result.stderr
 
 
-def test_json_that_is_nested_too_deeply_is_refused_with_its_line(tmp_path: Path) -> None:
+# Python 3.14 has room for deeper nesting than older versions, and then reads one of them as JSON.
+@pytest.mark.parametrize("closed", ["", "]" * 60_000])
+def test_json_that_is_nested_too_deeply_is_refused_with_its_line(
+    tmp_path: Path, closed: str
+) -> None:
     text = export([row("deep", always_continue_service=True), reject("good")])
-    result = import_router(tmp_path, text.replace("True,{},", f"True,{'[' * 60_000},", 1))
+    result = import_router(tmp_path, text.replace("True,{},", f"True,{'[' * 60_000}{closed},", 1))
     assert result.exit_code == 65
-    assert "line 2: override_service_response is not JSON: it is nested too deeply" in result.stderr
+    assert "line 2: override_service_response" in result.stderr
+    if sys.version_info < (3, 14):
+        assert "is not JSON: it is nested too deeply" in result.stderr
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["good"]
 
 
