@@ -1,6 +1,5 @@
-"""Adjusting and merging on the wire: who is asked, what is sent, and what its audit line says."""
+"""Adjusting on the wire: who is asked, what is sent, and what its audit line says."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -16,66 +15,31 @@ from pexpolicy import (
     ParticipantProperties,
     Reject,
 )
-from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from tests.support import wire
-from tests.support.adjusting_plugins import sources
-from tests.support.fake_plugins import Log, Serve, always, plugin, policy, raises, settings
+from tests.support.adjusting_rows import (
+    CLOSED,
+    KEPT,
+    LOCK,
+    MAY,
+    NO_TIME,
+    PLAIN,
+    PROCESS,
+    REJECT,
+    REMOVED,
+    ROOM,
+    SHADOW,
+    STRICT,
+    THEME,
+    Row,
+    Table,
+    cases,
+    check,
+    row,
+)
+from tests.support.fake_plugins import Serve, always, plugin, policy, raises, settings
 from tests.support.secret_canaries import PIN
-
-Table = dict[str, Any]
-REMOVED = "***"
-THEME = {"ivr_theme_name": {"from": "Oslo", "to": "Bergen"}}
-PLAIN = {"description": {"from": "Third floor"}}
-LOCK = {"locked": {"to": True}, "reason": {"to": "after hours"}}
-CLOSED = {"action": "reject", "by": "rooms", "reason": "closed"}
-NO_TIME = {"timeout": 0.05}
-
-
-@dataclass(frozen=True)
-class Row:
-    """Plugins as `kind:what`, with their tables, and what follows."""
-
-    about: str
-    plugins: dict[str, tuple[str, Table]]
-    steps: str
-    """Plugin and outcome of each step, in order."""
-    sent: Table | None = None
-    """Fields of the result, and `None` for those that are missing."""
-    changes: dict[str, Any] = field(default_factory=dict)
-    """The changes of each adjusted step, by plugin."""
-    fields: dict[str, list[str]] = field(default_factory=dict)
-    """The fields that plugins gave to a merged decision."""
-    action: str = "continue"
-    by: str = "rooms"
-    reason: str | None = None
-    detail: str = ""
-    participant: bool = False
-    merge: bool = False
-    default: str = "continue"
-    shadow: Table | None = None
-    """What the line of the shadow has."""
-
-    def __str__(self) -> str:
-        return self.about
-
-
-def row(
-    about: str, plugins: dict[str, str | tuple[str, Table]], steps: str, **expected: Any
-) -> Row:
-    given = {name: (p, {}) if isinstance(p, str) else p for name, p in plugins.items()}
-    return Row(about, given, steps, **expected)
-
-
-ROOM = "Decides:room"
-REJECT = "Decides:reject"
-SKIP: Table = {}
-STRICT: Table = {"on_error": "reject"}
-MAY: Table = {"may_admit": True}
-PROCESS: Table = {"isolation": "process", "processes": 1}
-SHADOW: Table = {"mode": "shadow"}
-KEPT = {"ivr_theme_name": "Oslo", "name": "Board"}
 
 ORDER = [
     row(
@@ -176,146 +140,6 @@ ORDER = [
                 "reason": {"from": "not ours"},
             }
         },
-    ),
-]
-REJECTS = [
-    row(
-        "an adjuster rejects: the reject is its own",
-        {"rooms": "Decides:redirect", "a": "Adjusts:reject"},
-        "rooms decided, a adjusted",
-        action="reject",
-        by="a",
-        reason="full",
-        changes={
-            "a": {
-                "action": {"from": "redirect", "to": "reject"},
-                "new_alias": {"from": "sip:desk@example.com"},
-                "reason": {"to": "full"},
-            }
-        },
-    ),
-    row(
-        "a reject is not adjusted into an admission",
-        {"rooms": REJECT, "a": "Adjusts:admit"},
-        "rooms decided, a invalid",
-        **CLOSED,
-        detail="turns a reject into an admission: write may_admit = true",
-    ),
-    row(
-        "nor into a continue",
-        {"rooms": REJECT, "a": "Adjusts:leave"},
-        "rooms decided, a invalid",
-        **CLOSED,
-        detail="may_admit",
-    ),
-    row(
-        "nor into a redirect",
-        {"rooms": REJECT, "a": "Adjusts:redirect"},
-        "rooms decided, a invalid",
-        **CLOSED,
-        detail="may_admit",
-    ),
-    row(
-        "the reject stays with on_error = reject as well, as it was",
-        {"rooms": REJECT, "a": ("Adjusts:admit", STRICT), "b": ("Adjusts:admit", MAY)},
-        "rooms decided, a invalid",
-        **CLOSED,
-        detail="may_admit",
-    ),
-    row(
-        "may_admit admits",
-        {"rooms": REJECT, "a": ("Adjusts:leave", MAY)},
-        "rooms decided, a adjusted",
-        by="a",
-        reason="left to Infinity",
-        changes={
-            "a": {
-                "action": {"from": "reject", "to": "continue"},
-                "reason": {"from": "closed", "to": "left to Infinity"},
-            }
-        },
-    ),
-    row(
-        "may_admit of one plugin is not that of another",
-        {"rooms": REJECT, "a": ("Adjusts:none", MAY), "b": "Adjusts:leave"},
-        "rooms decided, a abstained, b invalid",
-        **CLOSED,
-        detail="may_admit",
-    ),
-    row(
-        "a reject may get another reason",
-        {"rooms": REJECT, "a": "Adjusts:other_reason"},
-        "rooms decided, a adjusted",
-        action="reject",
-        reason="closed today",
-        changes={"a": {"reason": {"from": "closed", "to": "closed today"}}},
-    ),
-    row(
-        "a reject after an admission stays for those that follow",
-        {"rooms": "Decides:redirect", "a": "Adjusts:reject", "b": "Adjusts:admit"},
-        "rooms decided, a adjusted, b invalid",
-        action="reject",
-        by="a",
-        reason="full",
-        detail="may_admit",
-    ),
-    row(
-        "the reject of a failed plugin is not adjusted",
-        {"rooms": ("Decides:fail", STRICT), "a": ("Adjusts:leave", MAY)},
-        "rooms failed",
-        action="reject",
-        reason="rooms failed, and its on_error is reject",
-        detail="no database",
-    ),
-    row(
-        "no PIN is removed",
-        {"rooms": ROOM, "a": "Adjusts:open"},
-        "rooms decided, a invalid",
-        sent=KEPT,
-        detail="removes pin, which protects the call",
-    ),
-    row(
-        "nor emptied",
-        {"rooms": ROOM, "a": "Adjusts:blank"},
-        "rooms decided, a invalid",
-        sent=KEPT,
-        detail="removes pin",
-    ),
-    row(
-        "nor left to Infinity",
-        {"rooms": ROOM, "a": "Adjusts:leave"},
-        "rooms decided, a invalid",
-        sent=KEPT,
-        detail="removes pin",
-    ),
-    row(
-        "nor removed by two adjusters in turn",
-        {"rooms": ROOM, "a": "Adjusts:redirect", "b": "Adjusts:leave"},
-        "rooms decided, a adjusted, b invalid",
-        action="redirect",
-        by="a",
-        detail="removes pin",
-    ),
-    row(
-        "what one adjuster may remove is gone for those that follow",
-        {"rooms": ROOM, "a": ("Adjusts:open", MAY), "b": "Adjusts:bergen"},
-        "rooms decided, a adjusted, b adjusted",
-        sent={"pin": None, "ivr_theme_name": "Bergen"},
-        changes={"a": {"pin": {"from": REMOVED}}, "b": THEME},
-    ),
-    row(
-        "may_admit removes a PIN, and the line does not show it",
-        {"rooms": ROOM, "a": ("Adjusts:open", MAY)},
-        "rooms decided, a adjusted",
-        sent={"pin": None, "name": "Board"},
-        changes={"a": {"pin": {"from": REMOVED}}},
-    ),
-    row(
-        "a PIN is replaced, and the line does not show it",
-        {"rooms": ROOM, "a": "Adjusts:repin"},
-        "rooms decided, a adjusted",
-        sent={"pin": PIN[::-1]},
-        changes={"a": {"pin": {"from": REMOVED, "to": REMOVED}}},
     ),
 ]
 
@@ -469,236 +293,11 @@ SHADOWS = [
         shadow={"differs": None, "decided_by": "rooms"},
     ),
 ]
-MERGED: Table = {"participant": True, "merge": True, "by": "role"}
-BOTH = {"preauthenticated_role": "chair", "spotlight": 1, "remote_display_name": "Dana"}
-ROLE_FIELDS = ["preauthenticated_role", "spotlight"]
-MERGES = [
-    row(
-        "without combine the first decision is the reply",
-        {"role": "Decides:role", "names": "Decides:name"},
-        "role decided",
-        participant=True,
-        by="role",
-        sent={"spotlight": 1, "remote_display_name": None},
-    ),
-    row(
-        "merge asks all, and the first value of a field wins",
-        {"role": "Decides:role", "names": "Decides:name"},
-        "role decided, names decided",
-        **MERGED,
-        sent=BOTH,
-        fields={"role": ROLE_FIELDS, "names": ["remote_display_name"]},
-    ),
-    row(
-        "the priority says which value is the first",
-        {"role": ("Decides:role", {"priority": 20}), "names": ("Decides:name", {"priority": 10})},
-        "names decided, role decided",
-        **{**MERGED, "by": "names"},
-        sent={**BOTH, "spotlight": 2},
-        fields={"names": ["remote_display_name", "spotlight"], "role": ["preauthenticated_role"]},
-    ),
-    row(
-        "a dictionary is merged, and a plugin that abstains or continues gives nothing",
-        {
-            "ours": "Decides:continue",
-            "none": "Decides:abstain",
-            "role": "Decides:role",
-            "tags": "Decides:table",
-        },
-        "ours decided, none abstained, role decided, tags decided",
-        **MERGED,
-        sent={"preauthenticated_role": "chair", "call_tag": "vip"},
-        fields={"ours": [], "role": ROLE_FIELDS, "tags": ["call_tag"]},
-    ),
-    row(
-        "a continue alone is a continue",
-        {"ours": "Decides:continue", "none": "Decides:abstain"},
-        "ours decided, none abstained",
-        **{**MERGED, "by": "ours"},
-        reason="not ours",
-    ),
-    row(
-        "a plugin whose fields are all given already gives none",
-        {"role": "Decides:role", "again": "Decides:role"},
-        "role decided, again decided",
-        **MERGED,
-        sent={"spotlight": 1},
-        fields={"role": ROLE_FIELDS, "again": []},
-    ),
-    row(
-        "nobody decides: the default",
-        {"a": "Decides:abstain", "b": "Decides:abstain"},
-        "a abstained, b abstained",
-        **{**MERGED, "by": "default"},
-    ),
-    row(
-        "any reject ends it",
-        {"role": "Decides:role", "stops": REJECT, "names": "Decides:name"},
-        "role decided, stops decided",
-        **{**MERGED, "by": "stops"},
-        action="reject",
-        reason="closed",
-    ),
-    row(
-        "a plugin that fails is left out",
-        {"role": "Decides:role", "bad": "Decides:fail", "names": "Decides:name"},
-        "role decided, bad failed, names decided",
-        **MERGED,
-        sent=BOTH,
-        detail="no database",
-    ),
-    row(
-        "a plugin that is late and has on_error = reject rejects",
-        {"role": "Decides:role", "bad": ("Decides:late", {**NO_TIME, **STRICT})},
-        "role decided, bad timed_out",
-        **{**MERGED, "by": "bad"},
-        action="reject",
-        reason="bad was late, and its on_error is reject",
-        detail="no answer",
-    ),
-    row(
-        "an invalid part is left out",
-        {"role": "Decides:role", "bad": "Decides:nonsense", "names": "Decides:name"},
-        "role decided, bad invalid, names decided",
-        **MERGED,
-        sent=BOTH,
-        detail="is not a decision of participant_properties",
-    ),
-    row(
-        "parts from processes are merged",
-        {"role": ("Decides:role", PROCESS), "names": ("Decides:name", PROCESS)},
-        "role decided, names decided",
-        **MERGED,
-        sent=BOTH,
-        fields={"role": ROLE_FIELDS, "names": ["remote_display_name"]},
-    ),
-    row(
-        "a merged decision is adjusted",
-        {"role": "Decides:role", "names": "Decides:name", "a": "Adjusts:rename"},
-        "role decided, names decided, a adjusted",
-        **MERGED,
-        sent={**BOTH, "remote_display_name": "Guest"},
-        changes={"a": {"remote_display_name": {"from": "Dana", "to": "Guest"}}},
-    ),
-    row(
-        "a reject among merged decisions stays",
-        {"role": "Decides:role", "stops": REJECT, "a": "Adjusts:leave"},
-        "role decided, stops decided, a invalid",
-        **{**MERGED, "by": "stops"},
-        action="reject",
-        reason="closed",
-        detail="may_admit",
-    ),
-    row(
-        "a shadow would give another field",
-        {"role": "Decides:role", "names": ("Decides:name", SHADOW)},
-        "role decided",
-        **MERGED,
-        sent={"spotlight": 1},
-        shadow={"differs": True, "decided_by": "names"},
-    ),
-    row(
-        "a shadow would give nothing new",
-        {"role": "Decides:role", "same": ("Decides:role", SHADOW)},
-        "role decided",
-        **MERGED,
-        sent={"spotlight": 1},
-        shadow={"differs": False, "decided_by": "same"},
-    ),
-]
-ROWS = [*ORDER, *REJECTS, *FAILURES, *ISOLATED, *SHADOWS, *MERGES]
 
 
-def test_the_table_is_as_long_as_it_has_to_be() -> None:
-    assert len(ROWS) >= 60
-    assert len({row.about for row in ROWS}) == len(ROWS)
-
-
-IMMEDIATE = {
-    "waiting": {},
-    "immediate": {"Decides": "DecidesNow", "Adjusts": "AdjustsNow"},
-    "immediate adjusters": {"Adjusts": "AdjustsNow"},
-}
-"""The kinds of plugins instead of those that may wait, and so have tasks of their own."""
-CASES = [
-    pytest.param(row, kinds, id=f"{row} ({name})")
-    for row in ROWS
-    for name, kinds in IMMEDIATE.items()
-    if not kinds or not any("late" in what or "isolation" in t for what, t in row.plugins.values())
-]
-
-
-@pytest.mark.parametrize(("row", "instead"), CASES)
+@pytest.mark.parametrize(("row", "instead"), cases(*ORDER, *FAILURES, *ISOLATED, *SHADOWS))
 async def test_on_the_wire(serving: Serve, row: Row, instead: dict[str, str]) -> None:
-    endpoint = "participant_properties" if row.participant else "service_configuration"
-    kinds = {
-        name: instead.get(what.partition(":")[0], what.partition(":")[0])
-        for name, (what, _) in row.plugins.items()
-    }
-    tables = {
-        name: {**table, "settings": {"do": what.partition(":")[2]}}
-        for name, (what, table) in row.plugins.items()
-    }
-    combine = {"combine": "merge"} if row.merge else {}
-    made = build_policy(
-        settings(
-            tables,
-            infinity={"themes": ["Oslo", "Bergen"]},
-            endpoints={endpoint: {"default": row.default, **combine}},
-        ),
-        available=sources(kinds),
-        log=Log(),
-    )
-    async with serving(made) as server:
-        reply = await server.ask(wire.TARGETS[endpoint])
-        while row.shadow is not None and len(server.lines()) < 2:
-            await server.ask("/livez")
-    line, *shadows = server.lines()
-    _check_reply(row, reply)
-    _check_line(row, line, reply)
-    if row.shadow is not None:
-        _check_shadow(row.shadow, shadows[0], line)
-
-
-def _check_reply(row: Row, reply: wire.Reply) -> None:
-    assert (reply.status, reply.action) == (200, row.action)
-    assert reply.json["decided_by"] == row.by
-    assert reply.json.get("reason") == row.reason
-    if row.action == "reject":
-        assert reply.result is None
-    for name, value in (row.sent or {}).items():
-        assert reply.result.get(name) == value, name
-
-
-def _check_line(row: Row, line: Table, reply: wire.Reply) -> None:
-    steps = line["steps"]
-    assert ", ".join(f"{step['plugin']} {step['outcome']}" for step in steps) == row.steps
-    assert (line["action"], line["decided_by"], line["reason"]) == (row.action, row.by, row.reason)
-    assert line["decision_id"] == reply.json["decision_id"]
-    adjusted = {s["plugin"]: s["changes"] for s in steps if s["outcome"] == "adjusted"}
-    assert row.changes.items() <= adjusted.items()
-    given = {step["plugin"]: step.get("fields", []) for step in steps}
-    for name, fields in row.fields.items():
-        assert sorted(given[name]) == sorted(fields)
-    assert row.detail in " ".join(step.get("detail", "") for step in steps)
-    after = [step for step in steps if step["outcome"] == "decided"][-1:]
-    adjusting = steps[steps.index(after[0]) + 1 :] if after and not row.merge else []
-    assert all(step["hook"] == f"adjust_{line['endpoint']}" for step in adjusting)
-    if line["sent"] is not None and reply.result is not None:
-        shown = {**reply.result, **({"pin": REMOVED} if "pin" in reply.result else {})}
-        assert line["sent"] == shown
-
-
-def _check_shadow(expected: Table, shadow: Table, line: Table) -> None:
-    assert shadow["event"] == "shadow"
-    assert shadow["decision_id"] == line["decision_id"]
-    assert (shadow["differs"], shadow["decided_by"]) == (
-        expected["differs"],
-        expected["decided_by"],
-    )
-    if "changes" in expected:
-        assert [step["changes"] for step in shadow["steps"]] == [expected["changes"]]
-        assert shadow["would_send"]["ivr_theme_name"] == expected["theme"]
+    await check(serving, row, instead)
 
 
 ENTRIES = [DirectoryEntry(alias=f"{name}@example.com", description=name) for name in "abc"]
@@ -796,33 +395,6 @@ async def test_personal_values_are_masked_in_changes(
     shown = changes["remote_display_name"]["to"]
     assert shown.startswith("hash:") if personal == "hashed" else shown == REMOVED
     assert "Dana" not in str(line)
-
-
-async def _left_with_its_fields(decision: Any) -> object:
-    return Continue.from_result(decision.set_fields())
-
-
-async def _emptied(decision: Any) -> object:
-    object.__setattr__(decision, "result", b'{"name":"R","service_tag":"","pin":""}')
-    return decision
-
-
-@pytest.mark.parametrize("hook", [_left_with_its_fields, _emptied])
-async def test_no_adjuster_removes_a_pin_by_a_trick(serving: Serve, hook: Any) -> None:
-    async def describe(decision: Any) -> object:
-        return decision.replace(description="x")
-
-    classes = {
-        "rooms": plugin(
-            service_configuration=always(Conference(name="R", service_tag="", pin=PIN))
-        ),
-        "a": plugin(adjust_service_configuration=hook),
-        "b": plugin(adjust_service_configuration=describe),
-    }
-    async with serving(classes, {"a": {"on_error": "reject"}}) as server:
-        reply = await server.ask(wire.SERVICE)
-    assert server.steps()[1] == ("a", "invalid")
-    assert (reply.json["action"], "result" in reply.json) == ("reject", False)
 
 
 def test_what_a_configuration_may_not_have_is_refused() -> None:
