@@ -16,7 +16,8 @@ from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.policy import Policy
-from pexpolicy.testing.cases import Case, CasesError, load_cases
+from pexpolicy.testing.case_tables import chosen_or_exit, write_or_exit
+from pexpolicy.testing.cases import load_cases
 from pexpolicy.testing.replay import coverage_report
 from pexpolicy.testing.report import as_json as json_report
 from pexpolicy.testing.report import as_junit, show
@@ -24,7 +25,6 @@ from pexpolicy.testing.runner import run_cases
 from pexpolicy.text import printable
 
 EX_FAILED = 1
-EX_USAGE = 2
 
 
 @click.command(
@@ -86,15 +86,7 @@ def _run_files(
     print_json: bool,
 ) -> int:
     """Run the cases whose names contain ``only``; return the exit code of the command."""
-    cases = _cases(paths)
-    if cases is None:
-        return EX_USAGE
-    chosen = [case for case in cases if only.casefold() in case.name.casefold()]
-    if not chosen:
-        why = f"none of {len(cases)} has {only!r} in its name" if cases else "the files have none"
-        click.secho(f"no case ran: {why}", fg="red", err=True)
-        return EX_USAGE
-    run = asyncio.run(run_cases(policy, chosen))
+    run = asyncio.run(run_cases(policy, chosen_or_exit(paths, load_cases, only)))
     items, used = run.items.items, run.items.used
     if print_json:
         report = json_report(run)
@@ -106,27 +98,8 @@ def _run_files(
         if coverage:
             for line in coverage_report.lines(items, used):
                 click.echo(printable(line))
-    try:
-        if junit is not None:
-            junit.write_text(as_junit(run), encoding="utf-8")
-        if html is not None:
-            page = coverage_report.as_page("Coverage of the cases", items, used)
-            html.write_text(page, encoding="utf-8")
-    except OSError as error:
-        click.secho(f"{error.filename} cannot be written: {error.strerror}", fg="red", err=True)
-        return EX_USAGE
+    if junit is not None:
+        write_or_exit(junit, as_junit(run.results))
+    if html is not None:
+        write_or_exit(html, coverage_report.as_page("Coverage of the cases", items, used))
     return EX_FAILED if run.failed else 0
-
-
-def _cases(paths: Sequence[Path]) -> list[Case] | None:
-    """Return the cases of all files; ``None`` after printing the problems of any file."""
-    cases: list[Case] = []
-    valid = True
-    for path in paths:
-        try:
-            cases += load_cases(path)
-        except CasesError as error:
-            valid = False
-            for problem in error.problems:
-                click.secho(f"{path}: {problem}", fg="red", err=True)
-    return cases if valid else None

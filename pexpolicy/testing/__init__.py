@@ -33,7 +33,8 @@ from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.testing.ask import asked, capture_audit, capturing_audit_log
 from pexpolicy.testing.build import Config, Log, Subject, make_policy, opened
-from pexpolicy.testing.cases import Case, CasesError, load_cases
+from pexpolicy.testing.case_tables import CasesError
+from pexpolicy.testing.cases import Case, load_cases
 from pexpolicy.testing.compare import judge
 from pexpolicy.testing.request_templates import RequestError
 from pexpolicy.testing.requests import ABSENT, make_request, url_of

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,18 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.explain.moments import parse_moment
 from pexpolicy.models.request import Request
+from pexpolicy.testing.case_tables import CasesError, NamedCase, read_tables, repeated
 from pexpolicy.testing.request_templates import RequestError
 from pexpolicy.testing.requests import composed
-from pexpolicy.text import brief, did_you_mean
-
-
-class CasesError(Exception):
-    """A case file that cannot be used; ``problems`` has case and key of each error."""
-
-    def __init__(self, path: Path, problems: list[str]) -> None:
-        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
-        self.path = path
-        self.problems = tuple(problems)
 
 
 class _Table(BaseModel):
@@ -65,20 +55,15 @@ class _CaseTable(_Table):
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedCase):
     """One request and its expected outcome: a ``request``, or a ``url`` as written."""
 
-    name: str
-    path: Path
     endpoint: str | None
     request: Request | None
     url: str | None
     expected: Expected
     at: datetime | None = None
     """The time of conditions on the time; ``None`` for the present."""
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def load_cases(path: Path | str) -> list[Case]:
@@ -90,41 +75,17 @@ def load_cases(path: Path | str) -> list[Case]:
             assert_case(Doors, case)
     """
     path = Path(path)
-    document = _document(path)
-    problems = [
-        f"{key}: unknown key{did_you_mean(key, ['case'])}; cases are written as [[case]]"
-        for key in document
-        if key != "case"
-    ]
-    tables = document.get("case", [])
-    if not isinstance(tables, list):
-        raise CasesError(path, [*problems, "case: write [[case]], with two brackets"])
+    _, tables, problems = read_tables(path)
     cases: list[Case] = []
-    for number, table in enumerate(tables, 1):
+    for label, table in tables:
         try:
             cases.append(_case(path, table))
         except _BadCase as error:
-            problems += [f"{_label(number, table)}, {problem}" for problem in error.problems]
-    problems += _repeated(cases)
+            problems += [f"{label}, {problem}" for problem in error.problems]
+    problems += repeated(cases)
     if problems:
         raise CasesError(path, problems)
     return cases
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise CasesError(path, [f"cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError as error:
-        raise CasesError(path, [f"is not UTF-8 text (byte {error.start})"]) from None
-    except (ValueError, RecursionError) as error:
-        raise CasesError(path, [f"is not valid TOML: {error}"]) from None
-
-
-def _label(number: int, table: object) -> str:
-    name = table.get("name") if isinstance(table, Mapping) else None
-    return f"case {number} ({brief(name)})" if isinstance(name, str) else f"case {number}"
 
 
 class _BadCase(Exception):
@@ -169,11 +130,3 @@ def _contradictions(table: _CaseTable) -> Iterator[Problem]:
     for key in ("endpoint", "shape", "request"):
         if getattr(table, key) is not None:
             yield Problem((key,), "leave it out: the url contains it")
-
-
-def _repeated(cases: list[Case]) -> Iterator[str]:
-    seen: set[str] = set()
-    for case in cases:
-        if case.name in seen:
-            yield f"two cases have the name {brief(case.name)}: a report could not tell them apart"
-        seen.add(case.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,44 +17,22 @@ from pexpolicy.models.outcome import DEFAULT, Outcome, Step
 from pexpolicy.models.wall_clock import at_time
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
+from pexpolicy.testing.case_results import NOTHING, Difference, Result, below, one_line
 from pexpolicy.testing.cases import Case, Expected
 from pexpolicy.text import did_you_mean
 
-MISSING = "nothing"
-MAX_VALUE = 300
-"""Characters of a value in a report."""
-
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One value that is not as expected, as text."""
-
-    key: str
-    expected: str
-    got: str
-
-
-@dataclass(frozen=True, slots=True)
-class CaseResult:
-    """A case, its outcome, and the differences from the expected one."""
+class CaseResult(Result):
+    """The result of a request, and its outcome."""
 
     case: Case
     endpoint: str
     outcome: Outcome | None
-    differences: tuple[Difference, ...]
-    seconds: float
-
-    @property
-    def passed(self) -> bool:
-        """True without a difference."""
-        return not self.differences
 
     def lines(self) -> Iterator[str]:
         """Return the differences and each step as lines."""
-        width = max((len(difference.key) for difference in self.differences), default=0)
-        for difference in self.differences:
-            yield f"{difference.key:<{width}}  expected {difference.expected}"
-            yield f"{'':<{width}}  got      {difference.got}"
+        yield from Result.lines(self)
         if self.outcome is None:
             return
         yield (
@@ -86,10 +64,12 @@ async def judge(policy: Policy, case: Case) -> CaseResult:
             endpoint, answer = await _answer(policy, case)
     except InvalidRequestError as error:
         wrong = Difference("url", "a request of Infinity", " ".join(str(error).split()))
-        return CaseResult(case, "", None, (wrong,), time.perf_counter() - began)
+        return CaseResult(case, (wrong,), time.perf_counter() - began, "url", "", "", None)
     seconds = time.perf_counter() - began
     differences = tuple(_differences(policy, endpoint, case.expected, answer))
-    return CaseResult(case, endpoint, answer.outcome, differences, seconds)
+    outcome = answer.outcome
+    by = outcome.decided_by
+    return CaseResult(case, differences, seconds, endpoint, by, endpoint, outcome)
 
 
 async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
@@ -149,7 +129,7 @@ def _decided_by(outcome: Outcome) -> str:
 
 def _unequal(key: str, expected: object, got: object) -> Iterator[Difference]:
     if expected is not None and expected != got:
-        yield Difference(key, str(expected), MISSING if got is None else str(got))
+        yield Difference(key, str(expected), NOTHING if got is None else str(got))
 
 
 def _result(reply: Reply) -> Any:
@@ -169,33 +149,9 @@ def _picture(image: bytes) -> dict[str, Any]:
 
 
 def _below(key: str, expected: Any, got: Any, removed: list[str]) -> Iterator[Difference]:
-    """Yield the differences between a value and the expected one; other fields are ignored."""
-    if isinstance(expected, Mapping) and isinstance(got, Mapping):
-        for name, value in expected.items():
-            if name in got:
-                yield from _below(f"{key}.{name}", value, got[name], removed)
-            else:
-                guess = did_you_mean(name, list(got))
-                yield Difference(f"{key}.{name}", _format(value), MISSING + guess)
-    elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
-        for index, value in enumerate(expected):
-            yield from _below(f"{key}[{index}]", value, got[index], removed)
-    elif type(expected) is not type(got) or expected != got:
-        secret = key.rpartition(".")[2] in removed
-        yield Difference(key, _format(expected), REMOVED if secret else _format(got, removed))
+    """Yield the differences; of the fields in ``removed``, those of the reply are not shown."""
 
+    def shown_got(name: str, value: Any) -> str:
+        return REMOVED if name in removed else one_line(value, removed, REMOVED)
 
-def _format(value: Any, removed: list[str] | None = None) -> str:
-    """Return a value on one line, without its secrets."""
-    if value is None:
-        return MISSING
-    text = json.dumps(_without(value, removed or []), ensure_ascii=False)
-    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}… ({len(text)} characters)"
-
-
-def _without(value: Any, removed: list[str]) -> Any:
-    if isinstance(value, Mapping):
-        return {k: REMOVED if k in removed else _without(v, removed) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_without(item, removed) for item in value]
-    return value
+    return below(key, expected, got, lambda _, value: one_line(value), shown_got)

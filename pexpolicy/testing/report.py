@@ -2,54 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree as ET
 
 import click
 
+from pexpolicy.testing.case_results import Result
 from pexpolicy.testing.compare import CaseResult
 from pexpolicy.testing.runner import HookCoverage, Run
 from pexpolicy.text import printable
 
+R = TypeVar("R", bound=Result)
+
 
 def show(run: Run) -> None:
     """Print each case, the differences of failed ones, and the coverage."""
-    for path, results in _by_file(run):
-        click.secho(str(path), bold=True)
-        width = max(len(result.case.name) for result in results)
-        for result in results:
-            _show_case(result, width)
-        click.echo()
+    show_results(run.results)
     for line in _table(run.coverage):
         click.echo(line)
-    failed = len(run.failed)
-    text = f"{len(run.results) - failed} passed, {failed} failed in {run.seconds * 1000:.0f} ms"
+    show_totals(run.results, run.seconds)
+
+
+def show_results(results: Sequence[Result]) -> None:
+    """Print the cases of each file, and the differences of failed ones."""
+    for path, of_file in _by_file(results):
+        click.secho(printable(str(path)), bold=True)
+        width = max(len(result.case.name) for result in of_file)
+        for result in of_file:
+            name = printable(result.case.name)
+            if result.passed:
+                ok, remark = (
+                    click.style("ok", fg="green"),
+                    click.style(_cut(result, width), dim=True),
+                )
+                click.echo(f"  {ok}    {name:<{width}}  {remark}")
+                continue
+            click.echo(f"  {click.style('FAIL', fg='red', bold=True)}  {name}")
+            for line in result.lines():
+                click.echo(f"        {printable(line)}")
+        click.echo()
+
+
+def show_totals(results: Sequence[Result], seconds: float) -> None:
+    """Print how many cases passed and failed."""
+    failed = sum(not result.passed for result in results)
+    text = f"{len(results) - failed} passed, {failed} failed in {seconds * 1000:.0f} ms"
     click.secho(text, fg="red" if failed else "green", bold=True)
 
 
-def _by_file(run: Run) -> Iterator[tuple[Path, list[CaseResult]]]:
-    for path, results in groupby(run.results, lambda result: result.case.path):
-        yield path, list(results)
+def _by_file(results: Sequence[R]) -> Iterator[tuple[Path, list[R]]]:
+    for path, of_file in groupby(results, lambda result: result.case.path):
+        yield path, list(of_file)
 
 
-def _show_case(result: CaseResult, width: int) -> None:
-    name = printable(result.case.name)
-    if result.passed:
-        by = result.outcome.decided_by if result.outcome else ""
-        click.echo(
-            f"  {click.style('ok', fg='green')}    {name:<{width}}  {click.style(by, dim=True)}"
-        )
-        return
-    click.echo(f"  {click.style('FAIL', fg='red', bold=True)}  {name}")
-    for line in result.lines():
-        click.echo(f"        {printable(line)}")
+def _cut(result: Result, width: int) -> str:
+    """Return the remark, as much of it as has room on the line of a terminal."""
+    text = printable(result.remark)
+    room = shutil.get_terminal_size().columns - width - len("  ok      ")
+    if sys.stdout.isatty() and len(text) > room:
+        text = f"{text[: max(room - 1, 0)]}…"
+    return text
 
 
 def _table(reached: list[HookCoverage]) -> Iterator[str]:
-    """Which plugin was asked and decided how often, a line for each hook."""
+    """Yield a line for each hook: how often its plugin was asked, and decided."""
     if not reached:
         yield "no plugin answers anything in this configuration"
         return
@@ -65,9 +87,7 @@ def _table(reached: list[HookCoverage]) -> Iterator[str]:
 def as_json(run: Run) -> dict[str, Any]:
     """Return the run as an object of JSON."""
     return {
-        "passed": len(run.results) - len(run.failed),
-        "failed": len(run.failed),
-        "seconds": round(run.seconds, 3),
+        **totals(run.results, run.seconds),
         "cases": [_case(result) for result in run.results],
         "coverage": [
             {
@@ -83,18 +103,29 @@ def as_json(run: Run) -> dict[str, Any]:
     }
 
 
-def _case(result: CaseResult) -> dict[str, Any]:
-    outcome = result.outcome
+def totals(results: Sequence[Result], seconds: float) -> dict[str, Any]:
+    """Return the counts for JSON."""
+    failed = sum(not result.passed for result in results)
+    return {"passed": len(results) - failed, "failed": failed, "seconds": round(seconds, 3)}
+
+
+def about(result: Result) -> dict[str, Any]:
+    """Return what JSON has of each case."""
     return {
         "file": str(result.case.path),
         "name": result.case.name,
-        "endpoint": result.endpoint,
         "passed": result.passed,
+        "differences": [asdict(difference) for difference in result.differences],
+    }
+
+
+def _case(result: CaseResult) -> dict[str, Any]:
+    outcome = result.outcome
+    return {
+        **about(result),
+        "endpoint": result.endpoint,
         "decided_by": outcome.decided_by if outcome else None,
         "ms": round(result.seconds * 1000, 3),
-        "differences": [
-            {"key": d.key, "expected": d.expected, "got": d.got} for d in result.differences
-        ],
         "steps": [
             {
                 "plugin": step.plugin,
@@ -107,24 +138,25 @@ def _case(result: CaseResult) -> dict[str, Any]:
     }
 
 
-def as_junit(run: Run) -> str:
-    """The run as JUnit XML, a suite for each file."""
-    root = ET.Element("testsuites", name="pexpolicy test", tests=str(len(run.results)))
-    root.set("failures", str(len(run.failed)))
-    for path, results in _by_file(run):
-        suite = ET.SubElement(root, "testsuite", name=str(path), tests=str(len(results)))
-        suite.set("failures", str(sum(not result.passed for result in results)))
+def as_junit(results: Sequence[Result], command: str = "pexpolicy test") -> str:
+    """Return the results as JUnit XML, a suite for each file."""
+    root = ET.Element("testsuites", name=command, tests=str(len(results)))
+    root.set("failures", str(sum(not result.passed for result in results)))
+    for path, of_file in _by_file(results):
+        suite = ET.SubElement(root, "testsuite", name=printable(str(path)))
+        suite.set("tests", str(len(of_file)))
+        suite.set("failures", str(sum(not result.passed for result in of_file)))
         suite.set("errors", "0")
-        suite.set("time", f"{sum(result.seconds for result in results):.3f}")
-        for result in results:
+        suite.set("time", f"{sum(result.seconds for result in of_file):.3f}")
+        for result in of_file:
             _junit_case(suite, result)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _junit_case(suite: ET.Element, result: CaseResult) -> None:
+def _junit_case(suite: ET.Element, result: Result) -> None:
     case = ET.SubElement(suite, "testcase", name=printable(result.case.name))
-    case.set("classname", result.endpoint or "url")
+    case.set("classname", result.group)
     case.set("time", f"{result.seconds:.3f}")
     if not result.passed:
         keys = ", ".join(difference.key for difference in result.differences)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,10 +10,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pexpolicy import ENDPOINTS, brief, did_you_mean, dotted_key
+from pexpolicy import ENDPOINTS, dotted_key
 from pexpolicy.config.toml_tables import validated
 from pexpolicy.explain.moments import parse_moment
 from pexpolicy.explain.request_forms import InvalidRequestError, endpoint_of, read_request
+from pexpolicy.testing.case_tables import CasesError, NamedCase, read_tables, repeated
 from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.variables import (
     KIND_OF,
@@ -29,14 +29,6 @@ from pexpolicy_local_policy.variables import (
 
 _TOP = ("case", "kind", "script")
 _NAMES = tuple(dict.fromkeys(name for names in VARIABLES.values() for name in names))
-
-
-class ScriptCasesError(Exception):
-    """A file of cases that cannot be used, with all ``problems``."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
 
 
 class _Table(BaseModel):
@@ -72,11 +64,9 @@ class _CaseTable(_Table):
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptCase:
+class ScriptCase(NamedCase):
     """One run of a script, and what is expected of it."""
 
-    name: str
-    path: Path
     script: Path
     source: str
     given: ScriptInput
@@ -88,20 +78,11 @@ class ScriptCase:
 def load_script_cases(path: Path) -> list[ScriptCase]:
     """Return the cases of a TOML file, in their order.
 
-    Raises ``ScriptCasesError`` with all problems.
+    Raises ``CasesError`` with all problems.
     """
-    document = _document(path)
-    problems = [
-        f"{key}: unknown key{did_you_mean(key, _TOP)}; cases are written as [[case]]"
-        for key in document
-        if key not in _TOP
-    ]
-    tables = document.get("case", [])
-    if not isinstance(tables, list):
-        raise ScriptCasesError([*problems, "case: write [[case]], with two brackets"])
+    document, tables, problems = read_tables(path, _TOP)
     cases: list[ScriptCase] = []
-    for number, table in enumerate(tables, 1):
-        label = _label(number, table)
+    for label, table in tables:
         read, issues = validated(table, _CaseTable, {})
         if read is None or issues:
             problems += [f"{label}, {dotted_key(issue.key)}: {issue.text}" for issue in issues]
@@ -110,30 +91,10 @@ def load_script_cases(path: Path) -> list[ScriptCase]:
             cases.append(_case(path, document, read))
         except (InputError, InvalidRequestError) as error:
             problems.append(f"{label}, {error}")
-    seen: set[str] = set()
-    for case in cases:
-        if case.name in seen:
-            problems.append(f"two cases have the name {brief(case.name)}")
-        seen.add(case.name)
+    problems += repeated(cases)
     if problems:
-        raise ScriptCasesError(problems)
+        raise CasesError(path, problems)
     return cases
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise ScriptCasesError([f"cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError as error:
-        raise ScriptCasesError([f"is not UTF-8 text (byte {error.start})"]) from None
-    except (ValueError, RecursionError) as error:
-        raise ScriptCasesError([f"is not valid TOML: {error}"]) from None
-
-
-def _label(number: int, table: object) -> str:
-    name = table.get("name") if isinstance(table, Mapping) else None
-    return f"case {number} ({brief(name)})" if isinstance(name, str) else f"case {number}"
 
 
 def _case(path: Path, document: Mapping[str, Any], table: _CaseTable) -> ScriptCase:
