@@ -38,13 +38,23 @@ PATH = "/policy/v1/service/configuration"
 LOCATION = "/policy/v1/participant/location"
 
 
-def config(folder: Path, scripts: dict[str, str], more: dict[str, Any] | None = None) -> Path:
-    """Write scripts, and a configuration that names them."""
+def config(
+    folder: Path,
+    scripts: dict[str, str],
+    more: dict[str, Any] | None = None,
+    *,
+    timeout: float = 4.0,
+) -> Path:
+    """Write scripts, and a configuration that names them.
+
+    ``timeout`` is in seconds; the default is more than a script needs on a busy machine.
+    """
     keys = []
     for endpoint, text in scripts.items():
         (folder / f"{endpoint}.jinja2").write_text(text)
         keys.append(f'{endpoint} = "{endpoint}.jinja2"')
-    tables = ["[plugins.local-policy]", "timeout = 0.6", "[plugins.local-policy.settings]", *keys]
+    tables = ["[plugins.local-policy]", f"timeout = {timeout}"]
+    tables += ["[plugins.local-policy.settings]", *keys]
     for key, value in (more or {}).items():
         tables.append(f"{key} = {json.dumps(value)}")
     path = folder / "config.toml"
@@ -79,7 +89,7 @@ async def test_an_endless_script_ends_in_time_and_the_next_call_is_answered(
     tmp_path: Path,
 ) -> None:
     endless, team = await asked(
-        config(tmp_path, {"service_configuration": SERVICE}),
+        config(tmp_path, {"service_configuration": SERVICE}, timeout=2.0),
         f"{PATH}?local_alias=endless",
         f"{PATH}?local_alias=team-red",
     )
