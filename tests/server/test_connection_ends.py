@@ -165,7 +165,12 @@ def connected_to(transport: Wire) -> PolicyProtocol:
     return protocol
 
 
-@pytest.mark.parametrize("end", [PolicyProtocol.close, PolicyProtocol.force_close])
+def evict(protocol: PolicyProtocol) -> None:
+    """End a connection as one is that makes room for another."""
+    protocol.connection.close()
+
+
+@pytest.mark.parametrize("end", [PolicyProtocol.close, PolicyProtocol.force_close, evict])
 async def test_what_waits_is_sent_before_its_connection_ends(
     end: Callable[[PolicyProtocol], None],
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -102,7 +103,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         # Any unsent byte pauses writing, so a client that does not read is detected. With a limit
         # of 0 asyncio's TLS would pause on an empty buffer.
         writable.set_write_buffer_limits(high=1)
-        self.connection.close = writable.abort
+        self.connection.close = partial(self._abort, writable)
         self.connection.not_after = client_not_after(transport)
         self._start_request_timer(self.connection.since + self._limits.request_seconds)
         if self.reading is not None:
@@ -119,6 +120,12 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
     def _report(self, error: BaseException) -> None:
         report = describe_error(error)
         self._log.warning(FAULT, error=report.summary, traceback=report.traceback)
+
+    def _abort(self, transport: asyncio.WriteTransport) -> None:
+        """Close the connection now, but after a reply that is queued."""
+        if self._batch == self._batcher.batch:
+            self._batcher.flush()
+        transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancel the timers and stop counting the connection."""
