@@ -64,15 +64,23 @@ class CorruptLine(NamedTuple):
 
 
 def file_and_rotated(path: Path) -> list[Path]:
-    """Return a file and those rotated from it by us or by logrotate, the oldest lines first."""
+    """Return a file and those rotated from it by us or by logrotate, the oldest lines first.
+
+    The names of our own are in the order of the lines, whatever the clock was.
+    """
     found = [
         other
         for mark in (".", "-")
         for other in path.parent.glob(f"{path.name}{mark}*")
         if not _NOT_AUDIT.search(other.name) and other.is_file()
     ]
+    own = rotated(path)
+    is_own = set(found) == set(own)
     if path.is_file():
         found.append(path)
+        own.append(path)
+    if is_own:
+        return own
     return sorted(found, key=lambda one: (_first_time(one), one == path, one.name))
 
 

@@ -75,6 +75,16 @@ def test_rotated_files_are_read_the_oldest_lines_first(tmp_path: Path) -> None:
     assert numbers(records(paths)) == [0, 1, 2, 3]
 
 
+def test_files_of_our_own_are_in_order_although_the_clock_was_not(tmp_path: Path) -> None:
+    names = [f"audit.jsonl.20261126T01020{number}000000Z" for number in (1, 2, 3)]
+    for number, (name, hour) in enumerate(zip([*names, "audit.jsonl"], (9, 1, 8, 2), strict=True)):
+        line = body(number).replace(b"01:02:03", b"%02d:02:03" % hour)
+        assert b"T%02d:" % hour in line
+        (tmp_path / name).write_bytes(line + b"\n")
+    paths = file_and_rotated(tmp_path / "audit.jsonl")
+    assert [path.name for path in paths] == [*names, "audit.jsonl"]
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 2000])
 def test_the_last_lines_are_read_from_the_end(tmp_path: Path, count: int) -> None:
     path = tmp_path / "audit.jsonl"
