@@ -201,7 +201,10 @@ class Connections:
             evicted = self._evict(peer.unauthenticated.victim())
         elif self._count >= self._total:
             evicted = self._evict(self._victim())
-        self._peers.setdefault(key, _PeerConnections()).count += 1
+        # Evicting may have removed the peer.
+        if (peer := self._peers.get(key)) is None:
+            peer = self._peers[key] = _PeerConnections()
+        peer.count += 1
         self._count += 1
         connection.set_owner(self)
         self._put(connection, Stage.KNOWN if known or shared else Stage.SILENT)
