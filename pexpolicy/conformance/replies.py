@@ -120,6 +120,9 @@ def _is_read(topic: Topic, reading: Reading | None) -> bool:
         return False
     if topic is Topic.DIRECTORY:
         return isinstance(reading.decision, Directory)
+    if topic is Topic.DIAL_OUT:
+        # Only prefer_ipv6 of this answer has an effect, and the endpoint warns.
+        return True
     rejected = reading.disposition is Disposition.REJECT
     return topic in ENVELOPE or (rejected and topic is Topic.RESULT)
 

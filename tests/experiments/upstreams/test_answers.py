@@ -114,6 +114,19 @@ async def test_a_text_boolean_is_relayed_as_a_boolean_and_the_audit_says_so(
     assert "the text 'true' means true" in str(server.lines()[-1]["warnings"])
 
 
+async def test_another_room_than_the_one_that_dials_out_is_relayed_with_a_warning(
+    serving: fake_plugins.Serve,
+) -> None:
+    query = "call_direction=dial_out&service_name=Running&service_tag=&local_alias=a"
+    async with (
+        servers.answering(servers.always(servers.decided(servers.ROOM))) as target,
+        serving(policies.policy({"t": target.url})) as server,
+    ):
+        reply = await server.ask(f"{wire.SERVICE}?{query}")
+    assert reply.result == servers.ROOM
+    assert "name: the running service that dials out" in str(server.lines()[-1]["warnings"])
+
+
 def contact(name: str, **fields: str) -> dict[str, str]:
     return {"alias": f"{name}@example.com", "description": name, **fields}
 
