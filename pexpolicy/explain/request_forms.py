@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -16,6 +16,7 @@ from yarl import URL
 
 from pexpolicy.audit.redaction import REMOVED
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain.log_times import leaves, parse_time, record_time
 from pexpolicy.models.request import POLICY_PREFIX, by_prefix
 from pexpolicy.text import printable
 
@@ -25,11 +26,6 @@ MAX_QUOTED = 120
 """Characters of an invalid request that its error message repeats."""
 _LOGGED_URL = re.compile(r'URL="([^"]*)"', re.IGNORECASE)
 _ESCAPES = {"&quot;": '"', "&#34;": '"', "&#39;": "'", "&#x27;": "'", "&lt;": "<", "&gt;": ">"}
-_ISO_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?\d*(?:Z|[+-]\d\d:?\d\d)?(?!\d)"
-)
-_CLF_TIME = re.compile(r"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}")
-_HAPROXY_TIME = re.compile(r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)(?:\.\d+)?\]")
 _HTTP_VERSION = re.compile(r"\sHTTP/\d")
 _REQUEST_LINE = re.compile(r'"[A-Z]+ \S*/policy/v1/')
 
@@ -170,21 +166,12 @@ def _of_json(record: dict[str, Any]) -> RecordedRequest:
         }.get(event, "it is not about a call")
         msg = f"this audit line cannot be explained: its event is {event!r}, and {why}"
         raise InvalidRequestError(msg)
-    for value in _texts(record):
-        if POLICY_PREFIX in value:
+    for _, value in leaves(record):
+        if isinstance(value, str) and POLICY_PREFIX in value:
             found = _of_line(value)
-            times = (parse_time(one) for one in _texts(record) if POLICY_PREFIX not in one)
-            at = found.at or next((time for time in times if time is not None), None)
+            at = found.at or record_time(record)
             return replace(found, form="access log", at=at)
     raise not_a_request(json.dumps(record, ensure_ascii=False))
-
-
-def _texts(record: dict[str, Any]) -> Iterator[str]:
-    for value in record.values():
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            yield from _texts(value)
 
 
 def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
@@ -288,23 +275,3 @@ def _url(text: str) -> URL:
     except ValueError:
         msg = "this is not a URL"
         raise InvalidRequestError(msg) from None
-
-
-def parse_time(text: str, zone: Any = None) -> datetime | None:
-    """Return the first time in a text; one without an offset is in ``zone``, or local.
-
-    ``None`` for a text without a time.
-    """
-    text = text.partition(POLICY_PREFIX)[0]
-    try:
-        if (common := _CLF_TIME.search(text)) is not None:
-            return datetime.strptime(common[0], "%d/%b/%Y:%H:%M:%S %z")
-        if (proxy := _HAPROXY_TIME.search(text)) is not None:
-            found = datetime.strptime(proxy[1], "%d/%b/%Y:%H:%M:%S")  # noqa: DTZ007 - local
-        elif (iso := _ISO_TIME.search(text)) is not None:
-            found = datetime.fromisoformat(iso[0].replace(",", "."))
-        else:
-            return None
-        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

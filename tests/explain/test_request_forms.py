@@ -107,3 +107,26 @@ def test_the_time_is_the_first_one_before_the_request(line: str, seconds: float 
     found: RecordedRequest = read_request(line.format("/policy/v1/registrations"))
     minute = datetime(2026, 11, 26, 7, 10, tzinfo=UTC)
     assert found.at == (None if seconds is None else minute + timedelta(seconds=seconds))
+
+
+MOMENT = datetime(2026, 11, 26, 7, 10, 28, tzinfo=UTC)
+SECONDS = MOMENT.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({"ts": SECONDS + 0.5}, MOMENT + timedelta(seconds=0.5)),
+        ({"msec": f"{SECONDS:.3f}"}, MOMENT),
+        ({"timestamp": int(SECONDS * 1000)}, MOMENT),
+        ({"http": {"request_time_us": int(SECONDS * 1_000_000)}}, MOMENT),
+        ({"time": str(int(SECONDS * 1_000_000_000))}, MOMENT),
+        ({"request_time": 0.003, "start_time": SECONDS}, MOMENT),
+        ({"time": "2026-11-26T08:10:28+01:00", "ts": 1.5e9}, MOMENT),
+        ({"bytes": SECONDS, "hits": 1_700_000_000}, None),
+        ({"time": 1e400, "ts": True, "date": [SECONDS], "epoch": "nan"}, None),
+    ],
+)
+def test_the_time_of_an_access_log_in_json(times: dict[str, object], expected: object) -> None:
+    record = {**times, "request": {"uri": "/policy/v1/registrations?q=a"}}
+    assert read_request(json.dumps(record)).at == expected

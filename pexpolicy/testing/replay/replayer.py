@@ -33,6 +33,7 @@ from pexpolicy.testing.replay.replay_policy import Replayed, ReplayPolicy
 from pexpolicy.testing.replay.result import Example, Group, GroupKey, Tally
 from pexpolicy.testing.replay.server import PolicyServer
 
+_TIME = "its time"
 MAX_REMEMBERED = 20_000
 """Different requests whose answers are kept for equal ones."""
 _IN_REASONS = ("alias", "name", "address", "tag", "uuid")
@@ -130,6 +131,9 @@ class Replayer:
         new, old = await self._answers(tally, call)
         network = new.network or (old.network if old is not None else "")
         read = new.read | old.read if old is not None else new.read
+        by_time = new.depends_on_time or (old is not None and old.depends_on_time)
+        if by_time and call.at is None:
+            read |= {_TIME}
         place = f"{block.file}:{call.line}"
         if network:
             text = f"the plugin {network} asks the network, which needs --network"

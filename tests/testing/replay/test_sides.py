@@ -175,6 +175,21 @@ def test_what_a_record_lacks_counts_where_it_is_read(
     assert found["changed"] == 0
 
 
+def test_a_record_without_a_time_counts_where_the_time_is_read(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    both = 'time = { zone = "UTC", between = ["08:00", "16:00"] }, call_tag'
+    config.write_text(BY_TAG.format(name="closed", parameter=both))
+    timed = json.dumps({"ts": NOON.timestamp(), "uri": f"{ENGINEERING}&call_tag=x"})
+    for records, expected in (
+        ([f"{ENGINEERING}&call_tag=x"], [0, 1, 0, 0]),
+        ([f"{ENGINEERING}&call_tag=y"], [1, 0, 0, 0]),
+        ([timed], [1, 0, 0, 0]),
+    ):
+        found = replayed(urls(tmp_path, *records), "--config", config)
+        assert list(found["records"].values()) == expected, records
+    assert found["matrix"][0]["to"] == "reject"
+
+
 def test_reports_in_files_hold_the_groups_and_no_foreign_markup(tmp_path: Path) -> None:
     name = "<b>=1+1</b>\x1b[31m"
     old, new = tmp_path / "old.toml", tmp_path / "new.toml"
