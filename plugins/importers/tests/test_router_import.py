@@ -159,6 +159,11 @@ def test_rows_are_imported_one_by_one_and_faults_are_reported(tmp_path: Path) ->
         assert message.endswith(f"; rule {name!r} is left out")
 
 
+def test_an_expression_for_no_alias_at_all_is_a_rule(tmp_path: Path) -> None:
+    result = import_router(tmp_path, export([reject(regex="^$")]))
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_what_python_refuses_never_matched_and_is_left_out(tmp_path: Path) -> None:
     result = import_router(tmp_path, export([reject("broken", "a("), reject("good")]))
     assert result.exit_code == 0

@@ -52,7 +52,8 @@ def _anchored(regex: str) -> str:
     if unclear or not (starts or ends):
         return f".*(?:{regex}).*"
     inner = regex[starts : len(regex) - ends]
-    return f"{'' if starts else '.*'}{inner}{'' if ends else '.*'}"
+    # A pattern of a rule is never an empty text.
+    return f"{'' if starts else '.*'}{inner or '()'}{'' if ends else '.*'}"
 
 
 def _translated(token: re.Match[str]) -> str:
