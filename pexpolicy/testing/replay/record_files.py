@@ -179,7 +179,8 @@ class RecordFiles:
         line, rest = 1, b""
         left = sys.maxsize if size is None else size
         try:
-            while content := file.read(min(BLOCK_SIZE, left)):
+            for piece in _pieces(file, left):
+                content = piece
                 left -= len(content)
                 if left == 0 and not content.endswith(b"\n"):
                     content += file.readline(MAX_LINE + 1)
@@ -201,6 +202,24 @@ class RecordFiles:
         block = Block(self._number, name, form, start, content, tuple(numbers))
         self._number += 1
         return block
+
+
+def _pieces(file: IO[bytes], left: int) -> Iterator[bytes]:
+    """Yield ``left`` bytes of a file in blocks; where it is damaged, first what precedes that."""
+    block = bytearray()
+    try:
+        while left and (piece := file.read1(min(BLOCK_SIZE - len(block), left))):  # type: ignore[attr-defined]
+            block += piece
+            left -= len(piece)
+            if len(block) == BLOCK_SIZE:
+                yield bytes(block)
+                block.clear()
+    except _DAMAGE:
+        if block:
+            yield bytes(block)
+        raise
+    if block:
+        yield bytes(block)
 
 
 def form_of(beginning: bytes) -> Form:
@@ -239,16 +258,33 @@ def _files_of(path: Path) -> list[Path]:
     return file_and_rotated(path) if is_audit else [path]
 
 
+class _Decompressed(io.RawIOBase):
+    """A decompressed file; a read of it ends where the file is damaged, and only the next fails."""
+
+    def __init__(self, file: gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; return the number of bytes."""
+        content = self._file.read1(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+
 def _decompressed(file: IO[bytes]) -> IO[bytes]:
     """Return the content of a file, decompressed where it begins with the mark of a format."""
     while True:
         beginning = _peek(file, 8)
         if beginning.startswith(b"\x1f\x8b"):
-            file = io.BufferedReader(gzip.GzipFile(fileobj=file))
+            file = io.BufferedReader(_Decompressed(gzip.GzipFile(fileobj=file)))
         elif beginning.startswith(b"BZh"):
-            file = io.BufferedReader(bz2.BZ2File(file))
+            file = io.BufferedReader(_Decompressed(bz2.BZ2File(file)))
         elif beginning.startswith(b"\xfd7zXZ\0"):
-            file = io.BufferedReader(lzma.LZMAFile(file))  # noqa: SIM115 - as long as the file
+            file = io.BufferedReader(_Decompressed(lzma.LZMAFile(file)))  # noqa: SIM115 - as long as the file
         elif beginning.startswith(_ZSTANDARD):
             msg = "it is compressed with Zstandard: decompress it with zstd -d"
             raise OSError(msg)

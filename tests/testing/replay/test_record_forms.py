@@ -228,6 +228,13 @@ def test_a_file_that_ends_early_is_counted(tmp_path: Path) -> None:
     assert "end" in found["unreadable"][0]["reason"]
 
 
+def test_what_precedes_the_end_of_a_small_file_is_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "support.log.gz"
+    lines = "".join(SUPPORT.format(f"{ENGINEERING}&call_tag={n}") + "\n" for n in range(50))
+    path.write_bytes(gzip.compress(lines.encode())[:-8])
+    assert counts(replayed(path, code=2)) == (50, 0, 0, 1)
+
+
 def test_a_line_that_is_too_long_is_one_record(tmp_path: Path) -> None:
     path = tmp_path / "urls"
     path.write_text(f"{ENGINEERING}&call_tag={'x' * (5 << 20)}\n{ENGINEERING}\n")
