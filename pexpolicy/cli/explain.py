@@ -107,7 +107,10 @@ def explain(  # noqa: PLR0913, PLR0917 - the options of the command
     """
     changes = parse_changes(pairs)
     if against is not None and str(against).startswith(("http:/", "https:/")):
-        msg = "name a configuration; pexpolicy replay compares with the answers of a server"
+        msg = (
+            "name a configuration; to compare with the answer of a server, write REQUEST into a "
+            "file FILE, and run pexpolicy replay FILE --against URL"
+        )
         raise click.BadParameter(msg, param_hint="--against")
     try:
         request = requested(request_text, config, endpoint, changes)

@@ -169,9 +169,6 @@ def replay(  # noqa: PLR0913 - the options of the command
     bounds = {name: None if at is None else at.timestamp() for name, at in times.items()}
     selection = Selection(**bounds, ignore=frozenset(ignore), only=only)
     other = _other_side(against, user, password_env, cacert)
-    if scripts and isinstance(other, ServerAddress):
-        msg = "--local-policy follows the answers of configurations, not those of a server"
-        raise click.UsageError(msg)
     if service_config is not None and not scripts:
         raise click.UsageError("--service-config is for --local-policy: name a script as well")
     job = Job(config, other, selection, network, coverage, scripts, service_config)

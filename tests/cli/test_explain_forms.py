@@ -149,6 +149,4 @@ def test_an_alias_with_blanks_needs_the_endpoint() -> None:
 def test_a_server_is_no_other_configuration() -> None:
     shown = invoked("explain", "engineering", "-c", SHIPPED, "--against", "http://127.0.0.1:9")
     assert shown.exit_code == 2
-    assert "pexpolicy replay compares with the answers of a server" in " ".join(
-        shown.output.split()
-    )
+    assert "run pexpolicy replay FILE --against URL" in " ".join(shown.output.split())

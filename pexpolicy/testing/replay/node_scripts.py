@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
+from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.local_policy import LocalPolicy
+from pexpolicy.models.decision import Continue
 from pexpolicy.models.extras import Extras
 from pexpolicy.policy import Answer
+from pexpolicy.testing.replay.recorded_reply import RecordedReply, foreign_reply
 from pexpolicy.testing.replay.records import Call
-from pexpolicy.testing.replay.replay_policy import Replayed
+from pexpolicy.testing.replay.replay_policy import NO_ID, Replayed
 
 DECIDED_BY = "local policy"
 """``decided_by`` of an answer that a script has changed."""
@@ -50,6 +53,24 @@ class NodeScripts:
         )
         followed.used = replayed.used
         return followed
+
+    async def follow_reply(
+        self, call: Call, reply: RecordedReply, extras: Extras
+    ) -> RecordedReply | str:
+        """Return the reply of another server as it takes effect after the script, or why that is
+        not known.
+        """
+        request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
+        body = {"status": "success", "action": reply.action, "result": reply.result}
+        decision = read_envelope(call.endpoint, body, extras).decision or Continue()
+        found = await self._local_policy.after(call.endpoint, request, decision, call.at, extras)
+        if found is None or (found.final is None and not found.unknown):
+            return reply
+        if found.unknown or found.final is None:
+            return f"{found.script}: {found.verdict}"
+        made = ENDPOINTS[call.endpoint].reply(found.final, NO_ID, DECIDED_BY)
+        followed = foreign_reply(call.endpoint, made.status, msgspec.json.decode(made.body))
+        return followed._replace(decided_by=None, reason=None, is_ours=False)
 
 
 def _reads(names: frozenset[str], parameter: str) -> bool:

@@ -119,9 +119,11 @@ class Replayer:
         with self._block.inactive() if self._block is not None else nullcontext():
             replies = await server.replies(calls)
         for call, reply in zip(calls, replies, strict=True):
+            if self._node is not None and isinstance(reply, RecordedReply):
+                extras = self._new.policy.settings.extras
+                reply = await self._node.follow_reply(call, reply, extras)  # noqa: PLW2901 - the same call's
             if isinstance(reply, str):
-                text = f"the server gave no reply: {reply}"
-                tally.unusable(Exactness.NOT_REPLAYABLE, text, f"{block.file}:{call.line}")
+                tally.unusable(Exactness.NOT_REPLAYABLE, reply, f"{block.file}:{call.line}")
             else:
                 await self._replay(tally, block, call, reply)
 
@@ -140,7 +142,7 @@ class Replayer:
             tally.unusable(Exactness.NOT_REPLAYABLE, text, place)
             return
         if hashed := read.intersection(call.hashed):
-            text = f"{', '.join(sorted(hashed))} is hashed, and a plugin reads it"
+            text = f"{', '.join(sorted(hashed))} is hashed or left out, and a plugin reads it"
             tally.unusable(Exactness.NOT_REPLAYABLE, text, place)
             return
         if unknown := new.unknown or (old.unknown if old is not None else ""):

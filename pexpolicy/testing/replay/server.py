@@ -18,6 +18,7 @@ CONCURRENT = 8
 """Requests at a time; a Conferencing Node has more."""
 MAX_FAILURES = 20
 """Calls in a row without a reply after which the replay ends."""
+NO_REPLY = "the server gave no reply"
 _UNAUTHORIZED = 401
 
 
@@ -56,7 +57,7 @@ class PolicyServer:
     async def _reply(self, call: Call) -> RecordedReply | str:
         async with self._slots:
             if self._failures >= MAX_FAILURES:
-                return "not asked"
+                return f"{NO_REPLY}: it was not asked"
             reply = await self._wire.get(call.url)
         if reply.status == _UNAUTHORIZED:
             msg = f"{self._wire.base} refuses access (401): user or password is wrong or missing"
@@ -66,7 +67,7 @@ class PolicyServer:
             if self._failures >= MAX_FAILURES:
                 msg = f"{self._wire.base} does not answer: {reply.failure or 'the reply is torn'}"
                 raise ServerFailedError(msg)
-            return reply.failure or "the reply is torn"
+            return f"{NO_REPLY}: {reply.failure or 'it is torn'}"
         self._failures = 0
         if reply.media_type == JPEG:
             return RecordedReply("continue", reply.status, "a picture")

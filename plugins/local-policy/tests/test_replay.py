@@ -13,6 +13,7 @@ from pexpolicy_local_policy.node_policy import names_in
 from tests.support import wire
 from tests.support.local_policy import NOON, PASS, ROOM, write_json
 from tests.testing.replay import audits
+from tests.testing.replay.test_sides import foreign_server
 
 AT = datetime.fromtimestamp(NOON, UTC)
 ROOMS = """
@@ -34,6 +35,7 @@ WAIVE = """{
   {% endif %}
 }"""
 MOVE = '{"result": {"location": "{{ pex_now().hour }}", "overflow_locations": []}}'
+SERVICE = {"name": "Meeting 07", "service_tag": "", "service_type": "conference"}
 REGISTERED = f"{wire.SERVICE}?local_alias=meet07&registered=True"
 OTHER = f"{wire.SERVICE}?local_alias=meet07"
 OWN = f"{wire.SERVICE}?local_alias=lobby"
@@ -78,6 +80,29 @@ def test_a_change_that_the_script_undoes_is_none(folder: Path) -> None:
         *both, *script, "--service-config", "own.json", "--processes", "2", code=1
     )
     assert {**in_processes, "seconds": 0} == {**known, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("reply", "changed"),
+    [
+        ({"action": "continue", "result": {**SERVICE, "pin": "482915"}}, 0),
+        ({"action": "continue", "result": {**SERVICE, "name": "Another"}}, 1),
+        ({"action": "reject"}, 1),
+        ({"action": "continue"}, 1),
+    ],
+)
+def test_the_replies_of_a_server_are_followed_too(
+    folder: Path, reply: dict[str, Any], changed: int
+) -> None:
+    (folder / "urls").write_text(f"{REGISTERED}\n")
+    write_json(folder / "own.json", ROOM)
+    body = json.dumps({"status": "success", **reply}).encode()
+    with foreign_server(body) as url:
+        both = ("urls", "--config", "config.toml", "--against", url)
+        script = ("--local-policy", "waive.jinja2", "--service-config", "own.json")
+        assert replayed(*both, code=1)["changed"] == 1
+        found = replayed(*both, *script, code=changed)
+    assert (found["same"], found["changed"]) == (1 - changed, changed)
 
 
 def test_what_the_script_changes_of_what_was_sent(folder: Path) -> None:
@@ -144,7 +169,6 @@ def test_the_names_that_a_script_may_read(source: str, is_read: bool) -> None:
     [
         (["--local-policy", "absent.jinja2"], "absent.jinja2 cannot be read"),
         (["--service-config", "config.toml"], "name a script as well"),
-        (["--local-policy", "waive.jinja2", "--against", "http://127.0.0.1:9"], "not those of a"),
     ],
 )
 def test_mistakes_exit_with_2(folder: Path, arguments: list[str], reason: str) -> None:
