@@ -7,7 +7,9 @@ from typing import Any
 
 from multidict import MultiDict, MultiMapping
 
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import Request, by_prefix, header_name, header_values
+from pexpolicy.models.rules import Privacy
 
 
 class ReadParameters(MultiMapping[str]):
@@ -71,6 +73,17 @@ class ReadParameters(MultiMapping[str]):
         """Return all values."""
         self._note_all()
         return self._params.values()
+
+
+def is_personal(endpoint: str, name: str) -> bool:
+    """Return whether a parameter is one that ``[privacy] personal`` hashes or leaves out."""
+    return any(
+        name.startswith(parameter.wire)
+        if parameter.read is by_prefix
+        else header_name(name) == header_name(parameter.wire)
+        for parameter in ENDPOINTS[endpoint].request.parameters().values()
+        if parameter.privacy is Privacy.PERSONAL
+    )
 
 
 def watch(request: Request, watched: Iterable[str]) -> ReadParameters:

@@ -25,6 +25,7 @@ from pexpolicy.explain.request_forms import (
     read_request,
 )
 from pexpolicy.models.request import POLICY_PREFIX, Params
+from pexpolicy.testing.replay.parameter_reads import is_personal
 from pexpolicy.testing.replay.record_files import MAX_LINE, Block, Form
 from pexpolicy.testing.replay.recorded_reply import RecordedReply, foreign_reply
 
@@ -57,7 +58,7 @@ class Call(NamedTuple):
     missing: tuple[str, ...] = ()
     """Parameters that the record was written without, or with a part of their value."""
     hashed: tuple[str, ...] = ()
-    """Parameters with a hash as their value."""
+    """Personal parameters: those with a hash as their value, and those that were left out."""
     key: bytes = b""
     """Equal for calls with equal requests; empty where that is not known."""
 
@@ -155,7 +156,10 @@ def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
             text = "it was written without its alias: [privacy] personal is dropped"
             return Unusable(number, Exactness.NOT_REPLAYABLE, text)
     params: MultiDict[str] = MultiDict()
-    missing, hashed = list(_missing(line)), []
+    missing: list[str] = []
+    hashed: list[str] = []
+    for name in _missing(line):
+        (hashed if is_personal(line.endpoint, name) else missing).append(name)
     for name, value in written.items():
         for one in value if isinstance(value, list) else (value,):
             params.add(name, one)

@@ -27,6 +27,10 @@ HASHED = """
 personal = "hashed"
 key_env = "PRIVACY_KEY"
 """
+DROPPED = """
+[privacy]
+personal = "dropped"
+"""
 BY_TAG = """
 [plugins.rules]
 priority = 1
@@ -154,6 +158,7 @@ def test_plugins_reach_no_network_unless_they_may(tmp_path: Path) -> None:
         ("call_tag", "", [1, 0, 0, 0]),
         ("third_party_passcode", "", [0, 1, 0, 0]),
         ("call_tag", HASHED, [0, 0, 1, 0]),  # the plugin rooms reads the hashed alias
+        ("call_tag", DROPPED, [0, 0, 1, 0]),
     ],
 )
 def test_what_a_record_lacks_counts_where_it_is_read(
@@ -179,15 +184,12 @@ def test_a_record_without_a_time_counts_where_the_time_is_read(tmp_path: Path) -
     config = tmp_path / "config.toml"
     both = 'time = { zone = "UTC", between = ["08:00", "16:00"] }, call_tag'
     config.write_text(BY_TAG.format(name="closed", parameter=both))
-    timed = json.dumps({"ts": NOON.timestamp(), "uri": f"{ENGINEERING}&call_tag=x"})
-    for records, expected in (
-        ([f"{ENGINEERING}&call_tag=x"], [0, 1, 0, 0]),
-        ([f"{ENGINEERING}&call_tag=y"], [1, 0, 0, 0]),
-        ([timed], [1, 0, 0, 0]),
-    ):
-        found = replayed(urls(tmp_path, *records), "--config", config)
-        assert list(found["records"].values()) == expected, records
-    assert found["matrix"][0]["to"] == "reject"
+    read, unread = (f"{ENGINEERING}&call_tag={tag}" for tag in "xy")
+    timed = json.dumps({"ts": NOON.timestamp(), "uri": read})
+    for record, expected in ((read, [0, 1, 0, 0]), (unread, [1, 0, 0, 0]), (timed, [1, 0, 0, 0])):
+        found = replayed(urls(tmp_path, record), "--config", config)
+        assert list(found["records"].values()) == expected, record
+        assert record != timed or found["matrix"][0]["to"] == "reject"
 
 
 def test_reports_in_files_hold_the_groups_and_no_foreign_markup(tmp_path: Path) -> None:
