@@ -33,6 +33,9 @@ UNTAGGED = (
     "service_tag: is missing, which a transcription of Pexip's text forbids; "
     f"write an empty one [{Confidence.DISPUTED}]"
 )
+REDIRECTED_SERVICE = (
+    "the result of the redirect is a service: Infinity would use it and not redirect"
+)
 BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 
 
@@ -91,7 +94,7 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
         return _dropped("the reject has a usable result: Infinity would use it and not reject")
     if rejects:
         return _rejected(endpoint, result)
-    if action == "redirect" and "redirect" in ACTIONS.get(endpoint, ()):
+    if action == "redirect" and decision is None and "redirect" in ACTIONS.get(endpoint, ()):
         return _redirected(result)
     if decision is not None:
         return Reading(Disposition.RESULT, repaired.get("result"), repairs, decision=decision)
@@ -127,9 +130,7 @@ def _rejected(endpoint: str, result: object) -> Reading:
 
 def _redirected(result: object) -> Reading:
     if isinstance(result, Mapping) and "service_type" in result:
-        return _dropped(
-            "the result of the redirect is a service: Infinity would use it and not redirect"
-        )
+        return _dropped(REDIRECTED_SERVICE)
     try:
         decision = Redirect.from_result(result if isinstance(result, Mapping) else {})
     except DecisionError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pexpolicy.conformance.disposition import (
     ACTIONS,
+    REDIRECTED_SERVICE,
     Disposition,
     Reading,
     is_used,
@@ -168,7 +169,7 @@ def _redirect(asked: SentRequest, action: Any, result: Any, reading: Reading) ->
     result = result or {}
     if action != "redirect" or "service_type" in result:
         mark = Confidence.DOCUMENTED if action == "redirect" else Confidence.TRANSCRIBED
-        return [violation(Topic.REDIRECT, reading.text, mark)]
+        return [violation(Topic.REDIRECT, reading.text or REDIRECTED_SERVICE, mark)]
     others = sorted(result.keys() - {"new_alias"})
     if others:
         text = (

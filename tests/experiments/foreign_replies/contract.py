@@ -29,7 +29,8 @@ def _succeeded(sample: Sample) -> str:
     if sample.endpoint in REJECTING and sample.action == "reject":
         contradicts = (*TAKEN, "open", "reason and more")
         return "dropped" if sample.kind in contradicts else "reject"
-    if sample.endpoint == "service_configuration" and sample.action == "redirect":
+    redirects = sample.endpoint == "service_configuration" and sample.action == "redirect"
+    if redirects and sample.kind not in TAKEN:
         return "redirect" if sample.kind == "alias" else "dropped"
     if sample.kind in NOTHING:
         goes_on = sample.endpoint not in REJECTING or _goes_on(sample)

@@ -62,8 +62,11 @@ async def test_each_decision_passes_unchanged_and_the_reason_says_who_made_it(
     assert server.steps() == [("upstream", "decided")]
 
 
-async def test_an_unknown_action_next_to_a_room_is_ignored(serving: fake_plugins.Serve) -> None:
-    content = servers.decided(servers.ROOM, "allow")
+@pytest.mark.parametrize("action", ["allow", "redirect"])
+async def test_an_action_next_to_a_room_is_ignored(
+    serving: fake_plugins.Serve, action: str
+) -> None:
+    content = servers.decided(servers.ROOM, action)
     async with (
         servers.answering(servers.always(content)) as target,
         serving(policies.policy({"bookings": target.url})) as server,
