@@ -26,6 +26,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.plugins.declarations import importing
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.plugins.running_version import record_version
 from pexpolicy.text import brief
 
 
@@ -34,6 +35,7 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
     try:
         with importing():
             plugin_class = available.load()
+        record_version(available)
     except BaseException as error:
         raise _build_error(f"{available} cannot be imported", error) from error
     if not isinstance(plugin_class, type):

@@ -26,6 +26,7 @@ from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks, method_of
 from pexpolicy.plugins.instantiate import instantiate
 from pexpolicy.plugins.refreshed import Refreshed
 from pexpolicy.plugins.reject_guess import may_reject
+from pexpolicy.plugins.running_version import running
 from pexpolicy.plugins.schedule import ScheduledJob
 from pexpolicy.text import brief
 
@@ -56,7 +57,7 @@ class BuiltPlugin:
     hooks: Mapping[str, Callable[..., Any]]
     threads: PluginThreadPool | None
     deprecated: tuple[str, ...] = ()
-    """Warnings about deprecated hooks."""
+    """Warnings about deprecated hooks, and about another version that is installed."""
     isolated: IsolatedPlugin | None = None
     """The plugin's worker processes, with ``isolation = "process"``."""
     refreshed: tuple[Refreshed[Any], ...] = ()
@@ -149,9 +150,14 @@ def build(
 def _build_one(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
     if table.isolation == "process":
         return _build_isolated(available, table, root)
-    with collecting_declarations() as declared:
-        instance = instantiate(available, table, root)
-    implemented, deprecated = collect_hooks(available, instance)
+    available, outdated = running(available)
+    try:
+        with collecting_declarations() as declared:
+            instance = instantiate(available, table, root)
+        implemented, deprecated = collect_hooks(available, instance)
+    except PluginBuildError as error:
+        error.problems += [Problem((), outdated)] if outdated else []
+        raise
     if not implemented:
         text = f"{available} implements no hook: write a method of its class, with @hookimpl above"
         raise PluginBuildError.because(text)
@@ -168,7 +174,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Built
         instance,
         implemented,
         threads,
-        deprecated,
+        (*deprecated, outdated) if outdated else deprecated,
         refreshed=declared_by(instance, declared, Refreshed),
         jobs=declared_by(instance, declared, ScheduledJob),
         setting_digests=_digests(table),
