@@ -81,7 +81,7 @@ class Model(ModelBase):
         if unnamed:
             first = next((name for name in cls.hints if cls.defaults[name] is ...), None)
             if first is None:
-                first = next(iter(cls.hints)) if len(cls.hints) > 1 else "reason"
+                first = "FIELD" if len(cls.hints) > 1 else "reason"
             msg = f"{cls.__name__} takes keyword arguments only: write {cls.__name__}({first}=...)"
             raise TypeError(msg)
 

@@ -16,6 +16,7 @@ from typing import (
     ClassVar,
     Generic,
     Literal,
+    Never,
     NoReturn,
     Protocol,
     TypeVar,
@@ -94,7 +95,9 @@ class Request:
         self.__dict__["notes"] = notes
         return notes
 
-    def annotate(self, privacy: Privacy = Privacy.PLAIN, /, **values: AnnotationValue) -> None:
+    def annotate(
+        self, privacy: Privacy = Privacy.PLAIN, /, *unnamed: Never, **values: AnnotationValue
+    ) -> None:
         """Add values to the audit line of the call, below ``annotations`` and the plugin's name.
 
         ``request.annotate(Privacy.PERSONAL, caller="Anna")`` marks what ``[privacy] personal``
@@ -104,9 +107,8 @@ class Request:
 
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
-        if not isinstance(privacy, Privacy):
-            msg = f"annotate takes names: write annotate(ticket={privacy!r})"
-            raise TypeError(msg)
+        if unnamed or not isinstance(privacy, Privacy):
+            raise TypeError("annotate takes names and values: write annotate(ticket=4711)")
         if self.annotations is None:
             self.__dict__["annotations"] = Annotations()
         assert self.annotations is not None

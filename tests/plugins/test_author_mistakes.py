@@ -390,8 +390,9 @@ class TestAnswers:
         assert "write request.params.get" in detail_of(lambda request: request.get("x"))
 
     def test_annotations_have_names(self) -> None:
-        detail = detail_of(lambda request: request.annotate("ticket"))
-        assert "write annotate(ticket='ticket')" in detail or "annotate takes names" in detail
+        for unnamed in (("ticket",), ("ticket", 4711)):
+            detail = detail_of(lambda request, unnamed=unnamed: request.annotate(*unnamed))
+            assert "write annotate(ticket=4711)" in detail
 
     def test_an_action_is_not_replaced(self) -> None:
         detail = detail_of(lambda _: ROOM.replace(action="reject"))
