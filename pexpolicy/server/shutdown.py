@@ -6,6 +6,7 @@ The order of the steps is that of the context managers in ``lifecycle.py``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import signal
@@ -28,6 +29,11 @@ def install_startup_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+CHECK_INTERVAL_S = 1.0
+"""Seconds between two checks that the handlers are those of the server."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
 class ShutdownSignal:
     """The shutdown requests that a process has received.
 
@@ -41,15 +47,28 @@ class ShutdownSignal:
         """Called at each signal, even while a system call blocks the event loop."""
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Install the signal handlers."""
+        """Install the signal handlers, and again where code of a plugin has replaced one."""
         loop.add_signal_handler(signal.SIGTERM, self.request)
         for number in (signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self.request_immediate)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        for number in _SIGNALS:
             # The event loop learns of a signal only in its next turn. This handler interrupts a
             # write to a disk that hangs.
-            signal.signal(number, lambda *_: self.on_signal())
+            signal.signal(number, self._interrupt)
             signal.siginterrupt(number, True)  # noqa: FBT003 - positional only
+        loop.call_later(CHECK_INTERVAL_S, self._check, loop)
+
+    def _interrupt(self, *_: object) -> None:
+        self.on_signal()
+
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        replaced = [n.name for n in _SIGNALS if signal.getsignal(n) != self._interrupt]
+        if replaced:
+            text = "a plugin replaced the handler of %s, which is installed again"
+            logging.getLogger("pexpolicy").warning(text, ", ".join(replaced))
+            self.install(loop)
+        else:
+            loop.call_later(CHECK_INTERVAL_S, self._check, loop)
 
     def request(self) -> None:
         """Request a shutdown; the second time, one without delay."""

@@ -120,3 +120,36 @@ def test_the_exit_is_forced_even_where_nothing_tells_what_is_left(
     with suppress(RuntimeError):
         force_exit(leftovers)
     assert codes == [0]
+
+
+DEAF = """
+import asyncio
+import signal
+from pexpolicy import Conference, hookimpl
+
+class Slow:
+    @hookimpl
+    async def service_configuration(self, request):
+        if request.local_alias == "loop":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+        else:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return Conference(name="answered", service_tag="x")
+"""
+
+
+@pytest.mark.parametrize("way", ["loop", "process"])
+def test_a_plugin_that_handles_signals_itself_does_not_keep_the_server(
+    tmp_path: Path, way: str
+) -> None:
+    config = configured(tmp_path, 0.0)
+    (tmp_path / "plugins" / "slow.py").write_text(DEAF)
+    with live_server.running(config) as server:
+        assert server.ask(f"{wire.SERVICE}?local_alias={way}").result["name"] == "answered"
+
+        def ends() -> bool:
+            with suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGTERM)
+            return ended(server.pid) or not accepts(server.port)
+
+        assert comes_true(ends)
