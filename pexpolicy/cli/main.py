@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -86,6 +91,15 @@ Documentation: https://github.com/pexpolicy/pexpolicy#readme"""
 class Commands(click.Group):
     """The commands of ``COMMANDS`` and those of installed packages."""
 
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run a command; do not wait for threads of plugins that do not end."""
+        try:
+            return super().main(args, *more, **options)
+        except SystemExit as error:
+            if args is None:  # otherwise the process is not ours
+                _exit_without_threads(error.code)
+            raise
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in alphabetical order."""
         return sorted({*COMMANDS, *self._of_plugins})
@@ -140,6 +154,23 @@ class Commands(click.Group):
         if name in PACKAGES:
             hint = f" Install the package {PACKAGES[name]}."
         raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
+
+
+EXIT_TIMEOUT_S = 2.0
+"""Seconds for threads that run on after a command."""
+
+
+def _exit_without_threads(code: object) -> None:
+    """Exit now if threads run on; the interpreter would wait for them, perhaps without end."""
+    deadline = time.monotonic() + EXIT_TIMEOUT_S
+    others = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    for thread in others:
+        thread.join(max(deadline - time.monotonic(), 0.0))
+    if names := ", ".join(thread.name for thread in others if thread.is_alive()):
+        click.echo(f"threads of plugins did not stop in time: {names}", err=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1 if code else 0)
 
 
 @click.group(

@@ -307,3 +307,25 @@ def test_no_command_imports_what_only_another_one_needs() -> None:
         (sys.executable, "-c", looks), capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_thread_of_a_plugin_does_not_keep_a_command_running(tmp_path: Path) -> None:
+    (tmp_path / "stay.py").write_text(
+        "import threading\n"
+        "from pexpolicy import hookimpl\n"
+        "class Stay:\n"
+        "    def __init__(self, settings):\n"
+        "        threading.Thread(target=threading.Event().wait, name='stays').start()\n"
+        "    @hookimpl\n"
+        "    async def service_configuration(self): pass\n"
+    )
+    (tmp_path / "config.toml").write_text('plugin_dirs = ["."]\n[plugins.stay]\n')
+    done = subprocess.run(
+        (sys.executable, "-m", "pexpolicy", "check", "--config", tmp_path / "config.toml"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "config.toml: valid (stay; " in done.stdout
+    assert done.stderr.endswith("threads of plugins did not stop in time: stays\n")
