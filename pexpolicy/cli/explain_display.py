@@ -210,7 +210,9 @@ class Display:
                 parts = (step.detail, would_decide(rest, show_secrets=self._show_secrets))
                 said = "; ".join(filter(None, parts))
                 self._line(f"asked as well: {step.plugin} {step.outcome}{': ' * bool(said)}{said}")
-        annotations, _ = redact_annotations(outcome.request, Redaction())
+        annotations, removed = redact_annotations(outcome.request, Redaction())
+        for name in removed:
+            self._line(f"left out: {name}", "dim")
         for plugin, values in annotations.items():
             for name, value in values.items():
                 self._line(f"annotation: {plugin}.{name} = {value}", "dim")

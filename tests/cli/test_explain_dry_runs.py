@@ -177,6 +177,14 @@ def test_a_plugin_after_the_decision_may_fail_and_changes_nothing(tmp_path: Path
     assert late["would"].startswith("reject: late failed")
 
 
+def test_annotations_that_are_left_out_are_named(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    many = FAILING.replace("seen=True", "**{f'n{i}': i for i in range(17)}")
+    (tmp_path / "drop" / "late.py").write_text(many)
+    config = written(tmp_path, 'plugin_dirs = ["drop"]\n[plugins.late]\n')
+    assert "left out: annotations.late\n" in invoked("explain", "-c", config, "meet07").stdout
+
+
 def test_two_configurations_are_compared(tmp_path: Path, config: str) -> None:
     other = tmp_path / "other.toml"
     changed = NIGHT.replace('"Meeting 07"', '"Seven"').replace("481516", "2342")
