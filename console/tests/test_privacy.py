@@ -49,6 +49,7 @@ def test_errors_that_name_people_are_counted_for_viewers(console: LiveConsole) -
 def test_hidden_aliases_are_not_found_by_their_parts(console: LiveConsole) -> None:
     with_more(console.config, "")
     texts = ("ali", "example", "sip:Alice@example.com", "studi")
+    pages: dict[str, str] = {}
     for role, found in (("operator", texts), ("viewer", ("sip:Alice@example.com", "studi"))):
         console.log_in(role)
         pages = {text: console.get(f"/rooms?text={text}").text for text in texts}
