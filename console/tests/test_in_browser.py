@@ -4,12 +4,14 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, ViewportSize
 
-from tests.support import browser, company
+from tests.support import browser, company, live_console
+from tests.support.server_process import free_port
 
 PATHS = (
     "/",
@@ -29,7 +31,7 @@ PATHS = (
 SECRETS = ("482913", "170356", "551204")
 """The PINs of the example."""
 MAX_COMPRESSED = 60 * 1024
-NARROW = {"width": 360, "height": 740}
+NARROW: ViewportSize = {"width": 360, "height": 740}
 
 
 class Setup(NamedTuple):
@@ -86,6 +88,29 @@ def test_each_page_is_accessible_small_and_without_secrets(setup: Setup, theme: 
             complaints.append(f"{path} is wider than {NARROW['width']} pixels")
         page.set_viewport_size({"width": 1440, "height": 900})
     context.close()
+    assert not complaints
+
+
+def test_pages_without_a_server_and_without_calls_are_accessible(
+    setup: Setup, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[audit]\npath = "audit.jsonl"\n\n[admin]\nport = {free_port()}\n')
+    complaints: list[str] = []
+    with live_console.running_console(config) as console:
+        context = setup.browser.new_context(base_url=console.url, viewport=NARROW)
+        page = context.new_page()
+        page.goto(f"/login?link={console.link()}")
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_selector("nav")
+        for path in ("/", "/decisions", "/rooms", "/rules", "/plugins", "/nodes", "/audit"):
+            page.goto(path)
+            complaints += [f"{path}: {text}" for text in browser.violations(page)]
+            if page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
+                complaints.append(f"{path} is wider than {NARROW['width']} pixels")
+        page.goto("/configuration")
+        assert "Unknown while the server does not answer" in page.inner_text("main")
+        context.close()
     assert not complaints
 
 

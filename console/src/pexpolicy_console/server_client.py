@@ -217,7 +217,8 @@ class ServerClient:
                 return await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             cause = error.__cause__ or error
-            msg = f"{self.url} does not answer: {describe_network_error(cause)}"
+            why = describe_network_error(cause)
+            msg = f"the server does not answer at {self.url}, its admin listener: {why}"
             raise ServerUnavailable(msg) from None
 
 

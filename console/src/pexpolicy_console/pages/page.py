@@ -40,6 +40,11 @@ def render(
     return response
 
 
+def whole_number(text: str) -> int:
+    """Return the number in the query of a URL; 0 for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004 - digits
+
+
 def hides_names(request: web.Request) -> bool:
     """Return whether ``[privacy]`` hides from the user what may name people, such as the texts of
     errors in the configuration.

@@ -8,7 +8,7 @@ from pexpolicy.audit.redaction import REMOVED
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.dry_run.messages import ListRooms, Rooms
 from pexpolicy_console.dry_run.process import DryRunFailed
-from pexpolicy_console.pages.page import Page, render
+from pexpolicy_console.pages.page import Page, render, whole_number
 from pexpolicy_console.roles import Role
 
 SHOWN = 100
@@ -18,7 +18,7 @@ SHOWN = 100
 async def rooms(request: web.Request) -> web.StreamResponse:
     """List the rooms of the configuration on the disk."""
     text = request.query.get("text", "").strip()
-    skip = _whole(request.query.get("skip", ""))
+    skip = whole_number(request.query.get("skip", ""))
     hides = session_of(request).role < Role.OPERATOR
     listed: Rooms | None = None
     failures: list[str] = []
@@ -37,10 +37,6 @@ async def rooms(request: web.Request) -> web.StreamResponse:
         may_look_up=not hides,
         removed=REMOVED,
     )
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004 - digits
 
 
 PAGES = (Page("/rooms", rooms, "Rooms"),)

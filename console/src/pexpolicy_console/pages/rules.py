@@ -12,9 +12,12 @@ from aiohttp import web
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.dry_run.messages import ListRules, Rule
 from pexpolicy_console.dry_run.process import DryRunFailed
-from pexpolicy_console.pages.page import Page, render
+from pexpolicy_console.pages.page import Page, render, whole_number
 from pexpolicy_console.roles import Role
 from pexpolicy_console.server_client import PluginState, ServerUnavailable
+
+SHOWN = 100
+"""Number of rules on a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ async def rules(request: web.Request) -> web.StreamResponse:
     """List the rules of the configuration on the disk, with their hits in the server."""
     console = console_of(request)
     text = request.query.get("text", "").strip()
+    skip = whole_number(request.query.get("skip", ""))
     hides = session_of(request).role < Role.OPERATOR
     listed: list[Rule] = []
     failures: list[str] = []
@@ -42,13 +46,16 @@ async def rules(request: web.Request) -> web.StreamResponse:
         status = await console.server.status()
         plugins = {plugin.name: plugin for plugin in status.plugins}
         workers = status.workers
-    shown = [(rule, _hits(rule, plugins)) for rule in listed if _matches(rule, text.lower())]
+    matching = [rule for rule in listed if _matches(rule, text.lower())]
     return render(
         request,
         "rules.html",
         text=text,
-        rules=shown,
+        rules=[(rule, _hits(rule, plugins)) for rule in matching[skip : skip + SHOWN]],
+        matching=len(matching),
         total=len(listed),
+        skip=skip,
+        step=SHOWN,
         failures=failures,
         workers=workers,
     )

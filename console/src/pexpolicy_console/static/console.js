@@ -57,11 +57,12 @@ function onKey(event) {
   }
 }
 
-// A narrow window shows the link to this page, and no counters above the list.
+// A narrow window shows the link to this page, the end of a plot, and no counters above the list.
 function fitNarrow() {
   if (!matchMedia("(max-width: 640px)").matches) return;
   const here = document.querySelector(".top nav [aria-current]");
   if (here) here.closest("ul").scrollLeft = here.offsetLeft - 40;
+  for (const plot of document.querySelectorAll("svg.plot")) plot.parentElement.scrollLeft = plot.scrollWidth || 1e4;
   for (const counters of document.querySelectorAll("details.counters")) counters.open = false;
 }
 
