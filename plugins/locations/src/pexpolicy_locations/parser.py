@@ -105,7 +105,7 @@ class Draft:
         ]
 
     def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
-        """Return subnets inside others, except inside a subnet of all addresses."""
+        """Yield warnings about subnets inside others, except inside one of all addresses."""
         for overlap in subnets.overlaps():
             inner, outer = overlap.inner, overlap.outer
             if outer.subnet.endswith("/0"):

@@ -46,8 +46,8 @@ class Choice:
         )
 
     def rivals(self, other: Choice) -> bool:
-        """True for one of the same subnet that is as narrow, where a call may meet both: which of
-        them decides would be anybody's guess.
+        """Return whether another one of the same subnet is as narrow and a call may meet both:
+        nothing says which of them decides.
         """
         return self.rank == other.rank and all(
             not mine or mine & theirs
@@ -66,8 +66,8 @@ Choices = tuple[Choice, ...]
 class LocationTable:
     """Finds the decision for a call.
 
-    What differs from subnet to subnet is its name alone, so that a large table keeps little: the
-    reason is put together for the call, and what was rendered is shared.
+    Subnets differ in their names only, so that a large table takes little memory: the reason is
+    made for the call, and rendered decisions are shared.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class LocationTable:
             for overlap in subnets.overlaps()
             if not overlap.inner.value[-1].plain
         }
-        """Return what to look up when no choice of a subnet is for the call."""
+        """What to look up when no choice of a subnet is for the call."""
 
     def __len__(self) -> int:
         return len(self._subnets)
 
     def reasons(self) -> Iterable[tuple[str, str]]:
-        """Return each subnet, with the calls that it is for, and each reason that names it."""
+        """Yield each subnet, with the calls that it is for, and each reason that names it."""
         for match in self._subnets:
             for choice in match.value:
                 for source, _ in self.readers:
@@ -95,7 +95,7 @@ class LocationTable:
                     yield name, _reason(source, match, choice)
 
     def rows(self) -> Iterable[tuple[Sequence[str], Choice]]:
-        """Return the choices in an order in which the first that is for a call decides.
+        """Yield the choices in an order in which the first that is for a call decides.
 
         Subnets of one length and with equal choices are together.
         """
