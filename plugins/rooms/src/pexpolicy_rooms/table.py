@@ -83,13 +83,13 @@ class RoomTable:
         )
 
     def entries(self) -> Iterable[tuple[str, Service | TimedService]]:
-        """Return each alias in its normal form, with its service and the time of that."""
+        """Yield each alias in its normal form, with its service and the time of that."""
         for user, found in self._rooms.items():
             for host, room in (found,) if isinstance(found, Room) else found.items():
                 yield f"{user}@{host}" if host else user, room
 
     def described(self) -> Iterable[RoomEntry]:
-        """Return each alias with its service, and the time of that in words."""
+        """Yield each alias with its service, and the time of that in words."""
         for alias, room in self.entries():
             if isinstance(room, TimedService):
                 yield RoomEntry(alias, room.service, str(room.validity))
@@ -97,7 +97,7 @@ class RoomTable:
                 yield RoomEntry(alias, room, "")
 
     def rooms(self) -> Iterable[tuple[str, Service]]:
-        """Return each alias in its normal form, with its service."""
+        """Yield each alias in its normal form, with its service."""
         for alias, room in self.entries():
             yield alias, room.service if isinstance(room, TimedService) else room
 
@@ -105,7 +105,7 @@ class RoomTable:
         return sum(1 if isinstance(found, Room) else len(found) for found in self._rooms.values())
 
     def ambiguities(self) -> Iterable[tuple[str, list[str]]]:
-        """Return each ambiguous bare name with the hosts of its rooms."""
+        """Yield each ambiguous bare name with the hosts of its rooms."""
         for user, rooms in self._rooms.items():
             if isinstance(rooms, dict) and "" not in rooms:
                 yield user, list(rooms)
