@@ -1,7 +1,7 @@
 """Spool: a bounded folder of events that are not delivered yet.
 
 Each instance of the plugin appends to a segment of its own, a file of one event a line, and keeps
-it locked. A file beside it has the number of bytes that were delivered. A segment without a lock
+it locked. A second file has the number of bytes that were delivered. A segment without a lock
 belongs to an instance that has ended: the first one that gets the lock delivers the rest. So
 several worker processes, a reload and a killed server need no coordination. What was written
 survives the end of the process, but not a power failure.
