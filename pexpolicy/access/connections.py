@@ -47,11 +47,11 @@ class Connection:
     of the event loop at which it was accepted, and ``admission`` the last request on it that was
     admitted. ``not_after`` is when the certificate of the client expires, in seconds since the
     epoch, and ``is_revoked`` whether it was revoked. ``has_unread`` returns whether data waits in
-    the kernel.
+    the kernel. ``owner`` counts it; ``None`` when it is not counted.
     """
 
     __slots__ = (
-        *("_owner", "admission", "close", "has_unread", "is_revoked", "not_after", "origin"),
+        *("admission", "close", "has_unread", "is_revoked", "not_after", "origin", "owner"),
         *("peer", "since", "stage"),
     )
 
@@ -71,18 +71,18 @@ class Connection:
         self.admission: AuthenticatedRequest | None = None
         self.not_after: float | None = None
         self.is_revoked = False
-        self._owner: Connections | None = None
+        self.owner: Connections | None = None
 
     def admit(self, admission: AuthenticatedRequest) -> None:
         """Cache an admitted request; from now on the connection is authenticated."""
-        if self.admission is None and self._owner is not None:
-            self._owner.mark_authenticated(self)
+        if self.admission is None and self.owner is not None:
+            self.owner.mark_authenticated(self)
         self.admission = admission
 
     def move_to(self, stage: Stage) -> None:
         """Set the stage, and make this the newest connection of it."""
-        if self.admission is None and self._owner is not None:
-            self._owner.move(self, stage)
+        if self.admission is None and self.owner is not None:
+            self.owner.move(self, stage)
 
     def progressed(self) -> None:
         """Make this the newest connection of its stage: the client does its part of a handshake."""
@@ -96,8 +96,8 @@ class Connection:
 
     def ended(self) -> None:
         """Stop counting this connection: it was closed."""
-        if self._owner is not None:
-            self._owner.remove(self)
+        if self.owner is not None:
+            self.owner.remove(self)
 
     def has_expired(self, now: float) -> bool:
         """Return whether the certificate of the client has expired, at seconds since the epoch."""
@@ -110,21 +110,13 @@ class Connection:
 
     def certified_by(self, certificate: bytes) -> None:
         """Store the certificate of the client (DER), to find it in later revocation lists."""
-        if self._owner is not None:
-            self._owner.certificates[self] = certificate
+        if self.owner is not None:
+            self.owner.certificates[self] = certificate
 
     @property
     def is_unauthenticated(self) -> bool:
         """True until a request on it was admitted."""
         return self.admission is None
-
-    def set_owner(self, owner: Connections | None) -> None:
-        """Set where this connection is counted; ``None`` for nowhere."""
-        self._owner = owner
-
-    def is_owned_by(self, owner: Connections) -> bool:
-        """Return whether it is counted there."""
-        return self._owner is owner
 
 
 def _nothing_unread() -> bool:
@@ -206,7 +198,7 @@ class Connections:
             peer = self._peers[key] = _PeerConnections()
         peer.count += 1
         self._count += 1
-        connection.set_owner(self)
+        connection.owner = self
         self._put(connection, Stage.KNOWN if known or shared else Stage.SILENT)
         return evicted
 
@@ -236,11 +228,6 @@ class Connections:
         self.remove(victim)
         victim.close()
         return victim
-
-    @property
-    def count(self) -> int:
-        """Number of connections."""
-        return self._count
 
     def move(self, connection: Connection, stage: Stage) -> None:
         """Move an unauthenticated connection to the end of a stage."""
@@ -272,11 +259,11 @@ class Connections:
 
     def remove(self, connection: Connection) -> None:
         """Stop counting a connection; a second time does nothing."""
-        if not connection.is_owned_by(self):
+        if connection.owner is not self:
             return
         self._take(connection)
         self.certificates.pop(connection, None)
-        connection.set_owner(None)
+        connection.owner = None
         self._count -= 1
         key = connection.origin
         peer = self._peers[key]

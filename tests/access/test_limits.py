@@ -397,7 +397,7 @@ def test_an_address_with_many_silent_connections_loses_one_first() -> None:
         one = Connection("2001:db8::2", 0.0, lambda: None)
         assert connections.add(one) is flood.pop(0)
         flood.append(one)
-    assert node.is_owned_by(connections)
+    assert node.owner is connections
 
 
 def test_an_address_of_right_credentials_is_evicted_last() -> None:
@@ -417,7 +417,7 @@ def test_memory_is_first_taken_from_what_is_surely_no_node() -> None:
     assert connections.evict(1, 0.5) == [half_sent]
     assert connections.evict(1, 2.0) == [silent]
     assert connections.evict(0, 2.0) == []
-    assert pending.is_owned_by(connections)
+    assert pending.owner is connections
 
 
 async def test_a_request_whose_credentials_are_being_verified_is_not_evicted(

@@ -67,7 +67,7 @@ class Listener:
     @property
     def connections(self) -> int:
         """The number of open connections."""
-        return self._acceptor.connections.count if self._acceptor is not None else 0
+        return len(self._acceptor.connections) if self._acceptor is not None else 0
 
     @property
     def certificate(self) -> Certificates | None:
