@@ -31,7 +31,7 @@ def chosen(options: argparse.Namespace) -> dict[str, Experiment]:
         "rotated": lambda folder: experiments.rotated(folder, n * 40, 0.01),
         "logrotate": lambda folder: experiments.logrotate(folder, n * 5),
         "stalled": lambda folder: experiments.stalled(folder, s),
-        "killed_with_spool": lambda folder: experiments.killed_with_spool(folder, n, 500),
+        "killed_with_spool": lambda folder: experiments.killed_with_spool(folder, n, options.calls),
         "clock": lambda folder: clock.jumped(folder, clock.JUMPS_S, 5 * options.calls),
         "forged": forged.forged,
         "flooded": lambda folder: flood.flooded(folder, s),

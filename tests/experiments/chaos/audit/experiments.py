@@ -111,7 +111,8 @@ async def killed_with_spool(folder: Path, rounds: int, calls: int) -> Finding:
     """A disk that is full again and again; each second time the server is killed meanwhile."""
     finding = Finding("disk full and killed", f"{rounds} times full, {rounds // 2} SIGKILL")
     ids: list[str] = []
-    with _disk(8 + 2 * rounds) as disk:
+    # As before; a call takes 1 KB.
+    with _disk(8 + rounds * (2 + calls // 200)) as disk:
         table = f'path = "{disk}/audit.jsonl"\nspool = "."\nspool_mb = 64'
         ballast = disk / "ballast"
         for number in range(rounds):
