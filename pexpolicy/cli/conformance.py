@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import ssl
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from pexpolicy.cli.examples import examples
-from pexpolicy.cli.http_client import ServerUrl, cacert_option, tls_context
+from pexpolicy.cli.http_client import ServerUrl, authorization, cacert_option, tls_context
 
 if TYPE_CHECKING:
     from pexpolicy.conformance.report import Report
@@ -105,11 +104,11 @@ def conformance(  # noqa: PLR0913, PLR0917 - one argument for each option
     from pexpolicy.conformance.report import as_json, as_junit  # noqa: PLC0415
     from pexpolicy.conformance.runner import UnauthorizedError, UnreachableError  # noqa: PLC0415
 
-    authorization = _authorization(user, password, password_env)
+    header = authorization(user, password, password_env)
     tls = tls_context(cacert) if url.startswith("https:") else None
     out = Console(stderr=json_path == "-", highlight=False)
     try:
-        report = asyncio.run(_run(url, authorization, alias, caller, timeout, tls))
+        report = asyncio.run(_run(url, header, alias, caller, timeout, tls))
     except UnauthorizedError:
         _fail(f"{url}: {UNAUTHORIZED}")
     except UnreachableError as error:
@@ -131,24 +130,6 @@ def conformance(  # noqa: PLR0913, PLR0917 - one argument for each option
 def _fail(text: str) -> NoReturn:
     click.secho(text, fg="red", err=True)
     sys.exit(EX_USAGE)
-
-
-def _authorization(user: str | None, password: str | None, password_env: str | None) -> str | None:
-    from pexpolicy.conformance.http_client import basic  # noqa: PLC0415 - aiohttp
-
-    if password is not None and password_env is not None:
-        raise click.UsageError("--password and --password-env exclude each other")
-    if password_env is not None:
-        password = os.environ.get(password_env)
-        if password is None:
-            raise click.UsageError(f"there is no environment variable {password_env}")
-    if (user is None) != (password is None):
-        raise click.UsageError("--user and a password belong together")
-    if user is None or password is None:
-        return None
-    if ":" in user:
-        raise click.UsageError("a user name cannot contain a colon")
-    return basic(user, password)
 
 
 async def _run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import ssl
 import urllib.error
 import urllib.request
@@ -127,3 +128,25 @@ def admin_url(settings: Settings) -> str:
 def _host_and_port(host: str, port: int) -> str:
     host = LOOPBACK_OF.get(host.strip("[]"), host.strip("[]"))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def authorization(user: str | None, password: str | None, variable: str | None) -> str | None:
+    """Return the ``Authorization`` header for a password, or one in an environment variable.
+
+    ``None`` without a user. Raise ``UsageError``.
+    """
+    from pexpolicy.conformance.http_client import basic  # noqa: PLC0415 - aiohttp
+
+    if password is not None and variable is not None:
+        raise click.UsageError("--password and --password-env exclude each other")
+    if variable is not None:
+        password = os.environ.get(variable)
+        if password is None:
+            raise click.UsageError(f"there is no environment variable {variable}")
+    if (user is None) != (password is None):
+        raise click.UsageError("--user and a password belong together")
+    if user is None or password is None:
+        return None
+    if ":" in user:
+        raise click.UsageError("a user name cannot contain a colon")
+    return basic(user, password)

@@ -85,7 +85,7 @@ def _listed(policy: Policy) -> dict[str, Any]:
 
 def _show(listed: dict[str, Any]) -> None:
     """Print the listing as tables."""
-    console = Console()
+    console = Console(markup=False, emoji=False)
     order = Table("hook", "order", box=None, header_style="bold")
     for hook, names in listed["order"].items():
         order.add_row(hook, " → ".join(names) or Text("(default)", style="dim"))

@@ -15,8 +15,8 @@ import click
 from pexpolicy.cli.audit.input import paths_of, period, refuse, time_options
 from pexpolicy.cli.common import config_option, fail
 from pexpolicy.cli.examples import examples
-from pexpolicy.cli.http_client import cacert_option
-from pexpolicy.cli.replay_options import authorization, show_walks
+from pexpolicy.cli.http_client import authorization, cacert_option
+from pexpolicy.cli.replay_options import show_walks
 from pexpolicy.cli.replay_progress import ReplayProgress
 from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
@@ -223,7 +223,7 @@ def _other_side(
         msg = "write the URL of the policy profile: the part before /policy/v1"
         raise click.BadParameter(msg, param_hint="--against")
     ca_file = None if cacert is None else str(cacert)
-    return ServerAddress(against.rstrip("/"), authorization(user, password_env), ca_file)
+    return ServerAddress(against.rstrip("/"), authorization(user, None, password_env), ca_file)
 
 
 def _exit_code(result: ReplayResult, max_changed: float) -> int:

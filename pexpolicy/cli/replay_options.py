@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,22 +15,6 @@ from pexpolicy.explain.request_forms import AUDIT_LINE, RecordedRequest, read_re
 from pexpolicy.testing.replay.job import Job
 from pexpolicy.testing.replay.report_text import TextReport
 from pexpolicy.testing.replay.result import ReplayResult
-
-
-def authorization(user: str | None, password_env: str | None) -> str | None:
-    """Return the ``Authorization`` header of these options; raise ``UsageError``."""
-    from pexpolicy.conformance.http_client import basic  # noqa: PLC0415 - for this option only
-
-    if user is None and password_env is None:
-        return None
-    if user is None or password_env is None:
-        raise click.UsageError("--user and --password-env belong together")
-    password = os.environ.get(password_env)
-    if password is None:
-        raise click.UsageError(f"there is no environment variable {password_env}")
-    if ":" in user:
-        raise click.UsageError("a user name cannot contain a colon")
-    return basic(user, password)
 
 
 def show_walks(result: ReplayResult, number: int, job: Job) -> None:

@@ -16,7 +16,7 @@ from pexpolicy.testing.compare import CaseResult, judge
 
 @dataclass(slots=True)
 class HookCoverage:
-    """How often the cases coverage one hook of one plugin, with which outcomes."""
+    """How often the cases asked one hook of one plugin, with which outcomes."""
 
     plugin: str
     hook: str

@@ -329,3 +329,11 @@ def test_a_thread_of_a_plugin_does_not_keep_a_command_running(tmp_path: Path) ->
     assert done.returncode == 0
     assert "config.toml: valid (stay; " in done.stdout
     assert done.stderr.endswith("threads of plugins did not stop in time: stays\n")
+
+
+def test_a_folder_in_brackets_is_listed_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "[red]").mkdir()
+    (tmp_path / "[red]" / "toy.py").write_text("")
+    (tmp_path / "config.toml").write_text('plugin_dirs = ["[red]"]\n')
+    shown = invoked("plugins", "--config", str(tmp_path / "config.toml")).stdout
+    assert "[red]" in shown

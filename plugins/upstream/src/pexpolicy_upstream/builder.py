@@ -134,7 +134,7 @@ def _override_problems(key: Key, route: RouteSettings, extras: Extras) -> Iterat
 
 
 def _complaint(value: object, kind: Any) -> str:
-    """Return what is wrong with a value of a field, or ``None``."""
+    """Return what is wrong with a value of a field, or an empty text."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
