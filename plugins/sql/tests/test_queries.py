@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pexpolicy import ENDPOINTS, Avatar, Decision, Redirect, Reject
+from pexpolicy import ENDPOINTS, NO_EXTRAS, Avatar, Decision, DecisionError, Redirect, Reject
 from pexpolicy.testing import ConfigError, Policy, decide, make_policy, make_request
 from pexpolicy_sql import SqlQueries
+from pexpolicy_sql.decisions import RowDecisions
 from tests.support import postgresql
 
 Source = dict[str, Any]
@@ -185,3 +186,9 @@ async def test_no_text_of_a_request_is_more_than_a_value(
     async with asking(source, "service_configuration", query) as ask:
         outcome = await ask(local_alias=text, remote_display_name=text)
         assert outcome.steps[0].outcome == "abstained"
+
+
+def test_an_array_is_no_type_of_a_service() -> None:
+    decisions = RowDecisions("service_configuration", NO_EXTRAS)
+    with pytest.raises(DecisionError, match="a list is none of conference"):
+        decisions.make([{"name": "Room", "service_type": ["conference"]}])

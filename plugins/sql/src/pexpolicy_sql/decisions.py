@@ -116,7 +116,8 @@ class RowDecisions:
     def _fields(self, fields: Row, reason: str | None) -> Decision:
         if self._endpoint == "service_configuration":
             fields.setdefault("service_tag", "")
-            values = self._values.get(fields.get("service_type", "conference"))
+            kind = fields.get("service_type", "conference")
+            values = self._values.get(kind) if isinstance(kind, str) else None
         else:
             values = self._values[""]
         if values is not None:
