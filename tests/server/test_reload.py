@@ -378,7 +378,7 @@ def test_a_call_under_way_keeps_to_what_it_began_with(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "lived.py").write_text(LIVED)
     config = tmp_path / "config.toml"
-    table = 'plugin_dirs = ["plugins"]\n[plugins.lived]\nsettings.name = "{}"\n'
+    table = 'plugin_dirs = ["plugins"]\n[plugins.lived]\ntimeout = 4.0\nsettings.name = "{}"\n'
     config.write_text(table.format("old"))
     notes = tmp_path / "life.txt"
     with live_server.running(config) as server, ThreadPoolExecutor() as pool:
