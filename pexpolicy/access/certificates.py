@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pexpolicy.access.pem_errors import describe_password, describe_pem_error, describe_swap
+from pexpolicy.access import pem_errors
 from pexpolicy.access.revocation import (
     RevocationListError,
     RevocationLists,
@@ -24,6 +24,7 @@ from pexpolicy.access.revocation import (
     read_revocation_lists,
 )
 from pexpolicy.config.file_tracking import Look, read_file, stat_files
+from pexpolicy.config.path_hints import missing_hint
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.secrets import SecretError
@@ -34,6 +35,7 @@ from pexpolicy.tasks import run_in_thread
 CERTIFICATE_POLL_INTERVAL_S = 1.0
 WARNING_DAYS = 21.0
 """Days before expiry from which warnings are given."""
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -88,6 +90,7 @@ class LoadedCertificate:
     not_after: datetime
     versions: Look
     revocations: RevocationLists | None = None
+    not_before: datetime = _ALWAYS
 
 
 def load(source: CertificateFiles) -> LoadedCertificate:
@@ -98,7 +101,7 @@ def load(source: CertificateFiles) -> LoadedCertificate:
     context.set_alpn_protocols(["http/1.1"])
     # Renegotiation costs CPU time and has no use here.
     context.options |= ssl.OP_NO_RENEGOTIATION
-    not_after = _not_after(source.certificate)
+    not_before, not_after = _validity(source.certificate)
     _load_pair(context, source)
     if source.client_ca is not None:
         required = source.client_certificate == "required"
@@ -111,9 +114,11 @@ def load(source: CertificateFiles) -> LoadedCertificate:
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
             raise CertificateError(
-                "client_ca", describe_pem_error(source.client_ca, error)
+                "client_ca", pem_errors.describe_pem_error(source.client_ca, error)
             ) from None
-    return LoadedCertificate(context, not_after, versions, _load_revocations(context, source))
+    return LoadedCertificate(
+        context, not_after, versions, _load_revocations(context, source), not_before
+    )
 
 
 def _load_revocations(context: ssl.SSLContext, source: CertificateFiles) -> RevocationLists | None:
@@ -125,7 +130,9 @@ def _load_revocations(context: ssl.SSLContext, source: CertificateFiles) -> Revo
     except RevocationListError as error:
         raise CertificateError("client_crl", str(error)) from None
     except (OSError, ValueError) as error:
-        raise CertificateError("client_crl", describe_pem_error(source.client_crl, error)) from None
+        raise CertificateError(
+            "client_crl", pem_errors.describe_pem_error(source.client_crl, error)
+        ) from None
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return lists
 
@@ -138,35 +145,41 @@ def client_not_after(transport: asyncio.BaseTransport) -> float | None:
     return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
 
 
-def _not_after(path: Path) -> datetime:
+def _validity(path: Path) -> tuple[datetime, datetime]:
     from cryptography import x509  # noqa: PLC0415 - only where there is [tls]: it is large
 
     try:
-        return x509.load_pem_x509_certificates(read_file(path))[0].not_valid_after_utc
+        leaf = x509.load_pem_x509_certificates(read_file(path))[0]
     except (OSError, ValueError) as error:
-        text = describe_swap(path, "certificate", "private key") or describe_pem_error(path, error)
+        text = (
+            pem_errors.describe_swap(path, "certificate", "private key")
+            or pem_errors.describe_content(path, "certificate")
+            or pem_errors.describe_pem_error(path, error)
+        )
         raise CertificateError("certificate", text) from None
+    return leaf.not_valid_before_utc, leaf.not_valid_after_utc
 
 
 def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
     try:
         is_there = source.key.is_file()
     except OSError as error:
-        raise CertificateError("key", describe_pem_error(source.key, error)) from None
+        raise CertificateError("key", pem_errors.describe_pem_error(source.key, error)) from None
     if not is_there:
-        raise CertificateError("key", f"{source.key} is not there")
+        raise CertificateError("key", f"{source.key} is not there{missing_hint(source.key)}")
     # Without a password OpenSSL would ask for one on the terminal.
     password = source.password.get_secret_value() if source.password is not None else ""
     try:
         context.load_cert_chain(source.certificate, source.key, password)
     except (OSError, ValueError) as error:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-            text = f"{source.key} is not the key of {source.certificate}"
+            text = pem_errors.describe_mismatch(source.key, source.certificate, password)
             raise CertificateError("key", text) from None
         text = (
-            describe_swap(source.key, "private key", "certificate")
-            or describe_password(source.key, source.password)
-            or describe_pem_error(source.key, error)
+            pem_errors.describe_swap(source.key, "private key", "certificate")
+            or pem_errors.describe_password(source.key, source.password)
+            or pem_errors.describe_content(source.key, "private key")
+            or pem_errors.describe_pem_error(source.key, error)
         )
         raise CertificateError("key", text) from None
 
@@ -264,6 +277,9 @@ class Certificates:
             text = f"{self._source.certificate} expired on {loaded.not_after:%Y-%m-%d}"
             raise CertificateError("certificate", text)
         now = datetime.now(UTC)
+        if loaded.not_before > now:
+            text = f"{self._source.certificate} is not valid before {loaded.not_before}"
+            raise CertificateError("certificate", text)
         if not expired_list_warning(self._loaded.revocations, now) and (
             text := expired_list_warning(loaded.revocations, now)
         ):

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
 from pexpolicy.access.networks import is_loopback
+from pexpolicy.access.pem_errors import leaf_warnings
 from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.secrets import SecretError
@@ -74,6 +75,8 @@ def _certificate_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     except (CertificateError, SecretError):
         return  # an error of certificate_problems
     if text := expiry_warning(loaded.not_after, now):
+        yield ConfigWarning(("tls", "certificate"), text)
+    for text in leaf_warnings(settings.path.parent / settings.tls.certificate, now):
         yield ConfigWarning(("tls", "certificate"), text)
     if text := expired_list_warning(loaded.revocations, now):
         yield ConfigWarning(("tls", "client_crl"), text)

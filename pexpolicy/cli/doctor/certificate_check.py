@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
+from pexpolicy.access.pem_errors import leaf_warnings
 from pexpolicy.cli.doctor.findings import Finding
 from pexpolicy.cli.http_client import LOOPBACK_OF
 from pexpolicy.config.secrets import SecretError
@@ -42,6 +43,8 @@ def certificate_findings(
     expiry = expiry_warning(loaded.not_after, datetime.now(UTC))
     text = expiry or f"valid until {loaded.not_after:%Y-%m-%d}"
     yield Finding(SUBJECT, "warning" if expiry else "ok", text)
+    for doubt in leaf_warnings(files.certificate, datetime.now(UTC)):
+        yield Finding(SUBJECT, "error", doubt)
     leaf = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
     names = _names(leaf)
     if not names:

@@ -1,0 +1,161 @@
+"""Certificates and keys in another form: each message holds the way out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    pkcs12,
+)
+
+from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
+from pexpolicy.access.pem_errors import leaf_warnings
+from tests.support import certificates
+
+
+def files(folder: Path) -> CertificateFiles:
+    certificate, key = folder / "server.pem", folder / "server.key"
+    return CertificateFiles(certificate, key, None, None, None, "required", "1.2")
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(CertificateError) as error:
+        load(files(folder))
+    return str(error.value)
+
+
+def der(folder: Path) -> None:
+    leaf = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    (folder / "server.pem").write_bytes(leaf.public_bytes(Encoding.DER))
+
+
+def der_key(folder: Path) -> None:
+    key = load_pem_private_key((folder / "server.key").read_bytes(), None)
+    form = (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "server.key").write_bytes(key.private_bytes(*form))
+
+
+def archive(folder: Path) -> bytes:
+    leaf = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    key = load_pem_private_key((folder / "server.key").read_bytes(), None)
+    made = pkcs12.serialize_key_and_certificates(
+        b"x",
+        key,  # type: ignore[arg-type]
+        leaf,
+        None,
+        BestAvailableEncryption(b"password"),
+    )
+    assert isinstance(made, bytes)
+    return made
+
+
+def archived(name: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(archive(folder))
+
+    return write
+
+
+def request(folder: Path) -> None:
+    key = load_pem_private_key((folder / "server.key").read_bytes(), None)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, certificates.NAME)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    made = builder.sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    (folder / "server.pem").write_bytes(made.public_bytes(Encoding.PEM))
+
+
+def public_key(folder: Path) -> None:
+    key = load_pem_private_key((folder / "server.key").read_bytes(), None).public_key()
+    form = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (folder / "server.key").write_bytes(key.public_bytes(*form))
+
+
+def changed(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+    return write
+
+
+def linked(folder: Path) -> None:
+    (folder / "server.key").unlink()
+    (folder / "server.key").symlink_to("/etc/nowhere/privkey.pem")
+
+
+MISTAKES: list[tuple[Callable[[Path], None], str]] = [
+    (der, "in binary form (DER or PKCS #12, .pfx): openssl x509 -inform DER -in "),
+    (der_key, "in binary form (DER or PKCS #12, .pfx): openssl pkey -inform DER -in "),
+    (archived("server.pem"), "openssl pkcs12 -in "),
+    (archived("server.key"), "-nocerts -noenc -out new.pem"),
+    (request, "is a request for a certificate; use the one that the authority sent back"),
+    (public_key, "holds a public key, and not the private key"),
+    (changed("server.pem", lambda _: b"\n"), "server.pem is empty"),
+    (changed("server.key", lambda _: b""), "server.key is empty"),
+    (changed("server.pem", lambda c: c[:300]), "it has no line -----END CERTIFICATE-----"),
+    (
+        changed("server.pem", lambda c: c.partition(b"\n")[2]),
+        "has no line -----BEGIN CERTIFICATE-----",
+    ),
+    (changed("server.pem", lambda c: c.decode().encode("utf-16")), "is UTF-16"),
+    (linked, "it is a symbolic link to /etc/nowhere/privkey.pem, which is not there"),
+]
+
+
+@pytest.mark.parametrize(("break_file", "says"), MISTAKES)
+def test_a_file_in_another_form_is_described(
+    tmp_path: Path, break_file: Callable[[Path], None], says: str
+) -> None:
+    certificates.write_pair(tmp_path)
+    break_file(tmp_path)
+    assert says in refused(tmp_path)
+
+
+def test_the_certificate_of_an_authority_in_the_first_place_is_named(tmp_path: Path) -> None:
+    middle = trustme.CA().create_child_ca()
+    leaf = middle.issue_cert(certificates.NAME)
+    (tmp_path / "server.key").write_bytes(leaf.private_key_pem.bytes())
+    pems = [middle.cert_pem.bytes(), leaf.cert_chain_pems[0].bytes()]
+    (tmp_path / "server.pem").write_bytes(b"".join(pems))
+    assert "but of its certificate number 2: put that one first" in refused(tmp_path)
+    (tmp_path / "server.pem").write_bytes(pems[0])
+    assert "which is that of OU=Testing CA" in refused(tmp_path)
+
+
+def test_a_certificate_of_the_future_or_of_an_authority_has_a_warning(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    leaf = certificates.write_pair(tmp_path)
+    assert not list(leaf_warnings(tmp_path / "server.pem", now))
+    (said,) = leaf_warnings(tmp_path / "server.pem", now - timedelta(days=100))
+    assert "is not valid before" in said
+    assert "is the clock right?" in said
+    assert leaf is not None
+    (tmp_path / "server.pem").write_bytes(certificates.authority().cert_pem.bytes())
+    (said,) = leaf_warnings(tmp_path / "server.pem", now)
+    assert "is that of an authority" in said
+
+
+def test_a_renewed_certificate_of_the_future_is_not_served(tmp_path: Path) -> None:
+    class Log:
+        def warning(self, event: str, **fields: object) -> None:
+            """Take a line."""
+
+    certificates.write_pair(tmp_path)
+    kept = Certificates(files(tmp_path), Log())
+    before = kept.not_after
+    certificates.write_pair(tmp_path, days=180)
+    kept.check_files()
+    kept.check_files()
+    assert kept.not_after == before
+    assert "is not valid before" in kept.problem
