@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -102,12 +103,16 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
-    """Yield the lines of files, in order."""
+    """Yield the lines of files, in order; raises ``OSError``, also for a damaged .gz file."""
     for path in paths:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                terminated = line.endswith(b"\n")
-                yield RawLine(path, number, line[:-1] if terminated else line, terminated)
+        try:
+            with _open(path) as file:
+                for number, line in enumerate(file, 1):
+                    terminated = line.endswith(b"\n")
+                    yield RawLine(path, number, line[:-1] if terminated else line, terminated)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            text = f"it is no gzip file, or its end is missing: {error}"
+            raise OSError(errno.EINVAL, text, str(path)) from None
 
 
 def read(raw: RawLine) -> Iterator[Record | CorruptLine]:

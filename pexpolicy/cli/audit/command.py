@@ -18,6 +18,7 @@ from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.cli.audit import display
 from pexpolicy.cli.audit.filters import Filters
 from pexpolicy.cli.audit.input import (
+    AuditGroup,
     configured,
     files_option,
     hash_of,
@@ -50,7 +51,10 @@ EVENTS = ("decision", "refused", "shadow", "checkpoint", "retracted", "end")
 OUTCOMES = (DECIDED, ABSTAINED, ADJUSTED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 
-@click.group(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit COMMAND --help"))
+@click.group(
+    cls=AuditGroup,
+    epilog=examples("pexpolicy audit tail -f", "pexpolicy audit COMMAND --help"),
+)
 def audit() -> None:
     """Read the audit file: follow it, find calls, count, and verify the chain."""
 

@@ -28,6 +28,19 @@ PROGRESS_INTERVAL_S = 0.5
 """Between two updates of the progress line."""
 
 
+class AuditGroup(click.Group):
+    """A group of commands that exit with 2 if a file cannot be read."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and print an error of a file without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            refuse(f"{error.filename} cannot be read: {error.strerror}")
+
+
 def files_option(command: Command) -> Command:
     """Add the options that select the files to read."""
     file = click.option(
