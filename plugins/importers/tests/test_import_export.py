@@ -306,7 +306,7 @@ def test_a_python_file_is_never_executed(source: Path, tmp_path: Path) -> None:
         ("a" * 5 + " = " + "(" * 500, "cannot be read as Python"),
         ("rooms = " + "-" * 50_000 + "1", "cannot be read as Python: it is nested too deeply"),
         ("rooms = " + "[" * 150 + "]" * 150, "holds nothing that looks like rooms"),
-        ("a = 1\0", "cannot be read as Python"),
+        ("a = 1\0", "does not look like text: it holds NUL bytes"),
     ],
 )
 def test_a_python_file_without_rooms_says_so(source: Path, text: str, message: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import tomlkit
 
 from pexpolicy import SERVICE_TYPES, Alias, DecisionError
+from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
@@ -57,6 +58,8 @@ def _find(path: Path, name: str, fits: Callable[[Any], bool], kind: str) -> Impo
     found = [v for v in _literals(path) if fits(v.values) and name in ("", v.name)]
     if not found:
         called = f" called {name}" if name else ""
+        if path.suffix.lower() == ".csv":
+            kind += "; a CSV file of rooms needs no import: name it as csv of the plugin rooms"
         raise ImportFailed(f"{path} holds nothing{called} that looks like {kind}")
     if len(found) > 1 and not name:
         names = ", ".join(f"{values.name} (line {values.line})" for values in found)
@@ -70,10 +73,12 @@ def _literals(path: Path) -> list[ImportedValues]:
     The file is parsed and never executed.
     """
     try:
-        tree = ast.parse(path.read_text("utf-8-sig"), path.name)
+        tree = ast.parse(decode_text(path.read_bytes()), path.name)
         return sorted(_assignments(tree), key=lambda values: values.line)
     except OSError as error:
         raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
+    except EncodingError as error:
+        raise ImportFailed(f"{path} {error}") from None
     except (SyntaxError, ValueError) as error:
         raise ImportFailed(f"{path} cannot be read as Python: {error}") from None
     except (MemoryError, RecursionError):
