@@ -5,10 +5,17 @@ There is one dict for each prefix length; a look-up tries them from the longest 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import (
+    IPv4Network,
+    IPv6Network,
+    ip_address,
+    ip_network,
+    summarize_address_range,
+)
 from operator import itemgetter
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, Generic, TypeVar
@@ -22,6 +29,8 @@ Written = str | IPv4Network | IPv6Network
 _MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
 _IPV4_BYTES = 4
+MAX_PARTS = 4
+"""Subnets of a range that a message lists."""
 
 
 class SubnetError(ValueError):
@@ -172,13 +181,37 @@ def _subnet_problem(text: str) -> str:
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        return f"{brief(text)} is not a subnet; write 10.0.0.0/8, 2001:db8::/32 or a single address"
+        advice = _meant_subnet(text) or "write 10.0.0.0/8, 2001:db8::/32 or a single address"
+        return f"{brief(text)} is not a subnet; {advice}"
     address = text.partition("/")[0]
     bits = network.max_prefixlen
     return (
         f"{brief(text)} has host bits set; write {network} for the network "
         f"or {address}/{bits} for this address"
     )
+
+
+def _meant_subnet(text: str) -> str:
+    """Return what to write instead of another notation of IPv4 subnets, or nothing."""
+    if re.search(r"[\d)][,;]\s*\d", text):
+        return "write each in quotes of its own, or in a row of its own"
+    meant = re.sub(r"\s*/\s*|\s+(?=255\.)", "/", text)
+    meant = re.sub(r"(?<![\d/])0+(?=\d)", "", meant)
+    if wildcard := re.fullmatch(r"((?:\d+\.){1,3})\*(?:\.\*)*", meant):
+        octets = wildcard[1].rstrip(".").split(".")
+        meant = f"{'.'.join([*octets, *'000'][:4])}/{8 * len(octets)}"
+    first, dash, last = (part.strip() for part in meant.partition("-"))
+    try:
+        if dash:
+            ends = ip_address(first), ip_address(last)
+            networks = [str(network) for network in summarize_address_range(*ends)]
+            if len(networks) <= MAX_PARTS:
+                return f"write {', '.join(networks)}"
+            return "a range is several subnets: write each"
+        return f"write {ip_network(meant, strict=False)}"
+    except (ValueError, TypeError):
+        has_letters = re.fullmatch(r"[\w-]+(\.[\w-]+)+", text) and re.search("[g-zG-Z]", text)
+        return "names are not looked up: write the address" if has_letters else ""
 
 
 def _packed(address: str) -> bytes | None:

@@ -42,7 +42,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "expires": ("valid_until",),
     "expiry": ("valid_until",),
     "filename": ("csv", "files", "path"),
-    "from": ("remote_alias",),
+    "from": ("remote_alias", "between"),
     "gt": ("greater",),
     "guest_password": ("guest_pin",),
     "guests_allowed": ("allow_guests",),
@@ -93,7 +93,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "theme": ("ivr_theme_name",),
     "theme_name": ("ivr_theme_name",),
     "timezone": ("zone",),
-    "to": ("local_alias",),
+    "to": ("local_alias", "between"),
     "tz": ("zone",),
     "type": ("service_type",),
     "username": ("user",),
@@ -111,6 +111,7 @@ _FIRST = "it is a top-level key: write it before the first [table]"
 _HASHED = "it is never in this file: write password_hash, password_env or password_file"
 _REMARKS: Mapping[tuple[str, ...], str] = {
     ("plugin_dirs",): _FIRST,
+    ("enabled",): "leave out the whole table, or write # before its lines, to deactivate it",
     ("password",): "it is never in this file: write password_env or password_file",
     ("auth", "password"): _HASHED,
     ("credentials", "password"): _HASHED,

@@ -51,6 +51,9 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     key: Key = tuple(item["loc"])
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         guess = _instead(key, model)
+        named = [n for n in _known_keys(model, key[:-1]) if _is_dict(model, (*key[:-1], n))]
+        if not guess and named and isinstance(item["input"], Mapping):
+            guess = f"; did you mean [….{dotted_key((*key[:-1], named[0], key[-1]))}]?"
         if not guess and key[:1] == ("plugins",):
             guess = f"; keys of the plugin itself belong under [{dotted_key(key[:2])}.settings]"
         return Problem(key, f"unknown key{guess}")
@@ -64,6 +67,8 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         return Problem(key, f"unknown name{guess}")
     if item["type"] in _NO_TABLE:
         text = f"must be a table, as in {dotted_key(key[-1:])} = {{ … }}"
+        if isinstance(item["input"], list) and isinstance(key[-1], str):
+            text = f"must be one table: write [{dotted_key(key)}], not [[{dotted_key(key)}]]"
         hidden = isinstance(item["input"], list) or _holds_secret(model, key)
         return Problem(key, text if hidden else f"{text}, not {brief(item['input'])}")
     text = _message(item)
@@ -84,14 +89,10 @@ def _message(item: Mapping[str, Any]) -> str:
 
 def _form(kind: str, value: Any) -> str:
     """Return in which form to write a value; the value may be secret and is not shown."""
-    if kind == "dict_type" and isinstance(value, list):
-        return ": write [….NAME] for each, not [[…]]"
-    if kind == "string_type" and type(value) in (int, float):
-        return "; write it in quotes"
     if kind.startswith("time_delta"):
         return '; write text, as in "PT90S" or "00:01:30"'
     if not isinstance(value, str):
-        return ""
+        return _FORMS.get((kind, type(value)), "")
     if kind == "bool_type":
         logical = {"true": "true", "yes": "true", "false": "false", "no": "false"}
         literal = logical.get(value.lower())
@@ -110,6 +111,14 @@ def _number_form(kind: str, value: str) -> str:
     return f"; write a number, as in {example}"
 
 
+_FORMS: Mapping[tuple[str, type], str] = {
+    ("dict_type", list): ": write [….NAME] for each, not [[…]]",
+    ("list_type", dict): ": write [[…]] for each, with two brackets",
+    ("string_type", list): "; write one text, without brackets",
+    ("string_type", int): "; write it in quotes",
+    ("string_type", float): "; write it in quotes",
+}
+"""By the error and the type of the value: the form to write."""
 _LIST = '; write it in square brackets, as in ["first", "second"]'
 _NUMBERS = {"int_type": (r"[+-]?\d+", "100"), "float_type": (r"[+-]?\d+(\.\d+)?", "1.5")}
 _NAMES_IN_JSON = {
@@ -206,6 +215,12 @@ def _expected(item: Mapping[str, Any]) -> list[str]:
 def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
     """Return the keys that the table at this place may hold."""
     return list(getattr(_model_at(model, key), "model_fields", {}))
+
+
+def _is_dict(model: type[BaseModel], key: Key) -> bool:
+    """Return whether a key holds tables with names of their own."""
+    info = getattr(_model_at(model, key[:-1]), "model_fields", {}).get(key[-1])
+    return info is not None and get_origin(info.annotation) is dict
 
 
 def _model_at(model: type[BaseModel], key: Key) -> type[BaseModel] | None:

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
+from pexpolicy.config.path_hints import missing_hint
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+"""Names that a message repeats."""
 
 
 class SecretError(Exception):
@@ -57,6 +61,13 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
         written = os.environ.get(variable, "")
         if not written:
             state = "empty" if variable in os.environ else "not set"
+            if not _VARIABLE.fullmatch(variable):
+                # It may be the secret itself.
+                text = (
+                    "there is no environment variable of this name; write the name of one, such as "
+                    f"PEXPOLICY_{name.upper()}, without $ and not the secret, or write {name}_file"
+                )
+                raise SecretError(key, text)
             raise SecretError(key, f"{place} is {state}; set it, or write {name}_file")
     else:
         assert file is not None
@@ -65,7 +76,9 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
         try:
             written = decode_text(read_file(folder / file))
         except OSError as error:
-            raise SecretError(key, f"{folder / file} cannot be read: {error.strerror}") from None
+            hint = missing_hint(folder / file) if isinstance(error, FileNotFoundError) else ""
+            text = f"{folder / file} cannot be read: {error.strerror}{hint}"
+            raise SecretError(key, text) from None
         except EncodingError as error:
             raise SecretError(key, f"{folder / file}: {error}") from None
     value = written.rstrip("\r\n")

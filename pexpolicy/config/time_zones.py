@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Annotated
 from zoneinfo import available_timezones
@@ -9,6 +10,10 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator
 
 from pexpolicy.text import did_you_mean
+
+_ADVICE = "; write one with a city, such as 'Europe/Oslo'"
+_SHORT = re.compile(r"[A-Z]{2,5}|(?:GMT|UTC)?[+-][\d:.]+|.*\b[Tt]ime", re.DOTALL)
+"""Abbreviations, offsets and names of Windows, which look like other zones."""
 
 
 @cache
@@ -18,11 +23,19 @@ def zone_names() -> frozenset[str]:
 
 
 def _known(zone: str) -> str:
-    if zone not in zone_names():
-        guess = did_you_mean(zone, zone_names()) or "; write one such as 'Europe/Oslo'"
-        msg = f"there is no time zone {zone!r}{guess}"
-        raise ValueError(msg)
-    return zone
+    known = zone_names()
+    if zone in known:
+        return zone
+    city = "_".join(zone.split()).lower()
+    meant = sorted(name for name in known if name.lower() == city)
+    # Etc/GMT+1 is an hour behind UTC.
+    cities = (name for name in known if not name.startswith("Etc/"))
+    meant += sorted(name for name in cities if name.lower().rpartition("/")[2] == city)
+    guess = f"; did you mean {meant[0]!r}?" if meant else ""
+    if not guess and not _SHORT.fullmatch(zone):
+        guess = did_you_mean(zone, known)
+    msg = f"there is no time zone {zone!r}{guess or _ADVICE}"
+    raise ValueError(msg)
 
 
 TimeZone = Annotated[str, AfterValidator(_known)]

@@ -49,7 +49,7 @@ def suggest_fix(message: str, text: str) -> str:
         part in message for part in ("Illegal character '\\n'", "Unterminated", 'Expected "\'"')
     ):
         return "; a closing quote is missing" + _open_quote(text, at_the_end="line" not in message)
-    if "Unescaped '\\'" in message:
+    if "Unescaped '\\'" in message or "hex value" in message:
         return "; write the text in single quotes, or each backslash twice"
     if (found := AT.search(message)) is not None:
         lines = text.replace("\r\n", "\n").split("\n")[: int(found[1])]
@@ -72,6 +72,8 @@ def _other_format(text: str) -> str:
         return "JSON"
     if first.startswith("<"):
         return "XML"
+    if re.fullmatch(r"[\w. \"-]+([,;][\w. \"-]*)+", first):
+        return "CSV"
     return "YAML" if first == "---" or re.match(r"(- )?[\w.-]+:(\s|$)", first) else ""
 
 
@@ -96,8 +98,12 @@ def _hint_for_line(message: str, lines: list[str], column: int) -> str:
         return f'; {quote[0]} is not a TOML quote: write a straight one, "'
     advice: dict[str, Callable[[], str]] = {
         "Cannot overwrite": lambda: _duplicate_key(lines),
-        "Invalid value": lambda: _hint_for_value(line, column),
-        "Expected newline": lambda: _hint_for_number(line),
+        "Invalid value": lambda: _hint_for_value(line, column) or _hint_for_rest(line, column),
+        "Invalid statement": lambda: _hint_for_rest(line, column),
+        "Invalid initial": lambda: _hint_for_braces(line),
+        "Invalid date": lambda: "; there is no such day or time",
+        "Expected '='": lambda: _hint_for_key(line, column),
+        "Expected newline": lambda: _hint_for_number(line) or _hint_for_rest(line, column),
         "Cannot declare": lambda: _duplicate_table(line, lines[:-1]),
         "Unclosed array": lambda: "; write a comma between two items, and ] after the last",
     }
@@ -136,6 +142,35 @@ def _hint_for_number(line: str) -> str:
     return _quoted(line) + (", and a number has no leading zeros" if found["zeros"] else "")
 
 
+def _hint_for_rest(line: str, column: int) -> str:
+    """Return a hint for what is in a line after its value, or in place of one."""
+    rest = line[column:].lstrip()
+    odd = next((f"U+{ord(c):04X}" for c in line if c.isspace() and c not in " \t\r"), "")
+    hints = {
+        f"; remove the {rest[:1]} at the end of the line": rest.strip() in (";", ","),
+        "; a comment begins with #": rest.startswith(("//", ";")),
+        _quoted(line): rest.startswith("/"),
+        "; is a ] missing before this line?": line.lstrip().startswith("["),
+        "; write a value after the =": "=" in line and not line.partition("=")[2].strip(),
+        f"; it has a blank of another kind, {odd}: write it again": odd,
+    }
+    return next((hint for hint, is_so in hints.items() if is_so), "")
+
+
+def _hint_for_key(line: str, column: int) -> str:
+    """Return a hint for a name that is not followed by an equals sign."""
+    if line[column:].lstrip().startswith(":"):
+        return "; write = and not : after a name"
+    if "=" in line[column:]:
+        return "; a name with a blank needs quotes; most have _ instead"
+    return "; write = between a name and its value"
+
+
+def _hint_for_braces(line: str) -> str:
+    text = "; braces end on the same line: write a table of its own, below [NAME]"
+    return text if line.rstrip().endswith("{") else ""
+
+
 def _quoted(line: str) -> str:
     key = re.match(r"\s*([\w.-]+)\s*=\s*[^\s\[{]", line)
     return f'; write text in quotes, as in {key[1] if key else "name"} = "…"'
@@ -147,4 +182,4 @@ def _duplicate_table(line: str, before: list[str]) -> str:
     for number, other in enumerate(before):
         if header.fullmatch(other):
             return f"; it is in line {number + 1} already: write its keys there"
-    return ""
+    return "; a line above has some of its keys already: write all below one header"

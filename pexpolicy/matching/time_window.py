@@ -61,13 +61,22 @@ class TimeOperators(PluginSettings):
             raise ValueError(msg)  # noqa: TRY004 - as above
         if isinstance(between, list):
             for hour in between:
-                if isinstance(hour, str) and hour.startswith("24:"):
-                    msg = f"{hour!r} is not a time of day; midnight is '00:00'"
+                if not isinstance(hour, time) and not _HOUR.fullmatch(str(hour)):
+                    msg = f"{hour!r} is not a time of day; {_meant_hour(str(hour))}"
                     raise ValueError(msg)
         if isinstance(between, list) and len(between) != 2:  # noqa: PLR2004 - a from and a to
             msg = 'takes two times, as in ["08:00", "17:00"]'
             raise ValueError(msg)
         return between
+
+    @field_validator("dates", "since", "until", mode="before")
+    @classmethod
+    def _are_dates(cls, written: Any) -> Any:
+        for day in written if isinstance(written, list) else [written]:
+            if isinstance(day, str) and not _is_date(day):
+                msg = f"{day!r} is not a date; write year, month and day, as in 2030-12-24"
+                raise ValueError(msg)
+        return written
 
     @field_validator("between")
     @classmethod
@@ -89,6 +98,30 @@ class TimeOperators(PluginSettings):
             msg = "until is before since, so no day matches"
             raise ValueError(msg)
         return self
+
+
+_HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
+
+
+def _meant_hour(written: str) -> str:
+    """Return what to write instead of an hour such as ``9:00``, ``8.30``, ``7pm`` or ``8``."""
+    found = re.fullmatch(r"(\d{1,2})(?:[:.h](\d\d))?\s*([ap]m)?", written.strip().lower())
+    if found is None:
+        return "write it as in '08:00'"
+    hour = int(found[1])
+    if found[3]:
+        hour = hour % 12 + (12 if found[3] == "pm" else 0)
+    if hour == 24:  # noqa: PLR2004 - the end of a day
+        return "midnight is '00:00'"
+    return f"write '{hour:02}:{found[2] or '00'}'" if hour < 24 else "write 00:00 to 23:59"  # noqa: PLR2004 - as above
+
+
+def _is_date(written: str) -> bool:
+    try:
+        date.fromisoformat(written)
+    except ValueError:
+        return False
+    return True
 
 
 def _times(written: str) -> list[str]:

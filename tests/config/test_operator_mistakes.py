@@ -1,5 +1,6 @@
 """Mistakes of administrators: each message holds the words that lead out of it."""
 
+import gzip
 import os
 import subprocess
 import sys
@@ -202,6 +203,88 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     ("[access]\nnetworks = '10.1.0.0/16'", "access.networks", ("in square brackets",)),
     ("[plugins.domains.settings]\nallowed = ['acme,example']", "allowed[0]", ("not a domain",)),
     ("[auth]\npassword_env = 'A'", "auth", ('user = "pexip"',)),
+    ("[[auth.users]]\nuser = 'a'", "auth.users", ("did you mean 'credentials'?",)),
+    # Time zones and times.
+    ("[plugins.rooms.settings]\nzone = 'Oslo'", "zone", ("did you mean 'Europe/Oslo'?",)),
+    ("[plugins.rooms.settings]\nzone = 'europe/oslo'", "zone", ("did you mean 'Europe/Oslo'?",)),
+    ("[plugins.rooms.settings]\nzone = 'CEST'", "zone", ("'CEST'; write one with a city",)),
+    ("[plugins.rooms.settings]\nzone = 'GMT+1'", "zone", ("'GMT+1'; write one with a city",)),
+    ("[plugins.rooms.settings]\nzone = '+01:00'", "zone", ("'+01:00'; write one with a city",)),
+    (
+        "[plugins.rooms.settings]\nzone = 'W. Europe Standard Time'",
+        "zone",
+        ("'W. Europe Standard Time'; write one with a city",),
+    ),
+    *(
+        (
+            f"{RULE}when.time = {{ zone = 'Europe/Oslo', between = [{written}, '17:00'] }}",
+            "when.time.between",
+            (f"{written} is not a time of day; {advice}",),
+        )
+        for written, advice in (
+            *(("'9:00'", "write '09:00'"), ("'8.30'", "write '08:30'"), ("'7am'", "write '07:00'")),
+            *(("'12 am'", "write '00:00'"), ("'11pm'", "write '23:00'"), ("8", "write '08:00'")),
+            *(("'25:00'", "write 00:00 to 23:59"), ("'noon'", "write it as in '08:00'")),
+        )
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', dates = ['24.12.2030'] }",
+        "when.time.dates",
+        ("'24.12.2030' is not a date; write year, month and day",),
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', from = '08:00' }",
+        "when.time.from",
+        ("did you mean 'between'?",),
+    ),
+    # Addresses and networks.
+    ("[server]\nhost = '127.0.0.1:8000'", "server.host", ("port is a key of its own",)),
+    ("[server]\nhost = 'http://127.0.0.1'", "server.host", ("without a scheme or path",)),
+    ("[server]\nhost = ' 127.0.0.1'", "server.host", ("has blanks around it",)),
+    ("[admin]\nhost = '*'", "admin.host", ("every address is 0.0.0.0",)),
+    *(
+        (f"[access]\nnetworks = ['{written}']", "access.networks[0]", (advice,))
+        for written, advice in (
+            ("10.1.0.0 255.255.0.0", "write 10.1.0.0/16"),
+            ("10.1.0.0 /16", "write 10.1.0.0/16"),
+            ("010.001.0.0/16", "write 10.1.0.0/16"),
+            ("10.1.*", "write 10.1.0.0/16"),
+            ("10.1.2.*", "write 10.1.2.0/24"),
+            ("10.1.0.0-10.1.0.255", "write 10.1.0.0/24"),
+            ("10.1.0.1 - 10.1.3.7", "a range is several subnets"),
+            ("10.1.0.0/16, 10.2.0.0/16", "write each in quotes of its own"),
+            ("node1.example.com", "names are not looked up: write the address"),
+            ("10.1.0.0/33", "write 10.0.0.0/8, 2001:db8::/32 or a single address"),
+        )
+    ),
+    # Brackets and places.
+    ("[[server]]\nport = 8000", "server", ("write [server], not [[server]]",)),
+    ("[server]\nhost = ['127.0.0.1']", "server.host", ("write one text, without brackets",)),
+    (
+        RULE.replace("[[", "[").replace("]]", "]"),
+        "rules.settings.rules",
+        ("write [[…]] for each, with two brackets",),
+    ),
+    (
+        "[[plugins.rooms.settings.rooms.board]]\nname = 'B'",
+        "rooms.board",
+        ("write […] with single brackets, not [[…]]",),
+    ),
+    (
+        "[plugins.rooms.settings.rooms.board.oslo]\nname = 'B'",
+        "rooms.board",
+        ('an alias with a dot needs quotes, as in "board.oslo"',),
+    ),
+    (
+        "[plugins.rooms.settings.board]\nname = 'B'",
+        "rooms.settings.board",
+        ("did you mean [….rooms.board]?",),
+    ),
+    (
+        "[plugins.rooms]\nenabled = false",
+        "plugins.rooms.enabled",
+        ("leave out the whole table",),
+    ),
 ]
 """What is written, the end of its key, and words that the message must hold."""
 
@@ -250,6 +333,23 @@ FILES: list[tuple[bytes, tuple[str, ...]]] = [
     (b"[server]\nport = 1\n[server]\n", ("it is in line 1 already",)),
     (b"[server]\nhost = 10.0.0.1\n", ('write text in quotes, as in host = "',)),
     (b"[server]\nallow_anonymous = True\n", ("write true, in lower case",)),
+    (b"[server]\nport: 8000\n", ("line 2", "write = and not : after a name")),
+    (b"[server]\nport 8000\n", ("write = between a name and its value",)),
+    (b"[server]\nbase path = '/x'\n", ("a name with a blank needs quotes",)),
+    (b"[server]\nport = 8000;\n", ("remove the ; at the end of the line",)),
+    (b"[server]\nport = 8000,\n", ("remove the , at the end of the line",)),
+    (b"[server]\nport = 8000 // web\n", ("a comment begins with #",)),
+    (b"; web\n[server]\n", ("a comment begins with #",)),
+    (b"[server]\nport =\n", ("write a value after the =",)),
+    ("[server]\nport =\u00a08000\n".encode(), ("U+00A0: write it again",)),
+    (b"[access]\nnetworks = ['10.0.0.0/8',\n[server]\n", ("is a ] missing before this line?",)),
+    (b"[plugins.rooms.settings.rooms]\na = {\n name = 'A' }\n", ("braces end on the same line",)),
+    (b"plugins.rooms.priority = 5\n[plugins.rooms]\n", ("a line above has some of its keys",)),
+    (b'[tls]\nkey = "C:\\Users\\x"\n', ("write the text in single quotes",)),
+    (b"[x]\nvalid_until = 12/24/2030\n", ('write text in quotes, as in valid_until = "',)),
+    (b"[x]\nvalid_until = 2030-02-30\n", ("there is no such day or time",)),
+    (b"aliases,name\nx,X\n", ("looks like CSV", "TOML is needed")),
+    (b"PK\x03\x04\x14\x00\x06\x00", ("is a workbook (.xlsx, .ods or .xls) or an archive",)),
 ]
 
 
@@ -576,3 +676,26 @@ def test_an_address_of_another_machine_is_reported_as_one(tmp_path: Path) -> Non
     said = CliRunner().invoke(main, arguments)
     assert said.exit_code == 1
     assert "cannot listen on 192.0.2.7:8000: it is not an address of this machine" in said.stderr
+
+
+@pytest.mark.parametrize("written", ["S3cret!pass", "$PEXPOLICY_PASSWORD", "correct horse"])
+def test_a_secret_in_place_of_the_name_of_its_variable_is_not_repeated(
+    tmp_path: Path, written: str
+) -> None:
+    text = f"[auth]\nuser = 'pexip'\npassword_env = '{written}'\n"
+    (tmp_path / "config.toml").write_text(text)
+    said = checked("-c", tmp_path / "config.toml")
+    assert said.exit_code == 78
+    assert "write the name of one, such as PEXPOLICY_PASSWORD, without $" in said.stderr
+    assert written not in said.stderr
+
+
+@pytest.mark.parametrize("command", ["verify", "stats", "grep", "show 01a21043", "tail"])
+def test_a_damaged_archive_of_the_audit_is_no_traceback(tmp_path: Path, command: str) -> None:
+    (tmp_path / "audit.jsonl.gz").write_bytes(gzip.compress(b"x" * 9000)[:-20])
+    (tmp_path / "text.gz").write_text("no archive")
+    for name in ("audit.jsonl.gz", "text.gz"):
+        arguments = ["audit", *command.split(), "--file", str(tmp_path / name)]
+        said = CliRunner().invoke(main, arguments)
+        assert said.exception is None or isinstance(said.exception, SystemExit), said.exception
+        assert command == "tail" or said.exit_code == 2

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from pexpolicy.config.schema.base import MAX_BUDGET, SecretTable, Table
+
+
+def _host(host: str) -> str:
+    if "/" in host:
+        msg = "is an address without a scheme or path, such as 127.0.0.1"
+    elif re.fullmatch(r"[^:\[\]]+:\d+|\[.*\]:\d+", host):
+        msg = "is an address without a port: port is a key of its own"
+    elif "*" in host:
+        msg = "every address is 0.0.0.0, and :: with those of IPv6"
+    elif host != host.strip():
+        msg = "has blanks around it: remove them"
+    else:
+        return host
+    raise ValueError(msg)
+
+
+Host = Annotated[str, AfterValidator(_host)]
 
 
 class ServerTable(Table):
     """``[server]``: listening address, processes and time limits."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """Address to listen on. Any address but loopback needs `[auth]`, or `allow_anonymous = true`.
     """
     port: int = Field(8000, ge=0, le=65535)
@@ -59,7 +76,7 @@ class AdminTable(SecretTable):
 
     enabled: bool = True
     """If false, the admin listener and metrics are disabled."""
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """Address to listen on. Any address but loopback needs a token."""
     port: int = Field(9107, ge=0, le=65535)
     """Port; 0 selects a free one, which the first line on standard error names. A port in use is a

@@ -35,6 +35,13 @@ def written_rooms(
         key = ("rooms", alias)
         if not isinstance(table, dict):
             text = "expected a table of fields, such as name and service_tag"
+            if isinstance(table, list):
+                text += ": write […] with single brackets, not [[…]]"
+            problems.append(Problem(key, text))
+            continue
+        if table and all(isinstance(value, dict) for value in table.values()):
+            whole = f"{alias}.{next(iter(table))}"
+            text = f'has no fields, only a table; an alias with a dot needs quotes, as in "{whole}"'
             problems.append(Problem(key, text))
             continue
         more = _aliases(key, table.get("aliases", []), problems)
