@@ -315,5 +315,7 @@ def tracked_files(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[list[Path
     for plugin in plugins:
         found, problem = collect(plugin, "tracked_files", _is_path, "paths")
         problems += problem
-        files += plugin.available.files() + [root / path for path in found]
+        files += plugin.available.files()
+        # A path of the settings begins with the root already, which may be relative itself.
+        files += [path if path.is_relative_to(root) else root / path for path in map(Path, found)]
     return files, problems

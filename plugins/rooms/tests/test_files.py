@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import ServiceConfigurationRequest, SettingsError
+from pexpolicy.builder import policy_from
 from pexpolicy_rooms.pins import derived_pin
 from pexpolicy_rooms.plugin import Rooms as Plugin
 from pexpolicy_rooms.settings import DerivedPin, Settings
@@ -260,3 +261,24 @@ def test_many_mistakes_are_reported_at_once() -> None:
             )
         )
     assert len(refused.value.problems) == 3
+
+
+@pytest.mark.parametrize("place", ["rooms.csv", "policy/rooms.csv", "/rooms.csv"])
+def test_a_changed_file_is_part_of_the_configuration_from_any_folder(
+    folder: Path, place: str
+) -> None:
+    path = folder / "policy" / "config.toml"
+    path.parent.mkdir()
+    (path.parent / "policy").mkdir()
+    name = place if place[0] != "/" else f"{path.parent}{place}"
+    (path.parent / name).write_text("aliases,name\na,A\n")
+    path.write_text(f"[plugins.rooms.settings]\ncsv = '{name}'\n")
+    hashes = set()
+    for room in ("A", "B"):
+        (path.parent / name).write_text(f"aliases,name\na,{room}\n")
+        for written in (Path("policy/config.toml"), path, Path("policy/../policy/config.toml")):
+            policy = policy_from(written)
+            policy.close()
+            assert any(file.samefile(path.parent / name) for file in policy.files if file.exists())
+            hashes.add(policy.config_hash)
+    assert len(hashes) == 2
