@@ -190,6 +190,20 @@ def test_an_admin_reloads_after_a_confirmation_that_says_what_changes(setup: Set
     context.close()
 
 
+def test_the_page_names_what_the_last_reload_changed(setup: Setup) -> None:
+    config = setup.company.config
+    config.write_text(config.read_text().replace('name = "Town hall"', 'name = "Assembly"'))
+    context = setup.context("admin")
+    page = context.new_page()
+    for _ in range(300):
+        page.goto("/configuration")
+        if "Changed by the last reload" in page.inner_text("main"):
+            break
+        page.wait_for_timeout(100)
+    assert "Assembly" in page.inner_text("main")
+    context.close()
+
+
 def test_the_audit_is_verified_and_downloaded(setup: Setup) -> None:
     console = setup.company.console
     console.log_in("operator")

@@ -39,6 +39,7 @@ class ConfigStatus(_Part, frozen=True):
     last_reload_successful: bool = True
     problems: list[str] = []
     restart_required: list[str] = []
+    changes: list[str] = []
 
 
 class AuditStatus(_Part, frozen=True):
