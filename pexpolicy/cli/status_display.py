@@ -114,10 +114,15 @@ def _audit(audit: Document) -> Text:
     if "lost" in audit:
         parts += [str(audit["status"]), f"{audit['lost']} lost"]
     if audit.get("free_bytes") is not None:
-        parts.append(f"{audit['free_bytes'] / 2**30:.1f} GiB free")
+        parts.append(f"{format_size(audit['free_bytes'])} free")
     if audit.get("problem"):
         parts.append(printable(audit["problem"]))
     return Text(", ".join(parts), style="" if _is_healthy(audit) else "red")
+
+
+def format_size(size: int) -> str:
+    """Return a size on a disk, in GiB or, where that is less than one, in MiB."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
 
 
 def _is_healthy(audit: Document) -> bool:

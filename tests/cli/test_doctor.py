@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from pexpolicy.cli.doctor.server_checks import server_findings
 from pexpolicy.cli.main import main
+from pexpolicy.cli.status_display import format_size
 from tests.support import certificates, live_server, wire
 from tests.support.server_process import free_port
 
@@ -164,3 +166,24 @@ def test_a_running_server_and_its_nodes_are_listed(config: Path) -> None:
         config.write_text(plain + "# a comment\n")
         code, found = findings(config)
         assert (code, about(found, "audit")[0][0]) == (1, "error")
+
+
+def test_plugins_that_fail_are_named(running_server: live_server.Running) -> None:
+    running_server.ask(wire.SERVICE)
+    document = running_server.operator("/status").json
+    config_hash = document["config"]["hash"]
+    assert not [f for f in server_findings(document, config_hash) if f.subject == "plugins"]
+    document["plugins"][0]["calls"] = {"decided": 3, "abstained": 0, "failed": 2, "timed_out": 1}
+    (found,) = [f for f in server_findings(document, config_hash) if f.subject == "plugins"]
+    name = document["plugins"][0]["name"]
+    assert found.text == f"{name}: 2 failed, 1 timed_out of 6 calls since the start"
+    assert found.state == "warning"
+    assert found.advice == "pexpolicy audit tail names the causes"
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 MiB"), (5 * 2**20, "5 MiB"), (2**30, "1.0 GiB"), (2**41, "2,048.0 GiB")],
+)
+def test_a_small_disk_is_shown_in_mebibytes(size: int, shown: str) -> None:
+    assert format_size(size) == shown

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from pexpolicy.audit.state import WATERMARKS
 from pexpolicy.cli.doctor.findings import Finding, State
+from pexpolicy.cli.status_display import format_size
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import describe_network_error
 
@@ -82,7 +83,7 @@ def disk_finding(settings: Settings) -> Finding:
     except OSError as error:
         return Finding("disk", "error", f"{folder}: {describe_network_error(error)}")
     percent = 100 * usage.free // usage.total
-    text = f"{usage.free / 2**30:,.1f} GiB ({percent} %) free for {folder}"
+    text = f"{format_size(usage.free)} ({percent} %) free for {folder}"
     if percent >= WATERMARKS[0]:
         return Finding("disk", "ok", text)
     state: State = "warning" if percent >= WATERMARKS[1] else "error"

@@ -11,6 +11,8 @@ from pexpolicy.cli.status_display import HINTS, degradations, format_duration
 from pexpolicy.text import printable
 
 Document = Mapping[str, Any]
+FAULTS = ("failed", "timed_out", "invalid", "busy")
+"""Outcomes of a plugin that is at fault."""
 
 
 def server_findings(document: Document, config_hash: str) -> Iterator[Finding]:
@@ -33,6 +35,12 @@ def server_findings(document: Document, config_hash: str) -> Iterator[Finding]:
         )
     for text in degradations(document):
         yield Finding("server", "error", text, "pexpolicy status")
+    for plugin in document["plugins"]:
+        asked = sum(plugin["calls"].values())
+        wrong = {name: plugin["calls"].get(name, 0) for name in FAULTS}
+        if counts := ", ".join(f"{count} {name}" for name, count in wrong.items() if count):
+            text = f"{printable(plugin['name'])}: {counts} of {asked} calls since the start"
+            yield Finding("plugins", "warning", text, "pexpolicy audit tail names the causes")
 
 
 def node_findings(document: Document) -> Iterator[Finding]:
