@@ -449,3 +449,66 @@ def test_what_cannot_be_exported_says_why(file: Path, text: str, message: str) -
     result = run("export", "rules", file)
     assert result.exit_code == 65
     assert result.stderr.startswith(message)
+
+
+MESSY = """\
+from django.utils.translation import gettext_lazy as _
+CACHES = {"default": {"BACKEND": "x"}}
+ROOMS = {
+    "sip:board@acme.example": {
+        "name": "Board ", "pin": "482913 ", "guest_pin": 170356, "allow_guests": "True",
+        "aliases": ["2301", "sip:Board@acme.example", " boardroom "], "owner": None,
+    },
+    "echo": {"name": u"Echo", "service_type": "test_call", "aliases": "2400 2401"},
+}
+ROOMS["late@acme.example"] = {"name": "Late"}
+ROOMS.update({"later@acme.example": {"name": "Later"}})
+DOMAINS = ["@acme.example", "*@Partner.example ", "sub.acme.example", "@acme.example"]
+DOMAINS += ["@late.example"]
+"""
+
+
+def test_a_messy_file_keeps_all_that_can_be_kept(source: Path, tmp_path: Path) -> None:
+    source.write_text(MESSY)
+    found = find_rooms(source)
+    assert found.values == {
+        "sip:board@acme.example": {
+            "name": "Board",
+            "pin": "482913",
+            "guest_pin": "170356",
+            "allow_guests": True,
+            "aliases": ["2301", "boardroom"],
+        },
+        "echo": {"name": "Echo", "service_type": "test_call", "aliases": ["2400", "2401"]},
+    }
+    assert found.remarks[:2] == [
+        "line 10 changes ROOMS: this is not imported",
+        "line 11 changes ROOMS: this is not imported",
+    ]
+    domains = find_domains(source, "DOMAINS")
+    assert domains.values == ["@acme.example", "@Partner.example", "sub.acme.example"]
+    assert domains.remarks == ["line 13 changes DOMAINS: this is not imported"]
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    assert str(merge_rooms(config, found.values)) == "2 added"
+    assert str(merge_rooms(config, found.values)) == "2 unchanged"
+    merge_domains(config, domains.values)
+    checked = run("check", "--config", config)
+    assert checked.exit_code == 0, checked.output
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['f"a@{D}": {"name": "A"}', '"a": {"name": os.environ["A"]}', '"a@" + D: {"name": "A"}'],
+)
+def test_a_calculated_dictionary_is_named_with_the_line(source: Path, value: str) -> None:
+    source.write_text(f"D = 'x'\nROOMS = {{\n    'b': {{'name': 'B'}},\n    {value},\n}}\n")
+    with pytest.raises(ImportFailed, match=r"ROOMS \(line 2\) is calculated in line 4: write the"):
+        find_rooms(source)
+
+
+def test_all_wrong_rooms_of_a_file_are_named_at_once(source: Path) -> None:
+    source.write_text("a = {'x': {'name': 'X', 'pin': '12'}, 'y': {'name': '', 'view': 'no'}}")
+    with pytest.raises(ImportFailed) as refused:
+        find_rooms(source)
+    assert [line[:2] for line in str(refused.value).splitlines()] == ["x:", "y:"]

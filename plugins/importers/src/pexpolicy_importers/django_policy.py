@@ -44,37 +44,42 @@ class ImportedValues:
 def find_rooms(path: Path, name: str = "") -> ImportedValues:
     """Return the dictionary of rooms by alias; raise ``ImportFailed``."""
     found = _find(path, name, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
-    remarks: list[str] = []
+    remarks = found.remarks
     return ImportedValues(found.name, found.line, _rooms(found.values, remarks), remarks)
 
 
 def find_domains(path: Path, name: str = "") -> ImportedValues:
     """Return the list of domains that may register; raise ``ImportFailed``."""
-    found = _find(path, name, _are_domains, "domains: a list of texts such as '@example.com'")
-    return ImportedValues(found.name, found.line, list(found.values))
+    fits = _are_words if name else _are_domains
+    found = _find(path, name, fits, "domains: a list of texts such as '@example.com'")
+    domains = [
+        item.strip().removeprefix("*") if "@" in item else item.strip() for item in found.values
+    ]
+    return ImportedValues(found.name, found.line, list(dict.fromkeys(domains)), found.remarks)
 
 
 def _find(path: Path, name: str, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
-    found = [v for v in _literals(path) if fits(v.values) and name in ("", v.name)]
+    tree = _parsed(path)
+    literals = sorted(_assignments(tree), key=lambda values: values.line)
+    found = [v for v in literals if fits(v.values) and name in ("", v.name)]
     if not found:
         called = f" called {name}" if name else ""
         if path.suffix.lower() == ".csv":
             kind += "; a CSV file of rooms needs no import: name it as csv of the plugin rooms"
-        raise ImportFailed(f"{path} holds nothing{called} that looks like {kind}")
+        calculated = "".join(f"; {text}" for text in _calculated(tree, name))
+        raise ImportFailed(f"{path} holds nothing{called} that looks like {kind}{calculated}")
     if len(found) > 1 and not name:
         names = ", ".join(f"{values.name} (line {values.line})" for values in found)
         raise ImportFailed(f"{path} holds several candidates: {names}; choose by --name")
+    for line in _later_changes(tree, found[-1].name):
+        found[-1].remarks.append(f"line {line} changes {found[-1].name}: this is not imported")
     return found[-1]
 
 
-def _literals(path: Path) -> list[ImportedValues]:
-    """Return every assignment of a literal, in the order of the lines; raise ``ImportFailed``.
-
-    The file is parsed and never executed.
-    """
+def _parsed(path: Path) -> ast.Module:
+    """Parse a file, which is never executed; raise ``ImportFailed``."""
     try:
-        tree = ast.parse(decode_text(path.read_bytes()), path.name)
-        return sorted(_assignments(tree), key=lambda values: values.line)
+        return ast.parse(decode_text(path.read_bytes()), path.name)
     except OSError as error:
         raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
     except EncodingError as error:
@@ -103,6 +108,42 @@ def _assignments(tree: ast.AST) -> Iterator[ImportedValues]:
                 yield ImportedValues(target.id, node.lineno, value)
 
 
+def _calculated(tree: ast.AST, name: str) -> Iterator[str]:
+    """Yield a text for each dictionary or list whose values are not all written in it."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict | ast.List):
+            continue
+        target = node.targets[0]
+        if not isinstance(target, ast.Name) or name not in ("", target.id):
+            continue
+        kinds = ast.Name | ast.Call | ast.JoinedStr | ast.BinOp | ast.IfExp | ast.Starred
+        lines = [n.lineno for n in ast.walk(node.value) if isinstance(n, kinds)]
+        if lines:
+            yield (
+                f"{target.id} (line {node.lineno}) is calculated in line {min(lines)}: write the "
+                "value there, as the file is not executed"
+            )
+
+
+def _later_changes(tree: ast.AST, name: str) -> list[int]:
+    """Return the lines that change a dictionary or list after its assignment."""
+    lines = []
+    for node in ast.walk(tree):
+        target: ast.AST | None = None
+        if isinstance(node, ast.AugAssign):
+            target = node.target
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            target = node.targets[0].value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            target = node.func.value if node.func.attr in _CHANGING else None
+        if isinstance(target, ast.Name) and target.id == name:
+            lines.append(target.lineno)
+    return sorted(lines)
+
+
+_CHANGING = ("update", "setdefault", "append", "extend", "pop", "remove", "add")
+
+
 def _are_rooms(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -122,17 +163,29 @@ def _are_domains(value: Any) -> bool:
     )
 
 
+def _are_words(value: Any) -> bool:
+    is_list = isinstance(value, list | tuple | set | frozenset) and bool(value)
+    return is_list and all(isinstance(item, str) for item in value)
+
+
 def _rooms(source: Mapping[str, Any], remarks: list[str]) -> dict[str, dict[str, Any]]:
     """Return each room once, under the first spelling of its alias."""
     rooms: dict[str, dict[str, Any]] = {}
     spellings: dict[Alias, str] = {}
+    problems: list[str] = []
     for alias, fields in source.items():
-        room = _room(alias, fields, remarks)
+        try:
+            room = _room(alias, fields, remarks)
+        except ImportFailed as error:
+            problems.append(str(error))
+            continue
         first = spellings.setdefault(Alias(alias), alias)
         if rooms.setdefault(first, room) != room:
-            raise ImportFailed(f"{first} and {alias} are the same alias, but lead to two rooms")
-        if first != alias:
+            problems.append(f"{first} and {alias} are the same alias, but lead to two rooms")
+        elif first != alias:
             remarks.append(f"{alias}: is {first} in another spelling")
+    if problems:
+        raise ImportFailed("\n".join(problems))
     return rooms
 
 
@@ -142,9 +195,10 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     service = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
     if service is None:
         raise ImportFailed(f"{alias}: {kind!r} is not one of {', '.join(SERVICE_TYPES)}")
-    room: dict[str, Any] = {"name": fields["name"]}
+    room: dict[str, Any] = {"name": _converted("str", fields["name"])}
+    others = _other_aliases(alias, fields.get("aliases"))
     for name, value in fields.items():
-        if name in ("name", "service_type") or value is None:
+        if name in ("name", "service_type") or value is None or (others and name == "aliases"):
             continue
         if name not in service.names:
             remarks.append(f"{alias}: {name} is left out: Infinity knows no such field")
@@ -157,11 +211,26 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     except DecisionError as error:
         raise ImportFailed(f"{alias}: {error.refusal.field}: {error.refusal.rule}") from None
     remarks += [f"{alias}: {warning}" for warning in decision.warnings]
+    if others:
+        room["aliases"] = others
     return room if kind == "conference" else {**room, "service_type": kind}
 
 
+def _other_aliases(alias: str, written: Any) -> list[str]:
+    """Return further aliases of a room, which are no field of Infinity, if it has any."""
+    aliases = written.split() if isinstance(written, str) else written
+    if not isinstance(aliases, list | tuple) or not all(isinstance(a, str) for a in aliases):
+        return []
+    return [
+        other.strip() for other in aliases if Alias(other).user and Alias(other) != Alias(alias)
+    ]
+
+
 def _converted(hint: str, value: Any) -> Any:
-    """Return the value in the type of the field; ``None`` for an empty text."""
+    """Return the value in the type of the field, without blanks around a text; ``None`` for an
+    empty one.
+    """
+    value = value.strip() if isinstance(value, str) else value
     if not isinstance(value, str):
         return str(value) if "str" in hint and isinstance(value, int) else value
     if "bool" in hint and value.lower() in _BOOLEANS:
