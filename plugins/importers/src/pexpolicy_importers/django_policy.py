@@ -12,7 +12,7 @@ from typing import Any
 import tomlkit
 
 from pexpolicy import SERVICE_TYPES, Alias, DecisionError
-from pexpolicy.config.encodings import EncodingError, decode_text
+from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
@@ -79,11 +79,9 @@ def _find(path: Path, name: str, fits: Callable[[Any], bool], kind: str) -> Impo
 def _parsed(path: Path) -> ast.Module:
     """Parse a file, which is never executed; raise ``ImportFailed``."""
     try:
-        return ast.parse(decode_text(path.read_bytes()), path.name)
-    except OSError as error:
-        raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
-    except EncodingError as error:
-        raise ImportFailed(f"{path} {error}") from None
+        return ast.parse(read_text(path), path.name)
+    except TableError as error:
+        raise ImportFailed(str(error)) from None
     except (SyntaxError, ValueError) as error:
         raise ImportFailed(f"{path} cannot be read as Python: {error}") from None
     except (MemoryError, RecursionError):
