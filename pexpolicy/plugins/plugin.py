@@ -308,7 +308,7 @@ def plugin_warnings(plugins: Iterable[BuiltPlugin]) -> tuple[list[ConfigWarning]
 def tracked_files(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[list[Path], list[Problem]]:
     """Return the files that the plugins were built from, and the calls that failed.
 
-    Relative paths are relative to ``root``.
+    Relative paths are relative to ``root``, unless they begin with it, as those of settings do.
     """
     files: list[Path] = []
     problems: list[Problem] = []
@@ -316,6 +316,5 @@ def tracked_files(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[list[Path
         found, problem = collect(plugin, "tracked_files", _is_path, "paths")
         problems += problem
         files += plugin.available.files()
-        # A path of the settings begins with the root already, which may be relative itself.
         files += [path if path.is_relative_to(root) else root / path for path in map(Path, found)]
     return files, problems
