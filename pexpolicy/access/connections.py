@@ -14,7 +14,7 @@ from enum import IntEnum
 from pexpolicy.access.login_throttle import origin
 
 MANY = 8
-"""Connections of one address on which nothing was received yet; an address with more of them loses
+"""Connections of one origin on which nothing was received yet; an origin with more of them loses
 one before others do.
 """
 MAX_LOOKS = 8
@@ -43,11 +43,11 @@ class Stage(IntEnum):
 class Connection:
     """One accepted connection.
 
-    ``peer`` is the address that it comes from, ``origin`` the key of its peer, ``since`` the time
-    of the event loop at which it was accepted, and ``admission`` the last request on it that was
-    admitted. ``not_after`` is when the certificate of the client expires, in seconds since the
-    epoch, and ``is_revoked`` whether it was revoked. ``has_unread`` returns whether data waits in
-    the kernel. ``owner`` counts it; ``None`` when it is not counted.
+    ``peer`` is the address that it comes from, ``origin`` that address or its IPv6 /64, ``since``
+    the time of the event loop at which it was accepted, and ``admission`` the last request on it
+    that was admitted. ``not_after`` is when the certificate of the client expires, in seconds since
+    the epoch, and ``is_revoked`` whether it was revoked. ``has_unread`` returns whether data waits
+    in the kernel. ``owner`` counts it; ``None`` when it is not counted.
     """
 
     __slots__ = (
@@ -126,6 +126,18 @@ def _nothing_unread() -> bool:
 _EVICTABLE = (Stage.REFUSED, Stage.INCOMPLETE, Stage.SILENT, Stage.KNOWN)
 
 
+def _oldest(connections: dict[Connection, None]) -> Connection | None:
+    """Return the oldest connection; one whose data was not read yet is passed over, and counts as
+    new.
+    """
+    for _ in range(min(MAX_LOOKS, len(connections))):
+        oldest = next(iter(connections))
+        if oldest.stage < Stage.SILENT or not oldest.has_unread():
+            return oldest
+        connections[oldest] = connections.pop(oldest)
+    return next(iter(connections), None)
+
+
 class _ByStage:
     """Unauthenticated connections by stage, the oldest first."""
 
@@ -135,18 +147,10 @@ class _ByStage:
         self.stages: tuple[dict[Connection, None], ...] = tuple({} for _ in Stage)
 
     def victim(self) -> Connection | None:
-        """Return the connection to evict; one whose data was not read yet is passed over, and
-        counts as new.
-        """
+        """Return the connection to evict."""
         for stage in _EVICTABLE:
-            connections = self.stages[stage]
-            for _ in range(min(MAX_LOOKS, len(connections))):
-                oldest = next(iter(connections))
-                if stage < Stage.SILENT or not oldest.has_unread():
-                    return oldest
-                connections[oldest] = connections.pop(oldest)
-            if connections:
-                return next(iter(connections))
+            if self.stages[stage]:
+                return _oldest(self.stages[stage])
         return None
 
     def __len__(self) -> int:
@@ -160,9 +164,7 @@ class _PeerConnections:
 
 
 class Connections:
-    """Counts connections, in total and for each peer: an IPv4 address, or the /64 of an IPv6
-    address.
-    """
+    """Counts connections, in total and for each address."""
 
     def __init__(self, total: int, per_peer: int) -> None:
         self._total = total
@@ -172,8 +174,10 @@ class Connections:
         self.certificates: dict[Connection, bytes] = {}
         """Certificates of clients (DER), where there are revocation lists."""
         self._peers: dict[str, _PeerConnections] = {}
-        self._with_many: dict[str, _PeerConnections] = {}
-        """Peers with more than ``MANY`` silent connections."""
+        self._silent: dict[str, dict[Connection, None]] = {}
+        """Silent connections by origin: one host may have all addresses of an IPv6 /64."""
+        self._with_many: dict[str, dict[Connection, None]] = {}
+        """Those origins that have more than ``MANY``."""
 
     def __len__(self) -> int:
         return self._count
@@ -187,15 +191,14 @@ class Connections:
         ``known``: right credentials came from its address. Raises ``ConnectionLimitError``.
         """
         evicted = None
-        key = connection.origin
-        peer = self._peers.get(key)
+        peer = self._peers.get(connection.peer)
         if peer is not None and peer.count >= self._per_peer and not shared:
             evicted = self._evict(peer.unauthenticated.victim())
         elif self._count >= self._total:
             evicted = self._evict(self._victim())
         # Evicting may have removed the peer.
-        if (peer := self._peers.get(key)) is None:
-            peer = self._peers[key] = _PeerConnections()
+        if (peer := self._peers.get(connection.peer)) is None:
+            peer = self._peers[connection.peer] = _PeerConnections()
         peer.count += 1
         self._count += 1
         connection.owner = self
@@ -219,7 +222,7 @@ class Connections:
     def _victim(self) -> Connection | None:
         stages = self._unauthenticated.stages
         if self._with_many and not (stages[Stage.REFUSED] or stages[Stage.INCOMPLETE]):
-            return next(iter(self._with_many.values())).unauthenticated.victim()
+            return _oldest(next(iter(self._with_many.values())))
         return self._unauthenticated.victim()
 
     def _evict(self, victim: Connection | None) -> Connection:
@@ -235,23 +238,25 @@ class Connections:
         self._put(connection, stage)
 
     def _put(self, connection: Connection, stage: Stage) -> None:
-        key = connection.origin
-        peer = self._peers[key]
         connection.stage = stage
         self._unauthenticated.stages[stage][connection] = None
-        silent = peer.unauthenticated.stages[stage]
-        silent[connection] = None
-        if stage is Stage.SILENT and len(silent) > MANY:
-            self._with_many[key] = peer
+        self._peers[connection.peer].unauthenticated.stages[stage][connection] = None
+        if stage is Stage.SILENT:
+            silent = self._silent.setdefault(connection.origin, {})
+            silent[connection] = None
+            if len(silent) > MANY:
+                self._with_many[connection.origin] = silent
 
     def _take(self, connection: Connection) -> None:
-        key, stage = connection.origin, connection.stage
-        peer = self._peers[key]
+        stage = connection.stage
         self._unauthenticated.stages[stage].pop(connection, None)
-        silent = peer.unauthenticated.stages[stage]
-        silent.pop(connection, None)
-        if stage is Stage.SILENT and len(silent) <= MANY:
-            self._with_many.pop(key, None)
+        self._peers[connection.peer].unauthenticated.stages[stage].pop(connection, None)
+        if (silent := self._silent.get(connection.origin)) is not None:
+            silent.pop(connection, None)
+            if len(silent) <= MANY:
+                self._with_many.pop(connection.origin, None)
+            if not silent:
+                del self._silent[connection.origin]
 
     def mark_authenticated(self, connection: Connection) -> None:
         """Exempt a connection from eviction."""
@@ -265,11 +270,10 @@ class Connections:
         self.certificates.pop(connection, None)
         connection.owner = None
         self._count -= 1
-        key = connection.origin
-        peer = self._peers[key]
+        peer = self._peers[connection.peer]
         peer.count -= 1
         if not peer.count:
-            del self._peers[key]
+            del self._peers[connection.peer]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

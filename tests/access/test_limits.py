@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pexpolicy import Directory, DirectoryEntry
 from pexpolicy.access.connections import (
     MANY,
+    AuthenticatedRequest,
     Connection,
     ConnectionLimitError,
     Connections,
@@ -398,6 +399,18 @@ def test_an_address_with_many_silent_connections_loses_one_first() -> None:
         assert connections.add(one) is flood.pop(0)
         flood.append(one)
     assert node.owner is connections
+
+
+def test_nodes_in_one_ipv6_network_have_a_limit_each() -> None:
+    connections = Connections(100, 2)
+    admitted = AuthenticatedRequest(None, b"", None, "")
+    for number in range(20):
+        for _ in range(2):
+            one = Connection(f"2001:db8::{number}", 0.0, lambda: None)
+            assert connections.add(one) is None
+            one.admit(admitted)
+    with pytest.raises(ConnectionLimitError):
+        connections.add(Connection("2001:db8::1", 0.0, lambda: None))
 
 
 def test_an_address_of_right_credentials_is_evicted_last() -> None:

@@ -24,7 +24,7 @@ class LimitsTable(Table):
     connections: int = Field(900, ge=1, le=100_000)
     """Maximum number of open connections."""
     connections_per_peer: int = Field(250, ge=1, le=100_000)
-    """The same for one address (IPv6: one /64); it does not apply to `access.trusted_proxies`."""
+    """The same for one address; it does not apply to `access.trusted_proxies`."""
     request_seconds: float = Field(10.0, gt=0.0, le=10.0)
     """Time for a request to arrive, for a TLS handshake, and for the client to read a reply."""
     idle_seconds: float = Field(3600.0, ge=5.0)
