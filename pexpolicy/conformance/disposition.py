@@ -88,8 +88,14 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
     action, result = body.get("action"), body.get("result")
     repaired, repairs = _repaired(endpoint, body)
     decision, wrong = _decision(endpoint, repaired, extras)
-    if rejects and is_used(
-        endpoint, Reading(Disposition.RESULT, repaired.get("result"), decision=decision)
+    # A participant is rejected whatever the result is: the sources do not agree on it (5.4), and a
+    # plugin that failed may lead to another one, which admits.
+    if (
+        rejects
+        and endpoint != "participant_properties"
+        and is_used(
+            endpoint, Reading(Disposition.RESULT, repaired.get("result"), decision=decision)
+        )
     ):
         return _dropped("the reject has a usable result: Infinity would use it and not reject")
     if rejects:

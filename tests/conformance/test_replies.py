@@ -90,6 +90,15 @@ def test_a_reject_refuses_whatever_stands_next_to_it(name: str, body: dict[str, 
         assert any("Infinity refuses the call" in finding.text for finding in judged.findings)
 
 
+@pytest.mark.parametrize(
+    "result",
+    [{"remote_display_name": None}, {"call_tag": "x", "reject_reason": "no"}, {"spotlight": "x"}],
+)
+def test_overrides_next_to_a_reject_admit_no_participant(result: dict[str, Any]) -> None:
+    body = success(action="reject", result=result)
+    assert isinstance(heard("participant_properties", body).decision, Reject)
+
+
 @pytest.mark.parametrize("name", [name for name in ENDPOINTS if name not in REJECTING])
 def test_where_no_reject_is_known_a_failure_is_no_decision(name: str) -> None:
     assert heard(name, {"status": "fail", "action": "reject"}).decision is None

@@ -27,8 +27,10 @@ def _failed(sample: Sample) -> str:
 
 def _succeeded(sample: Sample) -> str:
     if sample.endpoint in REJECTING and sample.action == "reject":
-        contradicts = (*TAKEN, "open", "reason and more")
-        return "dropped" if sample.kind in contradicts else "reject"
+        # Of a participant the contract says: follow the action.
+        decides = sample.endpoint == "participant_properties"
+        contradicts = sample.kind in (*TAKEN, "open") and not decides
+        return "dropped" if contradicts else "reject"
     redirects = sample.endpoint == "service_configuration" and sample.action == "redirect"
     if redirects and sample.kind not in TAKEN:
         return "redirect" if sample.kind == "alias" else "dropped"
