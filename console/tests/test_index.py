@@ -1,6 +1,7 @@
 """The index: what it finds, and what it survives."""
 
 import gzip
+import itertools
 import os
 import signal
 import sqlite3
@@ -23,7 +24,7 @@ from pexpolicy_console.index import audit_files
 from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, open_file
 from pexpolicy_console.index.index import MEGABYTE
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import IndexReader, line_of
+from pexpolicy_console.index.reader import LIMIT_S, IndexReader, line_of, took_too_long
 from pexpolicy_console.index.segment import bucket_bound, bucket_of
 from pexpolicy_console.index.writer import IndexWriter, segments
 from tests.support import audit_lines
@@ -206,6 +207,15 @@ def test_counts_are_those_of_the_view(indexed: Indexed) -> None:
     assert counters["action"] == Counter({"continue": 20, "reject": 10})
     total, counters = indexed.reader.counts(Query(action="reject"))
     assert (total, counters["node"]) == (10, Counter({"10.44.7.5": 10}))
+
+
+def test_a_search_ends_when_its_time_is_over(indexed: Indexed) -> None:
+    indexed.add(*(line(number) for number in range(500)))
+    times = itertools.chain([0.0, *[LIMIT_S] * 2], itertools.repeat(LIMIT_S + 1))
+    reader = IndexReader(indexed.folder, indexed.audit, clock=lambda: next(times))
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        reader.search(Query(alias="room*"), limit=1000)
+    assert took_too_long(raised.value)
 
 
 def test_calls_and_steps_of_a_minute_are_counted(indexed: Indexed) -> None:

@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 
 from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import Hit, IndexReader, MinuteCount, line_of
+from pexpolicy_console.index.reader import (
+    LIMIT_S,
+    Hit,
+    IndexReader,
+    MinuteCount,
+    line_of,
+    took_too_long,
+)
 from pexpolicy_console.index.writer import IndexState, IndexWriter
 
 POLL_INTERVAL_S = 0.25
@@ -113,4 +120,6 @@ class Index:
             return await loop.run_in_executor(self._searches, search, self._reader)
         except sqlite3.Error as error:
             msg = f"the index cannot be read: {error}"
+            if took_too_long(error):
+                msg = f"the search took more than {LIMIT_S:g} s: add a period or a whole alias"
             raise IndexUnavailable(msg) from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ SAME_CALL_MS = 120_000
 """Between requests of one call, at most."""
 ID_MS = 60_000
 """Between the start of a call, which is in its identifier, and its line, at most."""
+LIMIT_S = 5.0
+"""Seconds for one search: others wait for it."""
+_STEPS = 1000
+"""Instructions of SQLite between two looks at the clock."""
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -60,12 +65,21 @@ class MinuteCount:
 
 
 class IndexReader:
-    """Searches an index while it is written. One thread uses it. Raises ``sqlite3.Error``."""
+    """Searches an index while it is written. One thread uses it. Raises ``sqlite3.Error``, which
+    ``took_too_long`` where a search took ``LIMIT_S``.
+    """
 
-    def __init__(self, folder: Path, audit: Path, personal: Personal | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        audit: Path,
+        personal: Personal | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
         self._files = AuditFiles(audit)
         self._personal = personal
+        self._clock = clock
 
     def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
         """Return the newest lines, or those before a number in the index."""
@@ -158,13 +172,14 @@ class IndexReader:
     def _bases(
         self, since: int | None = None, until: int | None = None, *, newest_first: bool = True
     ) -> Iterator[sqlite3.Connection]:
-        """Yield the segments with lines of a period."""
+        """Yield the segments with lines of a period, for as long as a search may take."""
         paths = segments(self._folder)
+        end = self._clock() + LIMIT_S
         for path in reversed(paths) if newest_first else paths:
-            # A segment may be removed, or be without its tables yet.
-            with suppress(sqlite3.OperationalError):
+            try:
                 uri = f"{path.absolute().as_uri()}?mode=ro"
                 with closing(sqlite3.connect(uri, uri=True)) as base:
+                    base.set_progress_handler(lambda: self._clock() > end, _STEPS)
                     (last,) = base.execute("SELECT max(at) FROM line").fetchone()
                     if last is None or (since is not None and last < since):
                         continue
@@ -173,6 +188,10 @@ class IndexReader:
                         if first >= until:
                             continue
                     yield base
+            except sqlite3.OperationalError as error:
+                # A segment may be removed, or be without its tables yet.
+                if took_too_long(error):
+                    raise
 
     def _select(
         self, base: sqlite3.Connection, query: Query, columns: str, before: int | None, limit: int
@@ -216,6 +235,11 @@ class IndexReader:
                 event, content = _read(opened[file], offset, size)
                 found[number] = Hit(number, event, at, content)
         return [found[row[0]] for row in rows]
+
+
+def took_too_long(error: sqlite3.Error) -> bool:
+    """Return whether a search was ended for its time."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
 def _read(file: IO[bytes] | None, offset: int, size: int) -> tuple[dict[str, Any] | None, bytes]:
