@@ -64,6 +64,10 @@ class CorruptLine(NamedTuple):
         return f"{self.raw.place}: {self.text}"
 
 
+class DamagedArchiveError(OSError):
+    """A compressed file cannot be decompressed, or not up to its end."""
+
+
 def file_and_rotated(path: Path) -> list[Path]:
     """Return a file and those rotated from it by us or by logrotate, the oldest lines first.
 
@@ -103,7 +107,9 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
-    """Yield the lines of files, in order; raises ``OSError``, also for a damaged .gz file."""
+    """Yield the lines of files, in order. Raises ``OSError``, of which ``DamagedArchiveError`` is
+    one.
+    """
     for path in paths:
         try:
             with _open(path) as file:
@@ -112,7 +118,7 @@ def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
                     yield RawLine(path, number, line[:-1] if terminated else line, terminated)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             text = f"it is no gzip file, or its end is missing: {error}"
-            raise OSError(errno.EINVAL, text, str(path)) from None
+            raise DamagedArchiveError(errno.EINVAL, text, str(path)) from None
 
 
 def read(raw: RawLine) -> Iterator[Record | CorruptLine]:

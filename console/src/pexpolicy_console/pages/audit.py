@@ -14,7 +14,7 @@ from typing import IO, NamedTuple, cast
 
 from aiohttp import hdrs, web
 
-from pexpolicy.audit.reader import file_and_rotated, raw_lines
+from pexpolicy.audit.reader import DamagedArchiveError, file_and_rotated, raw_lines
 from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy_console.context import console_of
 from pexpolicy_console.pages.page import Page, record, render
@@ -111,7 +111,7 @@ def files_of(path: Path) -> list[AuditFile]:
             try:
                 times = (_timestamp(raw.content) for raw in raw_lines([file]))
                 first = next(filter(None, times), None)
-            except DAMAGED:
+            except DamagedArchiveError:
                 is_damaged = True
             found.append(AuditFile(file.name, size, first, is_damaged))
     return found
