@@ -115,7 +115,7 @@ def test_each_line_names_plugin_hook_and_call(tmp_path: Path, table: str, worker
     assert by_event["plugin failed"]["decision_id"] == service
     assert 'raise ValueError("down")' in by_event["plugin failed"]["traceback"]
     assert by_event["in a thread of the plugin"]["decision_id"] == properties
-    assert by_event[wanted]["hook"] == "participant_properties"
+    assert by_event["in a thread of the plugin"]["hook"] == "participant_properties"
     assert all(re.fullmatch(r"\d{4}-.*Z", line["timestamp"]) for line in lines)
 
 
