@@ -99,13 +99,18 @@ class WorkerCounters:
 
     def claim(self) -> None:
         """Make this process the owner."""
-        self.release()
-        self.owner = os.getpid()
         self.heartbeat()
+        # Never 0 meanwhile: the process that forks would give the slot to the next worker too.
+        self.owner = os.getpid()
+        self._restore()
 
     def release(self) -> None:
         """Remove the owner. Counters keep their values, as a counter never decreases."""
         self.owner = 0
+        self._restore()
+
+    def _restore(self) -> None:
+        """Read the series that are there, and reset the gauges."""
         self._allocated, self._definitions = {}, {}
         for name, family, labels, at in self._entries():
             self._allocated[name, labels] = at

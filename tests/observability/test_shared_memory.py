@@ -4,13 +4,16 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.observability import metrics
 from pexpolicy.observability.aggregate import aggregate
-from pexpolicy.observability.shared_memory import SERIES_CELLS, SharedCounters
+from pexpolicy.observability.shared_memory import SERIES_CELLS, SharedCounters, WorkerCounters
 from tests.support.paths import ROOT
 
 WORKERS = """
@@ -62,6 +65,21 @@ for _, child in children:
     os.waitpid(child, 0)
 print(json.dumps([running, lost, replaced, again == slot]))
 """
+
+
+def test_a_slot_that_is_claimed_is_never_free_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = SharedCounters(2)
+    slot = board.reserve()
+    assert slot == 0
+    owned: list[bool] = []
+
+    def look(counters: WorkerCounters) -> Iterator[Any]:
+        owned.append(counters.is_owned)
+        return iter(())
+
+    monkeypatch.setattr(WorkerCounters, "_entries", look)
+    board.claim(slot)
+    assert owned == [True]
 
 
 def test_forked_workers_are_counted_together_and_a_killed_one_takes_no_count_along() -> None:
