@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+SHORT_NS = 5_000_000
+"""Threads that end after less do one small piece of work, such as a look at files."""
 
 
 class ThreadEnded(RuntimeError):
@@ -35,11 +37,12 @@ def reading(pid: int) -> Mapping[int, int]:
 def spent(before: Mapping[int, int], after: Mapping[int, int]) -> int:
     """Return the nanoseconds between two readings of a tree; new threads count from their start.
 
-    :raises ThreadEnded: when a thread of the first reading is missing in the second.
+    :raises ThreadEnded: when a thread that had used ``SHORT_NS`` is missing in the second reading.
     """
-    if gone := before.keys() - after.keys():
-        raise ThreadEnded(f"{len(gone)} thread(s) ended while CPU time was being counted")
-    return sum(after.values()) - sum(before.values())
+    gone = before.keys() - after.keys()
+    if long := sum(before[thread] >= SHORT_NS for thread in gone):
+        raise ThreadEnded(f"{long} thread(s) ended while CPU time was being counted")
+    return sum(after.values()) - sum(before[thread] for thread in before.keys() - gone)
 
 
 @dataclass(frozen=True)
