@@ -277,7 +277,7 @@ sbom: ## the packages of the image as CycloneDX, from an environment made as the
 	@mkdir -p $(DIST)
 	@$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --of JSON -o $(DIST)/pexpolicy.cdx.json build/image/bin/python
 
-prove-packages: wheelhouse sbom ## build twice, install all and each without a network, upgrade, SBOM; 3.11 and 3.13
+prove-packages: wheelhouse sbom ## build twice, install all and each without a network, upgrade, SBOM; 3.11, 3.13, 3.14
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.packages $(ARGS)
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.plugin_wheels
 
