@@ -9,6 +9,7 @@ import pytest
 from tests.audit.places import Place, body
 from tests.experiments.chaos.audit import clock, experiments, flood, forged
 from tests.experiments.chaos.audit.server import Finding, check
+from tests.support import programs
 
 needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
 
@@ -84,8 +85,8 @@ async def test_a_full_disk_and_a_kill(tmp_path: Path) -> None:
         pytest.skip(str(error))
 
 
-@pytest.mark.skipif(clock.COMPILER is None, reason="there is no C compiler")
 async def test_jumps_of_the_clock(tmp_path: Path) -> None:
+    programs.require("gcc")
     finding = await clock.jumped(tmp_path, (3600, -7200, 7305 * clock.DAY_S), 50)
     held(finding, 200)
 
