@@ -163,7 +163,7 @@ def _trust(tree: nodes.Template, assigned: list[Assignment]) -> Iterator[LintFin
     for condition in tree.find_all(nodes.If):
         test = condition.test
         read = _read_directly(test)
-        # A test for any value at all trusts nobody, also where the value has a name.
+        # Testing whether there is any value trusts no caller, even if a variable holds the value.
         if not isinstance(test, nodes.Name) or test.name in decisions:
             read |= _read_by_name(test, variables)
         if read and read <= _FORGED:
