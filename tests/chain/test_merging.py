@@ -73,7 +73,7 @@ MERGES = [
         fields={"role": ROLE_FIELDS, "again": []},
     ),
     row(
-        "nobody decides: the default",
+        "no plugin decides: the default",
         {"a": "Decides:abstain", "b": "Decides:abstain"},
         "a abstained, b abstained",
         **{**MERGED, "by": "default"},

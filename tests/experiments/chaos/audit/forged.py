@@ -1,4 +1,4 @@
-"""Requests that try to forge audit lines, or to control the terminal of whoever reads them."""
+"""Requests that try to forge audit lines, or to control the terminal of their readers."""
 
 import asyncio
 import itertools
