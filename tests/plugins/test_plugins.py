@@ -135,6 +135,12 @@ class SyncLifespan(Fine):
         yield
 
 
+class YieldsInThread(Fine):
+    @hookimpl
+    def participant_properties(self, request: object) -> Iterator[None]:
+        yield None
+
+
 class Yields(Fine):
     @hookimpl
     async def participant_properties(self, request: object) -> AsyncIterator[None]:
@@ -238,6 +244,7 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
         (GeneratorLifespan, "write @asynccontextmanager below @hookimpl, and yield once"),
         (SyncLifespan, "lifespan is not asynchronous: write async def"),
         (Yields, "participant_properties contains yield"),
+        (YieldsInThread, "participant_properties contains yield"),
         (AsyncWarnings, "config_warnings is called while the policy is built: write a plain def"),
         (DataclassSettings, "the Settings of DataclassSettings do not inherit PluginSettings"),
         (DictSettings, "the Settings of DictSettings do not inherit PluginSettings"),

@@ -134,8 +134,12 @@ ANSWERING = (
         outcomes=INVALID,
     ),
     Case("answers a class", hook("return Conference"), outcomes=INVALID),
-    Case("is an async generator", hook(f"yield {MINE}"), outcomes=INVALID),
-    Case("is a generator", hook(f"yield {MINE}", blocks=True), outcomes=INVALID),
+    Case("answers a generator", hook(f"return (it for it in [{MINE}])"), outcomes=INVALID),
+    Case(
+        "answers a generator in a thread",
+        hook(f"return (it for it in [{MINE}])", blocks=True),
+        outcomes=INVALID,
+    ),
     Case("answers a coroutine", hook(f"return asyncio.sleep(0, {MINE})"), outcomes=INVALID),
     Case(
         "answers an object whose every attribute raises",
