@@ -16,6 +16,9 @@ from pexpolicy.models.outcome import ABSTAINED, DECIDED
 
 MAX_WORD = 120
 """Characters of a word that are kept."""
+MAX_NAME_PARTS = 5
+"""Parts of a display name that have a word of their own."""
+_PUNCTUATION = ",;()[]<>'\""
 SLOWER_MS = (1, 10, 100, 1000)
 """Thresholds with a word of their own, so that slow calls are found without reading the others."""
 _SLOWER = tuple((limit, f"s:{limit}") for limit in SLOWER_MS)
@@ -112,7 +115,9 @@ def words_of(line: AuditLine) -> list[str]:
         if value and (text := _text(value)) is not None:
             words.append(word(kind, _alias(text)))
     if (name := _text(request.remote_display_name)) is not None:
-        words.append(word("c", name))
+        words += _name_words(name)
+    if (address := _text(request.remote_address)) is not None:
+        words.append(word("c", address))
     for step in line.steps:
         words += _step_words(step.plugin, step.outcome)
     for limit, slower in _SLOWER:
@@ -133,6 +138,13 @@ def _decision_words(
     if reason and reason.startswith(RULE):
         found.append(word("u", reason[len(RULE) :].partition(": ")[0]))
     return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _name_words(name: str) -> tuple[str, ...]:
+    """Return the words of a display name: the whole, and each of its parts."""
+    parts = (part.strip(_PUNCTUATION) for part in name.split()[:MAX_NAME_PARTS])
+    return word("c", name), *(word("c", part) for part in parts if part)
 
 
 @lru_cache(maxsize=4096)

@@ -35,8 +35,9 @@ class Query:
     """The filters of a search; an empty one matches each line.
 
     ``alias`` matches the called and the calling one, in any spelling; a name without a host
-    matches the part before the @. ``text`` ending in * matches beginnings, also of rooms, rules
-    and reasons.
+    matches the part before the @. It and ``caller`` match a display name, each of its parts and
+    the caller's IP address too; ``alias`` matches the node's address as well. ``text`` ending in *
+    matches beginnings, also of rooms, rules and reasons.
     """
 
     alias: str = ""
@@ -114,7 +115,7 @@ class Query:
         return [sorted(set(group)) for group in self._groups(personal or (lambda text: text))]
 
     def _groups(self, personal: Personal) -> Iterator[Iterable[str]]:
-        for name, kinds in (("alias", "lc"), ("called", "l"), ("caller", "c")):
+        for name, kinds in (("alias", "lcn"), ("called", "l"), ("caller", "c")):
             if text := getattr(self, name):
                 alternatives = [*_spellings(text), personal(Alias(text)) or text]
                 yield [_term(kind, one) for kind in kinds for one in alternatives]

@@ -18,7 +18,7 @@ import msgspec
 from pexpolicy_console.index.audit_files import AuditFile
 from pexpolicy_console.index.lines import AuditLine, id_tail, node_of, words_of
 
-VERSION = 3
+VERSION = 4
 """A segment of another version is removed, and its lines are indexed again."""
 MAX_TEXTS = 20_000
 """Different reasons and nodes with a number of their own in one segment."""
