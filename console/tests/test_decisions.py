@@ -60,15 +60,9 @@ def eventually(console: LiveConsole, path: str, text: str) -> str:
 @contextmanager
 def stream(console: LiveConsole, *views: str, last: str = "") -> Iterator[http.client.HTTPResponse]:
     query = urlencode([("view", view) for view in views])
-    connection = http.client.HTTPConnection(console.netloc, timeout=WAIT_S)
-    headers = {"Cookie": console.cookie, "Accept": "text/event-stream"}
-    if last:
-        headers["Last-Event-ID"] = last
-    connection.request("GET", f"/decisions/stream?{query}", headers=headers)
-    try:
-        yield connection.getresponse()
-    finally:
-        connection.close()
+    headers = {"Last-Event-ID": last} if last else {}
+    with console.stream(f"/decisions/stream?{query}", **headers) as reply:
+        yield reply
 
 
 def events(reply: http.client.HTTPResponse) -> Iterator[dict[str, str]]:

@@ -4,7 +4,6 @@ import gzip
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -180,15 +179,3 @@ def test_pages_of_other_sites_get_only_links(
 
 def test_a_second_host_header_is_refused(console: LiveConsole) -> None:
     assert b" 400 " in exchange(console, "GET /login HTTP/1.1\r\nHost: evil.example")[:20]
-
-
-def test_the_password_of_a_user_who_was_removed_ends_the_session(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(CONFIG)
-    (tmp_path / "vera.txt").write_text("correct horse battery")
-    with running_console(config) as console:
-        reply = console.send("POST", "/login", RIGHT.decode(), {"Origin": console.url})
-        console.cookie = reply.headers["Set-Cookie"].partition(";")[0]
-        assert console.get("/audit").status == 200
-        config.write_text(CONFIG.replace('"viewer"', '"operator"'))
-        assert console.get("/audit").status == 303

@@ -152,6 +152,19 @@ def test_the_groups_of_a_user_give_the_role(console: LiveConsole, provider: Prov
     assert browser.come_back().status == 401
 
 
+def test_a_change_of_the_roles_ends_the_session(console: LiveConsole, provider: Provider) -> None:
+    browser = Browser(console, provider)
+    cookie = browser.come_back().headers["Set-Cookie"].partition(";")[0]
+    before = console.config.read_text()
+    try:
+        console.config.write_text(f"{before}\n[[console.users]]\nuser = 'x'\npassword_env = 'X'\n")
+        assert browser.get("/", cookie).status == 200
+        console.config.write_text(before.replace("operator =", "viewer ="))
+        assert browser.get("/", cookie).status == 303
+    finally:
+        console.config.write_text(before)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -1,7 +1,16 @@
-"""Sessions end after an hour without a click, also those of open streams."""
+"""Sessions end after an hour without a click, and when the configuration no longer lets their user
+in; open streams too.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
 
 from pexpolicy_console.login.sessions import IDLE_S, Sessions
 from pexpolicy_console.roles import Role
+from tests.support.live_console import LiveConsole, running_console
 
 
 class Clock:
@@ -15,7 +24,7 @@ class Clock:
 def test_a_session_ends_after_an_hour_without_use() -> None:
     clock = Clock()
     sessions = Sessions(8 * 3600, clock)
-    cookie, session = sessions.create("ann", Role.VIEWER, "link")
+    cookie, session = sessions.create("ann", Role.VIEWER, "link", None)
     for _ in range(3):
         clock.now += IDLE_S - 1
         assert sessions.find(cookie) is session
@@ -28,7 +37,7 @@ def test_a_session_ends_after_an_hour_without_use() -> None:
 def test_what_a_page_loads_by_itself_does_not_prolong_a_session() -> None:
     clock = Clock()
     sessions = Sessions(8 * 3600, clock)
-    cookie, session = sessions.create("ann", Role.VIEWER, "link")
+    cookie, session = sessions.create("ann", Role.VIEWER, "link", None)
     for _ in range(4):
         clock.now += IDLE_S / 5
         assert sessions.find(cookie, is_use=False) is session
@@ -39,7 +48,7 @@ def test_what_a_page_loads_by_itself_does_not_prolong_a_session() -> None:
 def test_a_session_ends_after_its_time_although_it_is_used() -> None:
     clock = Clock()
     sessions = Sessions(2 * IDLE_S, clock)
-    cookie, session = sessions.create("ann", Role.VIEWER, "link")
+    cookie, session = sessions.create("ann", Role.VIEWER, "link", None)
     clock.now = IDLE_S - 1
     assert sessions.find(cookie) is session
     clock.now = 2 * IDLE_S - 2
@@ -51,9 +60,82 @@ def test_a_session_ends_after_its_time_although_it_is_used() -> None:
 def test_the_session_of_a_proxy_is_open_until_its_time() -> None:
     clock = Clock()
     sessions = Sessions(2 * IDLE_S, clock)
-    session, is_new = sessions.of_proxy("ann", Role.ADMIN)
+    session, is_new = sessions.of_proxy("ann", Role.ADMIN, None)
     clock.now = 2 * IDLE_S - 1
     assert is_new
     assert sessions.is_open(session, "")
     clock.now = 2 * IDLE_S
     assert not sessions.is_open(session, "")
+
+
+CONFIG = """
+[audit]
+path = "audit.jsonl"
+
+[console]
+label = "test"
+
+[[console.users]]
+user = "vera"
+role = "viewer"
+password_file = "vera.txt"
+
+[[console.users]]
+user = "otto"
+role = "operator"
+password_file = "vera.txt"
+"""
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[LiveConsole]:
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG)
+    (tmp_path / "vera.txt").write_text("correct horse battery")
+    with running_console(config) as running:
+        yield running
+
+
+def by_password(console: LiveConsole) -> None:
+    form = {"user": "vera", "password": "correct horse battery"}
+    reply = console.send("POST", "/login", urlencode(form), {"Origin": console.url})
+    console.cookie = reply.headers["Set-Cookie"].partition(";")[0]
+
+
+def by_link(console: LiveConsole) -> None:
+    console.log_in("admin")
+
+
+CHANGES = {
+    "vera's role": ('"viewer"', '"operator"'),
+    "vera's password": (
+        '"vera"\nrole = "viewer"\npassword_file = "vera.txt"',
+        '"vera"\nrole = "viewer"\npassword_env = "HOME"',
+    ),
+    "vera": ('user = "vera"', 'user = "walter"'),
+    "otto's role": ('"operator"', '"viewer"'),
+    "the label": ('"test"', '"production"'),
+    "a key that is wrong": ('label = "test"', 'label = "test"\nlabels = 3'),
+}
+OF_OTHERS = ("otto's role", "the label", "a key that is wrong")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_session_ends_when_its_entry_in_the_configuration_changes(
+    console: LiveConsole, change: str
+) -> None:
+    for log_in, remains in ((by_password, OF_OTHERS), (by_link, OF_OTHERS[1:])):
+        console.config.write_text(CONFIG)
+        log_in(console)
+        assert console.get("/audit").status == 200
+        console.config.write_text(CONFIG.replace(*CHANGES[change], 1))
+        status = 200 if change in remains else 303
+        assert console.get("/audit").status == status, log_in.__name__
+
+
+def test_a_stream_ends_when_the_user_is_removed(console: LiveConsole) -> None:
+    by_password(console)
+    with console.stream("/decisions/stream") as reply:
+        assert reply.status == 200
+        console.config.write_text(CONFIG.replace("vera", "walter"))
+        assert b"retry:" in reply.read()

@@ -18,6 +18,8 @@ from pexpolicy_console.login.links import LoginLinks
 from pexpolicy_console.roles import Role
 
 START_TIMEOUT_S = 20.0
+STREAM_TIMEOUT_S = 30.0
+"""Without an event."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,17 @@ class LiveConsole:
             connection.request(method, path, body, sent)
             reply = connection.getresponse()
             return Page(reply.status, dict(reply.getheaders()), reply.read())
+        finally:
+            connection.close()
+
+    @contextmanager
+    def stream(self, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
+        """Open a stream of events as the user who is logged in."""
+        sent = {"Cookie": self.cookie, "Accept": "text/event-stream", **headers}
+        connection = http.client.HTTPConnection(self.netloc, timeout=STREAM_TIMEOUT_S)
+        connection.request("GET", path, headers=sent)
+        try:
+            yield connection.getresponse()
         finally:
             connection.close()
 

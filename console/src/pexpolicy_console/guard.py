@@ -21,7 +21,7 @@ from pexpolicy_console.forms import FORM, FormError, form_of, read_form
 from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.cookies import session_cookie
 from pexpolicy_console.login.proxy import session_of_proxy
-from pexpolicy_console.login.sessions import Session
+from pexpolicy_console.login.sessions import Session, is_current
 from pexpolicy_console.protocol import SECURITY_HEADERS, mark_authenticated
 from pexpolicy_console.roles import Role
 
@@ -99,18 +99,10 @@ def _session(request: web.Request) -> Session | None:
     # What a page loads by itself is no sign of a user.
     is_use = "HX-Request" not in request.headers and not _is_stream(request)
     session = console.sessions.find(cookie, is_use=is_use) if cookie else None
-    if session is not None and not _is_user(request, session):
+    if session is not None and not is_current(session, console.config.settings.console):
         console.sessions.end(cookie)
         session = None
     return session or session_of_proxy(request)
-
-
-def _is_user(request: web.Request, session: Session) -> bool:
-    """Return whether the user of a session is still in the configuration, with that role."""
-    if session.method != "password":
-        return True
-    users = console_of(request).config.settings.console.users
-    return any(one.user == session.user and one.role == session.role.label for one in users)
 
 
 def _login(request: web.Request) -> web.StreamResponse:

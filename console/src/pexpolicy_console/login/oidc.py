@@ -110,14 +110,14 @@ class OidcLogin:
 
     async def end(self, request: web.Request) -> web.StreamResponse:
         """Log the user in whom the provider names."""
-        table = _table(request)
+        table, settings = _table(request), console_of(request).config.settings
         try:
             user, role = await self._verified(request, table)
         except OidcError as error:
             return _refuse(request, error)
         # A redirect would come from the provider's site, and be sent without a strict cookie.
         page = render(request, "logged_in.html")
-        response = start_session(request, user, role, "oidc", page)
+        response = start_session(request, settings.console, user, role, "oidc", page)
         response.del_cookie(_cookie(request), secure=is_secure(request))
         return response
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
+from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy_console.context import Console, console_of, peer_of, session_of
 from pexpolicy_console.forms import form_of
@@ -17,6 +18,7 @@ from pexpolicy_console.login.cookies import (
 )
 from pexpolicy_console.login.links import LoginLinks
 from pexpolicy_console.login.passwords import Passwords
+from pexpolicy_console.login.sessions import entry_of
 from pexpolicy_console.pages.page import Page, render
 from pexpolicy_console.roles import Role
 
@@ -34,7 +36,7 @@ class LoginPages:
     async def log_in(self, request: web.Request) -> web.StreamResponse:
         """Log a user in."""
         console, peer, sent = console_of(request), peer_of(request), form_of(request)
-        user = ""
+        user, table = "", console.config.settings.console
         try:
             # A link cannot be guessed, so it works while passwords are refused.
             if link := sent.get("link", ""):
@@ -52,7 +54,7 @@ class LoginPages:
             await console.attempts.failed(peer, "wrong credentials", user)
             text = "This user and password are wrong, or the link was used or is too old."
             return form(request, text, HTTPStatus.UNAUTHORIZED)
-        return start_session(request, *found)
+        return start_session(request, table, *found)
 
     async def _by_password(
         self, console: Console, user: str, password: str
@@ -70,6 +72,7 @@ def _by_link(console: Console, token: str) -> tuple[str, Role, str] | None:
 
 def start_session(
     request: web.Request,
+    table: ConsoleTable,
     user: str,
     role: Role,
     method: str,
@@ -77,12 +80,13 @@ def start_session(
 ) -> web.StreamResponse:
     """Log a user in: end the session that the browser has, and start a new one.
 
-    The cookie is set in ``response``, by default a redirect to the first page.
+    ``table`` is the configuration from before the credentials were verified. The cookie is set in
+    ``response``, by default a redirect to the first page.
     """
     console = console_of(request)
     console.actions.record("login", user, peer_of(request), method=method, role=role.label)
     console.sessions.end(session_cookie(request))
-    cookie, _ = console.sessions.create(user, role, method)
+    cookie, _ = console.sessions.create(user, role, method, entry_of(table, method, user))
     if response is None:
         response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/"})
     set_session_cookie(request, response, cookie)

@@ -28,7 +28,7 @@ def session_of_proxy(request: web.Request) -> Session | None:
     role = role_of_groups(named, table.roles)
     if role is None:
         return None
-    session, is_new = console.sessions.of_proxy(users[0].strip(), role)
+    session, is_new = console.sessions.of_proxy(users[0].strip(), role, table)
     if is_new:
         peer = peer_of(request)
         console.actions.record("login", session.user, peer, method="proxy", role=role.label)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.roles import Role
 
 MAX_SESSIONS = 1000
@@ -27,6 +28,8 @@ class Session:
     """How the user logged in: link, password, oidc or proxy."""
     ends: float
     used: float
+    entry: object = field(repr=False)
+    """What the configuration had for this login: ``entry_of``."""
     streams: int = 0
     """Open streams."""
     csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
@@ -44,16 +47,16 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def create(self, user: str, role: Role, method: str) -> tuple[str, Session]:
+    def create(self, user: str, role: Role, method: str, entry: object) -> tuple[str, Session]:
         """Return the value of the cookie of a new session, and the session."""
         cookie = secrets.token_urlsafe(32)
-        session = self._new(user, role, method)
+        session = self._new(user, role, method, entry)
         self._sessions[_key(cookie)] = session
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
         return cookie, session
 
-    def of_proxy(self, user: str, role: Role) -> tuple[Session, bool]:
+    def of_proxy(self, user: str, role: Role, entry: object) -> tuple[Session, bool]:
         """Return the session of a user whom a proxy names in each request, and whether it is new.
 
         It has no cookie, and the proxy decides when it ends.
@@ -61,15 +64,15 @@ class Sessions:
         session = self._of_proxy.get(user)
         is_new = session is None or self._clock() >= session.ends
         if session is None or is_new:
-            session = self._of_proxy[user] = self._new(user, role, "proxy")
+            session = self._of_proxy[user] = self._new(user, role, "proxy", entry)
             if len(self._of_proxy) > MAX_SESSIONS:
                 self._of_proxy.popitem(last=False)
-        session.role = role
+        session.role, session.entry = role, entry
         return session, is_new
 
-    def _new(self, user: str, role: Role, method: str) -> Session:
+    def _new(self, user: str, role: Role, method: str, entry: object) -> Session:
         now = self._clock()
-        return Session(user, role, method, now + self._lifetime_s, now)
+        return Session(user, role, method, now + self._lifetime_s, now, entry)
 
     def find(self, cookie: str, *, is_use: bool = True) -> Session | None:
         """Return the session of a cookie if it has not ended.
@@ -101,6 +104,23 @@ class Sessions:
     def end(self, cookie: str) -> None:
         """End a session."""
         self._sessions.pop(_key(cookie), None)
+
+
+def entry_of(table: ConsoleTable, method: str, user: str) -> object:
+    """Return what the configuration has for a login: a session ends when that changes.
+
+    A login link has no entry: any change of who may log in ends its session.
+    """
+    if method == "password":
+        return next((one for one in table.users if one.user == user), None)
+    if method == "oidc":
+        return table.oidc
+    return table.proxy if method == "proxy" else (table.users, table.oidc, table.proxy)
+
+
+def is_current(session: Session, table: ConsoleTable) -> bool:
+    """Return whether the configuration still has what let the user in, with that role."""
+    return entry_of(table, session.method, session.user) == session.entry
 
 
 def _key(cookie: str) -> bytes:

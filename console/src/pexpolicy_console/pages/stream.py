@@ -21,6 +21,7 @@ from pexpolicy_console.index.query import LineFilter, Query
 from pexpolicy_console.index.reader import Hit
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.cookies import session_cookie
+from pexpolicy_console.login.sessions import is_current
 from pexpolicy_console.pages.decisions import row_of
 from pexpolicy_console.pages.page import Page, record_view
 
@@ -126,8 +127,7 @@ class _Sender:
         loop = asyncio.get_running_loop()
         began, commented = loop.time(), loop.time()
         caught_up = False
-        console, cookie = console_of(self._request), session_cookie(self._request)
-        while console.sessions.is_open(session_of(self._request), cookie):
+        while self._is_open():
             await asyncio.sleep(TICK_S)
             if not caught_up and loop.time() - began >= CATCH_UP_S:
                 caught_up = True
@@ -139,6 +139,13 @@ class _Sender:
             elif loop.time() - commented >= COMMENT_INTERVAL_S:
                 commented = loop.time()
                 await self._write(":\n\n")
+
+    def _is_open(self) -> bool:
+        """Return whether the session has not ended, nor its user been removed."""
+        console, session = console_of(self._request), session_of(self._request)
+        return console.sessions.is_open(session, session_cookie(self._request)) and is_current(
+            session, console.config.settings.console
+        )
 
     def _sort(self, missed: int, lines: Sequence[bytes]) -> None:
         """Give each line to the views that show it."""
