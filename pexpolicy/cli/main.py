@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -97,7 +96,10 @@ class Commands(click.Group):
             return super().main(args, *more, **options)
         except SystemExit as error:
             if args is None:  # otherwise the process is not ours
-                _exit_without_threads(error.code)
+                # The interpreter itself ends the idle threads of an executor, and waits for others.
+                timer = threading.Timer(EXIT_TIMEOUT_S, _force_exit, (error.code,))
+                timer.daemon = True
+                timer.start()
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -160,13 +162,10 @@ EXIT_TIMEOUT_S = 2.0
 """Seconds for threads that run on after a command."""
 
 
-def _exit_without_threads(code: object) -> None:
-    """Exit now if threads run on; the interpreter would wait for them, perhaps without end."""
-    deadline = time.monotonic() + EXIT_TIMEOUT_S
+def _force_exit(code: object) -> None:
+    """Exit if threads run on, and name them; the interpreter would wait for them without end."""
     others = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
-    for thread in others:
-        thread.join(max(deadline - time.monotonic(), 0.0))
-    if names := ", ".join(thread.name for thread in others if thread.is_alive()):
+    if names := ", ".join(thread.name for thread in others):
         click.echo(f"threads of plugins did not stop in time: {names}", err=True)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -331,6 +331,27 @@ def test_a_thread_of_a_plugin_does_not_keep_a_command_running(tmp_path: Path) ->
     assert done.stderr.endswith("threads of plugins did not stop in time: stays\n")
 
 
+def test_an_idle_thread_of_an_executor_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from pexpolicy import hookimpl\n"
+        "class Pool:\n"
+        "    def __init__(self, settings):\n"
+        "        self.threads = ThreadPoolExecutor(1)\n"
+        "        self.threads.submit(len, ()).result()\n"
+        "    @hookimpl\n"
+        "    async def service_configuration(self): pass\n"
+    )
+    (tmp_path / "config.toml").write_text('plugin_dirs = ["."]\n[plugins.pool]\n')
+    done = subprocess.run(
+        (sys.executable, "-m", "pexpolicy", "check", "--config", tmp_path / "config.toml"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_folder_in_brackets_is_listed_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "[red]").mkdir()
     (tmp_path / "[red]" / "toy.py").write_text("")
