@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError
 
 from pexpolicy.config.file_tracking import read_file
 
@@ -34,12 +35,21 @@ class CacheFile(Generic[T]):
     """A file that holds one value as JSON, readable by its owner only.
 
     ``kind`` is the type of the value, as pydantic reads and writes it: ``dict[str, int]``, a
-    model, a dataclass. The file is replaced in one step, and its folder must exist.
+    model, a dataclass. Raises ``TypeError`` for one that pydantic does not know. The file is
+    replaced in one step, and its folder must exist.
     """
 
     def __init__(self, path: Path, kind: type[T]) -> None:
-        self.path = path
-        self._values: TypeAdapter[T] = TypeAdapter(kind)
+        self.path = Path(path)
+        try:
+            self._values: TypeAdapter[T] = TypeAdapter(kind)
+        except PydanticSchemaGenerationError:
+            name = kind.__name__ if isinstance(kind, type) else repr(kind)
+            msg = (
+                f"a CacheFile cannot hold {name}: write a type that pydantic knows, such as "
+                "dict[str, int], a dataclass or a model"
+            )
+            raise TypeError(msg) from None
 
     def load(self, key: str) -> tuple[T, float] | None:
         """Return the value and when it was fetched; ``None`` for no file, or one of another key.
