@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
+from pydantic_core import ValidationError
+
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.text import brief
 
@@ -184,10 +186,19 @@ def _headline(error: BaseException, secrets: tuple[str, ...], limit: int = MAX_M
     """Return the class and message of an exception, shortened and without secrets."""
     name = type(error).__name__
     try:
-        message = _truncate(redact(str(error), secrets), limit)
+        message = _truncate(redact(_message(error), secrets), limit)
     except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
         return name
     return f"{name}: {message}" if message else name
+
+
+def _message(error: BaseException) -> str:
+    """Return the text of an exception as one line; that of pydantic without the values."""
+    if isinstance(error, ValidationError):
+        issues = error.errors(include_url=False, include_context=False, include_input=False)
+        places = (".".join(map(str, (error.title, *issue["loc"]))) for issue in issues)
+        return "; ".join(f"{at}: {issue['msg']}" for at, issue in zip(places, issues, strict=True))
+    return " ".join(str(error).split())
 
 
 def _trace(

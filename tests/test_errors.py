@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pydantic import BaseModel
 
 from pexpolicy.errors import MAX_EXCEPTIONS, ErrorReport, describe_error
 
@@ -131,3 +132,23 @@ def test_the_line_that_is_named_is_that_of_the_plugin_not_of_a_library(
     report = caught(plugin.ask)
     assert report.place == "acme_rooms.plugin.py:5"
     assert "driver.connection.py:2" in report.traceback
+
+
+class Person(BaseModel):
+    """What the API of a plugin answers."""
+
+    name: str
+    age: int
+
+
+def test_an_error_of_pydantic_is_one_line_without_values() -> None:
+    with pytest.raises(ValueError, match="name") as raised:
+        Person.model_validate({"age": "private"})
+    summary = describe_error(raised.value).summary
+    assert summary.startswith("ValidationError: Person.name: Field required; Person.age: Input ")
+    assert "private" not in summary
+    assert "\n" not in summary
+
+
+def test_a_message_of_several_lines_becomes_one() -> None:
+    assert describe_error(ValueError("first\n  second")).summary == "ValueError: first second"
