@@ -101,7 +101,7 @@ async def test_what_is_not_accepted_is_repeated(
         plugin.on_decisions(outcomes(0, 3))
         assert await receiver.has(3) == ids(0, 3)
         await until_status(plugin, delivered=3)
-    events = [record.getMessage().partition(" error")[0] for record in caplog.records]
+    events = [record.getMessage().partition(" problem")[0] for record in caplog.records]
     assert events[0] == "the receiver accepts no events"
     assert len(events) == 2, "once, and when it accepts again"
 

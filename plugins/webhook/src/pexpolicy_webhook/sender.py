@@ -107,7 +107,7 @@ class Sender:
             try:
                 is_idle = not await self._deliver_next()
             except OSError as error:
-                log.warning("the spool cannot be read", error=str(error))
+                log.warning("the spool cannot be read", problem=str(error))
                 await asyncio.sleep(ADOPT_S)
                 continue
             if is_idle:
@@ -220,7 +220,8 @@ class Sender:
         if self._logged_at is None or now - self._logged_at >= LOG_INTERVAL_S:
             self._logged_at = now
             pending = self._spool.pending
-            log.warning("the receiver accepts no events", error=str(error), pending_bytes=pending)
+            problem = self.problem
+            log.warning("the receiver accepts no events", problem=problem, pending_bytes=pending)
         self._measure()
 
     def _succeed(self) -> None:
