@@ -453,9 +453,10 @@ def test_nothing_is_left_of_a_policy_that_never_served(shelf: PluginFolder) -> N
 def test_a_plugin_that_does_not_get_built_is_not_waited_for_without_end(
     shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexpolicy.plugins.isolation.isolated_plugin.START_TIMEOUT_S", 0.5)
-    with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* was not ready in time"):
-        shelf.start(shelf.write("time.sleep(60)"))
+    with monkeypatch.context() as patched:
+        patched.setattr("pexpolicy.plugins.isolation.isolated_plugin.START_TIMEOUT_S", 0.5)
+        with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* was not ready in time"):
+            shelf.start(shelf.write("time.sleep(60)"))
     with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* ended with exit code 9"):
         shelf.start(shelf.write("os._exit(9)"))
     assert children() == set()
