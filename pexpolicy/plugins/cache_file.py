@@ -44,9 +44,8 @@ class CacheFile(Generic[T]):
         try:
             self._values: TypeAdapter[T] = TypeAdapter(kind)
         except PydanticSchemaGenerationError:
-            name = kind.__name__ if isinstance(kind, type) else repr(kind)
             msg = (
-                f"a CacheFile cannot hold {name}: write a type that pydantic knows, such as "
+                f"a CacheFile cannot hold {kind!r}: write a type that pydantic knows, such as "
                 "dict[str, int], a dataclass or a model"
             )
             raise TypeError(msg) from None

@@ -52,7 +52,7 @@ def test_a_constructor_that_does_not_keep_the_settings_is_named() -> None:
     step = decide_sync(Forgetful, make_request("media_location")).steps[0]
     assert step.outcome == "failed"
     assert "no attribute 'settings': call super().__init__(settings) in __init__" in step.detail
-    with pytest.raises(AttributeError, match="'Forgetful' object has no attribute 'other'$"):
+    with pytest.raises(AttributeError, match=r"'Forgetful' object has no attribute 'other'$"):
         _ = Forgetful(Place()).other  # type: ignore[attr-defined]
 
 

@@ -238,7 +238,7 @@ async def test_the_last_value_is_kept_in_a_file_for_the_next_start(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", [Service, dict[str, Service], 5])
 def test_a_file_of_a_type_that_cannot_be_json_is_refused(tmp_path: Path, kind: Any) -> None:
-    with pytest.raises(TypeError, match="cannot hold .*: write a type that pydantic knows"):
+    with pytest.raises(TypeError, match=r"cannot hold .*: write a type that pydantic knows"):
         CacheFile(tmp_path / "list.json", kind)
 
 
