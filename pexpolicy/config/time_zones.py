@@ -38,5 +38,17 @@ def _known(zone: str) -> str:
     raise ValueError(msg)
 
 
+def zone_pitfall(zone: str) -> str:
+    """Return what is doubtful about a valid name, and what to write instead, or nothing."""
+    found = re.fullmatch(r"(?:Etc/)?GMT([+-])(\d{1,2})", zone)
+    if found is None or int(found[2]) == 0:
+        return ""
+    other = "-" if found[1] == "+" else "+"
+    return (
+        f"{zone!r} is UTC{other}{found[2]}, as names in Etc have the sign the other way round: "
+        f"write 'Etc/GMT{other}{found[2]}' for UTC{found[1]}{found[2]}, or a zone with a city"
+    )
+
+
 TimeZone = Annotated[str, AfterValidator(_known)]
 """A name such as ``Europe/Oslo``."""

@@ -33,7 +33,8 @@ returns what reads the value.
 
 Code that analyses conditions finds ``Clause``, one operator on one ``Subject``; ``All``, ``AnyOf``
 and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCondition``.
-``required(condition)`` yields the clauses that every matching request satisfies.
+``required(condition)`` yields the clauses that every matching request satisfies, and
+``pitfalls(condition)`` warnings about conditions that match nothing, for ``config_warnings``.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from pexpolicy.matching.conditions import (
 )
 from pexpolicy.matching.index import Index
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
+from pexpolicy.matching.pitfalls import pitfalls
 from pexpolicy.matching.settings import VALUE_LISTS, ValueOf, When
 from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 
@@ -80,6 +82,7 @@ __all__ = [
     "compile_value_of",
     "compile_when",
     "group_names",
+    "pitfalls",
     "required",
     "subject",
 ]

@@ -26,6 +26,7 @@ from pexpolicy import (
     get_logger,
     wall_clock,
 )
+from pexpolicy.config.time_zones import zone_pitfall
 from pexpolicy_rooms.changes import changed_rooms
 from pexpolicy_rooms.pins import Pins
 from pexpolicy_rooms.room_files import written_rooms
@@ -68,6 +69,7 @@ class Rooms(Plugin[Settings]):
         self._warnings = [
             *builder.warnings,
             *_mode_warnings(settings, csv_has_pins=builder.csv_has_pins),
+            *_zone_warnings(settings.zone),
         ]
         if problems:
             raise SettingsError(problems=problems)
@@ -201,6 +203,11 @@ def _mode_warnings(settings: Settings, *, csv_has_pins: bool) -> Iterable[Config
         if path is not None and path.exists() and path.stat().st_mode & _OTHERS_READ:
             text = f"every user of this machine may read the PINs in {path}: chmod o= {path}"
             yield ConfigWarning((key,), text)
+
+
+def _zone_warnings(zone: str | None) -> Iterable[ConfigWarning]:
+    if zone is not None and (text := zone_pitfall(zone)):
+        yield ConfigWarning(("zone",), text)
 
 
 def _template_problems(template: str | None) -> Iterable[Problem]:

@@ -19,7 +19,7 @@ from pexpolicy import (
 )
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy.config.toml_tables import Table, read_tables
-from pexpolicy.matching import compile_when, group_names
+from pexpolicy.matching import compile_when, group_names, pitfalls
 from pexpolicy_rules.decisions import Answer
 from pexpolicy_rules.parser import as_written, literal_placeholders, parse, possible_groups
 from pexpolicy_rules.rule_set import ReadyRule
@@ -187,7 +187,7 @@ def _warnings(rule: ReadyRule) -> Iterator[str]:
                 f"{name} is a hash without a secret, which a caller can calculate: write "
                 "hash_secret_file"
             ] = None
-    for warning in warnings:
+    for warning in (*pitfalls(rule.condition), *warnings):
         yield f"rule {rule}: {warning}"
 
 

@@ -8,17 +8,22 @@ from yarl import URL
 
 from pexpolicy import ConfigWarning
 from pexpolicy.config.outgoing import is_loopback
+from pexpolicy.matching import compile_when, pitfalls
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
 
 
 def config_warnings(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
-    """Yield warnings of unverified targets, timeouts that do not fit, and unused targets."""
+    """Yield warnings of unverified targets, timeouts that do not fit, doubtful conditions and
+    unused targets.
+    """
     for name, target in settings.targets.items():
         yield from _of_target(("targets", name), target)
     routes = settings.routes or [RouteSettings(targets=list(settings.targets))]
     for number, route in enumerate(routes):
         key = ("routes", number) if settings.routes else ("targets",)
         yield from _of_times(key, route, settings)
+        for text in pitfalls(compile_when(route.when)):
+            yield ConfigWarning((*key, "when"), text)
     used = {name for r in routes for name in (*r.targets, r.compare_with)}
     for name in settings.targets:
         if name not in used:

@@ -1,0 +1,54 @@
+"""Pitfalls: conditions that are valid, and match nothing or other requests than they seem to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from unicodedata import is_normalized, normalize
+
+from pexpolicy.config.time_zones import zone_pitfall
+from pexpolicy.matching.clauses import Clause
+from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition
+from pexpolicy.text import brief
+
+_SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", re.IGNORECASE)
+"""A pattern that begins with the scheme of an alias, or with several in parentheses."""
+_TEXT_OPERATORS = ("prefix", "suffix", "contains", "glob", "regex")
+
+
+def pitfalls(condition: Condition) -> Iterator[str]:
+    """Yield what is doubtful about a condition, each with what to write instead."""
+    if isinstance(condition, All | AnyOf | NoneOf):
+        for part in condition.parts:
+            yield from pitfalls(part)
+    elif isinstance(condition, TimeCondition):
+        if text := zone_pitfall(condition.window.settings.zone):
+            yield f"time.zone = {text}"
+    elif isinstance(condition, Clause):
+        yield from _of_clause(condition)
+
+
+def _of_clause(clause: Clause) -> Iterator[str]:
+    key = clause.subject.key
+    operator = "not_" * clause.negated + clause.operator
+    for operand in clause.operands:
+        shown = f"{key}.{operator} = {brief(str(operand))}"
+        is_address = key == "peer" or key.endswith(("_address", "_ip"))
+        if clause.operator == "equals" and is_address and "/" in operand:
+            wanted = "not_" * clause.negated + "in_subnet"
+            yield (
+                f"{shown} compares the text, which no address is equal to: write "
+                f"{key} = {{ {wanted} = {operand!r} }}"
+            )
+        if clause.subject.kind != "alias" or clause.operator not in _TEXT_OPERATORS:
+            continue
+        if clause.operator == "regex" and _SCHEME.match(operand):
+            yield (
+                f"{shown} matches no alias, whose normal form has no scheme: leave the scheme out, "
+                f"or write {key}.raw.{operator}"
+            )
+        if not is_normalized("NFC", operand):
+            yield (
+                f"{shown} matches no alias: it has an accent as a character of its own (NFD), and "
+                f"the normal form of an alias has not; write {normalize('NFC', operand)!r}"
+            )

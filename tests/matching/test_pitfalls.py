@@ -1,0 +1,49 @@
+"""Pitfalls of conditions: what is valid, matches nothing, and is reported with what to write."""
+
+from typing import Any
+
+import pytest
+
+from pexpolicy.matching import When, compile_when, pitfalls
+
+NFD = "cafe\u0301"
+
+
+def found(when: dict[str, Any]) -> list[str]:
+    return list(pitfalls(compile_when(When.model_validate(when))))
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ({"remote_address": "10.1.0.0/16"}, "remote_address = { in_subnet = '10.1.0.0/16' }"),
+        ({"peer": ["10.1.0.0/16", "10.2.0.1"]}, "peer = { in_subnet = '10.1.0.0/16' }"),
+        ({"node_ip": {"not_equals": "10.1.2.3/16"}}, "node_ip = { not_in_subnet = "),
+        ({"local_alias": {"regex": "sip:.*"}}, "leave the scheme out, or write local_alias.raw."),
+        ({"local_alias": {"not_regex": "^(?:sips?|h323):.*"}}, "local_alias.raw.not_regex"),
+        ({"any": [{"remote_alias": {"regex": "SIP:.*@a"}}]}, "remote_alias.raw.regex"),
+        ({"local_alias": {"regex": NFD}}, "(NFD)"),
+        ({"none": [{"local_alias": {"prefix": ["a", NFD]}}]}, "write 'caf\u00e9'"),
+        ({"time": {"zone": "Etc/GMT+1", "weekdays": ["monday"]}}, "'Etc/GMT-1' for UTC+1"),
+        ({"time": {"zone": "Etc/GMT-10", "weekdays": ["monday"]}}, "'Etc/GMT-10' is UTC+10"),
+    ],
+)
+def test_a_condition_that_matches_nothing_is_reported(when: dict[str, Any], words: str) -> None:
+    (text,) = found(when)
+    assert words in text
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"remote_address": {"in_subnet": "10.1.0.0/16"}, "service_tag": "a/b"},
+        {"local_alias": {"raw": {"regex": "sip:.*", "prefix": NFD}, "regex": "sipping.*|tel.*"}},
+        {"local_alias": {"regex": ".*sip:.*"}, "remote_alias": NFD},
+        {"local_alias": "sip:a@example.com", "remote_display_name": {"prefix": NFD}},
+        {"time": {"zone": "Etc/GMT", "weekdays": ["monday"]}},
+        {"time": {"zone": "Etc/GMT+0", "weekdays": ["monday"]}},
+        {"time": {"zone": "Europe/Oslo", "weekdays": ["monday"]}},
+    ],
+)
+def test_other_conditions_are_not_reported(when: dict[str, Any]) -> None:
+    assert found(when) == []
