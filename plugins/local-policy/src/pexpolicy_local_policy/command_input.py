@@ -25,6 +25,7 @@ from pexpolicy_local_policy.variables import (
     from_request,
     from_test_page,
 )
+from pexpolicy_local_policy.verdict import JSON_NUMBERS
 
 EX_USAGE = 2
 EX_DATAERR = 65
@@ -50,7 +51,7 @@ def text_of(path: Path) -> str:
 def json_of(path: Path) -> Any:
     """Return the value of a JSON file; exit with 2 on errors."""
     try:
-        return json.loads(text_of(path))
+        return json.loads(text_of(path), **JSON_NUMBERS)
     except (ValueError, RecursionError) as error:
         fail(f"{path}: is not JSON: {error}")
 

@@ -16,7 +16,7 @@ from pexpolicy_local_policy.language import unknown_filters, unknown_points
 from pexpolicy_local_policy.lint_result import CheckNames, check_document
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
 from pexpolicy_local_policy.variables import Kind
-from pexpolicy_local_policy.verdict import brief_name
+from pexpolicy_local_policy.verdict import JSON_NUMBERS, brief_name
 
 CALLER = ("remote_alias", "remote_display_name", "vendor", "local_alias", "call_tag")
 """Values of ``call_info`` that callers choose."""
@@ -88,7 +88,7 @@ def _branches(
             return dict(items)
 
         try:
-            document = json.loads(branch.text, object_pairs_hook=pairs)
+            document = json.loads(branch.text, object_pairs_hook=pairs, **JSON_NUMBERS)
         except (ValueError, RecursionError) as error:
             text = f"the output is not JSON ({branch}): {error}"
             yield LintFinding("error", line, text)

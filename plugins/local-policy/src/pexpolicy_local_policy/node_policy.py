@@ -17,7 +17,7 @@ from pexpolicy_local_policy.sandbox import parse
 from pexpolicy_local_policy.script_process import ScriptPool
 from pexpolicy_local_policy.secrets import masked
 from pexpolicy_local_policy.variables import CALL_INFO, ENDPOINT_OF, KIND_OF, PARTICIPANT, Kind
-from pexpolicy_local_policy.verdict import judge
+from pexpolicy_local_policy.verdict import JSON_NUMBERS, judge
 
 SECONDS = 2.0
 """Limit of one run of a script."""
@@ -193,7 +193,7 @@ def _own(path: Path | None) -> Mapping[str, Any] | None:
     if path is None:
         return None
     try:
-        found = json.loads(_text(path))
+        found = json.loads(_text(path), **JSON_NUMBERS)
     except (ValueError, RecursionError) as error:
         if isinstance(error, LocalPolicyError):
             raise

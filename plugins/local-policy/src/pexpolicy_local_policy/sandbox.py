@@ -6,6 +6,7 @@ process that it runs in: see ``worker``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
@@ -28,6 +29,9 @@ BUILT_IN_FILTERS = (
 """The filters of Jinja that Infinity allows (documented)."""
 MAX_SCRIPT_LENGTH = 49_152
 """Characters of a script that Infinity stores (documented)."""
+MAX_DIGITS = 4_300
+"""Digits of a number that Python reads."""
+_LONG_NUMBER = re.compile(rf"(?:\d_?){{{MAX_DIGITS}}}\d").search
 _KEPT_GLOBALS = ("cycler", "dict", "joiner", "namespace")
 _VALUES = frozenset(
     (
@@ -73,7 +77,13 @@ class ScriptEnvironment(SandboxedEnvironment):
         return not attr.startswith("_") and type(obj) in _VALUES
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
+        try:
+            tree = super()._parse(source, name, filename)
+        except ValueError:
+            # Python refuses to read such a number, so that nobody can delay it.
+            line = next((n for n, x in enumerate(source.split("\n"), 1) if _LONG_NUMBER(x)), 1)
+            text = f"a number has more than {MAX_DIGITS:,} digits"
+            raise TemplateSyntaxError(text, line) from None
         for found in tree.find_all(tuple(_STATEMENTS)):
             text = f"{_STATEMENTS[type(found)]}: a script is a single text without other templates"
             raise TemplateSyntaxError(text, found.lineno)

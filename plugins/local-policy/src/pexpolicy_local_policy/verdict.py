@@ -19,6 +19,7 @@ from pexpolicy import (
     brief,
 )
 from pexpolicy.conformance.replies import read_envelope
+from pexpolicy_local_policy.sandbox import MAX_DIGITS
 from pexpolicy_local_policy.script_process import Rendering
 from pexpolicy_local_policy.secrets import covered, covered_value, given_secrets, without
 from pexpolicy_local_policy.variables import ENDPOINT_OF, ScriptInput
@@ -118,7 +119,7 @@ def _parsed(text: str, duplicates: dict[str, None], secrets: Collection[str]) ->
     if not text.strip():
         raise ValueError("it is empty")
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=unique, **JSON_NUMBERS)
     except json.JSONDecodeError as error:
         lines = text.splitlines() or [""]
         line = lines[error.lineno - 1] if error.lineno <= len(lines) else ""
@@ -132,6 +133,19 @@ def _parsed(text: str, duplicates: dict[str, None], secrets: Collection[str]) ->
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number in JSON")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"it has a number of {len(text):,} digits")
+    return int(text)
+
+
+JSON_NUMBERS: Mapping[str, Any] = {
+    "parse_int": _whole_number,
+    "parse_constant": _refuse_constant,
+}
+"""Arguments of ``json.loads`` that refuse numbers with a message for the author of a script."""
 
 
 def _document(found: ScriptInput, document: Mapping[str, Any], extras: Extras) -> Verdict:
