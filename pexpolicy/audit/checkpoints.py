@@ -7,6 +7,7 @@ another machine (it is on standard error too) proves that, and that lines after 
 from __future__ import annotations
 
 import base64
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Signer:
         self._lines = lines
         self._seconds = seconds
         self._covered = 0
-        self._signed_at = 0.0
+        self._signed_at = -math.inf
 
     def is_due(self, chain: HashChain, now: float) -> bool:
         """Return whether a checkpoint is due."""

@@ -22,7 +22,7 @@ from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
 from pexpolicy.audit.sinks import BatchingSink, DirectSink, Sink
 from pexpolicy.audit.spool import Spool, orphaned_lines
-from pexpolicy.audit.state import AuditState
+from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.stream import Stream
 from pexpolicy.audit.torn_lines import repair_file
 from pexpolicy.config.schema.audit import AuditTable
@@ -152,7 +152,7 @@ def _write_orphaned(spool: Path, file: AppendFile) -> None:
     nothing but blanks.
     """
     with suppress(OSError):
-        for lines in orphaned_lines(spool):
+        for lines in orphaned_lines(spool, AlertWriter().alert):
             space = file.space()
             if space is not None and space[0] < len(lines) + PAGE:
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -96,15 +96,20 @@ class Spool:
                 new.unlink(missing_ok=True)
 
 
+def _silent(_: str) -> None:
+    """Ignore an alert."""
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, MODE)
 
 
-def orphaned_lines(folder: Path) -> Iterator[bytes]:
+def orphaned_lines(folder: Path, alert: Callable[[str], None] = _silent) -> Iterator[bytes]:
     """Yield the lines of writers that have died, in blocks.
 
     Each block is blanked in its file after it was processed, which needs no space and leaves the
-    rest for the next start. An empty file is removed.
+    rest for the next start. An empty file is removed. A torn last line, as after a loss of power,
+    is kept in a file of its own, and ``alert`` is told.
     """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         with suppress(OSError), path.open("r+b", buffering=0) as file:
@@ -117,7 +122,18 @@ def orphaned_lines(folder: Path) -> Iterator[bytes]:
                     yield lines
                     os.pwrite(file.fileno(), b" " * (len(block) - 1) + b"\n", start)
                 start += len(block)
+            if (torn := os.fstat(file.fileno()).st_size - start) <= 0:
+                path.unlink()
+                continue
+            rest = path.with_name(f"{path.name}.torn")
+            file.seek(start)
+            with open(rest, "wb", opener=_private) as kept:
+                kept.write(file.read(torn))
             path.unlink()
+            alert(
+                f"{path} ended in the middle of a line: {torn} bytes are no audit line, and were "
+                f"moved to {rest}; pexpolicy audit verify reports the gap"
+            )
 
 
 def _read_lines(descriptor: int, start: int) -> bytes:

@@ -235,7 +235,10 @@ class Verification:
             place = f"chain {chain.boot_id}"
             if chain.signed_up_to is None and self.verifier is not None:
                 yield ChainFinding(
-                    place, "no signed checkpoint: nothing proves who wrote this chain"
+                    place,
+                    f"no signed checkpoint: nothing proves who wrote its lines {chain.first} to "
+                    f"{chain.last}; a server that was killed within a second of its first line "
+                    "leaves this, so compare their time with the log of the service",
                 )
             elif self.verifier is None and self.anchors and not chain.is_anchored:
                 yield ChainFinding(place, "it has no anchor: it may have been added")

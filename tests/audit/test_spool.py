@@ -65,3 +65,20 @@ def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path)
     assert taken == b"".join(lines)
     assert list(orphaned_lines(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_line_is_kept_aside_and_reported(tmp_path: Path) -> None:
+    spool_with_lines(tmp_path).close()
+    (left,) = tmp_path.iterdir()
+    with left.open("ab") as file:
+        file.write(b'{"event":"dec')
+    alerts: list[str] = []
+    assert list(orphaned_lines(tmp_path, alerts.append)) == [b"two\n"]
+    (torn,) = tmp_path.iterdir()
+    assert torn.name == f"{NAME}.spool.torn"
+    assert torn.read_bytes() == b'{"event":"dec'
+    assert torn.stat().st_mode & 0o777 == 0o600
+    (alert,) = alerts
+    assert "13 bytes" in alert
+    assert str(torn) in alert
+    assert list(orphaned_lines(tmp_path, alerts.append)) == []

@@ -203,6 +203,16 @@ def test_a_chain_that_was_written_again_has_no_matching_signature(tmp_path: Path
         texts = faults(place.path, verifier=verifier)
         assert bool(texts) == (name != "signed"), texts
     assert "no signed checkpoint" in texts[0]
+    assert "lines 1 to 9" in texts[0]
+    assert "killed within a second" in texts[0]
+
+
+def test_the_first_line_of_a_machine_that_has_just_started_is_signed() -> None:
+    signing, _ = signer()
+    chain = HashChain()
+    assert not signing.is_due(chain, 5.0)
+    chain.commit(chain.chain_lines(b"{}")[1])
+    assert signing.is_due(chain, 5.0)
 
 
 @pytest.mark.parametrize("pem", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n"])
