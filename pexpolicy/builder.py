@@ -283,9 +283,8 @@ def _audit_folders(settings: Settings) -> Iterator[ConfigWarning]:
             text = f"{file} is a folder; name a file, as in {settings.audit.path}/audit.jsonl"
             yield ConfigWarning(("audit", "path"), text)
         if not folder.is_dir():
-            text = (
-                f"there is no folder {folder}; the server does not start without it: mkdir {folder}"
-            )
+            fix = f"the server does not start without it: mkdir -p {folder}"
+            text = f"there is no folder {folder}; {fix}"
             yield ConfigWarning(("audit", "path"), text)
     if settings.audit.spool is not None:
         folder = settings.resolve(settings.audit.spool)

@@ -114,7 +114,7 @@ def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorRe
     report = _report(error, _headline(error, secrets, limit), secrets)
     if isinstance(error, ConnectionError) and error.__cause__ is None:
         # Another server is down: where the plugin asked it explains nothing.
-        return replace(report, lines=[])
+        return replace(report, summary=report.summary.removesuffix(f" ({report.place})"), lines=[])
     return report
 
 

@@ -28,6 +28,12 @@ def caught(call: object, *secrets: str) -> ErrorReport:
     raise AssertionError
 
 
+def test_a_server_that_is_down_is_reported_without_a_place_in_the_code(tmp_path: Path) -> None:
+    plugin = load(tmp_path, "ask", "def ask():\n    raise ConnectionError('old: no answer')\n")
+    report = caught(plugin.ask)
+    assert (report.summary, report.lines) == ("ConnectionError: old: no answer", [])
+
+
 def test_the_traceback_has_source_lines_and_causes(tmp_path: Path) -> None:
     plugin = load(
         tmp_path,

@@ -14,6 +14,7 @@ import click
 
 from pexpolicy.cli.examples import examples
 from pexpolicy.cli.http_client import ServerUrl, authorization, cacert_option, tls_context
+from pexpolicy.text import is_utf8
 
 if TYPE_CHECKING:
     from pexpolicy.conformance.report import Report
@@ -30,6 +31,13 @@ def base_url(_: click.Context, __: click.Parameter, value: str) -> str:
         raise click.BadParameter("give the credentials with --user and --password-env")
     if parts.query or parts.fragment or "/policy/v1" in parts.path:
         raise click.BadParameter("write the URL of the policy profile: the part before /policy/v1")
+    return value
+
+
+def utf8(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Return the text; other bytes than UTF-8 cannot be in a request."""
+    if not is_utf8(value):
+        raise click.BadParameter("this is not UTF-8 text; is the terminal set to UTF-8?")
     return value
 
 
@@ -54,9 +62,16 @@ def number(_: click.Context, __: click.Parameter, value: float) -> float:
     "--password-env", metavar="NAME", help="Environment variable that holds the password."
 )
 @cacert_option
-@click.option("--alias", default="meet.bob", show_default=True, help="The alias that is dialed.")
+@click.option(
+    "--alias",
+    callback=utf8,
+    default="meet.bob",
+    show_default=True,
+    help="The alias that is dialed.",
+)
 @click.option(
     "--caller",
+    callback=utf8,
     default="alice@example.com",
     show_default=True,
     help="The alias that calls, registers, and whose avatar is requested.",

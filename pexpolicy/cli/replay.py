@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     Plugins cannot reach the network without --network.
 
     Exit code 0: the answers are equal, or no more than --max-changed differ. 1: more differ. 2: a
-    record cannot be read, there is none, or wrong usage. 75 and 78: as for serve.
+    record cannot be read, none can be replayed, or wrong usage. 75 and 78: as for serve.
     """
     times = period(since, until, utc=utc)
     bounds = {name: None if at is None else at.timestamp() for name, at in times.items()}
@@ -230,4 +230,19 @@ def _exit_code(result: ReplayResult, max_changed: float) -> int:
     if result.share > max_changed:
         return EX_DIFFERS
     records = result.tally.records
-    return EX_UNREADABLE if records[Exactness.UNREADABLE] or not records.total() else 0
+    if not records[Exactness.EXACT] + records[Exactness.PARTIAL]:
+        click.secho(_nothing_replayed(records), fg="red", err=True)
+        return EX_UNREADABLE
+    return EX_UNREADABLE if records[Exactness.UNREADABLE] else 0
+
+
+def _nothing_replayed(records: Mapping[Exactness, int]) -> str:
+    """Return why no call was asked, and what to do."""
+    if records[Exactness.NOT_REPLAYABLE]:
+        return (
+            "no call could be replayed, for the reasons in the report; the support log of Infinity "
+            "has the aliases that [privacy] hashes"
+        )
+    if records[Exactness.UNREADABLE]:
+        return "no call could be replayed: none of the lines is a record of a call"
+    return "no call could be replayed: there is no record in these files and this time"

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import pydantic
 from pydantic import BaseModel
 
+from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.text import brief, did_you_mean, remark
 
 Key = tuple[str | int, ...]
@@ -58,7 +59,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
             guess = f"; keys of the plugin itself belong under [{dotted_key(key[:2])}.settings]"
         return Problem(key, f"unknown key{guess}")
     if item["type"] in ("missing", "missing_argument"):
-        return Problem(key, f"is missing{_choice(key, model)}")
+        return Problem(key, f"is missing{_choice(key, model) or _meaning(key, model)}")
     if key and key[-1] == "[key]":
         key = key[:-1]
         if not (known := _expected(item)):
@@ -131,6 +132,8 @@ _NAMES_IN_JSON = {
     "a valid string": "text",
     "a valid boolean": "true or false",
 }
+_MAX_MEANING = 120
+"""Characters of a sentence that explains a key."""
 _NO_TABLE = ("model_type", "model_attributes_type", "dataclass_type")
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
 _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")
@@ -169,6 +172,19 @@ def _choice(key: Key, model: type[BaseModel]) -> str:
     info = fields.get(key[-1])
     words = _words_in(info.annotation) if info is not None else []
     return f"; write one of {', '.join(map(repr, words))}" if words else ""
+
+
+def _meaning(key: Key, model: type[BaseModel]) -> str:
+    """Return the first sentence about a missing key, after a colon, if it is documented."""
+    table = _model_at(model, key[:-1])
+    if table is None:
+        return ""
+    try:
+        text = attribute_docs(table).get(str(key[-1]), "")
+    except (OSError, TypeError, SyntaxError, ValueError):  # the source is not there
+        return ""
+    first = re.split(r"[.;](?:\s|\Z)", text.replace("`", ""), maxsplit=1)[0]
+    return f": {first[:1].lower()}{first[1:]}" if 0 < len(first) <= _MAX_MEANING else ""
 
 
 def _words_in(annotation: Any) -> list[str]:

@@ -273,6 +273,7 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("grep", "--since", "2026-01-02", "--until", "2026-01-01"),
         ("grep", "--since", "tomorrow"),
         ("grep", "--since", "25:00"),
         ("grep", "--since", "99999999999d"),

@@ -47,6 +47,12 @@ async def test_a_clean_server_ends_with_0_and_a_table() -> None:
     assert err == ""
 
 
+async def test_an_alias_that_is_not_utf_8_is_wrong_usage() -> None:
+    code, _, err = await run("http://127.0.0.1:9", "--alias", "caf\udce9")
+    assert code == 2
+    assert "'--alias': this is not UTF-8 text" in err
+
+
 async def test_without_a_terminal_there_is_no_progress_and_no_colour() -> None:
     async with serving(sound) as url:
         _, out, err = await run(url)

@@ -88,6 +88,16 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         ("it is a key of targets.NAME",),
     ),
     (UPSTREAM + "ca_cert = 'a.pem'", "targets.t.ca_cert", ("did you mean 'ca_file'?",)),
+    (
+        RULE + "when.time = { between = ['18:00', '08:00'] }",
+        "when.time.zone",
+        ("is missing: a name of the IANA time zone database, such as Europe/Oslo",),
+    ),
+    (
+        "[audit]\npath = 'syslog://localhost'",
+        "audit.path",
+        ("is a URL", "pexpolicy serve | logger -t pexpolicy"),
+    ),
     (RULE + "when.local_alias.starts_with = 'a'", "starts_with", ("did you mean 'prefix'?",)),
     (RULE + "when.local_alias.startswith = 'a'", "startswith", ("did you mean 'prefix'?",)),
     (RULE + "when.local_alias.ends_with = 'a'", "ends_with", ("did you mean 'suffix'?",)),
@@ -445,7 +455,20 @@ def test_a_room_is_called_as_it_is_written(tmp_path: Path) -> None:
 WARNINGS: list[tuple[str, tuple[str, ...]]] = [
     (
         "[audit]\npath = 'missing/audit.jsonl'",
-        ("audit.path: there is no folder", "the server does not start without it: mkdir "),
+        ("audit.path: there is no folder", "the server does not start without it: mkdir -p "),
+    ),
+    (
+        RULE + "when.remote_address = '10.1.0.0/16'",
+        ("plugins.rules.settings.rules[0]", "{ in_subnet = '10.1.0.0/16' }"),
+    ),
+    (
+        "[[plugins.upstream.settings.routes]]\ntargets = ['t']\n"
+        "when.local_alias.regex = 'sip:.*'\n" + UPSTREAM,
+        ("plugins.upstream.settings.routes[0].when", "local_alias.raw.regex"),
+    ),
+    (
+        "[plugins.rooms.settings]\nzone = 'Etc/GMT+1'\ndefault_room = 'x'",
+        ("plugins.rooms.settings.zone", "write 'Etc/GMT-1' for UTC+1"),
     ),
     (ROOM + "guest_pin = '471199'", ("guest_pin: needs allow_guests = true",)),
     (

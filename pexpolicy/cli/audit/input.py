@@ -71,12 +71,19 @@ def period(since: str | None, until: str | None, *, utc: bool) -> dict[str, date
     """Return ``since`` and ``until`` as times, or exit with 2."""
     now = datetime.now(UTC)
     try:
-        return {
+        times = {
             name: None if text is None else parse_time(text, now, utc=utc)
             for name, text in (("since", since), ("until", until))
         }
     except ValueError as error:
         refuse(str(error))
+    begin, end = times["since"], times["until"]
+    if begin is not None and end is not None and begin >= end:
+        refuse(
+            f"--since {since} is not before --until {until}, so no line is in between: "
+            "write the earlier time after --since"
+        )
+    return times
 
 
 def paths_of(config: Path, files: tuple[Path, ...]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -55,6 +56,18 @@ class AuditTable(SecretTable):
     """Lines between two checkpoints."""
     checkpoint_seconds: float = Field(60.0, gt=0.0)
     """Seconds between two checkpoints, when there are lines to sign."""
+
+    @field_validator("path")
+    @classmethod
+    def _refuse_url(cls, path: str | None) -> str | None:
+        if path is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+            msg = (
+                "is a URL, and lines go to a file or to standard output; "
+                "write the path of a file, or leave path out and pass the lines on, as in: "
+                "pexpolicy serve | logger -t pexpolicy"
+            )
+            raise ValueError(msg)
+        return path
 
     @field_validator("level", "on_fail", mode="before")
     @classmethod

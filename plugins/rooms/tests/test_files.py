@@ -189,6 +189,9 @@ def test_pins_come_from_a_file_of_their_own(
     said = "\n".join(complaints({"csv": "rooms.csv", "pins": "pins.csv"}))
     assert "pins.csv line 2: no room has the alias z" in said
     assert "digits" in said
+    (folder / "pins.csv").write_text("alias,pin\na,123456\nsip:A,654321\n")
+    (said,) = complaints({"csv": "rooms.csv", "pins": "pins.csv"})
+    assert "pins.csv line 3: the alias a has PINs in line 2 already" in said
     assert "12ab" not in said
 
 

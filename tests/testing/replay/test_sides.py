@@ -144,7 +144,7 @@ def test_plugins_reach_no_network_unless_they_may(tmp_path: Path) -> None:
     with foreign_server(json.dumps(reply).encode()) as url:
         config.write_text(f'[plugins.upstream.settings.targets.old]\nurl = "{url}"\n')
         path = urls(tmp_path, ENGINEERING)
-        blocked = replayed(path, "--config", config)
+        blocked = replayed(path, "--config", config, code=2)
         asked = replayed(path, "--config", config, "--network")
     assert list(blocked["records"].values()) == [0, 0, 1, 0]
     assert "--network" in blocked["reasons"][0]["reason"]
@@ -175,7 +175,7 @@ def test_what_a_record_lacks_counts_where_it_is_read(
     pairs = [("local_alias", "engineering"), ("third_party_passcode", "1234"), ("new", "y")]
     call = ("service_configuration", "", pairs, NOON)
     audit = audits.written(config, [call], tmp_path / "audit.jsonl")
-    found = replayed(audit, "--config", config)
+    found = replayed(audit, "--config", config, code=2 if expected[2] else 0)
     assert list(found["records"].values()) == expected
     assert found["changed"] == 0
 

@@ -47,7 +47,9 @@ class Pins:
         for row in rows:
             alias = str(Alias(row.values.alias))
             if alias in self._rows:
-                fault = row.fault(f"there are PINs for the alias {alias} already")
+                earlier = self._rows[alias].line
+                text = f"the alias {alias} has PINs in line {earlier} already: keep one of the two"
+                fault = row.fault(text)
                 self._problems.append(Problem(("pins",), str(fault)))
             self._rows[alias] = row
 
