@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 UNREADABLE = {400, 405, 411, 413, 414, 415, 422, 431}
 ACCESS_DENIED = {401, 403, 407}
+UNSETTLED = ("reject", "redirect")
+"""Actions that may or may not count with a status other than 200."""
 PLACEHOLDER = "Infinity would show a placeholder"
 MAX_PIXELS = 25_000_000
 
@@ -105,7 +107,7 @@ def _not_ok(asked: SentRequest, reply: Reply) -> CheckResult:
         if body.get("result"):
             text = f"a result is lost with status {reply.status}: send it with 200"
             findings.append(violation(Topic.STATUS, text, Confidence.DOCUMENTED))
-        if body.get("action") in ("reject", "redirect"):
+        if body.get("action") in UNSETTLED:
             text = f"whether an action counts with status {reply.status} is not settled"
             findings.append(warning(Topic.STATUS, text, Confidence.DISPUTED))
     decision = ("continue",) if reply.status == HTTPStatus.NOT_FOUND else ("status", reply.status)
@@ -123,6 +125,8 @@ def _status(asked: SentRequest, reply: Reply) -> Finding | None:
     elif status in UNREADABLE:
         make = warning if asked.strain else operation
         text = "the server refuses to read what a node sends"
+    elif status == HTTPStatus.TOO_MANY_REQUESTS:
+        make, text = operation, "the server limits requests; Infinity uses its own database"
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         make, text = operation, "the server failed; Infinity uses its own database"
     elif status >= HTTPStatus.BAD_REQUEST:

@@ -18,16 +18,19 @@ from pexpolicy.conformance.disposition import Disposition, Reading, read_envelop
 from pexpolicy.conformance.findings import Comparable, SentRequest, Topic
 from pexpolicy.conformance.http_client import LIMIT, Reply, Wire, basic
 from pexpolicy.conformance.repeatability import difference
+from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Request
+from pexpolicy.models.rules import Confidence
 
 __all__ = [
     "Disposition",
     "InvalidReplyError",
+    "NotJSONError",
     "Reading",
     "Reply",
     "UpstreamDecision",
@@ -36,6 +39,7 @@ __all__ = [
     "difference",
     "read",
     "read_envelope",
+    "strict_json",
 ]
 
 MAX_JSON = 128 * 1024
@@ -81,8 +85,8 @@ def read(
     abstains, and so does a ``status`` that is not ``success``, unless the action is ``reject``:
     that rejects the call, whatever the result. Booleans that were written as text are repaired, and
     a phone book that is not sorted or too long has warnings.
-    Raises ``InvalidReplyError`` for no reply, for another HTTP status or a content coding, and for
-    a reply that Infinity would drop.
+    Raises ``InvalidReplyError`` for no reply, for another HTTP status or a content coding, for a
+    reject or redirect with a status other than 200, and for a reply that Infinity would drop.
     """
     if name == "participant_avatar" and _plain_success(reply) and reply.media_type != JSON:
         return _picture(reply, by)
@@ -94,7 +98,8 @@ def read(
     reading = judged.reading
     listed: list[str] = []
     for finding in judged.findings:
-        if finding.level.fails and not _is_read(finding.topic, reading):
+        unsettled = finding.topic is Topic.STATUS and finding.mark == Confidence.DISPUTED
+        if unsettled or (finding.level.fails and not _is_read(finding.topic, reading)):
             raise InvalidReplyError(finding.text, reply)
         if finding.level.fails and finding.topic is Topic.DIRECTORY:
             listed.append(f"entries: {finding.text} [{finding.mark}]")

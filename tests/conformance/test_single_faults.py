@@ -104,7 +104,7 @@ ROWS: tuple[tuple[str, str, Answer, Level, Topic], ...] = (
     ("a blank in a redirect", SERVICE, call(result({"new_alias": "sip:a b"}, "redirect")), CONTRACT, T.REDIRECT),
     ("a redirect in a circle", SERVICE, call(lambda q: success({"new_alias": "sip:" + q.get("local_alias").removeprefix("sip:").upper()}, "redirect")), WARNING, T.REDIRECT),
     ("a reject with a field", SERVICE, call(result({"x": 1}, "reject")), WARNING, T.REJECT),
-    ("a 429", SERVICE, call(status(429)), WARNING, T.STATUS),
+    ("a 429", SERVICE, call(status(429)), OPERATION, T.STATUS),
     ("a reject with a 404", SERVICE, call(lambda _: says({"status": "success", "action": "reject"}, 404)), WARNING, T.STATUS),
     ("a 202", SERVICE, call(lambda _: says({"status": "success"}, 202)), CONTRACT, T.STATUS),
     ("JSON of another type", SERVICE, call(lambda _: says({"status": "success"}, content_type="text/json")), CONTRACT, T.CONTENT_TYPE),

@@ -167,7 +167,7 @@ def _statuses() -> Iterable[Broken]:
         yield Broken(f"answers {status}", sends(reply(SOUND, status)), "")
     yield Broken("answers 404 with a decision", sends(reply(SOUND, "404 None")), "404")
     yield Broken("answers 404", sends(reply(b"{}", "404 None"), then="keep"), "", silent=True)
-    yield Broken("answers 429", sends(reply(b"", "429 Slow"), then="keep"), "", silent=True)
+    yield Broken("answers 429", sends(reply(b"", "429 Slow"), then="keep"), "429")
     failed = reply({"status": "fail", "action": "continue"})
     yield Broken("reports a failure", sends(failed, then="keep"), "", silent=True)
 

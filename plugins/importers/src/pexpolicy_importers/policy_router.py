@@ -15,7 +15,12 @@ from typing import Any
 
 from pexpolicy import SERVICE_TYPES, ParticipantProperties, brief
 from pexpolicy.config.csv_tables import TableIssue
-from pexpolicy.conformance.replies import Disposition, read_envelope
+from pexpolicy.conformance.replies import (
+    Disposition,
+    NotJSONError,
+    read_envelope,
+    strict_json,
+)
 from pexpolicy.matching import PatternError
 from pexpolicy_importers.python_patterns import (
     ANYTHING,
@@ -222,10 +227,9 @@ def convert_reply(reply_text: str, endpoint: str, remarks: list[str]) -> Then:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text) if text else {}
-    except (ValueError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise ValueError(f" is not JSON: {why}") from None
+        value = strict_json(text.encode("utf-8", "surrogatepass")) if text else {}
+    except NotJSONError as error:
+        raise ValueError(f" is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(" is not a JSON object")  # noqa: TRY004 - of a file
     return value
