@@ -17,7 +17,7 @@ _UNSETTLED = re.compile(r"[:;?@\s]|\.\Z").search
 """Finds text in a user, or in an alias without a host, that another pass may remove."""
 _PASSWORD = re.compile(
     r"""((?:\A|[\s<"',\[])(?:(?:sips?|h323|tel):\s*)*+[^\s<>"@:]*:)[^\s<>"@]+(?=@)""",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,  # or the letter U+017F would be an s, and a user a scheme
 )
 _USUAL = re.compile(r"(?:(sips?|h323):)?+([a-z0-9_+.-]++)@([a-z0-9.-]++(?<=[a-z]))").fullmatch
 """A user, a host name and nothing to remove but a scheme: nearly every alias of a call."""

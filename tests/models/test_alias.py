@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pexpolicy import Alias
-from pexpolicy.models.alias import MAX_COMPOSED
+from pexpolicy.models.alias import MAX_COMPOSED, without_password
 
 FORMS = [
     # written, normal form, scheme, user, host
@@ -212,3 +212,22 @@ def test_a_usual_alias_is_the_same_with_parameters_that_take_the_long_way(raw: s
         *(long, long.scheme),
         *(long.user, long.host),
     )
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("sip:bob:secret@example.com", "sip:bob:***@example.com"),
+        ("SIPS:Bob:secret@10.0.0.1;transport=tls", "SIPS:Bob:***@10.0.0.1;transport=tls"),
+        ("bob:secret@example.com", "bob:***@example.com"),
+        ("h323:sip:bob:secret@example.com", "h323:sip:bob:***@example.com"),
+        ("<sip:bob:secret@[2001:db8::1]>", "<sip:bob:***@[2001:db8::1]>"),
+        # A long s: in lower case no scheme, so what follows is a password.
+        ("\u017fip:secret@example.com", "\u017fip:***@example.com"),
+        ("sip:\u017fips:secret@example.com", "sip:\u017fips:***@example.com"),
+        ("sip:bob@example.com:5060", "sip:bob@example.com:5060"),
+        ("sip:bob", "sip:bob"),
+    ],
+)
+def test_the_password_of_a_uri_is_shown_nowhere(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
