@@ -154,6 +154,20 @@ async def test_an_event_damaged_by_a_power_failure_is_dropped_alone(
     assert receiver.accepted == [number for number in ids(0, 5) if number != str(damaged)]
 
 
+@pytest.mark.parametrize(
+    "written", ['"1\\r\\nX-Evil: y"', '"1\\u0000"', '"\\u00e9"', "null", "[1]"]
+)
+async def test_an_id_that_no_header_can_hold_is_dropped_alone(
+    opened: Opened, receiver: Receiver, tmp_path: Path, written: str
+) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "0.events").write_text('{"id":' + written + "}\n")
+    async with opened() as plugin:
+        plugin.on_decisions(outcomes(0, 2))
+        await until_status(plugin, refused=1, delivered=2, pending_bytes=0)
+    assert receiver.accepted == ids(0, 2)
+
+
 async def test_events_of_a_plugin_that_ended_are_delivered_by_the_next_one(
     opened: Opened, receiver: Receiver
 ) -> None:

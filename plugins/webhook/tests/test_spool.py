@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
 
 from pexpolicy_webhook import spool as module
 from pexpolicy_webhook.spool import Spool
+from tests.support.fake_plugins import Log
 
 MANY = 1 << 30
 
@@ -152,6 +154,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from pexpolicy_webhook.spool import Spool
+from tests.support.fake_plugins import Log
 spool = Spool(Path(sys.argv[1]), 1 << 30)
 number = 0
 while True:
@@ -221,3 +224,70 @@ def test_leftovers_are_deleted_when_they_are_old(tmp_path: Path) -> None:
     (tmp_path / "3.new").touch()
     Spool(tmp_path, 1000).close()
     assert [path.name for path in tmp_path.iterdir()] == ["3.new"]
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+def link(path: Path) -> None:
+    (path.parent / "elsewhere").write_bytes(b"not an event\n")
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("make", [directory, link])
+def test_a_file_that_is_no_segment_keeps_no_event_back(
+    tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "log", log := Log())
+    make(tmp_path / "0.events")
+    spool = Spool(tmp_path, 1 << 20)
+    spool.append([b"x"])
+    spool.adopt()
+    taken = spool.take(10, MANY)
+    assert taken is not None
+    assert taken[1] == [b"x"]
+    spool.acknowledge(*taken)
+    assert spool.take(10, MANY) is None
+    spool.close()
+    assert [event["event"] for event in log.events] == ["a file of the spool is left out"]
+    assert (tmp_path / "0.events").exists() or (tmp_path / "0.events").is_symlink()
+
+
+def test_a_segment_of_another_user_keeps_no_event_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Spool(tmp_path, 1000)
+    first.append([b"x"])
+    crash(first)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_position_of", refused)
+        other = Spool(tmp_path, 1000)
+    other.append([b"y"])
+    taken = other.take(1, MANY)
+    assert taken is not None
+    assert taken[1] == [b"y"]
+    other.close()
+
+
+def refused(_: Path) -> int:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_truncated_segment_is_told_and_the_next_one_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "log", log := Log())
+    spool = Spool(tmp_path, 1 << 20)
+    spool.append([b"first", b"second"])
+    (segment,) = tmp_path.glob("*.events")
+    os.truncate(segment, 3)
+    assert spool.take(10, MANY) is None
+    assert [event["bytes"] for event in log.events] == [len("first second ")]
+    spool.append([b"third"])
+    taken = spool.take(10, MANY)
+    assert taken is not None
+    assert taken[1] == [b"third"]
+    spool.acknowledge(*taken)
+    spool.close()
+    assert list(tmp_path.iterdir()) == []

@@ -235,9 +235,13 @@ class Sender:
 def _id_of(event: bytes) -> str:
     """Return the id of an event; raises ``_RefusedError`` for one that is damaged."""
     try:
-        return str(orjson.loads(event)["id"])
+        found = orjson.loads(event)["id"]
     except (ValueError, LookupError, TypeError):
-        raise _RefusedError("it is damaged in the spool, as after a power failure") from None
+        found = None
+    # It becomes a header, so nothing else may be in it.
+    if isinstance(found, str) and found.isascii() and found.isprintable():
+        return found
+    raise _RefusedError("it is damaged in the spool, as after a power failure")
 
 
 def _retry_after(header: str | None) -> float:

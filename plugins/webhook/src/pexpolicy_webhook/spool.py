@@ -30,6 +30,8 @@ EVENTS, POSITION, NEW = ".events", ".position", ".new"
 STALE_S = 60.0
 """Age from which files that a killed process left without a segment are deleted."""
 _DIGITS = 20
+_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ESPIPE, errno.ENXIO}
+"""Errors of one file, such as that of another user; the other segments are delivered."""
 
 
 class SpoolFullError(OSError):
@@ -91,6 +93,7 @@ class Spool:
         self._segments: deque[Segment] = deque()
         self._used = 0
         self._measured_at = 0.0
+        self._unusable: set[Path] = set()
         self.is_open = True
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.adopt()
@@ -157,7 +160,11 @@ class Spool:
             while self._segments:
                 segment = self._segments[0]
                 if segment.pending > 0:
-                    return segment, segment.read(count, limit)
+                    if events := segment.read(count, limit):
+                        return segment, events
+                    text = "a segment of the spool was truncated, and its events are lost"
+                    log.warning(text, file=str(segment.path), bytes=segment.pending)
+                    segment.delivered = segment.written
                 self._segments.popleft().close()
             return None
 
@@ -185,9 +192,22 @@ class Spool:
             own = {segment.path for segment in self._segments}
             found = [path for path in self._folder.glob(f"*{EVENTS}") if path not in own]
             for path in sorted(found, reverse=True):
-                if (segment := _opened(path)) is not None:
+                if (segment := self._open(path)) is not None:
                     self._segments.appendleft(segment)
             self.measure()
+
+    def _open(self, path: Path) -> Segment | None:
+        """Open and lock a segment; a file that cannot be one is left, and told once."""
+        try:
+            return _opened(path)
+        except OSError as error:
+            if error.errno not in _UNUSABLE:
+                raise
+            if path not in self._unusable:
+                self._unusable.add(path)
+                problem = os.strerror(error.errno)
+                log.warning("a file of the spool is left out", file=str(path), problem=problem)
+            return None
 
     def _delete_stale(self) -> None:
         before = time.time() - STALE_S
@@ -207,21 +227,21 @@ class Spool:
 def _opened(path: Path) -> Segment | None:
     """Open and lock a segment; ``None`` where another instance has it, or has delivered it."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_APPEND)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     if not _is_locked(fd, path):
         os.close(fd)
         return None
     try:
+        size = os.fstat(fd).st_size
+        written = _whole_lines(fd, size)
         position = _position_of(path)
     except OSError:
         os.close(fd)  # and release the lock
         raise
-    size = os.fstat(fd).st_size
     text = os.pread(position, _DIGITS, 0)
     delivered = int(text) if len(text) == _DIGITS and text.isdigit() else 0
-    written = _whole_lines(fd, size)
     if written < size:
         log.warning("a killed process left an incomplete event", file=str(path))
     return Segment(path, fd, position, written, min(delivered, written))
