@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from pexpolicy.chain.fold import Draft, FoldRun
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints.base import PROTECTIONS, Endpoint
 from pexpolicy.models.decision import Decision
+from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import ADJUSTED, DECIDED, AdjustedStep, Outcome
 from pexpolicy.models.request import Request
 
@@ -183,16 +184,24 @@ def _check(
     if decision.action == "reject":
         return decision
     if before.action == "reject":
-        raise endpoint.refuse(
+        raise _refusal(
+            endpoint,
             "it turns a reject into an admission: write may_admit = true in the table of the "
-            "plugin if it may"
+            "plugin if it may",
         )
     if decision.action == "continue" and (lost := _lost_protection(draft, decision)):
-        raise endpoint.refuse(
+        raise _refusal(
+            endpoint,
             f"it removes {lost}, which protects the call: write may_admit = true in the table of "
-            "the plugin if it may"
+            "the plugin if it may",
         )
     return decision
+
+
+def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:
+    """Return the error for an answer that Infinity would accept."""
+    issue = endpoint.refuse(rule).refusal
+    return DecisionError(replace(issue, consequence="Such an answer is not used"))
 
 
 def _lost_protection(draft: Draft, after: Decision) -> str:

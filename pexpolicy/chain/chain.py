@@ -254,7 +254,7 @@ class ChainRun:
         if isinstance(error, PluginBusyError):
             self.fail(link, BUSY, str(error))
             return
-        secrets = self.request.secrets()
+        secrets = self.asked.secrets()
         if isinstance(error, DecisionError):
             report = describe_decision_error(error, secrets)
             detail = redact(str(error), secrets)

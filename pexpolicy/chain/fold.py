@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import msgspec
 
@@ -21,6 +22,30 @@ class Draft(msgspec.Struct):
     """True while a plugin is asked that may turn a reject into an admission."""
     protecting: Decision | None = None
     """The last decision of a plugin that decided or may admit: what it protects stays protected."""
+
+    def secrets(self) -> list[str]:
+        """Return the secrets in the request and in the decision, to keep them out of logs."""
+        found = self.request.secrets()
+        if self.decision is not None:
+            model, fields = type(self.decision), self.decision.set_fields()
+            for name, value in fields.items():
+                if name in model.secrets:
+                    found += _texts(value)
+                elif (nested := model.nested_models.get(name)) is not None:
+                    items = value if isinstance(value, list) else [value]
+                    found += _texts(
+                        [item.get(secret) for item in items for secret in nested.secrets]
+                    )
+        return found
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts in a value of JSON that are not empty."""
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 class FoldRun(ChainRun, ABC):

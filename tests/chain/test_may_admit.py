@@ -120,7 +120,7 @@ REJECTS = [
         {"rooms": ROOM, "a": "Adjusts:open"},
         "rooms decided, a invalid",
         sent=KEPT,
-        detail="removes pin, which protects the call",
+        detail="write may_admit = true in the table of the plugin if it may. Such an answer is not",
     ),
     row(
         "nor emptied",
