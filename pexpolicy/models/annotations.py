@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import UNSET, UnsetType
+
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.rules import Privacy
 
@@ -38,8 +40,10 @@ class Annotations:
         self.left_out: set[str] = set()
         """Plugins with more annotations than fit, or a number too large for JSON."""
 
-    def add(self, plugin: str, name: str, value: AnnotationValue, privacy: Privacy) -> None:
-        """Add one annotation, or replace the one of the same name.
+    def add(
+        self, plugin: str, name: str, value: AnnotationValue | UnsetType, privacy: Privacy
+    ) -> None:
+        """Add one annotation, or replace the one of the same name; nothing for ``UNSET``.
 
         Raises ``ValueError`` for a name that is no identifier of up to 64 characters, and
         ``TypeError`` for a value of another type.
@@ -47,6 +51,8 @@ class Annotations:
         if not name.isidentifier() or len(name) > MAX_NAME:
             msg = f"an annotation is named like a variable, up to {MAX_NAME} characters: {name!r}"
             raise ValueError(msg)
+        if value is UNSET:
+            return
         found = self.by_plugin.setdefault(plugin, {})
         if name not in found and len(found) >= MAX_ANNOTATIONS:
             self.left_out.add(plugin)

@@ -24,6 +24,7 @@ from typing import (
     overload,
 )
 
+from msgspec import UnsetType
 from multidict import MultiMapping
 
 from pexpolicy.models.alias import Alias
@@ -96,14 +97,19 @@ class Request:
         return notes
 
     def annotate(
-        self, privacy: Privacy = Privacy.PLAIN, /, *unnamed: Never, **values: AnnotationValue
+        self,
+        privacy: Privacy = Privacy.PLAIN,
+        /,
+        *unnamed: Never,
+        **values: AnnotationValue | UnsetType,
     ) -> None:
         """Add values to the audit line of the call, below ``annotations`` and the plugin's name.
 
         ``request.annotate(Privacy.PERSONAL, caller="Anna")`` marks what ``[privacy] personal``
         applies to; an ``Alias``, and a text that equals a personal parameter of the request, need
         no mark. A plugin has 16 annotations for a call; further ones are left out, and text is
-        shortened to 250 characters. Without effect after the reply, as in ``on_decision``.
+        shortened to 250 characters; an unset field of a decision is left out. Without effect after
+        the reply, as in ``on_decision``.
 
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
@@ -115,6 +121,10 @@ class Request:
         (plugin, _), _ = HOOK_CONTEXT.get()
         for name, value in values.items():
             self.annotations.add(plugin, name, value, privacy)
+
+    def clear_annotations(self) -> None:
+        """Remove what ``annotate`` added, before the same request is asked again in a test."""
+        self.__dict__["annotations"] = None
 
     @property
     def raw_target(self) -> str:
