@@ -71,6 +71,7 @@ def capturing_audit_log() -> AuditLog:
 async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     """Return the answer of a serving policy to a request, and write its audit line."""
     endpoint_of(request)  # raises TypeError for anything but a request
+    request.clear_annotations()
     began = time.perf_counter()
     answer = await policy.answer(request, str(uuid7()))
     ms = (time.perf_counter() - began) * 1000
