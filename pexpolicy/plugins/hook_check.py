@@ -50,6 +50,8 @@ _METHOD = "pexpolicy_method"
 _NAMED = inspect.Parameter.KEYWORD_ONLY
 SIMILAR = 0.87
 """Similarity from which on a public method of a ``Plugin`` is taken for a misspelt hook."""
+SIMILAR_ADJUSTER = 0.66
+"""The same for one whose name begins with ``adjust_``, such as ``adjust_service``."""
 
 
 def collect_hooks(
@@ -108,13 +110,17 @@ def _check_methods(available: PluginSource, instance: object) -> None:
         elif not inspect.isroutine(function) or name.startswith("_"):
             continue
         elif issubclass(plugin_class, Plugin) and (
-            close := get_close_matches(name, HOOKS, n=1, cutoff=SIMILAR)
+            close := get_close_matches(name, HOOKS, n=1, cutoff=_similarity(name))
         ):
             text = (
                 f"{available}: the method {name} is not a hook, and would never be called; did you "
                 f"mean {close[0]!r}? Begin the name of a method of your own with _"
             )
             raise PluginBuildError.because(text)
+
+
+def _similarity(name: str) -> float:
+    return SIMILAR_ADJUSTER if name.startswith("adjust_") else SIMILAR
 
 
 def _refuse_unmarked(available: PluginSource, plugin_class: type, name: str) -> NoReturn:

@@ -203,6 +203,9 @@ def test_a_plugin_that_overrides_nothing_is_refused() -> None:
         ("media_locations", "media_location"),
         ("on_decisionss", "on_decisions"),
         ("config_warning", "config_warnings"),
+        ("adjust_service", "adjust_service_configuration"),
+        ("adjust_service_config", "adjust_service_configuration"),
+        ("adjust_location", "adjust_media_location"),
     ],
 )
 def test_a_misspelt_hook_is_refused(name: str, meant: str) -> None:
@@ -215,7 +218,10 @@ def test_a_misspelt_hook_is_refused(name: str, meant: str) -> None:
     assert repr(meant) in text
 
 
-@pytest.mark.parametrize("name", ["location", "check", "participants", "_media_locations"])
+@pytest.mark.parametrize(
+    "name",
+    ["location", "check", "participants", "_media_locations", "adjust_theme"],
+)
 def test_other_methods_are_the_plugins_own(name: str) -> None:
     async def method(self: object) -> None:
         return None
