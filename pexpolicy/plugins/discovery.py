@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.config.problems import Key, Problem
+from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.plugins import drop_in
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import did_you_mean
@@ -108,15 +109,16 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
 
 def select(
     name: str,
-    written: str | None,
+    tables: Mapping[str, PluginTable],
     found: Mapping[str, PluginSource],
     directories: Sequence[Path] = (),
 ) -> PluginSource:
     """Return the plugin of the table ``[plugins.NAME]`` under that name.
 
-    ``written`` is its key ``plugin``: ``PLUGIN``, or ``DISTRIBUTION:PLUGIN``. Misnamed files in
-    ``directories`` are mentioned where there is none. Raises ``PluginBuildError``.
+    Its key ``plugin`` is ``PLUGIN``, or ``DISTRIBUTION:PLUGIN``. Misnamed files in ``directories``
+    are mentioned where there is none. Raises ``PluginBuildError``.
     """
+    written = tables[name].plugin
     if name in RESERVED:
         text = "is a reserved name: decided_by has it where no plugin decides; choose another"
         raise PluginBuildError.because(text)
@@ -126,6 +128,10 @@ def select(
     key: Key = () if written is None else ("plugin",)
     distribution, _, plugin = (written or name).rpartition(":")
     source = found.get(plugin)
+    other = tables.get(plugin) if plugin != name else None
+    if source is None and other is not None and other.plugin is not None:
+        text = f'{plugin} is an instance itself: write plugin = "{other.plugin}"'
+        raise PluginBuildError([Problem(key, text)])
     if source is None:
         guess = filename_hint(plugin, directories) or did_you_mean(plugin, found)
         guess = guess or "; installed: " + (", ".join(found) or "none")

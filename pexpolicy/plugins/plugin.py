@@ -138,7 +138,7 @@ def build(
         key: Key = ("plugins", name)
         stage(f"building the plugin {name}")
         try:
-            available = select(name, table.plugin, found, directories)
+            available = select(name, tables, found, directories)
             with hook_context(name, "__init__"):
                 plugins.append(_build_one(available, table, root))
         except PluginBuildError as error:
