@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import pluggy
 
 from pexpolicy.config.problems import Problem
+from pexpolicy.errors import describe_error
 from pexpolicy.hooks import HOOKS, IMPL_MARK, SPEC_MARK, Plugin
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
@@ -59,7 +60,8 @@ def collect_hooks(
 ) -> tuple[dict[str, Callable[..., Any]], tuple[str, ...]]:
     """Return the hooks of one plugin by name, and the warnings about deprecated ones.
 
-    Raises ``PluginBuildError`` for misspelt, wrapping and duplicate hooks.
+    Raises ``PluginBuildError`` for misspelt, wrapping and duplicate hooks, and for a
+    ``can_reject`` that raises.
     """
     pm = pluggy.PluginManager("pexpolicy")
     pm.add_hookspecs(Plugin)
@@ -89,6 +91,11 @@ def collect_hooks(
     if {"on_decision", "on_decisions"} <= implemented.keys():
         text = f"{available}: on_decision and on_decisions observe the same: implement one of them"
         raise PluginBuildError.because(text)
+    try:
+        getattr(instance, "can_reject", None)
+    except BaseException as error:
+        text = f"{available}: its can_reject failed: {describe_error(error).summary}"
+        raise PluginBuildError.because(text) from error
     return implemented, tuple(
         f"{available}: {_one_line(item.message)} (deprecated)" for item in caught
     )

@@ -229,6 +229,15 @@ def test_other_methods_are_the_plugins_own(name: str) -> None:
     assert hooks_of(type("Own", (Nearest,), {name: method})) == {"media_location"}
 
 
+def test_a_can_reject_that_raises_is_refused() -> None:
+    class Unsure(Nearest):
+        @property
+        def can_reject(self) -> bool:
+            raise LookupError("no list of guards")
+
+    assert "its can_reject failed: LookupError: no list of guards" in refusal(Unsure)
+
+
 def test_a_wrong_argument_is_refused() -> None:
     class Wrong(Plugin[Place]):
         async def media_location(self, call: object) -> None:
