@@ -128,5 +128,5 @@ def test_all_mistakes_are_named_at_once(complaints: Complaints) -> None:
 
 
 def test_without_a_target_there_is_nothing_to_do(complaints: Complaints) -> None:
-    assert complaints({}) == ["targets: is missing"]
+    assert complaints({}) == ["targets: is missing: the policy servers, by names of your own"]
     assert len(complaints({"targets": {}})) == 1
