@@ -27,6 +27,10 @@ def describe_pem_error(path: Path, error: OSError | ValueError) -> str:
     why = getattr(error, "strerror", None) or "it is no PEM file, or is damaged"
     if isinstance(error, FileNotFoundError):
         why += missing_hint(path)
+        if "-----BEGIN" in str(path):
+            return "this is the content of a file: write the path of the file that holds it"
+    if isinstance(error, IsADirectoryError):
+        why += "; name the file in it"
     reason = getattr(error, "reason", None)
     if reason:
         why = _REASONS.get(reason) or reason.replace("_", " ").lower()
@@ -129,3 +133,27 @@ def leaf_warnings(certificate: Path, now: datetime) -> Iterator[str]:
     with suppress(x509.ExtensionNotFound):
         if leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             yield "is that of an authority: nodes may refuse it; use one that it has signed"
+            return
+    if not any(isinstance(one.value, x509.SubjectAlternativeName) for one in leaf.extensions):
+        yield (
+            "names no host (subjectAltName): nodes that compare the name refuse it; request one "
+            "with the name in the URL of the policy profile"
+        )
+
+
+def authority_warning(client_ca: Path) -> str:
+    """Return why no client certificate is accepted with these authorities, or nothing."""
+    from cryptography import x509  # noqa: PLC0415 - as above
+
+    try:
+        found = x509.load_pem_x509_certificates(read_file(client_ca))
+    except (OSError, ValueError):
+        return ""
+    for one in found:
+        try:
+            if one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+                return ""
+        except x509.ExtensionNotFound:
+            if one.issuer == one.subject:
+                return ""
+    return "holds no authority: name the certificate that has signed those of the clients"

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
 from pexpolicy.access.networks import is_loopback
-from pexpolicy.access.pem_errors import leaf_warnings
+from pexpolicy.access.pem_errors import authority_warning, leaf_warnings
 from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.secrets import SecretError
@@ -58,10 +58,16 @@ def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             what = "key" if table == "privacy" else "token"
             yield ConfigWarning((table, source.key), f"the {what} {text}")
     for credential in settings.credentials:
-        if (
-            isinstance(credential.secret, SecretStr)
-            and len(credential.secret) < MIN_PASSWORD_LENGTH
-        ):
+        if not isinstance(credential.secret, SecretStr):
+            continue
+        password = credential.secret.get_secret_value()
+        if len(password) > 1 and password[0] == password[-1] and password[0] in "\"'":
+            text = (
+                f"the password of {credential.user} is in quotes, and they are part of it: an "
+                "env_file of Docker keeps them"
+            )
+            yield ConfigWarning(("auth",), text)
+        if len(password) < MIN_PASSWORD_LENGTH:
             least = MIN_PASSWORD_LENGTH
             text = f"the password of {credential.user} is shorter than {least} characters"
             yield ConfigWarning(("auth",), text)
@@ -78,6 +84,9 @@ def _certificate_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         yield ConfigWarning(("tls", "certificate"), text)
     for text in leaf_warnings(settings.path.parent / settings.tls.certificate, now):
         yield ConfigWarning(("tls", "certificate"), text)
+    client_ca = settings.tls.client_ca
+    if client_ca is not None and (text := authority_warning(settings.path.parent / client_ca)):
+        yield ConfigWarning(("tls", "client_ca"), text)
     if text := expired_list_warning(loaded.revocations, now):
         yield ConfigWarning(("tls", "client_crl"), text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -19,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
+from cryptography.x509.oid import NameOID
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
-from pexpolicy.access.pem_errors import leaf_warnings
+from pexpolicy.access.pem_errors import authority_warning, leaf_warnings
 from tests.support import certificates
 
 
@@ -159,3 +162,36 @@ def test_a_renewed_certificate_of_the_future_is_not_served(tmp_path: Path) -> No
     kept.check_files()
     assert kept.not_after == before
     assert "is not valid before" in kept.problem
+
+
+def test_a_certificate_without_the_name_of_a_host_has_a_warning(tmp_path: Path) -> None:
+    key = generate_private_key(SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "policy.example.com")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=9))
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "server.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    (said,) = leaf_warnings(tmp_path / "server.pem", now)
+    assert "names no host (subjectAltName)" in said
+
+
+def test_a_file_of_authorities_without_any_has_a_warning(tmp_path: Path) -> None:
+    certificates.write_pair(tmp_path)
+    certificates.write_authority(tmp_path)
+    assert authority_warning(tmp_path / "ca.pem") == ""
+    assert "name the certificate that has signed" in authority_warning(tmp_path / "server.pem")
+    assert authority_warning(tmp_path / "nothing.pem") == ""
+
+
+def test_what_is_no_path_of_a_file_is_reported(tmp_path: Path) -> None:
+    certificates.write_pair(tmp_path)
+    other = replace(files(tmp_path), certificate=tmp_path)
+    with pytest.raises(CertificateError, match="name the file in it"):
+        load(other)
+    content = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    with pytest.raises(CertificateError, match="write the path of the file that holds it"):
+        load(replace(files(tmp_path), certificate=tmp_path / content))
