@@ -22,6 +22,8 @@ def hash_password() -> None:
     On a terminal it prompts for the password twice. Otherwise it reads one line from standard
     input; line ends after it are ignored.
     """
+    if sys.stdin is None:  # as in: pexpolicy hash-password <&-
+        raise click.UsageError("there is no password on standard input")
     if sys.stdin.isatty():
         password = str(
             click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -49,9 +50,12 @@ class ServerUrl(click.ParamType[str]):
         except ValueError:
             valid = False
         if not valid or not text.isascii() or not text.isprintable() or " " in text:
-            self.fail(
-                f"{text!r} is not the URL of a server: write http://127.0.0.1:8000", param, ctx
-            )
+            meant = "http://127.0.0.1:8000"
+            if found := re.fullmatch(r"(https?://)?([\da-f:]*::[\da-f]*?)(:\d{4,5})?/?", text):
+                meant = f"{found[1] or 'http://'}[{found[2]}]{found[3] or ''}"
+            elif re.fullmatch(r"[\w.-]+:\d+", text):
+                meant = f"http://{text}"
+            self.fail(f"{text!r} is not the URL of a server: write {meant}", param, ctx)
         return text.rstrip("/")
 
 

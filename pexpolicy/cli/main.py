@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 import threading
 from collections.abc import Sequence
@@ -93,7 +95,13 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
         """Run a command; do not wait for threads of plugins that do not end."""
         try:
-            return super().main(args, *more, **options)
+            try:
+                return super().main(args, *more, **options)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                click.echo(f"the output cannot be written: {error.strerror}", err=True)
+                raise SystemExit(1) from None
         except SystemExit as error:
             if args is None:  # otherwise the process is not ours
                 # The interpreter itself ends the idle threads of an executor, and waits for others.
@@ -133,6 +141,15 @@ class Commands(click.Group):
             found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
         return cast("click.Command", found)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; say where the argument belongs that it does not take."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if hint := _hint_for_argument(error):
+                raise click.UsageError(f"{error.message}{hint}", error.ctx) from None
+            raise
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; raise ``UsageError`` for an option of a command before it."""
         if not ctx.resilient_parsing and args and args[0] in ("-c", "--config"):
@@ -156,6 +173,19 @@ class Commands(click.Group):
         if name in PACKAGES:
             hint = f" Install the package {PACKAGES[name]}."
         raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
+
+
+def _hint_for_argument(error: click.UsageError) -> str:
+    """Return where an argument belongs, after a semicolon, if a command does not take it."""
+    found = re.fullmatch(r"Got unexpected extra argument \((.*)\)", error.message)
+    if found is None or error.ctx is None:
+        return ""
+    if error.ctx.info_name == "hash-password":
+        return "; the password is asked for, as others can see arguments"
+    options = {option for one in error.ctx.command.params for option in one.opts}
+    if found[1].endswith(".toml") and "--config" in options:
+        return f"; write --config {found[1]}"
+    return ""
 
 
 EXIT_TIMEOUT_S = 2.0

@@ -23,8 +23,8 @@ def column_names(cells: Sequence[str], columns: Collection[str]) -> list[str]:
 
 def header_faults(names: Sequence[str], columns: Mapping[str, bool]) -> Iterator[str]:
     """Yield what is wrong with the names of a header; ``columns`` says which are required."""
-    if len(names) == 1 and "\t" in names[0]:
-        yield TABS
+    if other := _other_form(names):
+        yield other
         return
     if not names:
         yield f"is empty; the first line names the columns, such as {_some(columns, ',')}"
@@ -42,10 +42,19 @@ def header_faults(names: Sequence[str], columns: Mapping[str, bool]) -> Iterator
             guess = did_you_mean(name, columns) or f"; there are {_some(columns, ', ')}"
             yield f"there is no column {brief(name)}{guess}"
         elif name in names[: number - 1]:
-            yield f"the column {name} appears twice"
+            yield f"the column {name} appears twice: delete one"
     for name, required in columns.items():
         if required and name not in names:
             yield f"the column {name} is missing"
+
+
+def _other_form(names: Sequence[str]) -> str:
+    """Return what to do with a file that is no CSV with commas or semicolons, or nothing."""
+    if len(names) == 1 and "\t" in names[0]:
+        return TABS
+    if names and names[0].startswith("<"):
+        return "is HTML or XML, not CSV; open it in a spreadsheet, and save it as CSV UTF-8"
+    return ""
 
 
 def _some(columns: Collection[str], between: str) -> str:

@@ -21,6 +21,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from pexpolicy.config.csv_cells import failed_formula
 from pexpolicy.config.csv_header import TABS, column_names, declared_delimiter, header_faults
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
@@ -150,7 +151,8 @@ def stream_table(stream: TextIO, model: type[R], file: str) -> Iterator[Row[R] |
             message = f"has {count} more than columns; put text with , or ; in quotes"
             yield TableIssue(file, line, message)
             continue
-        if len(cells) == 1 < len(names) and (message := _no_cells(cells[0], len(names))):
+        other = _no_cells(cells[0], len(names)) if len(cells) == 1 < len(names) else ""
+        if message := other or failed_formula(names, cells):
             yield TableIssue(file, line, message)
             continue
         try:

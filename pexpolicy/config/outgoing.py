@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,11 +19,17 @@ def whole_url(written: str, example: str, instead: str, *, encoded: bool = False
 
     ``example`` is such a URL, and ``instead`` the keys that credentials are written under.
     """
+    if re.search(r"[\s{}\\]", written):
+        msg = f"must not contain blanks, braces or backslashes: write it as in {example}"
+        raise ValueError(msg)
+    if re.fullmatch(r"https?://[^/\[\]]*:[^/\[\]]*:[^/\[\]@]*(/.*)?", written):
+        msg = "write an IPv6 address in brackets, as in http://[::1]:8000"
+        raise ValueError(msg)
     try:
         url = URL(written, encoded=encoded)
         host = url.raw_host
     except ValueError:
-        msg = "is not a URL: write https://HOST/PATH"
+        msg = "is not a URL: write https://HOST/PATH; a port is at most 65535"
         raise ValueError(msg) from None
     if url.scheme not in ("http", "https") or not host:
         msg = f"write a whole URL, as in {example}"

@@ -92,12 +92,13 @@ def _form(kind: str, value: Any) -> str:
     """Return in which form to write a value; the value may be secret and is not shown."""
     if kind.startswith("time_delta"):
         return '; write text, as in "PT90S" or "00:01:30"'
+    if kind == "bool_type":
+        literal = _LOGICAL.get(str(value).lower())
+        if type(value) is int and literal:
+            return f"; write {literal}"
+        return f"; write {literal} without quotes" if literal else ""
     if not isinstance(value, str):
         return _FORMS.get((kind, type(value)), "")
-    if kind == "bool_type":
-        logical = {"true": "true", "yes": "true", "false": "false", "no": "false"}
-        literal = logical.get(value.lower())
-        return f"; write {literal} without quotes" if literal else ""
     return _LIST if kind == "list_type" else _number_form(kind, value)
 
 
@@ -107,11 +108,17 @@ def _number_form(kind: str, value: str) -> str:
         return ""
     if re.fullmatch(pattern, value):
         return "; write it without quotes"
+    if kind == "float_type" and (percent := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value)):
+        return f"; write a fraction, as in {float(percent[1]) / 100:g}"
     if re.fullmatch(r"\d+(\.\d+)?\s*[A-Za-z%]+", value):
         return "; write a number, without quotes and without a unit"
     return f"; write a number, as in {example}"
 
 
+_LOGICAL = {
+    **dict.fromkeys(("true", "yes", "on", "1"), "true"),
+    **dict.fromkeys(("false", "no", "off", "0"), "false"),
+}
 _FORMS: Mapping[tuple[str, type], str] = {
     ("dict_type", list): ": write [….NAME] for each, not [[…]]",
     ("list_type", dict): ": write [[…]] for each, with two brackets",

@@ -83,7 +83,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
             raise SecretError(key, f"{folder / file}: {error}") from None
     value = written.rstrip("\r\n")
     if not value:
-        raise SecretError(key, f"{place} is empty")
+        raise SecretError(key, f"{place} is empty: write the {name.replace('_', ' ')} into it")
     if re.search(r"[\r\n]", value) and not value.startswith("-----BEGIN "):
         raise SecretError(key, f"{place} has several lines, and a secret is one line")
     return value

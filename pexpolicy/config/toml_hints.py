@@ -38,11 +38,14 @@ def place_of(message: str, hint: str) -> tuple[int, int] | None:
     return None if found is None else (int(found[1]), 1)
 
 
-def suggest_fix(message: str, text: str) -> str:
+def suggest_fix(message: str, text: str) -> str:  # noqa: PLR0911 - one for each form
     """Return what to write instead, after a semicolon; nothing if that is not certain.
 
     No value of the file is repeated: it may be a password.
     """
+    if text.startswith("<<<<<<< ") or "\n<<<<<<< " in text:
+        number = text[: text.index("<<<<<<< ")].count("\n") + 1
+        return f"; git has left a conflict: keep one of the versions in line {number}"
     if other := _other_format(text):
         return f"; this looks like {other}, and TOML is needed: name = value below [table]"
     if any(
@@ -52,7 +55,12 @@ def suggest_fix(message: str, text: str) -> str:
     if "Unescaped '\\'" in message or "hex value" in message:
         return "; write the text in single quotes, or each backslash twice"
     if (found := AT.search(message)) is not None:
-        lines = text.replace("\r\n", "\n").split("\n")[: int(found[1])]
+        written = text.replace("\r\n", "\n").split("\n")
+        lines, rest = written[: int(found[1])], written[int(found[1]) :]
+        if re.fullmatch(r"\s*[\w.-]+\s*=\s*(#.*)?", lines[-1]) and re.match(
+            r"\s*- ", "".join(rest[:1])
+        ):
+            return '; write a list in square brackets, as in ["first", "second"]'
         return _hint_for_line(message, lines, int(found[2]) - 1)
     return "; the file ends inside a value" if message.startswith("Invalid value") else ""
 
@@ -113,10 +121,12 @@ def _hint_for_line(message: str, lines: list[str], column: int) -> str:
     odd = line[column : column + 1] in (":", "@", "*")
     if odd and message.startswith("Expected ']' at the end of a table"):
         return "; write a name with such characters in quotes"
+    if message.startswith("Expected ']' at the end of a table") and column == len(line):
+        return "; write ] at the end of the line"
     return ""
 
 
-def _hint_for_value(line: str, column: int) -> str:
+def _hint_for_value(line: str, column: int) -> str:  # noqa: PLR0911 - one for each form
     """Return a hint for a bare word in place of a value."""
     found = _WORD.match(line, column)
     before, after = line[:column], line[found.end() if found else column :]
@@ -131,7 +141,11 @@ def _hint_for_value(line: str, column: int) -> str:
         return f"{hint}; or, if it is text, the word in quotes"
     if word.lower() in ("none", "null", "nil"):
         return "; leave the key out to get its default"
-    return _quoted(line) if word[0].isalpha() or word[0] in "/:@*~_$" else ""
+    if word.startswith(("$", "%", "{{")):
+        return "; variables are not replaced in this file: write the value"
+    if word.startswith("="):
+        return "; write a single ="
+    return _quoted(line) if word[0].isalpha() or word[0] in "/:@*~_" else ""
 
 
 def _hint_for_number(line: str) -> str:
@@ -159,6 +173,8 @@ def _hint_for_rest(line: str, column: int) -> str:
 
 def _hint_for_key(line: str, column: int) -> str:
     """Return a hint for a name that is not followed by an equals sign."""
+    if re.match(r":\S.*=", line[column:].lstrip()):
+        return '; write a name with such characters in quotes, as in "sip:a@example.com".name'
     if line[column:].lstrip().startswith(":"):
         return "; write = and not : after a name"
     if "=" in line[column:]:
@@ -168,7 +184,9 @@ def _hint_for_key(line: str, column: int) -> str:
 
 def _hint_for_braces(line: str) -> str:
     text = "; braces end on the same line: write a table of its own, below [NAME]"
-    return text if line.rstrip().endswith("{") else ""
+    if re.search(r",\s*\}\s*(#.*)?$", line):
+        return "; write no comma before }"
+    return text if line.rstrip().endswith(("{", ",")) else ""
 
 
 def _quoted(line: str) -> str:

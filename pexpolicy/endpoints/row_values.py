@@ -10,14 +10,28 @@ from typing import Any, Literal, get_args, get_origin
 from pexpolicy.models.serialization import ModelBase
 
 _TRUTH = ("true", "false")
-_YES_NO = {"yes": True, "no": False, "1": True, "0": False}
+_TRUE = ("1", "yes", "ja", "oui", "si", "s\N{LATIN SMALL LETTER I WITH ACUTE}")
+_FALSE = ("0", "no", "nein", "nei", "nej", "non", "nee")
+_LOGICAL_TRUE = ("wahr", "vrai", "verdadero", "vero", "waar", "sann", "sant", "sand", "prawda")
+_LOGICAL_FALSE = (
+    *("falsch", "faux", "falso", "onwaar", "usann", "falskt", "falsk"),
+    "fa\N{LATIN SMALL LETTER L WITH STROKE}sz",
+)
+"""What a spreadsheet in German, French, Spanish, Italian, Dutch, Norwegian, Swedish, Danish or
+Polish saves for true and false.
+"""
+_YES_NO = {
+    **dict.fromkeys((*_TRUE, *_LOGICAL_TRUE), True),
+    **dict.fromkeys((*_FALSE, *_LOGICAL_FALSE), False),
+}
 
 
 class RowValues:
     """Gives the values of a row the types of the fields of a model.
 
     Text in a field that takes no text is read as a value of TOML or JSON, and an object in a field
-    that takes either. In a field that takes a boolean, 0 and 1 are ones, and so are yes and no.
+    that takes either. In a field that takes a boolean, 0 and 1 are ones, and so are yes and no, and
+    what spreadsheets in other languages make of true and false.
     What cannot be read stays, so that the check of the model names it.
     """
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import time
 from unicodedata import is_normalized, normalize
 
 from pexpolicy.config.time_zones import zone_pitfall
 from pexpolicy.matching.clauses import Clause
 from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition
+from pexpolicy.matching.time_window import WEEKDAYS, TimeOperators
 from pexpolicy.text import brief
 
 _SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", re.IGNORECASE)
@@ -22,10 +24,24 @@ def pitfalls(condition: Condition) -> Iterator[str]:
         for part in condition.parts:
             yield from pitfalls(part)
     elif isinstance(condition, TimeCondition):
-        if text := zone_pitfall(condition.window.settings.zone):
-            yield f"time.zone = {text}"
+        yield from _of_time(condition.window.settings)
     elif isinstance(condition, Clause):
         yield from _of_clause(condition)
+
+
+def _of_time(settings: TimeOperators) -> Iterator[str]:
+    if text := zone_pitfall(settings.zone):
+        yield f"time.zone = {text}"
+    between, days = settings.between, {*(settings.weekdays or ())}
+    if between is None or len(days) != 1 or between[0] < between[1] or between[1] == time():
+        return
+    (day,) = days
+    following = WEEKDAYS[(WEEKDAYS.index(day) + 1) % len(WEEKDAYS)]
+    yield (
+        f"time: {between[0]:%H:%M} to {between[1]:%H:%M} on {day} is the early morning and the "
+        f"evening of {day}; for the night that follows, write two conditions: {day} until 00:00, "
+        f"and {following} from 00:00"
+    )
 
 
 def _of_clause(clause: Clause) -> Iterator[str]:

@@ -226,7 +226,7 @@ def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str)
             "(at line 3, column 15); it is in line 1 already: write its keys there",
         ),
         ('a = "\\d"', "; write the text in single quotes, or each backslash twice"),
-        ("[plugins.rooms\n", "at the end of a table declaration (at line 1, column 15)"),
+        ("[plugins.rooms\n", "(at line 1, column 15); write ] at the end of the line"),
         ("[rooms.sip:a@b]", "; write a name with such characters in quotes"),
     ],
 )

@@ -82,10 +82,21 @@ def test_every_fault_of_the_header_is_named_at_once() -> None:
     assert faults("subnit,,floor,Floor,zzz\na\n") == [
         "places.csv line 1: there is no column 'subnit'; did you mean 'subnet'?",
         "places.csv line 1: column 2 has no name: name it, or delete the column",
-        "places.csv line 1: the column floor appears twice",
+        "places.csv line 1: the column floor appears twice: delete one",
         f"places.csv line 1: there is no column 'zzz'; there are {', '.join(COLUMNS)}",
         "places.csv line 1: the column subnet is missing",
     ]
+
+
+@pytest.mark.parametrize("cell", ["#N/A", "#NV", "#WERT!", "#VALEUR!", "#REF!", "#DIV/0!"])
+def test_a_formula_that_has_failed_is_named_with_its_column(cell: str) -> None:
+    said = f"note: {cell} is an error of the spreadsheet: mend the formula"
+    assert faults(f"subnet,note\na,{cell}\nb,#1\n") == [f"places.csv line 2: {said}"]
+
+
+def test_a_page_of_a_browser_is_no_table() -> None:
+    (said,) = faults("<table><tr><td>subnet</td></tr></table>\n")
+    assert "line 1: is HTML or XML, not CSV" in said
 
 
 def test_tabs_between_cells_are_reported_with_the_line() -> None:

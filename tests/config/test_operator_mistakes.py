@@ -98,6 +98,28 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         "audit.path",
         ("is a URL", "pexpolicy serve | logger -t pexpolicy"),
     ),
+    ("[server]\nallow_anonymous = 'on'", "allow_anonymous", ("write true without quotes",)),
+    ("[server]\nallow_anonymous = 0", "allow_anonymous", ("not 0; write false",)),
+    ("[tracing]\nsample = '10%'", "tracing.sample", ("write a fraction, as in 0.1",)),
+    ("[access]\nnetworks = ['any']", "access.networks[0]", ("leave the list out",)),
+    ("[server]\nhost = '[::1]'", "server.host", ("without brackets, such as ::1",)),
+    ("[server]\nhost = '::1:8000'", "server.host", ("port is a key of its own",)),
+    ("[server]\nhost = ':8000'", "server.host", ("port is a key of its own",)),
+    (
+        UPSTREAM + "[plugins.upstream.settings.targets.u]\nurl = 'https://p.example.com /'",
+        "targets.u.url",
+        ("must not contain blanks",),
+    ),
+    (
+        UPSTREAM + "[plugins.upstream.settings.targets.u]\nurl = 'https://{host}/'",
+        "targets.u.url",
+        ("must not contain blanks, braces",),
+    ),
+    (
+        UPSTREAM + "[plugins.upstream.settings.targets.u]\nurl = 'http://::1:8000'",
+        "targets.u.url",
+        ("in brackets, as in http://[::1]:8000",),
+    ),
     (RULE + "when.local_alias.starts_with = 'a'", "starts_with", ("did you mean 'prefix'?",)),
     (RULE + "when.local_alias.startswith = 'a'", "startswith", ("did you mean 'prefix'?",)),
     (RULE + "when.local_alias.ends_with = 'a'", "ends_with", ("did you mean 'suffix'?",)),
@@ -358,6 +380,14 @@ FILES: list[tuple[bytes, tuple[str, ...]]] = [
     (b'[tls]\nkey = "C:\\Users\\x"\n', ("write the text in single quotes",)),
     (b"[x]\nvalid_until = 12/24/2030\n", ('write text in quotes, as in valid_until = "',)),
     (b"[x]\nvalid_until = 2030-02-30\n", ("there is no such day or time",)),
+    (b"<<<<<<< HEAD\n[server]\n", ("git has left a conflict", "in line 1")),
+    (b"[server]\nport = ${PORT}\n", ("variables are not replaced in this file",)),
+    (b"[server]\nport == 8000\n", ("write a single =",)),
+    (b"[auth]\nx = { user = 'a', }\n", ("write no comma before }",)),
+    (b"[x]\na = { name = 'A',\n pin = '1' }\n", ("braces end on the same line",)),
+    (b"[access]\nnetworks =\n  - 10.0.0.0/8\n", ("write a list in square brackets",)),
+    (b"rooms.sip:a@b.c.name = 'x'\n", ("write a name with such characters in quotes",)),
+    (b"[plugins.rooms\nname = 'x'\n", ("line 1", "write ] at the end of the line")),
     (b"aliases,name\nx,X\n", ("looks like CSV", "TOML is needed")),
     (b"PK\x03\x04\x14\x00\x06\x00", ("is a workbook (.xlsx, .ods or .xls) or an archive",)),
 ]
@@ -633,6 +663,52 @@ def test_an_option_before_the_command_is_reported() -> None:
     said = CliRunner().invoke(main, ["-c", "config.toml", "check"])
     assert said.exit_code == 2
     assert "-c follows the command, as in: pexpolicy check -c FILE" in said.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "plugins", "doctor"])
+def test_a_configuration_that_a_command_does_not_take_as_an_argument(command: str) -> None:
+    said = CliRunner().invoke(main, [command, "new.toml"])
+    assert said.exit_code == 2
+    assert "; write --config new.toml" in said.stderr
+
+
+def test_a_password_as_an_argument_is_asked_for_instead() -> None:
+    said = CliRunner().invoke(main, ["hash-password", "x"])
+    assert "; the password is asked for" in said.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_output_for_which_the_disk_has_no_space_is_no_traceback() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pexpolicy", "schema"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode
+    assert "the output cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("http://::1:9107", "http://[::1]:9107"),
+        ("::1", "http://[::1]"),
+        ("localhost:9107", "http://localhost:9107"),
+    ],
+)
+def test_the_url_that_was_meant_is_named(url: str, meant: str) -> None:
+    said = CliRunner().invoke(main, ["status", "--url", url])
+    assert said.exit_code == 2
+    assert f"write {meant}\n" in said.stderr
+
+
+def test_quotes_that_docker_keeps_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUOTED", '"a long password"')
+    (tmp_path / "config.toml").write_text("[auth]\nuser = 'a'\npassword_env = 'QUOTED'\n")
+    said = checked("-c", tmp_path / "config.toml").stderr
+    assert "the password of a is in quotes, and they are part of it" in said
+    assert "a long password" not in said
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])

@@ -26,6 +26,10 @@ def found(when: dict[str, Any]) -> list[str]:
         ({"none": [{"local_alias": {"prefix": ["a", NFD]}}]}, "write 'caf\u00e9'"),
         ({"time": {"zone": "Etc/GMT+1", "weekdays": ["monday"]}}, "'Etc/GMT-1' for UTC+1"),
         ({"time": {"zone": "Etc/GMT-10", "weekdays": ["monday"]}}, "'Etc/GMT-10' is UTC+10"),
+        (
+            {"time": {"zone": "UTC", "between": ["22:00", "06:00"], "weekdays": ["sunday"]}},
+            "write two conditions: sunday until 00:00, and monday from 00:00",
+        ),
     ],
 )
 def test_a_condition_that_matches_nothing_is_reported(when: dict[str, Any], words: str) -> None:
@@ -43,6 +47,8 @@ def test_a_condition_that_matches_nothing_is_reported(when: dict[str, Any], word
         {"time": {"zone": "Etc/GMT", "weekdays": ["monday"]}},
         {"time": {"zone": "Etc/GMT+0", "weekdays": ["monday"]}},
         {"time": {"zone": "Europe/Oslo", "weekdays": ["monday"]}},
+        {"time": {"zone": "UTC", "between": ["22:00", "00:00"], "weekdays": ["friday"]}},
+        {"time": {"zone": "UTC", "between": ["22:00", "06:00"], "weekdays": ["friday", "monday"]}},
     ],
 )
 def test_other_conditions_are_not_reported(when: dict[str, Any]) -> None:

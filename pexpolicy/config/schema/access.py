@@ -22,6 +22,9 @@ User = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_user)
 
 
 def _network(text: str) -> str:
+    if text.strip().lower() in ("any", "all", "*"):
+        msg = "leave the list out for every address, or write 0.0.0.0/0 and ::/0"
+        raise ValueError(msg)
     read_subnet(text)
     return text
 

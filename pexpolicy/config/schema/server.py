@@ -13,10 +13,12 @@ from pexpolicy.config.schema.base import MAX_BUDGET, SecretTable, Table
 def _host(host: str) -> str:
     if "/" in host:
         msg = "is an address without a scheme or path, such as 127.0.0.1"
-    elif re.fullmatch(r"[^:\[\]]+:\d+|\[.*\]:\d+", host):
+    elif re.fullmatch(r"[^:\[\]]*:\d+|\[.*\]:\d+|::1?:\d{4,5}", host):
         msg = "is an address without a port: port is a key of its own"
     elif "*" in host:
         msg = "every address is 0.0.0.0, and :: with those of IPv6"
+    elif "[" in host or "]" in host:
+        msg = "is an IPv6 address without brackets, such as ::1"
     elif host != host.strip():
         msg = "has blanks around it: remove them"
     else:

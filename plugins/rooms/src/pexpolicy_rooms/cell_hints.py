@@ -40,6 +40,7 @@ def alias_warning(alias: Alias) -> str:
         "has < or >: write the address alone": "<" in text or ">" in text,
         f"has an invisible character, {hidden}: write it again": hidden,
         "has two @": "@" in alias.user,
+        "has a /: if it is two aliases, write a blank between them": "/" in text,
         f"is a number that a spreadsheet has rounded: {_TEXT_COLUMN}": _ROUNDED.fullmatch(text),
         "matches only itself: a pattern belongs in a rule of the plugin rules": _PATTERN.search(
             text
@@ -56,7 +57,7 @@ def pin_hint(pin: object) -> str:
         _ROUNDED.pattern: f"; a spreadsheet has rounded it: {_TEXT_COLUMN}",
         r"\d{1,3}": f"; if a spreadsheet has removed its leading zeros, {_TEXT_COLUMN}",
         "#.*": "; it is an error of the spreadsheet, or its column was too narrow",
-        "[='].*": "; write it without = and quotes",
+        "[='\N{RIGHT SINGLE QUOTATION MARK}].*": "; write it without = and quotes",
         r"[\d\s.,'-]+#?": f"; write digits only: {_TEXT_COLUMN}",
     }
     return next(
