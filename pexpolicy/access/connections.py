@@ -182,6 +182,11 @@ class Connections:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def unauthenticated(self) -> int:
+        """The number of connections that can be evicted."""
+        return len(self._unauthenticated)
+
     def add(
         self, connection: Connection, *, shared: bool = False, known: bool = False
     ) -> Connection | None:

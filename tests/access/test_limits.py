@@ -1,9 +1,11 @@
 """Limits of headers, connections and patience: who keeps the server waiting is cut off."""
 
 import asyncio
+import os
 import resource
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -279,8 +281,6 @@ async def test_without_descriptors_the_server_waits_and_goes_on(
     async with serving(policy(request_seconds=5.0)) as server, AsyncExitStack() as stack:
         streams = await stack.enter_async_context(connected(server))
         assert await answered(streams)
-        late = await stack.enter_async_context(connected(server))
-        await asyncio.sleep(0.05)
         used = max(streams[1].get_extra_info("socket").fileno(), 3) + 40
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         taken = []
@@ -296,7 +296,43 @@ async def test_without_descriptors_the_server_waits_and_goes_on(
             for file in taken:
                 file.close()
         assert await answered(waiting)
-        assert await answered(late)
+
+
+async def test_without_descriptors_strangers_make_room_for_a_node(
+    serving: fake_plugins.Serve,
+) -> None:
+    async with serving(policy(request_seconds=5.0)) as server, AsyncExitStack() as stack:
+        node = await stack.enter_async_context(connected(server))
+        assert await answered(node)
+        stranger = await stack.enter_async_context(connected(server))
+        await asyncio.sleep(0)
+        with socket.socket() as client, descriptors(client.fileno() + 1):
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", server.port))
+            newest = await asyncio.open_connection(sock=client)
+            assert await answered(newest)
+            assert await closed(stranger[0]) < 5
+            assert await answered(node)
+            newest[1].close()
+            await newest[1].wait_closed()
+        assert reasons(server) == ["connection evicted"]
+
+
+@contextmanager
+def descriptors(limit: int) -> Iterator[None]:
+    """Leave this process no free descriptor below a limit, and none from it on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open("/dev/null", os.O_RDONLY)]
+    while taken[-1] < limit:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+    os.close(taken.pop())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in taken:
+            os.close(number)
 
 
 MOVES = st.lists(

@@ -160,17 +160,30 @@ class Acceptor:
         listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(self._accept_batch):
+        for number in range(self._accept_batch):
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._pause_accepting(listener)
+                    # The second time in one turn it is no sign that another client waits.
+                    if not number and not self._make_room():
+                        self._pause_accepting(listener)
                     return
                 continue  # the client has closed the connection
             self._receive(accepted, _unmapped(address[0]))
+
+    def _make_room(self) -> bool:
+        """Close unauthenticated connections, as at the limit; return whether there were any.
+
+        Otherwise strangers would keep nodes out where fewer descriptors than connections are left.
+        """
+        keep = max(self.connections.unauthenticated - ACCEPT_BATCH, 0)
+        evicted = self.connections.evict(keep, since=0.0)
+        for connection in evicted:
+            self._refusals.note(EVICTED, CLOSED, connection.peer)
+        return bool(evicted)
 
     def _pause_accepting(self, listener: socket.socket) -> None:
         """Stop accepting for a moment; the ready socket would keep the event loop busy."""
