@@ -264,6 +264,25 @@ def test_a_line_is_indexed_when_it_is_whole(indexed: Indexed) -> None:
     assert indexed.numbers() == [1]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"ms": 1e308},
+        {"ms": 1e30},
+        {"ms": -1},
+        {"steps": [{"plugin": "rooms", "outcome": "decided", "ms": 1e308}]},
+        {"timestamp": "0001-01-01T00:00:00"},
+        {"timestamp": "2026-11-18T11:07:47"},
+        {"timestamp": 1e30},
+    ],
+)
+def test_a_number_or_time_that_no_server_wrote_is_passed_over(
+    indexed: Indexed, damage: dict[str, Any]
+) -> None:
+    indexed.add(line(0), line(1) | damage, line(2))
+    assert indexed.numbers() == [0, 2]
+
+
 def test_damage_is_counted_and_passed_over(indexed: Indexed) -> None:
     torn = audit_lines.encoded([line(9)])[:80]
     content = audit_lines.encoded([line(1)]) + b" " * 70 + b"\n" + b"not a line\n"

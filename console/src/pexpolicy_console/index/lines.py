@@ -6,7 +6,7 @@ import hashlib
 import re
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,12 +29,15 @@ RULE = "rule "
 """What the reason of a decision by the plugin rules begins with."""
 ORDINARY = (DECIDED, ABSTAINED)
 """Outcomes that need no attention, and are no words."""
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+"""A duration; a larger one is damage, and no number of the index can hold it."""
 
 
 class _Step(msgspec.Struct, gc=False):
     plugin: str = ""
     outcome: str = ""
-    ms: float = 0.0
+    ms: Milliseconds = 0.0
 
 
 class _Request(msgspec.Struct, gc=False):
@@ -57,7 +60,7 @@ class _Sent(msgspec.Struct, gc=False):
 class AuditLine(msgspec.Struct, gc=False):
     """The fields of an audit line that the index uses."""
 
-    timestamp: datetime
+    timestamp: Time
     event: str
     decision_id: str = ""
     endpoint: str = ""
@@ -68,7 +71,7 @@ class AuditLine(msgspec.Struct, gc=False):
     reason: str | None = None
     action: str = ""
     sent: msgspec.Raw = msgspec.Raw()
-    ms: float = 0.0
+    ms: Milliseconds = 0.0
 
 
 _decode = msgspec.json.Decoder(AuditLine).decode
