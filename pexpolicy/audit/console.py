@@ -16,6 +16,7 @@ CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "c
 STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
 FAILURES = ("failed", "timed_out", "invalid", "busy", "skipped")
 WIDTH = 22
+MAX_MS = 1e12
 """Of the first column: the longest name of a request type."""
 REPEATS = ", and its on_error is reject"
 """End of a reason made by the server, which repeats what a step says."""
@@ -64,7 +65,7 @@ def _decision(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "", f"by {event.get('decided_by')}"
     if adjusted := [plugin for plugin, outcome, _ in _steps(event) if outcome == ADJUSTED]:
         yield "", f"adjusted by {', '.join(adjusted)}"
-    yield "dim", f"{ms:.1f} ms" if isinstance(ms, int | float) else ""
+    yield "dim", f"{ms:.1f} ms" if isinstance(ms, int | float) and 0 <= ms < MAX_MS else ""
     reason, decided_by = str(event.get("reason") or ""), event.get("decided_by")
     faulty = any(
         plugin == decided_by and outcome in FAILURES for plugin, outcome, _ in _steps(event)

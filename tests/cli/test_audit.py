@@ -202,6 +202,51 @@ def test_stats_count(run: Run) -> None:
     assert "4 lines from" in run("stats").stdout
 
 
+FORGED: list[dict[str, Any]] = [
+    {"request": 5},
+    {"request": {"local_alias": [5, None, {}]}},
+    {"steps": 5},
+    {"steps": [5, {"plugin": []}, {"outcome": {}}]},
+    {"ms": 10**400},
+    {"ms": "soon"},
+    {"status": None, "decided_by": {}},
+    {"endpoint": None},
+    {"timestamp": [], "lost_count": "many"},
+]
+
+
+@pytest.mark.parametrize("forged", FORGED, ids=str)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tail",),
+        ("grep", "--alias", "alice@example.com"),
+        ("grep", "--plugin", "rooms", "--outcome", "decided"),
+        ("grep", "alice"),
+        ("stats",),
+    ],
+    ids=" ".join,
+)
+def test_a_line_that_another_program_wrote_ends_no_search(
+    run: Run, tmp_path: Path, command: tuple[str, ...], forged: dict[str, Any]
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(json.dumps(json.loads(first) | forged).encode() + b"\n" + b"".join(others))
+    result = run(*command)
+    assert result.exit_code == 0, result.exception
+    assert "sales" in result.stdout or command == ("stats",)
+
+
+def test_stats_count_forged_decisions_as_damaged(run: Run, tmp_path: Path) -> None:
+    line = {"timestamp": "2026-11-18T11:07:47Z", "event": "decision", "steps": 5}
+    with (tmp_path / "audit.jsonl").open("ab") as audit_file:
+        audit_file.write(json.dumps(line).encode() + b"\n")
+    (figures,) = found(run("stats", "--json"))
+    assert (figures["lines"], figures["damaged"]) == (5, 1)
+    assert sum(one["count"] for one in figures["decisions"]) == 3
+
+
 def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
     whole = run("verify")
     assert whole.exit_code == 0

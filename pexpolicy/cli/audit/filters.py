@@ -100,10 +100,12 @@ class Filters:
     def _matches_steps(self, event: Mapping[str, Any]) -> bool:
         if self.outcome is None and self.plugin is None:
             return True
+        steps = event.get("steps")
         return any(
             (self.outcome is None or step.get("outcome") == self.outcome)
             and (self.plugin is None or step.get("plugin") == self.plugin)
-            for step in event.get("steps") or ()
+            for step in (steps if isinstance(steps, list) else ())
+            if isinstance(step, dict)
         )
 
     def _matches_alias(self, event: Mapping[str, Any], text: str) -> bool:
@@ -120,8 +122,12 @@ class Filters:
 
 
 def _values(event: Mapping[str, Any], suffix: str) -> Iterator[str]:
-    """Yield the texts of request parameters whose name ends in ``suffix``."""
-    for name, value in (event.get("request") or {}).items():
+    """Yield the texts of request parameters whose name ends in ``suffix``.
+
+    Anything may be in a line that another program wrote, and it must not end a search.
+    """
+    request = event.get("request")
+    for name, value in (request if isinstance(request, dict) else {}).items():
         if name.lower().replace("-", "_").endswith(suffix):
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, str):

@@ -8,10 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 OK = 200
 HOUR_S = 3600
+
+
+class _Step(msgspec.Struct, gc=False):
+    plugin: str
+    outcome: str
+
+
+class _Decision(msgspec.Struct, gc=False):
+    """What is counted of a decision; anything may be in a line that another program wrote."""
+
+    endpoint: str
+    decided_by: str
+    action: str
+    status: int
+    ms: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+    steps: list[_Step]
 
 
 @lru_cache(maxsize=64)
@@ -54,18 +72,24 @@ class Stats:
         at = str(event.get("timestamp", ""))
         self.first = min(self.first or at, at)
         self.last = max(self.last, at)
-        self.lost += event.get("lost_count", 0)
+        lost = event.get("lost_count")
+        self.lost += lost if isinstance(lost, int) else 0
         kind = event["event"]
         self.events[kind] += 1
         if kind == "refused":
             self.refusals[str(event.get("reason"))] += 1
         if kind != "decision":
             return
-        action = event["action"] if event["status"] == OK else str(event["status"])
-        self.decisions[event["endpoint"], event["decided_by"], action] += 1
-        for step in event["steps"]:
-            self.outcomes[step["plugin"], step["outcome"]] += 1
-        self.times.append(event["ms"])
+        try:
+            decision = msgspec.convert(event, _Decision)
+        except msgspec.ValidationError:
+            self.damaged += 1
+            return
+        action = decision.action if decision.status == OK else str(decision.status)
+        self.decisions[decision.endpoint, decision.decided_by, action] += 1
+        for step in decision.steps:
+            self.outcomes[step.plugin, step.outcome] += 1
+        self.times.append(decision.ms)
         if (hour := _hour(at)) is not None:
             self.hours[hour] += 1
 
