@@ -210,6 +210,9 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     ("[server]\nallow_anonymous = 'yes'", "server.allow_anonymous", ("write true without quotes",)),
     ("server = 'x'", "server", ("must be a table, as in server = { … }",)),
     ("[server]\nbase_path = '/policy/v1'", "server.base_path", ("leave out /policy/v1",)),
+    ("[server]\nbase_path = '/büro'", "server.base_path", ("ASCII letters",)),
+    ("[server]\nbase_path = '/a/../b'", "server.base_path", ("no part . or ..",)),
+    ("[server]\nbase_path = '//a'", "server.base_path", ("between single slashes",)),
     ("[access]\nnetworks = ['10.1.2.3/16']", "access.networks", ("10.1.0.0/16",)),
     ("[server]\nport = 9107", "admin.port", ("9107 is already server.port", "choose another")),
     (

@@ -29,6 +29,10 @@ def _host(host: str) -> str:
 Host = Annotated[str, AfterValidator(_host)]
 
 
+_PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
+"""A path that every HTTP client sends as it is written."""
+
+
 class ServerTable(Table):
     """``[server]``: listening address, processes and time limits."""
 
@@ -64,6 +68,12 @@ class ServerTable(Table):
             not path.startswith("/") or path.endswith("/") or re.search(r"[?#%\s{}]", path)
         ):
             msg = "begin with a slash and do not end with one, as in /api/pexip"
+            raise ValueError(msg)
+        if not _PLAIN_PATH.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
+            msg = (
+                "takes ASCII letters, digits and -._~!$&'()*+,;=:@ between single slashes, and no "
+                "part . or ..: what a node sends for another path would not match it"
+            )
             raise ValueError(msg)
         if "/policy/v1" in path:
             msg = "leave out /policy/v1, which Infinity adds to the URL of its profile"
