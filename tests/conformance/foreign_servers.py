@@ -141,6 +141,17 @@ def _one_room_for_all(question: Question) -> web.Response:
     return success(room(question, **locked), "continue")
 
 
+def _passes_on_a_reject(question: Question) -> web.Response:
+    """A status of its own for a reject, and the errors of a gateway in front of it."""
+    if question.get("trigger") == "options":
+        return web.Response(status=429, text="slow down", content_type="text/plain")
+    if question.get("protocol") == "h323":
+        return says({"status": "success", "action": "reject"}, 404)
+    if question.get("protocol") == "sip":
+        return says({"status": "reject", "action": "reject", "_reason": "limit reached"})
+    return go_on()
+
+
 SERVERS = (
     ForeignServer(
         "rooms with text booleans",
@@ -231,6 +242,16 @@ SERVERS = (
         "a block list that needs the vendor",
         {SERVICE: _block_list},
         ((OPERATION, "400: the server refuses to read"),),
+        REFUSED,
+    ),
+    ForeignServer(
+        "rejects of another server, passed on",
+        {SERVICE: _passes_on_a_reject},
+        (
+            (CONTRACT, "status = 'reject'; only the exact text 'success' counts, and action"),
+            (WARNING, "whether an action counts with status 404 is not settled"),
+            (OPERATION, "429: the server limits requests"),
+        ),
         REFUSED,
     ),
     ForeignServer(
