@@ -39,6 +39,11 @@ class Clause:
     patterns: tuple[Pattern, ...] = field(default=(), compare=False, repr=False)
     """The patterns of ``regex`` and ``glob``."""
 
+    @property
+    def captures(self) -> bool:
+        """True if what its patterns capture may be used."""
+        return not (self.negated or self.subject.secret)
+
     def matches(self, request: Request) -> bool:
         """Return whether the request satisfies the clause."""
         return self.admits(self.subject.read(request))
@@ -64,8 +69,11 @@ class Clause:
         return f"{self}: no match for {'a hidden value' if hidden else format_values(values)}"
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Return the groups of the first pattern that matches, as names (or "") and texts."""
-        if self.negated:
+        """Return the groups of the first pattern that matches, as names (or "") and texts.
+
+        None of a secret, which no decision may show.
+        """
+        if not self.captures:
             return []
         for value in self.subject.read(request):
             for pattern in self.patterns:

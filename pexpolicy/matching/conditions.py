@@ -131,7 +131,7 @@ def captures(condition: Condition, request: Request) -> Mapping[str, str]:
     """Return what patterns captured from a matching request, by number from ``"1"`` and by name.
 
     Groups are numbered through all patterns in their order; of several groups with one name, the
-    first counts.
+    first counts. Patterns of secrets, such as ``third_party_passcode``, capture nothing.
     """
     found: dict[str, str] = {}
     for number, (name, text) in enumerate(condition.groups(request), 1):
@@ -150,7 +150,7 @@ def group_names(condition: Condition) -> frozenset[str]:
 def _capturing(condition: Condition) -> tuple[int, frozenset[str]]:
     """Return the maximum number of groups, and their names."""
     if isinstance(condition, Clause):
-        if condition.negated:
+        if not condition.captures:
             return 0, frozenset()
         names = [pattern.names for pattern in condition.patterns]
         return max(map(len, names), default=0), frozenset(filter(None, chain(*names)))

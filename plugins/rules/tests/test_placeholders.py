@@ -94,6 +94,32 @@ def test_a_placeholder_that_means_nothing_is_refused(
     assert message in text
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"third_party_passcode": {"regex": "(?P<code>.*)"}},
+        {"third_party_passcode": {"glob": "*"}},
+        {"params": {"third_party_passcode": {"regex": "(?P<code>.*)"}}},
+        {"any": [{"third_party_passcode": {"regex": "(?P<code>.*)"}}, {"vendor": "x"}]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("text", ["{1}", "{code}", "{1 | hash}"])
+def test_a_group_of_a_secret_is_refused(
+    problems: Problems, when: dict[str, Any], text: str
+) -> None:
+    then = {"result": {"name": text, "service_tag": "x"}}
+    rule = {"name": "x", "endpoint": "service_configuration", "when": when, "then": then}
+    (message,) = problems({"rules": [rule]})
+    assert message.startswith("rules[0].then.result.name: ")
+
+
+def test_a_secret_takes_no_number_of_the_other_groups() -> None:
+    when = {"third_party_passcode": {"regex": "(.)(.*)"}, "local_alias": {"regex": "room-(.*)"}}
+    request = {"third_party_passcode": "4711", "local_alias": "room-7"}
+    assert named("Room {1}", when, **request) == "Room 7"
+
+
 def test_each_placeholder_that_means_nothing_is_named(problems: Problems) -> None:
     then = {"result": {"name": "{foo} {1} {local_alias}", "service_tag": "{bar}"}}
     rule = {"name": "x", "endpoint": "service_configuration", "then": then}
