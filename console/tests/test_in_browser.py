@@ -130,6 +130,40 @@ def test_a_rule_that_refused_a_caller_is_found_by_what_the_caller_sent(setup: Se
     context.close()
 
 
+BURST = """
+(view) => {
+  const shown = window.shownByFrame = [0];
+  new MutationObserver((list) => {
+    for (const one of list) if (one.target.matches("[data-rows]"))
+      shown[shown.length - 1] += [...one.addedNodes].filter((node) => node.matches?.("tr")).length;
+  }).observe(document.querySelector("tbody[data-rows]"), { childList: true });
+  const next = () => { shown.push(0); requestAnimationFrame(next); };
+  requestAnimationFrame(next);
+  const channel = new BroadcastChannel("pexpolicy-live");
+  for (let message = 0; message < 40; message++) {
+    let rows = "";
+    for (let row = 0; row < 25; row++) rows += `<tr data-id="${message}-${row}"><td>burst</td></tr>`;
+    channel.postMessage({ kind: "rows", view, rows, count: 25, left_out: 3 });
+  }
+}
+"""
+"""Sends what arrives at once after a stall, and counts the rows that are added before each frame."""
+
+
+def test_a_burst_is_shown_in_parts_and_what_is_left_out_is_counted(setup: Setup) -> None:
+    context = setup.context("viewer")
+    page = context.new_page()
+    page.goto("/decisions?node=no-node")
+    page.wait_for_selector(".live .state:has-text('live')")
+    page.evaluate(BURST, page.get_attribute("[data-live]", "data-live"))
+    page.wait_for_selector("tr[data-id='39-24']")
+    left_out = int(page.inner_text(".live .count").split()[0].replace(",", ""))
+    assert page.locator("tbody tr").count() + left_out == 40 * (25 + 3)
+    assert page.locator("tbody tr").count() <= 200
+    assert max(page.evaluate("window.shownByFrame")) <= 25
+    context.close()
+
+
 def test_text_of_a_caller_is_text(setup: Setup) -> None:
     hostile = "<img src=x onerror=alert(1)>\u202e{{7*7}}"
     context = setup.context("operator")

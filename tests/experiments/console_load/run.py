@@ -15,13 +15,16 @@ from bench.findings import Spread
 from pexpolicy.testing.requests import composed, url_of
 from tests.support import browser, company
 
-CONNECTIONS = 16
+CONNECTIONS = 64
+ANSWER_MS = 2
+"""Of a pause between two calls of a connection, for the answer: calls are rather more than asked."""
 SETTLE_S = 3.0
 """After the console was stopped or continued: it indexes what it has missed."""
 OBSERVE = """
 window.longTasks = [];
 new PerformanceObserver((list) => {
-  for (const one of list.getEntries()) window.longTasks.push(Math.round(one.duration));
+  for (const one of list.getEntries())
+    window.longTasks.push([Math.round(one.startTime / 1000), Math.round(one.duration)]);
 }).observe({type: "longtask"});
 """
 
@@ -44,11 +47,18 @@ class Compared:
 
     pairs: list[tuple[Run, Run]] = field(default_factory=list)
     """With the console, and without."""
-    long_tasks: list[int] = field(default_factory=list)
-    """Milliseconds of each task of the page that took more than 50."""
+    long_tasks: list[tuple[int, int]] = field(default_factory=list)
+    """Each task of the page that took more than 50 ms: seconds since the page was opened, and
+    milliseconds.
+    """
     left_out: str = ""
     """What the page tells of lines that it does not show."""
     rows: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The lowest rate of a run, in calls a second."""
+        return min(run.rate for pair in self.pairs for run in pair)
 
     def ratio(self, name: str) -> Spread:
         """Return the ratio of a figure with the console to that without, paired."""
@@ -72,7 +82,7 @@ def compare(folder: Path, pairs: int, seconds: int, rate: int) -> Compared:
                 runs[is_live] = _run(running, calls, seconds, rate)
             compared.pairs.append((runs[True], runs[False]))
         os.kill(running.console.pid, signal.SIGCONT)
-        compared.long_tasks = page.evaluate("window.longTasks")
+        compared.long_tasks = [(at, ms) for at, ms in page.evaluate("window.longTasks")]
         compared.left_out = page.inner_text(".live .count")
         compared.rows = page.locator("#decisions tbody tr").count()
     return compared
@@ -100,7 +110,7 @@ def _live_page(chromium: Browser, running: company.Company) -> Page:
 def _run(running: company.Company, calls: Path, seconds: int, rate: int) -> Run:
     before = cpu.reading(running.server.pid)
     target = load.Target("server", running.server.port, calls)
-    pause_ms = 1000 * CONNECTIONS // rate
+    pause_ms = max(1000 * CONNECTIONS // rate - ANSWER_MS, 1)
     with _at_once():
         totals = load.run(
             [target], seconds=seconds, connections=CONNECTIONS, core=None, pause_ms=pause_ms

@@ -186,7 +186,13 @@ class _Sender:
                 continue
             rows = [row_of(hit) for hit in reversed(view.rows)]
             html = aiohttp_jinja2.render_string("decision_rows.html", self._request, {"rows": rows})
-            data = json.dumps({"view": view.text, "rows": html, "left_out": view.left_out})
+            message = {
+                "view": view.text,
+                "rows": html,
+                "count": len(rows),
+                "left_out": view.left_out,
+            }
+            data = json.dumps(message)
             await self._write(
                 f"id: {self._feed.epoch}-{self._position}\nevent: rows\ndata: {data}\n\n"
             )

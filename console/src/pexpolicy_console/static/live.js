@@ -4,7 +4,9 @@
 // A browser opens few connections to one server, and a hidden or paused tab needs none.
 const LOCK = "pexpolicy-live";
 const HEARTBEAT_MS = 5000;
-const MAX_SHOWN = 300;
+const MAX_SHOWN = 200;
+// Messages that wait for a frame. Of a burst after a stall the newest are shown, the others counted.
+const MAX_WAITING = 2;
 
 class Live {
   constructor(bar, rows) {
@@ -14,6 +16,7 @@ class Live {
     this.id = Math.random().toString(36).slice(2);
     this.paused = false;
     this.left = 0;
+    this.arrived = [];
     this.channel = new BroadcastChannel(LOCK);
     this.others = new Map();
     this.release = null;
@@ -105,13 +108,28 @@ class Live {
 
   receive(message) {
     if (message.kind === "rows") {
-      if (message.view === this.view && this.wanted) this.show(message);
+      if (message.view === this.view && this.wanted) this.arrive(message);
     } else if (this.release) {
       const before = this.views().join(" ");
       if (message.kind === "want") this.others.set(message.tab, { view: message.view, heard: Date.now() });
       else this.others.delete(message.tab);
       if (this.views().join(" ") !== before) this.open();
     }
+  }
+
+  // Several messages may come in one task; each frame shows the rows of one.
+  arrive(message) {
+    if (!this.arrived.length) requestAnimationFrame(() => this.frame());
+    this.arrived.push(message);
+    while (this.arrived.length > MAX_WAITING) {
+      const dropped = this.arrived.shift();
+      this.left += dropped.count + dropped.left_out;
+    }
+  }
+
+  frame() {
+    this.show(this.arrived.shift());
+    if (this.arrived.length) requestAnimationFrame(() => this.frame());
   }
 
   show(message) {
