@@ -86,7 +86,8 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS
 
 # The console ends with the server. One that cannot start, such as a second one, stops no server.
 run: $(STAMP) ## serve config.toml on http://127.0.0.1:8000, and its console on http://127.0.0.1:9109
-	@$(BIN)/pexpolicy console --config $(CONFIG) --login --with-parent & \
+	@$(BIN)/pexpolicy console --config $(CONFIG) --login --with-parent \
+		$(filter --admin-port=%,$(subst --admin-port ,--admin-port=,$(ARGS))) & \
 	exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
 
 # The tests run even if the linter fails, or a program is missing: then some of them are left out.

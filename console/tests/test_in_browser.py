@@ -142,12 +142,13 @@ BURST = """
   const channel = new BroadcastChannel("pexpolicy-live");
   for (let message = 0; message < 40; message++) {
     let rows = "";
-    for (let row = 0; row < 25; row++) rows += `<tr data-id="${message}-${row}"><td>burst</td></tr>`;
+    for (let row = 0; row < 25; row++)
+      rows += `<tr data-id="${message}-${row}"><td>burst</td></tr>`;
     channel.postMessage({ kind: "rows", view, rows, count: 25, left_out: 3 });
   }
 }
 """
-"""Sends what arrives at once after a stall, and counts the rows that are added before each frame."""
+"""Sends what arrives at once after a stall, and counts the rows that each frame adds."""
 
 
 def test_a_burst_is_shown_in_parts_and_what_is_left_out_is_counted(setup: Setup) -> None:

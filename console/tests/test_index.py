@@ -30,6 +30,8 @@ from pexpolicy_console.index.writer import IndexWriter, segments
 from tests.support import audit_lines
 from tests.support.audit_lines import EPOCH, append, line
 
+KNOWN_ID = audit_lines.decision_id(EPOCH, 7)
+
 
 class Indexed:
     """An audit file and its index."""
@@ -119,6 +121,8 @@ def test_an_alias_is_found_in_any_spelling(indexed: Indexed, spelling: str) -> N
         ({"alias": "10.10.1.23"}, {"request": {"remote_address": "10.10.1.23"}}),
         ({"alias": "fd00::17"}, {"request": {"remote_address": "fd00::17"}}),
         ({"alias": "10.44.7.9"}, {"request": {"node_ip": "10.44.7.9"}}),
+        ({"reason": f"answered, there {KNOWN_ID}"}, {"reason": f"answered, there {KNOWN_ID}"}),
+        ({"reason": "answered, there *"}, {"reason": f"answered, there {KNOWN_ID}"}),
         ({"room": "board room"}, {"sent": {"name": "Board Room"}}),
         ({"room": "board*"}, {"sent": {"name": "Board Room"}}),
         ({"rule": "night"}, {"reason": "rule Night: no cleaning"}),
@@ -213,6 +217,15 @@ def test_counts_are_those_of_the_view(indexed: Indexed) -> None:
     assert counters["action"] == Counter({"continue": 20, "reject": 10})
     total, counters = indexed.reader.counts(Query(action="reject"))
     assert (total, counters["node"]) == (10, Counter({"10.44.7.5": 10}))
+
+
+def test_reasons_that_differ_by_an_identifier_are_counted_together(indexed: Indexed) -> None:
+    ids = (audit_lines.decision_id(EPOCH, number) for number in range(5))
+    indexed.add(*(line(n, reason=f"asked, there {one}") for n, one in enumerate(ids)))
+    _, counters = indexed.reader.counts(Query())
+    assert counters["reason"] == Counter({"asked, there *": 5})
+    (found,) = counters["reason"]
+    assert indexed.numbers(reason=found) == [0, 1, 2, 3, 4]
 
 
 def test_a_search_ends_when_its_time_is_over(indexed: Indexed) -> None:

@@ -249,6 +249,13 @@ def test_only_static_files_are_public(console: LiveConsole, path: str) -> None:
     assert console.get(path).status in (303, 403, 404)
 
 
+def test_the_server_may_have_another_admin_port(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    with running_console(config, "--admin-port", "1") as console:
+        assert "http://127.0.0.1:1," in console.log_in().get("/").text
+
+
 def test_a_host_that_others_reach_needs_tls(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[console]\nhost = "0.0.0.0"\n')

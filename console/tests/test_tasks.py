@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -14,6 +16,17 @@ MAX_CLICKS = 4
 TIMEOUT_MS = 120_000
 """For what a page shows, on a machine with other work."""
 CALLER = "sip:alice@example.com"
+
+
+TICK = """
+(at) => {
+  const main = document.querySelector("main");
+  main.insertAdjacentHTML("beforeend", `<svg><text data-time="${at}">00:00</text></svg>`);
+  showLocalTimes(document);
+  return main.querySelector("svg [data-time]").textContent;
+}
+"""
+"""Adds a tick of a plot, as the server sends it, and returns what it shows."""
 
 
 class User(NamedTuple):
@@ -78,7 +91,7 @@ def user(running: Callable[[], User]) -> Iterator[User]:
 
 def test_which_rule_refused_this_caller(user: User) -> None:
     user.open("Decisions")
-    user.type("Alias, called or calling", CALLER)
+    user.type("Alias, name or IP address", CALLER)
     user.page.keyboard.press("Enter")
     expect(user.page.locator("#decisions")).to_contain_text("rule Scanners: a scanner's user agent")
 
@@ -121,6 +134,42 @@ def test_what_the_edited_file_would_change(user: User) -> None:
         assert not browser.violations(user.page)
     finally:
         rules.write_text(before)
+
+
+def test_what_a_file_that_is_not_in_force_would_change(user: User) -> None:
+    config = user.company.config
+    following = config.with_name("next.toml")
+    following.write_text(config.read_text().replace('name = "Board"', 'name = "Boardroom"'))
+    user.open("Configuration")
+    choice = user.page.locator("[name=file]")
+    names = ["config.toml", "bookings.toml", "next.toml"]
+    expect(choice.locator("option")).to_have_text(names)
+    user.clicks.append("Configuration")
+    choice.select_option("next.toml")
+    user.click(user.page.get_by_role("button", name="Replay the last day"))
+    changes = user.page.get_by_label("Changed answers")
+    expect(changes).to_contain_text("Boardroom")
+    expect(user.page.locator("main")).to_contain_text("the same as in force")
+    following.unlink()
+
+
+def test_a_caller_is_found_by_address_and_a_slow_plugin_by_its_calls(user: User) -> None:
+    user.type("Find a call: alias, name or IP address", "10.10.1.7")
+    user.page.keyboard.press("Enter")
+    expect(user.page.locator("#decisions tbody")).to_contain_text("media_location")
+
+
+def test_times_of_plots_and_tables_are_of_one_zone_which_is_named(user: User) -> None:
+    chromium = user.page.context.browser
+    assert chromium is not None
+    context = chromium.new_context(base_url=user.company.console.url, timezone_id="Asia/Tokyo")
+    page = context.new_page()
+    page.goto(f"/login?link={user.company.console.link('viewer')}")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("footer")).to_contain_text("Asia/Tokyo")
+    shown = page.evaluate(TICK, 1_795_000_000)
+    assert shown == f"{datetime.fromtimestamp(1_795_000_000, ZoneInfo('Asia/Tokyo')):%H:%M}"
+    context.close()
 
 
 def test_hand_one_call_to_an_auditor(user: User) -> None:

@@ -124,9 +124,9 @@ def calls_url(settings: Settings) -> str:
     return f"{scheme}://{_host_and_port(settings.server.host, settings.server.port)}"
 
 
-def admin_url(settings: Settings) -> str:
-    """Return the URL of the admin listener, from this machine."""
-    return f"http://{_host_and_port(settings.admin.host, settings.admin.port)}"
+def admin_url(settings: Settings, port: int | None = None) -> str:
+    """Return the URL of the admin listener, from this machine; with another port if given."""
+    return f"http://{_host_and_port(settings.admin.host, port or settings.admin.port)}"
 
 
 def _host_and_port(host: str, port: int) -> str:

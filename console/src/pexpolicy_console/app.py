@@ -23,7 +23,8 @@ from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import FILTERS
 
 FOLDER = Path(__file__).parent
-CACHED = "max-age=3600"
+CACHED = "no-cache"
+"""Compared at each use: a page and a script of different releases do not fit."""
 
 
 def create_app(console: Console) -> web.Application:

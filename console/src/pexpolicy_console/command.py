@@ -32,11 +32,20 @@ NICENESS = 10
 )
 @config_option
 @click.option("--port", type=Port(), help="Port, instead of the configured one.")
+@click.option(
+    "--admin-port", type=Port(), help="Port of the server, if it was started with --admin-port."
+)
 @click.option("--login", "with_link", is_flag=True, help="Print a login link at the start.")
 @click.option("--with-parent", is_flag=True, help="End when the process that started it ends.")
 @click.pass_context
 def console(
-    context: click.Context, config: Path, port: int | None, *, with_link: bool, with_parent: bool
+    context: click.Context,
+    config: Path,
+    port: int | None,
+    admin_port: int | None,
+    *,
+    with_link: bool,
+    with_parent: bool,
 ) -> None:
     """Serve the web console of the server with the same configuration, until Ctrl-C.
 
@@ -45,7 +54,8 @@ def console(
     """
     context.obj = config
     if context.invoked_subcommand is None:
-        _serve(_config_file(config), port, with_link=with_link, with_parent=with_parent)
+        file = _config_file(config)
+        _serve(file, port, admin_port, with_link=with_link, with_parent=with_parent)
 
 
 @console.command(epilog="\b\nExamples:\n  pexpolicy console login --user alice --role viewer")
@@ -111,7 +121,14 @@ def _config_file(config: Path) -> ConfigFile:
         fail(error)
 
 
-def _serve(file: ConfigFile, port: int | None, *, with_link: bool, with_parent: bool) -> None:
+def _serve(
+    file: ConfigFile,
+    port: int | None,
+    admin_port: int | None,
+    *,
+    with_link: bool,
+    with_parent: bool,
+) -> None:
     from pexpolicy_console import server  # noqa: PLC0415 - it imports aiohttp
 
     parent = os.getppid() if with_parent else None
@@ -121,7 +138,7 @@ def _serve(file: ConfigFile, port: int | None, *, with_link: bool, with_parent: 
     number = table.port if port is None else port
     try:
         server.check_exposure(table)
-        parts = server.console_from(file)
+        parts = server.console_from(file, admin_port)
         listener = server.bind(table.host, number)
     except server.ConsoleError as error:
         _refuse(str(error), EX_CONFIG)

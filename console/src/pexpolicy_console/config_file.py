@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from pexpolicy.config.loader import load
+from pexpolicy.config.schema.document import Document
 from pexpolicy.config.settings import ConfigError, Settings
+
+MAX_OTHERS = 20
+MAX_OTHER_BYTES = 1 << 20
 
 
 class ConfigFile:
@@ -41,6 +46,27 @@ class ConfigFile:
     def folder(self) -> Path:
         """The folder of the console's own files."""
         return self.settings.resolve(self.settings.console.folder)
+
+    def others(self) -> list[str]:
+        """Return the names of other configurations in the folder, such as one that is not in force
+        yet.
+
+        TOML files without a table of a configuration are those of plugins.
+        """
+        found = sorted(path for path in self.path.parent.glob("*.toml") if path.is_file())
+        return [path.name for path in found if path.name != self.path.name and _is_config(path)][
+            :MAX_OTHERS
+        ]
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        if path.stat().st_size > MAX_OTHER_BYTES:
+            return False
+        keys = tomllib.loads(path.read_text()).keys()
+    except (OSError, ValueError):
+        return False
+    return not keys.isdisjoint(Document.model_fields)
 
 
 def _usable(path: Path) -> Settings:

@@ -1,4 +1,4 @@
-"""The replay of the last day on the configuration on the disk, in the background."""
+"""The replay of the last day on a configuration on the disk, in the background."""
 
 from __future__ import annotations
 
@@ -82,6 +82,8 @@ class Replay:
         self._config = config
         self._timeout = timeout
         self._task: asyncio.Task[None] | None = None
+        self.file = config.path
+        """The configuration that is asked."""
         self.started: float | None = None
         """When the running or last replay was started; ``None`` before the first."""
         self.progress = Progress()
@@ -95,9 +97,10 @@ class Replay:
         """Whether a replay runs."""
         return self._task is not None and not self._task.done()
 
-    def start(self) -> None:
-        """Start a replay, unless one runs."""
+    def start(self, name: str = "") -> None:
+        """Start a replay, unless one runs; on another file of the folder if it is named."""
         if not self.is_running:
+            self.file = self._config.path.with_name(name or self._config.path.name)
             self.started, self.progress = time.time(), Progress()
             self.last, self.problems = None, []
             self._task = asyncio.create_task(self._run(self.started - PERIOD_S))
@@ -126,6 +129,7 @@ class Replay:
             *("-m", "pexpolicy_console.replay_worker"),
             str(self._config.path),
             str(since),
+            str(self.file),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE,

@@ -67,15 +67,17 @@ def _write(output: IO[bytes], message: Message) -> None:
 
 
 def main() -> None:
-    """Replay the audit of a configuration. What plugins print goes to standard error."""
+    """Replay the audit of a configuration on it, or on another file. What plugins print goes
+    to standard error.
+    """
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    config, since = Path(sys.argv[1]), float(sys.argv[2])
+    config, since, file = Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
     audit = ConfigFile(config).audit
     if audit is None:
         message = Message(problems=["the audit goes to standard output: there is no file of calls"])
     else:
-        message = replayed(config, files_since(audit, since), since, output)
+        message = replayed(file, files_since(audit, since), since, output)
     _write(output, message)
 
 

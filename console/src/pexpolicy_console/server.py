@@ -50,7 +50,7 @@ class ConsoleError(Exception):
     """The console cannot start; the message says what to change."""
 
 
-def console_from(config: ConfigFile) -> Console:
+def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
     """Return the parts of a console. Creates its folder; raises ``ConsoleError``."""
     try:
         config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def console_from(config: ConfigFile) -> Console:
         msg = "console.oidc: install the extra, pexpolicy-console[oidc]"
         raise ConsoleError(msg)
     audit, personal = config.audit, redaction_of(config.settings).personal
-    server, actions = ServerClient(config), ActionLog(config.folder)
+    server, actions = ServerClient(config, admin_port), ActionLog(config.folder)
     return Console(
         config,
         server,

@@ -144,10 +144,13 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class ServerClient:
-    """Asks the admin listener of a configuration; an async context manager."""
+    """Asks the admin listener of a configuration, or the one on ``port``; an async context
+    manager.
+    """
 
-    def __init__(self, config: ConfigFile) -> None:
+    def __init__(self, config: ConfigFile, port: int | None = None) -> None:
         self._config = config
+        self._port = port
         self._session: aiohttp.ClientSession | None = None
         self._bodies: dict[str, tuple[float, bytes]] = {}
         self._lock = asyncio.Lock()
@@ -170,7 +173,7 @@ class ServerClient:
     @property
     def url(self) -> str:
         """The URL of the admin listener."""
-        return admin_url(self._config.settings)
+        return admin_url(self._config.settings, self._port)
 
     async def status(self) -> ServerStatus:
         """Return the status of the server; raise ``ServerUnavailable``."""

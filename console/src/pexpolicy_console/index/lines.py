@@ -18,6 +18,7 @@ MAX_WORD = 120
 """Characters of a word that are kept."""
 MAX_NAME_PARTS = 5
 """Parts of a display name that have a word of their own."""
+_ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PUNCTUATION = ",;()[]<>'\""
 SLOWER_MS = (1, 10, 100, 1000)
 """Thresholds with a word of their own, so that slow calls are found without reading the others."""
@@ -136,11 +137,30 @@ def _decision_words(
     event: str, endpoint: str, action: str, decided_by: str, reason: str | None
 ) -> tuple[str, ...]:
     """Return the words of what was asked and decided."""
-    kinds = (("v", event), ("e", endpoint), ("t", action), ("d", decided_by), ("w", reason))
+    kinds = (("v", event), ("e", endpoint), ("t", action), ("d", decided_by))
     found = [word(kind, text) for kind, text in kinds if text]
-    if reason and reason.startswith(RULE):
-        found.append(word("u", reason[len(RULE) :].partition(": ")[0]))
+    if reason:
+        found.append(word("w", common_reason(reason)))
+    if rule_of(reason):
+        found.append(word("u", rule_of(reason)))
     return tuple(found)
+
+
+def rule_of(reason: str | None) -> str:
+    """Return the rule that a reason names; empty without one."""
+    if not reason or not reason.startswith(RULE):
+        return ""
+    return reason[len(RULE) :].partition(": ")[0]
+
+
+@lru_cache(maxsize=4096)
+def common_reason(reason: str) -> str:
+    """Return a reason with ``*`` from its first identifier on: other lines have another one.
+
+    Each would have a word of its own, and a line of its own among the counts.
+    """
+    found = _ID.search(reason)
+    return reason if found is None else f"{reason[: found.start()]}*"
 
 
 @lru_cache(maxsize=4096)

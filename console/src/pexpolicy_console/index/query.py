@@ -11,7 +11,7 @@ from typing import Self
 from pexpolicy.audit.redaction import Personal
 from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy.models.alias import Alias
-from pexpolicy_console.index.lines import ORDINARY, SLOWER_MS, AuditLine, word
+from pexpolicy_console.index.lines import ORDINARY, SLOWER_MS, AuditLine, common_reason, word
 
 _WORDS: Mapping[str, str] = {
     "room": "m",
@@ -123,7 +123,7 @@ class Query:
             yield [_term("q", f"{self.plugin}/{self.outcome}")]
         for name, kind in _WORDS.items():
             if text := getattr(self, name):
-                yield [_term(kind, text)]
+                yield [_term(kind, common_reason(text) if name == "reason" else text)]
         known = [limit for limit in SLOWER_MS if limit * 1000 <= self.slower_us()]
         if known:
             yield [f"s:{known[-1]}"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from pexpolicy_console.index.audit_files import AuditFile
-from pexpolicy_console.index.lines import AuditLine, id_tail, node_of, words_of
+from pexpolicy_console.index.lines import AuditLine, common_reason, id_tail, node_of, words_of
 
 VERSION = 4
 """A segment of another version is removed, and its lines are indexed again."""
@@ -209,7 +209,7 @@ class _Batch:
         line, number = one.line, self.segment.next_id + len(self.rows)
         at = int(line.timestamp.timestamp() * 1000)
         us = int(line.ms * 1000)
-        reason = line.reason[:200] if line.reason else ""
+        reason = common_reason(line.reason)[:200] if line.reason else ""
         texts = (line.event, line.endpoint, line.action, line.decided_by, reason)
         self.rows.append(
             (

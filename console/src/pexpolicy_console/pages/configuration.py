@@ -11,6 +11,7 @@ from pexpolicy.server.reload.result import ReloadResult
 from pexpolicy_console.context import console_of
 from pexpolicy_console.dry_run.messages import CheckFile, FileCheck
 from pexpolicy_console.dry_run.process import DryRunFailed
+from pexpolicy_console.forms import form_of
 from pexpolicy_console.pages.page import Page, record, render
 from pexpolicy_console.roles import Role
 from pexpolicy_console.server_client import ConfigStatus, ServerUnavailable
@@ -42,15 +43,23 @@ async def reload(request: web.Request) -> web.StreamResponse:
 
 
 async def replay(request: web.Request) -> web.StreamResponse:
-    """Start a replay of the last day on the file on the disk."""
-    record(request, "replay", path=str(console_of(request).config.path))
-    console_of(request).replay.start()
+    """Start a replay of the last day on the file on the disk, or on another one."""
+    console, name = console_of(request), form_of(request).get("file", "")
+    if name and name not in console.config.others():
+        raise web.HTTPNotFound
+    record(
+        request, "replay", path=str(console.config.path.with_name(name or console.config.path.name))
+    )
+    console.replay.start(name)
     raise web.HTTPSeeOther("/configuration#replay")
 
 
 async def replay_progress(request: web.Request) -> web.StreamResponse:
     """Show the part of the page that tells of the replay."""
-    return render(request, "replay.html", replay=console_of(request).replay)
+    config, running = console_of(request).config, console_of(request).replay
+    return render(
+        request, "replay.html", replay=running, config=config.path, others=config.others()
+    )
 
 
 async def _page(
@@ -85,6 +94,7 @@ async def _page(
         results=results,
         reload_problem=reload_problem,
         config=console.config.path,
+        others=console.config.others(),
         replay=console.replay,
     )
 

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from pexpolicy.audit.adjustments import describe_changes
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.index.index import IndexUnavailable
+from pexpolicy_console.index.lines import rule_of
 from pexpolicy_console.index.reader import Hit
 from pexpolicy_console.pages.decisions import row_of
 from pexpolicy_console.pages.page import Page, record, record_view, render
@@ -86,6 +87,7 @@ async def decision(request: web.Request) -> web.StreamResponse:
         "decision.html",
         at=hit.at / 1000,
         event=event,
+        rule=rule_of(event.get("reason")),
         parameters=[(name, _shown(value)) for name, value in (event.get("request") or {}).items()],
         result=json.dumps(event.get("sent"), indent=2, ensure_ascii=False),
         steps=steps_of(event),

@@ -21,7 +21,7 @@ PAGE_SIZE = 100
 MAX_VALUES = 12
 """Values that are shown of each counter."""
 FIELDS = (
-    ("alias", "Alias, called or calling"),
+    ("alias", "Alias, name or IP address"),
     ("called", "Called alias"),
     ("caller", "Caller"),
     ("room", "Room"),

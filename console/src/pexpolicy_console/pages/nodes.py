@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from pexpolicy.access import refusals
 from pexpolicy_console.context import console_of
 from pexpolicy_console.pages.page import Page, render
 from pexpolicy_console.server_client import NodeState, ServerUnavailable
 
 SILENT_S = 3600.0
 """Time without a call from which on a node is silent, as for ``pexpolicy status``."""
+HINTS = {
+    refusals.UNAUTHORISED: "no user and password, or not those of [auth]: see the policy profile",
+    refusals.NOT_ALLOWED: "the address is not in [access] networks",
+    refusals.BUSY: "too many wrong passwords: correct the policy profile, and wait ten minutes",
+    refusals.HANDSHAKE_FAILED: "no HTTPS, or no certificate that [tls] accepts",
+    refusals.UNKNOWN_PATH: "often /policy/v1 too many in the policy profile, or another base_path",
+}
+"""What to look at first, by the reason of a refusal."""
 REFUSED, SILENT, CALLS = "refused", "silent", "calls"
 _ORDER = (REFUSED, SILENT, CALLS)
 
@@ -26,7 +35,7 @@ async def nodes(request: web.Request) -> web.StreamResponse:
     except ServerUnavailable as error:
         problem = str(error)
     found.sort(key=lambda item: _ORDER.index(item[0]))
-    return render(request, "nodes.html", nodes=found, refused=refused, problem=problem)
+    return render(request, "nodes.html", nodes=found, refused=refused, hints=HINTS, problem=problem)
 
 
 def state_of(node: NodeState) -> str:

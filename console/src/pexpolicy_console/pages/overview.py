@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -16,11 +18,18 @@ from pexpolicy_console.index.segment import CALL, bucket_bound
 from pexpolicy_console.metrics_ring import quantile
 from pexpolicy_console.pages.nodes import SILENT_S
 from pexpolicy_console.pages.page import Page, hides_names, render
-from pexpolicy_console.server_client import ServerStatus, ServerUnavailable
+from pexpolicy_console.server_client import NodeState, ServerStatus, ServerUnavailable
 
 MINUTES = 60
 EXPIRY_S = 14 * 86400
 """Time before the end of a certificate from which on it needs attention, as for the alert."""
+
+
+class Notice(NamedTuple):
+    """What an operator should look at, and the page that has more of it."""
+
+    text: str
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +45,17 @@ class EndpointRow:
     bars: Sequence[tuple[int, float]]
     """Minute and height in percent, for each minute with calls."""
 
+    @property
+    def slow(self) -> int:
+        """The filter for calls that are as slow as the slowest, in whole milliseconds."""
+        return int((self.p99 or 0.0) * 0.8)
+
 
 def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[EndpointRow]:
     """Return a row for each endpoint that was called."""
     calls = [one for one in counts if one.kind == CALL]
+    # The mean of an audit that is younger than an hour is that of its minutes.
+    first = min((one.at for one in calls), default=now_minute) - now_minute + MINUTES - 1
     rows = []
     for name in sorted({one.name for one in calls}):
         mine = [one for one in calls if one.name == name]
@@ -54,7 +70,7 @@ def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[Endpoi
             EndpointRow(
                 name,
                 actions.most_common(),
-                buckets.total() / MINUTES,
+                buckets.total() / (MINUTES - first),
                 minutes[MINUTES - 2],
                 quantile(durations, 0.5),
                 quantile(durations, 0.99),
@@ -64,30 +80,41 @@ def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[Endpoi
     return rows
 
 
-def attention(status: ServerStatus, *, hides_names: bool = False) -> list[str]:
+def attention(status: ServerStatus, *, hides_names: bool = False) -> list[Notice]:
     """Return what an operator should look at, the most urgent first; without the texts of errors
     in the configuration if they must not name people.
     """
-    found = [f"not ready: {reason}" for reason in status.not_ready_reasons]
+    found = [Notice(f"not ready: {reason}") for reason in status.not_ready_reasons]
     if not status.config.last_reload_successful:
         problems = "see Configuration" if hides_names else "; ".join(status.config.problems)
-        found.append(f"the last reload was refused: {problems}")
+        found.append(Notice(f"the last reload was refused: {problems}", "/configuration"))
     audit = status.audit
     if audit.lost or (audit.status and audit.status != "healthy"):
-        found.append(f"audit {audit.status}, {audit.lost} lines lost: {audit.problem or ''}")
+        text = f"audit {audit.status}, {audit.lost} lines lost: {audit.problem or ''}"
+        found.append(Notice(text, "/audit"))
     certificate = status.certificate
     if certificate is not None and certificate.not_after - time.time() < EXPIRY_S:
-        found.append("the certificate ends within 14 days")
+        found.append(Notice("the certificate ends within 14 days"))
     if certificate is not None and certificate.problem:
-        found.append(f"the new certificate cannot be used: {certificate.problem}")
-    found += [f"{p.name}: its circuit breaker is open" for p in status.plugins if p.breaker_open]
-    found += [f"{p.name}: calls do not return" for p in status.plugins if p.has_stuck_calls]
-    silent = [n.node for n in status.nodes if n.age is not None and n.age > SILENT_S]
-    refused = [n.node for n in status.nodes if not n.calls and n.last_refused]
+        found.append(Notice(f"the new certificate cannot be used: {certificate.problem}"))
+    for plugin in status.plugins:
+        url = f"/plugins/{quote(plugin.name, safe='')}"
+        if plugin.breaker_open:
+            found.append(Notice(f"{plugin.name}: its circuit breaker is open", url))
+        if plugin.has_stuck_calls:
+            found.append(Notice(f"{plugin.name}: calls do not return", url))
+    return found + _nodes(status.nodes)
+
+
+def _nodes(nodes: Sequence[NodeState]) -> list[Notice]:
+    found = []
+    silent = [n.node for n in nodes if n.age is not None and n.age > SILENT_S]
+    refused = [n for n in nodes if not n.calls and n.last_refused]
     if silent:
-        found.append(f"silent for an hour: {', '.join(silent[:10])}")
-    if refused:
-        found.append(f"refused, and never answered: {', '.join(refused[:10])}")
+        found.append(Notice(f"silent for an hour: {', '.join(silent[:10])}", "/nodes"))
+    for reason in dict.fromkeys(n.refused_because for n in refused):
+        named = ", ".join([n.node for n in refused if n.refused_because == reason][:10])
+        found.append(Notice(f"refused, and never answered: {named} ({reason})", "/nodes"))
     return found
 
 

@@ -28,6 +28,8 @@ from pexpolicy_console.server_client import PluginState, ServerStatus, ServerUna
 OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 """In the order of tables and plots."""
 FAULTS = (FAILED, TIMED_OUT, INVALID, BUSY)
+SLOW_S = 0.1
+"""p99 above which a plugin is called slow: a caller waits for several requests."""
 STALE_INTERVALS = 3
 """Intervals after which data that was not refreshed is stale."""
 
@@ -45,6 +47,16 @@ class Row(NamedTuple):
     """The same; since the server started where the console has seen no call yet."""
     hour_calls: int
     problems: list[str]
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the p99 is so long that callers notice it."""
+        return self.p99 is not None and self.p99 > SLOW_S
+
+    @property
+    def slow(self) -> float:
+        """The lower bound of the bucket of the p99, in milliseconds."""
+        return 1000 * max((bound for bound in BOUNDS if bound < (self.p99 or 0.0)), default=0.0)
 
 
 async def plugins(request: web.Request) -> web.StreamResponse:

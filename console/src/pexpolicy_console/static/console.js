@@ -4,6 +4,7 @@
 const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
 const localTime = new Intl.DateTimeFormat(undefined, clock);
 const localDate = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "2-digit", day: "2-digit", ...clock });
+const localMinute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 function showLocalTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
     const moment = new Date(element.dateTime);
@@ -13,6 +14,13 @@ function showLocalTimes(root) {
       element.dataset.local = "";
     }
   }
+  for (const label of root.querySelectorAll("svg [data-time]")) {
+    label.textContent = localMinute.format(new Date(1000 * label.dataset.time));
+  }
+}
+function nameZone() {
+  const zone = document.querySelector(".zone");
+  if (zone) zone.textContent = `Times are those of ${localTime.resolvedOptions().timeZone}, with UTC on hover.`;
 }
 
 // Colours: those of the system until the user chooses.
@@ -68,6 +76,7 @@ function fitNarrow() {
 
 useTheme(localStorage.getItem("theme"));
 showLocalTimes(document);
+nameZone();
 fitNarrow();
 document.addEventListener("keydown", onKey);
 document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));
