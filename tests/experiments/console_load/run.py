@@ -17,7 +17,7 @@ from tests.support import browser, company
 
 CONNECTIONS = 64
 ANSWER_MS = 2
-"""Of a pause between two calls of a connection, for the answer: calls are rather more than asked."""
+"""Of a pause between two calls of a connection, for the answer: rather more calls than asked."""
 SETTLE_S = 3.0
 """After the console was stopped or continued: it indexes what it has missed."""
 OBSERVE = """
