@@ -12,7 +12,7 @@ import msgspec
 from pexpolicy.models.outcome import Outcome, Step
 
 encode = msgspec.json.Encoder().encode
-_DELETE = b"\x7f"
+_DELETE = 0x7F
 _CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """C1 controls, and marks that change the direction or the end of a line of text."""
 

@@ -42,7 +42,7 @@ class AdjustRun(FoldRun):
             self.decided_by = self.by
         self.by = self.decided_by
         self.steps[-1] = AdjustedStep(
-            step.plugin, step.outcome, step.ms, hook=step.hook, before=before, after=decision
+            step.plugin, step.outcome, step.ms, "", step.hook, before=before, after=decision
         )
         self.adjusted = True
         self.draft.decision = decision
@@ -84,8 +84,9 @@ class _DecideAndAdjustRun(AdjustRun):
 
     def undecided(self) -> Decision:
         """Return the adjusted decision, or the default."""
-        decision = self.draft.decision if self.is_adjusting else None
-        return decision or self.chain.default
+        if self.is_adjusting and (decision := self.draft.decision) is not None:
+            return decision
+        return self.chain.default
 
     def refuse(self, link: BoundHook, reason: str) -> None:
         """End with the most restrictive decision."""
@@ -189,7 +190,14 @@ def _check(
             "it turns a reject into an admission: write may_admit = true in the table of the "
             "plugin if it may",
         )
-    if decision.action == "continue" and (lost := _lost_protection(draft, decision)):
+    if decision.action == "continue" and (
+        (lost := _lost_protection(before, decision))
+        # Nor may several adjusters in turn remove it, such as by way of a redirect.
+        or (
+            (protecting := draft.protecting) is not before
+            and (lost := _lost_protection(protecting, decision))
+        )
+    ):
         raise _refusal(
             endpoint,
             f"it removes {lost}, which protects the call: write may_admit = true in the table of "
@@ -204,23 +212,16 @@ def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:
     return DecisionError(replace(issue, consequence="Such an answer is not used"))
 
 
-def _lost_protection(draft: Draft, after: Decision) -> str:
-    """Return a field without which more callers are admitted, if ``after`` lacks it.
-
-    Neither one adjuster nor several in turn, such as by way of a redirect, may remove it.
-    """
-    before, protecting = draft.decision, draft.protecting
-    for decision in (before,) if before is protecting else (before, protecting):
-        # Where fields were only added, the JSON begins as before.
-        if decision is None or (
-            after.sends_result and after.result.startswith(decision.result[:-1])
-        ):
-            continue
-        if _PROTECTED.search(decision.result) is not None:
-            old, new = decision.set_fields(), after.set_fields() if after.sends_result else {}
-            for name in PROTECTIONS:
-                if _has_value(old, name) and not _has_value(new, name):
-                    return name
+def _lost_protection(before: Decision | None, after: Decision) -> str:
+    """Return a field without which more callers are admitted, if ``after`` lacks it."""
+    # Where fields were only added, the JSON begins as before.
+    if before is None or (after.sends_result and after.result.startswith(before.result[:-1])):
+        return ""
+    if _PROTECTED.search(before.result) is not None:
+        old, new = before.set_fields(), after.set_fields() if after.sends_result else {}
+        for name in PROTECTIONS:
+            if _has_value(old, name) and not _has_value(new, name):
+                return name
     return ""
 
 

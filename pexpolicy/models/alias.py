@@ -99,11 +99,9 @@ def checked_alias(written: str) -> Alias:
 
 def without_password(text: str) -> str:
     """Return a text with ``***`` for the password of each URI in it, such as ``sip:a:b@c``."""
-    before, at, after = text.partition("@")
-    if not at or ":" not in text:
-        return text
-    # One colon, that of the scheme, before the only @: the usual alias has no password.
-    if before.count(":") == 1 and before.startswith(_SCHEME_PREFIXES) and "@" not in after:
+    colons = text.count(":")
+    # The usual alias has one colon, that of the scheme, and so no password.
+    if not colons or (colons == 1 and text.startswith(_SCHEME_PREFIXES)) or "@" not in text:
         return text
     return _PASSWORD.sub(r"\1***", text)
 

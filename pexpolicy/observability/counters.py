@@ -135,8 +135,7 @@ class CallCounters:
         if outcome.decided_by == DEFAULT:
             action = _BY_DEFAULT.get(action, action)
         cells[endpoint.outcomes[action]] += 1
-        left = self._budget - seconds
-        left = max(left, 0.0)
+        left = self._budget - seconds if seconds < self._budget else 0.0
         # ``_observe`` inlined, as it would be called twice for each call.
         first = endpoint.duration
         cells[first] += int(seconds * NANO)

@@ -218,18 +218,19 @@ def _with_all_arguments(name: str, impl: pluggy.HookImpl) -> Callable[..., Any]:
     if taken == expected and taken:
         return function
     places = [expected.index(argument) for argument in taken]
-    if len(places) == 1:
-        place = places[0]
+    call: Callable[..., Any]
+    if taken == ("decision",):
+        # The usual adjuster. Not ``async def``, as awaiting one more coroutine is not free.
+        def pass_decision(_: Any, decision: Any) -> Any:
+            return function(decision)
 
-        # Not ``async def``, as awaiting one more coroutine in each call is not free.
-        def call(*given: Any) -> Any:
-            return function(given[place])
-
+        call = pass_decision
     else:
 
-        def call(*given: Any) -> Any:
+        def pass_taken(*given: Any) -> Any:
             return function(*[given[place] for place in places])
 
+        call = pass_taken
     setattr(call, _METHOD, function)
     return call
 
