@@ -200,13 +200,16 @@ class _Parameters:
         """Personal parameters, and whether each is an alias."""
 
     def of(self, params: Params) -> tuple[dict[str, Any], list[str]]:
-        facts: dict[str, Any] = {
-            name: without_password(value) if "@" in value else value
-            for name, value in params.items()
-            if value
-        }
+        facts: dict[str, Any] = {}
         withheld: list[str] = []
-        empty = list(params.values()).count("")
+        empty = 0
+        for name, value in params.items():
+            if not value:
+                empty += 1
+            elif "@" in value:
+                facts[name] = without_password(value)
+            else:
+                facts[name] = value
         if len(facts) + empty < len(params) or not self._allowed.issuperset(facts):
             facts, withheld = self._select(params)
         if self._personal is not None:
