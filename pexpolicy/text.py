@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Mapping
 
 MAX_BITS = 200
@@ -170,6 +171,11 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
         return f"; did you mean {meant!r}?" if meant else ""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def is_without_colour() -> bool:
+    """Return whether the environment asks for text without colours (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR"))
 
 
 def is_utf8(text: str) -> bool:

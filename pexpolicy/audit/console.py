@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pexpolicy.models.outcome import ADJUSTED
-from pexpolicy.text import printable
+from pexpolicy.text import is_without_colour, printable
 
 CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
@@ -28,11 +28,12 @@ SEPARATOR: Part = ("dim", "|")
 
 
 def render(_: Any, __: str, line: Any) -> bytes:
-    """Render one line in colours, with the local time."""
+    """Render one line in colours unless NO_COLOR is set, with the local time."""
     event = msgspec.structs.asdict(line) if isinstance(line, msgspec.Struct) else line
     now = datetime.now().astimezone().strftime("%H:%M:%S")
+    plain = is_without_colour()
     texts = [
-        f"\033[{CODES[style]}m{text}\033[0m" if style else text
+        f"\033[{CODES[style]}m{text}\033[0m" if style and not plain else text
         for style, text in [("dim", now), *parts(event)]
     ]
     return (" ".join(texts) + "\n").encode("utf-8", "replace")

@@ -17,6 +17,7 @@ import click
 
 from pexpolicy import __version__
 from pexpolicy.server import gc_tuning
+from pexpolicy.text import is_without_colour
 
 if TYPE_CHECKING:
     from pexpolicy.cli.plugin_commands import PluginCommand
@@ -109,6 +110,18 @@ class Commands(click.Group):
                 timer.daemon = True
                 timer.start()
             raise
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Return the context of a command line, without colours where NO_COLOR is set."""
+        if is_without_colour():
+            extra.setdefault("color", False)
+        return super().make_context(info_name, args, parent, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in alphabetical order."""

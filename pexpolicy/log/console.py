@@ -15,7 +15,7 @@ import orjson
 
 from pexpolicy.log.standard_error import StandardError
 from pexpolicy.log.structlog_import import structlog
-from pexpolicy.text import printable
+from pexpolicy.text import is_without_colour, printable
 
 
 class ServerLog:
@@ -30,7 +30,7 @@ class ServerLog:
             processors += [
                 structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
                 plain_values,
-                structlog.dev.ConsoleRenderer(sort_keys=False),
+                structlog.dev.ConsoleRenderer(colors=not is_without_colour(), sort_keys=False),
             ]
         else:
             processors += [

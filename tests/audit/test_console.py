@@ -34,6 +34,15 @@ def rendered(**other: Any) -> str:
     return render(None, "", {**LINE, **other}).decode()
 
 
+@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_honoured(
+    monkeypatch: pytest.MonkeyPatch, value: str, *, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    assert ("\033" in rendered()) is coloured
+    assert "engineering" in rendered()
+
+
 def test_a_call_is_one_line_with_what_matters() -> None:
     text = rendered()
     assert text.count("\n") == 1

@@ -675,6 +675,15 @@ def test_a_configuration_that_a_command_does_not_take_as_an_argument(command: st
     assert "; write --config new.toml" in said.stderr
 
 
+@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_honoured(tmp_path: Path, value: str, *, coloured: bool) -> None:
+    (tmp_path / "config.toml").write_text("[server]\nprot = 1\n")
+    arguments = ["check", str(tmp_path / "config.toml")]
+    said = CliRunner().invoke(main, arguments, color=True, env={"NO_COLOR": value})
+    assert said.exit_code == 78
+    assert ("\x1b" in said.stderr) is coloured
+
+
 def test_a_password_as_an_argument_is_asked_for_instead() -> None:
     said = CliRunner().invoke(main, ["hash-password", "x"])
     assert "; the password is asked for" in said.stderr

@@ -31,6 +31,19 @@ def test_a_line_on_a_terminal_holds_no_python_literals(monkeypatch: pytest.Monke
     assert text.endswith("\nx.py:1\n    raise X\n")
 
 
+def test_a_terminal_gets_no_colours_where_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    ServerLog().warning("plugin failed", plugin="rooms")
+    assert "\x1b" in terminal.getvalue()
+    coloured = len(terminal.getvalue())
+    monkeypatch.setenv("NO_COLOR", "1")
+    ServerLog().warning("plugin failed", plugin="rooms")
+    assert "\x1b" not in terminal.getvalue()[coloured:]
+    assert "plugin failed" in terminal.getvalue()[coloured:]
+
+
 def test_a_line_elsewhere_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
