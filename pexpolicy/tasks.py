@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -31,6 +31,20 @@ def hide(task: asyncio.Task[Any] | None) -> None:
     """
     if task is not None:
         asyncio._unregister_task(task)  # noqa: SLF001 - documented
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any] | None], seconds: float) -> bool:
+    """Cancel tasks, and wait up to ``seconds``; false if one has not ended.
+
+    Such a task is hidden: on closing, the event loop would wait for it, and it may never end.
+    """
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    pending = (await asyncio.wait(running, timeout=seconds))[1] if running else set()
+    for task in pending:
+        hide(task)
+    return not pending
 
 
 async def run_in_thread(work: Callable[[], T], name: str) -> T:

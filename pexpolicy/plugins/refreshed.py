@@ -13,7 +13,7 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.plugins.cache_file import CacheFile, CacheFileError
 from pexpolicy.plugins.declarations import check_function, check_seconds, declare
-from pexpolicy.tasks import Failure, capture, hide, run_in_thread
+from pexpolicy.tasks import Failure, capture, end_tasks, hide, run_in_thread
 
 T = TypeVar("T")
 
@@ -163,12 +163,10 @@ class Refreshed(Generic[T]):
 
     async def close(self) -> None:
         """Stop to refresh; the value stays."""
-        tasks = [task for task in (self._task, self._fetching) if task is not None]
-        self._task = None
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
+        tasks, self._task = (self._task, self._fetching), None
+        if not await end_tasks(tasks, STOP_TIMEOUT_S):
+            error = TimeoutError("fetch suppresses its cancellation")
+            self._warn("a fetch did not end", describe_error(error))
 
     async def __aenter__(self) -> Self:
         await self.open()

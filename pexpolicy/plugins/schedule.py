@@ -12,7 +12,7 @@ from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.outcome import FAILED, TIMED_OUT
 from pexpolicy.plugins.declarations import check_function, check_seconds, declare
 from pexpolicy.plugins.job_locks import JobLocks
-from pexpolicy.tasks import Failure, capture, hide
+from pexpolicy.tasks import Failure, capture, end_tasks, hide
 
 TAKE_OVER_S = 1.0
 """Seconds between two attempts to take over a job, at most its interval."""
@@ -110,12 +110,9 @@ class ScheduledJob:
 
     async def close(self) -> None:
         """Cancel a run, and leave the job to others."""
-        tasks = [task for task in (self._task, self._running) if task is not None]
-        self._task = None
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
+        tasks, self._task = (self._task, self._running), None
+        if not await end_tasks(tasks, STOP_TIMEOUT_S):
+            self._warn("job did not end", TimeoutError("it suppresses its cancellation"))
         self._locks.release(self._key, self)
 
     async def __aenter__(self) -> Self:
@@ -164,8 +161,11 @@ class ScheduledJob:
         self._locks.record_end(self._key)
 
     def _failed(self, outcome: str, error: BaseException) -> None:
-        report = describe_error(error)
-        self.problem = report.summary
+        self.problem = describe_error(error).summary
         self._runs[self._plugin, self.name, outcome] += 1
+        self._warn("job failed", error)
+
+    def _warn(self, event: str, error: BaseException) -> None:
         now = asyncio.get_running_loop().time()
-        self._failure_log.failed("job failed", self._plugin, report, now, job=self.name)
+        report = describe_error(error)
+        self._failure_log.failed(event, self._plugin, report, now, job=self.name)

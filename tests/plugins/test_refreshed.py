@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,27 @@ async def test_a_fetch_that_ignores_its_cancellation_is_not_started_twice() -> N
         await asyncio.sleep(80)
         assert len(service.calls) == 2
         assert refreshed.value == "one"
+
+
+@virtual_time.virtual
+async def test_a_fetch_that_ignores_its_cancellation_does_not_keep_the_server() -> None:
+    released = asyncio.Event()
+
+    async def stubborn() -> str:
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+        return "late"
+
+    log = Log()
+    refreshed = data(Service("one", stubborn), timeout=1.0)
+    refreshed.bind("vips", log)
+    async with refreshed:
+        await asyncio.sleep(60.5)
+    assert log.events[-1]["event"] == "a fetch did not end"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    released.set()
+    await asyncio.sleep(1)
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
