@@ -32,12 +32,18 @@ class Stage(IntEnum):
     """Its last request was not admitted."""
     INCOMPLETE = 1
     """Part of a request was received."""
-    SILENT = 2
-    """No part of a request was received yet. With TLS that includes the handshake."""
-    KNOWN = 3
-    """The same, from an address of right credentials."""
-    PENDING = 4
+    REPEATED = 2
+    """It has sent something and waits for its turn, as did another of its origin before."""
+    SILENT = 3
+    """Nothing was received yet."""
+    WAITING = 4
+    """It has sent something and waits for its turn, or has begun its TLS handshake."""
+    KNOWN = 5
+    """Nothing was received yet from an address of right credentials."""
+    PENDING = 6
     """It has sent a request whose credentials are not verified yet. Never evicted."""
+    ADMITTED = 7
+    """A request on it was admitted. Never evicted."""
 
 
 class Connection:
@@ -66,7 +72,7 @@ class Connection:
         self.origin = origin(peer)
         self.since = since
         self.close = close
-        self.has_unread = has_unread or _nothing_unread
+        self.has_unread = has_unread or nothing_unread
         self.stage = Stage.SILENT
         self.admission: AuthenticatedRequest | None = None
         self.not_after: float | None = None
@@ -84,14 +90,9 @@ class Connection:
         if self.admission is None and self.owner is not None:
             self.owner.move(self, stage)
 
-    def progressed(self) -> None:
-        """Make this the newest connection of its stage: the client does its part of a handshake."""
-        self.has_unread = _nothing_unread
-        self.move_to(self.stage)
-
     def received_part(self) -> None:
         """Note that a part of a request was received."""
-        if self.stage is Stage.SILENT:
+        if self.stage in _COMPLETE:
             self.move_to(Stage.INCOMPLETE)
 
     def ended(self) -> None:
@@ -119,11 +120,13 @@ class Connection:
         return self.admission is None
 
 
-def _nothing_unread() -> bool:
+def nothing_unread() -> bool:
+    """Return that no data waits in the kernel, or that it does not matter."""
     return False
 
 
-_EVICTABLE = (Stage.REFUSED, Stage.INCOMPLETE, Stage.SILENT, Stage.KNOWN)
+_EVICTABLE = tuple(Stage)[: Stage.PENDING]
+_COMPLETE = (Stage.REPEATED, Stage.SILENT, Stage.WAITING)
 
 
 def _oldest(connections: dict[Connection, None]) -> Connection | None:
@@ -141,20 +144,27 @@ def _oldest(connections: dict[Connection, None]) -> Connection | None:
 class _ByStage:
     """Unauthenticated connections by stage, the oldest first."""
 
-    __slots__ = ("stages",)
+    __slots__ = ("_stages",)
 
     def __init__(self) -> None:
-        self.stages: tuple[dict[Connection, None], ...] = tuple({} for _ in Stage)
+        self._stages: dict[Stage, dict[Connection, None]] = {}
 
-    def victim(self) -> Connection | None:
-        """Return the connection to evict."""
-        for stage in _EVICTABLE:
-            if self.stages[stage]:
-                return _oldest(self.stages[stage])
+    def __getitem__(self, stage: Stage) -> dict[Connection, None]:
+        """Return the connections of a stage."""
+        connections = self._stages.get(stage)
+        if connections is None:
+            connections = self._stages[stage] = {}
+        return connections
+
+    def victim(self, before: Stage = Stage.PENDING) -> Connection | None:
+        """Return the connection to evict, of a stage before this one."""
+        for stage in _EVICTABLE[:before]:
+            if connections := self._stages.get(stage):
+                return _oldest(connections)
         return None
 
     def __len__(self) -> int:
-        return sum(len(self.stages[stage]) for stage in _EVICTABLE)
+        return sum(map(len, self._stages.values()))
 
 
 @dataclass(slots=True)
@@ -188,12 +198,12 @@ class Connections:
         return len(self._unauthenticated)
 
     def add(
-        self, connection: Connection, *, shared: bool = False, known: bool = False
+        self, connection: Connection, stage: Stage = Stage.SILENT, *, shared: bool = False
     ) -> Connection | None:
         """Count a new connection; return the one that was evicted for it, if any.
 
-        ``shared``: the peer is a trusted proxy with many clients, so only the total counts.
-        ``known``: right credentials came from its address. Raises ``ConnectionLimitError``.
+        ``shared``: the peer is a trusted proxy with many clients, so only the total counts. Raises
+        ``ConnectionLimitError``.
         """
         evicted = None
         peer = self._peers.get(connection.peer)
@@ -207,7 +217,7 @@ class Connections:
         peer.count += 1
         self._count += 1
         connection.owner = self
-        self._put(connection, Stage.KNOWN if known or shared else Stage.SILENT)
+        self._put(connection, Stage.KNOWN if shared else stage)
         return evicted
 
     def evict(self, keep: int, since: float) -> list[Connection]:
@@ -217,7 +227,7 @@ class Connections:
         """
         evicted = []
         for stage in _EVICTABLE:
-            connections = self._unauthenticated.stages[stage]
+            connections = self._unauthenticated[stage]
             while (oldest := next(iter(connections), None)) is not None and (
                 oldest.since < since or len(self._unauthenticated) > keep
             ):
@@ -225,8 +235,9 @@ class Connections:
         return evicted
 
     def _victim(self) -> Connection | None:
-        stages = self._unauthenticated.stages
-        if self._with_many and not (stages[Stage.REFUSED] or stages[Stage.INCOMPLETE]):
+        if (victim := self._unauthenticated.victim(Stage.SILENT)) is not None:
+            return victim
+        if self._with_many:
             return _oldest(next(iter(self._with_many.values())))
         return self._unauthenticated.victim()
 
@@ -244,8 +255,10 @@ class Connections:
 
     def _put(self, connection: Connection, stage: Stage) -> None:
         connection.stage = stage
-        self._unauthenticated.stages[stage][connection] = None
-        self._peers[connection.peer].unauthenticated.stages[stage][connection] = None
+        if stage >= Stage.PENDING:
+            return
+        self._unauthenticated[stage][connection] = None
+        self._peers[connection.peer].unauthenticated[stage][connection] = None
         if stage is Stage.SILENT:
             silent = self._silent.setdefault(connection.origin, {})
             silent[connection] = None
@@ -254,10 +267,13 @@ class Connections:
 
     def _take(self, connection: Connection) -> None:
         stage = connection.stage
-        self._unauthenticated.stages[stage].pop(connection, None)
-        self._peers[connection.peer].unauthenticated.stages[stage].pop(connection, None)
-        if (silent := self._silent.get(connection.origin)) is not None:
-            silent.pop(connection, None)
+        if stage >= Stage.PENDING:
+            return
+        del self._unauthenticated[stage][connection]
+        del self._peers[connection.peer].unauthenticated[stage][connection]
+        if stage is Stage.SILENT:
+            silent = self._silent[connection.origin]
+            del silent[connection]
             if len(silent) <= MANY:
                 self._with_many.pop(connection.origin, None)
             if not silent:
@@ -265,7 +281,7 @@ class Connections:
 
     def mark_authenticated(self, connection: Connection) -> None:
         """Exempt a connection from eviction."""
-        self._take(connection)
+        self.move(connection, Stage.ADMITTED)
 
     def remove(self, connection: Connection) -> None:
         """Stop counting a connection; a second time does nothing."""

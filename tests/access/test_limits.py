@@ -452,7 +452,7 @@ def test_nodes_in_one_ipv6_network_have_a_limit_each() -> None:
 def test_an_address_of_right_credentials_is_evicted_last() -> None:
     connections = Connections(2, 2)
     known = Connection("10.0.0.1", 0.0, lambda: None)
-    connections.add(known, known=True)
+    connections.add(known, Stage.KNOWN)
     silent = of_stage(connections, Stage.SILENT, "10.0.0.2")
     assert connections.add(Connection("10.0.0.3", 0.0, lambda: None)) is silent
     assert known.stage is Stage.KNOWN

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.certificates import Certificates
-from pexpolicy.access.connections import Connection, ConnectionLimitError, Connections
+from pexpolicy.access.connections import Connection, ConnectionLimitError, Connections, Stage
 from pexpolicy.access.memory import Watermark
 from pexpolicy.access.refusals import (
     CLOSED,
@@ -26,14 +26,21 @@ from pexpolicy.access.refusals import (
     HANDSHAKE_FAILED,
     MEMORY,
     NOT_ALLOWED,
+    TIMED_OUT,
     RefusalLog,
 )
 from pexpolicy.config.schema.limits import LimitsTable
-from pexpolicy.server.http.handshake_queue import HandshakeQueue
+from pexpolicy.server.http.start_queue import StartQueue, has_unread, is_whole_head, is_whole_hello
 from pexpolicy.tasks import hide, start_background
 
 ACCEPT_BATCH = 16
 """Connections that are accepted in one turn of the event loop."""
+MAX_ACCEPT_BATCH = 64
+"""The same while more of them wait, so that none waits long for those before it."""
+STARTS = 8
+"""Plain connections of unknown addresses that are started in one turn of the event loop."""
+HANDSHAKES = 1
+"""The same with TLS, whose handshake takes as much CPU time as several calls."""
 EXHAUSTED_PAUSE_S = 0.5
 """Seconds without accepting after the process or the machine ran out of descriptors or memory."""
 MIN_HANDSHAKE_S = 0.1
@@ -66,7 +73,8 @@ class Acceptor:
     the connections are distributed. While ``memory`` is exceeded, it closes unauthenticated
     connections.
 
-    The TLS handshakes of addresses from which no right credentials came are queued.
+    A connection is started when its client has sent something. Those of addresses from which no
+    right credentials came are queued.
     """
 
     def __init__(
@@ -86,9 +94,14 @@ class Acceptor:
         self._access = access
         self._refusals = refusals
         self._limits = limits
-        self._accept_batch = 1 if shared else ACCEPT_BATCH
+        self._least_batch = self._batch = 1 if shared else ACCEPT_BATCH
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._strangers = HandshakeQueue(self._start, self._on_silence, limits.request_seconds)
+        is_whole, per_turn = (
+            (is_whole_head, STARTS) if certificates is None else (is_whole_hello, HANDSHAKES)
+        )
+        self._queue = StartQueue(
+            self._start, self._on_timeout, limits.request_seconds, is_whole, per_turn
+        )
         self._memory = memory
         self._memory_timer: asyncio.TimerHandle | None = None
         self._has_evicted = False
@@ -146,7 +159,7 @@ class Acceptor:
                 self._has_evicted = True
 
     async def _finish_handshakes(self) -> None:
-        self._strangers.start_all()
+        self._queue.start_all()
         if self._handshakes:
             await asyncio.wait(self._handshakes, timeout=HANDSHAKE_DRAIN_S)
         for handshake in self._handshakes:
@@ -160,10 +173,11 @@ class Acceptor:
         listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        for number in range(self._accept_batch):
+        for number in range(self._batch):
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError):
+                self._batch = self._least_batch
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
@@ -173,6 +187,7 @@ class Acceptor:
                     return
                 continue  # the client has closed the connection
             self._receive(accepted, _unmapped(address[0]))
+        self._batch = min(2 * self._batch, MAX_ACCEPT_BATCH)
 
     def _make_room(self) -> bool:
         """Close unauthenticated connections, as at the limit; return whether there were any.
@@ -197,17 +212,16 @@ class Acceptor:
         self._pauses[listener] = loop.call_later(EXHAUSTED_PAUSE_S, resume)
 
     def _receive(self, accepted: socket.socket, peer: str) -> None:
-        """Start the protocol of a connection, or close it without reading from it."""
+        """Queue a connection, or close it without reading from it."""
         access = self._access()
         if not access.may_connect(peer):
             accepted.close()
             self._refusals.note(NOT_ALLOWED, CLOSED, peer)
             return
-        loop = asyncio.get_running_loop()
-        connection = Connection(peer, loop.time(), accepted.close, partial(_has_unread, accepted))
-        known = access.is_known(peer)
+        connection = Connection(peer, asyncio.get_running_loop().time(), accepted.close)
+        stage = Stage.KNOWN if access.is_known(peer) else Stage.SILENT
         try:
-            evicted = self.connections.add(connection, shared=access.is_proxy(peer), known=known)
+            evicted = self.connections.add(connection, stage, shared=access.is_proxy(peer))
         except ConnectionLimitError:
             accepted.close()
             self._refusals.note(CROWDED, CLOSED, peer)
@@ -216,16 +230,20 @@ class Acceptor:
             self._refusals.note(EVICTED, CLOSED, evicted.peer)
         self._relieve_memory()
         accepted.settimeout(0)
-        if self.certificates is None or known:
-            self._start(connection, accepted)
-        else:
-            self._strangers.put(connection, accepted)
+        self._queue.put(connection, accepted)
 
-    def _on_silence(self, connection: Connection) -> None:
-        """Log a client that has not begun its handshake in time."""
-        self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=_TOO_LONG)
+    def _on_timeout(self, connection: Connection, has_sent: bool) -> None:  # noqa: FBT001 - callback
+        """Log a client that has not sent enough in time; silence is no refusal without TLS."""
+        if self.certificates is not None:
+            self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=_TOO_LONG)
+        elif has_sent:
+            self._refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, connection.peer)
 
     def _start(self, connection: Connection, accepted: socket.socket) -> None:
+        if self.certificates is not None and connection.stage < Stage.KNOWN:
+            # In a handshake it is the turn of the client, so this is the newest of those that wait.
+            connection.move_to(Stage.WAITING)
+            connection.has_unread = partial(has_unread, accepted)
         handshake = start_background(self._handshake(connection, accepted), self._handshakes)
         connection.close = handshake.cancel
 
@@ -255,6 +273,8 @@ class Acceptor:
                     ssl_handshake_timeout=max(left, MIN_HANDSHAKE_S),
                     ssl_shutdown_timeout=TLS_SHUTDOWN_S,
                 )
+                if connection.stage is Stage.WAITING:  # no request was received yet
+                    connection.move_to(Stage.WAITING)
                 if self.certificates.has_revocations:
                     self._certify(connection, transport.get_extra_info("ssl_object"))
         except OSError as error:
@@ -280,15 +300,6 @@ def _handshake_failure(error: OSError) -> str:
     if isinstance(error, ConnectionAbortedError):
         return _TOO_LONG
     return ""
-
-
-def _has_unread(accepted: socket.socket) -> bool:
-    """Return whether data of a client waits in the kernel."""
-    if accepted.fileno() < 0:
-        return False
-    poll = select.poll()
-    poll.register(accepted, select.POLLIN)
-    return any(events & select.POLLIN for _, events in poll.poll(0))
 
 
 def _unmapped(address: str) -> str:

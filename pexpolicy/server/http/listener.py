@@ -15,8 +15,10 @@ from pexpolicy.server.http.acceptor import Acceptor
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.protocol import protocol_factory
 
-BACKLOG = 1024
-"""Connections that the kernel queues until they are accepted."""
+BACKLOG = 4096
+"""Connections that the kernel queues until they are accepted; ``net.core.somaxconn`` limits them.
+A client whose connection does not fit tries again after 1, 3 and 7 s.
+"""
 CALLS_DRAIN_TIMEOUT_S = 5.0
 """Seconds to answer the calls in flight after the listener was closed."""
 
