@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -34,6 +35,10 @@ from pexpolicy.config.settings import Settings
 
 BUSY_DELAY_S = 0.5
 """Delay of the reply to credentials that were not verified because the queue is full."""
+
+
+MAX_HEADERS = 8
+"""Headers with right credentials that are stored, to compare those of new connections with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class AccessControl:
         self._clock = clock
         configured = tuple(credentials)
         self._credentials = Credentials(configured, self._state.verified) if configured else None
+        self._right: deque[bytes] = deque(maxlen=MAX_HEADERS)
+        """``Authorization`` headers with right credentials."""
 
     @classmethod
     def of(cls, settings: Settings) -> AccessControl:
@@ -170,6 +177,9 @@ class AccessControl:
         origin: str,
         connection: Connection | None,
     ) -> Refusal | None:
+        header = _authorization(request)
+        if any(hmac.compare_digest(header, one) for one in self._right):
+            return None
         pair = pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
         if not pair:
             # A request without user and password is no guess, so it is not delayed.
@@ -177,6 +187,7 @@ class AccessControl:
         now = asyncio.get_running_loop().time()
         throttle = self._state.throttle
         if credentials.is_verified(pair):
+            self._right.append(header)
             return None
         try:
             with throttle.attempt(origin, now) as attempts:

@@ -102,6 +102,25 @@ async def test_with_the_credentials_every_endpoint_answers(serving: Serve, guard
         assert "s3cret" not in server.audit.read_text()
 
 
+async def test_right_headers_are_decoded_once_and_others_each_time(
+    serving: Serve, guarded: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[bytes] = []
+    is_verified = Credentials.is_verified
+
+    def note(credentials: Credentials, pair: bytes) -> bool:
+        verified.append(pair)
+        return is_verified(credentials, pair)
+
+    monkeypatch.setattr(Credentials, "is_verified", note)
+    right, wrong = wire.basic("pexip", "s3cret"), wire.basic("pexip", "guess")
+    async with serving(guarded) as server:
+        for headers, status in ((right, 200), (wrong, 401), (right, 200), ({}, 401), (right, 200)):
+            assert (await server.ask(wire.SERVICE, headers=headers)).status == status
+    assert verified.count(b"pexip:s3cret") == 1
+    assert b"pexip:guess" in verified
+
+
 async def test_health_needs_no_credentials(serving: Serve, guarded: Policy) -> None:
     async with serving(guarded) as server:
         assert (await server.ask("/livez")).status == 200

@@ -117,8 +117,9 @@ class Acceptor:
             hide(certificate_watch)
         for listener in sockets:
             listener.settimeout(0)
-            # Accepted sockets inherit the limit on unread data in the kernel.
+            # Accepted sockets inherit these, the first of which limits unread data in the kernel.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.header_bytes)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             loop.add_reader(listener, self._accept, listener)
         self._poll_memory()
         try:

@@ -87,7 +87,9 @@ class BoundedHandler(web.RequestHandler):
         super().__init__(
             server,
             loop=loop,
-            access_log=_logger,
+            access_log=None,
+            # Accepted sockets inherit this from the listening socket.
+            tcp_keepalive=False,
             keepalive_timeout=idle_seconds,
             max_line_size=header_bytes,
             max_field_size=header_bytes,
