@@ -87,7 +87,7 @@ class BoundedHandler(web.RequestHandler):
         super().__init__(
             server,
             loop=loop,
-            access_log=None,
+            access_log=cast("Any", None),  # aiohttp accepts none, but its annotation does not
             # Accepted sockets inherit this from the listening socket.
             tcp_keepalive=False,
             keepalive_timeout=idle_seconds,
