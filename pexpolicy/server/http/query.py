@@ -7,11 +7,9 @@ from yarl import URL
 
 from pexpolicy.models.request import Params
 
-_NO_SEPARATORS = bytes(set(range(256)) - set(b"=&"))
-
 
 def query_params(url: URL) -> Params:
-    """Return the same as ``url.query``, for a seventh less processor time of a whole call.
+    """Return the same as ``url.query``, for a tenth less processor time of a whole call.
 
     yarl decodes each name and each value. Here the query is decoded as a whole, which is the same
     unless an escape is left in it: one of ``&``, ``=``, ``+``, ``;`` or ``%``, or broken text.
@@ -19,16 +17,10 @@ def query_params(url: URL) -> Params:
     decoded = url.query_string
     if "%" in decoded:
         return url.query
-    separators = decoded.encode(errors="replace").translate(None, _NO_SEPARATORS)
-    if separators == (b"=&" * (len(separators) // 2 + 1))[:-1]:
-        # Each pair has exactly one =, as what Infinity sends: all are split at once.
-        texts = decoded.replace("&", "=").split("=")
-        pairs = list(zip(texts[::2], texts[1::2], strict=True))
-    else:
-        pairs = [
-            (name, value)
-            for pair in decoded.split("&")
-            if pair
-            for name, _, value in (pair.partition("="),)
-        ]
+    pairs = [
+        (name, value)
+        for pair in decoded.split("&")
+        if pair
+        for name, _, value in (pair.partition("="),)
+    ]
     return MultiDictProxy(MultiDict(pairs))
