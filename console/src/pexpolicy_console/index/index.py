@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,8 +59,10 @@ class Index:
     def open(self) -> None:
         """Start to follow the audit."""
         if self._reader is not None:
-            # A failure is that of the next search too, which reports it.
-            self._searches.submit(self._reader.warm)
+            # Searches do not wait for this thread.
+            threading.Thread(
+                target=_warm, args=(self._reader,), name="index-warm", daemon=True
+            ).start()
         if self._writer is not None:
             self._thread = threading.Thread(target=self._follow, args=(self._writer,), name="index")
             self._thread.start()
@@ -123,3 +126,9 @@ class Index:
             if took_too_long(error):
                 msg = f"the search took more than {LIMIT_S:g} s: add a period or a whole alias"
             raise IndexUnavailable(msg) from None
+
+
+def _warm(reader: IndexReader) -> None:
+    # A failure is that of the next search too, which reports it.
+    with suppress(sqlite3.Error):
+        reader.warm()

@@ -65,8 +65,9 @@ class MinuteCount:
 
 
 class IndexReader:
-    """Searches an index while it is written. One thread uses it. Raises ``sqlite3.Error``, which
-    ``took_too_long`` where a search took ``LIMIT_S``.
+    """Searches an index while it is written, in one thread; another may call ``warm``.
+
+    Raises ``sqlite3.Error``, which ``took_too_long`` where a search took ``LIMIT_S``.
     """
 
     def __init__(
