@@ -67,7 +67,7 @@ def test_a_check_that_opens_finds_what_the_lifespan_needs(tmp_path: Path) -> Non
     assert invoked("check", path).exit_code == 0
     result = invoked("check", path, "--open")
     assert result.exit_code == 75
-    assert "its lifespan failed: ConnectionError: db down (toy.py:" in result.stderr
+    assert "its lifespan failed: ConnectionError: db down" in result.stderr
 
 
 def test_a_check_that_opens_closes_again(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def port_findings(settings: Settings, *, is_running: bool) -> Iterator[Finding]:
             yield Finding("ports", "ok", f"{key}: the server listens on {host}:{port}")
             continue
         try:
-            _bind(host.strip("[]"), port)
+            _bind(host, port)
         except OSError as error:
             text = f"{key}: {host}:{port} cannot be used: {describe_network_error(error)}"
             advice = "end the program that listens there, or choose another port"

@@ -17,6 +17,8 @@ def _host(host: str) -> str:
         msg = "is an address without a port: port is a key of its own"
     elif "*" in host:
         msg = "every address is 0.0.0.0, and :: with those of IPv6"
+    elif re.fullmatch(r"\[[0-9A-Fa-f:.]+\]", host):
+        return host[1:-1]
     elif "[" in host or "]" in host:
         msg = "is an IPv6 address without brackets, such as ::1"
     elif host != host.strip():

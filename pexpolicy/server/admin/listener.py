@@ -47,10 +47,9 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
     if not admin.enabled:
         return None
     number = admin.port if port is None else port
-    host = admin.host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in admin.host else socket.AF_INET
     try:
-        listener = socket.create_server((host, number), family=family, backlog=BACKLOG)
+        listener = socket.create_server((admin.host, number), family=family, backlog=BACKLOG)
     except OSError as error:
         problem = describe_network_error(error)
         text = f"admin listener: cannot listen on {admin.host}:{number}: {problem}"
