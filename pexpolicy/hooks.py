@@ -60,7 +60,9 @@ MaybeAwaitable: TypeAlias = T | Awaitable[T]
 """What a plain ``def`` returns, or an ``async def``."""
 
 HOOK_API = 1
-"""The version of the hooks; a class with ``pexpolicy_api = 2`` needs a newer pexpolicy."""
+"""The version of the hooks. A plugin whose class has ``pexpolicy_api = 2`` needs a newer
+pexpolicy.
+"""
 
 hookspec = pluggy.HookspecMarker("pexpolicy")
 hookimpl = pluggy.HookimplMarker("pexpolicy")
@@ -85,7 +87,8 @@ class Plugin(Generic[S]):
             async def media_location(self, request: MediaLocationRequest) -> MediaLocation | None:
                 return MediaLocation(location=self.settings.location)
 
-    ``can_reject``, an attribute or property, says whether the plugin rejects; or it is guessed.
+    ``can_reject``, an attribute or a property, says whether the plugin rejects calls; without it,
+    that is guessed.
     """
 
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
@@ -93,12 +96,6 @@ class Plugin(Generic[S]):
     if TYPE_CHECKING:
         pexpolicy_api: ClassVar[int]
         """The version of the hooks that the plugin needs, ``HOOK_API`` at most."""
-    else:
-
-        def __getattr__(self, name: str) -> Any:
-            """Raise ``AttributeError``, for ``settings`` with the reason."""
-            hint = ": call super().__init__(settings) in __init__" if name == "settings" else ""
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     settings: S
 
