@@ -38,24 +38,6 @@ class Nearest(Plugin[Place]):
         return MediaLocation(location=self.settings.location)
 
 
-class Forgetful(Plugin[Place]):
-    """Does not call the constructor of its base."""
-
-    def __init__(self, settings: Place) -> None: ...
-
-    @override
-    async def media_location(self, request: MediaLocationRequest) -> MediaLocation | None:
-        return MediaLocation(location=self.settings.location)
-
-
-def test_a_constructor_that_does_not_keep_the_settings_is_named() -> None:
-    step = decide_sync(Forgetful, make_request("media_location")).steps[0]
-    assert step.outcome == "failed"
-    assert "no attribute 'settings': call super().__init__(settings) in __init__" in step.detail
-    with pytest.raises(AttributeError, match=r"'Forgetful' object has no attribute 'other'$"):
-        _ = Forgetful(Place()).other  # type: ignore[attr-defined]
-
-
 class Everything(Plugin):
     """Overrides each hook, async, blocking, with and without its argument."""
 
