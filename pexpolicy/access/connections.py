@@ -26,7 +26,10 @@ class ConnectionLimitError(Exception):
 
 
 class Stage(IntEnum):
-    """What an unauthenticated connection has shown; those of the lowest stage are evicted first."""
+    """What an unauthenticated connection has shown; those of the lowest stage are evicted first.
+
+    Among silent and waiting ones and those in a handshake it is the stage that most are in.
+    """
 
     REFUSED = 0
     """Its last request was not admitted."""
@@ -37,12 +40,14 @@ class Stage(IntEnum):
     SILENT = 3
     """Nothing was received yet."""
     WAITING = 4
-    """It has sent something and waits for its turn, or has begun its TLS handshake."""
-    KNOWN = 5
+    """It has sent something and waits for its turn."""
+    HANDSHAKE = 5
+    """Its TLS handshake has begun, and no request was received yet."""
+    KNOWN = 6
     """Nothing was received yet from an address of right credentials."""
-    PENDING = 6
+    PENDING = 7
     """It has sent a request whose credentials are not verified yet. Never evicted."""
-    ADMITTED = 7
+    ADMITTED = 8
     """A request on it was admitted. Never evicted."""
 
 
@@ -126,7 +131,8 @@ def nothing_unread() -> bool:
 
 
 _EVICTABLE = tuple(Stage)[: Stage.PENDING]
-_COMPLETE = (Stage.REPEATED, Stage.SILENT, Stage.WAITING)
+_FIRST_MOMENTS = (Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE)
+_COMPLETE = (Stage.REPEATED, *_FIRST_MOMENTS)
 
 
 def _oldest(connections: dict[Connection, None]) -> Connection | None:
@@ -151,10 +157,7 @@ class _ByStage:
 
     def __getitem__(self, stage: Stage) -> dict[Connection, None]:
         """Return the connections of a stage."""
-        connections = self._stages.get(stage)
-        if connections is None:
-            connections = self._stages[stage] = {}
-        return connections
+        return self._stages.setdefault(stage, {})
 
     def victim(self, before: Stage = Stage.PENDING) -> Connection | None:
         """Return the connection to evict, of a stage before this one."""
@@ -235,11 +238,16 @@ class Connections:
         return evicted
 
     def _victim(self) -> Connection | None:
+        if len(handshakes := self._unauthenticated[Stage.HANDSHAKE]) > self._total // 2:
+            # One takes more memory than others.
+            return _oldest(handshakes)
         if (victim := self._unauthenticated.victim(Stage.SILENT)) is not None:
             return victim
         if self._with_many:
             return _oldest(next(iter(self._with_many.values())))
-        return self._unauthenticated.victim()
+        # Most of the largest group are a flood, and a node is in each of them for a moment.
+        largest = max((self._unauthenticated[stage] for stage in _FIRST_MOMENTS), key=len)
+        return _oldest(largest) or self._unauthenticated.victim()
 
     def _evict(self, victim: Connection | None) -> Connection:
         if victim is None:

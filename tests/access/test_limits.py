@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -447,6 +448,19 @@ def test_nodes_in_one_ipv6_network_have_a_limit_each() -> None:
             one.admit(admitted)
     with pytest.raises(ConnectionLimitError):
         connections.add(Connection("2001:db8::1", 0.0, lambda: None))
+
+
+@pytest.mark.parametrize(
+    ("flood", "node"), [*permutations((Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE), 2)]
+)
+def test_a_node_in_its_first_moments_is_not_evicted_for_a_flood(flood: Stage, node: Stage) -> None:
+    connections = Connections(100, 100)
+    strangers = [of_stage(connections, flood, f"10.0.0.{n}") for n in range(99)]
+    first_call = of_stage(connections, node, "10.0.1.1")
+    for number in range(90):
+        evicted = connections.add(of_stage(Connections(1, 1), flood, f"10.0.2.{number}"), flood)
+        assert evicted is strangers[number]
+    assert first_call.owner is connections
 
 
 def test_an_address_of_right_credentials_is_evicted_last() -> None:

@@ -242,8 +242,7 @@ class Acceptor:
 
     def _start(self, connection: Connection, accepted: socket.socket) -> None:
         if self.certificates is not None and connection.stage < Stage.KNOWN:
-            # In a handshake it is the turn of the client, so this is the newest of those that wait.
-            connection.move_to(Stage.WAITING)
+            connection.move_to(Stage.HANDSHAKE)
             connection.has_unread = partial(has_unread, accepted)
         handshake = start_background(self._handshake(connection, accepted), self._handshakes)
         connection.close = handshake.cancel
@@ -274,8 +273,9 @@ class Acceptor:
                     ssl_handshake_timeout=max(left, MIN_HANDSHAKE_S),
                     ssl_shutdown_timeout=TLS_SHUTDOWN_S,
                 )
-                if connection.stage is Stage.WAITING:  # no request was received yet
-                    connection.move_to(Stage.WAITING)
+                if connection.stage is Stage.HANDSHAKE:
+                    # Now it is the turn of the client, so this is the newest of them again.
+                    connection.move_to(Stage.HANDSHAKE)
                 if self.certificates.has_revocations:
                     self._certify(connection, transport.get_extra_info("ssl_object"))
         except OSError as error:

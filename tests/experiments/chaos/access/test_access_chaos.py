@@ -27,8 +27,8 @@ async def test_slow_clients_delay_no_call_and_are_cut_off(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", ["silent", "half-sent", "refused", "silent tls", "hello tls"])
 async def test_no_first_call_is_lost_among_strangers(tmp_path: Path, kind: str) -> None:
     seen = await run_newcomers(tmp_path, kind, 1200, 20, 0.0)
-    # Where more handshakes begin than a busy machine can do, luck decides.
-    assert seen.lost.total() <= (10 if kind == "hello tls" else 0)
+    # In the first moment of a flood of handshakes all are new, and luck decides.
+    assert seen.lost.total() <= (5 if kind == "hello tls" else 0)
     assert seen.record_problems == []
     assert len(seen.seconds) + seen.lost.total() == 20
 
