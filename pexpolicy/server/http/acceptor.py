@@ -39,6 +39,11 @@ MAX_ACCEPT_BATCH = 64
 """The same while more of them wait, so that none waits long for those before it."""
 STARTS = 8
 """Plain connections of unknown addresses that are started in one turn of the event loop."""
+MAX_NEWCOMERS = 256
+"""Plain connections of new addresses that wait for their turn. The kernel queues further ones in
+order, all of which are answered within a second, and none is evicted. With TLS it would take too
+long.
+"""
 HANDSHAKES = 1
 """The same with TLS, whose handshake takes as much CPU time as several calls."""
 EXHAUSTED_PAUSE_S = 0.5
@@ -174,6 +179,8 @@ class Acceptor:
         listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
+        if self.certificates is None and self._queue.newcomers >= MAX_NEWCOMERS:
+            return
         for number in range(self._batch):
             try:
                 accepted, address = listener.accept()

@@ -44,10 +44,10 @@ def is_whole_hello(data: bytes) -> bool:
 class StartQueue:
     """Starts connections whose first data has arrived, ``per_turn`` in a turn of the event loop.
 
-    Those from addresses of right credentials are started at once. Then come those whose origin has
-    sent nothing else within ``seconds``, the newest first: each of a thousand clients that connect
-    together may be a node, and the last to come is the one that can still be answered in time.
-    Repeated ones are last.
+    Those from addresses of right credentials are started at once, silent or not. Then come those
+    whose origin has sent nothing else within ``seconds``, the newest first: each of a thousand
+    clients that connect together may be a node, and the last to come is the one that can still be
+    answered in time. Repeated ones are last.
 
     ``is_whole`` returns whether the first data is enough to start with. A client that sends too
     little for ``seconds`` is closed, and ``on_timeout`` is called with the connection and whether
@@ -83,6 +83,9 @@ class StartQueue:
 
         One that has been closed by its client is closed.
         """
+        if connection.stage is Stage.KNOWN:
+            self._start(connection, accepted)
+            return
         data = _peek(accepted)
         if data is None:
             connection.has_unread = partial(has_unread, accepted)
@@ -97,6 +100,11 @@ class StartQueue:
             self._wait(connection, accepted, has_sent=True)
         else:
             self._enqueue(connection, accepted)
+
+    @property
+    def newcomers(self) -> int:
+        """The number of first connections of their origin that wait for their turn."""
+        return len(self._first)
 
     def _wait(self, connection: Connection, accepted: socket.socket, *, has_sent: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -117,9 +125,6 @@ class StartQueue:
     def _enqueue(self, connection: Connection, accepted: socket.socket) -> None:
         connection.close = accepted.close
         connection.has_unread = nothing_unread
-        if connection.stage is Stage.KNOWN:
-            self._start(connection, accepted)
-            return
         if self._is_repeated(connection.origin):
             connection.move_to(Stage.REPEATED)
             self._repeated.append((connection, accepted))
