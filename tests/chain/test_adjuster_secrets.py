@@ -1,4 +1,4 @@
-"""What an adjuster sees of a decision and nobody else may see."""
+"""Secrets of a decision stay out of the log and the audit when its adjuster fails."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ SERVICE, PARTICIPANT, REGISTRATION = (
     "registration_alias",
 )
 REJECT, OPEN, DROPPED = "reject", "open", "dropped"
-"""A refusal; no refusal, so that Infinity decides; a reply that nobody may read as either."""
+"""The reply is a refusal; it is none, and Infinity decides; it must be taken for neither."""
 REFUSAL = '{"status":"success","action":"reject","result":{}}'
 JSON = "application/json"
 

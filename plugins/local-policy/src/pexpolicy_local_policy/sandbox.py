@@ -80,7 +80,7 @@ class ScriptEnvironment(SandboxedEnvironment):
         try:
             tree = super()._parse(source, name, filename)
         except ValueError:
-            # Python refuses to read such a number, so that nobody can delay it.
+            # Python refuses numbers this long, as converting them takes too much time.
             line = next((n for n, x in enumerate(source.split("\n"), 1) if _LONG_NUMBER(x)), 1)
             text = f"a number has more than {MAX_DIGITS:,} digits"
             raise TemplateSyntaxError(text, line) from None
