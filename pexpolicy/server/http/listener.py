@@ -13,6 +13,7 @@ from pexpolicy.access.certificates import Certificates, certificates_of
 from pexpolicy.access.memory import Watermark
 from pexpolicy.server.http.acceptor import Acceptor
 from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.http.early_refusal import EarlyRefusal
 from pexpolicy.server.http.protocol import protocol_factory
 
 BACKLOG = 4096
@@ -84,21 +85,23 @@ class Listener:
         """
         app, address = self._app, self._address
         audit, settings = app.generation.audit, app.generation.policy.settings
+        limits = settings.limits
         server = web.Server(app)
         self._acceptor = Acceptor(
             protocol_factory(
                 server,
                 refusals=app.refusals,
-                limits=settings.limits,
+                limits=limits,
                 log=app.log,
                 flush_audit=audit.flush,
             ),
             lambda: app.generation.access,
             app.refusals,
-            settings.limits,
+            limits,
             certificates_of(settings, app.log),
             self.memory,
             shared=self._shared,
+            early=None if settings.tls else EarlyRefusal(app.refusals, limits.header_bytes),
         )
         sockets = bind(*address) if isinstance(address, tuple) else address
         for listener in sockets:

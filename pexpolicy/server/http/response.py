@@ -125,6 +125,12 @@ class PrerenderedResponse(web.StreamResponse):
         """Do nothing: ``prepare`` has sent the whole response."""
 
 
+def empty_reply(status: int) -> bytes:
+    """Return a whole response without a body, after which the connection is closed."""
+    parts = (b"0\r\nConnection: close\r\nDate: ", _date_header.value(), b"\r\n\r\n")
+    return b"".join((_head(status, ""), *parts))
+
+
 class _DateHeader:
     """The value of the ``Date`` header, rendered once a second."""
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pexpolicy.access.connections import Connection, Stage, nothing_unread
+from pexpolicy.server.http.early_refusal import EarlyRefusal
 
 Start = Callable[[Connection, socket.socket], None]
 """Creates the protocol of an accepted connection."""
@@ -51,7 +52,7 @@ class StartQueue:
 
     ``is_whole`` returns whether the first data is enough to start with. A client that sends too
     little for ``seconds`` is closed, and ``on_timeout`` is called with the connection and whether
-    anything was received.
+    anything was received. ``early`` refuses some connections in place of ``start``.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class StartQueue:
         seconds: float,
         is_whole: Callable[[bytes], bool],
         per_turn: int,
+        early: EarlyRefusal | None = None,
     ) -> None:
         self._start = start
+        self._early = early
         self._on_timeout = on_timeout
         self._seconds = seconds
         self._is_whole = is_whole
@@ -72,8 +75,8 @@ class StartQueue:
         whether it was anything.
         """
         self._timer: asyncio.TimerHandle | None = None
-        self._first: deque[tuple[Connection, socket.socket]] = deque()
-        self._repeated: deque[tuple[Connection, socket.socket]] = deque()
+        self._first: deque[tuple[Connection, socket.socket, Start]] = deque()
+        self._repeated: deque[tuple[Connection, socket.socket, Start]] = deque()
         self._recent: OrderedDict[str, float] = OrderedDict()
         """When a client at an address has sent its first data."""
         self._is_scheduled = False
@@ -98,8 +101,10 @@ class StartQueue:
             # The socket is not readable again until more has arrived.
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(data) + 1)
             self._wait(connection, accepted, has_sent=True)
+        elif self._early is not None and self._early.applies(data):
+            self._enqueue(connection, accepted, self._early)
         else:
-            self._enqueue(connection, accepted)
+            self._enqueue(connection, accepted, self._start)
 
     @property
     def newcomers(self) -> int:
@@ -118,19 +123,19 @@ class StartQueue:
         accepted, has_sent = self._take(connection)
         if has_sent:
             # A client that sends a request in many pieces is not examined with each of them.
-            self._enqueue(connection, accepted)
+            self._enqueue(connection, accepted, self._start)
         else:
             self.put(connection, accepted)
 
-    def _enqueue(self, connection: Connection, accepted: socket.socket) -> None:
+    def _enqueue(self, connection: Connection, accepted: socket.socket, start: Start) -> None:
         connection.close = accepted.close
         connection.has_unread = nothing_unread
         if self._is_repeated(connection.origin):
             connection.move_to(Stage.REPEATED)
-            self._repeated.append((connection, accepted))
+            self._repeated.append((connection, accepted, start))
         else:
             connection.move_to(Stage.WAITING)
-            self._first.append((connection, accepted))
+            self._first.append((connection, accepted, start))
         self._schedule()
 
     def _is_repeated(self, key: str) -> bool:
@@ -151,9 +156,10 @@ class StartQueue:
         self._is_scheduled = False
         started = 0
         while started < self._per_turn and (self._first or self._repeated):
-            connection, accepted = self._first.pop() if self._first else self._repeated.popleft()
+            queued = self._first.pop() if self._first else self._repeated.popleft()
+            connection, accepted, start = queued
             if accepted.fileno() >= 0:  # otherwise it was closed in the queue
-                self._start(connection, accepted)
+                start(connection, accepted)
                 started += 1
         self._schedule()
 
@@ -193,9 +199,9 @@ class StartQueue:
             connection = next(iter(self._incomplete))
             self._start(connection, self._take(connection)[0])
         for queue in (self._first, self._repeated):
-            for connection, accepted in queue:
+            for connection, accepted, start in queue:
                 if accepted.fileno() >= 0:
-                    self._start(connection, accepted)
+                    start(connection, accepted)
             queue.clear()
 
 
