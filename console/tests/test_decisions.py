@@ -15,7 +15,10 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 
+from pexpolicy_console.index.query import LineFilter, Query
+from pexpolicy_console.index.reader import Hit
 from pexpolicy_console.pages import audit
+from pexpolicy_console.pages.stream import MAX_ROWS, View
 from tests.support import live_server
 from tests.support.audit_lines import append, line
 from tests.support.live_console import LiveConsole, running_console
@@ -204,6 +207,23 @@ def test_a_stream_sheds_load_and_counts_what_it_left_out(
             if shown + left_out == 500:
                 break
     assert shown >= 25
+
+
+def test_a_view_that_leaves_lines_out_is_sent_less_often() -> None:
+    query = Query()
+    view = View("", query, LineFilter(query))
+    assert not view.is_due(0)
+    view.add(Hit(1, {}, 0))
+    assert view.is_due(0)
+    assert view.take(0) == ([Hit(1, {}, 0)], 0)
+    for number in range(MAX_ROWS + 3):
+        view.add(Hit(number, {}, 0))
+    assert view.is_due(0.1)
+    shown, left_out = view.take(0.1)
+    assert ([hit.id for hit in shown], left_out) == ([*range(MAX_ROWS + 2, 2, -1)], 3)
+    view.add(Hit(1, {}, 0))
+    assert not view.is_due(1.0)
+    assert view.is_due(1.1)
 
 
 def test_streams_of_one_user_are_limited_and_end_with_the_session(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.experiments.console_load.__main__ import report
 from tests.experiments.console_load.run import compare
 from tests.support import programs
 
@@ -12,3 +13,5 @@ def test_a_live_page_shows_new_lines_and_tells_of_those_left_out(tmp_path: Path)
     assert found.rows > 25
     assert "lines left out" in found.left_out
     assert found.ratio("cpu").median > 0
+    assert found.tasks
+    assert all("nan" not in text for text in report(found))

@@ -89,6 +89,15 @@ def parse(content: bytes) -> AuditLine | None:
         return parse(content[start:]) if start > 0 else None
 
 
+def decode(content: bytes) -> dict[str, Any] | None:
+    """Return the JSON of a line; ``None`` for damage."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        start = content.rfind(LINE_START)
+        return decode(content[start:]) if start > 0 else None
+
+
 def word(kind: str, text: str) -> str:
     """Return the word of a kind for a text; the same one for any case."""
     text = text[:MAX_WORD]

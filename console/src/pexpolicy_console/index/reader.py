@@ -16,7 +16,7 @@ import msgspec
 
 from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles, open_file
-from pexpolicy_console.index.lines import AuditLine, call_keys, id_tail, parse
+from pexpolicy_console.index.lines import AuditLine, call_keys, decode, id_tail, parse
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.segment import MINUTE_MS
 from pexpolicy_console.index.writer import segments
@@ -250,9 +250,10 @@ def _read(file: IO[bytes] | None, offset: int, size: int) -> tuple[dict[str, Any
     try:
         file.seek(offset)
         content = file.read(size)
-        return msgspec.json.decode(content, type=dict[str, Any]), content
-    except (*UNREADABLE, ValueError):
+    except UNREADABLE:
         return None, b""
+    event = decode(content)
+    return event, content if event is not None else b""
 
 
 def line_of(event: Mapping[str, Any]) -> AuditLine | None:

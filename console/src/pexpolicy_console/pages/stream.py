@@ -6,17 +6,16 @@ import asyncio
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 import aiohttp_jinja2
-import msgspec
 from aiohttp import hdrs, web
 
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.index.index import IndexUnavailable
-from pexpolicy_console.index.lines import parse, words_of
+from pexpolicy_console.index.lines import decode, parse, words_of
 from pexpolicy_console.index.query import LineFilter, Query
 from pexpolicy_console.index.reader import Hit
 from pexpolicy_console.live import LiveFeed
@@ -27,6 +26,10 @@ from pexpolicy_console.pages.page import Page, record_view
 
 TICK_S = 0.25
 """Between two events of a stream."""
+BUSY_INTERVAL_S = 1.0
+"""Between two events of a view that leaves lines out: more often, nobody can read them, and each
+costs the browser a frame.
+"""
 MAX_ROWS = 25
 """Rows of one view in an event; further ones are counted."""
 MAX_VIEWS = 8
@@ -50,6 +53,8 @@ class View:
     after: int | None = None
     rows: list[Hit] = field(default_factory=list)
     left_out: int = 0
+    due: float = 0.0
+    """When the next event may be sent, by the clock of the event loop."""
 
     def add(self, hit: Hit) -> None:
         """Add a row, and leave out the oldest one where there are too many."""
@@ -57,6 +62,17 @@ class View:
         if len(self.rows) > MAX_ROWS:
             del self.rows[0]
             self.left_out += 1
+
+    def is_due(self, now: float) -> bool:
+        """Return whether there is something to send."""
+        return now >= self.due and bool(self.rows or self.left_out)
+
+    def take(self, now: float) -> tuple[list[Hit], int]:
+        """Return what is sent now: the rows, the newest first, and how many lines are left out."""
+        found = self.rows[::-1], self.left_out
+        self.due = now + BUSY_INTERVAL_S if self.left_out else 0.0
+        self.rows, self.left_out = [], 0
+        return found
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -134,7 +150,7 @@ class _Sender:
                 await self._catch_up()
             missed, lines, self._position = self._feed.since(self._position)
             self._sort(missed, lines)
-            if await self._send():
+            if await self._send(loop.time()):
                 commented = loop.time()
             elif loop.time() - commented >= COMMENT_INTERVAL_S:
                 commented = loop.time()
@@ -160,11 +176,7 @@ class _Sender:
             hit: Hit | None = None
             for view in self._views:
                 if view.filter.matches(line, words):
-                    hit = hit or Hit(
-                        0,
-                        msgspec.json.decode(content, type=dict[str, object]),
-                        int(line.timestamp.timestamp() * 1000),
-                    )
+                    hit = hit or Hit(0, None, int(line.timestamp.timestamp() * 1000), content)
                     view.add(hit)
 
     async def _catch_up(self) -> None:
@@ -179,29 +191,31 @@ class _Sender:
             view.rows[:0] = [hit for hit in reversed(hits) if hit.id > view.after]
             view.after = None
 
-    async def _send(self) -> bool:
+    async def _send(self, now: float) -> bool:
         is_sent = False
         for view in self._views:
-            if not view.rows and not view.left_out:
+            if not view.is_due(now):
                 continue
-            rows = [row_of(hit) for hit in reversed(view.rows)]
+            hits, left_out = view.take(now)
+            rows = [row_of(_decoded(hit)) for hit in hits]
             html = aiohttp_jinja2.render_string("decision_rows.html", self._request, {"rows": rows})
-            message = {
-                "view": view.text,
-                "rows": html,
-                "count": len(rows),
-                "left_out": view.left_out,
-            }
+            message = {"view": view.text, "rows": html, "count": len(rows), "left_out": left_out}
             data = json.dumps(message)
             await self._write(
                 f"id: {self._feed.epoch}-{self._position}\nevent: rows\ndata: {data}\n\n"
             )
-            view.rows, view.left_out = [], 0
             is_sent = True
         return is_sent
 
     async def _write(self, text: str) -> None:
         await self._response.write(text.encode())
+
+
+def _decoded(hit: Hit) -> Hit:
+    """Return a line with its JSON: of most lines that arrive fast, only the bytes are needed."""
+    if hit.event is not None or not hit.content:
+        return hit
+    return replace(hit, event=decode(hit.content))
 
 
 PAGES = (Page("/decisions/stream", stream),)

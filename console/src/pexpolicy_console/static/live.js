@@ -4,7 +4,8 @@
 // A browser opens few connections to one server, and a hidden or paused tab needs none.
 const LOCK = "pexpolicy-live";
 const HEARTBEAT_MS = 5000;
-const MAX_SHOWN = 200;
+// As many as the page has: a frame lays out and paints all rows, not only the new ones.
+const MAX_SHOWN = 100;
 // Messages that wait for a frame. Of a burst after a stall the newest are shown, the others counted.
 const MAX_WAITING = 2;
 
