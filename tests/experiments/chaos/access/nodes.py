@@ -128,6 +128,11 @@ class Calling:
         await asyncio.gather(*self._tasks)
 
 
+def missing_decisions(server: live_server.Running, ids: Sequence[str]) -> int:
+    """Count the answered decisions that are not in the audit of a server that has ended."""
+    return len(set(ids) - {line.get("decision_id") for line in server.lines()})
+
+
 def record_problems(server: live_server.Running, ids: Sequence[str]) -> list[str]:
     """Compare answered decisions with the audit of a server that has ended; verify its chain."""
     wrong: list[str] = []

@@ -6,7 +6,7 @@ from pexpolicy.config.password_hash import PasswordHash
 from tests.experiments.chaos.access import admission
 from tests.experiments.chaos.access.flood import Flood, count_refusals, measure_flood
 from tests.experiments.chaos.access.newcomers import Newcomers, measure_newcomers
-from tests.experiments.chaos.access.nodes import record_problems
+from tests.experiments.chaos.access.nodes import missing_decisions, record_problems
 from tests.experiments.chaos.access.password_guessing import (
     GuessingResult,
     count_recorded,
@@ -86,7 +86,9 @@ async def run_flood(folder: Path, kind: str, attackers: int, seconds: float) -> 
     with live_server.running(_write_config(folder, tls)) as server:
         flood = await measure_flood(server, kind, attackers, seconds, GOOD)
     flood.on_record = count_refusals(server, kind)
-    flood.record_problems = record_problems(server, flood.quiet.ids + flood.calls.ids)
+    answered = flood.quiet.ids + flood.calls.ids
+    flood.missing = missing_decisions(server, answered)
+    flood.record_problems = record_problems(server, answered)
     return flood
 
 

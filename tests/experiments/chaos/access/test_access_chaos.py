@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiments.chaos.access import floods
 from tests.experiments.chaos.access.run import (
     run_changes,
     run_credentials,
@@ -52,6 +53,10 @@ async def test_floods_of_requests_delay_no_call_and_take_no_memory(
     seen = await run_flood(tmp_path, kind, 20, 2.0)
     assert seen.wrong(shortest=0.05) == []
     assert len(seen.calls.ids) == len(seen.calls.seconds) > 0
+    head, row, *_ = floods.table([floods.table_row(seen)]).splitlines()
+    assert head.split() == list(floods.COLUMNS)
+    assert row.split()[:2] == [kind, "20"]
+    assert f"  0 of {len(seen.calls.ids) + len(seen.quiet.ids):,}" in row
 
 
 async def test_what_is_not_the_right_credentials_is_not_admitted(tmp_path: Path) -> None:
