@@ -9,6 +9,7 @@ import pytest
 import pexpolicy
 from pexpolicy import api
 from tests.support import live_server, wire
+from tests.support.waiting import HANG_S
 
 STATE = """
 import gc, sys
@@ -51,7 +52,9 @@ class Modules:
 
 def printed(code: str) -> str:
     command = (sys.executable, "-c", code)
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=HANG_S
+    ).stdout
 
 
 @pytest.mark.parametrize("module", ["pexpolicy", "pexpolicy.api", "pexpolicy.testing"])

@@ -32,6 +32,7 @@ from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests.support import certificates, fake_plugins, live_server, wire
+from tests.support.waiting import HANG_S
 
 Table = dict[str, object]
 
@@ -212,7 +213,7 @@ def test_a_session_is_resumed_after_a_reload(folder: Path) -> None:
         session, _ = visit(server.port, context)
         before = server.operator("/status").json["config"]["hash"]
         config.write_text(f'{text}[endpoints.registration_alias]\ndefault = "reject"\n')
-        until = time.monotonic() + 10
+        until = time.monotonic() + HANG_S
         while server.operator("/status").json["config"]["hash"] == before:
             assert time.monotonic() < until
             time.sleep(0.1)

@@ -28,6 +28,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
 from pexpolicy.server.http import acceptor
 from tests.support import fake_plugins, wire
+from tests.support.waiting import HANG_S
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 KEPT = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
@@ -56,7 +57,7 @@ async def closed(reader: asyncio.StreamReader) -> float:
     loop = asyncio.get_running_loop()
     began = loop.time()
     with suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), HANG_S) == b""
     return loop.time() - began
 
 
@@ -64,7 +65,7 @@ async def answered(streams: Streams) -> bool:
     reader, writer = streams
     writer.write(KEPT)
     with suppress(ConnectionError):
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_S)
         length = int(wire.parse(head).headers["content-length"])
         await reader.readexactly(length)
         return head.startswith(b"HTTP/1.1 200")

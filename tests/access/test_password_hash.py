@@ -24,6 +24,7 @@ from pexpolicy.config.credentials import Credential
 from pexpolicy.config.password_hash import PasswordHash, PasswordHashError
 from pexpolicy.config.settings import ConfigError
 from tests.support import fake_plugins, secret_canaries, wire
+from tests.support.waiting import HANG_S
 
 # Written out: with a salt of chance, each worker of the test run would collect other names.
 OLD = PasswordHash.parse(
@@ -191,7 +192,7 @@ async def test_a_turn_that_was_given_up_is_the_next_ones() -> None:
     gone.cancel()
     held.set()
     assert await first
-    assert await asyncio.wait_for(last, 5)
+    assert await asyncio.wait_for(last, HANG_S)
     gate.close()
 
 

@@ -3,8 +3,7 @@
 import errno
 import json
 import os
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,14 +126,6 @@ class Place:
     def numbers(self) -> list[int]:
         """The numbers of the lines in the file."""
         return [line["n"] for line in lines(self.path) if "n" in line]
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    """Return as soon as `condition` holds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not hold in time"
-        time.sleep(0.005)
 
 
 def chained(chain: HashChain, *bodies: bytes) -> bytes:

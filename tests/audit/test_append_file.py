@@ -12,6 +12,7 @@ from pexpolicy.audit.append_file import AppendFile, tail_of
 from pexpolicy.audit.hash_chain import HashChain, last_position
 from pexpolicy.audit.journal import FILE_DELETED
 from tests.audit.places import Place, body, chained, faults, lines
+from tests.support.waiting import HANG_S
 
 APART = multiprocessing.get_context("spawn")
 WRITERS, LINES = 2, 400
@@ -59,7 +60,7 @@ def test_several_processes_write_whole_lines_into_one_file(tmp_path: Path) -> No
 def test_lines_that_do_not_fit_leave_nothing_of_them(tmp_path: Path, together: int) -> None:
     limits = [str(limit) for limit in (1, *range(1000, 1010), 1500, 4096, 4100)]
     command = (sys.executable, "-c", LIMITED, str(together), str(tmp_path), *limits)
-    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=HANG_S)
     assert output.stdout == "degraded True\nhealthy 0\n" * len(limits)
     for limit in limits:
         path = tmp_path / limit / "audit.jsonl"

@@ -15,9 +15,10 @@ import pytest
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.torn_lines import BLOCK
-from tests.audit.places import Place, body, faults, lines, wait_until
+from tests.audit.places import Place, body, faults, lines
 from tests.experiments.chaos.audit.server import Server
 from tests.support import live_server, wire
+from tests.support.waiting import wait_until
 
 
 def to_null(path: Path) -> None:
@@ -83,16 +84,16 @@ async def test_no_decision_leaves_while_a_pipe_is_in_the_place_of_a_required_aud
     with live_server.running(config) as server:
         server.audit.rename(tmp_path / "moved")
         server.audit.symlink_to("/dev/null")
-        wait_until(lambda: server.ask(wire.SERVICE).json["action"] == "reject", 4)
+        wait_until(lambda: server.ask(wire.SERVICE).json["action"] == "reject")
         assert server.operator("/status").json["audit"]["problem"] == "a link has replaced it"
         server.audit.unlink()
         os.mkfifo(server.audit)
         await asyncio.sleep(1.2)
         assert server.ask(wire.SERVICE).json["action"] == "reject"
         server.audit.unlink()
-        wait_until(lambda: server.ask(wire.SERVICE).json["action"] == "continue", 4)
+        wait_until(lambda: server.ask(wire.SERVICE).json["action"] == "continue")
         healthy = "healthy"
-        wait_until(lambda: server.operator("/status").json["audit"]["status"] == healthy, 4)
+        wait_until(lambda: server.operator("/status").json["audit"]["status"] == healthy)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from pexpolicy.audit.reader import (
     read,
     records,
 )
-from tests.audit.places import Place, body, wait_until
+from tests.audit.places import Place, body
+from tests.support.waiting import wait_until
 
 
 def numbers(found: Iterator[Record | CorruptLine]) -> list[object]:

@@ -15,6 +15,7 @@ from pexpolicy.models.rules import Privacy
 from tests.support import live_server, secret_canaries, wire
 from tests.support.fake_plugins import Serve, always, plugin, raises
 from tests.support.secret_canaries import PIN, WORD
+from tests.support.waiting import HANG_S
 
 SECRET_DECISIONS = list(secret_canaries.decisions())
 
@@ -103,7 +104,7 @@ def command(folder: Path, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_S,
     )
     return output.stdout + output.stderr
 

@@ -14,10 +14,11 @@ from multidict import MultiDict
 from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import UNRECORDED
-from tests.audit.places import faults, lines, wait_until
+from tests.audit.places import faults, lines
 from tests.support import live_server, wire
 from tests.support.fake_plugins import always, plugin, policy
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
 FULL = Path("/dev/full")
 PLUGINS = """

@@ -19,6 +19,7 @@ from pexpolicy.testing import make_request
 from tests.support import fake_plugins, wire
 from tests.support.fake_plugins import Log, Serve, always, plugin
 from tests.support.isolated import PluginFolder, request
+from tests.support.waiting import HANG_S
 
 ROOM = Conference(name="Room", service_tag="")
 
@@ -275,7 +276,7 @@ async def test_the_end_leaves_no_task_of_an_observer_that_hangs() -> None:
     queue = ObserverQueue(Observer("toy", hangs, 3600.0), None)
     queue.put(outcome(0), None)
     await queue.drain()
-    await asyncio.wait_for(ended.wait(), 10)
+    await asyncio.wait_for(ended.wait(), HANG_S)
 
 
 async def test_a_cancelled_notification_is_counted_and_the_next_one_delivered() -> None:

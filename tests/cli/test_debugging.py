@@ -14,6 +14,7 @@ from tests.cli.test_main import invoked, written
 from tests.server.test_plugin_logs import answers
 from tests.support import live_server, wire
 from tests.support.server_process import free_port
+from tests.support.waiting import HANG_S
 
 PLUGIN = """
 import asyncio
@@ -136,7 +137,7 @@ def test_the_answer_of_a_hook_that_was_stopped_is_used(tmp_path: Path) -> None:
 
     def read_until(text: str) -> None:
         nonlocal shown
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG_S
         while text not in shown:
             assert time.monotonic() < deadline, shown
             if select.select((control,), (), (), 0.1)[0]:
@@ -192,7 +193,7 @@ def test_a_server_for_development_reloads_an_editable_package(tmp_path: Path) ->
         return str(server.ask(wire.SERVICE).json["result"]["name"])
 
     def becomes(server: live_server.Running, wanted: str) -> bool:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + HANG_S
         while name(server) != wanted:
             if time.monotonic() > deadline:
                 return False

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import COMMANDS, GROUPS, main
+from tests.support.waiting import HANG_S
 
 ROOT = click.Context(main, info_name="pexpolicy")
 
@@ -91,7 +92,12 @@ def completed(line: str, folder: Path) -> list[str]:
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60, cwd=folder
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=HANG_S,
+        cwd=folder,
     )
     assert "Traceback" not in done.stderr
     return done.stdout.split()

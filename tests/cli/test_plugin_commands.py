@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
+from tests.support.waiting import HANG_S
 
 PACKAGES = {
     "acme-tools": {
@@ -66,7 +67,7 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"}
     command = (sys.executable, "-m", "pexpolicy", *arguments)
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
     )
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pexpolicy import __version__
 from pexpolicy.cli.main import main
 from tests.support import certificates
+from tests.support.waiting import HANG_S
 
 ROOM = "[plugins.rooms.settings.rooms.board]\nname = 'Board'\n"
 RULE = (
@@ -759,7 +760,7 @@ def test_a_configuration_that_this_user_may_not_read_is_no_wrong_usage(tmp_path:
         f"{become} sys.argv = ['pexpolicy', 'serve', '--config', 'config.toml']; main()"
     )
     said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert said.returncode == 78, said.stderr
     assert "cannot be read: Permission denied" in said.stderr

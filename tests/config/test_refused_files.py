@@ -10,6 +10,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.server.reload.control_socket import ask_for_reload
 from tests.support import live_server, wire
+from tests.support.waiting import HANG_S
 
 ROOM = f"{wire.SERVICE}?local_alias=blocked"
 SERVED = """
@@ -39,7 +40,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[live_serv
 
 
 def comes_true(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + HANG_S
     while not condition():
         if time.monotonic() > deadline:
             return False

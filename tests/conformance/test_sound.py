@@ -27,6 +27,7 @@ from tests.conformance.servers import (
     success,
 )
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 
 def official(question: Question) -> web.StreamResponse:
@@ -148,7 +149,7 @@ def ours(tmp_path: Path) -> Iterator[str]:
             yield url[0]
         finally:
             server.terminate()
-            server.communicate(timeout=10)
+            server.communicate(timeout=HANG_S)
 
 
 async def test_our_own_server_passes_without_a_doubt(ours: str) -> None:

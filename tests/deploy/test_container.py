@@ -8,6 +8,7 @@ import yaml
 
 from pexpolicy.server.shutdown import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 IMAGE = (ROOT / "Dockerfile").read_text().splitlines()
 SETTINGS = tomllib.loads((ROOT / "deploy" / "config.toml").read_text())
@@ -59,6 +60,8 @@ def test_it_gets_the_time_that_it_needs_to_stop() -> None:
 def test_the_installer_prints_its_usage() -> None:
     for arguments in ((), ("packages",), ("packages", "a", "b")):
         command = (ROOT / "deploy" / "install", *arguments)
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=HANG_S
+        )
         assert result.returncode == 2
         assert result.stderr == "usage: deploy/install dependencies|packages DIRECTORY\n"

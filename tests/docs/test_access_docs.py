@@ -14,6 +14,7 @@ from pexpolicy.access.certificates import WARNING_DAYS
 from pexpolicy.config import password_hash
 from tests.support import certificates as made
 from tests.support import doc_pages, live_server
+from tests.support.waiting import HANG_S
 
 PAGE = doc_pages.ACCESS.read_text()
 
@@ -27,7 +28,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         env={"PATH": os.pathsep.join([tools, os.environ["PATH"]])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
 

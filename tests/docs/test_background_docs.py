@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from pexpolicy.config.settings import PluginStartupError
 from pexpolicy.testing import Outcome, decide, make_policy, make_request
 from tests.support import samples
+from tests.support.waiting import HANG_S
 
 PAGE = "background.md"
 
@@ -45,7 +46,7 @@ async def test_data_is_refreshed_and_kept_while_the_service_is_down(tmp_path: Pa
         plugin = (told.names["Vips"], settings)
         async with make_policy(plugin).serving(in_server=True) as policy:
             assert steps(await decide(policy, request)) == ["abstained"]
-            await asyncio.wait_for(asked_for.wait(), 10)
+            await asyncio.wait_for(asked_for.wait(), HANG_S)
             assert steps(await decide(policy, request)) == ["decided"]
         # The service is down at the next start: the file has the last list.
         assert steps(await decide((told.names["Vips"], settings), request)) == ["decided"]

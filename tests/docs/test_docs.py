@@ -27,6 +27,7 @@ from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
 from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
 from tests.support.mmdb import write_mmdb
+from tests.support.waiting import HANG_S
 
 OWN = ("decision_id", "decided_by", "reason")
 """The keys of a reply that are ours, and that Infinity only logs."""
@@ -48,7 +49,7 @@ def pexpolicy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
 

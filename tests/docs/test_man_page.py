@@ -8,6 +8,7 @@ import pytest
 
 from docs.generate_man_page import PAGE, man_page
 from pexpolicy.cli.main import COMMANDS
+from tests.support.waiting import HANG_S
 
 
 def test_the_manual_page_is_that_of_the_commands() -> None:
@@ -21,7 +22,7 @@ def test_the_manual_page_is_shown_without_a_warning() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=HANG_S,
         env=os.environ | {"MANWIDTH": "100", "LC_ALL": "C.UTF-8"},
     )
     assert done.stderr == ""

@@ -24,6 +24,7 @@ from pexpolicy_importers import policy_router
 from pexpolicy_importers.python_patterns import searched
 from tests.support import doc_pages
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 PAGE = ROOT / "docs" / "migration.md"
 SAMPLES = ROOT / "examples" / "migration"
@@ -38,7 +39,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
 

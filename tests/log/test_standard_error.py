@@ -14,6 +14,7 @@ import pytest
 
 from pexpolicy.log import standard_error
 from pexpolicy.log.standard_error import StandardError
+from tests.support.waiting import HANG_S
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_stalled_reader_delays_no_writer_and_what_does_not_fit_is_counted(
         output.write("the server has room of its own")
         assert time.monotonic() - began < 1.0
         content = ""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_S
         while "room of its own" not in content and time.monotonic() < deadline:
             content += read_all(reader)
             time.sleep(0.01)
@@ -155,7 +156,7 @@ def test_a_pipe_that_another_process_made_non_blocking_loses_nothing(
     with output.background():
         for _ in range(2000):
             output.write("x" * 99, "noisy")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_S
         while content.count("\n") < 2000 and time.monotonic() < deadline:
             content += read_all(reader)
             time.sleep(0.005)

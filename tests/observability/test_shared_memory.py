@@ -15,6 +15,7 @@ from pexpolicy.observability import metrics
 from pexpolicy.observability.aggregate import aggregate
 from pexpolicy.observability.shared_memory import SERIES_CELLS, SharedCounters, WorkerCounters
 from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S
 
 WORKERS = """
 import json, os, signal, sys, time
@@ -47,7 +48,7 @@ def told():
         "lag": round(found[metrics.LOOP_LAG][()][0] / metrics.LOOP_LAG.scale),
     }
 
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 60
 while aggregate(board)[metrics.CONNECTIONS].get((), [0])[0] < 4 and time.monotonic() < deadline:
     time.sleep(0.01)
 running = told()
@@ -88,7 +89,7 @@ def test_forked_workers_are_counted_together_and_a_killed_one_takes_no_count_alo
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -125,11 +125,11 @@ async def test_a_worker_that_is_killed_before_it_was_asked_is_replaced_at_once(
 
 
 HANGS = {
-    "blocking sleep": ("def", "time.sleep(60)"),
+    "blocking sleep": ("def", "time.sleep(600)"),
     "busy loop": ("def", "[0 for _ in iter(int, 1)]"),
     "holding the interpreter": ("def", "re.match('(a|a)*b', 'a' * 60)"),
-    "blocking the loop": ("async def", "time.sleep(60)"),
-    "waiting": ("async def", "await asyncio.sleep(60)"),
+    "blocking the loop": ("async def", "time.sleep(600)"),
+    "waiting": ("async def", "await asyncio.sleep(600)"),
     "stopped": ("async def", "os.kill(os.getpid(), signal.SIGSTOP)"),
     "swallowing cancellation": (
         "async def",
@@ -232,7 +232,7 @@ async def test_what_a_plugin_writes_to_the_socket_itself_ends_its_worker_only(
                     os.write(fd, {JUNK[junk]})
             except OSError:
                 pass
-        time.sleep(60)
+        time.sleep(600)
     """
     async with shelf.serving(doing(body, "def")) as isolated:
         before = await pid_of(isolated)
@@ -397,7 +397,7 @@ async def test_the_lifespan_is_entered_in_each_worker_and_left_at_the_end(
 
 
 async def test_a_lifespan_that_does_not_end_is_ended_after_a_second(shelf: PluginFolder) -> None:
-    source = LIFESPAN.format(folder=str(shelf.folder), end="time.sleep(60)")
+    source = LIFESPAN.format(folder=str(shelf.folder), end="time.sleep(600)")
     async with shelf.serving(source, processes=2) as isolated:
         assert await pid_of(isolated)
         began = time.monotonic()
@@ -465,7 +465,7 @@ def test_a_plugin_that_does_not_get_built_is_not_waited_for_without_end(
     with monkeypatch.context() as patched:
         patched.setattr("pexpolicy.plugins.isolation.isolated_plugin.START_TIMEOUT_S", 0.5)
         with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* was not ready in time"):
-            shelf.start(shelf.write("time.sleep(60)"))
+            shelf.start(shelf.write("time.sleep(600)"))
     with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* ended with exit code 9"):
         shelf.start(shelf.write("os._exit(9)"))
     assert children() == set()

@@ -13,6 +13,7 @@ from pexpolicy.config.settings import PluginStartupError
 from pexpolicy.testing import decide, make_policy, make_request
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, policy
+from tests.support.waiting import HANG_S
 
 SERVICE = make_request("service_configuration")
 Background = Callable[[], Coroutine[None, None, None]]
@@ -74,7 +75,7 @@ class Open:
 
 
 async def wait_for(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not condition():  # noqa: ASYNC110 - a log has no event
             await asyncio.sleep(0.01)
 
@@ -120,7 +121,7 @@ async def cancelled() -> None:
 async def retrieved() -> None:
     for _ in range(2):
         try:
-            await asyncio.wait_for(dies(), 1)
+            await asyncio.wait_for(dies(), HANG_S)
         except TypeError:
             continue
     await asyncio.gather(dies(), dies(), return_exceptions=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.cli.common import EX_TEMPFAIL
+from tests.support.waiting import HANG_S
 
 SOURCE = """
 import asyncio
@@ -43,7 +44,7 @@ def served(folder: Path, body: str, isolation: str) -> subprocess.CompletedProce
     (folder / "config.toml").write_text(CONFIG.format(isolation=isolation))
     command = [sys.executable, "-m", "pexpolicy", "serve"]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=HANG_S, check=False
     )
 
 

@@ -94,12 +94,12 @@ async def test_a_worker_that_opens_too_many_files_fails_by_name(shelf: PluginFol
 
 
 async def test_the_memory_of_child_processes_counts(shelf: PluginFolder) -> None:
-    program = "import time; kept = b'x' * 200_000_000; time.sleep(60)"
+    program = "import time; kept = b'x' * 200_000_000; time.sleep(600)"
     body = f"""
     if do == 'start':
         import subprocess
         self.child = subprocess.Popen([sys.executable, '-c', {program!r}])
-        time.sleep(60)
+        time.sleep(600)
     """
     async with shelf.serving(doing(body, "def"), memory_mb=150) as isolated:
         said = r"used \d+ MiB of memory with its child processes \(1\), and its memory_mb is 150"
@@ -117,7 +117,7 @@ async def test_memory_that_forked_processes_share_counts_once(shelf: PluginFolde
         if do == 'fork':
             for _ in range(3):
                 if not os.fork():
-                    time.sleep(60)
+                    time.sleep(600)
                     os._exit(0)
         """),
         "    ",
@@ -143,7 +143,7 @@ async def test_a_worker_that_keeps_the_processor_busy_is_named_and_replaced(
         await asyncio.sleep(1.5)
         assert await pid_of(isolated) == before
         await service(isolated, "spin")
-        assert await asyncio.to_thread(wait_until_gone, [before], 8.0)
+        assert await asyncio.to_thread(wait_until_gone, [before])
         assert await pid_of(isolated) != before
     assert "% of a core for 1 s, and its cpu_percent is 20: it is replaced" in caplog.text
 

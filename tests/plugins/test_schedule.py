@@ -21,6 +21,7 @@ from pexpolicy.testing import make_policy
 from tests.support import live_server, virtual_time
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, plugin
+from tests.support.waiting import HANG_S
 
 ASKED = plugin(service_configuration=lambda _: None)
 
@@ -267,7 +268,7 @@ def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(
         return [(int(line.split()[0]), float(line.split()[1])) for line in lines]
 
     def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + HANG_S
         while not condition():
             assert time.monotonic() < deadline, runs()
             time.sleep(0.05)

@@ -22,6 +22,7 @@ from tests.observability.test_metrics import ROOM
 from tests.server.test_reload import comes_true
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin
+from tests.support.waiting import HANG_S
 
 GUARDED = ["/status", "/metrics"]
 TOKEN = "TEST_ADMIN_TOKEN"
@@ -433,7 +434,7 @@ async def test_a_status_that_hangs_is_not_waited_for_and_holds_one_thread(
             assert told["fine"]["status"]["rooms"] == 7
         assert asked == [1]
         go_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while (told := await statuses.collect(made.plugins))["toy"].get("problem"):
                 pass
         assert told["toy"]["status"]["asked"] >= 1

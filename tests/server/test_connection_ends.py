@@ -24,6 +24,7 @@ from pexpolicy.server.http.reply_batcher import ReplyBatcher
 from tests.server.test_reply_batcher import Wire
 from tests.support import certificates, fake_plugins, wire
 from tests.support.fake_plugins import Serve, always, plugin
+from tests.support.waiting import HANG_S
 
 KEEP = {"Connection": "keep-alive"}
 REQUEST = wire.request_bytes(wire.SERVICE, "GET", KEEP)
@@ -35,7 +36,7 @@ async def asked_whole(port: int, content: bytes) -> bytes:
     writer.write(content)
     writer.write_eof()
     try:
-        return await asyncio.wait_for(reader.read(), 5.0)
+        return await asyncio.wait_for(reader.read(), HANG_S)
     finally:
         writer.close()
 
@@ -95,7 +96,7 @@ async def slowly_read(
     context = certificates.client_context() if encrypted else None
     reading = asyncio.to_thread(read_slowly, server.port, began, context, pause, keep)
     task = asyncio.create_task(reading)
-    await asyncio.to_thread(began.wait, 10.0)
+    await asyncio.to_thread(began.wait, HANG_S)
     return task
 
 
@@ -122,7 +123,7 @@ async def test_a_reply_that_is_being_read_is_finished_though_the_server_ends(
         began = time.monotonic()
     # The event loop of a server ends with it: what is not sent until then, never is.
     assert time.monotonic() - began > 0.3
-    assert whole(await asyncio.wait_for(reading, 10.0))
+    assert whole(await asyncio.wait_for(reading, HANG_S))
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
@@ -131,7 +132,7 @@ async def test_the_last_reply_of_a_connection_may_be_read_slowly(
 ) -> None:
     async with serving(large(tmp_path, encrypted)) as server:
         reading = await slowly_read(server, encrypted, 1.5, "close")
-        assert whole(await asyncio.wait_for(reading, 10.0))
+        assert whole(await asyncio.wait_for(reading, HANG_S))
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
@@ -141,7 +142,7 @@ async def test_who_does_not_read_a_reply_is_cut_off(
     async with serving(large(tmp_path, encrypted, limits={"request_seconds": 0.5})) as server:
         reading = await slowly_read(server, encrypted, 1.5, "keep-alive")
         with suppress(OSError):
-            assert not whole(await asyncio.wait_for(reading, 10.0))
+            assert not whole(await asyncio.wait_for(reading, HANG_S))
         assert [line["reason"] for line in server.lines()][1:] == ["write timeout"]
 
 
@@ -204,7 +205,7 @@ async def test_pipelined_replies_leave_over_tls_too(serving: Serve, tmp_path: Pa
             "127.0.0.1", server.port, ssl=context, server_hostname=certificates.NAME
         )
         writer.write(REQUEST * 19 + wire.request_bytes(wire.SERVICE, "GET", {}))
-        answer = await asyncio.wait_for(reader.read(), 5.0)
+        answer = await asyncio.wait_for(reader.read(), HANG_S)
         writer.close()
         places = [answer.index(line["decision_id"].encode()) for line in server.lines()]
         assert len(places) == 20

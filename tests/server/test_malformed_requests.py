@@ -8,6 +8,7 @@ import pytest
 from pexpolicy.server.http import request_parser
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin
+from tests.support.waiting import HANG_S
 
 KEEP = {"Connection": "keep-alive"}
 GET = wire.request_bytes(wire.SERVICE, "GET", KEEP)
@@ -37,7 +38,7 @@ async def statuses(port: int, *pieces: bytes) -> list[int]:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
-        received = await asyncio.wait_for(reader.read(), wire.REPLY_TIMEOUT_S)
+        received = await asyncio.wait_for(reader.read(), HANG_S)
     finally:
         writer.close()
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", received)]

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import wire
 from tests.support.server_process import free_port
+from tests.support.waiting import HANG_S
 
 TALKER = """
 import asyncio, logging, threading
@@ -58,7 +59,7 @@ def serving(folder: Path, config: str, stderr: int, *arguments: str) -> Iterator
     command = [sys.executable, "-m", "pexpolicy", "serve", "-c", str(path), "--admin-port", "0"]
     with subprocess.Popen([*command, "--port", str(port), *arguments], stderr=stderr) as server:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + HANG_S
             while not answers(port):
                 assert server.poll() is None
                 assert time.monotonic() < deadline
@@ -78,7 +79,7 @@ def answers(port: int) -> bool:
 
 def written(path: Path, found: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
     """Return the lines of JSON in a file once they are complete."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_S
     while True:
         lines = [json.loads(line) for line in path.read_text().splitlines() if line[0] == "{"]
         if found(lines) or time.monotonic() > deadline:
@@ -129,7 +130,7 @@ def test_a_reload_changes_the_levels(tmp_path: Path) -> None:
         config = tmp_path / "config.toml"
         config.write_text(f'{config.read_text()}\nlog_level = "warning"\n')
         os.kill(pid, signal.SIGHUP)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_S
         while "reloaded" not in stderr.read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
         wire.ask_blocking(port, wire.SERVICE)

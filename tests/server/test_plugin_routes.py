@@ -23,6 +23,7 @@ from pexpolicy.server.admin import listener, plugin_requests
 from tests.server.test_reload import comes_true, reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import ServerWithAdmin, serve_with_admin
+from tests.support.waiting import HANG_S
 
 ADMIN, PLUGIN = "ADMIN_TOKEN_OF_TESTS", "PLUGIN_TOKEN_OF_TESTS"
 SEEN = metrics.counter("route_lookups_total", "Look-ups by HTTP.")
@@ -178,7 +179,7 @@ async def test_a_request_before_a_refused_one_is_answered(
         reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
         writer.write(b"GET /plugins/desk/rooms/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         writer.write(second + b"\r\n\r\nx")
-        received = await asyncio.wait_for(reader.read(), wire.REPLY_TIMEOUT_S)
+        received = await asyncio.wait_for(reader.read(), HANG_S)
         writer.close()
         assert b"HTTP/1.1 200" in received
         assert b"HTTP/1.1 %d " % status in received
@@ -212,7 +213,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(
         head = b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
         writer.write(head + b"1234")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), HANG_S) == b""
         writer.close()
         assert [line["reason"] for line in server.server.lines()] == ["request timeout"]
 
@@ -222,7 +223,7 @@ async def test_a_client_may_close_its_side_after_the_request(tmp_path: Path) -> 
         reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
         writer.write(b"GET /plugins/desk/streams HTTP/1.1\r\nHost: localhost\r\n\r\n")
         writer.write_eof()
-        received = await asyncio.wait_for(reader.read(), 5)
+        received = await asyncio.wait_for(reader.read(), HANG_S)
         writer.close()
         assert b"00199\n" in received
 
@@ -332,7 +333,7 @@ async def test_only_so_many_requests_are_in_flight(tmp_path: Path) -> None:
         hanging = [
             asyncio.ensure_future(server.operator("/plugins/desk/hangs")) for _ in range(limit)
         ]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while policy.routes["desk"].in_flight < limit:  # noqa: ASYNC110 - a plain counter
                 await asyncio.sleep(0.01)
         busy = await server.operator("/plugins/desk/rooms/b")
@@ -463,7 +464,7 @@ def test_a_request_in_flight_ends_with_its_generation(config: Path) -> None:
         assert reloaded(config).done
         assert server.operator("/plugins/desk/who").json["name"] == "second"
         (config.parent / "go").touch()
-        asking.join(timeout=10)
+        asking.join(timeout=HANG_S)
         assert replies == [{"name": "first", "open": True}]
 
 

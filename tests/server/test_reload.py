@@ -19,6 +19,7 @@ from pexpolicy.server.reload import control_socket
 from pexpolicy.server.reload.control_socket import ask_for_reload
 from pexpolicy.server.reload.result import ReloadResult
 from tests.support import live_server, wire
+from tests.support.waiting import HANG_S
 
 ROOM = f"{wire.SERVICE}?local_alias=room"
 TIMEOUT_S = 30.0
@@ -65,7 +66,7 @@ def reloaded(config: Path) -> ReloadResult:
 
 def command(name: str, config: Path) -> subprocess.CompletedProcess[str]:
     arguments = (sys.executable, "-m", "pexpolicy", name, "--config", str(config))
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
 def served(server: live_server.Running) -> str:
@@ -131,7 +132,7 @@ def test_what_a_reload_changes_is_in_its_result_and_in_the_status(
     assert changes[0] == "configuration: changed plugins.rooms.settings.rooms, server.budget"
     assert server.operator("/status").json["config"]["changes"] == changes
     arguments = (sys.executable, "-m", "pexpolicy", "status", "--url", server.admin)
-    shown = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run(arguments, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert changes[0] in " ".join(shown.stdout.split())
 
 
@@ -146,7 +147,7 @@ def test_what_waits_for_a_restart_is_in_the_status(
     assert told["last_reload_successful"]
     assert told["restart_required"] == ["server.port", "tracing", "audit.path"]
     arguments = (sys.executable, "-m", "pexpolicy", "status", "--url", server.admin)
-    shown = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run(arguments, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert "restart required: server.port, tracing, audit.path" in shown.stdout
     config.write_text(written("third"))
     assert reloaded(config).done

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from pexpolicy.server.http.reply_batcher import MAX_REPLY_DELAY_S, ReplyBatcher
 from tests.support import wire
 from tests.support.fake_plugins import Log, Serve, always, plugin
+from tests.support.waiting import HANG_S
 
 
 class Wire(asyncio.Transport):
@@ -89,7 +90,7 @@ async def test_a_reply_that_ends_a_connection_waits_for_its_batch() -> None:
     cancelled.cancel()
     batcher.put(one, b"2")
     batcher.flush()
-    await asyncio.wait_for(waiting, 5.0)
+    await asyncio.wait_for(waiting, HANG_S)
     assert one.written == [b"1", b"2"]
     assert batcher.batch > batch
 
@@ -136,7 +137,7 @@ async def test_pipelined_replies_come_in_their_order_up_to_the_last(serving: Ser
         for target in targets[:-1]:
             writer.write(wire.request_bytes(target, "GET", {"Connection": "keep-alive"}))
         writer.write(wire.request_bytes(targets[-1], "GET", {}))
-        answer = await asyncio.wait_for(reader.read(), 5.0)
+        answer = await asyncio.wait_for(reader.read(), HANG_S)
         writer.close()
         ids = [line["decision_id"].encode() for line in server.lines()]
         places = [answer.index(decision_id) for decision_id in ids]

@@ -31,6 +31,7 @@ from pexpolicy.server.http.request_parser import (
 from tests.access.test_limits import answered, closed, connected, policy, reasons
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import serve_with_admin
+from tests.support.waiting import HANG_S
 
 KEEP = {"Connection": "keep-alive"}
 GET = wire.request_bytes(wire.SERVICE, "GET", KEEP)
@@ -54,10 +55,10 @@ async def sent(port: int, content: bytes) -> tuple[int, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(content)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_S)
         rest = b""
         with suppress(ConnectionError):
-            rest = await asyncio.wait_for(reader.read(), 5)
+            rest = await asyncio.wait_for(reader.read(), HANG_S)
         return wire.parse(head).status, rest
     finally:
         writer.transport.abort()
@@ -179,7 +180,7 @@ async def test_a_head_is_bounded_while_it_arrives(serving: fake_plugins.Serve) -
             for _ in range(limit // 100 + 1):
                 writer.write(b"X-Attribute: " + b"x" * 85 + b"\r\n")
                 await asyncio.sleep(0)
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_S)
         assert wire.parse(head).status == 431
         (line,) = server.lines()
         assert (line["reason"], line["status"]) == ("header too large", 431)
@@ -204,7 +205,7 @@ async def test_what_is_no_http_is_refused_before_it_ends(
 ) -> None:
     async with serving(policy(request_seconds=5.0)) as server:
         assert len(b"GET ") < EARLY_BYTES
-        assert await asyncio.wait_for(sent(server.port, content), 2) == (400, b"")
+        assert await asyncio.wait_for(sent(server.port, content), HANG_S) == (400, b"")
         assert reasons(server) == ["malformed"]
 
 
@@ -228,7 +229,7 @@ async def test_a_request_after_one_that_offers_an_upgrade_is_not_half_sent(
         if not together:
             writer.write(GET)
         for _ in range(2):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_S)
             reply = wire.parse(head)
             assert reply.status == 200
             await reader.readexactly(int(reply.headers["content-length"]))

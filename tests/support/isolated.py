@@ -19,6 +19,7 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
+from tests.support.waiting import HANG_S
 
 NUMBERS = itertools.count()
 HEAD = """
@@ -116,9 +117,9 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def wait_until_gone(pids: list[int], limit: float = 3.0) -> bool:
-    """Return true if these processes end within ``limit`` seconds."""
-    deadline = time.monotonic() + limit
+def wait_until_gone(pids: list[int]) -> bool:
+    """Return true as soon as these processes have ended."""
+    deadline = time.monotonic() + HANG_S
     while any(alive(pid) for pid in pids):
         if time.monotonic() > deadline:
             return False

@@ -16,10 +16,7 @@ from urllib.parse import urlencode
 
 from pexpolicy_console.login.links import LoginLinks
 from pexpolicy_console.roles import Role
-
-START_TIMEOUT_S = 20.0
-STREAM_TIMEOUT_S = 30.0
-"""Without an event."""
+from tests.support.waiting import HANG_S
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class LiveConsole:
             sent.setdefault("Cookie", self.cookie)
         if body is not None:
             sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        connection = http.client.HTTPConnection(self.netloc, timeout=20)
+        connection = http.client.HTTPConnection(self.netloc, timeout=HANG_S)
         try:
             connection.request(method, path, body, sent)
             reply = connection.getresponse()
@@ -83,7 +80,7 @@ class LiveConsole:
     def stream(self, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
         """Open a stream of events as the user who is logged in."""
         sent = {"Cookie": self.cookie, "Accept": "text/event-stream", **headers}
-        connection = http.client.HTTPConnection(self.netloc, timeout=STREAM_TIMEOUT_S)
+        connection = http.client.HTTPConnection(self.netloc, timeout=HANG_S)
         connection.request("GET", path, headers=sent)
         try:
             yield connection.getresponse()
@@ -118,7 +115,7 @@ def running_console(config: Path, *arguments: str) -> Iterator[LiveConsole]:
         (*command, "--port", "0", *arguments), stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        timeout = threading.Timer(START_TIMEOUT_S, process.kill)
+        timeout = threading.Timer(HANG_S, process.kill)
         timeout.start()
         try:
             first = process.stderr.readline()
@@ -131,4 +128,4 @@ def running_console(config: Path, *arguments: str) -> Iterator[LiveConsole]:
         finally:
             timeout.cancel()
             process.send_signal(signal.SIGTERM)
-            process.wait(START_TIMEOUT_S)
+            process.wait(HANG_S)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import paths, wire
+from tests.support.waiting import HANG_S
 
 ROOT = paths.ROOT
 SHIPPED = ROOT / "config.toml"
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = HANG_S
 """Seconds until a silent server counts as failed."""
 
 

@@ -18,7 +18,8 @@ from typing import Any, Self
 
 import pytest
 
-START_S = 20.0
+from tests.support.waiting import HANG_S
+
 ACCOUNTS = ("postgres", "openldap", "nobody")
 """Accounts for a server where tests run as root."""
 PORTS = range(20000, 32000)
@@ -104,7 +105,7 @@ class ServerProcess(ABC):
                 user=self._user,
                 group=self._group,
             )
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + HANG_S
         while not self.is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"{type(self).__name__} does not start: {log.read_text()[-500:]}")

@@ -72,3 +72,10 @@ def advance(seconds: float) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     loop.advance(seconds)
+
+
+def skip(seconds: float) -> None:
+    """Move the clock of the running loop, which may be any, so that timers expire early."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    loop.time = lambda: time() + seconds  # type: ignore[method-assign]

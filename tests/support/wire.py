@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.waiting import HANG_S
+
 PREFIX = "/policy/v1"
 SERVICE = f"{PREFIX}/service/configuration"
 PARTICIPANT = f"{PREFIX}/participant/properties"
@@ -25,8 +27,6 @@ TARGETS = {
     "registration_alias": REGISTRATION + "alice@example.com",
 }
 """A target for each endpoint."""
-REPLY_TIMEOUT_S = 10.0
-"""Seconds until a reply counts as missing."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def ask_blocking(
 ) -> Reply:
     """Send one request without an event loop."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=REPLY_TIMEOUT_S) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as connection:
         connection.sendall(request_bytes(target, method, headers or {}))
         while more := connection.recv(65536):
             received += more

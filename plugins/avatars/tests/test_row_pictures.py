@@ -21,6 +21,7 @@ from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sources.sql_settings import SqlSettings
 from tests.support import programs, slapd
 from tests.support.avatars import BLUE, RED, Asker, color_of, picture
+from tests.support.waiting import HANG_S
 
 SMALL, LARGE = picture(color=RED), picture(color=BLUE)
 PEOPLE: dict[str, dict[str, Any]] = {
@@ -101,7 +102,7 @@ class TestDirectory:
             with people.frozen():
                 assert color_of(await ask("anna@example.com", 80, 80)) == RED
                 assert (await ask.step("both@example.com"))[0] == "failed"
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(HANG_S):
                 while (await ask("both@example.com")).decided_by != "avatars":  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
 

@@ -16,6 +16,7 @@ from pexpolicy_directory import PhoneBook
 from pexpolicy_directory.settings import Settings
 from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sources.sql_settings import SqlSettings
+from tests.support.waiting import HANG_S
 
 ANNA = ("anna@example.com", "Anna Berg", None, "reception", "")
 BO = ("Bo@Example.com", "Bo Dahl", "bo", None, "staff")
@@ -71,7 +72,7 @@ async def test_entries_of_the_source_are_found_with_those_of_the_configuration(
 async def test_changes_arrive_and_the_last_entries_stay_without_the_source(database: Path) -> None:
     async with searching(sqlite(database), every=0.05) as search:
         fill(database, ("new@example.com", "New", None, None, None))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while not await search("new"):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert await search("anna") == []

@@ -17,6 +17,7 @@ from pexpolicy_registrations.plugin import Registrations
 from pexpolicy_registrations.settings import Settings
 from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sources.sql_settings import SqlSettings
+from tests.support.waiting import HANG_S
 
 QUERY = "SELECT * FROM devices"
 FIRST = [("Desk@Example.com", "desk", "horse", "sip|h323", "a note")]
@@ -63,7 +64,7 @@ async def test_a_device_of_the_source_is_answered_whatever_its_case(database: Pa
 async def test_changes_arrive_and_the_last_devices_stay_without_the_source(database: Path) -> None:
     async with serving(database, every=0.05) as ask:
         fill(database, ("new@example.com", "n", "pw", None, None))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while (await ask("new@example.com")).decision.action == "reject":  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         os.unlink(database)  # noqa: PTH108

@@ -18,6 +18,7 @@ from pexpolicy_rooms.settings import Settings
 from pexpolicy_sources.file import FileSettings, FileSource
 from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sources.sql_settings import SqlSettings
+from tests.support.waiting import HANG_S
 
 QUERY = "SELECT * FROM rooms"
 CLINIC = ("Clinic@Example.com clinic", "Clinic", "0482", 1, None)
@@ -66,7 +67,7 @@ async def test_a_room_of_the_source_is_found_by_each_alias(database: Path) -> No
 async def test_changes_arrive_and_the_last_rooms_stay_without_the_source(database: Path) -> None:
     async with serving(database, every=0.05) as ask:
         fill(database, ("new", "New", None, 2, "2020-01-01T00:00:00Z"), ("b", "B", None, 1, None))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while await ask("b") is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert await ask("clinic") is None
@@ -85,7 +86,7 @@ async def test_a_refresh_logs_which_rooms_have_changed(
     caplog.set_level("INFO")
     async with source, Rooms(settings).lifespan():
         fill(database, CLINIC, ("a", "A", "4711", 1, None), ("c", "C", None, 1, None))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while not caplog.messages:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)

@@ -19,6 +19,7 @@ from pexpolicy import Alias
 from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError
 from pexpolicy_sources.http import HttpSettings, HttpSource
 from pexpolicy_sources.url_template import UrlTemplate
+from tests.support.waiting import HANG_S
 
 SECRET = "canary/of:the secret"
 
@@ -248,7 +249,7 @@ async def test_answers_are_stale_while_the_service_is_frozen(service: Service) -
             assert (await lookup.ask(alias="clinic@example.com")).age > 0.0
         assert time.monotonic() - started < 1.0
         service.gate.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while (await lookup.ask(alias="clinic@example.com")).age:  # noqa: ASYNC110 - it recovers
                 await asyncio.sleep(0.1)
 

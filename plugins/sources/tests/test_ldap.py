@@ -18,6 +18,7 @@ from pexpolicy_sources.ldap import LdapSettings, LdapSource
 from pexpolicy_sources.ldap_query import LdapQuery
 from tests.support import programs, slapd
 from tests.support.secret_canaries import PIN, find_canaries
+from tests.support.waiting import HANG_S
 
 pytestmark = programs.needs_compiled("python-ldap")
 
@@ -211,7 +212,7 @@ async def test_answers_are_stale_while_the_server_is_frozen_or_dead_and_new_afte
             return found.age
 
         async def recovers() -> None:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HANG_S):
                 while await ask() > 0.0:  # noqa: ASYNC110 - it recovers when it is asked
                     await asyncio.sleep(0.1)
 
@@ -267,6 +268,6 @@ async def test_closing_leaves_neither_threads_nor_connections(directory: slapd.S
         async with source(directory, timeout=0.1) as made:
             with pytest.raises(SourceUnavailableError):
                 await made.lookup(BY_MAIL, ["alias"]).ask(alias="anna")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while threading.active_count() > before or directory.connections():  # noqa: ASYNC110
             await asyncio.sleep(0.05)

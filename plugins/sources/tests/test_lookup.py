@@ -21,6 +21,7 @@ from pexpolicy_sources import (
     SourceUnavailableError,
     Value,
 )
+from tests.support.waiting import HANG_S
 
 
 class Memory(DataSource[DataSourceSettings, str]):
@@ -146,7 +147,7 @@ async def test_calls_for_the_same_key_share_one_query_also_if_the_first_is_cance
 async def test_a_call_waits_for_timeout_at_most() -> None:
     async with Memory(timeout=0.05) as source:
         source.gate.clear()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(HANG_S):
             with pytest.raises(SourceUnavailableError, match=r"no answer within 0\.05 s"):
                 await source.by_key().ask(key="anna")
 
@@ -193,6 +194,6 @@ async def test_closing_ends_the_queries_that_run() -> None:
         source.gate.clear()
         call = asyncio.create_task(source.by_key().ask(key="anna"))
         await asyncio.sleep(0.01)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(HANG_S):
         with pytest.raises(SourceUnavailableError, match="closed"):
             await call

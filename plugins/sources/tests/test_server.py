@@ -14,6 +14,7 @@ from tests.support import (
     slapd,
     wire,
 )
+from tests.support.waiting import HANG_S
 
 README = paths.ROOT / "plugins" / "sources" / "README.md"
 HEAD = 'plugin_dirs = ["."]\n[audit]\npath = "audit.jsonl"\n'
@@ -66,7 +67,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     with live_server.running(config) as server:
         assert server.ask(ASK).json["result"]["username"] == "before"
         file.write_text("alias,username,password\nclinic@example.com,afterwards,pw\n")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_S
         while server.ask(ASK).json["result"]["username"] != "afterwards":
             assert time.monotonic() < deadline
             time.sleep(0.1)

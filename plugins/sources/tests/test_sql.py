@@ -17,6 +17,7 @@ from pexpolicy_sources import Found, QueryError, SourceUnavailableError
 from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sources.sql_settings import SqlSettings
 from tests.support import postgresql
+from tests.support.waiting import HANG_S
 
 BY_ALIAS = "SELECT name, pin FROM rooms WHERE lower(alias) = :alias"
 NEVER_ENDS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
@@ -209,7 +210,7 @@ async def test_answers_are_stale_while_the_server_is_frozen_or_dead_and_new_afte
             return found.age
 
         async def recovers() -> None:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HANG_S):
                 while await ask() > 0.0:  # noqa: ASYNC110 - it recovers when it is asked
                     await asyncio.sleep(0.1)
 
@@ -238,6 +239,6 @@ async def test_opening_and_closing_leaves_no_connection(postgres: postgresql.Ser
     query = "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'pexpolicy'"
     async with source(postgresql_keys(postgres), refresh_after=0) as made:
         count = made.lookup(query, [])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while (await count.ask()).rows[0]["n"] > 1:  # noqa: ASYNC110 - the server ends them
                 await asyncio.sleep(0.05)

@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestServer
 from pexpolicy.testing import ConfigError, make_policy
 from pexpolicy_webhook.plugin import Webhook
 from pexpolicy_webhook.settings import WebhookSettings
+from tests.support.waiting import HANG_S
 from tests.support.webhook import Opened, Receiver, outcomes
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
@@ -289,7 +290,7 @@ async def test_a_full_spool_raises_so_that_the_queue_keeps_the_events(
         receiver.replies = []
         assert await receiver.has(kept) == ids(0, kept)
         await until_status(plugin, delivered=kept, pending_bytes=0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while plugin._spool.used > 1 << 19:
                 await asyncio.sleep(0.05)
                 plugin._spool.measure()

@@ -25,6 +25,7 @@ from pexpolicy.server.workers.messages import (
     next_message,
 )
 from tests.server.test_generations import settled
+from tests.support.waiting import HANG_S
 
 TEXTS = st.lists(st.text(max_size=5), max_size=3).map(tuple)
 RESULTS = st.builds(ReloadResult, st.text(), TEXTS, TEXTS, TEXTS, TEXTS)
@@ -94,7 +95,7 @@ async def test_a_worker_that_takes_nothing_holds_up_nothing_but_its_answer() -> 
         answer = asyncio.create_task(connection.ask(Prepare(bytes(10_000_000))))
         await asyncio.sleep(0.05)
         assert not answer.done()
-    assert await asyncio.wait_for(answer, 5) is None
+    assert await asyncio.wait_for(answer, HANG_S) is None
     assert connection.config_hash == ""
     assert await connection.ask(Commit()) is None
     await listening

@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.test_reload import ROOM, comes_true, command, listed, reloaded, served, written
 from tests.support import live_server, wire
+from tests.support.waiting import HANG_S
 
 
 def children(pid: int) -> set[int]:
@@ -246,7 +247,7 @@ def test_a_plugin_that_does_not_open_ends_the_server_with_the_reason_and_a_code_
         "-c",
         str(config),
     )
-    said = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+    said = subprocess.run(arguments, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert said.returncode == os.EX_TEMPFAIL == 75, said.stderr
     assert "plugins.unopened" in said.stderr
     assert "nothing is there" in said.stderr

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.experiments.chaos.access.flood import memory_mib
-from tests.support import live_server, wire
+from tests.support import live_server, waiting, wire
 
 USER, PASSWORD = "pexip", "s3cret:é"
 OTHER_USER, OTHER_PASSWORD = "second", "an other one"
@@ -133,7 +133,7 @@ async def try_credentials(server: live_server.Running, at_once: int) -> Admissio
                 )
                 try:
                     writer.write(request)
-                    received = await asyncio.wait_for(reader.read(), wire.REPLY_TIMEOUT_S)
+                    received = await asyncio.wait_for(reader.read(), waiting.HANG_S)
                 finally:
                     writer.close()
                 status = received[9:12].decode() or "closed"

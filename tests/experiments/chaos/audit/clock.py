@@ -6,9 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.audit.places import wait_until
 from tests.experiments.chaos.audit.load import Answers, load
 from tests.experiments.chaos.audit.server import Finding, Server, audit_files, check
+from tests.support.waiting import wait_until
 
 COMPILER = shutil.which("cc")
 DAY_S = 86_400
@@ -19,8 +19,6 @@ JUMPS_S = (
 """Seconds by which the clock jumps, one after the other; 7305 days are 20 years."""
 CONNECTIONS = 4
 MAX_CALL_S = 4.0
-WAIT_S = 300.0
-"""For the answers after a jump."""
 SOURCE = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -75,7 +73,7 @@ def _library(folder: Path) -> Path:
 
 def _wait_for_more(answers: Answers, calls: int) -> None:
     until = len(answers.ids) + calls
-    wait_until(lambda: len(answers.ids) >= until, WAIT_S)
+    wait_until(lambda: len(answers.ids) >= until)
 
 
 async def jumped(folder: Path, jumps: tuple[int, ...], calls: int) -> Finding:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pexpolicy.audit.reader import raw_lines
 from pexpolicy.audit.spool import SUFFIX
-from tests.audit.places import wait_until
 from tests.experiments.chaos.audit.load import Answers, load
 from tests.experiments.chaos.audit.server import Finding, Server, audit_files, check, start_process
+from tests.support.waiting import wait_until
 
 CONNECTIONS = 8
 SEED = 20261126
@@ -82,7 +82,7 @@ async def shared(folder: Path, kills: int, calls: int) -> Finding:
 
 
 def _wait_for(answers: Answers, count: int) -> None:
-    wait_until(lambda: len(answers.ids) >= count, 300.0)
+    wait_until(lambda: len(answers.ids) >= count)
 
 
 async def disk_full(folder: Path, rounds: int, seconds: float) -> Finding:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 from tests.experiments.chaos.audit.server import Finding, Server, audit_files, check
-from tests.support import wire
+from tests.support import waiting, wire
 
 FORGED = b'{"time":"2026-01-01T00:00:00Z","event":"forged"}'
 VALUES = (
@@ -97,7 +97,7 @@ async def _received(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
-        return await asyncio.wait_for(reader.read(), wire.REPLY_TIMEOUT_S)
+        return await asyncio.wait_for(reader.read(), waiting.HANG_S)
     except ConnectionError:
         return b""
     finally:

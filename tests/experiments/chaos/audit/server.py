@@ -13,7 +13,7 @@ from typing import IO, Any, Self
 
 from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, records
 from pexpolicy.audit.verify import Verification
-from tests.audit.places import wait_until
+from tests.support.waiting import wait_until
 
 PLUGINS = """
 [plugins.rooms.settings]
@@ -67,7 +67,7 @@ class Server:
                 stderr=log,
                 env={**os.environ, **(environment or {})},
             )
-        await asyncio.to_thread(wait_until, lambda: self._announced is not None, TIMEOUT_S)
+        await asyncio.to_thread(wait_until, lambda: self._announced is not None)
         assert self._announced is not None
         self.port = int(self._announced[1])
         return self

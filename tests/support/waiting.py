@@ -1,0 +1,23 @@
+"""Waiting for a condition, with a limit that only ends a test that hangs."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+HANG_S = 300.0
+"""Seconds after which a test counts as hanging: a slow or busy machine takes far less."""
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Return as soon as `condition` holds."""
+    deadline = time.monotonic() + HANG_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not hold in time"
+        time.sleep(0.005)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop run until `condition` holds."""
+    async with asyncio.timeout(HANG_S):
+        while not condition():  # noqa: ASYNC110 - most conditions have no event
+            await asyncio.sleep(0.005)
