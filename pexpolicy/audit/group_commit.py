@@ -67,6 +67,8 @@ class GroupCommitSink(Sink):
         """Bytes of lines that the thread has not taken yet."""
         self._lost = 0
         """Lines lost since the thread last took the queue."""
+        self._unresolved: list[tuple[_PendingRecord, bool]] = []
+        """Entries that the thread has handed to the loop, and whether each is recorded."""
         self._writing_since: float | None = None
         self._changed = threading.Condition()
         self._closed = False
@@ -140,6 +142,7 @@ class GroupCommitSink(Sink):
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded
                 self._journal.report_error(error)
             if closed and not group:
+                self._retract_unresolved()
                 self._journal.close()
                 return
             self._writing_since = None
@@ -162,8 +165,10 @@ class GroupCommitSink(Sink):
         if awaited:
             loop = awaited[0][0].loop
             assert loop is not None
+            with self._changed:
+                self._unresolved += awaited
             try:
-                loop.call_soon_threadsafe(self._resolve, awaited)
+                loop.call_soon_threadsafe(self._resolve)
             except RuntimeError:
                 return  # the loop has ended
 
@@ -175,9 +180,10 @@ class GroupCommitSink(Sink):
             self._journal.count_lost(1, INTERNAL_ERROR)
             return WriteResult.LOST
 
-    def _resolve(self, awaited: list[tuple[_PendingRecord, bool]]) -> None:
+    def _resolve(self) -> None:
         """Release the replies, and retract lines that were recorded too late."""
-        for entry, recorded in awaited:
+        resolved = [*self._unresolved]
+        for entry, recorded in resolved:
             assert entry.recorded is not None
             assert entry.timer is not None
             entry.timer.cancel()
@@ -185,6 +191,14 @@ class GroupCommitSink(Sink):
                 entry.recorded.set_result(recorded or self._durability.answers)
             if entry.timed_out and recorded:
                 self._enqueue(_PendingRecord(retraction_record(entry.body)))
+        with self._changed:
+            del self._unresolved[: len(resolved)]
+
+    def _retract_unresolved(self) -> None:
+        """Retract lines that were recorded too late, as the loop no longer does it."""
+        for entry, recorded in [*self._unresolved]:
+            if entry.timed_out and recorded:
+                self._record(retraction_record(entry.body))
 
 
 def retraction_record(line: bytes) -> bytes:
