@@ -204,6 +204,37 @@ async def test_a_fault_of_the_server_itself_costs_no_call(
         assert {event["event"] for event in server.log.events} == {"internal fault"}
 
 
+async def test_a_plugin_that_cancels_every_task_leaves_each_call_its_reply_and_line(
+    serving: Serve,
+) -> None:
+    own = asyncio.all_tasks()
+    waiting = asyncio.Event()
+
+    async def cancels(_: object) -> None:
+        for task in asyncio.all_tasks() - own:
+            task.cancel()
+
+    async def waits(_: object) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    rude = plugin(service_configuration=waits, media_location=cancels)
+    async with serving({"rude": rude}) as server:
+        own |= asyncio.all_tasks()
+        calls = []
+        for target in (wire.SERVICE, wire.LOCATION):
+            calls.append(asyncio.create_task(server.ask(target)))
+            own.add(calls[-1])
+            await waiting.wait()
+        replies = await asyncio.gather(*calls)
+        assert [reply.action for reply in replies] == ["continue", "continue"]
+        endpoints = {line["endpoint"] for line in server.lines()}
+        assert endpoints == {"service_configuration", "media_location"}
+        faults = [event for event in server.log.events if event["event"] == "internal fault"]
+        assert "a plugin or a library cancelled" in faults[0]["error"]
+        assert (await server.ask(wire.REGISTRATION + "a@b")).action == "continue"
+
+
 async def test_an_unexpected_error_is_reported_by_its_name(
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ against patterns and answer unknown paths without an audit line; the six paths h
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable
 from http import HTTPStatus
@@ -30,6 +31,7 @@ from pexpolicy.server.http.query import query_params
 from pexpolicy.server.http.response import READABLE, PrerenderedResponse, health, not_allowed
 
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
+_STRAY = "a plugin or a library cancelled the task of this call; it may cancel asyncio.all_tasks()"
 
 
 class _Call(msgspec.Struct):
@@ -111,7 +113,7 @@ class PolicyApp:
                 call.span = self._spans.begin(endpoint, request.headers, call.decision_id)
             # 2. Parse path and query. 3. Ask the plugins of the chain. 4. Take the first decision,
             #    or the default of the endpoint. 5. Render the reply.
-            answer = await self._decide(call, request.raw_path)
+            answer = await self._decide(call, request)
             # 6. Write the audit line. A line that is not awaited here may still be buffered: the
             #    reply batcher writes the buffered lines before it sends any reply.
             recorded = self._record(call, answer)
@@ -140,18 +142,27 @@ class PolicyApp:
         admitted = await self.generation.access.authenticate(request)
         return admitted if isinstance(admitted, Refusal) else (admitted.peer, self.generation)
 
-    async def _decide(self, call: _Call, target: str) -> Answer:
+    async def _decide(self, call: _Call, source: web.BaseRequest) -> Answer:
         policy = call.generation.policy
+        error: BaseException
         try:
             request = policy.chains[call.endpoint].endpoint.parse(call.params, call.alias)
-            request.set_origin(target, call.peer)
+            request.set_origin(source.raw_path, call.peer)
             return await policy.answer(request, call.decision_id)
-        except Exception as error:  # noqa: BLE001 - an internal error must not leave a call unanswered
-            self._report(call.endpoint, error)
-            self.telemetry.count_fallback(call.endpoint, INTERNAL)
-            return policy.internal_error_answer(
-                call.endpoint, call.params, call.alias, call.decision_id
-            )
+        except asyncio.CancelledError:
+            # The server cancels the task that reads from the connection, and never this one.
+            task = asyncio.current_task()
+            if task is None or source.task.cancelling():
+                raise
+            task.uncancel()
+            error = asyncio.CancelledError(_STRAY)
+        except Exception as caught:  # noqa: BLE001 - an internal error must not leave a call unanswered
+            error = caught
+        self._report(call.endpoint, error)
+        self.telemetry.count_fallback(call.endpoint, INTERNAL)
+        return policy.internal_error_answer(
+            call.endpoint, call.params, call.alias, call.decision_id
+        )
 
     def _record(self, call: _Call, answer: Answer) -> Awaitable[bool] | None:
         """Write the audit line; return what to await before the reply may be sent, if anything."""
@@ -198,7 +209,7 @@ class PolicyApp:
                 return endpoint, unquote(path[len(prefix) :])
         return None, ""
 
-    def _report(self, endpoint: str, error: Exception) -> None:
+    def _report(self, endpoint: str, error: BaseException) -> None:
         report = describe_error(error)
         self.log.warning(
             "internal fault", endpoint=endpoint, error=report.summary, traceback=report.traceback
