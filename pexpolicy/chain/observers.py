@@ -184,7 +184,10 @@ class ObserverQueue:
         self._failure_log.failed("plugin failed", self.plugin, report, now, decision_id=decision_id)
 
     async def drain(self) -> None:
-        """Deliver what waits within ``DRAIN_TIMEOUT_S``; pass the rest to the successor."""
+        """Deliver what waits within ``DRAIN_TIMEOUT_S``; pass the rest to the queue that is open.
+
+        That of the next generation may be closed already, after reloads that follow quickly.
+        """
         self.is_open = False
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), DRAIN_TIMEOUT_S)
@@ -193,8 +196,11 @@ class ObserverQueue:
         left = [*self._current, *self._waiting]
         self._waiting.clear()
         self._current = []
-        if left and self.successor is not None and self.successor.is_open:
-            self.successor.put_back(left, self._counts)
+        heir = self.successor
+        while heir is not None and not heir.is_open:
+            heir = heir.successor
+        if left and heir is not None:
+            heir.put_back(left, self._counts)
         elif left:
             self._drop(left, f"not delivered within {DRAIN_TIMEOUT_S:.3g} s of the end")
         self._log_dropped()

@@ -331,6 +331,30 @@ async def test_a_reload_passes_on_what_waits() -> None:
     assert counts["dropped"] == 0
 
 
+async def test_reloads_that_follow_quickly_pass_on_what_waits() -> None:
+    told: list[str] = []
+    is_down = True
+
+    async def notify(outcome: Any) -> None:
+        if is_down:
+            raise OSError
+        told.append(outcome.decision_id)
+
+    counts = Counts()
+    first, second, third = (fake_plugins.policy({"toy": observing(notify)}) for _ in range(3))
+    async with first.serving():
+        first.run_background(outcome(0), counts=counts)
+        second.take_over(first)
+        async with second.serving():
+            third.take_over(second)
+            opened = third.serving()
+            await opened.__aenter__()
+    is_down = False
+    await opened.__aexit__(None, None, None)
+    assert told == ["id-0"]
+    assert counts["dropped"] == 0
+
+
 async def test_what_waits_is_not_passed_to_a_generation_that_never_served() -> None:
     async def notify(outcome: Any) -> None:
         raise OSError
