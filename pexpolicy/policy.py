@@ -177,7 +177,7 @@ class Policy:
                 self._log_lifespan(plugin, report)
                 text = f"its lifespan failed: {report.summary}"
                 if isinstance(error, DataUnavailableError):
-                    text = f"its data {error}"
+                    text = f"its data {str(error).removeprefix('data ')}"
                 problem = f"{plugin.available}: {text}"
                 problems.append(Problem(("plugins", plugin.name), problem, error))
         if problems:

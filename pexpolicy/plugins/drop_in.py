@@ -34,8 +34,8 @@ def source_files(path: Path) -> list[Path]:
 def load(path: Path) -> type:
     """Import a module or package and return the one class with hooks that it defines.
 
-    Raises ``PluginBuildError`` unless it defines exactly one, and whatever the import raises; the
-    module that was imported before stays then.
+    Raises ``PluginBuildError`` unless it defines exactly one, or for a helper that is imported by
+    its bare name, and whatever the import raises; the module that was imported before stays then.
     """
     name = module_name(path)
     module = sys.modules.get(name)
@@ -67,7 +67,14 @@ def _import(name: str, path: Path) -> ModuleType:
     if vars(package).get(DIGEST) != helpers:
         outdated += [key for key in sys.modules if key.startswith(f"{package.__name__}._")]
     with replaced_modules(outdated, package.__name__):
-        module = _execute(name, path)
+        try:
+            module = _execute(name, path)
+        except ModuleNotFoundError as error:
+            helper = f"{error.name}.py"
+            if not (path.parent / helper).is_file():
+                raise
+            text = f"{path.name} imports {helper} next to it: write from .{error.name} import ..."
+            raise PluginBuildError.because(text) from error
     setattr(package, DIGEST, helpers)
     return module
 

@@ -63,6 +63,16 @@ def test_two_drop_ins_share_a_helper(tmp_path: Path) -> None:
     assert load(tmp_path, "one").calls is load(tmp_path, "two").calls
 
 
+def test_a_helper_is_imported_with_a_dot(tmp_path: Path) -> None:
+    (tmp_path / "_shared.py").write_text("CALLS = []\n")
+    write(tmp_path, "from _shared import CALLS\n" + PLUGIN)
+    with pytest.raises(PluginBuildError, match=r"write from \._shared import"):
+        load(tmp_path)
+    write(tmp_path, "import not_installed\n" + PLUGIN)
+    with pytest.raises(ModuleNotFoundError, match="not_installed"):
+        load(tmp_path)
+
+
 def test_a_changed_helper_reaches_every_drop_in(tmp_path: Path) -> None:
     helper = tmp_path / "_shared.py"
     for number in (1, 2):
