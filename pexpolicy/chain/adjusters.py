@@ -177,7 +177,7 @@ def _check(
 ) -> Decision | Coroutine[Any, Any, Decision] | None:
     """Check an answer as the endpoint does, and that it opens nothing that was closed."""
     before = draft.decision
-    if answer is before and before is not None and before.is_intact:
+    if answer is before and before is not None and before.is_intact():
         return None
     decision = endpoint.check_answer(answer, draft.request)
     if draft.may_admit or before is None or not isinstance(decision, Decision):

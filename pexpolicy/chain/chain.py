@@ -100,7 +100,7 @@ class Chain:
         if decision is None:
             decision, has_waited = run.undecided(), True
         # A decision of a hook that did not wait was checked a moment ago, and nothing ran since.
-        if has_waited and not decision.is_intact:
+        if has_waited and not decision.is_intact():
             decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
         name = self.endpoint.name
         return Outcome(

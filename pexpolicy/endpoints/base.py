@@ -95,7 +95,7 @@ class Endpoint(Generic[R]):
 
     def _normalize(self, decision: Decision) -> Decision:
         """Return a decision as this endpoint sends it; ``AttributeError`` for an empty one."""
-        if not decision.is_intact:
+        if not decision.is_intact():
             name = type(decision).__name__
             raise self.refuse(f"{name} was changed after it was checked: make a new one")
         reason = decision.reason

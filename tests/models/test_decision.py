@@ -277,7 +277,7 @@ def test_a_decision_that_was_changed_is_no_decision(
     decision: Decision, name: str, value: object
 ) -> None:
     changed = type(decision).from_result(decision.set_fields())
-    assert changed.is_intact
+    assert changed.is_intact()
     object.__setattr__(changed, name, value)
     for endpoint in ("service_configuration", "participant_properties"):
         if type(decision) in ENDPOINTS[endpoint].decisions:

@@ -47,7 +47,7 @@ def test_a_field_is_set_replaced_or_removed_and_the_others_keep_their_order() ->
         ("service_type", "conference"),
         ("ivr_theme_name", "Oslo"),
     ]
-    assert made.is_intact
+    assert made.is_intact()
     assert made.reason == "listed"
     assert ROOM.description == "Third floor"
 
