@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import time
+from datetime import UTC, date, datetime, time, timedelta
 from unicodedata import is_normalized, normalize
+from zoneinfo import ZoneInfo
 
 from pexpolicy.config.time_zones import zone_pitfall
 from pexpolicy.matching.clauses import Clause
 from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition
-from pexpolicy.matching.time_window import WEEKDAYS, TimeOperators
+from pexpolicy.matching.time_window import WEEKDAYS, TimeOperators, TimeWindow
 from pexpolicy.text import brief
 
 _SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", re.IGNORECASE)
 """A pattern that begins with the scheme of an alias, or with several in parentheses."""
+MAX_SKIPPED_MINUTES = 120
+"""The longest time that clocks skip."""
+YEAR = 366
 _TEXT_OPERATORS = ("prefix", "suffix", "contains", "glob", "regex")
 
 
@@ -32,6 +36,8 @@ def pitfalls(condition: Condition) -> Iterator[str]:
 def _of_time(settings: TimeOperators) -> Iterator[str]:
     if text := zone_pitfall(settings.zone):
         yield f"time.zone = {text}"
+    if text := _skipped_hours(settings):
+        yield text
     between, days = settings.between, {*(settings.weekdays or ())}
     if between is None or len(days) != 1 or between[0] < between[1] or between[1] == time():
         return
@@ -41,6 +47,33 @@ def _of_time(settings: TimeOperators) -> Iterator[str]:
         f"time: {between[0]:%H:%M} to {between[1]:%H:%M} on {day} is the early morning and the "
         f"evening of {day}; for the night that follows, write two conditions: {day} until 00:00, "
         f"and {following} from 00:00"
+    )
+
+
+def _skipped_hours(settings: TimeOperators) -> str:
+    """Return on which day clocks skip all hours of a window, within a year; or nothing."""
+    if settings.between is None:
+        return ""
+    (start, end), zone = settings.between, ZoneInfo(settings.zone)
+    length = (end.hour - start.hour) * 60 + end.minute - start.minute
+    if not 0 < length <= MAX_SKIPPED_MINUTES:
+        return ""
+    first = max(settings.since or date.min, datetime.now(zone).date())
+    for day in settings.dates or (first + timedelta(days=n) for n in range(YEAR)):
+        local = datetime.combine(day, start, zone)
+        last = local + timedelta(minutes=length - 1)
+        if _is_skipped(local) and _is_skipped(last) and TimeWindow(settings).holds_on(day):
+            return (
+                f"time: there is no {start:%H:%M} to {end:%H:%M} on {day} in {zone.key}, when "
+                "clocks go forward: nothing matches on that day; write a longer time if it should"
+            )
+    return ""
+
+
+def _is_skipped(local: datetime) -> bool:
+    """Return whether a local time does not exist, as clocks go forward."""
+    return local.astimezone(UTC).astimezone(local.tzinfo).replace(tzinfo=None) != local.replace(
+        tzinfo=None
     )
 
 

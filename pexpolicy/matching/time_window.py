@@ -69,6 +69,19 @@ class TimeOperators(PluginSettings):
             raise ValueError(msg)
         return between
 
+    @field_validator("weekdays", mode="before")
+    @classmethod
+    def _are_weekdays(cls, weekdays: Any) -> Any:
+        written = [weekdays] if isinstance(weekdays, str) else weekdays
+        if not isinstance(written, list) or weekdays == [day for day in written if day in WEEKDAYS]:
+            return weekdays
+        meant = [_meant_days(str(text)) for text in written]
+        days = dict.fromkeys(day for some in meant for day in some) if all(meant) else {}
+        form = f"write {list(days)}" if days else f"write some of {', '.join(map(repr, WEEKDAYS))}"
+        odd = next((text for text in written if text not in WEEKDAYS), weekdays)
+        msg = f"{odd!r} is not a list of weekdays in English; {form}"
+        raise ValueError(msg)
+
     @field_validator("dates", "since", "until", mode="before")
     @classmethod
     def _are_dates(cls, written: Any) -> Any:
@@ -114,6 +127,24 @@ def _meant_hour(written: str) -> str:
     if hour == 24:  # noqa: PLR2004 - the end of a day
         return "midnight is '00:00'"
     return f"write '{hour:02}:{found[2] or '00'}'" if hour < 24 else "write 00:00 to 23:59"  # noqa: PLR2004 - as above
+
+
+def _meant_days(written: str) -> list[str]:
+    """Return the days that a text such as ``Mon``, ``monday-friday`` or ``weekend`` means."""
+    text = written.strip().lower()
+    if text in ("weekend", "weekends"):
+        return ["saturday", "sunday"]
+    words = [word for word in re.findall(r"\w+", text) if word not in ("to", "until", "and")]
+    days = [
+        next((n for n, name in enumerate(WEEKDAYS) if len(word) > 1 and name.startswith(word)), -1)
+        for word in words
+    ]
+    if -1 in days:
+        return []
+    if len(days) == 2 and re.search(r"-|\u2013|\.\.|\bto\b|\buntil\b", text):  # noqa: PLR2004 - from and to
+        count = (days[1] - days[0]) % len(WEEKDAYS) + 1
+        return [WEEKDAYS[(days[0] + n) % len(WEEKDAYS)] for n in range(count)]
+    return [WEEKDAYS[day] for day in days]
 
 
 def _is_date(written: str) -> bool:
@@ -168,14 +199,19 @@ class TimeWindow:
 
     def contains(self, now: float) -> bool:
         """Return whether a time, in seconds since 1970, is in the window."""
-        local, settings = self.local(now), self.settings
-        day = local.date()
+        local, between = self.local(now), self.settings.between
+        return self.holds_on(local.date()) and (
+            between is None or _is_between(local.time(), *between)
+        )
+
+    def holds_on(self, day: date) -> bool:
+        """Return whether any time of a day may be in the window."""
+        settings = self.settings
         return (
-            local.weekday() in self._weekdays
+            day.weekday() in self._weekdays
             and (not self._dates or day in self._dates)
             and (settings.since is None or day >= settings.since)
             and (settings.until is None or day <= settings.until)
-            and (settings.between is None or _is_between(local.time(), *settings.between))
         )
 
 
