@@ -15,6 +15,8 @@ from pexpolicy.config.settings import Settings
 
 _SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key)_file|client_key")
 _KEY = re.compile(r"^\s*(\w+)\s*=", re.MULTILINE)
+_TABLES = ("csv", "pins")
+"""Keys that name a CSV file, with any suffix."""
 _MAX_CHARACTERS = 1_000_000
 _SECRET = re.compile(r"(?:\w+_)?(?:pin|password|passcode|secret|token|api_?key)", re.IGNORECASE)
 
@@ -86,15 +88,16 @@ def _tables_with_secrets(settings: Settings) -> Iterator[tuple[Key, Path]]:
     """Yield the CSV and TOML files of plugins in which a column or a key holds secrets."""
     for place, key, value in _texts(settings):
         path = settings.resolve(value)
-        if path.suffix not in (".csv", ".toml") or not _mode(path):
+        is_table = path.suffix == ".csv" or key in _TABLES
+        if not (is_table or path.suffix == ".toml") or not _mode(path):
             continue
         try:
             with path.open(encoding="utf-8-sig", errors="replace") as file:
-                head = file.readline(4096) if path.suffix == ".csv" else file.read(_MAX_CHARACTERS)
+                head = file.readline(4096) if is_table else file.read(_MAX_CHARACTERS)
         except OSError:
             continue  # an error of the plugin
         names = re.split(r"[;,\t]", head) if path.suffix == ".csv" else _KEY.findall(head)
-        if any(_SECRET.fullmatch(name.strip(' "\r\n')) for name in names):
+        if any(_SECRET.fullmatch("_".join(name.strip('"\r\n').split())) for name in names):
             yield (*place, int(key) if key.isdecimal() else key), path
 
 

@@ -195,18 +195,6 @@ def test_pins_come_from_a_file_of_their_own(
     assert "12ab" not in said
 
 
-def test_a_file_with_pins_that_everybody_may_read_is_a_warning(build: Build, folder: Path) -> None:
-    path = folder / "rooms.csv"
-    path.write_text("aliases,name,pin\na,A,\n")
-    path.chmod(0o644)
-    assert build({"csv": "rooms.csv"}).warnings() == []
-    path.write_text("aliases,name,pin\na,A,123456\n")
-    (warning,) = build({"csv": "rooms.csv"}).warnings()
-    assert warning.startswith("csv: every user of this machine may read the PINs in ")
-    path.chmod(0o640)
-    assert build({"csv": "rooms.csv"}).warnings() == []
-
-
 @pytest.mark.parametrize(
     ("recipe", "pin"),
     [

@@ -36,7 +36,6 @@ from pexpolicy_registrations.settings import Device, Settings
 
 MAX_DELAYED = 200
 """Number of answers that are delayed at a time; further ones are given at once."""
-_OTHERS_READ = 0o004
 _KNOWN = Continue(reason="the device is listed; Infinity checks its credentials")
 _UNKNOWN = Reject(reason="no device has this alias")
 _WRONG_PROTOCOL = Reject(reason="the device is not listed for this protocol")
@@ -156,14 +155,10 @@ class Registrations(Plugin[Settings]):
 
     @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
-        """Warn of an empty list, and of a file with passwords that every user may read."""
+        """Warn of an empty list."""
         if not self._devices and self._snapshot is None:
             text = "no device can register" if self._rejects else "it never answers"
             yield ConfigWarning((), f"lists no device: {text}")
-        for path in self._files:
-            if path.stat().st_mode & _OTHERS_READ:
-                text = f"every user of this machine may read {path}: chmod o= {path}"
-                yield ConfigWarning(("csv",), text)
 
     @override
     def changes_since(self, previous: Registrations) -> Iterable[str]:

@@ -12,6 +12,12 @@ _SPREADSHEET_EPOCH = date(1899, 12, 30)
 _ROUNDED = re.compile(r"\d+([.,]\d+)?E\+\d+", re.IGNORECASE)
 _PATTERN = re.compile(r"[\^$\\(){}|]|\*@|\.\*")
 _LINK = re.compile(r"[a-z][a-z0-9+.-]*://|mailto:", re.IGNORECASE)
+_TOTAL = re.compile(
+    r"(grand|sub)?[- ]?(totals?|sum|summe|gesamt|insgesamt|zwischensumme|anzahl|count|nombre|somme"
+    r"|totaux|totale?|stand|page|seite|end|ende|fin)[:.]?",
+    re.IGNORECASE,
+)
+"""The first word of a line below a table, in English, German or French."""
 _LONE = frozenset("/,;|&+-")
 _TEXT_COLUMN = "format the column as text, and write it again"
 _DAYS = range(20_000, 80_000)
@@ -39,6 +45,7 @@ def alias_warning(alias: Alias) -> str:
         "is a link: write the alias alone, such as room@example.com": _LINK.match(text),
         "has < or >: write the address alone": "<" in text or ">" in text,
         f"has an invisible character, {hidden}: write it again": hidden,
+        "looks like the total of a table: delete the line if it is no room": _TOTAL.fullmatch(text),
         "has two @": "@" in alias.user,
         "has a /: if it is two aliases, write a blank between them": "/" in text,
         f"is a number that a spreadsheet has rounded: {_TEXT_COLUMN}": _ROUNDED.fullmatch(text),

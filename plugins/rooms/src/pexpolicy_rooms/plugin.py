@@ -38,7 +38,6 @@ from pexpolicy_rooms.validity import moment
 
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250
-_OTHERS_READ = 0o004
 _PLACEHOLDER = "{local_alias}"
 
 
@@ -68,7 +67,6 @@ class Rooms(Plugin[Settings]):
         problems += _template_problems(settings.default_room)
         self._warnings = [
             *builder.warnings,
-            *_mode_warnings(settings, csv_has_pins=builder.csv_has_pins),
             *_zone_warnings(settings.zone),
         ]
         if problems:
@@ -196,13 +194,6 @@ class Rooms(Plugin[Settings]):
             with suppress(DataUnavailableError):
                 status["aliases_of_source"] = len(self._snapshot.value)
         return status
-
-
-def _mode_warnings(settings: Settings, *, csv_has_pins: bool) -> Iterable[ConfigWarning]:
-    for key, path in (("csv", settings.csv if csv_has_pins else None), ("pins", settings.pins)):
-        if path is not None and path.exists() and path.stat().st_mode & _OTHERS_READ:
-            text = f"every user of this machine may read the PINs in {path}: chmod o= {path}"
-            yield ConfigWarning((key,), text)
 
 
 def _zone_warnings(zone: str | None) -> Iterable[ConfigWarning]:

@@ -36,8 +36,6 @@ class RoomTableBuilder:
         self, extras: Extras, pins: Pins, zone: ZoneInfo | None, clock: Callable[[], float]
     ) -> None:
         self.table = RoomTable()
-        self.csv_has_pins = False
-        """Whether the CSV file of the rooms contains PINs."""
         self.warnings: list[ConfigWarning] = []
         self.keys: dict[str, Key] = {}
         """The keys of aliases that are not written as ``[rooms.ALIAS]``."""
@@ -65,7 +63,6 @@ class RoomTableBuilder:
             text = f"{kind!r} is not one of {', '.join(SERVICE_TYPES)}{guess}"
             problems.append(Problem((*key, "service_type"), text))
         elif aliases:
-            self.csv_has_pins |= key[0] == "csv" and not fields.keys().isdisjoint(PINS)
             validity = validity_of(key, fields, self._zone, problems)
             self._pins.fill(key, aliases, fields, problems)
             service = self._service(key, model, fields, problems)
@@ -145,6 +142,8 @@ class RoomTableBuilder:
 def _text(key: Key, refusal: ValidationIssue) -> str:
     """Return the text of a problem; for a line of a file with the value, if it is no secret."""
     text = refusal.text
+    if refusal.field == "name" and text.startswith("is required") and key[0] == "csv":
+        return f"{text}; delete the line if it is no room, such as a total"
     if refusal.field in PINS:
         return text.replace(refusal.rule, refusal.rule + pin_hint(refusal.value))
     is_scalar = isinstance(refusal.value, str | int | float)
