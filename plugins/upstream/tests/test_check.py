@@ -41,7 +41,8 @@ def test_a_password_in_clear_on_the_network_is_warned_of(
 @pytest.mark.parametrize(
     ("timeout", "settings", "where"),
     [
-        (1.0, {"targets": {"a": HERE}}, ["targets"]),
+        (1.0, {"targets": {"a": HERE}}, []),
+        (1.0, {"targets": {"a": {**HERE, "timeout": 1.2}}}, ["targets"]),
         (1.5, {"targets": {"a": HERE}}, []),
         (2.9, {"targets": {"a": HERE, "b": AWAY}}, ["targets"]),
         (3.0, {"targets": {"a": HERE, "b": AWAY}}, []),

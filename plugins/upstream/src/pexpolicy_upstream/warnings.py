@@ -46,7 +46,10 @@ def _of_times(
 ) -> Iterator[ConfigWarning]:
     """Warn of a plugin timeout shorter than those of its targets."""
     wanted = sum(settings.targets[name].timeout for name in route.targets)
-    if wanted > settings.plugin_timeout:
+    is_only_one_by_default = len(route.targets) == 1 and not any(
+        "timeout" in settings.targets[name].model_fields_set for name in route.targets
+    )
+    if wanted > settings.plugin_timeout and not is_only_one_by_default:
         text = (
             f"the timeouts of the targets add up to {wanted:g} s, and the plugin has "
             f"{settings.plugin_timeout:g} s: when the first ones are slow, the last is not asked; "
