@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -10,7 +11,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from pexpolicy.config.file_tracking import read_file
-from pexpolicy.config.path_hints import missing_hint
+from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.text import printable
 
 _TO_PEM = {
     "certificate": "openssl x509 -inform DER -in FILE -out new.pem",
@@ -24,13 +26,11 @@ _REASONS = {
 
 def describe_pem_error(path: Path, error: OSError | ValueError) -> str:
     """Describe why OpenSSL or the system refused a file."""
-    why = getattr(error, "strerror", None) or "it is no PEM file, or is damaged"
-    if isinstance(error, FileNotFoundError):
-        why += missing_hint(path)
-        if "-----BEGIN" in str(path):
-            return "this is the content of a file: write the path of the file that holds it"
-    if isinstance(error, IsADirectoryError):
-        why += "; name the file in it"
+    if "-----BEGIN" in str(path):
+        return "this is the content of a file: write the path of the file that holds it"
+    why = "it is no PEM file, or is damaged"
+    if getattr(error, "strerror", None) and isinstance(error, OSError):
+        why = why_unusable(path, error)
     reason = getattr(error, "reason", None)
     if reason:
         why = _REASONS.get(reason) or reason.replace("_", " ").lower()
@@ -139,6 +139,36 @@ def leaf_warnings(certificate: Path, now: datetime) -> Iterator[str]:
             "names no host (subjectAltName): nodes that compare the name refuse it; request one "
             "with the name in the URL of the policy profile"
         )
+
+
+def chain_warning(certificate: Path) -> str:
+    """Return why nodes may not trust a certificate that comes alone, or nothing.
+
+    One that names the place of its authority's certificate is, as a rule, signed by an intermediate
+    authority. The authorities of this system are known to nodes.
+    """
+    from cryptography import x509  # noqa: PLC0415 - as above
+    from cryptography.x509.oid import AuthorityInformationAccessOID  # noqa: PLC0415 - as above
+
+    leaf, *others = x509.load_pem_x509_certificates(read_file(certificate))
+    if others or leaf.issuer == leaf.subject:
+        return ""
+    try:
+        places = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return ""
+    issuers = AuthorityInformationAccessOID.CA_ISSUERS
+    url = next((p.access_location.value for p in places if p.access_method == issuers), "")
+    issuer = {attribute.value for attribute in leaf.issuer}
+    for known in ssl.create_default_context().get_ca_certs():
+        if issuer == {value for part in known["subject"] for _, value in part}:  # type: ignore[str-unpack]  # pairs
+            return ""
+    if not url:
+        return ""
+    return (
+        f"has no certificate of its authority after it, {leaf.issuer.rfc4514_string()}: nodes that "
+        f"know only the root refuse it; append that certificate, which is at {printable(url)}"
+    )
 
 
 def authority_warning(client_ca: Path) -> str:

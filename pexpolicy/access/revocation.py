@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pexpolicy.config.file_tracking import read_file
+from pexpolicy.config.path_hints import why_unusable
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -77,5 +78,5 @@ def _content(path: Path) -> bytes:
     try:
         return read_file(path)
     except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror or error}"
+        msg = f"{path} cannot be read: {why_unusable(path, error)}"
         raise RevocationListError(msg) from None

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
 from pexpolicy.access.networks import is_loopback
-from pexpolicy.access.pem_errors import authority_warning, leaf_warnings
+from pexpolicy.access.pem_errors import authority_warning, chain_warning, leaf_warnings
 from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.secrets import SecretError
@@ -83,6 +83,8 @@ def _certificate_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     if text := expiry_warning(loaded.not_after, now):
         yield ConfigWarning(("tls", "certificate"), text)
     for text in leaf_warnings(settings.path.parent / settings.tls.certificate, now):
+        yield ConfigWarning(("tls", "certificate"), text)
+    if text := chain_warning(settings.path.parent / settings.tls.certificate):
         yield ConfigWarning(("tls", "certificate"), text)
     client_ca = settings.tls.client_ca
     if client_ca is not None and (text := authority_warning(settings.path.parent / client_ca)):

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
-from pexpolicy.access.pem_errors import authority_warning, leaf_warnings
+from pexpolicy.access.pem_errors import authority_warning, chain_warning, leaf_warnings
 from tests.support import certificates
 
 
@@ -195,3 +195,41 @@ def test_what_is_no_path_of_a_file_is_reported(tmp_path: Path) -> None:
     content = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
     with pytest.raises(CertificateError, match="write the path of the file that holds it"):
         load(replace(files(tmp_path), certificate=tmp_path / content))
+
+
+@pytest.mark.parametrize(
+    ("names_place", "is_whole", "says"),
+    [
+        (True, False, "append that certificate, which is at http://ca.example.com/issuing.crt"),
+        (True, True, ""),
+        (False, False, ""),
+    ],
+)
+def test_a_certificate_without_that_of_its_intermediate_authority_is_a_warning(
+    tmp_path: Path, *, names_place: bool, is_whole: bool, says: str
+) -> None:
+    authority = certificates.authority()
+    key = load_pem_private_key(authority.private_key_pem.bytes(), None)
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")]))
+        .issuer_name(issuer.subject)
+        .public_key(generate_private_key(SECP256R1()).public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=90))
+    )
+    if names_place:
+        place = x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS,
+            x509.UniformResourceIdentifier("http://ca.example.com/issuing.crt"),
+        )
+        builder = builder.add_extension(x509.AuthorityInformationAccess([place]), critical=False)
+    leaf = builder.sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    chain = [leaf, issuer] if is_whole else [leaf]
+    text = b"".join(one.public_bytes(Encoding.PEM) for one in chain)
+    (tmp_path / "server.pem").write_bytes(text)
+    assert chain_warning(tmp_path / "server.pem").endswith(says)
+    assert bool(chain_warning(tmp_path / "server.pem")) is bool(says)
