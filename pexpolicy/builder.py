@@ -19,6 +19,7 @@ from pexpolicy.chain.adjusters import (
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.merge import merging_chain
+from pexpolicy.config.audit_paths import audit_path_warnings
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
@@ -274,25 +275,6 @@ def _same_priority(plugins: Sequence[BuiltPlugin]) -> Iterator[ConfigWarning]:
             yield ConfigWarning(("plugins", second.name, "priority"), text)
 
 
-def _audit_folders(settings: Settings) -> Iterator[ConfigWarning]:
-    """Yield a warning for each place of the audit that cannot be used on this machine."""
-    if settings.audit.path is not None:
-        file = settings.resolve(settings.audit.path)
-        folder = file.parent
-        if file.is_dir():
-            text = f"{file} is a folder; name a file, as in {settings.audit.path}/audit.jsonl"
-            yield ConfigWarning(("audit", "path"), text)
-        if not folder.is_dir():
-            fix = f"the server does not start without it: mkdir -p {folder}"
-            text = f"there is no folder {folder}; {fix}"
-            yield ConfigWarning(("audit", "path"), text)
-    if settings.audit.spool is not None:
-        folder = settings.resolve(settings.audit.spool)
-        if not folder.is_dir():
-            text = f"there is no folder {folder} here; without it lines can only wait in memory"
-            yield ConfigWarning(("audit", "spool"), text)
-
-
 def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Iterable[ConfigWarning]:
     """Yield the warnings about a configuration and its plugins."""
     if not settings.credentials and settings.server.allow_anonymous:
@@ -300,7 +282,7 @@ def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Itera
         yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_warnings(settings)
     yield from _same_priority(plugins)
-    yield from _audit_folders(settings)
+    yield from audit_path_warnings(settings)
     for plugin in plugins:
         if "routes" in plugin.hooks and not settings.admin.enabled:
             text = "its routes are not served, as admin.enabled is false"

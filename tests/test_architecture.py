@@ -37,6 +37,7 @@ PUBLIC = (
     "conformance.replies",
     "config.csv_tables",
     "config.outgoing",
+    "config.path_hints",
     "config.time_zones",
     "config.toml_tables",
     "explain.local_policy",

@@ -25,7 +25,7 @@ from pexpolicy.config.csv_cells import failed_formula
 from pexpolicy.config.csv_header import TABS, column_names, declared_delimiter, header_faults
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
-from pexpolicy.config.path_hints import missing_hint
+from pexpolicy.config.path_hints import why_unusable
 from pexpolicy.config.plugin_settings import ConfigPath
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.text import brief
@@ -111,8 +111,7 @@ def read_text(path: Path, save_as: str = "UTF-8") -> str:
     try:
         return decode_text(read_file(path))
     except OSError as error:
-        hint = missing_hint(path) if isinstance(error, FileNotFoundError) else ""
-        text = f"{path} cannot be read: {error.strerror}{hint}"
+        text = f"{path} cannot be read: {why_unusable(path, error)}"
         raise TableError([TableIssue(path.name, 0, text)]) from None
     except EncodingError as error:
         text = error.text.replace("save the file as UTF-8", f"save the file as {save_as}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import errno
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pexpolicy.config.compaction import compact_copy
 from pexpolicy.config.credentials import credentials_of, secret_files_of
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file
+from pexpolicy.config.path_hints import why_unusable
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.access import TlsTable
@@ -27,12 +27,10 @@ from pexpolicy.config.secrets import SecretError, SecretSource
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.extras import enumerated_fields
+from pexpolicy.text import did_you_mean
 
-_UNREADABLE = {
-    errno.EACCES: "; give the user that runs this command read access to it and to its folder",
-    errno.EISDIR: "; name the file in it",
-    errno.ENOENT: "; name another with --config or PEXPOLICY_CONFIG",
-}
 COMPACT_FROM = 1_000_000
 """Characters from which on a configuration is compacted after parsing."""
 
@@ -47,8 +45,10 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
         stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
         document = _parse(decode_text(content), path)
     except OSError as error:
-        hint = _UNREADABLE.get(error.errno or 0, "")
-        raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}{hint}")]) from None
+        why = why_unusable(path, error)
+        if isinstance(error, FileNotFoundError):
+            why += "; name another with --config or PEXPOLICY_CONFIG"
+        raise ConfigError(path, [Problem((), f"cannot be read: {why}")]) from None
     except EncodingError as error:
         raise ConfigError(path, [Problem((), str(error))]) from None
     stage(f"checking {path.name}")
@@ -77,6 +77,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     """Check a parsed configuration; raises ``ConfigError`` with all problems."""
     tables, problems = _salvage(document)
     problems += [*_endpoint_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
+    problems += _extra_value_problems(tables.infinity.extra_values)
     privacy, admin, audit = tables.privacy, tables.admin, tables.audit
     credentials, unreadable = credentials_of(tables.auth, path.parent)
     problems += unreadable
@@ -180,6 +181,19 @@ def _endpoint_problems(endpoints: Mapping[EndpointName, EndpointTable]) -> Itera
             able = " and ".join(e.name for e in ENDPOINTS.values() if e.can_merge)
             text = f"only {able} can be merged, here the first decision is the reply; leave it out"
             yield Problem(("endpoints", name, "combine"), text)
+
+
+def _extra_value_problems(values: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Yield a problem for each field without a fixed set of values, which has no further ones."""
+    if not values:
+        return
+    models = [model for one in ENDPOINTS.values() for model in one.decisions]
+    models += SERVICE_TYPES.values()
+    known = {"service_type"}.union(*map(enumerated_fields, models))
+    for name in values.keys() - known:
+        text = "no field with a fixed set of values has this name"
+        guess = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
+        yield Problem(("infinity", "extra_values", name), text + guess)
 
 
 def _client_ca_problems(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:

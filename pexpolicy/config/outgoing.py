@@ -10,6 +10,7 @@ from pathlib import Path
 from yarl import URL
 
 from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.path_hints import why_unusable
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.secrets import SecretError, read_secret
 
@@ -33,6 +34,9 @@ def whole_url(written: str, example: str, instead: str, *, encoded: bool = False
         raise ValueError(msg) from None
     if url.scheme not in ("http", "https") or not host:
         msg = f"write a whole URL, as in {example}"
+        raise ValueError(msg)
+    if re.search("(?<!:)//", url.raw_path):
+        msg = "has // in its path, which most servers answer with 404: write each / once"
         raise ValueError(msg)
     if url.raw_user is not None or url.raw_password is not None:
         msg = f"credentials are never in this file: write {instead}"
@@ -74,5 +78,12 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        if (
+            ca_file is not None
+            and isinstance(error, OSError)
+            and not isinstance(error, ssl.SSLError)
+        ):
+            reason = why_unusable(ca_file, error)
+        else:
+            reason = getattr(error, "strerror", None) or str(error)
         raise SettingsError(f"{ca_file} cannot be used: {reason}", key=("ca_file",)) from None

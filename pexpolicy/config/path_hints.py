@@ -1,12 +1,25 @@
-"""Hints for files that are not there."""
+"""Hints for files that are not there, or that this user may not use."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 _MAX_LISTED = 1000
 """Entries of a folder that are compared with a name."""
+
+
+def why_unusable(path: Path, error: OSError) -> str:
+    """Return why a file cannot be read, and what to do about it."""
+    why = error.strerror or str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return why + missing_hint(path)
+    if isinstance(error, PermissionError):
+        return why + denied_hint(path)
+    return f"{why}; name the file in it" if isinstance(error, IsADirectoryError) else why
 
 
 def missing_hint(path: Path) -> str:
@@ -24,3 +37,78 @@ def missing_hint(path: Path) -> str:
             if entry.name != path.name and entry.name.lower() == path.name.lower():
                 return f"; did you mean {entry.name!r}? Capitals count"
     return ""
+
+
+def denied_hint(path: Path) -> str:
+    """Return which user may not read a file, and the command that changes it, after a semicolon;
+    nothing where the mode is not the reason.
+    """
+    user = _user()
+    if closed := _closed_folder(path):
+        advice = f"chmod a+x {shlex.quote(str(closed))}, or move the file"
+        return f"; {user} may not enter {closed}: {advice}"
+    if _may(path, os.R_OK):
+        return ""
+    return f"; {user} may not read it: {_grant(path, 'r', stat.S_IRUSR)}"
+
+
+def unwritable(path: Path) -> str:
+    """Return why this user cannot append to a file, or nothing; no file is made or opened."""
+    user, folder = _user(), path.parent
+    if closed := _closed_folder(path):
+        return f"{user} may not enter {closed}: chmod a+x {shlex.quote(str(closed))}"
+    if path.exists():
+        if _may(path, os.W_OK):
+            return ""
+        return f"{user} may not write to {path}: {_grant(path, 'w', stat.S_IWUSR)}"
+    if not folder.is_dir() or _may(folder, os.W_OK | os.X_OK):
+        return ""
+    return f"{user} may not make a file in {folder}: {_grant(folder, 'wx', stat.S_IWUSR)}"
+
+
+def _closed_folder(path: Path) -> Path | None:
+    """Return the first folder on the way to a file that this user may not enter."""
+    above = reversed(path.parents)
+    return next((folder.absolute() for folder in above if not _may(folder, os.X_OK)), None)
+
+
+def _grant(path: Path, right: str, bit: int) -> str:
+    """Return the command that gives this user a right on a file or folder."""
+    name = shlex.quote(str(path))
+    with suppress(OSError):
+        status = path.stat()
+        if os.statvfs(path).f_flag & os.ST_RDONLY and "w" in right:
+            return "its file system is read-only"
+        if status.st_uid != os.geteuid():
+            chown = f"chown {_user_name()} {name}"
+            return chown if status.st_mode & bit else f"{chown}; chmod u+{right} {name}"
+    return f"chmod u+{right} {name}"
+
+
+def _may(path: Path, right: int) -> bool:
+    """Return whether the user that this process acts as has a right; true where it is unknown."""
+    if os.name != "posix":
+        return True
+    effective = os.access in os.supports_effective_ids
+    if os.access(path, right, effective_ids=effective):
+        return True
+    try:
+        path.lstat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
+def _user() -> str:
+    return f"the user {_user_name()}"
+
+
+def _user_name() -> str:
+    if os.name != "posix":
+        return "of this process"
+    import pwd  # noqa: PLC0415 - for messages only
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # as in a container
+        return str(os.geteuid())

@@ -191,7 +191,8 @@ def _meaning(key: Key, model: type[BaseModel]) -> str:
     except (OSError, TypeError, SyntaxError, ValueError):  # the source is not there
         return ""
     first = re.split(r"[.;](?:\s|\Z)", text.replace("`", ""), maxsplit=1)[0]
-    return f": {first[:1].lower()}{first[1:]}" if 0 < len(first) <= _MAX_MEANING else ""
+    begin = first[:1] if first[1:2].isupper() else first[:1].lower()
+    return f": {begin}{first[1:]}" if 0 < len(first) <= _MAX_MEANING else ""
 
 
 def _words_in(annotation: Any) -> list[str]:

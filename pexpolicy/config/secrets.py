@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
-from pexpolicy.config.path_hints import missing_hint
+from pexpolicy.config.path_hints import why_unusable
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 """Names that a message repeats."""
@@ -76,8 +76,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
         try:
             written = decode_text(read_file(folder / file))
         except OSError as error:
-            hint = missing_hint(folder / file) if isinstance(error, FileNotFoundError) else ""
-            text = f"{folder / file} cannot be read: {error.strerror}{hint}"
+            text = f"{folder / file} cannot be read: {why_unusable(folder / file, error)}"
             raise SecretError(key, text) from None
         except EncodingError as error:
             raise SecretError(key, f"{folder / file}: {error}") from None

@@ -78,6 +78,12 @@ class Extras:
 NO_EXTRAS = Extras()
 
 
+def enumerated_fields(model: type[ModelBase]) -> set[str]:
+    """Return the names of the fields with a fixed set of values, those of inner objects too."""
+    names = {name for name in model.hints if _words(model, name) is not None}
+    return names.union(*map(enumerated_fields, {*model.nested_models.values()}))
+
+
 def _words(model: type[ModelBase], name: str) -> Any:
     """Return the type of an enumerated field, or ``None``."""
     for kind in alternatives(model.hints.get(name)):

@@ -121,6 +121,21 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         "targets.u.url",
         ("in brackets, as in http://[::1]:8000",),
     ),
+    (
+        UPSTREAM + "[plugins.upstream.settings.targets.u]\nurl = 'https://p.example.com//api/'",
+        "targets.u.url",
+        ("has // in its path", "write each / once"),
+    ),
+    (
+        "[infinity.extra_values]\nservce_type = ['x']",
+        "infinity.extra_values.servce_type",
+        ("no field with a fixed set of values", "did you mean 'service_type'?"),
+    ),
+    (
+        "[plugins.sql.settings]\nqueries = {}",
+        "plugins.sql.settings.source",
+        ("is missing: NAME of a table [sources.NAME]",),
+    ),
     (RULE + "when.local_alias.starts_with = 'a'", "starts_with", ("did you mean 'prefix'?",)),
     (RULE + "when.local_alias.startswith = 'a'", "startswith", ("did you mean 'prefix'?",)),
     (RULE + "when.local_alias.ends_with = 'a'", "ends_with", ("did you mean 'suffix'?",)),
@@ -272,6 +287,21 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         RULE + "when.time = { zone = 'Europe/Oslo', from = '08:00' }",
         "when.time.from",
         ("did you mean 'between'?",),
+    ),
+    *(
+        (
+            f"{RULE}when.time = {{ zone = 'Europe/Oslo', weekdays = {written} }}",
+            "when.time.weekdays",
+            (f"not a list of weekdays in English; write {meant}",),
+        )
+        for written, meant in (
+            ("'monday-wednesday'", "['monday', 'tuesday', 'wednesday']"),
+            ("['Fri to Mon']", "['friday', 'saturday', 'sunday', 'monday']"),
+            ("['Monday', 'Tue']", "['monday', 'tuesday']"),
+            ("'weekend'", "['saturday', 'sunday']"),
+            ("['lundi', 'mardi']", "some of 'monday', 'tuesday'"),
+            ("[1, 2]", "some of 'monday', 'tuesday'"),
+        )
     ),
     # Addresses and networks.
     ("[server]\nhost = '127.0.0.1:8000'", "server.host", ("port is a key of its own",)),
@@ -503,6 +533,10 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
     (
         "[plugins.rooms.settings]\nzone = 'Etc/GMT+1'\ndefault_room = 'x'",
         ("plugins.rooms.settings.zone", "write 'Etc/GMT-1' for UTC+1"),
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['02:00', '03:00'] }",
+        ("rules[0]", "there is no 02:00 to 03:00 on 2", "when clocks go forward", "longer time"),
     ),
     (ROOM + "guest_pin = '471199'", ("guest_pin: needs allow_guests = true",)),
     (
@@ -752,6 +786,7 @@ def test_a_configuration_that_this_user_may_not_read_is_no_wrong_usage(tmp_path:
     path = tmp_path / "config.toml"
     path.write_text("")
     path.chmod(0o000)
+    tmp_path.chmod(0o755)
     # Root reads any file, so that a child of it becomes another user first.
     become = "os.setgroups([]); os.setgid(65534); os.setuid(65534);" if os.geteuid() == 0 else ""
     code = (
@@ -763,7 +798,65 @@ def test_a_configuration_that_this_user_may_not_read_is_no_wrong_usage(tmp_path:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert said.returncode == 78, said.stderr
-    assert "cannot be read: Permission denied" in said.stderr
+    assert "cannot be read: Permission denied; the user nobody may not read it: ch" in said.stderr
+
+
+DENIED = {
+    "password": ("[auth]\nuser = 'a'\npassword_file = '{}'\n", "auth.password_file"),
+    "rooms.csv": ("[plugins.rooms.settings]\ncsv = '{}'\n", "rooms.settings.csv"),
+    "rules.toml": ("[plugins.rules.settings]\nfiles = ['{}']\n", "rules.settings.files"),
+    "server.pem": ("[tls]\nkey = 'server.key'\ncertificate = '{}'\n", "tls.certificate"),
+    "ca.pem": (UPSTREAM.replace("'t'", "t") + "ca_file = '{}'\n", "targets.t.ca_file"),
+}
+"""By the name of a file: a table that names it, and its key."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_may_not_read_a_file_is_told_with_the_command(tmp_path: Path) -> None:
+    certificates.write_pair(tmp_path)
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    for name in DENIED:
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o600)
+    tables = "".join(table.format(name) for name, (table, _) in DENIED.items())
+    (tmp_path / "config.toml").write_text(tables)
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log.toml").write_text("[audit]\npath = 'log/a.jsonl'\n")
+    folder.chmod(0o700)
+    (tmp_path / "closed.toml").write_text("[audit]\npath = 'closed/in/a.jsonl'\n")
+    said = checked_by_nobody(tmp_path, "config.toml", "log.toml", "closed.toml")
+    expected = {
+        key: f"Permission denied; the user nobody may not read it: chown nobody {name}"
+        for name, (_, key) in DENIED.items()
+    }
+    for key, text in expected.items():
+        assert any(key in line and text in line for line in said), (key, said)
+    made = "the user nobody may not make a file in log: chown nobody log; a server of this user"
+    entered = f"the user nobody may not enter {folder}: chmod a+x {folder}; a server of this user"
+    for text in (made, entered):
+        assert any(text in line for line in said), (text, said[-12:])
+    assert not [*folder.iterdir(), *(tmp_path / "log").iterdir()]
+
+
+def checked_by_nobody(folder: Path, *names: str) -> list[str]:
+    """Return the lines that check prints to another user about each of some configurations."""
+    # Root checks them first: this user may not read the modules that are still to be imported.
+    code = (
+        f"import os; from click.testing import CliRunner; os.chdir({str(folder)!r});"
+        "from pexpolicy.cli.main import main; names = {names!r};"
+        "say = lambda: [CliRunner().invoke(main, ['check', one]).output for one in names];"
+        "say(); os.setgroups([]); os.setgid(65534); os.setuid(65534); print(*say())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("{names!r}", repr(names))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

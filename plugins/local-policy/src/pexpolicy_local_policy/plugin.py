@@ -24,6 +24,7 @@ from pexpolicy import (
     read_file,
     wall_clock,
 )
+from pexpolicy.config.path_hints import why_unusable
 from pexpolicy_local_policy.language import unknown_filters
 from pexpolicy_local_policy.node import input_after, input_before, job_of
 from pexpolicy_local_policy.sandbox import parse
@@ -167,7 +168,7 @@ def _read(path: Path) -> tuple[str, str]:
     try:
         source = read_file(path).decode()
     except OSError as error:
-        return "", f"{path} cannot be read: {error.strerror}"
+        return "", f"{path} cannot be read: {why_unusable(path, error)}"
     except UnicodeDecodeError as error:
         return "", f"{path} is not UTF-8 text (byte {error.start})"
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import MediaLocation, MediaLocationRequest, Problem, track_file
+from pexpolicy.config.path_hints import why_unusable
 from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import GeoIP
 from pexpolicy_locations.table import Reader
@@ -89,7 +90,7 @@ def _open(path: Path, problems: list[Problem]) -> Any:
         # In memory: a file that is overwritten while it is mapped would end the server.
         database = maxminddb.open_database(path, maxminddb.MODE_MEMORY)
     except OSError as error:
-        problems.append(Problem(key, f"{path} cannot be read: {error.strerror}"))
+        problems.append(Problem(key, f"{path} cannot be read: {why_unusable(path, error)}"))
         return None
     except (maxminddb.InvalidDatabaseError, ValueError) as error:
         problems.append(Problem(key, f"{path} is no database in the format MMDB: {error}"))

@@ -30,6 +30,7 @@ from pexpolicy import (
     service_class,
     track_file,
 )
+from pexpolicy.config.path_hints import why_unusable
 from pexpolicy_rules.filters import ConversionError
 from pexpolicy_rules.placeholders import (
     Captures,
@@ -182,7 +183,9 @@ def _picture(endpoint: str, path: Path) -> Factory:
     try:
         image = read_file(path)
     except OSError as error:
-        raise AnswerError(f"{path.name} cannot be read: {error.strerror}", "image") from None
+        raise AnswerError(
+            f"{path.name} cannot be read: {why_unusable(path, error)}", "image"
+        ) from None
     try:
         Avatar(image).resized(None, None)
     except DecisionError as error:

@@ -6,11 +6,13 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from pexpolicy import Problem
+from pexpolicy.config.path_hints import why_unusable
 from pexpolicy_upstream.settings import TargetSettings
 
 if TYPE_CHECKING:
@@ -97,14 +99,14 @@ def tls(settings: TargetSettings) -> ssl.SSLContext | None:
         try:
             context.load_verify_locations(settings.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise TLSError("ca_file", _unreadable(error)) from None
+            raise TLSError("ca_file", _unreadable(settings.ca_file, error)) from None
     if settings.client_cert is not None:
         try:
             context.load_cert_chain(
                 settings.client_cert, settings.client_key, password=_no_password
             )
         except (OSError, ssl.SSLError, ValueError) as error:
-            raise TLSError("client_cert", _unreadable(error)) from None
+            raise TLSError("client_cert", _unreadable(settings.client_cert, error)) from None
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -117,9 +119,9 @@ def _no_password() -> str:
     raise ValueError(msg)
 
 
-def _unreadable(error: Exception) -> str:
+def _unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return f"holds no certificate or key that can be used ({error.reason or 'not PEM'})"
     if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror}"
+        return f"{path} cannot be read: {why_unusable(path, error)}"
     return str(error)

@@ -1,0 +1,34 @@
+"""Warnings about the places of the audit: missing folders, and files that cannot be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pexpolicy.config.path_hints import unwritable
+from pexpolicy.config.problems import ConfigWarning
+from pexpolicy.config.settings import Settings
+
+
+def audit_path_warnings(settings: Settings) -> Iterator[ConfigWarning]:
+    """Yield a warning for each place of the audit that cannot be used on this machine.
+
+    No file is made or opened.
+    """
+    if settings.audit.path is not None:
+        file = settings.resolve(settings.audit.path)
+        if text := unwritable(file):
+            text += "; a server of this user does not start"
+        elif file.is_dir():
+            text = f"{file} is a folder; name a file, as in {settings.audit.path}/audit.jsonl"
+        elif not file.parent.is_dir():
+            fix = f"the server does not start without it: mkdir -p {file.parent}"
+            text = f"there is no folder {file.parent}; {fix}"
+        if text:
+            yield ConfigWarning(("audit", "path"), text)
+    if settings.audit.spool is not None:
+        folder = settings.resolve(settings.audit.spool)
+        if text := unwritable(folder / "spool"):
+            yield ConfigWarning(("audit", "spool"), text)
+        elif not folder.is_dir():
+            text = f"there is no folder {folder} here; without it lines can only wait in memory"
+            yield ConfigWarning(("audit", "spool"), text)
