@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from pexpolicy.cli.doctor.machine_checks import queue_finding
 from pexpolicy.cli.doctor.server_checks import server_findings
 from pexpolicy.cli.main import main
 from pexpolicy.cli.status_display import format_size
+from pexpolicy.config.loader import load
 from tests.support import certificates, live_server, wire
 from tests.support.server_process import free_port
 
@@ -166,6 +168,22 @@ def test_a_running_server_and_its_nodes_are_listed(config: Path) -> None:
         config.write_text(plain + "# a comment\n")
         code, found = findings(config)
         assert (code, about(found, "audit")[0][0]) == (1, "error")
+
+
+@pytest.mark.parametrize(
+    ("limit", "connections", "state"),
+    [("128\n", "", "warning"), ("4096\n", "", "ok"), ("128\n", "64", "ok"), ("x", "", "skipped")],
+)
+def test_a_short_queue_of_the_kernel_is_a_warning(
+    config: Path, tmp_path: Path, limit: str, connections: str, state: str
+) -> None:
+    (tmp_path / "somaxconn").write_text(limit)
+    if connections:
+        both = f"connections = {connections}\nconnections_per_peer = {connections}\n"
+        config.write_text(f"{config.read_text()}[limits]\n{both}")
+    found = queue_finding(load(config), tmp_path / "somaxconn")
+    assert found.state == state
+    assert (found.advice == "sysctl -w net.core.somaxconn=4096") is (state == "warning")
 
 
 def test_plugins_that_fail_are_named(running_server: live_server.Running) -> None:

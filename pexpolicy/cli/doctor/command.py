@@ -20,7 +20,12 @@ from pexpolicy.cli.common import capture_log, config_option
 from pexpolicy.cli.doctor.audit_check import audit_findings
 from pexpolicy.cli.doctor.certificate_check import certificate_findings
 from pexpolicy.cli.doctor.findings import Finding, State
-from pexpolicy.cli.doctor.machine_checks import clock_finding, disk_finding, port_findings
+from pexpolicy.cli.doctor.machine_checks import (
+    clock_finding,
+    disk_finding,
+    port_findings,
+    queue_finding,
+)
 from pexpolicy.cli.doctor.server_checks import Document, node_findings, server_findings
 from pexpolicy.cli.examples import examples
 from pexpolicy.cli.http_client import NotAnsweredError, admin_url, cacert_option
@@ -75,6 +80,7 @@ def _findings(config: Path, cacert: Path | None, host: str | None) -> Iterator[F
     document = _status(config, settings)
     yield from port_findings(settings, is_running=document is not None)
     yield from certificate_findings(settings, cacert, host, is_running=document is not None)
+    yield queue_finding(settings)
     yield clock_finding()
     yield disk_finding(settings)
     yield from audit_findings(settings)

@@ -7,15 +7,20 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from pexpolicy.audit.state import WATERMARKS
 from pexpolicy.cli.doctor.findings import Finding, State
 from pexpolicy.cli.status_display import format_size
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import describe_network_error
+from pexpolicy.server.http.listener import BACKLOG
 
 CLOCK_ERROR = 5
 """TIME_ERROR of ntp_gettime(3): nothing synchronizes the clock."""
+
+
+QUEUE_LIMIT = Path("/proc/sys/net/core/somaxconn")
 
 
 class _ClockState(ctypes.Structure):
@@ -59,6 +64,24 @@ def _bind(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
         probe.listen(1)
+
+
+def queue_finding(settings: Settings, file: Path = QUEUE_LIMIT) -> Finding:
+    """Return whether the kernel queues as many new connections as the server asks for."""
+    try:
+        limit = int(file.read_text())
+    except (OSError, ValueError):
+        return Finding("connections", "skipped", "only Linux tells how many may wait")
+    wanted = min(BACKLOG, settings.limits.connections)
+    if limit >= wanted:
+        return Finding(
+            "connections", "ok", f"up to {min(limit, BACKLOG)} new ones may wait at once"
+        )
+    text = (
+        f"the kernel queues only {limit} new ones (net.core.somaxconn) of {wanted}: where more "
+        "arrive at once, clients try again after 1 s"
+    )
+    return Finding("connections", "warning", text, f"sysctl -w net.core.somaxconn={BACKLOG}")
 
 
 def clock_finding() -> Finding:
