@@ -2,6 +2,7 @@
 
 import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -65,3 +66,13 @@ def test_the_installer_prints_its_usage() -> None:
         )
         assert result.returncode == 2
         assert result.stderr == "usage: deploy/install dependencies|packages DIRECTORY\n"
+
+
+def test_the_installer_names_the_step_that_comes_first(tmp_path: Path) -> None:
+    command = (ROOT / "deploy" / "install", "packages", "target")
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path
+    )
+    assert result.returncode == 2
+    first = f"deploy/install: run this first: deploy/install dependencies {tmp_path / 'target'}\n"
+    assert result.stderr == first
