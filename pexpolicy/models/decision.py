@@ -25,6 +25,7 @@ _CONSTANTS = frozenset({str, int, bool, type(None), Unset})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _AFTER_FIELD = re.compile(r"[.\[:]")
 _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
+_ADDRESS = re.compile(r"[^@]+(?:@[^@]+)?")
 
 
 class Decision(Model):
@@ -230,6 +231,13 @@ class Redirect(Decision):
             Confidence.REPORTED,
             "oda",
             lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
+        ),
+        Rule(
+            "new_alias",
+            "an address has one @ at most, with a user before it",
+            Confidence.REPORTED,
+            "RFC 3261",
+            lambda sent: not _ADDRESS.fullmatch(sent.new_alias.partition(":")[2]),
         ),
         Rule(
             "new_alias",

@@ -251,6 +251,10 @@ def test_a_redirect_carries_neither_blanks_nor_control_characters(alias: str) ->
         ("javascript:1", 1),
         ('sip:"a"@b', 1),
         ("sip:a>,<sip:b", 1),
+        ("sip:b", 0),
+        ("sip:a;x=1@b;user=phone", 0),
+        ("sip:@b", 1),
+        ("sip:a@b@c", 1),
     ],
 )
 def test_a_redirect_that_may_lead_nowhere_is_warned_of(alias: str, warns: int) -> None:
