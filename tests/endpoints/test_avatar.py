@@ -188,7 +188,9 @@ async def test_pictures_that_are_asked_for_at_once_are_decoded_one_after_the_oth
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "faces.py").write_text(PLUGIN)
     config = tmp_path / "config.toml"
-    config.write_text('plugin_dirs = ["plugins"]\n[audit]\npath = "audit.jsonl"\n[plugins.faces]\n')
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[audit]\npath = "audit.jsonl"\n[plugins.faces]\ntimeout = 4.0\n'
+    )
     with live_server.running(config) as server:
         before = peak(server.pid)
         target = f"{wire.AVATAR}alice?width=2000&height=2000"
