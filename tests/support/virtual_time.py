@@ -7,8 +7,11 @@ work: time jumps only after both were idle for a moment.
 import asyncio
 import functools
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from tests.support.waiting import HANG_S
 
 IDLE_S = 0.02
 """Real seconds without an event before time jumps."""
@@ -79,3 +82,16 @@ def skip(seconds: float) -> None:
     loop = asyncio.get_running_loop()
     time = loop.time
     loop.time = lambda: time() + seconds  # type: ignore[method-assign]
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """Stop the clock of the running loop, which may be any: what ends then waits for no timer."""
+    loop = asyncio.get_running_loop()
+    time, began = loop.time, loop.time()
+    loop.time = lambda: began if time() < began + HANG_S else time()  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        loop.time = time  # type: ignore[method-assign]
+    assert time() < began + HANG_S, "a timer was waited for"
