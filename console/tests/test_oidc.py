@@ -15,7 +15,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from pexpolicy_console.login.oidc import PENDING_S, PendingAttempts
+from pexpolicy_console.login.oidc import PENDING_S, OidcError, PendingAttempts, endpoint_of
 from tests.support.live_console import LiveConsole, running_console
 
 KEY = RSAKey.generate_key(2048, {"kid": "1"}, private=True)
@@ -204,6 +204,36 @@ def test_a_login_that_another_browser_began_is_refused(
     mine, other = Browser(console, provider), Browser(console, provider)
     assert mine.come_back(state=other.query["state"][0]).status == 401
     assert mine.come_back(cookie="").status == 401
+
+
+def test_errors_that_a_stranger_invents_share_lines(
+    console: LiveConsole, provider: Provider
+) -> None:
+    for number in range(12):
+        browser = Browser(console, provider)
+        path = f"/login/oidc/callback?error=e{number}&state={browser.query['state'][0]}"
+        assert browser.get(path, browser.cookie).status == 401
+    lines = [line for line in console.actions() if line.get("reason") == "the provider refused"]
+    assert lines[0]["detail"] == "e0"
+    assert len(lines) < 12
+
+
+@pytest.mark.parametrize(
+    ("issuer", "url"),
+    [
+        ("https://idp", "https://idp/token"),
+        ("http://idp", "http://idp/token"),
+        ("http://idp", "https://idp/token"),
+    ],
+)
+def test_an_endpoint_of_a_provider_is_used(issuer: str, url: str) -> None:
+    assert endpoint_of({"issuer": issuer, "token_endpoint": url}, "token_endpoint") == url
+
+
+@pytest.mark.parametrize("url", ["http://idp/token", "javascript:1", "", None, 7])
+def test_an_encrypted_provider_has_no_plain_endpoint(url: object) -> None:
+    with pytest.raises(OidcError, match="no token_endpoint that can be used"):
+        endpoint_of({"issuer": "https://idp", "token_endpoint": url}, "token_endpoint")
 
 
 def test_one_address_cannot_push_out_the_logins_of_others() -> None:

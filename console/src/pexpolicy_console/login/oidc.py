@@ -38,7 +38,12 @@ LEEWAY_S = 60
 
 
 class OidcError(Exception):
-    """The login fails; the message is for the console's audit."""
+    """The login fails for a ``reason``; what the browser or the provider sent is in ``detail``."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(slots=True)
@@ -100,7 +105,7 @@ class OidcLogin:
             "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
             "code_challenge_method": "S256",
         }
-        location = f"{_url_in(provider, 'authorization_endpoint')}?{urlencode(query)}"
+        location = f"{endpoint_of(provider, 'authorization_endpoint')}?{urlencode(query)}"
         response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: location})
         # Lax, because the provider's page leads back here.
         response.set_cookie(
@@ -131,7 +136,7 @@ class OidcLogin:
             _fail("the login took too long, or was used")
         code = request.query.get("code", "")
         if not code:
-            _fail(f"the provider refused: {request.query.get('error', 'no code')[:100]}")
+            _fail("the provider refused", request.query.get("error", "no code")[:100])
         async with _client() as client:
             provider = await _discover(client, table)
             fields = {
@@ -142,8 +147,10 @@ class OidcLogin:
                 "code_verifier": attempt.verifier,
                 **_secret(request, table),
             }
-            reply = await _json(client.post(_url_in(provider, "token_endpoint"), data=fields))
-            keys = await _json(client.get(_url_in(provider, "jwks_uri")))
+            # A redirect would send the code and the secret to another place.
+            url = endpoint_of(provider, "token_endpoint")
+            reply = await _json(client.post(url, data=fields, allow_redirects=False))
+            keys = await _json(client.get(endpoint_of(provider, "jwks_uri")))
         token = reply.get("id_token")
         if not isinstance(token, str):
             _fail("the provider sent no ID token")
@@ -184,7 +191,7 @@ def identity(
     listed = groups if isinstance(groups, list) else []
     role = role_of_groups([one for one in listed if isinstance(one, str)], table.roles)
     if role is None:
-        _fail(f"{user} is in no group that has a role")
+        _fail("the user is in no group that has a role", user[:100])
     return user, role
 
 
@@ -219,10 +226,15 @@ async def _json(reply: Any) -> Mapping[str, Any]:
     return document
 
 
-def _url_in(provider: Mapping[str, Any], name: str) -> str:
+def endpoint_of(provider: Mapping[str, Any], name: str) -> str:
+    """Return a URL that the provider's document has; raise ``OidcError``.
+
+    Of a provider with HTTPS all are encrypted.
+    """
     url = provider.get(name)
-    if not isinstance(url, str) or not url.startswith(("https://", "http://")):
-        _fail(f"the provider names no {name}")
+    schemes = ("https://",) if provider["issuer"].startswith("https:") else ("https://", "http://")
+    if not isinstance(url, str) or not url.startswith(schemes):
+        _fail(f"the provider names no {name} that can be used")
     return url
 
 
@@ -246,12 +258,14 @@ def _cookie(request: web.Request) -> str:
 
 
 def _refuse(request: web.Request, error: OidcError) -> web.StreamResponse:
+    # Refusals of one reason share lines, whatever a stranger sends.
+    facts = {"detail": error.detail} if error.detail else {}
     console_of(request).attempts.note(
-        str(error), HTTPStatus.UNAUTHORIZED, peer_of(request), method="oidc"
+        error.reason, HTTPStatus.UNAUTHORIZED, peer_of(request), method="oidc", **facts
     )
     text = f"The login by your organisation failed: {error}."
     return form(request, text, HTTPStatus.UNAUTHORIZED)
 
 
-def _fail(text: str) -> NoReturn:
-    raise OidcError(text)
+def _fail(reason: str, detail: str = "") -> NoReturn:
+    raise OidcError(reason, detail)
