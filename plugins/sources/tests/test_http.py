@@ -5,6 +5,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -136,6 +137,32 @@ async def test_a_snapshot_is_transferred_again_only_if_it_has_changed(service: S
         await rooms.refresh()
         assert len(rooms.value) == 2
     assert service.statuses == [200, 304, 200]
+
+
+@pytest.mark.parametrize("etag", [b'"a\x01b"', b'"\xff"', b'"\xc3\xa5"'])
+async def test_an_etag_that_cannot_be_sent_costs_no_refresh(etag: bytes) -> None:
+    content = b'[{"alias": "a"}]'
+    reply = b"HTTP/1.1 200 OK\r\nETag: %b\r\nContent-Length: %d\r\n\r\n%b"
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(EOFError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                heads.append(head)
+                writer.write(reply % (etag, len(content), content))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with (
+        server,
+        HttpSource(HttpSettings(url=url)) as made,
+        made.snapshot("/", list, every=60) as rows,
+    ):
+        await rows.refresh()
+        assert list(rows.value) == [{"alias": "a"}]
+    assert len(heads) == 2
+    assert not any(b"If-None-Match" in head for head in heads)
 
 
 async def test_an_answer_by_key_is_confirmed_by_its_etag(service: Service) -> None:

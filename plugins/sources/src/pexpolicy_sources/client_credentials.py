@@ -89,7 +89,7 @@ class ClientCredentials:
         if not isinstance(answer, dict):
             return SourceUnavailableError(f"the token server replied HTTP {status} without JSON")
         token, life = answer.get("access_token"), answer.get("expires_in", DEFAULT_LIFE_S)
-        if status != 200 or not _is_header(token):  # noqa: PLR2004
+        if status != 200 or not is_header(token):  # noqa: PLR2004
             code = str(answer.get("error"))
             text = f": {code}" if _CODE(code) else ""
             return SourceUnavailableError(f"the token server replied HTTP {status}{text}")
@@ -99,6 +99,6 @@ class ClientCredentials:
         return token
 
 
-def _is_header(token: object) -> TypeGuard[str]:
-    """Return whether a token can be sent: others are an error of the client at each request."""
-    return isinstance(token, str) and token != "" and token.isascii() and token.isprintable()
+def is_header(text: object) -> TypeGuard[str]:
+    """Return whether a text can be sent: others are an error of the client at each request."""
+    return isinstance(text, str) and text != "" and text.isascii() and text.isprintable()

@@ -14,7 +14,7 @@ from yarl import URL
 
 from pexpolicy import ConfigPath
 from pexpolicy.config.outgoing import is_loopback, secret, tls_context, whole_url
-from pexpolicy_sources.client_credentials import ClientCredentials
+from pexpolicy_sources.client_credentials import ClientCredentials, is_header
 from pexpolicy_sources.data_source import DataSource, DataSourceSettings
 from pexpolicy_sources.errors import QueryError, SourceUnavailableError, describe
 from pexpolicy_sources.rows import Answer, Row, Value, rows_at
@@ -194,7 +194,9 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
                 content += chunk
                 if len(content) > self.settings.max_mb << 20:
                     raise QueryError(f"the reply is larger than {self.settings.max_mb} MiB: max_mb")
-            return Answer(self._rows(bytes(content)), reply.headers.get("ETag", ""))
+            tag = reply.headers.get("ETag", "")
+            # One that cannot be sent would make each later request fail.
+            return Answer(self._rows(bytes(content)), tag if is_header(tag) else "")
 
     def _rows(self, content: bytes) -> list[Row]:
         try:
