@@ -8,6 +8,8 @@ from typing import Self
 
 import click
 
+from pexpolicy.testing.replay.result import Tally
+
 INTERVAL_S = 0.5
 """Between two updates of the line."""
 
@@ -32,14 +34,14 @@ class ReplayProgress:
         if self._width:
             click.echo(f"\r{'':<{self._width}}\r", nl=False, err=True)
 
-    def __call__(self, records: int, position: int, size: int) -> None:
-        """Show the records replayed so far, and the bytes read of all bytes."""
+    def __call__(self, tally: Tally, part: float) -> None:
+        """Show the counts so far, and which part of the files is replayed, 0 to 1."""
         now = time.monotonic()
         if not self._enabled or now - self._shown < INTERVAL_S:
             return
         self._shown = now
-        part = min(position / size, 1.0) if size else 1.0
         left = (now - self._began) * (1 - part) / part if part else 0.0
-        text = f"{records:,} records, {part:.0%}, {left:.0f} s left"
+        records = sum(tally.records.values())
+        text = f"{records:,} records, {tally.changed:,} changed, {part:.0%}, {left:.0f} s left"
         self._width = max(self._width, len(text))
         click.echo(f"\r{text:<{self._width}}", nl=False, err=True)

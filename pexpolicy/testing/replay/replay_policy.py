@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 
 from pexpolicy.audit.redaction import Redaction, redaction_of
@@ -13,7 +15,7 @@ from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.coverage import CoverageItem
 from pexpolicy.models.outcome import ANSWERED, TIMED_OUT
-from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.replay.network_block import NetworkBlock
 from pexpolicy.testing.replay.parameter_reads import watch
@@ -23,26 +25,40 @@ NO_ID = "00000000-0000-7000-8000-000000000000"
 """The decision ID of a call whose record has none; equal replays have equal replies."""
 
 
-class ReplayClock(DryRunClock):
-    """A wall clock at the time of a record, which knows whether it was read."""
+class Moment:
+    """The time of a record, and whether it was read."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    __slots__ = ("at", "was_read")
+
+    def __init__(self, at: float | None) -> None:
+        self.at = at
         self.was_read = False
+
+
+_MOMENT: ContextVar[Moment | None] = ContextVar("pexpolicy_replayed_moment", default=None)
+"""Set for each call; its tasks and threads inherit it, so that calls may be asked meanwhile."""
+
+
+class ReplayClock:
+    """A wall clock at the time of the record that is being replayed."""
 
     def __call__(self) -> float:
         """Return seconds since 1970."""
-        self.was_read = True
-        return time.time() if self.at is None else self.at
+        moment = _MOMENT.get()
+        if moment is None:
+            return time.time()
+        moment.was_read = True
+        return time.time() if moment.at is None else moment.at
 
 
 class ReplayPolicy:
     """A policy that answers recorded calls."""
 
-    def __init__(self, policy: Policy, clock: ReplayClock, block: NetworkBlock | None) -> None:
+    def __init__(self, policy: Policy, block: NetworkBlock | None) -> None:
         self.policy = policy
         self.redaction: Redaction = redaction_of(policy.settings)
-        self._clock = clock
+        self.max_calls = min(map(_max_calls, policy.plugins), default=sys.maxsize)
+        """The calls that may be asked at a time without one having to wait for another."""
         self._block = block
 
     async def answer(self, call: Call) -> Replayed:
@@ -61,8 +77,8 @@ class ReplayPolicy:
         request.set_origin(lambda: call.url, call.peer)
         watched = (*call.missing, *call.hashed)
         reads = watch(request, watched) if watched else None
-        clock = self._clock
-        clock.at, clock.was_read = call.at, False
+        moment = Moment(call.at)
+        _MOMENT.set(moment)
         answer = await self.policy.answer(request, call.decision_id or NO_ID)
         network = ""
         if self._block is not None and answer.outcome.has_slow_or_failed_steps:
@@ -79,7 +95,7 @@ class ReplayPolicy:
             read = frozenset(reads.read)
             if "alias" in call.hashed:
                 read |= {"alias"}
-        return Replayed(answer, read, network, depends_on_time=clock.was_read)
+        return Replayed(answer, read, network, depends_on_time=moment.was_read)
 
 
 class Replayed:
@@ -123,9 +139,14 @@ async def opened(path: Path, block: NetworkBlock | None) -> AsyncIterator[Replay
 
     With a ``block`` its plugins cannot connect to anything.
     """
-    clock = ReplayClock()
-    options = BuildOptions(is_repeatable=True, wall_clock=clock)
+    options = BuildOptions(is_repeatable=True, wall_clock=ReplayClock())
     with block.active() if block is not None else nullcontext():
         policy = policy_from(path, options=options)
         async with policy.serving():
-            yield ReplayPolicy(policy, clock, block)
+            yield ReplayPolicy(policy, block)
+
+
+def _max_calls(plugin: BuiltPlugin) -> int:
+    if plugin.isolated is not None:
+        return plugin.table.processes
+    return plugin.table.threads if plugin.threads is not None else sys.maxsize

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -18,6 +18,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.policy import Answer
+from pexpolicy.testing.replay.answers import Answering, Answers
 from pexpolicy.testing.replay.comparison import (
     action_of,
     compare_answers,
@@ -34,8 +35,8 @@ from pexpolicy.testing.replay.result import Example, Group, GroupKey, Tally
 from pexpolicy.testing.replay.server import PolicyServer
 
 _TIME = "its time"
-MAX_REMEMBERED = 20_000
-"""Different requests whose answers are kept for equal ones."""
+PART_S = 0.5
+"""Time after which the counts so far are yielded."""
 _IN_REASONS = ("alias", "name", "address", "tag", "uuid")
 """Ends of the names of parameters whose values differ from call to call."""
 _DISTINCT = re.compile(r"[0-9@:].*..|..[0-9@:]")
@@ -61,15 +62,6 @@ class Selection:
         )
 
 
-class _Known(NamedTuple):
-    """The answers to the last of several equal requests."""
-
-    new: Replayed
-    old: Replayed | None
-    is_settled: bool
-    """True if later requests get the same."""
-
-
 class Replayer:
     """Asks one configuration, or two, about recorded calls, and counts what differs."""
 
@@ -90,32 +82,64 @@ class Replayer:
         self._block = block
         self._coverage = coverage
         self._redaction: Redaction = new.redaction
-        self._known: dict[bytes, _Known] = {}
+        self._answering = Answering(new, self._old, coverage, node)
 
     async def replay(self, block: Block) -> Tally:
         """Return the counts of a block."""
+        tally = Tally()
+        async for part, _ in self.parts(block):
+            tally.merge(part)
+        return tally
+
+    async def parts(self, block: Block) -> AsyncIterator[tuple[Tally, float]]:
+        """Yield the counts of consecutive records of a block, and the share of the block up to
+        their end: at its end, and before that from time to time.
+        """
         tally = Tally()
         if self._coverage is not None:
             tally.items = self._coverage.items if block.number == 0 else ()
         if self._server is not None:
             await self._replay_with_server(tally, block, self._server)
-            return tally
-        for call in self._calls(tally, block):
-            await self._replay(tally, block, call, call.reply)
-        return tally
+            yield tally, 1.0
+            return
+        lines = max(block.content.count(b"\n"), 1)
+        since = time.monotonic()
+        number = 0
+        async for found, answers in self._answering.in_order(self._found(block)):
+            number += 1
+            if answers is None:
+                self._count_unusable(tally, block, found)
+            else:
+                assert isinstance(found, Call)
+                self._count(tally, block, found, found.reply, answers)
+            if time.monotonic() - since >= PART_S:
+                yield tally, min(number / lines, 1.0)
+                tally, since = Tally(), time.monotonic()
+        yield tally, 1.0
 
-    def _calls(self, tally: Tally, block: Block) -> Iterator[Call]:
-        """Yield the calls to replay, and count the other records."""
+    def _found(self, block: Block) -> Iterator[Call | Unusable | None]:
+        """Yield the calls to replay, and what there is of other records; ``None`` for one outside
+        the period.
+        """
         for found in records(block):
             if isinstance(found, Unusable):
-                tally.unusable(found.exactness, found.why, f"{block.file}:{found.line}")
-            elif self._selection.includes(found.at):
                 yield found
             else:
-                tally.outside += 1
+                yield found if self._selection.includes(found.at) else None
+
+    def _count_unusable(self, tally: Tally, block: Block, found: Call | Unusable | None) -> None:
+        if isinstance(found, Unusable):
+            tally.unusable(found.exactness, found.why, f"{block.file}:{found.line}")
+        else:
+            tally.outside += 1
 
     async def _replay_with_server(self, tally: Tally, block: Block, server: PolicyServer) -> None:
-        calls = [*self._calls(tally, block)]
+        calls = []
+        for found in self._found(block):
+            if isinstance(found, Call):
+                calls.append(found)
+            else:
+                self._count_unusable(tally, block, found)
         with self._block.inactive() if self._block is not None else nullcontext():
             replies = await server.replies(calls)
         for call, reply in zip(calls, replies, strict=True):
@@ -125,12 +149,20 @@ class Replayer:
             if isinstance(reply, str):
                 tally.unusable(Exactness.NOT_REPLAYABLE, reply, f"{block.file}:{call.line}")
             else:
-                await self._replay(tally, block, call, reply)
+                async for _, answers in self._answering.in_order([call]):
+                    assert answers is not None
+                    self._count(tally, block, call, reply, answers)
 
-    async def _replay(
-        self, tally: Tally, block: Block, call: Call, reply: RecordedReply | None
+    def _count(
+        self,
+        tally: Tally,
+        block: Block,
+        call: Call,
+        reply: RecordedReply | None,
+        answers: Answers,
     ) -> None:
-        new, old = await self._answers(tally, call)
+        new, old = answers.new, answers.old
+        tally.repeated += answers.is_repeated
         network = new.network or (old.network if old is not None else "")
         read = new.read | old.read if old is not None else new.read
         by_time = new.depends_on_time or (old is not None and old.depends_on_time)
@@ -159,49 +191,6 @@ class Replayer:
         self._count_steps(tally, new.ours)
         tally.used.update(new.used)
         self._compare(tally, call, reply, new, old, place, partial=bool(read))
-
-    async def _answers(self, tally: Tally, call: Call) -> tuple[Replayed, Replayed | None]:
-        """Return the answers of both configurations.
-
-        Equal requests are asked once. Where they have IDs, which an answer may hold, they are asked
-        until two of them in a row get the same.
-        """
-        key, known = b"", None
-        if call.key and not call.missing and not call.hashed:
-            peer = (call.peer or "").encode()
-            key = hashlib.blake2b(
-                b"\0".join((call.endpoint.encode(), peer, call.key)), digest_size=16
-            ).digest()
-            known = self._known.get(key)
-            if known is not None and known.is_settled:
-                tally.repeated += 1
-                return known.new, known.old
-        new = await self._answer(self._new, call)
-        old = await self._answer(self._old, call) if self._old is not None else None
-        by_time = new.depends_on_time or (old is not None and old.depends_on_time)
-        if key and not by_time:
-            if len(self._known) >= MAX_REMEMBERED:
-                self._known.clear()
-            is_settled = not call.decision_id or (
-                known is not None
-                and self._is_same(known.new, new)
-                and self._is_same(known.old, old)
-            )
-            self._known[key] = _Known(new, old, is_settled)
-        return new, old
-
-    async def _answer(self, policy: ReplayPolicy, call: Call) -> Replayed:
-        answer = await policy.answer(call)
-        if self._coverage is not None and policy is self._new:
-            answer.used = self._coverage.used_by(answer.answer.outcome)
-        if self._node is None or answer.network:
-            return answer
-        return await self._node.follow(call, answer, policy.policy.settings.extras)
-
-    def _is_same(self, before: Replayed | None, after: Replayed | None) -> bool:
-        if before is None or after is None:
-            return before is after
-        return not compare_answers(before.answer, after.answer, self._redaction)
 
     def _compare(
         self,

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from pexpolicy.testing.replay.job import Job, open_replayer
-from pexpolicy.testing.replay.record_files import Block, RecordFiles
+from pexpolicy.testing.replay.record_files import RecordFiles
 from pexpolicy.testing.replay.records import Exactness
 from pexpolicy.testing.replay.result import ReplayResult, Tally, ordered
 from pexpolicy.testing.replay.server import ServerAddress
@@ -19,8 +19,8 @@ from pexpolicy.testing.replay.workers import tallies
 SMALL = 8 << 20
 """Bytes of records below which further processes would only cost time."""
 MAX_PROCESSES = 8
-Progress = Callable[[int, int, int], None]
-"""Is told the records replayed so far, and the bytes read of all bytes."""
+Progress = Callable[[Tally, float], None]
+"""Is told the counts so far, and the share of the files that is replayed, 0 to 1."""
 
 
 def run_replay(
@@ -46,15 +46,15 @@ def run_replay(
         processes = 0 if is_small else min(_cpus(), MAX_PROCESSES)
     total = Tally()
 
-    def add(tally: Tally) -> None:
+    def add(tally: Tally, position: float) -> None:
         total.merge(tally)
-        progress(sum(total.records.values()), files.position, files.size)
+        progress(total, min(position / files.size, 1.0) if files.size else 1.0)
 
     if processes == 0:
-        asyncio.run(_here(files.blocks(), job, add))
+        asyncio.run(_here(files, job, add))
     else:
         for tally in tallies(files.blocks(), job, processes):
-            add(tally)
+            add(tally, files.position)
     for damage in files.damage:
         place = f"{damage.file}:{damage.line}" if damage.line else damage.file
         total.unusable(Exactness.UNREADABLE, damage.text, place)
@@ -72,11 +72,15 @@ def run_replay(
     )
 
 
-async def _here(blocks: Iterator[Block], job: Job, add: Callable[[Tally], None]) -> None:
+async def _here(files: RecordFiles, job: Job, add: Callable[[Tally, float], None]) -> None:
     async with AsyncExitStack() as stack:
         replayer = await open_replayer(stack, job)
-        for block in blocks:
-            add(await replayer.replay(block))
+        begins = 0
+        for block in files.blocks():
+            ends = files.position
+            async for tally, share in replayer.parts(block):
+                add(tally, begins + share * (ends - begins))
+            begins = ends
 
 
 def _name(against: Path | ServerAddress | None) -> str:
