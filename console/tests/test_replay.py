@@ -7,11 +7,13 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pexpolicy.testing.replay import replayer
 from pexpolicy_console import replay_worker
 from pexpolicy_console.config_file import ConfigFile
-from pexpolicy_console.replay import Replay
+from pexpolicy_console.replay import CANCELLED, Message, Progress, Replay
 from tests.testing.replay import audits
 
 CONFIG = """
@@ -55,6 +57,40 @@ def test_a_file_that_ends_before_the_period_is_not_read(config: Path) -> None:
     assert message.result is not None, message.problems
     assert sum(message.result.records.values()) == 1
     assert rotated.exists()
+
+
+def test_the_worker_tells_how_far_it_is(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, written = with_audit(config)
+    written.write_bytes(3 * written.read_bytes())
+    monkeypatch.setattr(replayer, "PART_S", -1.0)
+    monkeypatch.setattr(replay_worker, "INTERVAL_S", -1.0)
+    output = io.BytesIO()
+    replay_worker.replayed(config, [written], SINCE, output)
+    messages = [msgspec.json.decode(line, type=Message) for line in output.getvalue().splitlines()]
+    told = [message.progress for message in messages if message.progress is not None]
+    assert [(one.records, one.changed) for one in told] == [(1, 0), (2, 0), (3, 0), (3, 0)]
+    assert [round(3 * one.share, 3) for one in told] == [1, 2, 3, 3]
+
+
+async def test_a_replay_shows_its_progress_and_is_cancelled(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    progress = '{"progress":{"records":30,"share":0.5,"changed":2}}'
+    program.write_text(f"#!/bin/sh\necho '{progress}'\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    replay = Replay(ConfigFile(config))
+    replay.start()
+    while not replay.progress.records:  # noqa: ASYNC110 - a page asks for it the same way
+        await asyncio.sleep(0.01)
+    assert replay.progress == Progress(30, 0.5, 2)
+    await replay.cancel()
+    assert not replay.is_running
+    assert replay.problems == [CANCELLED]
+    replay.problems = []
+    await replay.cancel()
+    assert replay.problems == []
 
 
 def test_a_file_that_vanished_after_it_was_listed_is_left_out(

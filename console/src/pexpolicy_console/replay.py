@@ -15,6 +15,7 @@ PERIOD_S = 86_400.0
 TIMEOUT_S = 900.0
 """After which a replay is ended."""
 MAX_LINE = 1 << 25
+CANCELLED = "the replay was cancelled"
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -65,6 +66,8 @@ class Progress(msgspec.Struct, frozen=True):
 
     records: int = 0
     share: float = 0.0
+    changed: int = 0
+    """Calls with another answer so far."""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -104,6 +107,12 @@ class Replay:
             self.started, self.progress = time.time(), Progress()
             self.last, self.problems = None, []
             self._task = asyncio.create_task(self._run(self.started - PERIOD_S))
+
+    async def cancel(self) -> None:
+        """End the replay that runs, without a result."""
+        if self.is_running:
+            await self.close()
+            self.problems = [CANCELLED]
 
     async def close(self) -> None:
         """End the replay that runs."""

@@ -18,6 +18,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.testing.replay.job import Job
 from pexpolicy.testing.replay.replayer import Selection
 from pexpolicy.testing.replay.report_json import as_json
+from pexpolicy.testing.replay.result import Tally
 from pexpolicy.testing.replay.run import run_replay
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.replay import Message, Progress, Replayed
@@ -41,11 +42,12 @@ def replayed(config: Path, audit: Sequence[Path], since: float, output: IO[bytes
     """Replay files in this process, and return the result; write the progress to a file."""
     written = time.monotonic()
 
-    def progress(records: int, position: int, size: int) -> None:
+    def progress(counts: Tally, share: float) -> None:
         nonlocal written
         if time.monotonic() - written >= INTERVAL_S:
             written = time.monotonic()
-            _write(output, Message(Progress(records, min(position / size, 1.0) if size else 1.0)))
+            records = sum(counts.records.values())
+            _write(output, Message(Progress(records, share, counts.changed)))
 
     job = Job(config, selection=Selection(since=since))
     try:

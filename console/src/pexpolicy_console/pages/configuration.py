@@ -54,6 +54,13 @@ async def replay(request: web.Request) -> web.StreamResponse:
     raise web.HTTPSeeOther("/configuration#replay")
 
 
+async def cancel_replay(request: web.Request) -> web.StreamResponse:
+    """End the replay that runs."""
+    record(request, "replay_cancelled", path=str(console_of(request).replay.file))
+    await console_of(request).replay.cancel()
+    raise web.HTTPSeeOther("/configuration#replay")
+
+
 async def replay_progress(request: web.Request) -> web.StreamResponse:
     """Show the part of the page that tells of the replay."""
     config, running = console_of(request).config, console_of(request).replay
@@ -103,6 +110,7 @@ PAGES = (
     Page("/configuration", configuration, "Configuration"),
     Page("/configuration/replay", replay_progress, "", Role.OPERATOR),
     Page("/configuration/replay", replay, "", Role.OPERATOR, hdrs.METH_POST),
+    Page("/configuration/replay/cancel", cancel_replay, "", Role.OPERATOR, hdrs.METH_POST),
     Page("/configuration/reload", confirm, "", Role.ADMIN),
     Page("/configuration/reload", reload, "", Role.ADMIN, hdrs.METH_POST),
 )
