@@ -27,7 +27,7 @@ def redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
             step.hook,
             _written_changes(outcome.endpoint, step, redaction),
         )
-        if isinstance(step, AdjustedStep)
+        if type(step) is AdjustedStep
         else step
         for step in outcome.steps
     ]

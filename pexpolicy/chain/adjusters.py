@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from functools import partial
+from types import MethodType
 from typing import Any
 
 from pexpolicy.chain.bound_hook import BoundHook
@@ -36,18 +36,25 @@ class AdjustRun(FoldRun):
 
     def take(self, decision: Decision) -> bool:
         """Make an answer the decision so far."""
-        before, step = self.draft.decision, self.steps[-1]
+        draft, steps = self.draft, self.steps
+        before, step = draft.decision, steps.pop()
         assert before is not None
         if decision.action == before.action:
             self.decided_by = self.by
         self.by = self.decided_by
-        self.steps[-1] = AdjustedStep(
-            step.plugin, step.outcome, step.ms, "", step.hook, before=before, after=decision
+        steps.append(
+            AdjustedStep(
+                step.plugin, step.outcome, step.ms, "", step.hook, before=before, after=decision
+            )
         )
         self.adjusted = True
-        self.draft.decision = decision
-        if self.draft.may_admit:
-            self.draft.protecting = decision
+        draft.decision = decision
+        if draft.may_admit:
+            draft.protecting = decision
+        if self.at == self.last:
+            # The end: nothing runs any more that could change what was checked a moment ago.
+            self.decision = decision
+            return False
         return True
 
     def refuse(self, link: BoundHook, reason: str) -> None:
@@ -161,7 +168,8 @@ def adjusting_chain(
     endpoint: Endpoint[Any], links: tuple[BoundHook, ...], budget: float, **options: Any
 ) -> Chain:
     """Return the chain of adjusters; its links take a ``Draft``."""
-    check = partial(_check, endpoint)
+    # Not a partial: CPython calls a method in its own loop, without a call of C.
+    check = MethodType(_check, endpoint)
     hook = ADJUST + endpoint.name
     return Chain(endpoint, links, endpoint.default, budget, hook=hook, own_check=check, **options)
 
