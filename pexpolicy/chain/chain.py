@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 from pexpolicy.chain.bound_hook import QUICK, REJECT_REASONS, BoundHook, group_ends
 from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.chain.hook_tasks import EAGER, HookTasks
+from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
@@ -93,7 +92,12 @@ class Chain:
             task = tasks.start(run)
             has_waited = not task.done()
             if has_waited:
-                await self.wait(run, task, tasks)
+                try:
+                    await tasks.wait(task, run, run.seconds_left)
+                finally:
+                    run.abandoned += not task.done()
+                if not task.done():
+                    run.time_out(run.chain.links[run.at])
             if task.done() and not task.cancelled():
                 task.result()
         decision, decided_by = run.decision, run.decided_by
@@ -122,24 +126,6 @@ class Chain:
         """Return the most restrictive decision of the endpoint."""
         refusal = self.endpoint.refusal
         return type(refusal).from_result(refusal.set_fields(), reason=reason)
-
-    async def wait(self, run: ChainRun, task: asyncio.Task[None], tasks: HookTasks) -> None:
-        """Wait for a hook until its time is over; then abandon it."""
-        try:
-            if not EAGER:
-                await tasks.first_step(task)
-                if task.done():
-                    return
-            left = run.limit - (self.clock() - run.began)
-            await asyncio.wait((task,), timeout=max(left, 0.0))
-            if not task.done() and tasks.suspends_limits():
-                await asyncio.wait((task,))
-        finally:
-            if not task.done():
-                run.abandoned += 1
-                tasks.abandon(task, run.names)
-        if not task.done():
-            run.time_out(run.chain.links[run.at])
 
 
 class ChainRun:
@@ -248,6 +234,10 @@ class ChainRun:
     def limit(self) -> float:
         """Seconds that the plugin being asked may take."""
         return min(self.chain.links[self.at].timeout, self.deadline - self.began)
+
+    def seconds_left(self) -> float:
+        """Return the rest of ``limit``."""
+        return self.limit - (self.chain.clock() - self.began)
 
     def _fail_with(self, link: BoundHook, error: BaseException) -> None:
         self._collect(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from pexpolicy.chain.stack_inspection import SERVER, has_debugger
@@ -91,14 +91,25 @@ class HookTasks:
     async def run(self, work: Work, timeout: float) -> bool:  # noqa: ASYNC109 - work never raises
         """Run ``work`` in a new task; false if it was abandoned after ``timeout`` seconds."""
         task = self.start(work)
+        if not task.done():
+            await self.wait(task, work, lambda: timeout)
+        return task.done()
+
+    async def wait(
+        self, task: asyncio.Task[None], work: Work, seconds_left: Callable[[], float]
+    ) -> None:
+        """Wait for the task of ``work`` until its time is over; then abandon it.
+
+        Where tasks are not eager, it takes its first step first, however long that is.
+        """
         try:
-            if not task.done() and not EAGER:
+            if not EAGER:
                 await self.first_step(task)
-            if not task.done():
-                await asyncio.wait((task,), timeout=timeout)
+                if task.done():
+                    return
+            await asyncio.wait((task,), timeout=max(seconds_left(), 0.0))
             if not task.done() and self.suspends_limits():
                 await asyncio.wait((task,))
-            return task.done()
         finally:
             if not task.done():
                 self.abandon(task, work.names)
