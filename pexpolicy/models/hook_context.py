@@ -11,6 +11,8 @@ HookContext = tuple[tuple[str, str], Any]
 """Names of plugin and hook, and the request; ``None`` for a hook that has none."""
 
 NO_HOOK: HookContext = (("", ""), None)
+UNKNOWN = "unknown"
+"""Stands for the plugin where the context is none of a hook."""
 HOOK_CONTEXT: ContextVar[HookContext] = ContextVar("pexpolicy_hook", default=NO_HOOK)
 """Set before each hook of each call. Tasks and ``asyncio.to_thread`` inherit it."""
 

@@ -29,7 +29,7 @@ from multidict import MultiMapping
 
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.annotations import Annotations, AnnotationValue
-from pexpolicy.models.hook_context import HOOK_CONTEXT
+from pexpolicy.models.hook_context import HOOK_CONTEXT, UNKNOWN
 from pexpolicy.models.rules import Confidence, Privacy
 from pexpolicy.text import did_you_mean
 
@@ -109,7 +109,8 @@ class Request:
         applies to; an ``Alias``, and a text that equals a personal parameter of the request, need
         no mark. A plugin has 16 annotations for a call; further ones are left out, and text is
         shortened to 250 characters; an unset field of a decision is left out. Without effect after
-        the reply, as in ``on_decision``.
+        the reply, as in ``on_decision``. A thread that does not inherit the context of the hook, as
+        that of ``asyncio.to_thread`` does, adds to ``unknown``.
 
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
@@ -120,7 +121,7 @@ class Request:
         assert self.annotations is not None
         (plugin, _), _ = HOOK_CONTEXT.get()
         for name, value in values.items():
-            self.annotations.add(plugin, name, value, privacy)
+            self.annotations.add(plugin or UNKNOWN, name, value, privacy)
 
     def clear_annotations(self) -> None:
         """Remove what ``annotate`` added, before the same request is asked again in a test."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,9 @@ def test_what_is_too_much_is_left_out_and_named() -> None:
     made.annotate(**{f"n{number}": number for number in range(100)})
     made.annotate(n0="replaced", n1=10**40)
     written, removed = redact_annotations(made, Redaction())
-    assert len(written[""]) == MAX_ANNOTATIONS
-    assert (written[""]["n0"], written[""]["n1"]) == ("replaced", 1)
-    assert removed == ["annotations."]
+    assert len(written["unknown"]) == MAX_ANNOTATIONS
+    assert (written["unknown"]["n0"], written["unknown"]["n1"]) == ("replaced", 1)
+    assert removed == ["annotations.unknown"]
 
 
 values = st.one_of(
@@ -162,7 +163,7 @@ def test_any_annotation_is_valid_json_of_bounded_size(
     written, _ = redact_annotations(made, Redaction(keyed_hash(b"k" * 32)))
     line = as_json(None, "", {"annotations": written})
     assert len(line) < MAX_ANNOTATIONS * (64 + MAX_TEXT) * 6 + 100
-    assert set(json.loads(line)["annotations"].get("", {})) <= annotations.keys()
+    assert set(json.loads(line)["annotations"].get("unknown", {})) <= annotations.keys()
 
 
 @pytest.mark.parametrize(
@@ -183,8 +184,8 @@ def test_personal_values_are_written_as_those_of_the_request(
     )
     made.annotate(alias=made.remote_alias, name="Ann", plain=1, both="by Ann")
     written, removed = redact_annotations(made, Redaction(personal))
-    assert written == {"": expected}
-    assert removed == [f"annotations..{n}" for n in ("alias", "name") if n not in expected]
+    assert written == {"unknown": expected}
+    assert removed == [f"annotations.unknown.{n}" for n in ("alias", "name") if n not in expected]
 
 
 def test_the_hash_of_an_alias_is_that_of_the_request() -> None:
@@ -193,7 +194,7 @@ def test_the_hash_of_an_alias_is_that_of_the_request() -> None:
     made.annotate(normal=made.remote_alias, raw="sip:Ann@example.com;x=1")
     written, _ = redact_annotations(made, redaction)
     facts, _ = redaction.request("service_configuration", made.params, "")
-    assert set(written[""].values()) == {facts["remote_alias"]}
+    assert set(written["unknown"].values()) == {facts["remote_alias"]}
 
 
 def test_secrets_are_never_written() -> None:
@@ -202,9 +203,14 @@ def test_secrets_are_never_written() -> None:
     made.annotate(text="it is 918273", number=918273, uri="sip:bob:hunter2@example.com")
     written, removed = redact_annotations(made, Redaction())
     assert written == {
-        "": {"pin": "***", "text": "it is ***", "number": "***", "uri": "sip:bob:***@example.com"}
+        "unknown": {
+            "pin": "***",
+            "text": "it is ***",
+            "number": "***",
+            "uri": "sip:bob:***@example.com",
+        }
     }
-    assert removed == ["annotations..pin", "annotations..number"]
+    assert removed == ["annotations.unknown.pin", "annotations.unknown.number"]
 
 
 def test_a_case_compares_annotations(tmp_path: Path) -> None:
@@ -217,3 +223,17 @@ def test_a_case_compares_annotations(tmp_path: Path) -> None:
     assert_case({"doors": annotating(ticket=4711, other=1)}, case)
     with pytest.raises(AssertionError, match=r"annotations.doors.ticket +expected 4711"):
         assert_case({"doors": annotating(ticket=1)}, case)
+
+
+async def test_a_thread_adds_to_its_hook_or_to_the_unknown(serving: Serve) -> None:
+    async def hook(request: Any) -> object:
+        await asyncio.to_thread(request.annotate, ticket=4711)
+        thread = threading.Thread(target=lambda: request.annotate(raw=True))
+        thread.start()
+        thread.join()
+        return ROOM
+
+    async with serving({"toy": plugin(service_configuration=hook)}) as server:
+        await server.ask(wire.SERVICE)
+        annotations = server.lines()[0]["annotations"]
+    assert annotations == {"toy": {"ticket": 4711}, "unknown": {"raw": True}}
