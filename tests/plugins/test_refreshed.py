@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from pexpolicy import CacheFile, DataUnavailableError, Refreshed
 from tests.support import virtual_time
 from tests.support.fake_plugins import Log
+from tests.support.waiting import wait_stubbornly
 
 
 class Service:
@@ -134,9 +134,7 @@ async def test_a_fetch_that_ignores_its_cancellation_does_not_keep_the_server() 
     released = asyncio.Event()
 
     async def stubborn() -> str:
-        while not released.is_set():
-            with suppress(asyncio.CancelledError):
-                await released.wait()
+        await wait_stubbornly(released)
         return "late"
 
     log = Log()

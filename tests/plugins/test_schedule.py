@@ -6,7 +6,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from pexpolicy.testing import make_policy
 from tests.support import live_server, virtual_time
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, plugin
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_stubbornly
 
 ASKED = plugin(service_configuration=lambda _: None)
 
@@ -79,9 +78,7 @@ async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() ->
     released = asyncio.Event()
 
     async def stubborn() -> None:
-        while not released.is_set():
-            with suppress(asyncio.CancelledError):
-                await released.wait()
+        await wait_stubbornly(released)
 
     log = Log()
     job = schedule(stubborn, every=60)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 HANG_S = 300.0
 """Seconds after which a test counts as hanging: a slow or busy machine takes far less."""
@@ -21,3 +22,10 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(HANG_S):
         while not condition():  # noqa: ASYNC110 - most conditions have no event
             await asyncio.sleep(0.005)
+
+
+async def wait_stubbornly(released: asyncio.Event) -> None:
+    """Wait for an event and ignore each cancellation."""
+    while not released.is_set():
+        with suppress(asyncio.CancelledError):
+            await released.wait()
