@@ -24,6 +24,7 @@ from pexpolicy.server.reload.build_thread import run_in_build_thread
 from pexpolicy.server.reload.reloader import Reloader
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins
+from tests.support.virtual_time import frozen
 from tests.support.waiting import HANG_S
 
 
@@ -130,7 +131,11 @@ def test_each_call_keeps_its_configuration_and_each_generation_closes_after_its_
             f"{w} {n}" for w in ("open", "close") for n in range(number + 1)
         )
 
-    asyncio.run(live())
+    async def live_in_no_time() -> None:
+        with frozen():
+            await live()
+
+    asyncio.run(live_in_no_time())
 
 
 async def test_a_configuration_that_does_not_open_changes_nothing() -> None:

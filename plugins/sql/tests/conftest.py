@@ -24,11 +24,11 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     if request.param == "sqlite":
         path = tmp_path / "company.sqlite"
         sqlite3.connect(path).close()
-        return {"driver": "sql", "path": str(path)}
+        return {"driver": "sql", "timeout": 5.0, "path": str(path)}
     server: postgresql.Server = request.getfixturevalue("postgres")
     server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
     secret = str(server.folder / "password")
-    return {"driver": "sql", "url": server.url, "password_file": secret}
+    return {"driver": "sql", "timeout": 5.0, "url": server.url, "password_file": secret}
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.server.test_reload import ROOM, comes_true, command, listed, reloaded, served, written
 from tests.support import live_server, wire
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 
 def children(pid: int) -> set[int]:
@@ -321,20 +320,21 @@ def test_workers_that_keep_ending_are_replaced_ever_later(tmp_path: Path) -> Non
     )
     program = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config))
     with (tmp_path / "stderr").open("w") as stderr, subprocess.Popen(program, stderr=stderr) as ran:
-        time.sleep(5.0)
+        ended = "a worker ended and is replaced"
+        wait_until(lambda: (tmp_path / "stderr").read_text().count(ended) >= 4)
         ran.send_signal(signal.SIGTERM)
-        assert ran.wait(20) == 0
+        assert ran.wait(HANG_S) == 0
     logged = [
         json.loads(line)
         for line in (tmp_path / "stderr").read_text().splitlines()
         if line.startswith("{")
     ]
-    ends = [line for line in logged if line["event"] == "a worker ended and is replaced"]
+    ends = [line for line in logged if line["event"] == ended]
     assert {end["exit_code"] for end in ends} == {7}
     delays = [end.get("delay", 0.0) for end in ends]
     assert delays[:3] == [0.0, 0.1, 0.2]
     assert delays == sorted(delays)
-    assert 4 <= len(delays) <= 12
+    assert len(delays) >= 4
 
 
 def test_an_address_that_is_taken_is_said(server: live_server.Running, tmp_path: Path) -> None:
