@@ -155,6 +155,16 @@ class _Family(Generic[T]):
         return sorted(listed, key=lambda one: (one[0], -one[1]))
 
 
+def lone_network(written: str) -> str:
+    """Return a warning about an address without a prefix that ends in 0, as networks do, or
+    nothing.
+    """
+    text = written.strip()
+    if not re.fullmatch(r"\d+\.\d+\.\d+\.0", text) or text == "0.0.0.0":  # noqa: S104 - nothing listens
+        return ""
+    return f"{text} is a single address; write {text}/24 if its network is meant"
+
+
 def read_subnet(written: str, *, strict: bool = True) -> IPv4Network | IPv6Network:
     """Parse a subnet or a single address; IPv4-mapped IPv6 becomes IPv4.
 

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pydantic import SecretStr
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
-from pexpolicy.access.networks import is_loopback
+from pexpolicy.access.networks import is_loopback, overlap
 from pexpolicy.access.pem_errors import authority_warning, chain_warning, leaf_warnings
 from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import Settings
+from pexpolicy.subnets import lone_network
 
 MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""
@@ -37,12 +38,28 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     if access.networks and not auth and not mutual:
         text = "clients in these networks need no password; add [auth] unless that is intended"
         yield ConfigWarning(("access", "networks"), text)
+    for number, network in enumerate(access.networks):
+        text = lone_network(network)
+        if network in ("0.0.0.0/0", "::/0"):
+            text = f"{network} is every address: list the networks of the nodes, or leave it out"
+        if text:
+            yield ConfigWarning(("access", "networks", number), text)
+    yield from _console_port(settings)
     if settings.limits.connections_per_peer > settings.limits.connections:
         text = "is more than limits.connections, so one peer may hold them all"
         yield ConfigWarning(("limits", "connections_per_peer"), text)
     yield from _secret_warnings(settings)
     if tls is not None:
         yield from _certificate_warnings(settings)
+
+
+def _console_port(settings: Settings) -> Iterator[ConfigWarning]:
+    """Warn of a port of the console that is written, and is one of the server."""
+    console, key = settings.console, ("console", "port")
+    for table, other in (("server", settings.server), ("admin", settings.admin)):
+        is_same = console.port == other.port != 0 and overlap(console.host, other.host)
+        if is_same and "port" in console.model_fields_set:
+            yield ConfigWarning(key, f"{console.port} is already {table}.port; choose another")
 
 
 def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:

@@ -16,6 +16,12 @@ def test_subnets_next_to_one_another_need_no_warning(build: Build) -> None:
     assert warnings(build, ("10.1.0.0/16", "Oslo"), ("10.2.0.0/16", "Bergen")) == []
 
 
+def test_an_address_that_looks_like_a_network_is_named(build: Build) -> None:
+    assert warnings(build, ("10.1.0.0", "Oslo"), ("10.2.0.7", "Oslo")) == [
+        "subnets[0].subnet: 10.1.0.0 is a single address; write 10.1.0.0/24 if its network is meant"
+    ]
+
+
 def test_a_subnet_in_another_one_is_named_with_it(build: Build) -> None:
     assert warnings(build, ("10.1.2.0/24", "Oslo"), ("10.0.0.0/8", "A"), ("10.1.0.0/16", "A")) == [
         "subnets[2].subnet: 10.1.0.0/16 lies in 10.0.0.0/8; leads to the same: it is needless",

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from pexpolicy.config.csv_cells import EMPTY
+
 Complaints = Callable[..., list[str]]
 Build = Callable[..., Any]
 
@@ -34,7 +36,7 @@ def test_every_wrong_line_of_the_file_is_named_at_once(complaints: Complaints) -
     said = complaints({}, csv=HEADER + "10.1.0.0/16\n10.2.0.0/16,Oslo,,sipp\n10.3.0.0/16,Oslo\n")
     name = "name of a system location, spelled as in Infinity"
     assert said == [
-        f"csv: subnets.csv line 2: location: is missing: {name}",
+        f"csv: subnets.csv line 2: location: is missing: {name}{EMPTY}",
         f"csv: subnets.csv line 3: protocols[0]: should be {PROTOCOLS}, not 'sipp'",
     ]
 

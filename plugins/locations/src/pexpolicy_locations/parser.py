@@ -14,7 +14,7 @@ from pexpolicy import (
     Problem,
     dotted_key,
 )
-from pexpolicy.subnets import SubnetError, Subnets, read_subnet
+from pexpolicy.subnets import SubnetError, Subnets, lone_network, read_subnet
 from pexpolicy_locations.settings import Entry
 from pexpolicy_locations.table import Choice, Choices
 
@@ -32,6 +32,7 @@ class Draft:
         self._rendered: dict[tuple[str, tuple[str, ...]], tuple[Key, MediaLocation]] = {}
         self._shared: dict[Choices, Choices] = {}
         self._host_bits: list[ConfigWarning] = []
+        self._lone: list[ConfigWarning] = []
         self.problems: list[Problem] = []
 
     def add(self, key: Key, entry: Entry) -> None:
@@ -57,13 +58,17 @@ class Draft:
     def _network(self, key: Key, written: str) -> IPv4Network | IPv6Network | None:
         """Return a network without host bits; ``None`` for a problem."""
         try:
-            return read_subnet(written)
+            network = read_subnet(written)
         except SubnetError as error:
             try:
                 network = read_subnet(written, strict=False)
             except SubnetError:
                 self.problems.append(Problem((*key, "subnet"), str(error)))
                 return None
+        else:
+            if lone_network(written):
+                self._lone.append(ConfigWarning((*key, "subnet"), lone_network(written)))
+            return network
         text = f"{written.strip()} has host bits set, which are ignored: write {network}"
         self._host_bits.append(ConfigWarning((*key, "subnet"), text))
         return network
@@ -99,6 +104,7 @@ class Draft:
         """Return warnings about valid entries."""
         return [
             *_bounded(self._host_bits, "have host bits set"),
+            *_bounded(self._lone, "are single addresses"),
             *_bounded(list(self._overlaps(subnets)), "lie in others"),
             *self._odd_names(),
             *self._odd_overflow(),
