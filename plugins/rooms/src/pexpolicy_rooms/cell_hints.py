@@ -18,6 +18,8 @@ _TOTAL = re.compile(
     re.IGNORECASE,
 )
 """The first word of a line below a table, in English, German or French."""
+_PARTS_OF_NUMBER = re.compile(r"\+\d{1,3}( \(?\d+\)?)+")
+"""Such as ``+47 22 33 44 55``: no alias is a country code only."""
 _LONE = frozenset("/,;|&+-")
 _TEXT_COLUMN = "format the column as text, and write it again"
 _DAYS = range(20_000, 80_000)
@@ -26,7 +28,11 @@ _DAYS = range(20_000, 80_000)
 
 def separator_problem(aliases: list[str]) -> str:
     """Return what is wrong with aliases that are not separated by blanks, or nothing."""
+    if _PARTS_OF_NUMBER.fullmatch(" ".join(aliases)):
+        return f"write a number without blanks, as in {re.sub('[^+0-9]', '', ''.join(aliases))}"
     for text in aliases:
+        if "," in text and _ROUNDED.fullmatch(text):
+            return f"{text!r} is a number that a spreadsheet has rounded: {_TEXT_COLUMN}"
         if "," in text or "|" in text or text in _LONE or _is_cut(text):
             return f"write blanks between aliases, and nothing else: {text!r} is no alias"
     return ""
@@ -70,6 +76,14 @@ def pin_hint(pin: object) -> str:
     return next(
         (hint for form, hint in hints.items() if re.fullmatch(form, pin, re.IGNORECASE)), ""
     )
+
+
+def number_hint(written: object) -> str:
+    """Return how to write a number with separators of thousands, after a semicolon, or nothing."""
+    found = re.fullmatch(
+        r"(\d{1,3}(?:[\s.,'\N{RIGHT SINGLE QUOTATION MARK}]\d{3})+)(?:[.,]0+)?", str(written)
+    )
+    return f"; write {re.sub(r'[^0-9]', '', found[1])}, digits only" if found else ""
 
 
 def date_hint(written: object) -> str:

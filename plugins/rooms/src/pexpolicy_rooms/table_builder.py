@@ -22,7 +22,7 @@ from pexpolicy import (
     dotted_key,
     service_class,
 )
-from pexpolicy_rooms.cell_hints import alias_warning, pin_hint
+from pexpolicy_rooms.cell_hints import alias_warning, number_hint, pin_hint
 from pexpolicy_rooms.pins import PINS, Pins
 from pexpolicy_rooms.room_files import VALIDITY, WrittenRoom
 from pexpolicy_rooms.table import RoomTable, TimedService
@@ -148,5 +148,5 @@ def _text(key: Key, refusal: ValidationIssue) -> str:
         return text.replace(refusal.rule, refusal.rule + pin_hint(refusal.value))
     is_scalar = isinstance(refusal.value, str | int | float)
     if key[0] != "rooms" and refusal.shown and is_scalar and text.startswith("must be"):
-        return f"{brief(refusal.value)} {text}"
+        return f"{brief(refusal.value)} {text}{number_hint(refusal.value)}"
     return text
