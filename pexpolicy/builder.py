@@ -79,7 +79,8 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
         found = {name: reimported(source) for name, source in found.items()}
     root, directories = settings.path.parent, settings.plugin_dirs
     host = host or PluginHost()
-    sources = SourceLease(host, settings.sources, root)
+    is_complete = "sources" not in settings.wrong
+    sources = SourceLease(host, settings.sources, root, is_complete=is_complete)
     with sources.resolving(), using_wall_clock(options.wall_clock):
         plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
     warnings, failed = plugin_warnings(plugins)

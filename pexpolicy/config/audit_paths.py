@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pexpolicy.config.path_hints import unwritable
+from pexpolicy.config.path_hints import odd_path, unwritable
 from pexpolicy.config.problems import ConfigWarning
 from pexpolicy.config.settings import Settings
 
@@ -16,10 +16,13 @@ def audit_path_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     """
     if settings.audit.path is not None:
         file = settings.resolve(settings.audit.path)
-        if text := unwritable(file):
+        if text := odd_path(settings.audit.path):
+            pass
+        elif text := unwritable(file):
             text += "; a server of this user does not start"
         elif file.is_dir():
-            text = f"{file} is a folder; name a file, as in {settings.audit.path}/audit.jsonl"
+            example = f"{settings.audit.path.rstrip('/')}/audit.jsonl"
+            text = f"{file} is a folder; name a file, as in {example}"
         elif not file.parent.is_dir():
             fix = f"the server does not start without it: mkdir -p {file.parent}"
             text = f"there is no folder {file.parent}; {fix}"

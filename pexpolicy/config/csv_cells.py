@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+EMPTY = (
+    "; its cell is empty: fill it, as merged cells are saved in their first line only, or delete "
+    "the line"
+)
+"""What follows the name of a column that a line lacks."""
 _ERRORS = frozenset(
     (
         *("#n/a", "#nv", "#n/v", "#null!", "#div/0!", "#value!", "#wert!", "#valeur!", "#ref!"),

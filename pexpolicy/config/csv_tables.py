@@ -21,7 +21,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from pexpolicy.config.csv_cells import failed_formula
+from pexpolicy.config.csv_cells import EMPTY, failed_formula
 from pexpolicy.config.csv_header import TABS, column_names, declared_delimiter, header_faults
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
@@ -157,8 +157,9 @@ def stream_table(stream: TextIO, model: type[R], file: str) -> Iterator[Row[R] |
         try:
             values = model.model_validate(_cell_values(names, cells, columns))
         except pydantic.ValidationError as error:
-            problems = map(str, problems_of(error, model))
-            yield from (TableIssue(file, line, text) for text in problems)
+            for text in map(str, problems_of(error, model)):
+                hint = EMPTY if ": is missing" in text else ""
+                yield TableIssue(file, line, text + hint)
         else:
             yield Row(file, line, values)
     yield from faults

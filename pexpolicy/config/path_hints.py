@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 from contextlib import suppress
@@ -37,6 +38,15 @@ def missing_hint(path: Path) -> str:
             if entry.name != path.name and entry.name.lower() == path.name.lower():
                 return f"; did you mean {entry.name!r}? Capitals count"
     return ""
+
+
+def odd_path(written: str) -> str:
+    """Return what a path holds that only a shell, systemd or Windows understands, or nothing."""
+    if written.startswith("~"):
+        return "~ is not replaced here: write the whole path"
+    if found := re.search(r"\$\w+|\$\{\w+\}|%[a-zA-Z](?=/)|%\w+%", written):
+        return f"{found[0]} is not replaced here: write the whole path"
+    return "write / between folders" if "\\" in written else ""
 
 
 def denied_hint(path: Path) -> str:

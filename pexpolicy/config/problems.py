@@ -67,16 +67,30 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         guess = did_you_mean(str(key[-1]), known) or f"; there are {', '.join(known)}"
         return Problem(key, f"unknown name{guess}")
     if item["type"] in _NO_TABLE:
-        text = f"must be a table, as in {dotted_key(key[-1:])} = {{ … }}"
-        if isinstance(item["input"], list) and isinstance(key[-1], str):
-            text = f"must be one table: write [{dotted_key(key)}], not [[{dotted_key(key)}]]"
-        hidden = isinstance(item["input"], list) or _holds_secret(model, key)
-        return Problem(key, text if hidden else f"{text}, not {brief(item['input'])}")
+        return _no_table(key, item["input"], model)
     text = _message(item)
     shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
     if shown and not _holds_secret(model, key) and not _may_hold_secret(key, item["input"]):
         text += f", not {brief(item['input'])}"
-    return Problem(key, text + _form(item["type"], item["input"]))
+    return Problem(key, text + _form(item["type"], item["input"]) + _in_seconds(key, item))
+
+
+def _no_table(key: Key, written: Any, model: type[BaseModel]) -> Problem:
+    if len(key) > 1 and isinstance(key[-1], int):
+        return Problem(key, f"must be a table: write [[{dotted_key(key[:-1])}]] for each")
+    text = f"must be a table, as in {dotted_key(key[-1:])} = {{ … }}"
+    if isinstance(written, list):
+        text = f"must be one table: write [{dotted_key(key)}], not [[{dotted_key(key)}]]"
+    hidden = isinstance(written, list) or _holds_secret(model, key)
+    return Problem(key, text if hidden else f"{text}, not {brief(written)}")
+
+
+def _in_seconds(key: Key, item: Mapping[str, Any]) -> str:
+    """Return how to write a time that looks like milliseconds, after a semicolon, or nothing."""
+    written = item["input"]
+    if item["type"] != "less_than_equal" or key[-1:] not in _SECONDS or written < MILLISECONDS:
+        return ""
+    return f"; it is in seconds: write {written / 1000:g} for {written:g} ms"
 
 
 def _message(item: Mapping[str, Any]) -> str:
@@ -139,6 +153,9 @@ _NAMES_IN_JSON = {
     "a valid string": "text",
     "a valid boolean": "true or false",
 }
+_SECONDS = (("timeout",), ("budget",))
+MILLISECONDS = 50
+"""Numbers from here on look like milliseconds where seconds are meant."""
 _MAX_MEANING = 120
 """Characters of a sentence that explains a key."""
 _NO_TABLE = ("model_type", "model_attributes_type", "dataclass_type")

@@ -101,8 +101,17 @@ class SourceLease:
     ``problems`` are those of their tables, ``unused`` the tables that no plugin names.
     """
 
-    def __init__(self, host: PluginHost, tables: Mapping[str, SourceTable], root: Path) -> None:
+    def __init__(
+        self,
+        host: PluginHost,
+        tables: Mapping[str, SourceTable],
+        root: Path,
+        *,
+        is_complete: bool = True,
+    ) -> None:
+        """``is_complete``: no table was left out because of its errors."""
         self._host = host
+        self._is_complete = is_complete
         self.problems: list[Problem] = []
         self.unused: tuple[str, ...] = ()
         self._tables = tables
@@ -150,6 +159,8 @@ class SourceLease:
         """
         if name not in self._tables:
             known = did_you_mean(name, self._tables)
+            if not (known or self._is_complete):
+                raise ValueError(f"the table [sources.{name}] has an error")
             known = known or "; there is: " + (", ".join(self._tables) or "none")
             raise ValueError(f"there is no table [sources.{name}]{known}")
         if name in self._needs:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 
+from pexpolicy.config.csv_cells import EMPTY
 from pexpolicy.config.csv_tables import TableError, TableRow, parse_table, read_table, write_table
 from pexpolicy.config.problems import Problem
 
@@ -71,7 +72,7 @@ def test_a_list_takes_several_values() -> None:
 
 def test_every_bad_line_is_named_at_once() -> None:
     assert faults("subnet,floor,kind\n,1,\na,high,\nb,1,offise\nc,1,lab,x,y\nd,2,\n") == [
-        "places.csv line 2: subnet: is missing",
+        "places.csv line 2: subnet: is missing" + EMPTY,
         f"places.csv line 3: floor: {NO_NUMBER}, not 'high'",
         "places.csv line 4: kind: should be 'office' or 'lab', not 'offise'",
         "places.csv line 5: has 2 cells more than columns; put text with , or ; in quotes",

@@ -24,6 +24,7 @@ RULE = (
 )
 UPSTREAM = "[plugins.upstream.settings.targets.t]\nurl = 'https://policy.example.com'\n"
 AUDIT = "[audit]\npath = 'audit.jsonl'\n"
+OF_SOURCE = "[plugins.rooms.settings]\nsource = 'd'\nquery = 'select 1'\n"
 CREDENTIAL = "[[auth.credentials]]\nuser = 'a'\n"
 
 MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
@@ -303,6 +304,32 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
             ("[1, 2]", "some of 'monday', 'tuesday'"),
         )
     ),
+    # Units and places.
+    ("[plugins.rooms]\ntimeout = 500", "plugins.rooms.timeout", ("write 0.5 for 500 ms",)),
+    ("[server]\nbudget = 4000", "server.budget", ("it is in seconds: write 4 for 4000 ms",)),
+    ("[console]\nusers = ['a']", "console.users[0]", ("write [[console.users]] for each",)),
+    ("[[console.logins]]\nuser = 'a'", "console.logins", ("did you mean 'users'?",)),
+    ("[log]\nfile = 'x.log'", "log.file", ("lines go to standard error",)),
+    (
+        "[sources.d]\ndriver = 'sql'\nurl = 'sqlite:///x.db'\n" + OF_SOURCE,
+        "sources.d",
+        ("write the file of a SQLite database in path",),
+    ),
+    (
+        "[sources.d]\ndriver = 'postgres'\n" + OF_SOURCE,
+        "sources.d.driver",
+        ("did you mean 'sql'?",),
+    ),
+    (
+        "[sources.d]\nurl = 'postgresql://u@h/db'\n" + OF_SOURCE,
+        "rooms.settings.source",
+        ("the table [sources.d] has an error",),
+    ),
+    (
+        "[sources.d]\ndriver = 'http'\nurl = 'https://a.example.com'\ntoken = 'x'\n" + OF_SOURCE,
+        "sources.d.token",
+        ("did you mean 'token_env'?",),
+    ),
     # Addresses and networks.
     ("[server]\nhost = '127.0.0.1:8000'", "server.host", ("port is a key of its own",)),
     ("[server]\nhost = 'http://127.0.0.1'", "server.host", ("without a scheme or path",)),
@@ -520,6 +547,22 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
     (
         "[audit]\npath = 'missing/audit.jsonl'",
         ("audit.path: there is no folder", "the server does not start without it: mkdir -p "),
+    ),
+    *(
+        (f"[audit]\npath = '{written}/audit.jsonl'", ("audit.path", f"{odd} is not replaced here"))
+        for written, odd in (
+            ("~/log", "~"),
+            ("$LOGS", "$LOGS"),
+            ("${LOGS}", "${LOGS}"),
+            ("%h", "%h"),
+        )
+    ),
+    ("[audit]\npath = 'C:\\log\\a.jsonl'", ("audit.path: write / between folders",)),
+    ("[access]\nnetworks = ['10.1.0.0']", ("access.networks[0]", "write 10.1.0.0/24 if its netw")),
+    ("[access]\nnetworks = ['0.0.0.0/0']", ("access.networks[0]", "is every address")),
+    (
+        "[server]\nport = 8300\n[console]\nport = 8300",
+        ("console.port: 8300 is already server.port; choose another",),
     ),
     (
         RULE + "when.remote_address = '10.1.0.0/16'",

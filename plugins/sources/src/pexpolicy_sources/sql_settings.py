@@ -53,6 +53,8 @@ def postgresql_url(written: str) -> URL:
         url = URL()
     if url.scheme not in ("postgresql", "postgres") or not url.path.strip("/"):
         msg = "is not a URL of PostgreSQL: write postgresql://USER@HOST/DATABASE"
+        if written.startswith("sqlite"):
+            msg = 'write the file of a SQLite database in path, as in path = "rooms.db"'
         raise ValueError(msg)
     if url.raw_password is not None:
         msg = "credentials are never in this file: write password_env or password_file"
