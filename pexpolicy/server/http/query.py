@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
@@ -17,10 +19,8 @@ def query_params(url: URL) -> Params:
     decoded = url.query_string
     if "%" in decoded:
         return url.query
-    pairs = [
-        (name, value)
-        for pair in decoded.split("&")
-        if pair
-        for name, _, value in (pair.partition("="),)
-    ]
-    return MultiDictProxy(MultiDict(pairs))
+    pairs: Any = [pair.split("=", 1) for pair in decoded.split("&") if pair]
+    try:
+        return MultiDictProxy(MultiDict(pairs))
+    except ValueError:  # a name without =
+        return url.query
