@@ -67,8 +67,9 @@ def installed() -> dict[str, PluginSource]:
     found: dict[str, PluginSource] = {}
     for entry in metadata.entry_points(group=GROUP):
         distribution = entry.dist
-        name = distribution.name if distribution else "unknown"
-        version = distribution.version if distribution else "unknown"
+        # Both are in one file, which ``name`` and ``version`` would each parse.
+        about = distribution.metadata if distribution else {"Name": "unknown", "Version": "unknown"}
+        name, version = about["Name"], about["Version"]
         source = PluginSource(entry.name, name, version, entry.value, entry.load)
         other = found.setdefault(entry.name, source)
         if name not in [rival.distribution for rival in (other, *other.rivals)]:
