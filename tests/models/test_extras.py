@@ -13,7 +13,7 @@ from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from tests.experiments.upstreams import servers
-from tests.support import fake_plugins, wire
+from tests.support import fake_plugins, installed, wire
 
 INFINITY = {
     "extra_fields": ["disabled_codecs", "pin_hint"],
@@ -39,7 +39,9 @@ ASKED = f"{wire.SERVICE}?call_direction=dial_in&protocol=sip&local_alias=a"
 
 def policy(plugins: dict[str, Any], infinity: dict[str, Any] | None = None) -> Policy:
     document = {"plugins": plugins, "infinity": INFINITY if infinity is None else infinity}
-    return build_policy(from_document(document, Path("config.toml"), "0" * 16))
+    return build_policy(
+        from_document(document, Path("config.toml"), "0" * 16), available=installed.plugins()
+    )
 
 
 def plugin(name: str, result: dict[str, Any], **table: Any) -> dict[str, Any]:

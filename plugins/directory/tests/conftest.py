@@ -13,6 +13,7 @@ from pexpolicy import DirectoryInformationRequest
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
+from tests.support import installed
 
 Search = Callable[..., list[str]]
 
@@ -27,7 +28,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def reply(settings: dict[str, Any], **params: str) -> dict[str, Any]:
     """The envelope of the reply to one search."""
     document = {"plugins": {"directory": {"settings": settings}}}
-    policy = build_policy(from_document(document, Path("config.toml"), "0" * 16))
+    policy = build_policy(
+        from_document(document, Path("config.toml"), "0" * 16), available=installed.plugins()
+    )
 
     async def answer() -> Any:
         async with policy.serving():

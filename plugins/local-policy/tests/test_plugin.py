@@ -11,6 +11,7 @@ from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.testing import client
+from tests.support import installed
 from tests.support.local_policy import PASS
 
 SERVICE = """
@@ -129,7 +130,9 @@ async def test_a_script_adjusts_the_decisions_of_other_plugins(tmp_path: Path) -
 def built(path: Path) -> Policy:
     from tomllib import loads  # noqa: PLC0415 - of one test
 
-    return build_policy(from_document(loads(path.read_text()), path, "0" * 16))
+    return build_policy(
+        from_document(loads(path.read_text()), path, "0" * 16), available=installed.plugins()
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Answer, Policy
+from tests.support import installed
 
 Settings = Mapping[str, Any]
 
@@ -36,7 +37,9 @@ class Asked:
 
 def _policy(settings: Settings, folder: Path, tables: Settings | None = None) -> Policy:
     document = {"plugins": {"locations": {"settings": settings}}, **(tables or {})}
-    return build_policy(from_document(document, folder / "config.toml", "0" * 16))
+    return build_policy(
+        from_document(document, folder / "config.toml", "0" * 16), available=installed.plugins()
+    )
 
 
 def _asked(answer: Answer) -> Asked:

@@ -12,6 +12,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy_rules import Rules
 from pexpolicy_rules.settings import Settings
+from tests.support import installed
 
 Table = dict[str, Any]
 NOON = 1_768_478_400.0
@@ -32,7 +33,9 @@ def rules() -> Callable[..., Rules]:
 def policy(settings: Table, folder: Path = Path()) -> Policy:
     """Return the policy of a configuration in a folder with this plugin only."""
     document = {"plugins": {"rules": {"settings": settings}}}
-    return build_policy(from_document(document, folder / "config.toml", "0" * 16))
+    return build_policy(
+        from_document(document, folder / "config.toml", "0" * 16), available=installed.plugins()
+    )
 
 
 @pytest.fixture

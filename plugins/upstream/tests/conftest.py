@@ -10,13 +10,16 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
+from tests.support import installed
 
 Settings = Mapping[str, Any]
 
 
 def _policy(settings: Settings, timeout: float) -> Policy:
     document = {"plugins": {"upstream": {"timeout": timeout, "settings": settings}}}
-    return build_policy(from_document(document, Path("config.toml"), "0" * 16))
+    return build_policy(
+        from_document(document, Path("config.toml"), "0" * 16), available=installed.plugins()
+    )
 
 
 @pytest.fixture(scope="session")
