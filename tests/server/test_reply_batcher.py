@@ -81,18 +81,14 @@ async def test_a_connection_that_breaks_costs_no_other() -> None:
     assert said["error"].startswith("RuntimeError: end of file was written (test_reply_batcher.py:")
 
 
-async def test_a_reply_that_ends_a_connection_waits_for_its_batch() -> None:
-    batcher, one = batcher_of(), Wire()
-    batch = batcher.put(one, b"1")
-    assert batch == batcher.batch
-    waiting, cancelled = (asyncio.ensure_future(batcher.flushed()) for _ in range(2))
-    await asyncio.sleep(0)
-    cancelled.cancel()
-    batcher.put(one, b"2")
+async def test_a_connection_is_closed_after_the_reply_that_ends_it() -> None:
+    batcher, last, kept = batcher_of(), Wire(), Wire()
+    batcher.put(last, b"1", closes=True)
+    batcher.put(kept, b"2")
+    assert not last.is_closed
     batcher.flush()
-    await asyncio.wait_for(waiting, HANG_S)
-    assert one.written == [b"1", b"2"]
-    assert batcher.batch > batch
+    assert (last.written, last.is_closed) == ([b"1"], True)
+    assert (kept.written, kept.is_closed) == ([b"2"], False)
 
 
 async def test_a_turn_that_takes_long_sends_in_between() -> None:

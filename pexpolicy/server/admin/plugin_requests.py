@@ -58,7 +58,7 @@ class PluginRequests:
         self, request: web.Request, generation: Generation, routes: PluginRoutes
     ) -> web.StreamResponse:
         protocol = cast("PolicyProtocol", request.protocol)
-        await protocol.sent()
+        protocol.flush()
         work = _Handling(request, routes)
         in_time = await generation.policy.run(work, TIMEOUT_S)
         if work.response is not None:

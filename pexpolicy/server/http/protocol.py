@@ -123,8 +123,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
 
     def _abort(self, transport: asyncio.WriteTransport) -> None:
         """Close the connection now, but after a reply that is queued."""
-        if self._batch == self._batcher.batch:
-            self._batcher.flush()
+        self.flush()
         transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -132,6 +131,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         for timer in (self._request_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
+        self._write_timer = None
         self._set_drained()
         self.connection.ended()
         super().connection_lost(exc)
@@ -188,8 +188,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         return self._replies == self.requests.parsed
 
     def _is_encrypted(self) -> bool:
-        transport = self.transport
-        return transport is not None and transport.get_extra_info("sslcontext") is not None
+        return self.ssl_context is not None
 
     def _start_request_timer(self, when: float) -> None:
         self._request_timer = self.event_loop.call_at(when, self._on_request_timeout)
@@ -213,7 +212,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         elif self.connection.is_unauthenticated:
             self.connection.close()
 
-    def send(self, transport: asyncio.Transport, content: bytes) -> None:
+    def send(self, transport: asyncio.Transport, content: bytes, *, closes: bool = False) -> None:
         """Queue a reply for the batch of this turn.
 
         The second one of a turn is sent at once: a client that pipelines requests and reads no
@@ -221,7 +220,9 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         """
         self._count_reply()
         batcher = self._batcher
-        batch = batcher.put(transport, content)
+        batch = batcher.put(transport, content, closes=closes)
+        if closes:
+            self.transport = None  # aiohttp would close it before the reply is sent
         if self._closes or self._batch == batch:
             batcher.flush()
             if self._has_eof and self._is_all_answered():
@@ -240,10 +241,10 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         if self._has_eof and self._is_all_answered():
             super().close()
 
-    async def sent(self) -> None:
-        """Wait until the queued replies are sent."""
+    def flush(self) -> None:
+        """Send the queued replies now."""
         if self._batch == self._batcher.batch:
-            await self._batcher.flushed()
+            self._batcher.flush()
 
     def close(self) -> None:
         """Close the connection after the reply that is being made, or now if there is none."""
@@ -263,7 +264,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         """
         self._batcher.flush()
         began = self.event_loop.time()
-        if self.writing_paused and self.transport is not None:
+        if self._write_timer is not None:
             with suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(timeout):
                     self._drained = self.event_loop.create_future()

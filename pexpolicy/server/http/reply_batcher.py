@@ -42,17 +42,17 @@ class ReplyBatcher:
         self._flush_audit = flush_audit
         self._clock = clock
         self._context = Context()
-        self._queue: list[tuple[asyncio.Transport, bytes]] = []
+        self._queue: list[tuple[asyncio.Transport, bytes, bool]] = []
         self._oldest_at = 0.0
-        self._waiters: list[asyncio.Future[None]] = []
 
-    def put(self, transport: asyncio.Transport, content: bytes) -> int:
+    def put(self, transport: asyncio.Transport, content: bytes, *, closes: bool = False) -> int:
         """Queue a reply and return the number of its batch.
 
-        The batch is sent in the next turn, or now if its oldest reply has waited too long.
+        The batch is sent in the next turn, or now if its oldest reply has waited too long. The
+        transport is closed after a reply that ``closes`` it.
         """
         now, batch = self._clock(), self.batch
-        self._queue.append((transport, content))
+        self._queue.append((transport, content, closes))
         if len(self._queue) == 1:
             self._oldest_at = now
             # The context variables of one call must not be visible while others are sent.
@@ -61,29 +61,20 @@ class ReplyBatcher:
             self.flush()
         return batch
 
-    async def flushed(self) -> None:
-        """Wait until the batch that is being filled is sent."""
-        waiter = self._loop.create_future()
-        self._waiters.append(waiter)
-        await waiter
-
     def flush(self) -> None:
         """Write the audit lines and send all replies; drop those of closed connections."""
         self.batch += 1
         self._flush_audit()
         queue, self._queue = self._queue, []
-        for transport, content in queue:
+        for transport, content, closes in queue:
             if not transport.is_closing():
                 try:
                     _write(transport, content)
+                    if closes:
+                        transport.close()
                 except Exception as error:  # noqa: BLE001 - the other replies must still be sent
                     transport.abort()
                     self._report(error)
-
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
     def _report(self, error: Exception) -> None:
         report = describe_error(error)

@@ -17,6 +17,8 @@ from pexpolicy.endpoints.base import JPEG, JSON
 
 SERVER = "pexpolicy"
 TEXT = "text/plain; charset=utf-8"
+SHORT_REPLY = 8192
+"""Size in bytes up to which the kernel accepts a reply that is sent alone."""
 
 
 def _head(status: int, content_type: str) -> bytes:
@@ -34,12 +36,12 @@ class BatchingTransport:
     __slots__ = ()
 
     @abstractmethod
-    def send(self, transport: Transport, content: bytes) -> None:
-        """Queue a reply."""
+    def send(self, transport: Transport, content: bytes, *, closes: bool = False) -> None:
+        """Queue a reply, which ``closes`` the connection if it is the last one."""
 
     @abstractmethod
-    async def sent(self) -> None:
-        """Wait until the queued replies are sent."""
+    def flush(self) -> None:
+        """Send the queued replies now."""
 
 
 class PrerenderedResponse(web.StreamResponse):
@@ -112,10 +114,11 @@ class PrerenderedResponse(web.StreamResponse):
         date = _date_header.value()
         content = b"".join((head, length, connection, date, extra, b"\r\n\r\n", body))
         if isinstance(protocol, BatchingTransport):
-            protocol.send(transport, content)
-            if not keep:
-                # aiohttp closes the transport next.
-                await protocol.sent()
+            is_short = len(content) <= SHORT_REPLY
+            protocol.send(transport, content, closes=not keep and is_short)
+            if not (keep or is_short):
+                # aiohttp closes the transport next, after the client has read most of the reply.
+                protocol.flush()
         else:
             transport.write(content)
         if protocol.writing_paused:
