@@ -32,6 +32,7 @@ from pexpolicy.access.refusals import (
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.server.http.early_refusal import EarlyRefusal
 from pexpolicy.server.http.start_queue import StartQueue, has_unread, is_whole_head, is_whole_hello
+from pexpolicy.server.http.tcp_socket import TcpSocket
 from pexpolicy.tasks import hide, start_background
 
 ACCEPT_BATCH = 16
@@ -123,6 +124,7 @@ class Acceptor:
             certificate_watch = loop.create_task(self.certificates.watch(self._revoke))
             hide(certificate_watch)
         for listener in sockets:
+            listener.__class__ = TcpSocket
             listener.settimeout(0)
             # Accepted sockets inherit these, the first of which limits unread data in the kernel.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.header_bytes)
@@ -196,6 +198,7 @@ class Acceptor:
                         self._pause_accepting(listener)
                     return
                 continue  # the client has closed the connection
+            accepted.__class__ = TcpSocket
             self._receive(accepted, _unmapped(address[0]))
         self._batch = min(2 * self._batch, MAX_ACCEPT_BATCH)
 
