@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 
 import aiohttp
 from aiohttp import web, web_protocol
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 
 from pexpolicy.server.http.body_parser import BodyLimit, BodyParser
@@ -55,12 +56,23 @@ _logger.disabled = True
 _HINT = f"Install the release that pexpolicy was tested with: pip install aiohttp=={TESTED_VERSION}"
 
 require(web.RequestHandler, PROTOCOL_ATTRIBUTES)
+require(BaseProtocol, ("connection_made", "transport"))
 require(HttpRequestParser, PARSER_ATTRIBUTES)
 require(web_protocol, ("MAX_MSG_QUEUE_SIZE",))
 require(web.Application, ("_handle",))
 
 
-class BoundedHandler(web.RequestHandler):
+class _WithoutSocketOptions(BaseProtocol):
+    """The base of aiohttp's protocol, which does not set ``TCP_NODELAY``: the event loop has."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Store the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+
+
+class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
     """aiohttp's protocol, limited to requests of a bounded length, without a body by default.
 
     ``requests`` is the parser and ``event_loop`` the loop of the connection.
