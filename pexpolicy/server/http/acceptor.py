@@ -33,7 +33,7 @@ from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.server.http.early_refusal import EarlyRefusal
 from pexpolicy.server.http.start_queue import StartQueue, has_unread, is_whole_head, is_whole_hello
 from pexpolicy.server.http.tcp_socket import TcpSocket
-from pexpolicy.tasks import hide, start_background
+from pexpolicy.tasks import hide, start_now
 
 ACCEPT_BATCH = 16
 """Connections that are accepted in one turn of the event loop."""
@@ -256,10 +256,12 @@ class Acceptor:
         if self.certificates is not None and connection.stage < Stage.KNOWN:
             connection.move_to(Stage.HANDSHAKE)
             connection.has_unread = partial(has_unread, accepted)
-        handshake = start_background(self._handshake(connection, accepted), self._handshakes)
+        handshake = start_now(self._handshake(connection, accepted))
+        self._handshakes.add(handshake)
         connection.close = handshake.cancel
 
         def on_done(task: asyncio.Task[None]) -> None:
+            self._handshakes.discard(task)
             if task.cancelled():
                 accepted.close()
                 connection.ended()
@@ -269,15 +271,12 @@ class Acceptor:
     async def _handshake(self, connection: Connection, accepted: socket.socket) -> None:
         """Create the transport and the protocol, after the TLS handshake if there is one."""
         loop = asyncio.get_running_loop()
-        left = self._limits.request_seconds - (loop.time() - connection.since)
-
-        def protocol() -> asyncio.Protocol:
-            return self._protocol(connection)
-
+        protocol = partial(self._protocol, connection)
         try:
             if self.certificates is None:
                 await loop.connect_accepted_socket(protocol, accepted)
             else:
+                left = self._limits.request_seconds - (loop.time() - connection.since)
                 transport, _ = await loop.connect_accepted_socket(
                     protocol,
                     accepted,
