@@ -61,8 +61,9 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
     """
 
     __slots__ = (
-        *("_batch", "_batcher", "_closes", "_drained", "_has_eof", "_incomplete_since", "_limits"),
-        *("_log", "_refusals", "_replies", "_request_timer", "_write_timer", "connection"),
+        *("_batch", "_batcher", "_closes", "_drained", "_has_eof", "_incomplete_since"),
+        *("_latest_at", "_limits", "_log", "_refusals", "_replies", "_request_timer"),
+        *("_write_timer", "connection"),
     )
 
     def __init__(
@@ -92,6 +93,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         self._has_eof = False
         self._replies = 0
         self._incomplete_since: float | None = None
+        self._latest_at = connection.since
         self._request_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -155,11 +157,8 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
                     self._start_request_timer(self._incomplete_since + self._limits.request_seconds)
         elif requests.parsed != count:
             self._incomplete_since = None
-            if self._request_timer is not None:
-                self._request_timer.cancel()
-                self._request_timer = None
-                if self.connection.is_unauthenticated:
-                    self._start_request_timer(self.event_loop.time() + self._limits.request_seconds)
+            if self.connection.admission is None:
+                self._latest_at = self.event_loop.time()
 
     def _note_progress(self, parsed: int) -> None:
         """Note what was received on an unauthenticated connection that had ``parsed`` requests.
@@ -196,20 +195,20 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
     def _on_request_timeout(self) -> None:
         """Close the connection if a request is incomplete, or if it is idle and unauthenticated.
 
-        Only an incomplete request is logged as a refusal.
+        Only an incomplete request is logged as a refusal. A request does not move the timer, which
+        costs as much as creating a task: it is started again here if the time is not over yet.
         """
         self._request_timer = None
-        now = self.event_loop.time()
+        now, seconds = self.event_loop.time(), self._limits.request_seconds
+        is_unauthenticated = self.connection.is_unauthenticated
+        since = self._latest_at if is_unauthenticated else self._incomplete_since
         if not self._is_all_answered():
-            self._start_request_timer(now + self._limits.request_seconds)
-        elif self._incomplete_since is not None:
-            deadline = self._incomplete_since + self._limits.request_seconds
-            if now < deadline and not self.connection.is_unauthenticated:
-                self._start_request_timer(deadline)
-                return
-            self._refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
-            self.connection.close()
-        elif self.connection.is_unauthenticated:
+            self._start_request_timer(now + seconds)
+        elif since is not None and now < since + seconds:
+            self._start_request_timer(since + seconds)
+        elif since is not None:
+            if self._incomplete_since is not None:
+                self._refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
             self.connection.close()
 
     def send(self, transport: asyncio.Transport, content: bytes, *, closes: bool = False) -> None:
