@@ -134,10 +134,12 @@ class Answering:
         await asyncio.wait((task,))
         answers = task.result()
         key = _key(record)
-        if answers.is_late and not answers.is_repeated:
-            # Because of the others, perhaps: from now on one is asked at a time.
-            self._waits, self._max_calls = False, 1
-            await self._others_returned([each for _, each in started if each is not None])
+        if answers.is_late:
+            if not answers.is_repeated:
+                # Because of the others, perhaps: from now on one is asked at a time.
+                self._waits, self._max_calls = False, 1
+                await self._others_returned([each for _, each in started if each is not None])
+            # An equal request that was late has been asked again meanwhile.
             answers = await self._ask(record, self._known.get(key))
         started.popleft()
         if self._asking.get(key) is task:
