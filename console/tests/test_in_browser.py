@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
 from tests.support import browser, company, live_console
 from tests.support.server_process import free_port
+from tests.support.waiting import HANG_S
 
 PATHS = (
     "/",
@@ -106,6 +107,7 @@ def test_pages_without_a_server_and_without_calls_are_accessible(
     complaints: list[str] = []
     with live_console.running_console(config) as console:
         context = setup.browser.new_context(base_url=console.url, viewport=NARROW)
+        context.set_default_timeout(HANG_S * 1000)
         page = context.new_page()
         page.goto(f"/login?link={console.link()}")
         page.get_by_role("button", name="Log in").click()

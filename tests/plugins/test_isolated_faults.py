@@ -35,6 +35,7 @@ from tests.support.isolated import (
     service,
     wait_until_gone,
 )
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
@@ -153,9 +154,8 @@ async def test_a_worker_that_is_late_is_killed_and_others_answer_meanwhile(
     async with shelf.serving(doing(f"if do == 'hang':\n{branch}", kind), processes=2) as isolated:
         hanging = asyncio.create_task(service(isolated, "hang"))
         await asyncio.sleep(0.05)
-        began = time.monotonic()
         other = await pid_of(isolated)
-        assert time.monotonic() - began < 0.2
+        assert not hanging.done()
         (stuck,) = children() - {other}
         hanging.cancel()
         await asyncio.wait((hanging,))
@@ -194,10 +194,8 @@ async def test_a_worker_that_takes_too_much_memory_fails_by_name_and_is_replaced
     )
     async with (isolated := shelf.start(shelf.write(source), memory_mb=150)).lifespan():
         before = await pid_of(isolated)
-        began = time.monotonic()
         with pytest.raises(WorkerError, match=r"toy-dist 1.2\) used \d+ MiB .* memory_mb is 150"):
             await service(isolated, "leak")
-        assert time.monotonic() - began < 4
         assert await pid_of(isolated) != before
 
 
@@ -285,8 +283,15 @@ async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(
     }
 
 
+WAITS = """
+while do == 'wait' and not os.path.exists('{gate}'):
+    await asyncio.sleep(0.01)
+"""
+
+
 async def test_more_than_32_waiting_calls_are_refused_at_once(shelf: PluginFolder) -> None:
-    async with shelf.serving(doing("if do == 'wait': await asyncio.sleep(0.3)")) as isolated:
+    gate = shelf.folder / "gate"
+    async with shelf.serving(doing(WAITS.format(gate=gate))) as isolated:
         calls = [asyncio.create_task(service(isolated, "wait")) for _ in range(33)]
         await asyncio.sleep(0.05)
         with pytest.raises(PluginBusyError, match="32 calls are waiting"):
@@ -294,18 +299,21 @@ async def test_more_than_32_waiting_calls_are_refused_at_once(shelf: PluginFolde
         for call in calls[2:]:
             call.cancel()
         await asyncio.sleep(0)
+        gate.touch()
         assert await pid_of(isolated) == int((await calls[0]).reason)
         await asyncio.wait(calls)
         assert not calls[1].cancelled()
 
 
 async def test_a_call_that_is_given_up_while_it_waits_costs_no_worker(shelf: PluginFolder) -> None:
-    async with shelf.serving(doing("if do == 'wait': await asyncio.sleep(0.2)")) as isolated:
+    gate = shelf.folder / "gate"
+    async with shelf.serving(doing(WAITS.format(gate=gate))) as isolated:
         first = asyncio.create_task(service(isolated, "wait"))
         await asyncio.sleep(0.05)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await service(isolated)
+        gate.touch()
         assert await pid_of(isolated) == int((await first).reason)
 
 
@@ -372,7 +380,8 @@ async def lifespan(self):
 def service_configuration(self, request):
     began = self.beats
     time.sleep(0.1)
-    assert self.beats > began
+    while self.beats == began:
+        time.sleep(0.01)
     if request.params["do"] == "exit": os._exit(3)
     return Continue(reason=str(os.getpid()))
 """
@@ -387,10 +396,9 @@ async def test_the_lifespan_is_entered_in_each_worker_and_left_at_the_end(
         with pytest.raises(WorkerError):
             await service(isolated, "exit")
         found: set[int] = set()
-        for _ in range(50):
-            found = set(await asyncio.gather(pid_of(isolated), pid_of(isolated)))
-            if len(found) == 2:
-                break
+        async with asyncio.timeout(HANG_S):
+            while len(found) < 2:
+                found = set(await asyncio.gather(pid_of(isolated), pid_of(isolated)))
         assert found == children()
     assert len(list(shelf.folder.glob("*.closed"))) >= 1
     assert children() == set()
@@ -401,7 +409,7 @@ async def test_a_lifespan_that_does_not_end_is_ended_after_a_second(shelf: Plugi
     async with shelf.serving(source, processes=2) as isolated:
         assert await pid_of(isolated)
         began = time.monotonic()
-    assert 0.9 < time.monotonic() - began < 2.5
+    assert time.monotonic() - began > 0.9
     assert children() == set()
 
 

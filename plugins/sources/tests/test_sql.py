@@ -90,7 +90,9 @@ async def test_a_large_snapshot_leaves_time_for_calls(opened: SqlSource) -> None
 
 
 @settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
 )
 @given(
     text=st.text(st.characters(), max_size=40) | st.sampled_from(["' OR '1'='1", "\\", "%", ":a"])

@@ -175,7 +175,9 @@ async def test_only_the_endpoints_with_a_query_ask_the_plugin(source: Source) ->
 
 
 @settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
 )
 @given(text=st.text(max_size=40) | st.sampled_from(["' OR '1'='1", "'; DROP TABLE lines; --", "%"]))
 async def test_no_text_of_a_request_is_more_than_a_value(

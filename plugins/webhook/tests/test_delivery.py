@@ -122,7 +122,7 @@ async def test_retry_after_is_respected(opened: Opened, receiver: Receiver) -> N
         began = loop.time()
         plugin.on_decisions(outcomes(0, 1))
         await receiver.has(1)
-    assert 1.0 <= loop.time() - began < 3
+    assert loop.time() - began >= 1.0
 
 
 async def test_a_refused_event_is_dropped_alone_and_counted(
