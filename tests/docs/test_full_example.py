@@ -67,7 +67,9 @@ def test_check_finds_nothing_to_say(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (said.returncode, said.stderr) == (0, "")
+    # A busy machine takes so long that the stage under way is named, with its seconds.
+    rest = [line for line in said.stderr.splitlines() if not line.endswith(" s)")]
+    assert (said.returncode, rest) == (0, [])
     assert f"{config}: valid (" in said.stdout
     assert "warning" not in said.stdout
 
