@@ -303,6 +303,19 @@ def test_a_start_without_a_call_is_no_fault(tmp_path: Path) -> None:
     assert faults(place.path, verifier=verifier) == []
 
 
+def test_no_line_has_a_key_twice(tmp_path: Path) -> None:
+    """Strict readers, such as those of search engines, refuse such an object."""
+    signing, _ = signer()
+    place = Place(tmp_path, options={"signer": signing})
+    place.fill(range(3))
+    place.journal.close()
+    written = place.path.read_text().splitlines()
+    assert len(written) > 3, "a signed checkpoint follows the lines"
+    for line in written:
+        pairs = json.loads(line, object_pairs_hook=list)
+        assert len(dict(pairs)) == len(pairs), line
+
+
 def test_a_checkpoint_on_a_terminal_is_a_sentence_and_elsewhere_an_anchor(tmp_path: Path) -> None:
     signing, _ = signer()
     place = Place(tmp_path, options={"signer": signing})
