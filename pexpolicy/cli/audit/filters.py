@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Any
 
 from pexpolicy.models.alias import Alias
@@ -15,23 +15,26 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DAYS = {"today": 0, "yesterday": 1}
 
 
-def parse_time(text: str, now: datetime, *, utc: bool = False) -> datetime:
+def parse_time(
+    text: str, now: datetime, *, utc: bool = False, zone: tzinfo | None = None
+) -> datetime:
     """Parse ``2026-11-26T09:00``, ``09:00`` (today), ``today``, ``yesterday``, or ``2h`` ago.
 
-    Times without a zone are local, or UTC with ``utc``. Raises ``ValueError``.
+    Times without a zone are local, of ``zone``, or UTC with ``utc``. Raises ``ValueError``.
     """
+    zone = UTC if utc else zone
     try:
         if (span := _SPAN.fullmatch(text)) is not None:
             return now - timedelta(**{_UNITS[span[2]]: float(span[1])})
-        today = now.astimezone(UTC if utc else None).date()
+        today = now.astimezone(zone).date()
         if text in _DAYS:
             parsed = datetime.combine(today - timedelta(days=_DAYS[text]), time())
         elif re.fullmatch(r"\d\d:\d\d(:\d\d)?", text):
             parsed = datetime.combine(today, time.fromisoformat(text))
         else:
             parsed = datetime.fromisoformat(text)
-        if utc and parsed.tzinfo is None:
-            parsed = parsed.replace(tzinfo=UTC)
+        if zone is not None and parsed.tzinfo is None:
+            parsed = parsed.replace(tzinfo=zone)
         return parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         msg = (

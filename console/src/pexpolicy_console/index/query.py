@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
 from pexpolicy.audit.redaction import Personal
-from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy.models.alias import Alias
 from pexpolicy_console.index.lines import ORDINARY, SLOWER_MS, AuditLine, common_reason, word
+from pexpolicy_console.periods import moment
 
 _WORDS: Mapping[str, str] = {
     "room": "m",
@@ -55,6 +55,8 @@ class Query:
     event: str = ""
     since: str = ""
     until: str = ""
+    zone: str = ""
+    """The zone of both times; UTC if it is empty."""
     slower: str = ""
     """Milliseconds."""
 
@@ -68,6 +70,8 @@ class Query:
         """Return the query of the URL, with changed filters."""
         changed = replace(self, **changes) if changes else self
         found = {field.name: str(getattr(changed, field.name)) for field in fields(self)}
+        if not changed.since and not changed.until:
+            found["zone"] = ""
         return {name: value for name, value in found.items() if value}
 
     def problems(self) -> list[str]:
@@ -82,12 +86,7 @@ class Query:
 
     def period(self) -> tuple[int | None, int | None]:
         """Return the first moment and the end, in milliseconds since 1970; raise ``ValueError``."""
-        now = datetime.now(UTC)
-
-        def moment(text: str) -> int | None:
-            return int(parse_time(text, now).timestamp() * 1000) if text else None
-
-        return moment(self.since), moment(self.until)
+        return _ms(moment(self.since, self.zone)), _ms(moment(self.until, self.zone))
 
     def slower_us(self) -> int:
         """Return the duration in microseconds; raise ``ValueError``."""
@@ -127,6 +126,10 @@ class Query:
         known = [limit for limit in SLOWER_MS if limit * 1000 <= self.slower_us()]
         if known:
             yield [f"s:{known[-1]}"]
+
+
+def _ms(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp() * 1000)
 
 
 def _spellings(text: str) -> list[str]:

@@ -8,16 +8,16 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from aiohttp import hdrs, web
 
 from pexpolicy.audit.reader import DamagedArchiveError, file_and_rotated, raw_lines
-from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy_console.context import console_of
 from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.periods import moment
 from pexpolicy_console.roles import Role
 from pexpolicy_console.server_client import AuditStatus, ServerUnavailable
 
@@ -55,7 +55,8 @@ async def download(request: web.Request) -> web.StreamResponse:
     """Send the lines of a period, unchanged, as a compressed file."""
     path = console_of(request).config.audit
     try:
-        since, until = (_moment(request.query.get(name, "")) for name in ("since", "until"))
+        zone = request.query.get("zone", "")
+        since, until = (moment(request.query.get(name, ""), zone) for name in ("since", "until"))
     except ValueError as error:
         return await _page(request, problem=str(error), status=400)
     if path is None:
@@ -120,11 +121,6 @@ def files_of(path: Path) -> list[AuditFile]:
 def _timestamp(line: bytes) -> str | None:
     match = _TIMESTAMP.match(line)
     return None if match is None else match[1].decode("ascii", "replace")
-
-
-def _moment(text: str) -> datetime | None:
-    """Return a time in UTC; ``None`` without one. Raises ``ValueError``."""
-    return parse_time(text.strip(), datetime.now(UTC), utc=True) if text.strip() else None
 
 
 def _name(path: Path, since: datetime | None, until: datetime | None) -> str:

@@ -2,8 +2,9 @@
 
 // Times: local in the page, without the date of today; UTC on hover.
 const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
-const localTime = new Intl.DateTimeFormat(undefined, clock);
-const localDate = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "2-digit", day: "2-digit", ...clock });
+const localTime = new Intl.DateTimeFormat("sv-SE", clock);
+// As it may be typed into a filter.
+const localDate = new Intl.DateTimeFormat("sv-SE", { year: "numeric", month: "2-digit", day: "2-digit", ...clock });
 const localMinute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 function showLocalTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
@@ -19,8 +20,14 @@ function showLocalTimes(root) {
   }
 }
 function nameZone() {
+  const name = localTime.resolvedOptions().timeZone;
   const zone = document.querySelector(".zone");
-  if (zone) zone.textContent = `Times are those of ${localTime.resolvedOptions().timeZone}, with UTC on hover.`;
+  if (zone) zone.textContent = `Times are those of ${name}, with UTC on hover.`;
+  // Times that are typed are of the same zone, but those of a link that was sent stay as they are.
+  const typed = document.querySelector("[data-zone]:not([data-kept])");
+  if (!typed) return;
+  typed.value = name;
+  for (const label of document.querySelectorAll("[data-zone-name]")) label.textContent = name;
 }
 
 // Colours: those of the system until the user chooses.
