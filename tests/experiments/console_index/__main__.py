@@ -22,7 +22,7 @@ MAX_SEARCH_S = 0.2
 def main(lines: int, killed: int) -> int:
     """Print what was measured; return 1 if a limit is exceeded."""
     with tempfile.TemporaryDirectory(prefix="console-index-") as folder:
-        measured = scale.measure(Path(folder), lines)
+        measured = scale.measure(Path(folder), lines, _say)
     sys.stdout.write("\n".join([*measured.report(), ""]))
     by_alias = [scale.FIRST, *scale.SEARCHES, *(f"counts of {name}" for name in scale.SEARCHES)]
     slowest = max(measured.searches[name] for name in by_alias)
@@ -40,6 +40,11 @@ def main(lines: int, killed: int) -> int:
         sys.stdout.write(kills.run(Path(folder), killed, LINES_OF_KILLS) + "\n")
     sys.stdout.writelines(f"FAILED: {text}\n" for text in failed)
     return 1 if failed else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

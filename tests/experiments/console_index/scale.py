@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import IndexReader
+from pexpolicy_console.index.reader import IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexWriter
 from tests.experiments.console_index import generated_audit
 
 PAGE = 100
 REPEATS = 5
+ATTEMPTS = 9
+"""Of a search that is ended for its time."""
 FIRST = "a caller, first after a start without cached pages"
 SEARCHES: Mapping[str, Query] = {
     "a caller": Query(alias="SIP:Caller0012345@Example.com"),
@@ -67,11 +70,14 @@ class Measured:
             yield f"  {name}: {self.found[name]} lines, {seconds * 1000:.1f} ms"
 
 
-def measure(folder: Path, lines: int) -> Measured:
-    """Index a generated audit in a folder, and search in it."""
+def measure(folder: Path, lines: int, say: Callable[[str], None] = lambda _: None) -> Measured:
+    """Index a generated audit in a folder, and search in it; ``say`` is told when a part of this is
+    done.
+    """
     audit, index = folder / "audit.jsonl", folder / "index"
     generated_audit.write(audit, lines)
     measured = Measured(lines, audit.stat().st_size)
+    say(f"{lines:,} lines, {measured.audit_bytes / 1e9:.2f} GB, written")
     writer = IndexWriter(index, audit, 1 << 50)
     began = time.process_time()
     while writer.step():
@@ -79,6 +85,7 @@ def measure(folder: Path, lines: int) -> Measured:
     measured.cpu = time.process_time() - began
     assert (writer.state.lines, writer.state.damaged) == (lines, 0)
     measured.index_bytes = writer.state.size
+    say(f"indexed at {measured.per_second:,.0f} lines a second of processor time")
     reader = IndexReader(index, audit)
     for name, query in {**SEARCHES, **OTHER_SEARCHES}.items():
         hits, measured.searches[name] = _quickest(partial(reader.search, query, limit=PAGE))
@@ -114,9 +121,20 @@ Found = TypeVar("Found")
 def _quickest(search: Callable[[], Found]) -> tuple[Found, float]:
     """Return what is found, and the shortest time of several: others waited for processes."""
     seconds = math.inf
-    found = search()
+    found = _patient(search)
     for _ in range(REPEATS):
         began = time.perf_counter()
-        search()
+        _patient(search)
         seconds = min(seconds, time.perf_counter() - began)
     return found, seconds
+
+
+def _patient(search: Callable[[], Found]) -> Found:
+    """Search again after a search was ended for its time: on a busy machine one may wait."""
+    for _ in range(ATTEMPTS):
+        try:
+            return search()
+        except sqlite3.Error as error:
+            if not took_too_long(error):
+                raise
+    return search()
