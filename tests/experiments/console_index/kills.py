@@ -105,8 +105,10 @@ def indexed(folder: Path, audit: Path) -> IndexWriter:
 
 
 def lines_in(path: Path) -> int:
-    """Return the number of lines in a segment."""
+    """Return the number of lines in a segment; none in one whose writer was killed at its start."""
     with closing(sqlite3.connect(path)) as base:
+        if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'line'").fetchone():
+            return 0
         count: int = base.execute("SELECT count(*) FROM line").fetchone()[0]
         return count
 
