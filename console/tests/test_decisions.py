@@ -237,6 +237,22 @@ def test_streams_of_one_user_are_limited_and_end_with_the_session(
         assert reply.status == 204
 
 
+def test_streams_that_a_browser_has_left_do_not_count(
+    server: Running, console: LiveConsole
+) -> None:
+    other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
+    with ExitStack() as stack:
+        replies = [stack.enter_context(stream(other, "")) for _ in range(6)]
+        assert [reply.status for reply in replies] == [200] * 6
+    # Before the comment that a silent stream gets.
+    until = time.monotonic() + WAIT_S
+    status = 503
+    while status == 503 and time.monotonic() < until:
+        with stream(other, "") as reply:
+            status = reply.status
+    assert status == 200
+
+
 PAYLOADS = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

@@ -157,7 +157,10 @@ class _Sender:
                 await self._write(":\n\n")
 
     def _is_open(self) -> bool:
-        """Return whether the session has not ended, nor its user been removed."""
+        """Return whether the browser is there, the session open, and its user not removed."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            return False
         console, session = console_of(self._request), session_of(self._request)
         return console.sessions.is_open(session, session_cookie(self._request)) and is_current(
             session, console.config.settings.console
