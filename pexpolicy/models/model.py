@@ -184,7 +184,8 @@ class Model(ModelBase):
             return getattr(sent, name)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        msg = f"{type(self).__name__} is frozen: make a new one"
+        hint = f"write replace({name}=...), which returns" if hasattr(self, "replace") else "make"
+        msg = f"{type(self).__name__} is frozen: {hint} a new one"
         raise AttributeError(msg)
 
     def __delattr__(self, name: str) -> NoReturn:

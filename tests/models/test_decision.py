@@ -105,7 +105,7 @@ def test_a_decision_is_frozen_and_keeps_what_was_checked() -> None:
     uuids.append("changed")
     assert decision.breakout_uuids == [UUID]
     for name in ("name", "result", "made_up"):
-        with pytest.raises(AttributeError):
+        with pytest.raises(AttributeError, match=rf"frozen: write replace\({name}=\.\.\.\)"):
             setattr(decision, name, "B")
 
 
