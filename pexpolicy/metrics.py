@@ -217,10 +217,9 @@ class _Metric:
         """Return label values in their order; raises ``TypeError`` for other labels."""
         labels = self.definition.labels
         if len(values) != len(labels) or not all(label in values for label in labels):
-            msg = (
-                f"metric {self.definition.name} has the labels {', '.join(labels) or '(none)'}, "
-                f"and was used with {', '.join(values) or '(none)'}"
-            )
+            known = f"the labels {', '.join(labels)}" if labels else "no labels"
+            used = ", ".join(values) or "none"
+            msg = f"metric {self.definition.name} has {known}, and was used with {used}"
             raise TypeError(msg)
         return tuple([_label_value(values[label]) for label in labels])
 
