@@ -109,8 +109,11 @@ class Plugin(Generic[S]):
         if "Settings" not in vars(cls):
             for base in vars(cls).get("__orig_bases__", ()):
                 model = next(iter(get_args(base)), None)
-                if issubclass(get_origin(base) or object, Plugin) and isinstance(model, type):
-                    cls.Settings = model
+                if issubclass(get_origin(base) or object, Plugin):
+                    if isinstance(model, type):
+                        cls.Settings = model
+                    elif not isinstance(model, TypeVar):
+                        raise TypeError(f"{cls.__name__}: Plugin[...] takes the class of settings")
         for name, specification in HOOKS.items():
             method = getattr(cls, name)
             if method is not specification and inspect.isroutine(method):

@@ -1,5 +1,6 @@
 """The base class of plugins: what a subclass overrides is a hook, and nothing else is."""
 
+import types
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -226,3 +227,9 @@ def test_a_wrong_argument_is_refused() -> None:
             return None
 
     assert "media_location takes 'request', and nothing called 'call'" in refusal(Wrong)
+
+
+@pytest.mark.parametrize("wrong", [Place(), "Place"])
+def test_an_instance_or_a_name_is_no_class_of_settings(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"Wrong: Plugin\[\.\.\.\] takes the class of settings"):
+        types.new_class("Wrong", (Plugin[wrong],))
