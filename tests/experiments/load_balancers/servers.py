@@ -86,7 +86,8 @@ def pair(folder: Path, configuration: str = DECIDING) -> Iterator[list[Server]]:
         yield servers
     finally:
         for server in servers:
-            server.strike(signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                server.strike(signal.SIGCONT)
             server.stop()
 
 
