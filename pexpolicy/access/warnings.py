@@ -12,6 +12,7 @@ from pexpolicy.access.networks import is_loopback, overlap
 from pexpolicy.access.pem_errors import authority_warning, chain_warning, leaf_warnings
 from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
+from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import Settings
 from pexpolicy.subnets import lone_network
@@ -44,7 +45,7 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             text = f"{network} is every address: list the networks of the nodes, or leave it out"
         if text:
             yield ConfigWarning(("access", "networks", number), text)
-    yield from _console_port(settings)
+    yield from _console_warnings(settings)
     if settings.limits.connections_per_peer > settings.limits.connections:
         text = "is more than limits.connections, so one peer may hold them all"
         yield ConfigWarning(("limits", "connections_per_peer"), text)
@@ -53,13 +54,28 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         yield from _certificate_warnings(settings)
 
 
-def _console_port(settings: Settings) -> Iterator[ConfigWarning]:
-    """Warn of a port of the console that is written, and is one of the server."""
+def _console_warnings(settings: Settings) -> Iterator[ConfigWarning]:
+    """Warn of what keeps the console from its start."""
     console, key = settings.console, ("console", "port")
     for table, other in (("server", settings.server), ("admin", settings.admin)):
         is_same = console.port == other.port != 0 and overlap(console.host, other.host)
         if is_same and "port" in console.model_fields_set:
             yield ConfigWarning(key, f"{console.port} is already {table}.port; choose another")
+    if text := console_exposure(console):
+        yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
+    if (folder := settings.resolve(console.folder)).is_file():
+        yield ConfigWarning(("console", "folder"), f"{folder} is a file: name a folder")
+
+
+def console_exposure(console: ConsoleTable) -> str:
+    """Return why passwords of the console would cross a network in clear, or nothing."""
+    behind_tls = console.url is not None and console.url.startswith("https:")
+    if console.tls or behind_tls or is_loopback(console.host):
+        return ""
+    return (
+        f"{console.host} is reachable by others without TLS: write tls = true, or name the URL of "
+        'the proxy that ends TLS, as in url = "https://console.example.com"'
+    )
 
 
 def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:

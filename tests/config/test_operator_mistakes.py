@@ -564,6 +564,8 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
         "[server]\nport = 8300\n[console]\nport = 8300",
         ("console.port: 8300 is already server.port; choose another",),
     ),
+    ("[console]\nhost = '0.0.0.0'", ("console.host: 0.0.0.0 is reachable by others without TLS",)),
+    ("[console]\nfolder = 'config.toml'", ("console.folder", "config.toml is a file")),
     (
         RULE + "when.remote_address = '10.1.0.0/16'",
         ("plugins.rules.settings.rules[0]", "{ in_subnet = '10.1.0.0/16' }"),

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
 from pexpolicy.access.connections import Connections
-from pexpolicy.access.networks import Networks, is_loopback
+from pexpolicy.access.networks import Networks
+from pexpolicy.access.warnings import console_exposure
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
@@ -81,12 +82,8 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
 
 def check_exposure(table: ConsoleTable) -> None:
     """Raise ``ConsoleError`` if passwords would cross a network in clear."""
-    behind_tls = table.url is not None and table.url.startswith("https:")
-    if not table.tls and not behind_tls and not is_loopback(table.host):
-        msg = (
-            f"console.host: {table.host} is reachable by others without TLS: write tls = true, or "
-            'name the URL of the proxy that ends TLS, as in url = "https://console.example.com"'
-        )
+    if text := console_exposure(table):
+        msg = f"console.host: {text}"
         raise ConsoleError(msg)
 
 
