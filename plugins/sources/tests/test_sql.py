@@ -111,7 +111,8 @@ def test_no_text_is_more_than_a_value(keys: dict[str, Any], text: str) -> None:
 
 
 async def test_nothing_can_be_written(opened: SqlSource) -> None:
-    lookup = opened.lookup("DELETE FROM rooms WHERE alias = :alias RETURNING name", ["alias"])
+    change = "WITH one AS (SELECT 1) DELETE FROM rooms WHERE alias = :alias RETURNING name"
+    lookup = opened.lookup(change, ["alias"])
     with pytest.raises(QueryError, match=r"read-?only"):
         await lookup.ask(alias="board")
     found = await opened.lookup("SELECT count(*) AS n FROM rooms", []).ask()
@@ -153,6 +154,8 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
         made.lookup("SELECT 1 WHERE 1 = :als", ["alias"])
     with pytest.raises(ValueError, match="is empty"):
         made.snapshot("  ", list, every=60)
+    with pytest.raises(ValueError, match="DELETE changes the database"):
+        made.snapshot("delete from rooms", list, every=60)
 
 
 @pytest.mark.parametrize(

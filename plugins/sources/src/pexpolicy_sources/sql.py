@@ -39,6 +39,7 @@ CHECK_S = 2.0
 """Seconds for the columns of a query, while a policy is built."""
 CHUNK = 500
 """Rows of a snapshot that are converted without a pause for other calls."""
+_CHANGE = re.compile(r"\s*(insert|update|delete|merge|drop|create|alter|truncate)\b", re.IGNORECASE)
 _UNAVAILABLE = ("08", "28", "3D", "53", "57")
 """Classes of SQLSTATE: connection, authentication, no such database, resources, intervention."""
 _UNAVAILABLE_SQLITE = frozenset((5, 6, 9, 10, 14))
@@ -84,6 +85,9 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
 
         if not query.strip():
             raise ValueError('is empty: write a query such as "SELECT * FROM rooms"')
+        if (word := _CHANGE.match(query)) is not None:
+            msg = f'{word[1].upper()} changes the database: write a query such as "SELECT ..."'
+            raise ValueError(msg)
         for name in self.parameters(query):
             if name not in parameters:
                 there = ", ".join(f":{known}" for known in parameters) or "none"
