@@ -82,26 +82,32 @@ async def admitted_after(server: live_server.Running, times: int = 1) -> float:
         await asyncio.gather(attack, return_exceptions=True)
 
 
+async def expect_admission(config: Path, limit: float, times: int = 1) -> None:
+    """Start a server that admits a node within so many verifications.
+
+    On a busy machine one start may be unlucky.
+    """
+    took = 0.0
+    for _ in range(2):
+        with live_server.running(config) as server:
+            if (took := await admitted_after(server, times)) < limit:
+                return
+    pytest.fail(f"admitted after {took:.1f} verifications")
+
+
 async def test_a_node_of_the_life_before_is_admitted_at_once(tmp_path: Path) -> None:
     config = configured(tmp_path)
     with live_server.running(config) as server:
         assert server.ask(wire.SERVICE, headers=GOOD).status == 200
     assert recent_peers(server.audit) == {"127.0.0.1"}
-    with live_server.running(config) as server:
-        assert await admitted_after(server) < PATIENCE
+    await expect_admission(config, PATIENCE)
 
 
 @pytest.mark.parametrize("times", [1, 15])
 async def test_a_node_is_admitted_soon_by_a_server_that_knows_none(
     tmp_path: Path, times: int
 ) -> None:
-    took = 0.0
-    # On a busy machine one start may be unlucky.
-    for _ in range(2):
-        with live_server.running(configured(tmp_path)) as server:
-            if (took := await admitted_after(server, times)) < 2 * PATIENCE:
-                return
-    pytest.fail(f"admitted after {took:.1f} verifications")
+    await expect_admission(configured(tmp_path), 2 * PATIENCE, times)
 
 
 @pytest.mark.parametrize(

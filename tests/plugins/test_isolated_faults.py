@@ -35,7 +35,7 @@ from tests.support.isolated import (
     service,
     wait_until_gone,
 )
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
@@ -96,8 +96,7 @@ async def test_a_worker_that_is_killed_while_idle_is_replaced(shelf: PluginFolde
     async with shelf.serving(doing("")) as isolated:
         before = await pid_of(isolated)
         os.kill(before, signal.SIGKILL)
-        assert await asyncio.to_thread(wait_until_gone, [before])
-        await asyncio.sleep(0.05)
+        await until(lambda: before not in children())
         after = await pid_of(isolated)
         assert after != before
 
@@ -120,8 +119,7 @@ async def test_a_worker_that_is_killed_before_it_was_asked_is_replaced_at_once(
         killed = children()
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        await asyncio.to_thread(wait_until_gone, list(killed))
-        await asyncio.sleep(0.05)
+        await until(lambda: killed.isdisjoint(children()))
         assert await pid_of(isolated) not in killed
 
 

@@ -11,6 +11,9 @@ class TcpSocket(socket.socket):
 
     ``socket.socket`` looks up a member of an enumeration whenever one of them is read: five times
     for each accepted connection, which is a fifth of the cost of accepting it.
+
+    A socket becomes one by assigning this class to its ``__class__``: ``accept`` always returns a
+    plain socket, and another object for the same descriptor would cost more than is gained.
     """
 
     __slots__ = ()

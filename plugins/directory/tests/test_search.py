@@ -159,6 +159,6 @@ def test_no_typing_error_is_looked_for_in_a_word_longer_than_all(
 
 
 def _seconds(index: SearchIndex, text: str) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     index.find(text, 10)
-    return time.perf_counter() - began
+    return time.thread_time() - began

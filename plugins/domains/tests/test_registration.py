@@ -124,4 +124,4 @@ def test_a_host_of_thirty_thousand_dots_costs_no_time(build: Build) -> None:
     domains = build("*.example.com")
     began = time.process_time()
     assert not domains.allows("a@" + "." * 30_000 + "x")
-    assert time.process_time() - began < 0.1
+    assert time.process_time() - began < 1.0
