@@ -4,6 +4,7 @@ A server that answers wrongly, accepts every caller or drops audit lines is fast
 """
 
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,8 @@ from bench.traffic import TARGETS, Traffic
 _SAMPLE = range(0, TARGETS, 256)
 _CONNECTIONS = 16
 _CHUNK_BYTES = 1 << 20
+_SETTLE_S = 0.3
+"""Seconds without a new audit line after which no call is on its way."""
 
 
 class VerificationError(RuntimeError):
@@ -63,6 +66,10 @@ def check_all(server: Server, traffic: Traffic, authorization: str) -> None:
     :raises VerificationError: with the server, the call and the fault.
     """
     audit = AuditLineCounter(server.launch.audit)
+    # Calls on connections that wrk has aborted may still be on their way.
+    time.sleep(_SETTLE_S)
+    while audit.added():
+        time.sleep(_SETTLE_S)
     shares = [range(first, TARGETS, _CONNECTIONS) for first in range(_CONNECTIONS)]
 
     def check_share(share: Sequence[int]) -> None:
