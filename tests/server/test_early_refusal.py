@@ -1,4 +1,4 @@
-"""Requests with a body that are refused before their connection has a protocol."""
+"""Requests that are refused before their connection has a protocol."""
 
 import asyncio
 import socket
@@ -77,17 +77,26 @@ def test_what_is_refused_early_is_refused_by_the_parser_too(
     line: bytes, headers: list[bytes]
 ) -> None:
     content = head(line, headers)
-    if early().applies(content):
+    if early().find(content) is not None:
         assert parsed_status(content) == 400
+
+
+@given(st.sampled_from(LINES), st.lists(st.sampled_from(HEADERS), max_size=6))
+def test_a_head_that_is_refused_for_its_size_is_refused_by_the_parser_too(
+    line: bytes, headers: list[bytes]
+) -> None:
+    content = head(line, [*headers, b"X: " + b"x" * HEADER_BYTES])[:-2]
+    if early().find(content) is not None:
+        assert parsed_status(content) == 431
 
 
 @pytest.mark.parametrize("line", LINES[:3])
 @pytest.mark.parametrize("header", HEADERS[1:3] + HEADERS[8:10])
 def test_a_body_is_recognized(line: bytes, header: bytes) -> None:
     content = head(line, [HEADERS[0], header])
-    assert early().applies(content)
-    assert early().applies(content + b"a body\r\n\r\n")
-    assert not early().applies(content[:-1])
+    assert early().find(content) is not None
+    assert early().find(content + b"a body\r\n\r\n") is not None
+    assert early().find(content[:-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -101,10 +110,27 @@ def test_a_body_is_recognized(line: bytes, header: bytes) -> None:
     ],
 )
 def test_all_else_is_left_to_the_parser(content: bytes) -> None:
-    assert not early().applies(content)
+    assert early().find(content) is None
 
 
-async def test_a_client_gets_the_reply_and_costs_no_protocol() -> None:
+@pytest.mark.parametrize("size", [HEADER_BYTES, HEADER_BYTES + 1])
+def test_a_head_may_be_as_large_as_the_limit(size: int) -> None:
+    content = b"GET /x HTTP/1.1\r\nX: ".ljust(size, b"x")
+    assert (early().find(content) is not None) == (size > HEADER_BYTES)
+
+
+FAULTS = {
+    "request body": (head(LINES[1], HEADERS[:2]) + b"a body", b"400 Bad Request"),
+    "header too large": (
+        b"GET /x HTTP/1.1\r\nX: ".ljust(HEADER_BYTES + 1, b"x"),
+        b"431 Request Header Fields Too Large",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_client_gets_the_reply_and_costs_no_protocol(fault: str) -> None:
+    content, status = FAULTS[fault]
     with ExitStack() as stack:
         started: list[Connection] = []
         connections = Connections(10, 10)
@@ -115,13 +141,13 @@ async def test_a_client_gets_the_reply_and_costs_no_protocol() -> None:
             60.0,
             is_whole_head,
             1,
-            early(refusals),
+            early(refusals).find,
         )
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         client = stack.enter_context(socket.create_connection(listener.getsockname()))
         accepted = stack.enter_context(listener.accept()[0])
         accepted.setblocking(False)
-        client.send(head(LINES[1], HEADERS[:2]) + b"a body")
+        client.sendall(content)
         connection = Connection("192.0.2.1", asyncio.get_running_loop().time(), accepted.close)
         connections.add(connection)
         queue.put(connection, accepted)
@@ -129,10 +155,10 @@ async def test_a_client_gets_the_reply_and_costs_no_protocol() -> None:
             while len(connections):  # noqa: ASYNC110 - of one turn
                 await asyncio.sleep(0)
         reply = client.recv(4096)
-        assert reply.startswith(b"HTTP/1.1 400 Bad Request\r\nServer: pexpolicy\r\n")
+        assert reply.startswith(b"HTTP/1.1 " + status + b"\r\nServer: pexpolicy\r\n")
         assert b"\r\nConnection: close\r\n" in reply
         assert reply.endswith(b"\r\n\r\n")
         assert client.recv(4096) == b""
         assert (started, accepted.fileno()) == ([], -1)
-        assert refusals.counts == {"request body": 1}
+        assert refusals.counts == {fault: 1}
         refusals.end()

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from pexpolicy.access.connections import Connection, Connections, Stage
-from pexpolicy.server.http.start_queue import StartQueue, is_whole_head, is_whole_hello
+from pexpolicy.server.http.start_queue import (
+    MAX_EXAMINED,
+    StartQueue,
+    is_whole_head,
+    is_whole_hello,
+)
 from tests.support import certificates, fake_plugins, wire
 
 LONG_S = 60.0
@@ -95,11 +100,15 @@ async def test_a_part_waits_for_more_without_being_read_again(stack: ExitStack) 
     for _ in range(10):
         await asyncio.sleep(0)
     assert accepted.started == []
-    client.send(PART)
+    for _ in range(MAX_EXAMINED):
+        assert accepted.started == []
+        client.send(PART)
+        for _ in range(10):
+            await asyncio.sleep(0)
     await turns_until(accepted, 1)
     assert accepted.started == [connection]
     assert server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
-    assert server.recv(100) == PART + PART
+    assert server.recv(100) == PART * (MAX_EXAMINED + 1)
 
 
 async def test_a_client_that_is_gone_is_not_started(stack: ExitStack) -> None:

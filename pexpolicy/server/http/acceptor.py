@@ -30,7 +30,7 @@ from pexpolicy.access.refusals import (
     RefusalLog,
 )
 from pexpolicy.config.schema.limits import LimitsTable
-from pexpolicy.server.http.early_refusal import EarlyRefusal
+from pexpolicy.server.http.early_refusal import Refuse, refuse_nothing
 from pexpolicy.server.http.start_queue import StartQueue, has_unread, is_whole_head, is_whole_hello
 from pexpolicy.server.http.tcp_socket import TcpSocket
 from pexpolicy.tasks import hide, start_now
@@ -81,7 +81,7 @@ class Acceptor:
     connections.
 
     A connection is started when its client has sent something. Those of addresses from which no
-    right credentials came are queued, and ``early`` refuses some of them.
+    right credentials came are queued. ``refusal`` returns what refuses one for its first data.
     """
 
     def __init__(  # noqa: PLR0913 - they have defaults and names
@@ -94,7 +94,7 @@ class Acceptor:
         memory: Watermark | None = None,
         *,
         shared: bool = False,
-        early: EarlyRefusal | None = None,
+        refusal: Callable[[bytes], Refuse | None] = refuse_nothing,
     ) -> None:
         self.connections = Connections(limits.connections, limits.connections_per_peer)
         self.certificates = certificates
@@ -108,7 +108,7 @@ class Acceptor:
             (is_whole_head, STARTS) if certificates is None else (is_whole_hello, HANDSHAKES)
         )
         self._queue = StartQueue(
-            self._start, self._on_timeout, limits.request_seconds, is_whole, per_turn, early
+            self._start, self._on_timeout, limits.request_seconds, is_whole, per_turn, refusal
         )
         self._memory = memory
         self._memory_timer: asyncio.TimerHandle | None = None

@@ -13,7 +13,7 @@ from pexpolicy.access.certificates import Certificates, certificates_of
 from pexpolicy.access.memory import Watermark
 from pexpolicy.server.http.acceptor import Acceptor
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.early_refusal import EarlyRefusal
+from pexpolicy.server.http.early_refusal import EarlyRefusal, refuse_nothing
 from pexpolicy.server.http.protocol import protocol_factory
 
 BACKLOG = 4096
@@ -86,6 +86,7 @@ class Listener:
         app, address = self._app, self._address
         audit, settings = app.generation.audit, app.generation.policy.settings
         limits = settings.limits
+        refusal = EarlyRefusal(app.refusals, limits.header_bytes)
         server = web.Server(app)
         self._acceptor = Acceptor(
             protocol_factory(
@@ -101,7 +102,7 @@ class Listener:
             certificates_of(settings, app.log),
             self.memory,
             shared=self._shared,
-            early=None if settings.tls else EarlyRefusal(app.refusals, limits.header_bytes),
+            refusal=refuse_nothing if settings.tls else refusal.find,
         )
         sockets = bind(*address) if isinstance(address, tuple) else address
         for listener in sockets:

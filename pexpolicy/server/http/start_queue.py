@@ -14,13 +14,17 @@ from collections.abc import Callable
 from functools import partial
 
 from pexpolicy.access.connections import Connection, Stage, nothing_unread
-from pexpolicy.server.http.early_refusal import EarlyRefusal
+from pexpolicy.server.http.early_refusal import refuse_nothing
 
 Start = Callable[[Connection, socket.socket], None]
 """Creates the protocol of an accepted connection."""
 
 PEEK_BYTES = 16384
 """Bytes of the first data that are examined."""
+MAX_PEEK_BYTES = 65537
+"""Bytes that are examined if there are more: one more than the default of `header_bytes`."""
+MAX_EXAMINED = 4
+"""Times that a client's first data are examined: it may send them in many pieces."""
 MAX_RECENT = 8192
 """Addresses that are stored; the one that has been there longest is removed first."""
 _TLS_HEADER = 5
@@ -52,7 +56,8 @@ class StartQueue:
 
     ``is_whole`` returns whether the first data is enough to start with. A client that sends too
     little for ``seconds`` is closed, and ``on_timeout`` is called with the connection and whether
-    anything was received. ``early`` refuses some connections in place of ``start``.
+    anything was received. ``refusal`` returns what refuses a connection for its first data, in
+    place of ``start``.
     """
 
     def __init__(
@@ -62,17 +67,17 @@ class StartQueue:
         seconds: float,
         is_whole: Callable[[bytes], bool],
         per_turn: int,
-        early: EarlyRefusal | None = None,
+        refusal: Callable[[bytes], Start | None] = refuse_nothing,
     ) -> None:
         self._start = start
-        self._early = early
+        self._refusal = refusal
         self._on_timeout = on_timeout
         self._seconds = seconds
         self._is_whole = is_whole
         self._per_turn = per_turn
-        self._incomplete: dict[Connection, tuple[socket.socket, bool]] = {}
-        """Connections from which too little was received, in the order of their deadlines, and
-        whether it was anything.
+        self._incomplete: dict[Connection, tuple[socket.socket, int]] = {}
+        """Connections from which too little was received, in the order of their deadlines, and how
+        often data of theirs were examined.
         """
         self._timer: asyncio.TimerHandle | None = None
         self._first: deque[tuple[Connection, socket.socket, Start]] = deque()
@@ -88,44 +93,45 @@ class StartQueue:
         """
         if connection.stage is Stage.KNOWN:
             self._start(connection, accepted)
-            return
-        data = _peek(accepted)
-        if data is None:
-            connection.has_unread = partial(has_unread, accepted)
-            self._wait(connection, accepted, has_sent=False)
-        elif not data:
-            accepted.close()
-            connection.ended()
-        elif not self._is_whole(data):
-            connection.received_part()
-            # The socket is not readable again until more has arrived.
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(data) + 1)
-            self._wait(connection, accepted, has_sent=True)
-        elif self._early is not None and self._early.applies(data):
-            self._enqueue(connection, accepted, self._early)
         else:
-            self._enqueue(connection, accepted, self._start)
+            self._examine(connection, accepted, 0)
 
     @property
     def newcomers(self) -> int:
         """The number of first connections of their origin that wait for their turn."""
         return len(self._first)
 
-    def _wait(self, connection: Connection, accepted: socket.socket, *, has_sent: bool) -> None:
+    def _examine(self, connection: Connection, accepted: socket.socket, examined: int) -> None:
+        """Start, refuse or wait for a connection whose data were ``examined`` so often."""
+        data = _peek(accepted, PEEK_BYTES)
+        if data is not None and len(data) == PEEK_BYTES and not self._is_whole(data):
+            data = _peek(accepted, MAX_PEEK_BYTES)
+        if data is None:
+            connection.has_unread = partial(has_unread, accepted)
+            self._wait(connection, accepted, 0)
+        elif not data:
+            accepted.close()
+            connection.ended()
+        elif (refuse := self._refusal(data)) is not None:
+            self._enqueue(connection, accepted, refuse)
+        elif self._is_whole(data) or examined == MAX_EXAMINED:
+            self._enqueue(connection, accepted, self._start)
+        else:
+            connection.received_part()
+            # The socket is not readable again until more has arrived.
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(data) + 1)
+            self._wait(connection, accepted, examined + 1)
+
+    def _wait(self, connection: Connection, accepted: socket.socket, examined: int) -> None:
         loop = asyncio.get_running_loop()
-        self._incomplete[connection] = accepted, has_sent
+        self._incomplete[connection] = accepted, examined
         connection.close = partial(self._close, connection)
         loop.add_reader(accepted, self._on_data, connection)
         if self._timer is None:
             self._timer = loop.call_at(connection.since + self._seconds, self._close_late)
 
     def _on_data(self, connection: Connection) -> None:
-        accepted, has_sent = self._take(connection)
-        if has_sent:
-            # A client that sends a request in many pieces is not examined with each of them.
-            self._enqueue(connection, accepted, self._start)
-        else:
-            self.put(connection, accepted)
+        self._examine(connection, *self._take(connection))
 
     def _enqueue(self, connection: Connection, accepted: socket.socket, start: Start) -> None:
         connection.close = accepted.close
@@ -163,20 +169,20 @@ class StartQueue:
                 started += 1
         self._schedule()
 
-    def _take(self, connection: Connection) -> tuple[socket.socket, bool]:
-        """Stop waiting for data of a connection; return its socket, and whether it has sent any."""
-        accepted, has_sent = self._incomplete.pop(connection)
+    def _take(self, connection: Connection) -> tuple[socket.socket, int]:
+        """Stop waiting for data; return the socket, and how often its data were examined."""
+        accepted, examined = self._incomplete.pop(connection)
         asyncio.get_running_loop().remove_reader(accepted)
-        if has_sent:
+        if examined:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        return accepted, has_sent
+        return accepted, examined
 
     def _close(self, connection: Connection) -> bool:
         """Close a connection; return whether it has sent anything."""
-        accepted, has_sent = self._take(connection)
+        accepted, examined = self._take(connection)
         accepted.close()
         connection.ended()
-        return has_sent
+        return examined > 0
 
     def _close_late(self) -> None:
         """Close the connections whose time is over."""
@@ -205,12 +211,12 @@ class StartQueue:
             queue.clear()
 
 
-def _peek(accepted: socket.socket) -> bytes | None:
+def _peek(accepted: socket.socket, size: int) -> bytes | None:
     """Return the data that waits in the kernel: ``None`` if there is none yet, and nothing if there
     will be none.
     """
     try:
-        return accepted.recv(PEEK_BYTES, socket.MSG_PEEK)
+        return accepted.recv(size, socket.MSG_PEEK)
     except (BlockingIOError, InterruptedError):
         return None
     except OSError:
@@ -219,4 +225,4 @@ def _peek(accepted: socket.socket) -> bytes | None:
 
 def has_unread(accepted: socket.socket) -> bool:
     """Return whether data of a client waits in the kernel."""
-    return bool(_peek(accepted))
+    return bool(_peek(accepted, 1))
