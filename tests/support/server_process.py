@@ -12,7 +12,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -123,16 +123,19 @@ class ServerProcess(ABC):
         """Stop all its processes, as a machine does that hangs."""
         assert self._process is not None
         pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for process in (pid, *map(int, children)):
-            os.kill(process, signal.SIGSTOP)
-            while not all(map(_is_stopped, Path(f"/proc/{process}/task").iterdir())):
-                time.sleep(0.001)
+        frozen = [pid]
         try:
+            _stop(pid)
+            # A process that is stopped starts no other one; those of clients may end meanwhile.
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            frozen += map(int, children)
+            for child in frozen[1:]:
+                _stop(child)
             yield
         finally:
-            for process in (*map(int, children), pid):
-                os.kill(process, signal.SIGCONT)
+            for process in reversed(frozen):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
 
     def own(self, *paths: Path) -> None:
         """Give files to the account of the server."""
@@ -154,6 +157,14 @@ class ServerProcess(ABC):
         )
         if done.returncode:
             pytest.fail(f"{command[0]} failed: {done.stdout[-500:]}")
+
+
+def _stop(process: int) -> None:
+    """Stop all threads of a process; one that has ended is none."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(process, signal.SIGSTOP)
+        while not all(map(_is_stopped, Path(f"/proc/{process}/task").iterdir())):
+            time.sleep(0.001)
 
 
 def _is_stopped(task: Path) -> bool:
