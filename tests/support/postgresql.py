@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from tests.support import programs, secret_canaries
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import HANG_S
 
 USER = "pexpolicy"
 PASSWORD = secret_canaries.WORD
@@ -57,6 +58,7 @@ class Server(ServerProcess):
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
+            timeout=HANG_S,
             check=True,
         )
         return done.stdout.strip()

@@ -153,6 +153,7 @@ class ServerProcess(ABC):
             user=self._user,
             group=self._group,
             text=True,
+            timeout=HANG_S,
             check=False,
         )
         if done.returncode:
