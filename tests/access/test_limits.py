@@ -175,11 +175,11 @@ async def test_who_was_not_admitted_may_not_stay(
 
 
 async def test_a_slow_call_is_no_slow_client(serving: fake_plugins.Serve) -> None:
-    asked = asyncio.Event()
+    asked, released = asyncio.Event(), asyncio.Event()
 
     async def slow(_: object) -> None:
         asked.set()
-        await asyncio.sleep(2.0)
+        await released.wait()
 
     classes = {"toy": fake_plugins.plugin(service_configuration=slow)}
     async with (
@@ -189,6 +189,7 @@ async def test_a_slow_call_is_no_slow_client(serving: fake_plugins.Serve) -> Non
         reply = asyncio.create_task(answered(streams))
         await asked.wait()
         await passes(2.0)
+        released.set()
         assert await reply
 
 
