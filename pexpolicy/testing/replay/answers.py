@@ -23,7 +23,7 @@ MAX_CALLS = 16
 WAIT_S = 0.02
 """A call that takes longer without using the processor has waited."""
 MAX_STUCK_S = 10.0
-"""Time to wait for threads of late calls."""
+"""Maximum time to wait until the threads that calls left running have ended."""
 Record = TypeVar("Record")
 """A record that is no call to replay."""
 

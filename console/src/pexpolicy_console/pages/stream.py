@@ -27,8 +27,8 @@ from pexpolicy_console.pages.page import Page, record_view
 TICK_S = 0.25
 """Between two events of a stream."""
 BUSY_INTERVAL_S = 1.0
-"""Between two events of a view that leaves lines out: more often, nobody can read them, and each
-costs the browser a frame.
+"""Between two events of a view that leaves lines out. Each costs the browser a frame, and people
+cannot read rows that change faster.
 """
 MAX_ROWS = 25
 """Rows of one view in an event; further ones are counted."""
