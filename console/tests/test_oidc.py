@@ -1,10 +1,14 @@
 """Login by OpenID Connect, at a provider on this machine."""
 
+import asyncio
+import gzip
 import http.client
 import json
+import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,20 +19,38 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from pexpolicy_console.login.oidc import PENDING_S, OidcError, PendingAttempts, endpoint_of
+from pexpolicy.config.schema.console import ConsoleOidcTable, ConsoleRolesTable
+from pexpolicy_console.login.oidc import PENDING_S, PendingAttempts, verified
+from pexpolicy_console.login.provider import (
+    KEPT_S,
+    MAX_REPLY,
+    RENEWAL_S,
+    RETRY_S,
+    OidcError,
+    Provider,
+    endpoint_of,
+)
+from pexpolicy_console.roles import Role
 from tests.support.live_console import LiveConsole, running_console
 
 KEY = RSAKey.generate_key(2048, {"kid": "1"}, private=True)
 OTHER_KEY = RSAKey.generate_key(2048, {"kid": "1"}, private=True)
 
 
-class Provider(ThreadingHTTPServer):
+class Idp(ThreadingHTTPServer):
     """A provider whose next token has these ``claims``."""
 
     claims: dict[str, Any]
     header: dict[str, Any]
     key: RSAKey
     token_request: dict[str, list[str]]
+    keys: tuple[RSAKey, ...] = (KEY,)
+    asked: Counter[str]
+    """Requests by the first part of their path."""
+    status = 200
+    padding = ""
+    """Added to each reply."""
+    encoding = ""
 
     @property
     def issuer(self) -> str:
@@ -36,32 +58,37 @@ class Provider(ThreadingHTTPServer):
 
 
 class _Answers(BaseHTTPRequestHandler):
-    server: Provider
+    server: Idp
 
     def do_GET(self) -> None:
         issuer = self.server.issuer
+        self.server.asked[self.path.split("/")[1]] += 1
         if "well-known" in self.path:
             self._send(
                 {
                     "issuer": issuer,
-                    "authorization_endpoint": f"{issuer}/authorize",
+                    "authorization_endpoint": f"{issuer}/authorize?tenant=1",
                     "token_endpoint": f"{issuer}/token",
                     "jwks_uri": f"{issuer}/keys",
                 }
             )
         else:
-            self._send({"keys": [KEY.as_dict(private=False)]})
+            self._send({"keys": [one.as_dict(private=False) for one in self.server.keys]})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.asked["token"] += 1
         self.server.token_request = parse_qs(body)
         self._send(
             {"id_token": jwt.encode(self.server.header, self.server.claims, self.server.key)}
         )
 
     def _send(self, document: dict[str, Any]) -> None:
-        content = json.dumps(document).encode()
-        self.send_response(200)
+        content = json.dumps(document | {"padding": self.server.padding}).encode()
+        self.send_response(self.server.status)
+        if self.server.encoding:
+            self.send_header("Content-Encoding", self.server.encoding)
+            content = gzip.compress(content)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -72,15 +99,25 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[Provider]:
-    with Provider(("127.0.0.1", 0), _Answers) as server:
+def provider() -> Iterator[Idp]:
+    with Idp(("127.0.0.1", 0), _Answers) as server:
+        server.asked = Counter()
         threading.Thread(target=server.serve_forever).start()
         yield server
         server.shutdown()
 
 
+@pytest.fixture
+def idp(provider: Idp) -> Iterator[Idp]:
+    """Yield the provider for a test that changes what it answers."""
+    provider.asked.clear()
+    yield provider
+    provider.keys, provider.status = (KEY,), 200
+    provider.padding = provider.encoding = ""
+
+
 @pytest.fixture(scope="module")
-def console(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveConsole]:
+def console(provider: Idp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveConsole]:
     folder: Path = tmp_path_factory.mktemp("console")
     (folder / "secret.txt").write_text("the client's secret")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -109,7 +146,7 @@ class Reply(NamedTuple):
 class Browser:
     """Logs in through the provider."""
 
-    def __init__(self, console: LiveConsole, provider: Provider) -> None:
+    def __init__(self, console: LiveConsole, provider: Idp) -> None:
         self.provider = provider
         self.netloc = console.netloc
         reply = self.get("/login/oidc")
@@ -141,7 +178,7 @@ class Browser:
         return self.get(path, self.cookie if cookie is None else cookie)
 
 
-def test_the_groups_of_a_user_give_the_role(console: LiveConsole, provider: Provider) -> None:
+def test_the_groups_of_a_user_give_the_role(console: LiveConsole, provider: Idp) -> None:
     browser = Browser(console, provider)
     reply = browser.come_back()
     assert reply.status == 200
@@ -152,7 +189,7 @@ def test_the_groups_of_a_user_give_the_role(console: LiveConsole, provider: Prov
     assert browser.come_back().status == 401
 
 
-def test_a_change_of_the_roles_ends_the_session(console: LiveConsole, provider: Provider) -> None:
+def test_a_change_of_the_roles_ends_the_session(console: LiveConsole, provider: Idp) -> None:
     browser = Browser(console, provider)
     cookie = browser.come_back().headers["Set-Cookie"].partition(";")[0]
     before = console.config.read_text()
@@ -180,7 +217,7 @@ def test_a_change_of_the_roles_ends_the_session(console: LiveConsole, provider: 
     ],
 )
 def test_a_token_that_does_not_fit_exactly_is_refused(
-    console: LiveConsole, provider: Provider, changes: dict[str, Any]
+    console: LiveConsole, provider: Idp, changes: dict[str, Any]
 ) -> None:
     browser = Browser(console, provider)
     provider.claims |= changes
@@ -190,25 +227,19 @@ def test_a_token_that_does_not_fit_exactly_is_refused(
     assert console.actions()[-1]["event"] == "login refused"
 
 
-def test_a_token_that_another_key_signed_is_refused(
-    console: LiveConsole, provider: Provider
-) -> None:
+def test_a_token_that_another_key_signed_is_refused(console: LiveConsole, provider: Idp) -> None:
     browser = Browser(console, provider)
     provider.key = OTHER_KEY
     assert browser.come_back().status == 401
 
 
-def test_a_login_that_another_browser_began_is_refused(
-    console: LiveConsole, provider: Provider
-) -> None:
+def test_a_login_that_another_browser_began_is_refused(console: LiveConsole, provider: Idp) -> None:
     mine, other = Browser(console, provider), Browser(console, provider)
     assert mine.come_back(state=other.query["state"][0]).status == 401
     assert mine.come_back(cookie="").status == 401
 
 
-def test_errors_that_a_stranger_invents_share_lines(
-    console: LiveConsole, provider: Provider
-) -> None:
+def test_errors_that_a_stranger_invents_share_lines(console: LiveConsole, provider: Idp) -> None:
     for number in range(12):
         browser = Browser(console, provider)
         path = f"/login/oidc/callback?error=e{number}&state={browser.query['state'][0]}"
@@ -216,6 +247,108 @@ def test_errors_that_a_stranger_invents_share_lines(
     lines = [line for line in console.actions() if line.get("reason") == "the provider refused"]
     assert lines[0]["detail"] == "e0"
     assert len(lines) < 12
+
+
+def test_logins_share_metadata_and_keys(console: LiveConsole, idp: Idp) -> None:
+    assert Browser(console, idp).come_back().status == 200
+    idp.asked.clear()
+    for _ in range(4):
+        browser = Browser(console, idp)
+        assert browser.query["tenant"] == ["1"]
+        assert browser.come_back().status == 200
+    assert idp.asked == {"token": 4}
+
+
+def test_a_reply_of_any_length_ends_the_login(console: LiveConsole, idp: Idp) -> None:
+    assert Browser(console, idp).come_back().status == 200
+    browser = Browser(console, idp)
+    idp.padding = "x" * MAX_REPLY
+    reply = browser.come_back()
+    assert reply.status == 401
+    assert b"/token answers more than 1,048,576 bytes" in reply.body
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_metadata_and_keys_are_fetched_again_after_an_hour(idp: Idp) -> None:
+    clock = Clock()
+    provider = Provider(idp.issuer, clock)
+    for _ in range(3):
+        clock.now += KEPT_S / 4
+        await provider.keys()
+    assert idp.asked == {".well-known": 1, "keys": 1}
+    clock.now += KEPT_S
+    await provider.keys()
+    assert idp.asked == {".well-known": 2, "keys": 2}
+
+
+async def test_a_new_key_is_fetched_once_a_minute_at_most(idp: Idp) -> None:
+    clock = Clock()
+    provider = Provider(idp.issuer, clock)
+    table = ConsoleOidcTable(
+        issuer=idp.issuer, client_id="pexpolicy", roles=ConsoleRolesTable(admin=["admins"])
+    )
+    claims = {
+        "iss": idp.issuer,
+        "aud": "pexpolicy",
+        "sub": "ann",
+        "exp": int(time.time()) + 600,
+        "nonce": "n",
+        "groups": ["admins"],
+    }
+    new_key = RSAKey.import_key(OTHER_KEY.as_dict(private=True) | {"kid": "2"})
+    token = jwt.encode({"alg": "RS256", "kid": "2"}, claims, new_key)
+    await provider.keys()
+    idp.keys = (KEY, new_key)
+    clock.now = RENEWAL_S - 1
+    with pytest.raises(OidcError, match="InvalidKeyIdError"):
+        await verified(provider, token, table, "n")
+    clock.now = RENEWAL_S
+    assert await verified(provider, token, table, "n") == ("ann", Role.ADMIN)
+    # The same name, but another key.
+    forged = jwt.encode({"alg": "RS256", "kid": "2"}, claims, KEY)
+    for _ in range(5):
+        with pytest.raises(OidcError, match="BadSignatureError"):
+            await verified(provider, forged, table, "n")
+    assert idp.asked == {".well-known": 1, "keys": 2}
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_a_reply_is_read_up_to_a_size(idp: Idp, encoding: str) -> None:
+    idp.padding, idp.encoding = "x" * MAX_REPLY, encoding
+    with pytest.raises(OidcError, match="configuration answers more than 1,048,576 bytes"):
+        await Provider(idp.issuer).keys()
+
+
+async def test_a_provider_that_is_down_is_asked_by_one_login_of_many(
+    idp: Idp, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    provider = Provider(idp.issuer, clock)
+    idp.status = 503
+    caplog.set_level(logging.WARNING)
+    answers = [provider.endpoint("token_endpoint") for _ in range(20)]
+    failures = await asyncio.gather(*answers, return_exceptions=True)
+    assert {type(one) for one in failures} == {OidcError}
+    assert idp.asked == {".well-known": 1}
+    assert [record.message for record in caplog.records] == [
+        f"OpenID Connect: {idp.issuer}/.well-known/openid-configuration answers 503"
+    ]
+    idp.status = 200
+    clock.now += RETRY_S
+    assert await provider.endpoint("token_endpoint") == f"{idp.issuer}/token"
+
+
+async def test_a_provider_that_sends_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        provider = Provider(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05)
+        with pytest.raises(OidcError, match=r"does not answer within 0\.05 s"):
+            await provider.keys()
 
 
 @pytest.mark.parametrize(

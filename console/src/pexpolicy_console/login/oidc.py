@@ -11,10 +11,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlencode
 
-import aiohttp
 from aiohttp import hdrs, web
 
 from pexpolicy.access.login_throttle import origin
@@ -23,11 +22,11 @@ from pexpolicy.config.secrets import SecretError
 from pexpolicy_console.context import console_of, peer_of
 from pexpolicy_console.login.cookies import is_secure
 from pexpolicy_console.login.pages import form, start_session
+from pexpolicy_console.login.provider import RENEWAL_S, OidcError, Provider, fail
 from pexpolicy_console.pages.page import render
 from pexpolicy_console.roles import Role, role_of_groups
 
 CALLBACK = "/login/oidc/callback"
-TIMEOUT_S = 10.0
 PENDING_S = 600.0
 """Time to log in at the provider."""
 MAX_PENDING = 1000
@@ -35,15 +34,12 @@ MAX_PENDING_OF_PEER = 100
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
 """Signatures by the provider's key; never by a shared secret, and never none."""
 LEEWAY_S = 60
+MAX_USER = 250
+"""Characters of the name of a user, which each page shows."""
 
 
-class OidcError(Exception):
-    """The login fails for a ``reason``; what the browser or the provider sent is in ``detail``."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-        self.detail = detail
+class UnknownKeyError(OidcError):
+    """None of the keys of the provider has signed the token."""
 
 
 @dataclass(slots=True)
@@ -84,13 +80,13 @@ class OidcLogin:
 
     def __init__(self) -> None:
         self._attempts = PendingAttempts()
+        self._provider = Provider("")
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the provider."""
         table = _table(request)
         try:
-            async with _client() as client:
-                provider = await _discover(client, table)
+            url = await self._provider_of(table).endpoint("authorization_endpoint")
         except OidcError as error:
             return _refuse(request, error)
         state, attempt = self._attempts.begin(origin(peer_of(request)), time.monotonic())
@@ -105,7 +101,7 @@ class OidcLogin:
             "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
             "code_challenge_method": "S256",
         }
-        location = f"{endpoint_of(provider, 'authorization_endpoint')}?{urlencode(query)}"
+        location = f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
         response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: location})
         # Lax, because the provider's page leads back here.
         response.set_cookie(
@@ -131,15 +127,15 @@ class OidcLogin:
         known = request.cookies.get(_cookie(request), "")
         attempt = self._attempts.take(state, time.monotonic())
         if not state or not hmac.compare_digest(state.encode(), known.encode()):
-            _fail("the state is not that of this browser")
+            fail("the state is not that of this browser")
         if attempt is None:
-            _fail("the login took too long, or was used")
+            fail("the login took too long, or was used")
         code = request.query.get("code", "")
         if not code:
-            _fail("the provider refused", request.query.get("error", "no code")[:100])
-        async with _client() as client:
-            provider = await _discover(client, table)
-            fields = {
+            fail("the provider refused", request.query.get("error", "no code")[:100])
+        provider = self._provider_of(table)
+        reply = await provider.tokens(
+            {
                 "grant_type": "authorization_code",
                 "code": code,
                 "redirect_uri": _redirect_uri(request),
@@ -147,25 +143,42 @@ class OidcLogin:
                 "code_verifier": attempt.verifier,
                 **_secret(request, table),
             }
-            # A redirect would send the code and the secret to another place.
-            url = endpoint_of(provider, "token_endpoint")
-            reply = await _json(client.post(url, data=fields, allow_redirects=False))
-            keys = await _json(client.get(endpoint_of(provider, "jwks_uri")))
+        )
         token = reply.get("id_token")
         if not isinstance(token, str):
-            _fail("the provider sent no ID token")
-        return identity(token, keys, table, attempt.nonce)
+            fail("the provider sent no ID token")
+        return await verified(provider, token, table, attempt.nonce)
+
+    def _provider_of(self, table: ConsoleOidcTable) -> Provider:
+        if self._provider.issuer != table.issuer:
+            self._provider = Provider(table.issuer)
+        return self._provider
+
+
+async def verified(
+    provider: Provider, token: str, table: ConsoleOidcTable, nonce: str
+) -> tuple[str, Role]:
+    """Return user and role of an ID token, by the keys of the provider; raise ``OidcError``."""
+    keys = await provider.keys()
+    try:
+        return identity(token, keys, table, nonce)
+    except UnknownKeyError:
+        renewed = await provider.keys(RENEWAL_S)
+        if renewed is keys:
+            raise
+        return identity(token, renewed, table, nonce)
 
 
 def identity(
     token: str, keys: Mapping[str, Any], table: ConsoleOidcTable, nonce: str
 ) -> tuple[str, Role]:
-    """Return user and role of an ID token; raise ``OidcError``.
+    """Return user and role of an ID token; raise ``OidcError``, ``UnknownKeyError`` where other
+    keys of the provider may fit.
 
     Issuer, audience, nonce and groups are compared exactly.
     """
     from joserfc import jwt  # noqa: PLC0415 - an extra
-    from joserfc.errors import JoseError  # noqa: PLC0415
+    from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError  # noqa: PLC0415
     from joserfc.jwk import KeySet  # noqa: PLC0415
 
     audience = table.audience or table.client_id
@@ -179,28 +192,22 @@ def identity(
     try:
         claims = jwt.decode(token, KeySet.import_key_set(dict(keys)), list(ALGORITHMS)).claims  # type: ignore[arg-type]
         registry.validate(claims)
+    except (BadSignatureError, InvalidKeyIdError) as error:
+        raise UnknownKeyError(f"the token is not valid: {type(error).__name__}") from None
     except (JoseError, ValueError, TypeError, KeyError) as error:
-        _fail(f"the token is not valid: {type(error).__name__}")
+        fail(f"the token is not valid: {type(error).__name__}")
     if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and "azp" not in claims:
-        _fail("the token is for several clients, and names none that asked")
+        fail("the token is for several clients, and names none that asked")
     if claims.get("azp", table.client_id) != table.client_id:
-        _fail("the token is for another client")
+        fail("the token is for another client")
     user, groups = claims.get(table.user_claim), claims.get(table.groups_claim, [])
-    if not isinstance(user, str) or not user:
-        _fail(f"the token has no text {table.user_claim}")
+    if not isinstance(user, str) or not 0 < len(user) <= MAX_USER:
+        fail(f"the token has no text {table.user_claim} of {MAX_USER} characters at most")
     listed = groups if isinstance(groups, list) else []
     role = role_of_groups([one for one in listed if isinstance(one, str)], table.roles)
     if role is None:
-        _fail("the user is in no group that has a role", user[:100])
+        fail("the user is in no group that has a role", user[:100])
     return user, role
-
-
-async def _discover(client: aiohttp.ClientSession, table: ConsoleOidcTable) -> Mapping[str, Any]:
-    url = f"{table.issuer.rstrip('/')}/.well-known/openid-configuration"
-    provider = await _json(client.get(url))
-    if provider.get("issuer") != table.issuer:
-        _fail(f"the provider calls itself {provider.get('issuer')!r}, not {table.issuer!r}")
-    return provider
 
 
 def _secret(request: web.Request, table: ConsoleOidcTable) -> dict[str, str]:
@@ -210,36 +217,7 @@ def _secret(request: web.Request, table: ConsoleOidcTable) -> dict[str, str]:
     try:
         return {"client_secret": source.read(console_of(request).config.path.parent)}
     except SecretError as error:
-        _fail(f"the client secret cannot be read: {error}")
-
-
-async def _json(reply: Any) -> Mapping[str, Any]:
-    try:
-        async with reply as response:
-            if response.status != HTTPStatus.OK:
-                _fail(f"{response.url.with_query(None)} answers {response.status}")
-            document = await response.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        _fail(f"the provider does not answer: {type(error).__name__}")
-    if not isinstance(document, dict):
-        _fail("the provider sent no JSON object")
-    return document
-
-
-def endpoint_of(provider: Mapping[str, Any], name: str) -> str:
-    """Return a URL that the provider's document has; raise ``OidcError``.
-
-    Of a provider with HTTPS all are encrypted.
-    """
-    url = provider.get(name)
-    schemes = ("https://",) if provider["issuer"].startswith("https:") else ("https://", "http://")
-    if not isinstance(url, str) or not url.startswith(schemes):
-        _fail(f"the provider names no {name} that can be used")
-    return url
-
-
-def _client() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), trust_env=True)
+        fail(f"the client secret cannot be read: {error}")
 
 
 def _table(request: web.Request) -> ConsoleOidcTable:
@@ -265,7 +243,3 @@ def _refuse(request: web.Request, error: OidcError) -> web.StreamResponse:
     )
     text = f"The login by your organisation failed: {error}."
     return form(request, text, HTTPStatus.UNAUTHORIZED)
-
-
-def _fail(reason: str, detail: str = "") -> NoReturn:
-    raise OidcError(reason, detail)
