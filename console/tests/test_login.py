@@ -1,17 +1,24 @@
 """Login, roles and the checks of each request, at a running console."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.schema.console import ConsoleUserTable
+from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.command import console as console_command
+from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.links import LoginLinks
+from pexpolicy_console.login.passwords import Passwords
 from pexpolicy_console.roles import Role
 from tests.support.live_console import LiveConsole, running_console
 
@@ -169,6 +176,35 @@ def test_wrong_credentials_are_recorded_and_delayed_longer_each_time(console: Li
         assert reply.status == 401
         assert time.monotonic() - started >= 0.1
         assert console.actions()[-1]["event"] == "login refused"
+
+
+async def test_no_user_is_told_by_the_time_of_a_verification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = str(PasswordHash.create("x", ln=1))
+    users = [
+        ConsoleUserTable(user="vera", password_file="vera.txt"),
+        ConsoleUserTable(user="otto", password_hash=hashed),
+    ]
+    (tmp_path / "vera.txt").write_text("correct horse battery")
+    verified: list[bytes] = []
+    monkeypatch.setattr(PasswordHash, "matches", lambda _, password: verified.append(password))
+    for user in ("vera", "otto", "nobody"):
+        assert not await Passwords().verify(users, tmp_path, user, f"guess {user}")
+    assert verified == [b"guess vera", b"guess otto", b"guess nobody"]
+
+
+async def test_names_of_any_length_take_little_memory(tmp_path: Path) -> None:
+    attempts = LoginAttempts(ActionLog(tmp_path))
+    tracemalloc.start()
+    try:
+        failed = [attempts.failed(f"10.0.0.{n}", "wrong", f"{n}" * 500_000) for n in range(9)]
+        await asyncio.gather(*failed)
+        del failed
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
+        attempts.close()
 
 
 def test_a_session_ends_at_the_server(console: LiveConsole) -> None:

@@ -14,6 +14,8 @@ from pexpolicy_console.action_log import ActionLog
 
 MAX_FAILURES = 20
 """Wrong attempts of one address from which on it is refused, until ten minutes without one."""
+MAX_USER = 250
+"""Characters of the name of a user that are kept, whatever an attempt holds."""
 MAX_VERIFIED = 16
 """Attempts that are verified or wait for it, over all addresses."""
 
@@ -60,7 +62,7 @@ class LoginAttempts:
         now = self._now()
         delay = self._peers.record_failure(peer, now)
         if user:
-            delay = max(delay, self._users.record_failure(f"user {user}", now))
+            delay = max(delay, self._users.record_failure(f"user {user[:MAX_USER]}", now))
         self.note(reason, HTTPStatus.UNAUTHORIZED, peer)
         await asyncio.sleep(delay)
 

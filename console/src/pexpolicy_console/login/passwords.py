@@ -33,11 +33,11 @@ class Passwords:
         table = next((one for one in users if one.user == user), None)
         secret = self._decoy if table is None else secret_of(table, folder)
         async with self._turn:
-            is_right = await asyncio.to_thread(_matches, secret, password.encode())
+            is_right = await asyncio.to_thread(self._matches, secret, password.encode())
         return Role[table.role.upper()] if table is not None and is_right else None
 
-
-def _matches(secret: SecretStr | PasswordHash, password: bytes) -> bool:
-    if isinstance(secret, PasswordHash):
-        return secret.matches(password)
-    return hmac.compare_digest(secret.get_secret_value().encode(), password)
+    def _matches(self, secret: SecretStr | PasswordHash, password: bytes) -> bool:
+        if isinstance(secret, PasswordHash):
+            return secret.matches(password)
+        self._decoy.matches(password)  # a quick answer would tell that there is such a user
+        return hmac.compare_digest(secret.get_secret_value().encode(), password)
