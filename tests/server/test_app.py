@@ -4,7 +4,10 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from aiohttp import web
 
+from pexpolicy.access.access_control import AccessControl
+from pexpolicy.audit.sinks import BatchingSink
 from pexpolicy.server.http.app import PolicyApp
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin, policy
@@ -233,6 +236,52 @@ async def test_a_plugin_that_cancels_every_task_leaves_each_call_its_reply_and_l
         faults = [event for event in server.log.events if event["event"] == "internal fault"]
         assert "a plugin or a library cancelled" in faults[0]["error"]
         assert (await server.ask(wire.REGISTRATION + "a@b")).action == "continue"
+
+
+@pytest.mark.parametrize("waits_for", ["its audit line", "its credentials"])
+async def test_a_call_that_waits_outside_of_plugins_outlives_whatever_cancels_every_task(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch, waits_for: str
+) -> None:
+    own, waiting, ready = asyncio.all_tasks(), asyncio.Event(), asyncio.Event()
+    authenticate = AccessControl.authenticate
+
+    def write(self: BatchingSink, line: bytes) -> asyncio.Future[bool] | None:
+        self._journal.record(line)
+        if waiting.is_set():
+            return None
+        waiting.set()
+        recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        pending.append(recorded)
+        return recorded
+
+    async def admit(self: AccessControl, request: web.BaseRequest) -> object:
+        if not waiting.is_set():
+            waiting.set()
+            await ready.wait()
+        return await authenticate(self, request)
+
+    async def cancels(_: object) -> None:
+        for task in asyncio.all_tasks() - own:
+            task.cancel()
+
+    pending: list[asyncio.Future[bool]] = []
+    if waits_for == "its audit line":
+        monkeypatch.setattr(BatchingSink, "info", write)
+    else:
+        monkeypatch.setattr(AccessControl, "authenticate", admit)
+    async with serving({"rude": plugin(media_location=cancels)}) as server:
+        own |= asyncio.all_tasks()
+        waits = asyncio.create_task(server.ask(wire.SERVICE))
+        own.add(waits)
+        await waiting.wait()
+        rude = asyncio.create_task(server.ask(wire.LOCATION))
+        own.add(rude)
+        assert (await rude).action == "continue"
+        ready.set()
+        for recorded in pending:
+            recorded.set_result(True)
+        assert (await waits).action == "continue"
+        assert len(server.lines()) == 2
 
 
 async def test_an_unexpected_error_is_reported_by_its_name(

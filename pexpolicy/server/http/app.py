@@ -117,7 +117,7 @@ class PolicyApp:
             # 6. Write the audit line. A line that is not awaited here may still be buffered: the
             #    reply batcher writes the buffered lines before it sends any reply.
             recorded = self._record(call, answer)
-            if recorded is not None and not await recorded:
+            if recorded is not None and not await self._is_recorded(call, recorded, request):
                 self.telemetry.count_fallback(endpoint, UNRECORDED)
                 rejects = generation.audit.rejects
                 answer = generation.policy.audit_failure_answer(answer.outcome, rejects=rejects)
@@ -139,8 +139,15 @@ class PolicyApp:
         That is the generation active afterwards: the one that verified the credentials may have
         been closed meanwhile.
         """
-        admitted = await self.generation.access.authenticate(request)
-        return admitted if isinstance(admitted, Refusal) else (admitted.peer, self.generation)
+        while True:
+            try:
+                admitted = await self.generation.access.authenticate(request)
+                return (
+                    admitted if isinstance(admitted, Refusal) else (admitted.peer, self.generation)
+                )
+            except asyncio.CancelledError:
+                if not _is_stray(request):
+                    raise
 
     async def _decide(self, call: _Call, source: web.BaseRequest) -> Answer:
         policy = call.generation.policy
@@ -150,11 +157,8 @@ class PolicyApp:
             request.set_origin(source.raw_path, call.peer)
             return await policy.answer(request, call.decision_id)
         except asyncio.CancelledError:
-            # The server cancels the task that reads from the connection, and never this one.
-            task = asyncio.current_task()
-            if task is None or source.task.cancelling():
+            if not _is_stray(source):
                 raise
-            task.uncancel()
             error = asyncio.CancelledError(_STRAY)
         except Exception as caught:  # noqa: BLE001 - an internal error must not leave a call unanswered
             error = caught
@@ -173,6 +177,19 @@ class PolicyApp:
         except Exception as error:  # noqa: BLE001 - nor must an internal error in the audit
             self._report(call.endpoint, error)
             return audit.not_recorded()
+
+    async def _is_recorded(
+        self, call: _Call, recorded: Awaitable[bool], source: web.BaseRequest
+    ) -> bool:
+        """Wait for the audit line, also if a plugin cancels the task of the call meanwhile."""
+        while isinstance(recorded, asyncio.Future) and not recorded.done():
+            try:
+                await asyncio.shield(recorded)
+            except asyncio.CancelledError:
+                if not _is_stray(source):
+                    raise
+                self._report(call.endpoint, asyncio.CancelledError(_STRAY))
+        return await recorded
 
     def _line(self, call: _Call, answer: Answer) -> DecisionRecord:
         ms = (time.perf_counter() - call.began) * 1000
@@ -249,3 +266,15 @@ class PolicyApp:
         config_hash = generation.policy.config_hash
         generation.audit.refused(reason, status, peer, config_hash, **facts)
         self.telemetry.recorded()
+
+
+def _is_stray(source: web.BaseRequest) -> bool:
+    """Return whether a plugin cancelled the task of this call, and undo that.
+
+    The server cancels the task that reads from the connection, and never this one.
+    """
+    task = asyncio.current_task()
+    if task is None or source.task.cancelling():
+        return False
+    task.uncancel()
+    return True
