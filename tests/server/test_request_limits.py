@@ -19,7 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.access import memory
+from pexpolicy.access.access_control import AccessControl
+from pexpolicy.access.connections import Connection, Stage
 from pexpolicy.access.memory import MIB, Watermark, group_limit, resident_bytes
+from pexpolicy.access.refusals import RefusalLog
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.server.http import acceptor
 from pexpolicy.server.http.body_parser import BodyLimit, BodyParser
 from pexpolicy.server.http.request_parser import (
@@ -286,6 +290,30 @@ async def test_above_the_watermark_strangers_are_closed_and_nodes_stay(
     (logged,) = server.log.events
     assert "limits.memory_mb is 1" in logged["event"]
     assert set(logged) == {"event", "consequence"}
+
+
+async def test_above_the_watermark_a_new_connection_may_be_the_one_that_is_closed() -> None:
+    refused: list[str] = []
+    errors: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    access = AccessControl()
+    accepting = acceptor.Acceptor(
+        lambda _: asyncio.Protocol(),
+        lambda: access,
+        RefusalLog(lambda reason, *_, **__: refused.append(reason)),
+        LimitsTable(),
+        memory=Watermark(1, fake_plugins.Log(), lambda: 2),
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with accepting.open([listener]):
+            for _ in range(acceptor.MIN_UNAUTHENTICATED):
+                waiting = Connection("192.0.2.1", loop.time() + HANG_S, lambda: None)
+                accepting.connections.add(waiting, Stage.WAITING)
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await closed(reader)
+            writer.close()
+    assert (refused, errors) == (["memory limit"], [])
 
 
 async def test_without_a_watermark_nothing_is_closed(serving: fake_plugins.Serve) -> None:

@@ -41,13 +41,13 @@ MAX_ACCEPT_BATCH = 64
 """The same while more of them wait, so that none waits long for those before it."""
 STARTS = 8
 """Plain connections of unknown addresses that are started in one turn of the event loop."""
+HANDSHAKES = 1
+"""The same with TLS, whose handshake takes as much CPU time as several calls."""
 MAX_NEWCOMERS = 256
 """Plain connections of new addresses that wait for their turn. The kernel queues further ones in
 order, all of which are answered within a second, and none is evicted. With TLS it would take too
 long.
 """
-HANDSHAKES = 1
-"""The same with TLS, whose handshake takes as much CPU time as several calls."""
 EXHAUSTED_PAUSE_S = 0.5
 """Seconds without accepting after the process or the machine ran out of descriptors or memory."""
 MIN_HANDSHAKE_S = 0.1
@@ -241,9 +241,10 @@ class Acceptor:
             return
         if evicted is not None:
             self._refusals.note(EVICTED, CLOSED, evicted.peer)
-        self._relieve_memory()
         accepted.settimeout(0)
         self._queue.put(connection, accepted)
+        # This may close the new connection as well.
+        self._relieve_memory()
 
     def _on_timeout(self, connection: Connection, has_sent: bool) -> None:  # noqa: FBT001 - callback
         """Log a client that has not sent enough in time; silence is no refusal without TLS."""
