@@ -88,7 +88,7 @@ class Journal:
         self._reopen_requested = False
         self._watermarks_passed = 0
         self._check_at = clock() + CHECK_INTERVAL_S
-        self._retry_at = 0.0
+        self._retry_at = self._next_sync_alert_at = 0.0
         self._measure_space()
 
     def record(self, *bodies: bytes) -> WriteResult:
@@ -149,14 +149,18 @@ class Journal:
         """Wait until the written lines are on the disk; raises ``OSError``.
 
         After a failure the pages count as lost: a second attempt may succeed without having written
-        them. The file is rotated away and a new one is opened.
+        them. The file is rotated away and a new one is opened, but not again within
+        ``CHECK_INTERVAL_S``: while a disk is broken, each new file would fail as well.
         """
         try:
             self._target.sync()
             self._backlog.sync()
         except OSError as error:
-            self._alerts.alert(f"the audit cannot be synced to the disk: {error.strerror}")
-            self._rotate_away(self._clock(), anyway=True)
+            now = self._clock()
+            if now >= self._next_sync_alert_at:
+                self._next_sync_alert_at = now + CHECK_INTERVAL_S
+                self._alerts.alert(f"the audit cannot be synced to the disk: {error.strerror}")
+                self._rotate_away(now, anyway=True)
             raise
         self.state.synced_at = time.time()
 

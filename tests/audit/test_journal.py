@@ -162,6 +162,27 @@ def test_a_disk_that_cannot_be_synced_is_left_for_another_file(tmp_path: Path) -
     assert faults(aside, place.path) == []
 
 
+def test_a_broken_disk_gets_one_new_file_a_second_and_not_one_for_each_line(
+    tmp_path: Path,
+) -> None:
+    asked: list[bool] = []
+
+    def rotate(anyway: bool) -> bool:
+        asked.append(anyway)
+        return False
+
+    place = Place(tmp_path, options={"rotate": rotate})
+    for number in range(30):
+        place.fill([number])
+        place.break_down(errno.EIO)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            place.journal.sync()
+        place.file.error = None
+        place.clock.pass_by(0.1)
+    assert asked.count(True) == len(place.alerts.texts) == 3
+    assert place.numbers == list(range(30))
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("record"), st.integers(1, 5)),
