@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -76,7 +77,7 @@ def file_and_rotated(path: Path) -> list[Path]:
     found = [
         other
         for mark in (".", "-")
-        for other in path.parent.glob(f"{path.name}{mark}*")
+        for other in path.parent.glob(f"{escape(path.name)}{mark}*")
         if not _NOT_AUDIT.search(other.name) and other.is_file()
     ]
     own = rotated(path)

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from glob import escape
 from pathlib import Path
 
 from pexpolicy.audit.append_file import MODE
 
 _ROTATED = re.compile(r"\d{8}T\d{12}Z")
 HEAD = 64
-"""Bytes at the head of a file that hold the time of its first line."""
+"""Bytes at the head of a line that hold its time."""
 
 
 def now() -> datetime:
@@ -104,15 +105,19 @@ def rotated(path: Path) -> list[Path]:
     before = f"{path.name}."
     return sorted(
         found
-        for found in path.parent.glob(f"{before}*")
+        for found in path.parent.glob(f"{escape(before)}*")
         if _ROTATED.fullmatch(found.name.removeprefix(before))
     )
 
 
 def first_time(path: Path) -> datetime | None:
-    """Return the time of the first line of a file; ``None`` if it has none."""
+    """Return the time of the first line of a file; ``None`` if it has none.
+
+    Blanks before it are those of a line that was torn, or had no space.
+    """
     with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
-        found = datetime.fromisoformat(file.read(HEAD).split(b'"', 4)[3].decode())
+        head = next((text for line in file if (text := line.strip())), b"")[:HEAD]
+        found = datetime.fromisoformat(head.split(b'"', 4)[3].decode())
         return found if found.tzinfo is not None else None
     return None
 
@@ -120,6 +125,7 @@ def first_time(path: Path) -> datetime | None:
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with suppress(OSError):  # some file systems cannot sync a folder
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,5 +1,7 @@
 """Rotation by the server: with several writers, and without a line lost or duplicated."""
 
+import errno
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -65,6 +67,41 @@ def test_only_so_many_are_kept_and_nothing_else_is_removed(tmp_path: Path) -> No
     place.fill([9])
     assert [line["n"] for line in lines(*rotated(place.path))] == [6, 7, 8]
     assert all(other.exists() for other in others)
+
+
+def test_a_name_with_characters_of_a_pattern_is_taken_literally(tmp_path: Path) -> None:
+    path = tmp_path / "audit[1]*.jsonl"
+    rotation = Rotation(keep=2, clock=Watch())
+    for number in range(4):
+        path.write_bytes(body(number) + b"\n")
+        assert rotation.rotate(path, lambda: True)
+    assert [line["n"] for line in lines(*rotated(path))] == [2, 3]
+    assert file_and_rotated(path) == rotated(path)
+
+
+def test_a_folder_that_cannot_be_synced_keeps_no_more_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "audit.jsonl"
+    rotation = Rotation(keep=1, clock=Watch())
+    for number in range(3):
+        path.write_bytes(body(number) + b"\n")
+        assert rotation.rotate(path, lambda: True)
+    assert [line["n"] for line in lines(*rotated(path))] == [2]
+
+
+@pytest.mark.parametrize("blanks", [b" " * 5000, b" " * 5000 + b"\n"])
+def test_the_age_of_a_file_that_begins_with_a_torn_line_is_that_of_the_next(
+    tmp_path: Path, blanks: bytes
+) -> None:
+    place = Place(tmp_path)
+    place.path.write_bytes(blanks)
+    place.fill([1])
+    assert first_time(place.path) == datetime(2026, 11, 26, 1, 2, 3, 4, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("hours", "due"), [(23.9, False), (24.1, True)])
