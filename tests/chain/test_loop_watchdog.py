@@ -21,20 +21,35 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import PACKAGE_ROOT
 from tests.support import wire
 from tests.support.fake_plugins import Serve, Serving, always, plugin
+from tests.support.waiting import HANG_S
 
 ROOM = Conference(name="Room", service_tag="")
-HELD = 0.4
+HELD = 0.3
 """Real seconds: what is watched is real time, so no clock can be handed in."""
+OTHERS = ("unknown", "the server")
+"""What the watchdog may name first, as a busy machine holds the loop and the watchdog itself."""
 
 
-async def named(server: Serving) -> dict[str, Any]:
-    """The first report of the watchdog."""
-    for _ in range(2000):
-        for event in server.log.events:
-            if "event loop" in event["event"] or "interpreter" in event["event"]:
-                return event
-        await asyncio.sleep(0.005)
-    raise AssertionError(server.log.events)
+def reports(server: Serving) -> list[dict[str, Any]]:
+    """The reports of the watchdog so far."""
+    words = ("event loop", "interpreter")
+    return [event for event in server.log.events if any(word in event["event"] for word in words)]
+
+
+async def named(server: Serving, *names: str, line: str = "") -> dict[str, Any]:
+    """Ask until the watchdog has named one of these, at this line; it names no other plugin.
+
+    On a busy machine it may run too late to see what held the loop in one call.
+    """
+    async with asyncio.timeout(HANG_S):
+        while True:
+            await server.ask(wire.SERVICE)
+            for _ in range(20):
+                for event in reports(server):
+                    if event["plugin"] in names and line in event.get("line", ""):
+                        return event
+                    assert event["plugin"] in (*names, *OTHERS), event
+                await asyncio.sleep(0.005)
 
 
 def holds() -> None:
@@ -59,14 +74,12 @@ async def test_a_hook_that_blocks_the_loop_is_named_with_its_line(serving: Serve
     for hook in (at_once, after_a_wait):
         classes = {"before": plugin(service_configuration=always(None))}
         classes["blocking"] = plugin(service_configuration=hook)
+        began = time.monotonic()
         async with serving(classes) as server:
-            await asyncio.sleep(0.1)
-            await server.ask(wire.SERVICE)
-            event = await named(server)
-            assert event["plugin"] == "blocking"
+            event = await named(server, "blocking")
             assert event["hook"] == "service_configuration"
             assert event["line"] == f"{__file__}:{LINE}"
-            assert HELD * 1000 <= event["ms"] < HELD * 1000 + 1000
+            assert HELD * 1000 <= event["ms"] <= (time.monotonic() - began) * 1000
 
 
 async def test_a_package_whose_name_begins_like_ours_is_none_of_ours(serving: Serve) -> None:
@@ -78,9 +91,7 @@ async def test_a_package_whose_name_begins_like_ours_is_none_of_ours(serving: Se
         return ROOM
 
     async with serving({"rooms": plugin(service_configuration=hook)}) as server:
-        await asyncio.sleep(0.1)
-        await server.ask(wire.SERVICE)
-        assert (await named(server))["line"] == f"{file}:{LINE}"
+        assert (await named(server, "rooms"))["line"] == f"{file}:{LINE}"
 
 
 def test_the_root_of_the_package_is_where_the_package_is() -> None:
@@ -101,9 +112,8 @@ async def test_hooks_that_wait_or_block_in_threads_are_not_accused(serving: Serv
         "waits": plugin(service_configuration=waits),
     }
     async with serving(classes) as server:
-        reply = await server.ask(wire.SERVICE)
-        assert reply.json["decided_by"] == "waits"
-        assert server.log.events == []
+        await server.ask(wire.SERVICE)
+        assert [event for event in reports(server) if event["plugin"] not in OTHERS] == []
 
 
 SLOW = re.compile("(a|a)+$")
@@ -142,43 +152,39 @@ async def test_a_slow_pattern_is_blamed_on_its_plugin(serving: Serve, hook: Any)
         return ROOM
 
     classes = {"slow": plugin(service_configuration=hook), "waits": plugin(media_location=waits)}
+    names = ["slow"]
+    if hook is matches_on_the_loop and sys.version_info[:2] == (3, 12):
+        # This version may pass the lock on only after the hook has returned.
+        names.append("unknown")
     async with serving(classes) as server:
         other = asyncio.create_task(server.ask(wire.LOCATION))
-        await asyncio.sleep(0.2)
-        event: dict[str, Any] = {}
-        for _ in range(5):
-            server.log.events.clear()
-            await server.ask(wire.SERVICE)
-            event = await named(server)
-            # On a busy machine the watchdog may run too late to know.
-            if event["plugin"] != "unknown":
-                break
-        if hook is matches_on_the_loop and sys.version_info[:2] == (3, 12):
-            # This version may pass the lock on only after the hook has returned.
-            assert event["plugin"] in ("slow", "unknown")
-        else:
-            assert (event["plugin"], event["hook"]) == ("slow", "service_configuration")
+        event = await named(server, *names)
+        if event["plugin"] == "slow":
+            assert event["hook"] == "service_configuration"
         assert "held the " in event["event"]
         assert event["ms"] >= HELD * 500
         await other
 
 
 class Refreshing:
-    """A plugin whose background task blocks the event loop."""
+    """A plugin whose background task blocks the event loop again and again."""
 
     def __init__(self, settings: object) -> None:
         self.settings = settings
+        self.ends = False
 
     @hookimpl
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self.refresh())
         yield
+        self.ends = True
         await task
 
     async def refresh(self) -> None:
-        await asyncio.sleep(0.2)
-        holds()
+        while not self.ends:
+            await asyncio.sleep(0.1)
+            holds()
 
     @hookimpl
     async def service_configuration(self, request: object) -> object:
@@ -186,15 +192,10 @@ class Refreshing:
 
 
 async def test_a_background_task_is_blamed_on_its_plugin(serving: Serve) -> None:
-    async def waits(_: object) -> object:
-        await asyncio.sleep(2 * HELD)
-        return ROOM
-
-    classes = {"refreshing": Refreshing, "waits": plugin(service_configuration=waits)}
+    classes = {"refreshing": Refreshing, "next": plugin(service_configuration=always(ROOM))}
     async with serving(classes) as server:
-        await server.ask(wire.SERVICE)
-        event = await named(server)
-        assert (event["plugin"], event["hook"]) == ("refreshing", "")
+        event = await named(server, "refreshing")
+        assert event["hook"] == ""
         assert event["line"] == f"{__file__}:{LINE}"
 
 
@@ -214,7 +215,4 @@ async def test_code_of_the_server_is_not_blamed_on_a_plugin(
     )
     monkeypatch.setattr(endpoint, "check_answer", check)
     async with serving({"rooms": plugin(service_configuration=always(ROOM))}) as server:
-        await asyncio.sleep(0.1)
-        await server.ask(wire.SERVICE)
-        event = await named(server)
-        assert (event["plugin"], event["line"]) == ("the server", f"{file}:{LINE}")
+        await named(server, "the server", line=f"{file}:{LINE}")
