@@ -116,7 +116,8 @@ async def test_a_stuck_plugin_does_not_hold_up_calls_of_other_plugins(serving: S
         "quick": plugin(registration_alias=quick),
     }
     try:
-        async with serving(classes, {"stuck": {"timeout": 0.05}}) as server:
+        tables = {"stuck": {"timeout": 0.05}, "quick": {"timeout": 4.0}}
+        async with serving(classes, tables) as server:
             await asyncio.gather(*(server.ask(wire.SERVICE) for _ in range(12)))
             reply = await server.ask(wire.REGISTRATION + "a@b")
             assert reply.action == "continue"

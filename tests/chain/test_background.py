@@ -8,18 +8,19 @@ import pytest
 from pexpolicy import Conference, Reject
 from tests.support import wire
 from tests.support.fake_plugins import Serve, Serving, always, plugin, raises
+from tests.support.waiting import until
 
 ROOM = Conference(name="Room", service_tag="")
 
 
 async def shadows(server: Serving, count: int = 1) -> list[dict[str, Any]]:
     """The shadow lines, once there are as many."""
-    for _ in range(400):
-        lines = [line for line in server.lines() if line["event"] == "shadow"]
-        if len(lines) >= count:
-            return lines
-        await asyncio.sleep(0.005)
-    raise AssertionError(server.lines())
+
+    def found() -> list[dict[str, Any]]:
+        return [line for line in server.lines() if line["event"] == "shadow"]
+
+    await until(lambda: len(found()) >= count)
+    return found()
 
 
 @pytest.mark.parametrize(

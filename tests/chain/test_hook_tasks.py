@@ -14,12 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 
 from pexpolicy import Conference, hookimpl
 from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.policy import Policy
 from pexpolicy.server.event_loop import run
 from pexpolicy.testing import make_request
 from tests.support.fake_plugins import plugin, policy
 from tests.support.library_scenarios import LIBRARIES
 from tests.support.task_scenarios import ASYNCIO, OPEN, SOON, VARIABLE, Seen
+from tests.support.waiting import HANG_S
 
 ROOM = Conference(name="Room", service_tag="")
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -27,6 +29,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 Scenario = Callable[[Seen], Coroutine[Any, Any, None]]
+UNLIMITED = BuildOptions(time_limits=False)
+"""No hook is late, however busy the machine is."""
 
 
 class Abstains:
@@ -70,7 +74,7 @@ async def in_a_hook(scenario: Scenario, before: int) -> Seen:
         return ROOM
 
     classes = {"first": Abstains, "toy": plugin(service_configuration=hook), "last": Abstains}
-    served = policy(classes)
+    served = policy(classes, options=UNLIMITED)
     async with served.serving():
         for _ in range(before):
             assert await asked(served, "another") == ("decided", "")
@@ -123,7 +127,7 @@ async def test_a_cancellation_left_by_a_hook_without_a_wait_hits_no_other_one() 
         await asyncio.sleep(2 * SOON)
         return ROOM
 
-    served = policy(alone(cached, cached_or_not, waits))
+    served = policy(alone(cached, cached_or_not, waits), options=UNLIMITED)
     async with served.serving():
         for _ in range(3):
             assert await asked(served, "a") == ("decided", "")
@@ -155,16 +159,16 @@ async def test_a_hook_that_waits_in_a_way_that_no_code_shows_is_a_wait_all_the_s
         await asyncio.sleep(SOON if request.local_alias == "soon" else 60)
         return ROOM
 
-    served = policy(
-        alone(waits, waits), {"plugin_0": {"timeout": 0.1}, "plugin_1": {"timeout": 0.1}}
-    )
+    served = policy(alone(waits, waits), options=UNLIMITED)
     chain = served.chains["service_configuration"]
-    links = tuple(replace(link, may_wait=False) for link in chain.links)
-    shared = replace(chain, links=links)
     tasks = HookTasks(asyncio.get_running_loop())
-    for alias, expected in (("soon", ["decided"]), ("late", ["timed_out", "timed_out"])):
+    for alias, timeout, expected in (
+        ("soon", HANG_S, ["decided"]),
+        ("late", SOON, ["timed_out", "timed_out"]),
+    ):
+        links = tuple(replace(link, may_wait=False, timeout=timeout) for link in chain.links)
         request = make_request("service_configuration", local_alias=alias)
-        outcome = await shared.ask(request, tasks)
+        outcome = await replace(chain, links=links).ask(request, tasks)
         assert [step.outcome for step in outcome.steps] == expected
     await tasks.close()
     served.close()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from pexpolicy.testing import make_request
 from tests.support import fake_plugins, wire
 from tests.support.fake_plugins import Log, Serve, always, plugin
 from tests.support.isolated import PluginFolder, request
-from tests.support.waiting import HANG_S
+from tests.support.virtual_time import virtual
+from tests.support.waiting import HANG_S, until
 
 ROOM = Conference(name="Room", service_tag="")
 
@@ -39,14 +39,6 @@ class Counts(Counter[str]):
 
     def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
         self[outcome] += count
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if happened():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError
 
 
 @pytest.fixture(autouse=True)
@@ -193,6 +185,7 @@ async def test_what_fails_for_too_long_is_dropped(monkeypatch: pytest.MonkeyPatc
     assert (counts["dropped"], counts["delivered"]) == (1, 1)
 
 
+@virtual
 async def test_a_full_queue_drops_and_counts_and_logs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observers, "MAX_WAITING", 100)
     go = asyncio.Event()
@@ -216,6 +209,7 @@ async def test_a_full_queue_drops_and_counts_and_logs_once(monkeypatch: pytest.M
     assert log.events[-1]["dropped"] == 899, "the rest is logged at the end"
 
 
+@virtual
 async def test_pictures_are_limited_by_their_bytes(
     monkeypatch: pytest.MonkeyPatch, picture: bytes
 ) -> None:
@@ -248,6 +242,7 @@ def picture() -> bytes:
     return made.getvalue()
 
 
+@virtual
 async def test_the_end_waits_for_a_slow_observer_and_drops_with_a_count() -> None:
     async def slow(batch: Any) -> None:
         await asyncio.sleep(0.05)
@@ -264,6 +259,7 @@ async def test_the_end_waits_for_a_slow_observer_and_drops_with_a_count() -> Non
     assert log.events[-1]["dropped"] == counts["dropped"]
 
 
+@virtual
 async def test_the_end_leaves_no_task_of_an_observer_that_hangs() -> None:
     ended = asyncio.Event()
 
@@ -303,6 +299,7 @@ async def test_a_cancelled_notification_is_counted_and_the_next_one_delivered() 
     assert counts == {"failed": 1, "dropped": 1, "delivered": 1}
 
 
+@virtual
 async def test_a_reload_passes_on_what_waits() -> None:
     told: list[str] = []
     is_down = True
@@ -331,6 +328,7 @@ async def test_a_reload_passes_on_what_waits() -> None:
     assert counts["dropped"] == 0
 
 
+@virtual
 async def test_reloads_that_follow_quickly_pass_on_what_waits() -> None:
     told: list[str] = []
     is_down = True
@@ -355,6 +353,7 @@ async def test_reloads_that_follow_quickly_pass_on_what_waits() -> None:
     assert counts["dropped"] == 0
 
 
+@virtual
 async def test_what_waits_is_not_passed_to_a_generation_that_never_served() -> None:
     async def notify(outcome: Any) -> None:
         raise OSError

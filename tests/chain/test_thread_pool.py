@@ -8,6 +8,7 @@ from contextvars import ContextVar
 import pytest
 
 from pexpolicy.chain.thread_pool import PluginBusyError, PluginThreadPool
+from tests.support.waiting import until
 
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")
 
@@ -59,9 +60,7 @@ async def test_a_call_too_many_is_refused_at_once_until_another_one_comes_back()
         await threads.run(lambda _: 1, None)
     assert threads.stuck
     release.set()
-    for _ in range(1000):
-        if threads.stuck:
-            await asyncio.sleep(0.001)
+    await until(lambda: not threads.stuck)
     assert await threads.run(lambda _: 1, None) == 1
     threads.close()
 
