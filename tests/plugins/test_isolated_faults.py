@@ -61,6 +61,14 @@ def doing(body: str, kind: str = "async def") -> str:
     return ANSWERS.format(kind=kind, body=written)
 
 
+def one_of(bodies: dict[str, str]) -> str:
+    """What a hook does that does one of these, as it is told."""
+    parts = []
+    for name, body in bodies.items():
+        parts += [f"if do == {name!r}:", textwrap.indent(textwrap.dedent(body).strip(), "    ")]
+    return "\n".join(parts)
+
+
 async def pid_of(isolated: IsolatedPlugin) -> int:
     return int((await service(isolated)).reason)
 
@@ -79,17 +87,18 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
 async def test_a_worker_that_ends_fails_its_call_by_name_and_is_replaced(
-    shelf: PluginFolder, end: str
+    shelf: PluginFolder,
 ) -> None:
-    body, said = ENDS[end]
-    async with shelf.serving(doing(f"if do == 'end': {body}")) as isolated:
-        before = await pid_of(isolated)
-        with pytest.raises(WorkerError) as raised:
-            await service(isolated, "end")
-        assert str(raised.value) == f"the worker process of toy (toy-dist 1.2) ended with {said}"
-        assert await pid_of(isolated) != before
+    bodies = {end: body for end, (body, _) in ENDS.items()}
+    async with shelf.serving(doing(one_of(bodies))) as isolated:
+        for end, (_, said) in ENDS.items():
+            before = await pid_of(isolated)
+            with pytest.raises(WorkerError) as raised:
+                await service(isolated, end)
+            whole = f"the worker process of toy (toy-dist 1.2) ended with {said}"
+            assert str(raised.value) == whole, end
+            assert await pid_of(isolated) != before, end
 
 
 async def test_a_worker_that_is_killed_while_idle_is_replaced(shelf: PluginFolder) -> None:
@@ -133,7 +142,7 @@ HANGS = {
     "swallowing cancellation": (
         "async def",
         """
-        while do == 'hang':
+        while True:
             try:
                 await asyncio.sleep(1)
             except BaseException:
@@ -143,24 +152,23 @@ HANGS = {
 }
 
 
-@pytest.mark.parametrize("hang", HANGS)
+@pytest.mark.parametrize("kind", ["def", "async def"])
 async def test_a_worker_that_is_late_is_killed_and_others_answer_meanwhile(
-    shelf: PluginFolder, hang: str
+    shelf: PluginFolder, kind: str
 ) -> None:
-    kind, body = HANGS[hang]
-    branch = textwrap.indent(textwrap.dedent(body).strip(), "    ")
-    async with shelf.serving(doing(f"if do == 'hang':\n{branch}", kind), processes=2) as isolated:
-        hanging = asyncio.create_task(service(isolated, "hang"))
-        await asyncio.sleep(0.05)
-        other = await pid_of(isolated)
-        assert not hanging.done()
-        (stuck,) = children() - {other}
-        hanging.cancel()
-        await asyncio.wait((hanging,))
-        assert hanging.cancelled()
-        assert await asyncio.to_thread(wait_until_gone, [stuck])
-        assert alive(other)
-        assert await pid_of(isolated) == other
+    bodies = {hang: body for hang, (of, body) in HANGS.items() if of == kind}
+    async with shelf.serving(doing(one_of(bodies), kind), processes=2) as isolated:
+        for hang in bodies:
+            hanging = asyncio.create_task(service(isolated, hang))
+            await asyncio.sleep(0.05)
+            other = await pid_of(isolated)
+            assert not hanging.done(), hang
+            (stuck,) = children() - {other}
+            hanging.cancel()
+            await asyncio.wait((hanging,))
+            assert hanging.cancelled(), hang
+            assert await asyncio.to_thread(wait_until_gone, [stuck])
+            assert alive(other), hang
 
 
 async def test_after_a_timeout_of_the_only_worker_the_next_call_waits_for_the_new_one(
@@ -216,26 +224,28 @@ JUNK = {
 }
 
 
-@pytest.mark.parametrize("junk", JUNK)
+WRITES = """
+for fd in map(int, os.listdir('/proc/self/fd')):
+    try:
+        if os.readlink(f'/proc/self/fd/{{fd}}').startswith('socket:'):
+            os.write(fd, {junk})
+    except OSError:
+        pass
+time.sleep(600)
+"""
+
+
 async def test_what_a_plugin_writes_to_the_socket_itself_ends_its_worker_only(
-    shelf: PluginFolder, junk: str
+    shelf: PluginFolder,
 ) -> None:
-    body = f"""
-    if do == 'junk':
-        for fd in map(int, os.listdir('/proc/self/fd')):
-            try:
-                if os.readlink(f'/proc/self/fd/{{fd}}').startswith('socket:'):
-                    os.write(fd, {JUNK[junk]})
-            except OSError:
-                pass
-        time.sleep(600)
-    """
-    async with shelf.serving(doing(body, "def")) as isolated:
-        before = await pid_of(isolated)
-        with suppress(WorkerError):
-            await service(isolated, "junk")
-        assert await asyncio.to_thread(wait_until_gone, [before])
-        assert await pid_of(isolated) != before
+    bodies = {name: WRITES.format(junk=junk) for name, junk in JUNK.items()}
+    async with shelf.serving(doing(one_of(bodies), "def")) as isolated:
+        for junk in JUNK:
+            before = await pid_of(isolated)
+            with suppress(WorkerError):
+                await service(isolated, junk)
+            assert await asyncio.to_thread(wait_until_gone, [before]), junk
+            assert await pid_of(isolated) != before, junk
 
 
 async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(
