@@ -146,10 +146,8 @@ class Watchdog:
                 line = current_line(call.thread) if call.ended is None else ""
         if names != UNKNOWN:
             self._log_hold(names, line, held, "held the Python interpreter and stopped all calls")
-        elif used >= least:
-            self._log_hold(UNKNOWN, "", held, "code on the event loop held the interpreter")
-        elif held > STILL_HELD_AFTER_S:
-            self._log_hold(UNKNOWN, "", held, "code or another process stopped this process")
+        elif what := describe_unknown(held, used, least):
+            self._log_hold(UNKNOWN, "", held, what)
 
     def _report_loop(self, last_beat: float) -> None:
         """Read the stack of the loop, wait until it is released, and log both.
@@ -189,6 +187,18 @@ class Watchdog:
             since=since,
             **place,
         )
+
+
+def describe_unknown(held: float, used: float, least: float) -> str:
+    """Return what is logged where no plugin is known to have stopped the process; empty if nothing.
+
+    All in seconds: how long it stood still, the processor time of the loop's thread meanwhile, and
+    that below which the thread is not suspected. On a busy machine a thread that does little waits
+    for the processor most of the time, and has held nothing.
+    """
+    if used >= max(least, held / 2):
+        return "code on the event loop held the interpreter"
+    return "code or another process stopped this process" if held > STILL_HELD_AFTER_S else ""
 
 
 def _processor_time(native_id: int) -> float:
