@@ -97,6 +97,9 @@ def test_the_questions_lead_to_the_answers(tmp_path: Path) -> None:
     unit = (tmp_path / "pexpolicy.service").read_text()
     assert f"pexpolicy serve --config {tmp_path}/config.toml" in unit
     assert "LoadCredential" not in unit
+    assert "SupplementaryGroups=pexpolicy-config\nConfigurationDirectory=pexpolicy\n" in unit
+    assert "\nConfigurationDirectoryMode=0750\n" in unit
+    assert "chmod -R g+rX,o= " in made.output
 
 
 def test_the_console_is_configured_where_it_is_installed(tmp_path: Path) -> None:

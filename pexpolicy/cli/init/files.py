@@ -126,6 +126,9 @@ def _unit(choices: Choices) -> str:
     before, _, rest = text.partition("# Read by systemd as root")
     _, _, after = rest.partition("\nLoadCredential=password:/etc/pexpolicy/password\n")
     group = f"# May read the configuration, the rooms and the keys.\nSupplementaryGroups={GROUP}\n"
+    # The mode that the printed commands give the folder.
+    folder = "ConfigurationDirectory=pexpolicy\n"
+    after = after.replace(folder, f"{folder}ConfigurationDirectoryMode=0750\n")
     return before + group + after
 
 
