@@ -56,7 +56,10 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
     try:
         config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"console.folder: {config.folder} cannot be created: {error.strerror}"
+        msg = (
+            f"console.folder: {config.folder} cannot be created ({error.strerror}): name a folder "
+            "in which this user may write, such as /var/lib/pexpolicy-console"
+        )
         raise ConsoleError(msg) from None
     table = config.settings.console
     if table.oidc is not None and find_spec("joserfc") is None:
