@@ -38,6 +38,8 @@ class Snapshot(Generic[T]):
         self._convert = convert
         self._answer: Answer | None = None
         self._converted: tuple[list[Row], T] | None = None
+        self._next: tuple[list[Row], T] | None = None
+        """The same of the next rows: calls read the last ones until these are the value."""
         self._rows = Refreshed(
             self._fetch_and_convert,
             every=every,
@@ -51,7 +53,9 @@ class Snapshot(Generic[T]):
     @property
     def value(self) -> T:
         """The converted rows; raises ``DataUnavailableError`` if there are none yet."""
-        rows = self._rows.value
+        rows, fetched = self._rows.value, self._next
+        if fetched is not None and fetched[0] is rows:
+            self._converted, self._next = fetched, None
         if self._converted is None or self._converted[0] is not rows:
             self._converted = rows, self._convert(rows)
         return self._converted[1]
@@ -81,11 +85,13 @@ class Snapshot(Generic[T]):
     async def _fetch_and_convert(self) -> list[Row]:
         answer = await self._fetch(self._answer)
         rows = list(answer.rows)
-        last = self._converted
+        last = self._next or self._converted
         if last is not None and await asyncio.to_thread(eq, rows, last[0]):
             # As answers may be large, the new rows are not kept next to equal ones.
             self._answer = Answer(last[0], answer.etag)
+            self._converted, self._next = last, None
             return last[0]
         converted = await asyncio.to_thread(self._convert, rows)
-        self._answer, self._converted = Answer(rows, answer.etag), (rows, converted)
+        self._answer = Answer(rows, answer.etag)
+        self._converted, self._next = last, (rows, converted)
         return rows
