@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from multidict import MultiDict
 
@@ -126,6 +127,27 @@ async def test_a_row_with_a_problem_is_left_out(database: Path) -> None:
         assert (await ask("clinic")).name == "Clinic"
         for alias in ("short", "number", "endless"):
             assert await ask(alias) is None, alias
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"aliases": 4711},
+        {"aliases": True},
+        {"aliases": {"b": "c"}},
+        {"aliases": "b", "service_type": ["lecture"]},
+        {"aliases": "b", "service_type": {}},
+    ],
+)
+async def test_a_row_with_a_value_of_another_type_is_left_out(
+    row: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "rooms.json"
+    path.write_bytes(orjson.dumps([{"aliases": "a", "name": "A"}, {"name": "B", **row}]))
+    source = FileSource(FileSettings.model_validate({"path": str(path)}))
+    rooms = Rooms(Settings.model_validate({"source": source, "query": ""}))
+    async with source, rooms.lifespan():
+        assert [entry.alias for entry in rooms.room_entries()] == ["a"]
 
 
 async def test_pins_are_calculated_for_rooms_of_the_source(database: Path) -> None:

@@ -110,7 +110,8 @@ class FieldValues:
     def of(self, cells: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields; those of an unknown service type as they are."""
         times = {name: cells[name] for name in VALIDITY if name in cells}
-        values = self._kinds.get(cells.get("service_type", "conference"))
+        kind = cells.get("service_type", "conference")
+        values = self._kinds.get(kind) if isinstance(kind, str) else None
         return dict(cells) if values is None else {**values.of(cells), **times}
 
 

@@ -30,7 +30,7 @@ def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extr
             split: list[Problem] = []
             aliases = split_aliases((f"row {number}",), aliases, split)
             problems += map(str, split)
-        if not (aliases and all(isinstance(alias, str) for alias in aliases)):
+        if not (isinstance(aliases, list) and aliases and all(isinstance(a, str) for a in aliases)):
             problems.append(f"row {number}: aliases: a room needs an alias")
         elif any(not isinstance(fields.get(name, ""), str) for name in PINS):
             # A table would name a file of this machine.
