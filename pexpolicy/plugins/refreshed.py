@@ -207,7 +207,8 @@ class Refreshed(Generic[T]):
             file, key, now = self._file, self._cache_key, time.time()
             try:
                 await run_in_thread(lambda: file.save(value, key, now), "pexpolicy-cache")
-            except (OSError, CacheFileError) as error:
+            except (OSError, CacheFileError, RuntimeError) as error:
+                # RuntimeError: the process cannot start another thread.
                 self._warn("data was not kept in its file", describe_error(error))
 
     def _failed(self, error: BaseException) -> BaseException:
@@ -226,7 +227,7 @@ class Refreshed(Generic[T]):
     async def _load(self, file: CacheFile[T]) -> None:
         try:
             loaded = await run_in_thread(lambda: file.load(self._cache_key), "pexpolicy-cache")
-        except CacheFileError as error:
+        except (CacheFileError, RuntimeError) as error:
             self._warn("the file of data is ignored", describe_error(error))
             return
         if loaded is not None:
