@@ -33,19 +33,6 @@ from pexpolicy.text import brief
 if TYPE_CHECKING:
     from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 
-NO_DECISION = (
-    "lifespan",
-    "changes_since",
-    "config_warnings",
-    "coverage_items",
-    "static_decisions",
-    "on_decision",
-    "on_decisions",
-    "routes",
-    "status",
-    "tracked_files",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class BuiltPlugin:
@@ -209,10 +196,11 @@ def _without_settings(table: PluginTable) -> PluginTable:
 
 
 def _digests(table: PluginTable) -> dict[str, bytes]:
-    return {name: _digest(value) for name, value in table.settings.items()}
+    return {name: digest_of(value) for name, value in table.settings.items()}
 
 
-def _digest(value: object) -> bytes:
+def digest_of(value: object) -> bytes:
+    """Return the hash of a value of the configuration."""
     option = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
     try:
         text = orjson.dumps(value, default=repr, option=option)

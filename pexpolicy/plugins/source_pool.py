@@ -18,7 +18,7 @@ class SharedSource:
 
     name: str
     driver_name: str
-    digest: str
+    digest: bytes
     """The hash of its table."""
     driver: Any
     needs: tuple[SharedSource, ...]
@@ -47,7 +47,7 @@ class SourcePool:
         self._lock = threading.Lock()
         self._shared: dict[str, SharedSource] = {}
 
-    def acquire(self, name: str, digest: str, driver_class: type) -> SharedSource | None:
+    def acquire(self, name: str, digest: bytes, driver_class: type) -> SharedSource | None:
         """Return the source of the same table for another user, if there is one."""
         with self._lock:
             shared = self._shared.get(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_origin
 
-import orjson
 from pydantic_core import CoreSchema, core_schema
 
 from pexpolicy.config.file_tracking import stat_files, track_file, tracking_files
@@ -25,6 +23,7 @@ from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.instantiate import construct, validated_settings
 from pexpolicy.plugins.lifespan import Lifespan
+from pexpolicy.plugins.plugin import digest_of
 from pexpolicy.plugins.refreshed import Refreshed
 from pexpolicy.plugins.schedule import ScheduledJob
 from pexpolicy.plugins.source_pool import SharedSource
@@ -186,9 +185,7 @@ class SourceLease:
 
     def _acquire(self, name: str, table: SourceTable) -> SharedSource:
         driver_class = _driver_class(table.driver)
-        content = [table.driver, str(self._root), table.settings]
-        options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-        digest = hashlib.sha256(orjson.dumps(content, default=repr, option=options)).hexdigest()
+        digest = digest_of([table.driver, str(self._root), table.settings])
         shared = self._host.sources.acquire(name, digest, driver_class)
         if shared is not None:
             # If something that it needs was built again, it is too.
@@ -206,7 +203,7 @@ class SourceLease:
             return False
 
     def _build(
-        self, name: str, table: SourceTable, digest: str, driver_class: type
+        self, name: str, table: SourceTable, digest: bytes, driver_class: type
     ) -> SharedSource:
         read_at = time.time()
         self._needs[name].clear()

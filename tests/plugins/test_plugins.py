@@ -14,9 +14,9 @@ from pexpolicy import Continue, Plugin, PluginSettings, hookimpl
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.plugin import NO_DECISION
 from tests.support.fake_plugins import available, settings
 
 Make = Callable[[], Any]
@@ -362,7 +362,7 @@ def test_every_specification_of_a_decision_takes_the_request_and_the_first_answe
         if name.startswith("adjust_"):
             assert spec.argnames == ("request", "decision")
             assert not spec.opts["firstresult"]
-        elif name not in NO_DECISION:
+        elif name in ENDPOINTS:
             assert spec.argnames == ("request",)
             assert spec.opts["firstresult"]
 

@@ -132,6 +132,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
         {"people": people(ulr="one")},
         "sources.people.ulr: unknown key; did you mean 'url'?",
     ),
+    "a number of more than 64 bits": ({"people": people(10**20)}, "sources.people.url: "),  # type: ignore[arg-type]
     "a value of another type": ({"people": people(7)}, "sources.people.url: "),  # type: ignore[arg-type]
     "a driver that fails": (
         {"people": people(fails="built")},
