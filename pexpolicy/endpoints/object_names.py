@@ -21,11 +21,12 @@ class ObjectNames:
 
     def __init__(self, declared: Mapping[str, frozenset[str]]) -> None:
         self._declared = declared
-        self._validated: set[bytes] = set()
+        self._validated: set[tuple[type[Decision], bytes]] = set()
 
     def check(self, decision: Decision) -> None:
         """Raise ``DecisionError`` for a name of a declared kind that is not listed."""
-        if decision.result in self._validated:
+        key = type(decision), decision.result
+        if key in self._validated:
             return
         for field, value in _named(decision.set_fields(), decision.names):
             kind = NAMED_OBJECTS[field]
@@ -34,7 +35,7 @@ class ObjectNames:
                 raise DecisionError(_refusal(decision, field, value, kind, known))
         if len(self._validated) >= MAX_VALIDATED:
             self._validated.clear()
-        self._validated.add(decision.result)
+        self._validated.add(key)
 
 
 def _named(fields: Mapping[str, Any], known: frozenset[str]) -> Iterable[tuple[str, str]]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Conference, MediaLocation
+from pexpolicy import Conference, DecisionError, MediaLocation, ParticipantProperties
+from pexpolicy.endpoints.object_names import ObjectNames
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin
 
@@ -67,6 +68,13 @@ async def test_declared_names_are_sent(serving: Serve, endpoint: str, decision: 
     classes = {"toy": plugin(**{endpoint: always(decision)})}
     async with serving(classes, infinity=INFINITY) as server:
         assert (await server.ask(wire.TARGETS[endpoint])).json["decided_by"] == "toy"
+
+
+def test_a_name_is_checked_where_another_decision_had_a_field_of_this_name() -> None:
+    names = ObjectNames({"locations": frozenset(["Oslo"])})
+    names.check(ParticipantProperties.from_result({"location": "Bergen"}))
+    with pytest.raises(DecisionError, match="Bergen"):
+        names.check(MediaLocation(location="Bergen"))
 
 
 async def test_names_of_a_kind_that_is_not_declared_are_not_checked(
