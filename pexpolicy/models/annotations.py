@@ -61,8 +61,10 @@ class Annotations:
                 privacy = Privacy.PERSONAL
             text = value[:MAX_TEXT] if len(value) <= MAX_TEXT else f"{value[: MAX_TEXT - 1]}…"
             found[name] = Annotation(text, privacy)
-        elif value is None or isinstance(value, bool | float):
+        elif value is None or isinstance(value, bool):
             found[name] = Annotation(value, privacy)
+        elif isinstance(value, float):
+            found[name] = Annotation(float(value), privacy)
         elif isinstance(value, int):
             if -_MAX_INTEGER <= value < _MAX_INTEGER:
                 found[name] = Annotation(int(value), privacy)

@@ -145,8 +145,18 @@ def test_what_is_too_much_is_left_out_and_named() -> None:
     assert removed == ["annotations.unknown"]
 
 
+class Score(float):
+    """A number of a library, such as NumPy's ``float64``."""
+
+
 values = st.one_of(
-    st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.text().map(Alias)
+    st.text(),
+    st.integers(),
+    st.floats(),
+    st.floats().map(Score),
+    st.booleans(),
+    st.none(),
+    st.text().map(Alias),
 )
 
 
