@@ -156,13 +156,15 @@ class Request:
         raise AttributeError(msg)
 
     def __repr__(self) -> str:
-        named = ", ".join(f"{name}={value!r}" for name, value in self.params.items() if value)
+        secret = {parameter.wire for parameter in self.parameters().values() if parameter.secret}
+        given = [(name, "***" if name in secret else value) for name, value in self.params.items()]
+        named = ", ".join(f"{name}={value!r}" for name, value in given if value)
         return f"{type(self).__name__}({named})"
 
     def secrets(self) -> list[str]:
         """Return the secrets in the request, to keep them out of logs."""
-        found = [self.params.get(p.wire) for p in self.parameters().values() if p.secret]
-        return [value for value in found if value]
+        names = [parameter.wire for parameter in self.parameters().values() if parameter.secret]
+        return [value for name in names for value in self.params.getall(name, ()) if value]
 
     @classmethod
     def parameters(cls) -> dict[str, Parameter[Any]]:
@@ -308,9 +310,8 @@ def _listed(value: str) -> list[str]:
 
 def by_prefix(params: Params, prefix: str) -> Mapping[str, tuple[str, ...]]:
     """Return the values of parameters by their names without the prefix that they begin with."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     for key, value in params.items():
         if key.startswith(prefix):
-            name = key[len(prefix) :]
-            found[name] = (*found.get(name, ()), value)
-    return found
+            found.setdefault(key[len(prefix) :], []).append(value)
+    return {name: tuple(values) for name, values in found.items()}

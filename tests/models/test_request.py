@@ -126,6 +126,14 @@ def test_repeated_attributes_keep_every_value_in_order() -> None:
     assert request.params.getall("idp_attribute_groups") == ["a", "b", "a"]
 
 
+def test_every_value_of_a_secret_is_known_and_none_is_shown() -> None:
+    params = MultiDict([("third_party_passcode", "4711"), ("third_party_passcode", "0815")])
+    request = ServiceConfigurationRequest(params)
+    assert request.secrets() == ["4711", "0815"]
+    assert "4711" not in repr(request)
+    assert "0815" not in repr(request)
+
+
 def test_a_name_with_a_tilde_has_an_attribute() -> None:
     assert participant("receive_from_video_mix~mix_name=main").receive_from_video_mix_mix_name == (
         "main"
