@@ -159,8 +159,8 @@ def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return a text with ``***`` for each of the secrets, in any case."""
-    for secret in secrets:
+    """Return a text with ``***`` for each of the secrets, in any case; longest first."""
+    for secret in sorted(secrets, key=len, reverse=True):
         text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
     return text
 

@@ -117,6 +117,11 @@ def test_secrets_are_removed_from_every_message_in_any_case() -> None:
     assert "unter2'" not in report.traceback.replace('"Hunter2"', "")
 
 
+def test_a_secret_that_is_the_beginning_of_another_leaves_no_rest_of_it() -> None:
+    report = describe_error(RuntimeError("4711 and 471123"), ["4711", "471123"])
+    assert report.summary == "RuntimeError: *** and ***"
+
+
 def test_the_report_of_another_process_loses_the_secrets_too() -> None:
     error = RuntimeError()
     error.fault = ErrorReport("KeyError: 'hunter2'", ["KeyError: 'hunter2'"])  # type: ignore[attr-defined]
