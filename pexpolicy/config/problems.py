@@ -88,7 +88,9 @@ def _no_table(key: Key, written: Any, model: type[BaseModel]) -> Problem:
 def _in_seconds(key: Key, item: Mapping[str, Any]) -> str:
     """Return how to write a time that looks like milliseconds, after a semicolon, or nothing."""
     written = item["input"]
-    if item["type"] != "less_than_equal" or key[-1:] not in _SECONDS or written < MILLISECONDS:
+    if item["type"] != "less_than_equal" or key[-1:] not in _SECONDS:
+        return ""
+    if not isinstance(written, int | float) or written < MILLISECONDS:
         return ""
     return f"; it is in seconds: write {written / 1000:g} for {written:g} ms"
 

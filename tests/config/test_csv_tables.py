@@ -134,6 +134,14 @@ def test_a_secret_is_not_shown() -> None:
     assert "hush" not in "".join(faults("token\nhush\n", Door))
 
 
+def test_a_time_that_is_too_long_is_a_fault_of_its_line() -> None:
+    class Limited(TableRow):
+        timeout: float = Field(le=10)
+
+    with pytest.raises(TableError, match="line 2: timeout: should be less than or equal to 10"):
+        parse_table("timeout\n5000\n", Limited, "limits.csv")
+
+
 def test_a_file_that_is_not_utf8_is_named_with_the_line(tmp_path: Path) -> None:
     path = tmp_path / "places.csv"
     path.write_bytes("subnet\na\nKöln\n".encode("cp1252"))
