@@ -20,6 +20,7 @@ from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.links import LoginLinks
 from pexpolicy_console.login.passwords import Passwords
 from pexpolicy_console.roles import Role
+from pexpolicy_console.template_filters import breakable
 from tests.support.live_console import LiveConsole, running_console
 
 CONFIG = """
@@ -214,6 +215,24 @@ def test_a_session_ends_at_the_server(console: LiveConsole) -> None:
     assert console.get("/").status == 303
 
 
+def test_nothing_is_shown_or_done_that_cannot_be_recorded(console: LiveConsole) -> None:
+    console.log_in()
+    actions = console.folder / "actions.jsonl"
+    kept = actions.rename(console.folder / "kept")
+    actions.mkdir()
+    try:
+        for reply in (
+            console.get("/decisions"),
+            console.send("POST", "/login", f"link={console.link()}", {"Origin": console.url}),
+        ):
+            assert reply.status == 503
+            assert "own audit cannot be written: Is a directory" in reply.text
+            assert "Set-Cookie" not in reply.headers
+    finally:
+        actions.rmdir()
+        kept.rename(actions)
+
+
 def test_a_session_identifier_of_the_browser_is_never_used(console: LiveConsole) -> None:
     planted = "pexpolicy_console=planted"
     reply = console.send(
@@ -222,6 +241,21 @@ def test_a_session_identifier_of_the_browser_is_never_used(console: LiveConsole)
     assert reply.status == 303
     assert "planted" not in reply.headers["Set-Cookie"]
     assert console.send("GET", "/", None, {"Cookie": planted}).status == 303
+
+
+def test_a_page_for_other_roles_says_so_and_leads_back(console: LiveConsole) -> None:
+    reply = console.log_in("viewer").get("/try")
+    assert reply.status == 403
+    assert "Your role, viewer, may not do this." in reply.text
+    assert '<a href="/">Overview</a>' in reply.text
+
+
+def test_a_form_after_the_end_of_a_session_says_that_it_was_not_done(console: LiveConsole) -> None:
+    console.log_in().post("/logout")
+    reply = console.post("/audit/verify")
+    assert reply.status == 401
+    assert "what you sent was not done" in reply.text
+    assert 'name="password"' in reply.text
 
 
 @pytest.mark.parametrize(
@@ -265,6 +299,13 @@ def test_each_reply_has_a_strict_policy_and_is_not_stored(console: LiveConsole) 
         assert "unsafe" not in policy
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"] == "no-store"
+
+
+def test_long_texts_break_at_their_parts_and_are_escaped() -> None:
+    shown = breakable("/etc/<b>/a_name@example.com")
+    assert shown == "/<wbr>etc/<wbr>&lt;b&gt;/<wbr>a_<wbr>name<wbr>@example<wbr>.com"
+    assert breakable("\0<") == "\ufffd&lt;"
+    assert breakable(7) == "7"
 
 
 def test_text_of_the_configuration_is_escaped(console: LiveConsole) -> None:

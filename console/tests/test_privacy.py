@@ -46,6 +46,15 @@ def test_errors_that_name_people_are_counted_for_viewers(console: LiveConsole) -
         assert ("alice" in page, "1 not shown to viewers" in page) == (False, True), path
 
 
+def test_failures_are_shown_where_requests_are_tried(console: LiveConsole) -> None:
+    with_more(console.config, 'nam = "x"')
+    console.log_in("operator")
+    reply = console.get("/who?alias=x")
+    assert (reply.status, "alice@example.com" in reply.text) == (200, True)
+    reply = console.post("/try", {"request": "x", "parameters": "nothing"})
+    assert (reply.status, "nothing" in reply.text.partition('role="alert"')[2]) == (200, True)
+
+
 def test_hidden_aliases_are_not_found_by_their_parts(console: LiveConsole) -> None:
     with_more(console.config, "")
     texts = ("ali", "example", "sip:Alice@example.com", "studi")

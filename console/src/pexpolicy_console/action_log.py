@@ -17,6 +17,10 @@ MAX_BYTES = 1 << 26
 """Size of the file from which on it is renamed to ``.1``, and the older one is removed."""
 
 
+class ActionLogError(OSError):
+    """A line cannot be written; the message is for users."""
+
+
 class ActionLog:
     """Appends JSON lines to ``actions.jsonl``; thread-safe.
 
@@ -29,7 +33,7 @@ class ActionLog:
         self._lock = threading.Lock()
 
     def record(self, event: str, user: str | None, peer: str, **details: Any) -> None:
-        """Append a line; raise ``OSError`` if it cannot be written.
+        """Append a line; raise ``ActionLogError`` if it cannot be written.
 
         The caller must not show or do what it records in that case.
         """
@@ -41,14 +45,21 @@ class ActionLog:
             **{name: value for name, value in details.items() if value not in (None, "", [], {})},
         }
         content = as_json(None, "", line) + b"\n"
-        with self._lock:
-            self._rotate()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self.path, flags, 0o600)
-            try:
-                os.write(descriptor, content)
-            finally:
-                os.close(descriptor)
+        try:
+            with self._lock:
+                self._append(content)
+        except OSError as error:
+            msg = f"The console's own audit cannot be written: {error.strerror or error}."
+            raise ActionLogError(msg) from error
+
+    def _append(self, content: bytes) -> None:
+        self._rotate()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o600)
+        try:
+            os.write(descriptor, content)
+        finally:
+            os.close(descriptor)
 
     def last(self, count: int) -> list[dict[str, Any]]:
         """Return the last lines, the newest first."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import hdrs, web
 
+from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import CONSOLE, SESSION, Console
 from pexpolicy_console.forms import MAX_BODY
 from pexpolicy_console.guard import Guard, add_headers
@@ -22,6 +25,7 @@ from pexpolicy_console.pages.page import Page, hides_names
 from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import FILTERS
 
+_log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
 CACHED = "no-cache"
 """Compared at each use: a page and a script of different releases do not fit."""
@@ -113,6 +117,12 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         text = f"{error.status} {error.reason}"
         return aiohttp_jinja2.render_template(
             "error.html", request, {"problem": text}, status=error.status
+        )
+    except ActionLogError as error:
+        _log.warning("%s", error)
+        text = f"{error} Nothing is shown or done that it would not record."
+        return aiohttp_jinja2.render_template(
+            "error.html", request, {"problem": text}, status=HTTPStatus.SERVICE_UNAVAILABLE
         )
     if "/static/" in request.path:
         response.headers[hdrs.CACHE_CONTROL] = CACHED

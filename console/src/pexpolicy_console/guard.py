@@ -14,14 +14,17 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
+from aiohttp_jinja2 import context_processors_middleware
 
 from pexpolicy.server.admin.app import is_own_host
 from pexpolicy_console.context import SESSION, console_of, peer_of
 from pexpolicy_console.forms import FORM, FormError, form_of, read_form
 from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.cookies import session_cookie
+from pexpolicy_console.login.pages import form as login_form
 from pexpolicy_console.login.proxy import session_of_proxy
 from pexpolicy_console.login.sessions import Session, is_current
+from pexpolicy_console.pages.page import render
 from pexpolicy_console.protocol import SECURITY_HEADERS, mark_authenticated
 from pexpolicy_console.roles import Role
 
@@ -50,11 +53,11 @@ class Guard:
         if not is_public:
             session = _session(request)
             if session is None:
-                return _login(request)
+                return await _login(request)
             request[SESSION] = session
             mark_authenticated(request)
             if (problem := self._problem(request, session)) is not None:
-                return _text(HTTPStatus.FORBIDDEN, problem)
+                return await _forbidden(request, problem)
         return await _form_problem(request, is_login=is_public) or await handler(request)
 
     def _problem(self, request: web.Request, session: Session) -> str | None:
@@ -63,7 +66,7 @@ class Guard:
             return None  # it is raised by the handler
         role = self._roles.get((request.method, request.match_info.route.resource))
         if role is None or session.role < role:
-            return f"your role {session.role.label} may not do this"
+            return f"Your role, {session.role.label}, may not do this."
         return None
 
 
@@ -89,7 +92,7 @@ async def _form_problem(request: web.Request, *, is_login: bool) -> web.StreamRe
             return _text(HTTPStatus.TOO_MANY_REQUESTS, "too many attempts")
         return _text(error.status, str(error))
     if not is_login and not _has_token(request):
-        return _text(HTTPStatus.FORBIDDEN, "the form is too old: load its page again")
+        return await _forbidden(request, "This form is too old: load its page again.")
     return None
 
 
@@ -105,15 +108,29 @@ def _session(request: web.Request) -> Session | None:
     return session or session_of_proxy(request)
 
 
-def _login(request: web.Request) -> web.StreamResponse:
-    if request.method not in SAFE or "HX-Request" in request.headers:
+async def _login(request: web.Request) -> web.StreamResponse:
+    if "HX-Request" in request.headers:
         reply = _text(HTTPStatus.UNAUTHORIZED, "log in again")
         reply.headers["HX-Redirect"] = "/login"
         return reply
+    if request.method not in SAFE:
+        return await context_processors_middleware(request, _session_ended)
     if _is_stream(request):
         # Without content a browser does not connect again.
         return web.Response(status=HTTPStatus.NO_CONTENT)
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/login"})
+
+
+async def _session_ended(request: web.Request) -> web.StreamResponse:
+    text = "Your session has ended, and what you sent was not done: log in again."
+    return login_form(request, text, HTTPStatus.UNAUTHORIZED)
+
+
+async def _forbidden(request: web.Request, problem: str) -> web.StreamResponse:
+    async def page(request: web.Request) -> web.StreamResponse:
+        return render(request, "error.html", HTTPStatus.FORBIDDEN, problem=problem)
+
+    return await context_processors_middleware(request, page)
 
 
 def _is_stream(request: web.Request) -> bool:

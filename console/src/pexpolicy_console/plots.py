@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from markupsafe import Markup
 
 from pexpolicy.observability.metrics import CALL_BOUNDS
-from pexpolicy_console.metrics_ring import Minute
+from pexpolicy_console.metrics_ring import MINUTES, Minute
 
 COLUMN = 10
 """Width of a minute."""
-LEFT, TOP, BOTTOM, RIGHT = 64, 8, 22, 8
+MINUTES_END = COLUMN * MINUTES
+"""The labels are after the last minute, which a narrow window shows."""
+LEFT, TOP, BOTTOM, RIGHT = 8, 8, 22, 64
 HEIGHT = 120
 ROW = 10
 """Height of a row of the heat map."""
@@ -58,8 +60,8 @@ def heat_map(minutes: Sequence[Minute], columns: Sequence[Sequence[int]], title:
         y = TOP + (high - row) * ROW
         if (row - low) % 2 == 0:
             parts.append(
-                Markup('<text x="{}" y="{}" class="axis end">{}</text>').format(
-                    LEFT - 6, y + ROW - 1, _bound(row)
+                Markup('<text x="{}" y="{}" class="axis">{}</text>').format(
+                    LEFT + MINUTES_END + 6, y + ROW - 1, _bound(row)
                 )
             )
     for at, column in enumerate(columns):
@@ -93,8 +95,8 @@ def _grid(top: int) -> Markup:
         value = top * share
         shown = f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
         lines += Markup(
-            '<path d="M{} {}H{}" class="grid"/><text x="{}" y="{}" class="axis end">{}</text>'
-        ).format(LEFT, f"{y:g}", LEFT + COLUMN * 60, LEFT - 6, f"{y + 4:g}", shown)
+            '<path d="M{} {}H{}" class="grid"/><text x="{}" y="{}" class="axis">{}</text>'
+        ).format(LEFT, f"{y:g}", LEFT + MINUTES_END, LEFT + MINUTES_END + 6, f"{y + 4:g}", shown)
     return lines
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pexpolicy.text import printable
+
+_BREAK_BEFORE = re.compile(r"(?<=.)(?=[@.])")
+_BREAK_AFTER = re.compile(r"(?<=[/_])(?=.)")
+_WBR = Markup("<wbr>")
 
 
 def time_of(value: float | str | datetime | None) -> Markup | str:
@@ -88,9 +93,16 @@ def short(value: Any) -> str:
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
+def breakable(value: Any) -> Markup:
+    """Return a path, an alias or a name with the places where a narrow column may break it."""
+    text = _BREAK_AFTER.sub("\0", _BREAK_BEFORE.sub("\0", str(value).replace("\0", "\ufffd")))
+    return _WBR.join(escape(part) for part in text.split("\0"))
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": age,
     "bound": bound,
+    "breakable": breakable,
     "json": indented_json,
     "ms": milliseconds,
     "number": number,

@@ -124,7 +124,7 @@ async def overview(request: web.Request) -> web.StreamResponse:
     status: ServerStatus | None = None
     problems: list[str] = []
     rows: list[EndpointRow] = []
-    now = time.time()
+    is_known, now = False, time.time()
     try:
         status = await console.server.status()
     except ServerUnavailable as error:
@@ -132,7 +132,7 @@ async def overview(request: web.Request) -> web.StreamResponse:
     try:
         since = (int(now // 60) - MINUTES + 1) * 60_000
         counts = await console.index.minutes(since, int(now * 1000))
-        rows = endpoint_rows(counts, int(now // 60))
+        rows, is_known = endpoint_rows(counts, int(now // 60)), True
     except IndexUnavailable as error:
         problems.append(str(error))
     return render(
@@ -142,6 +142,7 @@ async def overview(request: web.Request) -> web.StreamResponse:
         problems=problems,
         attention=[] if status is None else attention(status, hides_names=hides_names(request)),
         rows=rows,
+        is_known=is_known,
         minutes=MINUTES,
         index=console.index.state,
     )

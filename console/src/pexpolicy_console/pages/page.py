@@ -59,7 +59,7 @@ def record_view(request: web.Request, **what: Any) -> None:
 
 
 def record(request: web.Request, event: str, **what: Any) -> None:
-    """Record an action of the user in the console's own audit; raise ``OSError``.
+    """Record an action of the user in the console's own audit; raise ``ActionLogError``.
 
     Call it before the action.
     """
