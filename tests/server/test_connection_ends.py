@@ -210,3 +210,20 @@ async def test_pipelined_replies_leave_over_tls_too(serving: Serve, tmp_path: Pa
         places = [answer.index(line["decision_id"].encode()) for line in server.lines()]
         assert len(places) == 20
         assert places == sorted(places)
+
+
+async def test_a_small_part_of_a_reply_is_not_held_back(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: list[int] = []
+    made = PolicyProtocol.connection_made
+
+    def note(protocol: PolicyProtocol, transport: asyncio.BaseTransport) -> None:
+        accepted = transport.get_extra_info("socket")
+        options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(protocol, transport)
+
+    monkeypatch.setattr(PolicyProtocol, "connection_made", note)
+    async with serving({}) as server:
+        await server.ask(wire.SERVICE)
+    assert options == [1]

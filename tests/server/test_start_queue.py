@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from pexpolicy.server.http.start_queue import (
     is_whole_hello,
 )
 from tests.support import certificates, fake_plugins, wire
+from tests.support.virtual_time import advance, virtual
 
 LONG_S = 60.0
 WHOLE, PART, NOTHING = b"hello.", b"he", b""
@@ -111,6 +113,19 @@ async def test_a_part_waits_for_more_without_being_read_again(stack: ExitStack) 
     assert server.recv(100) == PART * (MAX_EXAMINED + 1)
 
 
+@virtual
+async def test_a_further_part_does_not_postpone_the_end(stack: ExitStack) -> None:
+    accepted = Accepted(stack)
+    early, server, client = accepted.put(PART)
+    advance(LONG_S / 2)
+    late, *_ = accepted.put(PART)
+    client.send(PART)
+    while server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) < 2 * len(PART):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    ends = [(await accepted.timed_out.get())[0] for _ in range(2)]
+    assert ends == [early, late]
+
+
 async def test_a_client_that_is_gone_is_not_started(stack: ExitStack) -> None:
     accepted = Accepted(stack)
     _, server, client = accepted.put(NOTHING)
@@ -164,6 +179,15 @@ async def test_an_evicted_connection_is_not_started(stack: ExitStack, sends: byt
     assert accepted.started == [other]
     assert evicted not in accepted.started
     assert len(accepted.connections) == 1
+
+
+async def test_the_queue_keeps_nothing_of_an_evicted_connection(stack: ExitStack) -> None:
+    accepted = Accepted(stack)
+    put = [accepted.put()[0] for _ in range(2)]
+    accepted.connections.evict(0, float("inf"))
+    assert accepted.queue.newcomers == 0
+    for connection in put:
+        assert not [one for one in gc.get_referrers(connection) if isinstance(one, (tuple, dict))]
 
 
 async def test_a_connection_evicted_after_its_data_came_is_not_started(stack: ExitStack) -> None:

@@ -45,8 +45,7 @@ HANDSHAKES = 1
 """The same with TLS, whose handshake takes as much CPU time as several calls."""
 MAX_NEWCOMERS = 256
 """Plain connections of new addresses that wait for their turn. The kernel queues further ones in
-order, all of which are answered within a second, and none is evicted. With TLS it would take too
-long.
+order, answered within a second, and none is evicted. With TLS it would take too long.
 """
 EXHAUSTED_PAUSE_S = 0.5
 """Seconds without accepting after the process or the machine ran out of descriptors or memory."""
@@ -129,6 +128,7 @@ class Acceptor:
             # Accepted sockets inherit these, the first of which limits unread data in the kernel.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.header_bytes)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop.add_reader(listener, self._accept, listener)
         self._poll_memory()
         try:

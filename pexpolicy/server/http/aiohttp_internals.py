@@ -63,7 +63,10 @@ require(web.Application, ("_handle",))
 
 
 class _WithoutSocketOptions(BaseProtocol):
-    """The base of aiohttp's protocol, which does not set ``TCP_NODELAY``: the event loop has."""
+    """The base of aiohttp's protocol, which does not set ``TCP_NODELAY``: sockets inherit it.
+
+    asyncio sets it only on sockets that were created with the number of the protocol.
+    """
 
     __slots__ = ()
 

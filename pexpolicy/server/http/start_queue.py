@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +18,7 @@ from pexpolicy.server.http.early_refusal import refuse_nothing
 
 Start = Callable[[Connection, socket.socket], None]
 """Creates the protocol of an accepted connection."""
+_Queue = OrderedDict[Connection, tuple[socket.socket, Start]]
 
 PEEK_BYTES = 16384
 """Bytes of the first data that are examined."""
@@ -80,8 +81,8 @@ class StartQueue:
         often data of theirs were examined.
         """
         self._timer: asyncio.TimerHandle | None = None
-        self._first: deque[tuple[Connection, socket.socket, Start]] = deque()
-        self._repeated: deque[tuple[Connection, socket.socket, Start]] = deque()
+        self._first = _Queue()
+        self._repeated = _Queue()
         self._recent: OrderedDict[str, float] = OrderedDict()
         """When a client at an address has sent its first data."""
         self._is_scheduled = False
@@ -108,8 +109,9 @@ class StartQueue:
             data = _peek(accepted, MAX_PEEK_BYTES)
         if data is None:
             connection.has_unread = partial(has_unread, accepted)
-            self._wait(connection, accepted, 0)
+            self._wait(connection, accepted, examined)
         elif not data:
+            self._stop_waiting(connection)
             accepted.close()
             connection.ended()
         elif (refuse := self._refusal(data)) is not None:
@@ -123,25 +125,31 @@ class StartQueue:
             self._wait(connection, accepted, examined + 1)
 
     def _wait(self, connection: Connection, accepted: socket.socket, examined: int) -> None:
-        loop = asyncio.get_running_loop()
+        is_waiting = connection in self._incomplete
+        # Its place in the order of the deadlines stays the same.
         self._incomplete[connection] = accepted, examined
+        if is_waiting:
+            return
+        loop = asyncio.get_running_loop()
         connection.close = partial(self._close, connection)
         loop.add_reader(accepted, self._on_data, connection)
         if self._timer is None:
             self._timer = loop.call_at(connection.since + self._seconds, self._close_late)
 
     def _on_data(self, connection: Connection) -> None:
-        self._examine(connection, *self._take(connection))
+        self._examine(connection, *self._incomplete[connection])
 
     def _enqueue(self, connection: Connection, accepted: socket.socket, start: Start) -> None:
-        connection.close = accepted.close
+        self._stop_waiting(connection)
         connection.has_unread = nothing_unread
         if self._is_repeated(connection.origin):
             connection.move_to(Stage.REPEATED)
-            self._repeated.append((connection, accepted, start))
+            queue = self._repeated
         else:
             connection.move_to(Stage.WAITING)
-            self._first.append((connection, accepted, start))
+            queue = self._first
+        queue[connection] = accepted, start
+        connection.close = partial(_close_queued, queue, connection)
         self._schedule()
 
     def _is_repeated(self, key: str) -> bool:
@@ -161,25 +169,25 @@ class StartQueue:
     def _start_next(self) -> None:
         self._is_scheduled = False
         started = 0
-        while started < self._per_turn and (self._first or self._repeated):
-            queued = self._first.pop() if self._first else self._repeated.popleft()
-            connection, accepted, start = queued
-            if accepted.fileno() >= 0:  # otherwise it was closed in the queue
-                start(connection, accepted)
-                started += 1
+        while started < self._per_turn and (queue := self._first or self._repeated):
+            connection, (accepted, start) = queue.popitem(last=queue is self._first)
+            connection.close = accepted.close
+            start(connection, accepted)
+            started += 1
         self._schedule()
 
-    def _take(self, connection: Connection) -> tuple[socket.socket, int]:
-        """Stop waiting for data; return the socket, and how often its data were examined."""
-        accepted, examined = self._incomplete.pop(connection)
-        asyncio.get_running_loop().remove_reader(accepted)
-        if examined:
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        return accepted, examined
+    def _stop_waiting(self, connection: Connection) -> None:
+        """Wait for no more data of a connection, if it was waited for."""
+        if (waiting := self._incomplete.pop(connection, None)) is not None:
+            accepted, examined = waiting
+            asyncio.get_running_loop().remove_reader(accepted)
+            if examined:
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _close(self, connection: Connection) -> bool:
         """Close a connection; return whether it has sent anything."""
-        accepted, examined = self._take(connection)
+        accepted, examined = self._incomplete[connection]
+        self._stop_waiting(connection)
         accepted.close()
         connection.ended()
         return examined > 0
@@ -202,13 +210,21 @@ class StartQueue:
             self._timer.cancel()
             self._timer = None
         while self._incomplete:
-            connection = next(iter(self._incomplete))
-            self._start(connection, self._take(connection)[0])
+            connection, (accepted, _) = next(iter(self._incomplete.items()))
+            self._stop_waiting(connection)
+            self._start(connection, accepted)
         for queue in (self._first, self._repeated):
-            for connection, accepted, start in queue:
-                if accepted.fileno() >= 0:
-                    start(connection, accepted)
-            queue.clear()
+            while queue:
+                connection, (accepted, start) = queue.popitem(last=False)
+                connection.close = accepted.close
+                start(connection, accepted)
+
+
+def _close_queued(queue: _Queue, connection: Connection) -> None:
+    """Close a connection and remove it from its queue: one that is evicted takes no memory."""
+    accepted, _ = queue.pop(connection)
+    connection.close = accepted.close
+    accepted.close()
 
 
 def _peek(accepted: socket.socket, size: int) -> bytes | None:
