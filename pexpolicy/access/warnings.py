@@ -46,6 +46,9 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         if text:
             yield ConfigWarning(("access", "networks", number), text)
     yield from _console_warnings(settings)
+    if settings.tracing is not None and settings.tracing.endpoint.rstrip("/").endswith(":4317"):
+        text = "4317 is the port of OTLP over gRPC: write http://HOST:4318/v1/traces"
+        yield ConfigWarning(("tracing", "endpoint"), text)
     if settings.limits.connections_per_peer > settings.limits.connections:
         text = "is more than limits.connections, so one peer may hold them all"
         yield ConfigWarning(("limits", "connections_per_peer"), text)
@@ -63,6 +66,9 @@ def _console_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             yield ConfigWarning(key, f"{console.port} is already {table}.port; choose another")
     if text := console_exposure(console):
         yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
+    if console.tls and settings.tls is None:
+        text = "there is no [tls] with a certificate; the console does not start without"
+        yield ConfigWarning(("console", "tls"), text)
     if (folder := settings.resolve(console.folder)).is_file():
         yield ConfigWarning(("console", "folder"), f"{folder} is a file: name a folder")
 

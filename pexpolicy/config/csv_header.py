@@ -29,7 +29,7 @@ def header_faults(names: Sequence[str], columns: Mapping[str, bool]) -> Iterator
     if not names:
         yield f"is empty; the first line names the columns, such as {_some(columns, ',')}"
         return
-    if not any(name in columns or did_you_mean(name, columns) for name in names):
+    if not any(name in columns or did_you_mean(_plain(name), columns) for name in names):
         yield (
             f"names no column: the first line has to be the header, such as {_some(columns, ',')}, "
             f"not {brief(names[0])}"
@@ -39,7 +39,8 @@ def header_faults(names: Sequence[str], columns: Mapping[str, bool]) -> Iterator
         if not name:
             yield f"column {number} has no name: name it, or delete the column"
         elif name not in columns:
-            guess = did_you_mean(name, columns) or f"; there are {_some(columns, ', ')}"
+            guess = did_you_mean(_plain(name), columns)
+            guess = guess or f"; delete it, or write one of {_some(columns, ', ')}"
             yield f"there is no column {brief(name)}{guess}"
         elif name in names[: number - 1]:
             yield f"the column {name} appears twice: delete one"
@@ -52,9 +53,16 @@ def _other_form(names: Sequence[str]) -> str:
     """Return what to do with a file that is no CSV with commas or semicolons, or nothing."""
     if len(names) == 1 and "\t" in names[0]:
         return TABS
+    if len(names) == 1 and "|" in names[0]:
+        return "has | between its columns; save it with , or ; between them"
     if names and names[0].startswith("<"):
         return "is HTML or XML, not CSV; open it in a spreadsheet, and save it as CSV UTF-8"
     return ""
+
+
+def _plain(name: str) -> str:
+    """Return a name without the marks that people write, as in ``PIN (Host)*``."""
+    return re.sub(r"[\W_]+", "_", name).strip("_")
 
 
 def _some(columns: Collection[str], between: str) -> str:

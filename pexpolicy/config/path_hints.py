@@ -20,7 +20,17 @@ def why_unusable(path: Path, error: OSError) -> str:
         return why + missing_hint(path)
     if isinstance(error, PermissionError):
         return why + denied_hint(path)
-    return f"{why}; name the file in it" if isinstance(error, IsADirectoryError) else why
+    return f"{why}{_folder_hint(path)}" if isinstance(error, IsADirectoryError) else why
+
+
+def _folder_hint(path: Path) -> str:
+    with suppress(OSError):
+        if path.name and next(path.iterdir(), None) is None:
+            return (
+                " without a file; Docker makes one where the file to mount is missing: remove it, "
+                "and write the file"
+            )
+    return "; name the file in it"
 
 
 def missing_hint(path: Path) -> str:
@@ -44,7 +54,7 @@ def odd_path(written: str) -> str:
     """Return what a path holds that only a shell, systemd or Windows understands, or nothing."""
     if written.startswith("~"):
         return "~ is not replaced here: write the whole path"
-    if found := re.search(r"\$\w+|\$\{\w+\}|%[a-zA-Z](?=/)|%\w+%", written):
+    if found := re.search(r"\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%", written):
         return f"{found[0]} is not replaced here: write the whole path"
     return "write / between folders" if "\\" in written else ""
 

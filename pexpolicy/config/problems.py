@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import pydantic
 from pydantic import BaseModel
 
+from pexpolicy.config.value_messages import form, message
 from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.text import brief, did_you_mean, remark
 
@@ -52,37 +53,61 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     key: Key = tuple(item["loc"])
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         guess = _instead(key, model)
-        named = [n for n in _known_keys(model, key[:-1]) if _is_dict(model, (*key[:-1], n))]
-        if not guess and named and isinstance(item["input"], Mapping):
-            guess = f"; did you mean [….{dotted_key((*key[:-1], named[0], key[-1]))}]?"
-        if not guess and key[:1] == ("plugins",):
-            guess = f"; keys of the plugin itself belong under [{dotted_key(key[:2])}.settings]"
-        return Problem(key, f"unknown key{guess}")
+        return Problem(key, f"unknown key{guess or _place_of(key, item['input'], model)}")
     if item["type"] in ("missing", "missing_argument"):
         return Problem(key, f"is missing{_choice(key, model) or _meaning(key, model)}")
     if key and key[-1] == "[key]":
         key = key[:-1]
         if not (known := _expected(item)):
-            return Problem(key, _message(item))
+            return Problem(key, message(item))
         guess = did_you_mean(str(key[-1]), known) or f"; there are {', '.join(known)}"
         return Problem(key, f"unknown name{guess}")
     if item["type"] in _NO_TABLE:
         return _no_table(key, item["input"], model)
-    text = _message(item)
-    shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
+    text = message(item)
+    hidden = ("value_error", "string_too_short")
+    shown = item["type"] not in hidden and not isinstance(item["input"], Mapping | list)
     if shown and not _holds_secret(model, key) and not _may_hold_secret(key, item["input"]):
         text += f", not {brief(item['input'])}"
-    return Problem(key, text + _form(item["type"], item["input"]) + _in_seconds(key, item))
+    advice = form(item["type"], item["input"]) or _headers(key, item, model)
+    return Problem(key, text + advice + _in_seconds(key, item))
+
+
+def _place_of(key: Key, written: Any, model: type[BaseModel]) -> str:
+    """Return where a table or key without a similar name may belong, after a semicolon."""
+    if len(key) == 1 and _is_whole(model):
+        is_table = isinstance(written, Mapping)
+        return f"; if it is a plugin, write [plugins.{dotted_key(key)}]" if is_table else ""
+    if len(key) == 1 and key[0] in _PLUGIN_KEYS:
+        return "; it is a key of [plugins.NAME] itself, and not of settings"
+    named = [n for n in _known_keys(model, key[:-1]) if _is_dict(model, (*key[:-1], n))]
+    if named and isinstance(written, Mapping):
+        return f"; did you mean [….{dotted_key((*key[:-1], named[0], key[-1]))}]?"
+    if key[:1] == ("plugins",) and len(key) == 3:  # noqa: PLR2004 - the table, its name, the key
+        return f"; keys of the plugin itself belong under [{dotted_key(key[:2])}.settings]"
+    return ""
 
 
 def _no_table(key: Key, written: Any, model: type[BaseModel]) -> Problem:
     if len(key) > 1 and isinstance(key[-1], int):
         return Problem(key, f"must be a table: write [[{dotted_key(key[:-1])}]] for each")
-    text = f"must be a table, as in {dotted_key(key[-1:])} = {{ … }}"
+    if len(key) > 1 and _is_dict(model, key[:-1]) and key[-1] in _known_keys(model, key[:-1]):
+        return Problem(key, f"belongs below a table with a name: [{dotted_key(key[:-1])}.NAME]")
+    text = f"must be a table, as in {dotted_key(key[-1:])} = {_example(key, written, model)}"
     if isinstance(written, list):
         text = f"must be one table: write [{dotted_key(key)}], not [[{dotted_key(key)}]]"
     hidden = isinstance(written, list) or _holds_secret(model, key)
     return Problem(key, text if hidden else f"{text}, not {brief(written)}")
+
+
+def _example(key: Key, written: Any, model: type[BaseModel]) -> str:
+    """Return a table to write in place of a value."""
+    fields = getattr(_model_at(model, key), "model_fields", {})
+    for name, info in fields.items():
+        if isinstance(written, str) and written in _words_in(info.annotation):
+            return f'{{ {name} = "{written}" }}'
+    has_defaults = fields and not any(info.is_required() for info in fields.values())
+    return "{}" if written is True and has_defaults else "{ … }"
 
 
 def _in_seconds(key: Key, item: Mapping[str, Any]) -> str:
@@ -95,66 +120,19 @@ def _in_seconds(key: Key, item: Mapping[str, Any]) -> str:
     return f"; it is in seconds: write {written / 1000:g} for {written:g} ms"
 
 
-def _message(item: Mapping[str, Any]) -> str:
-    text: str = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if item["type"] == "time_delta_parsing":
-        text = text.partition(",")[0]
-    for name, meaning in _NAMES_IN_JSON.items():
-        text = text.replace(name, meaning)
-    return text[:1].lower() + text[1:]
+def _headers(key: Key, item: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """Return the header of each table where its brackets are wrong, or nothing."""
+    place = dotted_key(key) if _is_whole(model) else f"….{dotted_key(key)}"
+    if (item["type"], type(item["input"])) == ("dict_type", list):
+        return f": write [{place}.NAME] for each, not [[{place}]]"
+    if (item["type"], type(item["input"])) == ("list_type", dict):
+        return f": write [[{place}]] for each, with two brackets"
+    return ""
 
 
-def _form(kind: str, value: Any) -> str:
-    """Return in which form to write a value; the value may be secret and is not shown."""
-    if kind.startswith("time_delta"):
-        return '; write text, as in "PT90S" or "00:01:30"'
-    if kind == "bool_type":
-        literal = _LOGICAL.get(str(value).lower())
-        if type(value) is int and literal:
-            return f"; write {literal}"
-        return f"; write {literal} without quotes" if literal else ""
-    if not isinstance(value, str):
-        return _FORMS.get((kind, type(value)), "")
-    return _LIST if kind == "list_type" else _number_form(kind, value)
-
-
-def _number_form(kind: str, value: str) -> str:
-    pattern, example = _NUMBERS.get(kind, ("", ""))
-    if not pattern:
-        return ""
-    if re.fullmatch(pattern, value):
-        return "; write it without quotes"
-    if kind == "float_type" and (percent := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value)):
-        return f"; write a fraction, as in {float(percent[1]) / 100:g}"
-    if re.fullmatch(r"\d+(\.\d+)?\s*[A-Za-z%]+", value):
-        return "; write a number, without quotes and without a unit"
-    return f"; write a number, as in {example}"
-
-
-_LOGICAL = {
-    **dict.fromkeys(("true", "yes", "on", "1"), "true"),
-    **dict.fromkeys(("false", "no", "off", "0"), "false"),
-}
-_FORMS: Mapping[tuple[str, type], str] = {
-    ("dict_type", list): ": write [….NAME] for each, not [[…]]",
-    ("list_type", dict): ": write [[…]] for each, with two brackets",
-    ("string_type", list): "; write one text, without brackets",
-    ("string_type", int): "; write it in quotes",
-    ("string_type", float): "; write it in quotes",
-}
-"""By the error and the type of the value: the form to write."""
-_LIST = '; write it in square brackets, as in ["first", "second"]'
-_NUMBERS = {"int_type": (r"[+-]?\d+", "100"), "float_type": (r"[+-]?\d+(\.\d+)?", "1.5")}
-_NAMES_IN_JSON = {
-    "a valid array": "a list",
-    "a valid list": "a list",
-    "an object": "a table",
-    "a valid dictionary": "a table",
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid string": "text",
-    "a valid boolean": "true or false",
-}
+_PLUGIN_KEYS = frozenset(
+    ("priority", "timeout", "on_error", "mode", "isolation", "breaker", "log_level", "threads")
+)
 _SECONDS = (("timeout",), ("budget",))
 MILLISECONDS = 50
 """Numbers from here on look like milliseconds where seconds are meant."""
@@ -224,7 +202,7 @@ def _words_in(annotation: Any) -> list[str]:
 def _instead(key: Key, model: type[BaseModel]) -> str:
     """Return what to write instead of a key that does not exist, after a semicolon, or nothing."""
     name, place = str(key[-1]), key[:-1]
-    if hint := remark(key, whole="plugin_dirs" in model.model_fields):
+    if hint := remark(key, whole=_is_whole(model)):
         return f"; {hint}"
     known = _known_keys(model, place)
     if guess := did_you_mean(name, known):
@@ -249,6 +227,11 @@ def _below(
             yield inner, inside
             if depth > 1:
                 yield from _below(inner, depth - 1, inside)
+
+
+def _is_whole(model: type[BaseModel]) -> bool:
+    """Return whether a model is that of a whole configuration file."""
+    return "plugin_dirs" in model.model_fields
 
 
 def _expected(item: Mapping[str, Any]) -> list[str]:

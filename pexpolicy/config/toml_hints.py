@@ -177,6 +177,8 @@ def _hint_for_key(line: str, column: int) -> str:
         return '; write a name with such characters in quotes, as in "sip:a@example.com".name'
     if line[column:].lstrip().startswith(":"):
         return "; write = and not : after a name"
+    if re.match(r"(!=|[<>]=?|=~)", line[column:].lstrip()):
+        return "; write = only: a condition names its operator, as in local_alias.not_equals = …"
     if "=" in line[column:]:
         return "; a name with a blank needs quotes; most have _ instead"
     return "; write = between a name and its value"

@@ -134,7 +134,8 @@ def select(
         text = f'{plugin} is an instance itself: write plugin = "{other.plugin}"'
         raise PluginBuildError([Problem(key, text)])
     if source is None:
-        guess = filename_hint(plugin, directories) or did_you_mean(plugin, found)
+        guess = filename_hint(plugin, directories)
+        guess = guess or _guess(plugin, found, is_table=written is None)
         guess = guess or "; installed: " + (", ".join(found) or "none")
         raise PluginBuildError([Problem(key, f"no plugin of this name is installed{guess}")])
     sources = (source, *source.rivals)
@@ -151,6 +152,16 @@ def select(
         )
         raise PluginBuildError([Problem(key, text)])
     return replace(sources[0], name=name, plugin="" if plugin == name else plugin, rivals=())
+
+
+def _guess(name: str, found: Mapping[str, PluginSource], *, is_table: bool) -> str:
+    """Return which plugin may be meant, after a semicolon, or nothing."""
+    bare = name.removeprefix("pexpolicy-").removeprefix("pexpolicy_")
+    if bare != name:
+        return did_you_mean(bare, found) or (f"; did you mean {bare!r}?" if bare in found else "")
+    if is_table and (base := next((p for p in found if name.startswith(f"{p}_")), "")):
+        return f'; for a further instance of {base} write plugin = "{base}" in its table'
+    return did_you_mean(name, found)
 
 
 def _plain(distribution: str) -> str:

@@ -106,7 +106,7 @@ TYPOS = [
     ("[auth]\npassword_env = 'A'", "auth", "name the user"),
     ("[auth]\nuser = 'a'\npassword_env = 'A'\npassword_file = 'b'", "auth", "password_env"),
     ("[auth]\nuser = 'a:b'\npassword_env = 'A'", "auth.user", "must not contain a colon"),
-    ("[auth]\nuser = ''\npassword_env = 'A'", "auth.user", "not ''"),
+    ("[auth]\nuser = ''\npassword_env = 'A'", "auth.user", "is empty"),
     ("[auth]\nuser = 'a'\npassword = 'b'", "auth.password", "it is never in this file"),
     (
         "[auth]\nuser = 'a'\npassword_env = 'UNSET_4711'",
@@ -131,7 +131,7 @@ TYPOS = [
     ("[plugins.rooms]\nthreads = 0", "plugins.rooms.threads", "not 0"),
     ("[plugins.rooms]\nsetings = {}", "plugins.rooms.setings", "did you mean 'settings'?"),
     ("[plugins]\nrooms = 1", "plugins.rooms", "not 1"),
-    ("[endpoints.media]", "endpoints.media", "; there are service_configuration, participant_prop"),
+    ("[endpoints.calls]", "endpoints.calls", "; there are service_configuration, participant_prop"),
     ("[endpoints.service_config]", "endpoints.service_config", "'service_configuration'"),
     (
         "[endpoints.service_configuration]\ndefault = 'rejct'",

@@ -84,7 +84,10 @@ def test_every_fault_of_the_header_is_named_at_once() -> None:
         "places.csv line 1: there is no column 'subnit'; did you mean 'subnet'?",
         "places.csv line 1: column 2 has no name: name it, or delete the column",
         "places.csv line 1: the column floor appears twice: delete one",
-        f"places.csv line 1: there is no column 'zzz'; there are {', '.join(COLUMNS)}",
+        (
+            "places.csv line 1: there is no column 'zzz'; delete it, or write one of "
+            f"{', '.join(COLUMNS)}"
+        ),
         "places.csv line 1: the column subnet is missing",
     ]
 

@@ -250,7 +250,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     (
         "[[plugins.rooms.settings.rooms]]\nname = 'Board'",
         "plugins.rooms.settings.rooms",
-        ("should be a table", "write [….NAME] for each"),
+        ("should be a table", "write [….rooms.NAME] for each"),
     ),
     ("[access]\nnetworks = '10.1.0.0/16'", "access.networks", ("in square brackets",)),
     ("[plugins.domains.settings]\nallowed = ['acme,example']", "allowed[0]", ("not a domain",)),
@@ -356,7 +356,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     (
         RULE.replace("[[", "[").replace("]]", "]"),
         "rules.settings.rules",
-        ("write [[…]] for each, with two brackets",),
+        ("write [[….rules]] for each, with two brackets",),
     ),
     (
         "[[plugins.rooms.settings.rooms.board]]\nname = 'B'",

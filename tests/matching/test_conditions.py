@@ -150,7 +150,7 @@ def test_a_negated_pattern_captures_nothing() -> None:
             "lower case; write it below raw",
         ),
         ({"local_alias": {"regex": "a(?=b)"}}, "local_alias.regex: 'a(?=b)' is not a regular"),
-        ({"vendor": {"prefix": ["a", ""]}}, "vendor.prefix[1]: string should have at least 1"),
+        ({"vendor": {"prefix": ["a", ""]}}, "vendor.prefix[1]: is empty"),
         ({"vendor": 3}, "vendor.equals: should be text, not 3"),
         ({"registered": "yes"}, "registered.equals: should be true or false, not 'yes'"),
         ({"bandwidth": {"greater": "5"}}, "bandwidth.greater"),

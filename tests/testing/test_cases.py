@@ -260,7 +260,7 @@ async def test_a_policy_that_serves_cannot_be_verified_elsewhere(write: Write) -
     [
         ("[[case]]\nname = 'a'\n", "case 1 ('a'), endpoint: is missing; without it, write a"),
         ("[[case]]\nendpoint = 'media_location'\n", "case 1, name: is missing"),
-        ("[[case]]\nname = ''\nendpoint = 'media_location'\n", "case 1 (''), name: string"),
+        ("[[case]]\nname = ''\nendpoint = 'media_location'\n", "case 1 (''), name: is empty"),
         ("[[case]]\nname = 'a'\nendpoint = 'media_locatoin'\n", "did you mean 'media_location'"),
         (dialed("a", more="expct = {}"), "case 1 ('a'), expct: unknown key; did you mean 'expect'"),
         (dialed("a", "{ acton = 'reject' }"), "expect.acton: unknown key; did you mean 'action'"),

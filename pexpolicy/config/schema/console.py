@@ -57,6 +57,7 @@ class ConsoleOidcTable(SecretTable):
     groups_claim: str = "groups"
     """Claim that lists the groups of a user."""
     roles: ConsoleRolesTable
+    """Groups by role, as in `roles = { admin = ["GROUP"] }`."""
 
 
 class ConsoleProxyTable(Table):
@@ -69,6 +70,7 @@ class ConsoleProxyTable(Table):
     groups_header: str = Field("X-Forwarded-Groups", pattern=r"^[A-Za-z0-9-]+$")
     """Header with the groups, separated by commas."""
     roles: ConsoleRolesTable
+    """The same for the groups of the header."""
 
 
 class ConsoleTable(Table):

@@ -112,7 +112,7 @@ class SourceTable(Table):
     model_config = ConfigDict(extra="allow")
 
     driver: str = Field(min_length=1)
-    """The name of an installed driver."""
+    """The name of an installed driver, such as `sql`, `ldap`, `http` or `file`."""
 
     @property
     def settings(self) -> dict[str, Any]:

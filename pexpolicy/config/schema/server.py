@@ -23,6 +23,8 @@ def _host(host: str) -> str:
         msg = "is an IPv6 address without brackets, such as ::1"
     elif host != host.strip():
         msg = "has blanks around it: remove them"
+    elif not host:
+        msg = "is empty: write an address, such as 127.0.0.1"
     else:
         return host
     raise ValueError(msg)

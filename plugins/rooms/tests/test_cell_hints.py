@@ -27,7 +27,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("aliases,room name\nx,X\n", "no column 'room_name'; did you mean 'name'?"),
     ("aliases,name,host pin\nx,X,1\n", "no column 'host_pin'; did you mean 'pin'?"),
     ("aliases,name,valid_to\nx,X,1\n", "did you mean 'valid_until'?"),
-    ("aliases,name,zzz\nx,X,1\n", "there are aliases, name, pin, guest_pin"),
+    ("aliases,name,zzz\nx,X,1\n", "delete it, or write one of aliases, name, pin"),
     ("Rooms of the company\naliases,name\nx,X\n", "the first line has to be the header"),
     ("<html>\n", "save it as CSV UTF-8"),
     ("[[rooms]]\n", "the first line has to be the header"),

@@ -56,7 +56,7 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
         ),
         (rule(when={"local_alias": {"regex": "("}}), "rules[0].when.local_alias.regex: '(' is no"),
         (rule(whne={}), "rules[0].whne: unknown key; did you mean 'when'?"),
-        (rule(name=""), "rules[0].name: string should have at least 1"),
+        (rule(name=""), "rules[0].name: is empty"),
         ({"rules": [*rule()["rules"], *rule()["rules"]]}, "rules[1].name: there is a rule called"),
         ({"files": ["*.toml"]}, "files: there is no file *.toml"),
         ({"rule": []}, "rule: unknown key; did you mean 'rules'?"),
