@@ -20,6 +20,9 @@ from pexpolicy.models.request import Request
 
 ADJUST = "adjust_"
 """The prefix of the names of the hooks that adjust decisions; the endpoint follows."""
+_WHOLE_RESULT = (
+    "a dictionary replaces all fields; to change some of them, return decision.replace(name=value)"
+)
 _PROTECTED = re.compile(f'"(?:{"|".join(PROTECTIONS)})":'.encode())
 
 
@@ -187,7 +190,7 @@ def _check(
     before = draft.decision
     if answer is before and before is not None and before.is_intact():
         return None
-    decision = endpoint.check_answer(answer, draft.request)
+    decision = check_answer(endpoint, answer, draft.request)
     if draft.may_admit or before is None or not isinstance(decision, Decision):
         return decision
     if decision.action == "reject":
@@ -212,6 +215,18 @@ def _check(
             "the plugin if it may",
         )
     return decision
+
+
+def check_answer(
+    endpoint: Endpoint[Any], answer: object, request: Request
+) -> Decision | Coroutine[Any, Any, Decision]:
+    """Check an answer as the endpoint does; a dictionary was perhaps meant as a part."""
+    try:
+        return endpoint.check_answer(answer, request)
+    except DecisionError as error:
+        if not isinstance(answer, dict):
+            raise
+        raise DecisionError(replace(error.refusal, doc=_WHOLE_RESULT)) from None
 
 
 def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:

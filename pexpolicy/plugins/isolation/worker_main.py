@@ -21,8 +21,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
+from pexpolicy.chain.adjusters import check_answer
 from pexpolicy.chain.fold import Draft
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
@@ -249,7 +251,8 @@ class _RequestServer(asyncio.Protocol):
         answer = await link.ask(asked)
         if answer is None or answer is decision:
             return messages.OkReply()
-        admitted = endpoint.check_answer(answer, request)
+        check = endpoint.check_answer if decision is None else partial(check_answer, endpoint)
+        admitted = check(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
     async def _observe(self, order: messages.ObserveRequest) -> messages.OkReply:
