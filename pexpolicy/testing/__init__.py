@@ -84,7 +84,7 @@ async def decide(
         assert [step.outcome for step in outcome.steps] == ["decided"]
     """
     async with opened(plugins, config, timeouts=timeouts) as policy:
-        audit = capturing_audit_log()
+        audit = capturing_audit_log(policy.settings)
         errors = request.collect_errors() if raise_exceptions else []
         outcome = (await asked(policy, request, audit)).outcome
         if errors:
@@ -126,7 +126,7 @@ async def client(
             assert (await reply.json())["action"] == "reject"
     """
     async with opened(plugins, config) as policy:
-        generation = generation_of(policy, capturing_audit_log())
+        generation = generation_of(policy, capturing_audit_log(policy.settings))
         service = PolicyApp(generation, Log(), policy.settings.server.base_path)
         http: TestClient[web.BaseRequest, None] = TestClient(RawTestServer(service))
         async with http:

@@ -13,7 +13,9 @@ from uuid_utils import uuid7
 
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.records import with_audit_line
+from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.audit.sinks import Sink
+from pexpolicy.config.settings import Settings
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.requests import alias_of, endpoint_of
@@ -63,9 +65,11 @@ def capture_audit() -> Iterator[list[Line]]:
         _listeners[:] = [others for others in _listeners if others is not lines]
 
 
-def capturing_audit_log() -> AuditLog:
-    """Return an audit log whose lines ``capture_audit`` collects."""
-    return AuditLog(_CapturingSink())
+def capturing_audit_log(settings: Settings) -> AuditLog:
+    """Return an audit log with the ``[privacy]`` of a configuration; ``capture_audit`` collects
+    its lines.
+    """
+    return AuditLog(_CapturingSink(), redaction=redaction_of(settings))
 
 
 async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:

@@ -74,7 +74,7 @@ async def judge(policy: Policy, case: Case) -> CaseResult:
 
 async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
     if case.request is not None:
-        answer = await asked(policy, case.request, capturing_audit_log())
+        answer = await asked(policy, case.request, capturing_audit_log(policy.settings))
         return answer.outcome.endpoint, answer
     explained = await explain(policy, read_request(case.url or ""))
     return explained.endpoint, explained.answer

@@ -532,6 +532,14 @@ async def test_the_audit_lines_are_those_of_a_server_without_secrets() -> None:
     assert (third["event"], third["status"]) == ("refused", 404)
 
 
+def test_the_audit_lines_have_the_privacy_of_the_configuration() -> None:
+    config = {"privacy": {"personal": "dropped"}}
+    with capture_audit() as lines:
+        decide_sync(FrontDoor, service(remote_display_name="Alice"), config=config)
+    assert "remote_display_name" in lines[0]["removed"]
+    assert "Alice" not in str(lines)
+
+
 def test_collectors_are_independent_and_end_with_their_block() -> None:
     with capture_audit() as outer:
         decide_sync(FrontDoor, service())

@@ -9,7 +9,6 @@ from multidict import MultiDict
 from uuid_utils import uuid7
 
 from pexpolicy.audit.records import as_json
-from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.builder import policy_from
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.endpoints import ENDPOINTS
@@ -29,7 +28,7 @@ def answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], list[by
 async def _answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], list[bytes]]:
     clock = DryRunClock()
     policy = policy_from(config, options=BuildOptions(wall_clock=clock))
-    audit = capturing_audit_log().with_redaction(redaction_of(policy.settings))
+    audit = capturing_audit_log(policy.settings)
     given: list[Answer] = []
     lines: list[bytes] = []
     async with policy.serving():
