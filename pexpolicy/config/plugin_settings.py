@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
 
 import pydantic_core
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from pexpolicy.config.problems import Key, Problem
@@ -52,7 +53,8 @@ class PluginSettings(BaseModel):
     """The base of a plugin's ``Settings``: frozen, strict, and unknown keys are errors.
 
     A table is read as pydantic reads strict JSON: a ``Path``, ``Enum``, ``timedelta`` or network is
-    written as text, a ``tuple`` or ``set`` as a list.
+    written as text, a ``tuple`` or ``set`` as a list. pydantic does not check defaults; that
+    of a ``ConfigPath`` is relative to the configuration file as well.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -60,10 +62,26 @@ class PluginSettings(BaseModel):
     _extras: Extras = PrivateAttr(NO_EXTRAS)
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
+    _default_files: ClassVar[tuple[str, ...]] = ()
+    """The fields of the type ``ConfigPath`` that have a path as their default."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Find the defaults that are relative to the configuration file."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._default_files = tuple(
+            name
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, Path) and _is_config_path(field)
+        )
 
     @model_validator(mode="after")
-    def _set_extras(self, info: ValidationInfo) -> Self:
-        self._extras = (info.context or {}).get("extras", NO_EXTRAS)
+    def _set_context(self, info: ValidationInfo) -> Self:
+        context = info.context or {}
+        self._extras = context.get("extras", NO_EXTRAS)
+        for name in self._default_files:
+            if name not in self.model_fields_set:
+                self.__dict__[name] = context.get("root", Path()) / self.__dict__[name]
         return self
 
     @property
@@ -136,6 +154,12 @@ def _encode(value: object) -> Any:
     if isinstance(value, SecretStr | SecretBytes):
         return value.get_secret_value()
     return pydantic_core.to_jsonable_python(value)
+
+
+def _is_config_path(field: FieldInfo) -> bool:
+    """Return whether the type of a field is ``ConfigPath`` or ``ConfigPath | None``."""
+    marks = (getattr(part, "__metadata__", ()) for part in get_args(field.annotation))
+    return _PathFromText in field.metadata or any(_PathFromText in found for found in marks)
 
 
 class _PathFromText:

@@ -87,7 +87,10 @@ class FieldsOf(Mapping[str, Any], Generic[D_co]):
             _refuse(i for i in _issues(model, table, extras) if i.rule != "is required")
             return cls(model, table, extras)
 
-        table = core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
+        # Not strict: a ``FieldsOf`` is taken, too.
+        table = core_schema.dict_schema(
+            core_schema.str_schema(), core_schema.any_schema(), strict=False
+        )
         return core_schema.with_info_after_validator_function(checked, table)
 
 

@@ -69,6 +69,7 @@ class AliasMap(Mapping[Alias, V_co]):
         table = core_schema.dict_schema(
             core_schema.no_info_after_validator_function(_written, core_schema.str_schema()),
             core_schema.any_schema() if value is None else handler.generate_schema(value),
+            strict=False,  # an ``AliasMap`` is taken, too
         )
         return core_schema.no_info_after_validator_function(cls, table)
 
@@ -103,7 +104,7 @@ class AliasSet(AbstractSet[Alias]):
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema  # noqa: PLC0415 - for settings only
 
-        aliases = core_schema.list_schema(handler.generate_schema(Alias))
+        aliases = core_schema.list_schema(handler.generate_schema(Alias), strict=False)
         return core_schema.no_info_after_validator_function(cls, aliases)
 
 
