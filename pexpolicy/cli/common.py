@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +28,8 @@ EX_CONFIG = 78
 """Exit code for an invalid configuration (sysexits.h)."""
 EX_TEMPFAIL = 75
 """Exit code for a failed lifespan, which may succeed later (sysexits.h)."""
+
+_STANDARD_ERROR = 2
 
 config_option = click.option(
     "--config",
@@ -65,6 +69,22 @@ def capture_log(*, debug: bool = False) -> tuple[ServerLog, LogHandler]:
     return log, handler
 
 
+@contextmanager
+def reporting_crashes() -> Iterator[None]:
+    """Have Python print where it was if compiled code of a plugin crashes the process.
+
+    Not for a server that answers calls: it would not end while the reader of standard error stalls.
+    """
+    if faulthandler.is_enabled():
+        yield
+        return
+    faulthandler.enable(_STANDARD_ERROR)
+    try:
+        yield
+    finally:
+        faulthandler.disable()
+
+
 def build(
     path: Path,
     check: Callable[[Settings], list[Problem]] = lambda _: [],
@@ -80,7 +100,7 @@ def build(
     handler = None
     if log is None:
         log, handler = capture_log(debug=debug)
-    with progress_lines(lambda line: click.echo(line, err=True)) as stage:
+    with reporting_crashes(), progress_lines(lambda line: click.echo(line, err=True)) as stage:
         policy = policy_from(path, check, log=log, stage=stage, options=options)
     if handler is not None:
         handler.use(policy.log_levels)
