@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import (
@@ -12,6 +13,7 @@ from contextlib import (
     contextmanager,
 )
 from contextvars import ContextVar
+from functools import partial
 from typing import ClassVar, Protocol, TypeVar
 
 from pexpolicy.models.hook_context import HOOK_CONTEXT
@@ -35,6 +37,8 @@ T = TypeVar("T", bound=Declared)
 
 _DECLARED: ContextVar[list[Declared] | None] = ContextVar("declared", default=None)
 _IMPORTING: ContextVar[bool] = ContextVar("importing", default=False)
+_AWAITABLE = re.compile("Any|Awaitable|Coroutine|Future|Task")
+"""In the annotation of a plain function that returns what can be awaited."""
 _MAY_DECLARE = ("", "__init__", "lifespan")
 """Hooks in which background work may be declared; the first is code outside of hooks."""
 
@@ -95,7 +99,11 @@ def declare(item: Declared) -> None:
 
 
 def check_function(function: object, what: str) -> None:
-    """Raise ``TypeError`` for what cannot be called, such as a coroutine."""
+    """Raise ``TypeError`` for what is no coroutine function that takes no arguments.
+
+    A plain function is accepted where it may return an awaitable: a lambda, one that is annotated
+    so, and a callable of another kind.
+    """
     if inspect.iscoroutine(function):
         function.close()
         msg = f"{what} takes the function itself: write {function.__name__}, without ()"
@@ -103,6 +111,27 @@ def check_function(function: object, what: str) -> None:
     if not callable(function):
         msg = f"{what} takes a coroutine function, and not {type(function).__name__}"
         raise TypeError(msg)
+    inner = function.func if isinstance(function, partial) else function
+    name = getattr(inner, "__name__", "the function")
+    inner = inspect.unwrap(inner)
+    if inspect.isasyncgenfunction(inner):
+        msg = f"{what} takes a coroutine function, and {name} yields: write return"
+        raise TypeError(msg)
+    if (
+        (inspect.isfunction(inner) or inspect.ismethod(inner))
+        and not inspect.iscoroutinefunction(inner)
+        and name != "<lambda>"
+        and not _AWAITABLE.search(str(inner.__annotations__.get("return", "")))
+    ):
+        msg = f"{what} takes a coroutine function, and {name} is not asynchronous: write async def"
+        raise TypeError(msg)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        msg = f"{what} calls {name} without arguments: {error}"
+        raise TypeError(msg) from None
+    except ValueError:
+        pass  # some callables have no signature
 
 
 def check_seconds(**seconds: float) -> None:

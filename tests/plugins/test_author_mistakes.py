@@ -1,19 +1,24 @@
 """Mistakes of plugin authors: what they are told, at check wherever possible."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from pexpolicy import (
     AliasMap,
+    AliasSet,
     CacheFile,
     Conference,
+    ConfigPath,
     Continue,
+    FieldsOf,
     Plugin,
     PluginSettings,
     Refreshed,
@@ -24,6 +29,7 @@ from pexpolicy import (
     named_changes,
     schedule,
 )
+from pexpolicy.config.plugin_settings import read_settings
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.decision import Decision
 from pexpolicy.plugins import drop_in
@@ -61,6 +67,18 @@ def _named(hook: Any) -> Any:
         return await hook(request)
 
     return call
+
+
+class Partly:
+    """Adjusts by a dictionary of the fields that change."""
+
+    @hookimpl
+    async def service_configuration(self) -> Conference:
+        return ROOM
+
+    @hookimpl
+    async def adjust_service_configuration(self) -> dict[str, str]:
+        return {"ivr_theme_name": "Blue"}
 
 
 class TestHooks:
@@ -205,6 +223,30 @@ class TestSettings:
         assert 'write text, as in "PT90S"' in problem_of(Bad, {"every": 60})
         assert 'write text, as in "PT90S"' in problem_of(Bad, {"every": "1 minute"})
 
+    def test_the_default_of_a_path_is_relative_to_the_configuration(self) -> None:
+        class S(PluginSettings):
+            file: ConfigPath = Path("cache.json")
+            spool: ConfigPath | None = Path("/var/spool")
+            plain: Path = Path("plain")
+
+        settings = read_settings(S, {}, {"root": Path("/etc")})
+        assert settings.file == Path("/etc/cache.json")
+        assert settings.spool == Path("/var/spool")
+        assert settings.plain == Path("plain")
+        given = read_settings(S, {"file": "cache.json"}, {"root": Path("/etc")})
+        assert given.file == settings.file
+        assert S().file == Path("cache.json")
+
+    def test_a_test_may_pass_objects(self) -> None:
+        class S(PluginSettings):
+            rooms: AliasMap[str]
+            look: FieldsOf[Conference]
+            closed: AliasSet
+
+        rooms, look, closed = AliasMap({"a@b.c": "x"}), FieldsOf(Conference), AliasSet(["d@b.c"])
+        settings = S(rooms=rooms, look=look, closed=closed)
+        assert (settings.rooms, settings.look, settings.closed) == (rooms, look, closed)
+
     def test_a_table_is_no_driver(self) -> None:
         class S(PluginSettings):
             pool: Source[object]
@@ -301,11 +343,47 @@ class TestBackground:
             Refreshed(work, every=60, key="k", file=tmp_path)  # type: ignore[arg-type]
         Refreshed(work, every=60, key="k", file=CacheFile(tmp_path / "x", str))  # type: ignore[arg-type]
 
-    async def test_a_plain_function_is_named(self) -> None:
-        def plain() -> None: ...
+    @pytest.mark.parametrize("make", [schedule, Refreshed])
+    def test_a_function_that_cannot_be_awaited_is_refused_at_once(self, make: Any) -> None:
+        class Bad:
+            def plain(self) -> None: ...
 
+            async def taking(self, request: object) -> None: ...
+
+            async def yielding(self) -> AsyncIterator[int]:
+                yield 1
+
+        bad = Bad()
         with pytest.raises(TypeError, match="plain is not asynchronous: write async def"):
-            await Refreshed(plain, every=60).refresh()  # type: ignore[arg-type]
+            make(bad.plain, every=60)
+        with pytest.raises(TypeError, match="plain is not asynchronous: write async def"):
+            make(partial(bad.plain), every=60)
+        with pytest.raises(TypeError, match="and yielding yields: write return"):
+            make(bad.yielding, every=60)
+        with pytest.raises(TypeError, match=r"calls taking without arguments: .*'request'"):
+            make(bad.taking, every=60)
+        with pytest.raises(TypeError, match=r"calls taking without arguments: .*'self'"):
+            make(Bad.taking, every=60)
+
+    @pytest.mark.parametrize("make", [schedule, Refreshed])
+    def test_what_returns_an_awaitable_is_accepted(self, make: Any) -> None:
+        def told() -> Awaitable[None]:
+            return work()
+
+        @wraps(work)
+        def wrapped(*arguments: object) -> Any:
+            return work()
+
+        class Callable:
+            def __call__(self) -> Awaitable[None]:
+                return work()
+
+        for function in (told, wrapped, Callable(), partial(work), lambda: work(), AsyncMock()):  # noqa: PLW0108 - an author writes it
+            make(function, every=60)
+
+    async def test_a_lambda_is_named_at_its_first_run(self) -> None:
+        with pytest.raises(TypeError, match="is not asynchronous: write async def"):
+            await Refreshed(lambda: 1, every=60).refresh()  # type: ignore[arg-type, return-value]
 
 
 class TestLifespan:
@@ -393,6 +471,11 @@ class TestAnswers:
         for unnamed in (("ticket",), ("ticket", 4711)):
             detail = detail_of(lambda request, unnamed=unnamed: request.annotate(*unnamed))
             assert "write annotate(ticket=4711)" in detail
+
+    def test_an_adjuster_changes_some_fields_by_replace(self) -> None:
+        step = decide_sync(Partly, REQUEST).steps[1]
+        assert step.outcome == "invalid"
+        assert "to change some of them, return decision.replace(name=value)" in step.detail
 
     def test_an_action_is_not_replaced(self) -> None:
         detail = detail_of(lambda _: ROOM.replace(action="reject"))
