@@ -24,6 +24,7 @@ from pexpolicy.conformance.http_client import Reply
 from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.endpoints.jpeg import FORMATS
 from pexpolicy.models.rules import Confidence
+from pexpolicy.text import brief
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,6 +33,8 @@ UNREADABLE = {400, 405, 411, 413, 414, 415, 422, 431}
 ACCESS_DENIED = {401, 403, 407}
 UNSETTLED = ("reject", "redirect")
 """Actions that may or may not count with a status other than 200."""
+CODINGS = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"))
+"""Content codings that change the body; servers also name a charset there, or nothing."""
 PLACEHOLDER = "Infinity would show a placeholder"
 MAX_PIXELS = 25_000_000
 
@@ -43,9 +46,11 @@ def judge(asked: SentRequest, reply: Reply, limit: float) -> CheckResult:
     """
     if reply.failure:
         return CheckResult([_no_reply(asked, reply, limit)])
-    if found := _coding(reply):
-        return CheckResult([found])
+    if reply.codings & CODINGS:
+        return CheckResult([_coded(reply)])
     findings = _duration(reply, limit)
+    if reply.codings - {"identity"}:
+        findings.append(_no_coding(reply))
     if reply.status != HTTPStatus.OK:
         judged = _not_ok(asked, reply)
     elif asked.endpoint == "participant_avatar" and reply.media_type != "application/json":
@@ -85,12 +90,17 @@ def _duration(reply: Reply, limit: float) -> list[Finding]:
     return []
 
 
-def _coding(reply: Reply) -> Finding | None:
-    coding = reply.headers.get("Content-Encoding", "identity").lower()
-    if coding == "identity":
-        return None
-    text = f"the body has the content coding {coding[:20]!r}, which was not requested"
-    return violation(Topic.FRAMING, text)
+def _coded(reply: Reply) -> Finding:
+    coding = brief(reply.headers["Content-Encoding"], 20)
+    return violation(
+        Topic.FRAMING, f"the body has the content coding {coding}, which was not requested"
+    )
+
+
+def _no_coding(reply: Reply) -> Finding:
+    coding = brief(reply.headers["Content-Encoding"], 20)
+    text = f"the header Content-Encoding is {coding}, which is no coding; leave it out"
+    return warning(Topic.FRAMING, text, Confidence.REPORTED)
 
 
 def _not_ok(asked: SentRequest, reply: Reply) -> CheckResult:

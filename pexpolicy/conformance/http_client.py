@@ -47,6 +47,14 @@ class Reply:
         """Return the content type without its parameters, in lower case."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
+    @property
+    def codings(self) -> frozenset[str]:
+        """Return the content codings in lower case; none where the header is missing."""
+        written = self.headers.get("Content-Encoding")
+        return frozenset(
+            coding.strip().lower() for coding in ([] if written is None else written.split(","))
+        )
+
 
 class Wire:
     """Requests to one policy server over the keep-alive connections of a session.

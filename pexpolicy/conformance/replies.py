@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 import orjson
 
-from pexpolicy.conformance.check_reply import judge
+from pexpolicy.conformance.check_reply import CODINGS, judge
 from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
 from pexpolicy.conformance.findings import Comparable, SentRequest, Topic
 from pexpolicy.conformance.http_client import LIMIT, Reply, Wire, basic
@@ -133,8 +133,7 @@ def _is_read(topic: Topic, reading: Reading | None) -> bool:
 
 
 def _plain_success(reply: Reply) -> bool:
-    coding = reply.headers.get("Content-Encoding", "identity").lower()
-    return not reply.failure and reply.status == HTTPStatus.OK and coding == "identity"
+    return not reply.failure and reply.status == HTTPStatus.OK and not reply.codings & CODINGS
 
 
 def _picture(reply: Reply, by: str) -> UpstreamDecision:

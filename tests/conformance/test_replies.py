@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pexpolicy import Continue, Credentials, Reject
 from pexpolicy.conformance.check_reply import judge
-from pexpolicy.conformance.findings import SentRequest
+from pexpolicy.conformance.findings import Level, SentRequest, Topic
 from pexpolicy.conformance.http_client import Reply
 from pexpolicy.conformance.replies import (
     MAX_JSON,
@@ -210,6 +210,21 @@ def test_an_unrequested_coding_is_not_decoded(coding: str) -> None:
     request = make_request("service_configuration")
     with pytest.raises(InvalidReplyError, match="was not requested"):
         read("service_configuration", request, Reply(0.1, 200, headers, b"{}"))
+
+
+@pytest.mark.parametrize("coding", ["", "utf-8", "UTF-8", "none", "identity, utf-8"])
+def test_what_is_no_coding_changes_no_body_and_is_reported(coding: str) -> None:
+    reply = Reply(
+        0.1,
+        200,
+        {**JSON, "Content-Encoding": coding},
+        json.dumps(success(result=ROOM)).encode(),
+    )
+    request = make_request("service_configuration")
+    assert read("service_configuration", request, reply).decision is not None
+    judged = judge(SentRequest("service_configuration", {}), reply, 5.0)
+    assert [f.level for f in judged.findings if f.topic is Topic.FRAMING] == [Level.WARNING]
+    assert not judged.broken
 
 
 def test_json_is_read_up_to_its_limit() -> None:
