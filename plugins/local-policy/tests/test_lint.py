@@ -169,6 +169,7 @@ def test_actions_fields_and_names(tmp_path: Path, text: str, level: str, reason:
         ("participant", '{"action": "reject", "result": {"x": 1}}', "nothing but reject_reason"),
         ("media_location", '{"action": "continue"}', "there is no result"),
         ("media_location", '{"result": {}}', "the result has no location"),
+        ("media_location", '{"action": "reject", "result": {}}', "the result has no location"),
         (
             "media_location",
             '{"result": {"location": "Oslo", "overflow_locations": ["Oslo", "Bergn"]}}',

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pexpolicy import MediaLocation
 from pexpolicy_local_policy.verdict import Verdict
 
 Judge = Callable[..., Verdict]
@@ -80,6 +81,15 @@ def test_locations(verdict: Judge) -> None:
     assert verdict('{"result": {"location": ""}}', **both).dropped
     chosen = verdict('{"result": {"location": "Rome", "overflow_locations": ["X"]}}', **both)
     assert chosen.changed == ("location", "overflow_locations")
+
+
+@pytest.mark.parametrize("action", ['"reject"', '"redirect"', '"continue"', "null", "7"])
+def test_the_action_of_a_location_is_ignored(verdict: Judge, action: str) -> None:
+    output = f'{{"action": {action}, "result": {{"location": "Oslo"}}}}'
+    found = verdict(output, kind="media_location", suggested_media_overflow_locations={})
+    assert (found.action, found.result, found.dropped) == ("continue", {"location": "Oslo"}, "")
+    assert found.warnings == ("action: scripts for media locations have none",)
+    assert isinstance(found.decision, MediaLocation)
 
 
 def test_participants(verdict: Judge) -> None:

@@ -56,6 +56,7 @@ def check_document(
         return
     if not actions and "action" in document:
         yield "warning", "a script for media locations has no action"
+        action = None
     result = document.get(_RESULT, UNKNOWN if UNKNOWN in document else None)
     if result == UNKNOWN:
         return

@@ -159,6 +159,7 @@ def _document(found: ScriptInput, document: Mapping[str, Any], extras: Extras) -
         return Verdict(dropped=f"{given} is not one of {', '.join(actions)}")
     if not actions and "action" in document:
         warnings.append("action: scripts for media locations have none")
+        action = None
     result = document.get("result")
     if "result" not in document:
         if kind == "media_location" or action == "redirect":
