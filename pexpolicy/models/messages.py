@@ -60,6 +60,9 @@ def _measured(base: Any, meta: Meta) -> str:
 
 def advice(hint: Any, value: Any, slips: Mapping[str, str]) -> str:
     """Return a suggestion for a wrong value, after a semicolon, or nothing."""
+    if value is None:
+        is_optional = UnsetType in get_args(hint)
+        return "; leave the field out for the default of Infinity" if is_optional else ""
     text = slips.get(value) if isinstance(value, str) else None
     for kind in alternatives(hint):
         text = text or _advice(kind, value)
@@ -67,8 +70,6 @@ def advice(hint: Any, value: Any, slips: Mapping[str, str]) -> str:
 
 
 def _advice(kind: Any, value: Any) -> str:
-    if value is None:
-        return "leave the field out for the default of Infinity"
     origin = get_origin(kind)
     if origin is Literal:
         return _of_words(get_args(kind), value)

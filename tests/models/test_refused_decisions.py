@@ -214,3 +214,12 @@ def test_such_a_number_is_refused_as_an_argument_too(field: str) -> None:
 def test_null_that_was_written_stays_null() -> None:
     made = Conference.from_result({"name": "null", "service_tag": "", "custom": [None, 1.5]})
     assert made.set_fields()["custom"] == [None, 1.5]
+
+
+@pytest.mark.parametrize(("field", "is_optional"), [("participant_limit", True), ("name", False)])
+def test_only_optional_fields_may_be_left_out_instead_of_null(
+    field: str, is_optional: bool
+) -> None:
+    with pytest.raises(DecisionError) as refused:
+        Conference.from_result({"name": "Room", "service_tag": "", field: None})
+    assert ("leave the field out" in str(refused.value)) is is_optional
