@@ -100,7 +100,10 @@ _WITH_ALIAS = frozenset(name for name, e in ENDPOINTS.items() if e.path.endswith
 _REFUSED = "the call was refused before any plugin was asked"
 _NO_REQUEST = "its path is no policy request"
 _LOGGED_REQUEST = "External policy request"
-_HTTP_REQUEST = re.compile(r'"[A-Z]+ \S| HTTP/\d')
+_HTTP_REQUEST = re.compile(
+    r'''"[A-Z]+ \S| HTTP/\d|\] "(?:[^"\\]|\\.)*" [1-5][0-9]{2} |"<BADREQ>"'''
+)
+"""A request of an access log, also one that is none, such as a TLS handshake or a scan."""
 _STATUS = re.compile(r"[0-9]{1,3}")
 _YEARS = (1970, 9000)
 _CUT = "the line is cut: parameters are missing at its end"
