@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,50 @@ def test_an_order_that_differs_from_the_routers_is_reported(tmp_path: Path) -> N
         tmp_path, export([reject("b", priority=2), reject("a", "^a", priority=1)])
     )
     assert "the order of the rules differs from the router's, from 'a' on" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "sep=,\r\n" + text,
+        lambda text: "\r\n\r\n" + text,
+        lambda text: text + ",,\r\n\r\n",
+        lambda text: "".join(f"{line},,\r\n" for line in text.splitlines()),
+        lambda text: text.replace(",".join(COLUMNS), ",".join(COLUMNS).replace("_", " ").title()),
+        lambda text: text.replace(",[],[],", ",null,null,").replace(",{}\r", ",null\r"),
+        lambda text: text.replace(",3,True,", ", ,TRUE,"),
+        lambda text: tabbed(text, "\t"),
+        lambda text: "sep=;\r\n" + tabbed(text, ";"),
+    ],
+)
+def test_what_a_spreadsheet_makes_of_an_export_is_read(
+    tmp_path: Path, change: Callable[[str], str]
+) -> None:
+    result = import_router(tmp_path, change(export([reject("rej", priority=3)])))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [rule["then"] for rule in rules_of(tmp_path)] == [{"action": "reject"}]
+
+
+def tabbed(text: str, delimiter: str) -> str:
+    """Return the same table with another delimiter."""
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=delimiter).writerows(csv.reader(io.StringIO(text, newline="")))
+    return file.getvalue()
+
+
+def test_the_line_of_a_fault_counts_those_above_the_header(tmp_path: Path) -> None:
+    result = import_router(tmp_path, "sep=,\r\n\r\n" + export([reject(protocols="sip")]))
+    assert result.exit_code == 65
+    assert "router.csv line 4: protocols" in result.stderr
+
+
+def test_null_in_a_reply_is_reported_as_infinity_would_drop_it(tmp_path: Path) -> None:
+    room = {"name": "Room", "service_type": "conference", "service_tag": "", "pin": None}
+    reply = {"status": "success", "result": room}
+    result = import_router(tmp_path, export([reject() | {"override_service_response": reply}]))
+    assert result.exit_code == 0
+    assert "null in its result is left out: Infinity would drop the whole reply" in result.stderr
+    assert "pin" not in rules_of(tmp_path)[0]["then"]["result"]
 
 
 def test_unknown_columns_are_reported(tmp_path: Path) -> None:

@@ -207,7 +207,9 @@ def convert_reply(reply_text: str, endpoint: str, remarks: list[str]) -> Then:
     if reading.disposition is Disposition.DROPPED and isinstance(result, dict):
         # TOML has no null, and a field that is not there means the same.
         whole = read_envelope(endpoint, {**reply, "result": _without_null(result)})
-        reading = whole if whole.disposition is Disposition.RESULT else reading
+        if whole.disposition is Disposition.RESULT:
+            reading = whole
+            remarks.append("null in its result is left out: Infinity would drop the whole reply")
     if reading.disposition is Disposition.REJECT:
         return {"action": "reject", **{n: _escaped(v) for n, v in reading.result.items() if v}}
     if reading.disposition is Disposition.REDIRECT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +15,16 @@ from pexpolicy import brief
 from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow, read_text
 from pexpolicy.config.toml_tables import validated
 
+_names_delimiter = re.compile("sep=.?", re.IGNORECASE).fullmatch
+
 
 def _json_list(cell: Any) -> Any:
     try:
         value = json.loads(cell)
     except (ValueError, RecursionError):
         value = None
+    if value is None and cell.strip() == "null":
+        return []
     if not isinstance(value, list):
         msg = 'is not a JSON list; write one such as ["sip", "webrtc"]'
         raise ValueError(msg)  # noqa: TRY004 - of a file
@@ -27,6 +32,7 @@ def _json_list(cell: Any) -> Any:
 
 
 JsonList = Annotated[list[str], BeforeValidator(_json_list)]
+Reply = Annotated[str, BeforeValidator(lambda cell: "" if cell.strip() == "null" else cell)]
 
 
 class RouterRow(TableRow):
@@ -46,9 +52,9 @@ class RouterRow(TableRow):
     basic_auth_username: str = ""
     basic_auth_password: str = ""
     always_continue_service: bool = False
-    override_service_response: str = ""
+    override_service_response: Reply = ""
     always_continue_participant: bool = False
-    override_participant_response: str = ""
+    override_participant_response: Reply = ""
 
 
 def read_export(
@@ -59,37 +65,56 @@ def read_export(
     Raise ``TableError`` for a file that is not an export.
     """
     file = path.name
-    text = read_text(path)
+    text, above = _from_header(read_text(path, "CSV UTF-8"))
     header = text.partition("\n")[0]
-    delimiter = ";" if header.count(";") > header.count(",") else ","
+    delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        columns = [column.strip() for column in reader.fieldnames or ()]
-    except csv.Error as error:
-        raise TableError([TableIssue(file, 1, f"cannot be read ({error})")]) from None
-    reader.fieldnames = columns
     known = RouterRow.model_fields
+    try:
+        columns = ["_".join(column.lower().split()) for column in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise TableError([TableIssue(file, above + 1, f"cannot be read ({error})")]) from None
+    reader.fieldnames = columns
     if missing := [name for name in ("name", "regex") if name not in columns]:
         end = f"is missing; an export has {','.join(known)}"
-        raise TableError([TableIssue(file, 1, f"the column {name} {end}") for name in missing])
-    remarks += [f"the column {brief(name)} is not read" for name in columns if name not in known]
+        raise TableError([TableIssue(file, above + 1, f"the column {n} {end}") for n in missing])
+    others = [name for name in columns if name and name not in known]
+    remarks += [f"the column {brief(name)} is not read" for name in others]
     rows: list[tuple[int, RouterRow]] = []
-    line = reader.line_num + 1
+    line = above + reader.line_num + 1
     try:
         for cells in reader:
-            if None in cells:
+            given = {name: cell for name, cell in cells.items() if _is_filled(cell)}
+            if None in given:
                 faults.append(TableIssue(file, line, "has more cells than columns"))
-            else:
-                given = {name: cell for name, cell in cells.items() if cell}
+            elif given:
                 row, problems = validated(given, RouterRow, {})
                 name = cells.get("name") or ""
                 faults += [row_issue(file, line, str(problem), name) for problem in problems]
                 if row is not None:
                     rows.append((line, row))
-            line = reader.line_num + 1
+            line = above + reader.line_num + 1
     except csv.Error as error:
         faults.append(TableIssue(file, line, f"cannot be read ({error})"))
     return rows
+
+
+def _from_header(text: str) -> tuple[str, int]:
+    """Return a table from its header on, and the number of lines above: blank ones, and that of
+    Excel with the delimiter.
+    """
+    lines = 0
+    while text:
+        line, _, rest = text.partition("\n")
+        if line.strip() and _names_delimiter(line.strip()) is None:
+            break
+        text, lines = rest, lines + 1
+    return text, lines
+
+
+def _is_filled(cell: str | list[str] | None) -> bool:
+    """Return whether a cell, or one of the cells after the last column, is not blank."""
+    return any(part.strip() for part in (cell if isinstance(cell, list) else [cell or ""]))
 
 
 def row_issue(file: str, line: int, text: str, name: str) -> TableIssue:
