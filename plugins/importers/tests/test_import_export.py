@@ -512,3 +512,51 @@ def test_all_wrong_rooms_of_a_file_are_named_at_once(source: Path) -> None:
     with pytest.raises(ImportFailed) as refused:
         find_rooms(source)
     assert [line[:2] for line in str(refused.value).splitlines()] == ["x:", "y:"]
+
+
+CALLED = "'local_alias': 'a', 'remote_alias': 'b', 'protocol': 'sip', 'role': 'guest'"
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "value"),
+    [
+        ("'automatic_participants': ()", "automatic_participants", []),
+        ("'participant_limit': 50.0", "participant_limit", 50),
+        (
+            f"'automatic_participants': ({{{CALLED}, 'dtmf_sequence': None}},)",
+            "automatic_participants",
+            [{"local_alias": "a", "remote_alias": "b", "protocol": "sip", "role": "guest"}],
+        ),
+    ],
+)
+def test_python_values_become_those_of_toml(
+    tmp_path: Path, written: str, name: str, value: Any
+) -> None:
+    policy, config = tmp_path / "policy.py", tmp_path / "config.toml"
+    policy.write_text(f"ROOMS = {{'a': {{'name': 'A', {written}}}}}")
+    found = find_rooms(policy)
+    assert found.values["a"][name] == value
+    assert merge_rooms(config, found.values).added == ["a"]
+
+
+def test_a_key_that_is_no_alias_is_refused(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.py"
+    policy.write_text("ROOMS = {'sip:': {'name': 'A'}}")
+    with pytest.raises(ImportFailed, match="'sip:' is not an alias"):
+        find_rooms(policy)
+
+
+@pytest.mark.parametrize("change", ["del ROOMS['a']", "ROOMS.clear()", "ROOMS.popitem()"])
+def test_what_removes_rooms_later_is_reported(tmp_path: Path, change: str) -> None:
+    policy = tmp_path / "policy.py"
+    policy.write_text(f"ROOMS = {{'a': {{'name': 'A'}}}}\n{change}\n")
+    assert find_rooms(policy).remarks == ["line 2 changes ROOMS: this is not imported"]
+
+
+def test_domains_that_the_plugin_would_refuse_are_not_imported(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.py"
+    policy.write_text("ALLOWED = ['@example.com', '@exa mple']")
+    with pytest.raises(ImportFailed, match="ALLOWED: '@exa mple' is not a domain"):
+        find_domains(policy)
+    policy.write_text("ALLOWED = ['@Example.com', '@example.com.']")
+    assert find_domains(policy).values == ["@Example.com"]

@@ -13,6 +13,7 @@ import tomlkit
 
 from pexpolicy import SERVICE_TYPES, Alias, DecisionError
 from pexpolicy.config.csv_tables import TableError, read_text
+from pexpolicy_importers.rules_csv import plugin_problems
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
@@ -52,10 +53,14 @@ def find_domains(path: Path, name: str = "") -> ImportedValues:
     """Return the list of domains that may register; raise ``ImportFailed``."""
     fits = _are_words if name else _are_domains
     found = _find(path, name, fits, "domains: a list of texts such as '@example.com'")
-    domains = [
-        item.strip().removeprefix("*") if "@" in item else item.strip() for item in found.values
-    ]
-    return ImportedValues(found.name, found.line, list(dict.fromkeys(domains)), found.remarks)
+    domains: dict[str, str] = {}
+    for item in found.values:
+        domain = item.strip().removeprefix("*") if "@" in item else item.strip()
+        domains.setdefault(_domain(domain), domain)
+    listed = list(domains.values())
+    if problems := plugin_problems("domains", {"allowed": listed}):
+        raise ImportFailed("\n".join(f"{path}: {found.name}: {one.text}" for one in problems))
+    return ImportedValues(found.name, found.line, listed, found.remarks)
 
 
 def _find(path: Path, name: str, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
@@ -132,6 +137,9 @@ def _later_changes(tree: ast.AST, name: str) -> list[int]:
             target = node.target
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
             target = node.targets[0].value
+        elif isinstance(node, ast.Delete):
+            target = node.targets[0]
+            target = target.value if isinstance(target, ast.Subscript) else target
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             target = node.func.value if node.func.attr in _CHANGING else None
         if isinstance(target, ast.Name) and target.id == name:
@@ -139,7 +147,10 @@ def _later_changes(tree: ast.AST, name: str) -> list[int]:
     return sorted(lines)
 
 
-_CHANGING = ("update", "setdefault", "append", "extend", "pop", "remove", "add")
+_CHANGING = (
+    *("add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove"),
+    *("setdefault", "update"),
+)
 
 
 def _are_rooms(value: Any) -> bool:
@@ -194,6 +205,8 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     if service is None:
         raise ImportFailed(f"{alias}: {kind!r} is not one of {', '.join(SERVICE_TYPES)}")
     room: dict[str, Any] = {"name": _converted("str", fields["name"])}
+    if not Alias(alias).user:
+        raise ImportFailed(f"{alias!r} is not an alias")
     others = _other_aliases(alias, fields.get("aliases"))
     for name, value in fields.items():
         if name in ("name", "service_type") or value is None or (others and name == "aliases"):
@@ -228,14 +241,23 @@ def _converted(hint: str, value: Any) -> Any:
     """Return the value in the type of the field, without blanks around a text; ``None`` for an
     empty one.
     """
-    value = value.strip() if isinstance(value, str) else value
+    value = value.strip() if isinstance(value, str) else _plain(value)
     if not isinstance(value, str):
+        if isinstance(value, float) and value.is_integer() and "int" in hint:
+            return int(value)
         return str(value) if "str" in hint and isinstance(value, int) else value
     if "bool" in hint and value.lower() in _BOOLEANS:
         return _BOOLEANS[value.lower()]
     if "int" in hint and value.isascii() and value.isdigit():
         return int(value)
     return value or None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as TOML can hold it: with lists instead of tuples, and without ``None``."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items() if part is not None}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSummary:
