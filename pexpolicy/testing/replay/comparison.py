@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec import UNSET
 from pexpolicy.audit.adjustments import Changes
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.conformance.disposition import read_envelope
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.policy import Answer
 from pexpolicy.testing.replay.recorded_reply import EMPTY, RecordedReply, action_word
@@ -63,7 +65,8 @@ def compare_with_record(
         return changes
     new = _encoded(result)
     if new != bytes(record.result):
-        before, after = msgspec.json.decode(record.result), msgspec.json.decode(new)
+        written = msgspec.json.decode(record.result)
+        before, after = _without_secrets(endpoint, written), msgspec.json.decode(new)
         _compare_redacted(changes, before, after, record.removed, removed)
     return changes
 
@@ -121,6 +124,25 @@ def _masked_foreign(endpoint: str, record: RecordedReply, redaction: Redaction) 
     if decision is None:
         return None
     return msgspec.json.decode(_encoded(redaction.result(endpoint, decision)[0]))
+
+
+def _without_secrets(endpoint: str, written: Any) -> Any:
+    """Return a recorded result with ``***`` for secrets, which no server of ours records."""
+    if isinstance(written, list):
+        return [_without_secrets(endpoint, item) for item in written]
+    if not isinstance(written, dict):
+        return written
+    secrets = _secret_names(endpoint)
+    return {
+        name: REMOVED if name in secrets else _without_secrets(endpoint, value)
+        for name, value in written.items()
+    }
+
+
+@cache
+def _secret_names(endpoint: str) -> frozenset[str]:
+    models = [m for d in ENDPOINTS[endpoint].decisions for m in (d, *d.nested)]
+    return frozenset(name for model in models for name in model.secrets)
 
 
 def _add(changes: Changes, name: str, before: Any, after: Any) -> None:

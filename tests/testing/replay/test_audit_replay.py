@@ -141,6 +141,19 @@ def test_a_change_is_a_group_with_its_example_and_without_pins(
     assert "10 same, 10 changed (50.00%)" in shown.stdout
 
 
+def test_a_pin_that_a_record_holds_is_not_shown(config: Path, tmp_path: Path) -> None:
+    audit = audits.written(config, [service("lobby", NOON)], tmp_path / "audit.jsonl")
+    line = json.loads(audit.read_text())
+    called = [{"dtmf_sequence": "90817"}]
+    line["sent"] |= {"pin": "482913", "automatic_participants": called}
+    audit.write_text(json.dumps(line) + "\n")
+    done = invoked("replay", str(audit), "--config", str(config), "--json")
+    (group,) = json.loads(done.stdout)["groups"]
+    assert {"pin", "automatic_participants"} == set(group["fields"])
+    assert "482913" not in done.output
+    assert "90817" not in done.output
+
+
 def test_a_share_of_changes_may_be_allowed(config: Path, tmp_path: Path) -> None:
     calls = [service("office" if n == 0 else "lobby", NOON) for n in range(200)]
     audit = audits.written(config, calls, tmp_path / "audit.jsonl")
