@@ -8,8 +8,9 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from pexpolicy.config.csv_header import declared_delimiter
 from pexpolicy.config.problems import ConfigWarning, Key
 from pexpolicy.config.settings import Settings
 
@@ -18,6 +19,8 @@ _KEY = re.compile(r"^\s*(\w+)\s*=", re.MULTILINE)
 _TABLES = ("csv", "pins")
 """Keys that name a CSV file, with any suffix."""
 _MAX_CHARACTERS = 1_000_000
+_MAX_LINES = 100
+"""Lines in which the header of a table is searched for."""
 _SECRET = re.compile(r"(?:\w+_)?(?:pin|password|passcode|secret|token|api_?key)", re.IGNORECASE)
 
 
@@ -93,12 +96,18 @@ def _tables_with_secrets(settings: Settings) -> Iterator[tuple[Key, Path]]:
             continue
         try:
             with path.open(encoding="utf-8-sig", errors="replace") as file:
-                head = file.readline(4096) if is_table else file.read(_MAX_CHARACTERS)
+                head = _header(file) if is_table else file.read(_MAX_CHARACTERS)
         except OSError:
             continue  # an error of the plugin
         names = re.split(r"[;,\t]", head) if path.suffix == ".csv" else _KEY.findall(head)
         if any(_SECRET.fullmatch("_".join(name.strip('"\r\n').split())) for name in names):
             yield (*place, int(key) if key.isdecimal() else key), path
+
+
+def _header(file: TextIO) -> str:
+    """Return the line with the names of columns, after blank ones and Excel's delimiter."""
+    lines = (file.readline(4096) for _ in range(_MAX_LINES))
+    return next((x for x in lines if x.strip() and declared_delimiter(x.strip()) is None), "")
 
 
 def _readable(key: Key, path: Path) -> Iterator[ConfigWarning]:

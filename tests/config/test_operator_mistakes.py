@@ -673,6 +673,16 @@ def test_a_key_that_others_can_read_is_reported(tmp_path: Path) -> None:
     assert "can be read" not in checked("-c", tmp_path / "config.toml").stderr
 
 
+@pytest.mark.parametrize("above", ["", "sep=,\n", "\n \n"])
+def test_a_table_of_pins_that_others_can_read_is_reported(tmp_path: Path, above: str) -> None:
+    table = tmp_path / "rooms.csv"
+    table.write_text(f"{above}Aliases,Name,PIN\na@example.com,A,482913\n")
+    table.chmod(0o644)
+    (tmp_path / "config.toml").write_text("[plugins.rooms.settings]\ncsv = 'rooms.csv'\n")
+    said = checked("-c", tmp_path / "config.toml").stderr
+    assert "rooms.csv can be read by every user" in said
+
+
 def loose(path: Path) -> None:
     path.chmod(0o777 if path.is_dir() else 0o666)
 
