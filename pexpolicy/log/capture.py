@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,9 +21,14 @@ from pexpolicy.models.hook_context import HOOK_CONTEXT, NO_HOOK
 _STANDARD = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 """Attributes of every record; further ones come from the argument ``extra``."""
 _RESERVED = frozenset(
-    ("event", "level", "timestamp", "logger", "plugin", "hook", "decision_id", "error", "traceback")
+    (
+        *("event", "level", "timestamp", "logger", "plugin", "hook", "decision_id", "error"),
+        *("traceback", "self", "method_name"),
+    )
 )
-"""Fields of the server's own; a field of a plugin with such a name gets an underscore."""
+"""Fields of the server's own, and parameters of structlog's methods; a field of a plugin with such
+a name gets an underscore.
+"""
 _COLLECTED = frozenset(("asyncio", "concurrent.futures"))
 """Loggers of objects that are reported when they are collected, while any plugin runs."""
 
@@ -66,7 +72,10 @@ class LogHandler(logging.Handler):
         # From Python 3.12 on, a filter may return another record.
         admitted: Any = self.filter(record)
         if admitted:
-            self.emit(admitted if isinstance(admitted, logging.LogRecord) else record)
+            try:
+                self.emit(admitted if isinstance(admitted, logging.LogRecord) else record)
+            except Exception:  # noqa: BLE001 - a line must not fail the hook that logs it
+                self.handleError(record)
         return bool(admitted)
 
     def use(self, levels: LogLevels) -> None:
@@ -105,7 +114,9 @@ class LogHandler(logging.Handler):
         self._log.write(record.levelno, event, plugin, fields)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in the library
-        """Do nothing: ``emit`` raises for no record."""
+        """Log that a line could not be written, such as one with a list that holds itself."""
+        error = describe_error(sys.exception() or RuntimeError()).summary
+        self._log.warning("a line could not be logged", logger=record.name, error=error)
 
 
 def _event(record: logging.LogRecord, fields: dict[str, object]) -> str:

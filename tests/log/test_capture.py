@@ -4,6 +4,7 @@ import contextvars
 import io
 import json
 import logging
+import re
 import sys
 import threading
 import warnings
@@ -226,6 +227,30 @@ def test_a_text_that_does_not_fit_its_arguments_is_one_line(captured: Captured) 
     lines = captured.lines()
     assert [line["event"] for line in lines] == ["%d rooms", "%s"]
     assert all("cannot be formatted" in line["error"] for line in lines)
+
+
+@pytest.mark.parametrize("name", ["self", "method_name", "event", "level"])
+def test_a_field_may_have_the_name_of_a_parameter_of_the_logger(
+    captured: Captured, name: str
+) -> None:
+    logging.getLogger("acme").info("renewed", extra={name: "mine"})
+    assert captured.line()[f"{name}_"] == "mine"
+
+
+def test_a_line_that_cannot_be_written_fails_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    around: list[object] = []
+    around.append(around)
+    with capturing(ServerLog()):
+        logging.getLogger("acme").info("renewed", extra={"entries": around})
+    assert "a line could not be logged: RecursionError" in re.sub(
+        r"\x1b\[[0-9;]*m", "", terminal.getvalue()
+    )
 
 
 def test_a_line_break_stays_in_its_line(captured: Captured) -> None:
