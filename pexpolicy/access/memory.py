@@ -37,9 +37,9 @@ class Watermark:
         self._measure = measure or resident_bytes
 
     @classmethod
-    def of(cls, settings: Settings, log: Log) -> Watermark:
+    def of(cls, settings: Settings, log: Log, processes: int = 1) -> Watermark:
         """Return the watermark of a configuration: ``limits.memory_mb``, or a fraction of the
-        limit of the control group divided by the number of workers.
+        limit of the control group divided by the number of ``processes`` that serve.
         """
         configured = settings.limits.memory_mb
         if configured is not None:
@@ -47,7 +47,7 @@ class Watermark:
         limit = group_limit()
         if limit is None:
             return cls(None, log)
-        return cls(int(limit * SHARE) // settings.server.workers, log)
+        return cls(int(limit * SHARE) // processes, log)
 
     def look(self) -> None:
         """Measure, and log once when the watermark is exceeded."""

@@ -69,8 +69,8 @@ class ServerContext:
     log: Log
     echo: Callable[[str], None]
     ports: Ports = (None, None)
-    shared: bool = False
-    """True if other processes accept connections on the same sockets."""
+    processes: int = 1
+    """Processes that accept connections on the same sockets."""
     host: PluginHost = field(default_factory=PluginHost)
     """What the policies of this process share."""
     admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
@@ -209,7 +209,7 @@ async def _answering(
         telemetry = Telemetry(admin.counters, admin.slot, sources)
         base_path = settings.server.base_path
         app = PolicyApp(first.generation, context.log, base_path, readiness, telemetry, spans)
-        listener = Listener(app, address, shared=context.shared)
+        listener = Listener(app, address, processes=context.processes)
 
         def activate(generation: Generation) -> None:
             context.on_activation(generation.policy)

@@ -357,8 +357,8 @@ def test_the_watermark_is_written_or_three_quarters_of_what_the_group_may_hold(
 ) -> None:
     monkeypatch.setattr(memory, "group_limit", lambda: group)
     limits = {} if written is None else {"memory_mb": written}
-    settings = fake_plugins.settings(limits=limits, server={"workers": workers})
-    assert Watermark.of(settings, fake_plugins.Log()).limit == expected
+    settings = fake_plugins.settings(limits=limits)
+    assert Watermark.of(settings, fake_plugins.Log(), workers).limit == expected
 
 
 GROUPS = {

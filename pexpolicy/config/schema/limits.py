@@ -17,7 +17,7 @@ class LimitsTable(Table):
     memory_mb: int | None = Field(None, ge=0)
     """Resident memory of one process, in MiB, above which unauthenticated connections are closed;
     `0`: never. Unset: three quarters of the memory limit of the control group, divided by
-    `server.workers`; never if the group has no limit.
+    the number of workers; never if the group has no limit.
     """
     header_bytes: int = Field(64 * 1024, ge=8 * 1024, le=1024 * 1024)
     """Maximum size of a request in bytes: the request line and all headers together."""

@@ -58,14 +58,14 @@ def url_of(listener: socket.socket, app: PolicyApp) -> str:
 
 
 class Listener:
-    """Accepts the connections of nodes, on sockets that may be ``shared`` with other processes."""
+    """Accepts the connections of nodes, on sockets that ``processes`` share."""
 
-    def __init__(self, app: PolicyApp, address: Address, *, shared: bool = False) -> None:
+    def __init__(self, app: PolicyApp, address: Address, *, processes: int = 1) -> None:
         self._app = app
-        self._shared = shared
+        self._shared = processes > 1
         self._address = address
         self._acceptor: Acceptor | None = None
-        self.memory = Watermark.of(app.generation.policy.settings, app.log)
+        self.memory = Watermark.of(app.generation.policy.settings, app.log, processes)
 
     @property
     def connections(self) -> int:

@@ -200,7 +200,7 @@ class Supervisor:
         admin = (
             replace(admin, counters=SharedCounters()) if slot is None else replace(admin, slot=slot)
         )
-        context = replace(self._context, admin_endpoint=admin, shared=True)
+        context = replace(self._context, admin_endpoint=admin, processes=self._count)
         run_worker(self._coordinator.content, self._listeners, theirs, context)
 
     def _on_report(self, worker: _Worker, report: Report) -> None:
