@@ -51,6 +51,9 @@ class Spool:
         descriptor = os.open(self._path, os.O_RDWR | FLAGS & ~os.O_APPEND, MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(descriptor).st_nlink:
+                # A server that starts has removed it, as one that a dead writer left empty.
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         except OSError:
             os.close(descriptor)
             raise

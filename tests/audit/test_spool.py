@@ -49,6 +49,25 @@ def test_what_another_one_has_taken_over_meanwhile_is_not_taken_again(
     assert list(orphaned_lines(tmp_path)) == []
 
 
+def test_no_line_goes_to_a_file_that_another_server_has_just_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def flock(file: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        assert list(orphaned_lines(tmp_path)) == []
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    spool = Spool(tmp_path, "a" * 16, 1 << 20)
+    with pytest.raises(FileNotFoundError):
+        spool.append(b"{}\n")
+    spool.append(b"{}\n")
+    spool.close()
+    assert list(orphaned_lines(tmp_path)) == [b"{}\n"]
+
+
 def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path) -> None:
     spool = Spool(tmp_path, NAME, 1 << 20)
     lines = [b"%06d%s\n" % (number, b"x" * 200) for number in range(2000)]
