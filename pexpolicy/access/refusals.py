@@ -147,7 +147,9 @@ class _Group:
 
     def add(self, peer: str | None, facts: Mapping[str, object]) -> None:
         if not self.times:
-            self.peer, self.facts = peer, dict(facts)
+            self.peer = peer
+            # Without long paths: those of all groups would take 60 MB.
+            self.facts = {k: v for k, v in facts.items() if len(str(v)) <= LINE_BYTES}
         if peer is not None and peer != self.peer:
             self.peer = network_of(peer)
         if self.facts and self.facts != facts:

@@ -205,6 +205,16 @@ async def test_addresses_that_one_host_may_choose_from_share_a_line() -> None:
     assert lines.lines[-1][1:3] == ("2001:db8:1:2::/64", 100 - SINGLE_LINES)
 
 
+async def test_long_paths_are_not_kept_for_shared_lines() -> None:
+    lines = Lines()
+    bursts = RefusalAggregator(lines)
+    path = "/" + "x" * 60_000
+    for _ in range(SINGLE_LINES + 2):
+        bursts.note("unknown path", 404, "192.0.2.1", {"path": path})
+    bursts.flush()
+    assert lines.lines[-1] == ("unknown path", "192.0.2.1", 2, {})
+
+
 async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
     lines = Lines()
     bursts = RefusalAggregator(lines)
