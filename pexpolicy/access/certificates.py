@@ -254,6 +254,7 @@ class Certificates:
                 self._check_list_expiry()
             return
         self._tried = versions
+        before = self._loaded.versions
         try:
             self._loaded = self._load_valid()
         except CertificateError as error:
@@ -265,7 +266,10 @@ class Certificates:
         self.renewals += 1
         warning = expiry_warning(self.not_after, datetime.now(UTC))
         also = {"problem": f"tls.certificate: {warning}"} if warning else {}
-        self._log.warning("certificate renewed", not_after=self.not_after.isoformat(), **also)
+        pair = (self._source.certificate, self._source.key)
+        is_renewed = any(self._tried[file] != before[file] for file in pair)
+        event = "certificate renewed" if is_renewed else "client_ca or client_crl loaded again"
+        self._log.warning(event, not_after=self.not_after.isoformat(), **also)
 
     def _load_valid(self) -> LoadedCertificate:
         """Load the files; raises ``CertificateError`` for an expired certificate too.

@@ -103,6 +103,14 @@ def certs(folder: Path, log: fake_plugins.Log) -> Certificates:
     return Certificates(CertificateFiles.of(TlsTable.model_validate(table(folder)), folder), log)
 
 
+def test_a_new_list_is_not_reported_as_a_new_certificate(folder: Path) -> None:
+    log = fake_plugins.Log()
+    loaded = certs(folder, log)
+    certificates.write_revocations(folder, certificates.issue())
+    loaded.check_files()
+    assert [event["event"] for event in log.events] == ["client_ca or client_crl loaded again"]
+
+
 def test_a_list_that_expires_while_it_is_used_is_reported_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
