@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pexpolicy.server.http.listener import bind
 from pexpolicy.server.shutdown import Terminal
 from tests.support import live_server, wire
 from tests.support.virtual_time import virtual
@@ -35,6 +37,22 @@ def ended(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+def test_addresses_of_a_host_that_the_machine_does_not_have_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[Any] = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    (listener,) = bind("localhost", 0)
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    found.pop()
+    with pytest.raises(OSError, match=r"Cannot assign|not supported"):
+        bind("localhost", 0)
 
 
 def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:

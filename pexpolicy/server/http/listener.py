@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -23,12 +24,14 @@ A client whose connection does not fit tries again after 1, 3 and 7 s.
 CALLS_DRAIN_TIMEOUT_S = 5.0
 """Seconds to answer the calls in flight after the listener was closed."""
 
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
 Address = tuple[str, int] | list[socket.socket]
 """A host and a port, or bound sockets."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Return a bound socket for each address of a host; raise ``OSError``.
+    """Return a bound socket for each address of a host that this machine has; raise ``OSError``.
 
     With port 0 all of them have the same free port. Clients are refused until they listen.
     """
@@ -37,16 +40,33 @@ def bind(host: str, port: int) -> list[socket.socket]:
     )
     with ExitStack() as stack:
         sockets: list[socket.socket] = []
+        absent: OSError | None = None
         for family, _, _, _, address in dict.fromkeys(addresses):
             number = sockets[0].getsockname()[1] if sockets else port
-            listener = stack.enter_context(socket.socket(family))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address[0], number))
-            sockets.append(listener)
+            try:
+                sockets.append(stack.enter_context(_bound(family, (address[0], number))))
+            except OSError as error:
+                # In containers without IPv6, localhost is ::1 too.
+                if error.errno not in _ABSENT:
+                    raise
+                absent = error
+        if absent is not None and not sockets:
+            raise absent
         stack.pop_all()
     return sockets
+
+
+def _bound(family: int, address: tuple[str | int, int]) -> socket.socket:
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def url_of(listener: socket.socket, app: PolicyApp) -> str:
