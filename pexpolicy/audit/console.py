@@ -16,8 +16,9 @@ CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "c
 STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
 FAILURES = ("failed", "timed_out", "invalid", "busy", "skipped")
 WIDTH = 22
-MAX_MS = 1e12
 """Of the first column: the longest name of a request type."""
+MAX_MS = 1e12
+"""A longer time is not shown: the line may hold anything."""
 REPEATS = ", and its on_error is reject"
 """End of a reason made by the server, which repeats what a step says."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -65,6 +66,8 @@ def open_audit(
     Raises ``OSError`` if the file cannot be opened, and ``InvalidKeyError``.
     """
     table = table or AuditTable()
+    if path is None and sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed", "standard output")
     on_terminal = path is None and sys.stdout.isatty()
     chain = NoHashChain() if on_terminal else HashChain(table.instance)
     signer = None
@@ -137,7 +140,7 @@ def _standard_output(chain: HashChain) -> AppendFile | Stream:
 
 
 def _pipe(path: Path) -> Stream:
-    """Open a named pipe; a reader that connects later gets what fits into it."""
+    """Open a named pipe. Lines wait until it has a reader."""
     descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return Stream(descriptor)

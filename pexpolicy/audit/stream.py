@@ -21,7 +21,6 @@ class Stream:
 
     retry = 0.02
     """Seconds between attempts after a failed write."""
-    size = 0
 
     def __init__(self, descriptor: int) -> None:
         self._socket: socket.socket | None = None

@@ -19,11 +19,12 @@ import msgspec
 LINE_START = b'{"timestamp":"'
 """The start of each line."""
 CHAINED = re.compile(rb',"hash":"[0-9a-f]{64}"\}\Z')
-HASH_KEY = b',"hash":"'
-HASH_SIZE = len(HASH_KEY) + 64 + len('"}')
 """The end of each line. A line that ends so and is not JSON has other damage and is not changed, so
 that it can be examined.
 """
+HASH_KEY = b',"hash":"'
+HASH_SIZE = len(HASH_KEY) + 64 + len('"}')
+"""Bytes of that end."""
 WINDOW = 1 << 24
 """Bytes at the end of a file that are searched: what other writers write in two seconds under the
 highest load. The search takes 40 ms.

@@ -18,14 +18,13 @@ import msgspec
 from pexpolicy.audit.checkpoints import CHECKPOINT, END, Checkpoint, Verifier
 from pexpolicy.audit.hash_chain import TAIL
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
-from pexpolicy.audit.torn_lines import LINE_START
+from pexpolicy.audit.torn_lines import HASH_SIZE, LINE_START
 
 _TAIL = re.compile(TAIL + rb"\Z")
 _CHAINED = re.compile(
     rb'(?:,"after":"([0-9a-f]{16}):(\d{1,18})")?(?:,"prev":"([0-9a-f]{64})")?'
     rb'(?:,"lost_count":(\d{1,18}))?(?:,"instance":"(?:[^"\\]|\\.)*")?' + _TAIL.pattern
 )
-_HASH_SIZE = len(b',"hash":""}') + 64
 
 
 class _Kind(msgspec.Struct, gc=False):
@@ -135,7 +134,7 @@ class Verification:
         chain = self.chains.get(boot_id.decode())
         if chain is None or chain.has_ended or int(number) != chain.last + 1:
             return False
-        if sha256(chain.head + content[:-_HASH_SIZE]).hexdigest().encode() != digest:
+        if sha256(chain.head + content[:-HASH_SIZE]).hexdigest().encode() != digest:
             return False
         if b'"lost_count":' in content or _kind_of(content) in (None, CHECKPOINT, END):
             return False
@@ -276,7 +275,7 @@ def _kind_of(content: bytes) -> str | None:
 def _matches(content: bytes, before: bytes, digest: bytes) -> bool:
     # The server may have overwritten a torn line before this one with blanks.
     content = content.lstrip(b" ")
-    return sha256(before + content[:-_HASH_SIZE]).hexdigest().encode() == digest
+    return sha256(before + content[:-HASH_SIZE]).hexdigest().encode() == digest
 
 
 def _out_of_order(chain: ChainState, seq: int) -> str:

@@ -96,6 +96,25 @@ def test_standard_output_may_be_a_file_or_a_pipe(tmp_path: Path, regular: bool) 
     assert json.loads(output)["seq"] == 1
 
 
+def test_standard_output_that_is_closed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(OSError, match="it is closed: 'standard output'"):
+        open_audit(None)
+
+
+def test_lines_wait_until_a_named_pipe_has_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    audit = open_audit(path)
+    for _ in range(3):
+        audit.refused("unknown path", 404, None, "")
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    audit.close()
+    written = os.read(reader, 1 << 16).splitlines()
+    assert [json.loads(line)["seq"] for line in written] == [1, 2, 3]
+    os.close(reader)
+
+
 def test_a_named_pipe_blocks_no_call(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
