@@ -35,9 +35,7 @@ from pexpolicy.config.settings import Settings
 
 BUSY_DELAY_S = 0.5
 """Delay of the reply to credentials that were not verified because the queue is full."""
-
-
-MAX_HEADERS = 8
+MAX_RIGHT = 8
 """Headers with right credentials that are stored, to compare those of new connections with."""
 
 
@@ -70,7 +68,7 @@ class AccessControl:
         self._clock = clock
         configured = tuple(credentials)
         self._credentials = Credentials(configured, self._state.verified) if configured else None
-        self._right: deque[bytes] = deque(maxlen=MAX_HEADERS)
+        self._right: deque[bytes] = deque(maxlen=MAX_RIGHT)
         """``Authorization`` headers with right credentials."""
 
     @classmethod

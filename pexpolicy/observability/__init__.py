@@ -1,1 +1,1 @@
-"""Counting what the server does, for all its workers together, and saying it to Prometheus."""
+"""Metrics of all workers, status, health and tracing."""

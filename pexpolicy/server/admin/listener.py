@@ -25,8 +25,6 @@ LIMITS = LimitsTable(connections=64, connections_per_peer=64)
 """Limits of this listener, which nodes never call."""
 ADMIN_DRAIN_TIMEOUT_S = 1.0
 """Seconds to answer the requests in flight on shutdown."""
-
-
 BODIES = BodyLimit(PREFIX, 1 << 16)
 """The bodies of requests to plugins."""
 
