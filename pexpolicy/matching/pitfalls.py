@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from unicodedata import is_normalized, normalize
 from zoneinfo import ZoneInfo
@@ -59,14 +60,16 @@ def _skipped_hours(settings: TimeOperators) -> str:
     if not 0 < length <= MAX_SKIPPED_MINUTES:
         return ""
     first = max(settings.since or date.min, datetime.now(zone).date())
-    for day in settings.dates or (first + timedelta(days=n) for n in range(YEAR)):
-        local = datetime.combine(day, start, zone)
-        last = local + timedelta(minutes=length - 1)
-        if _is_skipped(local) and _is_skipped(last) and TimeWindow(settings).holds_on(day):
-            return (
-                f"time: there is no {start:%H:%M} to {end:%H:%M} on {day} in {zone.key}, when "
-                "clocks go forward: nothing matches on that day; write a longer time if it should"
-            )
+    with suppress(OverflowError):  # at the end of the calendar, as of 9999-12-31 for never
+        for day in settings.dates or (first + timedelta(days=n) for n in range(YEAR)):
+            local = datetime.combine(day, start, zone)
+            last = local + timedelta(minutes=length - 1)
+            if _is_skipped(local) and _is_skipped(last) and TimeWindow(settings).holds_on(day):
+                return (
+                    f"time: there is no {start:%H:%M} to {end:%H:%M} on {day} in {zone.key}, when "
+                    "clocks go forward: nothing matches on that day; write a longer time if it "
+                    "should"
+                )
     return ""
 
 

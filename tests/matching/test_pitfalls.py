@@ -47,6 +47,8 @@ def test_a_condition_that_matches_nothing_is_reported(when: dict[str, Any], word
         {"time": {"zone": "Etc/GMT", "weekdays": ["monday"]}},
         {"time": {"zone": "Etc/GMT+0", "weekdays": ["monday"]}},
         {"time": {"zone": "Europe/Oslo", "weekdays": ["monday"]}},
+        {"time": {"zone": "Europe/Oslo", "between": ["02:00", "03:00"], "since": "9999-12-31"}},
+        {"time": {"zone": "America/Lima", "between": ["22:00", "23:30"], "dates": ["9999-12-31"]}},
         {"time": {"zone": "UTC", "between": ["22:00", "00:00"], "weekdays": ["friday"]}},
         {"time": {"zone": "UTC", "between": ["22:00", "06:00"], "weekdays": ["friday", "monday"]}},
     ],
