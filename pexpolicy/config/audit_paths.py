@@ -30,7 +30,7 @@ def audit_path_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             yield ConfigWarning(("audit", "path"), text)
     if settings.audit.spool is not None:
         folder = settings.resolve(settings.audit.spool)
-        if text := unwritable(folder / "spool"):
+        if text := odd_path(settings.audit.spool) or unwritable(folder / "spool"):
             yield ConfigWarning(("audit", "spool"), text)
         elif not folder.is_dir():
             text = f"there is no folder {folder} here; without it lines can only wait in memory"

@@ -99,7 +99,7 @@ def _tables_with_secrets(settings: Settings) -> Iterator[tuple[Key, Path]]:
                 head = _header(file) if is_table else file.read(_MAX_CHARACTERS)
         except OSError:
             continue  # an error of the plugin
-        names = re.split(r"[;,\t]", head) if path.suffix == ".csv" else _KEY.findall(head)
+        names = re.split(r"[;,\t]", head) if is_table else _KEY.findall(head)
         if any(_SECRET.fullmatch("_".join(name.strip('"\r\n').split())) for name in names):
             yield (*place, int(key) if key.isdecimal() else key), path
 

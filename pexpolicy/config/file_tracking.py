@@ -47,13 +47,15 @@ def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
     read that takes longer is left to a thread that does not keep the process alive.
     """
     content: list[bytes] = []
-    errors: list[OSError | ValueError] = []
+    errors: list[OSError] = []
 
     def read() -> None:
         try:
             content.append(_read_regular(path))
-        except (OSError, ValueError) as error:
+        except OSError as error:
             errors.append(error)
+        except ValueError:
+            errors.append(OSError(errno.EINVAL, "its name holds a NUL character", str(path)))
 
     thread = threading.Thread(target=read, name="pexpolicy-read", daemon=True)
     thread.start()

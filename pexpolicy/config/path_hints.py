@@ -51,9 +51,11 @@ def missing_hint(path: Path) -> str:
 
 
 def odd_path(written: str) -> str:
-    """Return what a path holds that only a shell, systemd or Windows understands, or nothing."""
+    """Return what a path holds that the system does not understand, or nothing."""
     if written.startswith("~"):
         return "~ is not replaced here: write the whole path"
+    if "\0" in written:
+        return "holds a NUL character, which no path has: remove it"
     if found := re.search(r"\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%", written):
         return f"{found[0]} is not replaced here: write the whole path"
     return "write / between folders" if "\\" in written else ""

@@ -635,6 +635,40 @@ def test_a_secret_that_others_can_read_is_reported_with_the_command(
     assert not others or f"{key}: {told}" in said.stderr or not key
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rooms.csv", "sep=;\naliases;name;pin\na;A;471147\n"),
+        ("rooms.txt", "aliases,name,Guest PIN,allow_guests\na,A,,\n"),
+    ],
+)
+def test_a_table_with_secrets_is_found_however_it_is_written(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    (tmp_path / name).chmod(0o644)
+    (tmp_path / "config.toml").write_text(f"[plugins.rooms.settings]\ncsv = '{name}'\n")
+    said = checked("-c", tmp_path / "config.toml")
+    assert f"plugins.rooms.settings.csv: {tmp_path / name} can be read by every user" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[auth]\nuser = 'a'\npassword_file = \"a\\u0000\"", "its name holds a NUL character"),
+        ("[tls]\ncertificate = \"a\\u0000\"\nkey = 'k'", "its name holds a NUL character"),
+        ("[audit]\npath = \"a\\u0000\"", "holds a NUL character, which no path has"),
+        ("[audit]\npath = 'a'\nspool = \"a\\u0000\"", "holds a NUL character, which no path has"),
+    ],
+)
+def test_a_path_that_no_system_has_is_no_traceback(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    said = checked("-c", tmp_path / "config.toml")
+    assert expected in said.stderr, said
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize(
     ("owner", "group", "mode", "others"),
