@@ -171,13 +171,18 @@ def _plain(distribution: str) -> str:
 
 def _modules_in(directory: Path) -> list[Path]:
     """Return modules and packages that may contain a plugin, sorted by name."""
-    return sorted(path for path in _python_in(directory) if _is_name(path.stem))
+    return sorted(path for path in _python_in(directory) if _is_name(_stem(path)))
 
 
 def _python_in(directory: Path) -> Iterator[Path]:
     for path in directory.iterdir():
         if path.suffix == ".py" or (path / "__init__.py").is_file():
             yield path
+
+
+def _stem(path: Path) -> str:
+    """Return the name without ``.py``; that of a folder may have other ends, as of a copy."""
+    return path.name.removesuffix(".py")
 
 
 def _is_name(stem: str) -> bool:
@@ -192,12 +197,13 @@ def filename_hint(name: str, directories: Sequence[Path]) -> str:
         except OSError:  # reported by ``discover``
             continue
         for path in paths:
-            suggestion = re.sub(r"\W", "_", path.stem).lstrip("_")
-            if _is_name(path.stem) or name not in (path.stem, suggestion):
+            stem = _stem(path)
+            suggestion = re.sub(r"\W", "_", stem).lstrip("_")
+            if _is_name(stem) or name not in (stem, suggestion):
                 continue
             text = f"; {path} is ignored: its name must be letters, digits and _, a letter first"
             if not _is_name(suggestion):
                 return text
-            table = f"[plugins.{suggestion}]"
-            return f"{text}. Rename it to {suggestion}{path.suffix} and the table to {table}"
+            new, table = f"{suggestion}{path.name[len(stem) :]}", f"[plugins.{suggestion}]"
+            return f"{text}. Rename it to {new} and the table to {table}"
     return ""

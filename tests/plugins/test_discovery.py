@@ -72,6 +72,15 @@ async def test_a_package_in_a_directory_may_import_its_own_modules(
         assert (await server.ask(wire.SERVICE)).result["name"] == "Hello"
 
 
+@pytest.mark.parametrize("name", ["greeter.disabled", "greeter.2026-11-28"])
+def test_a_copy_of_a_package_is_no_plugin(folder: Path, name: str) -> None:
+    package = folder / "dropins" / name
+    package.mkdir()
+    (package / "__init__.py").write_text(PLUGIN)
+    (said,) = problems(folder, greeter={"settings": {"name": "Hello"}})
+    assert "no plugin of this name is installed" in said
+
+
 def test_a_directory_is_not_looked_at_unless_it_is_configured(folder: Path) -> None:
     (folder / "dropins" / "greeter.py").write_text(PLUGIN)
     document = {"plugins": {"greeter": {"settings": {"name": "Hello"}}}}
