@@ -90,7 +90,7 @@ class Lifespan:
         """True once the context has ended by a failure."""
         self._supervisor = TaskSupervisor(name, log)
         # The time of an answer is longer only while a plugin is debugged without time limits.
-        start = max(START_TIMEOUT_S, timeout)
+        start = max(START_TIMEOUT_S, timeout) + max((d.timeout for d in refreshed), default=0.0)
         self._task = ContextTask(self._opened(), self._ended, start, STOP_TIMEOUT_S)
         self._context = context
         for data in refreshed:

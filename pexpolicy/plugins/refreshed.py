@@ -80,12 +80,12 @@ class Refreshed(Generic[T]):
             raise ValueError(msg)
         self.name = name
         self.every = every
+        self.timeout = timeout
         self.problem = ""
         """Why the last attempt failed; empty after a success."""
         self.failures = 0
         """Attempts that failed since the last success."""
         self._fetch = fetch
-        self._timeout = timeout
         self._first = first
         self._key = key
         self._file = file
@@ -186,11 +186,11 @@ class Refreshed(Generic[T]):
             if self._fetching is None or self._fetching.done():
                 self._fetching = asyncio.get_running_loop().create_task(capture(self._fetch))
             task = self._fetching
-            await asyncio.wait((task,), timeout=self._timeout)
+            await asyncio.wait((task,), timeout=self.timeout)
             if not task.done():
                 # It may take a while to end, or for ever: until then there is no other one.
                 task.cancel()
-                return self._failed(TimeoutError(f"no answer within {self._timeout:.3g} s"))
+                return self._failed(TimeoutError(f"no answer within {self.timeout:.3g} s"))
             result = task.result()
             if isinstance(result, Failure):
                 return self._failed(result.error)

@@ -11,6 +11,7 @@ import pytest
 from pexpolicy import Conference, Refreshed, hookimpl
 from pexpolicy.config.settings import PluginStartupError
 from pexpolicy.testing import decide, make_policy, make_request
+from tests.support import virtual_time
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, policy
 from tests.support.waiting import HANG_S
@@ -163,6 +164,17 @@ class Vips:
         return Conference(name=self.vips.value, service_tag="vips")
 
 
+class Keeps:
+    """A plugin with data that was made elsewhere."""
+
+    def __init__(self, data: Refreshed[str]) -> None:
+        self.data = data
+
+    @hookimpl
+    async def service_configuration(self, request: object) -> None:
+        """Abstain."""
+
+
 async def test_data_is_open_inside_of_the_lifespan() -> None:
     vips = Vips(["Sales"])
     outcome = await decide(vips, SERVICE)
@@ -182,6 +194,17 @@ async def test_a_plugin_may_open_its_data_in_its_lifespan() -> None:
     vips = Opens(["Sales", "never"])
     assert (await decide(vips, SERVICE)).decided_by == "opens"
     assert vips.events == ["fetched with nothing", "has Sales"]
+
+
+@virtual_time.virtual
+async def test_data_has_its_own_time_in_addition_to_that_of_a_lifespan() -> None:
+    async def rows() -> str:
+        await asyncio.sleep(25)
+        return "rows"
+
+    data = Refreshed(rows, every=60, timeout=30)
+    async with make_policy(Keeps(data)).serving():
+        assert data.value == "rows"
 
 
 async def test_required_data_that_cannot_be_fetched_keeps_the_policy_from_serving() -> None:
