@@ -108,7 +108,7 @@ def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorRe
     """
     secrets = tuple(secrets)
     if (attached := _attached_report(error)) is not None:
-        summary = redact(attached.summary, secrets)
+        summary = _truncate(redact(attached.summary, secrets), MAX_REFUSAL)
         return replace(attached, summary=summary, lines=_redact_all(attached.lines, secrets))
     limit = MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE
     report = _report(error, _headline(error, secrets, limit), secrets)

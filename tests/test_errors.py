@@ -129,6 +129,12 @@ def test_the_report_of_another_process_loses_the_secrets_too() -> None:
     assert (report.summary, report.lines) == ("KeyError: '***'", ["KeyError: '***'"])
 
 
+def test_the_report_of_another_process_is_shortened() -> None:
+    error = RuntimeError()
+    error.fault = ErrorReport("x" * 1_000_000, [])  # type: ignore[attr-defined]
+    assert len(describe_error(error).summary) <= 1001
+
+
 @pytest.mark.parametrize("packaged", [True, False])
 def test_the_line_that_is_named_is_that_of_the_plugin_not_of_a_library(
     tmp_path: Path, packaged: bool

@@ -302,7 +302,8 @@ async def test_worker_processes_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("labels", "cells"), [(("a", "b"), [1.0]), (("a",), [1.0, 2.0]), (("a",), [-1.0])]
+    ("labels", "cells"),
+    [(("a", "b"), [1.0]), (("a",), [1.0, 2.0]), (("a",), [-1.0]), (("a" * 101,), [1.0])],
 )
 def test_a_wrong_update_of_a_worker_is_refused(labels: tuple[str, ...], cells: list[float]) -> None:
     definition = Definition("counter", "hits", "Hits.", ("source",))

@@ -148,6 +148,17 @@ async def test_a_worker_that_keeps_the_processor_busy_is_named_and_replaced(
     assert "% of a core for 1 s, and its cpu_percent is 5: it is replaced" in caplog.text
 
 
+def test_a_long_chain_of_processes_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.listdir", lambda _: ["1"])
+    monkeypatch.setattr(process_limits, "_read", _next_child)
+    assert list(process_limits._descendants(1)) == list(range(2, 5001))
+
+
+def _next_child(path: str) -> str:
+    pid = int(path.split("/")[2])
+    return str(pid + 1) if pid < 5000 else ""
+
+
 def test_a_process_that_is_gone_uses_nothing() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()

@@ -15,7 +15,7 @@ from multidict import MultiDict, MultiDictProxy
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.errors import ErrorReport, describe_decision_error, redact
+from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error, redact
 from pexpolicy.metrics import Definition
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
@@ -187,8 +187,9 @@ class RemoteDecisionError(DecisionError):
                 consequence=reply.consequence,
             )
         )
-        self.args = (reply.text,)
-        self.fault = ErrorReport(reply.text, reply.lines, reply.place)
+        text = reply.text[:MAX_REFUSAL]
+        self.args = (text,)
+        self.fault = ErrorReport(text, reply.lines, reply.place)
 
 
 T = TypeVar("T", bound=Message)

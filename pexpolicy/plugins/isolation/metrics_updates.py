@@ -6,11 +6,13 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from pexpolicy.metrics import MAX_METRICS, MAX_SERIES, REGISTRY, Definition
+from pexpolicy.metrics import MAX_METRICS, MAX_SERIES, MAX_VALUE, REGISTRY, Definition
 from pexpolicy.plugins.isolation.messages import MetricsUpdate, WorkerError
 
 INTERVAL_S = 0.25
 """Seconds between two updates of a worker; one that is killed loses what it counted since."""
+MAX_HELP = 4096
+"""Characters of the help text of a metric."""
 
 
 class MetricsSender:
@@ -53,7 +55,8 @@ class MetricsReceiver:
             raise WorkerError(msg)
 
     def _count(self, definition: Definition, labels: tuple[str, ...], cells: list[float]) -> None:
-        if len(labels) != len(definition.labels) or len(cells) != definition.cells:
+        is_long = len(definition.help) > MAX_HELP or any(len(v) > MAX_VALUE for v in labels)
+        if is_long or len(labels) != len(definition.labels) or len(cells) != definition.cells:
             msg = f"its worker sent a wrong value of the metric {definition.name}"
             raise WorkerError(msg)
         if definition.kind == "gauge":

@@ -156,11 +156,14 @@ class UsageMeter:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    with suppress(OSError, ValueError):
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - called ten times a second
-            for child in map(int, _read(f"/proc/{pid}/task/{thread}/children").split()):
-                yield child
-                yield from _descendants(child)
+    pending = [pid]
+    while pending:
+        with suppress(OSError, ValueError):
+            parent = pending.pop()
+            for thread in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 - called ten times a second
+                children = _read(f"/proc/{parent}/task/{thread}/children").split()
+                pending += map(int, children)
+                yield from map(int, children)
 
 
 def _resident(pid: int) -> int:

@@ -64,10 +64,8 @@ class WorkerProcess(asyncio.Protocol):
         finally:
             theirs.close()
             os.close(read_end)
-        try:
+        with suppress(OSError):
             self._memory = os.open(f"/proc/{self._started.pid}/statm", os.O_RDONLY)
-        except OSError:
-            self._memory = None
         self._meter = UsageMeter(self._started.pid)
         self._is_open = False
 
