@@ -192,6 +192,9 @@ def test_pins_come_from_a_file_of_their_own(
     (folder / "pins.csv").write_text("alias,pin\na,123456\nsip:A,654321\n")
     (said,) = complaints({"csv": "rooms.csv", "pins": "pins.csv"})
     assert "pins.csv line 3: the alias a has PINs in line 2 already" in said
+    (folder / "pins.csv").write_text("alias,pin\nb,123456\na,123456\n2301,654321\n")
+    (said,) = complaints({"csv": "rooms.csv", "pins": "pins.csv"})
+    assert "pins.csv line 4: its room has PINs in line 3 already" in said
     assert "12ab" not in said
 
 

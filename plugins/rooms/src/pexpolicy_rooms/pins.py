@@ -57,9 +57,12 @@ class Pins:
         self, key: Key, aliases: list[Alias], fields: dict[str, Any], problems: list[Problem]
     ) -> None:
         """Set the PINs of a room that are not written as text; append its problems."""
-        row = next((self._rows[alias] for alias in aliases if alias in self._rows), None)
-        if row is not None:
-            self._used.update(map(str, aliases))
+        rows = [self._rows[alias] for alias in dict.fromkeys(aliases) if alias in self._rows]
+        row = rows[0] if rows else None
+        self._used.update(map(str, aliases if rows else ()))
+        for other in rows[1:]:
+            text = f"its room has PINs in line {rows[0].line} already: keep one of the two"
+            problems.append(Problem(("pins",), str(other.fault(text))))
         for name in PINS:
             written = fields.get(name)
             if written is None:
