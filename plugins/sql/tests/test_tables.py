@@ -199,6 +199,7 @@ def test_loading_again_updates_and_the_rest_stays(
         ("devices", "alias,username\na@b,u\n", "line 2: password is missing"),
         ("devices", "alias,protocols\na@b,sip|scp\n", "line 2: protocols: 'scp' is not one of"),
         ("people", "alias,name\n@,A\n", "line 2: alias: is not an alias"),
+        ("rooms", "aliases,name\na\0b,A\n", "line 2: holds a character that no database"),
         ("people", "alias,name\na\0b,A\n", "line 2: holds a character that no database"),
         ("people", "alias,name\na,A,b,c\n", "line 2: has 2 cells more than columns"),
     ],

@@ -107,9 +107,10 @@ class Loader:
                 issues.append(line)
                 continue
             record = line.values.model_dump()
+            odd = any(isinstance(value, str) and "\0" in value for value in record.values())
             aliases = record.pop("aliases", "")
             texts = list(self._kind.check(record))
-            if any(isinstance(value, str) and "\0" in value for value in record.values()):
+            if odd:
                 texts.append("holds a character that no database can store")
             issues += map(line.fault, texts)
             if not texts:
