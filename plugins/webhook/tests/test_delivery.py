@@ -225,6 +225,16 @@ async def test_tls_trusts_the_ca_file_alone(tmp_path: Path, receiver: Receiver) 
         await secure.close()
 
 
+async def test_a_name_that_cannot_be_looked_up_is_a_failure_and_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    settings = {"url": f"http://{'a' * 64}.example/", "spool": str(tmp_path / "spool")}
+    webhook = Webhook(WebhookSettings.model_validate(settings))
+    async with webhook.lifespan():
+        webhook.on_decisions(outcomes(1, 2))
+        assert "UnicodeError" in await problem_of(webhook)
+
+
 def refused(**settings: Any) -> str:
     document = {"url": "https://a.example", "spool": "spool", **settings}
     with pytest.raises(ConfigError) as caught:

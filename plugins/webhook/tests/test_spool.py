@@ -48,7 +48,7 @@ class Queue(RuleBasedStateMachine):
         self._delivered: list[bytes] = []
 
     def _open(self) -> Spool:
-        return Spool(Path(self._folder.name), 1 << 30)
+        return Spool(Path(self._folder.name), 1000 * module.MAX_OPEN)
 
     @rule(which=st.integers(0, 1), count=st.integers(1, 60))
     def write(self, which: int, count: int) -> None:
@@ -291,3 +291,34 @@ def test_a_truncated_segment_is_told_and_the_next_one_delivered(
     spool.acknowledge(*taken)
     spool.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_few_files_are_open_however_much_waits(tmp_path: Path) -> None:
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    before, event = opened(), b"x" * 9_999
+    for _ in range(100):
+        spool = Spool(tmp_path, 4 * MANY)
+        spool.append([event])
+        crash(spool)
+    spool = Spool(tmp_path, 4 * MANY)
+    assert opened() - before <= 2 * module.MAX_OPEN
+    for _ in range(100):
+        spool.adopt()
+        taken = spool.take(1, MANY)
+        assert taken is not None
+        spool.acknowledge(*taken)
+    spool.adopt()
+    assert spool.take(1, MANY) is None
+    spool.close()
+    assert opened() == before
+
+
+def test_segments_grow_with_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT_BYTES", 100)
+    spool = Spool(tmp_path, 640_000)
+    for _ in range(600):
+        spool.append([b"x" * 999])
+    assert len(list(tmp_path.glob("*.events"))) == module.MAX_OPEN - 4
+    spool.close()

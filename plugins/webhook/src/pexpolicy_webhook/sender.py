@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -198,7 +197,7 @@ class Sender:
             raise _FailedError("timeout", text) from None
         except aiohttp.ClientResponseError:
             raise _FailedError("connection", "the reply is not HTTP") from None
-        except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last of IDNA
             raise _FailedError("connection", f"{type(error).__name__}: {error}") from None
         status = response.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:

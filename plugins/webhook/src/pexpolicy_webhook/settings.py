@@ -53,14 +53,6 @@ class WebhookSettings(PluginSettings):
     """Its key, unless it is in the same file."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        for name in ("secret", "token"):
-            if getattr(self, f"{name}_env") and getattr(self, f"{name}_file"):
-                msg = f"write {name}_env (a variable) or {name}_file (a path), not both"
-                raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
     def _tls_has_a_use(self) -> Self:
         given = [n for n in ("ca_file", "client_cert", "client_key") if getattr(self, n)]
         if self.url.startswith("http://") and given:

@@ -25,7 +25,9 @@ from pexpolicy import get_logger
 
 log = get_logger(__name__)
 SEGMENT_BYTES = 1 << 20
-"""Size from which a segment is followed by another one."""
+"""Size from which a segment is followed by another one, or a part of a large spool."""
+MAX_OPEN = 64
+"""Segments that an instance has open, of two files each; more only while many are small."""
 EVENTS, POSITION, NEW = ".events", ".position", ".new"
 STALE_S = 60.0
 """Age from which files that a killed process left without a segment are deleted."""
@@ -89,6 +91,7 @@ class Spool:
         """Open the folder; raises ``OSError``."""
         self._folder = folder
         self._limit = limit
+        self._segment_bytes = max(SEGMENT_BYTES, limit // MAX_OPEN)
         self._lock = threading.Lock()
         self._segments: deque[Segment] = deque()
         self._used = 0
@@ -133,7 +136,7 @@ class Spool:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             segment.written += len(data)
             self._used += len(data)
-            segment.is_growing = segment.written < SEGMENT_BYTES
+            segment.is_growing = segment.written < self._segment_bytes
 
     def _begin(self) -> Segment:
         """Create the next segment; it gets its name when it is locked."""
@@ -191,7 +194,9 @@ class Spool:
             self._delete_stale()
             own = {segment.path for segment in self._segments}
             found = [path for path in self._folder.glob(f"*{EVENTS}") if path not in own]
-            for path in sorted(found, reverse=True):
+            # The others once these are delivered; each descriptor is one connection less.
+            room = max(MAX_OPEN - len(self._segments), 1)
+            for path in sorted(sorted(found)[:room], reverse=True):
                 if (segment := self._open(path)) is not None:
                     self._segments.appendleft(segment)
             self.measure()
