@@ -21,7 +21,6 @@ INTERRUPTED_S = 60.0
 job that ends its worker must not end them all."""
 STOP_TIMEOUT_S = 0.5
 DONE = "done"
-JOB_OUTCOMES = (DONE, FAILED, TIMED_OUT)
 
 JobRuns = Counter[tuple[str, str, str]]
 """Runs by plugin, job and outcome."""
