@@ -657,7 +657,7 @@ def test_a_table_with_secrets_is_found_however_it_is_written(
     [
         ("[auth]\nuser = 'a'\npassword_file = \"a\\u0000\"", "its name holds a NUL character"),
         ("[tls]\ncertificate = \"a\\u0000\"\nkey = 'k'", "its name holds a NUL character"),
-        ("[audit]\npath = \"a\\u0000\"", "holds a NUL character, which no path has"),
+        ('[audit]\npath = "a\\u0000"', "holds a NUL character, which no path has"),
         ("[audit]\npath = 'a'\nspool = \"a\\u0000\"", "holds a NUL character, which no path has"),
     ],
 )
