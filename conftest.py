@@ -1,4 +1,6 @@
-"""Settings of Hypothesis for the tests of core, plugins and examples alike."""
+"""Settings of Hypothesis and of the garbage collector for all tests."""
+
+import gc
 
 import hypothesis
 
@@ -7,3 +9,13 @@ hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_runtest_logfinish() -> None:
+    """Let the garbage collector free the cycles of all tests.
+
+    A command that a test runs in this process exempts the objects that there are from collections,
+    and ``serve`` disables them until it serves.
+    """
+    gc.unfreeze()
+    gc.enable()
