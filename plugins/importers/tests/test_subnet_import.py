@@ -3,6 +3,7 @@
 import asyncio
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,24 @@ def test_a_csv_map_keeps_its_first_match_and_its_protocols(tmp_path: Path) -> No
     headless = tmp_path / "headless.toml"
     assert imported(written(tmp_path, "plain.csv", plain), headless).exit_code == 0
     assert location(headless, "10.61.1.1") == ("Sydney", ["Melbourne", "Brisbane"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "sep=;\r\n" + text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: "\n\n" + text + ",,,,\n",
+        lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+    ],
+)
+def test_a_csv_map_is_read_as_a_spreadsheet_saves_it(
+    tmp_path: Path, change: Callable[[str], str]
+) -> None:
+    plain, config = tmp_path / "plain.toml", tmp_path / "config.toml"
+    imported(written(tmp_path, "map.csv", CSV), plain)
+    assert imported(written(tmp_path, "map.csv", change(CSV)), config).exit_code == 0
+    assert config.read_text() == plain.read_text()
 
 
 def test_the_first_match_counts_among_more_than_two_subnets(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +13,7 @@ from pydantic import BeforeValidator, ConfigDict
 from pexpolicy import brief
 from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow, read_text
 from pexpolicy.config.toml_tables import validated
-
-_names_delimiter = re.compile("sep=.?", re.IGNORECASE).fullmatch
+from pexpolicy_importers.spreadsheet import table_of
 
 
 def _json_list(cell: Any) -> Any:
@@ -65,9 +63,7 @@ def read_export(
     Raise ``TableError`` for a file that is not an export.
     """
     file = path.name
-    text, above = _from_header(read_text(path, "CSV UTF-8"))
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    text, delimiter, above = table_of(read_text(path, "CSV UTF-8"))
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     known = RouterRow.model_fields
     try:
@@ -97,19 +93,6 @@ def read_export(
     except csv.Error as error:
         faults.append(TableIssue(file, line, f"cannot be read ({error})"))
     return rows
-
-
-def _from_header(text: str) -> tuple[str, int]:
-    """Return a table from its header on, and the number of lines above: blank ones, and that of
-    Excel with the delimiter.
-    """
-    lines = 0
-    while text:
-        line, _, rest = text.partition("\n")
-        if line.strip() and _names_delimiter(line.strip()) is None:
-            break
-        text, lines = rest, lines + 1
-    return text, lines
 
 
 def _is_filled(cell: str | list[str] | None) -> bool:

@@ -14,6 +14,7 @@ import tomlkit
 
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.subnets import SubnetError, read_subnet
+from pexpolicy_importers.spreadsheet import table_of
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
@@ -86,8 +87,10 @@ def _json_map(path: Path, text: str) -> SubnetMap:
 
 def _csv_map(path: Path, text: str) -> SubnetMap:
     """Read a CSV file whose first matching line decides, and not its longest prefix."""
+    table, delimiter, _ = table_of(text)
     try:
-        rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+        lines = csv.reader(table.splitlines(), delimiter=delimiter)
+        rows = [row for row in lines if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise ImportFailed(f"{path} is not CSV: {error}") from None
     columns: tuple[str, ...] = COLUMNS
