@@ -88,6 +88,10 @@ def test_the_rooms_of_a_configuration_are_read_back(tmp_path: Path) -> None:
         ('name = "A"\naliases = ["b c"]', "rooms.a.aliases: holds a blank"),
         ("pin = '1234'", "rooms.a.name: is missing"),
         ('name = "A"\ndescription = ""', "it would be read back differently"),
+        (
+            'name = "A"\npin = "1234"\ndescription = " b"',
+            "rooms.a.description: has blanks",
+        ),
         ("", "rooms.a.name: is missing"),
     ],
 )
@@ -98,6 +102,12 @@ def test_what_a_csv_file_cannot_hold_is_refused(tmp_path: Path, room: str, says:
     assert (result.exit_code, result.stdout) == (65, "")
     assert says in result.stderr
     assert "1234" not in result.stderr
+
+
+def test_an_empty_tag_is_no_cell(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[plugins.rooms.settings.rooms.a]\nname = "A"\nservice_tag = ""\n')
+    assert run(str(config)).stdout == "aliases,name\na,A\n"
 
 
 def test_what_is_not_in_the_file_is_said(tmp_path: Path) -> None:

@@ -87,13 +87,19 @@ def _line(room: WrittenRoom) -> dict[str, str]:
     from pexpolicy_rooms.room_files import FieldValues  # noqa: PLC0415 - another package
 
     aliases = " ".join(room.aliases)
-    line = {name: _cell(room, name, value) for name, value in room.fields.items()}
     fields = {name: _plain(value) for name, value in room.fields.items()}
+    if fields.get("service_tag") == "":
+        del fields["service_tag"]  # what a room without one has
+    line = {name: _cell(room, name, value) for name, value in fields.items()}
     if aliases.split() != room.aliases:
         raise _refusal(room, "aliases", "holds a blank, which separates aliases")
     for name, cell in line.items():
         if "\0" in cell:
             raise _refusal(room, name, "holds a NUL character")
+        if not cell or cell != cell.strip():
+            raise _refusal(
+                room, name, "has blanks around it, or no text: it would be read back differently"
+            )
     if "name" not in line:
         raise _refusal(room, "name", "is missing")
     read = FieldValues().of(line)
