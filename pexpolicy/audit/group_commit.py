@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
 from pexpolicy.audit.backlog import WriteResult
-from pexpolicy.audit.journal import CHECK_INTERVAL_S, DISK_TOO_SLOW, INTERNAL_ERROR, Journal
+from pexpolicy.audit.journal import (
+    CHECK_INTERVAL_S,
+    DISK_TOO_SLOW,
+    INTERNAL_ERROR,
+    NOT_SYNCED,
+    Journal,
+)
 from pexpolicy.audit.sinks import NotRecorded, Sink
 
 RECORD_TIMEOUT_S = 0.25
@@ -161,6 +167,8 @@ class GroupCommitSink(Sink):
                 self._journal.sync()
             except OSError:
                 least = WriteResult.WRITTEN + 1
+                if not self._durability.answers:
+                    self._on_unsynced(results)
         awaited = [(entry, result >= least) for entry, result in results if entry.loop is not None]
         if awaited:
             loop = awaited[0][0].loop
@@ -171,6 +179,12 @@ class GroupCommitSink(Sink):
                 loop.call_soon_threadsafe(self._resolve)
             except RuntimeError:
                 return  # the loop has ended
+
+    def _on_unsynced(self, results: list[tuple[_PendingRecord, WriteResult]]) -> None:
+        """Retract lines that are in the file although their decisions are not sent."""
+        self._journal.mark_failed(NOT_SYNCED)
+        for line in retractions(e for e, result in results if result is not WriteResult.LOST):
+            self._record(line)
 
     def _record(self, body: bytes) -> WriteResult:
         try:
@@ -189,26 +203,31 @@ class GroupCommitSink(Sink):
             entry.timer.cancel()
             if not entry.recorded.done():
                 entry.recorded.set_result(recorded or self._durability.answers)
-            if entry.timed_out and recorded:
-                self._enqueue(_PendingRecord(retraction_record(entry.body)))
+        for line in retractions(e for e, recorded in resolved if e.timed_out and recorded):
+            self._enqueue(_PendingRecord(line))
         with self._changed:
             del self._unresolved[: len(resolved)]
 
     def _retract_unresolved(self) -> None:
         """Retract lines that were recorded too late, as the loop no longer does it."""
-        for entry, recorded in [*self._unresolved]:
-            if entry.timed_out and recorded:
-                self._record(retraction_record(entry.body))
+        for line in retractions(e for e, recorded in self._unresolved if e.timed_out and recorded):
+            self._record(line)
 
 
-def retraction_record(line: bytes) -> bytes:
-    """Return the line that retracts ``line``, whose decision was not sent."""
-    event = msgspec.json.decode(line)
-    retraction = {
-        "timestamp": datetime.now(UTC),
-        "event": "retracted",
-        "decision_id": event.get("decision_id"),
-        "reason": "it was recorded too late: the audit was unavailable when the reply was sent",
-        "config_hash": event.get("config_hash"),
-    }
-    return msgspec.json.encode(retraction)
+def retractions(entries: Iterable[_PendingRecord]) -> Iterator[bytes]:
+    """Yield the lines that retract the decisions among these lines, which were not sent.
+
+    The line of a shadow has the ``decision_id`` of a decision that may have been sent.
+    """
+    for entry in entries:
+        event = msgspec.json.decode(entry.body)
+        if event["event"] != "decision":
+            continue
+        retraction = {
+            "timestamp": datetime.now(UTC),
+            "event": "retracted",
+            "decision_id": event.get("decision_id"),
+            "reason": "not recorded in time: the audit was unavailable when the reply was sent",
+            "config_hash": event.get("config_hash"),
+        }
+        yield msgspec.json.encode(retraction)

@@ -22,6 +22,7 @@ CLOSE_TIMEOUT_S = 1.0
 CLOSE_ATTEMPTS = 20
 """Attempts within that time."""
 DISK_TOO_SLOW = "its disk does not answer in time"
+NOT_SYNCED = "its disk cannot be synced"
 INTERNAL_ERROR = "an internal error"
 """Why lines are lost although no write has failed."""
 FILE_DELETED = (

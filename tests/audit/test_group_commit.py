@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pytest
 from pexpolicy.audit import group_commit
 from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.group_commit import Durability, GroupCommitSink
-from pexpolicy.audit.journal import DISK_TOO_SLOW
+from pexpolicy.audit.journal import DISK_TOO_SLOW, NOT_SYNCED
 from tests.audit.places import Clock, Faulty, Place, body, faults, lines
 from tests.support import virtual_time
 from tests.support.waiting import wait_until
@@ -161,16 +162,38 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
     assert place.state.lost == 2
 
 
-async def test_a_line_recorded_too_late_is_retracted_when_the_server_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("event", ["decision", "shadow"])
+async def test_a_decision_recorded_too_late_is_retracted_when_the_server_ends(
+    tmp_path: Path, event: str
+) -> None:
     place = Place(tmp_path, capacity=0)
     syncing, synced = slow_sync(place)
     with grouped(place, REQUIRED) as sink:
-        reply = asyncio.create_task(answer(sink, 0))
+        recorded = sink.info(body(0).replace(b"decision", event.encode()))
+        assert recorded is not None
+        reply = asyncio.ensure_future(recorded)
         assert await asyncio.to_thread(syncing.wait, LONG)
         virtual_time.skip(LONG + 1)
         assert not await reply
         # The loop waits for the thread in `close`, and cannot resolve what the thread hands to it.
         synced.set()
+    # The decision that a shadow line is about may have been sent.
+    written = ["decision", "retracted"] if event == "decision" else ["shadow"]
+    assert [line["event"] for line in lines(place.path)] == written
+    assert faults(place.path) == []
+
+
+async def test_a_decision_that_is_not_sent_as_its_line_cannot_be_synced_is_retracted(
+    tmp_path: Path,
+) -> None:
+    def sync() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    place = Place(tmp_path, capacity=0)
+    place.file.sync = sync  # type: ignore[method-assign]
+    with grouped(place, REQUIRED) as sink:
+        assert not await answer(sink, 0)
+        assert (place.status, place.state.error) == ("failed", NOT_SYNCED)
     assert [line["event"] for line in lines(place.path)] == ["decision", "retracted"]
     assert faults(place.path) == []
 
