@@ -28,7 +28,7 @@ class ConnectionLimitError(Exception):
 class Stage(IntEnum):
     """What an unauthenticated connection has shown; those of the lowest stage are evicted first.
 
-    Among silent and waiting ones and those in a handshake it is the stage that most are in.
+    Among incomplete, silent and waiting ones and those in a handshake it is that of most of them.
     """
 
     REFUSED = 0
@@ -131,8 +131,8 @@ def nothing_unread() -> bool:
 
 
 _EVICTABLE = tuple(Stage)[: Stage.PENDING]
-_FIRST_MOMENTS = (Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE)
-_COMPLETE = (Stage.REPEATED, *_FIRST_MOMENTS)
+_COMPLETE = (Stage.REPEATED, Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE)
+_FIRST_MOMENTS = (Stage.INCOMPLETE, *_COMPLETE[1:])
 
 
 def _oldest(connections: dict[Connection, None]) -> Connection | None:
@@ -225,8 +225,7 @@ class Connections:
 
     def evict(self, keep: int, since: float) -> list[Connection]:
         """Close unauthenticated connections, those of the lowest stage first: all that were
-        accepted before ``since``, and further ones until ``keep`` remain. Return those that were
-        closed.
+        accepted before ``since``, and further ones until ``keep`` remain. Return them.
         """
         evicted = []
         for stage in _EVICTABLE:
@@ -241,13 +240,16 @@ class Connections:
         if len(handshakes := self._unauthenticated[Stage.HANDSHAKE]) > self._total // 2:
             # One takes more memory than others.
             return _oldest(handshakes)
-        if (victim := self._unauthenticated.victim(Stage.SILENT)) is not None:
+        if (victim := self._unauthenticated.victim(Stage.INCOMPLETE)) is not None:
             return victim
-        if self._with_many:
-            return _oldest(next(iter(self._with_many.values())))
         # Most of the largest group are a flood, and a node is in each of them for a moment.
-        largest = max((self._unauthenticated[stage] for stage in _FIRST_MOMENTS), key=len)
-        return _oldest(largest) or self._unauthenticated.victim()
+        largest = max(_FIRST_MOMENTS, key=lambda stage: len(self._unauthenticated[stage]))
+        if largest is not Stage.INCOMPLETE:
+            if repeated := self._unauthenticated[Stage.REPEATED]:
+                return _oldest(repeated)
+            if self._with_many:
+                return _oldest(next(iter(self._with_many.values())))
+        return _oldest(self._unauthenticated[largest]) or self._unauthenticated.victim()
 
     def _evict(self, victim: Connection | None) -> Connection:
         if victim is None:

@@ -469,7 +469,8 @@ def test_nodes_in_one_ipv6_network_have_a_limit_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flood", "node"), [*permutations((Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE), 2)]
+    ("flood", "node"),
+    [*permutations((Stage.INCOMPLETE, Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE), 2)],
 )
 def test_a_node_in_its_first_moments_is_not_evicted_for_a_flood(flood: Stage, node: Stage) -> None:
     connections = Connections(100, 100)
@@ -479,6 +480,14 @@ def test_a_node_in_its_first_moments_is_not_evicted_for_a_flood(flood: Stage, no
         evicted = connections.add(of_stage(Connections(1, 1), flood, f"10.0.2.{number}"), flood)
         assert evicted is strangers[number]
     assert first_call.owner is connections
+
+
+def test_a_flood_of_half_requests_evicts_no_repeated_connection() -> None:
+    connections = Connections(10, 10)
+    repeated = of_stage(connections, Stage.REPEATED, "10.0.1.1")
+    strangers = [of_stage(connections, Stage.INCOMPLETE, f"10.0.0.{n}") for n in range(9)]
+    assert connections.add(Connection("10.0.0.10", 0.0, lambda: None)) is strangers[0]
+    assert repeated.owner is connections
 
 
 def test_an_address_of_right_credentials_is_evicted_last() -> None:
