@@ -322,3 +322,25 @@ def test_segments_grow_with_the_spool(tmp_path: Path, monkeypatch: pytest.Monkey
         spool.append([b"x" * 999])
     assert len(list(tmp_path.glob("*.events"))) == module.MAX_OPEN - 4
     spool.close()
+
+
+def test_a_folder_that_cannot_be_opened_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> module.Segment | None:
+        if path == first:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path)
+
+    for event in (b"1", b"2"):
+        spool = Spool(tmp_path, MANY)
+        spool.append([event])
+        crash(spool)
+    first, opened = min(tmp_path.glob("*.events")), module._opened
+    monkeypatch.setattr(module, "_opened", broken)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        Spool(tmp_path, MANY)
+    monkeypatch.undo()
+    spool = Spool(tmp_path, MANY)
+    assert len(spool._segments) == 2
+    spool.close()

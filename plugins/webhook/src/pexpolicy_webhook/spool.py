@@ -99,7 +99,11 @@ class Spool:
         self._unusable: set[Path] = set()
         self.is_open = True
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.adopt()
+        try:
+            self.adopt()
+        except OSError:
+            self.close()
+            raise
 
     @property
     def pending(self) -> int:
