@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 import threading
 from collections.abc import Sequence
@@ -155,20 +154,25 @@ class Commands(click.Group):
         return cast("click.Command", found)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; say where the argument belongs that it does not take."""
+        """Run a command; say what to write instead of an argument that it does not take."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            if hint := _hint_for_argument(error):
-                raise click.UsageError(f"{error.message}{hint}", error.ctx) from None
-            raise
+            from pexpolicy.cli.usage_hints import hint_for  # noqa: PLC0415 - for errors only
+
+            raise hint_for(error) from None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; raise ``UsageError`` for an option of a command before it."""
         if not ctx.resilient_parsing and args and args[0] in ("-c", "--config"):
             msg = f"{args[0]} follows the command, as in: pexpolicy check {args[0]} FILE"
             raise click.UsageError(msg, ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from pexpolicy.cli.usage_hints import hint_for  # noqa: PLC0415 - for errors only
+
+            raise hint_for(error) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -186,19 +190,6 @@ class Commands(click.Group):
         if name in PACKAGES:
             hint = f" Install the package {PACKAGES[name]}."
         raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
-
-
-def _hint_for_argument(error: click.UsageError) -> str:
-    """Return where an argument belongs, after a semicolon, if a command does not take it."""
-    found = re.fullmatch(r"Got unexpected extra argument \((.*)\)", error.message)
-    if found is None or error.ctx is None:
-        return ""
-    if error.ctx.info_name == "hash-password":
-        return "; the password is asked for, as others can see arguments"
-    options = {option for one in error.ctx.command.params for option in one.opts}
-    if found[1].endswith(".toml") and "--config" in options:
-        return f"; write --config {found[1]}"
-    return ""
 
 
 EXIT_TIMEOUT_S = 2.0

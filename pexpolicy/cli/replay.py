@@ -215,6 +215,9 @@ def _other_side(
     if against is None:
         return None
     if not against.startswith(("http://", "https://")):
+        if not against.endswith(".toml") and not Path(against).exists():
+            msg = f"there is no file {against}; the URL of a server begins with https:// or http://"
+            raise click.BadParameter(msg, param_hint="--against")
         return Path(against)
     parts = urlsplit(against)
     if parts.username is not None:

@@ -59,6 +59,10 @@ def requested(
     if not is_utf8(text):
         msg = "the request is not UTF-8 text"
         raise InvalidRequestError(msg)
+    name, equals, _ = text.partition("=")
+    if equals and any(name in one.request.parameters() for one in ENDPOINTS.values()):
+        msg = "write the alias alone; other parameters follow it, each with --set, as in:\n"
+        raise InvalidRequestError(f"{msg}  pexpolicy explain ALIAS --set {printable(text)}")
     if endpoint is not None:
         if not text or POLICY_PREFIX in text or text.startswith("{"):
             msg = "--endpoint is for an alias; leave it out for a request that was recorded"

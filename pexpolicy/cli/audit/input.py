@@ -115,8 +115,19 @@ def settings_of(config: Path) -> Settings:
 def configured(settings: Settings) -> Path:
     """Return the configured audit file, or exit with 2."""
     if settings.audit.path is None:
-        refuse("the audit goes to standard output: write --file FILE with the file that has it")
+        refuse(f"the audit goes to standard output: {_other_input()}")
     return settings.resolve(settings.audit.path)
+
+
+def _other_input() -> str:
+    """Return how to name the file that has the lines, for the command that runs."""
+    context = click.get_current_context()
+    names = {name for one in context.command.params for name in (*one.opts, one.name)}
+    if "--file" in names:
+        return "write --file FILE with the file that has it"
+    if "records" in names:
+        return f"name the file that has it, as in: {context.command_path} FILE"
+    return "write the line of the call in place of its ID"
 
 
 def hash_of(settings: Settings) -> Callable[[str], str | None] | None:

@@ -94,6 +94,8 @@ def _csv_map(path: Path, text: str) -> SubnetMap:
     except csv.Error as error:
         raise ImportFailed(f"{path} is not CSV: {error}") from None
     columns: tuple[str, ...] = COLUMNS
+    if rows and {"subnet", "location"} <= {cell.strip().lower() for cell in rows[0]}:
+        raise ImportFailed(f"{path} needs no import: name it as csv of the plugin locations")
     if rows and "snet" in [cell.strip().lower() for cell in rows[0]]:
         columns = tuple(cell.strip().lower() for cell in rows.pop(0))
         if missing := set(COLUMNS) - set(columns):
@@ -103,7 +105,8 @@ def _csv_map(path: Path, text: str) -> SubnetMap:
     for number, cells in enumerate(rows, 1):
         place = f"{path.name} subnet {number}"
         if len(cells) < len(columns):
-            raise ImportFailed(f"{place} has {len(cells)} cells, not {len(columns)}")
+            text = f"{place} has {len(cells)} cells, not {len(columns)}: {', '.join(columns)}"
+            raise ImportFailed(text)
         row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
         network = _network(place, row["snet"], found.remarks)
         if (around := _around(network, places)) is not None:

@@ -16,6 +16,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from pexpolicy.config.csv_tables import TableError, read_text
+from pexpolicy.config.path_hints import missing_hint
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 
@@ -86,7 +87,10 @@ def write_document(path: Path, text: str, *, private: bool = False) -> None:
             temporary.chmod(stat.S_IMODE(status.st_mode))
         temporary.write_text(text, "utf-8")
         temporary.replace(target)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        why = f"{error.strerror}{missing_hint(path)}"
+        raise ImportFailed(f"{path} cannot be written: {why}") from None
+    except ValueError as error:
         raise ImportFailed(f"{path} cannot be written: {error}") from None
 
 
