@@ -87,13 +87,21 @@ password_file = "vera.txt"
 """
 
 
-@pytest.fixture
-def console(tmp_path: Path) -> Iterator[LiveConsole]:
-    config = tmp_path / "config.toml"
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveConsole]:
+    folder: Path = tmp_path_factory.mktemp("console")
+    config = folder / "config.toml"
     config.write_text(CONFIG)
-    (tmp_path / "vera.txt").write_text("correct horse battery")
-    with running_console(config) as running:
-        yield running
+    (folder / "vera.txt").write_text("correct horse battery")
+    with running_console(config) as console:
+        yield console
+
+
+@pytest.fixture
+def console(running: LiveConsole) -> LiveConsole:
+    """Return a browser without a session; the configuration is as it was at the start."""
+    running.config.write_text(CONFIG)
+    return LiveConsole(running.url, running.folder, running.pid, running.config)
 
 
 def by_password(console: LiveConsole) -> None:
