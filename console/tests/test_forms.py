@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.live_console import LiveConsole, running_console
+from tests.support.waiting import HANG_S
 
 CONFIG = """
 [audit]
@@ -38,7 +39,7 @@ def exchange(console: LiveConsole, head: str, body: bytes = b"") -> bytes:
     """Send bytes; return what comes back until the console closes."""
     host, _, port = console.netloc.rpartition(":")
     text = f"{head}\r\nHost: {console.netloc}\r\nConnection: close\r\n\r\n"
-    with socket.create_connection((host, int(port)), 20) as connection:
+    with socket.create_connection((host, int(port)), HANG_S) as connection:
         connection.sendall(text.encode("latin-1") + body)
         received = b""
         while piece := connection.recv(1 << 16):
@@ -109,7 +110,7 @@ def test_attempts_of_every_shape_count_towards_one_limit(console: LiveConsole) -
             f"X-Forwarded-For: 10.3.0.1\r\n{headers}\r\nContent-Length: {len(body)}\r\n"
             "Connection: close\r\n\r\n"
         )
-        connection = socket.create_connection((host, int(port)), 30)
+        connection = socket.create_connection((host, int(port)), HANG_S)
         connection.sendall(head.encode() + body)
         opened.append(connection)
     statuses = []

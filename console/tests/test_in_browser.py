@@ -44,6 +44,7 @@ class Setup(NamedTuple):
         context = self.browser.new_context(
             base_url=self.company.console.url, java_script_enabled=script
         )
+        context.set_default_timeout(HANG_S * 1000)
         page = context.new_page()
         page.goto(f"/login?link={self.company.console.link(role)}")
         page.get_by_role("button", name="Log in").click()

@@ -32,6 +32,7 @@ from pexpolicy_console.login.provider import (
 )
 from pexpolicy_console.roles import Role
 from tests.support.live_console import LiveConsole, running_console
+from tests.support.waiting import HANG_S
 
 KEY = RSAKey.generate_key(2048, {"kid": "1"}, private=True)
 OTHER_KEY = RSAKey.generate_key(2048, {"kid": "1"}, private=True)
@@ -164,7 +165,7 @@ class Browser:
         }
 
     def get(self, path: str, cookie: str = "") -> Reply:
-        connection = http.client.HTTPConnection(self.netloc, timeout=10)
+        connection = http.client.HTTPConnection(self.netloc, timeout=HANG_S)
         try:
             connection.request("GET", path, headers={"Cookie": cookie})
             reply = connection.getresponse()

@@ -15,6 +15,7 @@ import pytest
 
 from pexpolicy.config.password_hash import PasswordHash
 from tests.support import certificates, live_server, wire
+from tests.support.waiting import HANG_S, wait_until
 
 GOOD = wire.basic("pexip", "s3cret")
 
@@ -52,7 +53,7 @@ def client(leaf: bool = True) -> ssl.SSLContext:
 
 
 def connect(server: live_server.Running, of: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), 5, source_address=(of, 0))
+    return socket.create_connection(("127.0.0.1", server.port), HANG_S, source_address=(of, 0))
 
 
 def ask(
@@ -69,12 +70,13 @@ def ask(
 
 def noted(server: live_server.Running, reason: str, **facts: object) -> bool:
     """Whether such a line is on record, or comes within a moment."""
-    for _ in range(100):
-        for line in map(json.loads, server.audit.read_text().splitlines()):
-            if line.get("reason") == reason and facts.items() <= line.items():
-                return True
-        time.sleep(0.02)
-    return False
+
+    def is_there() -> bool:
+        lines = map(json.loads, server.audit.read_text().splitlines())
+        return any(line.get("reason") == reason and facts.items() <= line.items() for line in lines)
+
+    wait_until(is_there)
+    return True
 
 
 def test_the_url_says_that_it_is_tls(server: live_server.Running) -> None:

@@ -153,7 +153,7 @@ async def test_who_was_wrong_least_is_verified_first() -> None:
 
     def work(number: int) -> bool:
         order.append(number)
-        return held.wait(5)
+        return held.wait(HANG_S)
 
     first = asyncio.create_task(gate.run((0,), lambda: work(0)))
     await asyncio.sleep(0)
@@ -168,7 +168,7 @@ async def test_who_was_wrong_least_is_verified_first() -> None:
 async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_time() -> None:
     held = threading.Event()
     gate = VerificationPool(max_running=1, max_queued=2)
-    tasks = [asyncio.create_task(gate.run((50,), lambda: held.wait(5))) for _ in range(3)]
+    tasks = [asyncio.create_task(gate.run((50,), lambda: held.wait(HANG_S))) for _ in range(3)]
     await asyncio.sleep(0.01)
     with pytest.raises(VerificationQueueFull):
         await gate.run((50,), lambda: True)
@@ -184,7 +184,7 @@ async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_
 async def test_a_turn_that_was_given_up_is_the_next_ones() -> None:
     held = threading.Event()
     gate = VerificationPool(max_running=1)
-    first = asyncio.create_task(gate.run((0,), lambda: held.wait(5)))
+    first = asyncio.create_task(gate.run((0,), lambda: held.wait(HANG_S)))
     await asyncio.sleep(0.01)
     gone = asyncio.create_task(gate.run((0,), lambda: True))
     last = asyncio.create_task(gate.run((1,), lambda: True))

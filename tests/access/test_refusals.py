@@ -27,6 +27,7 @@ from pexpolicy.access.refusals import (
 )
 from tests.support import live_server, wire
 from tests.support.virtual_time import virtual
+from tests.support.waiting import HANG_S
 
 FLOODS = {
     "unknown path": (404, b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 190)),
@@ -76,7 +77,7 @@ def served(
 def flood(port: int, request: bytes, status: int, seconds: float) -> int:
     """Send a request as often as it is answered; gives how often that was."""
     sent, ends = 0, time.monotonic() + seconds
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), HANG_S) as client:
         while time.monotonic() < ends:
             client.sendall(request * 50)
             answered = 0

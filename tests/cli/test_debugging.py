@@ -175,12 +175,12 @@ def test_the_answer_of_a_hook_that_was_stopped_is_used(tmp_path: Path) -> None:
             assert "event loop" not in shown
             assert "Timeout" not in shown
             os.write(control, b"continue\n")
-            reply = asked.result(20).json
+            reply = asked.result(HANG_S).json
             assert reply["result"]["name"] == "from the prompt"
             assert reply["decided_by"] == "toy"
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(HANG_S)
             os.close(control)
             os.close(terminal)
 

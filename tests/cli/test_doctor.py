@@ -17,6 +17,7 @@ from pexpolicy.cli.status_display import format_size
 from pexpolicy.config.loader import load
 from tests.support import certificates, live_server, wire
 from tests.support.server_process import free_port
+from tests.support.waiting import HANG_S
 
 ROOMS = "aliases,name,pin\nmeet@example.com,Meet,482913\n"
 
@@ -35,7 +36,7 @@ def about(found: list[dict[str, Any]], subject: str) -> list[tuple[str, str]]:
 def call(port: int) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=5)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=HANG_S)
     connection.request("GET", f"{wire.SERVICE}?node_ip=10.44.7.5")
     assert connection.getresponse().status == 200
     connection.close()

@@ -15,6 +15,7 @@ import pytest
 from tests.cli.test_explain_forms import explained
 from tests.cli.test_main import invoked, written
 from tests.support import live_server
+from tests.support.waiting import HANG_S
 
 NIGHT = """
 [plugins.rules]
@@ -224,7 +225,7 @@ def test_a_reply_has_colours_on_a_terminal(config: str) -> None:
         environment = {**os.environ, "TERM": "xterm-256color"}
         environment.pop("NO_COLOR", None)
         done = subprocess.run(
-            [*command, "--at", NOON], stdout=theirs, env=environment, check=False, timeout=60
+            [*command, "--at", NOON], stdout=theirs, env=environment, check=False, timeout=HANG_S
         )
         os.close(theirs)
         out = os.read(ours, 100_000).decode()

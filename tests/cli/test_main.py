@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
 from tests.support import live_server, wire
+from tests.support.waiting import HANG_S
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
 WRONG = """
@@ -304,7 +305,7 @@ def test_no_command_imports_what_only_another_one_needs() -> None:
         "print([m for m in ('PIL', 'aiohttp.web') if m in sys.modules])"
     )
     done = subprocess.run(
-        (sys.executable, "-c", looks), capture_output=True, text=True, check=True, timeout=30
+        (sys.executable, "-c", looks), capture_output=True, text=True, check=True, timeout=HANG_S
     )
     assert done.stdout == "[]\n"
 

@@ -942,7 +942,7 @@ def checked_by_nobody(folder: Path, *names: str) -> list[str]:
         [sys.executable, "-c", code.replace("{names!r}", repr(names))],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=True,
     )
     return done.stdout.splitlines()

@@ -5,6 +5,7 @@ import queue
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.progress import progress_lines
 from tests.support.live_server import SHIPPED
+from tests.support.waiting import HANG_S
 
 
 def test_what_is_quick_is_not_spoken_of() -> None:
@@ -17,7 +18,7 @@ def test_what_is_quick_is_not_spoken_of() -> None:
 def test_the_stage_under_way_and_each_later_one_is_named_with_the_time_it_began() -> None:
     said: queue.Queue[str] = queue.Queue()
     with progress_lines(said.put, delay=0.0) as stage:
-        assert said.get(timeout=5) == "starting (0 s)"
+        assert said.get(timeout=HANG_S) == "starting (0 s)"
         while said.empty():
             stage("building the plugin rooms")
     assert said.get() == "building the plugin rooms (0 s)"

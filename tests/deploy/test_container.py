@@ -71,7 +71,7 @@ def test_the_installer_prints_its_usage() -> None:
 def test_the_installer_names_the_step_that_comes_first(tmp_path: Path) -> None:
     command = (ROOT / "deploy" / "install", "packages", "target")
     result = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path
+        command, capture_output=True, text=True, check=False, timeout=HANG_S, cwd=tmp_path
     )
     assert result.returncode == 2
     first = f"deploy/install: run this first: deploy/install dependencies {tmp_path / 'target'}\n"

@@ -15,12 +15,11 @@ from pexpolicy import testing
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing.request_templates import shape_names_of
 from tests.support import live_server
+from tests.support.waiting import HANG_S
 
 PAGE = (live_server.ROOT / "docs/testing.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TIME = re.compile(r"\d+(\.\d+)? ?(ms|s)\b")
-LIMIT = 60.0
-"""Seconds until a command counts as stuck."""
 
 
 class Block(NamedTuple):
@@ -69,7 +68,7 @@ def run(folder: Path, command: str, status: int = 0) -> tuple[int, str]:
         env={**kept, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "80"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=LIMIT,
+        timeout=HANG_S,
         text=True,
         check=False,
     )

@@ -353,7 +353,7 @@ async def test_a_worker_that_ends_again_and_again_is_started_ever_more_slowly(
             await service(isolated)
         with pytest.raises(WorkerError, match=r"cannot be started again: .*no such library"):
             await service(isolated)
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(HANG_S):
             while len(starts := started()) < 5:  # noqa: ASYNC110 - of other processes
                 await asyncio.sleep(0.02)
         assert starts[3] - starts[2] >= 0.2

@@ -17,6 +17,7 @@ from pexpolicy.server.http.early_refusal import EarlyRefusal
 from pexpolicy.server.http.malformed import refusal_of
 from pexpolicy.server.http.request_parser import MAX_HEADERS, BoundedParser
 from pexpolicy.server.http.start_queue import StartQueue, is_whole_head
+from tests.support.waiting import HANG_S
 
 HEADER_BYTES = 65536
 LINES = [
@@ -151,7 +152,7 @@ async def test_a_client_gets_the_reply_and_costs_no_protocol(fault: str) -> None
         connection = Connection("192.0.2.1", asyncio.get_running_loop().time(), accepted.close)
         connections.add(connection)
         queue.put(connection, accepted)
-        async with asyncio.timeout(60.0):
+        async with asyncio.timeout(HANG_S):
             while len(connections):  # noqa: ASYNC110 - of one turn
                 await asyncio.sleep(0)
         reply = client.recv(4096)

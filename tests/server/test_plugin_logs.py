@@ -67,7 +67,7 @@ def serving(folder: Path, config: str, stderr: int, *arguments: str) -> Iterator
             yield server.pid, port
         finally:
             server.send_signal(signal.SIGTERM)
-            server.wait(20)
+            server.wait(HANG_S)
 
 
 def answers(port: int) -> bool:

@@ -22,7 +22,6 @@ from tests.support import live_server, wire
 from tests.support.waiting import HANG_S
 
 ROOM = f"{wire.SERVICE}?local_alias=room"
-TIMEOUT_S = 30.0
 
 
 def written(name: str, also: str = "") -> str:
@@ -75,7 +74,7 @@ def served(server: live_server.Running) -> str:
 
 
 def comes_true(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + HANG_S
     while time.monotonic() < deadline:
         if condition():
             return True

@@ -11,6 +11,7 @@ import pytest
 from pexpolicy.server import systemd
 from tests.server.test_reload import reloaded, written
 from tests.support import live_server
+from tests.support.waiting import HANG_S
 
 WATCHDOG_US = 400_000
 
@@ -20,7 +21,7 @@ def notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     """The end of systemd."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
-        receiver.settimeout(10.0)
+        receiver.settimeout(HANG_S)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", str(WATCHDOG_US))
         yield receiver

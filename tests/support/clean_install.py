@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMAND_TIMEOUT_S = 180.0
-"""Seconds until a command counts as hanging."""
+from tests.support.waiting import HANG_S
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Environment:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=HANG_S,
             text=True,
             check=False,
         )

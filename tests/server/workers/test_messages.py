@@ -78,7 +78,7 @@ async def test_what_makes_no_sense_ends_the_connection() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         theirs.sendall((3).to_bytes(8, "big") + b"???")
-        theirs.settimeout(5)
+        theirs.settimeout(HANG_S)
         await WorkerConnection(ours, lambda _: None).listen()
         await settled()
         assert theirs.recv(1) == b""

@@ -13,6 +13,7 @@ from pexpolicy.testing.replay import answers
 from pexpolicy.testing.replay.answers import Answering, Answers
 from pexpolicy.testing.replay.records import Call
 from pexpolicy.testing.replay.replay_policy import ReplayPolicy
+from tests.support.waiting import HANG_S
 
 OTHER = "another record"
 
@@ -48,7 +49,7 @@ def call(line: int, key: bytes = b"") -> Call:
 async def in_order(policy: Asked, records: list[Call | str]) -> list[tuple[int, int, Answers]]:
     """Return for each call its line, that of the call whose answer it gets, and its answers."""
     answering = Answering(cast("ReplayPolicy", policy), None, None, None)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         found: list[Any] = [one async for one in answering.in_order(records)]
     assert [record for record, _ in found] == records
     assert all((given is None) == isinstance(record, str) for record, given in found)
