@@ -308,10 +308,13 @@ def _cell(value: Any) -> str:
 
 
 def _refuse_lossy(row: BaseModel, model: type[BaseModel], cells: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` with the first cell and names of others, as those may be PINs."""
     try:
-        same = model.model_validate(cells) == row
-    except pydantic.ValidationError:
-        same = False
-    if not same:
-        msg = f"a table cannot hold {brief(str(row), 200)}: it would be read back differently"
+        read = dict(model.model_validate(cells))
+        lossy = [name for name, value in row if read[name] != value]
+    except pydantic.ValidationError as error:
+        lossy = [str(place) for found in error.errors() for place in found["loc"][:1]] or ["it"]
+    if lossy:
+        at = brief(next(value for _, value in row))
+        msg = f"a table cannot hold {', '.join(lossy)} of {at}: it would be read back differently"
         raise ValueError(msg)

@@ -440,7 +440,15 @@ def test_mode_and_symbolic_link_of_the_file_stay(tmp_path: Path) -> None:
         ("[[rules]]\nendpoint = 'media_location'\nthen = 'continue'\n", "a table cannot hold"),
         ("[[rules]]\nname = 5\nthen = 'continue'\n", "an invalid rule cannot be exported: name: "),
         ("[[rules]]\nname = ' x'\nthen = 'continue'\n", "a table cannot hold"),
+        (
+            "[[rules]]\nname = ' x'\nendpoint = 'media_location'\nthen.result.pin = '4711'\n",
+            "a table cannot hold name of ' x'",
+        ),
         ("[[rules]]\nname = 'x'\nendpoint = 5\nthen = 5\n", "an invalid rule cannot be"),
+        (
+            "[[rules]]\nname = '#N/A'\nendpoint = 'media_location'\nthen = 'continue'\n",
+            "the CSV file line 2: name: #N/A is an error of the spreadsheet",
+        ),
         ("[plugins.rules.settings]\nfiles = 5\n", ""),
     ],
 )
@@ -449,6 +457,7 @@ def test_what_cannot_be_exported_says_why(file: Path, text: str, message: str) -
     result = run("export", "rules", file)
     assert result.exit_code == 65
     assert result.stderr.startswith(message)
+    assert "4711" not in result.stderr
 
 
 MESSY = """\

@@ -93,6 +93,7 @@ def test_the_rooms_of_a_configuration_are_read_back(tmp_path: Path) -> None:
             "rooms.a.description: has blanks",
         ),
         ("", "rooms.a.name: is missing"),
+        ('name = "#N/A"', "name: #N/A is an error of the spreadsheet"),
     ],
 )
 def test_what_a_csv_file_cannot_hold_is_refused(tmp_path: Path, room: str, says: str) -> None:
@@ -165,7 +166,7 @@ def test_any_rooms_are_read_back_or_refused(tmp_path: Path, rooms: dict[str, Any
     result = run(str(config))
     if result.exit_code:
         blank = any(
-            text != text.strip() or not text or "\0" in text
+            text != text.strip() or not text or "\0" in text or text.startswith("#")
             for fields in rooms.values()
             for text in fields.values()
             if isinstance(text, str)

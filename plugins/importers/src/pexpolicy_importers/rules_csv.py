@@ -18,6 +18,7 @@ from pexpolicy.config.csv_tables import (
     TableError,
     TableIssue,
     TableRow,
+    parse_table,
     read_table,
     write_table,
 )
@@ -77,11 +78,13 @@ def to_csv(rules: Iterable[Mapping[str, Any]]) -> str:
     Raise ``ImportFailed`` for an invalid rule, and for one that no CSV file can hold.
     """
     try:
-        return write_table(map(_row, rules), RuleRow)
+        text = write_table(map(_row, rules), RuleRow)
+        parse_table(text, RuleRow, "the CSV file")
     except ImportFailed:
         raise
     except ValueError as error:
         raise ImportFailed(str(error)) from None
+    return text
 
 
 def _row(table: Mapping[str, Any]) -> RuleRow:
