@@ -8,6 +8,7 @@ from logging import getLogger
 from typing import TYPE_CHECKING, Any, cast
 
 from pexpolicy.log.structlog_import import structlog
+from pexpolicy.text import brief
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
@@ -40,6 +41,22 @@ def get_logger(name: str | None = None) -> BoundLogger:
     return cast("BoundLogger", logger.bind())
 
 
+_format = structlog.stdlib.PositionalArgumentsFormatter()
+
+
+def _formatted(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+    """Format the arguments of a message as ``logging`` does.
+
+    Arguments that do not fit are written as they are: no hook may fail because of a log line,
+    perhaps at a level that is switched on later.
+    """
+    try:
+        return _format(logger, method, event)
+    except Exception:  # noqa: BLE001 - the text of an argument may raise anything
+        event["arguments"] = ", ".join(map(brief, event.pop("positional_args")))
+        return event
+
+
 def _as_record(
     _: Any, __: str, event: MutableMapping[str, Any]
 ) -> tuple[tuple[LogEvent], dict[str, Any]]:
@@ -54,7 +71,7 @@ def _as_record(
 PROCESSORS: tuple[Any, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.filter_by_level,
-    structlog.stdlib.PositionalArgumentsFormatter(),
+    _formatted,
     _as_record,
 )
 """For loggers of structlog whose lines are to be records of ``logging``."""
