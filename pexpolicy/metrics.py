@@ -49,6 +49,8 @@ class Definition:
         if self.combine not in ("sum", "max", "min"):
             msg = f"metric {self.name}: combine is 'sum', 'max' or 'min', and not {self.combine!r}"
             raise ValueError(msg)
+        if not isinstance(self.help, str):
+            raise TypeError(f"metric {self.name}: help is a text, and labels follow it")
         if not _NAME.fullmatch(self.name):
             msg = f"metric {self.name!r}: a name has lower-case letters, digits and _, such as hits"
             raise ValueError(msg)
@@ -57,8 +59,7 @@ class Definition:
                 msg = f"metric {self.name}: {label!r} is not the name of a label"
                 raise ValueError(msg)
         if len(set(self.labels)) < len(self.labels):
-            msg = f"metric {self.name}: a label is named twice"
-            raise ValueError(msg)
+            raise ValueError(f"metric {self.name}: a label is named twice")
         if list(self.bounds) != sorted(set(self.bounds)) or not all(
             map(math.isfinite, self.bounds)
         ):

@@ -70,7 +70,8 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
                 raise SecretError(key, text)
             raise SecretError(key, f"{place} is {state}; set it, or write {name}_file")
     else:
-        assert file is not None
+        if file is None:
+            raise SecretError(f"{name}_env", f"is not set; write {name}_env or {name}_file")
         key, place = f"{name}_file", "the file"
         track_file(folder / file)
         try:

@@ -80,7 +80,10 @@ class FieldsOf(Mapping[str, Any], Generic[D_co]):
     def __get_pydantic_core_schema__(cls, source: Any, _: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema  # noqa: PLC0415 - for settings only
 
-        (model,) = get_args(source)
+        found = next(iter(get_args(source)), None)
+        if not (isinstance(found, type) and issubclass(found, Decision)):
+            raise TypeError("FieldsOf takes the class of a decision: write FieldsOf[Conference]")
+        model: Any = found
 
         def checked(table: dict[str, Any], info: ValidationInfo) -> FieldsOf[Decision]:
             extras = (info.context or {}).get("extras", NO_EXTRAS)

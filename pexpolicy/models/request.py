@@ -115,7 +115,10 @@ class Request:
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
         if unnamed or not isinstance(privacy, Privacy):
-            raise TypeError("annotate takes names and values: write annotate(ticket=4711)")
+            raise TypeError(
+                "annotate takes names and values: write annotate(ticket=4711), or "
+                "annotate(Privacy.PERSONAL, caller=name)"
+            )
         if self.annotations is None:
             self.__dict__["annotations"] = Annotations()
         assert self.annotations is not None
