@@ -227,7 +227,7 @@ def collect(
     try:
         with hook_context(plugin.name, hook):
             returned = function(*arguments)
-        if isinstance(returned, str | bytes) or not isinstance(returned, Iterable):
+        if isinstance(returned, str | bytes | Mapping) or not isinstance(returned, Iterable):
             text = f"its {hook} must return an iterable of {what}, and returned {brief(returned)}"
         else:
             with hook_context(plugin.name, hook):

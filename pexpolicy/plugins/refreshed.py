@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Self, TypeVar
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import ErrorReport, Log, describe_error
@@ -103,6 +103,12 @@ class Refreshed(Generic[T]):
         self._log: Log | None = None
         self._failure_log = PluginFailureLog(None, "")
         declare(self)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse an unknown attribute, such as one of the data."""
+            raise AttributeError(f"Refreshed has no attribute {name!r}: its data is in .value")
 
     @property
     def value(self) -> T:

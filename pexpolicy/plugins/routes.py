@@ -37,6 +37,10 @@ class PluginRoutes:
             raise ValueError(f"its path continues {self._root}: leave that out")
         if not _is_asynchronous(route.handler):
             raise ValueError(f"its handler is {brief(route.handler)}: write an async def")
+        try:
+            inspect.signature(route.handler).bind(None)
+        except TypeError as error:
+            raise ValueError(f"its handler is called with the request: {error}") from None
         path = self._root + route.path
         try:
             web.RouteDef(route.method, path, route.handler, route.kwargs).register(self.app.router)

@@ -1,7 +1,7 @@
 """Mistakes of plugin authors: what they are told, at check wherever possible."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial, wraps
@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from aiohttp import web
 
 from pexpolicy import (
     AliasMap,
@@ -23,10 +24,13 @@ from pexpolicy import (
     PluginSettings,
     Refreshed,
     Reject,
+    SecretError,
     Source,
+    get_logger,
     hookimpl,
     metrics,
     named_changes,
+    read_secret,
     schedule,
 )
 from pexpolicy.config.plugin_settings import read_settings
@@ -152,6 +156,34 @@ class TestHooks:
         assert "start tasks in lifespan" in text
 
 
+class TestRoutes:
+    @pytest.mark.parametrize(
+        ("handler", "problem"),
+        [("none", "too many positional"), ("two", "missing a required argument: 'more'")],
+    )
+    def test_a_handler_that_cannot_take_the_request(self, handler: str, problem: str) -> None:
+        class Bad:
+            async def none(self) -> web.Response:
+                return web.Response()
+
+            async def two(self, request: web.Request, more: int) -> web.Response:
+                return web.Response()
+
+            @hookimpl
+            def routes(self) -> Iterable[web.RouteDef]:
+                return [web.get("/a", getattr(self, handler))]
+
+        assert f"its handler is called with the request: {problem}" in problem_of(Bad)
+
+    def test_an_application_is_no_list_of_routes(self) -> None:
+        class Bad:
+            @hookimpl
+            def routes(self) -> Any:
+                return web.Application()
+
+        assert "its routes must return an iterable of aiohttp.web.RouteDef" in problem_of(Bad)
+
+
 class TestDropIn:
     @pytest.mark.parametrize(
         ("source", "said"),
@@ -247,6 +279,15 @@ class TestSettings:
         settings = S(rooms=rooms, look=look, closed=closed)
         assert (settings.rooms, settings.look, settings.closed) == (rooms, look, closed)
 
+    @pytest.mark.parametrize("annotation", [FieldsOf, FieldsOf[Conference | Continue]])
+    def test_fields_are_those_of_one_class(self, annotation: Any) -> None:
+        with pytest.raises(TypeError, match=r"write FieldsOf\[Conference\]"):
+            type("S", (PluginSettings,), {"__annotations__": {"look": annotation}})
+
+    def test_a_secret_that_is_named_nowhere(self) -> None:
+        with pytest.raises(SecretError, match="write token_env or token_file"):
+            read_secret("token", None, None, Path())
+
     def test_a_table_is_no_driver(self) -> None:
         class S(PluginSettings):
             pool: Source[object]
@@ -333,6 +374,10 @@ class TestBackground:
             make("work", every=60)
         with pytest.raises(TypeError, match="every is a number of seconds"):
             make(work, every=timedelta(seconds=60))
+
+    def test_data_is_not_its_value(self) -> None:
+        with pytest.raises(AttributeError, match=r"no attribute 'get': its data is in \.value"):
+            Refreshed(work, every=60).get("x")  # type: ignore[attr-defined]
 
     def test_words(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="once_per is 'server' or 'worker'"):
@@ -491,6 +536,10 @@ class TestMetrics:
         with pytest.raises(ValueError, match="combine is 'sum', 'max' or 'min'"):
             metrics.gauge("rooms", "Rooms.", combine="avg")  # type: ignore[arg-type]
 
+    def test_help_is_a_text(self) -> None:
+        with pytest.raises(TypeError, match="help is a text, and labels follow it"):
+            metrics.counter("calls", ["room"])  # type: ignore[arg-type]
+
     def test_labels_are_arguments(self) -> None:
         with pytest.raises(AttributeError, match="labels are arguments"):
             metrics.counter("calls", "Calls.", ["room"]).labels("x")  # type: ignore[attr-defined]
@@ -532,6 +581,16 @@ class TestRejects:
             for plugin in (Rooms, Guard, Unknown, Adjuster, Picky)
         }
         assert list(guessed.values()) == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("given", [("found", ROOM.action), ("100% of %s", "x"), ("%d", "x")])
+def test_a_wrong_log_line_fails_no_hook(
+    given: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    get_logger("acme").warning(*given)
+    assert caplog.messages == [f"{given[0]} arguments={given[1]!r}"] or (
+        caplog.messages == [f'{given[0]} arguments="{given[1]!r}"']
+    )
 
 
 def test_changes_of_rooms_by_alias_have_names() -> None:
