@@ -13,6 +13,7 @@ _GENERATORS = {
     "generator didn't stop": "it yields twice; a lifespan yields once",
 }
 """What ``asynccontextmanager`` says of a generator, and what it means."""
+_STUBBORN = "it suppresses its cancellation, as by except without a class"
 
 
 class ContextTask:
@@ -20,7 +21,8 @@ class ContextTask:
 
     A task group or cancel scope must be left by the task that entered it, and cancels only this
     task when it fails. ``on_failure`` is called with the exception that ended the context early, or
-    that leaving it raised. Times in seconds.
+    that leaving it raised. Times in seconds. A context that suppresses its cancellation is left
+    alone after another ``stop_timeout``, and closed as soon as it can be.
     """
 
     def __init__(
@@ -43,12 +45,16 @@ class ContextTask:
         opened: asyncio.Future[BaseException | None] = self._loop.create_future()
         self._task = self._loop.create_task(self._run(opened))
         hide(self._task)
+        limit = self._start_timeout + self._stop_timeout
         try:
-            await asyncio.wait((opened,))
+            await asyncio.wait((opened,), timeout=limit)
         except asyncio.CancelledError:
             self._task.cancel()
-            await asyncio.wait((self._task,))
+            await asyncio.wait((self._task,), timeout=self._stop_timeout)
             raise
+        if not opened.done():
+            self._closing.set()
+            raise TimeoutError(f"not open after {limit:.3g} s; {_STUBBORN}")
         if (error := opened.result()) is not None:
             raise error
 
@@ -56,7 +62,10 @@ class ContextTask:
         """Leave the context."""
         if self._task is not None:
             self._closing.set()
-            await asyncio.wait((self._task,))
+            limit = 2 * self._stop_timeout
+            await asyncio.wait((self._task,), timeout=limit)
+            if not self._task.done():
+                self._on_failure(TimeoutError(f"not closed after {limit:.3g} s; {_STUBBORN}"))
 
     def close_soon(self) -> None:
         """Leave the context without waiting for it. Safe in any thread."""

@@ -10,11 +10,12 @@ import pytest
 
 from pexpolicy import Conference, Refreshed, hookimpl
 from pexpolicy.config.settings import PluginStartupError
+from pexpolicy.plugins.context_task import ContextTask
 from pexpolicy.testing import decide, make_policy, make_request
 from tests.support import virtual_time
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, policy
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_stubbornly
 
 SERVICE = make_request("service_configuration")
 Background = Callable[[], Coroutine[None, None, None]]
@@ -194,6 +195,33 @@ async def test_a_plugin_may_open_its_data_in_its_lifespan() -> None:
     vips = Opens(["Sales", "never"])
     assert (await decide(vips, SERVICE)).decided_by == "opens"
     assert vips.events == ["fetched with nothing", "has Sales"]
+
+
+@pytest.mark.parametrize("begins", [True, False])
+@virtual_time.virtual
+async def test_a_lifespan_that_ignores_its_cancellation_holds_nothing_up(*, begins: bool) -> None:
+    released, closed = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def stubborn() -> AsyncIterator[None]:
+        if not begins:
+            await wait_stubbornly(released)
+        yield
+        if begins:
+            await wait_stubbornly(released)
+        closed.set()
+
+    failures: list[BaseException] = []
+    task = ContextTask(stubborn(), failures.append, 20.0, 2.0)
+    if begins:
+        await task.open()
+    else:
+        with pytest.raises(TimeoutError, match="not open after 22 s; it suppresses"):
+            await task.open()
+    await task.close()
+    assert [str(error).partition(";")[0] for error in failures] == ["not closed after 4 s"]
+    released.set()
+    await closed.wait()
 
 
 @virtual_time.virtual
