@@ -128,9 +128,15 @@ def force_exit_after(seconds: float, leftovers: Callable[[], list[str]]) -> None
     A task that suppresses its cancellation, a thread that never returns or a lifespan that hangs
     would keep the process running. ``leftovers`` returns the names of plugins and hooks to report.
     """
-    timer = threading.Timer(seconds, force_exit, (leftovers,))
-    timer.daemon = True
-    timer.start()
+    try:
+        timer = threading.Timer(seconds, force_exit, (leftovers,))
+        timer.daemon = True
+        timer.start()
+    except RuntimeError:
+        # No thread can be started: plugins have used them all up, or broke their start.
+        if not 0.0 < signal.getitimer(signal.ITIMER_REAL)[0] < seconds:
+            signal.signal(signal.SIGALRM, lambda *_: force_exit(leftovers))
+            signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def force_exit(leftovers: Callable[[], list[str]]) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -157,3 +159,24 @@ def test_a_plugin_that_handles_signals_itself_does_not_keep_the_server(
             return ended(server.pid) or not accepts(server.port)
 
         assert comes_true(ends)
+
+
+WITHOUT_THREADS = """
+import signal, threading
+from pexpolicy.server.shutdown import force_exit_after
+threading.excepthook = None
+force_exit_after(0.01, lambda: ["a plugin"])
+force_exit_after(3600.0, lambda: ["later"])
+signal.pause()
+"""
+
+
+def test_the_exit_is_forced_where_no_thread_can_be_started() -> None:
+    ended = subprocess.run(
+        (sys.executable, "-c", WITHOUT_THREADS),
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "did not stop in time: a plugin\n")
