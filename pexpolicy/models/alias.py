@@ -21,6 +21,7 @@ _PASSWORD = re.compile(
 )
 _USUAL = re.compile(r"(?:(sips?|h323):)?+([a-z0-9_+.-]++)@([a-z0-9.-]++(?<=[a-z]))").fullmatch
 """A user, a host name and nothing to remove but a scheme: nearly every alias of a call."""
+_SCHEMES_IN_FRONT = re.compile(r"(?:(sips?|h323|tel):\s*+)++").match
 _SCHEME_PREFIXES = tuple(f"{scheme}:" for scheme in _SCHEMES)
 MAX_COMPOSED = 1_000
 """Characters of the longest alias that is composed: the time grows with the square of the number of
@@ -148,8 +149,8 @@ def _joined(user: str, host: str) -> str:
 def _parts(text: str) -> tuple[str, str, str]:
     """Return scheme, user and host of a text in lower case."""
     scheme = ""
-    while ":" in text and (found := text.partition(":"))[0] in _SCHEMES:
-        scheme, text = found[0], found[2].lstrip()
+    if (found := _SCHEMES_IN_FRONT(text)) is not None:
+        scheme, text = found[1], text[found.end() :]
     before, at, after = text.partition("@")
     if at:
         user, at, host = f"{before}@{_without_parameters(after)}".rpartition("@")
