@@ -57,6 +57,14 @@ def test_a_session_ends_after_its_time_although_it_is_used() -> None:
     assert sessions.find(cookie) is None
 
 
+def test_a_user_who_logs_in_again_and_again_ends_no_session_of_others() -> None:
+    sessions = Sessions(8 * 3600, Clock())
+    of_ann, ann = sessions.create("ann", Role.ADMIN, "password", None)
+    of_vera = [sessions.create("vera", Role.VIEWER, "password", None)[0] for _ in range(2000)]
+    assert sessions.find(of_ann) is ann
+    assert [sessions.find(cookie) is not None for cookie in of_vera[-51:]] == [False, *[True] * 50]
+
+
 def test_the_session_of_a_proxy_is_open_until_its_time() -> None:
     clock = Clock()
     sessions = Sessions(2 * IDLE_S, clock)

@@ -13,7 +13,10 @@ from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.roles import Role
 
 MAX_SESSIONS = 1000
-"""The session that was used least recently is removed first."""
+MAX_SESSIONS_OF_USER = 50
+"""Of both the session that was used least recently is removed first, so that one user who logs in
+again and again ends no session of others.
+"""
 IDLE_S = 3600.0
 """Time without a request after which a session ends."""
 
@@ -51,6 +54,10 @@ class Sessions:
         """Return the value of the cookie of a new session, and the session."""
         cookie = secrets.token_urlsafe(32)
         session = self._new(user, role, method, entry)
+        who = method, user
+        mine = [key for key, one in self._sessions.items() if (one.method, one.user) == who]
+        if len(mine) >= MAX_SESSIONS_OF_USER:
+            del self._sessions[mine[0]]
         self._sessions[_key(cookie)] = session
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)

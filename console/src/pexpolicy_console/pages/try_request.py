@@ -44,6 +44,10 @@ async def answer(request: web.Request) -> web.StreamResponse:
 def _question(given: Mapping[str, str], *, ask_all: bool) -> Explain:
     """Return the question of a form; raise ``UsageError`` for parameters without a value."""
     lines = tuple(line.strip() for line in given["parameters"].splitlines() if line.strip())
+    for line in lines:
+        if "=" not in line:
+            msg = f"{line[:100]!r} has no value: write one parameter a line, as in registered=True"
+            raise click.UsageError(msg)
     return Explain(
         given["request"],
         given["endpoint"] or None,
