@@ -307,6 +307,25 @@ def test_who_gets_what_is_linked_for_roles_that_may_use_it(
         assert ('href="/who' in other.log_in(role).get(path).text) is is_linked
 
 
+FORGED: tuple[dict[str, Any], ...] = (
+    {"annotations": [1]},
+    {"annotations": {"rules": 5}},
+    {"warnings": 5},
+    {"removed": 5},
+    {"steps": [{"plugin": "rooms", "outcome": "adjusted", "ms": 1, "changes": {"pin": 5}}]},
+    {"steps": [{"plugin": "rooms", "outcome": "decided", "ms": 1, "fields": 5}]},
+    {"sent": [5]},
+)
+
+
+def test_lines_of_other_shapes_have_a_page(server: Running, console: LiveConsole) -> None:
+    append(server.audit.with_name("audit.jsonl.1"), [line(n, **f) for n, f in enumerate(FORGED)])
+    ids = [line(number)["decision_id"] for number in range(len(FORGED))]
+    eventually(console, f"/decisions/{ids[-1]}", "sip:room6")
+    for one in ids:
+        assert console.get(f"/decisions/{one}").status == 200, one
+
+
 def test_a_file_that_vanishes_is_not_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

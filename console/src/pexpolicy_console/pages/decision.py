@@ -57,10 +57,12 @@ def _detail(step: Mapping[str, Any]) -> str:
     parts = [str(step["hook"])] if step.get("hook") else []
     if step.get("detail"):
         parts.append(str(step["detail"]))
-    if isinstance(step.get("changes"), dict):
-        parts.append(describe_changes(step["changes"]))
-    if step.get("fields"):
-        parts.append(f"gave {', '.join(map(str, step['fields']))}")
+    changes = step.get("changes")
+    if isinstance(changes, dict):
+        known = all(isinstance(change, dict) for change in changes.values())
+        parts.append(describe_changes(changes) if known else str(changes))
+    if fields := _texts(step.get("fields")):
+        parts.append(f"gave {', '.join(fields)}")
     return "; ".join(parts)
 
 
@@ -91,6 +93,9 @@ async def decision(request: web.Request) -> web.StreamResponse:
         parameters=[(name, _shown(value)) for name, value in (event.get("request") or {}).items()],
         result=json.dumps(event.get("sent"), indent=2, ensure_ascii=False),
         steps=steps_of(event),
+        warnings=_texts(event.get("warnings")),
+        removed=_texts(event.get("removed")),
+        annotations=_annotations(event.get("annotations")),
         row=row_of(hit),
         same=[(row_of(one), one.at - hit.at) for one in same],
         may_try=session_of(request).role >= Role.OPERATOR,
@@ -114,6 +119,19 @@ async def download(request: web.Request) -> web.StreamResponse:
     name = f'attachment; filename="{hit.event["decision_id"]}.jsonl"'
     headers = {hdrs.CONTENT_TYPE: "application/jsonl", hdrs.CONTENT_DISPOSITION: name}
     return web.Response(body=content, headers=headers)
+
+
+def _texts(value: Any) -> list[str]:
+    """Return a list of texts; other kinds of values, as in a line that was forged, as one."""
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return [str(value)] if value else []
+
+
+def _annotations(value: Any) -> dict[str, dict[str, Any]]:
+    """Return the annotations of each plugin; those of another kind under no name."""
+    found = value if isinstance(value, dict) else {"": value} if value else {}
+    return {name: one if isinstance(one, dict) else {"": one} for name, one in found.items()}
 
 
 def _shown(value: Any) -> str:
