@@ -53,10 +53,17 @@ class Session:
             assert doc_pages.normalize(self.said) == doc_pages.normalize(shown)
 
 
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel of the core, built once."""
+    folder = tmp_path_factory.mktemp("core")
+    environment = clean_install.create_environment(folder / "venv")
+    return clean_install.build_wheel(environment, live_server.ROOT, folder / "wheels")
+
+
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
+def session(tmp_path: Path, core: Path) -> Iterator[Session]:
     environment = clean_install.create_environment(tmp_path / "venv")
-    core = clean_install.build_wheel(environment, live_server.ROOT, tmp_path / "wheels")
     install = ["pip", "install", "-q", "--ignore-installed", "--no-deps", str(core)]
     environment.run([environment.python, "-m", *install], tmp_path)
     with ExitStack() as servers:
