@@ -163,7 +163,8 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
     "fields and conditions": (
         (
             "[plugins.rooms.settings.rooms.x]\nname = 'X'\nguests = true\ngjester_tillatt = true\n"
-            "code_invite = '1'\nplassering = 'x'\n"
+            "code_invite = '1'\nplassering = 'x'\nalias = 'y'\n"
+            "[sources.d]\ndriver = 'ldap'\nbase = ''\nurl = 'ldaps://a.example/dc=example'\n"
             "[[plugins.rules.settings.rules]]\nname = 'r'\nendpoint = 'media_location'\n"
             "when = { not = {}, or = [], and = [], user_agent = 'x', weekday = 1, domain = 1 }\n"
             "then.redirect = 'sip:a@example.com'\n"
@@ -171,6 +172,8 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
         {
             "plugins.rooms.settings.rooms.x.guests": "did you mean 'allow_guests'?",
             "plugins.rooms.settings.rooms.x.gjester_tillatt": "did you mean 'allow_guests'?",
+            "plugins.rooms.settings.rooms.x.alias": "did you mean 'aliases'?",
+            "sources.d.url[0]": "write ldaps://HOST or ldap://HOST; the DN belongs in base",
             "plugins.rooms.settings.rooms.x.code_invite": "did you mean 'guest_pin'?",
             "plugins.rules.settings.rules[0].when.not": "did you mean 'none'?",
             "plugins.rules.settings.rules[0].when.or": "did you mean 'any'?",

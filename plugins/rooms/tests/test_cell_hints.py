@@ -91,6 +91,7 @@ def test_a_mistake_of_a_spreadsheet_is_reported_with_the_way_out(
         ("https://meet.example.com/?conference=x", "is a link: write the alias alone"),
         ("mailto:x@example.com", "is a link: write the alias alone"),
         ("<x@example.com>", "write the address alone"),
+        ("\u201cx\u201d", "has quotes, and they are part of it"),
         ("x@example.com\u200b", "an invisible character, U+200B"),
         ("x@y@example.com", "has two @"),
         ("Total", "looks like the total of a table: delete the line"),

@@ -156,6 +156,10 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
         made.snapshot("  ", list, every=60)
     with pytest.raises(ValueError, match="DELETE changes the database"):
         made.snapshot("delete from rooms", list, every=60)
+    for other in ("%s", "%(alias)s", "?", "{alias}"):
+        with pytest.raises(ValueError, match="write a parameter as :alias"):
+            made.lookup(f"SELECT 1 WHERE 1 = {other}", ["alias"])
+    made.lookup("SELECT '{alias}' WHERE 1 = :alias AND '= ?' <> '%s'", ["alias"])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ _TOTAL = re.compile(
 """The first word of a line below a table, in English, German or French."""
 _PARTS_OF_NUMBER = re.compile(r"\+\d{1,3}( \(?\d+\)?)+")
 """Such as ``+47 22 33 44 55``: no alias is a country code only."""
+_QUOTES = re.compile("[\u201c\u201d\u201e\u00ab\u00bb]")
 _LONE = frozenset("/,;|&+-")
 _TEXT_COLUMN = "format the column as text, and write it again"
 _DAYS = range(20_000, 80_000)
@@ -50,6 +51,7 @@ def alias_warning(alias: Alias) -> str:
     found = {
         "is a link: write the alias alone, such as room@example.com": _LINK.match(text),
         "has < or >: write the address alone": "<" in text or ">" in text,
+        "has quotes, and they are part of it: leave them out": _QUOTES.search(text),
         f"has an invisible character, {hidden}: write it again": hidden,
         "looks like the total of a table: delete the line if it is no room": _TOTAL.fullmatch(text),
         "has two @": "@" in alias.user,

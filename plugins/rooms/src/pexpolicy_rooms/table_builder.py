@@ -146,6 +146,8 @@ def _text(key: Key, refusal: ValidationIssue) -> str:
         return f"{text}; delete the line if it is no room, such as a total"
     if refusal.field in PINS:
         return text.replace(refusal.rule, refusal.rule + pin_hint(refusal.value))
+    if text.startswith("there is no field") and ";" not in text:
+        return text + did_you_mean(refusal.field, ["aliases", *VALIDITY])
     is_scalar = isinstance(refusal.value, str | int | float)
     if key[0] != "rooms" and refusal.shown and is_scalar and text.startswith("must be"):
         return f"{brief(refusal.value)} {text}{number_hint(refusal.value)}"

@@ -36,7 +36,8 @@ def _server(written: str) -> str:
         or url.path.strip("/")
         or url.raw_query_string
     ):
-        raise ValueError("is not an LDAP server: write ldaps://HOST or ldap://HOST")
+        belongs = "; the DN belongs in base" if "=" in url.path else ""
+        raise ValueError(f"is not an LDAP server: write ldaps://HOST or ldap://HOST{belongs}")
     return written.rstrip("/")
 
 

@@ -27,7 +27,8 @@ def rows_at(value: Any, place: str) -> list[Row]:
     """
     for name in filter(None, place.split(".")):
         if not isinstance(value, dict) or name not in value:
-            raise ValueError(f"there is no {place}")
+            there = f"; there are {', '.join(value)}" if isinstance(value, dict) and value else ""
+            raise ValueError(f"there is no {place}{there}")
         value = value[name]
     rows = [value] if isinstance(value, dict) else value
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):

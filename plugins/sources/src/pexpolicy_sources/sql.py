@@ -40,6 +40,9 @@ CHECK_S = 2.0
 CHUNK = 500
 """Rows of a snapshot that are converted without a pause for other calls."""
 _CHANGE = re.compile(r"\s*(insert|update|delete|merge|drop|create|alter|truncate)\b", re.IGNORECASE)
+_QUOTED = re.compile(r"'[^']*'")
+_PLACEHOLDER = re.compile(r"(%s|%\(\w+\)s|(?<==)\s*\?|\{\w+\})")
+"""Parameters as other programs write them; ``?`` alone is an operator of PostgreSQL."""
 _UNAVAILABLE = ("08", "28", "3D", "53", "57")
 """Classes of SQLSTATE: connection, authentication, no such database, resources, intervention."""
 _UNAVAILABLE_SQLITE = frozenset((5, 6, 9, 10, 14))
@@ -88,6 +91,9 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         if (word := _CHANGE.match(query)) is not None:
             msg = f'{word[1].upper()} changes the database: write a query such as "SELECT ..."'
             raise ValueError(msg)
+        if (other := _PLACEHOLDER.search(_QUOTED.sub("", query))) is not None:
+            example = next(iter(parameters), "alias")
+            raise ValueError(f"has {other[1].strip()}: write a parameter as :{example}")
         for name in self.parameters(query):
             if name not in parameters:
                 there = ", ".join(f":{known}" for known in parameters) or "none"
