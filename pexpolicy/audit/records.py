@@ -78,10 +78,10 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 def as_json(_: Any, __: str, line: object) -> bytes:
-    """Return a line as JSON; replace text that is not valid Unicode rather than lose the line."""
+    """Return a line as JSON; replace values that JSON cannot hold rather than lose the line."""
     try:
         encoded = encode(line)
-    except UnicodeEncodeError:
+    except Exception:  # noqa: BLE001 - without its line a decision may not be sent
         encoded = encode(_valid(line))
     return encoded if encoded.isascii() and _DELETE not in encoded else escape_controls(encoded)
 
@@ -98,6 +98,7 @@ def escape_controls(encoded: bytes) -> bytes:
 
 
 def _valid(value: Any) -> Any:
+    """Return a value with text that is valid Unicode, and the type of what JSON cannot hold."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, msgspec.Struct):
@@ -106,4 +107,8 @@ def _valid(value: Any) -> Any:
         return {_valid(key): _valid(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_valid(item) for item in value]
+    try:
+        encode(value)
+    except Exception:  # noqa: BLE001 - such as an object of a plugin
+        return f"({type(value).__name__})"
     return value
