@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
@@ -14,6 +15,8 @@ from pexpolicy.text import brief, did_you_mean
 
 MAX_VALIDATED = 1024
 """Validated results that are remembered: most decisions are made once for many calls."""
+MAX_COMPARED = 300
+"""Names that an unknown one is compared with, as a call waits meanwhile: 10 ms."""
 
 
 class ObjectNames:
@@ -58,9 +61,14 @@ def _refusal(
         field=field,
         value=value,
         shown=True,
-        rule=f"{brief(value)} is not listed under [infinity] {kind}{did_you_mean(value, known)}",
+        rule=f"{brief(value)} is not listed under [infinity] {kind}{_guess(value, known)}",
         doc="a name that Infinity does not know",
         mark=Confidence.TRANSCRIBED,
         source="oda",
         consequence=decision.consequence,
     )
+
+
+@lru_cache(maxsize=MAX_VALIDATED)
+def _guess(value: str, known: frozenset[str]) -> str:
+    return did_you_mean(value, known if len(known) <= MAX_COMPARED else ())
