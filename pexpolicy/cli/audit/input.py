@@ -121,7 +121,9 @@ def configured(settings: Settings) -> Path:
 
 def _other_input() -> str:
     """Return how to name the file that has the lines, for the command that runs."""
-    context = click.get_current_context()
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return "write the line of the call in place of its ID"  # the console, which has no options
     names = {name for one in context.command.params for name in (*one.opts, one.name)}
     if "--file" in names:
         return "write --file FILE with the file that has it"
