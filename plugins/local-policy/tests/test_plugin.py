@@ -128,6 +128,36 @@ async def test_a_script_adjusts_the_decisions_of_other_plugins(tmp_path: Path) -
     assert other["decided_by"] == "default"
 
 
+async def test_fields_that_a_script_does_not_name_stay_as_on_a_node(tmp_path: Path) -> None:
+    path = config(
+        tmp_path,
+        {
+            "participant_properties": '{"action": "continue", "result": {"remote_alias": "x"}}',
+            "media_location": '{"result": {"location": "Oslo"}}',
+        },
+        {"adjust": True},
+    )
+    with path.open("a") as file:
+        file.write("""
+[[plugins.rules.settings.rules]]
+name = "guests"
+endpoint = "participant_properties"
+then.result = { preauthenticated_role = "guest", rx_presentation_policy = "DENY" }
+[plugins.locations.settings]
+default = "Bergen"
+default_overflow = ["Voss"]
+""")
+    guest, location = await asked(
+        path, "/policy/v1/participant/properties?remote_alias=a", f"{LOCATION}?location=East"
+    )
+    assert guest["result"] == {
+        "remote_alias": "x",
+        "preauthenticated_role": "guest",
+        "rx_presentation_policy": "DENY",
+    }
+    assert location["result"] == {"location": "Oslo", "overflow_locations": ["Voss"]}
+
+
 def built(path: Path) -> Policy:
     from tomllib import loads  # noqa: PLC0415 - of one test
 

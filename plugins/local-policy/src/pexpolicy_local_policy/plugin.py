@@ -26,7 +26,7 @@ from pexpolicy import (
 )
 from pexpolicy.config.path_hints import why_unusable
 from pexpolicy_local_policy.language import unknown_filters
-from pexpolicy_local_policy.node import input_after, input_before, job_of
+from pexpolicy_local_policy.node import final_decision, input_after, input_before, job_of
 from pexpolicy_local_policy.sandbox import parse
 from pexpolicy_local_policy.script_process import ScriptPool
 from pexpolicy_local_policy.secrets import masked
@@ -117,7 +117,12 @@ class LocalPolicy(Plugin[LocalPolicySettings]):
         return await self._run(endpoint, request, *input_before(endpoint, request))
 
     async def _adjust(self, endpoint: str, request: Request, decision: Decision) -> Decision | None:
-        return await self._run(endpoint, request, *input_after(endpoint, request, decision))
+        made = await self._run(endpoint, request, *input_after(endpoint, request, decision))
+        if made is None:
+            return None
+        # The fields that a script for participants or locations does not name stay.
+        final = final_decision(endpoint, decision, made, self._extras)
+        return None if final is None else final.with_reason(made.reason or "")
 
     async def _run(
         self, endpoint: str, request: Request, found: ScriptInput, unknown: tuple[str, ...]
