@@ -37,3 +37,7 @@ def test_a_passcode_of_many_characters_costs_little() -> None:
 
 def test_covered_keeps_the_length() -> None:
     assert covered('"pin": "482913", hunter2', ["hunter2"]) == '"pin": "******", *******'
+
+
+def test_a_secret_that_holds_another_one_is_covered_whole() -> None:
+    assert covered("is hunter2xyz", ["hunter2", "hunter2xyz"]) == "is **********"

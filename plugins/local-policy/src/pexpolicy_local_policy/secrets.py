@@ -60,7 +60,7 @@ def covered(text: str, secrets: Iterable[str] = ()) -> str:
 
     Cover the whole text before you cut an excerpt of it: a part of a secret is not recognized.
     """
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "*" * len(secret))
     return _DIGIT.sub("*", text)
 
