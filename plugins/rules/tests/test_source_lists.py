@@ -14,6 +14,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.testing import decide, make_policy
 from pexpolicy_rules import Rules
+from pexpolicy_sources.file import FileSettings, FileSource
 from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sources.sql_settings import SqlSettings
 
@@ -95,6 +96,22 @@ async def test_several_values_and_other_text(database: Path) -> None:
         assert await action("STAFF", "board") == "reject"
         assert await action("staff", "guests") == "continue"
         assert await action() == "continue"
+
+
+async def test_each_of_several_values_of_a_column_is_in_the_list(tmp_path: Path) -> None:
+    (tmp_path / "people.json").write_text('[{"mail": ["ada@example.com", "ada@old.example"]}]')
+    source = FileSource(FileSettings.model_validate({"path": str(tmp_path / "people.json")}))
+    settings = {
+        "sources": {"people": {"source": source, "column": "mail"}},
+        "rules": [rule(remote_alias={"in_source": "people"})],
+    }
+    async with source:
+        config = {"plugins": {"rules": {"settings": settings}}}
+        policy = make_policy({"rules": Rules}, config=config)
+        async with policy.serving():
+            for alias in ("ada@example.com", "sip:Ada@old.example"):
+                request = ServiceConfigurationRequest(MultiDict(remote_alias=alias))
+                assert (await decide(policy, request)).decision.action == "reject"
 
 
 async def test_only_requests_that_match_the_rest_ask_the_source(database: Path) -> None:

@@ -170,8 +170,10 @@ def _each(
         if column is None and len(row) > 1:
             names = ", ".join(row)
             raise ValueError(f"has the columns {names}: write one of them as column")
-        value = next(iter(row.values()), None) if column is None else row.get(column)
-        if value is not None and value != "":
-            yield normal(value)
+        found = next(iter(row.values()), None) if column is None else row.get(column)
+        # An attribute of a directory has several values.
+        for value in found if isinstance(found, list) else [found]:
+            if value is not None and value != "":
+                yield normal(value)
     if column is not None and rows and not any(column in row for row in rows):
         raise ValueError(f"has no column {column}")
