@@ -555,8 +555,18 @@ def test_a_key_that_is_no_alias_is_refused(tmp_path: Path) -> None:
         find_rooms(policy)
 
 
-@pytest.mark.parametrize("change", ["del ROOMS['a']", "ROOMS.clear()", "ROOMS.popitem()"])
-def test_what_removes_rooms_later_is_reported(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "del ROOMS['a']",
+        "ROOMS.clear()",
+        "ROOMS.popitem()",
+        "ROOMS['a']['pin'] = '482913'",
+        "ROOMS['a'].update(pin='482913')",
+        "ROOMS = with_pins(ROOMS)",
+    ],
+)
+def test_what_changes_rooms_later_is_reported(tmp_path: Path, change: str) -> None:
     policy = tmp_path / "policy.py"
     policy.write_text(f"ROOMS = {{'a': {{'name': 'A'}}}}\n{change}\n")
     assert find_rooms(policy).remarks == ["line 2 changes ROOMS: this is not imported"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def _find(path: Path, name: str, fits: Callable[[Any], bool], kind: str) -> Impo
     if len(found) > 1 and not name:
         names = ", ".join(f"{values.name} (line {values.line})" for values in found)
         raise ImportFailed(f"{path} holds several candidates: {names}; choose by --name")
-    for line in _later_changes(tree, found[-1].name):
+    for line in _later_changes(tree, found[-1]):
         found[-1].remarks.append(f"line {line} changes {found[-1].name}: this is not imported")
     return found[-1]
 
@@ -128,22 +128,28 @@ def _calculated(tree: ast.AST, name: str) -> Iterator[str]:
             )
 
 
-def _later_changes(tree: ast.AST, name: str) -> list[int]:
-    """Return the lines that change a dictionary or list after its assignment."""
-    lines = []
+def _later_changes(tree: ast.AST, found: ImportedValues) -> list[int]:
+    """Return the lines that change a dictionary or list, or what it holds, or replace it."""
+    lines = set()
     for node in ast.walk(tree):
-        target: ast.AST | None = None
-        if isinstance(node, ast.AugAssign):
-            target = node.target
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
-            target = node.targets[0].value
-        elif isinstance(node, ast.Delete):
-            target = node.targets[0]
-            target = target.value if isinstance(target, ast.Subscript) else target
+        targets: Sequence[ast.AST] = ()
+        if isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Assign | ast.Delete):
+            targets = node.targets
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            target = node.func.value if node.func.attr in _CHANGING else None
-        if isinstance(target, ast.Name) and target.id == name:
-            lines.append(target.lineno)
+            targets = [node.func.value] if node.func.attr in _CHANGING else ()
+        for target in targets:
+            changed = target
+            while isinstance(changed, ast.Subscript):
+                changed = changed.value
+            is_later = (
+                isinstance(node, ast.Call)
+                or changed is not target
+                or (isinstance(changed, ast.Name) and changed.lineno > found.line)
+            )
+            if isinstance(changed, ast.Name) and changed.id == found.name and is_later:
+                lines.add(changed.lineno)
     return sorted(lines)
 
 
