@@ -262,6 +262,14 @@ def test_a_reject_stays_one_whatever_is_next_to_it(tmp_path: Path, reply: Row) -
     assert rules_of(tmp_path)[0]["then"] == {"action": "reject"}
 
 
+def test_a_line_break_in_a_url_adds_no_rule(tmp_path: Path) -> None:
+    rule = '[[rules]]\nname = "all"\nendpoint = "media_location"\nthen = "continue"'
+    url = f"http://x\n{rule}\n#"
+    rows = [row("off", is_active="false", service_target_url=url), reject("on")]
+    import_router(tmp_path, export(rows))
+    assert [rule["name"] for rule in rules_of(tmp_path)] == ["off", "on"]
+
+
 def test_rules_of_one_name_stay_two(tmp_path: Path) -> None:
     long = "x" * 100
     text = export([reject("a"), reject("a", "^b"), reject(long), reject(long, "^c")])

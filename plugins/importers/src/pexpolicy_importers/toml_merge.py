@@ -15,6 +15,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from pexpolicy import printable
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.config.path_hints import missing_hint
 
@@ -129,7 +130,9 @@ def append_blocks(text: str, blocks: list[str]) -> str:
 
 def block(header: str, table: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
     """Return a table as text, with its header, such as ``[[rules]]``, and comments above it."""
-    return "\n".join([*(f"# {text}" for text in comments), header, *dotted_lines(table), ""])
+    # A line break in a comment would end it.
+    above = (f"# {printable(text)}" for text in comments)
+    return "\n".join([*above, header, *dotted_lines(table), ""])
 
 
 def dotted_lines(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
