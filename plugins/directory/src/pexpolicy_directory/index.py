@@ -76,7 +76,6 @@ class SearchIndex:
         self._short = dict(short)
         self._by_word = dict(sorted(by_word.items()))
         self._words = list(self._by_word)
-        self._letters = "".join(sorted({letter for word in self._words for letter in word}))
         self._longest = max(map(len, self._words), default=0)
 
     def _add_key(self, key: str, number: int) -> None:
@@ -98,7 +97,7 @@ class SearchIndex:
         """
         wanted = words(text)[:MAX_WORDS]
         numbers = self._visible(wanted, groups) if wanted else self._all(groups)
-        return [self._entries[number] for number in islice(numbers, limit)]
+        return [self._entries[number] for number in islice(numbers, min(limit, len(self)))]
 
     def _all(self, groups: frozenset[str]) -> Iterator[int]:
         """Yield the numbers of all entries that the groups see, in order."""
@@ -163,10 +162,38 @@ class SearchIndex:
         found = self._beginning_with(word)
         if not MIN_FUZZY <= len(word) <= self._longest + 1:
             return found
-        others = {other for other in _one_letter_off(word, self._letters) if other in self._by_word}
+        others = {other for other in self._one_letter_off(word) if other in self._by_word}
         lists = [self._by_word[other] for other in others]
         starts = [f" {other}" for other in others]
         return _Candidates([*found.lists, *lists], [*found.starts, *starts])
+
+    def _one_letter_off(self, word: str) -> Iterator[str]:
+        """Yield a word with one letter missing, added, replaced, or exchanged with the next one.
+
+        Those that begin like no word are left out: where names have thousands of different letters,
+        trying each letter at each place would take seconds.
+        """
+        for at in range(len(word) + 1):
+            before, after = word[:at], word[at:]
+            first = bisect_left(self._words, before)
+            if not self._words[first : first + 1] or not self._words[first].startswith(before):
+                return
+            if after:
+                yield before + after[1:]
+            if len(after) > 1:
+                yield before + after[1] + after[0] + after[2:]
+            for letter in self._letters_after(before, first):
+                yield before + letter + after
+                if after:
+                    yield before + letter + after[1:]
+
+    def _letters_after(self, start: str, at: int) -> Iterator[str]:
+        """Yield each letter that follows ``start`` in a word, from the word ``at`` on."""
+        at += self._words[at] == start
+        while at < len(self._words) and self._words[at].startswith(start):
+            letter = self._words[at][len(start)]
+            yield letter
+            at = bisect_left(self._words, start + chr(ord(letter) + 1), at)
 
 
 def _merged(lists: Iterable[Numbers]) -> Iterator[int]:
@@ -176,17 +203,3 @@ def _merged(lists: Iterable[Numbers]) -> Iterator[int]:
         if number != last:
             yield number
         last = number
-
-
-def _one_letter_off(word: str, letters: str) -> Iterator[str]:
-    """Yield a word with one letter missing, added, replaced, or exchanged with the next one."""
-    for at in range(len(word) + 1):
-        before, after = word[:at], word[at:]
-        if after:
-            yield before + after[1:]
-        if len(after) > 1:
-            yield before + after[1] + after[0] + after[2:]
-        for letter in letters:
-            yield before + letter + after
-            if after:
-                yield before + letter + after[1:]
