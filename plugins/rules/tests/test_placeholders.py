@@ -59,6 +59,17 @@ def test_a_value_is_never_read_as_a_template(value: str) -> None:
     assert named("Of {remote_display_name}", {}, remote_display_name=value) == f"Of {value}"
 
 
+def test_a_reject_stays_one_whatever_its_text_is_filled_with() -> None:
+    """A caller with a long name was admitted."""
+    then = {"action": "reject", "reject_reason": "Sorry, {remote_display_name}"}
+    rule = {"name": "no", "endpoint": "participant_properties", "then": then}
+    plugin = Rules(Settings.model_validate({"rules": [rule]}))
+    request = make_request("participant_properties", remote_display_name="x" * 300)
+    decision = decide_sync(plugin, request).decision
+    assert (decision.action, decision.reason, decision.set_fields()) == ("reject", "rule no", {})
+    assert decision.warnings[0].startswith("reject_reason: is left out: ")
+
+
 def test_a_value_that_makes_the_decision_unsound_is_an_invalid_step() -> None:
     outcome = asked("Of {remote_display_name}", {}, remote_display_name="x" * 300)
     assert outcome.decided_by == "default"

@@ -107,10 +107,20 @@ class Answer:
         """Return the decision for a request.
 
         Raise ``DecisionError`` if the values of placeholders make it invalid; the chain reports an
-        invalid answer with the field.
+        invalid answer with the field. A reject stays one, without its text.
         """
         if not self.is_dynamic:
             return self.fixed
+        try:
+            return self._rendered(request, captures)
+        except DecisionError as error:
+            if not self.rejects:
+                raise
+            # Callers choose such values, and a long display name must admit no one.
+            warning = f"reject_reason: is left out: {error.refusal.rule}"
+            return Reject(reason=self.reason).with_warnings(warning)
+
+    def _rendered(self, request: Request, captures: Captures) -> Decision:
         try:
             fields = render(self._fields, request, captures)
         except ConversionError as error:
