@@ -158,6 +158,18 @@ default_overflow = ["Voss"]
     assert location["result"] == {"location": "Oslo", "overflow_locations": ["Voss"]}
 
 
+@pytest.mark.parametrize(
+    "result", ["null", '{"reject_reason": "{{ call_info.remote_display_name }}"}']
+)
+async def test_a_reject_stays_one_whatever_is_next_to_it(tmp_path: Path, result: str) -> None:
+    script = f'{{"action": "reject", "result": {result}}}'
+    (reply,) = await asked(
+        config(tmp_path, {"participant_properties": script}),
+        f"/policy/v1/participant/properties?remote_display_name={'x' * 300}",
+    )
+    assert (reply["action"], reply["decided_by"]) == ("reject", "local-policy")
+
+
 def built(path: Path) -> Policy:
     from tomllib import loads  # noqa: PLC0415 - of one test
 

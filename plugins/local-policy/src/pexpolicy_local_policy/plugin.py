@@ -18,6 +18,7 @@ from pexpolicy import (
     ParticipantPropertiesRequest,
     Plugin,
     Problem,
+    Reject,
     Request,
     ServiceConfigurationRequest,
     SettingsError,
@@ -141,9 +142,13 @@ class LocalPolicy(Plugin[LocalPolicySettings]):
             request.notes.extend(f"{name}: {masked(note, request, found)}" for note in notes)
         if abstains:
             return None
-        if verdict.dropped:
-            raise ScriptFailedError(f"{name}: {masked(verdict.dropped, request, found)}")
         reason = f"script {name}"
+        if verdict.dropped:
+            dropped = masked(verdict.dropped, request, found)
+            if verdict.action != "reject":
+                raise ScriptFailedError(f"{name}: {dropped}")
+            # A text that Infinity does not take, such as a long name, must admit no caller.
+            return Reject(reason=reason).with_warnings(dropped)
         if verdict.decision is not None:
             return verdict.decision.with_reason(reason)
         return None if self._adjusts else Continue(reason=reason)
