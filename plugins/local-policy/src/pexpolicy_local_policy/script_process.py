@@ -145,7 +145,11 @@ class ScriptPool:
     async def running(self) -> AsyncIterator[Self]:
         """Start the processes, and end them afterwards."""
         try:
-            await asyncio.gather(*(self._add() for _ in range(self._size)))
+            adding = (self._add() for _ in range(self._size))
+            # Each is awaited: one that starts after another has failed is ended too.
+            for error in await asyncio.gather(*adding, return_exceptions=True):
+                if error is not None:
+                    raise error
             yield self
         finally:
             self._is_closing = True
