@@ -572,6 +572,14 @@ def test_what_changes_rooms_later_is_reported(tmp_path: Path, change: str) -> No
     assert find_rooms(policy).remarks == ["line 2 changes ROOMS: this is not imported"]
 
 
+def test_a_pin_that_an_import_removes_is_reported(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[plugins.rooms.settings.rooms.a]\nname = "A"\npin = "482913"\n')
+    changes = merge_rooms(config, {"a": {"name": "B"}})
+    assert changes.remarks == ["a: pin is removed: it is not imported"]
+    assert merge_rooms(config, {"a": {"name": "C"}}).remarks == []
+
+
 def test_domains_that_the_plugin_would_refuse_are_not_imported(tmp_path: Path) -> None:
     policy = tmp_path / "policy.py"
     policy.write_text("ALLOWED = ['@example.com', '@exa mple']")

@@ -153,7 +153,7 @@ def _errors_reported() -> Iterator[None]:
 
 
 def _report(into: Path, changes: MergeSummary, remarks: Iterable[str] = ()) -> None:
-    _notes(remarks)
+    _notes([*remarks, *changes.remarks])
     click.echo(f"{into}: {changes}")
 
 

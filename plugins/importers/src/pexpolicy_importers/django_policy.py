@@ -11,7 +11,7 @@ from typing import Any
 
 import tomlkit
 
-from pexpolicy import SERVICE_TYPES, Alias, DecisionError
+from pexpolicy import PROTECTIONS, SERVICE_TYPES, Alias, DecisionError
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy_importers.rules_csv import plugin_problems
 from pexpolicy_importers.toml_merge import (
@@ -286,6 +286,8 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSumm
         elif unwrap(table) == fields:
             changes.unchanged.append(alias)
         else:
+            lost = [name for name in PROTECTIONS if name in table and name not in fields]
+            changes.remarks += [f"{alias}: {name} is removed: it is not imported" for name in lost]
             update(table, fields)
             changes.changed.append(alias)
     if blocks or changes.changed:

@@ -35,6 +35,8 @@ class MergeSummary:
     unchanged: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     """Entries of the target that the imported file does not have."""
+    remarks: list[str] = field(default_factory=list)
+    """What else the user should know about the changes."""
 
     def __str__(self) -> str:
         counts = {
