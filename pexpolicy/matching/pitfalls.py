@@ -10,13 +10,20 @@ from unicodedata import is_normalized, normalize
 from zoneinfo import ZoneInfo
 
 from pexpolicy.config.time_zones import zone_pitfall
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching.clauses import Clause
 from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition
+from pexpolicy.matching.subjects import ALIAS_PARTS
 from pexpolicy.matching.time_window import WEEKDAYS, TimeOperators, TimeWindow
-from pexpolicy.text import brief
+from pexpolicy.models.request import word
+from pexpolicy.text import brief, did_you_mean
 
 _SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", re.IGNORECASE)
 """A pattern that begins with the scheme of an alias, or with several in parentheses."""
+_REGEX = re.compile(r"/.+/|\^.*|.*\.\*.*")
+"""What is written as a regular expression elsewhere."""
+_GLOB = re.compile(r"\*[@.].*|.*[a-z@.]\*.*", re.IGNORECASE)
+"""What is written as a glob elsewhere. A dialed code such as ``*97#`` is none."""
 MAX_SKIPPED_MINUTES = 120
 """The longest time that clocks skip."""
 YEAR = 366
@@ -92,6 +99,8 @@ def _of_clause(clause: Clause) -> Iterator[str]:
                 f"{shown} compares the text, which no address is equal to: write "
                 f"{key} = {{ {wanted} = {operand!r} }}"
             )
+        if clause.operator == "equals" and isinstance(operand, str):
+            yield from _of_text(clause, shown, str(operand))
         if clause.subject.kind != "alias" or clause.operator not in _TEXT_OPERATORS:
             continue
         if clause.operator == "regex" and _SCHEME.match(operand):
@@ -104,3 +113,33 @@ def _of_clause(clause: Clause) -> Iterator[str]:
                 f"{shown} matches no alias: it has an accent as a character of its own (NFD), and "
                 f"the normal form of an alias has not; write {normalize('NFC', operand)!r}"
             )
+
+
+def _of_text(clause: Clause, shown: str, operand: str) -> Iterator[str]:
+    """Yield what is doubtful about a text that a value must be equal to."""
+    key, (name, _, part) = clause.subject.key, clause.subject.key.partition(".")
+    if clause.subject.kind == "alias" or (name.endswith("alias") and part in ALIAS_PARTS):
+        kind = "regex" if _REGEX.fullmatch(operand) else "glob" if _GLOB.fullmatch(operand) else ""
+        if kind:
+            wanted = "not_" * clause.negated + kind
+            pattern = operand[1:-1] if operand[0] == operand[-1] == "/" else operand
+            yield (
+                f"{shown} compares the whole text, without patterns: write "
+                f"{key} = {{ {wanted} = {pattern!r} }}"
+            )
+    known = _words(key)
+    if known and operand.lower() not in known:
+        same = next((one for one in known if _letters(one) == _letters(operand)), "")
+        guess = f"; did you mean {same!r}?" if same else did_you_mean(operand, known)
+        yield f"{shown} is no value that Infinity is known to send: {', '.join(known)}{guess}"
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """Return the known words of a parameter; none if it may be any text."""
+    parameters = (endpoint.request.parameters().get(name) for endpoint in ENDPOINTS.values())
+    found = [p.values for p in parameters if p is not None and p.read is word]
+    return tuple(dict.fromkeys(value for values in found for value in values))
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
