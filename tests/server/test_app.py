@@ -335,3 +335,29 @@ async def test_a_call_under_way_is_answered_before_the_server_ends(serving: Serv
         await asked.wait()
         asyncio.get_running_loop().call_later(0.05, go_on.set)
     assert (await call).result == {"call_tag": "at last"}
+
+
+@pytest.mark.parametrize("target", ["/unknown", "/livez", wire.SERVICE])
+async def test_requests_that_strangers_pipeline_leave_turns_to_others(
+    serving: Serve, target: str
+) -> None:
+    request = wire.request_bytes(target, "PUT", {"Connection": "keep-alive"})
+    count, turns = 60, 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with serving({}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        others = asyncio.create_task(take_turns())
+        try:
+            writer.write(request * count)
+            for _ in range(count):
+                await reader.readuntil(b"\r\n\r\n")
+        finally:
+            others.cancel()
+            writer.transport.abort()
+    assert turns >= count
