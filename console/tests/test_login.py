@@ -190,9 +190,9 @@ async def test_no_user_is_told_by_the_time_of_a_verification(
     (tmp_path / "vera.txt").write_text("correct horse battery")
     verified: list[bytes] = []
     monkeypatch.setattr(PasswordHash, "matches", lambda _, password: verified.append(password))
-    for user in ("vera", "otto", "nobody"):
+    for user in ("vera", "otto", "mallory"):
         assert not await Passwords().verify(users, tmp_path, user, f"guess {user}")
-    assert verified == [b"guess vera", b"guess otto", b"guess nobody"]
+    assert verified == [b"guess vera", b"guess otto", b"guess mallory"]
 
 
 async def test_names_of_any_length_take_little_memory(tmp_path: Path) -> None:
