@@ -40,7 +40,7 @@ async def test_the_log_tells_when_the_breaker_of_a_target_opens_and_closes(
             with pytest.raises(TargetError):
                 await target.ask("service_configuration", request, 1.0)
         (opened,) = caplog.messages
-        assert opened.startswith("bookings: ")
+        assert opened.startswith("bookings: service_configuration: ")
         assert opened.endswith("; not asked for 10 s")
 
         async def answer(_: web.BaseRequest) -> web.Response:
@@ -53,7 +53,9 @@ async def test_the_log_tells_when_the_breaker_of_a_target_opens_and_closes(
         await target.ask("service_configuration", request, 1.0)
         await runner.cleanup()
         await asyncio.sleep(0)
-    assert caplog.messages[1:] == ["bookings: it answers again, its circuit breaker closed"]
+    assert caplog.messages[1:] == [
+        "bookings: service_configuration: it answers again, its circuit breaker closed"
+    ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
@@ -73,7 +75,7 @@ async def test_a_late_reply_in_the_time_that_others_left_over_opens_no_breaker()
                 (True, "closed"),
                 (True, "closed"),
                 (False, "closed"),
-                (False, "open"),
+                (False, "open for service_configuration"),
             ):
                 with pytest.raises(TargetError, match="no whole reply in time"):
                     await target.ask("service_configuration", asked(), 0.01, is_rest=is_rest)

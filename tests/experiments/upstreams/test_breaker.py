@@ -3,6 +3,9 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from pexpolicy import Reject
 from pexpolicy.testing import make_request
 from pexpolicy_upstream.settings import TargetSettings
 from pexpolicy_upstream.target import Target, TargetError
@@ -11,6 +14,7 @@ from tests.support import fake_plugins, wire
 
 ASKED = f"{wire.SERVICE}?call_direction=dial_in&protocol=sip&local_alias=a"
 REQUEST = make_request("service_configuration")
+AVATAR = make_request("participant_avatar")
 BREAKER = {"failures": 3, "window": 30.0, "pause": 10.0}
 
 
@@ -43,7 +47,7 @@ async def test_it_opens_after_failures_and_one_call_tries_again_after_the_pause(
             for _ in range(3):
                 assert "503" in await _ask(target)
             assert "breaker is open" in await _ask(target)
-            assert target.status()["breaker"] == "open"
+            assert target.status()["breaker"] == "open for service_configuration"
             assert len(server.heads) == 3
             clock.now += 10.0
             assert "503" in await _ask(target)
@@ -73,6 +77,47 @@ async def test_a_bad_decision_opens_no_breaker() -> None:
             for _ in range(10):
                 assert "pin" in await _ask(target)
     assert target.status()["breaker"] == "closed"
+
+
+async def test_an_endpoint_that_fails_keeps_no_other_one_from_being_asked() -> None:
+    """Rejects arrive although the avatars of the same server fail."""
+
+    def answer(head: bytes) -> bytes:
+        failed = b"/participant/avatar/" in head
+        return servers.reply(b"", "500 Oops") if failed else servers.decided(action="reject")
+
+    async with servers.answering(answer) as server:
+        target = _target(server.url, _Clock())
+        async with target.connected():
+            for _ in range(3):
+                with pytest.raises(TargetError, match="500"):
+                    await target.ask("participant_avatar", AVATAR, 1.0)
+            with pytest.raises(TargetError, match="breaker is open"):
+                await target.ask("participant_avatar", AVATAR, 1.0)
+            heard = await target.ask("service_configuration", REQUEST, 1.0)
+    assert isinstance(heard.decision, Reject)
+    assert target.status()["breaker"] == "open for participant_avatar"
+
+
+async def test_a_call_that_a_target_fails_at_opens_no_breaker_while_others_are_answered() -> None:
+    """Else a caller whose alias makes the server fail would undo its rejects for everybody."""
+    clock, sick = _Clock(), True
+    bad, good = servers.reply(b"", "500 Oops"), servers.decided(action="reject")
+    async with servers.answering(lambda _: bad if sick else good) as server:
+        target = _target(server.url, clock)
+        async with target.connected():
+            sick = False
+            assert await _ask(target) == ""
+            sick = True
+            for _ in range(9):
+                assert "500" in await _ask(target)
+            sick = False
+            assert await _ask(target) == ""
+            sick = True
+            clock.now += 31.0
+            for _ in range(3):
+                assert "500" in await _ask(target)
+            assert "breaker is open" in await _ask(target)
 
 
 async def test_a_call_that_is_given_up_counts_as_a_failure() -> None:

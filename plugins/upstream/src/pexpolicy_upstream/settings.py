@@ -77,7 +77,7 @@ class TargetSettings(PluginSettings):
     verify: bool = True
     """False accepts any certificate from any server."""
     breaker: TargetBreaker = TargetBreaker()
-    """Circuit breaker of the target."""
+    """Circuit breaker of each request type."""
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> Self:

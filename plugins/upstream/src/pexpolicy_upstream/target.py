@@ -1,4 +1,4 @@
-"""Target: one policy server with its connections, circuit breaker and counters."""
+"""Target: one policy server with its connections, circuit breakers and counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import unquote
 
-from pexpolicy import NO_EXTRAS, CircuitBreaker, Extras, Request
+from pexpolicy import ENDPOINTS, NO_EXTRAS, CircuitBreaker, Extras, Request
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, UpstreamDecision, Wire, read
 from pexpolicy_upstream.connections import opened
 from pexpolicy_upstream.settings import TargetSettings
@@ -33,7 +33,11 @@ class TargetError(ConnectionError):
 
 
 class Target:
-    """One policy server; works while ``connected()`` is entered."""
+    """One policy server; works while ``connected()`` is entered.
+
+    Each endpoint has a circuit breaker: a server whose avatars fail still rejects calls. A 5xx does
+    not count while other calls are answered: some servers fail at an odd alias.
+    """
 
     def __init__(
         self,
@@ -54,7 +58,12 @@ class Target:
         self.extras = extras
         self._read = partial(read, by=name, extras=extras)
         breaker = settings.breaker
-        self._breaker = CircuitBreaker(breaker.failures, breaker.window, breaker.pause)
+        self._breakers = {
+            endpoint: CircuitBreaker(breaker.failures, breaker.window, breaker.pause)
+            for endpoint in ENDPOINTS
+        }
+        self._window = breaker.window
+        self._answered_at: dict[str, float] = {}
         self._wire: Wire | None = None
         self._asked = self._answered = self._abstained = self._failed = self._left_alone = 0
         self._last_error = ""
@@ -86,7 +95,7 @@ class Target:
         if _climbs(request.raw_target):
             msg = f"{self.name} was not asked: the alias in the path leads to another path"
             raise TargetError(msg)
-        if not self._breaker.allows_call(self._clock()):
+        if not self._breakers[endpoint].allows_call(self._clock()):
             self._left_alone += 1
             msg = f"{self.name} was not asked: its circuit breaker is open"
             raise TargetError(msg)
@@ -95,7 +104,8 @@ class Target:
         dead, wrong = None if is_short else True, GIVEN_UP
         try:
             reply = await self._wire.get(request.raw_target, min(self.timeout, left))
-            dead, wrong = None if is_short and reply.late else _is_dead(reply), ""
+            dead = None if is_short and reply.late else self._is_dead(endpoint, reply)
+            wrong = ""
             if len(reply.body) > LARGE:
                 heard = await asyncio.to_thread(self._read, endpoint, request, reply)
             else:
@@ -105,23 +115,34 @@ class Target:
             msg = f"{self.name}: {wrong}"
             raise TargetError(msg) from None
         finally:
-            self._note(dead=dead, wrong=wrong)
+            self._note(endpoint, dead=dead, wrong=wrong)
         if heard.decision is None:
             self._abstained += 1
         else:
             self._answered += 1
         return heard
 
-    def _note(self, *, dead: bool | None, wrong: str) -> None:
+    def _is_dead(self, endpoint: str, reply: Reply) -> bool | None:
+        """Return whether a target gives no replies, or only reports that it cannot."""
+        if reply.failure:
+            return True
+        now = self._clock()
+        if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._answered_at[endpoint] = now
+            return False
+        answered = self._answered_at.get(endpoint)
+        return None if answered is not None and now - answered <= self._window else True
+
+    def _note(self, endpoint: str, *, dead: bool | None, wrong: str) -> None:
         """Count a reply; ``dead`` is ``None`` where it tells nothing about the target."""
+        breaker, place = self._breakers[endpoint], f"{self.name}: {endpoint}"
         if dead is None:
             pass
         elif dead:
-            if self._breaker.record_failure(self._clock()):
-                pause = self._breaker.pause
-                _LOG.warning("%s: %s; not asked for %g s", self.name, wrong or GIVEN_UP, pause)
-        elif self._breaker.record_success():
-            _LOG.warning("%s: it answers again, its circuit breaker closed", self.name)
+            if breaker.record_failure(self._clock()):
+                _LOG.warning("%s: %s; not asked for %g s", place, wrong or GIVEN_UP, breaker.pause)
+        elif breaker.record_success():
+            _LOG.warning("%s: it answers again, its circuit breaker closed", place)
         if wrong:
             self._failed += 1
             self._last_error = wrong
@@ -130,13 +151,14 @@ class Target:
     def status(self) -> Mapping[str, object]:
         """Return the counters, and the last error."""
         error_at = self._last_error_at
+        opened = [endpoint for endpoint, breaker in self._breakers.items() if breaker.is_open]
         return {
             "asked": self._asked,
             "answered": self._answered,
             "abstained": self._abstained,
             "failed": self._failed,
             "left_alone": self._left_alone,
-            "breaker": "open" if self._breaker.is_open else "closed",
+            "breaker": f"open for {', '.join(opened)}" if opened else "closed",
             "last_error": self._last_error,
             "last_error_at": error_at.isoformat(timespec="seconds") if error_at else "",
         }
@@ -149,11 +171,6 @@ def _climbs(target: str) -> bool:
     """
     path = unquote(target.partition("?")[0]).replace("\\", "/")
     return not {".", ".."}.isdisjoint(path.split("/"))
-
-
-def _is_dead(reply: Reply) -> bool:
-    """Return whether a target gave no reply, or reported that it cannot."""
-    return bool(reply.failure) or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _said(error: InvalidReplyError) -> str:
