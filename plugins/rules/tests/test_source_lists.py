@@ -114,6 +114,23 @@ async def test_each_of_several_values_of_a_column_is_in_the_list(tmp_path: Path)
                 assert (await decide(policy, request)).decision.action == "reject"
 
 
+@pytest.mark.parametrize("table", [SNAPSHOT, BY_KEY])
+async def test_one_list_is_for_aliases_and_for_other_text(
+    database: Path, table: dict[str, Any]
+) -> None:
+    fill(database, "sip:Ada@example.com", "acme")
+    rules = [
+        {**rule(remote_alias={"in_source": "callers"}), "name": "caller"},
+        {**rule(vendor={"in_source": "callers"}), "name": "vendor"},
+    ]
+    async with serving(database, table, *rules) as ask:
+        assert (await ask(vendor="acme")).decision.action == "reject"
+        assert (await ask(vendor="other", remote_alias="acme")).decision.action == "reject"
+        assert (await ask(vendor="other", remote_alias="eve")).decision.action == "continue"
+        found = await ask(vendor="ada@example.com", remote_alias="ADA@example.com")
+        assert (found.decision.action == "reject") is (table is SNAPSHOT)
+
+
 async def test_only_requests_that_match_the_rest_ask_the_source(database: Path) -> None:
     asking = rule(remote_alias={"in_source": "callers"}, protocol="sip", vendor="x")
     async with serving(database, {**BY_KEY, "query": "SELECT broken FROM callers"}, asking) as ask:

@@ -1,13 +1,17 @@
 """Snapshots: rows converted once, and kept while the source fails."""
 
 import asyncio
+import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pexpolicy_sources import Row, Snapshot
+from pexpolicy import DataUnavailableError
+from pexpolicy_sources import Row, Snapshot, SourceUnavailableError
 from pexpolicy_sources.file import FileSettings, FileSource
+from pexpolicy_sources.http import HttpSettings, HttpSource
 from pexpolicy_sources.rows import Answer
 
 
@@ -78,6 +82,64 @@ async def test_rows_that_are_refused_leave_the_last_ones(tmp_path: Path) -> None
         with pytest.raises(KeyError):
             await names.refresh()
         assert names.value == ["A"]
+
+
+async def test_rows_that_were_kept_and_are_refused_are_fetched_again(tmp_path: Path) -> None:
+    file, kept = tmp_path / "people.json", tmp_path / "kept.json"
+
+    def of(group: str) -> Snapshot[list[Row]]:
+        def convert(rows: list[Row]) -> list[Row]:
+            if any(row["group"] != group for row in rows):
+                raise ValueError("no row is right")
+            return rows
+
+        made = HttpSource(HttpSettings.model_validate({"url": "https://h"}))
+        made.fetch_all = lambda *_: fetch()  # type: ignore[method-assign]
+        return made.snapshot("/rows", convert, every=60, file=kept, first="stale")
+
+    async def fetch() -> Answer:
+        return Answer(json.loads(file.read_text()))
+
+    file.write_text('[{"group": "old"}]')
+    async with of("old"):
+        pass
+    with pytest.raises(ValueError, match="no row is right"):
+        await of("new").__aenter__()
+    file.write_text('[{"group": "new"}]')
+    async with of("new") as rows:
+        assert rows.value == [{"group": "new"}]
+
+
+async def test_other_limits_keep_the_rows_and_another_file_does_not(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+
+    def of(**keys: Any) -> Snapshot[list[Row]]:
+        made = HttpSource(HttpSettings.model_validate({"url": "https://h", **keys}))
+        made.fetch_all = lambda *_: fetch()  # type: ignore[method-assign]
+        return made.snapshot("/rows", list, every=60, file=kept, first="stale")
+
+    async def fetch() -> Answer:
+        if is_down:
+            raise SourceUnavailableError("down")
+        return Answer([{"name": "A"}])
+
+    is_down = False
+    async with of():
+        is_down = True
+    (tmp_path / "token").write_text("t")
+    token = {"token_file": str(tmp_path / "token")}
+    for keys in ({"timeout": 2.0, "max_age": 9000, "max_mb": 5}, token):
+        async with of(**keys) as rows:
+            assert rows.value == [{"name": "A"}]
+    for other in ({"url": "https://other"}, {"rows": "data"}):
+        async with of(**other) as rows:
+            with pytest.raises(DataUnavailableError):
+                _ = rows.value
+    before, same = source(tmp_path), source(tmp_path)
+    assert before._key("") == same._key("") != before._key("name = :name")
+    (tmp_path / "rooms.csv").write_text("alias,name\na,B\n")
+    path = str(tmp_path / "rooms.csv")
+    assert before._key("") != FileSource(FileSettings.model_validate({"path": path}))._key("")
 
 
 async def _answer(rows: list[Row]) -> Answer:

@@ -12,6 +12,8 @@ from pexpolicy_rules.settings import ListTable
 
 T = TypeVar("T")
 Values = frozenset[str]
+ByForm = Mapping[bool, Values]
+"""The values of a list: true for those of aliases, false for those of other text."""
 Answers = dict[tuple["KeyList", str], FoundRows]
 """Answers of sources by list and value."""
 
@@ -31,7 +33,9 @@ class SourceLists:
         self._tables = tables
         self._problems = problems
         self._lists: dict[tuple[str, bool], ValueList] = {}
-        self._snapshots: list[RowSnapshot[Values]] = []
+        self._snapshots: dict[str, RowSnapshot[ByForm]] = {}
+        self._forms: dict[str, set[bool]] = {}
+        """The forms in which conditions need the values of a snapshot."""
         self._calls: dict[int, Answers] = {}
         """The answers of sources to the calls that are being decided."""
         self._last: list[tuple[Request, Answers]] = []
@@ -60,25 +64,30 @@ class SourceLists:
                 self.asks = True
                 lookup = table.source.lookup(table.query, ["value"])
                 return KeyList(lookup, self._calls, self._last)
-            snapshot = table.source.snapshot(
-                table.query,
-                lambda rows: _values(rows, table.column, _normal(is_alias=is_alias)),
-                every=table.every,
-                file=table.cache,
-                first="required" if table.cache is None else "stale",
-                name=name,
-            )
+            # One snapshot has both forms: its rows would be fetched twice.
+            forms = self._forms.setdefault(name, set())
+            forms.add(is_alias)
+            if name not in self._snapshots:
+                self._snapshots[name] = table.source.snapshot(
+                    table.query,
+                    lambda rows: {
+                        form: _values(rows, table.column, is_alias=form) for form in forms
+                    },
+                    every=table.every,
+                    file=table.cache,
+                    first="required" if table.cache is None else "stale",
+                    name=name,
+                )
         except ValueError as error:
             self._problems.append(Problem(("sources", name, "query"), str(error)))
             return _NoList()
-        self._snapshots.append(snapshot)
-        return SnapshotList(snapshot, _normal(is_alias=is_alias))
+        return SnapshotList(self._snapshots[name], is_alias=is_alias)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Fetch the rows of all lists, and keep them up to date."""
         async with AsyncExitStack() as stack:
-            for snapshot in self._snapshots:
+            for snapshot in self._snapshots.values():
                 await stack.enter_async_context(snapshot)
             yield
 
@@ -107,13 +116,14 @@ class SourceLists:
 class SnapshotList:
     """A list of all values of a column, in memory."""
 
-    def __init__(self, snapshot: RowSnapshot[Values], normal: Callable[[object], str]) -> None:
+    def __init__(self, snapshot: RowSnapshot[ByForm], *, is_alias: bool) -> None:
         self._snapshot = snapshot
-        self._normal = normal
+        self._is_alias = is_alias
+        self._normal = _normal(is_alias=is_alias)
 
     def has(self, value: Any, request: Request) -> bool:
         """Return whether the list has a value; raises ``DataUnavailableError``."""
-        found = self._normal(value) in self._snapshot.value
+        found = self._normal(value) in self._snapshot.value[self._is_alias]
         request.annotate(source_age=round(self._snapshot.age, 1))
         return found
 
@@ -156,11 +166,9 @@ def _normal(*, is_alias: bool) -> Callable[[object], str]:
     return lambda value: str(value).casefold()
 
 
-def _values(
-    rows: list[dict[str, Any]], column: str | None, normal: Callable[[object], str]
-) -> Values:
+def _values(rows: list[dict[str, Any]], column: str | None, *, is_alias: bool) -> Values:
     """Return the values of a column; raises ``ValueError`` where there is no such column."""
-    return frozenset(_each(rows, column, normal))
+    return frozenset(_each(rows, column, _normal(is_alias=is_alias)))
 
 
 def _each(

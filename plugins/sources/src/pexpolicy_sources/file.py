@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -72,6 +73,14 @@ class FileSource(DataSource[FileSettings, Index]):
                 key = tuple(_comparable(row[column]) for column, _ in compared)
                 rows.setdefault(key, []).append(row)
         return Index(tuple(name for _, name in compared), rows)
+
+    @override
+    def _place(self) -> str:
+        # A file that has changed is read at once, not after an interval.
+        content = hashlib.sha256()
+        for row in self._rows:
+            content.update(repr(row).encode("utf-8", "backslashreplace"))
+        return f"{super()._place()}\n{content.hexdigest()}"
 
     def _condition(self, written: str, parameters: Collection[str]) -> tuple[str, str]:
         match = _CONDITION(written)

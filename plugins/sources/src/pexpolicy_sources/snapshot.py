@@ -73,7 +73,7 @@ class Snapshot(Generic[T]):
         await self._rows.open()
         try:
             if self._rows.age < float("inf"):
-                await asyncio.to_thread(lambda: self.value)
+                await self._convert_first()
         except BaseException:
             await self._rows.close()
             raise
@@ -81,6 +81,16 @@ class Snapshot(Generic[T]):
 
     async def __aexit__(self, *_: object) -> None:
         await self._rows.close()
+
+    async def _convert_first(self) -> None:
+        """Convert the rows that were kept; fetch where they are refused, as by other settings."""
+        try:
+            await asyncio.to_thread(lambda: self.value)
+        except ValueError as refused:
+            try:
+                await self._rows.refresh()
+            except Exception:  # noqa: BLE001 - the first reason is what the operator can mend
+                raise refused from None
 
     async def _fetch_and_convert(self) -> list[Row]:
         answer = await self._fetch(self._answer)
