@@ -23,8 +23,9 @@ class Case:
 
     ``outcomes`` are the allowed outcomes of its step, ``must`` those that have to occur,
     ``replies`` the allowed replies. ``detail`` has to occur in a step, ``says`` on standard error.
-    ``starts`` is false if the server has to refuse to start, ``loses`` is true if calls may get no
-    reply, as documented.
+    ``starts`` is false if the server has to refuse to start. ``interrupts`` is true if the plugin
+    cancels all tasks: calls get the default reply and the log tells of an internal fault; a call
+    that was not read yet gets none.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Case:
     starts: bool = True
     code: int = os.EX_CONFIG
     """Exit code if it does not start."""
-    loses: bool = False
+    interrupts: bool = False
 
     @property
     def has_to_occur(self) -> tuple[str, ...]:

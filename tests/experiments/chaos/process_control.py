@@ -46,14 +46,14 @@ ON_THE_LOOP = (
         hook(CANCELS_ALL),
         outcomes=("decided",),
         replies=(BAD,),
-        loses=True,
+        interrupts=True,
     ),
     Case(
         "cancels all tasks of the loop after a wait",
         hook(f"await asyncio.sleep(0.01)\n{CANCELS_ALL}"),
         outcomes=("decided",),
         replies=(BAD,),
-        loses=True,
+        interrupts=True,
     ),
     Case(
         "waits in a thread of the loop that never returns",
