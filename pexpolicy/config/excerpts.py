@@ -148,8 +148,7 @@ class Excerpts:
         # The line may begin inside a value of several lines.
         begin = max([first, *(end for start, end in scalars if start < first)])
         for found in _QUOTED_OR_COMMENT.finditer(self._text, min(begin, last), last):
-            inside = any(start < found.start() < end for start, end in scalars)
-            if found[0] == "#" and not inside:
+            if found[0] == "#" and not any(start < found.start() < end for start, end in scalars):
                 return found.start()
         return last
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from unicodedata import is_normalized, normalize
 from zoneinfo import ZoneInfo
 
@@ -134,6 +135,7 @@ def _of_text(clause: Clause, shown: str, operand: str) -> Iterator[str]:
         yield f"{shown} is no value that Infinity is known to send: {', '.join(known)}{guess}"
 
 
+@cache
 def _words(name: str) -> tuple[str, ...]:
     """Return the known words of a parameter; none if it may be any text."""
     parameters = (endpoint.request.parameters().get(name) for endpoint in ENDPOINTS.values())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,23 @@ def excerpts_of(path: Path, text: str) -> list[tuple[str, str]]:
         found = [(str(problem), excerpts.find(problem)) for problem in error.problems]
         return [(message, excerpt.text) for message, excerpt in found if excerpt is not None]
     return []
+
+
+def test_the_time_of_an_excerpt_grows_with_the_values_of_its_line(tmp_path: Path) -> None:
+    def seconds(count: int) -> float:
+        """Return the least processor time of three attempts."""
+        path = tmp_path / "config.toml"
+        path.write_text("names = [" + "'a', " * count + "]\n")
+        taken = []
+        for _ in range(3):
+            excerpts = Excerpts(path)
+            began = time.thread_time()
+            assert excerpts.find(Problem(("names",), "unknown key")) is not None
+            taken.append(time.thread_time() - began)
+        return min(taken)
+
+    # 8 times as long; with their square it would be 64.
+    assert seconds(8_000) < 24 * seconds(1_000)
 
 
 def test_no_damage_of_a_file_brings_a_secret_into_an_excerpt(tmp_path: Path) -> None:
