@@ -3,6 +3,7 @@
 from tests.experiments.chaos.case import BAD, DEFAULT, MINE, REJECT, Case, hook
 from tests.experiments.chaos.isolated_plugins import ISOLATED
 from tests.experiments.chaos.process_control import ON_THE_LOOP
+from tests.experiments.chaos.process_state import PROCESS_STATE
 from tests.experiments.chaos.server_process import LIFE
 
 SHORT = "timeout = 0.2"
@@ -165,4 +166,4 @@ ANSWERING = (
     Case("answers lone surrogates", hook(f"return {SURROGATE}"), outcomes=INVALID),
 )
 
-CASES = (*WAITING, *RAISING, *ANSWERING, *LIFE, *ON_THE_LOOP, *ISOLATED)
+CASES = (*WAITING, *RAISING, *ANSWERING, *LIFE, *ON_THE_LOOP, *PROCESS_STATE, *ISOLATED)
