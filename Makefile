@@ -184,7 +184,7 @@ fuzz: $(STAMP) ## a million malformed requests, generated decisions, and foreign
 chaos-upstreams: $(STAMP) ## broken policy servers as upstreams of a server under load
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.upstreams $(ARGS)
 
-chaos: $(STAMP) ## a hundred misbehaving plugins, each in a server under load
+chaos: $(STAMP) ## 136 misbehaving plugins, each in a server under load
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos $(ARGS)
 
 guards: $(STAMP) ## restart, kill and freeze servers behind HAProxy and NGINX

@@ -21,8 +21,9 @@ the budget is used up."""
 class Case:
     """A plugin called ``bad`` that answers for services, or fails to.
 
-    ``outcomes`` are the allowed outcomes of its step, ``must`` those that have to occur,
-    ``replies`` the allowed replies. ``detail`` has to occur in a step, ``says`` on standard error.
+    ``outcomes`` are the allowed outcomes of its step, ``must`` those that have to occur; without it
+    the first one has to. ``replies`` are the allowed replies. ``detail`` has to occur in a step,
+    ``says`` on standard error.
     ``starts`` is false if the server has to refuse to start. ``interrupts`` is true if the plugin
     cancels all tasks: calls get the default reply and the log tells of an internal fault; a call
     that was not read yet gets none.
@@ -32,7 +33,7 @@ class Case:
     source: str
     table: str = ""
     outcomes: tuple[str, ...] = ("failed",)
-    must: tuple[str, ...] = ()
+    must: tuple[str, ...] | None = None
     replies: tuple[str, ...] = (NEXT,)
     detail: str = ""
     says: str = ""
@@ -43,7 +44,7 @@ class Case:
 
     @property
     def has_to_occur(self) -> tuple[str, ...]:
-        return self.must or self.outcomes[:1]
+        return self.outcomes[:1] if self.must is None else self.must
 
     @property
     def is_asked(self) -> bool:

@@ -27,6 +27,7 @@ def isolated(
     blocks: bool = False,
     detail: str = "",
     says: str = "",
+    must: tuple[str, ...] | None = None,
 ) -> Case:
     """Return a case with isolation = "process"."""
     table = (
@@ -40,6 +41,7 @@ def isolated(
         replies=(NEXT,),
         detail=detail,
         says=says,
+        must=must,
     )
 
 
@@ -55,7 +57,7 @@ ISOLATED = (
     isolated("kills itself", "os.kill(os.getpid(), signal.SIGKILL)", GONE, detail="SIGKILL"),
     isolated("segmentation fault", SEGFAULT, GONE, detail="SIGSEGV"),
     isolated("leaks memory", EATS, GONE, "memory_mb = 128\ntimeout = 2.0", detail="memory"),
-    isolated("closes all its files", CLOSES_ALL, GONE),
+    isolated("closes all its files", CLOSES_ALL, GONE, must=()),
     isolated("forks and blocks", FORKS, LATE),
     isolated("kills its group", "os.killpg(0, signal.SIGKILL)", GONE, detail="SIGKILL"),
     isolated("stops the loop", "asyncio.get_running_loop().stop()\nawait asyncio.sleep(10)", GONE),
