@@ -28,8 +28,8 @@ async def test_slow_clients_delay_no_call_and_are_cut_off(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", ["silent", "half-sent", "refused", "silent tls", "hello tls"])
 async def test_no_first_call_is_lost_among_strangers(tmp_path: Path, kind: str) -> None:
     seen = await run_newcomers(tmp_path, kind, 1200, 20, 0.0)
-    # In the first moment of a flood of handshakes all are new, and luck decides; so it does when the
-    # machine has no time to read the request of a node at once.
+    # In the first moment of a flood of handshakes all are new, and luck decides; so it does on a
+    # machine that has no time to read the request of a node at once.
     assert seen.lost.total() <= (5 if kind == "hello tls" else 2)
     assert seen.record_problems == []
     assert len(seen.seconds) + seen.lost.total() == 20
