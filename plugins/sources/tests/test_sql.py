@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -156,6 +157,70 @@ async def test_an_error_of_a_query_shows_neither_statement_nor_values(opened: Sq
     assert "roms" in str(raised.value)
     assert "secret@" not in str(raised.value)
     assert "SELECT" not in str(raised.value)
+
+
+@pytest.mark.parametrize("query", ["CAST(:alias AS integer)", "CAST('' || :alias AS integer)"])
+async def test_an_error_of_a_value_does_not_show_it(
+    postgres: postgresql.Server, query: str
+) -> None:
+    async with source(postgresql_keys(postgres)) as made:
+        for alias in ("secret@example.com", "secret" * 40):
+            with pytest.raises(QueryError, match=r"invalid input .*\*\*\*") as raised:
+                await made.lookup(f"SELECT {query} AS n", ["alias"]).ask(alias=alias)
+            assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("int4range(1, 5)", r"the column v .*\(Range\): write CAST\(v AS text\)"),
+        ("B'101'", r"the column v .*\(BitString\)"),
+        ("date '0044-03-15 BC'", "a value cannot be read"),
+        ("timestamp '294276-01-01'", "a value cannot be read"),
+    ],
+)
+async def test_a_value_that_json_cannot_hold_is_an_error_of_the_query(
+    postgres: postgresql.Server, value: str, text: str
+) -> None:
+    async with source(postgresql_keys(postgres)) as made:
+        with pytest.raises(QueryError, match=text):
+            await made.lookup(f"SELECT {value} AS v", []).ask()
+
+
+async def test_a_changed_table_costs_neither_a_call_nor_a_refresh(
+    postgres: postgresql.Server,
+) -> None:
+    postgres.execute("CREATE TABLE changing (n int); INSERT INTO changing VALUES (1)")
+    async with source(postgresql_keys(postgres), refresh_after=0) as made:
+        lookup = made.lookup("SELECT * FROM changing WHERE :one = 'x'", ["one"])
+        async with made.snapshot("SELECT * FROM changing", list, every=60) as rows:
+            await lookup.ask(one="x")
+            postgres.execute("ALTER TABLE changing ADD COLUMN more int")
+            await rows.refresh()
+            assert rows.value == [{"n": 1, "more": None}]
+            found = await lookup.ask(one="x")
+            assert (list(found.rows), found.age) == ([{"n": 1, "more": None}], 0.0)
+    postgres.execute("DROP TABLE changing")
+
+
+async def test_a_database_that_was_replaced_is_read(sqlite: Path, tmp_path: Path) -> None:
+    async with source({"path": str(sqlite)}, refresh_after=0, max_age=0) as made:
+        lookup = made.lookup("SELECT name FROM rooms WHERE alias = :alias", ["alias"])
+        async with made.snapshot("SELECT alias FROM rooms", list, every=60) as rooms:
+            await lookup.ask(alias="board")
+            new = tmp_path / "new.sqlite"
+            with closing(sqlite3.connect(new)) as database, database:
+                database.executescript(
+                    "CREATE TABLE rooms (alias, name); INSERT INTO rooms VALUES ('board', 'New')"
+                )
+            new.replace(sqlite)
+            assert list((await lookup.ask(alias="board")).rows) == [{"name": "New"}]
+            await rooms.refresh()
+            assert rooms.value == [{"alias": "board"}]
+            os.unlink(sqlite)  # noqa: PTH108
+            with pytest.raises(SourceUnavailableError, match="unable to open"):
+                await lookup.ask(alias="board")
+            await asyncio.sleep(0.05)  # as above
 
 
 def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:

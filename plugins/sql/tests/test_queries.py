@@ -133,6 +133,7 @@ async def test_each_endpoint_has_its_decision(source: Source, execute: Execute) 
     [
         ("SELECT name, pinn FROM (SELECT 'a' AS name, 'b' AS pinn) AS t", "did you mean 'pin'?"),
         ("SELECT 'a' AS service_tag", "has no column name"),
+        ("SELECT 'a' AS name, 'b' AS name", "service_configuration: the query has "),
         ("SELECT 'a' AS name WHERE 'x' = :alias", "did you mean 'local_alias'?"),
         ("SELECT name FROM nowhere", "nowhere"),
         ("SELEC 1", "syntax error"),

@@ -50,6 +50,8 @@ _UNAVAILABLE_SQLITE = frozenset((5, 6, 9, 10, 14))
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _CLASS = re.compile(r"\A<class '[\w.]+'>: ")
 """What SQLAlchemy writes before the message of asyncpg."""
+_ARGUMENT = re.compile(r"(query argument \$\d+: ).*(?= \()", re.DOTALL)
+"""Where asyncpg shows a value, of which it cuts long ones."""
 
 
 class SqlSource(DataSource[SqlSettings, "TextClause"]):
@@ -113,7 +115,8 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
             result = await direct.execute(query, bound)
             return _json_rows(result.mappings().all())
 
-        return Answer(await self._run(ask, self.settings.timeout))
+        shown = [str(parameters[name]) for name in names]
+        return Answer(await self._run(ask, self.settings.timeout, values=shown))
 
     @override
     async def fetch_all(self, query: TextClause, previous: Answer | None) -> Answer:
@@ -172,7 +175,9 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         ask: Callable[[AsyncConnection], Awaitable[T]],
         limit: float,
         engine: AsyncEngine | None = None,
+        values: Sequence[str] = (),
     ) -> T:
+        """Return what ``ask`` returns; ``values`` are in no message. Raises ``SourceError``."""
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: PLC0415 - an extra
 
         engine = engine or self._engine
@@ -185,19 +190,28 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
                     connection.sync_connection.info[DEADLINE] = time.monotonic() + limit
                     return await ask(connection)
             except DBAPIError as error:
-                # A server that was restarted has closed the connections of the pool.
-                if is_last or not error.connection_invalidated:
-                    raise _refusal(error) from None
+                # A server that was restarted has closed the connections of the pool, and a changed
+                # table makes asyncpg prepare the statements again.
+                outdated = getattr(engine.dialect.dbapi, "InvalidCachedStatementError", ())
+                may_repeat = error.connection_invalidated or isinstance(error.orig, outdated)
+                if is_last or not may_repeat:
+                    raise _refusal(error, values) from None
             except SQLAlchemyError as error:
                 raise SourceUnavailableError(one_line(str(error))) from None
             except OSError as error:
                 raise SourceUnavailableError(describe(error)) from None
+            except (ValueError, OverflowError) as error:
+                # Such as a date before the year 1.
+                raise QueryError(f"a value cannot be read: {one_line(str(error))}") from None
         raise AssertionError
 
 
-def _refusal(error: DBAPIError) -> SourceError:
+def _refusal(error: DBAPIError, values: Sequence[str]) -> SourceError:
     """Return why a database failed, without the statement and its parameters."""
-    text = one_line(_CLASS.sub("", str(error.orig)))
+    text = _ARGUMENT.sub(r"\1***", _CLASS.sub("", str(error.orig)))
+    for value in sorted(filter(None, values), key=len, reverse=True):
+        text = text.replace(f'"{value}"', '"***"')
+    text = one_line(text)
     state = str(getattr(error.orig, "sqlstate", None) or "")
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
     is_down = state.startswith(_UNAVAILABLE) or code in _UNAVAILABLE_SQLITE
@@ -207,12 +221,19 @@ def _refusal(error: DBAPIError) -> SourceError:
 
 
 def _json_rows(rows: Sequence[RowMapping]) -> list[Row]:
-    """Return rows with values that JSON has: dates, numerics and UUIDs as text, bytes as Base64."""
+    """Return rows with values that JSON has: dates, numerics and UUIDs as text, bytes as Base64.
+
+    Raises ``QueryError`` for other types.
+    """
     plain: list[Row] = [dict(row) for row in rows]
     for row in plain:
         for name, value in row.items():
             if isinstance(value, bytes):
                 row[name] = base64.b64encode(value).decode()
             elif type(value) not in _PLAIN:
-                row[name] = pydantic_core.to_jsonable_python(value, bytes_mode="base64")
+                try:
+                    row[name] = pydantic_core.to_jsonable_python(value, bytes_mode="base64")
+                except ValueError:
+                    what = f"the column {name} has what JSON cannot hold ({type(value).__name__})"
+                    raise QueryError(f"{what}: write CAST({name} AS text)") from None
     return plain

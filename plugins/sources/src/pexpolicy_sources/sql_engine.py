@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -19,6 +20,10 @@ DEADLINE = "deadline"
 """Key of ``Connection.info``: when SQLite ends the statement that runs, on the monotonic clock."""
 INSTRUCTIONS = 10_000
 """Instructions of SQLite between two looks at the deadline; about 0.1 ms."""
+FILE = "file"
+"""Key of ``Connection.info``: which file SQLite has opened. One that an export has replaced since
+would be read for ever.
+"""
 SERVER_EARLIER = 0.9
 """The part of the timeout after which PostgreSQL ends a statement by itself."""
 
@@ -82,14 +87,23 @@ def _sqlite(settings: SqlSettings, *, writable: bool) -> Callable[[], AsyncEngin
     import_module("aiosqlite")
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
     from sqlalchemy import event  # noqa: PLC0415 - an extra
+    from sqlalchemy.exc import DisconnectionError  # noqa: PLC0415 - an extra
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
 
     assert settings.path is not None
+    path = settings.path
     address = DatabaseURL.create(
         "sqlite+aiosqlite",
-        database=f"file:{quote(str(settings.path.absolute()))}",
+        database=f"file:{quote(str(path.absolute()))}",
         query={"mode": "rwc" if writable else "ro", "uri": "true"},
     )
+
+    def connecting(_: Any, record: Any, *__: Any) -> None:
+        record.info[FILE] = _identity(path)
+
+    def checked_out(_: Any, record: Any, __: Any) -> None:
+        if record.info[FILE] != _identity(path):
+            raise DisconnectionError("another file has the name of the database now")
 
     def connected(connection: Any, record: Any) -> None:
         def is_late() -> bool:
@@ -109,6 +123,18 @@ def _sqlite(settings: SqlSettings, *, writable: bool) -> Callable[[], AsyncEngin
             pool_use_lifo=True,
         )
         event.listen(engine.sync_engine, "connect", connected)
+        if not writable:
+            event.listen(engine.sync_engine, "do_connect", connecting)
+            event.listen(engine.sync_engine, "checkout", checked_out)
         return engine
 
     return make
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what another file of this name has not; ``None`` without a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -82,7 +82,9 @@ class RowDecisions:
     def issues(self, columns: Sequence[str]) -> Iterator[str]:
         """Yield what is wrong with the columns of the query."""
         known = {**self._columns, **dict.fromkeys(self._extras.fields, False)}
-        for name in columns:
+        for name in dict.fromkeys(columns):
+            if columns.count(name) > 1:
+                yield f"the query has two columns {brief(name)}: give one another name, with AS"
             if name not in known:
                 guess = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
                 yield f"the query has the column {brief(name)}, and no such field exists{guess}"
