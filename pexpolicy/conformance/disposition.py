@@ -11,16 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pexpolicy.conformance.repairs import repaired
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.decision import Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.messages import alternatives
-from pexpolicy.models.rules import Confidence
-from pexpolicy.models.serialization import ModelBase
 from pexpolicy.text import brief
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {
@@ -29,14 +26,9 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "registration_alias": ("continue", "reject"),
 }
 """The actions of each request type that has any."""
-UNTAGGED = (
-    "service_tag: is missing, which a transcription of Pexip's text forbids; "
-    f"write an empty one [{Confidence.DISPUTED}]"
-)
 REDIRECTED_SERVICE = (
     "the result of the redirect is a service: Infinity would use it and not redirect"
 )
-BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 
 
 class Disposition(enum.StrEnum):
@@ -86,26 +78,23 @@ def read_envelope(endpoint: str, body: Mapping[str, Any], extras: Extras = NO_EX
 
 def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, rejects: bool) -> Reading:
     action, result = body.get("action"), body.get("result")
-    repaired, repairs = _repaired(endpoint, body)
-    decision, wrong = _decision(endpoint, repaired, extras)
+    made, repairs = repaired(endpoint, body)
+    decision, wrong = _decision(endpoint, made, extras)
+    used = Reading(Disposition.RESULT, made.get("result"), repairs, decision=decision)
     # A participant is rejected whatever the result is: the sources do not agree on it (5.4), and a
-    # plugin that failed may lead to another one, which admits.
-    if (
-        rejects
-        and endpoint != "participant_properties"
-        and is_used(
-            endpoint, Reading(Disposition.RESULT, repaired.get("result"), decision=decision)
-        )
-    ):
+    # plugin that failed may lead to another one, which admits. So it is with a result that needs
+    # repairs, as nothing proves that Infinity uses it.
+    is_certain = endpoint != "participant_properties" and not repairs
+    if rejects and is_certain and is_used(endpoint, used):
         return _dropped("the reject has a usable result: Infinity would use it and not reject")
     if rejects:
         return _rejected(endpoint, result)
     if action == "redirect" and decision is None and "redirect" in ACTIONS.get(endpoint, ()):
         return _redirected(result)
     if decision is not None:
-        return Reading(Disposition.RESULT, repaired.get("result"), repairs, decision=decision)
+        return used
     if wrong and not _is_open(endpoint, result):
-        return Reading(Disposition.DROPPED, repaired.get("result"), repairs, wrong)
+        return Reading(Disposition.DROPPED, made.get("result"), repairs, wrong)
     return Reading(Disposition.RESULT, result, text=wrong) if wrong else _without(endpoint, action)
 
 
@@ -135,13 +124,20 @@ def _rejected(endpoint: str, result: object) -> Reading:
 
 
 def _redirected(result: object) -> Reading:
-    if isinstance(result, Mapping) and "service_type" in result:
+    given = without_null(result)
+    if "service_type" in given:
         return _dropped(REDIRECTED_SERVICE)
     try:
-        decision = Redirect.from_result(result if isinstance(result, Mapping) else {})
+        decision = Redirect.from_result(given)
     except DecisionError as error:
         return _dropped(str(error))
-    return Reading(Disposition.REDIRECT, result, decision=decision)
+    return Reading(Disposition.REDIRECT, given, decision=decision)
+
+
+def without_null(result: object) -> dict[str, Any]:
+    """Return the fields of a result that are not null; typed servers send all that they know."""
+    fields = result.items() if isinstance(result, Mapping) else ()
+    return {name: value for name, value in fields if value is not None}
 
 
 def is_used(endpoint: str, reading: Reading) -> bool:
@@ -199,54 +195,3 @@ def _unusable(endpoint: str, action: object, result: Any) -> str:
     if endpoint == "participant_properties" and action != "reject" and "reject_reason" in result:
         return "reject_reason alone rejects no call; it needs action = 'reject'"
     return ""
-
-
-def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Return a reply with text booleans and a missing tag repaired, and the warnings."""
-    result = body.get("result")
-    if not isinstance(result, dict):
-        return body, ()
-    model: type[ModelBase] | None = None
-    if endpoint == "service_configuration":
-        kind = result.get("service_type")
-        model = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
-    elif endpoint == "participant_properties":
-        model = ParticipantProperties
-    if model is None:
-        return body, ()
-    repairs: list[str] = []
-    repaired = _with_booleans(model, result, "", repairs)
-    if endpoint == "service_configuration" and "service_tag" not in result:
-        repaired["service_tag"] = ""
-        repairs.append(UNTAGGED)
-    return ({**body, "result": repaired}, tuple(repairs)) if repairs else (body, ())
-
-
-def _with_booleans(model: type[ModelBase], fields: Any, place: str, repairs: list[str]) -> Any:
-    """Return fields with text booleans repaired, and add a warning for each to ``repairs``."""
-    if not isinstance(fields, dict):
-        return fields
-    repaired = dict(fields)
-    for name, value in fields.items():
-        inner = model.nested_models.get(name)
-        if _is_text_boolean(model, name, value):
-            meant = value.lower()
-            repaired[name] = BOOLEANS[meant]
-            text = f"the text {value!r} means {meant}; write it without quotes"
-            repairs.append(f"{place}{name}: {text} [{Confidence.REPORTED}]")
-        elif inner is not None and isinstance(value, list):
-            repaired[name] = [
-                _with_booleans(inner, item, f"{place}{name}[{number}].", repairs)
-                for number, item in enumerate(value)
-            ]
-        elif inner is not None:
-            repaired[name] = _with_booleans(inner, value, f"{place}{name}.", repairs)
-    return repaired
-
-
-def _is_text_boolean(model: type[ModelBase], name: str, value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and value.lower() in BOOLEANS
-        and bool in alternatives(model.hints.get(name))
-    )

@@ -14,6 +14,7 @@ from pexpolicy.conformance.disposition import (
     Reading,
     is_used,
     read_envelope,
+    without_null,
     wrong_shape,
 )
 from pexpolicy.conformance.findings import (
@@ -25,6 +26,7 @@ from pexpolicy.conformance.findings import (
     violation,
     warning,
 )
+from pexpolicy.conformance.repairs import repaired
 from pexpolicy.conformance.result import from_issue, from_warning, judge_result
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Redirect, Reject
@@ -63,7 +65,7 @@ def _status_and_result(asked: SentRequest, body: Envelope, reading: Reading) -> 
         return CheckResult([wrong if result else no_picture])
     if action == "reject" and asked.endpoint in ACTIONS:
         return CheckResult(_reject(asked, body, reading))
-    redirects = action == "redirect" or "new_alias" in (result or {})
+    redirects = action == "redirect" or "new_alias" in without_null(result)
     if asked.endpoint == "service_configuration" and redirects:
         return CheckResult(_redirect(asked, action, result, reading))
     return _result(asked, body, reading)
@@ -72,9 +74,10 @@ def _status_and_result(asked: SentRequest, body: Envelope, reading: Reading) -> 
 def _result(asked: SentRequest, body: Envelope, reading: Reading) -> CheckResult:
     if not reading.repairs:
         return judge_result(asked, body)
-    repaired = judge_result(asked, {**body, "result": reading.result})
+    made, _ = repaired(asked.endpoint, body)
+    judged = judge_result(asked, made)
     repairs = [from_warning(text) for text in reading.repairs]
-    return CheckResult(repairs + repaired.findings, service=repaired.service)
+    return CheckResult(repairs + judged.findings, service=judged.service)
 
 
 def comparable(asked: SentRequest, body: Envelope, reading: Reading) -> tuple[Any, ...]:
@@ -147,7 +150,7 @@ def _reject(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
         return []
     if reading.disposition is Disposition.DROPPED:
         return [violation(Topic.REJECT, reading.text, Confidence.DOCUMENTED)]
-    text = "the result of a reject is dropped; leave it out"
+    text = "Infinity drops the result of a reject, or uses it and does not reject; leave it out"
     return [warning(Topic.REJECT, text, Confidence.REPORTED)]
 
 
@@ -167,7 +170,7 @@ def _participant_reject(result: Mapping[str, Any]) -> list[Finding]:
 
 def _redirect(asked: SentRequest, action: Any, result: Any, reading: Reading) -> list[Finding]:
     result = result or {}
-    if action != "redirect" or "service_type" in result:
+    if action != "redirect" or "service_type" in without_null(result):
         mark = Confidence.DOCUMENTED if action == "redirect" else Confidence.TRANSCRIBED
         return [violation(Topic.REDIRECT, reading.text or REDIRECTED_SERVICE, mark)]
     others = sorted(result.keys() - {"new_alias"})

@@ -67,8 +67,8 @@ class Topic(enum.StrEnum):
     ``sips``, ``h323``, ``tel``.
     """
     RESULT = "result"
-    """A missing field, a wrong type or value, a broken rule between fields. Booleans as text,
-    unknown fields and a missing ``service_tag`` are warnings.
+    """A missing field, a wrong type or value, a broken rule between fields. Booleans and numbers as
+    text, null, unknown fields and a missing ``service_tag`` are warnings; null for a PIN is not.
     """
     BREAKOUT = "breakout"
     """``breakout_uuid`` is answered without ``breakout: true``."""

@@ -22,6 +22,7 @@ from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
+from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Request
@@ -50,6 +51,11 @@ ENVELOPE = frozenset((Topic.ACTION, Topic.ENVELOPE, Topic.REJECT, Topic.REDIRECT
 """Topics of faults in an envelope that Infinity can still read."""
 JPEG_MAGIC = b"\xff\xd8\xff"
 ABSTAINED: Comparable = ("continue",)
+NULL_NAME = b'"remote_display_name":null'
+NAME_KEPT = (
+    "remote_display_name: null is left out: it is allowed only where the caller has no name "
+    f"[{Confidence.TRANSCRIBED}]"
+)
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -83,8 +89,8 @@ def read(
 
     ``by`` names the other server, ``extras`` is what the operator allows beyond the contract. A 404
     abstains, and so does a ``status`` that is not ``success``, unless the action is ``reject``:
-    that rejects the call, whatever the result. Booleans that were written as text are repaired, and
-    a phone book that is not sorted or too long has warnings.
+    that rejects the call, whatever the result. Booleans and numbers that were written as text are
+    repaired, null is left out, and a phone book that is not sorted or too long has warnings.
     Raises ``InvalidReplyError`` for no reply, for another HTTP status or a content coding, for a
     reject or redirect with a status other than 200, and for a reply that Infinity would drop.
     """
@@ -94,7 +100,9 @@ def read(
         raise InvalidReplyError(
             f"the body is longer than {MAX_JSON} bytes, and not a picture", reply
         )
-    judged = judge(SentRequest(name, request.params, extras=extras), reply, LIMIT)
+    # Of a participant only the name of the caller counts, see below.
+    query = {} if name == "participant_properties" else request.params
+    judged = judge(SentRequest(name, query, extras=extras), reply, LIMIT)
     reading = judged.reading
     listed: list[str] = []
     for finding in judged.findings:
@@ -112,6 +120,9 @@ def read(
     decision: Decision = Continue(reason=reason)
     if reading.decision is not None:
         made = reading.decision
+        if request.params.get("remote_display_name") and NULL_NAME in made.result:
+            made = _without_null_name(made)
+            listed.append(NAME_KEPT)
         decision = made.with_warnings() if reason is None else made.with_reason(reason)
     repairs = (*reading.repairs, *listed)
     return UpstreamDecision(decision.with_warnings(*repairs), judged.decision, decision_id, repairs)
@@ -130,6 +141,15 @@ def _is_read(topic: Topic, reading: Reading | None) -> bool:
         return True
     rejected = reading.disposition is Disposition.REJECT
     return topic in ENVELOPE or (rejected and topic is Topic.RESULT)
+
+
+def _without_null_name(made: Decision) -> Decision:
+    """Return properties that do not take the name of the caller away, as Infinity drops those."""
+    if not isinstance(made, ParticipantProperties):
+        return made
+    fields = made.set_fields()
+    del fields["remote_display_name"]
+    return type(made).from_result(fields)
 
 
 def _plain_success(reply: Reply) -> bool:

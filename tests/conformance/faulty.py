@@ -145,7 +145,7 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("whispers", PARTICIPANT, T.RESULT, "rx_presentation_policy", result({"rx_presentation_policy": "allow"})),
     ("mixes four levels", PARTICIPANT, T.RESULT, "send_to_audio_mixes", result({"send_to_audio_mixes": [{"mix_name": "a.b.c.d"}]})),
     ("mixes without a name", PARTICIPANT, T.RESULT, "mix_name: is required", result({"send_to_audio_mixes": [{"prominent": True}]})),
-    ("counts displays as text", PARTICIPANT, T.RESULT, "display_count", result({"display_count": "2"})),
+    ("counts displays as text", PARTICIPANT, T.RESULT, "display_count", result({"display_count": "two"})),
     ("takes names away", PARTICIPANT, T.RESULT, "may be null only", result({"remote_display_name": None})),
     # Locations
     ("is nowhere", LOCATION, T.RESULT, "location: is required", result({"overflow_locations": ["Oslo"]})),

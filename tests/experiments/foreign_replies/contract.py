@@ -8,7 +8,7 @@ from tests.experiments.foreign_replies.samples import NOTHING, Sample
 REJECTING = ("service_configuration", "participant_properties", "registration_alias")
 """Requests whose reply may refuse."""
 TAKEN = ("used", "text boolean")
-"""Results that Infinity uses; a text boolean is repaired on the way."""
+"""Results that Infinity uses; a text boolean is repaired on the way, and undoes no reject."""
 
 
 def expected(sample: Sample) -> str:
@@ -29,12 +29,12 @@ def _succeeded(sample: Sample) -> str:
     if sample.endpoint in REJECTING and sample.action == "reject":
         # Of a participant the contract says: follow the action.
         decides = sample.endpoint == "participant_properties"
-        contradicts = sample.kind in (*TAKEN, "open") and not decides
+        contradicts = sample.kind in ("used", "open") and not decides
         return "dropped" if contradicts else "reject"
     redirects = sample.endpoint == "service_configuration" and sample.action == "redirect"
     if redirects and sample.kind not in TAKEN:
         return "redirect" if sample.kind == "alias" else "dropped"
-    if sample.kind in NOTHING:
+    if sample.kind in NOTHING or sample.body.get("result") == {"reject_reason": None}:
         goes_on = sample.endpoint not in REJECTING or _goes_on(sample)
         return "continue" if goes_on else "dropped"
     if sample.kind in (*TAKEN, "ignoring"):

@@ -163,12 +163,12 @@ SPOILT: dict[str, dict[str, tuple[Any, ...]]] = {
         "name": ("", 7, "x" * 251),
         "pin": ("12", 1234, "12a4"),
         "locked": ("yes", 1),
-        "participant_limit": ("10", -1),
+        "participant_limit": ("ten", -1),
     },
     "participant_properties": {
         "preauthenticated_role": ("host", 7),
         "bypass_lock": ("yes", 0),
-        "display_count": ("2",),
+        "display_count": ("two",),
     },
     "registration_alias": {"username": (7, None), "password": (7, None)},
     "media_location": {"location": ("", 7, None), "overflow_locations": ("Oslo", [""])},
@@ -185,10 +185,20 @@ def _spoil(rng: random.Random, endpoint: str, made: Any) -> None:
 
 
 def _as_text(rng: random.Random, made: dict[str, Any]) -> tuple[Any, Any]:
-    """The same with one boolean at least as text, and as it is meant."""
-    name = "locked" if "service_type" in made else "bypass_lock"
+    """The same with one boolean at least as text, perhaps a number as text and a field of null, and
+    as it is meant.
+    """
+    is_service = "service_type" in made
+    name = "locked" if is_service else "bypass_lock"
+    number = "participant_limit" if is_service else "display_count"
     made.setdefault(name, True)
+    if rng.random() < 0.5:
+        made[number] = 7
     written = dict(made)
+    if number in made:
+        written[number] = "7"
+    if rng.random() < 0.5:
+        written["enable_chat" if is_service else "call_tag"] = None
     for key, value in made.items():
         if isinstance(value, bool):
             written[key] = rng.choice((str(value), str(value).lower()))
