@@ -94,7 +94,9 @@ def show_whole(console: Console, event: Mapping[str, Any], *, utc: bool) -> None
         for key, part in inner:
             line = Text.assemble((f"  {printable(key)} = ", "dim"), _as_text(part))
             print_folded(console, line, INDENT * 2)
-    if steps := [step for step in event.get("steps") or () if isinstance(step, dict)]:
+    listed = event.get("steps")
+    listed = listed if isinstance(listed, list) else []
+    if steps := [step for step in listed if isinstance(step, dict)]:
         _show_steps(console, steps)
         _show_changes(console, steps)
 
@@ -122,13 +124,17 @@ def _show_steps(console: Console, steps: list[dict[str, Any]]) -> None:
 def _show_changes(console: Console, steps: list[dict[str, Any]]) -> None:
     """Print what each plugin changed, or gave to a merged decision."""
     for step in steps:
-        changes = step.get("changes")
+        changes, fields = step.get("changes"), step.get("fields")
         if isinstance(changes, dict):
-            text = describe_changes({k: v for k, v in changes.items() if isinstance(v, dict)})
+            text = describe_changes({k: v for k, v in changes.items() if _is_change(v)})
         else:
-            text = ", ".join(map(str, step.get("fields") or ()))
+            text = ", ".join(map(str, fields if isinstance(fields, list) else ()))
         if text:
             console.print(Text(f"{printable(step.get('plugin'))}: {printable(text)}"))
+
+
+def _is_change(value: Any) -> bool:
+    return isinstance(value, dict) and not value.keys().isdisjoint(("from", "to"))
 
 
 def _as_text(value: Any) -> str:

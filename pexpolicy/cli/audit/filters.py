@@ -86,6 +86,8 @@ class Filters:
             at = datetime.fromisoformat(event["timestamp"])
         except (KeyError, TypeError, ValueError):
             return False
+        if at.tzinfo is None:  # not written by us: our times are in UTC too
+            at = at.replace(tzinfo=UTC)
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
     def _matches_fields(self, event: Mapping[str, Any]) -> bool:
