@@ -14,8 +14,12 @@ MAX_PROGRAM = 1_800
 """Maximum size of a compiled pattern, in instructions."""
 _INSTRUCTIONS = f"{MAX_PROGRAM:,} instructions"
 MAX_WORK = 450_000
-"""Maximum instructions times bytes of one match, about 4 ms. Even the largest pattern matches texts
-of 250 bytes, and Infinity sends at most that many characters.
+"""Maximum instructions times bytes of one match, about 4 ms, of a text of more than ``MAX_TEXT``
+characters.
+"""
+MAX_TEXT = 250
+"""Characters of the longest text that Infinity sends, which every pattern is tested against: no
+caller evades a pattern by letters of several bytes. With 4 bytes each the largest takes some 11 ms.
 """
 MAX_MEMORY = 1 << 18
 """Maximum memory of RE2 for one pattern, in bytes."""
@@ -51,7 +55,9 @@ class Pattern:
         if max(sizes) > MAX_PROGRAM:
             raise PatternError(_too_large(_INSTRUCTIONS))
         self.max_bytes = MAX_WORK // max(sizes)
-        """Maximum length of a text that can match, in UTF-8 bytes."""
+        """Maximum length of a text of more than ``MAX_TEXT`` characters that can match, in UTF-8
+        bytes.
+        """
         named = {number: name.decode() for name, number in self.expression.groupindex.items()}
         self.names = tuple(named.get(n + 1, "") for n in range(self.expression.groups))
         """The names of the groups in order, or an empty text."""
@@ -59,12 +65,16 @@ class Pattern:
     def matches(self, text: str) -> bool:
         """Return whether the whole text matches; a text that is too long does not."""
         encoded = text.encode("utf-8", "replace")
-        return len(encoded) <= self.max_bytes and self._test.fullmatch(encoded) is not None
+        if len(encoded) > self.max_bytes and len(text) > MAX_TEXT:
+            return False
+        return self._test.fullmatch(encoded) is not None
 
     def groups(self, text: str) -> tuple[str, ...] | None:
         """Return the text of each group, empty if it took no part; ``None`` without a match."""
         encoded = text.encode("utf-8", "replace")
-        if len(encoded) > self.max_bytes or (match := self.expression.fullmatch(encoded)) is None:
+        if len(encoded) > self.max_bytes and len(text) > MAX_TEXT:
+            return None
+        if (match := self.expression.fullmatch(encoded)) is None:
             return None
         return tuple((group or b"").decode("utf-8", "replace") for group in match.groups())
 

@@ -117,6 +117,12 @@ def test_a_thousand_bad_patterns_are_refused_or_quick() -> None:
 def test_even_the_largest_pattern_takes_what_infinity_sends() -> None:
     written = "a?" * (MAX_PROGRAM // 2 - 10)
     assert Pattern(written).matches("a" * 250)
+    for letter in ("\u00e6", "\U0001f600"):
+        largest = Pattern(written[:-60] + "(.*)")
+        assert largest.max_bytes < 250 * len(letter.encode())
+        assert largest.matches(letter * 250)
+        assert largest.groups(letter * 250) == (letter * 250,)
+        assert not largest.matches(letter * 251)
     with pytest.raises(PatternError, match="too large"):
         Pattern(written * 2)
 
