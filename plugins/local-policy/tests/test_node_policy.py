@@ -70,6 +70,24 @@ def test_what_infinity_has_itself_comes_from_a_file(folder: Path) -> None:
     assert ROOM["pin"] not in known.stdout
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        '{{ {"action": "continue", "result": service_config}|pex_to_json }}',
+        (
+            '{"action": "continue",'
+            ' "result": {{ {"pin": ""}|pex_update(service_config)|pex_to_json }}}'
+        ),
+    ],
+)
+def test_what_only_the_node_knows_may_be_inside_of_an_object(folder: Path, script: str) -> None:
+    (folder / "inside.jinja2").write_text(script)
+    unknown = explained("lobby", "--local-policy", "inside.jinja2")
+    assert "not known: line 1: it reads service_config" in unknown.stdout
+    done = explained("meet07", "--local-policy", "inside.jinja2")
+    assert "applied: continue, with the same fields" in done.stdout
+
+
 def test_the_disposition_of_external_policy_is_told(folder: Path) -> None:
     (folder / "told.jinja2").write_text(
         '{"action": "continue", "result": {"service_type": "conference", "service_tag": "",'

@@ -75,7 +75,9 @@ def test_cases_that_fail(case: str, reason: str) -> None:
     report = Path("report.xml").read_text()
     assert len(ET.fromstring(report).findall(".//failure")) == 1  # noqa: S314 - our own file
     assert "48291" not in report
-    assert json.loads(local_policy("test", "cases.toml", "--json").stdout)["failed"] == 1
+    told = json.loads(local_policy("test", "cases.toml", "--json").stdout)
+    assert told["failed"] == 1
+    assert {"debug", "warnings"} <= told["cases"][0].keys()
 
 
 @pytest.mark.parametrize(

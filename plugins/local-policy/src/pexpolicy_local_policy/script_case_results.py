@@ -83,6 +83,8 @@ def as_object(results: Sequence[ScriptCaseResult], seconds: float) -> dict[str, 
             "script": str(result.case.script),
             "kind": result.case.given.kind,
             "verdict": result.summary,
+            "debug": [without(line, given_secrets(result.case.given)) for line in result.debug],
+            "warnings": list(result.verdict.warnings),
         }
         for result in results
     ]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from uuid import UUID
 
@@ -84,14 +84,18 @@ def _strlen(value: object) -> int:
 
 
 def _to_json(value: object) -> str:
-    if isinstance(value, UnknownValue):
-        value.touch()
     if isinstance(value, Undefined):
         raise ScriptValueError(f"pex_to_json: {_name_of(value)} is undefined")
     try:
-        return json.dumps(value)
+        return json.dumps(value, default=_without_json)
     except (TypeError, ValueError, RecursionError) as error:
         raise ScriptValueError(f"pex_to_json: {error}") from None
+
+
+def _without_json(value: object) -> NoReturn:
+    if isinstance(value, UnknownValue):  # inside of a list or an object
+        value.touch()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _to_uuid(value: object) -> str:
@@ -106,8 +110,9 @@ def _to_uuid(value: object) -> str:
 
 
 def _update(value: object, changes: Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(value, UnknownValue):
-        value.touch()
+    for given in (value, changes):
+        if isinstance(given, UnknownValue):
+            given.touch()
     if not isinstance(value, Mapping) or not isinstance(changes, Mapping):
         other = value if not isinstance(value, Mapping) else changes
         name = _name_of(other) if isinstance(other, Undefined) else type(other).__name__
