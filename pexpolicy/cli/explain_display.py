@@ -60,7 +60,7 @@ def as_json(
 def _walk(explained: Explanation, *, show_secrets: bool) -> dict[str, Any]:
     outcome, reply = explained.answer.outcome, explained.answer.reply
     body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
-    annotations, _ = redact_annotations(outcome.request, Redaction())
+    annotations, left_out = redact_annotations(outcome.request, Redaction())
     return {
         "path_problem": explained.path_problem or None,
         "steps": [_step(explained, step, show_secrets=show_secrets) for step in outcome.steps],
@@ -82,7 +82,7 @@ def _walk(explained: Explanation, *, show_secrets: bool) -> dict[str, Any]:
         "content_type": reply.content_type,
         "bytes": len(reply.body),
         "reply": json.loads(body) if reply.content_type == JSON else None,
-        "removed": removed,
+        "removed": [*removed, *left_out],
         "local_policy": _local_policy(explained, show_secrets=show_secrets),
     }
 

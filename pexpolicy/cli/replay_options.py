@@ -27,7 +27,8 @@ def show_walks(result: ReplayResult, number: int, job: Job) -> None:
     click.echo()
     at = None if group.example.at is None else datetime.fromtimestamp(group.example.at, UTC)
     url = read_request(group.example.url).url
-    request = RecordedRequest(url, AUDIT_LINE, at, missing=group.example.missing)
+    example = group.example
+    request = RecordedRequest(url, AUDIT_LINE, at, example.peer, example.missing)
     remarks = []
     if request.missing:
         remarks = [f"the record was written without {', '.join(request.missing)}"]

@@ -88,7 +88,7 @@ def doubts(request: RecordedRequest, changes: Mapping[str, list[str]]) -> list[s
         found.append("the line is cut: parameters may be missing at its end")
     name, _, _ = endpoint_of(request.url)
     known = ENDPOINTS[name].request.parameters()
-    names = {*known, *(parameter.wire for parameter in known.values()), "alias"}
+    names = {*known, *(parameter.wire for parameter in known.values()), "alias", "peer"}
     prefixes = ("idp_attributes.", "idp_attribute_")
     for key in changes.keys() - names:
         if not key.startswith(prefixes):
@@ -134,9 +134,9 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
 
 
 def _is_alias(text: str) -> bool:
-    return (
-        bool(text) and POLICY_PREFIX not in text and not re.search(r"\s|://|^[/?{\[]|[?=].*=", text)
-    )
+    # A query has two =, and the parameters of an alias, each after a ;, may have as many.
+    other = re.search(r"\s|://|^[/?{\[]|\?.*=|^[^;]*=.*=", text)
+    return bool(text) and POLICY_PREFIX not in text and other is None
 
 
 def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRequest:

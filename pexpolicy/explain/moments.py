@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from pexpolicy.config.time_zones import zone_names
@@ -18,7 +18,8 @@ def parse_moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(written.strip() if named else text.strip())
         if named and found.tzinfo is None:
-            found = found.replace(tzinfo=ZoneInfo(zone))
+            # By way of UTC, as a time that clocks skip is the one that they show then.
+            found = found.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).astimezone(ZoneInfo(zone))
     except ValueError:
         msg = f"{text!r} is not a time: write 2026-12-24 22:00 Europe/Oslo, or +01:00 for the zone"
         raise ValueError(msg) from None

@@ -17,7 +17,7 @@ from yarl import URL
 from pexpolicy.audit.redaction import REMOVED
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.log_times import leaves, parse_time, record_time
-from pexpolicy.models.request import POLICY_PREFIX, by_prefix
+from pexpolicy.models.request import POLICY_PREFIX, by_prefix, header_name, header_values
 from pexpolicy.text import printable
 
 ALIAS = "alias"
@@ -116,16 +116,19 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
     """Return a request with other values of parameters.
 
     They have the names of the request's attributes, or those on the wire; ``alias`` is the alias in
-    the path of the requests that have one. Raise ``InvalidRequestError`` for a value that cannot be
-    set.
+    the path of the requests that have one, ``peer`` the address of the client. Raise
+    ``InvalidRequestError`` for a value that cannot be set.
     """
     if not changes:
         return request
     name, _, _ = endpoint_of(request.url)
     known = ENDPOINTS[name].request.parameters()
     path, query = request.url.raw_path, [*request.url.query.items()]
-    given = dict.fromkeys(request.given)
+    given, peer = dict.fromkeys(request.given), request.peer
     for key, values in changes.items():
+        if key == "peer":
+            peer = values[-1]
+            continue
         if key == "alias" and ENDPOINTS[name].path.endswith("/"):
             before = path[: path.index(ENDPOINTS[name].path)] + ENDPOINTS[name].path
             if len(values) > 1 or not values[0]:
@@ -140,11 +143,15 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
             wire = parameter.wire + part
         else:
             wire = parameter.wire
-        query = [pair for pair in query if pair[0] != wire] + [(wire, value) for value in values]
+        same = {wire}
+        if parameter is not None and parameter.read is header_values:
+            same |= {name for name, _ in query if header_name(name) == header_name(wire)}
+        query = [pair for pair in query if pair[0] not in same]
+        query += [(wire, value) for value in values]
         given[wire] = None
     origin = str(request.url.origin()) if request.url.absolute else ""
     url = URL(f"{origin}{path}?{urlencode(query)}", encoded=True)
-    return replace(request, url=url, given=tuple(given))
+    return replace(request, url=url, peer=peer, given=tuple(given))
 
 
 def _json_object(text: str) -> dict[str, Any] | None:

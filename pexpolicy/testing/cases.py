@@ -16,7 +16,7 @@ from pexpolicy.explain.moments import parse_moment
 from pexpolicy.models.request import Request
 from pexpolicy.testing.case_tables import CasesError, NamedCase, read_tables, repeated
 from pexpolicy.testing.request_templates import RequestError
-from pexpolicy.testing.requests import composed
+from pexpolicy.testing.requests import composed, url_of
 
 
 class _Table(BaseModel):
@@ -51,6 +51,7 @@ class _CaseTable(_Table):
     request: dict[str, Any] | None = None
     url: str | None = None
     at: datetime | str | None = None
+    peer: str | None = None
     expect: Expected = Expected()
 
 
@@ -64,6 +65,8 @@ class Case(NamedCase):
     expected: Expected
     at: datetime | None = None
     """The time of conditions on the time; ``None`` for the present."""
+    peer: str | None = None
+    """The address of the client; it is that of ``request`` as well."""
 
 
 def load_cases(path: Path | str) -> list[Case]:
@@ -108,8 +111,9 @@ def _case(path: Path, table: object) -> Case:
         except RequestError as error:
             inside = () if error.key[0] in ("endpoint", "shape") else ("request",)
             raise _BadCase(Problem((*inside, *error.key), error.text)) from None
+        request.set_origin(str(url_of(request)), read.peer)
     at = _moment(read.at)
-    return Case(read.name, path, read.endpoint, request, read.url, read.expect, at)
+    return Case(read.name, path, read.endpoint, request, read.url, read.expect, at, read.peer)
 
 
 def _moment(written: datetime | str | None) -> datetime | None:

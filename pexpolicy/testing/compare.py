@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pexpolicy.audit.annotations import redact_annotations
@@ -76,7 +76,10 @@ async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
     if case.request is not None:
         answer = await asked(policy, case.request, capturing_audit_log(policy.settings))
         return answer.outcome.endpoint, answer
-    explained = await explain(policy, read_request(case.url or ""))
+    recorded = read_request(case.url or "")
+    if case.peer is not None:
+        recorded = replace(recorded, peer=case.peer)
+    explained = await explain(policy, recorded)
     return explained.endpoint, explained.answer
 
 

@@ -132,9 +132,12 @@ def _case(result: CaseResult) -> dict[str, Any]:
                 "outcome": step.outcome,
                 "ms": round(step.ms, 3),
                 "detail": step.detail,
+                "hook": step.hook,
+                "fields": list(step.changes or step.fields),
             }
             for step in (outcome.steps if outcome else ())
         ],
+        "warnings": list(outcome.decision.warnings) if outcome else [],
     }
 
 

@@ -83,6 +83,11 @@ def test_a_time_without_a_zone_is_in_that_of_the_machine(
         time.tzset()
 
 
+def test_a_time_that_clocks_skip_is_the_one_that_they_show_then(config: str) -> None:
+    shown = explained("-c", config, "meet07", "--at", "2027-03-28 02:30 Europe/Oslo")
+    assert shown["at"] == "2027-03-28T03:30:00+02:00"
+
+
 def test_a_failed_condition_names_the_window_and_the_time(config: str) -> None:
     shown = invoked("explain", "-c", config, "meet07", "--at", NOON)
     assert "rule 'Closed at night': the time is not 20:00 to 06:00 Europe/Oslo; it is 14:00" in (
@@ -184,6 +189,7 @@ def test_annotations_that_are_left_out_are_named(tmp_path: Path) -> None:
     (tmp_path / "drop" / "late.py").write_text(many)
     config = written(tmp_path, 'plugin_dirs = ["drop"]\n[plugins.late]\n')
     assert "left out: annotations.late\n" in invoked("explain", "-c", config, "meet07").stdout
+    assert explained("-c", config, "meet07")["removed"] == ["annotations.late"]
 
 
 def test_two_configurations_are_compared(tmp_path: Path, config: str) -> None:

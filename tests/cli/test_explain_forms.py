@@ -13,6 +13,16 @@ SHIPPED = str(live_server.SHIPPED)
 RULES = """
 [plugins.rules.settings]
 [[plugins.rules.settings.rules]]
+name = "From the proxy"
+endpoint = "service_configuration"
+when.peer = "192.0.2.7"
+then = "reject"
+[[plugins.rules.settings.rules]]
+name = "Asserted"
+endpoint = "service_configuration"
+when.p_asserted_identity.contains = "alice"
+then = "reject"
+[[plugins.rules.settings.rules]]
 name = "From Oslo"
 endpoint = "service_configuration"
 when.remote_address.in_subnet = "10.44.0.0/16"
@@ -97,6 +107,29 @@ def test_a_parameter_of_a_pasted_request_is_changed_as_well(config: str) -> None
     shown = explained("-c", config, target, "--set", "alias=alice")
     assert shown["action"] == "reject"
     assert shown["request"] == {"protocol": "sip", "alias": "alice"}
+
+
+def test_a_header_is_changed_in_each_spelling_of_its_name(config: str) -> None:
+    target = f"{wire.SERVICE}?P-Asserted-Identity=<sip:alice@example.com>"
+    assert explained("-c", config, target)["action"] == "reject"
+    sets = ("--set", "p_asserted_identity=<sip:bob@example.com>")
+    shown = explained("-c", config, target, *sets)
+    assert shown["request"] == {"p_Asserted-Identity": "<sip:bob@example.com>"}
+    assert shown["action"] == "continue"
+
+
+def test_the_address_of_the_client_is_set_as_well(config: str) -> None:
+    shown = explained("-c", config, "meet07", "--set", "peer=192.0.2.7")
+    assert (shown["reason"], shown["remarks"]) == ("rule From the proxy", [])
+    assert "peer" not in shown["request"]
+
+
+@pytest.mark.parametrize(
+    "alias",
+    ["sip:+4722334455@example.com;transport=tls;user=phone", "tel:+47-22;ext=1;isub=2;a=3"],
+)
+def test_an_alias_may_have_several_parameters(config: str, alias: str) -> None:
+    assert explained("-c", config, alias)["request"]["local_alias"] == alias
 
 
 def test_a_misspelt_parameter_is_mentioned() -> None:

@@ -393,6 +393,8 @@ def test_json_holds_cases_and_coverage(write: Write) -> None:
     assert told["cases"][1]["differences"] == [
         {"key": "result.name", "expected": '"Sails Room"', "got": '"Sales Room"'}
     ]
+    assert told["cases"][0]["steps"][0]["hook"] == ""
+    assert told["cases"][0]["warnings"] == []
     assert told["coverage"][1] == {
         "plugin": "domains",
         "hook": "registration_alias",

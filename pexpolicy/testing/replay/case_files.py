@@ -22,4 +22,5 @@ def case_lines(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tuple[
 
 def _record(case: Case) -> dict[str, Any]:
     url = case.url if case.request is None else str(url_of(case.request))
-    return {"url": url, "time": None if case.at is None else case.at.isoformat()}
+    time = None if case.at is None else case.at.isoformat()
+    return {"url": url, "time": time, "peer": case.peer}

@@ -277,6 +277,7 @@ class Replayer:
             changes,
             self._expected(answer),
             missing,
+            call.peer,
         )
 
     def _expected(self, answer: Answer) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def _group(number: int, group: Group, result: ReplayResult) -> dict[str, Any]:
             "place": example.place,
             "at": time_text(example.at),
             "decision_id": example.decision_id or None,
+            "peer": example.peer,
             "url": example.url,
             "missing": list(example.missing),
             "changes": example.changes,

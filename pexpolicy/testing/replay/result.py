@@ -51,6 +51,8 @@ class Example(NamedTuple):
     """The answer of the new configuration, as a case of ``pexpolicy test`` expects it."""
     missing: tuple[str, ...] = ()
     """Parameters that the record was written without."""
+    peer: str | None = None
+    """The address of the client."""
 
 
 @dataclass(slots=True)

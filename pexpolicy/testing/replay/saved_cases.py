@@ -34,6 +34,8 @@ def _case(number: int, group: Group) -> Iterator[str]:
     yield f"url = {_value(example.url)}"
     if example.at is not None:
         yield f"at = {_value(datetime.fromtimestamp(example.at, UTC).isoformat())}"
+    if example.peer is not None:
+        yield f"peer = {_value(example.peer)}"
     for field, value in example.expected.items():
         if value is not None:
             yield f"expect.{field} = {_value(value)}"
