@@ -7,7 +7,9 @@ import hmac
 import json
 import logging
 import ssl
+import time
 from collections.abc import Mapping
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pexpolicy.testing import ConfigError, make_policy
+from pexpolicy_webhook import sender
 from pexpolicy_webhook.plugin import Webhook
 from pexpolicy_webhook.settings import WebhookSettings
 from tests.support.waiting import HANG_S
@@ -123,6 +126,65 @@ async def test_retry_after_is_respected(opened: Opened, receiver: Receiver) -> N
         plugin.on_decisions(outcomes(0, 1))
         await receiver.has(1)
     assert loop.time() - began >= 1.0
+
+
+def test_retry_after_may_be_a_date() -> None:
+    soon = formatdate(time.time() + 100, usegmt=True)
+    assert 90 < sender._retry_after(soon) <= 100
+    assert sender._retry_after(formatdate(time.time() + 9e5, usegmt=True)) == 300
+    for other in (formatdate(0, usegmt=True), "soon", "", "-1", "Wed, 99 Xyz 2026 0:0:0 GMT", None):
+        assert sender._retry_after(other) == 0.0
+
+
+@pytest.mark.parametrize(("is_complete", "connections"), [(False, 3), (True, 1)])
+async def test_an_accepted_request_is_not_repeated_whatever_its_body(
+    opened: Opened, is_complete: bool, connections: int
+) -> None:
+    """After one in parts the connection is used again."""
+    transports: list[object] = []
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        transport = request.transport
+        assert transport is not None
+        transports.append(transport)
+        response = web.StreamResponse(headers={"Content-Length": "9"})
+        await response.prepare(request)
+        if not is_complete:
+            transport.close()
+            return response
+        for part in (b"first", b"rest"):
+            await response.write(part)
+            await asyncio.sleep(0.01)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/events", handle)
+    async with (
+        TestServer(app, shutdown_timeout=0.1) as server,
+        opened(url=str(server.make_url("/events"))) as plugin,
+    ):
+        plugin.on_decisions(outcomes(0, 3))
+        await until_status(plugin, delivered=3)
+    assert len(transports) == 3
+    assert len(set(map(id, transports))) == connections
+
+
+async def test_no_thread_for_a_moment_ends_no_delivery(
+    opened: Opened, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_thread, failures = asyncio.to_thread, [RuntimeError("can't start new thread")] * 3
+
+    async def fail(*job: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await in_thread(*job)
+
+    async with opened() as plugin:
+        monkeypatch.setattr(asyncio, "to_thread", fail)
+        plugin.on_decisions(outcomes(0, 2))
+        assert await receiver.has(2) == ids(0, 2)
+    assert not failures
 
 
 async def test_a_refused_event_is_dropped_alone_and_counted(

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import aiohttp
@@ -30,7 +31,8 @@ FINISH_S = 1.0
 """Seconds to deliver the rest at a reload and at the end; what is left stays in the spool."""
 LOG_INTERVAL_S = 60.0
 MAX_REPLY = 65536
-"""Bytes that are read of a reply, so that its connection can be used again."""
+MAX_REPLY_S = 1.0
+"""Bytes and seconds to read the body of a reply, so that its connection can be used again."""
 REFUSALS = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -105,7 +107,8 @@ class Sender:
             self._arrived.clear()
             try:
                 is_idle = not await self._deliver_next()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
+                # RuntimeError: the process cannot start another thread.
                 log.warning("the spool cannot be read", problem=str(error))
                 await asyncio.sleep(ADOPT_S)
                 continue
@@ -191,7 +194,7 @@ class Sender:
             async with self._session.post(
                 self._settings.url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                await response.content.read(MAX_REPLY)
+                await _read_to_end(response)
         except TimeoutError:
             text = f"no reply within {self._settings.timeout:.3g} s"
             raise _FailedError("timeout", text) from None
@@ -231,6 +234,17 @@ class Sender:
         self.failing_since, self.problem, self._logged_at = None, "", None
 
 
+async def _read_to_end(response: aiohttp.ClientResponse) -> None:
+    """Read the body of a reply: its status counts, whether it is complete or not."""
+    size = 0
+    with suppress(aiohttp.ClientError, OSError):
+        async with asyncio.timeout(MAX_REPLY_S):
+            async for chunk in response.content.iter_any():
+                size += len(chunk)
+                if size > MAX_REPLY:
+                    return
+
+
 def _id_of(event: bytes) -> str:
     """Return the id of an event; raises ``_RefusedError`` for one that is damaged."""
     try:
@@ -244,6 +258,12 @@ def _id_of(event: bytes) -> str:
 
 
 def _retry_after(header: str | None) -> float:
-    """Return the seconds of a ``Retry-After`` header; 0 for none, and for a date."""
+    """Return the seconds of a ``Retry-After`` header, which has them or a date; 0 for none."""
     text = (header or "").strip()
-    return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else 0.0
+    if text.isascii() and text.isdigit():
+        return min(float(text), MAX_RETRY_AFTER_S)
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
