@@ -56,6 +56,34 @@ def test_equal_first_then_prefix_word_and_similar(
     assert [alias.partition("@")[0] for alias in found] == names
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Fatma Y\N{LATIN SMALL LETTER DOTLESS I}ld\N{LATIN SMALL LETTER DOTLESS I}z", "yildiz"),
+        ("Fatma Y\N{LATIN SMALL LETTER DOTLESS I}ld\N{LATIN SMALL LETTER DOTLESS I}z", "YILDIZ"),
+        ("İnci", "inci"),
+        ("Ǿrsted", "orsted"),
+        ("Máret Ŧuŋŋe", "tunne"),
+        ("Room A_Berg", "berg"),
+        ("Straße", "strasse"),
+    ],
+)
+def test_case_accents_and_punctuation_do_not_matter(search: Search, name: str, text: str) -> None:
+    entries = [{"alias": "it@example.com", "name": name}]
+    assert search({"entries": entries}, text) == ["it@example.com"]
+
+
+def test_what_is_equal_is_in_the_order_of_names(search: Search) -> None:
+    entries = [
+        {"alias": "c@example.com", "name": "Bo"},
+        {"alias": "b@example.com", "name": "Bo Dahl"},
+        {"alias": "a@example.com", "name": "Anna", "username": "bo"},
+        {"alias": "bo", "name": "Zoe"},
+    ]
+    found = ["a@example.com", "c@example.com", "bo", "b@example.com"]
+    assert search({"entries": entries}, "bo") == found
+
+
 def test_limit_and_ignore_local_are_honoured(search: Search) -> None:
     assert len(search({"entries": PEOPLE}, "", limit="2")) == 2
     assert search({"entries": PEOPLE}, "", limit="0") == []

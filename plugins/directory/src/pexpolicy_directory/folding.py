@@ -6,17 +6,18 @@ import re
 import unicodedata
 
 _LETTERS = str.maketrans(
-    {"æ": "ae", "ð": "d", "đ": "d", "ħ": "h", "ł": "l", "ø": "o", "œ": "oe", "þ": "th"}
+    {"æ": "ae", "ð": "d", "đ": "d", "ħ": "h", "ł": "l", "ŋ": "n", "ø": "o", "œ": "oe", "þ": "th"}
+    | {"ŧ": "t", "\N{LATIN SMALL LETTER DOTLESS I}": "i"}
 )
 """Letters that Unicode does not decompose."""
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
 
 
 def words(text: str) -> list[str]:
     """Return the words of a text in lower case, without accents: ``Åse Ødegård`` has ``ase`` and
     ``odegard``.
     """
-    decomposed = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS))
+    decomposed = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
     return _WORD.findall("".join(c for c in decomposed if not unicodedata.combining(c)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -117,22 +117,16 @@ class SearchIndex:
     def _ranked(self, wanted: Sequence[str]) -> Iterator[int]:
         """Yield the numbers of matching entries in order; one may appear again."""
         text = " ".join(wanted)
-        starting = self._names_with(text)
-        number = next(starting, None)
-        while number is not None and self._names[number] == text:
-            yield number
-            number = next(starting, None)
+        begin, end = bisect_left(self._names, text), bisect_right(self._names, text)
         known = self._keys.get(text, [])
-        yield from [known] if isinstance(known, int) else known
-        if number is not None:
-            yield number
-        yield from starting
+        yield from _merged([range(begin, end), [known] if isinstance(known, int) else known])
+        yield from self._names_with(text, end)
         yield from self._with_all([self._beginning_with(word) for word in wanted])
         yield from self._with_all([self._similar(word) for word in wanted])
 
-    def _names_with(self, start: str) -> Iterator[int]:
-        """Yield the entries whose name begins so, in order."""
-        for number in range(bisect_left(self._names, start), len(self._names)):
+    def _names_with(self, start: str, first: int) -> Iterator[int]:
+        """Yield the entries from the first one on whose name begins so, in order."""
+        for number in range(first, len(self._names)):
             if not self._names[number].startswith(start):
                 break
             yield number
@@ -196,7 +190,7 @@ class SearchIndex:
             at = bisect_left(self._words, start + chr(ord(letter) + 1), at)
 
 
-def _merged(lists: Iterable[Numbers]) -> Iterator[int]:
+def _merged(lists: Iterable[Iterable[int]]) -> Iterator[int]:
     """Yield the numbers of sorted lists in order, each once."""
     last = -1
     for number in heapq.merge(*lists):
