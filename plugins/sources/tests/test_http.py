@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import codecs
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -263,6 +264,7 @@ async def test_replies_of_another_form_and_size_are_refused(service: Service) ->
     async with source(service, rows="data.rooms") as made:
         with pytest.raises(QueryError, match=r"no data\.rooms"):
             await by_alias(made).ask(alias="list")
+        assert made._rows(codecs.BOM_UTF8 + b'{"data": {"rooms": []}}') == []
 
 
 async def test_answers_are_stale_while_the_service_is_frozen(service: Service) -> None:
@@ -293,6 +295,14 @@ def test_no_value_changes_the_path(text: str) -> None:
     assert path.count("/") == 2
     assert query.count("&") == 1
     assert "#" not in address
+
+
+def test_no_query_without_a_value_asks_for_all() -> None:
+    template = UrlTemplate("/rooms?alias={alias}&tag={tag}", ["alias", "tag"])
+    assert template.fill({"alias": "", "tag": None}) is None
+    assert template.fill({"alias": "", "tag": "a"}) == "/rooms?alias=&tag=a"
+    assert template.fill({"alias": False, "tag": None}) == "/rooms?alias=false&tag="
+    assert UrlTemplate("/rooms?all=1", ["alias"]).fill({"alias": ""}) == "/rooms?all=1"
 
 
 async def test_every_alias_arrives_as_it_was(service: Service) -> None:

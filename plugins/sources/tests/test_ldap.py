@@ -130,11 +130,27 @@ def test_no_text_is_more_than_a_value(directory: slapd.Server, texts: list[str])
         ("(mail={alias}) name:cn", "has 'name:cn' after the filter"),
         ("(mail={alias})(cn=x)", r"has '\(cn=x\)' after the filter"),
         ("(mail=)", "has no comparison"),
+        ("(=x)", "has no comparison"),
+        ("(:=x)", "has no comparison"),
     ],
 )
 def test_a_query_is_checked_when_it_is_prepared(query: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         LdapQuery(query, ["alias"])
+
+
+@pytest.mark.parametrize("text", ["(:caseExactMatch:=x)", "(:dn:2.5.13.5:=x)", "(cn:dn:=x)"])
+def test_a_filter_may_name_a_rule(text: str) -> None:
+    assert LdapQuery(text, []).fill({}) == text
+
+
+def test_a_part_of_the_values_is_an_error() -> None:
+    query = LdapQuery("(cn={alias}) member", ["alias"])
+    with pytest.raises(QueryError, match="member has more values than the server sends at once"):
+        query.row("cn=all", {"member": [], "member;range=0-1499": [b"uid=a", b"uid=b"]})
+    query = LdapQuery("(cn={alias}) id=DN member", ["alias"])
+    assert query.row("cn=all", {"member": [b"uid=a"]}) == {"id": "cn=all", "member": "uid=a"}
+    assert query.attributes == ["member"]
 
 
 def test_a_filter_may_be_written_on_several_lines() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Annotated, Self
@@ -200,7 +201,7 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
 
     def _rows(self, content: bytes) -> list[Row]:
         try:
-            value = orjson.loads(content)
+            value = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
         except ValueError:
             raise QueryError("the reply is not JSON") from None
         try:

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from pexpolicy_sources.errors import QueryError
 from pexpolicy_sources.rows import Row, Value
 
 BINARY = frozenset(
@@ -24,9 +25,11 @@ BINARY = frozenset(
 """Attributes whose values are never text, even if they look like it."""
 DN = "dn"
 """Written like an attribute, it is the name of the entry."""
+_RANGE = ";range="
+"""In the name of an attribute of which an entry has a part of the values."""
 _EXAMPLE = 'write a filter such as "(mail={alias}) name=cn"'
 _ITEM = re.compile(
-    r"([\w.;-]*(?::dn)?(?::[\w.-]+)?[~<>:]?=)((?:\\[0-9A-Fa-f]{2}|\{\w+\}|[^()\\{}\0])*)",
+    r"((?:[\w.;-]+(?::dn)?(?::[\w.-]+)?[~<>:]?|(?::dn)?:[\w.-]+:)=)((?:\\[0-9A-Fa-f]{2}|\{\w+\}|[^()\\{}\0])*)",
     re.ASCII,
 )
 """A comparison without its parentheses: what is compared, and a value in which only ``*`` has a
@@ -56,7 +59,7 @@ class LdapQuery:
                 there = ", ".join(f"{{{known}}}" for known in parameters) or "none"
                 raise ValueError(f"has the parameter {{{name}}}; there is: {there}")
         self._columns = dict(_columns(written[end:].split()))
-        named = [name for name in dict.fromkeys(self._columns.values()) if name != DN]
+        named = [name for name in dict.fromkeys(self._columns.values()) if name.lower() != DN]
         self.attributes: Sequence[str] = named or (["1.1"] if self._columns else ["*"])
         """The attributes to ask for; ``1.1`` is none."""
 
@@ -72,12 +75,17 @@ class LdapQuery:
     def row(self, dn: str, values: Mapping[str, Sequence[bytes]]) -> Row:
         """Return the columns of an entry: text, a list of several values, binary ones as Base64.
 
-        Attributes without a value are left out.
+        Attributes without a value are left out. Raises ``QueryError`` for one of which the server
+        has sent a part, as Active Directory does from 1,500 values on.
         """
         found = {name.lower(): value for name, value in values.items()}
+        for name in found:
+            if _RANGE in name:
+                attribute = name.partition(";")[0]
+                raise QueryError(f"{attribute} has more values than the server sends at once")
         row: Row = {}
         for column, attribute in (self._columns or {name: name for name in found}).items():
-            if attribute == DN:
+            if attribute.lower() == DN:
                 row[column] = dn
             elif given := found.get(attribute.lower()):
                 plain = [_json(attribute.lower(), value) for value in given]

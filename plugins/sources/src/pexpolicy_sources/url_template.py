@@ -31,12 +31,17 @@ class UrlTemplate:
         self._segments = [_parts(segment, parameters) for segment in path[1:].split("/")]
         self._mark = mark
         self._query = _parts(query, parameters)
+        found = (parts for parts in (*self._segments, self._query))
+        self._names = {name for parts in found for _, name in parts if name is not None}
 
     def fill(self, values: Mapping[str, Value]) -> str | None:
         """Return path and query; ``None`` where a value would make another path of it.
 
-        ``..`` is the folder above, and an empty value the list of all.
+        ``..`` is the folder above, and an empty value the list of all, also in the query where no
+        parameter has a value.
         """
+        if self._names and all(values[name] in (None, "") for name in self._names):
+            return None
         path = ""
         for parts in self._segments:
             segment = _filled(parts, values)
