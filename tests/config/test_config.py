@@ -308,3 +308,24 @@ KEYS = st.sampled_from(
 def test_any_document_is_settings_or_a_list_of_errors(document: dict[str, Any]) -> None:
     with suppress(ConfigError):
         from_document(document, Path("config.toml"), "")
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://Console.Example.com", "https://console.example.com"),
+        ("https://console.example.com:443", "https://console.example.com"),
+        ("http://console.example.com:80", "http://console.example.com"),
+        ("https://console.example.com:4430", "https://console.example.com:4430"),
+        ("https://[::1]:443", "https://[::1]"),
+    ],
+)
+def test_the_url_of_the_console_is_as_browsers_send_it(
+    tmp_path: Path, written: str, sent: str
+) -> None:
+    assert loaded(tmp_path, f'[console]\nurl = "{written}"\n').console.url == sent
+
+
+def test_the_url_of_the_console_names_no_user(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, '[console]\nurl = "https://ann@console.example.com"\n')
+    assert "console.url" in problem

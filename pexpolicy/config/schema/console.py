@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pexpolicy.config.schema.access import Network, PasswordTable, User
 from pexpolicy.config.schema.base import SecretTable, Table
 
 Role = Literal["viewer", "operator", "admin"]
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class ConsoleUserTable(PasswordTable):
@@ -80,7 +81,7 @@ class ConsoleTable(Table):
     """Address to listen on. Any address but loopback needs `tls`, or a `url` with `https`."""
     port: int = Field(9109, ge=0, le=65535)
     """Port; 0 selects a free one."""
-    url: str | None = Field(None, pattern=r"^https?://[^\s/?#]+$")
+    url: str | None = Field(None, pattern=r"^https?://[^\s/?#@]+$")
     """How browsers reach the console, if that is not its own address, as through a proxy."""
     label: str = Field("", max_length=40)
     """Name of the environment, shown on each page, such as `production`."""
@@ -102,6 +103,15 @@ class ConsoleTable(Table):
     """Login by OpenID Connect."""
     proxy: ConsoleProxyTable | None = None
     """Login by a proxy in front of the console."""
+
+    @field_validator("url")
+    @classmethod
+    def _as_browsers_send_it(cls, url: str | None) -> str | None:
+        """Return the URL with its host in lower case, and without the port of its scheme."""
+        if url is None:
+            return None
+        scheme, _, host = url.partition("://")
+        return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS[scheme])}"
 
     @model_validator(mode="after")
     def _users_differ(self) -> Self:
