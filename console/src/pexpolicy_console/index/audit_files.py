@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -49,26 +48,34 @@ class AuditFiles:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.problem = ""
+        """Why the files, or one of them, could not be read by the last scan."""
         self._listed: tuple[object, list[Path]] = (None, [])
         self._compressed: dict[tuple[Path, str], bytes] = {}
 
     def scan(self) -> list[AuditFile]:
         """Return the files whose first line is complete, without those that vanish meanwhile."""
         found: dict[bytes, AuditFile] = {}
+        self.problem = ""
         for path in self._paths():
-            with suppress(*UNREADABLE):
+            try:
                 file = self._file(path)
-                if file is None:
-                    continue
-                # While logrotate compresses a file, both are there.
-                known = found.get(file.head)
-                if known is None or (known.is_compressed and not file.is_compressed):
-                    found[file.head] = file
+            except PermissionError as error:
+                self.problem = f"{path} cannot be read: {error.strerror}"
+                continue
+            except UNREADABLE:
+                continue
+            if file is None:
+                continue
+            # While logrotate compresses a file, both are there; a copy lacks the newest lines.
+            known = found.get(file.head)
+            if known is None or _rank(file) > _rank(known):
+                found[file.head] = file
         return list(found.values())
 
     def _paths(self) -> list[Path]:
         # Sorting reads all files, so it is done only when files come and go.
-        with suppress(OSError):
+        try:
             with os.scandir(self._path.parent) as entries:
                 key = sorted(
                     (one.name, one.inode())
@@ -77,8 +84,10 @@ class AuditFiles:
                 )
             if key != self._listed[0]:
                 self._listed = key, file_and_rotated(self._path)
-            return self._listed[1]
-        return []
+        except OSError as error:
+            self.problem = f"{self._path.parent} cannot be read: {error.strerror}"
+            return []
+        return self._listed[1]
 
     def _file(self, path: Path) -> AuditFile | None:
         status = path.stat()
@@ -91,6 +100,11 @@ class AuditFiles:
                 head = _head(unpacked.read(HEAD))
             self._compressed[path, file.version] = head
         return AuditFile(path, head, file.size, file.mtime_ns) if head else None
+
+
+def _rank(file: AuditFile) -> tuple[bool, int]:
+    """Return what is greater for the better one of two files with the same lines."""
+    return not file.is_compressed, file.size
 
 
 def _head(content: bytes) -> bytes:

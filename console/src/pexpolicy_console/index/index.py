@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +42,7 @@ class Index:
     def __init__(
         self, folder: Path, audit: Path | None, max_mb: int, personal: Personal | None = None
     ) -> None:
-        self._audit = audit
+        self._folder = folder
         self._stop = threading.Event()
         self._searches = ThreadPoolExecutor(1, thread_name_prefix="index-search")
         self._thread: threading.Thread | None = None
@@ -75,15 +76,20 @@ class Index:
             self._thread.join()
 
     def _follow(self, writer: IndexWriter) -> None:
-        while not self._stop.is_set():
-            try:
-                waits = 0.0 if writer.step() else POLL_INTERVAL_S
-            except OSError as error:
-                writer.state.problem = f"the index cannot be written: {error}"
-                waits = RETRY_INTERVAL_S
-            if waits:
-                self._stop.wait(waits)
-        writer.close()
+        with ExitStack() as stack:
+            is_locked = False
+            while not self._stop.is_set():
+                try:
+                    if not is_locked:
+                        stack.enter_context(_locked(self._folder))
+                        is_locked = True
+                    waits = 0.0 if writer.step() else POLL_INTERVAL_S
+                except OSError as error:
+                    writer.state.problem = f"the index cannot be written: {error}"
+                    waits = RETRY_INTERVAL_S
+                if waits:
+                    self._stop.wait(waits)
+            writer.close()
 
     async def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
         """Return the newest lines that match, or those before a number in the index. This and the
@@ -126,6 +132,22 @@ class Index:
             if took_too_long(error):
                 msg = f"the search took more than {LIMIT_S:g} s: add a period or a whole alias"
             raise IndexUnavailable(msg) from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Be the only one that writes the index of a folder meanwhile; raise ``OSError``.
+
+    The lock of a process that is killed ends with it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = "another console with this folder writes it, and searches here find its lines"
+            raise OSError(msg) from None
+        yield
 
 
 def _warm(reader: IndexReader) -> None:

@@ -73,6 +73,10 @@ class IndexWriter:
         files = self._files.scan()
         behind = [(file, self._position(segment, file)) for file in files]
         self.state.audit_bytes = sum(file.size for file in files)
+        if any(not file.is_compressed and file.size < position for file, position in behind):
+            # Cut or replaced by an older copy: other lines may be where the indexed ones were.
+            self.remove()
+            return True
         for file, position in behind:
             if self._is_read(segment, file):
                 continue
@@ -133,7 +137,7 @@ class IndexWriter:
             if not self._is_read(segment, file)
         )
         state.size = sum(_size(path) for path in segments(self._folder))
-        state.problem = ""
+        state.problem = self._files.problem
 
     def _open(self) -> SegmentWriter:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
