@@ -16,6 +16,7 @@ from pexpolicy_console.metrics_ring import (
     buckets_of,
     quantile,
 )
+from pexpolicy_console.pages import plugins
 from pexpolicy_console.plots import heat_map, stacked_bars
 from pexpolicy_console.server_client import Sample, ServerClient
 
@@ -95,3 +96,10 @@ def test_plots_are_images_with_a_text_for_each_bar(most: int) -> None:
     columns = [[0] * 17 + [most] for _ in minutes]
     heat = fromstring(heat_map(minutes, columns, "latency"))  # noqa: S314 - our own
     assert len([*heat.iter("rect")]) == (MINUTES if most else 0)
+
+
+def test_an_outcome_has_its_colour_whatever_others_there_are() -> None:
+    minute = Minute(0.0)
+    minute.counts["pexpolicy_plugin_calls_total", "rooms", "failed"] = 3
+    assert plugins._legend([minute], "rooms") == [(plugins.OUTCOMES.index("failed"), "failed")]
+    assert 'class="s3"' in plugins._bars([minute], "rooms")

@@ -1,7 +1,12 @@
 """What viewers see where ``[privacy]`` hides personal data."""
 
+import json
+import threading
+import tomllib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,3 +70,65 @@ def test_hidden_aliases_are_not_found_by_their_parts(console: LiveConsole) -> No
         pages = {text: console.get(f"/rooms?text={text}").text for text in texts}
         assert tuple(text for text in texts if "Studio" in pages[text]) == found, role
     assert "alice" not in console.get("/rooms?text=studi").text
+
+
+def test_privacy_applies_as_soon_as_it_is_written(console: LiveConsole) -> None:
+    with_more(console.config, 'nam = "x"')
+    text = console.config.read_text()
+    for personal, hides in (("clear", False), ("dropped", True), ("droped", True)):
+        console.config.write_text(text.replace('"dropped"', f'"{personal}"'))
+        page = console.log_in("viewer").get("/configuration").text
+        assert ("alice@example.com" in page) != hides, personal
+    console.config.write_text(text)
+
+
+STATUS = {
+    "ready": True,
+    "config": {"changes": ["rooms: added alice@example.com"], "problems": ["alice: wrong"]},
+    "plugins": [
+        {
+            "name": "rooms",
+            "problem": "rooms.csv line 3: alice@example.com is there twice",
+            "data": {"table": {"age": 3.0, "every": 60.0, "problem": "no alias alice"}},
+            "jobs": {"sync": {"last_run_age": 1.0, "every": 60.0, "problem": "alice has left"}},
+            "failures": ["alice"],
+            "status": {"alice": 1},
+        }
+    ],
+    "sources": [{"name": "people", "failures": ["no column for alice"]}],
+}
+
+
+class _Admin(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        content = json.dumps(STATUS).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        pass
+
+
+def test_texts_of_the_server_that_name_people_are_hidden_from_viewers(console: LiveConsole) -> None:
+    with_more(console.config, "")
+    port = tomllib.loads(console.config.read_text())["admin"]["port"]
+    with ThreadingHTTPServer(("127.0.0.1", port), _Admin) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            for role, hides in (("operator", False), ("viewer", True)):
+                console.log_in(role)
+                for path in ("/configuration", "/plugins", "/plugins/rooms"):
+                    assert ("alice" in console.get(path).text) != hides, (role, path)
+        finally:
+            server.shutdown()
+
+
+def test_looks_at_aliases_and_conditions_are_recorded(console: LiveConsole) -> None:
+    with_more(console.config, "")
+    console.log_in("operator")
+    for path in ("/rooms", "/rules"):
+        console.get(f"{path}?text=ali")
+        last = console.actions()[-1]
+        assert (last["event"], last["path"], last["text"]) == ("view", path, "ali")

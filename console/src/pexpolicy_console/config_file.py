@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
+from pexpolicy.audit.redaction import Personal, drop, redaction_of
 from pexpolicy.config.loader import load
 from pexpolicy.config.schema.document import Document
 from pexpolicy.config.settings import ConfigError, Settings
 
+Version = tuple[int, int, int]
 MAX_OTHERS = 20
 MAX_OTHER_BYTES = 1 << 20
 
@@ -21,8 +24,10 @@ class ConfigFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._settings = _usable(path)
         self._version = _version(path)
+        self._settings, _ = _usable(path)
+        self._personal = _personal_of(self._settings)
+        self._kinds: dict[Path, tuple[Version, bool]] = {}
 
     @property
     def settings(self) -> Settings:
@@ -30,11 +35,25 @@ class ConfigFile:
         version = _version(self.path)
         if version != self._version:
             self._version = version
-            try:
-                self._settings = _usable(self.path)
-            except ConfigError:
-                return self._settings
+            with suppress(ConfigError):
+                self._settings, is_whole = _usable(self.path)
+                personal = _personal_of(self._settings)
+                # What an error leaves out of the file shows nobody what was hidden before.
+                self._personal = personal if is_whole else personal or self._personal
         return self._settings
+
+    @property
+    def personal(self) -> Personal | None:
+        """Returns what the audit has for a personal value, by ``[privacy]`` on the disk; ``None``
+        where it has the value.
+        """
+        _ = self.settings
+        return self._personal
+
+    def written(self, value: str) -> str | None:
+        """Return what the audit has for a personal value; ``None`` where it has nothing."""
+        personal = self.personal
+        return value if personal is None else personal(value)
 
     @property
     def audit(self) -> Path | None:
@@ -49,14 +68,21 @@ class ConfigFile:
 
     def others(self) -> list[str]:
         """Return the names of other configurations in the folder, such as one that is not in force
-        yet.
+        yet. Large files take a while.
 
         TOML files without a table of a configuration are those of plugins.
         """
         found = sorted(path for path in self.path.parent.glob("*.toml") if path.is_file())
-        return [path.name for path in found if path.name != self.path.name and _is_config(path)][
-            :MAX_OTHERS
-        ]
+        return [
+            path.name for path in found if path.name != self.path.name and self._is_config(path)
+        ][:MAX_OTHERS]
+
+    def _is_config(self, path: Path) -> bool:
+        """Return whether a file is a configuration; it is parsed again when it has changed."""
+        version, known = _version(path), self._kinds.get(path)
+        if known is None or known[0] != version:
+            known = self._kinds[path] = version, _is_config(path)
+        return known[1]
 
 
 def _is_config(path: Path) -> bool:
@@ -69,16 +95,23 @@ def _is_config(path: Path) -> bool:
     return not keys.isdisjoint(Document.model_fields)
 
 
-def _usable(path: Path) -> Settings:
+def _usable(path: Path) -> tuple[Settings, bool]:
+    """Return the settings that can be used, and whether they are all of the file."""
     try:
-        return load(path)
+        return load(path), True
     except ConfigError as error:
         if error.salvaged is None:
             raise
-        return error.salvaged
+        return error.salvaged, False
 
 
-def _version(path: Path) -> tuple[int, int, int]:
+def _personal_of(settings: Settings) -> Personal | None:
+    personal = redaction_of(settings).personal
+    # Without its key, nothing can be hashed.
+    return drop if personal is None and settings.privacy.personal != "clear" else personal
+
+
+def _version(path: Path) -> Version:
     try:
         found = path.stat()
     except OSError:

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.networks import Networks
-from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.chain_verification import ChainVerification
 from pexpolicy_console.config_file import ConfigFile
@@ -33,8 +32,6 @@ class Console:
     attempts: LoginAttempts
     index: Index
     feed: LiveFeed
-    personal: Personal | None
-    """Returns what the audit has for a personal value; ``None`` where it has the value."""
     dry_runs: DryRuns
     metrics: MetricsRing
     verification: ChainVerification

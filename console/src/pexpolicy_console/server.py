@@ -18,7 +18,6 @@ from pexpolicy.access.certificates import CertificateError, CertificateFiles, lo
 from pexpolicy.access.connections import Connections
 from pexpolicy.access.networks import Networks
 from pexpolicy.access.warnings import console_exposure
-from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
@@ -65,7 +64,7 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
     if table.oidc is not None and find_spec("joserfc") is None:
         msg = "console.oidc: install the extra, pexpolicy-console[oidc]"
         raise ConsoleError(msg)
-    audit, personal = config.audit, redaction_of(config.settings).personal
+    audit = config.audit
     server, actions = ServerClient(config, admin_port), ActionLog(config.folder)
     return Console(
         config,
@@ -73,9 +72,8 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         Sessions(table.session_hours * 3600),
         actions,
         LoginAttempts(actions),
-        Index(config.folder / "index", audit, table.index_mb, personal),
+        Index(config.folder / "index", audit, table.index_mb, config.written),
         LiveFeed(audit),
-        personal,
         DryRuns(config.path),
         MetricsRing(server),
         ChainVerification(config),

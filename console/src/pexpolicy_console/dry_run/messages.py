@@ -32,7 +32,7 @@ class LookUp(msgspec.Struct, tag="look_up", frozen=True):
 
 
 class ListRooms(msgspec.Struct, tag="list_rooms", frozen=True):
-    """List the rooms; ``text`` is part of an alias, a name or a place."""
+    """List the rooms; ``text`` is part of an alias or a name."""
 
     text: str = ""
     skip: int = 0

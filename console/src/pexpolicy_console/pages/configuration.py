@@ -45,7 +45,7 @@ async def reload(request: web.Request) -> web.StreamResponse:
 async def replay(request: web.Request) -> web.StreamResponse:
     """Start a replay of the last day on the file on the disk, or on another one."""
     console, name = console_of(request), form_of(request).get("file", "")
-    if name and name not in console.config.others():
+    if name and name not in await asyncio.to_thread(console.config.others):
         raise web.HTTPNotFound
     record(
         request, "replay", path=str(console.config.path.with_name(name or console.config.path.name))
@@ -64,9 +64,8 @@ async def cancel_replay(request: web.Request) -> web.StreamResponse:
 async def replay_progress(request: web.Request) -> web.StreamResponse:
     """Show the part of the page that tells of the replay."""
     config, running = console_of(request).config, console_of(request).replay
-    return render(
-        request, "replay.html", replay=running, config=config.path, others=config.others()
-    )
+    others = await asyncio.to_thread(config.others)
+    return render(request, "replay.html", replay=running, config=config.path, others=others)
 
 
 async def _page(
@@ -101,7 +100,7 @@ async def _page(
         results=results,
         reload_problem=reload_problem,
         config=console.config.path,
-        others=console.config.others(),
+        others=await asyncio.to_thread(console.config.others),
         replay=console.replay,
     )
 

@@ -50,7 +50,7 @@ def hides_names(request: web.Request) -> bool:
     errors in the configuration.
     """
     is_viewer = session_of(request).role < Role.OPERATOR
-    return is_viewer and console_of(request).personal is not None
+    return is_viewer and console_of(request).config.personal is not None
 
 
 def record_view(request: web.Request, **what: Any) -> None:

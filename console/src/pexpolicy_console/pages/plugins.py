@@ -21,7 +21,7 @@ from pexpolicy.models.outcome import (
 )
 from pexpolicy_console.context import console_of
 from pexpolicy_console.metrics_ring import BOUNDS, Minute, quantile
-from pexpolicy_console.pages.page import Page, render
+from pexpolicy_console.pages.page import Page, hides_names, render
 from pexpolicy_console.plots import heat_map, stacked_bars
 from pexpolicy_console.server_client import PluginState, ServerStatus, ServerUnavailable
 
@@ -32,6 +32,9 @@ SLOW_S = 0.1
 """p99 above which a plugin is called slow: a caller waits for several requests."""
 STALE_INTERVALS = 3
 """Intervals after which data that was not refreshed is stale."""
+
+
+HIDDEN_PROBLEM = "a problem that is not shown to viewers, as it may name people"
 
 
 class Row(NamedTuple):
@@ -69,7 +72,8 @@ async def plugins(request: web.Request) -> web.StreamResponse:
     except ServerUnavailable as error:
         problem = str(error)
     minutes = console.metrics.minutes()
-    found = [] if status is None else [_row(plugin, minutes) for plugin in status.plugins]
+    hides = hides_names(request)
+    found = [] if status is None else [_row(plugin, minutes, hides) for plugin in status.plugins]
     sources = [] if status is None else status.sources
     shadows = _shadow_differences(minutes)
     return render(
@@ -92,9 +96,9 @@ async def plugin(request: web.Request) -> web.StreamResponse:
     return render(
         request,
         "plugin.html",
-        row=_row(state, minutes),
+        row=_row(state, minutes, hides_names(request)),
         outcomes=[(one, state.calls[one]) for one in OUTCOMES if state.calls.get(one)],
-        legend=list(_outcomes(minutes, name)),
+        legend=_legend(minutes, name),
         bars=_bars(minutes, name),
         heat=_heat(minutes, name),
         differences=_shadow_differences(minutes).get(name),
@@ -103,7 +107,7 @@ async def plugin(request: web.Request) -> web.StreamResponse:
     )
 
 
-def _row(state: PluginState, minutes: Sequence[Minute]) -> Row:
+def _row(state: PluginState, minutes: Sequence[Minute], hides: bool) -> Row:  # noqa: FBT001 - of one module
     buckets = _latencies(minutes, state.name)
     total = [sum(column) for column in zip(*buckets, strict=True)]
     by_bound = list(zip(BOUNDS, total, strict=True))
@@ -116,7 +120,7 @@ def _row(state: PluginState, minutes: Sequence[Minute]) -> Row:
         quantile(by_bound, 0.5),
         quantile(by_bound, 0.99) if sum(total) else _p99_since_start(state),
         sum(total),
-        [*_problems(state)],
+        _problems(state, hides=hides),
     )
 
 
@@ -127,13 +131,19 @@ def _p99_since_start(state: PluginState) -> float | None:
     return math.inf if bound is None else bound
 
 
-def _problems(state: PluginState) -> list[str]:
-    """Return what is wrong with a plugin now."""
-    found = [] if state.problem is None else [state.problem]
+def _problems(state: PluginState, *, hides: bool) -> list[str]:
+    """Return what is wrong with a plugin now; ``hides`` what may name people."""
+    known = []
     if state.breaker_open:
-        found.append("the circuit breaker is open: it is not asked")
+        known.append("the circuit breaker is open: it is not asked")
     if state.has_stuck_calls:
-        found.append("calls that were abandoned have not returned")
+        known.append("calls that were abandoned have not returned")
+    texts = _texts_of_problems(state)
+    return [*([HIDDEN_PROBLEM] if hides and texts else texts), *known]
+
+
+def _texts_of_problems(state: PluginState) -> list[str]:
+    found = [] if state.problem is None else [state.problem]
     found += [f"a background task ended: {failure}" for failure in state.failures]
     for name, data in state.data.items():
         if data.get("problem"):
@@ -150,11 +160,14 @@ def _latencies(minutes: Sequence[Minute], plugin: str) -> list[list[int]]:
 
 def _outcomes(minutes: Sequence[Minute], plugin: str) -> Mapping[str, list[int]]:
     by_minute = [minute.by("pexpolicy_plugin_calls_total", plugin) for minute in minutes]
-    return {
-        outcome: [counts.get(outcome, 0) for counts in by_minute]
-        for outcome in OUTCOMES
-        if any(counts.get(outcome) for counts in by_minute)
-    }
+    # Those without a call too, so that each outcome has its colour on all pages.
+    return {name: [counts.get(name, 0) for counts in by_minute] for name in OUTCOMES}
+
+
+def _legend(minutes: Sequence[Minute], plugin: str) -> list[tuple[int, str]]:
+    """Return the number and the name of each outcome in the plot."""
+    counts = _outcomes(minutes, plugin).items()
+    return [(number, name) for number, (name, values) in enumerate(counts) if any(values)]
 
 
 def _bars(minutes: Sequence[Minute], plugin: str) -> Markup:

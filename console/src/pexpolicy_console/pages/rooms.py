@@ -8,7 +8,7 @@ from pexpolicy.audit.redaction import REMOVED
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.dry_run.messages import ListRooms, Rooms
 from pexpolicy_console.dry_run.process import DryRunFailed
-from pexpolicy_console.pages.page import Page, render, whole_number
+from pexpolicy_console.pages.page import Page, record_view, render, whole_number
 from pexpolicy_console.roles import Role
 
 SHOWN = 100
@@ -20,6 +20,7 @@ async def rooms(request: web.Request) -> web.StreamResponse:
     text = request.query.get("text", "").strip()
     skip = whole_number(request.query.get("skip", ""))
     hides = session_of(request).role < Role.OPERATOR
+    record_view(request, text=text)
     listed: Rooms | None = None
     failures: list[str] = []
     try:

@@ -12,7 +12,7 @@ from aiohttp import web
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.dry_run.messages import ListRules, Rule
 from pexpolicy_console.dry_run.process import DryRunFailed
-from pexpolicy_console.pages.page import Page, render, whole_number
+from pexpolicy_console.pages.page import Page, record_view, render, whole_number
 from pexpolicy_console.roles import Role
 from pexpolicy_console.server_client import PluginState, ServerUnavailable
 
@@ -34,6 +34,7 @@ async def rules(request: web.Request) -> web.StreamResponse:
     text = request.query.get("text", "").strip()
     skip = whole_number(request.query.get("skip", ""))
     hides = session_of(request).role < Role.OPERATOR
+    record_view(request, text=text)
     listed: list[Rule] = []
     failures: list[str] = []
     plugins: Mapping[str, PluginState] = {}

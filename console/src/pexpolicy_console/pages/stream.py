@@ -110,7 +110,7 @@ def _views(request: web.Request) -> list[View]:
         if not query.problems():
             after = params.get("after", "")
             number = int(after) if after.isdecimal() and len(after) < 16 else None  # noqa: PLR2004
-            found.append(View(text, query, LineFilter(query, console.personal), number))
+            found.append(View(text, query, LineFilter(query, console.config.personal), number))
     return found
 
 
