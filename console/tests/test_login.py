@@ -8,20 +8,21 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from click.testing import CliRunner
 
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.schema.console import ConsoleUserTable
-from pexpolicy_console.action_log import ActionLog
+from pexpolicy_console.action_log import ActionLog, ActionLogError
 from pexpolicy_console.command import console as console_command
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.links import LoginLinks
 from pexpolicy_console.login.passwords import Passwords
 from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import breakable
-from tests.support.live_console import LiveConsole, running_console
+from tests.support.live_console import LiveConsole, Page, running_console
 
 CONFIG = """
 [audit]
@@ -53,9 +54,44 @@ def console(running: LiveConsole) -> LiveConsole:
 
 
 def test_without_a_session_each_path_leads_to_the_login(console: LiveConsole) -> None:
-    for path in ("/", "/nodes", "/no-such-page", "/logout"):
+    for path, shown in (
+        ("/", "/login"),
+        ("/logout", "/login"),
+        ("/no-such-page", "/login?to=%2Fno-such-page"),
+        ("/decisions?alias=a%26b&node=x", "/login?to=%2Fdecisions%3Falias%3Da%2526b%26node%3Dx"),
+    ):
         reply = console.get(path)
-        assert (reply.status, reply.headers.get("Location")) == (303, "/login"), path
+        assert (reply.status, reply.headers.get("Location")) == (303, shown), path
+
+
+def by_password(console: LiveConsole, **fields: str) -> Page:
+    form = {"user": "vera", "password": "correct horse battery", **fields}
+    return console.send("POST", "/login", urlencode(form), {"Origin": console.url})
+
+
+def test_a_link_to_a_page_works_after_the_login(console: LiveConsole) -> None:
+    link = "/decisions?alias=a%26b&node=x"
+    shown = console.get(console.get(link).headers["Location"]).text
+    assert 'name="to" value="/decisions?alias=a%26b&amp;node=x"' in shown
+    assert by_password(console, to=link).headers["Location"] == link
+    refused = by_password(console, to=link, password="wrong").text
+    assert 'name="to" value="/decisions?alias=a%26b&amp;node=x"' in refused
+    assert 'name="user" value="vera"' in refused
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        *("//evil.example", "/\\evil.example", "/\t/evil.example", "https://evil.example", "x"),
+        *("", "javascript:alert(1)", "/\n/evil.example", "/logout", "/login?to=/nodes", "/\u00e9"),
+        "/" + 3000 * "x",
+    ],
+)
+def test_a_login_leads_to_pages_of_the_console_only(console: LiveConsole, elsewhere: str) -> None:
+    assert by_password(console, to=elsewhere).headers["Location"] == "/"
+    shown = console.get(f"/login?{urlencode({'to': elsewhere})}", Sec_Fetch_Site="cross-site").text
+    assert "Open its page" not in shown
+    assert 'name="to"' not in shown
 
 
 def test_the_command_prints_a_link_of_the_role(console: LiveConsole) -> None:
@@ -228,13 +264,16 @@ def test_nothing_is_shown_or_done_that_cannot_be_recorded(console: LiveConsole) 
             assert reply.status == 503
             assert "own audit cannot be written: Is a directory" in reply.text
             assert "Set-Cookie" not in reply.headers
+        # But nobody has to stay.
+        assert console.post("/logout").status == 503
+        assert console.get("/").status == 303
     finally:
         actions.rmdir()
         kept.rename(actions)
 
 
 def test_a_session_identifier_of_the_browser_is_never_used(console: LiveConsole) -> None:
-    planted = "pexpolicy_console=planted"
+    planted = f"pexpolicy_console_{console.netloc.rpartition(':')[2]}=planted"
     reply = console.send(
         "POST", "/login", f"link={console.link()}", {"Origin": console.url, "Cookie": planted}
     )
@@ -341,3 +380,24 @@ def test_a_host_that_others_reach_needs_tls(tmp_path: Path) -> None:
         running_console(config),
     ):
         pass
+
+
+def test_consoles_on_ports_of_one_host_have_cookies_of_their_own(console: LiveConsole) -> None:
+    # A browser sends a cookie to each port, as to those that were forwarded to several servers.
+    console.log_in()
+    others = f"pexpolicy_console=x; {console.cookie}; pexpolicy_console_1=y"
+    assert console.get("/", Cookie=others).status == 200
+    assert console.cookie.partition("=")[0].endswith(f"_{console.netloc.rpartition(':')[2]}")
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ActionLog(tmp_path)
+    log.record("login", "ann", "127.0.0.1")
+    before = log.path.read_bytes()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, content: write(fd, content[:20]))
+    with pytest.raises(ActionLogError, match="No space left on device"):
+        log.record("login", "bob", "127.0.0.1")
+    assert log.path.read_bytes() == before

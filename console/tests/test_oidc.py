@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from joserfc import jwt
@@ -147,10 +147,10 @@ class Reply(NamedTuple):
 class Browser:
     """Logs in through the provider."""
 
-    def __init__(self, console: LiveConsole, provider: Idp) -> None:
+    def __init__(self, console: LiveConsole, provider: Idp, query: str = "") -> None:
         self.provider = provider
         self.netloc = console.netloc
-        reply = self.get("/login/oidc")
+        reply = self.get(f"/login/oidc{query}")
         assert reply.status == 303
         self.query = parse_qs(urlsplit(reply.headers["Location"]).query)
         self.cookie = reply.headers["Set-Cookie"].partition(";")[0]
@@ -379,3 +379,10 @@ def test_one_address_cannot_push_out_the_logins_of_others() -> None:
     assert pending.take(flood[0], 2.0) is None
     assert pending.take(flood[-1], 2.0 + PENDING_S) is None
     assert pending.take(flood[-2], 2.0) is not None
+
+
+def test_a_login_leads_to_the_page_that_was_wanted(console: LiveConsole, provider: Idp) -> None:
+    wanted = "/decisions?alias=a%26b"
+    for path, shown in ((wanted, "/decisions?alias=a%26b"), ("//evil.example", "/")):
+        browser = Browser(console, provider, f"?{urlencode({'to': path})}")
+        assert f'content="0; url={shown}"'.encode() in browser.come_back().body

@@ -155,3 +155,31 @@ def test_a_stream_ends_when_the_user_is_removed(console: LiveConsole) -> None:
         assert reply.status == 200
         console.config.write_text(CONFIG.replace("vera", "walter"))
         assert b"retry:" in reply.read()
+
+
+PROXY = """
+[console.proxy]
+networks = ["127.0.0.1/32"]
+roles.viewer = ["staff"]
+"""
+NAMED = {"X_Forwarded_User": "pia", "X_Forwarded_Groups": "staff"}
+
+
+def test_a_login_by_a_proxy_is_recorded_or_refused(console: LiveConsole) -> None:
+    console.config.write_text(CONFIG + PROXY)
+    actions = console.folder / "actions.jsonl"
+    kept = actions.rename(console.folder / "kept") if actions.exists() else None
+    actions.mkdir()
+    try:
+        for _ in range(2):
+            reply = console.get("/nodes", **NAMED)
+            assert (reply.status, "audit cannot be written" in reply.text) == (503, True)
+    finally:
+        actions.rmdir()
+        if kept is not None:
+            kept.rename(actions)
+    shown = console.get("/nodes", **NAMED)
+    assert (shown.status, "Log out" in shown.text) == (200, False)
+    assert console.get("/nodes", **NAMED).status == 200
+    logins = [one for one in console.actions() if one["user"] == "pia"]
+    assert [(one["event"], one["method"]) for one in logins] == [("login", "proxy")]

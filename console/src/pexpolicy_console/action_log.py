@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from pexpolicy.audit.records import as_json
 
@@ -57,20 +56,12 @@ class ActionLog:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.path, flags, 0o600)
         try:
-            os.write(descriptor, content)
+            size = os.fstat(descriptor).st_size
+            if os.write(descriptor, content) < len(content):
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
-
-    def last(self, count: int) -> list[dict[str, Any]]:
-        """Return the last lines, the newest first."""
-        from pexpolicy.audit.reader import last_lines  # noqa: PLC0415 - for one page
-
-        found: list[dict[str, Any]] = []
-        with suppress(OSError):
-            for raw in reversed(last_lines(self.path, count)):
-                with suppress(msgspec.DecodeError):
-                    found.append(msgspec.json.decode(raw.content, type=dict[str, Any]))
-        return found
 
     def _rotate(self) -> None:
         with suppress(FileNotFoundError):

@@ -17,11 +17,13 @@ from aiohttp.typedefs import Handler
 from aiohttp_jinja2 import context_processors_middleware
 
 from pexpolicy.server.admin.app import is_own_host
+from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import SESSION, console_of, peer_of
 from pexpolicy_console.forms import FORM, FormError, form_of, read_form
 from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.cookies import session_cookie
 from pexpolicy_console.login.pages import form as login_form
+from pexpolicy_console.login.pages import login_url
 from pexpolicy_console.login.proxy import session_of_proxy
 from pexpolicy_console.login.sessions import Session, is_current
 from pexpolicy_console.pages.page import render
@@ -51,7 +53,10 @@ class Guard:
             return _text(HTTPStatus.FORBIDDEN, "the request comes from another site")
         is_public = request.match_info.route.resource in self._public
         if not is_public:
-            session = _session(request)
+            try:
+                session = _session(request)
+            except ActionLogError as error:
+                return _text(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
             if session is None:
                 return await _login(request)
             request[SESSION] = session
@@ -118,7 +123,7 @@ async def _login(request: web.Request) -> web.StreamResponse:
     if _is_stream(request):
         # Without content a browser does not connect again.
         return web.Response(status=HTTPStatus.NO_CONTENT)
-    return web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/login"})
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: login_url(request)})
 
 
 async def _session_ended(request: web.Request) -> web.StreamResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pexpolicy_console.context import console_of
 
@@ -19,18 +19,25 @@ def is_secure(request: web.Request) -> bool:
 
 def session_cookie(request: web.Request) -> str:
     """Return the value of the cookie of the session, or nothing."""
-    return request.cookies.get(SECURE_NAME if is_secure(request) else PLAIN_NAME, "")
+    return request.cookies.get(_name(request), "")
 
 
 def set_session_cookie(request: web.Request, response: web.StreamResponse, value: str) -> None:
     """Set the cookie of a session, until the browser is closed."""
-    secure = is_secure(request)
-    name = SECURE_NAME if secure else PLAIN_NAME
+    name, secure = _name(request), is_secure(request)
     response.set_cookie(name, value, path="/", secure=secure, httponly=True, samesite="Strict")
 
 
 def delete_session_cookie(request: web.Request, response: web.StreamResponse) -> None:
     """Remove the cookie of a session."""
-    secure = is_secure(request)
-    name = SECURE_NAME if secure else PLAIN_NAME
+    name, secure = _name(request), is_secure(request)
     response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")
+
+
+def _name(request: web.Request) -> str:
+    """Return the name of the cookie; a browser sends one to each port of a host, and consoles of
+    several servers may be forwarded to ports of one.
+    """
+    port = request.headers.get(hdrs.HOST, "").rpartition(":")[2]
+    name = SECURE_NAME if is_secure(request) else PLAIN_NAME
+    return f"{name}_{port}" if port.isascii() and port.isdigit() else name

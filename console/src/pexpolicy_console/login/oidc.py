@@ -21,7 +21,7 @@ from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy_console.context import console_of, peer_of
 from pexpolicy_console.login.cookies import is_secure
-from pexpolicy_console.login.pages import form, start_session
+from pexpolicy_console.login.pages import form, path_in, start_session
 from pexpolicy_console.login.provider import RENEWAL_S, OidcError, Provider, fail
 from pexpolicy_console.pages.page import render
 from pexpolicy_console.roles import Role, role_of_groups
@@ -48,6 +48,8 @@ class Attempt:
 
     peer: str
     began: float
+    path: str = "/"
+    """The page that the login leads to."""
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
 
@@ -58,14 +60,14 @@ class PendingAttempts:
     def __init__(self) -> None:
         self._attempts: OrderedDict[str, Attempt] = OrderedDict()
 
-    def begin(self, peer: str, now: float) -> tuple[str, Attempt]:
+    def begin(self, peer: str, now: float, path: str = "/") -> tuple[str, Attempt]:
         """Return the state of a new attempt, and the attempt."""
         of_peer = [state for state, one in self._attempts.items() if one.peer == peer]
         if len(of_peer) >= MAX_PENDING_OF_PEER:
             del self._attempts[of_peer[0]]
         elif len(self._attempts) >= MAX_PENDING:
             self._attempts.popitem(last=False)
-        state, attempt = secrets.token_urlsafe(24), Attempt(peer, now)
+        state, attempt = secrets.token_urlsafe(24), Attempt(peer, now, path)
         self._attempts[state] = attempt
         return state, attempt
 
@@ -89,7 +91,9 @@ class OidcLogin:
             url = await self._provider_of(table).endpoint("authorization_endpoint")
         except OidcError as error:
             return _refuse(request, error)
-        state, attempt = self._attempts.begin(origin(peer_of(request)), time.monotonic())
+        state, attempt = self._attempts.begin(
+            origin(peer_of(request)), time.monotonic(), path_in(request.query)
+        )
         digest = hashlib.sha256(attempt.verifier.encode()).digest()
         query = {
             "response_type": "code",
@@ -113,16 +117,19 @@ class OidcLogin:
         """Log the user in whom the provider names."""
         table, settings = _table(request), console_of(request).config.settings
         try:
-            user, role = await self._verified(request, table)
+            user, role, path = await self._verified(request, table)
         except OidcError as error:
             return _refuse(request, error)
         # A redirect would come from the provider's site, and be sent without a strict cookie.
-        page = render(request, "logged_in.html")
+        page = render(request, "logged_in.html", path=path)
         response = start_session(request, settings.console, user, role, "oidc", page)
         response.del_cookie(_cookie(request), secure=is_secure(request))
         return response
 
-    async def _verified(self, request: web.Request, table: ConsoleOidcTable) -> tuple[str, Role]:
+    async def _verified(
+        self, request: web.Request, table: ConsoleOidcTable
+    ) -> tuple[str, Role, str]:
+        """Return user, role and the page that the login leads to; raise ``OidcError``."""
         state = request.query.get("state", "")
         known = request.cookies.get(_cookie(request), "")
         attempt = self._attempts.take(state, time.monotonic())
@@ -147,7 +154,7 @@ class OidcLogin:
         token = reply.get("id_token")
         if not isinstance(token, str):
             fail("the provider sent no ID token")
-        return await verified(provider, token, table, attempt.nonce)
+        return *await verified(provider, token, table, attempt.nonce), attempt.path
 
     def _provider_of(self, table: ConsoleOidcTable) -> Provider:
         if self._provider.issuer != table.issuer:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy_console.context import Console, console_of, peer_of, session_of
-from pexpolicy_console.forms import form_of
+from pexpolicy_console.forms import FORM, form_of
 from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.cookies import (
     delete_session_cookie,
@@ -21,6 +24,12 @@ from pexpolicy_console.login.passwords import Passwords
 from pexpolicy_console.login.sessions import entry_of
 from pexpolicy_console.pages.page import Page, render
 from pexpolicy_console.roles import Role
+
+TO = "to"
+"""The field of the form, and of its URL, with the page that the login leads to."""
+OTHER_SITES = ("cross-site", "same-site")
+_OWN = re.compile(r"/(?![/\\])[!-~]{0,2000}")
+"""A path of the console: browsers take ``//`` and ``/\\`` for the beginning of another host."""
 
 
 class LoginPages:
@@ -47,14 +56,14 @@ class LoginPages:
                     found = await self._by_password(console, user, sent.get("password", ""))
         except TooManyAttemptsError:
             text = "Too many attempts: wait ten minutes, use a login link, or another address."
-            return form(request, text, HTTPStatus.TOO_MANY_REQUESTS)
+            return form(request, text, HTTPStatus.TOO_MANY_REQUESTS, user=user)
         except SecretError as error:
             return form(request, f"The password cannot be verified: {error}", HTTPStatus.CONFLICT)
         if found is None:
             await console.attempts.failed(peer, "wrong credentials", user)
             text = "This user and password are wrong, or the link was used or is too old."
-            return form(request, text, HTTPStatus.UNAUTHORIZED)
-        return start_session(request, table, *found)
+            return form(request, text, HTTPStatus.UNAUTHORIZED, user=user)
+        return start_session(request, table, *found, path=path_in(sent))
 
     async def _by_password(
         self, console: Console, user: str, password: str
@@ -77,43 +86,69 @@ def start_session(
     role: Role,
     method: str,
     response: web.StreamResponse | None = None,
+    path: str = "/",
 ) -> web.StreamResponse:
     """Log a user in: end the session that the browser has, and start a new one.
 
     ``table`` is the configuration from before the credentials were verified. The cookie is set in
-    ``response``, by default a redirect to the first page.
+    ``response``, by default a redirect to ``path``.
     """
     console = console_of(request)
     console.actions.record("login", user, peer_of(request), method=method, role=role.label)
     console.sessions.end(session_cookie(request))
     cookie, _ = console.sessions.create(user, role, method, entry_of(table, method, user))
     if response is None:
-        response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/"})
+        response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: path})
     set_session_cookie(request, response, cookie)
     return response
 
 
 async def log_out(request: web.Request) -> web.StreamResponse:
     """End the session."""
-    console = console_of(request)
-    console.actions.record("logout", session_of(request).user, peer_of(request))
+    console, session = console_of(request), session_of(request)
+    # Whoever wants to leave is not kept by a full disk.
     console.sessions.end(session_cookie(request))
+    if session.method == "proxy":
+        console.sessions.end_of_proxy(session.user)
+    console.actions.record("logout", session.user, peer_of(request))
     response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/login"})
     delete_session_cookie(request, response)
     return response
 
 
+def login_url(request: web.Request) -> str:
+    """Return the URL of the login form that leads on to a page."""
+    path = path_in({TO: request.path_qs})
+    return "/login" if path == "/" else f"/login?{urlencode({TO: path})}"
+
+
+def path_in(values: Mapping[str, str]) -> str:
+    """Return the page that a form or URL names for after the login, or the first one."""
+    path = values.get(TO, "/")
+    is_own = _OWN.fullmatch(path) and not path.startswith(("/login", "/logout"))
+    return path if is_own else "/"
+
+
 def form(
-    request: web.Request, problem: str = "", status: int = HTTPStatus.OK, link: str = ""
+    request: web.Request,
+    problem: str = "",
+    status: int = HTTPStatus.OK,
+    link: str = "",
+    user: str = "",
 ) -> web.StreamResponse:
-    """Return the login form, with a problem above it."""
+    """Return the login form, with a problem above it and the ``user`` who was entered."""
     table = console_of(request).config.settings.console
+    path = path_in(request.get(FORM, request.query))
     return render(
         request,
         "login.html",
         status,
         problem=problem,
         link=link,
+        user=user,
+        path=path,
+        # Of a link on another site, a browser sends no strict cookie.
+        may_be_known=path != "/" and request.headers.get("Sec-Fetch-Site") in OTHER_SITES,
         has_passwords=bool(table.users),
         has_oidc=table.oidc is not None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from pexpolicy.access.networks import Networks
+from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import console_of, peer_of
 from pexpolicy_console.login.sessions import Session
 from pexpolicy_console.roles import role_of_groups
@@ -30,6 +31,11 @@ def session_of_proxy(request: web.Request) -> Session | None:
         return None
     session, is_new = console.sessions.of_proxy(users[0].strip(), role, table)
     if is_new:
-        peer = peer_of(request)
-        console.actions.record("login", session.user, peer, method="proxy", role=role.label)
+        try:
+            console.actions.record(
+                "login", session.user, peer_of(request), method="proxy", role=role.label
+            )
+        except ActionLogError:
+            console.sessions.end_of_proxy(session.user)
+            raise
     return session

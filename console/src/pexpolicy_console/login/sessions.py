@@ -77,6 +77,10 @@ class Sessions:
         session.role, session.entry = role, entry
         return session, is_new
 
+    def end_of_proxy(self, user: str) -> None:
+        """End the session of a user whom a proxy names; the next request begins another one."""
+        self._of_proxy.pop(user, None)
+
     def _new(self, user: str, role: Role, method: str, entry: object) -> Session:
         now = self._clock()
         return Session(user, role, method, now + self._lifetime_s, now, entry)
