@@ -16,6 +16,19 @@ def moment(text: str, zone: str = "") -> datetime | None:
     return parse_time(text, datetime.now(UTC), zone=_zone(zone.strip())) if text else None
 
 
+def time_of_question(text: str, zone: str = "") -> str | None:
+    """Return a time for a dry run; ``None`` for no text.
+
+    One without a zone gets ``zone``, as for ``moment``. Other texts, such as ``now`` and those with
+    a zone of their own, stay as they are. Raises ``ValueError`` for an unknown zone.
+    """
+    known = _zone(zone.strip())
+    try:
+        return parse_time(text, datetime.now(UTC), zone=known).astimezone(known).isoformat()
+    except ValueError:
+        return text or None
+
+
 def _zone(name: str) -> tzinfo:
     if not name:
         return UTC

@@ -15,9 +15,10 @@ from pexpolicy_console.dry_run.messages import Explain, Walk
 from pexpolicy_console.dry_run.process import DryRunFailed
 from pexpolicy_console.forms import form_of
 from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.periods import time_of_question
 from pexpolicy_console.roles import Role
 
-FIELDS = ("request", "endpoint", "shape", "parameters", "at")
+FIELDS = ("request", "endpoint", "shape", "parameters", "at", "zone")
 
 
 async def form(request: web.Request) -> web.StreamResponse:
@@ -36,13 +37,17 @@ async def answer(request: web.Request) -> web.StreamResponse:
         walk = await console_of(request).dry_runs.explain(_question(given, ask_all=ask_all))
     except click.UsageError as error:
         return _page(request, given, ask_all=ask_all, failures=[error.message])
+    except ValueError as error:
+        return _page(request, given, ask_all=ask_all, failures=[str(error)])
     except DryRunFailed as error:
         return _page(request, given, ask_all=ask_all, failures=error.failures)
     return _page(request, given, ask_all=ask_all, walk=walk)
 
 
 def _question(given: Mapping[str, str], *, ask_all: bool) -> Explain:
-    """Return the question of a form; raise ``UsageError`` for parameters without a value."""
+    """Return the question of a form; raise ``UsageError`` for parameters without a value,
+    ``ValueError`` for an unknown zone.
+    """
     lines = tuple(line.strip() for line in given["parameters"].splitlines() if line.strip())
     for line in lines:
         if "=" not in line:
@@ -53,7 +58,7 @@ def _question(given: Mapping[str, str], *, ask_all: bool) -> Explain:
         given["endpoint"] or None,
         given["shape"],
         parse_changes(lines),
-        given["at"] or None,
+        time_of_question(given["at"], given["zone"]),
         ask_all,
     )
 

@@ -10,22 +10,28 @@ from pexpolicy_console.context import console_of
 from pexpolicy_console.dry_run.messages import Found, LookUp
 from pexpolicy_console.dry_run.process import DryRunFailed
 from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.periods import time_of_question
 from pexpolicy_console.roles import Role
 
 
 async def who(request: web.Request) -> web.StreamResponse:
     """Look one alias up."""
     alias = request.query.get("alias", "").strip()
-    at = request.query.get("at", "").strip()
+    at, zone = (request.query.get(name, "").strip() for name in ("at", "zone"))
     found: Found | None = None
     failures: list[str] = []
     if alias:
         record(request, "look up", alias=alias[:250])
         try:
-            found = await console_of(request).dry_runs.look_up(LookUp(alias, at or None))
+            question = LookUp(alias, time_of_question(at, zone))
+            found = await console_of(request).dry_runs.look_up(question)
+        except ValueError as error:
+            failures = [str(error)]
         except DryRunFailed as error:
             failures = error.failures
-    return render(request, "who.html", alias=alias, at=at, found=found, failures=failures)
+    return render(
+        request, "who.html", alias=alias, at=at, zone=zone, found=found, failures=failures
+    )
 
 
 PAGES = (Page("/who", who, "Who gets what", Role.OPERATOR),)
