@@ -1,8 +1,10 @@
 """The pages Decisions and One decision, and the stream, of calls to a running server."""
 
+import errno
 import gzip
 import http.client
 import json
+import os
 import re
 import time
 import zlib
@@ -369,3 +371,20 @@ def test_a_download_is_of_the_files_that_were_there_when_it_began(tmp_path: Path
         append(path, [line(3)])
         sent = zlib.decompress(b"".join(audit._compressed(files, None, None)), 31)
     assert [json.loads(one)["seq"] for one in sent.splitlines()] == [2, 3]
+
+
+def test_a_form_leads_to_a_short_url(console: LiveConsole) -> None:
+    reply = console.get("/decisions?alias=board&called=&zone=Europe%2FOslo&slower=&before=7")
+    assert (reply.status, reply.headers["Location"]) == (303, "/decisions?alias=board&before=7")
+    assert console.get("/decisions?alias=").headers["Location"] == "/decisions"
+
+
+def test_a_file_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit.jsonl"
+    append(path, [line(1)])
+
+    def refused(files: list[Path]) -> Iterator[Any]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(files[0]))
+
+    monkeypatch.setattr(audit, "raw_lines", refused)
+    assert [file.problem for file in audit.files_of(path)] == ["cannot be read: Permission denied"]

@@ -124,6 +124,6 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         return aiohttp_jinja2.render_template(
             "error.html", request, {"problem": text}, status=HTTPStatus.SERVICE_UNAVAILABLE
         )
-    if "/static/" in request.path:
+    if request.path.startswith("/static/"):
         response.headers[hdrs.CACHE_CONTROL] = CACHED
     return response

@@ -35,8 +35,8 @@ class AuditFile(NamedTuple):
     size: int
     first: str | None
     """The timestamp of its first line."""
-    is_damaged: bool = False
-    """Whether it is compressed, and cannot be decompressed up to that line."""
+    problem: str = ""
+    """Why that line cannot be read: the file is compressed and damaged, or of another user."""
 
 
 async def audit(request: web.Request) -> web.StreamResponse:
@@ -67,7 +67,11 @@ async def download(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers=headers)
     with ExitStack() as stack:
         # Opened before the first is read: rotation renames and removes files meanwhile.
-        files = await asyncio.to_thread(_opened, path, stack)
+        try:
+            files = await asyncio.to_thread(_opened, path, stack)
+        except PermissionError as error:
+            text = f"{error.filename} cannot be read: {error.strerror}"
+            return await _page(request, problem=text, status=503)
         await response.prepare(request)
         blocks = _compressed(files, since, until)
         while block := await asyncio.to_thread(next, blocks, b""):
@@ -107,14 +111,16 @@ def files_of(path: Path) -> list[AuditFile]:
     found = []
     for file in file_and_rotated(path):
         # A file may be removed or renamed by rotation meanwhile.
-        with suppress(OSError):
-            size, first, is_damaged = file.stat().st_size, None, False
+        with suppress(FileNotFoundError):
+            size, first, problem = file.stat().st_size, None, ""
             try:
                 times = (_timestamp(raw.content) for raw in raw_lines([file]))
                 first = next(filter(None, times), None)
             except DamagedArchiveError:
-                is_damaged = True
-            found.append(AuditFile(file.name, size, first, is_damaged))
+                problem = "damaged"
+            except PermissionError as error:
+                problem = f"cannot be read: {error.strerror}"
+            found.append(AuditFile(file.name, size, first, problem))
     return found
 
 

@@ -17,6 +17,7 @@ from pexpolicy_console.index.reader import Hit
 from pexpolicy_console.pages.decisions import row_of
 from pexpolicy_console.pages.page import Page, record, record_view, render
 from pexpolicy_console.roles import Role
+from pexpolicy_console.template_filters import size
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ async def decision(request: web.Request) -> web.StreamResponse:
         problem = str(error)
     if hit is None or hit.event is None:
         text = problem or "No line of the audit has this decision id."
-        return render(request, "error.html", 404, problem=text)
+        if not problem and index.state.behind_bytes:
+            text = f"{text[:-1]} yet: the index is {size(index.state.behind_bytes)} behind."
+        return render(request, "error.html", 503 if problem else 404, problem=text)
     event = hit.event
     return render(
         request,

@@ -109,9 +109,9 @@ def _text(values: Mapping[str, Any], *names: str) -> str:
     return ""
 
 
-def url(query: Query, **changes: str) -> str:
+def url(query: Query, before: str = "", **changes: str) -> str:
     """Return the URL of a view of the list."""
-    params = query.params(**changes)
+    params = query.params(**changes) | ({"before": before} if before else {})
     return f"/decisions?{urlencode(params)}" if params else "/decisions"
 
 
@@ -119,6 +119,9 @@ async def decisions(request: web.Request) -> web.StreamResponse:
     """Show the newest lines that match the filters of the URL, or those before a line."""
     query = Query.of(request.query)
     before = request.query.get("before", "")
+    if "" in request.query.values():
+        # A form sends each of its fields; a short URL can be sent to a colleague.
+        raise web.HTTPSeeOther(url(query, before))
     problems, hits = query.problems(), []
     total, counters = 0, dict[str, Counter[str]]()
     index = console_of(request).index
@@ -133,7 +136,7 @@ async def decisions(request: web.Request) -> web.StreamResponse:
     rows = [row_of(hit) for hit in hits]
     older = ""
     if len(rows) == PAGE_SIZE:
-        older = f"/decisions?{urlencode({**query.params(), 'before': str(rows[-1].id)})}"
+        older = url(query, str(rows[-1].id))
     return render(
         request,
         "decisions.html",
