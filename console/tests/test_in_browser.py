@@ -272,3 +272,57 @@ def test_the_audit_is_verified_and_downloaded(setup: Setup) -> None:
     assert lines.count(b'"event":"decision"') >= 12
     assert zlib.decompress(console.get("/audit/download?until=2020-01-01").body, 31) == b""
     assert console.get("/audit/download?since=never").status == 400
+
+
+REFRESH = """
+() => htmx.ajax("GET", "/", {target: "#state", select: "#state", swap: "outerHTML"}).catch(() => 0)
+"""
+"""What the page does by itself every ten seconds."""
+
+
+def test_a_part_that_is_loaded_again_keeps_the_focus_or_says_that_it_is_old(setup: Setup) -> None:
+    context = setup.context("viewer")
+    page = context.new_page()
+    page.goto("/")
+    page.keyboard.press("j")
+    page.evaluate(REFRESH)
+    page.wait_for_function("!document.querySelector('.htmx-request')")
+    focused = "document.activeElement.closest('#state tbody tr.current') !== null"
+    assert page.evaluate(focused)
+    page.route("**/*", lambda route: route.abort())
+    page.evaluate(REFRESH)
+    page.wait_for_selector(".old[role=alert]:has-text('Not up to date since')")
+    page.unroute("**/*")
+    page.evaluate(REFRESH)
+    page.wait_for_selector(".old", state="detached")
+    context.close()
+
+
+def test_a_chosen_theme_is_there_before_the_page(setup: Setup) -> None:
+    context = setup.context("viewer")
+    page = context.new_page()
+    page.goto("/nodes")
+    page.get_by_role("button", name="Dark").click()
+    page.route("**/console.js", lambda route: route.abort())
+    page.goto("/nodes")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    # Paper is white.
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("nav").first.is_visible()
+    context.close()
+
+
+def test_a_link_of_another_site_leads_to_its_page(setup: Setup) -> None:
+    context = setup.context("viewer")
+    page = context.new_page()
+    link = f'<a href="{setup.company.console.url}/decisions?action=reject">a call</a>'
+    page.route(
+        "http://mail.example/", lambda route: route.fulfill(body=link, content_type="text/html")
+    )
+    page.goto("http://mail.example/")
+    page.get_by_text("a call").click()
+    page.get_by_role("link", name="Open its page").click()
+    page.wait_for_url("**/decisions?action=reject")
+    assert "Scanners" in page.inner_text("main")
+    context.close()

@@ -16,6 +16,7 @@ MAX_CLICKS = 4
 TIMEOUT_MS = 300_000
 """For what a page shows, on a machine with other work."""
 CALLER = "sip:alice@example.com"
+MIDNIGHT_IN_TOKYO = 1_795_014_000
 
 
 TICK = """
@@ -161,13 +162,16 @@ def test_a_caller_is_found_by_address_and_a_slow_plugin_by_its_calls(user: User)
 def test_times_of_plots_and_tables_are_of_one_zone_which_is_named(user: User) -> None:
     chromium = user.page.context.browser
     assert chromium is not None
-    context = chromium.new_context(base_url=user.company.console.url, timezone_id="Asia/Tokyo")
+    context = chromium.new_context(
+        base_url=user.company.console.url, timezone_id="Asia/Tokyo", locale="en-US"
+    )
     page = context.new_page()
     page.goto(f"/login?link={user.company.console.link('viewer')}")
     page.get_by_role("button", name="Log in").click()
     expect(page.locator("footer")).to_contain_text("Asia/Tokyo")
     shown = page.evaluate(TICK, 1_795_000_000)
     assert shown == f"{datetime.fromtimestamp(1_795_000_000, ZoneInfo('Asia/Tokyo')):%H:%M}"
+    assert page.evaluate(TICK, MIDNIGHT_IN_TOKYO) == "00:00"
     context.close()
 
 

@@ -1,11 +1,11 @@
 "use strict";
 
 // Times: local in the page, without the date of today; UTC on hover.
-const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
+const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
 const localTime = new Intl.DateTimeFormat("sv-SE", clock);
 // As it may be typed into a filter.
 const localDate = new Intl.DateTimeFormat("sv-SE", { year: "numeric", month: "2-digit", day: "2-digit", ...clock });
-const localMinute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+const localMinute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 function showLocalTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
     const moment = new Date(element.dateTime);
@@ -86,4 +86,34 @@ showLocalTimes(document);
 nameZone();
 fitNarrow();
 document.addEventListener("keydown", onKey);
+// A part that is loaded again keeps the focus, and the row that was selected.
+let focused = -1;
+let isSelected = false;
+function stops(part) {
+  return [...part.querySelectorAll("a[href], button, summary, [tabindex]")];
+}
+document.addEventListener("htmx:beforeSwap", (event) => {
+  focused = stops(event.detail.target).indexOf(document.activeElement);
+  const row = document.activeElement.closest("tr");
+  isSelected = row !== null && row.classList.contains("current");
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  const stop = focused < 0 ? null : stops(document.getElementById(event.detail.target.id) || document)[focused];
+  if (!stop || stop === document.activeElement) return;
+  stop.focus({ preventScroll: true });
+  if (isSelected && stop.closest("tr")) stop.closest("tr").classList.add("current");
+});
+
+// A part that cannot be loaded again is old.
+function sayOld() {
+  if (document.querySelector(".old")) return;
+  const text = document.createElement("p");
+  text.className = "bad old";
+  text.setAttribute("role", "alert");
+  text.textContent = `Not up to date since ${localTime.format(new Date())}: the console does not answer.`;
+  document.querySelector("h1").after(text);
+}
+for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) document.addEventListener(name, sayOld);
+document.addEventListener("htmx:afterOnLoad", () => document.querySelectorAll(".old").forEach((text) => text.remove()));
+
 document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));
