@@ -24,7 +24,7 @@ TICK = """
   const main = document.querySelector("main");
   main.insertAdjacentHTML("beforeend", `<svg><text data-time="${at}">00:00</text></svg>`);
   showLocalTimes(document);
-  return main.querySelector("svg [data-time]").textContent;
+  return main.querySelector("svg:last-of-type [data-time]").textContent;
 }
 """
 """Adds a tick of a plot, as the server sends it, and returns what it shows."""

@@ -162,7 +162,8 @@ def forgery(console: LiveConsole) -> Count:
 def fixation(console: LiveConsole) -> Count:
     """Plant cookies before a login, and use old ones after it."""
     count = Count("planted and old sessions")
-    names = ("pexpolicy_console", "__Host-pexpolicy_console", "PEXPOLICY_CONSOLE", "session")
+    own = f"pexpolicy_console_{console.netloc.rpartition(':')[2]}"
+    names = (own, f"__Host-{own}", "pexpolicy_console", own.upper(), "session")
     for name, value in itertools.product(
         names, ("planted", "a" * 43, "", '"x"', "x; pexpolicy_console=y")
     ):
