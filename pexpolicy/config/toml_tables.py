@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import pydantic
 from pydantic import BaseModel
 
 from pexpolicy.config.csv_tables import TableError, TableIssue, read_text
+from pexpolicy.config.key_places import KeyPlaces, key_places
 from pexpolicy.config.plugin_settings import PluginSettings, read_settings
 from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
 from pexpolicy.config.toml_hints import AT, clean_message, suggest_fix
@@ -81,40 +82,50 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class _SourceLocation:
-    """The place of a table: its first line, counted from 1, and all of its lines."""
+    """The place of a table: its key, its first line, counted from 1, and the text around it."""
 
-    called: str
+    key: Key
     line: int
-    lines: Sequence[str]
+    text: _SourceText
 
     def fault(self, file: str, key: Key, text: str) -> TableIssue:
         message = f"{dotted_key(key)}: {text}" if key else text
-        if not self.line:
-            return TableIssue(file, 0, f"{file}: {self.called}: {message}")
-        return TableIssue(file, self.line + self._offset(key), message)
+        line = self.line if not key else self.text.line_of((*self.key, *key)) or self.line
+        if not line:
+            return TableIssue(file, 0, f"{file}: {dotted_key(self.key)}: {message}")
+        return TableIssue(file, line, message)
 
-    def _offset(self, key: Key) -> int:
-        """Return the offset in lines of a key from the header of its table; 0 if unknown."""
-        for part in reversed([part for part in key if isinstance(part, str)]):
-            pattern = re.compile(rf'(?:^|[\s.\[{{,"\']){re.escape(part)}["\']?\s*[.=\]]')
-            for number, line in enumerate(self.lines):
-                if pattern.search(line.partition("#")[0]):
-                    return number
-        return 0
+
+class _SourceText:
+    """The text of a file. The places of its keys are found when the first one is asked for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._places: KeyPlaces | None = None
+
+    def line_of(self, key: Key) -> int:
+        """Return the line of a key, or of the innermost table around it; 0 if unknown."""
+        if self._places is None:
+            try:
+                self._places = key_places(self._text)
+            except (AssertionError, IndexError, RecursionError):
+                self._places = KeyPlaces()
+        path: Key = ()
+        found = self._places.values | self._places.keys
+        for part in key:
+            # Parts that only the model has, such as the kind of a condition, are skipped.
+            path = (*path, part) if (*path, part) in found else path
+        return self._text.count("\n", 0, found[path][0]) + 1 if path in found else 0
 
 
 def _places(text: str, name: str, count: int) -> list[_SourceLocation]:
     """Return the place of each table; line 0 if the headers are not written as usual."""
     header = re.compile(rf"[ \t]*\[\[[ \t]*{re.escape(name)}[ \t]*\]\]")
-    lines = text.split("\n")
-    starts = [number for number, line in enumerate(lines) if header.match(line)]
+    starts = [n for n, line in enumerate(text.split("\n"), 1) if header.match(line)]
+    source = _SourceText(text)
     if len(starts) != count:
-        return [_SourceLocation(f"{name}[{number}]", 0, ()) for number in range(count)]
-    ends = [*starts[1:], len(lines)]
-    return [
-        _SourceLocation(f"{name}[{number}]", start + 1, lines[start:end])
-        for number, (start, end) in enumerate(zip(starts, ends, strict=False))
-    ]
+        starts = [0] * count
+    return [_SourceLocation((name, n), line, source) for n, line in enumerate(starts)]
 
 
 def _misplaced(key: str, name: str, text: str, file: str) -> TableIssue:

@@ -123,7 +123,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path
     assert [line.split(": ", 2)[:2] for line in messages] == [
         ["files", "floor.toml line 5"],
         ["files", "floor.toml line 11"],
-        ["files", "floor.toml line 16"],
+        ["files", "floor.toml line 18"],
     ]
     assert "leave it out, or write it below raw" in messages[0]
 
@@ -138,7 +138,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path
         ("[[rule]]\nname = 'x'\n", "floor.toml line 1: 'rule' has no meaning in this file; did"),
         ("rules = 3\n", "floor.toml line 1: rules must be tables, each below a line [[rules]]"),
         ("[[rules]]\n", "floor.toml line 1: name: is missing"),
-        ("rules = [{ name = 'x' }]\n", "floor.toml: rules[0]: endpoint: is missing"),
+        ("rules = [{ name = 'x' }]\n", "floor.toml line 1: endpoint: is missing"),
         ("\udcff", "floor.toml line 1: is not UTF-8 text"),
         (
             "[[rules]]\nname='x'\nendpoint='media_location'\nthen='reject'\n",
@@ -152,6 +152,23 @@ def test_a_file_that_cannot_be_used_says_why(
     (tmp_path / "floor.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
     messages = problems({"files": ["floor.toml"]}, tmp_path)
     assert any(message in line for line in messages), messages
+
+
+def test_a_mistake_in_a_file_is_at_its_own_line_and_not_at_a_name_of_the_rule(
+    problems: Problems, tmp_path: Path
+) -> None:
+    (tmp_path / "floor.toml").write_text(
+        "[[rules]]\nname = 'a'\nendpoint = 'service_configuration'\n"
+        "then.result.service_tag = 'x'\nthen.result.name = 5\n"
+        "[[rules]]\nname = 'b'\nendpoint = 'service_configuration'\n"
+        "when.any = [\n { local_alias = 'x' },\n { local_alias = { prefix = 'sip:x' } },\n]\n"
+        "then = 'reject'\n"
+    )
+    found = problems({"files": ["floor.toml"]}, tmp_path)
+    assert [text.partition(": ")[2].partition(":")[0] for text in found] == [
+        "floor.toml line 5",
+        "floor.toml line 11",
+    ]
 
 
 def test_a_name_that_two_files_use_is_named_with_both(problems: Problems, tmp_path: Path) -> None:
