@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -26,6 +27,8 @@ from pexpolicy_rules.rule_set import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
 from pexpolicy_rules.source_lists import SourceLists
 from pexpolicy_rules.validation import AnswerError
+
+_IN_REASON = re.compile(r"\{\s*\w[\w.]*\s*\}")
 
 
 class RuleBuilder:
@@ -104,6 +107,9 @@ class RuleBuilder:
                 f'{{ value_of = "{text.strip("{ }")}" }} for the value of the request'
             )
             self.warnings.append(ConfigWarning(key, warning))
+        if found := _IN_REASON.search(rule.then.reason or ""):
+            text = f"rule {label}: {found[0]} in reason is not replaced: leave it out"
+            self.warnings.append(ConfigWarning(key, text))
 
     def _register_name(self, name: object, table: Table | None) -> str | None:
         """Store the place of a name; return the problem if an earlier rule has it."""
@@ -182,6 +188,7 @@ def _warnings(rule: ReadyRule) -> Iterator[str]:
         for warning in answer.fixed.warnings
     }
     for answer in rule.answers.values():
+        warnings |= dict.fromkeys(answer.doubts)
         for name in answer.guessable:
             warnings[
                 f"{name} is a hash without a secret, which a caller can calculate: write "

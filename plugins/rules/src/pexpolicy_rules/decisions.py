@@ -18,13 +18,19 @@ from pexpolicy import (
     Decision,
     DecisionError,
     Directory,
+    DirectoryInformationRequest,
     Extras,
     Gateway,
     MediaLocation,
+    MediaLocationRequest,
+    ParticipantAvatarRequest,
     ParticipantProperties,
+    ParticipantPropertiesRequest,
     Redirect,
+    RegistrationAliasRequest,
     Reject,
     Request,
+    ServiceConfigurationRequest,
     ValidationIssue,
     read_file,
     service_class,
@@ -36,6 +42,7 @@ from pexpolicy_rules.placeholders import (
     Captures,
     Text,
     compile_texts,
+    doubtful_placeholders,
     has_placeholders,
     hashed_fields,
     placeholder_issues,
@@ -50,6 +57,14 @@ _RESULTS: Mapping[str, type[Decision]] = {
     "media_location": MediaLocation,
     "registration_alias": Credentials,
     "directory_information": Directory,
+}
+REQUESTS: Mapping[str, type[Request]] = {
+    "service_configuration": ServiceConfigurationRequest,
+    "participant_properties": ParticipantPropertiesRequest,
+    "media_location": MediaLocationRequest,
+    "participant_avatar": ParticipantAvatarRequest,
+    "directory_information": DirectoryInformationRequest,
+    "registration_alias": RegistrationAliasRequest,
 }
 CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
 
@@ -78,6 +93,9 @@ class Answer:
         secret: str = "",
     ) -> None:
         self._factory, fields = _factory(endpoint, then, extras)
+        found = doubtful_placeholders(fields, groups, REQUESTS[endpoint])
+        self.doubts = list(dict.fromkeys(found))
+        """What looks like a placeholder and is none, or is never filled."""
         self.reason = reason
         self.is_dynamic = has_placeholders(fields)
         """True if the decision is built for each request."""

@@ -31,18 +31,9 @@ from pexpolicy import (
 from pexpolicy.matching import Condition
 from pexpolicy_rules.analysis import findings
 from pexpolicy_rules.builder import RuleBuilder
-from pexpolicy_rules.decisions import Answer
+from pexpolicy_rules.decisions import REQUESTS, Answer
 from pexpolicy_rules.rule_set import RuleChain, RuleSummary, alternatives
 from pexpolicy_rules.settings import Settings
-
-REQUESTS: Mapping[str, type[Request]] = {
-    "service_configuration": ServiceConfigurationRequest,
-    "participant_properties": ParticipantPropertiesRequest,
-    "media_location": MediaLocationRequest,
-    "participant_avatar": ParticipantAvatarRequest,
-    "directory_information": DirectoryInformationRequest,
-    "registration_alias": RegistrationAliasRequest,
-}
 
 
 class Rules(Plugin[Settings]):
@@ -160,6 +151,8 @@ class Rules(Plugin[Settings]):
     @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Yield warnings about unreachable or overlapping rules and about doubtful decisions."""
+        if not self._rules:
+            yield ConfigWarning((), "has no rule that is enabled: it never answers")
         yield from self._warnings
         for endpoint, chain in self._chains.items():
             for rule, text in findings(endpoint, chain.rules, REQUESTS[endpoint], self._clock()):
