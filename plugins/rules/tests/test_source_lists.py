@@ -19,6 +19,7 @@ from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sources.sql_settings import SqlSettings
 
 SNAPSHOT = {"query": "SELECT alias FROM callers"}
+KNOWN: dict[str, Any] = {"remote_alias": {"in_source": "callers"}}
 BY_KEY = {"query": "SELECT 1 FROM callers WHERE lower(alias) = :value", "by_key": True}
 
 
@@ -133,7 +134,7 @@ async def test_one_list_is_for_aliases_and_for_other_text(
 
 async def test_only_requests_that_match_the_rest_ask_the_source(database: Path) -> None:
     asking = rule(remote_alias={"in_source": "callers"}, protocol="sip", vendor="x")
-    async with serving(database, {**BY_KEY, "query": "SELECT broken FROM callers"}, asking) as ask:
+    async with serving(database, {**BY_KEY, "query": "SELECT broken, :value"}, asking) as ask:
         assert (await ask(remote_alias="a", protocol="h323")).steps[0].outcome == "abstained"
         assert (await ask(protocol="sip", vendor="x")).steps[0].outcome == "abstained"
         failed = (await ask(remote_alias="a", protocol="sip", vendor="x")).steps[0]
@@ -186,7 +187,11 @@ def test_lists_without_a_source_cost_a_call_no_task() -> None:
             "there is no list 'caller'; there are callers",
         ),
         ({**BY_KEY, "every": 5}, {}, "every is for a list of all rows, and by_key asks for each"),
-        ({**BY_KEY, "query": "SELECT :other"}, {"vendor": {"in_source": "callers"}}, ":other"),
+        (
+            {**BY_KEY, "query": "SELECT :other, :value"},
+            {"vendor": {"in_source": "callers"}},
+            ":other",
+        ),
     ],
 )
 def test_errors_name_their_key(
@@ -210,14 +215,13 @@ async def test_a_snapshot_needs_its_column(database: Path) -> None:
 async def test_a_source_is_asked_last_of_several_alternatives(database: Path) -> None:
     nested = {"none": [{"vendor": "Acme"}], "remote_alias": {"in_source": "callers"}}
     either = rule(any=[nested, {"any": [{"vendor": "Cisco"}]}])
-    async with serving(database, {**BY_KEY, "query": "SELECT 1 FROM absent"}, either) as ask:
+    async with serving(database, {**BY_KEY, "query": "SELECT :value FROM absent"}, either) as ask:
         outcome = await ask(remote_alias="eve@example.com", vendor="Cisco")
         assert outcome.decision.action == "reject"
         assert (await ask(remote_alias="eve@example.com")).steps[0].outcome == "failed"
 
 
 ROOM, CALLER = {"regex": r"room-(\d+)"}, {"regex": r"(\w+)@.*"}
-KNOWN: dict[str, Any] = {"remote_alias": {"in_source": "callers"}}
 
 
 @pytest.mark.parametrize("table", [SNAPSHOT, BY_KEY])

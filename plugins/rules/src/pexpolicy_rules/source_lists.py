@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -10,6 +11,10 @@ from pexpolicy import Alias, FoundRows, Problem, Request, RowLookup, RowSnapshot
 from pexpolicy.matching import ValueList
 from pexpolicy_rules.settings import ListTable
 
+_SAME_FOR_ALL = (
+    "asks the same for each value, so that every value is in the list: compare with the parameter "
+    'value, as in "mail = :value" for a file'
+)
 T = TypeVar("T")
 Values = frozenset[str]
 ByForm = Mapping[bool, Values]
@@ -59,6 +64,9 @@ class SourceLists:
 
     def _made(self, name: str, *, is_alias: bool) -> ValueList:
         table = self._tables[name]
+        if table.by_key and not re.search(r"\bvalue\b", table.query):
+            self._problems.append(Problem(("sources", name, "query"), _SAME_FOR_ALL))
+            return _NoList()
         try:
             if table.by_key:
                 self.asks = True
