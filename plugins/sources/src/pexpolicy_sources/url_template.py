@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from string import Formatter
 from urllib.parse import quote
@@ -10,6 +11,8 @@ from pexpolicy_sources.rows import Value
 
 _WRITTEN = "/?&=%:@!$'()*+,;~"
 """Characters of the template that stay as they are."""
+_FOREIGN = re.compile(r"(?<=[/=])([:$][A-Za-z]\w*|<\w+>|%s|%\(\w+\)s)(?=[/&?]|\Z)")
+"""Parameters as other programs write them."""
 
 Parts = tuple[tuple[str, str | None], ...]
 """Encoded text and the name of the parameter after it, if there is one."""
@@ -27,6 +30,11 @@ class UrlTemplate:
             raise ValueError("is not a path: write one such as /rooms?alias={alias}")
         if "#" in written:
             raise ValueError("has a #: a server never gets what follows it")
+        if (other := _FOREIGN.search(written)) is not None:
+            advice = "all rows are asked for: leave it out"
+            if parameters:
+                advice = f"write one in braces, as in {{{next(iter(parameters))}}}"
+            raise ValueError(f"has {other[1]}, which is no parameter here: {advice}")
         path, mark, query = written.partition("?")
         self._segments = [_parts(segment, parameters) for segment in path[1:].split("/")]
         self._mark = mark
