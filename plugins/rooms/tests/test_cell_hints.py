@@ -68,6 +68,34 @@ MISTAKES: list[tuple[str, str]] = [
     ("aliases;name;participant_limit\nx;X;1 024\n", "; write 1024, digits only"),
     ("aliases;name\nx;X\nTotal\n", 'line 3".name: is required'),
     ("aliases;name\nx;X\nStand: 27.11.2030;\n", "delete the line if it is no room, such as a"),
+    ("aliases,name\nx,X\nAliases,Name\ny,Y\n", "line 3: is the header again"),
+    ("aliases,name\nx,X\n\ufeffaliases,name\ny,Y\n", "line 3: is the header again"),
+    (
+        "aliases,name\nMeet One,Meet One\nMeet Two,Meet Two\n",
+        "'Meet Two' is 2 aliases, as blanks separate them: write one without blanks, such as meet-",
+    ),
+    *(
+        (f"aliases,name,pin\nx,X,{pin}\n", says)
+        for pin, says in (
+            ("none", "; leave it empty for no PIN"),
+            ("-", "; leave it empty for no PIN"),
+            ("Dec-34", "; a spreadsheet has made it a date: format the column as text"),
+            ("PIN: 482913", "; write the digits 0 to 9 alone"),
+            ("48:29", "; write digits only"),
+        )
+    ),
+    *(
+        (f'aliases,name,valid_until\nx,X,"{day}"\n', f"is not a day or a time; {says}")
+        for day, says in (
+            ("never", "leave it out for no limit"),
+            ("2030/12/24", "write 2030-12-24"),
+            ("24.12.30", "write 2030-12-24"),
+            ("24.12.2030 18:00", "write 2030-12-24T18:00"),
+            ("2030-12-24 6:00 PM", "write 2030-12-24T18:00"),
+            ("2030-12-24 12am", "write 2030-12-24T00:00"),
+            ("47841,75", "a spreadsheet has made it a number"),
+        )
+    ),
     ("aliases,name,service_type\nx,X,Lecture\n", "did you mean 'lecture'?"),
     ("aliases,name,service_type\nx,X,VMR\n", "did you mean 'conference'?"),
     ("aliases,name,service_type\nx,X,Virtual Auditorium\n", "did you mean 'lecture'?"),
@@ -99,6 +127,7 @@ def test_a_mistake_of_a_spreadsheet_is_reported_with_the_way_out(
         ("meet1/meet2", "if it is two aliases, write a blank between them"),
         ("*@example.com", "a pattern belongs in a rule"),
         ("^23\\d\\d$", "a pattern belongs in a rule"),
+        ("Meet One", "'Meet One' is 2 aliases"),
     ],
 )
 def test_an_alias_that_no_call_has_is_a_warning(
@@ -107,7 +136,8 @@ def test_an_alias_that_no_call_has_is_a_warning(
     (folder / "rooms.csv").write_text(f"aliases,name\n{alias},X\n")
     (warning,) = build(CSV).warnings()
     assert says in warning
-    assert says in build({"rooms": {alias: {"name": "X"}}}).warnings()[0]
+    found = build({"rooms": {alias: {"name": "X"}}}).warnings()[0]
+    assert says in found or "has a blank: if it is several aliases, list each" in found
 
 
 @pytest.mark.parametrize(
@@ -117,6 +147,8 @@ def test_an_alias_that_no_call_has_is_a_warning(
         "sip:x@example.com;transport=tls",
         "+4722334455",
         "+4722334455 2301",
+        "board clinic",
+        "Board board@example.com",
         "møterom",
         "*70",
         "x@[::1]",
@@ -158,6 +190,31 @@ def test_a_file_that_is_not_there_is_searched_for(complaints: Complaints, folder
     assert "there is no folder exports" in said
     (said,) = complaints({"csv": "exports\\rooms.csv"})
     assert "write / between folders" in said
+
+
+@pytest.mark.parametrize(
+    ("alias", "says"),
+    [
+        ("bord@example.com", "did you mean 'board@example.com'?"),
+        ("board", "did you mean 'board@example.com'?"),
+        ("sip:board@example.org", "did you mean 'board@example.com'?"),
+        (
+            "Meeting",
+            "it is the name of a room: write one of its aliases, such as board@example.com",
+        ),
+        ("board@example.com 2301", "write one alias of the room, such as board@example.com"),
+        ("clinic", ""),
+    ],
+)
+def test_a_line_with_a_pin_of_no_room_names_the_alias_that_is_meant(
+    complaints: Complaints, folder: Path, alias: str, says: str
+) -> None:
+    (folder / "pins.csv").write_text(f"alias,pin\n{alias},482913\n")
+    rooms = {"board@example.com": {"name": "Meeting", "aliases": ["2301"]}}
+    (said,) = complaints({"rooms": rooms, "pins": "pins.csv"})
+    assert said.startswith("pins: pins.csv line 2: no room has the alias ")
+    assert said.endswith(f"; {says}" if says else "clinic")
+    assert "4829" not in said
 
 
 def test_a_time_that_no_room_has_is_reported(complaints: Complaints) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 
@@ -23,6 +24,16 @@ _PARTS_OF_NUMBER = re.compile(r"\+\d{1,3}( \(?\d+\)?)+")
 _QUOTES = re.compile("[\u201c\u201d\u201e\u00ab\u00bb]")
 _LONE = frozenset("/,;|&+-")
 _TEXT_COLUMN = "format the column as text, and write it again"
+_NO_LIMIT = re.compile(
+    r"-+|n/?a|none|never|unlimited|always|nie|unbegrenzt|immer|kein[es]?|ingen|aldri|jamais|\u221e",
+    re.IGNORECASE,
+)
+_DATES = {
+    r"(\d{1,2})\.(\d{1,2})\.(\d{4}|\d{2})": "dmy",
+    r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})": "ymd",
+    r"(\d{4})-(\d{1,2})-(\d{1,2})": "ymd",
+}
+"""Dates of which it is certain which number is the day; ``12/11/2030`` is none."""
 _DAYS = range(20_000, 80_000)
 """Numbers that are days of the years 1954 to 2119 in a spreadsheet."""
 
@@ -44,6 +55,19 @@ def _is_cut(text: str) -> bool:
     return any("=" not in part for part in text.split(";")[1:])
 
 
+def words_warning(aliases: Sequence[str], name: object) -> str:
+    """Return a warning about aliases that are the words of one name, or nothing."""
+    text = " ".join(aliases)
+    is_name = text.casefold() == str(name).casefold()
+    are_words = all(word.isalpha() and word[0].isupper() for word in aliases)
+    if not aliases[1:] or not (is_name or are_words):
+        return ""
+    return (
+        f"{text!r} is {len(aliases)} aliases, as blanks separate them: write one without blanks, "
+        f"such as {'-'.join(aliases).lower()}, if it is one"
+    )
+
+
 def alias_warning(alias: Alias) -> str:
     """Return why no call may have this alias, or nothing."""
     text = alias.raw
@@ -55,6 +79,7 @@ def alias_warning(alias: Alias) -> str:
         f"has an invisible character, {hidden}: write it again": hidden,
         "looks like the total of a table: delete the line if it is no room": _TOTAL.fullmatch(text),
         "has two @": "@" in alias.user,
+        "has a blank: if it is several aliases, list each in aliases": " " in text.strip(),
         "has a /: if it is two aliases, write a blank between them": "/" in text,
         f"is a number that a spreadsheet has rounded: {_TEXT_COLUMN}": _ROUNDED.fullmatch(text),
         "matches only itself: a pattern belongs in a rule of the plugin rules": _PATTERN.search(
@@ -71,9 +96,14 @@ def pin_hint(pin: object) -> str:
     hints = {
         _ROUNDED.pattern: f"; a spreadsheet has rounded it: {_TEXT_COLUMN}",
         r"\d{1,3}": f"; if a spreadsheet has removed its leading zeros, {_TEXT_COLUMN}",
+        r"-+|(none|null|nil|n/?a|no|kein[es]?|ingen|aucun|sans)\.?": "; leave it empty for no PIN",
         "#.*": "; it is an error of the spreadsheet, or its column was too narrow",
         "[='\N{RIGHT SINGLE QUOTATION MARK}].*": "; write it without = and quotes",
-        r"[\d\s.,'-]+#?": f"; write digits only: {_TEXT_COLUMN}",
+        r"[\d\s.,:/'-]+#?": f"; write digits only: {_TEXT_COLUMN}",
+        r"[A-Za-z]{3,9}[-. ]\d{2,4}|\d{1,2}[-. ][A-Za-z]{3,9}([-. ]\d{2,4})?": (
+            f"; a spreadsheet has made it a date: {_TEXT_COLUMN}"
+        ),
+        r"[^\d]*[\d\s]+\W*": "; write the digits 0 to 9 alone",
     }
     return next(
         (hint for form, hint in hints.items() if re.fullmatch(form, pin, re.IGNORECASE)), ""
@@ -91,11 +121,26 @@ def number_hint(written: object) -> str:
 def date_hint(written: object) -> str:
     """Return the date that was probably meant, after a semicolon, or nothing."""
     text = str(written).strip()
-    if text.isdecimal() and int(text) in _DAYS:
-        meant = _SPREADSHEET_EPOCH + timedelta(days=int(text))
+    if _NO_LIMIT.fullmatch(text):
+        return "; leave it out for no limit"
+    number = re.fullmatch(r"(\d+)(?:[.,]\d+)?", text)
+    if number and number[1].isdecimal() and int(number[1]) in _DAYS:
+        meant = _SPREADSHEET_EPOCH + timedelta(days=int(number[1]))
         return f"; a spreadsheet has made it a number: format the column as text, and write {meant}"
-    if found := re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})", text):
-        day, month, year = map(int, found.groups())
-        with suppress(ValueError):
-            return f"; write {date(year, month, day)}"
+    day, _, clock = text.partition(" ")
+    for pattern, order in _DATES.items():
+        if found := re.fullmatch(pattern, day):
+            numbers = dict(zip(order, map(int, found.groups()), strict=True))
+            year = numbers["y"] + (2000 if len(str(numbers["y"])) < 3 else 0)  # noqa: PLR2004 - two digits
+            with suppress(ValueError):
+                return f"; write {date(year, numbers['m'], numbers['d'])}{_clock(clock)}"
     return ""
+
+
+def _clock(written: str) -> str:
+    """Return an hour such as ``6:00 PM`` as the end of a time, or nothing."""
+    found = re.fullmatch(r"(\d{1,2})(?:[:.](\d\d))?(?::\d\d)?\s*([ap]m)?", written.strip().lower())
+    if found is None:
+        return ""
+    hour = int(found[1]) if found[3] is None else int(found[1]) % 12 + 12 * (found[3] == "pm")
+    return f"T{hour:02}:{found[2] or '00'}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import Alias, Key, Problem, SecretError, read_secret
+from pexpolicy import Alias, Key, Problem, SecretError, Service, read_secret
 from pexpolicy.config.csv_tables import Row, TableError, TableRow, read_table
 from pexpolicy.config.toml_tables import validated
 from pexpolicy_rooms.settings import DerivedPin, Settings
@@ -112,12 +113,30 @@ class Pins:
             if recipe is not None:
                 self._secret(recipe.secret_file)
 
-    def unused(self) -> Iterable[Problem]:
-        """Yield a problem for each line of the file whose alias belongs to no room."""
-        for alias, row in self._rows.items():
-            if alias not in self._used:
-                fault = row.fault(f"no room has the alias {alias}")
-                yield Problem(("pins",), str(fault))
+    def unused(self, rooms: Iterable[tuple[str, Service]]) -> Iterable[Problem]:
+        """Yield a problem for each line of the file whose alias belongs to no room.
+
+        ``rooms`` are the aliases of all rooms, with their services.
+        """
+        unused = [alias for alias in self._rows if alias not in self._used]
+        known = list(rooms) if unused else []
+        for alias in unused:
+            row = self._rows[alias]
+            guess = _instead(row.values.alias, Alias(alias), known)
+            yield Problem(("pins",), str(row.fault(f"no room has the alias {alias}{guess}")))
+
+
+def _instead(written: str, alias: Alias, rooms: Sequence[tuple[str, Service]]) -> str:
+    """Return which alias was probably meant, after a semicolon, or nothing."""
+    if (words := written.split())[1:]:
+        return f"; write one alias of the room, such as {words[0]}"
+    users = {Alias(known).user: known for known, _ in reversed(rooms)}
+    close = next(iter(get_close_matches(alias.user, users, n=1, cutoff=0.75)), "")
+    if close:
+        return f"; did you mean {users[close]!r}?"
+    named = (known for known, room in rooms if str(room.name).casefold() == written.casefold())
+    first = next(named, "")
+    return f"; it is the name of a room: write one of its aliases, such as {first}" if first else ""
 
 
 def derived_pin(recipe: DerivedPin, secret: str, text: str) -> str:

@@ -61,7 +61,7 @@ class Rooms(Plugin[Settings]):
         self._keys, self._spelled = builder.keys, builder.spelled
         self._snapshot = self._of_source(settings, new_builder, problems)
         if self._snapshot is None:
-            problems += pins.unused()
+            problems += pins.unused(self._table.rooms())
         else:
             pins.read_secrets()
         problems += _template_problems(settings.default_room)
@@ -169,6 +169,8 @@ class Rooms(Plugin[Settings]):
                 f"every alias that has no room leads to {room} without a PIN: anybody who can "
                 "dial in can use it, and rooms of Infinity's own database are hidden",
             )
+        if not len(self._table) and self._snapshot is None and self._default is None:
+            yield ConfigWarning((), "has no room and no default_room: it never answers")
         for user, hosts in self._table.ambiguities():
             shared = ", ".join(f"{user}@{host}" for host in hosts)
             yield ConfigWarning(

@@ -47,6 +47,9 @@ def written_rooms(
         more = _aliases(key, table.get("aliases", []), problems)
         yield WrittenRoom(key, [alias, *more], _without_aliases(table))
     for number, path in enumerate(settings.files):
+        if path in settings.files[:number]:
+            problems.append(Problem(("files", number), f"{path.name} is in the list already"))
+            continue
         yield from _file_rooms(("files", number), path, problems)
     if settings.csv is not None:
         yield from _csv_rooms(settings.csv, extras, problems)

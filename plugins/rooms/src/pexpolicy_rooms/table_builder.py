@@ -22,7 +22,7 @@ from pexpolicy import (
     dotted_key,
     service_class,
 )
-from pexpolicy_rooms.cell_hints import alias_warning, number_hint, pin_hint
+from pexpolicy_rooms.cell_hints import alias_warning, number_hint, pin_hint, words_warning
 from pexpolicy_rooms.pins import PINS, Pins
 from pexpolicy_rooms.room_files import VALIDITY, WrittenRoom
 from pexpolicy_rooms.table import RoomTable, TimedService
@@ -70,7 +70,8 @@ class RoomTableBuilder:
                 timed = service if validity is ALWAYS else TimedService(service, validity)
                 problems += self._list(key, aliases, timed)
                 self._warn(key, aliases[0].raw, fields, timed)
-                for warning in filter(None, map(alias_warning, aliases)):
+                doubts = [words_warning(room.aliases, fields["name"]), *map(alias_warning, aliases)]
+                for warning in filter(None, doubts):
                     self.warnings.append(ConfigWarning((*key, "aliases"), warning))
         return problems
 
@@ -103,7 +104,10 @@ class RoomTableBuilder:
             if not self.table.add(alias, room):
                 first = self.keys.get(str(alias)) or ("rooms", self.spelled.get(alias, str(alias)))
                 where = dotted_key(first) if first[0] == "rooms" else first[-1]
-                yield Problem(key, f"there is a room with the alias {alias} already, in {where}")
+                text = f"there is a room with the alias {alias} already, in {where}"
+                name = (room.service if isinstance(room, TimedService) else room).name
+                words = words_warning([alias.raw for alias in aliases], name)
+                yield Problem(key, f"{text}; {words}" if words else text)
             elif key[0] != "rooms":
                 self.keys[str(alias)] = key
             elif alias != key[-1]:
