@@ -109,7 +109,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        ({"folder": "p"}, "files"),
+        ({"folder": "."}, "files"),
         ({"http": {"url": "https://a.example/{user}"}}, "http.url"),
         ({"graph": {**GRAPH, "secret_env": "A", "user": "{user}@b"}}, "graph.user"),
     ],

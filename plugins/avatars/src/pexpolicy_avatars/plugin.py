@@ -25,6 +25,7 @@ from pexpolicy import (
     metrics,
 )
 from pexpolicy.config.outgoing import is_loopback
+from pexpolicy.config.path_hints import missing_hint
 from pexpolicy_avatars.cache import Cache, Entry, SingleFlight
 from pexpolicy_avatars.folder import Folder
 from pexpolicy_avatars.graph import Graph
@@ -157,7 +158,14 @@ class Avatars(Plugin[AvatarsSettings]):
     @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of pictures that people of other domains get, and of readable passwords."""
-        return _warnings(self.settings)
+        folder = self.settings.folder
+        if folder is not None and not folder.is_dir():
+            hint = missing_hint(folder) or "; no picture is found until it is there"
+            text = f"there is no folder {folder}{hint}"
+            if folder.is_file():
+                text = f"{folder} is a file: name the folder that it is in"
+            yield ConfigWarning(("folder",), text)
+        yield from _warnings(self.settings)
 
     @override
     def tracked_files(self) -> Iterable[Path]:
