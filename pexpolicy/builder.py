@@ -21,6 +21,7 @@ from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.merge import merging_chain
 from pexpolicy.config.audit_paths import audit_path_warnings
 from pexpolicy.config.build_options import BuildOptions
+from pexpolicy.config.environment import variable_warnings
 from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
@@ -284,6 +285,7 @@ def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Itera
     yield from access_warnings(settings)
     yield from _same_priority(plugins)
     yield from audit_path_warnings(settings)
+    yield from variable_warnings()
     for plugin in plugins:
         if "routes" in plugin.hooks and not settings.admin.enabled:
             text = "its routes are not served, as admin.enabled is false"

@@ -257,8 +257,18 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
         return f"; did you mean {name.lower()!r}?"
     if (meant := synonym(name, known)) is not None:
         return f"; did you mean {meant!r}?" if meant else ""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return similar(name, known)
+
+
+def similar(name: str, known: Collection[str]) -> str:
+    """Return ``; did you mean 'x'?`` where a known name has nearly the same letters, in any case;
+    else nothing.
+    """
+    if len(name) > MAX_GUESSED:
+        return ""
+    folded = {one.casefold(): one for one in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def is_without_colour() -> bool:

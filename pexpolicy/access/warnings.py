@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -104,6 +105,18 @@ def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             text = (
                 f"the password of {credential.user} is in quotes, and they are part of it: an "
                 "env_file of Docker keeps them"
+            )
+            yield ConfigWarning(("auth",), text)
+        if password != password.strip() or credential.user != credential.user.strip():
+            text = (
+                f"the user {credential.user!r} or its password has a blank at its begin or end, "
+                "which is part of it: remove it unless the policy profile has it too"
+            )
+            yield ConfigWarning(("auth",), text)
+        if re.match(r"[A-Z][A-Z0-9_]+=", password):
+            text = (
+                f"the password of {credential.user} begins like a line of an env_file, NAME=: "
+                "write the value alone"
             )
             yield ConfigWarning(("auth",), text)
         if len(password) < MIN_PASSWORD_LENGTH:

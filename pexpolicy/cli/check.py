@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from pexpolicy.cli.common import (
     build,
@@ -90,6 +91,10 @@ def check(  # noqa: PLR0913 - the options of the command
     Exit code 78 if it cannot be used, 75 if --open fails, 1 for a warning with --strict. With
     --replay, 1 if more calls than --max-changed change, and 2 if a record cannot be read.
     """
+    given = click.get_current_context().get_parameter_source("config")
+    if file is not None and given is ParameterSource.COMMANDLINE:
+        msg = f"{config} and {file} are two configurations: check one after the other"
+        raise click.UsageError(msg)
     config = file or config
     if as_json:
         if other is not None or records:

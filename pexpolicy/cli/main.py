@@ -94,6 +94,7 @@ class Commands(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
         """Run a command; do not wait for threads of plugins that do not end."""
+        _open_standard_error()
         try:
             try:
                 return super().main(args, *more, **options)
@@ -192,6 +193,19 @@ class Commands(click.Group):
         raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
 
 
+def _open_standard_error() -> None:
+    """Open the null device where standard error is closed, as by ``2>&-``: a socket would get its
+    number, and all that libraries print.
+    """
+    if sys.stderr is None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        if null != _STANDARD_ERROR:
+            os.dup2(null, _STANDARD_ERROR)
+            os.close(null)
+        sys.stderr = open(_STANDARD_ERROR, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+
+
+_STANDARD_ERROR = 2
 EXIT_TIMEOUT_S = 2.0
 """Seconds for threads that run on after a command."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from pexpolicy.access.networks import is_loopback
 from pexpolicy.cli.common import (
     Port,
     build_or_exit,
@@ -21,6 +22,7 @@ from pexpolicy.cli.common import (
 )
 from pexpolicy.cli.examples import examples
 from pexpolicy.config.build_options import BuildOptions
+from pexpolicy.config.environment import in_container
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.observability.shared_memory import SharedCounters
@@ -95,6 +97,9 @@ def serve(
         click.secho(f"warning: --{'dev' if dev else 'debug'}: {text}", fg="yellow", err=True)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
+    if is_loopback(address) and in_container():
+        text = f"{address} is reachable in this container only, unless it has the network of the"
+        click.secho(f"warning: {text} machine: write --host 0.0.0.0", fg="yellow", err=True)
     count = 1 if debug else workers or policy.settings.server.workers
 
     # A worker and its replacement may exist at the same time.

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from pexpolicy.config.path_hints import odd_path, unwritable
 from pexpolicy.config.problems import ConfigWarning
 from pexpolicy.config.settings import Settings
+
+
+def _no_file(written: str, file: Path) -> str:
+    """Return why a path is not that of a file for lines, or nothing."""
+    if written in ("-", "stdout") or re.fullmatch(
+        r"/dev/std(out|err)|/dev/fd/\d|/proc/self/fd/\d", written
+    ):
+        return "leave path out: lines go to standard output then"
+    if written.endswith("/") and not file.is_dir():
+        return f"names a file, and ends in /: write {written}audit.jsonl"
+    if file.suffix == ".gz":
+        return (
+            "lines are not compressed, and commands cannot read them under this name: leave .gz out"
+        )
+    return ""
 
 
 def audit_path_warnings(settings: Settings) -> Iterator[ConfigWarning]:
@@ -16,7 +33,7 @@ def audit_path_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     """
     if settings.audit.path is not None:
         file = settings.resolve(settings.audit.path)
-        if text := odd_path(settings.audit.path):
+        if text := odd_path(settings.audit.path) or _no_file(settings.audit.path, file):
             pass
         elif text := unwritable(file):
             text += "; a server of this user does not start"

@@ -1,8 +1,10 @@
-"""Cells that a spreadsheet saves and no table can hold."""
+"""Lines and cells that a spreadsheet saves and no table can hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+from pexpolicy.config.csv_header import TABS, column_names
 
 EMPTY = (
     "; its cell is empty: fill it, as merged cells are saved in their first line only, or delete "
@@ -16,6 +18,21 @@ _ERRORS = frozenset(
     )
 )
 """What a spreadsheet in English, German or French saves for a formula that has failed."""
+
+
+def no_row(names: Sequence[str], cells: Sequence[str], columns: Collection[str]) -> str:
+    """Return why a line is no row under a header with these names, or nothing."""
+    first = cells[0].lstrip("\ufeff")
+    if first.lower() in columns and column_names([first, *cells[1:]], columns) == names:
+        return "is the header again, as where files were joined: delete the line"
+    if len(cells) != 1 or len(names) == 1:
+        return ""
+    if first.startswith("#"):
+        return "is no row: a CSV file has no comments; delete the line"
+    if "\t" in first:
+        return TABS
+    other = next((mark for mark in ",;" if first.count(mark) == len(names) - 1), "")
+    return f"has {other} between its cells, and the header does not" if other else ""
 
 
 def failed_formula(names: Sequence[str], cells: Sequence[str]) -> str:

@@ -21,8 +21,8 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from pexpolicy.config.csv_cells import EMPTY, failed_formula
-from pexpolicy.config.csv_header import TABS, column_names, declared_delimiter, header_faults
+from pexpolicy.config.csv_cells import EMPTY, failed_formula, no_row
+from pexpolicy.config.csv_header import column_names, declared_delimiter, header_faults
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
 from pexpolicy.config.path_hints import why_unusable
@@ -150,8 +150,7 @@ def stream_table(stream: TextIO, model: type[R], file: str) -> Iterator[Row[R] |
             message = f"has {count} more than columns; put text with , or ; in quotes"
             yield TableIssue(file, line, message)
             continue
-        other = _no_cells(cells[0], len(names)) if len(cells) == 1 < len(names) else ""
-        if message := other or failed_formula(names, cells):
+        if message := no_row(names, cells, columns) or failed_formula(names, cells):
             yield TableIssue(file, line, message)
             continue
         try:
@@ -263,16 +262,6 @@ def _names(
     if faults:
         raise TableError(faults)
     return names
-
-
-def _no_cells(text: str, columns: int) -> str:
-    """Return what is wrong with a line of one cell under a header of several, or nothing."""
-    if text.startswith("#"):
-        return "is no row: a CSV file has no comments; delete the line"
-    if "\t" in text:
-        return TABS
-    other = next((mark for mark in ",;" if text.count(mark) == columns - 1), "")
-    return f"has {other} between its cells, and the header does not" if other else ""
 
 
 def _cell_values(

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pexpolicy.config.compaction import compact_copy
 from pexpolicy.config.credentials import credentials_of, secret_files_of
 from pexpolicy.config.encodings import EncodingError, decode_text
+from pexpolicy.config.environment import in_container
 from pexpolicy.config.file_tracking import read_file
 from pexpolicy.config.path_hints import why_unusable
 from pexpolicy.config.problems import Key, Problem, problems_of
@@ -48,6 +49,7 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
         why = why_unusable(path, error)
         if isinstance(error, FileNotFoundError):
             why += "; name another with --config or PEXPOLICY_CONFIG"
+            why += ", or mount it into this container" if in_container() else ""
         raise ConfigError(path, [Problem((), f"cannot be read: {why}")]) from None
     except EncodingError as error:
         raise ConfigError(path, [Problem((), str(error))]) from None

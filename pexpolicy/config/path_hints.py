@@ -6,9 +6,14 @@ import os
 import re
 import shlex
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from difflib import get_close_matches
+from glob import has_magic
+from itertools import islice
+from pathlib import Path, PurePath
 
+_SCHEME = re.compile(r"[a-z]{2,5}:")
 _MAX_LISTED = 1000
 """Entries of a folder that are compared with a name."""
 
@@ -35,19 +40,39 @@ def _folder_hint(path: Path) -> str:
 
 def missing_hint(path: Path) -> str:
     """Return why a file may not be there, after a semicolon, or nothing."""
-    if path.parts[:1] == ("~",) or path.parent.name == "~":
-        return "; ~ is not replaced here: write the whole path"
-    if "\\" in path.name:
-        return "; write / between folders"
+    forms = {
+        "~ is not replaced here: write the whole path": path.parts[:1] == ("~",)
+        or path.parent.name == "~",
+        "it is a URL: copy the file here, and write its path": any(
+            map(_SCHEME.fullmatch, path.parts)
+        ),
+        "a * is no wildcard here: name each file": has_magic(str(path)),
+        "there is a blank at the end of its name: remove it": path.name != path.name.rstrip(),
+        "write / between folders": "\\" in path.name,
+    }
+    hint = next((text for text, is_so in forms.items() if is_so), "")
+    return f"; {hint}" if hint else _other_name(path)
+
+
+def _other_name(path: Path) -> str:
+    """Return which file was probably meant, after a semicolon, or nothing."""
     with suppress(OSError):
         if path.is_symlink() and not path.exists():
             return f"; it is a symbolic link to {path.readlink()}, which is not there"
         if not path.parent.exists():
             return f"; there is no folder {path.parent}"
-        for _, entry in zip(range(_MAX_LISTED), path.parent.iterdir(), strict=False):
-            if entry.name != path.name and entry.name.lower() == path.name.lower():
-                return f"; did you mean {entry.name!r}? Capitals count"
+        names = [entry.name for entry in islice(path.parent.iterdir(), _MAX_LISTED)]
+        if same := next((name for name in names if name.lower() == path.name.lower()), ""):
+            return f"; did you mean {same!r}? Capitals count"
+        return next((f"; did you mean {one!r}?" for one in _close_names(path.name, names)), "")
     return ""
+
+
+def _close_names(name: str, names: Sequence[str]) -> Sequence[str]:
+    """Return names that differ in a letter or two, or in their suffix only."""
+    stem = PurePath(name).stem
+    others = [one for one in names if PurePath(one).stem == stem]
+    return get_close_matches(name, names, n=1, cutoff=0.8) or sorted(others)
 
 
 def odd_path(written: str) -> str:
@@ -99,8 +124,10 @@ def _grant(path: Path, right: str, bit: int) -> str:
     name = shlex.quote(str(path))
     with suppress(OSError):
         status = path.stat()
-        if os.statvfs(path).f_flag & os.ST_RDONLY and "w" in right:
-            return "its file system is read-only"
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            if right == "r":
+                return "it is mounted read-only: change its mode or group where it comes from"
+            return "its file system is read-only: mount a writable one there"
         if status.st_uid != os.geteuid():
             chown = f"chown {_user_name()} {name}"
             return chown if status.st_mode & bit else f"{chown}; chmod u+{right} {name}"

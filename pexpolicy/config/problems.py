@@ -80,12 +80,22 @@ def _place_of(key: Key, written: Any, model: type[BaseModel]) -> str:
         return f"; if it is a plugin, write [plugins.{dotted_key(key)}]" if is_table else ""
     if len(key) == 1 and key[0] in _PLUGIN_KEYS:
         return "; it is a key of [plugins.NAME] itself, and not of settings"
+    if _is_whole(model) and key[-1] in model.model_fields and isinstance(written, Mapping):
+        return f"; it is a table at the top: write [{dotted_key((key[-1], *_only_path(written)))}]"
     named = [n for n in _known_keys(model, key[:-1]) if _is_dict(model, (*key[:-1], n))]
     if named and isinstance(written, Mapping):
         return f"; did you mean [….{dotted_key((*key[:-1], named[0], key[-1]))}]?"
     if key[:1] == ("plugins",) and len(key) == 3:  # noqa: PLR2004 - the table, its name, the key
         return f"; keys of the plugin itself belong under [{dotted_key(key[:2])}.settings]"
     return ""
+
+
+def _only_path(table: Any) -> Key:
+    """Return the keys on the way to the first table that has values, or several tables."""
+    if isinstance(table, Mapping) and len(table) == 1:
+        ((name, inner),) = table.items()
+        return (name, *_only_path(inner)) if isinstance(inner, Mapping) else ()
+    return ()
 
 
 def _no_table(key: Key, written: Any, model: type[BaseModel]) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,7 @@ from pexpolicy.endpoints.service_types import AutomaticParticipant
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import Confidence
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief, similar
 
 MAX_VALIDATED = 1024
 """Validated results that are remembered: most decisions are made once for many calls."""
@@ -61,7 +62,7 @@ def _refusal(
         field=field,
         value=value,
         shown=True,
-        rule=f"{brief(value)} is not listed under [infinity] {kind}{_guess(value, known)}",
+        rule=f"{brief(value)} is not listed under [infinity] {kind}{_guess(field, value, known)}",
         doc="a name that Infinity does not know",
         mark=Confidence.TRANSCRIBED,
         source="oda",
@@ -70,5 +71,11 @@ def _refusal(
 
 
 @lru_cache(maxsize=MAX_VALIDATED)
-def _guess(value: str, known: frozenset[str]) -> str:
-    return did_you_mean(value, known if len(known) <= MAX_COMPARED else ())
+def _guess(field: str, value: str, known: frozenset[str]) -> str:
+    """Return what to write instead, after a semicolon."""
+    parts = re.split(r"\s*[;,/|]\s*", value)
+    if len(parts) > 1 and known.issuperset(parts):
+        more = ", and the others in overflow_locations" if field == "location" else ""
+        return f"; write one name{more}"
+    guess = similar(value, known if len(known) <= MAX_COMPARED else ())
+    return guess or "; if Infinity has it, add it there"

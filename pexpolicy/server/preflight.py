@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pexpolicy.access.networks import is_loopback, overlap
 from pexpolicy.access.warnings import certificate_problems
 from pexpolicy.config.problems import Problem
@@ -50,6 +52,12 @@ def preflight_problems(
         number = settings.server.port if ports[0] is None else ports[0]
         text = f"{number} is already server.port; choose another"
         problems.append(Problem(("admin", "port"), text))
+    audit = settings.audit.path
+    if audit is not None and os.path.normpath(settings.resolve(audit)) == os.path.normpath(
+        settings.path
+    ):
+        text = "is this file, and lines would be appended to it: name another"
+        problems.append(Problem(("audit", "path"), text))
     if settings.tracing is not None:
         problems += missing()
     return [*problems, *certificate_problems(settings)]

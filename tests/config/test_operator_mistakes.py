@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pexpolicy import __version__
 from pexpolicy.cli.main import main
+from pexpolicy.config import environment
 from tests.support import certificates
 from tests.support.waiting import HANG_S
 
@@ -25,6 +26,10 @@ RULE = (
 UPSTREAM = "[plugins.upstream.settings.targets.t]\nurl = 'https://policy.example.com'\n"
 AUDIT = "[audit]\npath = 'audit.jsonl'\n"
 OF_SOURCE = "[plugins.rooms.settings]\nsource = 'd'\nquery = 'select 1'\n"
+LOCATIONS = (
+    "[infinity]\nlocations = ['Oslo DC', 'Bergen']\n[plugins.locations.settings]\ndefault = '{}'"
+)
+HTTP = "[sources.d]\ndriver = 'http'\nurl = 'https://a.example.com'\n"
 CREDENTIAL = "[[auth.credentials]]\nuser = 'a'\n"
 
 MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
@@ -374,6 +379,53 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         ("did you mean [….rooms.board]?",),
     ),
     (
+        f"{AUDIT}plugins.rooms.settings.csv = 'rooms.csv'",
+        "audit.plugins",
+        ("it is a table at the top: write [plugins.rooms.settings]",),
+    ),
+    ("[server.auth]\nuser = 'a'", "server.auth", ("at the top: write [auth]",)),
+    ("[audit]\npath = 'config.toml'", "audit.path", ("is this file", "name another")),
+    *(
+        (
+            LOCATIONS.format(written),
+            "settings.default.location",
+            (advice,),
+        )
+        for written, advice in (
+            ("OSLO DC", "did you mean 'Oslo DC'?"),
+            ("Oslo DC; Bergen", "write one name, and the others in overflow_locations"),
+            ("Stavanger", "if Infinity has it, add it there"),
+            ("site", "if Infinity has it, add it there"),
+        )
+    ),
+    *(
+        (
+            HTTP + OF_SOURCE.replace("select 1", written),
+            "rooms.settings.query",
+            (f"has {odd}, which is no parameter here: all rows are asked for",),
+        )
+        for written, odd in (("/rooms/:alias", ":alias"), ("/rooms?a=$alias", "$alias"))
+    ),
+    *(
+        (f"[plugins.rooms.settings]\ncsv = '{written}'", "rooms.settings.csv", (advice,))
+        for written, advice in (
+            ("https://a.example.com/rooms.csv", "it is a URL: copy the file here"),
+            ("rooms.csv ", "a blank at the end of its name"),
+            ("confg.toml", "did you mean 'config.toml'?"),
+            ("config.csv", "did you mean 'config.toml'?"),
+        )
+    ),
+    (
+        "[plugins.rooms.settings]\nfiles = ['rooms/*.toml']",
+        "rooms.settings.files[0]",
+        ("a * is no wildcard here: name each file",),
+    ),
+    (
+        "[plugins.rooms.settings]\nfiles = ['a.toml', 'a.toml']",
+        "rooms.settings.files[1]",
+        ("a.toml is in the list already",),
+    ),
+    (
         "[plugins.rooms]\nenabled = false",
         "plugins.rooms.enabled",
         ("leave out the whole table",),
@@ -558,6 +610,22 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
         )
     ),
     ("[audit]\npath = 'C:\\log\\a.jsonl'", ("audit.path: write / between folders",)),
+    ("[audit]\npath = 'log/'", ("audit.path: names a file, and ends in /: write log/audit.jsonl",)),
+    ("[audit]\npath = 'a.jsonl.gz'", ("audit.path: lines are not compressed", "leave .gz out")),
+    *(
+        (f"[audit]\npath = '{written}'", ("audit.path: leave path out: lines go to standard",))
+        for written in ("-", "stdout", "/dev/stdout")
+    ),
+    ("[plugins.rooms]", ("plugins.rooms.settings: has no room and no default_room",)),
+    ("[plugins.rules]", ("plugins.rules.settings: has no rule that is enabled",)),
+    *(
+        (f"[plugins.avatars.settings]\nfolder = '{written}'", ("avatars.settings.folder", advice))
+        for written, advice in (
+            ("photos", "there is no folder"),
+            ("~/photos", "~ is not replaced here"),
+            ("config.toml", "is a file: name the folder that it is in"),
+        )
+    ),
     ("[access]\nnetworks = ['10.1.0.0']", ("access.networks[0]", "write 10.1.0.0/24 if its netw")),
     ("[access]\nnetworks = ['0.0.0.0/0']", ("access.networks[0]", "is every address")),
     (
@@ -845,6 +913,95 @@ def test_quotes_that_docker_keeps_are_reported(
     said = checked("-c", tmp_path / "config.toml").stderr
     assert "the password of a is in quotes, and they are part of it" in said
     assert "a long password" not in said
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (" a long password", "has a blank at its begin or end"),
+        ("PASSWORD=a-long-one", "begins like a line of an env_file, NAME=: write the value alone"),
+        ("a long password", ""),
+    ],
+)
+def test_a_password_that_is_not_what_is_sent_is_reported(
+    tmp_path: Path, written: str, said: str
+) -> None:
+    (tmp_path / "secret").write_text(f"{written}\n")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "config.toml").write_text("[auth]\nuser = 'a'\npassword_file = 'secret'\n")
+    found = checked("-c", tmp_path / "config.toml").stderr
+    assert said in found
+    assert bool(said) is ("warning" in found)
+    assert "long" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PEXPOLICY_PORT", "9000", "server.port: the environment variable PEXPOLICY_PORT is not"),
+        ("PEXPOLICY_LOG_LEVEL", "debug", "PEXPOLICY_LOG_LEVEL is not read: write log.level here"),
+        ("PEXPOLICY_CONFIG_FILE", "x", "PEXPOLICY_CONFIG_FILE is not read: write PEXPOLICY_CONFIG"),
+        ("PEXPOLICY_PORT", "tcp://10.0.0.1:8000", ""),
+        ("PEXPOLICY_SERVICE_PORT", "8000", ""),
+        ("PEXPOLICY_PASSWORD", "x", ""),
+    ],
+)
+def test_a_variable_that_looks_like_a_key_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    """But none that Kubernetes sets for a Service called pexpolicy."""
+    monkeypatch.setenv(name, value)
+    (tmp_path / "config.toml").write_text("")
+    found = checked("-c", tmp_path / "config.toml").stderr
+    assert said in found
+    assert bool(said) is ("warning" in found)
+
+
+def test_two_configurations_are_not_one(tmp_path: Path) -> None:
+    for name in ("a.toml", "b.toml"):
+        (tmp_path / name).write_text("")
+    said = checked("-c", tmp_path / "a.toml", tmp_path / "b.toml")
+    assert said.exit_code == 2
+    assert "b.toml are two configurations: check one after the other" in said.stderr
+
+
+def test_a_file_in_place_of_the_folder_of_a_new_configuration_is_reported(tmp_path: Path) -> None:
+    said = CliRunner().invoke(main, ["init", str(tmp_path / "new.toml"), "--yes"])
+    assert said.exit_code == 2
+    assert "new.toml would be a folder, and config.toml is written into it" in said.stderr
+    assert not (tmp_path / "new.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("marks", "variables", "said"),
+    [
+        ([], {}, ""),
+        (["mark"], {}, ", or mount it into this container"),
+        ([], {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, ", or mount it into this container"),
+    ],
+)
+def test_a_container_without_its_configuration_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    marks: list[str],
+    variables: dict[str, str],
+    said: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "mark").touch()
+    monkeypatch.setattr(environment, "CONTAINER_MARKS", [tmp_path / name for name in marks])
+    found = checked("-c", tmp_path / "none.toml").stderr
+    assert f"--config or PEXPOLICY_CONFIG{said}\n" in found
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 2>&-"])
+def test_a_closed_standard_error_ends_no_command(tmp_path: Path, closed: str) -> None:
+    (tmp_path / "config.toml").write_text("[server]\nport = 0\n[audit]\npath = '-'\n")
+    command = ["sh", "-c", f"exec {sys.executable} -m pexpolicy check {closed}"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert "valid, 1 warning" in done.stdout
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])

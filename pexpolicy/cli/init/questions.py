@@ -182,6 +182,9 @@ def _refuse_contradictions(options: Options) -> None:
 
 def _refuse_names(choices: Choices) -> None:
     folder = choices.folder.absolute()
+    if folder.suffix == ".toml":
+        text = f"{folder.name} would be a folder, and config.toml is written into it"
+        _refuse(f"{text}: name the folder alone")
     names = filter(None, (choices.rooms, choices.audit, choices.certificate, choices.key))
     for name in (str(folder), *names):
         if not name.isprintable():
