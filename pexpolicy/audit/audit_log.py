@@ -54,13 +54,14 @@ class AuditLog:
         *,
         state: AuditState | None = None,
         rejects: bool = False,
-        required: bool = False,
+        answers: bool = True,
     ) -> None:
+        """``answers``: a reply is sent even if its line is lost."""
         self.redaction = redaction or Redaction()
         """Removes secrets and personal values."""
         self.state = state or AuditState()
         self.rejects = rejects
-        self._required = required
+        self._answers = answers
         self._sink = sink
         self._timer: asyncio.TimerHandle | None = None
         logger = structlog.wrap_logger(
@@ -201,7 +202,7 @@ class AuditLog:
 
     def not_recorded(self) -> Awaitable[bool] | None:
         """Return what a call waits for if its line could not be made."""
-        return NotRecorded() if self._required else None
+        return None if self._answers else NotRecorded()
 
     @contextmanager
     def batching(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:

@@ -46,10 +46,18 @@ class Backlog:
         """Number of lines in memory."""
         return len(self._buffer)
 
+    @property
+    def is_empty(self) -> bool:
+        """True where no line waits."""
+        return not self._buffer and not self._spooled
+
     def add(self, body: bytes, chain: HashChain) -> WriteResult:
         """Store a line; count it if it is lost."""
         state = self.state
         if self._spool is not None and not self._buffer:
+            if not self._spool.pending:
+                # The next start may write these lines to another file.
+                chain.start_new_file()
             line, position = chain.chain_lines(body)
             try:
                 self._spool.append(line)
@@ -77,7 +85,7 @@ class Backlog:
             write(line)
             chain.commit(position)
             self.state.buffered_bytes -= len(self._buffer.popleft())
-        return not self._buffer and not self._spooled
+        return self.is_empty
 
     def _drain_spool(self, write: Callable[[bytes], None]) -> None:
         if self._spool is None:

@@ -50,11 +50,10 @@ class Signer:
         new = chain.seq - self._covered
         return new >= self._lines or (new > 0 and now - self._signed_at >= self._seconds)
 
-    def line(self, chain: HashChain, now: float, event: str = CHECKPOINT) -> bytes:
+    def line(self, chain: HashChain, event: str = CHECKPOINT) -> bytes:
         """Return a checkpoint, or the end, for the lines so far; write it as the next line."""
         head = chain.head.decode()
         signature = self._key.sign(statement(event, chain.boot_id, chain.seq, head))
-        self._covered, self._signed_at = chain.seq + 1, now
         line = {
             "timestamp": datetime.now(UTC),
             "event": event,
@@ -63,6 +62,10 @@ class Signer:
             "signature": base64.b64encode(signature).decode(),
         }
         return msgspec.json.encode(line)
+
+    def wrote(self, chain: HashChain, now: float) -> None:
+        """Record that the last line of the chain is a checkpoint."""
+        self._covered, self._signed_at = chain.seq, now
 
 
 def unsigned_end() -> bytes:

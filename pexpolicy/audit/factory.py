@@ -95,7 +95,7 @@ def open_audit(
         redaction,
         state=state,
         rejects=table.on_fail == "reject",
-        required=required,
+        answers=table.on_fail == "answer",
     )
 
 

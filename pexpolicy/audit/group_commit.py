@@ -68,6 +68,8 @@ class GroupCommitSink(Sink):
         self._durability = durability
         self._capacity = capacity
         self._timeout = timeout
+        if not durability.answers:
+            journal.sync_limit = timeout
         self._queue: list[_PendingRecord] = []
         self._queued_bytes = 0
         """Bytes of lines that the thread has not taken yet."""
@@ -112,6 +114,8 @@ class GroupCommitSink(Sink):
         assert entry.recorded is not None
         if not entry.recorded.done():
             entry.timed_out = not self._durability.answers
+            if entry.timed_out:
+                self._journal.mark_failed(DISK_TOO_SLOW)
             entry.recorded.set_result(self._durability.answers)
 
     def tick(self) -> float:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from pexpolicy.audit.backlog import Backlog, WriteResult
 from pexpolicy.audit.checkpoints import CHECKPOINT, END, Signer, unsigned_end
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
+from pexpolicy.audit.synced_target import SyncedTarget, Target
 
 CHECK_INTERVAL_S = 1.0
 """Between two checks of the path, the disk and the age of the file."""
@@ -25,6 +25,10 @@ DISK_TOO_SLOW = "its disk does not answer in time"
 NOT_SYNCED = "its disk cannot be synced"
 INTERNAL_ERROR = "an internal error"
 """Why lines are lost although no write has failed."""
+SYNC_ROTATION_INTERVAL_S = 3600.0
+"""Between two new files after a failed sync: each rotation may remove an old file."""
+PROBE = b" " * 1023 + b"\n"
+"""A blank line, which readers skip: it shows that lines can be written where none waits."""
 FILE_DELETED = (
     "the audit file was deleted and a new one was created; "
     "it contains only the last lines of this server"
@@ -32,30 +36,6 @@ FILE_DELETED = (
 
 Rotate = Callable[[bool], bool]
 """Rotates the file if it is due, or in any case; true when it did. Raises ``OSError``."""
-
-
-class Target(Protocol):
-    """A file or a stream that lines are written to. ``retry`` is the seconds between attempts."""
-
-    retry: float
-
-    def write(self, lines: bytes) -> None:
-        """Write whole lines; raises ``OSError``, and then none of them was written."""
-
-    def sync(self) -> None:
-        """Wait for the disk; raises ``OSError``."""
-
-    def is_current(self) -> bool:
-        """Return false when the path leads to another file than the open one."""
-
-    def reopen(self) -> bool:
-        """Open the path again; return true when the old content is gone. Raises ``OSError``."""
-
-    def space(self) -> tuple[int, int] | None:
-        """Return the free bytes of its disk, and percent."""
-
-    def close(self, timeout: float) -> None:
-        """Close it, within ``timeout`` seconds."""
 
 
 class Journal:
@@ -73,7 +53,7 @@ class Journal:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state: AuditState = backlog.state
-        self._target = target
+        self._target = SyncedTarget(target)
         self._chain = chain
         self._backlog = backlog
         self._alerts = alerts or AlertWriter()
@@ -81,6 +61,8 @@ class Journal:
         self._signer = signer
         self.writes_end = False
         """Whether ``close`` writes a line of the event ``end``."""
+        self.sync_limit: float | None = None
+        """Seconds that a sync may take where decisions are not sent without one."""
         self._clock = clock
         self._buffering = False
         """True while lines wait, or would have to."""
@@ -89,7 +71,7 @@ class Journal:
         self._reopen_requested = False
         self._watermarks_passed = 0
         self._check_at = clock() + CHECK_INTERVAL_S
-        self._retry_at = self._next_sync_alert_at = 0.0
+        self._retry_at = self._next_sync_alert_at = self._next_sync_rotation_at = 0.0
         self._measure_space()
 
     def record(self, *bodies: bytes) -> WriteResult:
@@ -151,7 +133,7 @@ class Journal:
 
         After a failure the pages count as lost: a second attempt may succeed without having written
         them. The file is rotated away and a new one is opened, but not again within
-        ``CHECK_INTERVAL_S``: while a disk is broken, each new file would fail as well.
+        ``SYNC_ROTATION_INTERVAL_S``: while a disk is broken, each new file would fail as well.
         """
         try:
             self._target.sync()
@@ -161,6 +143,8 @@ class Journal:
             if now >= self._next_sync_alert_at:
                 self._next_sync_alert_at = now + CHECK_INTERVAL_S
                 self._alerts.alert(f"the audit cannot be synced to the disk: {error.strerror}")
+            if now >= self._next_sync_rotation_at:
+                self._next_sync_rotation_at = now + SYNC_ROTATION_INTERVAL_S
                 self._rotate_away(now, anyway=True)
             raise
         self.state.synced_at = time.time()
@@ -205,7 +189,9 @@ class Journal:
         if now < self._retry_at or self._unreachable:
             return False
         try:
-            if not self._backlog.drain(self._target.write, self._chain):
+            if self._backlog.is_empty:
+                self._target.write(PROBE)  # what could not be written is lost
+            elif not self._backlog.drain(self._target.write, self._chain):
                 return False
         except OSError as error:
             self._start_buffering(error, now)
@@ -225,14 +211,29 @@ class Journal:
             self._rotate_away(now, anyway=False)
         if self._buffering:
             self._degrade()
-        elif self.state.status != "healthy":
+        elif self.state.status != "healthy" and self._is_synced_in_time():
             self.state.status, self.state.error = "healthy", ""
             self._alerts.alert(f"the audit is written again; lines lost so far: {self.state.lost}")
         signer = self._signer
         if signer is not None and not self._buffering and signer.is_due(self._chain, now):
-            self._write_mark(signer.line(self._chain, now), now)
+            self._write_mark(signer.line(self._chain), now)
         self._measure_space()
         self._alerts.flush()
+
+    def _is_synced_in_time(self) -> bool:
+        """Return whether a line would be on the disk in time, where decisions wait for that.
+
+        A load balancer sends no calls that would show it.
+        """
+        if self.sync_limit is None:
+            return True
+        began = self._clock()
+        try:
+            self._target.write(PROBE)
+            self._target.sync()
+        except OSError:
+            return False
+        return self._clock() - began <= self.sync_limit
 
     def _reopen_target(self, now: float) -> None:
         try:
@@ -258,7 +259,7 @@ class Journal:
     def _write_end(self, now: float) -> None:
         if self._signer is not None:
             event = END if self.writes_end else CHECKPOINT
-            self._write_mark(self._signer.line(self._chain, now, event), now)
+            self._write_mark(self._signer.line(self._chain, event), now)
         elif self.writes_end:
             self._write_mark(unsigned_end(), now)
 
@@ -272,6 +273,7 @@ class Journal:
             return
         self._chain.commit(position)
         if self._signer is not None:
+            self._signer.wrote(self._chain, now)
             text = f"audit checkpoint: line {self._chain.seq} is signed"
             self._alerts.alert(text if self._alerts.is_terminal else line.decode().rstrip())
 

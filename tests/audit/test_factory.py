@@ -41,6 +41,19 @@ def test_lines_that_a_writer_left_in_the_spool_are_taken_over(tmp_path: Path) ->
     assert not list(tmp_path.glob("*.spool"))
 
 
+def test_lines_of_a_spool_can_be_verified_without_the_files_before_them(tmp_path: Path) -> None:
+    place = Place(tmp_path, spool=1 << 20)
+    place.fill([1])
+    place.break_down()
+    place.fill([2, 3])
+    place.journal.close()
+    place.path.unlink()
+    audit = open_audit(place.path, spool=tmp_path)
+    audit.close()
+    assert place.numbers == [2, 3]
+    assert faults(place.path) == []
+
+
 def test_lines_in_the_spool_keep_no_server_from_starting_while_the_disk_is_full(
     tmp_path: Path,
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy.audit.backlog import WriteResult
-from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.journal import NOT_SYNCED, Journal
 from pexpolicy.audit.spool import orphaned_lines
 from tests.audit.places import Place, body, faults, lines
 
@@ -153,16 +153,17 @@ def test_a_disk_that_cannot_be_synced_is_left_for_another_file(tmp_path: Path) -
     place.fill([1])
     place.journal.sync()
     assert place.state.synced_at is not None
+    place.fill([2])
     place.break_down(errno.EIO)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         place.journal.sync()
     place.file.error = None
-    place.fill([2])
-    assert place.numbers == [2]
+    place.fill([3])
+    assert place.numbers == [3]
     assert faults(aside, place.path) == []
 
 
-def test_a_broken_disk_gets_one_new_file_a_second_and_not_one_for_each_line(
+def test_a_broken_disk_gets_one_new_file_an_hour_so_that_none_is_removed_for_it(
     tmp_path: Path,
 ) -> None:
     asked: list[bool] = []
@@ -179,8 +180,99 @@ def test_a_broken_disk_gets_one_new_file_a_second_and_not_one_for_each_line(
             place.journal.sync()
         place.file.error = None
         place.clock.pass_by(0.1)
-    assert asked.count(True) == len(place.alerts.texts) == 3
-    assert place.numbers == list(range(30))
+    assert (asked.count(True), len(place.alerts.texts)) == (1, 3)
+    place.clock.pass_by(3600.0)
+    place.fill([30])
+    place.break_down(errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        place.journal.sync()
+    assert asked.count(True) == 2
+    assert place.numbers == list(range(31))
+
+
+def test_lines_are_synced_before_another_file_is_opened(tmp_path: Path) -> None:
+    renamed = tmp_path / "aside"
+    is_due = False
+
+    def rotate(anyway: bool) -> bool:
+        if is_due and not renamed.exists():
+            place.path.rename(renamed)
+            return True
+        return False
+
+    place = Place(tmp_path, options={"rotate": rotate})
+    synced: list[int] = []
+    place.file.sync = lambda: synced.append(place.file.size)  # type: ignore[method-assign]
+    place.journal.sync()
+    place.fill([1])
+    is_due = True
+    place.clock.pass_by(1.0)
+    place.fill([2])
+    place.journal.sync()
+    assert synced == [renamed.stat().st_size, place.path.stat().st_size]
+
+
+def test_a_failed_sync_before_another_file_is_opened_fails_the_next_one(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.journal.sync()
+    place.fill([1])
+    place.path.rename(tmp_path / "aside")
+    place.clock.pass_by(1.0)
+    place.break_down(errno.EIO)
+    place.journal.tick()
+    place.file.error = None
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        place.journal.sync()
+    place.journal.sync()
+
+
+@pytest.mark.parametrize("spool", [None, 1 << 20])
+def test_where_lines_are_lost_it_has_failed_until_one_can_be_written(
+    tmp_path: Path, spool: int | None
+) -> None:
+    place = Place(tmp_path, capacity=0, spool=spool)
+    place.fill([0])
+    place.break_down()
+    place.fill([1])
+    known = place.status
+    assert known == ("failed" if spool is None else "degraded")
+    for _ in range(50):
+        place.clock.pass_by(0.3)
+        place.journal.tick()
+        assert place.status == known
+    alerts = len(place.alerts.texts)
+    place.recover()
+    assert place.status == "healthy"
+    assert len(place.alerts.texts) == alerts + 1
+    place.fill([2])
+    assert place.numbers == ([0, 2] if spool is None else [0, 1, 2])
+    assert faults(place.path) == []
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_disk_that_is_not_synced_in_time_has_failed_until_it_is(
+    tmp_path: Path, is_slow: bool
+) -> None:
+    place = Place(tmp_path, capacity=0)
+    place.journal.sync_limit = 0.25
+
+    def sync() -> None:
+        if not is_slow:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        place.clock.pass_by(0.3)
+
+    working, place.file.sync = place.file.sync, sync  # type: ignore[method-assign]
+    place.fill([0])
+    place.journal.mark_failed(NOT_SYNCED)
+    for _ in range(10):
+        place.clock.pass_by(1.0)
+        place.journal.tick()
+        assert (place.status, place.state.error) == ("failed", NOT_SYNCED)
+    place.file.sync = working  # type: ignore[method-assign]
+    place.recover()
+    assert (place.status, place.state.error) == ("healthy", "")
+    assert place.numbers == [0]
+    assert faults(place.path) == []
 
 
 STEPS = st.lists(

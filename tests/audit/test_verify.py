@@ -267,6 +267,18 @@ def test_an_end_that_is_not_signed_is_no_end_of_a_signed_chain(tmp_path: Path) -
     assert "the end is not signed" in fault
 
 
+def test_a_checkpoint_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
+    place.fill(range(5))
+    place.break_down()
+    place.clock.pass_by(1.0)
+    place.journal.tick()
+    place.recover()
+    assert [line["event"] for line in lines(place.path)][5:] == ["checkpoint"]
+    assert faults(place.path, verifier=verifier) == []
+
+
 def test_a_checkpoint_cannot_be_made_an_end(tmp_path: Path) -> None:
     signing, verifier = signer()
     place = Place(tmp_path, options={"signer": signing})
@@ -298,7 +310,7 @@ def test_a_start_without_a_call_is_no_fault(tmp_path: Path) -> None:
     place.journal.close()
     assert place.path.read_bytes() == b""
     before = Place(tmp_path)
-    before.journal.record(signing.line(before.chain, 0.0))
+    before.journal.record(signing.line(before.chain))
     assert lines(place.path)[0]["covers"] == 0
     assert faults(place.path, verifier=verifier) == []
 
