@@ -25,6 +25,8 @@ SEGMENTS = frozenset((0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF
 """Segments before the first scan of a JPEG that every decoder reads: frames, tables, comments. Not
 0xE1, which has the EXIF and XMP data: an orientation, and where a picture was taken.
 """
+ORIENTATION = 0x0112
+"""The tag of EXIF data that says how a picture is turned."""
 JPEGS = ("JPEG", "MPO")
 """Pillow's names for a JPEG, and for one with further pictures after it, as some phones make."""
 MARKER, SCAN, END_OF_IMAGE = 0xFF, 0xDA, b"\xff\xd9"
@@ -45,7 +47,8 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
 
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
-            wanted = (width or picture.width, height or picture.height)
+            own = picture.size[::-1] if _is_turned(picture) else picture.size
+            wanted = (width or own[0], height or own[1])
             is_jpeg = picture.format in JPEGS
             if is_jpeg:
                 _check_scans(image)
@@ -66,6 +69,11 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
         raise InvalidImageError(f"the bytes are not a picture ({kinds}): {image[:16]!r}") from None
     except Exception as error:  # noqa: BLE001 - decoders raise errors of all kinds on broken input
         raise InvalidImageError(f"the picture cannot be decoded: {error}") from None
+
+
+def _is_turned(picture: Image.Image) -> bool:
+    """Return whether the EXIF orientation exchanges width and height."""
+    return picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
 
 
 def _pixels(size: tuple[int, int]) -> int:
@@ -118,6 +126,10 @@ def _opaque(picture: Image.Image) -> Image.Image:
     """Return the picture in RGB, on white where it is transparent."""
     from PIL import Image  # noqa: PLC0415 - as above
 
+    if picture.mode.startswith("I"):
+        # Grey of 16 bits, of which Pillow would keep the lower 8 and make the rest white.
+        picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        picture.info.pop("transparency", None)
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     layer = picture.convert("RGBA")
