@@ -31,7 +31,8 @@ def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extr
             aliases = split_aliases((f"row {number}",), aliases, split)
             problems += map(str, split)
         if not (isinstance(aliases, list) and aliases and all(isinstance(a, str) for a in aliases)):
-            problems.append(f"row {number}: aliases: a room needs an alias")
+            text = "they are text: write CAST(... AS text)" if aliases else "a room needs an alias"
+            problems.append(f"row {number}: aliases: {text}")
         elif any(not isinstance(fields.get(name, ""), str) for name in PINS):
             # A table would name a file of this machine.
             problems.append(f"row {number}: a PIN is text")

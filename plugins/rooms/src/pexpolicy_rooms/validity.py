@@ -11,6 +11,9 @@ from pexpolicy_rooms.cell_hints import date_hint
 
 _FORMS = "2026-12-24, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"
 
+_FIRST = datetime.min.replace(tzinfo=UTC).timestamp()
+_LAST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
+
 
 class Validity(NamedTuple):
     """From the first moment up to, excluding, the second; in seconds since 1970."""
@@ -33,7 +36,9 @@ ALWAYS = Validity()
 
 def moment(seconds: float) -> str:
     """Return a time, in seconds since 1970, as text in UTC."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    # In UTC, the first and the last day of some zones are in no year.
+    known = min(max(seconds, _FIRST), _LAST)
+    return f"{datetime.fromtimestamp(known, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def validity_of(
