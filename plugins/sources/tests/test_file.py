@@ -52,6 +52,18 @@ async def test_several_columns_are_compared(tmp_path: Path) -> None:
         assert len((await both.ask(alias="a")).rows) == 2
 
 
+async def test_each_of_several_values_is_compared(tmp_path: Path) -> None:
+    text = '[{"alias": ["a", "B", "b"], "tag": ["x", 1], "name": "AB"}, {"alias": [], "name": "C"}]'
+    async with source(tmp_path, "rooms.json", text) as made:
+        lookup = made.lookup("alias = :alias", ["alias"])
+        both = made.lookup("alias = :alias and tag = :tag", ["alias", "tag"])
+        for alias in ("a", "b"):
+            assert [row["name"] for row in (await lookup.ask(alias=alias)).rows] == ["AB"]
+            assert len((await both.ask(alias=alias, tag="1")).rows) == 1
+        assert not (await lookup.ask(alias="")).rows
+        assert not (await both.ask(alias="a", tag="y")).rows
+
+
 @pytest.mark.parametrize(
     ("query", "text"),
     [

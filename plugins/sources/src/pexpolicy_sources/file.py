@@ -6,7 +6,8 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Self
+from itertools import product
+from typing import Any, NamedTuple, Self
 
 import orjson
 import pydantic_core
@@ -70,8 +71,8 @@ class FileSource(DataSource[FileSettings, Index]):
         rows: dict[tuple[str, ...], list[Row]] = {}
         for row in self._rows:
             if all(row.get(column) is not None for column, _ in compared):
-                key = tuple(_comparable(row[column]) for column, _ in compared)
-                rows.setdefault(key, []).append(row)
+                for key in set(product(*(_each(row[column]) for column, _ in compared))):
+                    rows.setdefault(key, []).append(row)
         return Index(tuple(name for _, name in compared), rows)
 
     @override
@@ -129,6 +130,11 @@ def _read(settings: FileSettings) -> list[Row]:
         return rows_at(pydantic_core.to_jsonable_python(document), settings.rows)
     except ValueError as error:
         raise SettingsError(f"{path}: {error}", key=("rows",)) from None
+
+
+def _each(value: Any) -> list[str]:
+    """Return each of several values, such as the aliases of a room in JSON."""
+    return [_comparable(one) for one in (value if isinstance(value, list) else [value])]
 
 
 def _comparable(value: Value) -> str:
