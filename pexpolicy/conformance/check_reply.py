@@ -21,7 +21,7 @@ from pexpolicy.conformance.findings import (
     warning,
 )
 from pexpolicy.conformance.http_client import Reply
-from pexpolicy.conformance.strict_json import NotJSONError, strict_json
+from pexpolicy.conformance.strict_json import AmbiguousJSONError, NotJSONError, strict_json
 from pexpolicy.endpoints.jpeg import FORMATS
 from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief
@@ -156,14 +156,21 @@ def _decision(asked: SentRequest, reply: Reply) -> CheckResult:
     try:
         body = strict_json(reply.body)
     except NotJSONError as error:
-        text = f"the body is not JSON: {error}. Infinity would use its own database"
-        return CheckResult([*findings, violation(Topic.JSON, text, Confidence.DOCUMENTED)])
+        return CheckResult([*findings, _not_json(error)])
     if not isinstance(body, dict):
         text = "the body is JSON, but not an object with status, action and result"
         return CheckResult([*findings, violation(Topic.JSON, text, Confidence.DOCUMENTED)])
     findings += _decoding(asked, body)
     judged = judge_envelope(asked, body)
     return replace(judged, findings=findings + judged.findings)
+
+
+def _not_json(error: NotJSONError) -> Finding:
+    if isinstance(error, AmbiguousJSONError):
+        text = f"parsers read this body differently: {error}. Infinity may use its own database"
+        return violation(Topic.JSON, text, "RFC 8259")
+    text = f"the body is not JSON: {error}. Infinity would use its own database"
+    return violation(Topic.JSON, text, Confidence.DOCUMENTED)
 
 
 def _decoding(asked: SentRequest, body: Any) -> list[Finding]:

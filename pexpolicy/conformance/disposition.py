@@ -160,7 +160,7 @@ def _decision(
     """Return the decision of a result, or why Infinity would drop it; neither without a result."""
     result: Any = body.get("result")
     listed = endpoint == "directory_information"
-    if result is None or result == {} or (listed and result == []):
+    if result is None or result in ({}, []):
         if not (listed and body.get("ignore_local")):
             return None, ""
         result = []

@@ -40,11 +40,21 @@ FAILED = ("fail", "failed", "failure", "error")
 Envelope = Mapping[str, Any]
 
 
+OUTSIDE: Mapping[str, tuple[str, ...]] = {
+    "service_configuration": ("service_type",),
+    "participant_properties": ("preauthenticated_role", "bypass_lock", "reject_reason"),
+    "media_location": ("location",),
+    "directory_information": ("entries", "contacts"),
+    "registration_alias": ("username", "password"),
+}
+"""Fields that belong to the result, and have no other meaning in a reply."""
+
+
 def judge_envelope(asked: SentRequest, body: Envelope) -> CheckResult:
     """Return the findings about a reply with status 200, and how Infinity reads it."""
     reading = read_envelope(asked.endpoint, body, asked.extras)
     judged = _status_and_result(asked, body, reading)
-    found = _action(asked, body, reading) + judged.findings
+    found = _action(asked, body, reading) + judged.findings + _outside(asked, body, reading)
     if reading.disposition is Disposition.DROPPED and not CheckResult(found).broken:
         found.append(violation(Topic.RESULT, reading.text, Confidence.TRANSCRIBED))
     return CheckResult(found, comparable(asked, body, reading), judged.service, reading)
@@ -78,6 +88,15 @@ def _result(asked: SentRequest, body: Envelope, reading: Reading) -> CheckResult
     judged = judge_result(asked, made)
     repairs = [from_warning(text) for text in reading.repairs]
     return CheckResult(repairs + judged.findings, service=judged.service)
+
+
+def _outside(asked: SentRequest, body: Envelope, reading: Reading) -> list[Finding]:
+    """Return a warning if fields of a result are next to it, where Infinity does not read them."""
+    names = [name for name in OUTSIDE.get(asked.endpoint, ()) if name in body]
+    if reading.disposition is not Disposition.CONTINUE or not names:
+        return []
+    text = f"{brief(names[0])} is not in the result, so Infinity ignores it"
+    return [warning(Topic.RESULT, text, Confidence.DOCUMENTED)]
 
 
 def comparable(asked: SentRequest, body: Envelope, reading: Reading) -> tuple[Any, ...]:
@@ -115,6 +134,8 @@ def _action(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
 def _failed(body: Envelope, reading: Reading) -> list[Finding]:
     status = body.get("status")
     described = f"status = {brief(status)}" if "status" in body else "there is no status"
+    if other := next((name for name in body if name != "status" and name.lower() == "status"), ""):
+        described += f" (names of keys are in lower case, and not {brief(other)})"
     exact = "; only the exact text 'success' counts"
     if reading.disposition is Disposition.REJECT:
         known = status in FAILED
@@ -132,7 +153,7 @@ def _failed(body: Envelope, reading: Reading) -> list[Finding]:
 def _shape(asked: SentRequest, body: Envelope) -> Finding | None:
     """Return a finding for a result of the wrong type."""
     result = body.get("result")
-    if result is None or (asked.endpoint == "directory_information" and result == {}):
+    if result is None or result in ({}, []):
         return None
     text = wrong_shape(asked.endpoint, result)
     return violation(Topic.RESULT, text, Confidence.TRANSCRIBED) if text else None

@@ -87,12 +87,16 @@ def _fields(model: type[ModelBase], fields: Any, place: str, repairs: list[str])
     for name, value in fields.items():
         inner = model.nested_models.get(name)
         if value is None and _is_optional(model, name):
-            repairs.append(_null(place + name))
-            if name in model.constants:
-                made[name] = model.constants[name]
+            kept = {name: model.constants[name]} if name in model.constants else {}
+            repairs.append(_null(place + name, kept.get(name)))
+            made |= kept
         elif isinstance(value, str) and (meant := _meant(model, name, value)) is not None:
             made[name], word = meant
             repairs.append(_text(place + name, value, word))
+        elif isinstance(value, float) and value.is_integer() and int in _kinds(model, name):
+            made[name] = int(value)
+            text = f"{value} has a decimal point; write {int(value)}"
+            repairs.append(f"{place}{name}: {text} [{Confidence.REPORTED}]")
         elif inner is not None and isinstance(value, list):
             made[name] = [
                 _fields(inner, item, f"{place}{name}[{number}].", repairs)
@@ -114,7 +118,7 @@ def _is_optional(model: type[ModelBase], name: str) -> bool:
 
 def _meant(model: type[ModelBase], name: str, value: str) -> tuple[bool | int, str] | None:
     """Return the boolean or number that a text means in a field of that type, and its JSON."""
-    kinds = [_plain(kind) for kind in alternatives(model.hints.get(name))]
+    kinds = _kinds(model, name)
     if bool in kinds and value.lower() in BOOLEANS:
         return BOOLEANS[value.lower()], value.lower()
     if int in kinds and str not in kinds and _WHOLE_NUMBER.fullmatch(value):
@@ -122,8 +126,10 @@ def _meant(model: type[ModelBase], name: str, value: str) -> tuple[bool | int, s
     return None
 
 
-def _plain(kind: Any) -> Any:
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+def _kinds(model: type[ModelBase], name: str) -> list[Any]:
+    """Return the plain types of a field."""
+    kinds = alternatives(model.hints.get(name))
+    return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
 
 
 def _text(place: str, value: str, word: str) -> str:
@@ -131,5 +137,6 @@ def _text(place: str, value: str, word: str) -> str:
     return f"{place}: {text} [{Confidence.REPORTED}]"
 
 
-def _null(place: str) -> str:
-    return f"{place}: null is no value of this field; leave it out [{Confidence.REPORTED}]"
+def _null(place: str, kept: object = None) -> str:
+    instead = "leave it out" if kept is None else f"write {kept!r}"
+    return f"{place}: null is no value of this field; {instead} [{Confidence.REPORTED}]"

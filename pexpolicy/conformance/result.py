@@ -41,7 +41,7 @@ def judge_result(asked: SentRequest, body: Mapping[str, Any]) -> CheckResult:
     if asked.endpoint == "directory_information":
         return CheckResult(_directory(asked, body))
     if not result:
-        return CheckResult(_empty(asked))
+        return CheckResult(_empty(asked, result))
     return _JUDGES[asked.endpoint](asked, result)
 
 
@@ -56,7 +56,10 @@ def from_warning(text: str) -> Finding:
     return warning(Topic.RESULT, plain if bracket else text, mark.rstrip("]") if bracket else "")
 
 
-def _empty(asked: SentRequest) -> list[Finding]:
+def _empty(asked: SentRequest, result: object) -> list[Finding]:
+    if result == []:
+        text = "the empty result is a list, and not an object; leave it out"
+        return [warning(Topic.RESULT, text, Confidence.REPORTED)]
     if asked.endpoint != "media_location":
         return []
     text = "a success without a location may count as invalid; a 404 is safer"

@@ -14,6 +14,10 @@ class NotJSONError(ValueError):
     """The body is not JSON, or JSON that parsers read differently."""
 
 
+class AmbiguousJSONError(NotJSONError):
+    """Some parsers take the body, and not all of them read the same in it."""
+
+
 def strict_json(body: bytes) -> Any:
     """Return the value of a JSON text in UTF-8.
 
@@ -21,7 +25,7 @@ def strict_json(body: bytes) -> Any:
     half a surrogate pair, a number beyond a double, excessive nesting.
     """
     if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise NotJSONError("it begins with a byte order mark")
+        raise AmbiguousJSONError("it begins with a byte order mark")
     if not body.strip():
         raise NotJSONError("it is empty")
     try:
@@ -51,17 +55,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise NotJSONError(f"the key {key[:60]!r} occurs twice")
+            raise AmbiguousJSONError(f"the key {key[:60]!r} occurs twice")
         found[key] = value
     return found
 
 
 def _reject_constant(text: str) -> NoReturn:
-    raise NotJSONError(f"{text} is not a JSON number")
+    raise AmbiguousJSONError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise NotJSONError("a number is too large")
+        raise AmbiguousJSONError("a number is too large")
     return number

@@ -8,7 +8,7 @@ import pytest
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import Level, SentRequest
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, UpstreamDecision, read
-from pexpolicy.models.decision import Redirect, Reject
+from pexpolicy.models.decision import Continue, Redirect, Reject
 from pexpolicy.testing import make_request
 from pexpolicy_importers.policy_router import convert_reply
 
@@ -46,6 +46,12 @@ def levels(endpoint: str, body: dict[str, Any]) -> set[Level]:
     [
         (SERVICE, {"participant_limit": "10"}, {"participant_limit": 10}, "the text '10' means 10"),
         (SERVICE, {"max_callrate_in": "128000"}, {"max_callrate_in": 128000}, "means 128000"),
+        (
+            SERVICE,
+            {"participant_limit": 10.0},
+            {"participant_limit": 10},
+            "10.0 has a decimal point",
+        ),
         (SERVICE, TYPED, {"crypto_mode": None}, "view: null is no value of this field"),
         (SERVICE, {"new_alias": None}, {}, "new_alias: null"),
         (SERVICE, {"service_tag": None}, {"service_tag": ""}, "service_tag: is missing"),
@@ -153,3 +159,44 @@ def test_a_name_is_not_taken_away_from_a_caller_who_has_one() -> None:
         assert heard.decision is not None
         assert heard.decision.set_fields() == kept
         assert len(heard.repairs) == (1 if name else 0)
+
+
+@pytest.mark.parametrize("endpoint", [SERVICE, PARTICIPANT, LOCATION, "registration_alias"])
+def test_an_empty_list_is_no_result(endpoint: str) -> None:
+    """PHP writes an empty array as a list."""
+    body = {"action": "continue", "result": []}
+    assert isinstance(relayed(endpoint, body).decision, Continue)
+    assert levels(endpoint, body) == {Level.WARNING}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field"),
+    [
+        (SERVICE, {"service_type": "conference"}),
+        (PARTICIPANT, {"reject_reason": "closed"}),
+        (LOCATION, {"location": "Oslo"}),
+        (DIRECTORY, {"entries": [ENTRY]}),
+        ("registration_alias", {"username": "a"}),
+    ],
+)
+def test_fields_next_to_the_result_are_reported(endpoint: str, field: dict[str, Any]) -> None:
+    checked = judge(SentRequest(endpoint, QUERY), reply({"status": "success", **field}), 5.0)
+    assert [f.level for f in checked.findings if "is not in the result" in f.text] == [
+        Level.WARNING
+    ]
+
+
+def test_keys_in_capital_letters_are_named() -> None:
+    body = {"Status": "success", "Action": "reject"}
+    (finding,) = judge(SentRequest(SERVICE, QUERY), reply(body), 5.0).findings
+    assert "there is no status (names of keys are in lower case, and not 'Status')" in finding.text
+
+
+@pytest.mark.parametrize("more", [b'"x":NaN', b'"action":"reject"', b'"x":1e999'])
+def test_json_that_parsers_read_differently_is_not_said_to_be_none(more: bytes) -> None:
+    body = b'{"status":"success","action":"continue",' + more + b"}"
+    odd = Reply(0.1, 200, {"Content-Type": "application/json"}, body)
+    (finding,) = judge(SentRequest(SERVICE, QUERY), odd, 5.0).findings
+    assert finding.level is Level.CONTRACT
+    assert finding.text.startswith("parsers read this body differently: ")
+    assert finding.mark == "RFC 8259"
