@@ -8,7 +8,8 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from glob import escape
@@ -177,6 +178,18 @@ def last_lines(path: Path, count: int) -> list[RawLine]:
         if rest:
             found += _numbered(path, file, end - len(rest), [rest], terminated=False)
     return found[-count:]
+
+
+def last_lines_of(paths: Sequence[Path], count: int) -> list[RawLine]:
+    """Return the last ``count`` lines of files, the oldest lines of which are in the first one."""
+    found: list[RawLine] = []
+    for path in reversed(paths):
+        if (left := count - len(found)) < 1:
+            break
+        is_packed = path.suffix == ".gz"
+        before = deque(raw_lines([path]), left) if is_packed else last_lines(path, left)
+        found = [*before, *found]
+    return found
 
 
 def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:

@@ -1,5 +1,6 @@
 """`pexpolicy audit`, on the audit file of a server."""
 
+import gzip
 import json
 import re
 import time
@@ -190,6 +191,19 @@ def test_tail_names_the_place_of_damage(run: Run, tmp_path: Path, number: int) -
     assert run("tail").stderr == f"{message}\n"
     path.write_bytes(path.read_bytes()[:-1])
     assert f"{path}:5: " in run("tail", "-n", "1").stderr
+
+
+def test_tail_goes_on_in_rotated_files(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    oldest = tmp_path / "audit.jsonl.20201126T010203123456Z.gz"
+    oldest.write_bytes(gzip.compress(b"".join(lines[:2])))
+    (tmp_path / "audit.jsonl.20211126T010203123456Z").write_bytes(lines[2])
+    path.write_bytes(b"".join(lines[3:]))
+    for count in (1, 2, 3, len(lines), 100):
+        shown = run("tail", "--json", "-n", str(count)).stdout.splitlines(keepends=True)
+        assert [line.encode() for line in shown] == lines[-count:]
+    assert len(found(run("tail", "--json", "--file", str(oldest)))) == 2
 
 
 def test_stats_count(run: Run) -> None:

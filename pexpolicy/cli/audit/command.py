@@ -89,7 +89,8 @@ def tail(
     if not path.is_file():
         refuse(f"there is no file {path}")
     printer = _Printer(as_json=as_json, utc=utc)
-    for raw in reader.last_lines(path, lines):
+    paths = [path] if file is not None else reader.file_and_rotated(path)
+    for raw in reader.last_lines_of(paths, lines):
         printer.print_all(reader.read(raw))
     if follow:
         try:
