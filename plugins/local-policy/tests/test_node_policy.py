@@ -49,6 +49,14 @@ def test_the_script_follows_our_answer(folder: Path) -> None:
     assert "482913" not in done.stdout
 
 
+def test_a_result_that_is_empty_replaces_our_service(folder: Path) -> None:
+    (folder / "empty.jinja2").write_text('{"action": "continue", "result": {}}')
+    done = explained("meet07", "--local-policy", "empty.jinja2")
+    assert "continue without a result, which leaves the call to Infinity" in done.stdout
+    done = explained("lobby", "--local-policy", "empty.jinja2")
+    assert "applied: continue, and nothing is changed" in done.stdout
+
+
 def test_json_has_both(folder: Path) -> None:
     done = explained(
         *("meet07", "--set", "registered=True", "--local-policy", "waive.jinja2"),

@@ -71,6 +71,10 @@ class NodePolicy:
             made = Continue()
         if made is not None and not is_own:
             final = final_decision(endpoint, decision, made, extras)
+        if final is not None and verdict.action == "continue" and not verdict.result:
+            text = (
+                "applied: continue without a result, which leaves the call to Infinity [reported]"
+            )
         return LocalPolicyOutcome(
             path.name,
             not verdict.dropped,
