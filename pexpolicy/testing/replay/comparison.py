@@ -173,10 +173,30 @@ def _compare_redacted(
             old, new = before.get(name, UNSET), after.get(name, UNSET)
             if (old is UNSET and name in unrecorded) or (new is UNSET and name in removed):
                 continue
-            if UNSET in (old, new) or not (_is_masked(old) or _is_masked(new)):
+            if UNSET in (old, new) or not _is_equal(old, new, unrecorded, removed):
                 _add(changes, name, old, new)
-    elif before != after:
+    elif not _is_equal(before, after, unrecorded, removed):
         _add_whole(changes, before, after)
+
+
+def _is_equal(
+    before: Any, after: Any, unrecorded: Collection[str], removed: Collection[str]
+) -> bool:
+    """Return whether two redacted values may be those of equal ones, at any depth."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return all(
+            _is_equal(before[name], after[name], unrecorded, removed)
+            if name in before and name in after
+            else name in (removed if name in before else unrecorded)
+            for name in {**before, **after}
+        )
+    if isinstance(before, list) and isinstance(after, list):
+        pairs = zip(before, after, strict=False)
+        same = (_is_equal(old, new, unrecorded, removed) for old, new in pairs)
+        return len(before) == len(after) and all(same)
+    if _is_masked(before) or _is_masked(after):
+        return True
+    return bool(before == after) and type(before) is type(after)
 
 
 def _compare_raw(changes: Changes, old: Any, new: Any, old_shown: Any, new_shown: Any) -> None:

@@ -174,6 +174,40 @@ def test_a_pin_that_a_record_holds_is_not_shown(config: Path, tmp_path: Path) ->
     assert "90817" not in done.output
 
 
+PEOPLE = """
+[plugins.rooms.settings.rooms.office]
+name = "Office"
+automatic_participants = [
+    { local_alias = "a@b.example", remote_alias = "b@b.example", protocol = "sip", role = "ROLE" },
+]
+[[plugins.rules.settings.rules]]
+name = "phone book"
+endpoint = "directory_information"
+then.result.entries = [{ alias = "ALIAS", description = "Anna", username = "" }]
+"""
+
+
+@pytest.mark.parametrize(
+    "privacy", ['personal = "dropped"', 'personal = "hashed"\nkey_env = "KEY"', ""]
+)
+def test_personal_values_inside_of_a_result_are_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, privacy: str
+) -> None:
+    monkeypatch.setenv("KEY", "0123456789abcdef")
+    old, new = tmp_path / "old.toml", tmp_path / "new.toml"
+    old.write_text(PEOPLE.replace("ROLE", "guest").replace("ALIAS", "anna@example.com"))
+    calls = [service("office", NOON), ("directory_information", "", [("q", "an")], NOON)]
+    audit = audits.written(old, calls, tmp_path / "audit.jsonl")
+    new.write_text(f"{old.read_text()}[privacy]\n{privacy}\n")
+    assert replayed(audit, "--config", new)["same"] == 2
+    new.write_text(new.read_text().replace("guest", "chair").replace("Anna", "Ann"))
+    found = replayed(audit, "--config", new, code=1)
+    fields = [group["fields"] for group in found["groups"]]
+    assert ["automatic_participants"] in fields
+    # Without its personal values an entry of the phone book has none that could change.
+    assert (["result"] in fields) == (not privacy)
+
+
 def test_a_share_of_changes_may_be_allowed(config: Path, tmp_path: Path) -> None:
     calls = [service("office" if n == 0 else "lobby", NOON) for n in range(200)]
     audit = audits.written(config, calls, tmp_path / "audit.jsonl")
