@@ -28,8 +28,9 @@ def action_of(answer: Answer, redaction: Redaction) -> str:
         return reply.action
     if reply.content_type != JSON:
         return "continue with result"
-    result, _ = redaction.result(answer.outcome.endpoint, answer.outcome.decision)
-    return action_word("continue", has_result=_encoded(result) not in EMPTY)
+    result, removed = redaction.result(answer.outcome.endpoint, answer.outcome.decision)
+    # All of a result may be personal, and left out.
+    return action_word("continue", has_result=bool(removed) or _encoded(result) not in EMPTY)
 
 
 def without_ids(reason: str | None) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from pexpolicy.conformance.disposition import Disposition, read_envelope
+from pexpolicy.endpoints import ENDPOINTS
 
 EMPTY = (b"null", b"{}", b"[]")
 """Results that are none."""
@@ -39,9 +41,16 @@ def recorded_action(endpoint: str, reply: RecordedReply) -> str:
     result = reply.result
     if isinstance(result, msgspec.Raw):
         is_picture = endpoint == "participant_avatar" and reply.status == _HTTP_OK
-        has_result = is_picture or bytes(result) not in EMPTY
+        is_left_out = bytes(result) == b"{}" and not _fields(endpoint).isdisjoint(reply.removed)
+        has_result = is_picture or is_left_out or bytes(result) not in EMPTY
         return action_word(reply.action, has_result=has_result)
     return action_word(reply.action, has_result=bool(result))
+
+
+@cache
+def _fields(endpoint: str) -> frozenset[str]:
+    """Return the names of the fields that a result may have."""
+    return frozenset().union(*(decision.names for decision in ENDPOINTS[endpoint].decisions))
 
 
 def foreign_reply(endpoint: str, status: int, body: Any) -> RecordedReply:

@@ -208,6 +208,24 @@ def test_personal_values_inside_of_a_result_are_no_change(
     assert (["result"] in fields) == (not privacy)
 
 
+def test_a_result_that_is_left_out_of_the_audit_is_one(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[privacy]\npersonal = "dropped"\n[[plugins.rules.settings.rules]]\nname = "name"\n'
+        'endpoint = "participant_properties"\nwhen.protocol = "sip"\n'
+        'then.result.remote_display_name = "Guest"\n'
+    )
+    calls: list[audits.Asked] = [
+        ("participant_properties", "", [("protocol", protocol)], NOON)
+        for protocol in ("sip", "api")
+    ]
+    found = replayed(audits.written(config, calls, tmp_path / "audit.jsonl"), "--config", config)
+    assert [(row["from"], row["to"], row["count"]) for row in found["matrix"]] == [
+        ("continue", "continue", 1),
+        ("continue with result", "continue with result", 1),
+    ]
+
+
 def test_a_share_of_changes_may_be_allowed(config: Path, tmp_path: Path) -> None:
     calls = [service("office" if n == 0 else "lobby", NOON) for n in range(200)]
     audit = audits.written(config, calls, tmp_path / "audit.jsonl")
