@@ -226,7 +226,8 @@ class Policy:
         """Plugins and hooks that were abandoned and have not returned."""
         waiting = self._tasks.abandoned if self._tasks is not None else []
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
-        return sorted({*waiting, *stuck})
+        observing = [queue.plugin for queue in self.observers if queue.is_stuck]
+        return sorted({*waiting, *stuck, *observing})
 
     def links(self) -> Iterator[BoundHook]:
         """Yield each plugin in each chain, those of adjusters and shadows included."""

@@ -19,7 +19,7 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import LOG_INTERVAL_S, Log, describe_error
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import FAILED, TIMED_OUT, Outcome
-from pexpolicy.tasks import start_background
+from pexpolicy.tasks import hide, start_background
 
 MAX_WAITING = 10_000
 """Decisions that wait for one observer."""
@@ -86,11 +86,18 @@ class ObserverQueue:
         self._counts: ObserverCounts | None = None
         self._dropped = 0
         self._logged_at: float | None = None
+        self._cancelled: asyncio.Task[BaseException | None] | None = None
+        """The last attempt, which was cancelled and may still run."""
 
     @property
     def pending(self) -> int:
         """The number of decisions that are not delivered yet."""
         return len(self._waiting) + len(self._current)
+
+    @property
+    def is_stuck(self) -> bool:
+        """True while the observer ignores its cancellation."""
+        return self._cancelled is not None and not self._cancelled.done()
 
     def open(self) -> None:
         """Accept decisions, and those that a predecessor could not deliver."""
@@ -150,22 +157,11 @@ class ObserverQueue:
         loop = asyncio.get_running_loop()
         began, pause = loop.time(), MIN_RETRY_S
         while True:
-            task = asyncio.create_task(_notify(self._observer, batch))
-            try:
-                done, _ = await asyncio.wait((task,), timeout=self._observer.timeout)
-            finally:
-                task.cancel()
-            error: BaseException | None
-            if not done:
-                error = TimeoutError(f"no answer within {self._observer.timeout:.3g} s")
-            elif task.cancelled():
-                error = asyncio.CancelledError("something in this process cancelled it")
-            else:
-                error = task.result()
+            result, error = await self._attempt(batch)
             if error is None:
                 self._count(DELIVERED, len(batch))
                 return
-            self._count(FAILED if done else TIMED_OUT, 1)
+            self._count(result, 1)
             self._log_failure(error, batch)
             if is_defect(error):
                 self._drop(batch, "the observer failed")
@@ -175,6 +171,31 @@ class ObserverQueue:
                 return
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, MAX_RETRY_S if self.is_open else MIN_RETRY_S)
+
+    async def _attempt(self, batch: Sequence[Outcome]) -> tuple[str, BaseException | None]:
+        """Notify the observer once; return what became of it, and why it failed.
+
+        It runs once at a time, also one that ignores the cancellation of its last attempt.
+        """
+        limit = self._observer.timeout
+        if (last := self._cancelled) is not None:
+            await asyncio.wait((last,), timeout=limit)
+            if not last.done():
+                return TIMED_OUT, TimeoutError("it ignores its cancellation and still runs")
+        task = self._cancelled = asyncio.create_task(_notify(self._observer, batch))
+        try:
+            await asyncio.wait((task,), timeout=limit)
+        finally:
+            if not task.done():
+                task.cancel()
+                # On closing, the event loop would wait for it, and it may never end.
+                hide(task)
+        if not task.done():
+            return TIMED_OUT, TimeoutError(f"no answer within {limit:.3g} s")
+        self._cancelled = None
+        if task.cancelled():
+            return FAILED, asyncio.CancelledError("something in this process cancelled it")
+        return FAILED, task.result()
 
     def _log_failure(self, error: BaseException, batch: Sequence[Outcome]) -> None:
         secrets = {secret for outcome in batch for secret in outcome.request.secrets()}

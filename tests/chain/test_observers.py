@@ -19,7 +19,7 @@ from tests.support import fake_plugins, wire
 from tests.support.fake_plugins import Log, Serve, always, plugin
 from tests.support.isolated import PluginFolder, request
 from tests.support.virtual_time import virtual
-from tests.support.waiting import HANG_S, until
+from tests.support.waiting import HANG_S, until, wait_stubbornly
 
 ROOM = Conference(name="Room", service_tag="")
 
@@ -273,6 +273,50 @@ async def test_the_end_leaves_no_task_of_an_observer_that_hangs() -> None:
     queue.put(outcome(0), None)
     await queue.drain()
     await asyncio.wait_for(ended.wait(), HANG_S)
+
+
+@virtual
+async def test_one_that_ignores_its_cancellation_runs_once_at_a_time() -> None:
+    released = asyncio.Event()
+    running: list[str] = []
+    told: list[str] = []
+
+    async def stubborn(batch: Any) -> None:
+        running.append(batch[0].decision_id)
+        assert len(running) == 1
+        await wait_stubbornly(released)
+        told.append(running.pop())
+
+    log, counts = Log(), Counts()
+    queue = ObserverQueue(Observer("toy", stubborn, 0.01), log)
+    for number in range(2):
+        queue.put(outcome(number), counts)
+    await until(lambda: counts["timed_out"] > 5)
+    assert (queue.is_stuck, queue.pending, running) == (True, 2, ["id-0"])
+    released.set()
+    await until(lambda: not queue.pending)
+    assert not queue.is_stuck
+    await queue.drain()
+    assert told == ["id-0", "id-0", "id-1"]
+    assert counts["delivered"] == 2
+
+
+@virtual
+async def test_the_end_does_not_wait_for_one_that_ignores_its_cancellation() -> None:
+    released = asyncio.Event()
+
+    async def stubborn(outcome: Any) -> None:
+        await wait_stubbornly(released)
+
+    made = fake_plugins.policy({"toy": observing(stubborn)})
+    async with made.serving():
+        made.run_background(outcome(0))
+        await until(lambda: made.observers[0].pending)
+        await asyncio.sleep(0)
+    assert made.abandoned == ["toy"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    released.set()
+    await until(lambda: not made.abandoned)
 
 
 async def test_a_cancelled_notification_is_counted_and_the_next_one_delivered() -> None:
