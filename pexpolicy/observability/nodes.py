@@ -34,53 +34,59 @@ class Node:
 
 
 class Nodes:
-    """The last ``NODES`` nodes of one worker, in its counters."""
+    """The last ``NODES`` nodes of one worker, in its counters.
+
+    Addresses that were only refused are forgotten before others: anyone can send from thousands.
+    """
 
     def __init__(self, counters: WorkerCounters) -> None:
         self._raw = counters.nodes_raw
-        self._cells = counters.nodes_raw.cast("q")
-        self._places: OrderedDict[str, int] = OrderedDict(
-            sorted(
-                ((name, at) for name, at in _named(counters)),
-                key=lambda item: max(
-                    self._cells[item[1] + _CALLED], self._cells[item[1] + _REFUSED]
-                ),
-            )
-        )
+        self._cells = cells = counters.nodes_raw.cast("q")
+        self._callers: OrderedDict[str, int] = OrderedDict()
+        self._strangers: OrderedDict[str, int] = OrderedDict()
+        """Those that were only refused."""
+        for name, at in sorted(
+            _named(counters),
+            key=lambda found: max(cells[found[1] + _CALLED], cells[found[1] + _REFUSED]),
+        ):
+            (self._callers if cells[at + _CALLS] else self._strangers)[name] = at
 
     def called(self, node_ip: str | None, peer: str | None = None) -> None:
         """Record an answered call of a node, which it names or else is its peer."""
         address = node_ip or ""
-        place = self._places.get(address)
+        place = self._callers.get(address)
         if place is None:
             address = address_of(node_ip, peer)
-            place = self._place(address)
-        self._places.move_to_end(address)
+            place = self._callers.get(address)
+        if place is None:
+            known = self._strangers.pop(address, None)
+            place = self._callers[address] = self._new_place(address) if known is None else known
+        self._callers.move_to_end(address)
         self._cells[place + _CALLED] = int(time.time() * 1000)
         self._cells[place + _CALLS] += 1
 
     def refused(self, address: str, why: str) -> None:
         """Record a refused request."""
-        place = self._place(address)
-        self._places.move_to_end(address)
+        known = self._callers if address in self._callers else self._strangers
+        place = known.get(address)
+        if place is None:
+            place = known[address] = self._new_place(address)
+        known.move_to_end(address)
         self._cells[place + _REFUSED] = int(time.time() * 1000)
         self._cells[place + _WHY] = REASONS.index(why) if why in REASONS else len(REASONS)
 
-    def _place(self, address: str) -> int:
-        """Return the cell of a node. A new node gets a free cell, or that of the longest silent."""
-        known = self._places.get(address)
-        if known is not None:
-            return known
-        if len(self._places) < NODES:
-            place = len(self._places) * NODE_CELLS
+    def _new_place(self, address: str) -> int:
+        """Return the cell of a new node: a free one, or that of the longest silent."""
+        count = len(self._callers) + len(self._strangers)
+        if count < NODES:
+            place = count * NODE_CELLS
         else:
-            _, place = self._places.popitem(last=False)
+            _, place = (self._strangers or self._callers).popitem(last=False)
         for cell in (_CALLED, _CALLS, _REFUSED, _WHY):
             self._cells[place + cell] = 0
         # In one piece: a concurrent reader stops at a cell without a name.
         name = address.encode("utf-8", "replace")[:NAME_BYTES]
         self._raw[place * CELL : place * CELL + NAME_BYTES] = name.ljust(NAME_BYTES, b"\0")
-        self._places[address] = place
         return place
 
 

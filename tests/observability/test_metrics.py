@@ -497,6 +497,21 @@ def test_the_last_nodes_are_kept_and_the_most_silent_ones_forgotten() -> None:
     assert found["10.9.9.8"].last_call == 0
 
 
+def test_addresses_that_are_only_refused_push_out_no_node() -> None:
+    board = SharedCounters()
+    nodes = Nodes(board.claim())
+    nodes.refused("10.0.0.1", "unauthorised")
+    for successor in (nodes, Nodes(board.claim())):
+        successor.called("10.0.0.1")
+        for number in range(NODES + 10):
+            successor.refused(f"2001:db8::{number:x}", "unauthorised")
+        successor.refused("10.0.0.1", "unknown path")
+    found = {node.address: node for node in seen(board)}
+    assert len(found) == NODES
+    assert (found["10.0.0.1"].calls, found["10.0.0.1"].refused_because) == (2, "unknown path")
+    assert f"2001:db8::{NODES + 9:x}" in found
+
+
 def test_a_node_that_several_workers_saw_is_one_node() -> None:
     board = SharedCounters(2)
     first, second = Nodes(board.claim(0)), Nodes(board.claim(1))
