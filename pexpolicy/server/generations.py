@@ -67,6 +67,10 @@ GENERATION_DRAIN_TIMEOUT_S = 10.0
 """Seconds for the last calls of a generation; more than any budget."""
 
 
+UNUSED_CLOSE_TIMEOUT_S = 4.0
+"""Seconds to close a generation that was not activated when the server stops."""
+
+
 class GenerationRunner:
     """Runs one generation in a task of its own.
 
@@ -92,7 +96,8 @@ class GenerationRunner:
     async def _run(self) -> None:
         try:
             async with self.generation.policy.serving(in_server=True):
-                self._opened.set_result(None)
+                if not self._opened.done():
+                    self._opened.set_result(None)
                 await self._closing.wait()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(
@@ -104,14 +109,19 @@ class GenerationRunner:
             self._opened.set_exception(error)
 
     async def close(self) -> None:
-        """Wait for the last call in flight and leave the lifespans of the plugins."""
+        """Wait for the last call in flight and leave the lifespans of the plugins.
+
+        One that is still opening is cancelled.
+        """
         self._closing.set()
         if self._task is not None:
+            if not self._opened.done():
+                self._task.cancel()
             await asyncio.wait((self._task,))
 
 
 class GenerationSwitch:
-    """The active generation of a server, and those that drain.
+    """The active generation of a server, those that drain, and those that are not active yet.
 
     ``activate`` is called with each new generation, ``collect`` after each one was closed.
     """
@@ -126,6 +136,7 @@ class GenerationSwitch:
         self._collect = collect
         self._current = first
         self._draining: dict[GenerationRunner, asyncio.Task[None]] = {}
+        self._prepared: set[GenerationRunner] = set()
 
     @property
     def policy(self) -> Policy:
@@ -137,8 +148,23 @@ class GenerationSwitch:
         """The active access control."""
         return self._current.generation.access
 
+    async def open(self, runner: GenerationRunner) -> None:
+        """Open a generation to activate or abandon; raise ``ConfigError`` if a plugin fails."""
+        self._prepared.add(runner)
+        try:
+            await runner.open()
+        except Exception:
+            self._prepared.discard(runner)
+            raise
+
+    async def abandon(self, runner: GenerationRunner) -> None:
+        """Close a generation that was opened and not activated."""
+        await runner.close()
+        self._prepared.discard(runner)
+
     def activate(self, successor: GenerationRunner) -> None:
         """Activate an open generation; the previous one is closed after its last call."""
+        self._prepared.discard(successor)
         previous, self._current = self._current, successor
         gc_tuning.freeze()
         self._activate(successor.generation)
@@ -154,12 +180,18 @@ class GenerationSwitch:
     async def close(self) -> None:
         """Close every generation."""
         draining = list(self._draining.values())
+        loop = asyncio.get_running_loop()
+        unused = [loop.create_task(runner.close()) for runner in self._prepared]
+        for task in unused:
+            hide(task)
         await self._current.close()
         if draining:
             await asyncio.wait(draining)
+        if unused:
+            await asyncio.wait(unused, timeout=UNUSED_CLOSE_TIMEOUT_S)
 
     @property
     def leftovers(self) -> list[str]:
         """Plugins and hooks that were abandoned and have not ended."""
-        runners = (self._current, *self._draining)
+        runners = (self._current, *self._draining, *self._prepared)
         return sorted({name for runner in runners for name in runner.generation.policy.abandoned})

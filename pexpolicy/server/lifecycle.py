@@ -13,6 +13,7 @@ from contextlib import (
     redirect_stdout,
 )
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pexpolicy import __version__
@@ -161,6 +162,8 @@ async def started(
     audit.start_timer(loop)
     loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     try:
+        # A plugin that does not open must not keep the server running.
+        stop.on_signal = partial(_limit_start, policy)
         # Standard output belongs to the audit: output of plugins would mix with its lines.
         with redirect_stdout(sys.stderr):
             async with _answering(policy, address, audit, context) as server:
@@ -172,6 +175,12 @@ async def started(
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         audit.close()
+
+
+def _limit_start(policy: Policy) -> None:
+    """Start the timer that ends the process although plugins are still being opened."""
+    seconds = SHUTDOWN_TIMEOUT_S + policy.settings.server.drain_delay
+    force_exit_after(seconds, lambda: [*policy.lifespans][-1:])
 
 
 def _open_audit(settings: Settings) -> AuditLog:

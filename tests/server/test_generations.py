@@ -25,7 +25,7 @@ from pexpolicy.server.reload.reloader import Reloader
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins
 from tests.support.virtual_time import frozen
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 
 class Barrier:
@@ -153,6 +153,36 @@ async def test_a_configuration_that_does_not_open_changes_nothing() -> None:
     assert reloader.state.problems == result.problems
     await generations.close()
     assert life == ["open 0", "close 0"]
+
+
+@pytest.mark.parametrize("opens", [True, False])
+async def test_the_end_closes_a_generation_that_was_not_activated(opens: bool) -> None:
+    life: list[str] = []
+
+    class Slow:
+        @hookimpl
+        @asynccontextmanager
+        async def lifespan(self) -> Any:
+            life.append("open 1")
+            try:
+                if not opens:
+                    await asyncio.Event().wait()
+                yield
+            finally:
+                await asyncio.sleep(0.01)
+                life.append("close 1")
+
+    service, generations = await begun(life, Barrier())
+    made = fake_plugins.policy({"toy": Slow})
+    reloader = Reloader(generations, service.generation.audit, lambda _: made)
+    preparing = asyncio.create_task(reloader.prepare())
+    await until(lambda: life[-1] == "open 1")
+    if opens:
+        await preparing
+    else:
+        preparing.cancel()
+    await generations.close()
+    assert sorted(life) == ["close 0", "close 1", "open 0", "open 1"]
 
 
 async def test_a_reload_says_what_changed_in_the_plugins() -> None:

@@ -9,15 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pexpolicy import hookimpl
+from pexpolicy.server import lifecycle
 from pexpolicy.server.http.listener import bind
-from pexpolicy.server.shutdown import Terminal
-from tests.support import live_server, wire
+from pexpolicy.server.shutdown import SHUTDOWN_TIMEOUT_S, ShutdownSignal, Terminal
+from tests.support import fake_plugins, live_server, wire
 from tests.support.virtual_time import virtual
 from tests.support.waiting import HANG_S
 
@@ -223,3 +225,41 @@ async def test_a_terminal_that_was_closed_without_sighup_is_forgotten() -> None:
     # SIGHUP reloads again.
     assert not terminal.is_closed
     os.close(theirs)
+
+
+async def test_a_plugin_that_does_not_open_does_not_keep_a_server_that_is_asked_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Signals(ShutdownSignal):
+        def install(self, loop: asyncio.AbstractEventLoop) -> None:
+            """Leave the handlers of the test as they are."""
+
+    class Slow:
+        @hookimpl
+        @asynccontextmanager
+        async def lifespan(self) -> Any:
+            opening.set()
+            await asyncio.Event().wait()
+            yield
+
+    opening, stop = asyncio.Event(), Signals()
+    limits: list[tuple[float, list[str]]] = []
+    monkeypatch.setattr(
+        lifecycle, "force_exit_after", lambda seconds, names: limits.append((seconds, names()))
+    )
+    policy = fake_plugins.policy({"toy": Slow}, audit={"path": "/dev/null"})
+    admin, log, lines = policy.settings.admin, fake_plugins.Log(), list[str]()
+    config = tmp_path / "config.toml"
+    context = lifecycle.ServerContext(config, "127.0.0.1", admin, log, lines.append)
+    handler = signal.getsignal(signal.SIGUSR1)
+    try:
+        server = lifecycle.started(policy, ("127.0.0.1", 0), stop, context)
+        start = asyncio.create_task(server.__aenter__())
+        await opening.wait()
+        stop.on_signal()
+        assert limits == [(SHUTDOWN_TIMEOUT_S, ["toy"])]
+        start.cancel()
+        with suppress(asyncio.CancelledError):
+            await start
+    finally:
+        signal.signal(signal.SIGUSR1, handler)

@@ -90,7 +90,7 @@ class Reloader:
         policy.take_over(self._generations.policy)
         try:
             runner = GenerationRunner(generation_of(policy, self._audit, self._generations.access))
-            await runner.open()
+            await self._generations.open(runner)
         except ConfigError as error:
             error.files = policy.files
             raise
@@ -124,7 +124,7 @@ class Reloader:
     async def abandon(self, prepared: GenerationRunner) -> None:
         """Close a prepared generation that another worker could not prepare."""
         self._note_refusal("another worker refused it")
-        await prepared.close()
+        await self._generations.abandon(prepared)
 
     def refuse(self, error: ConfigError) -> ReloadResult:
         """Keep the active configuration."""

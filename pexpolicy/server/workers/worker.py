@@ -59,6 +59,8 @@ async def _serve(
             tasks[1].add_done_callback(lambda _: stop.request())
             await stop.requested.wait()
             await server.drain(stop)
+            # A generation that is activated now would not be closed.
+            tasks[1].cancel()
     except ConfigError as error:
         problems = tuple(map(str, error.problems))
         writer.write(framed(Refused(problems, isinstance(error, PluginStartupError))))
