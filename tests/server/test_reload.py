@@ -4,12 +4,14 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,33 @@ def test_where_nothing_can_be_written_a_server_has_no_socket(
     config = tmp_path / "config.toml"
     assert control_socket.bind(config) is None
     assert control_socket.sockets_of(config) == []
+
+
+def test_a_reload_waits_for_its_turn_among_many_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.toml"
+    with tempfile.TemporaryDirectory() as short, ExitStack() as stack:
+        monkeypatch.setenv("RUNTIME_DIRECTORY", short)
+        listener, path = control_socket.bind(config) or pytest.fail("no folder")
+        stack.enter_context(listener)
+        clients: list[socket.socket] = []
+        with suppress(BlockingIOError):
+            while True:
+                clients.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
+                clients[-1].setblocking(False)
+                clients[-1].connect(str(path))
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        asked = pool.submit(ask_for_reload, config)
+        for client in clients:
+            client.close()
+        is_answered = False
+        while not is_answered:
+            with listener.accept()[0] as accepted:
+                is_answered = accepted.recv(100) == control_socket.RELOAD
+                if is_answered:
+                    accepted.sendall(b'{"config_hash":"0"}\n')
+        assert asked.result() == [ReloadResult("0")]
 
 
 def test_a_folder_of_another_user_is_not_used_for_the_socket(

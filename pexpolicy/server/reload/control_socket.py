@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,10 @@ RELOAD = b"reload\n"
 """The request. The reply is a line of JSON, a ``ReloadResult``."""
 RELOAD_TIMEOUT_S = 180.0
 """Seconds to wait for the reply: more than the build and the lifespans may take."""
+REQUEST_TIMEOUT_S = 10.0
+"""Seconds to wait for the request of a client."""
+CONNECT_PAUSE_S = 0.05
+"""Seconds between two attempts to connect while many clients do."""
 SERVICE_FOLDER = Path("/run/pexpolicy")
 """The folder of a systemd unit with ``RuntimeDirectory=pexpolicy``."""
 
@@ -132,7 +137,9 @@ async def control_socket(
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hide(asyncio.current_task())
         with suppress(OSError, ValueError):
-            if await reader.readline() == RELOAD:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                line = await reader.readline()
+            if line == RELOAD:
                 writer.write(msgspec.json.encode(await reload()) + b"\n")
                 await writer.drain()
         writer.close()
@@ -152,7 +159,7 @@ def ask_for_reload(config: Path) -> list[ReloadResult | None]:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(RELOAD_TIMEOUT_S)
             try:
-                connection.connect(str(path))
+                _connect(connection, path)
             except (ConnectionRefusedError, FileNotFoundError):
                 # The server was killed and its socket remained.
                 path.unlink(missing_ok=True)
@@ -160,6 +167,20 @@ def ask_for_reload(config: Path) -> list[ReloadResult | None]:
             line = _exchange(connection)
             results.append(msgspec.json.decode(line, type=ReloadResult) if line else None)
     return results
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    """Connect within ``RELOAD_TIMEOUT_S``, also while the queue of the socket is full."""
+    deadline = time.monotonic() + RELOAD_TIMEOUT_S
+    while True:
+        try:
+            connection.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(CONNECT_PAUSE_S)
+        else:
+            return
 
 
 def _exchange(connection: socket.socket) -> bytes:
