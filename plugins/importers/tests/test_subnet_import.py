@@ -81,6 +81,7 @@ def test_a_csv_map_keeps_its_first_match_and_its_protocols(tmp_path: Path) -> No
     assert "10.61.1.0/24 is left out: locations.csv subnet 1 with 10.61.0.0/16 decides" in (
         result.output
     )
+    assert "for mssip and webrtc calls, by ms-subnet and else by remote_address" in result.output
     assert location(config, "10.61.1.1") == ("Sydney", ["Melbourne", "Brisbane"])
     assert location(config, "10.62.2.2", "mssip") == ("Brisbane", ["Sydney", "Melbourne"])
     assert location(config, "10.61.1.1", "sip") == (None, None)

@@ -31,7 +31,7 @@ SETTINGS = "plugins.locations.settings"
 COLUMNS = ("loc", "pover", "sover", "snet")
 """Columns of the CSV map: location, first and second overflow location, subnet."""
 FIRST_MATCH_PROTOCOLS = ["mssip", "webrtc"]
-"""The calls that the server with the CSV map answered."""
+"""The calls that the server with the CSV map answered; it did not do so in all of its versions."""
 Network = IPv4Network | IPv6Network
 
 
@@ -120,6 +120,12 @@ def _csv_map(path: Path, text: str) -> SubnetMap:
         protocols = {"protocols": FIRST_MATCH_PROTOCOLS}
         found.entries[str(network)] = {"subnet": str(network), **entry, **protocols}
     found.settings = {"addresses": ["ms_subnet", "remote_address"]}
+    calls = " and ".join(FIRST_MATCH_PROTOCOLS)
+    text = (
+        f"the subnets are for {calls} calls, by ms-subnet and else by remote_address; some "
+        "versions of that server answer mssip calls only, by ms-subnet: adapt the protocols"
+    )
+    found.remarks.append(text)
     return found
 
 
