@@ -84,13 +84,13 @@ async def test_an_endpoint_that_fails_keeps_no_other_one_from_being_asked() -> N
 
     def answer(head: bytes) -> bytes:
         failed = b"/participant/avatar/" in head
-        return servers.reply(b"", "500 Oops") if failed else servers.decided(action="reject")
+        return servers.reply(b"", "503 Busy") if failed else servers.decided(action="reject")
 
     async with servers.answering(answer) as server:
         target = _target(server.url, _Clock())
         async with target.connected():
             for _ in range(3):
-                with pytest.raises(TargetError, match="500"):
+                with pytest.raises(TargetError, match="503"):
                     await target.ask("participant_avatar", AVATAR, 1.0)
             with pytest.raises(TargetError, match="breaker is open"):
                 await target.ask("participant_avatar", AVATAR, 1.0)
@@ -102,7 +102,7 @@ async def test_an_endpoint_that_fails_keeps_no_other_one_from_being_asked() -> N
 async def test_a_call_that_a_target_fails_at_opens_no_breaker_while_others_are_answered() -> None:
     """Else a caller whose alias makes the server fail would undo its rejects for everybody."""
     clock, sick = _Clock(), True
-    bad, good = servers.reply(b"", "500 Oops"), servers.decided(action="reject")
+    bad, good = servers.reply(b"", "503 Busy"), servers.decided(action="reject")
     async with servers.answering(lambda _: bad if sick else good) as server:
         target = _target(server.url, clock)
         async with target.connected():
@@ -110,14 +110,23 @@ async def test_a_call_that_a_target_fails_at_opens_no_breaker_while_others_are_a
             assert await _ask(target) == ""
             sick = True
             for _ in range(9):
-                assert "500" in await _ask(target)
+                assert "503" in await _ask(target)
             sick = False
             assert await _ask(target) == ""
             sick = True
             clock.now += 31.0
             for _ in range(3):
-                assert "500" in await _ask(target)
+                assert "503" in await _ask(target)
             assert "breaker is open" in await _ask(target)
+
+
+async def test_an_internal_error_is_a_fault_of_its_call_and_opens_no_breaker() -> None:
+    async with servers.answering(servers.always(servers.reply(b"", "500 Oops"))) as server:
+        target = _target(server.url, _Clock())
+        async with target.connected():
+            for _ in range(9):
+                assert "500" in await _ask(target)
+    assert target.status()["breaker"] == "closed"
 
 
 async def test_a_call_that_is_given_up_counts_as_a_failure() -> None:

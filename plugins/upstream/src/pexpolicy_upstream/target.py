@@ -20,6 +20,8 @@ from pexpolicy_upstream.settings import TargetSettings
 
 MAX_REPLY = 1024 * 1024
 """Maximum bytes of a reply."""
+UNAVAILABLE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+"""Statuses that tell something about the server. Another 5xx may be a fault of one call."""
 LARGE = 16 * 1024
 """Bytes above which a reply is parsed in a thread, so as not to block other calls."""
 GIVEN_UP = "no whole reply before the time for all targets was over"
@@ -35,8 +37,9 @@ class TargetError(ConnectionError):
 class Target:
     """One policy server; works while ``connected()`` is entered.
 
-    Each endpoint has a circuit breaker: a server whose avatars fail still rejects calls. A 5xx does
-    not count while other calls are answered: some servers fail at an odd alias.
+    Each endpoint has a circuit breaker: a server whose avatars fail still rejects calls. A 500
+    does not count, nor another 5xx while other calls are answered: some servers fail at an odd
+    alias.
     """
 
     def __init__(
@@ -127,7 +130,9 @@ class Target:
         if reply.failure:
             return True
         now = self._clock()
-        if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        if reply.status not in UNAVAILABLE and reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return None
+        if reply.status not in UNAVAILABLE:
             self._answered_at[endpoint] = now
             return False
         answered = self._answered_at.get(endpoint)
