@@ -109,6 +109,17 @@ def test_many_findings_are_cut_short(warnings: Warnings) -> None:
     )
 
 
+def test_the_example_of_a_warning_has_the_client(warnings: Warnings) -> None:
+    peer = {"in_subnet": "192.0.2.7"}
+    (text,) = warnings(
+        [
+            rule("first", "reject", peer="192.0.2.7", local_alias={"prefix": "x"}),
+            rule("second", peer=peer, local_alias={"suffix": "y"}),
+        ]
+    )
+    assert "?local_alias=xy --set peer=192.0.2.7, " in text
+
+
 def test_warnings_of_a_decision_name_the_rule(warnings: Warnings) -> None:
     (text,) = warnings([rule("open", {"result": {"name": "X", "allow_guests": True}})])
     assert text.startswith("rules[0]: rule 'open': allow_guests")

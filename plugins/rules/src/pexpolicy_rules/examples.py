@@ -38,10 +38,11 @@ class Example:
         return request
 
     def __str__(self) -> str:
-        """Return the path with its query, for ``pexpolicy explain``."""
+        """Return the path with its query, and the client, for ``pexpolicy explain``."""
         path = ENDPOINTS[self.endpoint].path + quote(self.alias, safe="@:+.")
         query = urlencode(self.params, safe="@:+./~")
-        return f"{path}?{query}" if query else path
+        target = f"{path}?{query}" if query else path
+        return target if self.peer is None else f"{target} --set peer={self.peer}"
 
 
 def example(condition: Condition, endpoint: str) -> Example | None:
