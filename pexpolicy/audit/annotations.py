@@ -53,7 +53,7 @@ class _Rules:
 
     def __init__(self, request: Request, redaction: Redaction) -> None:
         self._personal = redaction.personal
-        self._people = {} if redaction.personal is None else _people(request)
+        self._people = {} if redaction.personal is None else personal_texts(request)
         self._secrets = request.secrets()
 
     def apply(self, value: AnnotationValue, privacy: Privacy) -> AnnotationValue:
@@ -71,7 +71,7 @@ class _Rules:
         return value
 
 
-def _people(request: Request) -> Mapping[str, str]:
+def personal_texts(request: Request) -> Mapping[str, str]:
     """Return the personal texts of a request, each in the form that is hashed for the audit."""
     personal = {
         header_name(parameter.wire): parameter.read is alias

@@ -17,6 +17,7 @@ from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.audit.sinks import NotRecorded, Sink
 from pexpolicy.audit.state import AuditState
+from pexpolicy.audit.step_details import redact_details
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params
 from pexpolicy.policy import Answer
@@ -97,6 +98,7 @@ class AuditLog:
         try:
             if outcome.adjusted:
                 steps = redact_steps(outcome, self.redaction)
+            steps = redact_details(outcome, steps, self.redaction)
             facts, withheld = self.redaction.request(outcome.endpoint, params, alias)
             result, removed = self.redaction.result(outcome.endpoint, decision)
             if outcome.request.annotations is not None:
@@ -139,6 +141,7 @@ class AuditLog:
         try:
             if shadow.adjusted:
                 steps = redact_steps(shadow, self.redaction)
+            steps = redact_details(shadow, steps, self.redaction)
             result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
             if shadow.request.annotations is not None:
                 shadows = [step.plugin for step in shadow.steps]
