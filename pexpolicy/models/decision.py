@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import Model, Unset, assign
-from pexpolicy.models.rules import Confidence, Field, Rule, each
+from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, each
 from pexpolicy.models.validation import MAX_TEXT, unknown_field
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
@@ -208,7 +208,11 @@ class Redirect(Decision):
 
     action = "redirect"
     forbid_unknown = True
-    fields = {"new_alias": Field("target alias with its scheme, such as sip:sales@example.com")}
+    fields = {
+        "new_alias": Field(
+            "target alias with its scheme, such as sip:sales@example.com", privacy=Privacy.PERSONAL
+        )
+    }
     rules = each(
         Rule(
             "new_alias",

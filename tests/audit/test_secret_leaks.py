@@ -160,7 +160,7 @@ async def test_people_are_hashed_where_that_is_asked_for(
 ) -> None:
     monkeypatch.setenv("PRIVACY", key)
     privacy = {"personal": "hashed", "key_env": "PRIVACY"}
-    answer = {"remote_alias": "alice@example.com", "spotlight": 1}
+    answer = {"remote_alias": "sip:Alice@example.com", "spotlight": 1}
     toys = {"toy": plugin(participant_properties=always(answer))}
     async with serving(toys, privacy=privacy) as server:
         for more in ("", "&vendor=Cisco"):
@@ -171,6 +171,16 @@ async def test_people_are_hashed_where_that_is_asked_for(
     assert second["request"]["vendor"] == "Cisco"
     assert re.fullmatch("hash:[0-9a-f]{16}", first["request"]["remote_alias"])
     assert first["sent"] == {"remote_alias": first["request"]["remote_alias"], "spotlight": 1}
+
+
+async def test_the_target_of_a_redirect_is_an_alias_as_well(serving: Serve) -> None:
+    toys = {"toy": plugin(service_configuration=always({"new_alias": "sip:alice@example.com"}))}
+    async with serving(toys, privacy={"personal": "dropped"}) as server:
+        reply = await server.ask(f"{wire.SERVICE}?{PEOPLE}")
+    assert reply.result == {"new_alias": "sip:alice@example.com"}
+    (line,) = server.lines()
+    assert (line["action"], line["sent"]) == ("redirect", {})
+    assert "new_alias" in line["removed"]
 
 
 async def test_two_spellings_of_an_alias_have_one_hash_and_two_keys_two(
