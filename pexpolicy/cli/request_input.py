@@ -55,7 +55,10 @@ def requested(
     ``InvalidRequestError``; exit with 2 for a decision ID that is not in the audit log or is
     ambiguous.
     """
-    text = (sys.stdin.readline() if text == "-" else text).strip()
+    if text == "-":
+        # Other bytes than UTF-8 become surrogates, as in arguments, whatever the locale is.
+        text = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
+    text = text.strip().removeprefix("\ufeff").strip()
     if not is_utf8(text):
         msg = "the request is not UTF-8 text"
         raise InvalidRequestError(msg)

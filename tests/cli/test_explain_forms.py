@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from pexpolicy.cli.main import main
 from tests.cli.test_main import invoked, written
 from tests.support import live_server, wire
 
@@ -171,6 +173,13 @@ def test_an_alias_of_other_bytes_than_utf_8_is_refused() -> None:
     shown = invoked("explain", "-c", SHIPPED, "meet\udcff")
     assert shown.exit_code == 2
     assert "is not UTF-8 text" in shown.stderr
+
+
+def test_a_line_of_other_bytes_than_utf_8_is_refused() -> None:
+    for line, code in ((b"/policy/v1/registrations/caf\xe9\n", 2), (b"\xef\xbb\xbfmeet07\r\n", 0)):
+        shown = CliRunner().invoke(main, ["explain", "-c", SHIPPED, "-"], input=line)
+        assert shown.exit_code == code
+        assert ("the request is not UTF-8 text" in shown.output) == bool(code)
 
 
 def test_an_alias_with_blanks_needs_the_endpoint() -> None:
