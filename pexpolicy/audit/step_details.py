@@ -20,7 +20,7 @@ SHORTEST = 3
 SHOWN = 60
 """Characters that a detail shows of a longer value."""
 _FIELD = re.compile(
-    r"""(\w+\.(?:\w+|\[\d+\]|\.)*?(\w+)\ =\ )
+    r"""(\w++\.[\w.\[\]]++\ =\ )  # possessive: callers choose some of the text
     (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?:…\ \(\d+\ long\))?""",
     re.VERBOSE,
 )
@@ -36,7 +36,7 @@ def redact_details(outcome: Outcome, steps: Steps, redaction: Redaction) -> Step
 
     def without_people(detail: str) -> str:
         found = _FIELD.match(detail)
-        if found is not None and found[2] in fields:
+        if found is not None and _name(found[1]) in fields:
             detail = f"{found[1]}{REMOVED}{detail[found.end() :]}"
         return _without(detail, people, personal)
 
@@ -46,6 +46,11 @@ def redact_details(outcome: Outcome, steps: Steps, redaction: Redaction) -> Step
         else step
         for step in steps
     ]
+
+
+def _name(field: str) -> str:
+    """Return the last name of ``Model.entries[0].alias = ``."""
+    return field.removesuffix(" = ").rpartition(".")[2].partition("[")[0]
 
 
 def _without(detail: str, people: Mapping[str, str], personal: Personal) -> str:
