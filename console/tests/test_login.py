@@ -62,6 +62,10 @@ def test_without_a_session_each_path_leads_to_the_login(console: LiveConsole) ->
     ):
         reply = console.get(path)
         assert (reply.status, reply.headers.get("Location")) == (303, shown), path
+        head = console.send("HEAD", path, None, {})
+        assert (head.status, head.headers.get("Location")) == (303, shown), path
+    # A client that follows redirects gets to an end.
+    assert console.send("HEAD", "/login", None, {}).status == 200
 
 
 def by_password(console: LiveConsole, **fields: str) -> Page:

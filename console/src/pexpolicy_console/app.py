@@ -61,6 +61,7 @@ def create_app(console: Console) -> web.Application:
     login = login_pages.LoginPages()
     resource = app.router.add_resource("/login")
     resource.add_route(hdrs.METH_GET, login.show)
+    resource.add_route(hdrs.METH_HEAD, login.show)
     resource.add_route(hdrs.METH_POST, login.log_in)
     oidc = OidcLogin()
     for path, handler in (("/login/oidc", oidc.begin), (CALLBACK, oidc.end)):

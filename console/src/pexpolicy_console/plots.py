@@ -14,7 +14,7 @@ COLUMN = 10
 """Width of a minute."""
 MINUTES_END = COLUMN * MINUTES
 """The labels are after the last minute, which a narrow window shows."""
-LEFT, TOP, BOTTOM, RIGHT = 8, 8, 22, 64
+LEFT, TOP, BOTTOM, RIGHT = 16, 8, 22, 64
 HEIGHT = 120
 ROW = 10
 """Height of a row of the heat map."""
