@@ -152,6 +152,9 @@ def _reflect(context: BrowserContext, count: Count, texts: Sequence[str]) -> Non
             f"/audit?since={word}",
             f"/try?request={word}&endpoint={word}&at={word}&parameters={word}",
             f"/login?link={word}",
+            f"/login?to={word}",
+            f"/login?to=%2F{word}",
+            f"/who?alias=&at={word}&zone={word}",
         ):
             watch.look(path)
     for text in texts[:: max(1, len(texts) // 20)]:
