@@ -229,7 +229,7 @@ class Journal:
             return True
         began = self._clock()
         try:
-            self._target.write(PROBE)
+            self._target.write(b"\n")
             self._target.sync()
         except OSError:
             return False
