@@ -1,6 +1,7 @@
 """Entries of a source, with a real database that changes and goes."""
 
 import asyncio
+import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -107,6 +108,15 @@ async def test_several_values_of_an_attribute(tmp_path: Path) -> None:
     source = {"driver": "file", "path": str(path)}
     async with searching(source, query="", groups={"g": ["x@elsewhere.org"]}) as search:
         assert await search("two") == ["Anna"]
+
+
+async def test_a_person_with_very_many_keywords_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "people.json"
+    keywords = [f"department{number}" for number in range(50)]
+    person = {"alias": "a@b.org", "name": "Anna", "keywords": keywords}
+    path.write_text(json.dumps([person]))
+    async with searching({"driver": "file", "path": str(path)}, query="") as search:
+        assert await search("anna") == await search("department7") == ["Anna"]
 
 
 def test_a_source_has_a_query_that_is_checked(database: Path) -> None:

@@ -9,8 +9,10 @@ from pydantic import Field
 from pexpolicy import RowSettings
 from pexpolicy.config.csv_tables import TableFile, TableRow
 
-Text = Annotated[str, Field(max_length=250)]
-Name = Annotated[str, Field(min_length=1, max_length=250)]
+MAX = 250
+"""Characters of a text of Infinity."""
+Text = Annotated[str, Field(max_length=MAX)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX)]
 
 
 class Entry(TableRow):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pexpolicy import read_rows
-from pexpolicy_directory.settings import Entry
+from pexpolicy_directory.settings import MAX, Entry
 
 
 def entries_of(rows: list[dict[str, Any]], problems: list[str]) -> Iterator[tuple[int, Entry]]:
@@ -24,5 +24,6 @@ def _fields(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **row,
         **{name: next(iter(several[name]), None) for name in several if name != "groups"},
-        "keywords": " ".join(str(word) for word in words if word),
+        # Someone with more of them is found by the first ones, not left out.
+        "keywords": " ".join(str(word) for word in words if word)[:MAX],
     }
