@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Alias, SettingsError
-from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError
+from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError, client_credentials
 from pexpolicy_sources.http import HttpSettings, HttpSource
 from pexpolicy_sources.url_template import UrlTemplate
 from tests.support.waiting import HANG_S
@@ -41,6 +41,7 @@ class Service:
         self.needs_token = False
         self.token_end = ""
         self.in_parts = False
+        self.is_silent = False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -70,7 +71,7 @@ class Service:
 
     async def token(self, request: web.Request) -> web.StreamResponse:
         self.logins.append((request.headers.get("Authorization"), parse_qs(await request.text())))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(HANG_S if self.is_silent else 0.01)
         if self.life is None:
             return web.json_response({"error": "invalid_client"}, status=401)
         self.tokens.append(f"token-{len(self.logins)}")
@@ -182,6 +183,22 @@ async def test_many_calls_share_one_token(service: Service, login: dict[str, str
     expected = base64.b64encode(b"policy+server:canary%2Fof%3Athe+secret").decode()
     assert authorization == f"Basic {expected}"
     assert form == {"grant_type": ["client_credentials"], "scope": ["rooms.read"]}
+
+
+async def test_a_lost_request_for_a_token_is_given_up(
+    service: Service, login: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_credentials, "LIMIT_S", 0.3)
+    service.is_silent = True
+    async with source(service, **login) as made:
+        with pytest.raises(SourceUnavailableError, match="the token server failed: no answer"):
+            await by_alias(made).ask(alias="clinic@example.com")
+        service.is_silent = False
+        async with asyncio.timeout(HANG_S):
+            while True:
+                with suppress(SourceUnavailableError):
+                    assert (await by_alias(made).ask(alias="clinic@example.com")).rows
+                    break
 
 
 async def test_a_token_may_arrive_in_parts(service: Service, login: dict[str, str]) -> None:

@@ -192,4 +192,4 @@ def _each(
             if value is not None and value != "":
                 yield normal(value)
     if column is not None and rows and not any(column in row for row in rows):
-        raise ValueError(f"has no column {column}")
+        raise ValueError(f"has no column {column}; there are {', '.join(rows[0]) or 'none'}")

@@ -19,6 +19,8 @@ EARLIER_S = 30.0
 """Seconds before its end at which a token is replaced; half of its life, if that is less."""
 DEFAULT_LIFE_S = 300.0
 """Seconds of a token whose life is not stated."""
+LIMIT_S = 5.0
+"""Seconds for a request; all calls wait for the same one, so a lost one fails them until then."""
 MAX_BYTES = 1 << 20
 """Size of a reply; a token has some 2,000 bytes."""
 _CODE = re.compile(r"[a-z_]{1,60}").fullmatch
@@ -71,7 +73,11 @@ class ClientCredentials:
         headers = {"Accept": "application/json", "Authorization": self._login}
         try:
             async with session.post(
-                self._url, data=self._form, headers=headers, allow_redirects=False
+                self._url,
+                data=self._form,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=LIMIT_S),
             ) as reply:
                 status = reply.status
                 content = bytearray()

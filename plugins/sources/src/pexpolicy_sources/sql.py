@@ -47,6 +47,7 @@ _UNAVAILABLE = ("08", "28", "3D", "53", "57")
 """Classes of SQLSTATE: connection, authentication, no such database, resources, intervention."""
 _UNAVAILABLE_SQLITE = frozenset((5, 6, 9, 10, 14))
 """Codes of SQLite: busy, locked, interrupted, I/O error, cannot be opened."""
+_WAL_SQLITE = ("SQLITE_READONLY_DIRECTORY", "SQLITE_READONLY_CANTINIT")
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _CLASS = re.compile(r"\A<class '[\w.]+'>: ")
 """What SQLAlchemy writes before the message of asyncpg."""
@@ -212,6 +213,8 @@ def _refusal(error: DBAPIError, values: Sequence[str]) -> SourceError:
     for value in sorted(filter(None, values), key=len, reverse=True):
         text = text.replace(f'"{value}"', '"***"')
     text = one_line(text)
+    if getattr(error.orig, "sqlite_errorname", "") in _WAL_SQLITE:
+        text = "the database is in WAL mode: reading needs the right to write its folder"
     state = str(getattr(error.orig, "sqlstate", None) or "")
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
     is_down = state.startswith(_UNAVAILABLE) or code in _UNAVAILABLE_SQLITE
