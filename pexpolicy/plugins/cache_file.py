@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
+from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -16,6 +19,8 @@ from pexpolicy.config.file_tracking import read_file
 
 T = TypeVar("T")
 MODE = 0o600
+STALE_S = 60.0
+"""Age from which on an unfinished file is one that a killed process has left."""
 
 
 class CacheFileError(Exception):
@@ -41,6 +46,7 @@ class CacheFile(Generic[T]):
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self.path = Path(path)
+        self._is_first = True
         try:
             self._values: TypeAdapter[T] = TypeAdapter(kind)
         except PydanticSchemaGenerationError:
@@ -78,6 +84,9 @@ class CacheFile(Generic[T]):
         except ValueError:
             raise CacheFileError(f"the value for {self.path} is of another type") from None
         header = _Header(_digest(key), fetched_at, hashlib.sha256(content).hexdigest())
+        if self._is_first:
+            self._is_first = False
+            self._remove_unfinished()
         new = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             # A torn file after a power failure is detected by its hash, so nothing is synced.
@@ -88,6 +97,14 @@ class CacheFile(Generic[T]):
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+
+    def _remove_unfinished(self) -> None:
+        """Remove what killed processes have left: it may hold passwords."""
+        before = time.time() - STALE_S
+        for path in self.path.parent.glob(f".{escape(self.path.name)}.{'[0-9a-f]' * 8}"):
+            with suppress(OSError):
+                if path.lstat().st_mtime < before:
+                    path.unlink()
 
 
 def _digest(key: str) -> str:
