@@ -66,6 +66,7 @@ def test_equal_first_then_prefix_word_and_similar(
         ("Máret Ŧuŋŋe", "tunne"),
         ("Room A_Berg", "berg"),
         ("Straße", "strasse"),
+        ("Mar\u02bcyana O\u2019Neil", "mar'yana o'neil"),
     ],
 )
 def test_case_accents_and_punctuation_do_not_matter(search: Search, name: str, text: str) -> None:

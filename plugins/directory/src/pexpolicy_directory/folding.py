@@ -10,6 +10,8 @@ _LETTERS = str.maketrans(
     | {"ŧ": "t", "\N{LATIN SMALL LETTER DOTLESS I}": "i"}
 )
 """Letters that Unicode does not decompose."""
+_LETTERS |= dict.fromkeys(map(ord, "\u02bb\u02bc"), "'")
+"""Apostrophes that Unicode counts as letters."""
 _WORD = re.compile(r"[^\W_]+")
 
 
