@@ -23,6 +23,26 @@ BINARY = frozenset(
     )
 )
 """Attributes whose values are never text, even if they look like it."""
+_SHORT = {
+    "commonname": "cn",
+    "countryname": "c",
+    "domaincomponent": "dc",
+    "fax": "facsimiletelephonenumber",
+    "gn": "givenname",
+    "hometelephonenumber": "homephone",
+    "localityname": "l",
+    "mobiletelephonenumber": "mobile",
+    "organizationalunitname": "ou",
+    "organizationname": "o",
+    "pagertelephonenumber": "pager",
+    "rfc822mailbox": "mail",
+    "stateorprovincename": "st",
+    "surname": "sn",
+    "userid": "uid",
+}
+"""The names under which servers return attributes that the standards give two names (RFC 4519,
+RFC 4524).
+"""
 DN = "dn"
 """Written like an attribute, it is the name of the entry."""
 _RANGE = ";range="
@@ -87,7 +107,7 @@ class LdapQuery:
         for column, attribute in (self._columns or {name: name for name in found}).items():
             if attribute.lower() == DN:
                 row[column] = dn
-            elif given := found.get(attribute.lower()):
+            elif given := next(filter(None, map(found.get, _names_of(attribute.lower()))), None):
                 plain = [_json(attribute.lower(), value) for value in given]
                 row[column] = plain[0] if len(plain) == 1 else plain
         return row
@@ -136,6 +156,14 @@ def _columns(written: Sequence[str]) -> Iterator[tuple[str, str]]:
         if match is None:
             raise ValueError(f"has {text!r} after the filter: write ATTRIBUTE or COLUMN=ATTRIBUTE")
         yield match[1] or match[2].lower(), match[2]
+
+
+def _names_of(attribute: str) -> Iterator[str]:
+    """Yield the names under which a server may return an attribute."""
+    yield attribute
+    yield f"{attribute};binary"
+    if attribute in _SHORT:
+        yield _SHORT[attribute]
 
 
 def _text(value: Value) -> str:
