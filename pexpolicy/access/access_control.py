@@ -187,6 +187,8 @@ class AccessControl:
         if credentials.is_verified(pair):
             self._right.append(header)
             return None
+        if connection is not None:
+            connection.move_to(Stage.PENDING)
         try:
             with throttle.attempt(origin, now) as attempts:
                 is_known = origin in self._state.known_peers

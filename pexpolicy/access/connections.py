@@ -46,7 +46,7 @@ class Stage(IntEnum):
     KNOWN = 6
     """Nothing was received yet from an address of right credentials."""
     PENDING = 7
-    """It has sent a request whose credentials are not verified yet. Never evicted."""
+    """It has sent its first request, or one whose credentials are being verified. Never evicted."""
     ADMITTED = 8
     """A request on it was admitted. Never evicted."""
 

@@ -27,6 +27,7 @@ from pexpolicy.access.credentials import Credentials
 from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
 from pexpolicy.server.http import acceptor
+from pexpolicy.server.http.app import PolicyApp
 from tests.support import fake_plugins, virtual_time, wire
 from tests.support.waiting import HANG_S, until
 
@@ -252,6 +253,33 @@ async def test_a_stranger_makes_room_for_the_next_connection(serving: fake_plugi
         assert await closed(strangers[0][0])
         assert await answered(node)
         assert reasons(server) == ["connection evicted"]
+
+
+async def test_strangers_that_repeat_refused_requests_make_room_too(
+    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = wire.request_bytes("/unknown", "GET", {"Connection": "keep-alive"})
+    finish, goes_on = PolicyApp._finish_refusal, asyncio.Event()
+    begun = 0
+
+    async def late(app: PolicyApp, response: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        if begun > 3:
+            await goes_on.wait()
+        return await finish(app, response)
+
+    monkeypatch.setattr(PolicyApp, "_finish_refusal", late)
+    async with serving(policy(connections=3)) as server, AsyncExitStack() as stack:
+        strangers = [await stack.enter_async_context(connected(server)) for _ in range(3)]
+        for reader, writer in strangers:
+            writer.write(refused)
+            await reader.readuntil(b"\r\n\r\n")
+        for _, writer in strangers:
+            writer.write(refused)
+        await until(lambda: begun == 6)
+        assert (await server.ask(wire.SERVICE)).status == 200
+        goes_on.set()
 
 
 async def test_where_all_connections_are_those_of_nodes_a_further_one_is_refused(

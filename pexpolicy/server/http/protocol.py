@@ -163,12 +163,12 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
     def _note_progress(self, parsed: int) -> None:
         """Note what was received on an unauthenticated connection that had ``parsed`` requests.
 
-        A request that waits for the reply to an earlier one gives no protection: the earlier one
-        was refused.
+        A request after others gives no protection, as those were refused: strangers that repeat
+        theirs would keep every connection.
         """
         if self.requests.parsed == parsed:
             self.connection.received_part()
-        elif self._replies == parsed:
+        elif not parsed:
             self.connection.move_to(Stage.PENDING)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's own type, not aiohttp's
