@@ -17,6 +17,7 @@ from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCon
 from pexpolicy.matching.subjects import ALIAS_PARTS
 from pexpolicy.matching.time_window import WEEKDAYS, TimeOperators, TimeWindow
 from pexpolicy.models.request import word
+from pexpolicy.subnets import SubnetError, read_subnet
 from pexpolicy.text import brief, did_you_mean
 
 _SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", re.IGNORECASE)
@@ -25,6 +26,8 @@ _REGEX = re.compile(r"/.+/|\^.*|.*\.\*.*")
 """What is written as a regular expression elsewhere."""
 _GLOB = re.compile(r"\*[@.].*|.*[a-z@.]\*.*", re.IGNORECASE)
 """What is written as a glob elsewhere. A dialed code such as ``*97#`` is none."""
+_NO_GLOB = re.compile(r"\A(?:\.\*|\^)|\\[.dws]|\$\Z")
+"""What only a regular expression has; ``my.*`` may be a glob."""
 MAX_SKIPPED_MINUTES = 120
 """The longest time that clocks skip."""
 YEAR = 366
@@ -94,14 +97,16 @@ def _of_clause(clause: Clause) -> Iterator[str]:
     for operand in clause.operands:
         shown = f"{key}.{operator} = {brief(str(operand))}"
         is_address = key == "peer" or key.endswith(("_address", "_ip"))
-        if clause.operator == "equals" and is_address and "/" in operand:
+        if clause.operator == "equals" and is_address and re.search(r"/|-|\*|[g-zG-Z]", operand):
             wanted = "not_" * clause.negated + "in_subnet"
             yield (
-                f"{shown} compares the text, which no address is equal to: write "
-                f"{key} = {{ {wanted} = {operand!r} }}"
+                f"{shown} compares the text, which no address is equal to: "
+                f"{_network_advice(f'{key} = {{ {wanted} = ', operand)}"
             )
         if clause.operator == "equals" and isinstance(operand, str):
             yield from _of_text(clause, shown, str(operand))
+        if clause.operator in _TEXT_OPERATORS and isinstance(operand, str):
+            yield from _of_pattern(clause, shown, operand)
         if clause.subject.kind != "alias" or clause.operator not in _TEXT_OPERATORS:
             continue
         if clause.operator == "regex" and _SCHEME.match(operand):
@@ -116,10 +121,37 @@ def _of_clause(clause: Clause) -> Iterator[str]:
             )
 
 
+def _network_advice(before: str, operand: str) -> str:
+    """Return what to write in place of a text that is no address."""
+    if "/" in operand:
+        return f"write {before}{operand!r} }}"
+    try:
+        read_subnet(operand)
+    except SubnetError as error:
+        return str(error).rpartition("; ")[2]
+    return "write an address"
+
+
+def _of_pattern(clause: Clause, shown: str, operand: str) -> Iterator[str]:
+    """Yield what is doubtful about a pattern, or a part of a text."""
+    key = clause.subject.key
+    if clause.operator == "glob" and _NO_GLOB.search(operand):
+        wanted = "not_" * clause.negated + "regex"
+        yield f"{shown} is a glob, and looks like a regular expression: write {key}.{wanted}"
+    rest = {"prefix": operand.removesuffix("*"), "suffix": operand.removeprefix("*")}
+    # A dialed code such as *97* has a star of its own.
+    if (other := rest.get(clause.operator, operand)) not in (operand, "") and "*" not in other:
+        yield f"{shown} has a star, which means itself here: write {other!r}"
+
+
 def _of_text(clause: Clause, shown: str, operand: str) -> Iterator[str]:
     """Yield what is doubtful about a text that a value must be equal to."""
     key, (name, _, part) = clause.subject.key, clause.subject.key.partition(".")
-    if clause.subject.kind == "alias" or (name.endswith("alias") and part in ALIAS_PARTS):
+    if part == "host" and operand.startswith("@"):
+        yield f"{shown} has an @, and no host has one: write {operand[1:]!r}"
+    elif part == "user" and "@" in operand:
+        yield f"{shown} has an @, and no user has one: write {name} = {operand!r}"
+    elif clause.subject.kind == "alias" or (name.endswith("alias") and part in ALIAS_PARTS):
         kind = "regex" if _REGEX.fullmatch(operand) else "glob" if _GLOB.fullmatch(operand) else ""
         if kind:
             wanted = "not_" * clause.negated + kind
