@@ -17,11 +17,16 @@ _MEANINGS: Mapping[str, str] = {
     "alias aliases": "e_mail email mail number nummer phone rufnummer telefon",
     "aliases local_alias": "alias",
     "all": "and",
+    "continue skip": "accept ignore pass permit",
+    "reject dropped": "block decline deny drop fail refuse",
+    "audio": "audio_only",
+    "when": "condition conditions criteria if",
+    "equals": "eq is",
     "allow_guests": (
         "allow_guest gjester gjester_tillatt guests guests_allowed gäste gäste_erlaubt "
         "gäste_zulassen invités invités_autorisés tillat_gjester"
     ),
-    "allowed networks": "allow",
+    "allowed networks continue skip": "allow",
     "allowed": "domains",
     "any": "or",
     "audit": "log",
@@ -44,11 +49,11 @@ _MEANINGS: Mapping[str, str] = {
     ),
     "directory_information": "phone_book phonebook",
     "endpoints": "events",
-    "equals": "eq",
+    "exists": "empty is_set",
     "failures": "max_failures threshold",
     "file": "csv json toml yaml",
     "files": "include",
-    "greater": "gt",
+    "greater not_less": "gt min",
     "guest_pin": (
         "code_invite code_invité gaeste_pin gjeste_pin gjestepin guest_password gäste_pin pin_guest"
     ),
@@ -61,11 +66,11 @@ _MEANINGS: Mapping[str, str] = {
     "keywords": "abteilung avdeling department",
     "ldap": "active_directory activedirectory ad openldap",
     "lecture": "virtual_auditorium",
-    "less": "lt",
+    "less not_greater": "lt max",
     "local_alias": "called callee destination dialed",
     "local_alias between": "to",
     "location": "emplacement lokasjon ort plassering site standort sted ubicación",
-    "locations": "location",
+    "locations media_location": "location",
     "log audit": "logging",
     "max_callrate_in max_callrate_out": "bandwidth",
     "media_location": "media",
@@ -73,7 +78,7 @@ _MEANINGS: Mapping[str, str] = {
     "networks": "allowed_ips allowlist ips nodes",
     "networks access": "whitelist",
     "none": "not",
-    "one_of": "in",
+    "one_of": "in in_list is_in",
     "five_mains_seven_pips": "5+7 5:7",
     "four_mains_zero_pips": "4+0 4:0 2x2",
     "nine_mains_zero_pips": "9+0 9:0 3x3",
@@ -96,9 +101,10 @@ _MEANINGS: Mapping[str, str] = {
     ),
     "plugin_dirs path directory_information": "directory",
     "plugins": "modules plugin",
-    "prefix": "starts_with startswith",
+    "prefix": "begins_with beginswith starts_with startswith",
     "priority": "order prio rank weight",
-    "regex": "match matches",
+    "regex when": "match matches",
+    "glob regex": "like wildcard",
     "regex glob": "pattern",
     "registration_alias": "registration registrations",
     "remote_address host url": "address",
@@ -120,7 +126,7 @@ _MEANINGS: Mapping[str, str] = {
     "subnet": "ip_range nettverk netz netzwerk range réseau sous_réseau subnett subnetz",
     "subnet networks in_subnet": "network",
     "suffix": "ends_with endswith",
-    "time": "date day hours weekday weekdays",
+    "time": "date day hour hours weekday weekdays",
     "tls": "certificates https ssl",
     "token_env": "token",
     "trusted_proxies": "proxies",
@@ -159,6 +165,9 @@ _TLS = "write a table [tls] with certificate and key"
 _RATE = "wrong passwords are slowed down anyway; [limits] limits connections"
 _NEVER = "Infinity is never asked: [infinity] lists names of its objects; leave the key out"
 _DETECTED = "it is detected; leave the key out"
+_STDERR = "lines go to standard error, which systemd and Docker keep; leave the key out"
+_MEGABYTES = "write a number of megabytes, as in rotate_mb = 10"
+_CHAINED = "lines are always chained by their hashes; leave the key out"
 _LOGIN = ("user", "password")
 _DENIED = ("deny", "denied", "block", "blocked", "blacklist", "blocklist")
 _REMARKS: Mapping[tuple[str, ...], str] = {
@@ -192,18 +201,17 @@ _REMARKS: Mapping[tuple[str, ...], str] = {
     ("sheet",): "save the sheet as a CSV file of its own",
     ("then", "redirect"): 'write then = { action = "redirect", new_alias = "sip:..." }',
     ("then", "reject"): 'write then = "reject"',
+    ("then", "message"): "write reason, which is logged, or reject_reason for participants",
+    **{("when", n): "write parameters alone, as in local_alias" for n in ("request", "call_info")},
+    ("when", "user"): "write local_alias.user or remote_alias.user",
     ("password",): "it is never in this file: write password_env or password_file",
     ("auth", "password"): _HASHED,
     ("credentials", "password"): _HASHED,
-    ("audit", "chain"): "lines are always chained by their hashes; leave the key out",
-    ("audit", "hash_chain"): "lines are always chained by their hashes; leave the key out",
+    **{("audit", name): _CHAINED for name in ("chain", "hash_chain")},
     ("audit", "rotate"): "write rotate_hours = 24 or rotate_mb = 100",
     ("audit", "rotate_days"): "write hours, as in rotate_hours = 24",
-    ("log", "file"): "lines go to standard error, which systemd and Docker keep; leave the key out",
-    ("log", "path"): "lines go to standard error, which systemd and Docker keep; leave the key out",
-    ("audit", "max_size"): "write a number of megabytes, as in rotate_mb = 10",
-    ("audit", "max_bytes"): "write a number of megabytes, as in rotate_mb = 10",
-    ("audit", "rotate_size"): "write a number of megabytes, as in rotate_mb = 10",
+    **{("log", name): _STDERR for name in ("file", "path")},
+    **{("audit", name): _MEGABYTES for name in ("max_size", "max_bytes", "rotate_size")},
 }
 """By the end of a key: what to write instead. The longest end decides."""
 _TOP_LEVEL: Mapping[str, str] = {
@@ -261,9 +269,7 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 
 
 def similar(name: str, known: Collection[str]) -> str:
-    """Return ``; did you mean 'x'?`` where a known name has nearly the same letters, in any case;
-    else nothing.
-    """
+    """Return ``; did you mean 'x'?`` where a known name has similar letters, else nothing."""
     if len(name) > MAX_GUESSED:
         return ""
     folded = {one.casefold(): one for one in known}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -14,12 +15,15 @@ from pexpolicy.access.pem_errors import authority_warning, chain_warning, leaf_w
 from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.console import ConsoleTable
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import Settings
 from pexpolicy.subnets import lone_network
 
 MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""
+MOST_MIB = 1 << 20
+"""Memory that no server has: 1 TiB."""
 MIN_PASSWORD_LENGTH = 8
 """Recommended length of passwords, whose guessing is throttled."""
 
@@ -47,15 +51,34 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         if text:
             yield ConfigWarning(("access", "networks", number), text)
     yield from _console_warnings(settings)
-    if settings.tracing is not None and settings.tracing.endpoint.rstrip("/").endswith(":4317"):
-        text = "4317 is the port of OTLP over gRPC: write http://HOST:4318/v1/traces"
-        yield ConfigWarning(("tracing", "endpoint"), text)
-    if settings.limits.connections_per_peer > settings.limits.connections:
-        text = "is more than limits.connections, so one peer may hold them all"
-        yield ConfigWarning(("limits", "connections_per_peer"), text)
+    yield from _tracing_warnings(settings)
+    yield from _limit_warnings(settings.limits)
     yield from _secret_warnings(settings)
     if tls is not None:
         yield from _certificate_warnings(settings)
+
+
+def _tracing_warnings(settings: Settings) -> Iterator[ConfigWarning]:
+    if settings.tracing is None:
+        return
+    endpoint = settings.tracing.endpoint
+    text = ""
+    if endpoint.rstrip("/").endswith(":4317"):
+        text = "4317 is the port of OTLP over gRPC: write http://HOST:4318/v1/traces"
+    elif urlsplit(endpoint).path in ("", "/"):
+        text = "has no path, and collectors expect spans at /v1/traces: append it"
+    if text:
+        yield ConfigWarning(("tracing", "endpoint"), text)
+
+
+def _limit_warnings(limits: LimitsTable) -> Iterator[ConfigWarning]:
+    memory = limits.memory_mb or 0
+    if memory > MOST_MIB:
+        text = f"is in MiB: write {memory >> 20}, if {memory} are bytes"
+        yield ConfigWarning(("limits", "memory_mb"), text)
+    if limits.connections_per_peer > limits.connections:
+        text = "is more than limits.connections, so one peer may hold them all"
+        yield ConfigWarning(("limits", "connections_per_peer"), text)
 
 
 def _console_warnings(settings: Settings) -> Iterator[ConfigWarning]:

@@ -9,6 +9,7 @@ import click
 
 from pexpolicy.cli.common import EX_CONFIG, config_option
 from pexpolicy.cli.examples import examples
+from pexpolicy.config.path_hints import missing_hint
 from pexpolicy.server.reload.control_socket import ask_for_reload
 
 
@@ -33,6 +34,8 @@ def reload(config: Path) -> None:
             if results
             else "no server runs with this configuration; start it with pexpolicy serve"
         )
+        if not results and not config.exists():
+            text = f"there is no such file{missing_hint(config)}; name another with --config"
         click.secho(f"{config}: {text}", fg="red", err=True)
         sys.exit(1)
     for result in results:

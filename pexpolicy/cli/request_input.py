@@ -74,6 +74,11 @@ def requested(
     found = None
     if _DECISION_ID.fullmatch(text.lower()):
         found = _from_audit(text.lower(), config)
+    if found is None and re.fullmatch(r"[^/?&={\[<:]*[^/?&={\[<:\s]\s[^/?&={\[<:]*", text):
+        msg = (
+            f"{printable(text)} is no alias, as it has a blank: write one, such as meet@example.com"
+        )
+        raise InvalidRequestError(msg)
     if found is None and _is_alias(text):
         found = _of_alias(DEFAULT_ENDPOINT, text)
     return with_parameters(found or read_request(text), changes)

@@ -23,6 +23,7 @@ from pexpolicy.cli.common import (
 from pexpolicy.cli.examples import examples
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.environment import in_container
+from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.observability.shared_memory import SharedCounters
@@ -39,6 +40,15 @@ from pexpolicy.server.preflight import preflight_problems
 from pexpolicy.server.shutdown import force_exit, install_startup_signals
 
 
+def listening_address(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Return the address; fail for one with a port or a scheme."""
+    try:
+        return None if value is None else checked_host(value)
+    except ValueError as error:
+        text = str(error).replace("port is a key of its own", "write --port too")
+        raise click.BadParameter(text) from None
+
+
 @click.command(
     epilog=examples(
         "pexpolicy serve",
@@ -47,7 +57,11 @@ from pexpolicy.server.shutdown import force_exit, install_startup_signals
     )
 )
 @config_option
-@click.option("--host", help="Address to listen on, instead of the configured one.")
+@click.option(
+    "--host",
+    callback=listening_address,
+    help="Address to listen on, instead of the configured one.",
+)
 @click.option("--port", type=Port(), help="Port, instead of the configured one.")
 @click.option(
     "--workers",

@@ -36,6 +36,8 @@ _HINTS: Mapping[str, str] = {
     **{f"export {name}": _PRINTS for name in ("--output", "-o", "--into")},
     **{f"import {name}": "write --into FILE" for name in ("--output", "-o", "--config", "-c")},
     **{f"hash-password {n}": "the password is asked for" for n in ("--password", "-p")},
+    "hash-password --stdin": "leave it out: a pipe is read anyway",
+    "audit stats --month": _PERIOD,
     "hash-password --user": "leave it out: the hash is of the password alone",
     "serve -p": "write --port",
     "serve --workers": "write server.workers in the configuration",
@@ -105,10 +107,12 @@ def _for_argument(text: str, words: list[str], command: click.Command) -> str:
         return f"; it prints: append > {text}"
     forms = {
         "--config": text.endswith(".toml"),
-        "--url": text.startswith(("http://", "https://")),
+        "--url": text.startswith(("http://", "https://")) or re.fullmatch(r"[\w.-]+:\d+", text),
         "--port": text.isdecimal(),
         "--lines": text.isdecimal(),
         "--file": text.endswith((".jsonl", ".gz", ".log")) or Path(text).is_file(),
     }
     named = next((option for option, fits in forms.items() if fits and option in options), "")
+    if named == "--url" and "://" not in text:
+        text = f"http://{text}"
     return f"; write {named} {text}" if named else ""

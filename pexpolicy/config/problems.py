@@ -69,6 +69,8 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     shown = item["type"] not in hidden and not isinstance(item["input"], Mapping | list)
     if shown and not _holds_secret(model, key) and not _may_hold_secret(key, item["input"]):
         text += f", not {brief(item['input'])}"
+        if item["type"] == "literal_error" and isinstance(item["input"], str):
+            text += did_you_mean(item["input"].strip(), _expected(item))
     advice = form(item["type"], item["input"]) or _headers(key, item, model)
     return Problem(key, text + advice + _in_seconds(key, item))
 

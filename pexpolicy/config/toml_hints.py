@@ -113,7 +113,7 @@ def _hint_for_line(message: str, lines: list[str], column: int) -> str:
         "Expected '='": lambda: _hint_for_key(line, column),
         "Expected newline": lambda: _hint_for_number(line) or _hint_for_rest(line, column),
         "Cannot declare": lambda: _duplicate_table(line, lines[:-1]),
-        "Unclosed array": lambda: "; write a comma between two items, and ] after the last",
+        "Unclosed array": lambda: _hint_for_list(line),
     }
     for beginning, advise in advice.items():
         if message.startswith(beginning):
@@ -182,6 +182,12 @@ def _hint_for_key(line: str, column: int) -> str:
     if "=" in line[column:]:
         return "; a name with a blank needs quotes; most have _ instead"
     return "; write = between a name and its value"
+
+
+def _hint_for_list(line: str) -> str:
+    if re.search(r"[\[,]\s*[\dA-Fa-f]+(?:[.:][\dA-Fa-f]*){2,}", line):
+        return '; write each text in quotes, as in ["10.0.0.0/8"]'
+    return "; write a comma between two items, and ] after the last"
 
 
 def _hint_for_braces(line: str) -> str:

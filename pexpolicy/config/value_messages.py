@@ -13,6 +13,8 @@ def message(item: Mapping[str, Any]) -> str:
         return _PATTERNS.get(item["ctx"]["pattern"], "has characters that are not possible here")
     if item["type"] == "string_too_short" and not item["input"]:
         return "is empty: write a value, or leave the key out"
+    if item["type"] == "too_short":
+        return f"has too few items: write {item['ctx']['min_length']} or more, or leave the key out"
     text: str = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if item["type"] == "time_delta_parsing":
         text = text.partition(",")[0]
@@ -65,7 +67,7 @@ _FORMS: Mapping[tuple[str, type], str] = {
 """By the error and the type of the value: the form to write."""
 _PATTERNS = {
     r"^https?://[^\s]+$": "is not a URL: write one such as http://127.0.0.1:4318/v1/traces",
-    r"^https?://[^\s/?#]+$": "is not a URL without a path: write one such as https://host.example",
+    r"^https?://[^\s/?#@]+$": "is not a URL without a path: write one such as https://host.example",
     r"^https?://[^\s?#]+$": "is not a URL: write one such as https://login.example.com",
     r"^[A-Z]{2}$": "is not a code of two capital letters, such as NO",
     r"^[a-z][a-z0-9_]*$": "is not the name of a field: small letters, digits and _",

@@ -378,6 +378,40 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         "rooms.settings.board",
         ("did you mean [….rooms.board]?",),
     ),
+    # Words of a fixed set, and of other programs.
+    *(
+        (f"{table} = '{written}'", table.rpartition("\n")[2], (f"did you mean '{meant}'?",))
+        for table, written, meant in (
+            ("[log]\nlevel", "warn", "warning"),
+            ("[log]\nlevel", "INFO", "info"),
+            ("[plugins.rooms]\non_error", "deny", "reject"),
+            ("[plugins.rooms]\non_error", "ignore", "skip"),
+            ("[privacy]\npersonal", "drop", "dropped"),
+            ("[endpoints.service_configuration]\ndefault", "allow", "continue"),
+            ("[tls]\ncertificate = 'a'\nkey = 'b'\nmin_version", "TLSv1.2", "1.2"),
+            (
+                RULE.rpartition(" = ")[0].replace("endpoint = 'service_configuration'\n", "")
+                + " = 'reject'\nendpoint",
+                "participants",
+                "participant_properties",
+            ),
+            (RULE.rpartition(" = ")[0], "REJECT", "reject"),
+            (RULE.rpartition(" = ")[0], "accept", "continue"),
+        )
+    ),
+    *(
+        (f"{RULE}{written}", key, (advice,))
+        for written, key, advice in (
+            ("priority = 5", "rules[0].priority", "in the order of the file: leave it out"),
+            ("stop = true", "rules[0].stop", "the first rule that matches decides"),
+            ("if.local_alias = 'x'", "rules[0].if", "did you mean 'when'?"),
+            ("when.local_alias.in_list = ['x']", "local_alias.in_list", "did you mean 'one_of'?"),
+            ("when.local_alias.begins_with = 'x'", "begins_with", "did you mean 'prefix'?"),
+            ("when.call_info.local_alias = 'x'", "when.call_info", "write parameters alone"),
+            ("when.user = 'x'", "when.user", "write local_alias.user or remote_alias.user"),
+            ("when.any = []", "when.any", "has too few items: write 1 or more"),
+        )
+    ),
     (
         f"{AUDIT}plugins.rooms.settings.csv = 'rooms.csv'",
         "audit.plugins",
@@ -483,6 +517,7 @@ FILES: list[tuple[bytes, tuple[str, ...]]] = [
     (b"[server]\nbase path = '/x'\n", ("a name with a blank needs quotes",)),
     (b"[server]\nport = 8000;\n", ("remove the ; at the end of the line",)),
     (b"[server]\nport = 8000,\n", ("remove the , at the end of the line",)),
+    (b"[access]\nnetworks = [10.44.0.0/16]\n", ('in quotes, as in ["10.0.0.0/8"]',)),
     (b"[server]\nport = 8000 // web\n", ("a comment begins with #",)),
     (b"; web\n[server]\n", ("a comment begins with #",)),
     (b"[server]\nport =\n", ("write a value after the =",)),
@@ -610,6 +645,23 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
         )
     ),
     ("[audit]\npath = 'C:\\log\\a.jsonl'", ("audit.path: write / between folders",)),
+    *(
+        (f"{RULE}when.{written}", ("rules[0]: rule 'r'", advice))
+        for written, advice in (
+            (
+                "local_alias.glob = '.*@example\\.com'",
+                "expression: write local_alias.regex",
+            ),
+            ("local_alias.prefix = '+47*'", "a star, which means itself here: write '+47'"),
+            ("local_alias.suffix = '*@a.com'", "a star, which means itself here: write '@a.com'"),
+            ("local_alias.host = '@a.com'", "has an @, and no host has one: write 'a.com'"),
+            ("local_alias.user = 'x@a.com'", "no user has one: write local_alias = 'x@a.com'"),
+            ("remote_address = '10.0.0.*'", "which no address is equal to: write 10.0.0.0/24"),
+            ("node_ip = 'node1.example.com'", "names are not looked up: write the address"),
+        )
+    ),
+    ("[limits]\nmemory_mb = 536870912", ("limits.memory_mb: is in MiB: write 512",)),
+    ("[tracing]\nendpoint = 'http://a:4318'", ("tracing.endpoint: has no path", "/v1/traces")),
     ("[audit]\npath = 'log/'", ("audit.path: names a file, and ends in /: write log/audit.jsonl",)),
     ("[audit]\npath = 'a.jsonl.gz'", ("audit.path: lines are not compressed", "leave .gz out")),
     *(
@@ -965,11 +1017,54 @@ def test_two_configurations_are_not_one(tmp_path: Path) -> None:
     assert "b.toml are two configurations: check one after the other" in said.stderr
 
 
-def test_a_file_in_place_of_the_folder_of_a_new_configuration_is_reported(tmp_path: Path) -> None:
-    said = CliRunner().invoke(main, ["init", str(tmp_path / "new.toml"), "--yes"])
-    assert said.exit_code == 2
-    assert "new.toml would be a folder, and config.toml is written into it" in said.stderr
-    assert not (tmp_path / "new.toml").exists()
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["new.toml"], "new.toml would be a folder, and config.toml is written into it"),
+        (["new", "--rooms", "rooms.xlsx"], "rooms.xlsx is no CSV file: save it as CSV"),
+        (["new", "--audit", "log/"], "log/ is a folder: write --audit log/audit.jsonl"),
+    ],
+)
+def test_a_new_configuration_with_a_file_of_another_kind_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["init", *arguments, "--yes"])
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_configuration_names_the_certificate_that_is_not_there_yet(tmp_path: Path) -> None:
+    arguments = ["init", str(tmp_path / "new"), "--yes", "--certificate", "c.pem", "--key", "k.pem"]
+    said = CliRunner().invoke(main, arguments).stderr
+    for name in ("c.pem", "k.pem"):
+        assert f"{tmp_path / 'new' / name} is not there yet: copy it before the start" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--host", "0.0.0.0:8000"], "is an address without a port: write --port too"),
+        (["serve", "--host", "http://0.0.0.0"], "is an address without a scheme or path"),
+        (["doctor", "--host", "https://policy.example.com"], "write the name alone, as in policy"),
+        (["explain", "Meet One"], "Meet One is no alias, as it has a blank: write one, such as"),
+        (["hash-password", "--stdin"], "leave it out: a pipe is read anyway"),
+        (["status", "127.0.0.1:9107"], "; write --url http://127.0.0.1:9107"),
+        (["audit", "stats", "--month", "11"], "write --since, and --until for the end"),
+    ],
+)
+def test_a_wrong_argument_is_answered_with_a_right_one(arguments: list[str], said: str) -> None:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_a_reload_of_a_file_that_is_not_there_names_a_similar_one(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").touch()
+    done = CliRunner().invoke(main, ["reload", "-c", str(tmp_path / "confg.toml")])
+    assert done.exit_code == 1
+    assert "there is no such file; did you mean 'config.toml'?; name another with" in done.stderr
 
 
 @pytest.mark.parametrize(

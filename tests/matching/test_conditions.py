@@ -158,7 +158,7 @@ def test_a_negated_pattern_captures_nothing() -> None:
         ({"vendor": {"less": math.nan}}, "vendor.less"),
         ({"vendor": {"less": 10**400}}, "vendor.less"),
         ({"remote_address": {"in_subnet": "10.0.0.1/8"}}, "has host bits set; write 10"),
-        ({"any": []}, "any: list should have at least 1 item"),
+        ({"any": []}, "any: has too few items: write 1"),
         ({"any": [{"vendor": {"prefx": "x"}}]}, "any[0].vendor.prefx: unknown key; did you mean"),
         ({"idp_attributes": {"a": {"values": "most", "equals": "x"}}}, "idp_attributes.a.values"),
         ({"time": {"zone": "Europe/Olso"}}, "did you mean 'Europe/Oslo'?"),

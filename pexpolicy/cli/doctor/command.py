@@ -62,6 +62,9 @@ def doctor(config: Path, cacert: Path | None, host: str | None, *, as_json: bool
 
     Exit code 1 for an error, 0 with warnings only.
     """
+    if host is not None and not re.fullmatch(r"[\w.:-]+", host):
+        msg = "write the name alone, as in policy.example.com"
+        raise click.BadParameter(msg, param_hint="--host")
     findings = list(_findings(config, cacert, host))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))

@@ -119,5 +119,9 @@ def _next_steps(choices: Choices) -> None:
     click.echo("\nNext:")
     for step in steps:
         click.echo(f"  {step}")
+    for name in filter(None, (choices.certificate, choices.key)):
+        if not (choices.folder / name).exists():
+            text = f"{choices.folder / name} is not there yet: copy it before the start"
+            click.secho(text, fg="yellow", err=True)
     if choices.console and choices.systemd:
         click.echo(f"\nThe console is a service of its own, not to be run as root: {CONSOLE_PAGE}")

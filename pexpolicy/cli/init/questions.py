@@ -23,6 +23,7 @@ from pexpolicy.plugins.discovery import installed
 from pexpolicy.subnets import SubnetError, read_subnet
 
 Options = Mapping[str, Any]
+_WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 _HOST_NAME = re.compile(r"[\w.-]{1,253}", re.ASCII)
 
 
@@ -185,6 +186,10 @@ def _refuse_names(choices: Choices) -> None:
     if folder.suffix == ".toml":
         text = f"{folder.name} would be a folder, and config.toml is written into it"
         _refuse(f"{text}: name the folder alone")
+    if choices.rooms is not None and Path(choices.rooms).suffix.lower() in _WORKBOOKS:
+        _refuse(f"{choices.rooms} is no CSV file: save it as CSV, and write --rooms rooms.csv")
+    if choices.audit is not None and choices.audit.endswith("/"):
+        _refuse(f"{choices.audit} is a folder: write --audit {choices.audit}audit.jsonl")
     names = filter(None, (choices.rooms, choices.audit, choices.certificate, choices.key))
     for name in (str(folder), *names):
         if not name.isprintable():

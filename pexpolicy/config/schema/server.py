@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field, field_validator
 from pexpolicy.config.schema.base import MAX_BUDGET, SecretTable, Table
 
 
-def _host(host: str) -> str:
+def checked_host(host: str) -> str:
+    """Return an address to listen on; raises ``ValueError`` with what to write."""
     if "/" in host:
         msg = "is an address without a scheme or path, such as 127.0.0.1"
     elif re.fullmatch(r"[^:\[\]]*:\d+|\[.*\]:\d+|::1?:\d{4,5}", host):
@@ -30,7 +31,7 @@ def _host(host: str) -> str:
     raise ValueError(msg)
 
 
-Host = Annotated[str, AfterValidator(_host)]
+Host = Annotated[str, AfterValidator(checked_host)]
 
 
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
