@@ -117,6 +117,7 @@ def lax_models(model: type[PluginSettings]) -> list[str]:
         part
         for part in _parts(model.__pydantic_core_schema__)
         if part["type"] in ("model", "dataclass")
+        and not part.get("root_model")
         and part.get("config", {}).get("extra_fields_behavior") not in ("forbid", "allow")
     )
     return list(dict.fromkeys(part["cls"].__name__ for part in nested))

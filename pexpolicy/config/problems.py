@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel
 
+from pexpolicy.config.error_location import locate, names_of
 from pexpolicy.config.value_messages import form, message
 from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.text import brief, did_you_mean, remark
@@ -50,29 +51,44 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 
 
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
-    key: Key = tuple(item["loc"])
+    key, annotations = locate(tuple(item["loc"]), model)
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         guess = _instead(key, model)
         return Problem(key, f"unknown key{guess or _place_of(key, item['input'], model)}")
     if item["type"] in ("missing", "missing_argument"):
         return Problem(key, f"is missing{_choice(key, model) or _meaning(key, model)}")
+    if item["type"] in _TAGS and (tag := re.fullmatch(r"'(.+)'", item["ctx"]["discriminator"])):
+        return _wrong_tag((*key, tag[1]), item)
     if key and key[-1] == "[key]":
-        key = key[:-1]
-        if not (known := _expected(item)):
-            return Problem(key, message(item))
-        guess = did_you_mean(str(key[-1]), known) or f"; there are {', '.join(known)}"
-        return Problem(key, f"unknown name{guess}")
+        return _wrong_name(key[:-1], item)
     if item["type"] in _NO_TABLE:
-        return _no_table(key, item["input"], model)
+        is_hidden = isinstance(item["input"], list) or _is_secret(key, annotations)
+        return _no_table(key, item["input"], model, hidden=is_hidden)
     text = message(item)
     hidden = ("value_error", "string_too_short")
     shown = item["type"] not in hidden and not isinstance(item["input"], Mapping | list)
-    if shown and not _holds_secret(model, key) and not _may_hold_secret(key, item["input"]):
+    if shown and not _is_secret(key, annotations) and not _may_hold_secret(key, item["input"]):
         text += f", not {brief(item['input'])}"
         if item["type"] == "literal_error" and isinstance(item["input"], str):
             text += did_you_mean(item["input"].strip(), _expected(item))
     advice = form(item["type"], item["input"]) or _headers(key, item, model)
     return Problem(key, text + advice + _in_seconds(key, item))
+
+
+def _wrong_tag(key: Key, item: Mapping[str, Any]) -> Problem:
+    """Return the problem of the key that says which kind a table is."""
+    if not (known := item["ctx"].get("expected_tags")):
+        return Problem(key, "is missing")
+    guess = did_you_mean(str(item["ctx"]["tag"]), _expected(item))
+    return Problem(key, f"is none of {known}{guess}")
+
+
+def _wrong_name(key: Key, item: Mapping[str, Any]) -> Problem:
+    """Return the problem of a key of a table whose keys are limited."""
+    if not (known := _expected(item)):
+        return Problem(key, message(item))
+    guess = did_you_mean(str(key[-1]), known) or f"; there are {', '.join(known)}"
+    return Problem(key, f"unknown name{guess}")
 
 
 def _place_of(key: Key, written: Any, model: type[BaseModel]) -> str:
@@ -100,7 +116,7 @@ def _only_path(table: Any) -> Key:
     return ()
 
 
-def _no_table(key: Key, written: Any, model: type[BaseModel]) -> Problem:
+def _no_table(key: Key, written: Any, model: type[BaseModel], *, hidden: bool) -> Problem:
     if len(key) > 1 and isinstance(key[-1], int):
         return Problem(key, f"must be a table: write [[{dotted_key(key[:-1])}]] for each")
     if len(key) > 1 and _is_dict(model, key[:-1]) and key[-1] in _known_keys(model, key[:-1]):
@@ -108,7 +124,6 @@ def _no_table(key: Key, written: Any, model: type[BaseModel]) -> Problem:
     text = f"must be a table, as in {dotted_key(key[-1:])} = {_example(key, written, model)}"
     if isinstance(written, list):
         text = f"must be one table: write [{dotted_key(key)}], not [[{dotted_key(key)}]]"
-    hidden = isinstance(written, list) or _holds_secret(model, key)
     return Problem(key, text if hidden else f"{text}, not {brief(written)}")
 
 
@@ -150,6 +165,8 @@ MILLISECONDS = 50
 """Numbers from here on look like milliseconds where seconds are meant."""
 _MAX_MEANING = 120
 """Characters of a sentence that explains a key."""
+_TAGS = ("union_tag_invalid", "union_tag_not_found")
+"""Errors about the key of a table that says which kind it is."""
 _NO_TABLE = ("model_type", "model_attributes_type", "dataclass_type")
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
 _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")
@@ -161,20 +178,13 @@ def may_be_secret(key: Key) -> bool:
     return any(isinstance(part, str) and _SECRET.search(part) for part in key)
 
 
-def _holds_secret(model: type[BaseModel], key: Key) -> bool:
-    """Return whether a value must not be shown, by its type or by the name of its key."""
-    if may_be_secret(key):
-        return True
-    table: Any = model
-    for part in key:
-        fields = getattr(table, "model_fields", {})
-        if part not in fields:
-            return False
-        annotation = fields[part].annotation
-        if "SecretStr" in str(annotation) or "SecretBytes" in str(annotation):
-            return True
-        table = next(iter(_models_in(annotation)), None)
-    return False
+def _is_secret(key: Key, annotations: Iterable[Any]) -> bool:
+    """Return whether a value must not be shown, by the types of it and of the tables around it, or
+    by the name of its key.
+    """
+    return may_be_secret(key) or any(
+        kind in str(found) for found in annotations for kind in ("SecretStr", "SecretBytes")
+    )
 
 
 def _may_hold_secret(key: Key, value: Any) -> bool:
@@ -247,12 +257,14 @@ def _is_whole(model: type[BaseModel]) -> bool:
 
 
 def _expected(item: Mapping[str, Any]) -> list[str]:
-    return re.findall(r"'([^']*)'", str(item.get("ctx", {}).get("expected", "")))
+    context = item.get("ctx", {})
+    return re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
 
 
 def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
     """Return the keys that the table at this place may hold."""
-    return list(getattr(_model_at(model, key), "model_fields", {}))
+    fields = getattr(_model_at(model, key), "model_fields", {})
+    return [names_of(name, field)[0] for name, field in fields.items()]
 
 
 def _is_dict(model: type[BaseModel], key: Key) -> bool:
