@@ -108,12 +108,12 @@ class Plugin(Generic[S]):
         super().__init_subclass__(**kwargs)
         if "Settings" not in vars(cls):
             for base in vars(cls).get("__orig_bases__", ()):
-                model = next(iter(get_args(base)), None)
-                if issubclass(get_origin(base) or object, Plugin):
-                    if isinstance(model, type):
-                        cls.Settings = model
-                    elif not isinstance(model, TypeVar):
-                        raise TypeError(f"{cls.__name__}: Plugin[...] takes the class of settings")
+                kind, given = get_origin(base), get_args(base)
+                models = [c for c in given if isinstance(c, type) and issubclass(c, PluginSettings)]
+                if models and issubclass(kind or object, Plugin):
+                    cls.Settings = models[0]
+                elif kind is Plugin and not isinstance(given[0], TypeVar):
+                    raise TypeError(f"{cls.__name__}: Plugin[...] takes the class of settings")
         for name, specification in HOOKS.items():
             method = getattr(cls, name)
             if method is not specification and inspect.isroutine(method):

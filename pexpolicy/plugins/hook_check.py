@@ -88,6 +88,8 @@ def collect_hooks(
             text = f"{available}: {caller.name} is implemented twice"
             raise PluginBuildError([Problem((), text)])
         implemented[caller.name] = _with_all_arguments(caller.name, mine[0])
+    if "lifespan" not in implemented:
+        _refuse_context(available, type(instance))
     if {"on_decision", "on_decisions"} <= implemented.keys():
         text = f"{available}: on_decision and on_decisions observe the same: implement one of them"
         raise PluginBuildError.because(text)
@@ -107,6 +109,7 @@ def _check_methods(available: PluginSource, instance: object) -> None:
     for name in dir(plugin_class):
         function = getattr(plugin_class, name, None)
         if hasattr(function, SPEC_MARK):
+            _refuse_hidden(available, plugin_class, name)
             continue
         if name in HOOKS and not (inspect.isroutine(function) and hasattr(function, IMPL_MARK)):
             _refuse_unmarked(available, plugin_class, name)
@@ -122,6 +125,28 @@ def _check_methods(available: PluginSource, instance: object) -> None:
             text = (
                 f"{available}: the method {name} is not a hook, and would never be called; did you "
                 f"mean {close[0]!r}? Begin the name of a method of your own with _"
+            )
+            raise PluginBuildError.because(text)
+
+
+def _refuse_hidden(available: PluginSource, plugin_class: type, name: str) -> None:
+    """Refuse a hook of a class that is named after ``Plugin`` among the bases."""
+    for base in plugin_class.__mro__:
+        if not (base is Plugin or issubclass(base, Plugin)) and name in vars(base):
+            text = (
+                f"{available}: {name} of {base.__name__} would never be called: name "
+                f"{base.__name__} before Plugin among the bases of {plugin_class.__name__}"
+            )
+            raise PluginBuildError.because(text)
+
+
+def _refuse_context(available: PluginSource, plugin_class: type) -> None:
+    """Refuse a plugin that is a context manager in place of having a lifespan."""
+    for name in ("__aenter__", "__enter__"):
+        if hasattr(plugin_class, name):
+            text = (
+                f"{available}: {name} is never called: write lifespan, with @asynccontextmanager, "
+                "which may enter the plugin by async with self"
             )
             raise PluginBuildError.because(text)
 
@@ -158,7 +183,7 @@ def _check_marked(
         if name in _MEANT:
             hint = f"; did you mean {_MEANT[name]!r}?"
         raise PluginBuildError.because(f"{available}: there is no hook {name!r}{hint}")
-    method = inspect.isfunction(inspect.getattr_static(plugin_class, attribute))
+    method = _takes_self(available, plugin_class, attribute)
     expected = list(inspect.signature(HOOKS[name]).parameters)[1:]
     taken = list(inspect.signature(function).parameters)
     if method and taken[:1] != ["self"]:
@@ -184,6 +209,17 @@ def _check_marked(
         problem := _shape_problem(name, function)
     ):
         raise PluginBuildError.because(f"{available}: {name} {problem}")
+
+
+def _takes_self(available: PluginSource, plugin_class: type, name: str) -> bool:
+    """Return false for a static or class method; refuse what is no method, such as a cached one."""
+    static = inspect.getattr_static(plugin_class, name)
+    if inspect.isfunction(static):
+        return True
+    if isinstance(static, classmethod | staticmethod):
+        return False
+    text = f"is a {type(static).__name__}: write a method, with @hookimpl directly above def"
+    raise PluginBuildError.because(f"{available}: {name} {text}")
 
 
 def _shape_problem(name: str, function: Callable[..., Any]) -> str:

@@ -150,5 +150,5 @@ def _build_error(text: str, error: BaseException) -> PluginBuildError:
     # Shown by serve --debug and explain --traceback.
     logging.getLogger(__name__).debug("plugin failed", exc_info=error)
     summary = describe_error(error).summary
-    hint = "; start tasks in lifespan" if str(error) == "no running event loop" else ""
+    hint = "; start tasks in lifespan" if "no running event loop" in summary else ""
     return PluginBuildError.because(f"{text}: {summary}{hint}")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -134,6 +134,43 @@ class TestHooks:
                 return ROOM
 
         assert decide_sync(Good, REQUEST).decision == ROOM
+
+    def test_what_is_no_method_is_no_hook(self) -> None:
+        class Bad:
+            @hookimpl
+            @lru_cache  # noqa: B019 - the mistake
+            def service_configuration(self, request: object) -> Conference:
+                return ROOM
+
+        assert "service_configuration is a _lru_cache_wrapper: write a method" in problem_of(Bad)
+
+    @pytest.mark.parametrize("name", ["__aenter__", "__enter__"])
+    def test_a_context_manager_is_no_lifespan(self, name: str) -> None:
+        hook = staticmethod(hookimpl(lambda: ROOM))
+        members = {name: lambda self: self, "service_configuration": hook}
+        bad = type("Bad", (), members)
+        assert f"{name} is never called: write lifespan, with @asyn" in problem_of(bad)
+
+        @asynccontextmanager
+        async def lifespan(self: object) -> AsyncIterator[None]:
+            yield
+
+        good = type("Good", (bad,), {"lifespan": hookimpl(lifespan)})
+        assert decide_sync(good, REQUEST).decision == ROOM
+
+    def test_a_constructor_whose_error_has_no_text(self) -> None:
+        class BrokenError(Exception):
+            def __str__(self) -> str:
+                raise self
+
+        class Bad:
+            def __init__(self, settings: object) -> None:
+                raise BrokenError
+
+            @hookimpl
+            async def service_configuration(self) -> None: ...
+
+        assert "cannot be built: BrokenError (test_author_mistakes.py:" in problem_of(Bad)
 
     def test_an_asynchronous_constructor(self) -> None:
         class Bad:

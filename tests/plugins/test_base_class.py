@@ -3,7 +3,7 @@
 import types
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytest
 from typing_extensions import override
@@ -27,6 +27,7 @@ from pexpolicy.testing import decide_sync, make_policy, make_request
 from tests.support.fake_plugins import available, settings
 
 S = TypeVar("S", bound=PluginSettings)
+T = TypeVar("T")
 
 
 class Place(PluginSettings):
@@ -146,6 +147,40 @@ def test_a_generic_base_of_several_plugins_takes_the_settings_of_each() -> None:
 
     assert One.Settings is Place
     assert hooks_of(One) == {"media_location"}
+
+
+def test_a_generic_base_may_have_parameters_of_its_own() -> None:
+    class Base(Plugin[Place], Generic[T]):
+        @override
+        async def media_location(self, request: MediaLocationRequest) -> None:
+            return None
+
+    class Both(Plugin[S], Generic[T, S]):
+        @override
+        async def media_location(self, request: MediaLocationRequest) -> None:
+            return None
+
+    class One(Base[int]):
+        pass
+
+    class Two(Both[int, Place]):
+        pass
+
+    assert One.Settings is Two.Settings is Place
+    assert hooks_of(One) == hooks_of(Two) == {"media_location"}
+
+
+def test_a_mixin_that_is_named_too_late_is_refused() -> None:
+    class Mixin:
+        async def media_location(self, request: MediaLocationRequest) -> None:
+            return None
+
+    class Late(Plugin[Place], Mixin):  # type: ignore[misc]
+        @override
+        async def service_configuration(self, request: ServiceConfigurationRequest) -> None:
+            return None
+
+    assert "media_location of Mixin would never be called: name Mixin before" in refusal(Late)
 
 
 def test_hooks_of_a_mixin_count() -> None:
