@@ -60,8 +60,13 @@ class PluginThreadPool:
         if len(self._futures) >= self._size:
             msg = f"its threads ({self._size}) are all taken by calls that have not returned"
             raise PluginBusyError(msg)
-        # It raises RuntimeError where the process cannot start another thread.
-        future = self._pool.submit(copy_context().run, self._outcome, hook, call, request)
+        calls = [call]
+        try:
+            future = self._pool.submit(copy_context().run, self._outcome, hook, calls, request)
+        except RuntimeError:
+            # The process cannot start another thread. The pool keeps the call for one that it has.
+            calls.clear()
+            raise
         self._futures.add(future)
         # It runs before the answer is seen, and for a call that is cancelled before it began.
         future.add_done_callback(self._futures.discard)
@@ -85,16 +90,18 @@ class PluginThreadPool:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _outcome(
-        self, hook: str, call: Callable[[Any], Any], request: Any
+        self, hook: str, calls: list[Callable[[Any], Any]], request: Any
     ) -> tuple[Any, BaseException | None]:
-        """Return an exception as a value.
+        """Return an exception as a value; do nothing for a call that was given up.
 
         A future refuses StopIteration, and a thread must not end by SystemExit.
         """
+        if not calls:
+            return None, None
         this = ThreadCall(hook)
         self._calls.add(this)
         try:
-            return call(request), None
+            return calls[0](request), None
         except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited
             return None, error
         finally:
