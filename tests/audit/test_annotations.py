@@ -105,7 +105,7 @@ async def test_a_shadow_annotates_its_own_line(serving: Serve) -> None:
 ISOLATED = """
 def service_configuration(self, request):
     request.annotate(Privacy.PERSONAL, owner="Anna")
-    request.annotate(ticket=4711, text="\\ud800 x" * 300)
+    request.annotate(ticket=4711, text="\\ud800 x" * 300, too_large=2**70)
     return eval(request.params["do"])
 
 service_configuration = hookimpl(service_configuration)
@@ -121,9 +121,10 @@ async def test_a_worker_process_annotates(
     async with PluginFolder(tmp_path).serving(ISOLATED) as isolated:
         with suppress(WorkerError, DecisionError), hook_context("toy", "service_configuration"):
             await isolated.hooks["service_configuration"](asked)
-    written, _ = redact_annotations(asked, Redaction(drop))
+    written, removed = redact_annotations(asked, Redaction(drop))
     assert written == {"toy": {"ticket": 4711, "text": written["toy"]["text"]}}
     assert len(written["toy"]["text"]) == MAX_TEXT
+    assert removed == ["annotations.toy.owner", "annotations.toy"]
 
 
 @pytest.mark.parametrize("wrong", [b"", [], {}, object(), Privacy])

@@ -79,6 +79,7 @@ ENDS = {
     "segfault": ("ctypes.string_at(0)", "SIGSEGV"),
     "abort": ("os.abort()", "SIGABRT"),
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+    "a signal without a name": ("os.kill(os.getpid(), signal.SIGRTMIN + 6)", "signal 40"),
     "loop stopped": ("asyncio.get_running_loop().stop(); await asyncio.sleep(9)", "exit code 1"),
     "exit in a task": (
         "asyncio.get_running_loop().call_soon(sys.exit, 5); await asyncio.sleep(9)",

@@ -149,6 +149,8 @@ class IsolatedPlugin:
         if isinstance(reply, messages.Annotated):
             for name, value, privacy in reply.annotations:
                 request.annotate(privacy, **{name: value})
+            if not reply.is_complete and request.annotations is not None:
+                request.annotations.left_out.add(self.available.name)
             reply = reply.report
         if isinstance(reply, messages.OkReply):
             return None

@@ -146,10 +146,14 @@ HookReport = OkReply | Decided | InvalidReply | HookFailed | StatusReply
 
 
 class Annotated(Message, frozen=True):
-    """From a worker: another report, and the annotations that the hook made."""
+    """From a worker: another report, and the annotations that the hook made.
+
+    ``is_complete`` is false where some did not fit.
+    """
 
     report: HookReport
     annotations: list[EncodedAnnotation]
+    is_complete: bool = True
 
 
 class MetricsUpdate(Message, frozen=True):

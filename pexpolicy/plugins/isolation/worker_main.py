@@ -148,10 +148,8 @@ def _build(
         # Keys start with plugins.NAME here, and are relative in a message.
         return messages.BuildFailed(_encode(problems, 2)), None
     plugin = plugins[0]
-    hooks = list(plugin.hooks)
-    return messages.Ready(
-        hooks, _encode(warnings, 3), plugin.can_reject, [*map(str, files)]
-    ), plugin
+    hooks, names = list(plugin.hooks), [*map(str, files)]
+    return messages.Ready(hooks, _encode(warnings, 3), plugin.can_reject, names), plugin
 
 
 def _encode(
@@ -164,12 +162,13 @@ def _place(key: Key) -> messages.Place:
     return [part if isinstance(part, int) else messages.readable(str(part)) for part in key]
 
 
-def _encode_annotations(annotations: Annotations) -> list[messages.EncodedAnnotation]:
-    return [
+def _annotated(report: messages.HookReport, made: Annotations) -> messages.Annotated:
+    encoded = [
         (name, messages.readable(value) if isinstance(value, str) else value, privacy)
-        for values in annotations.by_plugin.values()
+        for values in made.by_plugin.values()
         for name, (value, privacy) in values.items()
     ]
+    return messages.Annotated(report, encoded, is_complete=not made.left_out)
 
 
 class _RequestServer(asyncio.Protocol):
@@ -233,7 +232,7 @@ class _RequestServer(asyncio.Protocol):
         if request is None or request.annotations is None:
             self.send(report)
         else:
-            self.send(messages.Annotated(report, _encode_annotations(request.annotations)))
+            self.send(_annotated(report, request.annotations))
 
     async def _ask(
         self, order: messages.DecideRequest, request: Request

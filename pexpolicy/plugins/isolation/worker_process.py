@@ -29,6 +29,7 @@ from pexpolicy.plugins.isolation.messages import (
 )
 from pexpolicy.plugins.isolation.process_limits import MIB, PAGE, ProcessLimits, UsageMeter
 
+_SIGNALS = frozenset(signal.Signals)
 WORKER_EXIT_TIMEOUT_S = 1.0
 """Time for a worker to exit after SIGTERM."""
 
@@ -214,7 +215,8 @@ class WorkerProcess(asyncio.Protocol):
             return f"the worker process of {self.name} does not answer"
         if code < 0:
             hint = self._limits.exit_hint(-code)
-            name = signal.Signals(-code).name
+            # Not all real-time signals have a name.
+            name = signal.Signals(-code).name if -code in _SIGNALS else f"signal {-code}"
             return f"the worker process of {self.name} ended with {name}{hint}"
         return f"the worker process of {self.name} ended with exit code {code}"
 
