@@ -45,6 +45,7 @@ class ShutdownSignal:
         self.immediate = asyncio.Event()
         self.on_signal: Callable[[], None] = lambda: None
         """Called at each signal, even while a system call blocks the event loop."""
+        self._excepthooks = sys.excepthook, threading.excepthook
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Install the signal handlers, and again where code of a plugin has replaced one."""
@@ -62,6 +63,11 @@ class ShutdownSignal:
         self.on_signal()
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        if None in (sys.excepthook, threading.excepthook):
+            # Python starts no thread without them.
+            sys.excepthook, threading.excepthook = self._excepthooks
+            text = "a plugin removed an excepthook, which is installed again"
+            logging.getLogger("pexpolicy").warning(text)
         replaced = [n.name for n in _SIGNALS if signal.getsignal(n) != self._interrupt]
         if replaced:
             text = "a plugin replaced the handler of %s, which is installed again"

@@ -129,9 +129,8 @@ def test_the_exit_is_forced_even_where_nothing_tells_what_is_left(
 
 
 DEAF = """
-import asyncio
-import signal
-from pexpolicy import Conference, hookimpl
+import asyncio, signal, sys, threading
+from pexpolicy import Conference, MediaLocation, hookimpl
 
 class Slow:
     @hookimpl
@@ -140,7 +139,12 @@ class Slow:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         else:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.excepthook = threading.excepthook = None
         return Conference(name="answered", service_tag="x")
+
+    @hookimpl
+    def media_location(self, request):
+        return MediaLocation(location="Oslo")
 """
 
 
@@ -152,6 +156,8 @@ def test_a_plugin_that_handles_signals_itself_does_not_keep_the_server(
     (tmp_path / "plugins" / "slow.py").write_text(DEAF)
     with live_server.running(config) as server:
         assert server.ask(f"{wire.SERVICE}?local_alias={way}").result["name"] == "answered"
+        # Without an excepthook, Python starts no thread.
+        assert comes_true(lambda: server.ask(wire.LOCATION).json["decided_by"] == "slow")
 
         def ends() -> bool:
             with suppress(ProcessLookupError):
