@@ -70,11 +70,14 @@ def test_a_list_takes_several_values() -> None:
     assert places("subnet,phones\na,1 | 2|3\n")[0].phones == ("1", "2", "3")
 
 
+NO_KIND = "should be 'office' or 'lab', not 'offise'; did you mean 'office'?"
+
+
 def test_every_bad_line_is_named_at_once() -> None:
     assert faults("subnet,floor,kind\n,1,\na,high,\nb,1,offise\nc,1,lab,x,y\nd,2,\n") == [
         "places.csv line 2: subnet: is missing" + EMPTY,
         f"places.csv line 3: floor: {NO_NUMBER}, not 'high'",
-        "places.csv line 4: kind: should be 'office' or 'lab', not 'offise'",
+        f"places.csv line 4: kind: {NO_KIND}",
         "places.csv line 5: has 2 cells more than columns; put text with , or ; in quotes",
     ]
 
