@@ -49,7 +49,8 @@ class PluginSource:
         unless it has a ``tree``.
         """
         if self.tree is not None:
-            return sorted(self.tree.rglob("*.py")) if self.tree.is_dir() else [self.tree]
+            # An editor locks a file by a broken link, whose name begins with a dot.
+            return sorted(self.tree.rglob("[!.]*.py")) if self.tree.is_dir() else [self.tree]
         return drop_in.source_files(self.drop_in) if self.drop_in is not None else []
 
     @property

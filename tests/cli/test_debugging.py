@@ -213,6 +213,7 @@ def test_a_server_for_development_reloads_an_editable_package(tmp_path: Path) ->
 
     with live_server.running(config, "--dev", environment=path) as server:
         assert name(server) == "first"
+        (package / ".#plugin.py").symlink_to("author@host.1:2")  # as Emacs locks a file
         (package / "names.py").write_text("NAME = 'second'\n")
         assert becomes(server, "second")
         (package / "names.py").write_text("NAME = \n")
