@@ -18,6 +18,7 @@ from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.errors import Log, describe_error
+from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.declarations import collecting_declarations, declared_by, importing
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.host import PluginHost
@@ -207,7 +208,11 @@ class SourceLease:
     ) -> SharedSource:
         read_at = time.time()
         self._needs[name].clear()
-        with tracking_files() as files, collecting_declarations() as declared:
+        with (
+            tracking_files() as files,
+            collecting_declarations() as declared,
+            hook_context(f"sources.{name}", "__init__"),
+        ):
             known = {"root": self._root}
             settings = validated_settings(table.driver, driver_class, table.settings, known)
             try:

@@ -87,7 +87,9 @@ async def test_a_driver_makes_metrics_below_the_name_of_its_source(lines: Lines)
         with hook_context("sources.people", "lifespan"):
             metrics.gauge("entries", "Entries.").set(7)
         telemetry.use_policy(served)
-    assert b"\npexpolicy_plugin_sources_people_entries 7.0\n" in expose(telemetry.board)
+    exposed = expose(telemetry.board)
+    assert b"\npexpolicy_plugin_sources_people_entries 7.0\n" in exposed
+    assert b"\npexpolicy_plugin_sources_people_built 1.0\n" in exposed
 
 
 async def test_sources_are_opened_in_order_of_need_and_closed_in_reverse(lines: Lines) -> None:

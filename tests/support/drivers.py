@@ -11,7 +11,7 @@ DRIVERS = '''
 import asyncio
 from pathlib import Path
 
-from pexpolicy import ConfigPath, PluginSettings, Refreshed, Source, track_file
+from pexpolicy import ConfigPath, PluginSettings, Refreshed, Source, metrics, track_file
 
 LOG = Path({log!r})
 
@@ -41,6 +41,7 @@ class People(Base):
 
     def __init__(self, settings):
         note(f"built {{settings.url}}")
+        metrics.gauge("built", "Built.").set(1)
         self.url = settings.url
         self.fails = settings.fails
         if settings.fails == "built":
