@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_origin
 
 from pydantic_core import CoreSchema, core_schema
 
@@ -55,7 +56,9 @@ class _SourceType:
     """The validator of ``Source[T]``."""
 
     def __get_pydantic_core_schema__(self, expected: Any, _: object) -> CoreSchema:
-        kind = object if expected is Any else get_origin(expected) or expected
+        origin = get_origin(expected)
+        is_whole = origin is None or origin in (Union, UnionType)
+        kind = object if expected is Any else expected if is_whole else origin
         isinstance(None, kind)  # a protocol that cannot be checked raises TypeError here
 
         def driver(value: object) -> object:
@@ -87,9 +90,10 @@ def _driver_of(value: object, expected: type) -> object:
         raise ValueError(msg)
     shared = lease.source(value)
     if not isinstance(shared.driver, expected):
+        wanted = getattr(expected, "__name__", expected)
         msg = (
             f"[sources.{value}] has the driver {shared.driver_name}, a "
-            f"{type(shared.driver).__name__}; name a source that is a {expected.__name__}"
+            f"{type(shared.driver).__name__}; name a source that is a {wanted}"
         )
         raise ValueError(msg)  # noqa: TRY004 - pydantic reports it with its key
     return shared.driver

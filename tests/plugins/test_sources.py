@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import pytest
 
@@ -202,6 +202,16 @@ class Blocks(Uses):
 
     @hookimpl
     def media_location(self, request: object) -> None: ...
+
+
+@pytest.mark.parametrize("kind", [Uses | Log, Union[Uses, None]])  # noqa: UP007 - both are written
+def test_a_setting_may_take_drivers_of_several_classes(kind: Any) -> None:
+    members = {"__annotations__": {"driver": Source[kind]}, "__module__": __name__}  # type: ignore[misc]
+    model = type("Several", (PluginSettings,), members)
+    driver = Uses.__new__(Uses)
+    assert model(driver=driver).driver is driver
+    with pytest.raises(ValueError, match="write the NAME of a table"):
+        model(driver=object())
 
 
 async def test_a_source_that_does_not_open_leaves_no_threads(lines: Lines) -> None:
