@@ -128,6 +128,8 @@ def test_a_mistake_of_a_spreadsheet_is_reported_with_the_way_out(
         ("*@example.com", "a pattern belongs in a rule"),
         ("^23\\d\\d$", "a pattern belongs in a rule"),
         ("Meet One", "'Meet One' is 2 aliases"),
+        ("meet%40example.com", "is percent-encoded: write @ for %40"),
+        ("2301.0", "is a number with decimals: format the column as text"),
     ],
 )
 def test_an_alias_that_no_call_has_is_a_warning(

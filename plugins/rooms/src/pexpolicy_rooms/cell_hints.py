@@ -79,6 +79,8 @@ def alias_warning(alias: Alias) -> str:
         f"has an invisible character, {hidden}: write it again": hidden,
         "looks like the total of a table: delete the line if it is no room": _TOTAL.fullmatch(text),
         "has two @": "@" in alias.user,
+        "is percent-encoded: write @ for %40": "%40" in text,
+        f"is a number with decimals: {_TEXT_COLUMN}": re.fullmatch(r"\d+[.,]0+", text),
         "has a blank: if it is several aliases, list each in aliases": " " in text.strip(),
         "has a /: if it is two aliases, write a blank between them": "/" in text,
         f"is a number that a spreadsheet has rounded: {_TEXT_COLUMN}": _ROUNDED.fullmatch(text),
