@@ -56,13 +56,17 @@ class ObserverCounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """A plugin that is notified of decisions, up to ``batch`` at once. ``timeout`` in seconds."""
+    """A plugin that is notified of decisions, up to ``batch`` at once. ``timeout`` in seconds.
+
+    One that ``blocks`` runs in a thread, which nothing can interrupt.
+    """
 
     plugin: str
     notify: Callable[[Sequence[Outcome]], Awaitable[None]]
     timeout: float
     batch: int = 1
     hook: str = "on_decision"
+    blocks: bool = False
 
 
 class ObserverQueue:
@@ -86,8 +90,9 @@ class ObserverQueue:
         self._counts: ObserverCounts | None = None
         self._dropped = 0
         self._logged_at: float | None = None
-        self._cancelled: asyncio.Task[BaseException | None] | None = None
-        """The last attempt, which was cancelled and may still run."""
+        self._attempted: Sequence[Outcome] = ()
+        self._attempt_task: asyncio.Task[BaseException | None] | None = None
+        """The last attempt, of ``_attempted``. It may still run after its time."""
 
     @property
     def pending(self) -> int:
@@ -96,8 +101,8 @@ class ObserverQueue:
 
     @property
     def is_stuck(self) -> bool:
-        """True while the observer ignores its cancellation."""
-        return self._cancelled is not None and not self._cancelled.done()
+        """True while an attempt runs, also one that ignores its cancellation."""
+        return self._attempt_task is not None and not self._attempt_task.done()
 
     def open(self) -> None:
         """Accept decisions, and those that a predecessor could not deliver."""
@@ -175,27 +180,34 @@ class ObserverQueue:
     async def _attempt(self, batch: Sequence[Outcome]) -> tuple[str, BaseException | None]:
         """Notify the observer once; return what became of it, and why it failed.
 
-        It runs once at a time, also one that ignores the cancellation of its last attempt.
+        It runs once at a time: the last attempt may block, or ignore its cancellation. If it has
+        succeeded meanwhile, the batch is delivered.
         """
         limit = self._observer.timeout
-        if (last := self._cancelled) is not None:
+        if (last := self._attempt_task) is not None:
             await asyncio.wait((last,), timeout=limit)
             if not last.done():
-                return TIMED_OUT, TimeoutError("it ignores its cancellation and still runs")
-        task = self._cancelled = asyncio.create_task(_notify(self._observer, batch))
-        try:
-            await asyncio.wait((task,), timeout=limit)
-        finally:
-            if not task.done():
-                task.cancel()
-                # On closing, the event loop would wait for it, and it may never end.
-                hide(task)
+                return TIMED_OUT, TimeoutError("its last call still runs")
+            if self._attempted is batch and not last.cancelled() and last.result() is None:
+                return DELIVERED, None
+        self._attempted = batch
+        task = self._attempt_task = asyncio.create_task(_notify(self._observer, batch))
+        await asyncio.wait((task,), timeout=limit)
         if not task.done():
+            if not self._observer.blocks:
+                self._cancel_attempt()
             return TIMED_OUT, TimeoutError(f"no answer within {limit:.3g} s")
-        self._cancelled = None
+        self._attempt_task = None
         if task.cancelled():
             return FAILED, asyncio.CancelledError("something in this process cancelled it")
         return FAILED, task.result()
+
+    def _cancel_attempt(self) -> None:
+        task = self._attempt_task
+        if task is not None and not task.done():
+            task.cancel()
+            # On closing, the event loop would wait for it, and it may never end.
+            hide(task)
 
     def _log_failure(self, error: BaseException, batch: Sequence[Outcome]) -> None:
         secrets = {secret for outcome in batch for secret in outcome.request.secrets()}
@@ -214,6 +226,7 @@ class ObserverQueue:
             await asyncio.wait_for(self._idle.wait(), DRAIN_TIMEOUT_S)
         for task in self._tasks:
             task.cancel()
+        self._cancel_attempt()
         left = [*self._current, *self._waiting]
         self._waiting.clear()
         self._current = []

@@ -94,7 +94,8 @@ def bind_observer(plugin: BuiltPlugin) -> Observer | None:
     if function is None:
         return None
     call: Callable[[Any], Awaitable[Any]] = function
-    if blocks(function):
+    timeout, is_blocking = plugin.table.timeout, blocks(function)
+    if is_blocking:
         threads = plugin.threads
         assert threads is not None
 
@@ -102,9 +103,9 @@ def bind_observer(plugin: BuiltPlugin) -> Observer | None:
             await threads.run(function, outcomes, hook)
 
     if hook == "on_decisions":
-        return Observer(plugin.name, call, plugin.table.timeout, MAX_BATCH, hook)
+        return Observer(plugin.name, call, timeout, MAX_BATCH, hook, is_blocking)
 
     async def notify(outcomes: Sequence[Outcome]) -> None:
         await call(outcomes[0])
 
-    return Observer(plugin.name, notify, plugin.table.timeout)
+    return Observer(plugin.name, notify, timeout, blocks=is_blocking)

@@ -297,7 +297,29 @@ async def test_one_that_ignores_its_cancellation_runs_once_at_a_time() -> None:
     await until(lambda: not queue.pending)
     assert not queue.is_stuck
     await queue.drain()
-    assert told == ["id-0", "id-0", "id-1"]
+    assert told == ["id-0", "id-1"]
+    assert counts["delivered"] == 2
+
+
+async def test_one_that_blocks_takes_one_thread_and_its_late_success_counts() -> None:
+    released = threading.Event()
+    told: list[str] = []
+
+    def slow(outcome: Outcome) -> None:
+        told.append(outcome.decision_id)
+        released.wait(HANG_S)
+
+    counts = Counts()
+    made = fake_plugins.policy({"toy": observing(slow)}, {"toy": {"timeout": 0.02}})
+    async with made.serving():
+        (queue,) = made.observers
+        for number in range(2):
+            queue.put(outcome(number), counts)
+        await until(lambda: counts["timed_out"] > 3)
+        assert (told, counts["delivered"]) == (["id-0"], 0)
+        released.set()
+        await until(lambda: not queue.pending)
+    assert told == ["id-0", "id-1"]
     assert counts["delivered"] == 2
 
 
