@@ -72,7 +72,6 @@ ANYTHING = st.recursive(
     "model", [m for m in MODELS if m.hints], ids=lambda model: str(model.__name__)
 )
 @given(data=st.data(), chance=st.randoms())
-@settings(max_examples=50)
 def test_a_model_is_built_only_of_what_infinity_takes(
     model: type[Decision], data: st.DataObject, chance: random.Random
 ) -> None:

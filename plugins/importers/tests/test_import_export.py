@@ -122,7 +122,7 @@ DRAWN = st.lists(
 
 
 @given(DRAWN)
-@settings(max_examples=40, phases=[Phase.generate])
+@settings(max_examples=25, phases=[Phase.generate])
 def test_any_rules_survive_the_way_through_csv(
     tmp_path_factory: pytest.TempPathFactory, rules: list[dict[str, Any]]
 ) -> None:
@@ -141,7 +141,7 @@ def test_any_rules_survive_the_way_through_csv(
 
 
 @given(DRAWN)
-@settings(max_examples=40, phases=[Phase.generate])
+@settings(max_examples=25, phases=[Phase.generate])
 def test_no_exported_cell_is_a_formula(rules: list[dict[str, Any]]) -> None:
     for cells in reader(io.StringIO(rules_csv.to_csv(rules), newline="")):
         assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
@@ -166,7 +166,7 @@ def test_a_formula_is_exported_as_text_and_read_back(tmp_path: Path, name: str, 
 
 
 @given(DRAWN, DRAWN)
-@settings(max_examples=40, phases=[Phase.generate])
+@settings(max_examples=25, phases=[Phase.generate])
 def test_an_update_leaves_what_was_meant(
     tmp_path_factory: pytest.TempPathFactory,
     before: list[dict[str, Any]],

@@ -38,7 +38,8 @@ def test_every_wrong_line_of_the_file_is_named_at_once(complaints: Complaints) -
     name = "name of a system location, spelled as in Infinity"
     assert said == [
         f"csv: subnets.csv line 2: location: is missing: {name}{EMPTY}",
-        f"csv: subnets.csv line 3: protocols[0]: should be {PROTOCOLS}, not 'sipp'",
+        f"csv: subnets.csv line 3: protocols[0]: should be {PROTOCOLS}, not 'sipp'; "
+        "did you mean 'sip'?",
     ]
 
 

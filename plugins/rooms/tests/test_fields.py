@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import SERVICE_TYPES
@@ -136,7 +136,6 @@ def test_every_field_there_is_can_be_set(build: Build, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SERVICE_TYPES)
 @given(data=st.data())
-@settings(max_examples=50)
 def test_what_a_room_sets_is_sent_and_nothing_else(
     build: Build, kind: str, data: st.DataObject
 ) -> None:
