@@ -13,7 +13,7 @@ import pydantic
 from pydantic import BaseModel
 
 from pexpolicy.config.csv_tables import TableError, TableIssue, read_text
-from pexpolicy.config.key_places import KeyPlaces, key_places
+from pexpolicy.config.key_places import KeyPlaces, Span, key_places
 from pexpolicy.config.plugin_settings import PluginSettings, read_settings
 from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
 from pexpolicy.config.toml_hints import AT, clean_message, suggest_fix
@@ -101,21 +101,22 @@ class _SourceText:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._places: KeyPlaces | None = None
+        self._places: Mapping[Key, Span] | None = None
 
     def line_of(self, key: Key) -> int:
         """Return the line of a key, or of the innermost table around it; 0 if unknown."""
         if self._places is None:
             try:
-                self._places = key_places(self._text)
+                found = key_places(self._text)
             except (AssertionError, IndexError, RecursionError):
-                self._places = KeyPlaces()
+                found = KeyPlaces()
+            self._places = found.values | found.keys
         path: Key = ()
-        found = self._places.values | self._places.keys
         for part in key:
             # Parts that only the model has, such as the kind of a condition, are skipped.
-            path = (*path, part) if (*path, part) in found else path
-        return self._text.count("\n", 0, found[path][0]) + 1 if path in found else 0
+            path = (*path, part) if (*path, part) in self._places else path
+        place = self._places.get(path)
+        return 0 if place is None else self._text.count("\n", 0, place[0]) + 1
 
 
 def _places(text: str, name: str, count: int) -> list[_SourceLocation]:
