@@ -268,7 +268,7 @@ def test_nothing_is_shown_or_done_that_cannot_be_recorded(console: LiveConsole) 
             assert reply.status == 503
             assert "own audit cannot be written: Is a directory" in reply.text
             assert "Set-Cookie" not in reply.headers
-        # But nobody has to stay.
+        # A logout ends the session all the same.
         assert console.post("/logout").status == 503
         assert console.get("/").status == 303
     finally:

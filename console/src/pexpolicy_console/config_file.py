@@ -38,7 +38,7 @@ class ConfigFile:
             with suppress(ConfigError):
                 self._settings, is_whole = _usable(self.path)
                 personal = _personal_of(self._settings)
-                # What an error leaves out of the file shows nobody what was hidden before.
+                # An error may leave out [privacy]: what was hidden before stays hidden.
                 self._personal = personal if is_whole else personal or self._personal
         return self._settings
 

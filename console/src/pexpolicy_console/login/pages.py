@@ -106,7 +106,7 @@ def start_session(
 async def log_out(request: web.Request) -> web.StreamResponse:
     """End the session."""
     console, session = console_of(request), session_of(request)
-    # Whoever wants to leave is not kept by a full disk.
+    # The session ends even if a full disk keeps the logout from being recorded.
     console.sessions.end(session_cookie(request))
     if session.method == "proxy":
         console.sessions.end_of_proxy(session.user)
