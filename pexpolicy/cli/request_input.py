@@ -74,7 +74,7 @@ def requested(
     found = None
     if _DECISION_ID.fullmatch(text.lower()):
         found = _from_audit(text.lower(), config)
-    if found is None and re.fullmatch(r"[^/?&={\[<:]*[^/?&={\[<:\s]\s[^/?&={\[<:]*", text):
+    if found is None and len(text.split()) > 1 and not re.search(r"[/?&={\[<:]", text):
         msg = (
             f"{printable(text)} is no alias, as it has a blank: write one, such as meet@example.com"
         )
