@@ -17,6 +17,10 @@ MANY = 8
 """Connections of one origin on which nothing was received yet; an origin with more of them loses
 one before others do.
 """
+INCOMPLETE_WEIGHT = 3
+"""Silent connections for which one with an incomplete request counts: it was silent before, and a
+node is silent for longer than its request is incomplete.
+"""
 MAX_LOOKS = 8
 """Connections whose unread data is looked for before one is evicted."""
 
@@ -28,7 +32,7 @@ class ConnectionLimitError(Exception):
 class Stage(IntEnum):
     """What an unauthenticated connection has shown; those of the lowest stage are evicted first.
 
-    Among incomplete, silent and waiting ones and those in a handshake it is that of most of them.
+    Among silent, waiting and incomplete ones and those in a handshake it is that of most of them.
     """
 
     REFUSED = 0
@@ -119,11 +123,6 @@ class Connection:
         if self.owner is not None:
             self.owner.certificates[self] = certificate
 
-    @property
-    def is_unauthenticated(self) -> bool:
-        """True until a request on it was admitted."""
-        return self.admission is None
-
 
 def nothing_unread() -> bool:
     """Return that no data waits in the kernel, or that it does not matter."""
@@ -132,7 +131,6 @@ def nothing_unread() -> bool:
 
 _EVICTABLE = tuple(Stage)[: Stage.PENDING]
 _COMPLETE = (Stage.REPEATED, Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE)
-_FIRST_MOMENTS = (Stage.INCOMPLETE, *_COMPLETE[1:])
 
 
 def _oldest(connections: dict[Connection, None]) -> Connection | None:
@@ -243,7 +241,9 @@ class Connections:
         if (victim := self._unauthenticated.victim(Stage.INCOMPLETE)) is not None:
             return victim
         # Most of the largest group are a flood, and a node is in each of them for a moment.
-        largest = max(_FIRST_MOMENTS, key=lambda stage: len(self._unauthenticated[stage]))
+        sizes = {stage: len(self._unauthenticated[stage]) for stage in _COMPLETE[1:]}
+        sizes[Stage.INCOMPLETE] = len(self._unauthenticated[Stage.INCOMPLETE]) * INCOMPLETE_WEIGHT
+        largest = max(sizes, key=sizes.__getitem__)
         if largest is not Stage.INCOMPLETE:
             if repeated := self._unauthenticated[Stage.REPEATED]:
                 return _oldest(repeated)

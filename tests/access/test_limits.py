@@ -405,11 +405,11 @@ def test_the_counts_are_those_of_the_open_connections(
             except ConnectionLimitError:
                 full = [one for one in held if one.peer == new.peer]
                 crowd = full if len(full) >= per_peer else held
-                assert not any(one.is_unauthenticated for one in crowd)
+                assert all(one.admission for one in crowd)
                 continue
             assert ended == ([displaced] if displaced is not None else [])
             if displaced is not None:
-                assert displaced.is_unauthenticated
+                assert displaced.admission is None
                 held.remove(displaced)
             held.append(new)
         elif held:
@@ -507,6 +507,18 @@ def test_a_node_in_its_first_moments_is_not_evicted_for_a_flood(flood: Stage, no
     for number in range(90):
         evicted = connections.add(of_stage(Connections(1, 1), flood, f"10.0.2.{number}"), flood)
         assert evicted is strangers[number]
+    assert first_call.owner is connections
+
+
+def test_strangers_that_are_silent_before_their_half_requests_evict_no_silent_node() -> None:
+    connections = Connections(100, 100)
+    first_call = of_stage(connections, Stage.SILENT, "10.0.1.1")
+    for number in range(99):
+        of_stage(connections, (Stage.SILENT, Stage.INCOMPLETE)[number < 35], f"10.0.0.{number}")
+    for number in range(10):
+        evicted = connections.add(Connection(f"10.0.2.{number}", 0.0, lambda: None))
+        assert evicted is not None
+        assert evicted.peer == f"10.0.0.{number}"
     assert first_call.owner is connections
 
 

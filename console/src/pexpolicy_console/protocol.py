@@ -152,5 +152,5 @@ def mark_authenticated(request: web.BaseRequest) -> None:
     protocol = request.protocol
     if isinstance(protocol, ConsoleProtocol) and protocol.connection is not None:
         connection = protocol.connection
-        if connection.is_unauthenticated:
+        if connection.admission is None:
             connection.admit(AuthenticatedRequest(None, b"", None, connection.peer))

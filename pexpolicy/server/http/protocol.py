@@ -200,7 +200,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         """
         self._request_timer = None
         now, seconds = self.event_loop.time(), self._limits.request_seconds
-        is_unauthenticated = self.connection.is_unauthenticated
+        is_unauthenticated = self.connection.admission is None
         since = self._latest_at if is_unauthenticated else self._incomplete_since
         if not self._is_all_answered():
             self._start_request_timer(now + seconds)
