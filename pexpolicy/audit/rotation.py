@@ -40,13 +40,16 @@ class Rotation:
     clock: Callable[[], datetime] = now
 
     def is_due(self, path: Path, size: int) -> bool:
-        """Return whether a file of ``size`` bytes is large or old enough."""
+        """Return whether a file of ``size`` bytes is large or old enough.
+
+        One whose first line is that far in the future was begun while the clock was ahead.
+        """
         if self.size is not None and size >= self.size:
             return True
         if self.age is None or not size:
             return False
         began = first_time(path)
-        return began is not None and (self.clock() - began).total_seconds() >= self.age
+        return began is not None and abs((self.clock() - began).total_seconds()) >= self.age
 
     def rotate(self, path: Path, is_current: Callable[[], bool]) -> bool:
         """Rename the file, and remove the oldest rotated ones.

@@ -104,7 +104,9 @@ def test_the_age_of_a_file_that_begins_with_a_torn_line_is_that_of_the_next(
     assert first_time(place.path) == datetime(2026, 11, 26, 1, 2, 3, 4, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("hours", "due"), [(23.9, False), (24.1, True)])
+@pytest.mark.parametrize(
+    ("hours", "due"), [(23.9, False), (24.1, True), (-1.0, False), (-24.1, True)]
+)
 def test_the_age_is_that_of_the_first_line(tmp_path: Path, hours: float, due: bool) -> None:
     place = Place(tmp_path)
     place.fill([1])
