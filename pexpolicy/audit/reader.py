@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import os
 import re
@@ -10,7 +9,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from glob import escape
 from pathlib import Path
@@ -21,7 +20,10 @@ import msgspec
 from pexpolicy.audit.append_file import BLOCK
 from pexpolicy.audit.rotation import rotated
 from pexpolicy.audit.torn_lines import LINE_START
+from pexpolicy.text import printable
 
+MAX_OPEN = 200
+"""Files that are open at a time."""
 FOLLOW_INTERVAL_S = 0.2
 """Between two reads of a file that is followed."""
 COUNT_BLOCK = 1 << 20
@@ -36,17 +38,21 @@ _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 class RawLine(NamedTuple):
-    """A line of a file, without its line end; ``terminated`` if it had one."""
+    """A line of a file, without its line end; ``terminated`` if it had one.
+
+    ``damage``: why a compressed file could not be read further, in place of a line.
+    """
 
     path: Path
     number: int
     content: bytes
     terminated: bool = True
+    damage: str = ""
 
     @property
     def place(self) -> str:
         """File and line number, for people."""
-        return f"{self.path}:{self.number}"
+        return f"{printable(self.path)}:{self.number}"
 
 
 class Record(NamedTuple):
@@ -64,10 +70,6 @@ class CorruptLine(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.raw.place}: {self.text}"
-
-
-class DamagedArchiveError(OSError):
-    """A compressed file cannot be decompressed, or not up to its end."""
 
 
 def file_and_rotated(path: Path) -> list[Path]:
@@ -93,7 +95,7 @@ def file_and_rotated(path: Path) -> list[Path]:
 
 def _first_time(path: Path) -> datetime:
     """Return the time of the first line that has one; a file without any sorts first."""
-    with suppress(OSError, EOFError, zlib.error):
+    with suppress(OSError):
         for raw in raw_lines([path]):
             if (match := re.search(rb'\{"timestamp":"([^"]{10,40})"', raw.content)) is not None:
                 with suppress(ValueError):
@@ -109,18 +111,29 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
-    """Yield the lines of files, in order. Raises ``OSError``, of which ``DamagedArchiveError`` is
-    one.
+    """Yield the lines of files, in order; raises ``OSError``.
+
+    The first and last files are opened before any is read: rotation renames the last one and
+    removes the first ones meanwhile.
     """
-    for path in paths:
-        try:
-            with _open(path) as file:
-                for number, line in enumerate(file, 1):
-                    terminated = line.endswith(b"\n")
-                    yield RawLine(path, number, line[:-1] if terminated else line, terminated)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            text = f"it is no gzip file, or its end is missing: {error}"
-            raise DamagedArchiveError(errno.EINVAL, text, str(path)) from None
+    files = list(paths)
+    ends = dict.fromkeys((*files[: MAX_OPEN // 2], *files[-MAX_OPEN // 2 :]))
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(_open(path)) for path in ends}
+        for path in files:
+            with opened.pop(path, None) or _open(path) as file:
+                yield from _lines_of(path, file)
+
+
+def _lines_of(path: Path, file: IO[bytes]) -> Iterator[RawLine]:
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            terminated = line.endswith(b"\n")
+            yield RawLine(path, number, line[:-1] if terminated else line, terminated)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        damage = f"it is no gzip file, or damaged from here on: {error}"
+        yield RawLine(path, number + 1, b"", terminated=False, damage=damage)
 
 
 def read(raw: RawLine) -> Iterator[Record | CorruptLine]:
@@ -129,6 +142,9 @@ def read(raw: RawLine) -> Iterator[Record | CorruptLine]:
     A line of blanks is neither: a writer overwrites its torn lines with them.
     """
     content = raw.content
+    if raw.damage:
+        yield CorruptLine(raw, raw.damage)
+        return
     if not content.strip(b" "):
         return
     event = _decode(content)
@@ -193,7 +209,10 @@ def last_lines_of(paths: Sequence[Path], count: int) -> list[RawLine]:
 
 
 def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:
-    """Yield the lines that are appended to a file from now on, across rotations."""
+    """Yield the lines that are appended to a file from now on, across rotations.
+
+    A file that has become shorter was truncated, as by logrotate's ``copytruncate``.
+    """
     file: IO[bytes] = path.open("rb")
     at = file.seek(0, 2)
     rest = b""
@@ -212,6 +231,8 @@ def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> It
                 yield from _numbered(path, file, at, lines)
                 file.close()
                 file, rest, at = newer, b"", 0
+            elif os.fstat(file.fileno()).st_size < at + len(rest):
+                at, rest = file.seek(0), b""
             else:
                 time.sleep(FOLLOW_INTERVAL_S)
     finally:

@@ -105,6 +105,8 @@ class Verification:
             if self._continues(raw):
                 self.lines += 1
                 continue
+            if raw.damage:
+                yield ChainFinding(raw.place, raw.damage)
             if not raw.content.strip(b" "):
                 continue
             self.lines += 1

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from pexpolicy.audit.reader import Record, file_and_rotated, raw_lines, read
+from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, read
 from pexpolicy.audit.redaction import REMOVED
 from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy.cli.audit.input import paths_of, refuse, settings_of
@@ -189,10 +189,12 @@ def _calls(paths: list[Path], beginning: str) -> dict[str, dict[str, Any]]:
     calls: dict[str, dict[str, Any]] = {}
     for path in reversed(paths):
         for raw in raw_lines([path]):
-            if mark not in raw.content:
+            if mark not in raw.content and not raw.damage:
                 continue
             for found in read(raw):
-                if isinstance(found, Record) and found.event["event"] == "decision":
+                if isinstance(found, CorruptLine):
+                    click.secho(str(found), fg="red", err=True)
+                elif found.event["event"] == "decision":
                     calls[str(found.event.get("decision_id"))] = found.event
         if calls and len(beginning) == WHOLE_ID:
             break

@@ -1,6 +1,7 @@
 """The reader: damaged, rotated and growing files."""
 
 import gzip
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexpolicy.audit import reader
 from pexpolicy.audit.reader import (
     CorruptLine,
     RawLine,
@@ -16,9 +18,11 @@ from pexpolicy.audit.reader import (
     file_and_rotated,
     follow,
     last_lines,
+    raw_lines,
     read,
     records,
 )
+from pexpolicy.audit.verify import Verification
 from tests.audit.places import Place, body
 from tests.support.waiting import wait_until
 
@@ -61,6 +65,52 @@ def test_a_compressed_file_that_cannot_be_read_sorts_first(tmp_path: Path) -> No
     for file, content in zip(damaged, (b"", whole[:12], b"\x1f\x8b\x08" + b"x" * 99), strict=True):
         file.write_bytes(content)
     assert file_and_rotated(path) == [*damaged, path]
+
+
+@pytest.mark.parametrize("cut", [40, -1], ids=["in the middle", "at its end"])
+def test_a_damaged_archive_does_not_hide_the_lines_after_it(tmp_path: Path, cut: int) -> None:
+    paths = [tmp_path / name for name in ("audit.jsonl.2.gz", "audit.jsonl.1", "audit.jsonl")]
+    packed = gzip.compress(body(1) + b"\n")
+    paths[0].write_bytes(packed[:cut])
+    for number, path in enumerate(paths[1:], 2):
+        path.write_bytes(body(number) + b"\n")
+    found = list(records(paths))
+    assert numbers(iter(found[-2:])) == [2, 3]
+    damage = next(one for one in found if isinstance(one, CorruptLine))
+    assert "damaged from here on" in damage.text
+    faults = [str(one) for one in Verification().verify(raw_lines(paths))]
+    assert f"{damage.raw.place}: {damage.text}" in faults
+
+
+def test_files_that_are_renamed_and_removed_meanwhile_are_read(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("audit.jsonl.1", "audit.jsonl.2", "audit.jsonl")]
+    for number, path in enumerate(paths):
+        path.write_bytes(body(number) + b"\n")
+    found = records(paths)
+    first = next(found)
+    paths[1].unlink()
+    paths[2].rename(tmp_path / "audit.jsonl.3")
+    paths[2].write_bytes(body(9) + b"\n")
+    assert numbers(itertools.chain([first], found)) == [0, 1, 2]
+
+
+def test_only_so_many_files_are_open_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "MAX_OPEN", 4)
+    paths = [tmp_path / f"audit.jsonl.{number}" for number in range(9)]
+    for number, path in enumerate(paths):
+        path.write_bytes(body(number) + b"\n")
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    counts = [len(list(descriptors.iterdir())) - before for _ in records(paths)]
+    assert max(counts) == 4
+    assert numbers(records([*paths, paths[0]])) == [*range(9), 0]
+
+
+def test_the_name_of_a_file_does_not_command_the_terminal(tmp_path: Path) -> None:
+    raw = RawLine(Path("audit.jsonl.\x1b[2J\x9b\u202e"), 7, b"")
+    assert raw.place == "audit.jsonl.\ufffd[2J\ufffd\ufffd:7"
 
 
 def test_rotated_files_are_read_the_oldest_lines_first(tmp_path: Path) -> None:
@@ -143,3 +193,17 @@ def test_damage_in_a_file_that_is_followed_is_named_by_its_line(tmp_path: Path) 
         if isinstance(one, CorruptLine)
     ]
     assert places == [f"{path}:{n}: not an audit line (1 bytes)" for n in (4, 6)]
+
+
+def test_a_truncated_file_is_followed_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(body(1) + b"\n" + body(2) + b"\n")
+    looks = itertools.count()
+
+    def goes_on() -> bool:
+        if (look := next(looks)) == 1:
+            path.write_bytes(body(3) + b"\n")
+        return look < 4
+
+    found = (one for raw in follow(path, goes_on) for one in read(raw))
+    assert numbers(found) == [3]

@@ -18,6 +18,7 @@ from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy.cli.common import config_option, fail
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.text import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 USAGE_ERROR = 2
@@ -38,7 +39,7 @@ class AuditGroup(click.Group):
         except OSError as error:
             if error.filename is None or isinstance(error, BrokenPipeError):
                 raise
-            refuse(f"{error.filename} cannot be read: {error.strerror}")
+            refuse(f"{printable(error.filename)} cannot be read: {error.strerror}")
 
 
 def files_option(command: Command) -> Command:

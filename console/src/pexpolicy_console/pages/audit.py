@@ -14,7 +14,7 @@ from typing import IO, NamedTuple, cast
 
 from aiohttp import hdrs, web
 
-from pexpolicy.audit.reader import DamagedArchiveError, file_and_rotated, raw_lines
+from pexpolicy.audit.reader import file_and_rotated, raw_lines
 from pexpolicy_console.context import console_of
 from pexpolicy_console.pages.page import Page, record, render
 from pexpolicy_console.periods import moment
@@ -114,10 +114,11 @@ def files_of(path: Path) -> list[AuditFile]:
         with suppress(FileNotFoundError):
             size, first, problem = file.stat().st_size, None, ""
             try:
-                times = (_timestamp(raw.content) for raw in raw_lines([file]))
-                first = next(filter(None, times), None)
-            except DamagedArchiveError:
-                problem = "damaged"
+                for raw in raw_lines([file]):
+                    if raw.damage:
+                        problem = "damaged"
+                    elif (first := _timestamp(raw.content)) is not None:
+                        break
             except PermissionError as error:
                 problem = f"cannot be read: {error.strerror}"
             found.append(AuditFile(file.name, size, first, problem))
