@@ -133,8 +133,8 @@ def test_an_alias_is_found_in_any_spelling(indexed: Indexed, spelling: str) -> N
         ({"plugin": "ldap"}, {"steps": [{"plugin": "ldap", "outcome": "failed", "ms": 1}]}),
         ({"outcome": "failed"}, {"steps": [{"plugin": "ldap", "outcome": "failed", "ms": 1}]}),
         ({"event": "shadow"}, {"event": "shadow"}),
-        ({"since": "2026-11-21"}, {"at": EPOCH + 5 * 86_400_000}),
-        ({"since": "2026-11-18 21:00:00", "zone": "Asia/Tokyo"}, {"at": EPOCH + 7_200_000}),
+        ({"since": "2023-11-18"}, {"at": EPOCH + 5 * 86_400_000}),
+        ({"since": "2023-11-15 21:00:00", "zone": "Asia/Tokyo"}, {"at": EPOCH + 7_200_000}),
     ],
 )
 def test_a_filter_finds_its_lines_and_no_others(

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-EPOCH = 1_795_000_000_000
-"""Milliseconds since 1970 of the first line; a day in November 2026."""
+EPOCH = 1_700_046_400_000
+"""Milliseconds since 1970 of the first line: 15 November 2023, before each line of a server."""
 
 
 def decision_id(at: int, number: int) -> str:

@@ -34,7 +34,7 @@ OTHER_SEARCHES: Mapping[str, Query] = {
     "all lines": Query(),
     "refused by a rule": Query(rule="Scanners"),
     "slower than 20 ms": Query(slower="20"),
-    "the first hour": Query(until="2026-11-18T12:00"),
+    "the first hour": Query(until="2023-11-15T12:00"),
 }
 
 
