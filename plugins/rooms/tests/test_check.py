@@ -1,6 +1,7 @@
 """What `pexpolicy check` says of rooms that are valid and that one should know of all the same."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,28 @@ def test_what_may_void_the_answer_is_said_of_the_room(
 ) -> None:
     said = warnings(build, **fields)
     assert any(line.startswith('rooms."x@example.com": ') and says in line for line in said)
+
+
+def test_a_pin_of_the_file_that_is_not_used_is_a_warning(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pins.csv").write_text("alias,pin,guest_pin\na,123456,\nb,123456,654321\nc,123456,\n")
+    Path("rooms.csv").write_text("aliases,name,pin\nc,C,999999\n")
+    rooms = {
+        "a": {"name": "A", "pin": "123456"},
+        "b": {"name": "B", "pin": "", "allow_guests": True},
+    }
+    said = build({"rooms": rooms, "pins": "pins.csv", "csv": "rooms.csv"}).warnings()
+    unused = [line for line in said if line.startswith("pins: ")]
+    assert [
+        line.partition("its pin is not used, as the room has its own in ")[2] for line in unused
+    ] == [
+        "rooms.b.pin: keep one of both",
+        "rooms.csv line 2: keep one of both",
+    ]
+    assert "pins.csv line 3: " in unused[0]
+    assert "123456" not in "".join(unused)
 
 
 def test_a_default_room_is_a_warning(build: Build) -> None:

@@ -8,7 +8,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import Alias, Key, Problem, SecretError, Service, read_secret
+from pexpolicy import (
+    Alias,
+    ConfigWarning,
+    Key,
+    Problem,
+    SecretError,
+    Service,
+    dotted_key,
+    read_secret,
+)
 from pexpolicy.config.csv_tables import Row, TableError, TableRow, read_table
 from pexpolicy.config.toml_tables import validated
 from pexpolicy_rooms.settings import DerivedPin, Settings
@@ -55,9 +64,14 @@ class Pins:
             self._rows[alias] = row
 
     def fill(
-        self, key: Key, aliases: list[Alias], fields: dict[str, Any], problems: list[Problem]
+        self,
+        key: Key,
+        aliases: list[Alias],
+        fields: dict[str, Any],
+        problems: list[Problem],
+        warnings: list[ConfigWarning],
     ) -> None:
-        """Set the PINs of a room that are not written as text; append its problems."""
+        """Set the PINs of a room that are not written as text; append its problems and warnings."""
         rows = [self._rows[alias] for alias in dict.fromkeys(aliases) if alias in self._rows]
         row = rows[0] if rows else None
         self._used.update(map(str, aliases if rows else ()))
@@ -66,8 +80,12 @@ class Pins:
             problems.append(Problem(("pins",), str(other.fault(text))))
         for name in PINS:
             written = fields.get(name)
+            from_file = None if row is None else getattr(row.values, name)
+            if row is not None and written is not None and from_file not in (None, written):
+                own = dotted_key((*key, name)) if key[0] == "rooms" else key[-1]
+                text = f"its {name} is not used, as the room has its own in {own}: keep one of both"
+                warnings.append(ConfigWarning(("pins",), str(row.fault(text))))
             if written is None:
-                from_file = None if row is None else getattr(row.values, name)
                 default = self._defaults[name]
                 if from_file is not None:
                     fields[name] = from_file

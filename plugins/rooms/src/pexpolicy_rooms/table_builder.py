@@ -64,7 +64,7 @@ class RoomTableBuilder:
             problems.append(Problem((*key, "service_type"), text))
         elif aliases:
             validity = validity_of(key, fields, self._zone, problems)
-            self._pins.fill(key, aliases, fields, problems)
+            self._pins.fill(key, aliases, fields, problems, self.warnings)
             service = self._service(key, model, fields, problems)
             if service is not None and not problems:
                 timed = service if validity is ALWAYS else TimedService(service, validity)
