@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pexpolicy.config.password_hash import PasswordHash, PasswordHashError
+from pexpolicy.config.password_hash import PasswordHash, PasswordHashError, looks_like_hash
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.config.schema.access import AuthTable, CredentialTable, PasswordTable
 from pexpolicy.config.secrets import SecretError, read_secret
@@ -68,7 +68,15 @@ def _credential_tables(auth: AuthTable | None) -> Iterator[tuple[Key, Credential
 def secret_of(table: PasswordTable, folder: Path) -> SecretStr | PasswordHash:
     """Return the password or the hash of a user; raises ``SecretError``."""
     if table.password_hash is None and table.password_hash_file is None:
-        return SecretStr(table.secret("password").read(folder))
+        source = table.secret("password")
+        password = source.read(folder)
+        if looks_like_hash(password):
+            msg = (
+                "holds a hash and no password: name it in password_hash_file, with a hash that "
+                "pexpolicy hash-password prints"
+            )
+            raise SecretError(source.key, msg)
+        return SecretStr(password)
     key = "password_hash"
     text = table.password_hash
     if text is None:

@@ -22,6 +22,9 @@ _PATTERN = re.compile(
     r"\$scrypt\$ln=([1-9]\d?),r=([1-9]\d?),p=([1-9]\d?)\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{43,86})"
 )
 
+_HASH = re.compile(r"(?:[^:\s]+:)?\$(?:scrypt|argon2(?:id?|d)|2[abxy]|apr1|[156y])\$[!-~]{25,}")
+"""Hashes of several programs, with the user that ``htpasswd`` writes before them."""
+
 
 class PasswordHashError(ValueError):
     """A text is not a password hash; the message does not repeat the text."""
@@ -65,6 +68,11 @@ class PasswordHash:
     def __str__(self) -> str:
         costs = f"ln={self.ln},r={self.r},p={self.p}"
         return f"$scrypt${costs}${_encode(self.salt)}${_encode(self.digest)}"
+
+
+def looks_like_hash(text: str) -> bool:
+    """Return whether a text is a password hash, of any usual kind, and no password."""
+    return _HASH.fullmatch(text.strip()) is not None
 
 
 def _scrypt(password: bytes, salt: bytes, ln: int, r: int, p: int, size: int) -> bytes:

@@ -988,6 +988,28 @@ def test_a_password_that_is_not_what_is_sent_is_reported(
 
 
 @pytest.mark.parametrize(
+    ("written", "refused"),
+    [
+        ("$scrypt$ln=15,r=8,p=1$7PbXGI3grsIPFFqy6uxoxw$8x7gRjdlrnCJZ2tfuviWK9Dtgn8nyWqhqz", True),
+        ("pexip:$apr1$abcdefgh$0123456789abcdefghijkl", True),
+        ("$2y$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234", True),
+        ("$6$ and a long password of several words", False),
+        ("$money$-is-no-hash-however-long-it-may-be", False),
+    ],
+)
+def test_a_hash_in_place_of_a_password_is_reported(
+    tmp_path: Path, written: str, *, refused: bool
+) -> None:
+    (tmp_path / "secret").write_text(f"{written}\n")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "config.toml").write_text("[auth]\nuser = 'a'\npassword_file = 'secret'\n")
+    found = checked("-c", tmp_path / "config.toml")
+    assert (found.exit_code == 78) is refused
+    assert ("auth.password_file: holds a hash and no password" in found.stderr) is refused
+    assert written not in found.stderr
+
+
+@pytest.mark.parametrize(
     ("name", "value", "said"),
     [
         ("PEXPOLICY_PORT", "9000", "server.port: the environment variable PEXPOLICY_PORT is not"),
