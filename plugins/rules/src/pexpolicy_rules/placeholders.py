@@ -15,7 +15,7 @@ from pexpolicy_rules.filters import ConversionError, FilterError, read_filters
 _PIECE = re.compile(
     r"""\{\{|\}\}|\{((?:[^{}'"|]*)(?:\|(?:[^{}'"]|'[^']*'|"[^"]*")*)|[^{}]*)\}|[{}]"""
 )
-_FOREIGN = re.compile(r"\$\{?(\w+)\}?|\{\{([^{}]+)\}\}|(?:\\|%)(\d)")
+_FOREIGN = re.compile(r"\$\{?(\w+)\}?|\{\{([^{}]+)\}\}|(?:\\|%)(\d)|[<\[%]([A-Za-z_]\w+)[>\]%]")
 """What other programs write in place of ``{1}`` or ``{name}``."""
 DECISION_ID = "decision_id"
 """The placeholder of the ID of the call."""
@@ -59,16 +59,32 @@ def doubtful_placeholders(
     """
     for _, text in _texts(value, ()):
         for found in _FOREIGN.finditer(text):
-            name = found[1] or found[2] or found[3]
-            if found[2] or name in groups or (found[1] and not name.isdigit()):
-                meant = name.strip().partition(" ")[0].removeprefix("call_info.")
-                yield f"{found[0]} is sent as it is: write {{{meant}}}"
+            name = found[1] or found[2] or found[3] or found[4]
+            meant = name.strip().partition(" ")[0].removeprefix("call_info.")
+            known = _is_subject(meant)
+            if (
+                found[2]
+                or name in groups
+                or (found[1] and not name.isdigit())
+                or (found[4] and known)
+            ):
+                is_of = not known or subject(meant).is_of(request)
+                advice = f"write {{{meant}}}" if is_of else _other(meant, request)
+                yield f"{found[0]} is sent as it is: {advice}"
         for found in _PIECE.finditer(text):
             if found[1] is None or (name := found[1].partition("|")[0].strip()) in groups:
                 continue
             with suppress(UnknownSubjectError):
                 if name != DECISION_ID and not subject(name).is_of(request):
                     yield f"{found[0]} is always empty: {_other(name, request)}"
+
+
+def _is_subject(name: str) -> bool:
+    try:
+        subject(name)
+    except UnknownSubjectError:
+        return False
+    return True
 
 
 def _other(name: str, request: type[Request]) -> str:
