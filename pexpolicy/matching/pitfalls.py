@@ -24,8 +24,11 @@ _SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", r
 """A pattern that begins with the scheme of an alias, or with several in parentheses."""
 _REGEX = re.compile(r"/.+/|\^.*|.*\.\*.*")
 """What is written as a regular expression elsewhere."""
-_GLOB = re.compile(r"\*[@.].*|.*[a-z@.]\*.*", re.IGNORECASE)
+_GLOB = re.compile(r"\*[@.].*|.*[a-z@.]\*.*|\+\d+\*", re.IGNORECASE)
 """What is written as a glob elsewhere. A dialed code such as ``*97#`` is none."""
+_TEXT_GLOB = re.compile(r"\*.+|.+\*")
+"""The same, of a text that is no alias."""
+_TEXT_REGEX = re.compile(r"/.+/|.*\.\*.*")
 _NO_GLOB = re.compile(r"\A(?:\.\*|\^)|\\[.dws]|\$\Z")
 """What only a regular expression has; ``my.*`` may be a glob."""
 MAX_SKIPPED_MINUTES = 120
@@ -96,14 +99,14 @@ def _of_clause(clause: Clause) -> Iterator[str]:
     operator = "not_" * clause.negated + clause.operator
     for operand in clause.operands:
         shown = f"{key}.{operator} = {brief(str(operand))}"
-        is_address = key == "peer" or key.endswith(("_address", "_ip"))
-        if clause.operator == "equals" and is_address and re.search(r"/|-|\*|[g-zG-Z]", operand):
+        is_text = clause.operator == "equals" and isinstance(operand, str)
+        if is_text and _is_address(key) and re.search(r"/|-|\*|[g-zG-Z]", operand):
             wanted = "not_" * clause.negated + "in_subnet"
             yield (
                 f"{shown} compares the text, which no address is equal to: "
                 f"{_network_advice(f'{key} = {{ {wanted} = ', operand)}"
             )
-        if clause.operator == "equals" and isinstance(operand, str):
+        if is_text:
             yield from _of_text(clause, shown, str(operand))
         if clause.operator in _TEXT_OPERATORS and isinstance(operand, str):
             yield from _of_pattern(clause, shown, operand)
@@ -151,20 +154,34 @@ def _of_text(clause: Clause, shown: str, operand: str) -> Iterator[str]:
         yield f"{shown} has an @, and no host has one: write {operand[1:]!r}"
     elif part == "user" and "@" in operand:
         yield f"{shown} has an @, and no user has one: write {name} = {operand!r}"
-    elif clause.subject.kind == "alias" or (name.endswith("alias") and part in ALIAS_PARTS):
-        kind = "regex" if _REGEX.fullmatch(operand) else "glob" if _GLOB.fullmatch(operand) else ""
-        if kind:
-            wanted = "not_" * clause.negated + kind
-            pattern = operand[1:-1] if operand[0] == operand[-1] == "/" else operand
-            yield (
-                f"{shown} compares the whole text, without patterns: write "
-                f"{key} = {{ {wanted} = {pattern!r} }}"
-            )
+    elif kind := _kind_of_pattern(clause, operand):
+        wanted = "not_" * clause.negated + kind
+        pattern = operand[1:-1] if operand[0] == operand[-1] == "/" else operand
+        yield (
+            f"{shown} compares the whole text, without patterns: write "
+            f"{key} = {{ {wanted} = {pattern!r} }}"
+        )
     known = _words(key)
     if known and operand.lower() not in known:
         same = next((one for one in known if _letters(one) == _letters(operand)), "")
         guess = f"; did you mean {same!r}?" if same else did_you_mean(operand, known)
         yield f"{shown} is no value that Infinity is known to send: {', '.join(known)}{guess}"
+
+
+def _kind_of_pattern(clause: Clause, operand: str) -> str:
+    """Return ``regex`` or ``glob`` for a text that is written as one, or nothing."""
+    key, (name, _, part) = clause.subject.key, clause.subject.key.partition(".")
+    if clause.subject.kind == "alias" or (name.endswith("alias") and part in ALIAS_PARTS):
+        regex, glob = _REGEX, _GLOB
+    elif clause.subject.secret or _is_address(key) or _words(key):
+        return ""
+    else:
+        regex, glob = _TEXT_REGEX, _TEXT_GLOB
+    return "regex" if regex.fullmatch(operand) else "glob" if glob.fullmatch(operand) else ""
+
+
+def _is_address(key: str) -> bool:
+    return key == "peer" or key.endswith(("_address", "_ip"))
 
 
 @cache
