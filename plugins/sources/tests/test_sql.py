@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -232,6 +233,20 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
         made.snapshot("  ", list, every=60)
     with pytest.raises(ValueError, match="DELETE changes the database"):
         made.snapshot("delete from rooms", list, every=60)
+    for other, said in (
+        ("rooms", 'does not begin like a query; write one such as "SELECT'),
+        ("selct * from rooms", "did you mean 'select'?"),
+        ("/* all of them", "write one such as"),
+        ("-- all", "write one such as"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            made.snapshot(other, list, every=60)
+    for query in (
+        "-- all\n (/* of */ Select 1)",
+        "WITH a AS (SELECT 1) SELECT * FROM a",
+        "VALUES (1)",
+    ):
+        made.snapshot(query, list, every=60)
     for other in ("%s", "%(alias)s", "?", "{alias}"):
         with pytest.raises(ValueError, match="write a parameter as :alias"):
             made.lookup(f"SELECT 1 WHERE 1 = {other}", ["alias"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pydantic_core
 from typing_extensions import override
 
-from pexpolicy import SettingsError
+from pexpolicy import SettingsError, did_you_mean
 from pexpolicy_sources.data_source import STOP_S, DataSource
 from pexpolicy_sources.errors import (
     QueryError,
@@ -40,6 +40,9 @@ CHECK_S = 2.0
 CHUNK = 500
 """Rows of a snapshot that are converted without a pause for other calls."""
 _CHANGE = re.compile(r"\s*(insert|update|delete|merge|drop|create|alter|truncate)\b", re.IGNORECASE)
+_BEGIN = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*(\w*)", re.DOTALL)
+"""The first word of a query, after blanks and comments."""
+_QUERIES = ("select", "with", "values", "table", "show", "call", "execute", "pragma", "explain")
 _QUOTED = re.compile(r"'[^']*'")
 _PLACEHOLDER = re.compile(r"(%s|%\(\w+\)s|(?<==)\s*\?|\{\w+\})")
 """Parameters as other programs write them; ``?`` alone is an operator of PostgreSQL."""
@@ -94,6 +97,10 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         if (word := _CHANGE.match(query)) is not None:
             msg = f'{word[1].upper()} changes the database: write a query such as "SELECT ..."'
             raise ValueError(msg)
+        begin = _BEGIN.match(query)
+        if begin is not None and (verb := begin[1].lower()) not in _QUERIES:
+            guess = did_you_mean(verb, _QUERIES[:1]) or '; write one such as "SELECT * FROM rooms"'
+            raise ValueError(f"does not begin like a query{guess}")
         if (other := _PLACEHOLDER.search(_QUOTED.sub("", query))) is not None:
             example = next(iter(parameters), "alias")
             raise ValueError(f"has {other[1].strip()}: write a parameter as :{example}")
