@@ -245,6 +245,7 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
         "-- all\n (/* of */ Select 1)",
         "WITH a AS (SELECT 1) SELECT * FROM a",
         "VALUES (1)",
+        "exec all_rooms",
     ):
         made.snapshot(query, list, every=60)
     for other in ("%s", "%(alias)s", "?", "{alias}"):

@@ -42,7 +42,11 @@ CHUNK = 500
 _CHANGE = re.compile(r"\s*(insert|update|delete|merge|drop|create|alter|truncate)\b", re.IGNORECASE)
 _BEGIN = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*(\w*)", re.DOTALL)
 """The first word of a query, after blanks and comments."""
-_QUERIES = ("select", "with", "values", "table", "show", "call", "execute", "pragma", "explain")
+_QUERIES = (
+    *("select", "with", "from", "values", "table", "show", "describe", "pragma", "explain"),
+    *("call", "exec", "execute", "begin", "declare", "set"),
+)
+"""First words of what returns rows in some database."""
 _QUOTED = re.compile(r"'[^']*'")
 _PLACEHOLDER = re.compile(r"(%s|%\(\w+\)s|(?<==)\s*\?|\{\w+\})")
 """Parameters as other programs write them; ``?`` alone is an operator of PostgreSQL."""
