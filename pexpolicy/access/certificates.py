@@ -113,9 +113,9 @@ def load(source: CertificateFiles) -> LoadedCertificate:
             read_file(source.client_ca)  # OpenSSL would wait for a pipe
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
-            raise CertificateError(
-                "client_ca", pem_errors.describe_pem_error(source.client_ca, error)
-            ) from None
+            text = pem_errors.describe_content(source.client_ca, "certificate")
+            text = text or pem_errors.describe_pem_error(source.client_ca, error)
+            raise CertificateError("client_ca", text) from None
     return LoadedCertificate(
         context, not_after, versions, _load_revocations(context, source), not_before
     )

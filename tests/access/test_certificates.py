@@ -228,6 +228,13 @@ def test_client_certificates_without_an_authority_are_an_error(folder: Path, mod
     assert [str(problem) for problem in error.value.problems] == [said]
 
 
+def test_a_key_in_place_of_an_authority_is_named(folder: Path) -> None:
+    tables = certificates.tls(folder, client_ca=str(folder / "server.key"))
+    (problem,) = certificate_problems(fake_plugins.settings(tls=tables))
+    assert "tls.client_ca: " in str(problem)
+    assert "has no line -----BEGIN CERTIFICATE-----" in str(problem)
+
+
 def test_an_authority_that_is_written_wrong_is_not_missing_too(folder: Path) -> None:
     with pytest.raises(ConfigError) as error:
         fake_plugins.settings(
