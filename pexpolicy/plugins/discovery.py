@@ -160,9 +160,15 @@ def _guess(name: str, found: Mapping[str, PluginSource], *, is_table: bool) -> s
     bare = name.removeprefix("pexpolicy-").removeprefix("pexpolicy_")
     if bare != name:
         return did_you_mean(bare, found) or (f"; did you mean {bare!r}?" if bare in found else "")
-    if is_table and (base := next((p for p in found if name.startswith(f"{p}_")), "")):
+    if is_table and (base := next((p for p in found if _is_further(name, p)), "")):
         return f'; for a further instance of {base} write plugin = "{base}" in its table'
     return did_you_mean(name, found)
+
+
+def _is_further(name: str, plugin: str) -> bool:
+    """Return whether a name is that of a plugin with a number or a word after it."""
+    rest = name.removeprefix(plugin)
+    return rest != name and (rest.startswith("_") or rest.isdigit())
 
 
 def _plain(distribution: str) -> str:

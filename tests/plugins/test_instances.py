@@ -119,6 +119,7 @@ def test_problems_have_the_name_of_the_instance() -> None:
         ("oslo", {"plugin": "greter"}, "plugins.oslo.plugin: no plugin of this name is installed"),
         ("oslo", {"plugin": "greter"}, "did you mean 'greeter'?"),
         ("oslo", {}, "plugins.oslo: no plugin of this name is installed; installed: greeter"),
+        ("greeter2", {}, 'for a further instance of greeter write plugin = "greeter"'),
         ("default", {"plugin": "greeter"}, "plugins.default: is a reserved name"),
         ("guard", {}, "plugins.guard: is a reserved name"),
         ("Oslo Sentrum", {"plugin": "greeter"}, "write small letters, digits and _"),
