@@ -15,8 +15,12 @@ from pexpolicy_rules.settings import Rule
 
 Table = Mapping[str, Any]
 _ORDER = "unknown key; rules are asked in the order of the file: leave it out"
+_ABOVE = "unknown key; it is a key of the rule: write it above [….when]"
+_BETWEEN = 'unknown key; write between = ["08:00", "17:00"]'
 _REMARKS: Mapping[Key, str] = {
     **dict.fromkeys((("priority",), ("order",), ("weight",)), _ORDER),
+    **{("when", name): _ABOVE for name in ("then", "endpoint", "name", "enabled")},
+    **{("when", "time", n): _BETWEEN for n in ("hours", "hour", "start", "end")},
     ("description",): "unknown key; write it as a comment after #, or as reason",
     ("else",): "unknown key; write a rule after it, without when",
     ("stop",): "unknown key; the first rule that matches decides: leave it out",
