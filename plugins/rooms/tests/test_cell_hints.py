@@ -129,6 +129,7 @@ def test_a_mistake_of_a_spreadsheet_is_reported_with_the_way_out(
         ("^23\\d\\d$", "a pattern belongs in a rule"),
         ("Meet One", "'Meet One' is 2 aliases"),
         ("meet%40example.com", "is percent-encoded: write @ for %40"),
+        ("meet\u20131@example.com", "has a dash, U+2013, that is no hyphen"),
         ("2301.0", "is a number with decimals: format the column as text"),
     ],
 )
@@ -204,6 +205,7 @@ def test_a_file_that_is_not_there_is_searched_for(complaints: Complaints, folder
             "Meeting",
             "it is the name of a room: write one of its aliases, such as board@example.com",
         ),
+        ("42", "did you mean '0042'?"),
         ("board@example.com 2301", "write one alias of the room, such as board@example.com"),
         ("clinic", ""),
     ],
@@ -212,11 +214,23 @@ def test_a_line_with_a_pin_of_no_room_names_the_alias_that_is_meant(
     complaints: Complaints, folder: Path, alias: str, says: str
 ) -> None:
     (folder / "pins.csv").write_text(f"alias,pin\n{alias},482913\n")
-    rooms = {"board@example.com": {"name": "Meeting", "aliases": ["2301"]}}
+    rooms = {"board@example.com": {"name": "Meeting", "aliases": ["2301", "0042"]}}
     (said,) = complaints({"rooms": rooms, "pins": "pins.csv"})
     assert said.startswith("pins: pins.csv line 2: no room has the alias ")
     assert said.endswith(f"; {says}" if says else "clinic")
     assert "4829" not in said
+
+
+def test_a_table_without_a_line_is_a_warning(build: Build, folder: Path) -> None:
+    (folder / "rooms.csv").write_text("aliases,name\n")
+    said = build({**CSV, "rooms": {"x": {"name": "X"}}}).warnings()
+    assert said == ["csv: has no room below its header: is it the right file?"]
+
+
+def test_a_room_of_a_file_has_a_list_of_aliases(complaints: Complaints, folder: Path) -> None:
+    (folder / "rooms.toml").write_text("[[rooms]]\nalias = 'x'\nname = 'X'\n")
+    (said,) = complaints({"files": ["rooms.toml"]})
+    assert said.endswith("aliases: is missing: a room needs an alias; write aliases = [...]")
 
 
 def test_a_time_that_no_room_has_is_reported(complaints: Complaints) -> None:

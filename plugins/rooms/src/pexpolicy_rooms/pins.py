@@ -149,7 +149,9 @@ def _instead(written: str, alias: Alias, rooms: Sequence[tuple[str, Service]]) -
     if (words := written.split())[1:]:
         return f"; write one alias of the room, such as {words[0]}"
     users = {Alias(known).user: known for known, _ in reversed(rooms)}
-    close = next(iter(get_close_matches(alias.user, users, n=1, cutoff=0.75)), "")
+    bare = alias.user.lstrip("0")
+    close = next((user for user in users if user.isdigit() and user.lstrip("0") == bare), "")
+    close = close or next(iter(get_close_matches(alias.user, users, n=1, cutoff=0.75)), "")
     if close:
         return f"; did you mean {users[close]!r}?"
     named = (known for known, room in rooms if str(room.name).casefold() == written.casefold())

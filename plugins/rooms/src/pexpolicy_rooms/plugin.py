@@ -59,6 +59,8 @@ class Rooms(Plugin[Settings]):
             problems += builder.add(room)
         self._table = builder.table
         self._keys, self._spelled = builder.keys, builder.spelled
+        in_csv = (key for key in self._keys.values() if key[0] == "csv")
+        self._is_without_rows = settings.csv is not None and next(in_csv, None) is None
         self._snapshot = self._of_source(settings, new_builder, problems)
         if self._snapshot is None:
             problems += pins.unused(self._table.rooms())
@@ -167,8 +169,10 @@ class Rooms(Plugin[Settings]):
             yield ConfigWarning(
                 ("default_room",),
                 f"every alias that has no room leads to {room} without a PIN: anybody who can "
-                "dial in can use it, and rooms of Infinity's own database are hidden",
+                "dial in can use it, and neither later plugins nor Infinity's database are asked",
             )
+        if self._is_without_rows:
+            yield ConfigWarning(("csv",), "has no room below its header: is it the right file?")
         if not len(self._table) and self._snapshot is None and self._default is None:
             yield ConfigWarning((), "has no room and no default_room: it never answers")
         for user, hosts in self._table.ambiguities():

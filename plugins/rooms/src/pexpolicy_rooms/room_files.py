@@ -88,7 +88,10 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
         place = (*key, f"{table.file} line {table.line}")
         aliases = _aliases(place, table.values.get("aliases", []), problems)
         if not aliases:
-            problems.append(Problem((*place, "aliases"), "is missing: a room needs an alias"))
+            guess = "; write aliases = [...]" if "alias" in table.values else ""
+            problems.append(
+                Problem((*place, "aliases"), f"is missing: a room needs an alias{guess}")
+            )
         yield WrittenRoom(place, aliases, _without_aliases(table.values))
 
 

@@ -25,8 +25,12 @@ from pexpolicy import (
 from pexpolicy_rooms.cell_hints import alias_warning, number_hint, pin_hint, words_warning
 from pexpolicy_rooms.pins import PINS, Pins
 from pexpolicy_rooms.room_files import VALIDITY, WrittenRoom
+from pexpolicy_rooms.settings import Settings
 from pexpolicy_rooms.table import RoomTable, TimedService
 from pexpolicy_rooms.validity import ALWAYS, validity_of
+
+_OF_PLUGIN = frozenset(("priority", "timeout", "on_error", *Settings.model_fields)) - {*PINS}
+"""Keys that are often written below the last room."""
 
 
 class RoomTableBuilder:
@@ -148,6 +152,10 @@ def _text(key: Key, refusal: ValidationIssue) -> str:
     text = refusal.text
     if refusal.field == "name" and text.startswith("is required") and key[0] == "csv":
         return f"{text}; delete the line if it is no room, such as a total"
+    if refusal.field in _OF_PLUGIN and text.startswith("there is no field"):
+        place = "" if refusal.field in Settings.model_fields else ", and not of settings"
+        table = "[plugins.NAME.settings]" if not place else "[plugins.NAME] itself"
+        return f"{text.partition(';')[0]}; it is a key of {table}{place}: write it below that line"
     if refusal.field in PINS:
         return text.replace(refusal.rule, refusal.rule + pin_hint(refusal.value))
     if text.startswith("there is no field") and ";" not in text:
