@@ -282,6 +282,9 @@ def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Itera
     if not settings.credentials and settings.server.allow_anonymous:
         text = "any client that reaches the port can ask for PINs; add [auth]"
         yield ConfigWarning(("server", "allow_anonymous"), text)
+    elif settings.server.allow_anonymous:
+        text = "has no effect, as [auth] has credentials that all calls need: leave it out"
+        yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_warnings(settings)
     yield from _same_priority(plugins)
     yield from audit_path_warnings(settings)

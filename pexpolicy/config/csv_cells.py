@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from pexpolicy.config.csv_header import TABS, column_names
@@ -18,6 +19,7 @@ _ERRORS = frozenset(
     )
 )
 """What a spreadsheet in English, German or French saves for a formula that has failed."""
+_FORMULA = re.compile(r"=\$?[A-Z]{1,3}\$?\d+\b|=[A-Z.]{2,}\(", re.IGNORECASE)
 
 
 def no_row(names: Sequence[str], cells: Sequence[str], columns: Collection[str]) -> str:
@@ -36,8 +38,10 @@ def no_row(names: Sequence[str], cells: Sequence[str], columns: Collection[str])
 
 
 def failed_formula(names: Sequence[str], cells: Sequence[str]) -> str:
-    """Return which cell of a line holds the error of a formula, or nothing."""
+    """Return which cell of a line holds a formula or the error of one, or nothing."""
     for name, cell in zip(names, cells, strict=False):
+        if _FORMULA.match(cell):
+            return f"{name}: is a formula: switch off that the spreadsheet shows formulas, and save"
         if cell.lower() in _ERRORS:
             return f"{name}: {cell} is an error of the spreadsheet: mend the formula"
     return ""

@@ -53,6 +53,8 @@ def _other_form(names: Sequence[str]) -> str:
     """Return what to do with a file that is no CSV with commas or semicolons, or nothing."""
     if len(names) == 1 and "\t" in names[0]:
         return TABS
+    if len(names) == 1 and (mark := re.search("[,;]", names[0])) is not None:
+        return f"is one cell in quotes, with {mark[0]} in it: save the file without these quotes"
     if len(names) == 1 and "|" in names[0]:
         return "has | between its columns; save it with , or ; between them"
     if names and names[0].startswith("<"):

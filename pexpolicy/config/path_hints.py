@@ -50,7 +50,7 @@ def missing_hint(path: Path) -> str:
         "there is a blank at the end of its name: remove it": path.name != path.name.rstrip(),
         "write / between folders": "\\" in path.name,
     }
-    hint = next((text for text, is_so in forms.items() if is_so), "")
+    hint = next((text for text, is_so in forms.items() if is_so), "") or _variable(str(path))
     return f"; {hint}" if hint else _other_name(path)
 
 
@@ -81,9 +81,12 @@ def odd_path(written: str) -> str:
         return "~ is not replaced here: write the whole path"
     if "\0" in written:
         return "holds a NUL character, which no path has: remove it"
-    if found := re.search(r"\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%", written):
-        return f"{found[0]} is not replaced here: write the whole path"
-    return "write / between folders" if "\\" in written else ""
+    return _variable(written) or ("write / between folders" if "\\" in written else "")
+
+
+def _variable(written: str) -> str:
+    found = re.search(r"\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%", written)
+    return f"{found[0]} is not replaced here: write the whole path" if found else ""
 
 
 def denied_hint(path: Path) -> str:

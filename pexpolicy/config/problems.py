@@ -122,7 +122,9 @@ def _no_table(key: Key, written: Any, model: type[BaseModel], *, hidden: bool) -
     if len(key) > 1 and _is_dict(model, key[:-1]) and key[-1] in _known_keys(model, key[:-1]):
         return Problem(key, f"belongs below a table with a name: [{dotted_key(key[:-1])}.NAME]")
     text = f"must be a table, as in {dotted_key(key[-1:])} = {_example(key, written, model)}"
-    if isinstance(written, list):
+    if key == ("plugins", "order"):
+        text = "is no plugin: plugins are asked in the order of their priority, the lowest first"
+    elif isinstance(written, list):
         text = f"must be one table: write [{dotted_key(key)}], not [[{dotted_key(key)}]]"
     return Problem(key, text if hidden else f"{text}, not {brief(written)}")
 

@@ -87,6 +87,10 @@ def _other_format(text: str) -> str:
 
 def _duplicate_key(lines: list[str]) -> str:
     """Name the line of a duplicate key in the same table."""
+    if array := re.match(r"\s*\[\[\s*(.+?)\s*\]\]", lines[-1]):
+        for number, line in enumerate(lines[:-1], 1):
+            if re.match(rf"\s*\[\s*{re.escape(array[1])}\s*[.\]]", line):
+                return f"; line {number} has it with single brackets: write both in one form"
     key = re.match(r"\s*([\w.\"'-]+)\s*=", lines[-1])
     if key is None:
         return ""

@@ -101,6 +101,12 @@ def test_a_formula_that_has_failed_is_named_with_its_column(cell: str) -> None:
     assert faults(f"subnet,note\na,{cell}\nb,#1\n") == [f"places.csv line 2: {said}"]
 
 
+@pytest.mark.parametrize("cell", ["=A1", "=$B$12&C3", '"=CONCATENATE(A1;"" "";B1)"'])
+def test_a_formula_is_named_with_its_column(cell: str) -> None:
+    said = "note: is a formula: switch off that the spreadsheet shows formulas, and save"
+    assert faults(f"subnet,note\na,{cell}\nb,=x\n") == [f"places.csv line 2: {said}"]
+
+
 def test_a_page_of_a_browser_is_no_table() -> None:
     (said,) = faults("<table><tr><td>subnet</td></tr></table>\n")
     assert "line 1: is HTML or XML, not CSV" in said

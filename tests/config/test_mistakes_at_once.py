@@ -226,6 +226,7 @@ def test_each_doubtful_setting_has_its_own_warning(tmp_path: Path) -> None:
     ("header", "words"),
     [
         ("Subnetz|Standort", "has | between its columns; save it with , or ;"),
+        ('"subnet,location"', "is one cell in quotes, with , in it: save the file without these"),
         ("nettverk;plassering", "did you mean 'location'?"),
         ("Subnet*;Location (site)", "did you mean 'location'?"),
         ("subnet;location;Room", "delete it, or write one of subnet, location,"),

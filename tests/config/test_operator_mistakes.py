@@ -106,6 +106,24 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         ("is a URL", "pexpolicy serve | logger -t pexpolicy"),
     ),
     ("[server]\nallow_anonymous = 'on'", "allow_anonymous", ("write true without quotes",)),
+    (ROOM + "default_room = 'x'", "board.default_room", ("a key of [plugins.NAME.settings]",)),
+    (ROOM + "timeout = 2", "board.timeout", ("a key of [plugins.NAME] itself",)),
+    ("[plugins]\norder = ['rooms']", "plugins.order", ("in the order of their priority",)),
+    (
+        RULE + "[plugins.rules.settings.rules.when]\nlocal_alias = 'a'\nthen = 'reject'",
+        "rules[0].when.then",
+        ("it is a key of the rule: write it above [",),
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', hours = ['08:00', '18:00'] }",
+        "when.time.hours",
+        ("write between = [",),
+    ),
+    (
+        "[tls]\ncertificate = '${CREDENTIALS_DIRECTORY}/a.pem'\nkey = 'b'",
+        "tls.certificate",
+        ("${CREDENTIALS_DIRECTORY} is not replaced here: write the whole path",),
+    ),
     ("[server]\nallow_anonymous = 0", "allow_anonymous", ("not 0; write false",)),
     ("[tracing]\nsample = '10%'", "tracing.sample", ("write a fraction, as in 0.1",)),
     ("[access]\nnetworks = ['any']", "access.networks[0]", ("leave the list out",)),
@@ -534,6 +552,7 @@ FILES: list[tuple[bytes, tuple[str, ...]]] = [
     (b"[auth]\nx = { user = 'a', }\n", ("write no comma before }",)),
     (b"[x]\na = { name = 'A',\n pin = '1' }\n", ("braces end on the same line",)),
     (b"[access]\nnetworks =\n  - 10.0.0.0/8\n", ("write a list in square brackets",)),
+    (b"[p.rooms.a]\nname = 'x'\n[[p.rooms]]\n", ("line 1 has it with single brackets",)),
     (b"rooms.sip:a@b.c.name = 'x'\n", ("write a name with such characters in quotes",)),
     (b"[plugins.rooms\nname = 'x'\n", ("line 1", "write ] at the end of the line")),
     (b"aliases,name\nx,X\n", ("looks like CSV", "TOML is needed")),
@@ -581,6 +600,8 @@ def test_a_hash_of_a_password_belongs_to_the_user_of_auth(tmp_path: Path) -> Non
     text = f"[auth]\nuser = 'pexip'\npassword_hash = '{made.stdout.strip()}'\n"
     (tmp_path / "config.toml").write_text(text)
     assert checked("-c", tmp_path / "config.toml").exit_code == 0
+    (tmp_path / "config.toml").write_text("[server]\nallow_anonymous = true\n" + text)
+    assert "has no effect, as [auth]" in checked("-c", tmp_path / "config.toml").stderr
     (tmp_path / "config.toml").write_text(text.replace("user = 'pexip'\n", ""))
     assert (
         "name the user that the password belongs to"
@@ -662,6 +683,10 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
     ),
     ("[limits]\nmemory_mb = 536870912", ("limits.memory_mb: is in MiB: write 512",)),
     ("[tracing]\nendpoint = 'http://a:4318'", ("tracing.endpoint: has no path", "/v1/traces")),
+    (
+        "[plugins.rooms.settings]\nzone = 'EST'\ndefault_room = 'x'",
+        ("settings.zone", "has no summer time: write 'America/New_York'"),
+    ),
     ("[audit]\npath = 'log/'", ("audit.path: names a file, and ends in /: write log/audit.jsonl",)),
     ("[audit]\npath = 'a.jsonl.gz'", ("audit.path: lines are not compressed", "leave .gz out")),
     *(
