@@ -28,11 +28,11 @@ MAX_EXCEPTIONS = 8
 """Exceptions in a traceback, with causes and members of groups."""
 PACKAGE_ROOT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
 """The beginning of the names of our own files: this module lies at the top of the package."""
+_OURS = (PACKAGE_ROOT, "<frozen importlib")
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 _CALLERS = ("aiohttp", "pydantic", "uvloop")
 """Libraries through which code of plugins is called."""
 _SITE_PACKAGES = (f"{os.sep}site-packages", f"{os.sep}dist-packages")
-
 
 K = TypeVar("K", bound=Hashable)
 LOG_INTERVAL_S = 60.0
@@ -42,20 +42,14 @@ MAX_KINDS = 256
 
 
 class RateLimit(Generic[K]):
-    """Admits one of each kind per ``interval``, and counts the others.
-
-    ``interval`` is in seconds of the caller's clock.
-    """
+    """Admits one of each kind per ``interval`` seconds of the caller's clock; counts the others."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._admitted: dict[K, tuple[float, int]] = {}
 
     def admit(self, kind: K, now: float) -> int:
-        """Return how many of this kind there were since the last one admitted, this one included.
-
-        Zero means that this one is left out.
-        """
+        """Return how many of this kind there were since the last admitted one; 0: left out."""
         admitted_at, left_out = self._admitted.get(kind, (None, 0))
         if admitted_at is not None and now - admitted_at < self._interval:
             self._admitted[kind] = admitted_at, left_out + 1
@@ -186,7 +180,11 @@ def _headline(error: BaseException, secrets: tuple[str, ...], limit: int = MAX_M
     """Return the class and message of an exception, shortened and without secrets."""
     name = type(error).__name__
     try:
-        message = _truncate(redact(_message(error), secrets), limit)
+        message = redact(_message(error), secrets)
+        if isinstance(error, BaseExceptionGroup):
+            members = (_related(one, secrets) for one in error.exceptions[:MAX_EXCEPTIONS])
+            message += f": {'; '.join(members)}"
+        message = _truncate(message, limit)
     except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
         return name
     return f"{name}: {message}" if message else name
@@ -198,14 +196,23 @@ def _message(error: BaseException) -> str:
         issues = error.errors(include_url=False, include_context=False, include_input=False)
         places = (".".join(map(str, (error.title, *issue["loc"]))) for issue in issues)
         return "; ".join(f"{at}: {issue['msg']}" for at, issue in zip(places, issues, strict=True))
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return f"{text}: asyncio needs async def" if text == "no running event loop" else text
+
+
+def _related(error: BaseException, secrets: tuple[str, ...]) -> str:
+    """Return the headline of a member or cause, without values of a decision."""
+    if isinstance(error, DecisionError):
+        return describe_decision_error(error, secrets).summary
+    return _headline(error, secrets)
 
 
 def _trace(
     error: BaseException, secrets: tuple[str, ...], seen: list[BaseException], *, sources: bool
 ) -> Iterator[str]:
     """Yield the frames of plugins and libraries, then the members of a group, then the cause."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in stack if not frame.filename.startswith(_OURS)]
     for frame in frames[-MAX_FRAMES:]:
         yield f"{frame.filename}:{frame.lineno} in {frame.name}"
         if sources and frame.line:
@@ -223,17 +230,10 @@ def _trace(
             return
         if all(other is not one for one in seen):
             seen.append(other)
-            if isinstance(other, DecisionError):
-                headline, has_sources = describe_decision_error(other, secrets).summary, False
-            else:
-                headline, has_sources = _headline(other, secrets), sources
-            yield f"{relation} {headline}"
+            yield f"{relation} {_related(other, secrets)}"
+            has_sources = sources and not isinstance(other, DecisionError)
             inner = _trace(other, secrets, seen, sources=has_sources)
             yield from (f"  {line}" for line in inner)
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith((PACKAGE_ROOT, "<frozen importlib"))
 
 
 def _place(innermost: TracebackType | None) -> str:
@@ -245,7 +245,7 @@ def _place(innermost: TracebackType | None) -> str:
     frames: list[tuple[str, int, str]] = []
     for frame, line in traceback.walk_tb(innermost):
         filename, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
-        if not (_is_ours(filename) or name.partition(".")[0] in _CALLERS):
+        if not (filename.startswith(_OURS) or name.partition(".")[0] in _CALLERS):
             frames.append((filename, line, name))
     named = [frame for frame in frames if not _is_standard(frame[0])]
     if not named:

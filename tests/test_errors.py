@@ -1,11 +1,13 @@
 """Reports of exceptions: source lines, causes, groups, the line of the plugin, no secrets."""
 
+import asyncio
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from pydantic import BaseModel
 
+from pexpolicy import Conference, DecisionError
 from pexpolicy.errors import MAX_EXCEPTIONS, ErrorReport, describe_error
 
 
@@ -169,3 +171,21 @@ def test_an_error_of_pydantic_is_one_line_without_values() -> None:
 
 def test_a_message_of_several_lines_becomes_one() -> None:
     assert describe_error(ValueError("first\n  second")).summary == "ValueError: first second"
+
+
+def test_the_line_of_a_group_names_its_members_without_secrets_and_values() -> None:
+    def fails() -> None:
+        with pytest.raises(DecisionError) as refused:
+            Conference(name="Board", service_tag="board", pin="no digits")
+        inner = ExceptionGroup("inner", [OSError("hunter2 is wrong")])
+        raise ExceptionGroup("several", [inner, refused.value])
+
+    text = caught(fails, "hunter2").summary
+    inner = "ExceptionGroup: inner (1 sub-exception): OSError: *** is wrong"
+    assert text.startswith(f"ExceptionGroup: several (2 sub-exceptions): {inner}; Conference.pin: ")
+    assert "no digits" not in text
+
+
+def test_asyncio_in_a_plain_function_is_told_to_need_a_coroutine() -> None:
+    text = caught(asyncio.get_running_loop).summary
+    assert text == "RuntimeError: no running event loop: asyncio needs async def"

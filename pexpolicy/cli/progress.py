@@ -20,7 +20,7 @@ def progress_lines(say: Callable[[str], None], *, delay: float = DELAY_S) -> Ite
     stage = "starting"
 
     def report() -> None:
-        say(f"{stage} ({time.monotonic() - started:.0f} s)")
+        say(f"{time.monotonic() - started:.0f} s: {stage}")
 
     def enter(name: str) -> None:
         nonlocal stage

@@ -18,10 +18,10 @@ def test_what_is_quick_is_not_spoken_of() -> None:
 def test_the_stage_under_way_and_each_later_one_is_named_with_the_time_it_began() -> None:
     said: queue.Queue[str] = queue.Queue()
     with progress_lines(said.put, delay=0.0) as stage:
-        assert said.get(timeout=HANG_S) == "starting (0 s)"
+        assert said.get(timeout=HANG_S) == "0 s: starting"
         while said.empty():
             stage("building the plugin rooms")
-    assert said.get() == "building the plugin rooms (0 s)"
+    assert said.get() == "0 s: building the plugin rooms"
 
 
 def test_the_stages_of_a_policy_are_reading_checking_and_each_plugin() -> None:
