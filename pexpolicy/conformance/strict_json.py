@@ -43,11 +43,12 @@ def strict_json(body: bytes) -> Any:
     except RecursionError:
         raise NotJSONError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise NotJSONError(f"{error.msg} at character {error.pos}") from None
+        raise NotJSONError(f"{error.msg.removesuffix(' at')} at character {error.pos}") from None
     except NotJSONError:
         raise
-    except ValueError as error:
-        raise NotJSONError(str(error)) from None
+    except ValueError:
+        # Python converts no whole number of more than 4,300 digits.
+        raise AmbiguousJSONError("a number is too large") from None
     return value
 
 

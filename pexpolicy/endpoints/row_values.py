@@ -41,6 +41,11 @@ class RowValues:
         self._booleans = frozenset(n for n, hint in hints if bool in _types(hint))
         self._objects = frozenset(model.nested_models)
 
+    @staticmethod
+    def boolean(text: str) -> bool | None:
+        """Return what a word means, such as ``yes`` or ``WAHR``; ``None`` for any other text."""
+        return _YES_NO.get(text.lower())
+
     def of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a row; those of ``None`` are left out."""
         return {n: self._value(n, value) for n, value in row.items() if value is not None}
@@ -48,8 +53,9 @@ class RowValues:
     def _value(self, name: str, value: Any) -> Any:
         if isinstance(value, str):
             is_text = name in self._texts and not (name in self._objects and value[:1] == "{")
-            if not is_text and name in self._booleans and value.lower() in _YES_NO:
-                return _YES_NO[value.lower()]
+            meant = self.boolean(value) if name in self._booleans and not is_text else None
+            if meant is not None:
+                return meant
             return value if is_text else _parsed(value)
         if type(value) is int and value in (0, 1) and name in self._booleans:
             return bool(value)

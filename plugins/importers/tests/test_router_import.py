@@ -20,7 +20,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import Pattern, PatternError
-from pexpolicy_importers.policy_router import read_router
+from pexpolicy_importers.policy_router import read_router, unique_name
 from pexpolicy_importers.python_patterns import UncompilableError, searched
 
 COLUMNS = (
@@ -132,7 +132,7 @@ def test_a_priority_of_0_is_written_as_nothing_and_comes_first(tmp_path: Path) -
 
 def test_rows_are_imported_one_by_one_and_faults_are_reported(tmp_path: Path) -> None:
     rows = [
-        reject("good"),
+        reject("good", priority=1),
         reject("ahead", "^a(?!b)"),
         reject("named", source_match="inf.example.com"),
         row("broken", always_continue_service=True, override_service_response={"action": "rejct"}),
@@ -208,7 +208,7 @@ def test_passwords_are_not_printed_and_the_user_is(tmp_path: Path) -> None:
     target = "https://old.example.com"
     rows = [
         row("a", service_target_url=target, basic_auth_username="u", basic_auth_password="hunter2"),
-        row("b", "^b", service_target_url=target),
+        row("b", "^b", priority=101, service_target_url=target),
     ]
     result = import_router(tmp_path, export(rows))
     assert result.exit_code == 0
@@ -265,14 +265,15 @@ def test_a_reject_stays_one_whatever_is_next_to_it(tmp_path: Path, reply: Row) -
 def test_a_line_break_in_a_url_adds_no_rule(tmp_path: Path) -> None:
     rule = '[[rules]]\nname = "all"\nendpoint = "media_location"\nthen = "continue"'
     url = f"http://x\n{rule}\n#"
-    rows = [row("off", is_active="false", service_target_url=url), reject("on")]
+    rows = [row("off", is_active="false", service_target_url=url), reject("on", priority=101)]
     import_router(tmp_path, export(rows))
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["off", "on"]
 
 
 def test_rules_of_one_name_stay_two(tmp_path: Path) -> None:
     long = "x" * 100
-    text = export([reject("a"), reject("a", "^b"), reject(long), reject(long, "^c")])
+    rows = [reject("a"), reject("a", "^b"), reject(long), reject(long, "^c")]
+    text = export([rule | {"priority": number} for number, rule in enumerate(rows)])
     assert import_router(tmp_path, text).exit_code == 0
     names = [rule["name"] for rule in rules_of(tmp_path)]
     assert names == ["a", "a (2)", long, f"{long[:96]} (2)"]
@@ -288,6 +289,55 @@ def test_an_order_that_differs_from_the_routers_is_reported(tmp_path: Path) -> N
     assert "the order of the rules differs from the router's, from 'a' on" in result.stderr
 
 
+def test_of_one_priority_the_last_row_is_asked_first_and_this_is_told(tmp_path: Path) -> None:
+    rows = [
+        row("old", always_continue_service=True),
+        reject("off", is_active="False"),
+        reject("new"),
+    ]
+    result = import_router(tmp_path, export(rows))
+    assert result.exit_code == 0
+    assert [rule["name"] for rule in rules_of(tmp_path)] == ["new", "off", "old"]
+    (note,) = result.stderr.splitlines()
+    assert note.startswith("note: lines 4, 2 have the priority 100: the router asked the rule that")
+
+
+def test_a_protocol_in_upper_case_matches_no_request_that_names_one(tmp_path: Path) -> None:
+    rows = [reject(protocols=["SIP"]), reject("b", "^b", priority=101, protocols=["SIP", "api"])]
+    assert import_router(tmp_path, export(rows)).exit_code == 0
+    first, second = rules_of(tmp_path)
+    assert first["when"]["protocol"] == {"exists": False}
+    assert second["when"]["any"] == [{"protocol": ["api"]}, {"protocol": {"exists": False}}]
+
+
+def test_a_column_that_appears_twice_is_refused(tmp_path: Path) -> None:
+    text = export([reject()]).replace("\r\n", ",Override Service Response\r\n", 1)
+    result = import_router(tmp_path, text.replace("{}\r\n", "{},{}\r\n"))
+    assert result.exit_code == 65
+    assert "line 1: the column override_service_response appears twice" in result.stderr
+    assert not (tmp_path / "rules.toml").exists()
+
+
+def test_a_quote_that_is_never_closed_swallows_no_rule_in_silence(tmp_path: Path) -> None:
+    text = export([reject("a", priority=1), reject("b", priority=2), reject("c", priority=3)])
+    result = import_router(tmp_path, text.replace("b,^bad", 'b,"^bad'))
+    assert result.exit_code == 65
+    assert "line 3: cannot be read" in result.stderr
+
+
+def test_many_rules_of_one_name_are_numbered_in_linear_time() -> None:
+    names: dict[str, int] = {}
+    assert [unique_name("a", "", names) for _ in range(3)] == ["a", "a (2)", "a (3)"]
+    assert [unique_name(name, "", names) for name in ("a (2)", "a", "a (4)")] == [
+        "a (2) (2)",
+        "a (4)",
+        "a (4) (2)",
+    ]
+    long = "x" * 200
+    made = {unique_name(long, " (service_configuration)", names) for _ in range(50_000)}
+    assert (len(made), max(map(len, made))) == (50_000, 100)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -298,6 +348,8 @@ def test_an_order_that_differs_from_the_routers_is_reported(tmp_path: Path) -> N
         lambda text: text.replace(",".join(COLUMNS), ",".join(COLUMNS).replace("_", " ").title()),
         lambda text: text.replace(",[],[],", ",null,null,").replace(",{}\r", ",null\r"),
         lambda text: text.replace(",3,True,", ", ,TRUE,"),
+        lambda text: tabbed(text.replace("True", "WAHR").replace("False", "FALSCH"), ";"),
+        lambda text: tabbed(text.replace("True", "VRAI").replace("False", "FAUX"), ";"),
         lambda text: tabbed(text, "\t"),
         lambda text: "sep=;\r\n" + tabbed(text, ";"),
     ],
@@ -416,12 +468,12 @@ def rows_of(draw: st.DrawFn) -> Row:
 def as_documented(rows: list[Row], kind: str, query: dict[str, str], peer: str) -> str:
     """Return the router's decision for a request, by an independent implementation.
 
-    Rules by ascending priority, inactive ones left out. Its expression is searched for in the
-    alias; protocols and directions limit it where the request names one; a source is the address
-    or a part of it. An expression that is broken is skipped, and a rule that neither answers nor
-    passes on lets the next one decide.
+    Rules by ascending priority, of equal ones the last first, inactive ones left out. Its
+    expression is searched for in the alias; protocols and directions limit it where the request
+    names one; a source is the address or a part of it. An expression that is broken is skipped,
+    and a rule that neither answers nor passes on lets the next one decide.
     """
-    for rule in sorted(rows, key=lambda rule: rule["priority"]):
+    for rule in sorted(rows, key=lambda rule: -rule["priority"])[::-1]:
         if not rule["is_active"]:
             continue
         try:
@@ -468,6 +520,8 @@ def decided(answer: Any) -> str:
     st.lists(st.tuples(QUERIES, st.sampled_from(PEERS)), min_size=3, max_size=6),
 )
 @example([reject(regex="^$")], [({}, PEERS[0]), ({"local_alias": ""}, PEERS[0])])
+@example([reject(regex="^[^@]*$")], [({"local_alias": "@"}, PEERS[0])])
+@example([reject(protocols=["SIP"])], [({"local_alias": "bad", "protocol": "sip"}, PEERS[0])])
 @example([reject(regex="a{,1}b$")], [({"local_alias": "xab"}, PEERS[0])])
 @settings(max_examples=60, deadline=None)
 async def test_the_imported_policy_decides_as_the_router_does(

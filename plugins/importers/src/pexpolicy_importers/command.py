@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -102,7 +103,8 @@ def from_router(file: Path, into: Path) -> None:
         _notes(routed.remarks)
         if routed.rules:
             _report(into, rules_csv.merge(into, routed.rules, routed.comments))
-            names = [str(rule.get("name")) for rule in rules_csv.rules_in(into)]
+            written = tomllib.loads(into.read_text("utf-8"))["rules"]
+            names = [str(rule.get("name")) for rule in written]
             if first := policy_router.first_misplaced(routed, names):
                 text = f"the order of the rules differs from the router's, from {first!r} on"
                 _notes([f"{into}: {text}: move them, as the first that matches decides"])

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from pexpolicy_importers.toml_merge import block
 
 UPSTREAM = "plugins.upstream.settings"
 ENDPOINTS = {"service": "service_configuration", "participant": "participant_properties"}
+MAX_LISTED = 8
+"""Number of lines that a remark lists."""
 MAX_NAME = 100
 """Maximum length of a rule's name, in characters."""
 _PART_OF_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f.]*:[0-9a-f:.]*")
@@ -70,8 +73,12 @@ def read_router(path: Path, into: Path = Path()) -> RouterImport:
     ``into`` is the folder of the rule file. Raise ``TableError`` for a file that is not an export.
     """
     routed = RouterImport()
-    rows = sorted(read_export(path, routed.faults, routed.remarks), key=lambda row: row[1].priority)
-    names: set[str] = set()
+    # Of rules with the same priority the router asks the one that was saved last first. An export
+    # has no times, and usually the order in which the rules were made.
+    exported = reversed(read_export(path, routed.faults, routed.remarks))
+    rows = sorted(exported, key=lambda row: row[1].priority)
+    routed.remarks += _ties(rows)
+    names: dict[str, int] = {}
     converted: list[_ConvertedRule] = []
     for line, row in rows:
         try:
@@ -97,8 +104,21 @@ def read_router(path: Path, into: Path = Path()) -> RouterImport:
     return routed
 
 
+def _ties(rows: Sequence[tuple[int, RouterRow]]) -> Iterator[str]:
+    """Yield a remark for each priority that several active rules have."""
+    active = ((line, row) for line, row in rows if row.is_active)
+    for priority, group in groupby(active, key=lambda found: found[1].priority):
+        lines = [str(line) for line, _ in group]
+        if len(lines) > 1:
+            listed = ", ".join(lines[:MAX_LISTED]) + (", ..." if len(lines) > MAX_LISTED else "")
+            yield (
+                f"lines {listed} have the priority {priority}: the router asked the rule that was "
+                "saved last first, which the export does not tell; they are in this order: check it"
+            )
+
+
 def _convert(
-    line: int, row: RouterRow, names: set[str], remarks: list[str]
+    line: int, row: RouterRow, names: dict[str, int], remarks: list[str]
 ) -> list[_ConvertedRule]:
     """Return one rule for the row, or one for each endpoint where the decisions differ."""
     try:
@@ -120,7 +140,7 @@ def _convert(
     groups = [list(thens)] if same else [[endpoint] for endpoint in thens]
     rules = []
     for endpoints in groups:
-        name = _unique(row.name, "" if len(groups) == 1 else f" ({endpoints[0]})", names)
+        name = unique_name(row.name, "" if len(groups) == 1 else f" ({endpoints[0]})", names)
         then, url = thens[endpoints[0]]
         rule: Rule = {"name": name, "endpoint": endpoints, "when": when, "then": dict(then)}
         if not when:
@@ -131,13 +151,19 @@ def _convert(
     return rules
 
 
-def _unique(name: str, suffix: str, names: set[str]) -> str:
-    """Return a name that no other rule has: names in the router need not be unique."""
-    number, end = 1, suffix
-    while (unique := name[: MAX_NAME - len(end)] + end) in names:
+def unique_name(name: str, suffix: str, names: dict[str, int]) -> str:
+    """Return a name that no other rule has: names in the router need not be unique.
+
+    ``names`` holds the last number of each name.
+    """
+    first = unique = name[: MAX_NAME - len(suffix)] + suffix
+    number = names.get(first, 1)
+    while unique in names:
         number += 1
         end = f"{suffix} ({number})"
-    names.add(unique)
+        unique = name[: MAX_NAME - len(end)] + end
+    names[first] = number
+    names.setdefault(unique, 1)
     return unique
 
 
@@ -179,11 +205,13 @@ def _alternatives(row: RouterRow) -> Iterator[list[dict[str, Any]]]:
     pattern = searched(row.regex)
     if pattern != ANYTHING:
         raw = {"local_alias": {"raw": {"regex": pattern, "case_sensitive": True}}}
-        unset = {"local_alias": {"exists": False}}
+        unset = {"local_alias": {"raw": {"exists": False}}}
         yield [raw, unset] if matches_empty(row.regex) else [raw]
     for name, allowed in (("protocol", row.protocols), ("call_direction", row.call_directions)):
         if allowed:
-            yield [{name: allowed}, {name: {"exists": False}}]
+            # The router compares them as they are written; what nodes send is in lower case.
+            sent = [value for value in allowed if value == value.lower()]
+            yield [*([{name: sent}] if sent else []), {name: {"exists": False}}]
     source = row.source_match.strip().lower()
     if source not in ("", "none", "null"):
         if _PART_OF_ADDRESS.fullmatch(source) is None:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict
 from pexpolicy import brief
 from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow, read_text
 from pexpolicy.config.toml_tables import validated
-from pexpolicy_importers.spreadsheet import table_of
+from pexpolicy_importers.spreadsheet import SpreadsheetBool, table_of
 
 
 def _json_list(cell: Any) -> Any:
@@ -41,7 +41,7 @@ class RouterRow(TableRow):
     name: str
     regex: str
     priority: int = 0
-    is_active: bool = True
+    is_active: SpreadsheetBool = True
     service_target_url: str = ""
     participant_target_url: str = ""
     protocols: JsonList = []
@@ -49,9 +49,9 @@ class RouterRow(TableRow):
     source_match: str = ""
     basic_auth_username: str = ""
     basic_auth_password: str = ""
-    always_continue_service: bool = False
+    always_continue_service: SpreadsheetBool = False
     override_service_response: Reply = ""
-    always_continue_participant: bool = False
+    always_continue_participant: SpreadsheetBool = False
     override_participant_response: Reply = ""
 
 
@@ -64,7 +64,7 @@ def read_export(
     """
     file = path.name
     text, delimiter, above = table_of(read_text(path, "CSV UTF-8"))
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     known = RouterRow.model_fields
     try:
         columns = ["_".join(column.lower().split()) for column in reader.fieldnames or ()]
@@ -74,6 +74,9 @@ def read_export(
     if missing := [name for name in ("name", "regex") if name not in columns]:
         end = f"is missing; an export has {','.join(known)}"
         raise TableError([TableIssue(file, above + 1, f"the column {n} {end}") for n in missing])
+    if twice := {name for name in known if columns.count(name) > 1}:
+        end = "appears twice: delete one"
+        raise TableError([TableIssue(file, above + 1, f"the column {n} {end}") for n in twice])
     others = [name for name in columns if name and name not in known]
     remarks += [f"the column {brief(name)} is not read" for name in others]
     rows: list[tuple[int, RouterRow]] = []

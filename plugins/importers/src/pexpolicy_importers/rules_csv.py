@@ -23,6 +23,7 @@ from pexpolicy.config.csv_tables import (
     write_table,
 )
 from pexpolicy.config.toml_tables import validated
+from pexpolicy_importers.spreadsheet import SpreadsheetBool
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
@@ -46,7 +47,7 @@ class RuleRow(TableRow):
 
     name: str
     endpoint: list[str]
-    enabled: bool = True
+    enabled: SpreadsheetBool = True
     when: str = ""
     then: str
 

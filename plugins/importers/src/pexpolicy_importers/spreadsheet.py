@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from pexpolicy import RowValues
 
 DELIMITERS = ",;\t"
 _names_delimiter = re.compile("sep=.?", re.IGNORECASE).fullmatch
+
+
+def _boolean(cell: Any) -> Any:
+    meant = RowValues.boolean(cell.strip()) if isinstance(cell, str) else None
+    return cell if meant is None else meant
+
+
+SpreadsheetBool = Annotated[bool, BeforeValidator(_boolean)]
+"""A boolean as spreadsheets save it in their language, such as WAHR."""
 
 
 def table_of(text: str) -> tuple[str, str, int]:
