@@ -27,8 +27,8 @@ from pexpolicy.audit.sinks import NotRecorded, Sink
 
 RECORD_TIMEOUT_S = 0.25
 """How long a reply waits for its line."""
-JOIN_TIMEOUT_S = 2.0
-"""How long ``close`` waits for the thread."""
+JOIN_TIMEOUT_S = 1.5
+"""How long ``close`` waits for the thread; the process is ended soon after."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class GroupCommitSink(Sink):
         self._queue: list[_PendingRecord] = []
         self._queued_bytes = 0
         """Bytes of lines that the thread has not taken yet."""
+        self._group: list[_PendingRecord] = []
+        """The lines that the thread is writing."""
         self._lost = 0
         """Lines lost since the thread last took the queue."""
         self._unresolved: list[tuple[_PendingRecord, bool]] = []
@@ -129,11 +131,16 @@ class GroupCommitSink(Sink):
             self._changed.notify()
 
     def close(self) -> None:
-        """Write queued lines, and close the file; do not wait for a thread that hangs."""
+        """Write queued lines, and close the file; do not wait for a thread that hangs, but report
+        its lines.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join(JOIN_TIMEOUT_S)
+        if self._thread.is_alive():
+            waiting = [*self._group, *self._queue]
+            self._journal.report_unwritten(sum(not entry.timed_out for entry in waiting))
 
     def _run(self) -> None:
         pause = CHECK_INTERVAL_S
@@ -141,7 +148,8 @@ class GroupCommitSink(Sink):
             with self._changed:
                 if not self._queue and not self._closed:
                     self._changed.wait(pause)
-                group, self._queue, self._queued_bytes = self._queue, [], 0
+                self._group = group = self._queue
+                self._queue, self._queued_bytes = [], 0
                 lost, self._lost = self._lost, 0
                 closed = self._closed
             self._writing_since = time.monotonic()

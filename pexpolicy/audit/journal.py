@@ -157,11 +157,14 @@ class Journal:
             time.sleep(CLOSE_TIMEOUT_S / CLOSE_ATTEMPTS)
         if not self._buffering and self._chain.seq:
             self._write_end(self._clock())
-        if self._backlog.buffered:
-            text = f"the audit ends with {self._backlog.buffered} lines that were not written"
-            self._alerts.alert(text)
+        self.report_unwritten()
         self._backlog.close()
         self._target.close(CLOSE_TIMEOUT_S)
+
+    def report_unwritten(self, count: int = 0) -> None:
+        """Alert that the lines in memory, and ``count`` more, are lost with this process."""
+        if count := count + self._backlog.buffered:
+            self._alerts.alert(f"the audit ends with {count} lines that were not written")
 
     def _start_buffering(self, error: OSError, now: float) -> None:
         self._buffering = True

@@ -258,6 +258,23 @@ async def test_an_end_writes_all_that_was_taken(tmp_path: Path) -> None:
     assert place.numbers == list(range(500))
 
 
+async def test_lines_that_cannot_be_written_at_the_end_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "JOIN_TIMEOUT_S", 0.01)
+    place = Place(tmp_path)
+    hung = Hung(place.file)
+    with grouped(place, FSYNC) as sink:
+        hung.hang()
+        sink.info(body(0))
+        await hung.until_writing()
+        for number in (1, 2):
+            sink.info(body(number))
+    assert place.alerts.texts[-1] == "the audit ends with 3 lines that were not written"
+    hung.resume()
+    await asyncio.to_thread(wait_until, lambda: place.numbers == [0, 1, 2])
+
+
 async def test_lines_beyond_the_room_are_counted_as_lost(tmp_path: Path) -> None:
     place = Place(tmp_path)
     hung = Hung(place.file)
