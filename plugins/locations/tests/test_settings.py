@@ -1,5 +1,6 @@
 """Settings that cannot be used: every error with its place and what to write."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,11 @@ def test_every_wrong_line_of_the_file_is_named_at_once(complaints: Complaints) -
         f"csv: subnets.csv line 2: location: is missing: {name}{EMPTY}",
         f"csv: subnets.csv line 3: protocols[0]: should be {PROTOCOLS}, {guess}",
     ]
+
+
+def test_a_cell_that_is_missing_hides_no_mistake_of_another_line(complaints: Complaints) -> None:
+    said = complaints({}, csv=HEADER + "10.1.0.0/16\nten,Oslo\n10.2.0.0/16,A\n10.2.0.0/16,B\n")
+    assert sorted(re.findall(r"line (\d)", one)[0] for one in said) == ["2", "3", "5"]
 
 
 def test_a_column_that_does_not_exist_is_named_with_the_one_that_was_meant(

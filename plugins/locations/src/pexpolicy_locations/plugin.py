@@ -19,7 +19,7 @@ from pexpolicy import (
     SettingsError,
     named_changes,
 )
-from pexpolicy.config.csv_tables import TableError, read_table
+from pexpolicy.config.csv_tables import TableError, iterate_table
 from pexpolicy_locations.geoip import GeoLocations
 from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import Entry, Settings
@@ -132,9 +132,7 @@ def _entries(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key,
     if settings.csv is None:
         return
     try:
-        rows = read_table(settings.csv, Entry)
+        for row in iterate_table(settings.csv, Entry):
+            yield ("csv", f"{row.file} line {row.line}"), row.values
     except TableError as error:
         problems += error.under(("csv",))
-        return
-    for row in rows:
-        yield ("csv", f"{row.file} line {row.line}"), row.values
