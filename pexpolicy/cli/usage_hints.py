@@ -60,9 +60,11 @@ def hint_for(error: click.UsageError) -> click.UsageError:
         return click.UsageError(f"No such option {error.option_name!r}{hint}", context)
     if isinstance(error, click.MissingParameter) and (example := _example(context.command)):
         return click.UsageError(f"{error.format_message()} Write for example: {example}", context)
-    if found := re.fullmatch(r"No such command '.*'\.", error.message):
-        names = getattr(context.command, "commands", {})
-        return click.UsageError(f"{found[0]} Commands: {', '.join(sorted(names))}.", context)
+    if found := re.fullmatch(r"No such command '(.*)'\.", error.message):
+        names = sorted(getattr(context.command, "commands", {}))
+        close = get_close_matches(found[1], names, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Commands: {', '.join(names)}."
+        return click.UsageError(f"{found[0]} {hint}", context)
     if found := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message):
         hint = _for_argument(found[1], words, context.command)
         return click.UsageError(f"{error.message}{hint}", context) if hint else error

@@ -21,6 +21,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("replay --file a.jsonl", "write the names of the files alone"),
     ("replay --against p.example.com", "the URL of a server begins with https:// or http://"),
     ("replay", "name the file that has it, as in: "),
+    ("audit veryfy", "Did you mean 'verify'?"),
     ("audit search board", "Commands: grep, show, stats, tail, verify."),
     ("audit grep --last 1h", "write --since, and --until for the end"),
     ("audit grep -i board", "case does not matter: leave it out"),
