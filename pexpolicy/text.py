@@ -168,7 +168,7 @@ _DETECTED = "it is detected; leave the key out"
 _STDERR = "lines go to standard error, which systemd and Docker keep; leave the key out"
 _MEGABYTES = "write a number of megabytes, as in rotate_mb = 10"
 _CHAINED = "lines are always chained by their hashes; leave the key out"
-_LOGIN = ("user", "password")
+_LOGIN, _TOKEN = ("user", "password"), ("user", "password", "token")
 _DENIED = ("deny", "denied", "block", "blocked", "blacklist", "blocklist")
 _REMARKS: Mapping[tuple[str, ...], str] = {
     ("plugin_dirs",): _FIRST,
@@ -191,7 +191,7 @@ _REMARKS: Mapping[tuple[str, ...], str] = {
     ("audit", "syslog"): "leave path out, and write: pexpolicy serve | logger -t pexpolicy",
     **{("privacy", n): 'write personal = "hashed" or "dropped"' for n in ("hash", "anonymize")},
     **{("infinity", n): _NEVER for n in ("host", "url", "address", "version", *_LOGIN)},
-    **{("admin", n): "operators send a token: write token_env or token_file" for n in _LOGIN},
+    **{("admin", n): "operators send a token: write token_env or token_file" for n in _TOKEN},
     ("console", "password"): "each user has a table [[console.users]]",
     ("console", "ldap"): "users log in by [[console.users]], [console.oidc] or [console.proxy]",
     **{(name,): _DETECTED for name in ("separator", "delimiter", "encoding")},

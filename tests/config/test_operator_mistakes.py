@@ -106,6 +106,11 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         ("is a URL", "pexpolicy serve | logger -t pexpolicy"),
     ),
     ("[server]\nallow_anonymous = 'on'", "allow_anonymous", ("write true without quotes",)),
+    *(
+        ("[plugins.rooms.settings]\nfiles = " + files, "settings.files", ("write csv = 'r.csv'",))
+        for files in ("'r.csv'", "['a.toml', 'r.csv']")
+    ),
+    ("[admin]\ntoken = 'a'", "admin.token", ("write token_env or token_file",)),
     (ROOM + "default_room = 'x'", "board.default_room", ("a key of [plugins.NAME.settings]",)),
     (ROOM + "timeout = 2", "board.timeout", ("a key of [plugins.NAME] itself",)),
     ("[plugins]\norder = ['rooms']", "plugins.order", ("in the order of their priority",)),
