@@ -78,6 +78,8 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
             written = decode_text(read_file(folder / file))
         except OSError as error:
             text = f"{folder / file} cannot be read: {why_unusable(folder / file, error)}"
+            if isinstance(error, FileNotFoundError) and ";" not in text:
+                text += f"; write the {name.replace('_', ' ')} into it"
             raise SecretError(key, text) from None
         except EncodingError as error:
             raise SecretError(key, f"{folder / file}: {error}") from None

@@ -110,6 +110,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         ("[plugins.rooms.settings]\nfiles = " + files, "settings.files", ("write csv = 'r.csv'",))
         for files in ("'r.csv'", "['a.toml', 'r.csv']")
     ),
+    (CREDENTIAL + "password_file = 'gone'", "password_file", ("write the password into it",)),
     ("[admin]\ntoken = 'a'", "admin.token", ("write token_env or token_file",)),
     (ROOM + "default_room = 'x'", "board.default_room", ("a key of [plugins.NAME.settings]",)),
     (ROOM + "timeout = 2", "board.timeout", ("a key of [plugins.NAME] itself",)),
