@@ -113,7 +113,8 @@ class Endpoint(Generic[R]):
                 return self._normalize(same)
         if kind is CoroutineType or issubclass(kind, Future):
             what = "a coroutine" if kind is CoroutineType else brief(answer)
-            raise self.unexpected(f"{what} is not a decision: an await is missing")
+            rule = f"{what} is not a decision: an await is missing, perhaps in a decorator"
+            raise self.unexpected(rule)
         if kind is tuple and {*self.decisions} & {type(part) for part in cast("Any", answer)}:
             raise self.unexpected("a tuple is not a decision: is there a comma too many?")
         if issubclass(kind, type) and issubclass(cast("type", answer), Decision):

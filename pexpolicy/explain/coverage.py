@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import AdjustedStep, Outcome
 from pexpolicy.models.request import Request
@@ -28,19 +30,19 @@ class CoverageItem(NamedTuple):
 class Coverage:
     """Counts the decisions of each item of a serving policy.
 
-    ``problems`` are about plugins that cannot describe their items.
+    Raises ``ConfigError`` for plugins that cannot describe their items.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.used: Counter[CoverageItem] = Counter()
-        self.problems: list[str] = []
+        problems: list[Problem] = []
         items: dict[CoverageItem, None] = {}
         self._by_decision: dict[int, list[tuple[CoverageItem, Test | None]]] = {}
         self._by_reason: dict[tuple[str, str], list[tuple[CoverageItem, Test | None]]] = {}
         self._decisions: list[Decision] = []
         for plugin in policy.plugins:
-            found, problems = collect(plugin, "coverage_items", _is_item, WHAT)
-            self.problems += [problem.text for problem in problems]
+            found, more = collect(plugin, "coverage_items", _is_item, WHAT)
+            problems += more
             for kind, name, decided, *test in found:
                 item = CoverageItem(plugin.name, kind, name)
                 items[item] = None
@@ -51,6 +53,8 @@ class Coverage:
                     # Kept, so that no other object gets its identity.
                     self._decisions.append(decided)
                     self._by_decision.setdefault(id(decided), []).append(entry)
+        if problems:
+            raise ConfigError(policy.settings.path, problems)
         self.items = tuple(items)
         """All items, in the order of the plugins."""
 

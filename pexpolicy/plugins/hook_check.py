@@ -15,7 +15,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.hooks import HOOKS, IMPL_MARK, SPEC_MARK, Plugin
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import brief, did_you_mean
 
 DESCRIBING = (
     "changes_since",
@@ -61,7 +61,7 @@ def collect_hooks(
     """Return the hooks of one plugin by name, and the warnings about deprecated ones.
 
     Raises ``PluginBuildError`` for misspelt, wrapping and duplicate hooks, and for a
-    ``can_reject`` that raises.
+    ``can_reject`` that raises, or is neither true nor false.
     """
     pm = pluggy.PluginManager("pexpolicy")
     pm.add_hookspecs(Plugin)
@@ -71,13 +71,14 @@ def collect_hooks(
             warnings.simplefilter("always")
             pm.register(instance, name=available.name)
             pm.check_pending()
+            callers = pm.get_hookcallers(instance) or ()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
         raise PluginBuildError([Problem((), f"{available}: {_one_line(error)}")]) from None
     for item in caught:
         # Again outside of the recording, for ``pytest -W error::DeprecationWarning``.
         warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
     implemented: dict[str, Callable[..., Any]] = {}
-    for caller in pm.get_hookcallers(instance) or ():
+    for caller in callers:
         if caller.name not in HOOKS:
             continue  # optional, and of a later version
         mine = caller.get_hookimpls()
@@ -93,14 +94,21 @@ def collect_hooks(
     if {"on_decision", "on_decisions"} <= implemented.keys():
         text = f"{available}: on_decision and on_decisions observe the same: implement one of them"
         raise PluginBuildError.because(text)
-    try:
-        getattr(instance, "can_reject", None)
-    except BaseException as error:
-        text = f"{available}: its can_reject failed: {describe_error(error).summary}"
-        raise PluginBuildError.because(text) from error
+    _check_can_reject(available, instance)
     return implemented, tuple(
         f"{available}: {_one_line(item.message)} (deprecated)" for item in caught
     )
+
+
+def _check_can_reject(available: PluginSource, instance: object) -> None:
+    try:
+        can_reject = getattr(instance, "can_reject", None)
+    except BaseException as error:
+        text = f"{available}: its can_reject failed: {describe_error(error).summary}"
+        raise PluginBuildError.because(text) from error
+    if not (can_reject is None or isinstance(can_reject, bool)):
+        text = f"{available}: its can_reject is {brief(can_reject)}: write True or False, no method"
+        raise PluginBuildError.because(text)
 
 
 def _check_methods(available: PluginSource, instance: object) -> None:

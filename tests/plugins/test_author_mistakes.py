@@ -525,6 +525,19 @@ class TestAnswers:
         detail = detail_of(lambda _: asyncio.get_running_loop().create_future())
         assert "a Future is not a decision: an await is missing" in detail
 
+    def test_a_decorator_that_does_not_await(self) -> None:
+        made = [work()]
+
+        class Bad:
+            @hookimpl
+            @wraps(work)
+            def service_configuration(self) -> Awaitable[None]:
+                return made[0]
+
+        detail = decide_sync(Bad, REQUEST).steps[0].detail
+        made[0].close()
+        assert "an await is missing, perhaps in a decorator" in detail
+
     def test_a_comma_too_many(self) -> None:
         assert "is there a comma too many?" in detail_of((ROOM,))
 

@@ -256,6 +256,24 @@ def test_a_can_reject_that_raises_is_refused() -> None:
     assert "its can_reject failed: LookupError: no list of guards" in refusal(Unsure)
 
 
+def test_a_can_reject_that_is_a_method_is_refused() -> None:
+    class Unsure(Nearest):
+        def can_reject(self) -> bool:
+            return False
+
+    assert "its can_reject is a method: write True or False, no method" in refusal(Unsure)
+
+
+def test_a_class_that_cannot_be_compared_is_refused_by_name() -> None:
+    class Odd(Nearest):
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("compared")
+
+    assert "compared" in refusal(Odd)
+
+
 def test_a_wrong_argument_is_refused() -> None:
     class Wrong(Plugin[Place]):
         async def media_location(self, call: object) -> None:

@@ -126,3 +126,19 @@ def test_a_time_counts_where_a_call_was_in_it(folder: Path) -> None:
     command = ["test", str(folder / "cases.toml"), "--config", str(folder / "config.toml")]
     found = counted(json.loads(invoked(*command, "--coverage", "--json").stdout)["coverage_items"])
     assert found["rules", "branch", f"Either: {DAY}"] == 1
+
+
+def test_a_plugin_that_cannot_list_its_items_is_an_error_that_names_it(folder: Path) -> None:
+    (folder / "policies").mkdir()
+    (folder / "policies/desks.py").write_text(
+        "from pexpolicy import Plugin, PluginSettings\n\n\n"
+        "class Desks(Plugin[PluginSettings]):\n"
+        "    async def service_configuration(self, request):\n        return None\n\n"
+        "    def coverage_items(self):\n        return [('desk', 'north')]\n"
+    )
+    config = folder / "config.toml"
+    config.write_text('plugin_dirs = ["policies"]\n[plugins.desks]\n')
+    for command, file in (("test", "cases.toml"), ("replay", "urls")):
+        done = invoked(command, str(folder / file), "--config", str(config), "--coverage")
+        assert done.exit_code == 78
+        assert "desks (policies drop-in): its coverage_items must return tuples" in done.stderr
