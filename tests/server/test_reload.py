@@ -297,6 +297,20 @@ def test_a_half_written_file_is_refused_and_the_whole_one_taken(
     assert comes_true(lambda: served(server) == "second")
 
 
+def test_an_empty_file_is_refused_and_a_comment_is_taken(
+    config: Path, server: live_server.Running
+) -> None:
+    config.write_text("")
+    result = reloaded(config)
+    assert result.problems == (
+        "is empty: it may be about to be written, or the disk is full; write a comment into it to "
+        "remove all settings, credentials too",
+    )
+    assert served(server) == "first"
+    config.write_text("# nothing")
+    assert reloaded(config).done
+
+
 PLUGIN = """
 from pathlib import Path
 from pexpolicy import Conference, PluginSettings, hookimpl

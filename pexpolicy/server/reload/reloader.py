@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,11 @@ from pexpolicy.server.reload.result import ReloadResult
 
 BUILD_TIMEOUT_S = 120.0
 """Seconds until the building of a configuration is given up."""
+_EMPTY_HASH = hashlib.sha256(b"").hexdigest()[:16]
+_EMPTY = (
+    "is empty: it may be about to be written, or the disk is full; write a comment into it to "
+    "remove all settings, credentials too"
+)
 
 Build = Callable[[bytes | None], Policy]
 """Builds a policy from the content of a configuration file, or from the present file for ``None``;
@@ -72,6 +78,9 @@ class Reloader:
             if timed_out.is_set():
                 policy.close()
                 return policy, []
+            if policy.settings.config_hash == _EMPTY_HASH != old.settings.config_hash:
+                policy.close()
+                raise self._config_error(_EMPTY)
             return policy, configuration_changes(policy, old)
 
         try:
