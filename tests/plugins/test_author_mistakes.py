@@ -530,7 +530,6 @@ class TestAnswers:
 
         class Bad:
             @hookimpl
-            @wraps(work)
             def service_configuration(self) -> Awaitable[None]:
                 return made[0]
 
