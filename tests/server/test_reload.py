@@ -301,10 +301,10 @@ def test_an_empty_file_is_refused_and_a_comment_is_taken(
     config: Path, server: live_server.Running
 ) -> None:
     config.write_text("")
-    result = reloaded(config)
-    assert result.problems == (
+    (problem,) = reloaded(config).problems
+    assert problem == (
         "is empty: it may be about to be written, or the disk is full; write a comment into it to "
-        "remove all settings, credentials too",
+        "remove all settings, credentials too"
     )
     assert served(server) == "first"
     config.write_text("# nothing")
