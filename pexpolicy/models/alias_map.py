@@ -71,7 +71,16 @@ class AliasMap(Mapping[Alias, V_co]):
             core_schema.any_schema() if value is None else handler.generate_schema(value),
             strict=False,  # an ``AliasMap`` is taken, too
         )
-        return core_schema.no_info_after_validator_function(cls, table)
+        return core_schema.no_info_after_validator_function(
+            cls,
+            table,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                cls._as_written, return_schema=table
+            ),
+        )
+
+    def _as_written(self) -> dict[str, V_co]:
+        return {alias.raw: value for alias, value in self._values.items()}
 
 
 class AliasSet(AbstractSet[Alias]):
@@ -105,7 +114,14 @@ class AliasSet(AbstractSet[Alias]):
         from pydantic_core import core_schema  # noqa: PLC0415 - for settings only
 
         aliases = core_schema.list_schema(handler.generate_schema(Alias), strict=False)
-        return core_schema.no_info_after_validator_function(cls, aliases)
+        return core_schema.no_info_after_validator_function(
+            cls,
+            aliases,
+            serialization=core_schema.plain_serializer_function_ser_schema(cls._as_written),
+        )
+
+    def _as_written(self) -> list[str]:
+        return [alias.raw for alias in self._aliases]
 
 
 def _written(written: str) -> str:

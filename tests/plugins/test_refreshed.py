@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import CacheFile, DataUnavailableError, Refreshed
+from pexpolicy import AliasMap, AliasSet, CacheFile, DataUnavailableError, Refreshed
+from pexpolicy.plugins.cache_file import CacheFileError
 from tests.support import virtual_time
 from tests.support.fake_plugins import Log
 from tests.support.waiting import wait_stubbornly
@@ -254,6 +255,22 @@ async def test_the_last_value_is_kept_in_a_file_for_the_next_start(tmp_path: Pat
         assert refreshed.value == {"a": 1}
         assert 0 <= refreshed.age < 30
     assert down.calls == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (AliasMap[tuple[int, int]], AliasMap({"sip:Bob@Example.com": (8, 16)})),
+        (dict[str, AliasSet], {"vips": AliasSet(["sip:Bob@Example.com"])}),
+    ],
+)
+def test_aliases_are_kept_as_they_were_written(tmp_path: Path, kind: Any, value: Any) -> None:
+    file: CacheFile[Any] = CacheFile(tmp_path / "list.json", kind)
+    file.save(value, "key", 0.0)
+    assert "sip:Bob@Example.com" in file.path.read_text()
+    assert file.load("key") == (value, 0.0)
+    with pytest.raises(CacheFileError, match="is of another type"):
+        file.save({"bob": 8}, "key", 0.0)
 
 
 @pytest.mark.parametrize("kind", [Service, dict[str, Service], 5])
