@@ -54,7 +54,7 @@ class PluginSettings(BaseModel):
 
     A table is read as pydantic reads strict JSON: a ``Path``, ``Enum``, ``timedelta`` or network is
     written as text, a ``tuple`` or ``set`` as a list. pydantic does not check defaults; that
-    of a ``ConfigPath`` is relative to the configuration file as well.
+    of a ``ConfigPath`` is relative to the configuration file as well, also in a nested model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -62,27 +62,44 @@ class PluginSettings(BaseModel):
     _extras: Extras = PrivateAttr(NO_EXTRAS)
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
-    _default_files: ClassVar[tuple[str, ...]] = ()
-    """The fields of the type ``ConfigPath`` that have a path as their default."""
+    _files: ClassVar[frozenset[str]] = frozenset()
+    """The fields of the type ``ConfigPath``."""
+    _defaults: ClassVar[tuple[str, ...]] = ()
+    """The fields whose default may hold a path that is relative to the configuration file."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Find the defaults that are relative to the configuration file."""
+        """Find the fields that are relative to the configuration file."""
         super().__pydantic_init_subclass__(**kwargs)
-        cls._default_files = tuple(
+        fields = cls.model_fields.items()
+        cls._files = frozenset(name for name, field in fields if _is_config_path(field))
+        cls._defaults = tuple(
             name
-            for name, field in cls.model_fields.items()
-            if isinstance(field.default, Path) and _is_config_path(field)
+            for name, field in fields
+            if isinstance(field.default, PluginSettings)
+            or field.default_factory is not None
+            or (isinstance(field.default, Path) and name in cls._files)
         )
 
     @model_validator(mode="after")
     def _set_context(self, info: ValidationInfo) -> Self:
         context = info.context or {}
         self._extras = context.get("extras", NO_EXTRAS)
-        for name in self._default_files:
-            if name not in self.model_fields_set:
-                self.__dict__[name] = context.get("root", Path()) / self.__dict__[name]
+        if self._defaults:
+            unset = [name for name in self._defaults if name not in self.model_fields_set]
+            self._rebase(unset, context.get("root", Path()))
         return self
+
+    def _rebase(self, names: Iterable[str], root: Path) -> None:
+        """Make the paths of these fields relative to ``root``, in copies of nested models too."""
+        for name in names:
+            value = self.__dict__[name]
+            if isinstance(value, PluginSettings):
+                self.__dict__[name] = nested = value.model_copy()
+                nested._extras = self._extras  # noqa: SLF001 - of the same class
+                nested._rebase(nested.__dict__.copy(), root)  # noqa: SLF001 - as above
+            elif name in self._files and isinstance(value, Path):
+                self.__dict__[name] = root / value
 
     @property
     def extras(self) -> Extras:
