@@ -35,6 +35,10 @@ UNSETTLED = ("reject", "redirect")
 """Actions that may or may not count with a status other than 200."""
 CODINGS = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"))
 """Content codings that change the body; servers also name a charset there, or nothing."""
+MAX_JSON = 128 * 1024
+"""Maximum size of a decision in bytes that is relayed: four times the largest directory that
+Infinity requests. Parsing a megabyte of small values blocks the process for a quarter of a second.
+"""
 PLACEHOLDER = "Infinity would show a placeholder"
 MAX_PIXELS = 25_000_000
 
@@ -153,6 +157,9 @@ def _decision(asked: SentRequest, reply: Reply) -> CheckResult:
     if reply.media_type != "application/json":
         text = f"the content type is {reply.media_type[:60]!r}, not application/json"
         findings.append(violation(Topic.CONTENT_TYPE, text, Confidence.DOCUMENTED))
+    if len(reply.body) > MAX_JSON:
+        text = f"the body is longer than {MAX_JSON} bytes; the plugin upstream would not relay it"
+        findings.append(warning(Topic.JSON, text))
     try:
         body = strict_json(reply.body)
     except NotJSONError as error:

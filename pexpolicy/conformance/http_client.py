@@ -21,6 +21,10 @@ LIMIT = 5.0
 CONNECT_TIMEOUT_S = 1.0
 MAX_BODY = 4 * 1024 * 1024
 """Maximum size of a body in bytes; no reply needs more."""
+MAX_FIELD = 64 * 1024
+"""Maximum size of a field of the head in bytes; a Content-Security-Policy may have more than 8,190,
+which is the default of the library.
+"""
 
 Clock = Callable[[], float]
 
@@ -211,6 +215,7 @@ async def connected(
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("Accept-Encoding", "User-Agent"),
+        max_field_size=MAX_FIELD,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9),
     ) as session:
         yield Wire(session, base, authorization=authorization, limit=limit, clock=clock, tls=tls)

@@ -13,10 +13,10 @@ from http import HTTPStatus
 
 import orjson
 
-from pexpolicy.conformance.check_reply import CODINGS, judge
+from pexpolicy.conformance.check_reply import CODINGS, MAX_JSON, judge
 from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
 from pexpolicy.conformance.findings import Comparable, SentRequest, Topic
-from pexpolicy.conformance.http_client import LIMIT, Reply, Wire, basic
+from pexpolicy.conformance.http_client import LIMIT, MAX_FIELD, Reply, Wire, basic
 from pexpolicy.conformance.repeatability import difference
 from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.endpoints.base import JPEG, JSON
@@ -29,6 +29,8 @@ from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Confidence
 
 __all__ = [
+    "MAX_FIELD",
+    "MAX_JSON",
     "Disposition",
     "InvalidReplyError",
     "NotJSONError",
@@ -43,10 +45,6 @@ __all__ = [
     "strict_json",
 ]
 
-MAX_JSON = 128 * 1024
-"""Maximum size of a decision in bytes: four times the largest directory that Infinity requests.
-Parsing a megabyte of small values blocks the process for a quarter of a second.
-"""
 ENVELOPE = frozenset((Topic.ACTION, Topic.ENVELOPE, Topic.REJECT, Topic.REDIRECT))
 """Topics of faults in an envelope that Infinity can still read."""
 JPEG_MAGIC = b"\xff\xd8\xff"

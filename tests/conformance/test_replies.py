@@ -234,6 +234,15 @@ def test_json_is_read_up_to_its_limit() -> None:
         heard("service_configuration", body.ljust(MAX_JSON + 1))
 
 
+def test_the_conformance_test_warns_of_what_is_too_long_to_relay() -> None:
+    body = json.dumps(success(result=ROOM)).encode()
+    for size, texts in ((MAX_JSON, []), (MAX_JSON + 1, ["longer than 131072 bytes"])):
+        reply = Reply(0.1, 200, JSON, body.ljust(size))
+        judged = judge(SentRequest("service_configuration", {"local_alias": "a"}), reply, 5.0)
+        assert not judged.broken
+        assert [f.text[12:36] for f in judged.findings] == texts
+
+
 @given(st.sampled_from(sorted(ENDPOINTS)), st.integers(200, 599), st.binary(max_size=60))
 def test_whatever_comes_is_a_decision_none_or_unusable(name: str, status: int, body: bytes) -> None:
     with suppress(InvalidReplyError):

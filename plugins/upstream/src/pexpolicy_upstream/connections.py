@@ -13,6 +13,7 @@ import aiohttp
 
 from pexpolicy import Problem
 from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.conformance.replies import MAX_FIELD
 from pexpolicy_upstream.settings import TargetSettings
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ async def opened(limit: int, secure: ssl.SSLContext | None) -> AsyncIterator[aio
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("Accept-Encoding", "User-Agent"),
+        max_field_size=MAX_FIELD,
         timeout=aiohttp.ClientTimeout(total=None),
     ) as session:
         yield session
