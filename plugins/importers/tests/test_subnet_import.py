@@ -111,6 +111,16 @@ def test_a_csv_map_is_read_as_a_spreadsheet_saves_it(
     assert config.read_text() == plain.read_text()
 
 
+@pytest.mark.parametrize("name", ["Oslo\N{LINE SEPARATOR}A", "Oslo\vA", "Oslo\x85A"])
+def test_what_ends_lines_elsewhere_belongs_to_a_cell_of_a_csv_map(
+    tmp_path: Path, name: str
+) -> None:
+    config = tmp_path / "config.toml"
+    text = f"loc,pover,sover,snet\n{name},,,10.0.0.0/8\n"
+    assert imported(written(tmp_path, "map.csv", text), config).exit_code == 0
+    assert location(config, "10.1.0.1") == (name, None)
+
+
 def test_the_first_match_counts_among_more_than_two_subnets(tmp_path: Path) -> None:
     rows = ["Narrow,,,10.1.0.0/24", "Wide,,,10.0.0.0/8", "Between,,,10.1.0.0/16"]
     config = tmp_path / "config.toml"
@@ -161,6 +171,8 @@ def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
         ("map.json", '{"mappings": []}', "has no subnets"),
         ("map.csv", "loc,snet\na,10.0.0.0/8\n", "has no column pover, sover"),
         ("map.csv", "Oslo,10.0.0.0/8\n", "has 2 cells, not 4"),
+        ("map.csv", "loc,pover,sover,snet,snet\na,,,10.0.0.0/8,11.0.0.0/8\n", "appears twice"),
+        ("map.csv", 'loc,pover,sover,snet\na,,,"10.0.0.0/8\nb,,,11.0.0.0/8\n', "is not CSV"),
     ],
 )
 def test_a_file_that_cannot_be_imported_changes_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
@@ -89,7 +90,7 @@ def _csv_map(path: Path, text: str) -> SubnetMap:
     """Read a CSV file whose first matching line decides, and not its longest prefix."""
     table, delimiter, _ = table_of(text)
     try:
-        lines = csv.reader(table.splitlines(), delimiter=delimiter)
+        lines = csv.reader(io.StringIO(table, newline=""), delimiter=delimiter, strict=True)
         rows = [row for row in lines if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise ImportFailed(f"{path} is not CSV: {error}") from None
@@ -100,6 +101,8 @@ def _csv_map(path: Path, text: str) -> SubnetMap:
         columns = tuple(cell.strip().lower() for cell in rows.pop(0))
         if missing := set(COLUMNS) - set(columns):
             raise ImportFailed(f"{path} has no column {', '.join(sorted(missing))}")
+        if twice := {name for name in COLUMNS if columns.count(name) > 1}:
+            raise ImportFailed(f"{path}: the column {', '.join(sorted(twice))} appears twice")
     found = SubnetMap()
     places: dict[Network, str] = {}
     for number, cells in enumerate(rows, 1):
