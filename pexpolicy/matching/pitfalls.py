@@ -29,6 +29,7 @@ _GLOB = re.compile(r"\*[@.].*|.*[a-z@.]\*.*|\+\d+\*", re.IGNORECASE)
 _TEXT_GLOB = re.compile(r"\*.+|.+\*")
 """The same, of a text that is no alias."""
 _TEXT_REGEX = re.compile(r"/.+/|.*\.\*.*")
+_DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}", re.IGNORECASE)
 _NO_GLOB = re.compile(r"\A(?:\.\*|\^)|\\[.dws]|\$\Z")
 """What only a regular expression has; ``my.*`` may be a glob."""
 MAX_SKIPPED_MINUTES = 120
@@ -141,6 +142,15 @@ def _of_pattern(clause: Clause, shown: str, operand: str) -> Iterator[str]:
     if clause.operator == "glob" and _NO_GLOB.search(operand):
         wanted = "not_" * clause.negated + "regex"
         yield f"{shown} is a glob, and looks like a regular expression: write {key}.{wanted}"
+    name, _, part = key.partition(".")
+    is_alias = clause.subject.kind == "alias" or (name.endswith("alias") and part == "host")
+    domain = operand.removeprefix("*") if clause.operator == "glob" else operand
+    is_end = clause.operator == "suffix" or domain != operand
+    if is_alias and is_end and _DOMAIN.fullmatch(domain):
+        yield (
+            f"{shown} also matches not{domain}: write {name}.host = {domain!r}, or "
+            f"'.{domain}' for its subdomains"
+        )
     rest = {"prefix": operand.removesuffix("*"), "suffix": operand.removeprefix("*")}
     # A dialed code such as *97* has a star of its own.
     if (other := rest.get(clause.operator, operand)) not in (operand, "") and "*" not in other:
@@ -152,6 +162,8 @@ def _of_text(clause: Clause, shown: str, operand: str) -> Iterator[str]:
     key, (name, _, part) = clause.subject.key, clause.subject.key.partition(".")
     if part == "host" and operand.startswith("@"):
         yield f"{shown} has an @, and no host has one: write {operand[1:]!r}"
+    elif part in ("user", "host") and operand != operand.strip():
+        yield f"{shown} has a blank at its end, and no {part} has one: remove it"
     elif part == "user" and "@" in operand:
         yield f"{shown} has an @, and no user has one: write {name} = {operand!r}"
     elif kind := _kind_of_pattern(clause, operand):

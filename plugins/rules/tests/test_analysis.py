@@ -67,7 +67,7 @@ def test_an_overlap_is_named_with_a_call_that_both_match(warnings: Warnings) -> 
 def test_rules_that_decide_the_same_may_overlap(warnings: Warnings) -> None:
     rules = [
         rule("numbers", "abstain", local_alias={"regex": "[0-9]{3}@[a-z.]+"}),
-        rule("ours", "abstain", local_alias={"prefix": "111@", "suffix": "example.com"}),
+        rule("ours", "abstain", local_alias={"prefix": "111@", "suffix": "@example.com"}),
     ]
     assert warnings(rules) == []
 
