@@ -126,6 +126,8 @@ def test_a_mistake_of_a_spreadsheet_is_reported_with_the_way_out(
         ("Zwischensumme:", "looks like the total of a table: delete the line"),
         ("meet1/meet2", "if it is two aliases, write a blank between them"),
         ("*@example.com", "a pattern belongs in a rule"),
+        ("*", "a pattern belongs in a rule"),
+        ("x@*", "a pattern belongs in a rule"),
         ("^23\\d\\d$", "a pattern belongs in a rule"),
         ("Meet One", "'Meet One' is 2 aliases"),
         ("meet%40example.com", "is percent-encoded: write @ for %40"),

@@ -11,7 +11,7 @@ from pexpolicy import Alias
 
 _SPREADSHEET_EPOCH = date(1899, 12, 30)
 _ROUNDED = re.compile(r"\d+([.,]\d+)?E\+\d+", re.IGNORECASE)
-_PATTERN = re.compile(r"[\^$\\(){}|]|\*@|\.\*")
+_PATTERN = re.compile(r"[\^$\\(){}|]|\*@|@\*|\.\*|\A\*\Z")
 _LINK = re.compile(r"[a-z][a-z0-9+.-]*://|mailto:", re.IGNORECASE)
 _TOTAL = re.compile(
     r"(grand|sub)?[- ]?(totals?|sum|summe|gesamt|insgesamt|zwischensumme|anzahl|count|nombre|somme"
