@@ -44,6 +44,9 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     if access.networks and not auth and not mutual:
         text = "clients in these networks need no password; add [auth] unless that is intended"
         yield ConfigWarning(("access", "networks"), text)
+    if not access.networks and "networks" in access.model_fields_set:
+        text = "an empty list admits every address: list the networks of the nodes, or leave it out"
+        yield ConfigWarning(("access", "networks"), text)
     for number, network in enumerate(access.networks):
         text = lone_network(network)
         if network in ("0.0.0.0/0", "::/0"):
