@@ -140,7 +140,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
         BackgroundTasks(shadow_chains, observers, log, settings.config_hash, shadow_adjusters),
         warnings=(
             *config_warnings(settings, plugins),
-            *_short_pins(decisions, settings.min_pin_length),
+            *_doubtful_values(decisions, settings.min_pin_length),
             *file_warnings,
             *warnings,
             *(ConfigWarning(("sources", n), "no plugin uses it") for n in sources.unused),
@@ -245,19 +245,25 @@ def _undeclared(decisions: StaticDecisions, names: ObjectNames) -> Iterable[Prob
                 yield Problem(where, refusal.rule)
 
 
-def _short_pins(decisions: StaticDecisions, least: int) -> Iterable[ConfigWarning]:
-    """Yield a warning for each PIN of a static decision shorter than Infinity may accept."""
+def _doubtful_values(decisions: StaticDecisions, least: int) -> Iterable[ConfigWarning]:
+    """Yield a warning for each PIN of a static decision shorter than Infinity may accept, and for
+    each name with a blank at its begin or end.
+    """
+    pin_text = (
+        f"characters, and [infinity] min_pin_length is {least}: write a longer one, or set the key "
+        "to the value in the global settings of Infinity"
+    )
     for plugin, items in decisions.items():
         for key, decision in items:
-            fields = decision.set_fields()
-            for name in ("pin", "guest_pin"):
-                pin = fields.get(name) if name in decision.names else None
-                if isinstance(pin, str) and 0 < len(pin) < least:
-                    text = (
-                        f"has {len(pin)} characters, and [infinity] min_pin_length is {least}: "
-                        "write a longer one, or set the key to the value in the global settings "
-                        "of Infinity"
-                    )
+            for name, value in decision.set_fields().items():
+                text = ""
+                if not isinstance(value, str):
+                    continue
+                if name in ("pin", "guest_pin") and 0 < len(value) < least:
+                    text = f"has {len(value)} {pin_text}"
+                elif name.endswith("name") and value != value.strip():
+                    text = "has a blank at its begin or end, and is sent with it: remove it"
+                if text:
                     yield ConfigWarning(("plugins", plugin, "settings", *key, name), text)
 
 

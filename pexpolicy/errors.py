@@ -300,7 +300,7 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
 )
 """By the first class that an error is an instance of."""
 _LISTENING = {
-    errno.EADDRNOTAVAIL: "it is not an address of this machine",
+    errno.EADDRNOTAVAIL: "it is not an address of this machine; ip address lists them",
     errno.EACCES: "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE",
 }
 

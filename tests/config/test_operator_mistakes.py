@@ -709,6 +709,11 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
             ("config.toml", "is a file: name the folder that it is in"),
         )
     ),
+    ("[access]\nnetworks = []", ("access.networks", "an empty list admits every address")),
+    *(
+        (f"{ROOM}{name} = 'Company '", (f"board.{name}", "a blank at its begin or end"))
+        for name in ("ivr_theme_name", "local_display_name")
+    ),
     ("[access]\nnetworks = ['10.1.0.0']", ("access.networks[0]", "write 10.1.0.0/24 if its netw")),
     ("[access]\nnetworks = ['0.0.0.0/0']", ("access.networks[0]", "is every address")),
     (
