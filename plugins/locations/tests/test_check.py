@@ -22,6 +22,21 @@ def test_an_address_that_looks_like_a_network_is_named(build: Build) -> None:
     ]
 
 
+def test_locations_that_are_nearly_the_same_are_named(build: Build) -> None:
+    said = warnings(build, ("10.1.0.0/16", "Oslo DC"), ("10.2.0.0/16", "oslo  DC"))
+    assert said == [
+        "subnets[1].location: 'oslo  DC' is nearly 'Oslo DC': write both as in Infinity"
+    ]
+    (text,) = warnings(build, ("10.1.0.0/16", "Oslo\nDC"))
+    assert text.endswith("has a line end or a control character: remove it")
+
+
+def test_a_location_that_overflows_to_itself_is_named(build: Build) -> None:
+    entry = {"subnet": "10.1.0.0/16", "location": "Oslo", "overflow_locations": ["Oslo"]}
+    (text,) = build({"subnets": [entry]}).warnings()
+    assert text.startswith("subnets[0].location: 'Oslo' cannot overflow to itself")
+
+
 def test_a_subnet_in_another_one_is_named_with_it(build: Build) -> None:
     assert warnings(build, ("10.1.2.0/24", "Oslo"), ("10.0.0.0/8", "A"), ("10.1.0.0/16", "A")) == [
         "subnets[2].subnet: 10.1.0.0/16 lies in 10.0.0.0/8; leads to the same: it is needless",

@@ -123,9 +123,19 @@ class Draft:
             yield ConfigWarning((*key, "subnet"), text)
 
     def _odd_names(self) -> Iterable[ConfigWarning]:
-        for (location, _), (key, _) in self._rendered.items():
-            if ";" in location:
-                text = "is one location; write further ones in overflow_locations"
+        spelled: dict[str, str] = {}
+        for (location, then), (key, _) in self._rendered.items():
+            first = spelled.setdefault("".join(location.split()).casefold(), location)
+            own = self._overflow.get(location, ())
+            doubts = {
+                "is one location; write further ones in overflow_locations": ";" in location,
+                "has a line end or a control character: remove it": not location.isprintable(),
+                f"is nearly {first!r}: write both as in Infinity": location != first,
+                "cannot overflow to itself: remove it from its overflow_locations": (
+                    location in then and location not in own
+                ),
+            }
+            for text in (text for text, is_so in doubts.items() if is_so):
                 yield ConfigWarning((*key, "location"), f"{location!r} {text}")
 
     def _odd_overflow(self) -> Iterable[ConfigWarning]:
