@@ -24,7 +24,7 @@ from pexpolicy import (
     did_you_mean,
     get_logger,
 )
-from pexpolicy.config.csv_tables import TableError, read_table
+from pexpolicy.config.csv_tables import TableError, iterate_table
 from pexpolicy_directory.index import SearchIndex
 from pexpolicy_directory.settings import Entry, Settings
 from pexpolicy_directory.source_rows import entries_of
@@ -140,12 +140,10 @@ def _entries(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key,
         yield ("entries", number), entry
     if settings.csv is not None:
         try:
-            rows = read_table(settings.csv, Entry)
+            for row in iterate_table(settings.csv, Entry):
+                yield ("csv", f"{row.file} line {row.line}"), row.values
         except TableError as error:
             problems += error.under(("csv",))
-            return
-        for row in rows:
-            yield ("csv", f"{row.file} line {row.line}"), row.values
 
 
 def _wrong_entries(
