@@ -80,6 +80,15 @@ def test_devices_come_from_a_csv_file(tmp_path: Path) -> None:
     assert list(plugin.config_warnings()) == []
 
 
+def test_mistakes_of_several_lines_are_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "devices.csv"
+    path.write_text("alias,username,password\na@b,,0042\nc@d,,\nC@D,,\n")
+    with pytest.raises(SettingsError) as refused:
+        Registrations(Settings(csv=path))
+    said = [str(problem) for problem in refused.value.problems]
+    assert ["line 2" in said[0] or "line 2" in said[1], len(said)] == [True, 2], said
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -30,7 +30,7 @@ from pexpolicy import (
     named_changes,
     read_rows,
 )
-from pexpolicy.config.csv_tables import TableError, read_table
+from pexpolicy.config.csv_tables import TableError, iterate_table
 from pexpolicy_registrations.bursts import Bursts
 from pexpolicy_registrations.settings import Device, Settings
 
@@ -203,9 +203,7 @@ def _devices(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key,
         yield ("devices", number), device
     if settings.csv is not None:
         try:
-            rows = read_table(settings.csv, Device)
+            for row in iterate_table(settings.csv, Device):
+                yield ("csv", f"{row.file} line {row.line}"), row.values
         except TableError as error:
             problems += error.under(("csv",))
-            return
-        for row in rows:
-            yield ("csv", f"{row.file} line {row.line}"), row.values
