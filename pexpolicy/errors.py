@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 import ssl
 import sysconfig
@@ -17,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from pydantic_core import ValidationError
 
 from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.withheld import redact
 from pexpolicy.text import brief
 
 MAX_MESSAGE = 200
@@ -150,13 +150,6 @@ def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -
         return _report(error, text, secrets, sources=False)
     lines, place = _redact_all(attached.lines, secrets), attached.place
     return ErrorReport(f"{text} ({place})" if place else text, lines, place, "DecisionError")
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return a text with ``***`` for each of the secrets, in any case; longest first."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
-    return text
 
 
 def _redact_all(lines: Iterable[str], secrets: tuple[str, ...]) -> list[str]:

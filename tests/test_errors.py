@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from pexpolicy import Conference, DecisionError
 from pexpolicy.errors import MAX_EXCEPTIONS, ErrorReport, describe_error
+from pexpolicy.models.withheld import redact
 
 
 def load(folder: Path, name: str, source: str) -> ModuleType:
@@ -122,6 +123,12 @@ def test_secrets_are_removed_from_every_message_in_any_case() -> None:
 def test_a_secret_that_is_the_beginning_of_another_leaves_no_rest_of_it() -> None:
     report = describe_error(RuntimeError("4711 and 471123"), ["4711", "471123"])
     assert report.summary == "RuntimeError: *** and ***"
+
+
+def test_a_text_with_many_secrets_is_left_out_as_a_whole() -> None:
+    many = [f"{number:06}" for number in range(3000)]
+    assert redact(" ".join(many[:50]), many) == " ".join(["***"] * 50)
+    assert redact(" ".join(many), many) == "***"
 
 
 def test_the_report_of_another_process_loses_the_secrets_too() -> None:

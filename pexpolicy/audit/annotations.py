@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pexpolicy.audit.redaction import IDP_ATTRIBUTE, REMOVED, Redaction, without_stream_key
-from pexpolicy.errors import redact
 from pexpolicy.models.alias import Alias, without_password
 from pexpolicy.models.annotations import AnnotationValue
 from pexpolicy.models.request import Request, alias, header_name
 from pexpolicy.models.rules import Privacy
+from pexpolicy.models.withheld import redact
 
 
 def redact_annotations(

@@ -17,7 +17,6 @@ from pexpolicy.errors import (
     Log,
     describe_decision_error,
     describe_error,
-    redact,
     with_full_traceback,
 )
 from pexpolicy.models.decision import Decision
@@ -34,6 +33,7 @@ from pexpolicy.models.outcome import (
     Step,
 )
 from pexpolicy.models.request import Request
+from pexpolicy.models.withheld import redact, withheld_values
 
 Clock = Callable[[], float]
 Check = Callable[[Any, Any], Decision | Coroutine[Any, Any, Decision] | None]
@@ -244,7 +244,8 @@ class ChainRun:
         if isinstance(error, PluginBusyError):
             self.fail(link, BUSY, str(error))
             return
-        secrets = self.asked.secrets()
+        asked = self.asked
+        secrets = withheld_values(asked) if isinstance(asked, Request) else asked.secrets()
         if isinstance(error, DecisionError):
             report = describe_decision_error(error, secrets)
             detail = redact(str(error), secrets)

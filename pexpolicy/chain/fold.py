@@ -11,6 +11,7 @@ from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain, ChainRun
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
+from pexpolicy.models.withheld import withheld_values
 
 
 class Draft(msgspec.Struct):
@@ -25,7 +26,7 @@ class Draft(msgspec.Struct):
 
     def secrets(self) -> list[str]:
         """Return the secrets in the request and in the decision, to keep them out of logs."""
-        found = self.request.secrets()
+        found = withheld_values(self.request)
         if self.decision is not None:
             model, fields = type(self.decision), self.decision.set_fields()
             for name, value in fields.items():

@@ -19,6 +19,7 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import LOG_INTERVAL_S, Log, describe_error
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import FAILED, TIMED_OUT, Outcome
+from pexpolicy.models.withheld import withheld_values
 from pexpolicy.tasks import hide, start_background
 
 MAX_WAITING = 10_000
@@ -210,7 +211,7 @@ class ObserverQueue:
             hide(task)
 
     def _log_failure(self, error: BaseException, batch: Sequence[Outcome]) -> None:
-        secrets = {secret for outcome in batch for secret in outcome.request.secrets()}
+        secrets = {secret for outcome in batch for secret in withheld_values(outcome.request)}
         report = describe_error(error, tuple(secrets))
         now = asyncio.get_running_loop().time()
         decision_id = batch[0].decision_id

@@ -25,6 +25,7 @@ from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
 from pexpolicy.log.capture import LogHandler
 from pexpolicy.log.console import ServerLog
 from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.models.withheld import withheld_values
 from pexpolicy.server.event_loop import run
 from pexpolicy.text import printable
 
@@ -201,7 +202,7 @@ def walk(
 
 
 def _show_tracebacks(explanation: Explanation, *, err: bool) -> None:
-    secrets = explanation.answer.outcome.request.secrets()
+    secrets = withheld_values(explanation.answer.outcome.request)
     for error in explanation.errors:
         click.echo(err=err)
         for line in full_traceback(error, secrets):

@@ -17,6 +17,7 @@ from pexpolicy.log.console import ServerLog
 from pexpolicy.log.plugin_logger import PROCESSORS, LogEvent
 from pexpolicy.log.structlog_import import structlog
 from pexpolicy.models.hook_context import HOOK_CONTEXT, NO_HOOK
+from pexpolicy.models.withheld import withheld_values
 
 _STANDARD = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 """Attributes of every record; further ones come from the argument ``extra``."""
@@ -98,7 +99,7 @@ class LogHandler(logging.Handler):
         event = _event(record, fields)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            secrets = request.secrets() if request is not None else ()
+            secrets = withheld_values(request) if request is not None else ()
             report = describe_error(error, secrets)
             if self._log.is_debugging:
                 report = with_full_traceback(report, error, secrets)

@@ -107,6 +107,13 @@ def without_password(text: str) -> str:
     return _PASSWORD.sub(r"\1***", text)
 
 
+def passwords(text: str) -> list[str]:
+    """Return the password of each URI in a text."""
+    if "@" not in text:
+        return []
+    return [found[0].removeprefix(found[1]) for found in _PASSWORD.finditer(text)]
+
+
 def _split(raw: str) -> tuple[str, str, str, str]:
     """Return the normal form of an alias, and its scheme, user and host."""
     text = raw.strip().lower()

@@ -292,6 +292,19 @@ async def test_the_passcode_in_an_invalid_answer_is_in_no_detail(serving: Serve)
         assert "hunter2" not in server.details() + str(server.log.events)
 
 
+async def test_an_undeclared_parameter_and_a_password_are_in_no_report(serving: Serve) -> None:
+    def hook(request: ServiceConfigurationRequest) -> object:
+        raise KeyError(request.params)
+
+    query = "access_token=hunter2&remote_alias=sip:a:letmein@b"
+    async with serving({"toy": plugin(service_configuration=hook)}) as server:
+        await server.ask(f"{wire.SERVICE}?{query}")
+        report = server.details() + str(server.log.events)
+    assert "access_token" in report
+    assert "sip:a:***@b" in report
+    assert not any(secret in report for secret in ("hunter2", "letmein"))
+
+
 def makes(**fields: Any) -> Hook:
     async def hook(_: object) -> object:
         return Conference(**fields)

@@ -15,7 +15,7 @@ from multidict import MultiDict, MultiDictProxy
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error, redact
+from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error
 from pexpolicy.metrics import Definition
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
@@ -23,6 +23,7 @@ from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Privacy
+from pexpolicy.models.withheld import redact, withheld_values
 
 Place = list[str | int]
 EncodedAnnotation = tuple[str, str | int | float | bool | None, Privacy]
@@ -288,9 +289,11 @@ def secrets_of(message: Message) -> list[str]:
     """Return the secrets of the request that a message to a worker carries."""
     if isinstance(message, ObserveRequest):
         return [
-            secret for seen in message.outcomes for secret in request_of(seen.request).secrets()
+            secret
+            for seen in message.outcomes
+            for secret in withheld_values(request_of(seen.request))
         ]
-    return request_of(message).secrets() if isinstance(message, DecideRequest) else []
+    return withheld_values(request_of(message)) if isinstance(message, DecideRequest) else []
 
 
 def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> InvalidReply:
