@@ -308,6 +308,15 @@ async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
     assert 0 <= called["age"] < 60
 
 
+async def test_a_path_that_is_not_utf_8_is_in_the_status_with_a_question_mark(
+    tmp_path: Path,
+) -> None:
+    made = fake_plugins.policy({})
+    object.__setattr__(made.settings, "path", Path("r\udce4ume.toml"))
+    async with serve_with_admin(made, tmp_path) as server:
+        assert (await server.status())["config"]["path"] == "r?ume.toml"
+
+
 async def test_the_status_says_why_a_node_is_kept_out(tmp_path: Path) -> None:
     made = fake_plugins.policy({}, access={"networks": ["10.44.0.0/16"]})
     async with serve_with_admin(made, tmp_path) as server:

@@ -1,5 +1,6 @@
 """A configuration that changes while a server answers."""
 
+import asyncio
 import errno
 import json
 import os
@@ -224,6 +225,21 @@ def test_a_reload_waits_for_its_turn_among_many_clients(
                 if is_answered:
                     accepted.sendall(b'{"config_hash":"0"}\n')
         assert asked.result() == [ReloadResult("0")]
+
+
+async def test_names_that_are_not_utf_8_are_in_a_result_with_question_marks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = Path("r\udce4ume/config.toml")
+
+    async def reload() -> ReloadResult:
+        return ReloadResult("0", files=(str(config),), changes=("desks: \udcff",))
+
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setenv("RUNTIME_DIRECTORY", short)
+        async with control_socket.control_socket(config, reload):
+            results = await asyncio.to_thread(ask_for_reload, config)
+    assert results == [ReloadResult("0", files=("r?ume/config.toml",), changes=("desks: ?",))]
 
 
 def test_a_folder_of_another_user_is_not_used_for_the_socket(

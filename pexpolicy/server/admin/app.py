@@ -25,6 +25,7 @@ from pexpolicy.plugins.routes import PREFIX
 from pexpolicy.server.admin.plugin_requests import PluginRequests
 from pexpolicy.server.generations import Generation
 from pexpolicy.server.http.response import READABLE, TEXT, PrerenderedResponse, health, not_allowed
+from pexpolicy.server.reload.result import readable
 
 PUBLIC_PATHS = ("/livez", "/readyz")
 """Health checks, which need no token."""
@@ -124,7 +125,7 @@ class AdminApp:
             return health(path, await self._reasons(request, path))
         self._telemetry.sampler.sample()
         if path == "/status":
-            status = await self._status.document()
+            status = readable(await self._status.document())
             return PrerenderedResponse(200, JSON, orjson.dumps(status, option=orjson.OPT_INDENT_2))
         loop = asyncio.get_running_loop()
         kind, text = await loop.run_in_executor(self._renderer, _render, self._telemetry.board)

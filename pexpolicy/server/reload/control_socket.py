@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.reload.result import ReloadResult, readable
 from pexpolicy.tasks import hide
 
 RELOAD = b"reload\n"
@@ -62,7 +62,7 @@ def name_of(config: Path) -> str:
     Symbolic links are not resolved, because some deployments change the configuration through them.
     """
     path = os.path.abspath(config)  # noqa: PTH100 - Path.absolute keeps ".."
-    return f"pexpolicy-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+    return f"pexpolicy-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
 
 
 def sockets_of(config: Path) -> list[Path]:
@@ -140,7 +140,8 @@ async def control_socket(
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 line = await reader.readline()
             if line == RELOAD:
-                writer.write(msgspec.json.encode(await reload()) + b"\n")
+                result = readable(msgspec.to_builtins(await reload()))
+                writer.write(msgspec.json.encode(result) + b"\n")
                 await writer.drain()
         writer.close()
 

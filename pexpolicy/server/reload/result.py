@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+
+def readable(value: Any) -> Any:
+    """Return a value of built-in types with ``?`` for what UTF-8 cannot encode.
+
+    Texts of plugins and names of files may hold such characters.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {readable(name): readable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable(item) for item in value]
+    return value
 
 
 class ReloadResult(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.reload.result import ReloadResult, readable
 
 LENGTH_BYTES = 8
 """Size of the length that precedes each message."""
@@ -74,7 +74,10 @@ REPORTS: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 def framed(message: Order | Report) -> bytes:
     """Encode a message with its length prefix."""
-    content = _encode(message)
+    try:
+        content = _encode(message)
+    except UnicodeEncodeError:
+        content = _encode(readable(msgspec.to_builtins(message)))
     return len(content).to_bytes(LENGTH_BYTES, "big") + content
 
 

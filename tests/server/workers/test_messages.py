@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.workers import messages
 from pexpolicy.server.workers.messages import (
     ORDERS,
     Abandon,
@@ -99,3 +100,12 @@ async def test_a_worker_that_takes_nothing_holds_up_nothing_but_its_answer() -> 
     assert connection.config_hash == ""
     assert await connection.ask(Commit()) is None
     await listening
+
+
+async def test_half_a_character_in_a_text_of_a_plugin_is_a_question_mark() -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(framed(Refused(("desks: \udcff",))))
+    reader.feed_data(framed(Committed(ReloadResult("0", files=("r\udce4ume",)))))
+    assert await next_message(reader, messages.REPORTS) == Refused(("desks: ?",))
+    result = ReloadResult("0", files=("r?ume",))
+    assert await next_message(reader, messages.REPORTS) == Committed(result)
