@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +9,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
+from pexpolicy.cli.main import main
 from pexpolicy.conformance.http_client import basic
 from tests.conformance.servers import Question, go_on, not_found, room, serving, sound, success
 from tests.support import tls_server
@@ -19,16 +20,11 @@ BELL = "Room\x07\x1b[31m"
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    command = (sys.executable, "-m", "pexpolicy", "conformance", *arguments)
-    running = await asyncio.create_subprocess_exec(
-        *command,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "100", **environment},
-    )
-    out, err = await running.communicate()
-    assert running.returncode is not None
-    return running.returncode, out.decode(), err.decode()
+    """Run the command in a thread, while the event loop of the test serves what it asks."""
+    runner = CliRunner(env={"COLUMNS": "100", **environment})
+    command = ["conformance", *arguments]
+    done = await asyncio.to_thread(runner.invoke, main, command, catch_exceptions=False)
+    return done.exit_code, done.stdout, done.stderr
 
 
 def faulty(question: Question) -> web.StreamResponse:
