@@ -496,7 +496,13 @@ def test_a_messy_file_keeps_all_that_can_be_kept(source: Path, tmp_path: Path) -
     ]
     domains = find_domains(source, "DOMAINS")
     assert domains.values == ["@acme.example", "@Partner.example", "sub.acme.example"]
-    assert domains.remarks == ["line 13 changes DOMAINS: this is not imported"]
+    assert domains.remarks == [
+        "line 13 changes DOMAINS: this is not imported",
+        (
+            "sub.acme.example has no @: that server also admitted what ends so, such as "
+            "a@sub.sub.acme.example; write *.sub.acme.example as well if this is meant"
+        ),
+    ]
     config = tmp_path / "config.toml"
     config.write_text("")
     assert str(merge_rooms(config, found.values)) == "2 added"

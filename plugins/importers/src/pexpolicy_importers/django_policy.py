@@ -57,6 +57,11 @@ def find_domains(path: Path, name: str = "") -> ImportedValues:
     for item in found.values:
         domain = item.strip().removeprefix("*") if "@" in item else item.strip()
         domains.setdefault(_domain(domain), domain)
+        if "@" not in item and not domain.startswith("*"):
+            found.remarks.append(
+                f"{domain} has no @: that server also admitted what ends so, such as "
+                f"a@sub.{domain}; write *.{domain} as well if this is meant"
+            )
     listed = list(domains.values())
     if problems := plugin_problems("domains", {"allowed": listed}):
         raise ImportFailed("\n".join(f"{path}: {found.name}: {one.text}" for one in problems))
