@@ -64,6 +64,8 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if item["type"] in _NO_TABLE:
         is_hidden = isinstance(item["input"], list) or _is_secret(key, annotations)
         return _no_table(key, item["input"], model, hidden=is_hidden)
+    if key == ("admin", "port") and str(item["input"]).lower() in ("false", "off", "no", "none"):
+        return Problem(key, "is a number: write enabled = false to switch the listener off")
     text = message(item)
     hidden = ("value_error", "string_too_short")
     shown = item["type"] not in hidden and not isinstance(item["input"], Mapping | list)

@@ -111,6 +111,10 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         for files in ("'r.csv'", "['a.toml', 'r.csv']")
     ),
     (CREDENTIAL + "password_file = 'gone'", "password_file", ("write the password into it",)),
+    *(
+        (f"[admin]\nport = {off}", "admin.port", ("write enabled = false to switch",))
+        for off in ("false", "'off'")
+    ),
     ("[admin]\ntoken = 'a'", "admin.token", ("write token_env or token_file",)),
     (ROOM + "default_room = 'x'", "board.default_room", ("a key of [plugins.NAME.settings]",)),
     (ROOM + "timeout = 2", "board.timeout", ("a key of [plugins.NAME] itself",)),
