@@ -58,7 +58,8 @@ class PluginFailureLog:
         left_out = {} if self._limit is None else self._limit.take_left_out()
         for kind, times in left_out.items():
             event, plugin, error, place = kind
-            text = {"error": f"{error} again ({place})"} if error else {}
+            where = f" ({place})" if place else ""
+            text = {"error": f"{error} again{where}"} if error else {}
             assert self._log is not None
             self._log.warning(event, plugin=plugin, hook=self._hook, **text, times=times)
 

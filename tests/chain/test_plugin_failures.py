@@ -233,6 +233,16 @@ def test_failures_of_one_class_at_two_places_are_two_failures() -> None:
     assert len(log.events) == 2
 
 
+def test_failures_without_a_place_are_counted_without_empty_brackets() -> None:
+    log = Log()
+    failures = PluginFailureLog(log, "on_decision")
+    for _ in range(2):
+        report = ErrorReport("TimeoutError: no answer within 1 s", [], "", "TimeoutError")
+        failures.failed("plugin failed", "toy", report, 0.0)
+    failures.close()
+    assert log.events[1]["error"] == "TimeoutError again"
+
+
 async def test_failures_left_out_are_counted_when_no_further_one_follows(
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
