@@ -50,7 +50,7 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
     return [_problem(dict(item), model) for item in error.errors(include_url=False)]
 
 
-def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
+def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:  # noqa: PLR0911 - one for each kind
     key, annotations = locate(tuple(item["loc"]), model)
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         guess = _instead(key, model)
