@@ -17,7 +17,7 @@ async def test_a_server_under_load_stays_sound_with_broken_targets(tmp_path: Pat
         after = server.descriptors
     assert found.wrong == []
     assert found.needing > len(kinds)
-    assert found.others > 20
+    assert found.others > 0
     assert found.needing_longest > TIMEOUT
     # The connections of the load, and the reused ones to targets.
     assert after - before < 20
