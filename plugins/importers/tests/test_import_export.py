@@ -593,3 +593,10 @@ def test_domains_that_the_plugin_would_refuse_are_not_imported(tmp_path: Path) -
         find_domains(policy)
     policy.write_text("ALLOWED = ['@Example.com', '@example.com.']")
     assert find_domains(policy).values == ["@Example.com"]
+
+
+def test_a_name_in_an_imported_file_does_not_command_the_terminal(tmp_path: Path) -> None:
+    source = tmp_path / "rooms.py"
+    source.write_text(r"ROOMS = {'a\x00\x1b[2J': {'name': 'x\x00'}}")
+    done = run("import", "rooms", source, "--into", tmp_path / "rooms.toml")
+    assert "note: a\ufffd\ufffd[2J: " in done.stderr

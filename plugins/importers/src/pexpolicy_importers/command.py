@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from pexpolicy import printable
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy_importers import django_policy, policy_router, rooms_csv, rules_csv, subnet_maps
 from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
@@ -150,7 +151,7 @@ def _errors_reported() -> Iterator[None]:
         yield
     except (TableError, ImportFailed) as error:
         for line in error.faults if isinstance(error, TableError) else [error]:
-            click.secho(str(line), fg="red", err=True)
+            click.secho(_on_terminal(line), fg="red", err=True)
         sys.exit(EX_DATAERR)
 
 
@@ -161,4 +162,9 @@ def _report(into: Path, changes: MergeSummary, remarks: Iterable[str] = ()) -> N
 
 def _notes(remarks: Iterable[str]) -> None:
     for remark in remarks:
-        click.secho(f"note: {remark}", fg="yellow", err=True)
+        click.secho(_on_terminal(f"note: {remark}"), fg="yellow", err=True)
+
+
+def _on_terminal(text: object) -> str:
+    """Return lines without control characters: names come from the imported file."""
+    return "\n".join(map(printable, str(text).split("\n")))
