@@ -221,6 +221,23 @@ def test_passwords_are_not_printed_and_the_user_is(tmp_path: Path) -> None:
     assert "hunter2" not in (tmp_path / "rules.toml").read_text()
 
 
+def test_the_routes_to_other_servers_are_in_the_order_of_the_rules(tmp_path: Path) -> None:
+    urls = ["https://one.example.com", "https://two.example.com"]
+    rows = [
+        row(name, regex, priority=number, service_target_url=urls[number % 2])
+        for number, (name, regex) in enumerate([("a", "^a"), ("b", "^b"), ("c", "^bc")])
+    ]
+    result = import_router(tmp_path, export(rows))
+    printed = tomllib.loads(result.stdout.partition("upstream:\n")[2])
+    settings = printed["plugins"]["upstream"]["settings"]
+    assert [route["targets"] for route in settings["routes"]] == [
+        ["server1"],
+        ["server2"],
+        ["server1"],
+    ]
+    assert "followed by the next route that matches" in result.stderr
+
+
 def test_a_static_reply_keeps_its_braces_and_loses_what_infinity_ignores(tmp_path: Path) -> None:
     static_result = {
         "name": "Room {x}",

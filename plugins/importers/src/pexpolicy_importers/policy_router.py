@@ -98,6 +98,9 @@ def read_router(path: Path, into: Path = Path()) -> RouterImport:
             user = rule.row.basic_auth_username if rule.row.basic_auth_password else ""
             routed.targets.setdefault((rule.url, user), []).append(rule.table)
     routed.faults.sort(key=lambda fault: fault.line)
+    if len(routed.targets) > 1:
+        text = "a server without a decision (404) is followed by the next route that matches"
+        routed.remarks.append(f"{text}, which the router did not ask")
     if any(row.source_match for _, row in rows):
         text = "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10"
         routed.remarks.append(f'{text}; write when.peer = "10.0.0.1" for that address only')
@@ -292,8 +295,12 @@ def _escaped(value: Any) -> Any:
 
 
 def upstream_tables(routed: RouterImport) -> str:
-    """Return tables for the plugin upstream, as a draft for the administrator."""
-    targets, routes = [], []
+    """Return tables for the plugin upstream, as a draft for the administrator.
+
+    The routes are in the order of the rules, as the first that matches decides.
+    """
+    targets: list[str] = []
+    routes: dict[str, str] = {}
     for number, ((url, user), rules) in enumerate(routed.targets.items(), 1):
         name = f"server{number}"
         login = {"user": user, "password_file": f"{name}.password"} if user else {}
@@ -302,8 +309,9 @@ def upstream_tables(routed: RouterImport) -> str:
             route = {"targets": [name], "endpoints": rule["endpoint"]}
             if "when" in rule:
                 route["when"] = rule["when"]
-            routes.append(block(f"[[{UPSTREAM}.routes]]", route))
-    return "\n".join([*targets, *routes])
+            routes[rule["name"]] = block(f"[[{UPSTREAM}.routes]]", route)
+    order = [rule["name"] for rule in routed.rules if rule["name"] in routes]
+    return "\n".join([*targets, *(routes[name] for name in order)])
 
 
 def first_misplaced(routed: RouterImport, names: Sequence[str]) -> str:
