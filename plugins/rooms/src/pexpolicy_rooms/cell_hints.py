@@ -22,7 +22,7 @@ _TOTAL = re.compile(
 _PARTS_OF_NUMBER = re.compile(r"\+\d{1,3}( \(?\d+\)?)+")
 """Such as ``+47 22 33 44 55``: no alias is a country code only."""
 _QUOTES = re.compile("[\u201c\u201d\u201e\u00ab\u00bb]")
-_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
+_DASH = re.compile("[\u2010\u2011\u2012\u2013\u2014\u2212]")
 _LONE = frozenset("/,;|&+-")
 _TEXT_COLUMN = "format the column as text, and write it again"
 _NO_LIMIT = re.compile(
@@ -73,7 +73,8 @@ def alias_warning(alias: Alias) -> str:
     """Return why no call may have this alias, or nothing."""
     text = alias.raw
     hidden = next((f"U+{ord(c):04X}" for c in text if not c.isprintable()), "")
-    dash = next((f"U+{ord(c):04X}" for c in text if c in _DASHES), "")
+    other = _DASH.search(text)
+    dash = "" if other is None else f"U+{ord(other[0]):04X}"
     found = {
         "is a link: write the alias alone, such as room@example.com": _LINK.match(text),
         "has < or >: write the address alone": "<" in text or ">" in text,
