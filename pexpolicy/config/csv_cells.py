@@ -40,7 +40,7 @@ def no_row(names: Sequence[str], cells: Sequence[str], columns: Collection[str])
 def failed_formula(names: Sequence[str], cells: Sequence[str]) -> str:
     """Return which cell of a line holds a formula or the error of one, or nothing."""
     for name, cell in zip(names, cells, strict=False):
-        if _FORMULA.match(cell):
+        if cell[:1] == "=" and _FORMULA.match(cell):
             return f"{name}: is a formula: switch off that the spreadsheet shows formulas, and save"
         if cell.lower() in _ERRORS:
             return f"{name}: {cell} is an error of the spreadsheet: mend the formula"

@@ -50,7 +50,7 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
     return [_problem(dict(item), model) for item in error.errors(include_url=False)]
 
 
-def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:  # noqa: PLR0911 - one for each kind
+def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     key, annotations = locate(tuple(item["loc"]), model)
     if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         guess = _instead(key, model)
@@ -64,8 +64,6 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:  # noq
     if item["type"] in _NO_TABLE:
         is_hidden = isinstance(item["input"], list) or _is_secret(key, annotations)
         return _no_table(key, item["input"], model, hidden=is_hidden)
-    if key == ("admin", "port") and str(item["input"]).lower() in ("false", "off", "no", "none"):
-        return Problem(key, "is a number: write enabled = false to switch the listener off")
     text = message(item)
     hidden = ("value_error", "string_too_short")
     shown = item["type"] not in hidden and not isinstance(item["input"], Mapping | list)
@@ -73,7 +71,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:  # noq
         text += f", not {brief(item['input'])}"
         if item["type"] == "literal_error" and isinstance(item["input"], str):
             text += did_you_mean(item["input"].strip(), _expected(item))
-    advice = form(item["type"], item["input"]) or _headers(key, item, model)
+    advice = _off(key, item) or form(item["type"], item["input"]) or _headers(key, item, model)
     return Problem(key, text + advice + _in_seconds(key, item))
 
 
@@ -139,6 +137,12 @@ def _example(key: Key, written: Any, model: type[BaseModel]) -> str:
             return f'{{ {name} = "{written}" }}'
     has_defaults = fields and not any(info.is_required() for info in fields.values())
     return "{}" if written is True and has_defaults else "{ … }"
+
+
+def _off(key: Key, item: Mapping[str, Any]) -> str:
+    """Return how to switch the admin listener off, after a semicolon, or nothing."""
+    is_off = str(item["input"]).lower() in ("false", "off", "no", "none")
+    return "; write enabled = false" if is_off and key == ("admin", "port") else ""
 
 
 def _in_seconds(key: Key, item: Mapping[str, Any]) -> str:

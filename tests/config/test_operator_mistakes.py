@@ -112,7 +112,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     ),
     (CREDENTIAL + "password_file = 'gone'", "password_file", ("write the password into it",)),
     *(
-        (f"[admin]\nport = {off}", "admin.port", ("write enabled = false to switch",))
+        (f"[admin]\nport = {off}", "admin.port", ("write enabled = false",))
         for off in ("false", "'off'")
     ),
     ("[admin]\ntoken = 'a'", "admin.token", ("write token_env or token_file",)),
