@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import re
 import time
@@ -26,6 +27,8 @@ MAX_OPEN = 200
 """Files that are open at a time."""
 FOLLOW_INTERVAL_S = 0.2
 """Between two reads of a file that is followed."""
+OLD_FILE_S = 3.0
+"""How long a file that was rotated is followed."""
 COUNT_BLOCK = 1 << 20
 """Bytes read at a time to count lines."""
 PEERS_WINDOW = 1 << 23
@@ -111,10 +114,8 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
-    """Yield the lines of files, in order; raises ``OSError``.
-
-    The first and last files are opened before any is read: rotation renames the last one and
-    removes the first ones meanwhile.
+    """Yield the lines of files, in order; raises ``OSError``. The first and last files are opened
+    before any is read: rotation renames the last one and removes the first ones meanwhile.
     """
     files = list(paths)
     ends = dict.fromkeys((*files[: MAX_OPEN // 2], *files[-MAX_OPEN // 2 :]))
@@ -209,34 +210,53 @@ def last_lines_of(paths: Sequence[Path], count: int) -> list[RawLine]:
 
 
 def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:
-    """Yield the lines that are appended to a file from now on, across rotations.
+    """Yield the lines that are appended to a file from now on, across rotations and truncations.
 
-    A file that has become shorter was truncated, as by logrotate's ``copytruncate``.
+    One of several writers rotates; the others write to the old file for up to a second.
     """
     file: IO[bytes] = path.open("rb")
-    at = file.seek(0, 2)
-    rest = b""
+    files = [current := _Followed(path, file, file.seek(0, 2))]
     try:
         while should_continue():
-            rest += file.read()
-            *lines, rest = rest.split(b"\n")
-            yield from _numbered(path, file, at, lines)
-            at += sum(len(line) + 1 for line in lines)
-            if lines:
-                continue
-            if (newer := _replaced(file, path)) is not None:
-                # Lines may have been written between the last read and the replacement.
-                rest += file.read()
-                *lines, _ = rest.split(b"\n")
-                yield from _numbered(path, file, at, lines)
-                file.close()
-                file, rest, at = newer, b"", 0
-            elif os.fstat(file.fileno()).st_size < at + len(rest):
-                at, rest = file.seek(0), b""
+            if found := [raw for one in files for raw in one.new_lines()]:
+                yield from found
+            elif (newer := _replaced(current.file, path)) is not None:
+                current.until = time.monotonic() + OLD_FILE_S
+                current = _Followed(path, newer, 0)
+                files.append(current)
             else:
+                current.restart_if_truncated()
                 time.sleep(FOLLOW_INTERVAL_S)
+            for old in [one for one in files if one.until < time.monotonic()]:
+                files.remove(old)
+                old.file.close()
     finally:
-        file.close()
+        for one in files:
+            one.file.close()
+
+
+class _Followed:
+    """A file that is read as it grows, from ``at`` on."""
+
+    def __init__(self, path: Path, file: IO[bytes], at: int) -> None:
+        self.file = file
+        self.until = math.inf
+        self._path = path
+        self._at = at
+        self._rest = b""
+
+    def new_lines(self) -> list[RawLine]:
+        """Return the lines that were completed since the last call."""
+        self._rest += self.file.read()
+        *lines, self._rest = self._rest.split(b"\n")
+        found = list(_numbered(self._path, self.file, self._at, lines))
+        self._at += sum(len(line) + 1 for line in lines)
+        return found
+
+    def restart_if_truncated(self) -> None:
+        """Read from the beginning if the file is shorter than what was read."""
+        if os.fstat(self.file.fileno()).st_size < self._at + len(self._rest):
+            self._at, self._rest = self.file.seek(0), b""
 
 
 def _numbered(

@@ -207,3 +207,22 @@ def test_a_truncated_file_is_followed_from_its_beginning(tmp_path: Path) -> None
 
     found = (one for raw in follow(path, goes_on) for one in read(raw))
     assert numbers(found) == [3]
+
+
+def test_lines_that_another_writer_adds_to_the_rotated_file_are_followed(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"")
+    old = path.open("ab", buffering=0)
+    looks = itertools.count()
+
+    def goes_on() -> bool:
+        look = next(looks)
+        if look == 1:
+            path.rename(tmp_path / "audit.jsonl.1")
+            path.write_bytes(body(1) + b"\n")
+        elif look in (3, 5):
+            old.write(body(look) + b"\n")
+        return look < 7
+
+    with old:
+        assert numbers(one for raw in follow(path, goes_on) for one in read(raw)) == [1, 3, 5]
