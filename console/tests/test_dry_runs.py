@@ -52,6 +52,8 @@ aliases = ["board2@example.com"]
 [plugins.rooms.settings]
 csv = "rooms.csv"
 """
+NOON = "2026-11-27 12:00 Europe/Oslo"
+"""A time without its zone is of the machine: it may be at night in Oslo."""
 CSV = "aliases;name\nmeet7@example.com meet7b;Seven\nmeet8@example.com;Eight\n"
 
 HANGING = """
@@ -114,7 +116,7 @@ async def test_a_request_is_answered_by_the_configuration_on_the_disk(dry: Direc
 
 
 async def test_one_alias_is_looked_up_at_each_endpoint_in_any_spelling(dry: Direct) -> None:
-    found = await dry.ask(LookUp("SIP:Meet7@Example.com;x=y", "14:00"))
+    found = await dry.ask(LookUp("SIP:Meet7@Example.com;x=y", NOON))
     first = found.walks[0]
     assert (first.endpoint, first.reply["result"]["name"]) == ("service_configuration", "Seven")
     assert first.place == "rooms.csv line 2"
@@ -223,10 +225,10 @@ async def test_a_cancelled_question_is_not_answered_later_and_the_process_ends_w
     config: Path,
 ) -> None:
     async with DryRuns(config) as dry:
-        task = asyncio.create_task(dry.explain(Explain("meet7@example.com", at="14:00")))
+        task = asyncio.create_task(dry.explain(Explain("meet7@example.com", at=NOON)))
         await asyncio.sleep(0.05)
         task.cancel()
-        walk = await dry.explain(Explain("meet8@example.com", at="14:00"))
+        walk = await dry.explain(Explain("meet8@example.com", at=NOON))
         assert walk.reply["result"]["name"] == "Eight"
         assert dry._process is not None
         pid = dry._process.pid
