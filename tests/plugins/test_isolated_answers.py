@@ -104,12 +104,14 @@ def everything(kind: str) -> str:
     lines = [PICTURE, f"CASES = {CASES!r}", "class Toy:", "    def __init__(self, settings): pass"]
     for hook in CASES:
         lines += ["    @hookimpl", f"    {kind} {hook}(self, request):"]
-        lines += [f"        return eval(CASES[{hook!r}][request.params['case']])"]
+        lines += [f"        return eval([*CASES[{hook!r}].values()][int(request.params['case'])])"]
     return "\n".join(lines)
 
 
 async def said(endpoint: str, ask: Any, case: str) -> object:
-    asked = request(endpoint, "Alice@Example.com", case=case, width="20", height="10", limit="4")
+    # A longer value of a parameter that is not declared is kept out of reports.
+    number = str([*CASES[endpoint]].index(case))
+    asked = request(endpoint, "Alice@Example.com", case=number, width="20", height="10", limit="4")
     try:
         decision = await admitted(endpoint, ask, asked)
     except DecisionError as error:
