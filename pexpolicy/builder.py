@@ -247,7 +247,7 @@ def _undeclared(decisions: StaticDecisions, names: ObjectNames) -> Iterable[Prob
 
 def _doubtful_values(decisions: StaticDecisions, least: int) -> Iterable[ConfigWarning]:
     """Yield a warning for each PIN of a static decision shorter than Infinity may accept, and for
-    each name with a blank at its begin or end.
+    each name with a blank at its start or end.
     """
     pin_text = (
         f"characters, and [infinity] min_pin_length is {least}: write a longer one, or set the key "
@@ -262,7 +262,7 @@ def _doubtful_values(decisions: StaticDecisions, least: int) -> Iterable[ConfigW
                 if name in ("pin", "guest_pin") and 0 < len(value) < least:
                     text = f"has {len(value)} {pin_text}"
                 elif name.endswith("name") and value != value.strip():
-                    text = "has a blank at its begin or end, and is sent with it: remove it"
+                    text = "has a blank at its start or end, and is sent with it: remove it"
                 if text:
                     yield ConfigWarning(("plugins", plugin, "settings", *key, name), text)
 

@@ -135,7 +135,7 @@ def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             yield ConfigWarning(("auth",), text)
         if password != password.strip() or credential.user != credential.user.strip():
             text = (
-                f"the user {credential.user!r} or its password has a blank at its begin or end, "
+                f"the user {credential.user!r} or its password has a blank at its start or end, "
                 "which is part of it: remove it unless the policy profile has it too"
             )
             yield ConfigWarning(("auth",), text)

@@ -11,6 +11,7 @@ from pexpolicy.cli.common import EX_CONFIG, config_option
 from pexpolicy.cli.examples import examples
 from pexpolicy.config.path_hints import missing_hint
 from pexpolicy.server.reload.control_socket import ask_for_reload
+from pexpolicy.text import printable
 
 
 @click.command(
@@ -41,13 +42,15 @@ def reload(config: Path) -> None:
     for result in results:
         assert result is not None
         click.secho(
-            f"{config}: {result}", fg="green" if result.done else "red", err=not result.done
+            f"{config}: {printable(result)}",
+            fg="green" if result.done else "red",
+            err=not result.done,
         )
         for change in result.changes:
-            click.echo(f"  {change}")
+            click.echo(f"  {printable(change)}")
         for problem in result.problems:
-            click.echo(f"  {problem}", err=True)
+            click.echo(f"  {printable(problem)}", err=True)
         for note in result.notes:
-            click.secho(f"warning: {note}", fg="yellow", err=True)
+            click.secho(f"warning: {printable(note)}", fg="yellow", err=True)
     if not all(result.done for result in results if result is not None):
         sys.exit(EX_CONFIG)

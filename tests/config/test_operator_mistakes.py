@@ -715,7 +715,7 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
     ),
     ("[access]\nnetworks = []", ("access.networks", "an empty list admits every address")),
     *(
-        (f"{ROOM}{name} = 'Company '", (f"board.{name}", "a blank at its begin or end"))
+        (f"{ROOM}{name} = 'Company '", (f"board.{name}", "a blank at its start or end"))
         for name in ("ivr_theme_name", "local_display_name")
     ),
     ("[access]\nnetworks = ['10.1.0.0']", ("access.networks[0]", "write 10.1.0.0/24 if its netw")),
@@ -1010,7 +1010,7 @@ def test_quotes_that_docker_keeps_are_reported(
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        (" a long password", "has a blank at its begin or end"),
+        (" a long password", "has a blank at its start or end"),
         ("PASSWORD=a-long-one", "begins like a line of an env_file, NAME=: write the value alone"),
         ("a long password", ""),
     ],

@@ -16,7 +16,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pexpolicy.cli.main import main
 from pexpolicy.config.restart_keys import RESTART_KEYS
 from pexpolicy.server.reload import control_socket
 from pexpolicy.server.reload.control_socket import ask_for_reload
@@ -240,6 +242,13 @@ async def test_names_that_are_not_utf_8_are_in_a_result_with_question_marks(
         async with control_socket.control_socket(config, reload):
             results = await asyncio.to_thread(ask_for_reload, config)
     assert results == [ReloadResult("0", files=("r?ume/config.toml",), changes=("desks: ?",))]
+
+
+def test_texts_of_plugins_do_not_command_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = ReloadResult("0", ("desks",), notes=("desks: \x1b[2J",), changes=("desks: \u202e1",))
+    monkeypatch.setattr("pexpolicy.cli.reload.ask_for_reload", lambda _: [told])
+    said = CliRunner().invoke(main, ["reload"]).output
+    assert said.splitlines()[1:] == ["  desks: \ufffd1", "warning: desks: \ufffd[2J"]
 
 
 def test_a_folder_of_another_user_is_not_used_for_the_socket(
