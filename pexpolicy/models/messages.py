@@ -93,7 +93,7 @@ def _of_words(words: tuple[str, ...], value: Any) -> str:
 
 def _of_text(base: Any, meta: Meta, value: str) -> str:
     if base is bool and value.lower() in ("true", "false"):
-        return f"write {value.capitalize()} without quotes ({value.lower()} in TOML)"
+        return f"write {value.lower()} without quotes ({value.capitalize()} in Python)"
     if base is int and re.fullmatch(r"-?[0-9]{1,18}", value):
         return _of_number_in_quotes(meta, int(value))
     if base is list:

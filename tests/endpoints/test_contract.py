@@ -94,10 +94,10 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (SERVICE, lambda: room(pin=1234), ("Conference.pin:", "in quotes", "leading zeros")),
     (SERVICE, lambda: room(pin="12"), ("Conference.pin:", "4 to 20 characters")),
     (SERVICE, lambda: room(pin="12 34"), ("digits with a #",)),
-    (SERVICE, lambda: room(locked="True"), ("locked = 'True'", "write True without quotes")),
+    (SERVICE, lambda: room(locked="True"), ("locked = 'True'", "write true without quotes")),
     (SERVICE, lambda: room(enable_chat=True), ("'default', 'yes', 'no'", "write 'yes'")),
     (SERVICE, lambda: room(max_callrate_in=2048), ("looks like kbit/s", "2048000")),
-    (SERVICE, lambda: room(locked="false"), ("write False without quotes (false in TOML)",)),
+    (SERVICE, lambda: room(locked="false"), ("write false without quotes (False in Python)",)),
     (SERVICE, lambda: room(participant_limit="50"), ("write 50 without quotes",)),
     (
         SERVICE,

@@ -136,7 +136,8 @@ async def test_each_endpoint_has_its_decision(source: Source, execute: Execute) 
         ("SELECT 'a' AS name, 'b' AS name", "service_configuration: the query has "),
         ("SELECT 'a' AS name WHERE 'x' = :alias", "did you mean 'local_alias'?"),
         ("SELECT name FROM nowhere", "nowhere"),
-        ("SELEC 1", "syntax error"),
+        ("SELECT 'a' AS name FROM FROM", "syntax error"),
+        ("SELEC 1", "did you mean 'select'?"),
         (" ", "is empty"),
     ],
 )
