@@ -86,7 +86,7 @@ class FrontDoor:
             raise RuntimeError(msg)
         if self.settings.closed:
             return Reject(reason="closed")
-        return Conference(name="Hall", service_tag="", pin="4711")
+        return Conference(name="Hall", service_tag="", pin="47114711")
 
 
 class Fallback:
@@ -249,7 +249,7 @@ def test_a_url_below_a_base_path() -> None:
 async def test_a_class_decides_as_in_a_server() -> None:
     outcome = await decide(FrontDoor, service())
     assert (outcome.decided_by, outcome.endpoint) == ("front_door", "service_configuration")
-    assert outcome.decision == Conference(name="Hall", service_tag="", pin="4711")
+    assert outcome.decision == Conference(name="Hall", service_tag="", pin="47114711")
     assert [(step.plugin, step.outcome) for step in outcome.steps] == [("front_door", "decided")]
 
 
@@ -526,7 +526,7 @@ async def test_the_audit_lines_are_those_of_a_server_without_secrets() -> None:
     assert first["steps"][0]["plugin"] == "front_door"
     assert first["removed"] == ["third_party_passcode", "pin"]
     assert "very secret" not in json.dumps(lines)
-    assert "4711" not in json.dumps(lines)
+    assert "47114711" not in json.dumps(lines)
     assert second["decided_by"] == "front_door"
     assert second["peer"] == "127.0.0.1"
     assert (third["event"], third["status"]) == ("refused", 404)
