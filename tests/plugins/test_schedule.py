@@ -271,7 +271,8 @@ def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(
             time.sleep(0.05)
 
     killed: list[int] = []
-    with live_server.running(tmp_path / "config.toml", "--workers", "3") as server:
+    log: list[str] = []
+    with live_server.running(tmp_path / "config.toml", "--workers", "3", log=log) as server:
         wait(lambda: len(runs()) >= 4)
         wait(lambda: len({pid for pid, _ in runs("sweep.txt")}) == 3)
         for _ in range(2):
@@ -283,8 +284,8 @@ def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(
         # At the end of the server, each worker leaves the job to another one.
         found = runs()
     runners = list(dict.fromkeys(pid for pid, _ in found))
-    assert runners[:2] == killed
-    assert len(runners) == 3
+    assert runners[:2] == killed, log
+    assert len(runners) == 3, log
     assert Counter(pid for pid, _ in found)[runners[2]] >= 4
     gaps = [b - a for (_, a), (_, b) in pairwise(found)]
     assert min(gaps) > 0.15

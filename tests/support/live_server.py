@@ -1,4 +1,4 @@
-"""Server process with a command line, as an operator starts it; most are forked, to be quick."""
+"""Server process started by its command line, as an operator does."""
 
 import json
 import os
@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
-from tests.support import forked_command, paths, wire
+from tests.support import paths, wire
 from tests.support.waiting import HANG_S
 
 ROOT = paths.ROOT
@@ -65,51 +65,6 @@ def with_audit(config: Path, folder: Path, extra: str = "") -> Path:
     return copy
 
 
-class Command(Protocol):
-    """A running ``pexpolicy``, whose standard output is dropped."""
-
-    pid: int
-    stderr: IO[str]
-
-    def kill(self) -> None:
-        """End it at once."""
-
-    def end(self, within: float) -> None:
-        """Ask it to end, and wait so many seconds."""
-
-
-class StartedCommand:
-    """A command that is started as an operator starts it."""
-
-    def __init__(
-        self,
-        python: str,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        folder: Path | None,
-    ) -> None:
-        self._process = subprocess.Popen(
-            (python, "-m", "pexpolicy", *arguments),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            env=environment,
-            cwd=folder,
-            text=True,
-        )
-        self.pid = self._process.pid
-        assert self._process.stderr is not None
-        self.stderr = self._process.stderr
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-
-    def end(self, within: float) -> None:
-        """Ask it to end, and wait so many seconds; raises ``TimeoutExpired``."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(within)
-
-
 @contextmanager
 def running(
     config: Path,
@@ -126,29 +81,31 @@ def running(
     gets the lines that it writes.
     """
     output = [] if log is None else log
-    ports = ("--port", "0", *(() if own_admin_port else ("--admin-port", "0")))
-    command = ("serve", "--config", str(config), *ports, *arguments)
-    variables = {**os.environ, **(environment or {})}
-    forked = python == sys.executable and forked_command.is_possible(variables)
-    server: Command = (
-        forked_command.ForkedCommand(command, variables, folder)
-        if forked
-        else StartedCommand(python, command, variables, folder)
-    )
-    rest = threading.Thread(target=_drain_stderr, args=(server, log))
-    try:
-        url, admin = _read_urls(server, output)
-        rest.start()
-        yield Running(url, config.parent / "audit.jsonl", server.pid, admin)
-    finally:
-        server.end(START_TIMEOUT_S)
-        if rest.ident is not None:
-            rest.join(START_TIMEOUT_S)
-        server.stderr.close()
+    command = (python, "-m", "pexpolicy", "serve", "--config", str(config))
+    ports = ["--port", "0", *(() if own_admin_port else ("--admin-port", "0"))]
+    with subprocess.Popen(
+        (*command, *ports, *arguments),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
+        cwd=folder,
+        text=True,
+    ) as server:
+        rest = threading.Thread(target=_drain_stderr, args=(server, log))
+        try:
+            url, admin = _read_urls(server, output)
+            rest.start()
+            yield Running(url, config.parent / "audit.jsonl", server.pid, admin)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(START_TIMEOUT_S)
+            if rest.ident is not None:
+                rest.join(START_TIMEOUT_S)
 
 
-def _read_urls(server: Command, output: list[str]) -> tuple[str, str]:
+def _read_urls(server: subprocess.Popen[str], output: list[str]) -> tuple[str, str]:
     """Return the URLs for nodes and for operators; fail if the server ends or stays silent."""
+    assert server.stderr is not None
     timeout = threading.Timer(START_TIMEOUT_S, server.kill)
     timeout.start()
     try:
@@ -162,8 +119,9 @@ def _read_urls(server: Command, output: list[str]) -> tuple[str, str]:
     raise AssertionError("the server did not start:\n" + "".join(output))
 
 
-def _drain_stderr(server: Command, log: list[str] | None) -> None:
+def _drain_stderr(server: subprocess.Popen[str], log: list[str] | None) -> None:
     """Read the rest of the log, because a full pipe would block the server."""
+    assert server.stderr is not None
     for line in server.stderr:
         if log is not None:
             log.append(line)
