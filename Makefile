@@ -21,7 +21,7 @@ NEWEST  := .venv-aiohttp
 SITE    := .venv-site
 PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml console/pyproject.toml)))
 SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins) examples/*/src)
-CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)) examples/*/src examples/*/tests examples/company)
+CHECKED := $(wildcard pexpolicy tests lab bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)) examples/*/src examples/*/tests examples/company)
 
 # The name of the stamp changes with whatever makes an environment unusable: the interpreter, the
 # path of the clone, the set of plugins. Changed contents are detected by the modification time.
@@ -99,13 +99,13 @@ test: $(STAMP) ## format, lint, types, tests of core and plugins; all but experi
 	exit $$failed
 
 pytest: $(STAMP) ## tests only, such as ARGS=tests/chain; skipped tests with their reasons
-	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) -rs $(or $(ARGS),--ignore=tests/experiments)
+	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) -rs $(or $(ARGS),--ignore=lab)
 
 programs: $(STAMP) ## install the servers that tests start (needs root and apt; make test does it)
 	@$(BIN)/python -m tests.support.programs
 
 experiments: $(STAMP) ## each experiment in a short version; also part of .ci/run
-	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) -rs tests/experiments $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) -rs lab $(ARGS)
 
 # The environment is separate, as it does not match the lock.
 test-aiohttp: ## the server's tests with the newest aiohttp, and with its pre-release
@@ -168,7 +168,7 @@ site: $(SITE)/.installed ## build the documentation site in build/site/html; war
 	@$(SITE)/bin/zensical build --clean --strict
 
 prove-site: site $(STAMP) ## the built site in Chromium: accessibility, weight, tasks, links
-	@$(ISOLATED) $(BIN)/python -m pytest -q tests/experiments/documentation_site.py $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m pytest -q lab/documentation_site.py $(ARGS)
 
 bench: $(STAMP) ## measure the server against a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)
@@ -177,79 +177,79 @@ soak: $(STAMP) ## two million mixed calls: growth of memory, descriptors, thread
 	@$(BIN)/python -m bench.soak $(ARGS)
 
 fuzz: $(STAMP) ## a million malformed requests, generated decisions, and foreign replies
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.fuzz $(ARGS)
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.generated_decisions
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.foreign_replies
+	@$(ISOLATED) $(BIN)/python -m lab.fuzz $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.generated_decisions
+	@$(ISOLATED) $(BIN)/python -m lab.foreign_replies
 
 chaos-upstreams: $(STAMP) ## broken policy servers as upstreams of a server under load
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.upstreams $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.upstreams $(ARGS)
 
 chaos: $(STAMP) ## 136 misbehaving plugins, each in a server under load
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.chaos $(ARGS)
 
 guards: $(STAMP) ## restart, kill and freeze servers behind HAProxy and NGINX
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.load_balancers $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.load_balancers $(ARGS)
 
 reloads: $(STAMP) ## a thousand reloads under load, broken files, killed workers
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.reloads $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.reloads $(ARGS)
 
 chaos-access: $(STAMP) ## floods, slow clients, certificate renewals, guessed passwords while nodes call
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos.access $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.chaos.access $(ARGS)
 
 floods: $(STAMP) ## bodies, endless heads and refusals at ten times the attackers, in one table; 8 minutes
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos.access.floods $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.chaos.access.floods $(ARGS)
 
 chaos-audit: $(STAMP) ## kill, full disk, delete, rotate, stall: no audit line may be lost
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos.audit $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.chaos.audit $(ARGS)
 
 chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webhook is killed, frozen and slow
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.webhook $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.webhook $(ARGS)
 
 chaos-sources: $(STAMP) ## PostgreSQL, slapd and a web server frozen and killed under load; 500 reloads
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources $(ARGS)
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources.failures
+	@$(ISOLATED) $(BIN)/python -m lab.sources $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.sources.failures
 
 database-rooms: $(STAMP) ## a million rooms in PostgreSQL by key, and 100,000 as a snapshot
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.database_rooms $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.database_rooms $(ARGS)
 
 company: $(STAMP) ## examples/company at its full size: servers, data, check and conformance
 	@$(ISOLATED) $(BIN)/python -m examples.company.start --check $(ARGS)
 
 replays: $(STAMP) ## 10,000 pairs of answers of generated configurations, and what a replay says of them
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.replays $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.replays $(ARGS)
 
 console-index: $(STAMP) ## the console's index of ten million audit lines; a hundred kills while it is built
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.console_index $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.console_index $(ARGS)
 
 replay-speed: $(STAMP) ## the time and memory of a replay of 1,000,000 records
-	@$(BIN)/python -m tests.experiments.replays.speed $(ARGS)
+	@$(BIN)/python -m lab.replays.speed $(ARGS)
 
 console-load: $(STAMP) ## 2,000 calls a second in turns with a live page of the console and without
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.console_load $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.console_load $(ARGS)
 
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book
+	@$(ISOLATED) $(BIN)/python -m lab.phone_book
 
 pictures: $(STAMP) ## the plugin avatars: 100,000 traversals, cached pictures a second, a frozen web server
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.pictures $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.pictures $(ARGS)
 
 patterns: $(STAMP) ## a thousand regular expressions known to be slow, against long aliases
 	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)
 
 log-lines: $(STAMP) ## a plugin that writes a million log lines at full load, to readers of every kind
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.log_lines $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.log_lines $(ARGS)
 
 screenshots: $(STAMP) ## pictures of each page of the console in build/screenshots, and those of the documentation
 	@$(ISOLATED) $(BIN)/python -m docs.take_screenshots
 
 console-attacks: $(STAMP) ## 5,000 hostile texts, other sites, planted sessions, guesses and floods against the console
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.console_attacks $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.console_attacks $(ARGS)
 
 walks: $(STAMP) ## count the parts of the package that a call, a reload, a plugin and explain pass
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.walks $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.walks $(ARGS)
 
 openapi: $(STAMP) ## schemathesis: thousands of requests from the OpenAPI description, and their replies
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.openapi $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.openapi $(ARGS)
 
 version: ## set VERSION=0.2.0 everywhere, and give the change log a heading
 	@$(PYTHON) deploy/set_version.py $(VERSION)
@@ -282,8 +282,8 @@ sbom: ## the packages of the image as CycloneDX, from an environment made as the
 	@$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --of JSON -o $(DIST)/pexpolicy.cdx.json build/image/bin/python
 
 prove-packages: wheelhouse sbom ## build twice, install all and each without a network, upgrade, SBOM; 3.11, 3.13, 3.14
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.packages $(ARGS)
-	@$(ISOLATED) $(BIN)/python -m tests.experiments.plugin_wheels
+	@$(ISOLATED) $(BIN)/python -m lab.packages $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m lab.plugin_wheels
 
 prove-image: ## run the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
+from pexpolicy.background.cache_file import CacheFile
+from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
+from pexpolicy.background.row_source import (
+    FoundRows,
+    RowLookup,
+    RowSettings,
+    RowSnapshot,
+    RowSource,
+    read_rows,
+)
+from pexpolicy.background.schedule import ScheduledJob, schedule
+from pexpolicy.background.sources import Source
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.config.file_tracking import read_file, track_file
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
@@ -54,19 +66,7 @@ from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.models.rules import Privacy
 from pexpolicy.models.wall_clock import wall_clock
-from pexpolicy.plugins.cache_file import CacheFile
 from pexpolicy.plugins.changes import listed, named_changes
-from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
-from pexpolicy.plugins.row_source import (
-    FoundRows,
-    RowLookup,
-    RowSettings,
-    RowSnapshot,
-    RowSource,
-    read_rows,
-)
-from pexpolicy.plugins.schedule import ScheduledJob, schedule
-from pexpolicy.plugins.sources import Source
 from pexpolicy.text import brief, did_you_mean, printable
 
 __all__ = [

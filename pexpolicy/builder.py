@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pexpolicy.access.warnings import access_warnings
+from pexpolicy.background.shared_resources import SharedResources
+from pexpolicy.background.sources import SourceLease
 from pexpolicy.chain.adjusters import (
     ADJUST,
     AdjustedChain,
@@ -38,7 +40,6 @@ from pexpolicy.models.wall_clock import using_wall_clock
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.editable import reimported
-from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.plugin import (
     BuiltPlugin,
     build,
@@ -46,7 +47,6 @@ from pexpolicy.plugins.plugin import (
     static_decisions,
     tracked_files,
 )
-from pexpolicy.plugins.sources import SourceLease
 from pexpolicy.policy import Policy, StaticDecisions
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
     clock: Clock = time.perf_counter,
     stage: Stage = silent,
     file_warnings: Iterable[ConfigWarning] = (),
-    host: PluginHost | None = None,
+    host: SharedResources | None = None,
     options: BuildOptions | None = None,
 ) -> Policy:
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
@@ -79,7 +79,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
     if options.reloads_sources:
         found = {name: reimported(source) for name, source in found.items()}
     root, directories = settings.path.parent, settings.plugin_dirs
-    host = host or PluginHost()
+    host = host or SharedResources()
     is_complete = "sources" not in settings.wrong
     sources = SourceLease(host, settings.sources, root, is_complete=is_complete)
     with sources.resolving(), using_wall_clock(options.wall_clock):
@@ -162,7 +162,7 @@ def policy_from(
     log: Log | None = None,
     stage: Stage = silent,
     content: bytes | None = None,
-    host: PluginHost | None = None,
+    host: SharedResources | None = None,
     options: BuildOptions | None = None,
 ) -> Policy:
     """Build the policy of a configuration file; raise ``ConfigError`` with every problem.
@@ -185,7 +185,7 @@ def _policy_from(
     log: Log | None,
     stage: Stage,
     content: bytes | None,
-    host: PluginHost | None,
+    host: SharedResources | None,
     options: BuildOptions | None,
 ) -> Policy:
     try:

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pexpolicy.background.lifespan import Lifespan
+from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
+from pexpolicy.background.shared_resources import SharedResources
+from pexpolicy.background.sources import SourceLease, SourceOpenError
 from pexpolicy.chain.adjusters import AdjustedChain
 from pexpolicy.chain.background import BackgroundTasks, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
@@ -22,7 +26,7 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.chain.observers import ObserverCounts
-from pexpolicy.config.problems import ConfigWarning, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import ErrorReport, Log, describe_error
@@ -31,12 +35,7 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.models.wall_clock import WallClock
-from pexpolicy.plugins.errors import PluginBuildError
-from pexpolicy.plugins.host import PluginHost
-from pexpolicy.plugins.lifespan import Lifespan
 from pexpolicy.plugins.plugin import BuiltPlugin
-from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
-from pexpolicy.plugins.sources import SourceLease, SourceOpenError
 
 if TYPE_CHECKING:
     from pexpolicy.plugins.routes import PluginRoutes
@@ -66,7 +65,7 @@ class Policy:
         *,
         warnings: tuple[ConfigWarning, ...] = (),
         log: Log | None = None,
-        host: PluginHost,
+        host: SharedResources,
         sources: SourceLease,
         files: tuple[Path, ...] = (),
         routes: Mapping[str, PluginRoutes] = MappingProxyType({}),

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pexpolicy.testing.replay import replayer
+from pexpolicy.replay import replayer
 from pexpolicy_console import replay_worker
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.replay import CANCELLED, Message, Progress, Replay
-from tests.testing.replay import audits
+from tests.replay import audits
 
 CONFIG = """
 [audit]

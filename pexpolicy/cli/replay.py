@@ -21,19 +21,19 @@ from pexpolicy.cli.replay_progress import ReplayProgress
 from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.explain.local_policy import LocalPolicyError
-from pexpolicy.testing.replay.job import Job
-from pexpolicy.testing.replay.records import Exactness
-from pexpolicy.testing.replay.replayer import Selection
-from pexpolicy.testing.replay.report_csv import as_csv
-from pexpolicy.testing.replay.report_html import as_html
-from pexpolicy.testing.replay.report_json import as_json
-from pexpolicy.testing.replay.report_junit import as_junit
-from pexpolicy.testing.replay.report_text import TextReport
-from pexpolicy.testing.replay.result import ReplayResult
-from pexpolicy.testing.replay.run import run_replay
-from pexpolicy.testing.replay.saved_cases import as_cases
-from pexpolicy.testing.replay.server import ServerAddress, ServerFailedError
-from pexpolicy.testing.replay.workers import WorkerFailedError
+from pexpolicy.replay.job import Job
+from pexpolicy.replay.records import Exactness
+from pexpolicy.replay.replayer import Selection
+from pexpolicy.replay.report_csv import as_csv
+from pexpolicy.replay.report_html import as_html
+from pexpolicy.replay.report_json import as_json
+from pexpolicy.replay.report_junit import as_junit
+from pexpolicy.replay.report_text import TextReport
+from pexpolicy.replay.result import ReplayResult
+from pexpolicy.replay.run import run_replay
+from pexpolicy.replay.saved_cases import as_cases
+from pexpolicy.replay.server import ServerAddress, ServerFailedError
+from pexpolicy.replay.workers import WorkerFailedError
 
 EX_DIFFERS = 1
 EX_UNREADABLE = 2

@@ -12,9 +12,9 @@ from pexpolicy.cli.explain import walk
 from pexpolicy.cli.explain_display import Display
 from pexpolicy.explain.local_policy import load_local_policy
 from pexpolicy.explain.request_forms import AUDIT_LINE, RecordedRequest, read_request
-from pexpolicy.testing.replay.job import Job
-from pexpolicy.testing.replay.report_text import TextReport
-from pexpolicy.testing.replay.result import ReplayResult
+from pexpolicy.replay.job import Job
+from pexpolicy.replay.report_text import TextReport
+from pexpolicy.replay.result import ReplayResult
 
 
 def show_walks(result: ReplayResult, number: int, job: Job) -> None:

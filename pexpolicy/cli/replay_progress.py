@@ -8,7 +8,7 @@ from typing import Self
 
 import click
 
-from pexpolicy.testing.replay.result import Tally
+from pexpolicy.replay.result import Tally
 
 INTERVAL_S = 0.5
 """Between two updates of the line."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 
 from pexpolicy.access.networks import is_loopback
+from pexpolicy.background.job_locks import JobLocks
+from pexpolicy.background.shared_resources import SharedResources
 from pexpolicy.cli.common import (
     Port,
     build_or_exit,
@@ -27,8 +29,6 @@ from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.observability.shared_memory import SharedCounters
-from pexpolicy.plugins.host import PluginHost
-from pexpolicy.plugins.job_locks import JobLocks
 from pexpolicy.server import gc_tuning
 from pexpolicy.server.admin.listener import AdminEndpoint
 from pexpolicy.server.admin.listener import bind as bind_admin
@@ -126,7 +126,7 @@ def serve(
         log,
         echo=log.output.write,
         ports=ports,
-        host=policy.host if count == 1 else PluginHost(locks=JobLocks(across_processes=True)),
+        host=policy.host if count == 1 else SharedResources(locks=JobLocks(across_processes=True)),
         admin_endpoint=admin,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,

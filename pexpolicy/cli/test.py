@@ -16,9 +16,9 @@ from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.policy import Policy
+from pexpolicy.replay import coverage_report
 from pexpolicy.testing.case_tables import chosen_or_exit, write_or_exit
 from pexpolicy.testing.cases import load_cases
-from pexpolicy.testing.replay import coverage_report
 from pexpolicy.testing.report import as_json as json_report
 from pexpolicy.testing.report import as_junit, show
 from pexpolicy.testing.runner import run_cases

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel
@@ -308,3 +308,16 @@ def dotted_key(key: Key) -> str:
             bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
             text += ("." if text else "") + (part if bare else f'"{part}"')
     return text
+
+
+class PluginBuildError(Exception):
+    """A plugin cannot be built; ``problems`` have keys relative to the plugin's table."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def because(cls, text: str) -> Self:
+        """Return an error with one reason that concerns no particular key."""
+        return cls([Problem((), text)])

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Self
 
+from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.observers import ObserverQueue
 from pexpolicy.errors import describe_error
@@ -15,7 +16,6 @@ from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.metrics import MetricDefinition
 from pexpolicy.observability.plugin_metrics import PluginMetricsWriter
 from pexpolicy.observability.shared_memory import WorkerCounters
-from pexpolicy.plugins.lifespan import Lifespan
 
 SAMPLE_INTERVAL_S = 0.25
 LAG_WINDOW_S = 30.0

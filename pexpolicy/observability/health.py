@@ -11,7 +11,7 @@ from enum import Enum
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.memory import Watermark
 from pexpolicy.audit.state import AuditState
-from pexpolicy.plugins.schedule import JobRuns
+from pexpolicy.background.schedule import JobRuns
 
 
 @dataclass

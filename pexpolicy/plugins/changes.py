@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from pexpolicy.background.source_pool import SharedSource
 from pexpolicy.config.problems import Key, dotted_key
 from pexpolicy.config.settings import Settings
 from pexpolicy.plugins.plugin import BuiltPlugin, collect
-from pexpolicy.plugins.source_pool import SharedSource
 
 Name = TypeVar("Name", bound=str)
 

@@ -13,10 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.config.problems import Key, Problem
+from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.plugins import drop_in
-from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy"

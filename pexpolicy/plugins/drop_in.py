@@ -15,8 +15,8 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.hooks import HOOKS, IMPL_MARK, Plugin
-from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.module_replacement import DIGEST, digest_of, replaced_modules
 
 

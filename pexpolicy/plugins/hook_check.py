@@ -10,11 +10,10 @@ from typing import Any, NoReturn
 
 import pluggy
 
-from pexpolicy.config.problems import Problem
+from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.errors import describe_error
 from pexpolicy.hooks import HOOKS, IMPL_MARK, SPEC_MARK, Plugin
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import brief, did_you_mean
 
 DESCRIBING = (

@@ -12,6 +12,7 @@ import pydantic
 from pydantic import BaseModel
 
 from pexpolicy import hooks
+from pexpolicy.background.declarations import importing
 from pexpolicy.config.plugin_settings import (
     PluginSettings,
     SettingsError,
@@ -19,13 +20,11 @@ from pexpolicy.config.plugin_settings import (
     lax_models,
     read_settings,
 )
-from pexpolicy.config.problems import Key, Problem, problems_of
+from pexpolicy.config.problems import Key, PluginBuildError, Problem, problems_of
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints.decision_fields import FieldsError
 from pexpolicy.errors import describe_error
-from pexpolicy.plugins.declarations import importing
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.running_version import record_version
 from pexpolicy.text import brief
 

@@ -12,26 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pexpolicy.background.declarations import collecting_declarations, declared_by
+from pexpolicy.background.refreshed import Refreshed
+from pexpolicy.background.schedule import ScheduledJob
 from pexpolicy.chain.thread_pool import PluginThreadPool
-from pexpolicy.config.problems import ConfigWarning, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, PluginBuildError, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.hook_context import hook_context
-from pexpolicy.plugins.declarations import collecting_declarations, declared_by
 from pexpolicy.plugins.discovery import PluginSource, select
-from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks, method_of
 from pexpolicy.plugins.instantiate import instantiate
-from pexpolicy.plugins.refreshed import Refreshed
 from pexpolicy.plugins.reject_guess import may_reject
 from pexpolicy.plugins.running_version import running
-from pexpolicy.plugins.schedule import ScheduledJob
 from pexpolicy.text import brief
 
 if TYPE_CHECKING:
-    from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
+    from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Built
 
 def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
     """Start worker processes that build the plugin; its hooks call them."""
-    from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin  # noqa: PLC0415 - only when configured
+    from pexpolicy.isolation.isolated_plugin import IsolatedPlugin  # noqa: PLC0415 - only when configured
 
     isolated = IsolatedPlugin.start(available, table, root)
     calls: dict[str, Callable[..., Any]] = {

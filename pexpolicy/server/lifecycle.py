@@ -20,6 +20,7 @@ from pexpolicy import __version__
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
+from pexpolicy.background.shared_resources import SharedResources
 from pexpolicy.builder import policy_from
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.problems import Problem
@@ -29,7 +30,6 @@ from pexpolicy.errors import Log
 from pexpolicy.observability.health import Readiness, ReadinessState, ReloadState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import exporter
-from pexpolicy.plugins.host import PluginHost
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.admin.listener import AdminEndpoint, admin_listener
@@ -72,7 +72,7 @@ class ServerContext:
     ports: Ports = (None, None)
     processes: int = 1
     """Processes that accept connections on the same sockets."""
-    host: PluginHost = field(default_factory=PluginHost)
+    host: SharedResources = field(default_factory=SharedResources)
     """What the policies of this process share."""
     admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
     on_activation: Callable[[Policy], None] = lambda _: None

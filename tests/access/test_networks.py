@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from lab import forwarded_headers
 from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.networks import Networks, is_loopback
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from tests.experiments import forwarded_headers
 from tests.support import fake_plugins, wire
 
 PROXIES = ["10.0.0.0/8", "2001:db8::/32"]

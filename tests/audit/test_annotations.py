@@ -15,9 +15,9 @@ from pexpolicy import Alias, Conference, DecisionError, Privacy
 from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, drop, keyed_hash
+from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.models.annotations import MAX_ANNOTATIONS, MAX_TEXT
 from pexpolicy.models.hook_context import hook_context
-from pexpolicy.plugins.isolation.messages import WorkerError
 from pexpolicy.testing import assert_case, load_cases, make_request
 from tests.support import wire
 from tests.support.fake_plugins import Serve, Serving, plugin

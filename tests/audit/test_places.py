@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.chaos.audit.server import Server
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.torn_lines import BLOCK
 from tests.audit.places import Place, body, faults, lines
-from tests.experiments.chaos.audit.server import Server
 from tests.support import live_server, wire
 from tests.support.waiting import wait_until
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.replay import audits
-from tests.testing.replay.test_audit_replay import NOON
+from tests.replay import audits
+from tests.replay.test_audit_replay import NOON
 
 NAME = 'Anna "O\'Neil" ' + "x" * 245
 ALIAS = "sip:anna@example.com"

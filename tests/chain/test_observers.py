@@ -12,7 +12,7 @@ import pytest
 from pexpolicy import Avatar, Conference, Continue, Outcome, Plugin, hookimpl
 from pexpolicy.chain import observers
 from pexpolicy.chain.observers import Observer, ObserverQueue, is_defect
-from pexpolicy.plugins.isolation.messages import WorkerError
+from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins, wire

@@ -2,8 +2,8 @@
 
 import pytest
 
+from lab.foreign_replies.run import batch
 from pexpolicy.conformance import disposition
-from tests.experiments.foreign_replies.run import batch
 
 SIZE = 6000
 

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
+from tests.replay.test_sides import foreign_server
 from tests.support import doc_pages, live_server, wire
-from tests.testing.replay.test_sides import foreign_server
 
 PAGE = doc_pages.DOCS / "tasks" / "at-three-in-the-morning.md"
 COMMANDS = dict(re.findall(r"(?m)^\| ([^|`]+) \| `(pexpolicy [^`]+)` \|", PAGE.read_text()))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 from PIL import Image
 
+from lab.generated_decisions.pictures import bomb, saved
 from pexpolicy import (
     Alias,
     AutomaticParticipant,
@@ -34,7 +35,6 @@ from pexpolicy import (
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import Answer
-from tests.experiments.generated_decisions.pictures import bomb, saved
 from tests.support import fake_plugins
 from tests.support.oracle import judge
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lab.generated_decisions.drive import Driver
+from lab.generated_decisions.values import PINS, UUIDS, fields_of
 from pexpolicy import Conference, Decision, DecisionError, Reject
 from pexpolicy.endpoints import ENDPOINTS
-from tests.experiments.generated_decisions.drive import Driver
-from tests.experiments.generated_decisions.values import PINS, UUIDS, fields_of
 from tests.support.oracle import judge
 
 EACH = 400

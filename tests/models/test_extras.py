@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lab.upstreams import servers
 from pexpolicy import Conference, DecisionError, Extras, Gateway
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
@@ -12,7 +13,6 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
-from tests.experiments.upstreams import servers
 from tests.support import fake_plugins, installed, wire
 
 INFINITY = {

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy import metrics
+from pexpolicy.isolation.messages import MetricsUpdate, WorkerError
+from pexpolicy.isolation.metrics_updates import MetricsReceiver
 from pexpolicy.metrics import MAX_METRICS, MAX_SERIES, MAX_VALUE, OTHER, Definition
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.observability.gauges import GaugeSampler
 from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.prometheus import expose
 from pexpolicy.observability.shared_memory import SharedCounters
-from pexpolicy.plugins.isolation.messages import MetricsUpdate, WorkerError
-from pexpolicy.plugins.isolation.metrics_updates import MetricsReceiver
 from tests.support import live_server, wire
 from tests.support.isolated import PluginFolder, service
 

@@ -34,10 +34,10 @@ from pexpolicy import (
     schedule,
 )
 from pexpolicy.config.plugin_settings import read_settings
+from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.decision import Decision
 from pexpolicy.plugins import drop_in
-from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.testing import PluginStartupError, decide_sync, make_policy, make_request
 
 REQUEST = make_request("service_configuration")
@@ -503,7 +503,7 @@ class TestLifespan:
     def test_one_that_does_not_close(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pexpolicy.plugins.lifespan.STOP_TIMEOUT_S", 0.01)
+        monkeypatch.setattr("pexpolicy.background.lifespan.STOP_TIMEOUT_S", 0.01)
 
         class Bad:
             @hookimpl

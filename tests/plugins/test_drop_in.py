@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.plugins.discovery import discover
-from pexpolicy.plugins.errors import PluginBuildError
 
 HEAD = "from pexpolicy import PluginSettings, hookimpl\n"
 PLUGIN = """

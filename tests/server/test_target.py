@@ -11,7 +11,7 @@ from multidict import MultiDict
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.explanation import explain
 from pexpolicy.explain.request_forms import read_request
-from pexpolicy.plugins.isolation import messages as isolation
+from pexpolicy.isolation import messages as isolation
 from pexpolicy.testing import decide, make_request, url_of
 from tests.support import fake_plugins, wire
 

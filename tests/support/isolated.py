@@ -15,10 +15,10 @@ from multidict import MultiDict
 
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from tests.support.waiting import HANG_S
 
 NUMBERS = itertools.count()
@@ -106,7 +106,7 @@ def children() -> set[int]:
             continue
         # A dead worker has no command line; a server shared with other tests has another one.
         if int(fields[1]) == os.getpid() and (
-            not command or b"pexpolicy.plugins.isolation.worker_main" in command
+            not command or b"pexpolicy.isolation.worker_main" in command
         ):
             found.add(int(stat.parent.name))
     return found

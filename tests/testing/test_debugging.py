@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Conference, DecisionError, Plugin, Reject, Request, hookimpl
-from pexpolicy.plugins import lifespan
+from pexpolicy.background import lifespan
 from pexpolicy.testing import (
     ConfigError,
     PluginStartupError,

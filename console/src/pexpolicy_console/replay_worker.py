@@ -15,11 +15,11 @@ import msgspec
 from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_error
-from pexpolicy.testing.replay.job import Job
-from pexpolicy.testing.replay.replayer import Selection
-from pexpolicy.testing.replay.report_json import as_json
-from pexpolicy.testing.replay.result import Tally
-from pexpolicy.testing.replay.run import run_replay
+from pexpolicy.replay.job import Job
+from pexpolicy.replay.replayer import Selection
+from pexpolicy.replay.report_json import as_json
+from pexpolicy.replay.result import Tally
+from pexpolicy.replay.run import run_replay
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.replay import Message, Progress, Replayed
 

@@ -10,10 +10,10 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
 from pexpolicy_local_policy.node_policy import names_in
+from tests.replay import audits
+from tests.replay.test_sides import foreign_server
 from tests.support import wire
 from tests.support.local_policy import NOON, PASS, ROOM, write_json
-from tests.testing.replay import audits
-from tests.testing.replay.test_sides import foreign_server
 
 AT = datetime.fromtimestamp(NOON, UTC)
 ROOMS = """

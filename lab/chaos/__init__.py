@@ -1,0 +1,1 @@
+"""Misbehaving plugins, each in a real server under load: `python -m lab.chaos`."""

@@ -1,0 +1,20 @@
+"""The short version of the experiments with the index of the console."""
+
+from pathlib import Path
+
+from lab.console_index import kills, scale
+
+
+def test_an_index_is_small_and_finds_the_lines_of_an_alias(tmp_path: Path) -> None:
+    measured = scale.measure(tmp_path, 20_000)
+    assert measured.share < 0.4
+    assert measured.found["a room that is called often"] == scale.PAGE
+    assert measured.found["an alias that never called"] == 0
+    assert measured.found[scale.FIRST] == measured.found["a caller"]
+    assert measured.found["counts of all lines"] == 5000
+    assert measured.found["counts of the first hour"] == 5000
+    assert measured.found["refused by a rule"] == scale.PAGE
+
+
+def test_an_index_that_was_killed_is_the_same_as_without_kills(tmp_path: Path) -> None:
+    assert "the same index" in kills.run(tmp_path, 5, 10_000)

@@ -1,0 +1,200 @@
+"""The server at a steady rate of calls, in turns with a live page of the console and without."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+from playwright.sync_api import Browser, Page
+
+from bench import cpu, load
+from bench.findings import Spread
+from lab.console_load import page_tasks, wire
+from lab.console_load.page_tasks import LONG_MS, Task
+from lab.console_load.wire import WireLatency
+from pexpolicy.testing.requests import composed, url_of
+from tests.support import browser, company
+
+CONNECTIONS = 64
+ANSWER_MS = 2
+"""Of a pause between two calls of a connection, for the answer: rather more calls than asked."""
+SETTLE_S = 3.0
+"""After the console was stopped or continued: it indexes what it has missed."""
+ORDERS = ((0, 1, 1), (1, 0, 1), (1, 1, 0))
+"""Of the three runs of a round: 0 is the one with the page, and both others are without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The server in one run."""
+
+    p99: float
+    """Milliseconds between request and reply; those of the client where packets are not shown."""
+    client_p99: float
+    """Milliseconds that the client measured, which shares its processor with the browser."""
+    cpu: float
+    """Microseconds of processor time for each call."""
+    rate: float
+    """Calls a second."""
+
+
+@dataclass(slots=True)
+class Round:
+    """Runs that follow each other."""
+
+    live: Run | None = None
+    without: list[Run] = field(default_factory=list)
+    """Two runs without the page: what differs between them is noise."""
+
+    def ratio(self, name: str) -> float:
+        """Return a figure with the page, as a multiple of that without."""
+        return _figure(self.live, name) / mean(_figure(one, name) for one in self.without)
+
+    def noise(self, name: str) -> float:
+        """Return a figure of the second run without the page, as a multiple of the first."""
+        first, second = (_figure(one, name) for one in self.without)
+        return second / first
+
+
+def _figure(run: Run | None, name: str) -> float:
+    assert run is not None
+    figure: float = getattr(run, name)
+    return figure
+
+
+@dataclass(slots=True)
+class Compared:
+    """Rounds of runs, and what the page showed."""
+
+    rounds: list[Round] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    """All tasks of the page in the runs with it."""
+    console: list[float] = field(default_factory=list)
+    """The share of a processor that the console took in each run with the page."""
+    left_out: str = ""
+    """What the page tells of lines that it does not show."""
+    rows: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The lowest rate of a run, in calls a second."""
+        runs = [one for each in self.rounds for one in (each.live, *each.without) if one]
+        return min(run.rate for run in runs)
+
+    def ratio(self, name: str) -> Spread:
+        """Return the ratio of a figure with the page to that without, paired."""
+        return Spread.of([one.ratio(name) for one in self.rounds])
+
+    def noise(self, name: str) -> Spread:
+        """Return the ratio of a figure to the same figure, measured twice without the page."""
+        return Spread.of([one.noise(name) for one in self.rounds])
+
+    @property
+    def long_tasks(self) -> list[Task]:
+        """The tasks of the page that took too long, the longest ones of the thread first."""
+        found = [task for task in self.tasks if task.wall_ms > LONG_MS]
+        return sorted(found, key=lambda task: -task.thread_ms)
+
+
+def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
+    """Measure rounds of three runs. With two processors, the server has one of its own."""
+    compared = Compared()
+    cores = sorted(os.sched_getaffinity(0))
+    with _pinned(cores[-1]), browser.chromium() as chromium, company.running(folder) as running:
+        _pin(running.server.pid, cores[0])
+        calls = folder / "calls"
+        calls.write_text("\n".join(["", "", *_targets()]))
+        page = _live_page(chromium, running)
+        for number in range(rounds):
+            measured = Round()
+            for kind in ORDERS[number % len(ORDERS)]:
+                if kind:
+                    os.kill(running.console.pid, signal.SIGSTOP)
+                    time.sleep(SETTLE_S)
+                    measured.without.append(_run(running, calls, seconds, rate))
+                    os.kill(running.console.pid, signal.SIGCONT)
+                else:
+                    with page_tasks.traced(page) as tasks:
+                        time.sleep(SETTLE_S)
+                        before, began = cpu.reading(running.console.pid), time.monotonic()
+                        measured.live = _run(running, calls, seconds, rate)
+                        spent = cpu.spent(before, cpu.reading(running.console.pid))
+                    compared.console.append(spent / 1e9 / (time.monotonic() - began))
+                    compared.tasks += tasks
+            compared.rounds.append(measured)
+        compared.left_out = page.inner_text(".live .count")
+        compared.rows = page.locator("#decisions tbody tr").count()
+    return compared
+
+
+def _targets() -> Iterator[str]:
+    for number in range(200):
+        alias = ("engineering", "board", "helpdesk", f"room{number}")[number % 4]
+        request = composed("service_configuration", "sip", {"local_alias": f"{alias}@example.com"})
+        yield str(url_of(request))
+
+
+def _live_page(chromium: Browser, running: company.Company) -> Page:
+    context = chromium.new_context(base_url=running.console.url)
+    page = context.new_page()
+    page.goto(f"/login?link={running.console.link('viewer')}")
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_selector("nav")
+    page.goto("/decisions")
+    page.wait_for_selector(".live .state:has-text('live')")
+    return page
+
+
+def _run(running: company.Company, calls: Path, seconds: int, rate: int) -> Run:
+    before = cpu.reading(running.server.pid)
+    target = load.Target("server", running.server.port, calls)
+    pause_ms = max(1000 * CONNECTIONS // rate - ANSWER_MS, 1)
+    shown = WireLatency(running.server.port) if wire.is_allowed() else None
+    with shown or nullcontext(), _at_once():
+        totals = load.run(
+            [target], seconds=seconds, connections=CONNECTIONS, core=None, pause_ms=pause_ms
+        )["server"]
+    spent = cpu.spent(before, cpu.reading(running.server.pid))
+    client = totals.p99_us / 1000
+    return Run(
+        client if shown is None else wire.p99(shown.latencies_ms()),
+        client,
+        spent / 1000 / totals.requests,
+        totals.requests / seconds,
+    )
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Let programs that are started run as soon as they have something to do.
+
+    Nodes are other machines; here the client has the processor of the console and the browser.
+    Only root may do so: without it, the client also measures how long it waits for them.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@contextmanager
+def _pinned(core: int) -> Iterator[None]:
+    """Let this process, and those that it starts, run on one processor."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _pin(pid: int, core: int) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})

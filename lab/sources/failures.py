@@ -1,0 +1,385 @@
+"""Command that calls a server under load whose sources, PostgreSQL, a web server and slapd, are
+frozen and killed, and reloads it; exit code 1 if a call was late, an answer older than its age, if
+the server did not recover, or if a connection, descriptor, thread or task was left.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+from typing_extensions import override
+
+from tests.support import live_server, postgresql, slapd
+from tests.support.server_process import ServerProcess, free_port
+
+KEYS = 50
+PAUSE_S = 0.005
+LATE_S = 1.5
+"""Seconds of a call; the timeout of the plugin is 1, and the machine has other work, too."""
+REFRESH_AFTER_S = 0.5
+RECOVERY_S = 5.0
+SETTLE_S = 1.0
+AT_ONCE = 5
+"""Calls that open all connections of a pool, and no more than the web server accepts."""
+WARM_UP = 4
+"""Reloads before the first count."""
+RELOADED = "pexpolicy_config_last_reload_success_timestamp_seconds"
+POOL = 4
+"""Connections of a server to PostgreSQL or slapd."""
+TABLE = """
+CREATE TABLE rooms (alias text PRIMARY KEY, name text);
+INSERT INTO rooms SELECT 'room' || i, 'Room ' || i FROM generate_series(0, {last}) i;
+"""
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pexpolicy'"
+LIMITS = """
+timeout = {timeout}
+refresh_after = {refresh_after}
+max_age = {max_age}
+"""
+CONFIG = """
+plugin_dirs = ["plugins"]
+[audit]
+path = "audit.jsonl"
+[sources.db]
+driver = "sql"
+url = "{database}"
+password_file = "{password}"{limits}
+[sources.web]
+driver = "http"
+url = "{web}"{limits}
+[sources.people]
+driver = "ldap"
+url = "{ldap}"
+base = "{base}"
+user = "{user}"
+password_file = "{ldap_password}"
+ca_file = "{ldap_ca}"{limits}
+[sources.lite]
+driver = "sql"
+path = "rooms.sqlite"{limits}
+[sources.list]
+driver = "file"
+path = "rooms.csv"{limits}
+[plugins.counts]
+[plugins.sql]
+on_error = "reject"
+[plugins.sql.settings]
+source = "db"
+service_configuration = "SELECT name FROM rooms WHERE alias = :local_alias"
+[plugins.rules]
+on_error = "reject"
+"""
+RULE = """
+[[plugins.rules.settings.rules]]
+name = "known to {source}"
+endpoint = "participant_properties"
+when.{field}.in_source = "{source}"
+then = "continue"
+[plugins.rules.settings.sources.{source}]
+source = "{source}"
+query = '{query}'
+by_key = {by_key}
+"""
+RULES = (
+    ("web", "remote_alias", "/{value}.json", "true"),
+    ("people", "local_alias", "(mail={value}) uid", "true"),
+    ("lite", "service_name", "SELECT name FROM rooms WHERE alias = :value", "true"),
+    ("list", "service_tag", "", "false"),
+)
+"""Of each source: what is looked up in it, and how."""
+PROPERTIES = "/policy/v1/participant/properties?{}=room{}"
+COUNTS = """
+import asyncio
+import gc
+import time
+
+from pexpolicy import hookimpl
+
+
+class Counts:
+    @hookimpl
+    async def status(self):
+        # The threads of the event loop start when they are needed, up to a limit.
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.02) for _ in range(12)))
+        gc.unfreeze()
+        gc.collect()
+        found = gc.get_objects()
+        gc.freeze()
+        return {"tasks": sum(isinstance(one, asyncio.Task) and not one.done() for one in found)}
+"""
+
+
+class WebServer(ServerProcess):
+    """A web server with a file for each room."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._user = self._group = None  # other accounts may not run our interpreter
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        for number in range(KEYS):
+            (folder / f"room{number}.json").write_text(json.dumps({"alias": f"room{number}"}))
+
+    @override
+    def command(self) -> Sequence[str]:
+        port = str(self._port)
+        return (sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1")
+
+    @override
+    def is_ready(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self._port), 1).close()
+        except OSError:
+            return False
+        return True
+
+
+class Call(NamedTuple):
+    """A call: when it was made, its seconds, and whether it was admitted."""
+
+    began: float
+    seconds: float
+    is_admitted: bool
+
+
+SOURCES = {
+    "PostgreSQL": "service/configuration?call_direction=dial_in&local_alias",
+    "the web server": "participant/properties?remote_alias",
+    "slapd": "participant/properties?local_alias",
+}
+"""What is asked about each source."""
+
+
+class Load:
+    """Calls to one server, and what was wrong with them."""
+
+    def __init__(self, url: str, max_age: float) -> None:
+        self.is_right = True
+        self._url = url
+        self._max_age = max_age
+
+    async def calls(self, name: str, seconds: float) -> list[Call]:
+        """Call about a source for some seconds."""
+        made: list[Call] = []
+
+        async def call(session: aiohttp.ClientSession, number: int) -> None:
+            began = time.monotonic()
+            alias = f"room{number % KEYS}"
+            async with session.get(f"{self._url}/policy/v1/{SOURCES[name]}={alias}") as reply:
+                action = (await reply.json())["action"]
+            made.append(Call(began, time.monotonic() - began, action == "continue"))
+
+        end = time.monotonic() + seconds
+        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+            number = 0
+            while time.monotonic() < end:
+                group.create_task(call(session, number))
+                number += 1
+                await asyncio.sleep(PAUSE_S)
+        return made
+
+    def report(self, phase: str, calls: list[Call], *, since: float | None = None) -> None:
+        """Print a phase; ``since`` is when its source failed."""
+        late = sum(call.seconds > LATE_S for call in calls)
+        rejected = [call.began - (since or 0) for call in calls if not call.is_admitted]
+        right = not late
+        if since is None:
+            right &= not rejected
+        else:
+            last = max((c.began - since for c in calls if c.is_admitted), default=0.0)
+            right &= bool(rejected) and last <= self._max_age + LATE_S
+            right &= min(rejected, default=0.0) >= self._max_age - 2 * REFRESH_AFTER_S - 0.5
+            phase += (
+                f", stale answers for {last:.1f} s, rejects after {min(rejected, default=0):.1f} s"
+            )
+        longest = max(call.seconds for call in calls)
+        print(f"{phase}: {len(calls):,} calls, {late} late, longest {longest:.2f} s")  # noqa: T201
+        self.is_right &= right
+
+    async def fail_and_recover(self, name: str, server: ServerProcess, watched: float) -> None:
+        """Freeze a server, then kill it, and wait for its recovery each time."""
+        await self.calls(name, 1)  # opens connections
+        self.report(f"{name} healthy", await self.calls(name, 2))
+        for how in ("frozen", "killed"):
+            began = time.monotonic()
+            if how == "frozen":
+                with server.frozen():
+                    calls = await self.calls(name, self._max_age + 2)
+            else:
+                await asyncio.to_thread(server.kill)
+                calls = await self.calls(name, self._max_age + 2)
+                await asyncio.to_thread(server.start)
+            back = time.monotonic()
+            self.report(f"{name} {how}", calls, since=began)
+            calls = await self.calls(name, watched)
+            failed = max((c.began - back for c in calls if not c.is_admitted), default=0.0)
+            print(f"{name} recovered after {failed:.2f} s")  # noqa: T201
+            self.is_right &= failed <= RECOVERY_S
+
+
+class Counts(NamedTuple):
+    """What a server holds while no call is in flight."""
+
+    descriptors: int
+    threads: int
+    tasks: int
+
+
+def _counts(server: live_server.Running, database: postgresql.Server) -> Counts:
+    """Count after the pools were used, which may have opened fewer connections than they may."""
+    asyncio.run(_burst(server))
+    deadline = time.monotonic() + 10
+    while int(database.query(CONNECTIONS)) > POOL and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(SETTLE_S)
+    document = server.operator("/status").json
+    (tasks,) = (one["status"]["tasks"] for one in document["plugins"] if one["name"] == "counts")
+    process = Path(f"/proc/{server.pid}")
+    return Counts(
+        len(list((process / "fd").iterdir())), len(list((process / "task").iterdir())), tasks
+    )
+
+
+async def _burst(server: live_server.Running) -> None:
+    """Ask each source for several keys at once, so that its pool has all connections."""
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(target: str) -> None:
+            async with session.get(f"{server.url}{target}") as reply:
+                await reply.read()
+
+        targets = [PROPERTIES.format(field, "") for _, field, _, _ in RULES]
+        for target in (f"/policy/v1/{SOURCES['PostgreSQL']}=room", *targets):
+            for first in range(0, KEYS, AT_ONCE):
+                async with asyncio.TaskGroup() as group:
+                    for number in range(first, first + AT_ONCE):
+                        group.create_task(ask(f"{target}{number}"))
+
+
+def _reload(
+    config: Path,
+    server: live_server.Running,
+    database: postgresql.Server,
+    ldap: slapd.Server,
+    count: int,
+) -> bool:
+    """Reload with changed sources each time; return whether nothing is left of the others."""
+    texts = [config.read_text()]
+    texts.append(texts[0].replace("max_age = ", "entries = 9000\nmax_age = "))
+    targets = [f"/policy/v1/{SOURCES['PostgreSQL']}=room1"]
+    targets += [PROPERTIES.format(field, 1) for _, field, _, _ in RULES]
+    done = 0
+    before = Counts(0, 0, 0)
+    for number in range(1 - WARM_UP, count + 1):
+        if number == 1:
+            before = _counts(server, database)
+        last = _reloaded_at(server)
+        config.write_text(texts[number % 2])
+        os.kill(server.pid, signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while (now := _reloaded_at(server)) == last and time.monotonic() < deadline:
+            time.sleep(0.02)
+        done += now != last
+        for target in targets:  # opens a connection
+            server.ask(target)
+    after = _counts(server, database)
+    left = int(database.query(CONNECTIONS)), ldap.connections()
+    print(f"{done} reloads: {before} before, {after} after; connections {left}")  # noqa: T201
+    is_right = all(now <= was + POOL for now, was in zip(after, before, strict=True))
+    return is_right and done == count + WARM_UP and all(1 <= number <= POOL for number in left)
+
+
+def _reloaded_at(server: live_server.Running) -> str:
+    """Return the time of the last reload."""
+    text = server.operator("/metrics").body.decode()
+    (found,) = re.findall(rf"^{RELOADED} (.*)$", text, re.MULTILINE)
+    return str(found)
+
+
+def run(
+    folder: Path,
+    *,
+    max_age: float,
+    reloads: int,
+    names: Sequence[str] = tuple(SOURCES),
+    watched: float = RECOVERY_S + 1,
+) -> bool:
+    """Run all phases; return whether all was right. Recovery is ``watched`` for some seconds."""
+    people = {
+        f"uid=room{number},{slapd.BASE}": slapd.person(f"room{number}", mail=f"Room{number}")
+        for number in range(KEYS)
+    }
+    with (
+        postgresql.Server.running() as database,
+        WebServer.running() as web,
+        slapd.Server.running(people) as ldap,
+    ):
+        database.execute(TABLE.format(last=KEYS - 1))
+        config = _configured(folder, database, web, ldap, max_age)
+        with live_server.running(config, folder=folder) as server:
+            load = Load(server.url, max_age)
+            for name, process in zip(SOURCES, (database, web, ldap), strict=True):
+                if name in names:
+                    asyncio.run(load.fail_and_recover(name, process, watched))
+            return _reload(config, server, database, ldap, reloads) and load.is_right
+
+
+def _configured(
+    folder: Path,
+    database: postgresql.Server,
+    web: WebServer,
+    ldap: slapd.Server,
+    max_age: float,
+) -> Path:
+    """Write the configuration and its files."""
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "counts.py").write_text(COUNTS)
+    rooms = [(f"room{number}", f"Room {number}") for number in range(KEYS)]
+    (folder / "rooms.csv").write_text("alias\n" + "".join(f"{alias}\n" for alias, _ in rooms))
+    with closing(sqlite3.connect(folder / "rooms.sqlite")) as lite, lite:
+        lite.execute("CREATE TABLE rooms (alias, name)")
+        lite.executemany("INSERT INTO rooms VALUES (?, ?)", rooms)
+    limits = LIMITS.format(timeout=0.3, refresh_after=REFRESH_AFTER_S, max_age=max_age)
+    text = CONFIG.format(
+        database=database.url,
+        password=database.folder / "password",
+        web=web.url,
+        ldap=ldap.url,
+        base=slapd.BASE,
+        user=slapd.USER,
+        ldap_password=ldap.password_file,
+        ldap_ca=ldap.ca_file,
+        limits=limits,
+    )
+    for source, field, query, by_key in RULES:
+        text += RULE.format(source=source, field=field, query=query, by_key=by_key)
+    config = folder / "config.toml"
+    config.write_text(text)
+    return config
+
+
+def main() -> int:
+    """Read the options and run."""
+    options = argparse.ArgumentParser(prog="python -m lab.sources.failures", description=__doc__)
+    options.add_argument("--max-age", type=float, default=10.0)
+    options.add_argument("--reloads", type=int, default=500)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        return not run(Path(folder), max_age=given.max_age, reloads=given.reloads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""The experiment on sources that fail, with short phases."""
+
+from pathlib import Path
+
+import pytest
+
+from lab.sources import failures
+from tests.support import programs
+
+pytestmark = programs.needs_compiled("python-ldap")
+
+
+@pytest.mark.parametrize("name", ["PostgreSQL", "slapd"])
+def test_a_frozen_and_killed_server(tmp_path: Path, name: str) -> None:
+    assert failures.run(tmp_path, max_age=2.0, reloads=5, watched=2.0, names=(name,))

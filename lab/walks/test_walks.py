@@ -1,0 +1,19 @@
+"""A call, a reload, a plugin and ``explain`` pass through few parts of the package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lab.walks.walks import WALKS
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_passes_through_few_places(name: str) -> None:
+    command = [sys.executable, "-m", "lab.walks", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(f"{name}: "), done.stderr
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,1 @@
+"""What plugins do between calls: refreshed data, jobs, lifespans, shared sources."""

@@ -1,0 +1,158 @@
+"""What a plugin or a source has open while it is used: its lifespan and its background work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, cast
+
+from pexpolicy.background.context_task import ContextTask
+from pexpolicy.background.declarations import entered
+from pexpolicy.background.refreshed import Refreshed
+from pexpolicy.background.schedule import ScheduledJob
+from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.errors import Log, describe_error
+from pexpolicy.models.hook_context import HOOK_CONTEXT
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 2.0
+RETRIEVAL_S = 0.1
+"""Seconds after the end of a task in which other code may retrieve its exception."""
+MAX_FAILURES = 20
+"""Failures of one plugin that are remembered."""
+
+_SUPERVISOR: ContextVar[TaskSupervisor | None] = ContextVar("supervisor", default=None)
+"""The supervisor of the lifespan that runs; tasks that it starts inherit it."""
+_UNRETRIEVED = "_log_traceback"
+"""True while no code has retrieved the exception of a task; private, and in no public form."""
+assert hasattr(asyncio.Future, _UNRETRIEVED)
+
+
+class TaskSupervisor:
+    """Records and logs what ends by a failure in the background of a plugin or source.
+
+    It does not refer to the plugin: whatever was started by a lifespan refers to it, perhaps for as
+    long as the process runs.
+    """
+
+    def __init__(self, name: str, log: Log | None) -> None:
+        self.failures: list[str] = []
+        self._name = name
+        self._failure_log = PluginFailureLog(log, "lifespan")
+
+    def supervise(self, task: asyncio.Task[Any]) -> None:
+        """Record the task if it ends by an exception that no code retrieves."""
+        task.add_done_callback(self._check_later)
+
+    def _check_later(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and getattr(task, _UNRETRIEVED):
+            task.get_loop().call_later(RETRIEVAL_S, self._check, task)
+
+    def _check(self, task: asyncio.Task[Any]) -> None:
+        if getattr(task, _UNRETRIEVED) and (error := task.exception()) is not None:
+            self.record(f"its task {task.get_name()} ended", error)
+
+    def record(self, what: str, error: BaseException) -> None:
+        """Record and log a failure."""
+        report = describe_error(error)
+        if len(self.failures) < MAX_FAILURES:
+            self.failures.append(f"{what}: {report.summary}")
+        now = asyncio.get_running_loop().time()
+        self._failure_log.failed("plugin failed", self._name, report, now, what=what)
+
+
+class Lifespan:
+    """Opens one plugin or source, and supervises what runs in the background until it is closed.
+
+    ``context`` runs in a task of its own, so a task group that fails in it ends no other one.
+    ``name`` is that of a plugin, or ``sources.NAME``; ``timeout`` the seconds for one
+    answer. Only ``in_server`` jobs run and files of data
+    are written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        context: AbstractAsyncContextManager[object] | None,
+        log: Log | None,
+        refreshed: Sequence[Refreshed[Any]] = (),
+        jobs: Sequence[ScheduledJob] = (),
+        *,
+        in_server: bool = False,
+        timeout: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.refreshed = tuple(refreshed)
+        self.jobs = tuple(jobs) if in_server else ()
+        self.has_ended = False
+        """True once the context has ended by a failure."""
+        self._supervisor = TaskSupervisor(name, log)
+        # The time of an answer is longer only while a plugin is debugged without time limits.
+        start = max(START_TIMEOUT_S, timeout) + max((d.timeout for d in refreshed), default=0.0)
+        self._task = ContextTask(self._opened(), self._ended, start, STOP_TIMEOUT_S)
+        self._context = context
+        for data in refreshed:
+            data.bind(name, log, keeps_file=in_server)
+
+    @property
+    def failures(self) -> list[str]:
+        """What has ended by a failure: the lifespan, and tasks that it started."""
+        return self._supervisor.failures
+
+    async def open(self) -> None:
+        """Enter the context and fetch the data; raise what that raises."""
+        if self._context is not None or self.refreshed or self.jobs:
+            await self._task.open()
+
+    async def close(self) -> None:
+        """Stop the background work and leave the lifespan; failures are logged."""
+        await self._task.close()
+
+    def close_soon(self) -> None:
+        """Do the same without waiting for it. Safe in any thread."""
+        self._task.close_soon()
+
+    def report(self) -> dict[str, Any]:
+        """Return the state of the background work, for the status."""
+        return {
+            "data": {data.name: data.report() for data in self.refreshed},
+            "jobs": {job.name: job.report() for job in self.jobs},
+            "failures": list(self.failures),
+        }
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[None]:
+        _SUPERVISOR.set(self._supervisor)
+        HOOK_CONTEXT.set(((self.name, "lifespan"), None))
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is None:
+            loop.set_task_factory(cast("Any", _supervised_task))
+        async with AsyncExitStack() as stack:
+            if self._context is not None:
+                await stack.enter_async_context(entered(self._context))
+            # A plugin that needs data in its lifespan has opened it there.
+            closed = [data for data in self.refreshed if not data.is_open]
+            for data in closed:
+                stack.push_async_callback(data.close)
+            opened = await asyncio.gather(*(d.open() for d in closed), return_exceptions=True)
+            if failed := [result for result in opened if result is not None]:
+                raise failed[0]
+            for job in self.jobs:
+                await stack.enter_async_context(job)
+            yield
+
+    def _ended(self, error: BaseException) -> None:
+        self.has_ended = True
+        self._supervisor.record("its lifespan ended", error)
+
+
+def _supervised_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    """Create a task; one that the lifespan of a plugin starts is supervised."""
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    if (supervisor := _SUPERVISOR.get()) is not None:
+        supervisor.supervise(task)
+    return task

@@ -1,0 +1,259 @@
+"""Refreshed data: fetched again at an interval, and kept while its source is down."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Self, TypeVar
+
+from pexpolicy.background.cache_file import CacheFile, CacheFileError
+from pexpolicy.background.declarations import check_function, check_seconds, declare
+from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.errors import ErrorReport, Log, describe_error
+from pexpolicy.tasks import Failure, capture, end_tasks, hide, run_in_thread
+
+T = TypeVar("T")
+
+MIN_BACKOFF_S = 1.0
+"""Seconds before the second attempt after a failure; doubled with each further one."""
+STOP_TIMEOUT_S = 0.5
+"""Seconds for a fetch to end after its cancellation."""
+
+
+class DataUnavailableError(Exception):
+    """Data was never fetched, or could not be fetched where it is required."""
+
+
+class Refreshed(Generic[T]):
+    """Data that is fetched at the start and again every ``every`` seconds.
+
+    Create it in the constructor of a plugin. The server opens it after the plugin's ``lifespan``
+    was entered, and closes it before that is left, so ``fetch`` may use what the lifespan opened.
+    Without a server it is an asynchronous context manager. Times in seconds.
+
+    ``fetch`` returns the data, or raises; it has ``timeout``. After a failure the last value stays,
+    and ``fetch`` is called again after 1, 2, 4 ... seconds, at most ``max_backoff`` or ``every``.
+
+    ``first="required"``: the server starts, and a reload succeeds, only with data that is at most
+    ``every`` old. ``first="stale"``: with older data too, and without any.
+
+    ``key`` names what the data depends on, such as the URL. At a reload the last value goes to the
+    ``Refreshed`` of the same plugin, ``name`` and ``key``; without a key it does not. ``file`` also
+    keeps it for the next start.
+
+    ``name`` is used in the log, the status and the metrics; ``clock`` returns seconds that never
+    decrease.
+    """
+
+    declared_as: ClassVar[str] = "Refreshed(...)"
+
+    def __init__(  # noqa: PLR0913 - they have defaults and names
+        self,
+        fetch: Callable[[], Awaitable[T]],
+        *,
+        every: float,
+        timeout: float = 10.0,
+        first: Literal["required", "stale"] = "required",
+        key: str | None = None,
+        file: CacheFile[T] | None = None,
+        name: str = "data",
+        max_backoff: float = 60.0,
+        jitter: float = 0.1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_function(fetch, "Refreshed")
+        check_seconds(every=every, timeout=timeout, max_backoff=max_backoff)
+        if not 0 <= jitter < 1:
+            msg = "jitter must be from 0 to below 1"
+            raise ValueError(msg)
+        if first not in ("required", "stale"):
+            msg = f"first is 'required' or 'stale', and not {first!r}"
+            raise ValueError(msg)
+        if not (file is None or isinstance(file, CacheFile)):
+            msg = "file is a CacheFile(path, type)"
+            raise TypeError(msg)
+        if file is not None and key is None:
+            msg = "file needs a key: write key=, the setting that the data depends on"
+            raise ValueError(msg)
+        self.name = name
+        self.every = every
+        self.timeout = timeout
+        self.problem = ""
+        """Why the last attempt failed; empty after a success."""
+        self.failures = 0
+        """Attempts that failed since the last success."""
+        self._fetch = fetch
+        self._first = first
+        self._key = key
+        self._file = file
+        self._keeps_file = True
+        self._max_backoff = min(max_backoff, every)
+        self._jitter = jitter
+        self._clock = clock
+        self._values: list[T] = []
+        self._fetched_at = -math.inf
+        self._waiting_since = clock()
+        self._task: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[T | Failure] | None = None
+        self._lock = asyncio.Lock()
+        self._plugin = ""
+        self._log: Log | None = None
+        self._failure_log = PluginFailureLog(None, "")
+        declare(self)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse an unknown attribute, such as one of the data."""
+            raise AttributeError(f"Refreshed has no attribute {name!r}: its data is in .value")
+
+    @property
+    def value(self) -> T:
+        """The last value; raises ``DataUnavailableError`` if there is none."""
+        if self._values:
+            return self._values[0]
+        why = self.problem or "it is fetched once the plugin's lifespan was entered"
+        raise DataUnavailableError(f"{self.name} has no value yet: {why}")
+
+    @property
+    def age(self) -> float:
+        """Seconds since the value was fetched; infinite if there is none."""
+        return max(self._clock() - self._fetched_at, 0.0)
+
+    @property
+    def waiting_for(self) -> float:
+        """Seconds since the value was fetched, or since data without a value was opened."""
+        return max(self._clock() - max(self._fetched_at, self._waiting_since), 0.0)
+
+    @property
+    def is_open(self) -> bool:
+        """True while it is refreshed."""
+        return self._task is not None
+
+    def report(self) -> dict[str, object]:
+        """Return the state for the status, without the value."""
+        age = None if math.isinf(self.age) else self.age
+        return {"age": age, "every": self.every, "problem": self.problem or None}
+
+    def bind(self, plugin: str, log: Log | None, *, keeps_file: bool = True) -> None:
+        """Log failures under the name of the plugin; write the file only if it ``keeps_file``."""
+        self._keeps_file = keeps_file
+        self._plugin = plugin
+        self._log = log
+        self._failure_log = PluginFailureLog(log, "refresh")
+
+    def take_over(self, previous: Refreshed[Any]) -> None:
+        """Start with the value of the same data of another generation."""
+        if self._key is not None and (self.name, self._key) == (previous.name, previous._key):
+            # The creator of the data gives it a clock; seconds of different clocks do not compare.
+            self._values = list(previous._values)
+            self._fetched_at = self._clock() - previous.age
+
+    async def open(self) -> None:
+        """Fetch the data, unless it is new enough, and refresh it until ``close``.
+
+        Raises ``DataUnavailableError``.
+        """
+        self._waiting_since = self._clock()
+        if not self._values and self._file is not None:
+            await self._load(self._file)
+        if self.age > self.every and (self._first == "required" or not self._values):
+            error = await self._attempt()
+            if error is not None and self._first == "required":
+                raise DataUnavailableError(f"{self.name} could not be fetched: {self.problem}")
+        self._task = asyncio.get_running_loop().create_task(self._refresh_until_closed())
+        hide(self._task)
+
+    async def close(self) -> None:
+        """Stop to refresh; the value stays."""
+        tasks, self._task = (self._task, self._fetching), None
+        if not await end_tasks(tasks, STOP_TIMEOUT_S):
+            error = TimeoutError("fetch suppresses its cancellation")
+            self._warn("a fetch did not end", describe_error(error))
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def refresh(self) -> None:
+        """Fetch now; raise what ``fetch`` raises, and ``TimeoutError``."""
+        if (error := await self._attempt()) is not None:
+            raise error
+
+    async def _attempt(self) -> BaseException | None:
+        """Fetch, and return why it failed."""
+        async with self._lock:
+            if self._fetching is None or self._fetching.done():
+                self._fetching = asyncio.get_running_loop().create_task(capture(self._fetch))
+            task = self._fetching
+            await asyncio.wait((task,), timeout=self.timeout)
+            if not task.done():
+                # It may take a while to end, or for ever: until then there is no other one.
+                task.cancel()
+                return self._failed(TimeoutError(f"no answer within {self.timeout:.3g} s"))
+            result = task.result()
+            if isinstance(result, Failure):
+                return self._failed(result.error)
+            await self._succeeded(result)
+            return None
+
+    async def _succeeded(self, value: T) -> None:
+        self._values = [value]
+        self._fetched_at = self._clock()
+        if self.failures and self._log is not None:
+            self._log.warning("data is refreshed again", plugin=self._plugin, data=self.name)
+        self.failures, self.problem = 0, ""
+        if self._file is not None and self._keeps_file:
+            file, key, now = self._file, self._cache_key, time.time()
+            try:
+                await run_in_thread(lambda: file.save(value, key, now), "pexpolicy-cache")
+            except (OSError, CacheFileError, RuntimeError) as error:
+                # RuntimeError: the process cannot start another thread.
+                self._warn("data was not kept in its file", describe_error(error))
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """Record and return the reason of a failure."""
+        report = describe_error(error)
+        self.failures += 1
+        self.problem = report.summary
+        age = None if math.isinf(self.age) else round(self.age, 1)
+        self._warn("data was not refreshed", report, age=age)
+        return error
+
+    def _warn(self, event: str, report: ErrorReport, **more: object) -> None:
+        now = asyncio.get_running_loop().time()
+        self._failure_log.failed(event, self._plugin, report, now, data=self.name, **more)
+
+    async def _load(self, file: CacheFile[T]) -> None:
+        try:
+            loaded = await run_in_thread(lambda: file.load(self._cache_key), "pexpolicy-cache")
+        except (CacheFileError, RuntimeError) as error:
+            self._warn("the file of data is ignored", describe_error(error))
+            return
+        if loaded is not None:
+            value, fetched_at = loaded
+            self._values = [value]
+            self._fetched_at = self._clock() - max(time.time() - fetched_at, 0.0)
+
+    @property
+    def _cache_key(self) -> str:
+        return f"{self.name}\n{self._key}"
+
+    async def _refresh_until_closed(self) -> None:
+        while True:
+            await asyncio.sleep(self._pause)
+            await self._attempt()
+
+    @property
+    def _pause(self) -> float:
+        """Seconds until the next attempt."""
+        early = 1.0 - self._jitter * random.random()  # noqa: S311 - it spreads the load, no more
+        if self.failures:
+            return early * min(MIN_BACKOFF_S * 2.0 ** min(self.failures - 1, 20), self._max_backoff)
+        return max(early * self.every - self.age, 0.0)

@@ -1,0 +1,152 @@
+"""Sources of rows: what plugins ask by key, or take all rows of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from pexpolicy.background.sources import Source
+from pexpolicy.config.csv_tables import LIST_SEPARATOR, is_list
+from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+M = TypeVar("M", bound=BaseModel)
+
+
+class RowSnapshot(AbstractAsyncContextManager[object], Protocol[T_co]):
+    """All rows of a query, converted, and fetched again at an interval."""
+
+    @property
+    def value(self) -> T_co:
+        """What was made of the rows; raises ``DataUnavailableError`` if there are none yet."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since the rows were fetched."""
+
+
+class FoundRows(Protocol):
+    """The rows of a key."""
+
+    @property
+    def rows(self) -> Sequence[dict[str, Any]]:
+        """None if the source does not have it."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since the source answered."""
+
+
+class RowLookup(Protocol):
+    """A query that is asked by key."""
+
+    async def ask(self, **parameters: str | float | None) -> FoundRows:
+        """Return the rows for the parameters of the query; raise what the source raises."""
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """A source of rows, such as the drivers of ``pexpolicy-sources``.
+
+    A row has values of JSON by the names of its columns.
+    """
+
+    def lookup(
+        self, query: str, parameters: Sequence[str], *, entries: int | None = None
+    ) -> RowLookup:
+        """Return a query that is asked by key; raises ``ValueError`` for one with an error.
+
+        At most ``entries`` answers are kept, if that is less than the source keeps; 0 is for a
+        plugin that keeps what it makes of them.
+        """
+        ...
+
+    def snapshot(
+        self,
+        query: str,
+        convert: Callable[[list[dict[str, Any]]], T],
+        *,
+        every: float,
+        file: Path | None = None,
+        first: Literal["required", "stale"] = "required",
+        name: str = "rows",
+    ) -> RowSnapshot[T]:
+        """Return all rows of a query; raises ``ValueError`` for one with an error.
+
+        ``convert`` is called in a thread; it may refuse rows with ``ValueError``. ``every`` is in
+        seconds; ``file`` keeps the rows. ``first`` and ``name`` are those of ``Refreshed``.
+        """
+        ...
+
+
+class RowSettings(PluginSettings):
+    """The keys of a plugin that takes all rows of a query, if ``source`` is set."""
+
+    source: Source[RowSource] | None = None
+    """NAME of a table ``[sources.NAME]``."""
+
+    query: str | None = None
+    """What the source is asked."""
+
+    every: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds between two queries."""
+
+    cache: ConfigPath | None = None
+    """A file that keeps the rows for a start without the source."""
+
+    @model_validator(mode="after")
+    def _has_a_query_for_its_source(self) -> Self:
+        if (self.source is None) != (self.query is None):
+            missing = "source" if self.source is None else "query"
+            msg = f"{missing} is missing: source and query go together"
+            raise ValueError(msg)
+        if self.cache is not None and self.source is None:
+            msg = "cache belongs to a source"
+            raise ValueError(msg)
+        return self
+
+    def snapshot(
+        self, convert: Callable[[list[dict[str, Any]]], T], name: str
+    ) -> RowSnapshot[T] | None:
+        """Return the rows, converted; ``None`` without a source. Raises ``SettingsError``."""
+        if self.source is None or self.query is None:
+            return None
+        try:
+            return self.source.snapshot(
+                self.query,
+                convert,
+                every=self.every,
+                file=self.cache,
+                first="required" if self.cache is None else "stale",
+                name=name,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error), key=("query",)) from None
+
+
+def read_rows(
+    rows: Iterable[dict[str, Any]], model: type[M], problems: list[str]
+) -> Iterator[tuple[int, M]]:
+    """Yield the models of rows, each with the number of its row; append what is wrong with others.
+
+    Columns that the model does not have are ignored, and empty values are unset. Text in a field
+    with several values is split as a cell of a CSV file is.
+    """
+    fields = {name: is_list(field.annotation) for name, field in model.model_fields.items()}
+    for number, row in enumerate(rows, 1):
+        values = {name: row[name] for name in fields if row.get(name) not in (None, "")}
+        for name, value in values.items():
+            if fields[name] and isinstance(value, str):
+                values[name] = [part.strip() for part in value.split(LIST_SEPARATOR)]
+        try:
+            yield number, model.model_validate(values)
+        except ValidationError as error:
+            # The values may be passwords.
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = "".join(f"{part}: " for part in first["loc"])
+            problems.append(f"row {number}: {place}{first['msg']}")

@@ -1,0 +1,170 @@
+"""Scheduled jobs of plugins: run at an interval, in one worker process of the server or in each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Literal, Self
+
+from pexpolicy.background.declarations import check_function, check_seconds, declare
+from pexpolicy.background.job_locks import JobLocks
+from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.errors import Log, describe_error
+from pexpolicy.models.outcome import FAILED, TIMED_OUT
+from pexpolicy.tasks import Failure, capture, end_tasks, hide
+
+TAKE_OVER_S = 1.0
+"""Seconds between two attempts to take over a job, at most its interval."""
+INTERRUPTED_S = 60.0
+"""Seconds after the start of a run that was interrupted until the next one, at most the interval: a
+job that ends its worker must not end them all."""
+STOP_TIMEOUT_S = 0.5
+DONE = "done"
+
+JobRuns = Counter[tuple[str, str, str]]
+"""Runs by plugin, job and outcome."""
+
+
+def schedule(
+    run: Callable[[], Awaitable[object]],
+    *,
+    every: float,
+    timeout: float = 60.0,
+    once_per: Literal["server", "worker"] = "server",
+    name: str | None = None,
+) -> ScheduledJob:
+    """Run a job every ``every`` seconds while the plugin is open, the first time at once.
+
+    Call it in the constructor of a plugin. ``run`` has ``timeout`` seconds for each run; one that
+    raises or is late is logged and counted, and the next one comes as usual. The job is called
+    ``name``, by default like the function.
+
+    ``once_per="server"``: only one of the worker processes runs it. If that one ends, another one
+    takes over. ``"worker"``: each runs it.
+    """
+    name = name or getattr(run, "__name__", "job").strip("_")
+    return ScheduledJob(run, name, every, timeout, once_per)
+
+
+class ScheduledJob:
+    """A job of a plugin. Without a server it is an asynchronous context manager."""
+
+    declared_as: ClassVar[str] = "schedule(...)"
+
+    def __init__(
+        self,
+        run: Callable[[], Awaitable[object]],
+        name: str,
+        every: float,
+        timeout: float,
+        once_per: Literal["server", "worker"],
+    ) -> None:
+        check_function(run, "schedule")
+        check_seconds(every=every, timeout=timeout)
+        if once_per not in ("server", "worker"):
+            msg = f"once_per is 'server' or 'worker', and not {once_per!r}"
+            raise ValueError(msg)
+        self.name = name
+        self.every = every
+        self.problem = ""
+        """Why the last run in this process failed; empty after a success."""
+        self._function = run
+        self._timeout = timeout
+        self._once_per = once_per
+        self._plugin = ""
+        self._failure_log = PluginFailureLog(None, "")
+        self._locks = JobLocks()
+        self._runs: JobRuns = Counter()
+        self._task: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[object | Failure] | None = None
+        declare(self)
+
+    def bind(self, plugin: str, log: Log | None, locks: JobLocks, runs: JobRuns) -> None:
+        """Log and count runs under the name of the plugin, and share the locks of the server."""
+        self._plugin = plugin
+        self._failure_log = PluginFailureLog(log, "schedule")
+        self._runs = runs
+        self._locks = locks if self._once_per == "server" else locks.of_this_process
+
+    def report(self) -> dict[str, object]:
+        """Return the state for the status."""
+        last = self._locks.last_run(self._key)
+        return {
+            "every": self.every,
+            "once_per": self._once_per,
+            "last_run_age": last.age if last is not None else None,
+            "problem": self.problem or None,
+        }
+
+    @property
+    def is_open(self) -> bool:
+        """True until ``close``."""
+        return self._task is not None
+
+    async def open(self) -> None:
+        """Run it at its interval until ``close``."""
+        self._task = asyncio.get_running_loop().create_task(self._run_until_closed())
+        hide(self._task)
+
+    async def close(self) -> None:
+        """Cancel a run, and leave the job to others."""
+        tasks, self._task = (self._task, self._running), None
+        if not await end_tasks(tasks, STOP_TIMEOUT_S):
+            self._warn("job did not end", TimeoutError("it suppresses its cancellation"))
+        self._locks.release(self._key, self)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _run_until_closed(self) -> None:
+        while True:
+            if not self._locks.acquire(self._key, self):
+                await asyncio.sleep(min(TAKE_OVER_S, self.every))
+            elif (pause := self._pause) > 0:
+                await asyncio.sleep(pause)
+            else:
+                await self._run()
+
+    @property
+    def _key(self) -> str:
+        return f"{self._plugin}\n{self.name}"
+
+    @property
+    def _pause(self) -> float:
+        """Seconds until the next run."""
+        last = self._locks.last_run(self._key)
+        if last is None:
+            return 0.0
+        return (self.every if last.has_ended else min(self.every, INTERRUPTED_S)) - last.age
+
+    async def _run(self) -> None:
+        self._locks.record_start(self._key)
+        if self._running is None or self._running.done():
+            self._running = asyncio.get_running_loop().create_task(capture(self._function))
+        task = self._running
+        await asyncio.wait((task,), timeout=self._timeout)
+        if not task.done():
+            # Until it has ended, which may be never, it is not started again.
+            task.cancel()
+            self._failed(TIMED_OUT, TimeoutError(f"not done within {self._timeout:.3g} s"))
+        elif isinstance(result := task.result(), Failure):
+            self._failed(FAILED, result.error)
+        else:
+            self.problem = ""
+            self._runs[self._plugin, self.name, DONE] += 1
+        self._locks.record_end(self._key)
+
+    def _failed(self, outcome: str, error: BaseException) -> None:
+        self.problem = describe_error(error).summary
+        self._runs[self._plugin, self.name, outcome] += 1
+        self._warn("job failed", error)
+
+    def _warn(self, event: str, error: BaseException) -> None:
+        now = asyncio.get_running_loop().time()
+        report = describe_error(error)
+        self._failure_log.failed(event, self._plugin, report, now, job=self.name)

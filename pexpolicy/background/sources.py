@@ -1,0 +1,305 @@
+"""Sources: what several plugins share, such as a connection pool, opened once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import metadata
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_origin
+
+from pydantic_core import CoreSchema, core_schema
+
+from pexpolicy.background.declarations import collecting_declarations, declared_by, importing
+from pexpolicy.background.lifespan import Lifespan
+from pexpolicy.background.refreshed import Refreshed
+from pexpolicy.background.schedule import ScheduledJob
+from pexpolicy.background.shared_resources import SharedResources
+from pexpolicy.background.source_pool import SharedSource
+from pexpolicy.config.file_tracking import stat_files, track_file, tracking_files
+from pexpolicy.config.plugin_settings import SettingsError
+from pexpolicy.config.problems import PluginBuildError, Problem
+from pexpolicy.config.schema.plugins import SourceTable
+from pexpolicy.errors import Log, describe_error
+from pexpolicy.models.hook_context import hook_context
+from pexpolicy.plugins.instantiate import construct, validated_settings
+from pexpolicy.plugins.plugin import digest_of
+from pexpolicy.text import did_you_mean
+
+GROUP = "pexpolicy.sources"
+"""The group of entry points that name drivers."""
+
+T = TypeVar("T")
+
+_RESOLVER: ContextVar[SourceLease | None] = ContextVar("resolver", default=None)
+
+
+_TOML = (dict, list, int, float)
+"""Types of values of a configuration, none of which is a driver."""
+
+
+class SourceOpenError(Exception):
+    """A source cannot be opened; ``reason`` is what its driver raised."""
+
+    def __init__(self, name: str, reason: BaseException) -> None:
+        super().__init__(name)
+        self.name = name
+        self.reason = reason
+
+
+class _SourceType:
+    """The validator of ``Source[T]``."""
+
+    def __get_pydantic_core_schema__(self, expected: Any, _: object) -> CoreSchema:
+        origin = get_origin(expected)
+        is_whole = origin is None or origin in (Union, UnionType)
+        kind = object if expected is Any else expected if is_whole else origin
+        isinstance(None, kind)  # a protocol that cannot be checked raises TypeError here
+
+        def driver(value: object) -> object:
+            return _driver_of(value, kind)
+
+        return core_schema.no_info_plain_validator_function(driver)
+
+
+Source = Annotated[T, _SourceType()]
+"""A setting that names a table ``[sources.NAME]``; its value is the driver of that source.
+
+``T`` is the class of the driver, or a base of it. The driver is open while the plugin is.
+"""
+
+
+def _driver_of(value: object, expected: type) -> object:
+    """Return the driver that a setting names; tests may pass a driver itself."""
+    if not isinstance(value, str):
+        if isinstance(value, expected) and not isinstance(value, _TOML):
+            return value
+        msg = "write the NAME of a table [sources.NAME]"
+        raise ValueError(msg)
+    lease = _RESOLVER.get()
+    if lease is None:
+        msg = (
+            "sources are opened in the server process: a plugin that uses one needs "
+            'isolation = "none"'
+        )
+        raise ValueError(msg)
+    shared = lease.source(value)
+    if not isinstance(shared.driver, expected):
+        wanted = getattr(expected, "__name__", expected)
+        msg = (
+            f"[sources.{value}] has the driver {shared.driver_name}, a "
+            f"{type(shared.driver).__name__}; name a source that is a {wanted}"
+        )
+        raise ValueError(msg)  # noqa: TRY004 - pydantic reports it with its key
+    return shared.driver
+
+
+class SourceLease:
+    """The sources that one policy uses, in the order in which they are opened.
+
+    ``problems`` are those of their tables, ``unused`` the tables that no plugin names.
+    """
+
+    def __init__(
+        self,
+        host: SharedResources,
+        tables: Mapping[str, SourceTable],
+        root: Path,
+        *,
+        is_complete: bool = True,
+    ) -> None:
+        """``is_complete``: no table was left out because of its errors."""
+        self._host = host
+        self._is_complete = is_complete
+        self.problems: list[Problem] = []
+        self.unused: tuple[str, ...] = ()
+        self._tables = tables
+        self._root = root
+        self._used: dict[str, SharedSource] = {}
+        self._failed: set[str] = set()
+        self._needs: dict[str, list[SharedSource]] = {}
+        """What the sources that are being built need, the innermost last."""
+
+    @contextmanager
+    def resolving(self) -> Iterator[None]:
+        """Build each source that a setting names inside, then check the other tables.
+
+        The tables are released at the end.
+        """
+        token = _RESOLVER.set(self)
+        try:
+            yield
+            used = set(self._used)
+            for name in self._tables:
+                if name not in self._used and name not in self._failed:
+                    self._resolve(name)
+            others = [name for name in self._used if name not in used]
+            self._release([self._used.pop(name) for name in others])
+            self.unused = tuple(others)
+        except BaseException:
+            self.release()
+            raise
+        finally:
+            _RESOLVER.reset(token)
+            self._tables = {}
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the sources were built from."""
+        return [file for shared in self for file in shared.versions]
+
+    def __iter__(self) -> Iterator[SharedSource]:
+        return iter(self._used.values())
+
+    def source(self, name: str) -> SharedSource:
+        """Return a source, which is built when the first setting names it.
+
+        Raises ``ValueError``.
+        """
+        if name not in self._tables:
+            known = did_you_mean(name, self._tables)
+            if not (known or self._is_complete):
+                raise ValueError(f"the table [sources.{name}] has an error")
+            known = known or "; there is: " + (", ".join(self._tables) or "none")
+            raise ValueError(f"there is no table [sources.{name}]{known}")
+        if name in self._needs:
+            circle = " needs ".join([*self._needs, name])
+            raise ValueError(f"sources cannot need each other: {circle}")
+        if name not in self._used and name not in self._failed:
+            self._resolve(name)
+        if name in self._failed:
+            raise ValueError(f"the table [sources.{name}] has an error")
+        if self._needs:
+            next(reversed(self._needs.values())).append(self._used[name])
+        return self._used[name]
+
+    def _resolve(self, name: str) -> None:
+        self._needs[name] = []
+        try:
+            self._used[name] = self._acquire(name, self._tables[name])
+        except PluginBuildError as error:
+            self._failed.add(name)
+            self.problems += [Problem(("sources", name, *p.key), p.text) for p in error.problems]
+        finally:
+            del self._needs[name]
+
+    def _acquire(self, name: str, table: SourceTable) -> SharedSource:
+        driver_class = _driver_class(table.driver)
+        digest = digest_of([table.driver, str(self._root), table.settings])
+        shared = self._host.sources.acquire(name, digest, driver_class)
+        if shared is not None:
+            # If something that it needs was built again, it is too.
+            if all(self._is_current(need) for need in shared.needs):
+                return shared
+            self._release([shared])
+        shared = self._build(name, table, digest, driver_class)
+        self._host.sources.add(shared)
+        return shared
+
+    def _is_current(self, need: SharedSource) -> bool:
+        try:
+            return self.source(need.name) is need
+        except ValueError:
+            return False
+
+    def _build(
+        self, name: str, table: SourceTable, digest: bytes, driver_class: type
+    ) -> SharedSource:
+        read_at = time.time()
+        self._needs[name].clear()
+        with (
+            tracking_files() as files,
+            collecting_declarations() as declared,
+            hook_context(f"sources.{name}", "__init__"),
+        ):
+            known = {"root": self._root}
+            settings = validated_settings(table.driver, driver_class, table.settings, known)
+            try:
+                driver = construct(driver_class, settings)
+            except SettingsError as error:
+                raise PluginBuildError(error.problems) from None
+            except PluginBuildError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
+                text = f"{table.driver} cannot be built: {describe_error(error).summary}"
+                raise PluginBuildError.because(text) from None
+        for file in files:
+            track_file(file)
+        versions = {
+            file: version if version is None or version.is_older_than(read_at) else None
+            for file, version in stat_files(files).items()
+        }
+        return SharedSource(
+            name,
+            table.driver,
+            digest,
+            driver,
+            tuple(self._needs[name]),
+            versions,
+            declared_by(driver, declared, Refreshed),
+            declared_by(driver, declared, ScheduledJob),
+        )
+
+    async def open(self, log: Log | None, *, in_server: bool) -> None:
+        """Open the sources that are not open yet; raises ``SourceOpenError``."""
+        for shared in self:
+            if shared.lifespan is not None:
+                continue
+            owner = f"sources.{shared.name}"
+            for job in shared.jobs:
+                job.bind(owner, log, self._host.locks, self._host.job_runs)
+            lifespan = Lifespan(
+                owner, shared.driver, log, shared.refreshed, shared.jobs, in_server=in_server
+            )
+            shared.lifespan = lifespan
+            try:
+                await lifespan.open()
+            except asyncio.CancelledError:
+                self._host.sources.discard(shared)
+                raise
+            except BaseException as error:
+                self._host.sources.discard(shared)
+                raise SourceOpenError(shared.name, error) from error
+
+    async def close(self) -> None:
+        """Close the sources that no other policy uses."""
+        for shared in self._taken():
+            if self._host.sources.release(shared) and shared.lifespan is not None:
+                await shared.lifespan.close()
+
+    def release(self) -> None:
+        """Release the sources of a policy that never served."""
+        self._release(self._taken())
+
+    def _taken(self) -> list[SharedSource]:
+        """Return the sources in the order in which they are closed, and forget them."""
+        used, self._used = self._used, {}
+        return list(reversed(used.values()))
+
+    def _release(self, released: Iterable[SharedSource]) -> None:
+        for shared in released:
+            if self._host.sources.release(shared) and shared.lifespan is not None:
+                shared.lifespan.close_soon()
+
+
+def _driver_class(name: str) -> type:
+    """Import a driver; raises ``PluginBuildError``."""
+    available = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
+    if (entry := available.get(name)) is None:
+        known = did_you_mean(name, available)
+        known = known or "; installed: " + (", ".join(sorted(available)) or "none")
+        raise PluginBuildError([Problem(("driver",), f"no driver {name} is installed{known}")])
+    try:
+        with importing():
+            driver_class = entry.load()
+    except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
+        text = f"{name} cannot be imported: {describe_error(error).summary}"
+        raise PluginBuildError([Problem(("driver",), text)]) from None
+    if not (isinstance(driver_class, type) and hasattr(driver_class, "__aenter__")):
+        text = f"{name}: its entry point {entry.value} is no asynchronous context manager class"
+        raise PluginBuildError([Problem(("driver",), text)])
+    return driver_class

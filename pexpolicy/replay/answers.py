@@ -1,0 +1,199 @@
+"""The answers to recorded calls, of one configuration or of two, in the order of the records."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple, TypeVar
+
+from pexpolicy.explain.coverage import Coverage
+from pexpolicy.models.outcome import BUSY, TIMED_OUT
+from pexpolicy.replay.comparison import compare_answers
+from pexpolicy.replay.node_scripts import NodeScripts
+from pexpolicy.replay.records import Call
+from pexpolicy.replay.replay_policy import Replayed, ReplayPolicy
+
+MAX_REMEMBERED = 20_000
+"""Different requests whose answers are kept for equal ones."""
+MAX_CALLS = 16
+"""Calls in progress, once one has waited; fewer where a plugin has fewer threads."""
+WAIT_S = 0.02
+"""A call that takes longer without using the processor has waited."""
+MAX_STUCK_S = 10.0
+"""Maximum time to wait until the threads that calls left running have ended."""
+Record = TypeVar("Record")
+"""A record that is no call to replay."""
+
+
+class Answers(NamedTuple):
+    """The answers to a call."""
+
+    new: Replayed
+    old: Replayed | None
+    is_kept: bool = False
+    """True if they may be those of an equal request."""
+    is_settled: bool = False
+    """True if later equal requests get the same."""
+    is_repeated: bool = False
+    """True if they are those of an earlier request."""
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a plugin was late, or had no thread left."""
+        return any(
+            step.outcome in (TIMED_OUT, BUSY)
+            for one in (self.new, self.old)
+            if one is not None and one.ours.outcome.has_slow_or_failed_steps
+            for step in one.ours.outcome.steps
+        )
+
+
+class Answering:
+    """Asks one configuration, or two.
+
+    Calls are asked one after the other, which is quickest where nothing waits. After a call that
+    has waited, for a slow plugin, further ones are asked meanwhile; their answers are the same.
+    """
+
+    def __init__(
+        self,
+        new: ReplayPolicy,
+        old: ReplayPolicy | None,
+        coverage: Coverage | None,
+        node: NodeScripts | None,
+    ) -> None:
+        self._new = new
+        self._old = old
+        self._coverage = coverage
+        self._node = node
+        self._known: dict[bytes, Answers] = {}
+        self._asking: dict[bytes, asyncio.Task[Answers]] = {}
+        self._waits = False
+        self._max_calls = min(MAX_CALLS, new.max_calls, old.max_calls if old else MAX_CALLS)
+
+    async def in_order(
+        self, records: Iterable[Call | Record]
+    ) -> AsyncIterator[tuple[Call | Record, Answers | None]]:
+        """Yield each record, with its answers if it is a call."""
+        started: deque[tuple[Call | Record, asyncio.Task[Answers] | None]] = deque()
+        calls = 0
+        try:
+            for record in records:
+                if isinstance(record, Call) and not self._waits and not started:
+                    yield record, await self._ask_and_watch(record)
+                    continue
+                task = self._start(record) if isinstance(record, Call) else None
+                started.append((record, task))
+                calls += task is not None
+                while started and (started[0][1] is None or calls >= self._max_calls):
+                    calls -= started[0][1] is not None
+                    yield await self._first(started)
+            while started:
+                yield await self._first(started)
+        finally:
+            for _, task in started:
+                if task is not None:
+                    task.cancel()
+
+    async def _ask_and_watch(self, call: Call) -> Answers:
+        key = _key(call)
+        began, cpu = time.perf_counter(), time.thread_time()
+        answers = await self._ask(call, self._known.get(key))
+        waited = time.perf_counter() - began - (time.thread_time() - cpu)
+        self._waits = waited > WAIT_S and self._max_calls > 1
+        self._remember(key, answers)
+        return answers
+
+    def _start(self, call: Call) -> asyncio.Task[Answers]:
+        """Ask in a task; after an equal request that is being asked."""
+        key = _key(call)
+        task = asyncio.create_task(self._ask_after(call, key, self._asking.get(key)))
+        if key:
+            self._asking[key] = task
+        return task
+
+    async def _ask_after(
+        self, call: Call, key: bytes, equal: asyncio.Task[Answers] | None
+    ) -> Answers:
+        known = self._known.get(key)
+        if equal is not None:
+            await asyncio.wait((equal,))
+            known = equal.result() if equal.result().is_kept else known
+        return await self._ask(call, known)
+
+    async def _first(
+        self, started: deque[tuple[Call | Record, asyncio.Task[Answers] | None]]
+    ) -> tuple[Call | Record, Answers | None]:
+        record, task = started[0]
+        if task is None or not isinstance(record, Call):
+            started.popleft()
+            return record, None
+        await asyncio.wait((task,))
+        answers = task.result()
+        key = _key(record)
+        if answers.is_late:
+            if not answers.is_repeated:
+                # Because of the others, perhaps: from now on one is asked at a time.
+                self._waits, self._max_calls = False, 1
+                await self._others_returned([each for _, each in started if each is not None])
+            # An equal request that was late has been asked again meanwhile.
+            answers = await self._ask(record, self._known.get(key))
+        started.popleft()
+        if self._asking.get(key) is task:
+            del self._asking[key]
+        self._remember(key, answers)
+        return record, answers
+
+    async def _others_returned(self, tasks: list[asyncio.Task[Answers]]) -> None:
+        await asyncio.wait(tasks)
+        policies = [one.policy for one in (self._new, self._old) if one is not None]
+        until = time.monotonic() + MAX_STUCK_S
+        while any(policy.abandoned for policy in policies) and time.monotonic() < until:  # noqa: ASYNC110 - threads end without an event
+            await asyncio.sleep(WAIT_S)
+
+    def _remember(self, key: bytes, answers: Answers) -> None:
+        if key and answers.is_kept and not answers.is_repeated:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            self._known[key] = answers
+
+    async def _ask(self, call: Call, known: Answers | None) -> Answers:
+        """Return the answers of both configurations.
+
+        Equal requests are asked once. Where they have IDs, which an answer may hold, they are asked
+        until two of them in a row get the same.
+        """
+        if known is not None and known.is_settled:
+            return known._replace(is_repeated=True)
+        new = await self._answer(self._new, call)
+        old = await self._answer(self._old, call) if self._old is not None else None
+        if new.depends_on_time or (old is not None and old.depends_on_time):
+            return Answers(new, old)
+        is_settled = not call.decision_id or (
+            known is not None and self._is_same(known.new, new) and self._is_same(known.old, old)
+        )
+        return Answers(new, old, is_kept=True, is_settled=is_settled)
+
+    async def _answer(self, policy: ReplayPolicy, call: Call) -> Replayed:
+        answer = await policy.answer(call)
+        if self._coverage is not None and policy is self._new:
+            answer.used = self._coverage.used_by(answer.answer.outcome)
+        if self._node is None or answer.network:
+            return answer
+        return await self._node.follow(call, answer, policy.policy.settings.extras)
+
+    def _is_same(self, before: Replayed | None, after: Replayed | None) -> bool:
+        if before is None or after is None:
+            return before is after
+        return not compare_answers(before.answer, after.answer, self._new.redaction)
+
+
+def _key(call: Call) -> bytes:
+    """Return what equal requests have in common; empty for one that is always asked."""
+    if not call.key or call.missing or call.hashed:
+        return b""
+    parts = (call.endpoint.encode(), (call.peer or "").encode(), call.key)
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()

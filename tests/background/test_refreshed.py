@@ -1,0 +1,416 @@
+"""Refreshed data: fetching, failures, hand-over at a reload, and the file for the next start."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy import AliasMap, AliasSet, CacheFile, DataUnavailableError, Refreshed
+from pexpolicy.background.cache_file import CacheFileError
+from tests.support import virtual_time
+from tests.support.fake_plugins import Log
+from tests.support.waiting import wait_stubbornly
+
+
+class Service:
+    """Something to fetch from, with answers in order; the last one is repeated."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+        self.calls: list[float] = []
+
+    async def fetch(self) -> Any:
+        self.calls.append(asyncio.get_running_loop().time())
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if callable(answer):
+            answer = await answer()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def data(service: Service, every: float = 60.0, **options: Any) -> Refreshed[Any]:
+    options = {"jitter": 0.0, "clock": virtual_time.clock, **options}
+    return Refreshed(service.fetch, every=every, **options)
+
+
+def pauses(service: Service) -> list[float]:
+    return [round(b - a, 2) for a, b in pairwise(service.calls)]
+
+
+@virtual_time.virtual
+async def test_data_is_fetched_at_the_start_and_again_each_interval() -> None:
+    service = Service("one", "two", "three")
+    async with data(service) as refreshed:
+        assert (refreshed.value, refreshed.age) == ("one", 0)
+        await asyncio.sleep(59)
+        assert (refreshed.value, round(refreshed.age)) == ("one", 59)
+        await asyncio.sleep(2)
+        assert (refreshed.value, round(refreshed.age)) == ("two", 1)
+        await asyncio.sleep(60)
+        assert refreshed.value == "three"
+    await asyncio.sleep(500)
+    assert pauses(service) == [60, 60]
+
+
+@virtual_time.virtual
+async def test_jitter_shortens_the_interval_and_never_lengthens_it() -> None:
+    service = Service("one")
+    async with data(service, jitter=0.5):
+        await asyncio.sleep(900)
+    assert all(30 <= pause <= 60 for pause in pauses(service))
+    assert len(set(pauses(service))) > 5
+
+
+@virtual_time.virtual
+async def test_the_last_value_stays_and_attempts_back_off_to_a_bound() -> None:
+    service = Service("one", *[OSError("down")] * 8, "two")
+    log = Log()
+    refreshed = data(service, max_backoff=10.0)
+    refreshed.bind("vips", log)
+    async with refreshed:
+        await asyncio.sleep(60.5)
+        assert refreshed.value == "one"
+        assert refreshed.problem.startswith("OSError: down")
+        await asyncio.sleep(60)
+        assert (refreshed.value, refreshed.problem) == ("two", "")
+    assert pauses(service) == [60, 1, 2, 4, 8, 10, 10, 10, 10]
+    events = [(event["event"], event["plugin"], event["data"]) for event in log.events]
+    assert events == [
+        ("data was not refreshed", "vips", "data"),
+        ("data is refreshed again", "vips", "data"),
+    ]
+
+
+@virtual_time.virtual
+async def test_a_short_interval_is_a_bound_of_the_pauses_too() -> None:
+    service = Service("one", OSError())
+    async with data(service, every=3.0):
+        await asyncio.sleep(20)
+    assert set(pauses(service)) == {1, 2, 3}
+
+
+@virtual_time.virtual
+async def test_a_fetch_is_late_after_its_timeout_and_is_cancelled() -> None:
+    ended = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            ended.append("cancelled")
+
+    service = Service("one", hang)
+    async with data(service, timeout=5.0) as refreshed:
+        await asyncio.sleep(66)
+        assert ended == ["cancelled"]
+        assert refreshed.problem == "TimeoutError: no answer within 5 s"
+        assert refreshed.value == "one"
+
+
+@virtual_time.virtual
+async def test_a_fetch_that_ignores_its_cancellation_is_not_started_twice() -> None:
+    async def stubborn() -> str:
+        for _ in range(10):
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                continue
+        return "late"
+
+    service = Service("one", stubborn)
+    async with data(service, timeout=1.0) as refreshed:
+        await asyncio.sleep(80)
+        assert len(service.calls) == 2
+        assert refreshed.value == "one"
+
+
+@virtual_time.virtual
+async def test_a_fetch_that_ignores_its_cancellation_does_not_keep_the_server() -> None:
+    released = asyncio.Event()
+
+    async def stubborn() -> str:
+        await wait_stubbornly(released)
+        return "late"
+
+    log = Log()
+    refreshed = data(Service("one", stubborn), timeout=1.0)
+    refreshed.bind("vips", log)
+    async with refreshed:
+        await asyncio.sleep(60.5)
+    assert log.events[-1]["event"] == "a fetch did not end"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    released.set()
+    await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_whatever_a_fetch_raises_is_a_failure_of_the_fetch(error: BaseException) -> None:
+    @virtual_time.virtual
+    async def run() -> None:
+        service = Service("one", error, "two")
+        async with data(service) as refreshed:
+            await asyncio.sleep(60.5)
+            assert (refreshed.value, refreshed.failures) == ("one", 1)
+            await asyncio.sleep(1)
+            assert refreshed.value == "two"
+
+    run()
+
+
+@virtual_time.virtual
+async def test_required_data_is_not_opened_without_a_fetch() -> None:
+    refreshed = data(Service(OSError("down")), name="list")
+    with pytest.raises(DataUnavailableError, match=r"list could not be fetched: OSError: down"):
+        await refreshed.open()
+    assert not refreshed.is_open
+
+
+@virtual_time.virtual
+async def test_stale_data_is_opened_without_any() -> None:
+    service = Service(OSError("down"), "one")
+    async with data(service, first="stale", name="list") as refreshed:
+        with pytest.raises(DataUnavailableError, match="list has no value yet: OSError: down"):
+            _ = refreshed.value
+        assert refreshed.report() == {
+            "age": None,
+            "every": 60.0,
+            "problem": refreshed.problem,
+        }
+        await asyncio.sleep(30)
+        assert refreshed.value == "one"
+
+
+@virtual_time.virtual
+async def test_refresh_fetches_at_once_and_raises_what_the_fetch_raises() -> None:
+    service = Service("one", "two", OSError("down"))
+    async with data(service) as refreshed:
+        await asyncio.gather(refreshed.refresh())
+        assert refreshed.value == "two"
+        with pytest.raises(OSError, match="down"):
+            await refreshed.refresh()
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "first", "passes"),
+    [
+        ("url", "data", "stale", True),
+        ("url", "data", "required", True),
+        ("other", "data", "stale", False),
+        ("url", "other", "stale", False),
+        (None, "data", "stale", False),
+    ],
+)
+def test_the_last_value_passes_to_data_of_the_same_name_and_key(
+    key: str | None, name: str, first: Any, passes: bool
+) -> None:
+    @virtual_time.virtual
+    async def run() -> None:
+        async with data(Service("one"), key=key and "url") as old:
+            await asyncio.sleep(20)
+            service = Service(OSError("down"))
+            new = data(service, key=key, name=name, first=first)
+            new.take_over(old)
+            async with new:
+                if passes:
+                    assert (new.value, round(new.age)) == ("one", 20)
+                    assert service.calls == []
+                    await asyncio.sleep(45)
+                    assert len(service.calls) > 1
+                    assert new.value == "one"
+                else:
+                    with pytest.raises(DataUnavailableError):
+                        _ = new.value
+
+    run()
+
+
+@virtual_time.virtual
+async def test_required_data_that_is_older_than_its_interval_is_fetched() -> None:
+    async with data(Service("one", OSError()), key="url") as old:
+        await asyncio.sleep(70)
+        new = data(Service(OSError("down")), key="url")
+        new.take_over(old)
+        with pytest.raises(DataUnavailableError):
+            await new.open()
+
+
+def cached(path: Path, kind: Any = dict[str, int], **options: Any) -> dict[str, Any]:
+    return {"file": CacheFile(path, kind), "key": "url", **options}
+
+
+async def test_the_last_value_is_kept_in_a_file_for_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    async with Refreshed(Service({"a": 1}).fetch, every=60, **cached(path)):
+        pass
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["list.json"]  # noqa: PTH208
+    down = Service(OSError("down"))
+    async with Refreshed(down.fetch, every=60, **cached(path)) as refreshed:
+        assert refreshed.value == {"a": 1}
+        assert 0 <= refreshed.age < 30
+    assert down.calls == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (AliasMap[tuple[int, int]], AliasMap({"sip:Bob@Example.com": (8, 16)})),
+        (dict[str, AliasSet], {"vips": AliasSet(["sip:Bob@Example.com"])}),
+    ],
+)
+def test_aliases_are_kept_as_they_were_written(tmp_path: Path, kind: Any, value: Any) -> None:
+    file: CacheFile[Any] = CacheFile(tmp_path / "list.json", kind)
+    file.save(value, "key", 0.0)
+    assert "sip:Bob@Example.com" in file.path.read_text()
+    assert file.load("key") == (value, 0.0)
+    with pytest.raises(CacheFileError, match="is of another type"):
+        file.save({"bob": 8}, "key", 0.0)
+
+
+@pytest.mark.parametrize("kind", [Service, dict[str, Service], 5])
+def test_a_file_of_a_type_that_cannot_be_json_is_refused(tmp_path: Path, kind: Any) -> None:
+    with pytest.raises(TypeError, match=r"cannot hold .*: write a type that pydantic knows"):
+        CacheFile(tmp_path / "list.json", kind)
+
+
+async def test_an_old_file_is_used_where_stale_data_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    async with Refreshed(Service({"a": 1}).fetch, every=0.05, **cached(path)):
+        pass
+    await asyncio.sleep(0.06)
+    down = Service(OSError("down"))
+    with pytest.raises(DataUnavailableError):
+        await Refreshed(down.fetch, every=0.05, **cached(path)).open()
+    async with Refreshed(down.fetch, every=0.05, **cached(path, first="stale")) as refreshed:
+        assert refreshed.value == {"a": 1}
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def change(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"'))
+
+
+def other_type(path: Path) -> None:
+    CacheFile(path, list[str]).save(["a"], "data\nurl", 0.0)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [truncate, change, other_type, empty, folder])
+async def test_a_damaged_file_is_ignored_with_a_warning(
+    damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "list.json"
+    async with Refreshed(Service({"a": 1}).fetch, every=60, **cached(path)):
+        pass
+    damage(path)
+    log = Log()
+    refreshed = Refreshed(Service({"c": 3}).fetch, every=60, **cached(path))
+    refreshed.bind("vips", log)
+    async with refreshed:
+        assert refreshed.value == {"c": 3}
+    assert log.events[0]["event"] == "the file of data is ignored"
+    assert "list.json" in log.events[0]["error"]
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    old, new = tmp_path / ".list[1].json.0123abcd", tmp_path / ".list[1].json.4567abcd"
+    others = [tmp_path / ".list[1].json.notes", tmp_path / ".list1.json.0123abcd"]
+    for file in (old, new, *others):
+        file.write_text("password")
+    for file in (old, *others):
+        os.utime(file, (1, 1))
+    CacheFile(tmp_path / "list[1].json", list[str]).save(["a"], "key", 0.0)
+    assert sorted(tmp_path.iterdir()) == sorted([new, *others, tmp_path / "list[1].json"])
+
+
+async def test_a_file_of_another_key_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    async with Refreshed(Service({"a": 1}).fetch, every=60, **cached(path)):
+        pass
+    down = Service(OSError("down"))
+    with pytest.raises(DataUnavailableError):
+        await Refreshed(down.fetch, every=60, **cached(path, key="other")).open()
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [({"a": object()}, "of another type"), ({"a": 1}, "FileNotFoundError")]
+)
+async def test_a_file_that_cannot_be_written_is_reported_and_the_value_used(
+    value: Any, problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "list.json" if problem != "FileNotFoundError" else tmp_path / "no" / "list"
+    log = Log()
+    refreshed = Refreshed(Service(value).fetch, every=60, **cached(path))
+    refreshed.bind("vips", log)
+    async with refreshed:
+        assert refreshed.value == value
+    assert [event["event"] for event in log.events] == ["data was not kept in its file"]
+    assert problem in str(log.events)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+@virtual_time.virtual
+async def test_data_is_refreshed_on_where_no_thread_can_write_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    log, service = Log(), Service({"a": 1}, {"a": 2})
+    refreshed = data(service, file=CacheFile(tmp_path / "list", dict[str, int]), key="k")
+    refreshed.bind("vips", log)
+    monkeypatch.setattr("threading.Thread.start", no_thread)
+    async with refreshed:
+        await asyncio.sleep(61)
+        assert refreshed.value == {"a": 2}
+    assert {event["event"] for event in log.events} == {
+        "the file of data is ignored",
+        "data was not kept in its file",
+    }
+
+
+async def test_a_file_never_holds_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    key = "https://user:secret@example.com"
+    async with Refreshed(Service({"a": 1}).fetch, every=60, **cached(path, key=key)):
+        pass
+    assert "secret" not in path.read_text()
+    assert json.loads(path.read_bytes().partition(b"\n")[2]) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"every": 0}, {"timeout": 0}, {"max_backoff": 0}, {"jitter": 1.0}, {"file": "unkeyed"}],
+)
+def test_impossible_options_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    if "file" in options:
+        options = {"file": CacheFile(tmp_path / "x", int)}
+    with pytest.raises(ValueError, match=r"above 0|below 1|needs a key"):
+        data(Service(1), **options)
+
+
+async def names() -> frozenset[str]:
+    return frozenset({"a"})
+
+
+async def test_a_value_has_the_type_of_the_fetch() -> None:
+    async with Refreshed(names, every=60) as refreshed:
+        value: frozenset[str] = refreshed.value
+        assert value == {"a"}

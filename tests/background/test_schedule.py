@@ -1,0 +1,292 @@
+"""Scheduled jobs: their times, their failures, and one runner in all processes of a server."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy import CacheFile, Refreshed, ScheduledJob, schedule
+from pexpolicy.background.job_locks import JobLocks
+from pexpolicy.background.schedule import JobRuns
+from pexpolicy.observability.health import StateSources
+from pexpolicy.testing import make_policy
+from tests.support import live_server, virtual_time
+from tests.support.admin_client import serve_with_admin
+from tests.support.fake_plugins import Log, plugin
+from tests.support.waiting import HANG_S, wait_stubbornly
+
+ASKED = plugin(service_configuration=lambda _: None)
+
+
+class Work:
+    """A job that records when it starts."""
+
+    def __init__(self, *results: BaseException | float) -> None:
+        self.results = list(results)
+        self.starts: list[float] = []
+
+    async def tidy(self) -> None:
+        self.starts.append(round(virtual_time.clock(), 1))
+        result = self.results.pop(0) if self.results else 0.0
+        if isinstance(result, BaseException):
+            raise result
+        await asyncio.sleep(result)
+
+    @property
+    def times(self) -> list[float]:
+        return [round(start - self.starts[0], 1) for start in self.starts]
+
+
+def locks_of_a_server() -> JobLocks:
+    return JobLocks(clock=virtual_time.clock)
+
+
+def bound(work: Work, locks: JobLocks, **options: Any) -> tuple[ScheduledJob, Log, JobRuns]:
+    job = schedule(work.tidy, **{"every": 60, **options})
+    log, runs = Log(), JobRuns()
+    job.bind("guests", log, locks, runs)
+    return job, log, runs
+
+
+@virtual_time.virtual
+async def test_a_job_runs_at_once_and_then_at_its_interval() -> None:
+    work = Work(0, 20)
+    async with bound(work, locks_of_a_server())[0]:
+        await asyncio.sleep(200)
+    assert work.times == [0, 60, 120, 180]
+    await asyncio.sleep(200)
+    assert len(work.times) == 4
+
+
+@virtual_time.virtual
+async def test_a_run_that_is_longer_than_the_interval_delays_the_next_one() -> None:
+    work = Work(15)
+    async with bound(work, locks_of_a_server(), every=10)[0]:
+        await asyncio.sleep(32)
+    assert work.times == [0, 15, 25]
+
+
+@virtual_time.virtual
+async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() -> None:
+    released = asyncio.Event()
+
+    async def stubborn() -> None:
+        await wait_stubbornly(released)
+
+    log = Log()
+    job = schedule(stubborn, every=60)
+    job.bind("guests", log, JobLocks(), Counter())
+    async with job:
+        await asyncio.sleep(1)
+    (event,) = log.events
+    assert (event["event"], event["job"]) == ("job did not end", "stubborn")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    released.set()
+    await asyncio.sleep(1)
+
+
+@virtual_time.virtual
+async def test_a_run_that_fails_or_is_late_is_logged_and_counted() -> None:
+    work = Work(ValueError("no table"), SystemExit(3), 500)
+    job, log, runs = bound(work, locks_of_a_server(), timeout=5)
+    async with job:
+        await asyncio.sleep(5)
+        assert job.report() == {
+            "every": 60,
+            "once_per": "server",
+            "last_run_age": pytest.approx(5, abs=0.1),
+            "problem": job.problem,
+        }
+        assert job.problem.startswith("ValueError: no table")
+        await asyncio.sleep(200)
+        assert job.problem == ""
+    assert work.times == [0, 60, 120, 180]
+    assert runs == {
+        ("guests", "tidy", "failed"): 2,
+        ("guests", "tidy", "timed_out"): 1,
+        ("guests", "tidy", "done"): 1,
+    }
+    assert {(e["event"], e["plugin"], e["job"]) for e in log.events} == {
+        ("job failed", "guests", "tidy")
+    }
+    assert "not done within 5 s" in str(log.events)
+
+
+@virtual_time.virtual
+async def test_one_of_two_runs_it_and_the_other_takes_over_when_it_ends() -> None:
+    locks = locks_of_a_server()
+    first, second = Work(), Work()
+    one, two = bound(first, locks)[0], bound(second, locks)[0]
+    async with two:
+        async with one:
+            await asyncio.sleep(90)
+            assert (first.starts, len(second.starts)) == ([], 2)
+        await asyncio.sleep(60)
+    third = Work()
+    async with bound(third, locks)[0]:
+        await asyncio.sleep(60)
+    # The interval goes on for whoever takes over.
+    assert second.times == [0, 60, 120]
+    assert third.starts[0] - second.starts[0] == 180
+
+
+@virtual_time.virtual
+async def test_a_job_of_a_worker_goes_on_over_a_reload(tmp_path: Path) -> None:
+    locks = JobLocks(across_processes=True, clock=virtual_time.clock)
+    first, second = Work(), Work()
+    async with bound(first, locks, once_per="worker")[0]:
+        await asyncio.sleep(90)
+    async with bound(second, locks, once_per="worker")[0]:
+        await asyncio.sleep(50)
+    assert first.times == [0, 60]
+    assert [start - first.starts[0] for start in second.starts] == [120]
+
+
+@pytest.mark.parametrize(("every", "again"), [(600, 60), (10, 10)])
+def test_an_interrupted_run_starts_again_within_a_minute(every: float, again: float) -> None:
+    @virtual_time.virtual
+    async def run() -> None:
+        locks = locks_of_a_server()
+        interrupted, work = Work(500), Work()
+        async with bound(interrupted, locks, every=every)[0]:
+            await asyncio.sleep(1)
+        async with bound(work, locks, every=every)[0]:
+            await asyncio.sleep(70)
+        assert work.starts[0] - interrupted.starts[0] == again
+
+    run()
+
+
+async def test_a_job_runs_without_a_server() -> None:
+    work = Work()
+    async with schedule(work.tidy, every=0.01):
+        await asyncio.sleep(0.1)
+    assert len(work.starts) > 2
+
+
+@pytest.mark.parametrize("options", [{"every": 0}, {"timeout": 0}])
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        schedule(Work().tidy, **{"every": 1, **options})
+
+
+async def test_status_and_metrics_show_the_jobs_of_a_plugin(tmp_path: Path) -> None:
+    class Tidies(ASKED):  # type: ignore[misc, valid-type]
+        def __init__(self, settings: object) -> None:
+            self.done = asyncio.Event()
+            schedule(self.tidy, every=60)
+
+        async def tidy(self) -> None:
+            self.done.set()
+            raise OSError("no disk")
+
+    made = make_policy(Tidies)
+    sources = StateSources(job_runs=made.host.take_job_runs)
+    async with serve_with_admin(made, tmp_path, sources=sources, in_server=True) as server:
+        await asyncio.sleep(0.05)
+        (shown,) = (await server.status())["plugins"]
+        assert shown["jobs"]["tidy"]["problem"].startswith("OSError: no disk")
+        server.telemetry.sampler.sample()
+        labels = {"plugin": "tidies", "job": "tidy", "outcome": "failed"}
+        assert (await server.metrics())("job_runs_total", **labels) == 1
+
+
+async def test_a_dry_run_runs_no_job_and_writes_no_file(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    class Tidies(ASKED):  # type: ignore[misc, valid-type]
+        def __init__(self, settings: object) -> None:
+            schedule(self.tidy, every=60)
+            file = CacheFile(tmp_path / "data", str)
+            self.data = Refreshed(self.tidy, every=60, key="key", file=file)
+
+        async def tidy(self) -> str:
+            done.append("tidied" if self.data.is_open else "fetched")
+            return "data"
+
+    for in_server in (False, True):
+        done.clear()
+        async with make_policy(Tidies).serving(in_server=in_server):
+            await asyncio.sleep(0.05)
+        assert done == ["fetched", *["tidied"] * in_server]
+        assert os.listdir(tmp_path) == ["data"] * in_server  # noqa: PTH208
+
+
+CONFIG = """
+plugin_dirs = ["plugins"]
+[audit]
+path = "audit.jsonl"
+[plugins.tidies]
+"""
+PLUGIN = """
+import asyncio, os, time
+from pathlib import Path
+from pexpolicy import hookimpl, schedule
+
+class Tidies:
+    def __init__(self, settings):
+        schedule(self.tidy, every=0.2)
+        schedule(self.sweep, every=0.2, once_per="worker")
+
+    async def tidy(self):
+        self.write("tidy.txt")
+        await asyncio.sleep(0.05)
+
+    async def sweep(self):
+        self.write("sweep.txt")
+
+    def write(self, name):
+        with Path(__file__).with_name(name).open("a") as runs:
+            runs.write(f"{os.getpid()} {time.monotonic()}\\n")
+
+    @hookimpl
+    async def service_configuration(self, request):
+        return None
+"""
+
+
+def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "tidies.py").write_text(PLUGIN)
+    (tmp_path / "config.toml").write_text(CONFIG)
+
+    def runs(name: str = "tidy.txt") -> list[tuple[int, float]]:
+        log = tmp_path / "plugins" / name
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [(int(line.split()[0]), float(line.split()[1])) for line in lines]
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + HANG_S
+        while not condition():
+            assert time.monotonic() < deadline, runs()
+            time.sleep(0.05)
+
+    killed: list[int] = []
+    log: list[str] = []
+    with live_server.running(tmp_path / "config.toml", "--workers", "3", log=log) as server:
+        wait(lambda: len(runs()) >= 4)
+        wait(lambda: len({pid for pid, _ in runs("sweep.txt")}) == 3)
+        for _ in range(2):
+            killed.append(runs()[-1][0])
+            os.kill(killed[-1], signal.SIGKILL)
+            before = len(runs())
+            wait(lambda: len(runs()) >= before + 4)  # noqa: B023 - it is called at once
+        counted = server.operator("/metrics").body.decode()
+        # At the end of the server, each worker leaves the job to another one.
+        found = runs()
+    runners = list(dict.fromkeys(pid for pid, _ in found))
+    assert runners[:2] == killed, log
+    assert len(runners) == 3, log
+    assert Counter(pid for pid, _ in found)[runners[2]] >= 4
+    gaps = [b - a for (_, a), (_, b) in pairwise(found)]
+    assert min(gaps) > 0.15
+    assert 'pexpolicy_job_runs_total{job="tidy",outcome="done",plugin="tidies"}' in counted

@@ -1,5 +1,0 @@
-"""Generated replies of foreign servers through the three readers of them, against the contract.
-
-`python -m tests.experiments.foreign_replies --replies 1000000` reads as many replies three times
-each.
-"""

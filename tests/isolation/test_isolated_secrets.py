@@ -1,0 +1,36 @@
+"""The secrets of a request stay out of the failures of a plugin in a process of its own."""
+
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.errors import describe_error
+from pexpolicy.isolation.messages import WorkerError
+from pexpolicy.models.errors import DecisionError
+from pexpolicy.testing import make_request
+from tests.support.isolated import PluginFolder
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+
+
+@pytest.mark.parametrize(
+    "body", ["return {}[passcode]", "return {'service_type': passcode}", "raise OSError(passcode)"]
+)
+async def test_the_passcode_of_a_request_leaves_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    shelf = PluginFolder(tmp_path)
+    source = (
+        "@hookimpl\n"
+        "async def service_configuration(self, request):\n"
+        "    passcode = request.params['third_party_passcode']\n"
+        f"    {body}\n"
+    )
+    isolated = shelf.start(shelf.hooks(source))
+    request = make_request("service_configuration", third_party_passcode="hunter2")
+    async with isolated.lifespan():
+        with pytest.raises((WorkerError, DecisionError)) as caught:
+            await isolated.hooks["service_configuration"](request)
+    assert "***" in str(caught.value)
+    assert "hunter2" not in f"{caught.value} {describe_error(caught.value)}"
