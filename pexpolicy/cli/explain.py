@@ -18,9 +18,13 @@ from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import full_traceback
-from pexpolicy.explain.explanation import Explanation
+from pexpolicy.explain.explanation import (
+    Explanation,
+    LocalPolicy,
+    LocalPolicyError,
+    load_local_policy,
+)
 from pexpolicy.explain.explanation import explain as explain_request
-from pexpolicy.explain.local_policy import LocalPolicy, LocalPolicyError, load_local_policy
 from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest, endpoint_of
 from pexpolicy.log.capture import LogHandler
 from pexpolicy.log.console import ServerLog

@@ -20,7 +20,7 @@ from pexpolicy.cli.replay_options import show_walks
 from pexpolicy.cli.replay_progress import ReplayProgress
 from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.explain.local_policy import LocalPolicyError
+from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.replay.job import Job
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.replayer import Selection

@@ -10,7 +10,7 @@ import click
 from pexpolicy.cli.common import capture_log
 from pexpolicy.cli.explain import walk
 from pexpolicy.cli.explain_display import Display
-from pexpolicy.explain.local_policy import load_local_policy
+from pexpolicy.explain.explanation import load_local_policy
 from pexpolicy.explain.request_forms import AUDIT_LINE, RecordedRequest, read_request
 from pexpolicy.replay.job import Job
 from pexpolicy.replay.report_text import TextReport

@@ -18,13 +18,13 @@ from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy.cli.audit.input import paths_of, refuse, settings_of
 from pexpolicy.config.time_zones import zone_names
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.moments import parse_moment
 from pexpolicy.explain.request_forms import (
     ALIAS,
     InvalidRequestError,
     RecordedRequest,
     endpoint_of,
     of_audit_line,
+    parse_moment,
     read_request,
     with_parameters,
 )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
+from zoneinfo import ZoneInfo
 
 from yarl import URL
 
 from pexpolicy.audit.redaction import REMOVED
+from pexpolicy.config.time_zones import zone_names
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.log_times import leaves, parse_time, record_time
 from pexpolicy.models.request import POLICY_PREFIX, by_prefix, header_name, header_values
 from pexpolicy.text import printable
 
@@ -282,3 +284,89 @@ def _url(text: str) -> URL:
     except ValueError:
         msg = "this is not a URL"
         raise InvalidRequestError(msg) from None
+
+
+# ---- times of records, and of dry runs
+_ISO_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?\d*(?:Z|[+-]\d\d:?\d\d)?(?!\d)"
+)
+_CLF_TIME = re.compile(r"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}")
+_HAPROXY_TIME = re.compile(r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)(?:\.\d+)?\]")
+_TIME_KEY = re.compile(r"time|date|msec|epoch|(?:^|_)ts$", re.IGNORECASE)
+_FIRST, _LAST = 946_684_800, 4_102_444_800
+"""The years 2000 and 2100 in seconds since 1970."""
+
+
+def parse_moment(text: str) -> datetime:
+    """Parse ``2026-12-24 22:00 Europe/Oslo`` or ``2026-12-24 22:00+01:00``.
+
+    Raise ``ValueError`` for other text, and for a time without a zone.
+    """
+    written, _, zone = text.strip().rpartition(" ")
+    named = zone in zone_names()
+    try:
+        found = datetime.fromisoformat(written.strip() if named else text.strip())
+        if named and found.tzinfo is None:
+            # By way of UTC, as a time that clocks skip is the one that they show then.
+            found = found.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).astimezone(ZoneInfo(zone))
+    except ValueError:
+        msg = f"{text!r} is not a time: write 2026-12-24 22:00 Europe/Oslo, or +01:00 for the zone"
+        raise ValueError(msg) from None
+    if found.tzinfo is None:
+        msg = f"{text!r} has no zone: write {text} Europe/Oslo, or an offset such as +01:00"
+        raise ValueError(msg)
+    return found
+
+
+def record_time(record: Mapping[str, Any]) -> datetime | None:
+    """Return the time of a JSON object: the first text with a time, or a number since 1970 in
+    seconds, or in thousandths, millionths or billionths of them, of a key such as ``ts``.
+    """
+    values = [*leaves(record)]
+    for _, value in values:
+        if isinstance(value, str) and POLICY_PREFIX not in value:
+            found = parse_time(value)
+            if found is not None:
+                return found
+    return next((at for key, value in values if (at := _epoch_time(key, value)) is not None), None)
+
+
+def _epoch_time(key: str, value: object) -> datetime | None:
+    if not _TIME_KEY.search(key) or isinstance(value, bool):
+        return None
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    while math.isfinite(seconds) and seconds > 10 * _LAST:
+        seconds /= 1000
+    return datetime.fromtimestamp(seconds, UTC) if _FIRST < seconds < _LAST else None
+
+
+def leaves(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of a JSON object, at any depth but in lists."""
+    for key, value in record.items():
+        if isinstance(value, dict):
+            yield from leaves(value)
+        else:
+            yield key, value
+
+
+def parse_time(text: str, zone: Any = None) -> datetime | None:
+    """Return the first time in a text; one without an offset is in ``zone``, or local.
+
+    ``None`` for a text without a time.
+    """
+    text = text.partition(POLICY_PREFIX)[0]
+    try:
+        if (common := _CLF_TIME.search(text)) is not None:
+            return datetime.strptime(common[0], "%d/%b/%Y:%H:%M:%S %z")
+        if (proxy := _HAPROXY_TIME.search(text)) is not None:
+            found = datetime.strptime(proxy[1], "%d/%b/%Y:%H:%M:%S")  # noqa: DTZ007 - local
+        elif (iso := _ISO_TIME.search(text)) is not None:
+            found = datetime.fromisoformat(iso[0].replace(",", "."))
+        else:
+            return None
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

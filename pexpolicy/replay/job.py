@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.explain.coverage import Coverage
-from pexpolicy.explain.local_policy import load_local_policy
+from pexpolicy.explain.explanation import load_local_policy
 from pexpolicy.replay.network_block import NetworkBlock
 from pexpolicy.replay.node_scripts import NodeScripts
 from pexpolicy.replay.replay_policy import ReplayPolicy, opened

@@ -6,7 +6,7 @@ import msgspec
 
 from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.local_policy import LocalPolicy
+from pexpolicy.explain.explanation import LocalPolicy
 from pexpolicy.models.decision import Continue
 from pexpolicy.models.extras import Extras
 from pexpolicy.policy import Answer

@@ -16,12 +16,12 @@ from multidict import MultiDict
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
 from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.log_times import parse_time
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     RecordedRequest,
     endpoint_of,
     of_audit_line,
+    parse_time,
     read_request,
 )
 from pexpolicy.models.request import POLICY_PREFIX, Params

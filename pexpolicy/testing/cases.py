@@ -12,7 +12,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy.config.problems import Problem, problems_of
-from pexpolicy.explain.moments import parse_moment
+from pexpolicy.explain.request_forms import parse_moment
 from pexpolicy.models.request import Request
 from pexpolicy.testing.case_tables import CasesError, NamedCase, read_tables, repeated
 from pexpolicy.testing.request_templates import RequestError

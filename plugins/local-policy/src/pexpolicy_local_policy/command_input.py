@@ -14,8 +14,12 @@ from typing import Any, NoReturn
 import click
 
 from pexpolicy import ENDPOINTS, printable
-from pexpolicy.explain.moments import parse_moment
-from pexpolicy.explain.request_forms import InvalidRequestError, endpoint_of, read_request
+from pexpolicy.explain.request_forms import (
+    InvalidRequestError,
+    endpoint_of,
+    parse_moment,
+    read_request,
+)
 from pexpolicy_local_policy.variables import (
     KIND_OF,
     VARIABLES,

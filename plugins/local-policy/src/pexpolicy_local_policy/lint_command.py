@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.explain.local_policy import LocalPolicyError, known_to_infinity
+from pexpolicy.explain.explanation import LocalPolicyError, known_to_infinity
 from pexpolicy_local_policy.command_input import (
     EX_DATAERR,
     FILE,

@@ -12,8 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy import ENDPOINTS, dotted_key
 from pexpolicy.config.toml_tables import validated
-from pexpolicy.explain.moments import parse_moment
-from pexpolicy.explain.request_forms import InvalidRequestError, endpoint_of, read_request
+from pexpolicy.explain.request_forms import (
+    InvalidRequestError,
+    endpoint_of,
+    parse_moment,
+    read_request,
+)
 from pexpolicy.testing.case_tables import CasesError, NamedCase, read_tables, repeated
 from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.variables import (
