@@ -79,7 +79,7 @@ def _limit_warnings(limits: LimitsTable) -> Iterator[ConfigWarning]:
     if memory > MOST_MIB:
         text = f"is in MiB: write {memory >> 20}, if {memory} are bytes"
         yield ConfigWarning(("limits", "memory_mb"), text)
-    if limits.connections_per_peer > limits.connections:
+    if limits.connections is not None and limits.connections_per_peer > limits.connections:
         text = "is more than limits.connections, so one peer may hold them all"
         yield ConfigWarning(("limits", "connections_per_peer"), text)
 

@@ -72,7 +72,7 @@ def queue_finding(settings: Settings, file: Path = QUEUE_LIMIT) -> Finding:
         limit = int(file.read_text())
     except (OSError, ValueError):
         return Finding("connections", "skipped", "only Linux tells how many may wait")
-    wanted = min(BACKLOG, settings.limits.connections)
+    wanted = min(BACKLOG, settings.limits.connections or BACKLOG)
     if limit >= wanted:
         return Finding(
             "connections", "ok", f"up to {min(limit, BACKLOG)} new ones may wait at once"

@@ -21,8 +21,10 @@ class LimitsTable(Table):
     """
     header_bytes: int = Field(64 * 1024, ge=8 * 1024, le=1024 * 1024)
     """Maximum size of a request in bytes: the request line and all headers together."""
-    connections: int = Field(900, ge=1, le=100_000)
-    """Maximum number of open connections."""
+    connections: int | None = Field(None, ge=1, le=100_000)
+    """Maximum number of open connections of one process. Unset: as many as its limit of open files
+    allows, at most 10,000.
+    """
     connections_per_peer: int = Field(250, ge=1, le=100_000)
     """The same for one address; it does not apply to `access.trusted_proxies`."""
     request_seconds: float = Field(10.0, gt=0.0, le=10.0)

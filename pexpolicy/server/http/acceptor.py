@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 
@@ -47,6 +48,10 @@ MAX_NEWCOMERS = 256
 """Plain connections of new addresses that wait for their turn. The kernel queues further ones in
 order, answered within a second, and none is evicted. With TLS it would take too long.
 """
+MAX_CONNECTIONS = 10_000
+"""Connections that one process accepts where its limit of open files allows so many."""
+OTHER_DESCRIPTORS = 128
+"""Descriptors that are left for files, plugins and other sockets."""
 EXHAUSTED_PAUSE_S = 0.5
 """Seconds without accepting after the process or the machine ran out of descriptors or memory."""
 MIN_HANDSHAKE_S = 0.1
@@ -95,7 +100,8 @@ class Acceptor:
         shared: bool = False,
         refusal: Callable[[bytes], Refuse | None] = refuse_nothing,
     ) -> None:
-        self.connections = Connections(limits.connections, limits.connections_per_peer)
+        total = connection_limit(limits.connections)
+        self.connections = Connections(total, limits.connections_per_peer)
         self.certificates = certificates
         self._protocol = protocol
         self._access = access
@@ -302,6 +308,24 @@ class Acceptor:
             connection.certified_by(certificate)
             if self.certificates.is_revoked(certificate):
                 connection.revoke()
+
+
+def connection_limit(wanted: int | None) -> int:
+    """Return how many connections this process may accept, at most ``wanted``.
+
+    Raises its limit of open files as far as that needs: with few connections, eviction would cost
+    more than what it evicts.
+    """
+    most = min(wanted or MAX_CONNECTIONS, MAX_CONNECTIONS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    needed = most + OTHER_DESCRIPTORS
+    if soft != unlimited and soft < needed:
+        raised = needed if hard == unlimited else min(needed, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    return most if soft == unlimited else min(most, max(soft - OTHER_DESCRIPTORS, soft // 2))
 
 
 def _handshake_failure(error: OSError) -> str:
