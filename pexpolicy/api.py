@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from pexpolicy.background.cache_file import CacheFile
-from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
-from pexpolicy.background.row_source import (
-    FoundRows,
-    RowLookup,
-    RowSettings,
-    RowSnapshot,
-    RowSource,
-    read_rows,
-)
+from pexpolicy.background.refreshed import CacheFile, DataUnavailableError, Refreshed
 from pexpolicy.background.schedule import ScheduledJob, schedule
 from pexpolicy.background.sources import Source
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
@@ -67,6 +58,14 @@ from pexpolicy.models.request import Params, Request
 from pexpolicy.models.rules import Privacy
 from pexpolicy.models.wall_clock import wall_clock
 from pexpolicy.plugins.changes import listed, named_changes
+from pexpolicy.rows import (
+    FoundRows,
+    RowLookup,
+    RowSettings,
+    RowSnapshot,
+    RowSource,
+    read_rows,
+)
 from pexpolicy.text import brief, did_you_mean, printable
 
 __all__ = [

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pexpolicy.access.warnings import access_warnings
-from pexpolicy.background.shared_resources import SharedResources
-from pexpolicy.background.sources import SourceLease
+from pexpolicy.background.sources import SharedResources, SourceLease
 from pexpolicy.chain.adjusters import (
     ADJUST,
     AdjustedChain,
@@ -29,6 +28,7 @@ from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.progress import Stage, silent
+from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
@@ -38,8 +38,8 @@ from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.wall_clock import using_wall_clock
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
-from pexpolicy.plugins.discovery import PluginSource, discover
-from pexpolicy.plugins.editable import reimported
+from pexpolicy.plugins.discovery import PluginSource, discover, reimported
+from pexpolicy.plugins.instantiate import driver
 from pexpolicy.plugins.plugin import (
     BuiltPlugin,
     build,
@@ -78,12 +78,12 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     if options.reloads_sources:
         found = {name: reimported(source) for name, source in found.items()}
-    root, directories = settings.path.parent, settings.plugin_dirs
+    root = settings.path.parent
     host = host or SharedResources()
     is_complete = "sources" not in settings.wrong
-    sources = SourceLease(host, settings.sources, root, is_complete=is_complete)
+    sources = SourceLease(host, settings.sources, root, driver, is_complete=is_complete)
     with sources.resolving(), using_wall_clock(options.wall_clock):
-        plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
+        plugins, unbuilt = build(settings.plugins, found, root, isolate=_isolate, stage=stage)
     warnings, failed = plugin_warnings(plugins)
     names = ObjectNames(settings.infinity) if settings.infinity else None
     decisions, unusable = static_decisions(plugins)
@@ -211,6 +211,12 @@ def _policy_from(
         policy.close()
         raise ConfigError(path, problems)
     return policy
+
+
+def _isolate(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
+    from pexpolicy.isolation.isolated_plugin import build_isolated  # noqa: PLC0415 - only when configured
+
+    return build_isolated(available, table, root)
 
 
 def _routes(plugins: Sequence[BuiltPlugin]) -> tuple[Mapping[str, PluginRoutes], list[Problem]]:

@@ -16,8 +16,7 @@ import msgspec
 
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
-from pexpolicy.background.shared_resources import SharedResources
-from pexpolicy.background.sources import SourceLease, SourceOpenError
+from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
 from pexpolicy.chain.adjusters import AdjustedChain
 from pexpolicy.chain.background import BackgroundTasks, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
@@ -194,7 +193,7 @@ class Policy:
                 self.lifespans[source.lifespan.name] = source.lifespan
 
     def _watchdog(self, tasks: HookTasks, log: Log) -> Watchdog:
-        modules = {type(p.instance).__module__: p.name for p in self.plugins if not p.isolated}
+        modules = {type(p.instance).__module__: p.name for p in self.plugins if not p.is_isolated}
         pools = {p.name: p.threads for p in self.plugins if p.threads is not None}
         return Watchdog(tasks, log, modules, pools)
 
@@ -206,7 +205,7 @@ class Policy:
         """The levels of log lines, and the modules of the plugins."""
         modules: dict[str, str] = {}
         for plugin in self.plugins:
-            if plugin.isolated is not None:
+            if plugin.is_isolated:
                 continue
             # A module or package with several plugins belongs to none of them.
             for module in {plugin.module, plugin.module.partition(".")[0]}:

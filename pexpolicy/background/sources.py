@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_origin
 
+import orjson
 from pydantic_core import CoreSchema, core_schema
 
 from pexpolicy.background.declarations import collecting_declarations, declared_by, importing
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import Refreshed
-from pexpolicy.background.schedule import ScheduledJob
-from pexpolicy.background.shared_resources import SharedResources
-from pexpolicy.background.source_pool import SharedSource
-from pexpolicy.config.file_tracking import stat_files, track_file, tracking_files
-from pexpolicy.config.plugin_settings import SettingsError
+from pexpolicy.background.schedule import JobLocks, JobRuns, ScheduledJob
+from pexpolicy.config.file_tracking import Look, stat_files, track_file, tracking_files
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.hook_context import hook_context
-from pexpolicy.plugins.instantiate import construct, validated_settings
-from pexpolicy.plugins.plugin import digest_of
 from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy.sources"
@@ -35,11 +35,24 @@ GROUP = "pexpolicy.sources"
 
 T = TypeVar("T")
 
+DriverFactory = Callable[[type, SourceTable, Path], Any]
+"""Builds a driver from its class and table; relative paths in it are relative to the path."""
+
 _RESOLVER: ContextVar[SourceLease | None] = ContextVar("resolver", default=None)
 
 
 _TOML = (dict, list, int, float)
 """Types of values of a configuration, none of which is a driver."""
+
+
+def digest_of(value: object) -> bytes:
+    """Return the hash of a value of the configuration."""
+    option = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+    try:
+        text = orjson.dumps(value, default=repr, option=option)
+    except orjson.JSONEncodeError:
+        text = repr(value).encode("utf-8", "replace")
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 class SourceOpenError(Exception):
@@ -109,10 +122,12 @@ class SourceLease:
         host: SharedResources,
         tables: Mapping[str, SourceTable],
         root: Path,
+        make: DriverFactory,
         *,
         is_complete: bool = True,
     ) -> None:
-        """``is_complete``: no table was left out because of its errors."""
+        """``make`` builds drivers. ``is_complete``: no table was left out because of its errors."""
+        self._make = make
         self._host = host
         self._is_complete = is_complete
         self.problems: list[Problem] = []
@@ -216,17 +231,7 @@ class SourceLease:
             collecting_declarations() as declared,
             hook_context(f"sources.{name}", "__init__"),
         ):
-            known = {"root": self._root}
-            settings = validated_settings(table.driver, driver_class, table.settings, known)
-            try:
-                driver = construct(driver_class, settings)
-            except SettingsError as error:
-                raise PluginBuildError(error.problems) from None
-            except PluginBuildError:
-                raise
-            except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
-                text = f"{table.driver} cannot be built: {describe_error(error).summary}"
-                raise PluginBuildError.because(text) from None
+            driver = self._make(driver_class, table, self._root)
         for file in files:
             track_file(file)
         versions = {
@@ -303,3 +308,89 @@ def _driver_class(name: str) -> type:
         text = f"{name}: its entry point {entry.value} is no asynchronous context manager class"
         raise PluginBuildError([Problem(("driver",), text)])
     return driver_class
+
+
+@dataclass(eq=False)
+class SharedSource:
+    """A driver, and the number of policies that use it."""
+
+    name: str
+    driver_name: str
+    digest: bytes
+    """The hash of its table."""
+    driver: Any
+    needs: tuple[SharedSource, ...]
+    """The sources that its own settings name."""
+    versions: Look
+    """The files that it was built from."""
+    refreshed: tuple[Refreshed[Any], ...]
+    jobs: tuple[ScheduledJob, ...]
+    users: int = 0
+    lifespan: Lifespan | None = None
+    """Set once it was opened."""
+
+    @property
+    def is_usable(self) -> bool:
+        """False once it has ended by a failure, or one of its files has changed."""
+        ended = self.lifespan is not None and self.lifespan.has_ended
+        return not ended and stat_files(self.versions) == self.versions
+
+
+class SourcePool:
+    """The sources of a process. A policy is built in a thread while others are closed, so its
+    methods may be called in any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shared: dict[str, SharedSource] = {}
+
+    def acquire(self, name: str, digest: bytes, driver_class: type) -> SharedSource | None:
+        """Return the source of the same table for another user, if there is one."""
+        with self._lock:
+            shared = self._shared.get(name)
+            if shared is None or shared.digest != digest or not shared.is_usable:
+                return None
+            if type(shared.driver) is not driver_class:
+                return None
+            shared.users += 1
+            return shared
+
+    def add(self, shared: SharedSource) -> None:
+        """Add a source with one user."""
+        with self._lock:
+            shared.users = 1
+            self._shared[shared.name] = shared
+
+    def release(self, shared: SharedSource) -> bool:
+        """Remove a user; return whether it was the last one."""
+        with self._lock:
+            shared.users -= 1
+            if not shared.users:
+                self._forget(shared)
+            return not shared.users
+
+    def discard(self, shared: SharedSource) -> None:
+        """Have it built again for the next user."""
+        with self._lock:
+            self._forget(shared)
+
+    def _forget(self, shared: SharedSource) -> None:
+        if self._shared.get(shared.name) is shared:
+            del self._shared[shared.name]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedResources:
+    """What the policies of one process share. Worker processes share ``locks``, too."""
+
+    sources: SourcePool = field(default_factory=SourcePool)
+    locks: JobLocks = field(default_factory=JobLocks)
+    job_runs: JobRuns = field(default_factory=Counter)
+    """Runs that were not added to the metrics yet."""
+
+    def take_job_runs(self) -> JobRuns:
+        """Return the runs since the last call."""
+        runs: JobRuns = Counter(self.job_runs)
+        self.job_runs.clear()
+        return runs

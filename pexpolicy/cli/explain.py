@@ -200,7 +200,7 @@ def walk(
         explained.notes.extend(
             f"{plugin.name} runs in processes of its own, which have the present time"
             for plugin in policy.plugins
-            if plugin.isolated is not None
+            if plugin.is_isolated
         )
     return config, explained
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from pexpolicy.access.networks import is_loopback
-from pexpolicy.background.job_locks import JobLocks
-from pexpolicy.background.shared_resources import SharedResources
+from pexpolicy.background.schedule import JobLocks
+from pexpolicy.background.sources import SharedResources
 from pexpolicy.cli.common import (
     Port,
     build_or_exit,

@@ -35,6 +35,7 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.discovery import PluginSource
+from pexpolicy.plugins.plugin import BuiltPlugin, setting_digests, without_settings
 
 
 class IsolatedPlugin:
@@ -175,6 +176,27 @@ class IsolatedPlugin:
             raise _worker_error(reply)
         status: dict[str, object] = orjson.loads(reply.status)
         return status
+
+
+def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
+    """Start worker processes that build the plugin; its hooks call them."""
+    isolated = IsolatedPlugin.start(available, table, root)
+    hooks: dict[str, Callable[..., Any]] = {
+        **isolated.hooks,
+        "lifespan": isolated.lifespan,
+        "config_warnings": lambda: isolated.warnings,
+        "tracked_files": lambda: isolated.tracked_files,
+    }
+    return BuiltPlugin(
+        available,
+        without_settings(table),
+        isolated,
+        hooks,
+        isolated.implemented,
+        isolated.can_reject,
+        setting_digests=setting_digests(table),
+        end_workers=isolated.close,
+    )
 
 
 def _check_ready(reply: messages.Report) -> messages.Ready:

@@ -40,14 +40,13 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.request import Request
-from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
+from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, report_of
 from pexpolicy.plugins.plugin import (
     BuiltPlugin,
     build,
     plugin_warnings,
     tracked_files,
 )
-from pexpolicy.plugins.status import report_of
 
 ROUTES_TEXT = 'its routes need isolation = "none": the listener is in the server process'
 BACKGROUND_TEXT = (

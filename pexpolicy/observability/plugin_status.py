@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from pexpolicy.errors import describe_error
+from pexpolicy.plugins.binding import report_of
 from pexpolicy.plugins.plugin import BuiltPlugin
-from pexpolicy.plugins.status import report_of
 from pexpolicy.tasks import hide
 
 TIMEOUT_S = 1.0
@@ -42,7 +42,7 @@ class PluginStatuses:
         if tasks:
             await asyncio.wait(tasks.values(), timeout=self._timeout)
         for plugin in reporting:
-            if plugin.isolated is not None:
+            if plugin.is_isolated:
                 # A late worker is killed and replaced, so no task of it stays.
                 tasks[plugin.name].cancel()
         return {name: self._result(name, task) for name, task in tasks.items()}

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from pexpolicy.background.source_pool import SharedSource
+from pexpolicy.background.sources import SharedSource
 from pexpolicy.config.problems import Key, dotted_key
 from pexpolicy.config.settings import Settings
 from pexpolicy.plugins.plugin import BuiltPlugin, collect
@@ -103,7 +103,7 @@ def _plugin_changes(
     before = {plugin.name: plugin.instance for plugin in previous}
     for plugin in plugins:
         other = before.get(plugin.name)
-        if plugin.isolated is None and _class_name(other) == _class_name(plugin.instance):
+        if not plugin.is_isolated and _class_name(other) == _class_name(plugin.instance):
             texts, problems = collect(
                 plugin, "changes_since", lambda item: isinstance(item, str), "texts", other
             )

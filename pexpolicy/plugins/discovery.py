@@ -6,16 +6,19 @@ Nothing is imported.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.plugins import drop_in
+from pexpolicy.plugins.drop_in import DIGEST, digest_of, replaced_modules
 from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy"
@@ -112,12 +115,10 @@ def select(
     name: str,
     tables: Mapping[str, PluginTable],
     found: Mapping[str, PluginSource],
-    directories: Sequence[Path] = (),
 ) -> PluginSource:
     """Return the plugin of the table ``[plugins.NAME]`` under that name.
 
-    Its key ``plugin`` is ``PLUGIN``, or ``DISTRIBUTION:PLUGIN``. Misnamed files in ``directories``
-    are mentioned where there is none. Raises ``PluginBuildError``.
+    Its key ``plugin`` is ``PLUGIN``, or ``DISTRIBUTION:PLUGIN``. Raises ``PluginBuildError``.
     """
     written = tables[name].plugin
     if name in RESERVED:
@@ -134,8 +135,7 @@ def select(
         text = f'{plugin} is an instance itself: write plugin = "{other.plugin}"'
         raise PluginBuildError([Problem(key, text)])
     if source is None:
-        guess = filename_hint(plugin, directories)
-        guess = guess or _guess(plugin, found, is_table=written is None)
+        guess = _guess(plugin, found, is_table=written is None)
         guess = guess or "; installed: " + (", ".join(found) or "none")
         raise PluginBuildError([Problem(key, f"no plugin of this name is installed{guess}")])
     sources = (source, *source.rivals)
@@ -195,21 +195,45 @@ def _is_name(stem: str) -> bool:
     return stem.isidentifier() and not stem.startswith("_")
 
 
-def filename_hint(name: str, directories: Sequence[Path]) -> str:
-    """Return why a file that looks like the plugin ``name`` cannot be it; else an empty text."""
-    for directory in directories:
-        try:
-            paths = list(_python_in(directory))
-        except OSError:  # reported by ``discover``
-            continue
-        for path in paths:
-            stem = _stem(path)
-            suggestion = re.sub(r"\W", "_", stem).lstrip("_")
-            if _is_name(stem) or name not in (stem, suggestion):
-                continue
-            text = f"; {path} is ignored: its name must be letters, digits and _, a letter first"
-            if not _is_name(suggestion):
-                return text
-            new, table = f"{suggestion}{path.name[len(stem) :]}", f"[plugins.{suggestion}]"
-            return f"{text}. Rename it to {new} and the table to {table}"
-    return ""
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
+
+
+def reimported(source: PluginSource) -> PluginSource:
+    """Return a plugin whose source files are tracked, and imported again after a change.
+
+    A plugin that is not installed from its source tree is returned as it is.
+    """
+    rivals = tuple(map(reimported, source.rivals))
+    package = source.source.partition(":")[0].partition(".")[0]
+    root = _source_of(package) if source.drop_in is None else None
+    if root is None:
+        return replace(source, rivals=rivals)
+    tracked = replace(source, rivals=rivals, tree=root)
+    return replace(tracked, load=partial(_load, tracked, package))
+
+
+def _source_of(package: str) -> Path | None:
+    """Return the file or folder of a package outside of the installed ones."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    file = Path(spec.origin)
+    if _INSTALLED & set(file.parts):
+        return None
+    return file.parent if file.name == "__init__.py" else file
+
+
+def _load(source: PluginSource, package: str) -> Any:
+    """Import the plugin class, and the whole package again if its source has changed."""
+    digest = digest_of(source.files())
+    module = sys.modules.get(package)
+    if module is not None and vars(module).setdefault(DIGEST, digest) == digest:
+        return source.load()
+    outdated = [key for key in sys.modules if key == package or key.startswith(f"{package}.")]
+    with replaced_modules(outdated, package):
+        loaded = source.load()
+        setattr(sys.modules[package], DIGEST, digest)
+    return loaded

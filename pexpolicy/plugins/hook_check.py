@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import pluggy
 
+from pexpolicy.chain.adjusters import ADJUST
 from pexpolicy.config.problems import PluginBuildError, Problem
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.hooks import HOOKS, IMPL_MARK, SPEC_MARK, Plugin
+from pexpolicy.models.decision import Reject
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.text import brief, did_you_mean
 
@@ -282,3 +287,38 @@ def method_of(hook: Callable[..., Any]) -> Callable[..., Any]:
     """Return the method of the plugin that a hook passes its arguments on to."""
     method: Callable[..., Any] = getattr(hook, _METHOD, hook)
     return method
+
+
+_HARMLESS = frozenset(
+    (
+        *("None", "Optional", "Union", "Awaitable", "Service"),
+        *(kind.__name__ for endpoint in ENDPOINTS.values() for kind in endpoint.decisions),
+    )
+) - {"Reject"}
+"""Words of a return annotation that is no reject."""
+
+
+def can_reject(instance: object, hooks: Mapping[str, Callable[..., Any]]) -> bool:
+    """Return the plugin's own ``can_reject``; without one, guess.
+
+    The guess is true if the module of the class imports ``Reject``, and a hook that may reject is
+    not annotated as one that does not.
+    """
+    declared = getattr(instance, "can_reject", None)
+    if isinstance(declared, bool):
+        return declared
+    module = sys.modules.get(type(instance).__module__)
+    if all(value is not Reject for value in vars(module or object).values()):
+        return False
+    return any(
+        endpoint.can_reject and _answers_reject(hooks[name])
+        for name in hooks
+        if (endpoint := ENDPOINTS.get(name.removeprefix(ADJUST))) is not None
+    )
+
+
+def _answers_reject(hook: Callable[..., Any]) -> bool:
+    """Return false if the annotation of a hook names other decisions only."""
+    annotation = getattr(method_of(hook), "__annotations__", {}).get("return", "object")
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return not _HARMLESS.issuperset(re.findall(r"(?:\w+\.)*(\w+)", text))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,10 @@ from pexpolicy.config.plugin_settings import (
     read_settings,
 )
 from pexpolicy.config.problems import Key, PluginBuildError, Problem, problems_of
-from pexpolicy.config.schema.plugins import PluginTable
+from pexpolicy.config.schema.plugins import PluginTable, SourceTable
 from pexpolicy.endpoints.decision_fields import FieldsError
 from pexpolicy.errors import describe_error
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.running_version import record_version
 from pexpolicy.text import brief
 
 
@@ -143,6 +144,19 @@ def validated_settings(
     raise PluginBuildError(Problem((*prefix, *problem.key), problem.text) for problem in problems)
 
 
+def driver(driver_class: type, table: SourceTable, root: Path) -> object:
+    """Build the driver of a source with its settings; raises ``PluginBuildError``."""
+    settings = validated_settings(table.driver, driver_class, table.settings, {"root": root})
+    try:
+        return construct(driver_class, settings)
+    except SettingsError as error:
+        raise PluginBuildError(error.problems) from None
+    except PluginBuildError:
+        raise
+    except BaseException as error:
+        raise _build_error(f"{table.driver} cannot be built", error) from error
+
+
 def _build_error(text: str, error: BaseException) -> PluginBuildError:
     if isinstance(error, PluginBuildError):
         return PluginBuildError.because(f"{text}: {error}")
@@ -151,3 +165,28 @@ def _build_error(text: str, error: BaseException) -> PluginBuildError:
     summary = describe_error(error).summary
     hint = "; start tasks in lifespan" if "no running event loop" in summary else ""
     return PluginBuildError.because(f"{text}: {summary}{hint}")
+
+
+_VERSION = "__pexpolicy_version__"
+"""Attribute of a module: the version of its distribution when it was imported."""
+
+
+def record_version(available: PluginSource) -> None:
+    """Remember the version of a module that was imported a moment ago, or before."""
+    module = sys.modules.get(_module(available))
+    if module is not None:
+        vars(module).setdefault(_VERSION, available.version)
+
+
+def running(available: PluginSource) -> tuple[PluginSource, str]:
+    """Return the plugin with the version that runs, and a remark where another one is installed."""
+    module = sys.modules.get(_module(available))
+    version = available.version if module is None else vars(module).get(_VERSION, available.version)
+    if version == available.version:
+        return available, ""
+    text = f"{available.origin} is installed, and {version} runs: restart the server"
+    return replace(available, version=version), text
+
+
+def _module(available: PluginSource) -> str:
+    return available.source.partition(":")[0]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import Any
 
 from pexpolicy.background.declarations import collecting_declarations, declared_by
 from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import ScheduledJob
+from pexpolicy.background.sources import digest_of
 from pexpolicy.chain.thread_pool import PluginThreadPool
 from pexpolicy.config.problems import ConfigWarning, Key, PluginBuildError, Problem
 from pexpolicy.config.progress import Stage, silent
@@ -23,14 +21,9 @@ from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.discovery import PluginSource, select
-from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks, method_of
-from pexpolicy.plugins.instantiate import instantiate
-from pexpolicy.plugins.reject_guess import may_reject
-from pexpolicy.plugins.running_version import running
+from pexpolicy.plugins.hook_check import DESCRIBING, can_reject, collect_hooks, method_of
+from pexpolicy.plugins.instantiate import instantiate, running
 from pexpolicy.text import brief
-
-if TYPE_CHECKING:
-    from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +34,21 @@ class BuiltPlugin:
     table: PluginTable
     instance: object
     hooks: Mapping[str, Callable[..., Any]]
-    threads: PluginThreadPool | None
+    implemented: Collection[str]
+    """The names of the hooks that the plugin has; a process adds some to ``hooks``."""
+    can_reject: bool
+    """The plugin's own ``can_reject``; without one, a guess."""
+    threads: PluginThreadPool | None = None
+    setting_digests: Mapping[str, bytes] = field(default_factory=dict)
+    """A hash of each of its settings, to find out which have changed."""
     deprecated: tuple[str, ...] = ()
     """Warnings about deprecated hooks, and about another version that is installed."""
-    isolated: IsolatedPlugin | None = None
-    """The plugin's worker processes, with ``isolation = "process"``."""
+    end_workers: Callable[[], None] | None = None
+    """Ends the plugin's worker processes, with ``isolation = "process"``."""
     refreshed: tuple[Refreshed[Any], ...] = ()
     """The data that the server refreshes for it."""
     jobs: tuple[ScheduledJob, ...] = ()
     """The jobs that the server runs for it."""
-    setting_digests: Mapping[str, bytes] = field(default_factory=dict)
-    """A hash of each of its settings, to find out which have changed."""
 
     @property
     def name(self) -> str:
@@ -59,22 +56,14 @@ class BuiltPlugin:
         return self.available.name
 
     @property
-    def implemented(self) -> Collection[str]:
-        """Return the names of the hooks that the plugin has; a process adds some to ``hooks``."""
-        return self.hooks.keys() if self.isolated is None else self.isolated.implemented
+    def is_isolated(self) -> bool:
+        """Return whether it runs in worker processes of its own."""
+        return self.end_workers is not None
 
     @property
     def module(self) -> str:
         """Return the name of the module that defines the plugin's class."""
         return type(self.instance).__module__
-
-    @property
-    def can_reject(self) -> bool:
-        """Return the plugin's own ``can_reject``; without one, guess."""
-        if self.isolated is not None:
-            return self.isolated.can_reject
-        declared = getattr(self.instance, "can_reject", None)
-        return declared if isinstance(declared, bool) else may_reject(self.instance, self.hooks)
 
     def lifespan(self) -> AbstractAsyncContextManager[Any] | None:
         """Return the context manager to enter while the policy serves, if any.
@@ -102,21 +91,26 @@ class BuiltPlugin:
         """Release the plugin's threads and processes."""
         if self.threads is not None:
             self.threads.close()
-        if self.isolated is not None:
-            self.isolated.close()
+        if self.end_workers is not None:
+            self.end_workers()
+
+
+PluginFactory = Callable[[PluginSource, PluginTable, Path], BuiltPlugin]
+"""Builds a plugin; relative paths in its settings are relative to the path."""
 
 
 def build(
     tables: Mapping[str, PluginTable],
     found: Mapping[str, PluginSource],
     root: Path,
+    *,
+    isolate: PluginFactory | None = None,
     stage: Stage = silent,
-    directories: Sequence[Path] = (),
 ) -> tuple[list[BuiltPlugin], list[Problem]]:
     """Build the configured plugins in the order in which they are asked; return all problems too.
 
-    Relative paths in the settings are relative to ``root``. Misnamed files in ``directories`` are
-    mentioned in the problem of a plugin that was not found.
+    Relative paths in the settings are relative to ``root``. ``isolate`` builds those with
+    ``isolation = "process"``.
     """
     plugins: list[BuiltPlugin] = []
     problems: list[Problem] = []
@@ -124,9 +118,10 @@ def build(
         key: Key = ("plugins", name)
         stage(f"building the plugin {name}")
         try:
-            available = select(name, tables, found, directories)
+            available = select(name, tables, found)
+            make = isolate if isolate is not None and table.isolation == "process" else _build_one
             with hook_context(name, "__init__"):
-                plugins.append(_build_one(available, table, root))
+                plugins.append(make(available, table, root))
         except PluginBuildError as error:
             cause = error.__cause__
             problems += [Problem((*key, *p.key), p.text, cause) for p in error.problems]
@@ -134,8 +129,6 @@ def build(
 
 
 def _build_one(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
-    if table.isolation == "process":
-        return _build_isolated(available, table, root)
     available, outdated = running(available)
     try:
         with collecting_declarations() as declared:
@@ -156,56 +149,27 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Built
         threads = PluginThreadPool(available.name, table.threads)
     return BuiltPlugin(
         available,
-        _without_settings(table),
+        without_settings(table),
         instance,
         implemented,
+        implemented.keys(),
+        can_reject(instance, implemented),
         threads,
+        setting_digests(table),
         (*deprecated, outdated) if outdated else deprecated,
         refreshed=declared_by(instance, declared, Refreshed),
         jobs=declared_by(instance, declared, ScheduledJob),
-        setting_digests=_digests(table),
     )
 
 
-def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
-    """Start worker processes that build the plugin; its hooks call them."""
-    from pexpolicy.isolation.isolated_plugin import IsolatedPlugin  # noqa: PLC0415 - only when configured
-
-    isolated = IsolatedPlugin.start(available, table, root)
-    calls: dict[str, Callable[..., Any]] = {
-        **isolated.hooks,
-        "lifespan": isolated.lifespan,
-        "config_warnings": lambda: isolated.warnings,
-        "tracked_files": lambda: isolated.tracked_files,
-    }
-    return BuiltPlugin(
-        available,
-        _without_settings(table),
-        isolated,
-        calls,
-        threads=None,
-        isolated=isolated,
-        setting_digests=_digests(table),
-    )
-
-
-def _without_settings(table: PluginTable) -> PluginTable:
+def without_settings(table: PluginTable) -> PluginTable:
     """Drop the raw settings: a table of 100,000 rooms is not needed after building."""
     return table.model_copy(update={"settings": {}})
 
 
-def _digests(table: PluginTable) -> dict[str, bytes]:
+def setting_digests(table: PluginTable) -> dict[str, bytes]:
+    """Return a hash of each setting."""
     return {name: digest_of(value) for name, value in table.settings.items()}
-
-
-def digest_of(value: object) -> bytes:
-    """Return the hash of a value of the configuration."""
-    option = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    try:
-        text = orjson.dumps(value, default=repr, option=option)
-    except orjson.JSONEncodeError:
-        text = repr(value).encode("utf-8", "replace")
-    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def blocks(function: Callable[..., Any]) -> bool:

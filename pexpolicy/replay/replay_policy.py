@@ -147,6 +147,6 @@ async def opened(path: Path, block: NetworkBlock | None) -> AsyncIterator[Replay
 
 
 def _max_calls(plugin: BuiltPlugin) -> int:
-    if plugin.isolated is not None:
+    if plugin.is_isolated:
         return plugin.table.processes
     return plugin.table.threads if plugin.threads is not None else sys.maxsize

@@ -20,7 +20,7 @@ from pexpolicy import __version__
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
-from pexpolicy.background.shared_resources import SharedResources
+from pexpolicy.background.sources import SharedResources
 from pexpolicy.builder import policy_from
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.problems import Problem

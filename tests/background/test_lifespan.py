@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Conference, Refreshed, hookimpl
-from pexpolicy.background.context_task import ContextTask
+from pexpolicy.background.lifespan import ContextTask
 from pexpolicy.config.settings import PluginStartupError
 from pexpolicy.testing import decide, make_policy, make_request
 from tests.support import virtual_time

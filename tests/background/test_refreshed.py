@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import AliasMap, AliasSet, CacheFile, DataUnavailableError, Refreshed
-from pexpolicy.background.cache_file import CacheFileError
+from pexpolicy.background.refreshed import CacheFileError
 from tests.support import virtual_time
 from tests.support.fake_plugins import Log
 from tests.support.waiting import wait_stubbornly

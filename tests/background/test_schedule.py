@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import CacheFile, Refreshed, ScheduledJob, schedule
-from pexpolicy.background.job_locks import JobLocks
-from pexpolicy.background.schedule import JobRuns
+from pexpolicy.background.schedule import JobLocks, JobRuns
 from pexpolicy.observability.health import StateSources
 from pexpolicy.testing import make_policy
 from tests.support import live_server, virtual_time

@@ -9,8 +9,7 @@ import pytest
 
 from pexpolicy import Conference, PluginSettings, Source, hookimpl, metrics
 from pexpolicy.audit.factory import open_audit
-from pexpolicy.background.shared_resources import SharedResources
-from pexpolicy.background.source_pool import SourcePool
+from pexpolicy.background.sources import SharedResources, SourcePool
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, PluginStartupError
@@ -378,8 +377,8 @@ def test_a_build_that_breaks_releases_its_sources(
 
     pool = SourcePool()
 
-    def breaks(*arguments: Any) -> None:
-        build(*arguments)
+    def breaks(*arguments: Any, **options: Any) -> None:
+        build(*arguments, **options)
         raise MemoryError
 
     monkeypatch.setattr(builder, "build", breaks)

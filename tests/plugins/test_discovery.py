@@ -88,25 +88,6 @@ def test_a_directory_is_not_looked_at_unless_it_is_configured(folder: Path) -> N
         build_policy(from_document(document, folder / "config.toml", "0" * 16))
 
 
-@pytest.mark.parametrize("name", ["my-own", "my_own"])
-def test_a_file_whose_name_cannot_be_a_plugin_is_reported(folder: Path, name: str) -> None:
-    path = folder / "dropins" / "my-own.py"
-    path.write_text(PLUGIN)
-    (said,) = problems(folder, **{name: {}})
-    assert said == (
-        f"plugins.{name}: no plugin of this name is installed; {path} is ignored: its name must "
-        "be letters, digits and _, a letter first. Rename it to my_own.py and the table to "
-        "[plugins.my_own]"
-    )
-
-
-def test_a_name_that_begins_with_a_digit_is_reported(folder: Path) -> None:
-    (folder / "dropins" / "2x.py").write_text(PLUGIN)
-    (said,) = problems(folder, **{"2x": {}})
-    assert said.endswith("2x.py is ignored: its name must be letters, digits and _, a letter first")
-    assert "is ignored" not in problems(folder, other={})[0]
-
-
 def test_settings_of_a_drop_in_are_checked_like_any_other(folder: Path) -> None:
     (folder / "dropins" / "greeter.py").write_text(PLUGIN)
     (text,) = problems(folder, greeter={"settings": {"nmae": "Hello", "name": "x"}})

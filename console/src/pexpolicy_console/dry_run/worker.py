@@ -130,7 +130,7 @@ class Worker:
             explained.notes.extend(
                 f"{plugin.name} runs in processes of its own, which have the present time"
                 for plugin in policy.plugins
-                if plugin.isolated is not None
+                if plugin.is_isolated
             )
         shown = as_json(request, at, remarks, [(self._config, explained)], show_secrets=False)
         return msgspec.convert({**shown, "place": await self._place(explained)}, Walk)
