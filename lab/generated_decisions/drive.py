@@ -15,6 +15,7 @@ from multidict import MultiDict, MultiDictProxy
 from lab.generated_decisions.answers import answer
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.outcome import DEFAULT
 from pexpolicy.policy import Answer, Policy
 from tests.support import fake_plugins
@@ -119,7 +120,9 @@ class Driver:
         params = MultiDictProxy(MultiDict(query))
         try:
             got = await policy.answer(ENDPOINTS[endpoint].parse(params, "alice"), "id")
-            audit.write(audit.record(params, "alice", got, 0.0, None, "0" * 16))
+            audit.write(
+                audit.record(CallFacts(params=params, alias="alice", config_hash="0" * 16), got)
+            )
         except Exception as error:  # noqa: BLE001 - every exception is a finding
             return f"raised {type(error).__name__}: {error}"
         (step,) = got.outcome.steps

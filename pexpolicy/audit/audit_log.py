@@ -18,8 +18,8 @@ from pexpolicy.audit.redaction import Redaction
 from pexpolicy.audit.sinks import NotRecorded, Sink
 from pexpolicy.audit.state import AuditState
 from pexpolicy.audit.step_details import redact_details
+from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.models.request import Params
 from pexpolicy.policy import Answer
 
 RESERVE = 64 << 20
@@ -80,16 +80,8 @@ class AuditLog:
         other.redaction = redaction
         return other
 
-    def record(
-        self,
-        params: Params,
-        alias: str,
-        answer: Answer,
-        ms: float,
-        peer: str | None,
-        config_hash: str,
-    ) -> DecisionRecord:
-        """Return the line of a call that the policy answered in ``ms`` milliseconds."""
+    def record(self, call: CallFacts, answer: Answer) -> DecisionRecord:
+        """Return the line of a call that the policy answered."""
         outcome, reply = answer.outcome, answer.reply
         decision = outcome.decision
         redaction_error = None
@@ -99,7 +91,7 @@ class AuditLog:
             if outcome.adjusted:
                 steps = redact_steps(outcome, self.redaction)
             steps = redact_details(outcome, steps, self.redaction)
-            facts, withheld = self.redaction.request(outcome.endpoint, params, alias)
+            facts, withheld = self.redaction.request(outcome.endpoint, call.params, call.alias)
             result, removed = self.redaction.result(outcome.endpoint, decision)
             if outcome.request.annotations is not None:
                 annotations, dropped = redact_annotations(outcome.request, self.redaction)
@@ -109,22 +101,22 @@ class AuditLog:
             steps = plain_steps(outcome)
             redaction_error = type(error).__name__
         line = DecisionRecord(
-            datetime.now(UTC),
-            "decision",
-            outcome.decision_id,
-            outcome.endpoint,
-            peer,
-            facts,
-            steps,
-            outcome.decided_by,
-            decision.reason,
-            reply.action,
-            reply.status,
-            result,
-            int(ms * 1000) / 1000,
-            config_hash,
-            decision.warnings,
-            annotations,
+            timestamp=datetime.now(UTC),
+            event="decision",
+            decision_id=outcome.decision_id,
+            endpoint=outcome.endpoint,
+            peer=call.peer,
+            request=facts,
+            steps=steps,
+            decided_by=outcome.decided_by,
+            reason=decision.reason,
+            action=reply.action,
+            status=reply.status,
+            sent=result,
+            ms=int(call.seconds() * 1_000_000) / 1000,
+            config_hash=call.config_hash,
+            warnings=decision.warnings,
+            annotations=annotations,
         )
         if removed or withheld:
             line.removed = [*withheld, *removed]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pexpolicy.chain.background import ShadowLog
+from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.models.request import Params
 from pexpolicy.observability.counters import CallCounters
 from pexpolicy.observability.gauges import GaugeSampler
 from pexpolicy.observability.health import StateSources
@@ -59,10 +59,10 @@ class Telemetry:
             policy.observers,
         )
 
-    def answered(self, answer: Answer, params: Params, peer: str | None, seconds: float) -> None:
-        """Count a call; ``seconds`` is its duration."""
-        self._counts.answered(answer.outcome, answer.reply.action, seconds)
-        self._nodes.called(params.get("node_ip"), peer)
+    def answered(self, call: CallFacts, answer: Answer) -> None:
+        """Count a call."""
+        self._counts.answered(answer.outcome, answer.reply.action, call.seconds())
+        self._nodes.called(call.params.get("node_ip"), call.peer)
 
     def count_fallback(self, endpoint: str, cause: str) -> None:
         """Count a call with a fallback that no plugin caused."""

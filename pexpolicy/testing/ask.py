@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from pexpolicy.audit.records import with_audit_line
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.config.settings import Settings
+from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.requests import alias_of, endpoint_of
@@ -76,11 +76,9 @@ async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     """Return the answer of a serving policy to a request, and write its audit line."""
     endpoint_of(request)  # raises TypeError for anything but a request
     request.clear_annotations()
-    began = time.perf_counter()
+    call = CallFacts(params=request.params, alias=alias_of(request), config_hash=policy.config_hash)
     answer = await policy.answer(request, str(uuid7()))
-    ms = (time.perf_counter() - began) * 1000
-    alias = alias_of(request)
-    line = audit.record(request.params, alias, answer, ms, None, policy.config_hash)
+    line = audit.record(call, answer)
     audit.write(line)
     if policy.observers:
         return Answer(with_audit_line(answer.outcome, line), answer.reply)

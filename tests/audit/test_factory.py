@@ -14,6 +14,7 @@ from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.audit.factory import audit_of, open_audit
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.models.call_facts import CallFacts
 from tests.audit.places import Place, faults, lines
 from tests.support import fake_plugins
 
@@ -171,7 +172,7 @@ async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: P
     async with policy.serving():
         params: MultiDict[str] = MultiDict(local_alias="alice")
         answer = await policy.answer(ServiceConfigurationRequest(params), "an id")
-        assert audit.write(audit.record(params, "", answer, 0.1, None, "")) is None
+        assert audit.write(audit.record(CallFacts(params=params), answer)) is None
         audit.shadow(answer.outcome, answer.outcome, "", differs=False)
     audit.close()
     line, shadow = lines(tmp_path / "audit.jsonl")

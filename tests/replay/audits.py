@@ -12,6 +12,7 @@ from pexpolicy.audit.records import as_json
 from pexpolicy.builder import policy_from
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.policy import Answer
 from pexpolicy.testing.ask import capturing_audit_log
@@ -37,7 +38,10 @@ async def _answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], 
             request = ENDPOINTS[endpoint].parse(params, alias)
             clock.at = at.timestamp()
             answer = await policy.answer(request, str(uuid7()))
-            line = audit.record(params, alias, answer, 0.1, "10.0.0.7", policy.config_hash)
+            call = CallFacts(
+                params=params, alias=alias, peer="10.0.0.7", config_hash=policy.config_hash
+            )
+            line = audit.record(call, answer)
             line.timestamp = at
             given.append(answer)
             lines.append(as_json(None, "", line))

@@ -12,7 +12,6 @@ from collections.abc import Awaitable
 from http import HTTPStatus
 from urllib.parse import unquote
 
-import msgspec
 from aiohttp import web
 from uuid_utils import uuid7
 
@@ -20,7 +19,7 @@ from pexpolicy.access.refusals import UNKNOWN_PATH, WRONG_METHOD, Refusal, Refus
 from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.request import Params
+from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.observability.counters import INTERNAL, UNRECORDED
 from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
@@ -34,17 +33,12 @@ _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 _STRAY = "a plugin or a library cancelled the task of this call; it may cancel asyncio.all_tasks()"
 
 
-class _Call(msgspec.Struct):
-    """The facts of one call."""
+class _Call(CallFacts, kw_only=True):
+    """A call while it is answered."""
 
     endpoint: str
-    params: Params
-    alias: str
-    peer: str
-    generation: Generation
     decision_id: str
-    began: float
-    """``time.perf_counter()`` when the call came."""
+    generation: Generation
     span: CallSpan | None = None
     line: DecisionRecord | None = None
     """The audit line."""
@@ -105,8 +99,16 @@ class PolicyApp:
             if isinstance(admitted, Refusal):
                 return await self._finish_refusal(self._refused_response(admitted, endpoint))
             peer, generation = admitted
-        params, decision_id = query_params(url), str(uuid7())
-        call = _Call(endpoint, params, alias, peer, generation, decision_id, began)
+        call = _Call(
+            params=query_params(url),
+            alias=alias,
+            peer=peer,
+            config_hash=generation.policy.config_hash,
+            began=began,
+            endpoint=endpoint,
+            decision_id=str(uuid7()),
+            generation=generation,
+        )
         generation.calls.in_flight += 1
         try:
             if self._spans is not None:
@@ -172,7 +174,7 @@ class PolicyApp:
         """Write the audit line; return what to await before the reply may be sent, if anything."""
         audit = call.generation.audit
         try:
-            call.line = self._line(call, answer)
+            call.line = audit.record(call, answer)
             return audit.write(call.line)
         except Exception as error:  # noqa: BLE001 - nor must an internal error in the audit
             self._report(call.endpoint, error)
@@ -191,24 +193,18 @@ class PolicyApp:
                 self._report(call.endpoint, asyncio.CancelledError(_STRAY))
         return await recorded
 
-    def _line(self, call: _Call, answer: Answer) -> DecisionRecord:
-        ms = (time.perf_counter() - call.began) * 1000
-        generation = call.generation
-        config_hash = generation.policy.config_hash
-        return generation.audit.record(call.params, call.alias, answer, ms, call.peer, config_hash)
-
     def _run_after_reply(self, call: _Call, answer: Answer) -> None:
         generation = call.generation
         try:
-            seconds = time.perf_counter() - call.began
-            self.telemetry.answered(answer, call.params, call.peer, seconds)
+            self.telemetry.answered(call, answer)
             if call.span is not None:
                 call.span.record_answer(answer)
             if generation.policy.has_background_work:
                 shadow_log = self.telemetry.counting(generation.audit)
                 outcome = answer.outcome
                 if generation.policy.observers:
-                    outcome = with_audit_line(outcome, call.line or self._line(call, answer))
+                    line = call.line or generation.audit.record(call, answer)
+                    outcome = with_audit_line(outcome, line)
                 generation.policy.run_background(outcome, shadow_log, self.telemetry)
         except Exception as error:  # noqa: BLE001 - nor must one after the decision
             self._report(call.endpoint, error)
