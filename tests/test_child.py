@@ -1,0 +1,212 @@
+"""Whatever a child process does, its parent gets an answer or one kind of error."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from pexpolicy import child as child_module
+from pexpolicy.child import MAX_FRAME, Channel, Child, ChildError, ChildPool, PoolBusyError
+from tests.support.isolated import alive, descriptors, wait_until_gone
+from tests.support.waiting import HANG_S
+
+MODULE = "tests.support.child_main"
+
+
+def make(*arguments: str, **options: Any) -> Child[Any]:
+    return Child("the child", MODULE, *arguments, decode=msgspec.msgpack.decode, **options)
+
+
+def pool_of(size: int, **options: Any) -> ChildPool[Child[Any]]:
+    return ChildPool("the children", size, lambda: make(**options), max_waiting=1)
+
+
+async def asked(pool: ChildPool[Any], message: object, seconds: float = HANG_S) -> Any:
+    async with pool.borrow() as child:
+        return await child.ask(message, seconds)
+
+
+FAILURES = [
+    (["exit", 3], ChildError, "the child ended with exit code 3"),
+    (["exit", 0], ChildError, "the child ended with exit code 0"),
+    ("hang", TimeoutError, "^"),
+    ("junk", ChildError, "the child sent a message that is too long"),
+    ("long", ChildError, "the child sent a message that is too long"),
+]
+
+
+@pytest.mark.parametrize(("message", "error", "text"), FAILURES)
+async def test_a_failure_is_one_error_and_leaves_nothing(
+    message: object, error: type[Exception], text: str
+) -> None:
+    before = descriptors()
+    child = make()
+    child.limit = 50
+    await child.ready()
+    assert await child.ask("hello") == [child.pid, "hello"]
+    with pytest.raises(error, match=text):
+        await child.ask(message, 0.5 if error is TimeoutError else HANG_S)
+    await child.end()
+    assert not alive(child.pid)
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(("message", "error", "text"), FAILURES)
+def test_a_failure_is_the_same_without_an_event_loop(
+    message: object, error: type[Exception], text: str
+) -> None:
+    before = descriptors()
+    child = make()
+    child.limit = 50
+    child.send("hello")
+    assert child.receive() == [child.pid, "hello"]
+    child.send(message)
+    seconds = 0.5 if error is TimeoutError else HANG_S
+    with pytest.raises(error, match=text):
+        child.receive(time.monotonic() + seconds)
+    child.end_now()
+    assert descriptors() == before
+
+
+async def test_messages_have_a_limit_in_both_directions() -> None:
+    child = make()
+    await child.ready()
+    with pytest.raises(ChildError, match="exceed the limit of a message"):
+        await child.ask(bytes(MAX_FRAME))
+    assert await asyncio.to_thread(wait_until_gone, [child.pid])
+    await child.end()
+
+
+async def test_an_unexpected_message_ends_the_child() -> None:
+    child = make()
+    await child.ready()
+    assert await child.ask("twice") == 1
+    assert await asyncio.to_thread(wait_until_gone, [child.pid])
+    await child.end()
+
+
+def test_the_environment_of_a_child(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setenv("X_OWN", "1")
+    for environment, seen in ((None, "1"), ({}, None)):
+        child = make("--an", "argument", environment=environment, flags=("-W", "ignore"))
+        child.send("environment")
+        assert child.receive() == [["--an", "argument"], "/nowhere", seen]
+        child.send("print")
+        assert child.receive() == ""
+        child.end_now()
+    assert capfd.readouterr() == ("", "printed\nprinted\n")
+
+
+async def test_a_child_outlives_signals_to_the_group_but_not_its_parent() -> None:
+    program = (
+        f"import time, msgspec; from pexpolicy.child import Child; "
+        f"c = Child('c', {MODULE!r}, decode=msgspec.msgpack.decode); c.send(1); "
+        "print(c.receive()[0], flush=True); c.send('hang'); time.sleep(600)"
+    )
+    path = os.pathsep.join(p or "." for p in sys.path)
+    with subprocess.Popen(  # noqa: ASYNC220 - it is waited for in a thread
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        os.kill(pid, signal.SIGINT)
+        assert os.getpgid(pid) == pid
+        assert alive(pid)
+        parent.kill()
+        parent.wait()
+        assert await asyncio.to_thread(wait_until_gone, [pid])
+
+
+async def test_a_pool_replaces_children_that_fail_and_has_a_queue() -> None:
+    pool = pool_of(1)
+    await pool.open()
+    pid = (await asked(pool, 1))[0]
+    with pytest.raises(TimeoutError):
+        await asked(pool, "hang", 0.1)
+    waiting = asyncio.create_task(asked(pool, 2))
+    await asyncio.sleep(0)
+    with pytest.raises(PoolBusyError, match="all 1 workers are busy, and 1 calls are waiting"):
+        await asked(pool, 3)
+    after, number = await waiting
+    assert (number, after != pid) == (2, True)
+    assert pool.restarts == 1
+    os.kill(after, signal.SIGKILL)
+    assert await asyncio.to_thread(wait_until_gone, [after])
+    await asyncio.sleep(0.05)
+    assert (await asked(pool, 4))[1] == 4
+    await pool.close()
+    assert not pool.children
+    assert not alive(after)
+
+
+async def test_a_child_that_cannot_start_fails_calls_at_once_between_attempts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child_module, "MIN_RESTART_DELAY_S", 60.0)
+    modules = iter([MODULE])
+
+    class Asked(Child[Any]):
+        async def ready(self) -> None:
+            await super().ready()
+            await self.ask("ready")
+
+    def made() -> Asked:
+        module = next(modules, "no_such_module")
+        return Asked("the child", module, decode=msgspec.msgpack.decode)
+
+    pool = ChildPool("the children", 1, made)
+    await pool.open()
+    with pytest.raises(ChildError, match="ended with exit code 7"):
+        await asked(pool, ["exit", 7])
+    with pytest.raises(ChildError, match="the children cannot be started again: the child ended"):
+        await asked(pool, 1)
+    with pytest.raises(ChildError, match="cannot be started again"):
+        await asked(pool, 1)
+    await pool.close()
+
+
+@pytest.mark.parametrize("size", [200_000_000, 4_000_000_000])
+async def test_too_much_memory_ends_a_child(size: int) -> None:
+    pool = pool_of(1, memory_mb=100)
+    await pool.open()
+    pid = (await asked(pool, 1))[0]
+    with pytest.raises(ChildError, match=r"used \d+ MiB .* its memory_mb is 100|exit code 1"):
+        await asked(pool, ["keep", size])
+    assert (await asked(pool, 1))[0] != pid
+    await pool.close()
+
+
+async def test_a_channel_joins_two_event_loops_or_threads() -> None:
+    ours, theirs = socket.socketpair()
+    channel: Channel[Any] = Channel("the other", ours, msgspec.msgpack.decode)
+    other: Channel[Any] = Channel("the first", theirs, msgspec.msgpack.decode)
+    await channel.attach()
+
+    def answer() -> list[object]:
+        seen = []
+        for message in other:
+            seen.append(message)
+            other.send(["answer", message])
+        return seen
+
+    answering = asyncio.create_task(asyncio.to_thread(answer))
+    for number in range(3):
+        assert await channel.ask(number) == ["answer", number]
+    channel.send("the last")
+    channel.close()
+    assert await answering == [0, 1, 2, "the last"]
+    other.close()
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectionResetError):
+        await channel.ask(1)
