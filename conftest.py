@@ -5,7 +5,7 @@ import gc
 import hypothesis
 
 # The machine may be busy, so the duration of an example is no criterion. Half of the usual number
-# of examples keeps a run of all tests below six minutes.
+# of examples keeps a run of all tests below four minutes.
 hypothesis.settings.register_profile(
     "suite",
     max_examples=50,

@@ -1,5 +1,19 @@
-"""Fixtures of experiments."""
+"""Fixtures of experiments, and the hooks of all tests."""
 
+from tests.conftest import (
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_unconfigure,
+    running_server,
+    serving,
+)
 from tests.support.script_runs import render
 
-__all__ = ["render"]
+__all__ = [
+    "pytest_runtest_makereport",
+    "pytest_sessionfinish",
+    "pytest_unconfigure",
+    "render",
+    "running_server",
+    "serving",
+]

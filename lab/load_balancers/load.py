@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from lab.chaos.load import Call, Connection
+from lab.load import Call, Connection
 from tests.support import wire
 
 LIMIT = 5.0

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from lab.chaos.load import Call, Connection
+from lab.load import Call, Connection
 from tests.support import wire
 
 CONNECTIONS = 16

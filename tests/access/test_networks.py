@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from lab import forwarded_headers
 from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.networks import Networks, is_loopback
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from tests.support import fake_plugins, wire
+from tests.support import fake_plugins, forwarded_headers, wire
 
 PROXIES = ["10.0.0.0/8", "2001:db8::/32"]
 V4 = st.ip_addresses(v=4)

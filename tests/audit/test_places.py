@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.chaos.audit.server import Server
+from lab.audit.server import Server
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.torn_lines import BLOCK

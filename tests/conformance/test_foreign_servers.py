@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from lab.upstreams.policies import policy
 from pexpolicy.conformance.findings import Level
 from tests.conformance import servers
 from tests.conformance.foreign_servers import SERVERS, ForeignServer
 from tests.conformance.run_flows import found, run_flows
 from tests.support import fake_plugins, wire
+from tests.support.upstream_policies import policy
 
 HTML = "the missing avatar is answered with an HTML page"
 CALLS = (

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from lab.upstreams import servers
 from pexpolicy import Conference, DecisionError, Extras, Gateway
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
@@ -14,6 +13,7 @@ from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins, installed, wire
+from tests.support import upstream_servers as servers
 
 INFINITY = {
     "extra_fields": ["disabled_codecs", "pin_hint"],

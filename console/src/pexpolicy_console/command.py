@@ -36,7 +36,9 @@ NICENESS = 10
     "--admin-port", type=Port(), help="Port of the server, if it was started with --admin-port."
 )
 @click.option("--login", "with_link", is_flag=True, help="Print a login link at the start.")
-@click.option("--with-parent", is_flag=True, help="End when the process that started it ends.")
+@click.option(
+    "--with-parent", type=int, metavar="PID", help="End as soon as this is not its parent process."
+)
 @click.pass_context
 def console(
     context: click.Context,
@@ -45,7 +47,7 @@ def console(
     admin_port: int | None,
     *,
     with_link: bool,
-    with_parent: bool,
+    with_parent: int | None,
 ) -> None:
     """Serve the web console of the server with the same configuration, until Ctrl-C.
 
@@ -127,11 +129,12 @@ def _serve(
     admin_port: int | None,
     *,
     with_link: bool,
-    with_parent: bool,
+    with_parent: int | None,
 ) -> None:
+    if with_parent not in (None, os.getppid()):
+        return
     from pexpolicy_console import server  # noqa: PLC0415 - it imports aiohttp
 
-    parent = os.getppid() if with_parent else None
     os.nice(NICENESS)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     table = file.settings.console
@@ -156,7 +159,7 @@ def _serve(
             click.echo(f"log in: pexpolicy console login --config {file.path}", err=True)
 
     try:
-        asyncio.run(server.serve(parts, listener, announce, parent))
+        asyncio.run(server.serve(parts, listener, announce, with_parent))
     except (server.ConsoleError, SecretError) as error:
         _refuse(str(error), EX_CONFIG)
 

@@ -110,8 +110,9 @@ async def serve(
     on_ready: Callable[[], None],
     parent: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or until the ``parent`` process ends. Raises
-    ``ConsoleError`` for a bad certificate.
+    """Serve until SIGTERM or SIGINT, or while ``parent`` is the parent process.
+
+    Raises ``ConsoleError`` for a bad certificate.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -122,8 +123,9 @@ async def serve(
         await runner.setup()
         try:
             async with _listen(console, runner, listener, context):
-                on_ready()
-                while not stop.is_set() and (parent is None or os.getppid() == parent):
+                if parent in (None, os.getppid()):
+                    on_ready()
+                while not stop.is_set() and parent in (None, os.getppid()):
                     with suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), PARENT_POLL_INTERVAL_S)
         finally:

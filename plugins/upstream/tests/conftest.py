@@ -10,7 +10,10 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
+from tests.conftest import serving
 from tests.support import installed
+
+__all__ = ["serving"]
 
 Settings = Mapping[str, Any]
 

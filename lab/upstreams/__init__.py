@@ -1,1 +1,0 @@
-"""Policy servers to be asked by the plugin ``upstream``: sound ones, and every kind of broken."""

@@ -1,1 +1,0 @@
-"""The plugin webhook with a receiver that is killed, frozen and slow."""
