@@ -49,6 +49,7 @@ PUBLIC = (
     "hooks",
     "matching",
     "metrics",
+    "models.difference",
     "subnets",
     "testing",
 )

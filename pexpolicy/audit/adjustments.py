@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +9,11 @@ from msgspec import UNSET, Raw
 
 from pexpolicy.audit.records import AdjustedStepRecord, encode
 from pexpolicy.audit.redaction import REMOVED, Redaction
+from pexpolicy.models.difference import Changes
 from pexpolicy.models.model import assign
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 
 Steps = Sequence[Step | AdjustedStepRecord]
-Changes = dict[str, dict[str, Any]]
 
 
 def redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
@@ -82,20 +81,3 @@ def _shown(name: str, value: Any, masked: Mapping[str, Any] | None) -> Any:
 
 _NOT_FIELDS = ("action", "reason", "image")
 """Changes that are no fields of a result: they hold no secrets."""
-
-
-def describe_changes(changes: Changes) -> str:
-    """Return changes as one line of text."""
-    return "; ".join(_describe(name, change) for name, change in changes.items())
-
-
-def _describe(name: str, change: dict[str, Any]) -> str:
-    if "to" not in change:
-        return f"{name} removed, was {_text(change['from'])}"
-    if "from" not in change:
-        return f"{name} set to {_text(change['to'])}"
-    return f"{name} from {_text(change['from'])} to {_text(change['to'])}"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -13,13 +13,14 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.audit.adjustments import Changes, describe_changes, redact_changes
+from pexpolicy.audit.adjustments import redact_changes
 from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.cli.folding import print_folded
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.explanation import Explanation, without_secrets
 from pexpolicy.explain.request_forms import RecordedRequest
+from pexpolicy.models.difference import Changes, add_change, describe_changes
 from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Outcome, Step
 from pexpolicy.text import printable
 
@@ -128,12 +129,8 @@ def differences(one: Explanation, other: Explanation, *, show_secrets: bool) -> 
     both = AdjustedStep("", "", 0.0, before=before.outcome.decision, after=after.outcome.decision)
     redaction = None if show_secrets else Redaction()
     changes = redact_changes(one.endpoint, both, redaction)
-    for name, old, new in (
-        ("decided_by", before.outcome.decided_by, after.outcome.decided_by),
-        ("status", before.reply.status, after.reply.status),
-    ):
-        if old != new:
-            changes[name] = {"from": old, "to": new}
+    add_change(changes, "decided_by", before.outcome.decided_by, after.outcome.decided_by)
+    add_change(changes, "status", before.reply.status, after.reply.status)
     return changes
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,14 +16,9 @@ from pexpolicy.cli.examples import examples
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.wall_clock import DryRunClock
-from pexpolicy.policy import Policy
-from pexpolicy.replay import coverage_report
-from pexpolicy.testing.case_tables import chosen_or_exit, write_or_exit
-from pexpolicy.testing.cases import load_cases
-from pexpolicy.testing.report import as_json as json_report
-from pexpolicy.testing.report import as_junit, show
-from pexpolicy.testing.runner import run_cases
-from pexpolicy.text import printable
+from pexpolicy.testing import report
+from pexpolicy.testing.cases import chosen_or_exit, load_cases
+from pexpolicy.testing.runner import Run, run_cases
 
 EX_FAILED = 1
 
@@ -69,37 +65,30 @@ def test(
     options = BuildOptions(wall_clock=DryRunClock())
     try:
         policy = build_or_exit(config, options=options)
-        code = _run_files(policy, cases, only, junit, html, coverage=coverage, print_json=as_json)
+        run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))
     except ConfigError as error:
         fail(error)
-    sys.exit(code)
-
-
-def _run_files(
-    policy: Policy,
-    paths: Sequence[Path],
-    only: str,
-    junit: Path | None,
-    html: Path | None,
-    *,
-    coverage: bool,
-    print_json: bool,
-) -> int:
-    """Run the cases whose names contain ``only``; return the exit code of the command."""
-    run = asyncio.run(run_cases(policy, chosen_or_exit(paths, load_cases, only)))
     items, used = run.items.items, run.items.used
-    if print_json:
-        report = json_report(run)
+    if as_json:
+        written = _as_json(run)
         if coverage:
-            report["coverage_items"] = coverage_report.as_objects(items, used)
-        click.echo(json.dumps(report, indent=2))
+            written["coverage_items"] = report.coverage_objects(items, used)
+        click.echo(json.dumps(written, indent=2))
     else:
-        show(run)
+        parts = [*run.coverage_parts()]
         if coverage:
-            for line in coverage_report.lines(items, used):
-                click.echo(printable(line))
+            parts += report.coverage_parts(items, used)
+        report.show(run.rows, run.seconds, parts)
     if junit is not None:
-        write_or_exit(junit, as_junit(run.results))
+        report.write_or_exit(junit, report.as_junit(run.rows, "pexpolicy test"))
     if html is not None:
-        write_or_exit(html, coverage_report.as_page("Coverage of the cases", items, used))
-    return EX_FAILED if run.failed else 0
+        page = report.as_html(
+            "Coverage of the cases", report.coverage_parts(items, used, full=True)
+        )
+        report.write_or_exit(html, page)
+    sys.exit(EX_FAILED if run.failed else 0)
+
+
+def _as_json(run: Run) -> dict[str, Any]:
+    hooks = [{**asdict(hook), "reasons": sorted(hook.reasons)} for hook in run.coverage]
+    return {**report.as_json(run.rows, run.seconds), "coverage": hooks}

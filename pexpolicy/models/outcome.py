@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from pexpolicy.models.decision import Decision
+from pexpolicy.models.difference import changed_fields
 from pexpolicy.models.request import Request
 
 DECIDED = "decided"
@@ -77,16 +77,7 @@ class AdjustedStep(Step, frozen=True, kw_only=True):
     @property
     def changes(self) -> dict[str, tuple[Any, Any]]:
         """The changed fields, each with its old and its new value."""
-        before, after = self.before.facts(), self.after.facts()
-        changed = {
-            name: (value, after.get(name, UNSET))
-            for name, value in before.items()
-            if after.get(name, UNSET) != value
-        }
-        for name, value in after.items():
-            if name not in before:
-                changed[name] = UNSET, value
-        return changed
+        return changed_fields(self.before.facts(), self.after.facts())
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.testing.case_tables import CasesError
-from pexpolicy.testing.cases import Case, load_cases
+from pexpolicy.testing.cases import Case, CasesError, load_cases
 from pexpolicy.testing.requests import url_of
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from pexpolicy.audit.adjustments import Changes
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
+from pexpolicy.models.difference import Changes
 from pexpolicy.policy import Answer
 from pexpolicy.replay.recorded_reply import EMPTY, RecordedReply, action_word
 

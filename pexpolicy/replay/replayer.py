@@ -12,11 +12,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from pexpolicy.audit.adjustments import Changes
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.coverage import Coverage
+from pexpolicy.models.difference import Changes
 from pexpolicy.policy import Answer
 from pexpolicy.replay.answers import Answering, Answers
 from pexpolicy.replay.comparison import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from pexpolicy.audit.adjustments import describe_changes
+from pexpolicy.models.difference import describe_changes
 from pexpolicy.replay.report_json import time_text
 from pexpolicy.replay.result import Group, ReplayResult
 from pexpolicy.text import printable

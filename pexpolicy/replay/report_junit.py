@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from pexpolicy.audit.adjustments import describe_changes
+from pexpolicy.models.difference import describe_changes
 from pexpolicy.replay.result import Group, ReplayResult
 from pexpolicy.text import printable
 

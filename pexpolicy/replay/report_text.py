@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.audit.adjustments import describe_changes
+from pexpolicy.models.difference import describe_changes
 from pexpolicy.replay import coverage_report
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.report_json import ordered_reasons, ordered_verdicts

@@ -33,11 +33,9 @@ from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.testing.ask import asked, capture_audit, capturing_audit_log
 from pexpolicy.testing.build import Config, Log, Subject, make_policy, opened
-from pexpolicy.testing.case_tables import CasesError
-from pexpolicy.testing.cases import Case, load_cases
-from pexpolicy.testing.compare import judge
-from pexpolicy.testing.request_templates import RequestError
-from pexpolicy.testing.requests import ABSENT, make_request, url_of
+from pexpolicy.testing.cases import Case, CasesError, load_cases
+from pexpolicy.testing.requests import ABSENT, RequestError, make_request, url_of
+from pexpolicy.testing.runner import judge
 
 __all__ = [
     "ABSENT",

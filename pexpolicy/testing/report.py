@@ -1,167 +1,263 @@
-"""Reports of a run of cases: text, JSON, and JUnit XML."""
+"""Results and their writers: text for a terminal, JSON, JUnit XML, and one HTML page.
+
+A command turns what it found into rows, and hands them to the writers::
+
+    rows = [Row("cases.toml", "Reception", ok=False, text="not as expected: action")]
+    show(rows, seconds)
+    click.echo(json.dumps(as_json(rows, seconds), indent=2))
+    write_or_exit(path, as_junit(rows, "pexpolicy test"))
+
+A report with tables is a sequence of parts, which ``print_parts`` writes to a terminal, and
+``as_html`` to a page that needs no network and runs no script::
+
+    parts = [Line("Actions", TITLE), Table(("from", "to", "calls"), rows, {2})]
+"""
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import click
+import rich.table
+from rich.console import Console, JustifyMethod
+from rich.text import Text
+from rich.theme import Theme
 
-from pexpolicy.testing.case_results import Result
-from pexpolicy.testing.compare import CaseResult
-from pexpolicy.testing.runner import HookCoverage, Run
+from pexpolicy.explain.coverage import CoverageItem
 from pexpolicy.text import printable
 
-R = TypeVar("R", bound=Result)
+EX_USAGE = 2
+TITLE, GOOD, BAD, WARNING, QUIET = "title", "good", "bad", "warning", "quiet"
+"""Styles of a line or of a row; empty for none."""
+THEME = Theme({TITLE: "bold", GOOD: "bold green", BAD: "bold red", WARNING: "yellow", QUIET: "dim"})
+MAX_CELL = 300
+"""Characters of a text on a page."""
+SHOWN_NAMES = 10
+"""Names that a line of the coverage has of those that were never used."""
+MAX_NAMES = 1_000
+"""Names of each kind in the tables of the coverage."""
 
 
-def show(run: Run) -> None:
-    """Print each case, the differences of failed ones, and the coverage."""
-    show_results(run.results)
-    for line in _table(run.coverage):
-        click.echo(line)
-    show_totals(run.results, run.seconds)
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One result: a case, a step, or a group of changes."""
+
+    suite: str
+    """What the rows under one heading have in common, such as a file."""
+    name: str
+    ok: bool
+    text: str = ""
+    """What is wrong, in one line; of a row that is right, a remark."""
+    lines: Sequence[str] = ()
+    """Details of what is wrong."""
+    seconds: float = 0.0
+    kind: str = ""
+    """The class of the case in JUnit; empty for ``suite``."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What JSON has of the row in addition."""
 
 
-def show_results(results: Sequence[Result]) -> None:
-    """Print the cases of each file, and the differences of failed ones."""
-    for path, of_file in _by_file(results):
-        click.secho(printable(str(path)), bold=True)
-        width = max(len(result.case.name) for result in of_file)
-        for result in of_file:
-            name = printable(result.case.name)
-            if result.passed:
-                ok, remark = (
-                    click.style("ok", fg="green"),
-                    click.style(_cut(result, width), dim=True),
-                )
-                click.echo(f"  {ok}    {name:<{width}}  {remark}")
-                continue
-            click.echo(f"  {click.style('FAIL', fg='red', bold=True)}  {name}")
-            for line in result.lines():
-                click.echo(f"        {printable(line)}")
-        click.echo()
+class Line(NamedTuple):
+    """A line of a report; a line with the style ``TITLE`` begins a section."""
+
+    text: str
+    style: str = ""
+    indent: int = 0
 
 
-def show_totals(results: Sequence[Result], seconds: float) -> None:
-    """Print how many cases passed and failed."""
-    failed = sum(not result.passed for result in results)
-    text = f"{len(results) - failed} passed, {failed} failed in {seconds * 1000:.0f} ms"
-    click.secho(text, fg="red" if failed else "green", bold=True)
+class Table(NamedTuple):
+    """A table of a report."""
+
+    head: Sequence[str]
+    """The names of the columns; empty for a table without a header."""
+    rows: Collection[Sequence[str]]
+    numbers: Collection[int] = ()
+    """The columns that are aligned to the right."""
+    styles: Sequence[str] = ()
+    """The style of each row."""
 
 
-def _by_file(results: Sequence[R]) -> Iterator[tuple[Path, list[R]]]:
-    for path, of_file in groupby(results, lambda result: result.case.path):
-        yield path, list(of_file)
+Part = Line | Table
 
 
-def _cut(result: Result, width: int) -> str:
-    """Return the remark, as much of it as has room on the line of a terminal."""
-    text = printable(result.remark)
-    room = shutil.get_terminal_size().columns - width - len("  ok      ")
-    if sys.stdout.isatty() and len(text) > room:
-        text = f"{text[: max(room - 1, 0)]}…"
-    return text
+def console() -> Console:
+    """Return a console for a report on standard output; nothing of a report is markup."""
+    return Console(theme=THEME, highlight=False, markup=False, emoji=False)
 
 
-def _table(reached: list[HookCoverage]) -> Iterator[str]:
-    """Yield a line for each hook: how often its plugin was asked, and decided."""
-    if not reached:
-        yield "no plugin answers anything in this configuration"
-        return
-    plugins = max(len("plugin"), *(len(hook.plugin) for hook in reached))
-    hooks = max(len("hook"), *(len(hook.hook) for hook in reached))
-    yield f"{'plugin':<{plugins}}  {'hook':<{hooks}}  asked  decided  failed"
-    for hook in reached:
-        counts = f"{hook.asked:>5}  {hook.decided:>7}  {hook.failed:>6}"
-        never = "  never asked" if not hook.asked else "  never decided" * (not hook.decided)
-        yield f"{hook.plugin:<{plugins}}  {hook.hook:<{hooks}}  {counts}{never}"
+def show(rows: Sequence[Row], seconds: float, parts: Iterable[Part] = ()) -> None:
+    """Print the rows of each suite, the details of failed ones, other parts, and the totals."""
+    out = console()
+    for suite, found in _by_suite(rows):
+        out.print(Text(printable(suite), TITLE), soft_wrap=True)
+        width = max(len(row.name) for row in found)
+        for row in found:
+            _show_row(out, row, width)
+        out.print()
+    print_parts(parts, out)
+    failed = sum(not row.ok for row in rows)
+    text = f"{len(rows) - failed} passed, {failed} failed in {seconds * 1000:.0f} ms"
+    out.print(Text(text, BAD if failed else GOOD))
 
 
-def as_json(run: Run) -> dict[str, Any]:
-    """Return the run as an object of JSON."""
+def _show_row(out: Console, row: Row, width: int) -> None:
+    name = printable(row.name)
+    if row.ok:
+        line = Text.assemble(("  ok", GOOD), f"    {name:<{width}}  ", (printable(row.text), QUIET))
+        if out.is_terminal:
+            line.truncate(out.width, overflow="ellipsis")
+    else:
+        line = Text.assemble("  ", ("FAIL", BAD), f"  {name}")
+    out.print(line, soft_wrap=True)
+    for detail in () if row.ok else row.lines:
+        out.print(Text(f"        {printable(detail)}"), soft_wrap=True)
+
+
+def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
+    """Print the parts of a report, wrapped between words to the width of the terminal."""
+    out = out or console()
+    for part in parts:
+        if isinstance(part, Line):
+            text = Text(printable(part.text), part.style)
+            for line in text.wrap(out, out.width - part.indent) or [Text()]:
+                line.rstrip()
+                out.print(Text(" " * part.indent) + line)
+            continue
+        table = rich.table.Table(
+            box=None, pad_edge=False, header_style=TITLE, show_header=bool(part.head)
+        )
+        head = part.head or [""] * max(map(len, part.rows), default=0)
+        for at, name in enumerate(head):
+            side: JustifyMethod = "right" if at in part.numbers else "left"
+            table.add_column(name, justify=side, overflow="fold")
+        for at, row in enumerate(part.rows):
+            style = part.styles[at] if part.styles else ""
+            table.add_row(*(Text(printable(cell), style) for cell in row))
+        out.print(table)
+
+
+def as_json(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
+    """Return the totals and all rows, with the suite of each as its ``file``."""
+    failed = sum(not row.ok for row in rows)
     return {
-        **totals(run.results, run.seconds),
-        "cases": [_case(result) for result in run.results],
-        "coverage": [
-            {
-                "plugin": hook.plugin,
-                "hook": hook.hook,
-                "asked": hook.asked,
-                "decided": hook.decided,
-                "failed": hook.failed,
-                "reasons": sorted(hook.reasons),
-            }
-            for hook in run.coverage
+        "passed": len(rows) - failed,
+        "failed": failed,
+        "seconds": round(seconds, 3),
+        "cases": [
+            {"file": row.suite, "name": row.name, "passed": row.ok, **row.facts} for row in rows
         ],
     }
 
 
-def totals(results: Sequence[Result], seconds: float) -> dict[str, Any]:
-    """Return the counts for JSON."""
-    failed = sum(not result.passed for result in results)
-    return {"passed": len(results) - failed, "failed": failed, "seconds": round(seconds, 3)}
-
-
-def about(result: Result) -> dict[str, Any]:
-    """Return what JSON has of each case."""
-    return {
-        "file": str(result.case.path),
-        "name": result.case.name,
-        "passed": result.passed,
-        "differences": [asdict(difference) for difference in result.differences],
-    }
-
-
-def _case(result: CaseResult) -> dict[str, Any]:
-    outcome = result.outcome
-    return {
-        **about(result),
-        "endpoint": result.endpoint,
-        "decided_by": outcome.decided_by if outcome else None,
-        "ms": round(result.seconds * 1000, 3),
-        "steps": [
-            {
-                "plugin": step.plugin,
-                "outcome": step.outcome,
-                "ms": round(step.ms, 3),
-                "detail": step.detail,
-                "hook": step.hook,
-                "fields": list(step.changes or step.fields),
-            }
-            for step in (outcome.steps if outcome else ())
-        ],
-        "warnings": list(outcome.decision.warnings) if outcome else [],
-    }
-
-
-def as_junit(results: Sequence[Result], command: str = "pexpolicy test") -> str:
-    """Return the results as JUnit XML, a suite for each file."""
-    root = ET.Element("testsuites", name=command, tests=str(len(results)))
-    root.set("failures", str(sum(not result.passed for result in results)))
-    for path, of_file in _by_file(results):
-        suite = ET.SubElement(root, "testsuite", name=printable(str(path)))
-        suite.set("tests", str(len(of_file)))
-        suite.set("failures", str(sum(not result.passed for result in of_file)))
+def as_junit(rows: Sequence[Row], command: str) -> str:
+    """Return the rows as JUnit XML, for continuous integration."""
+    root = ET.Element("testsuites", {"name": command, **_counts(rows)})
+    for name, found in _by_suite(rows):
+        suite = ET.SubElement(root, "testsuite", {"name": printable(name), **_counts(found)})
         suite.set("errors", "0")
-        suite.set("time", f"{sum(result.seconds for result in of_file):.3f}")
-        for result in of_file:
-            _junit_case(suite, result)
+        suite.set("time", f"{sum(row.seconds for row in found):.3f}")
+        for row in found:
+            case = ET.SubElement(suite, "testcase", name=printable(row.name))
+            case.set("classname", printable(row.kind or name))
+            case.set("time", f"{row.seconds:.3f}")
+            details = "\n".join(map(printable, row.lines))
+            if not row.ok:
+                ET.SubElement(case, "failure", message=printable(row.text)).text = details
+            elif details:
+                ET.SubElement(case, "system-out").text = details
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _junit_case(suite: ET.Element, result: Result) -> None:
-    case = ET.SubElement(suite, "testcase", name=printable(result.case.name))
-    case.set("classname", result.group)
-    case.set("time", f"{result.seconds:.3f}")
-    if not result.passed:
-        keys = ", ".join(difference.key for difference in result.differences)
-        failure = ET.SubElement(case, "failure", message=printable(f"not as expected: {keys}"))
-        failure.text = "\n".join(printable(line) for line in result.lines())
+def _counts(rows: Sequence[Row]) -> dict[str, str]:
+    return {"tests": str(len(rows)), "failures": str(sum(not row.ok for row in rows))}
+
+
+def _by_suite(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    for suite, found in groupby(rows, lambda row: row.suite):
+        yield suite, list(found)
+
+
+def as_html(title: str, parts: Iterable[Part]) -> str:
+    """Return a page with the parts of a report, light or dark as its reader prefers."""
+    style = resources.files("pexpolicy.testing").joinpath("report.css").read_text("utf-8")
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{_html(title)}</title><style>{style}</style></head><body><main>"
+        f"<h1>{_html(title)}</h1>{''.join(map(_html_part, parts))}</main></body></html>\n"
+    )
+
+
+def _html_part(part: Part) -> str:
+    if isinstance(part, Line):
+        if part.style == TITLE:
+            return f"<h2>{_html(part.text)}</h2>"
+        return f'<p class="{part.style}">{_html(part.text)}</p>' if part.text else ""
+
+    def cells(tag: str, row: Sequence[str], style: str = "") -> str:
+        made = (
+            f"<{tag}{' class=number' if at in part.numbers else ''}>{_html(cell)}</{tag}>"
+            for at, cell in enumerate(row)
+        )
+        return f'<tr class="{style}">{"".join(made)}</tr>'
+
+    styles = part.styles or [""] * len(part.rows)
+    body = "".join(cells("td", row, style) for row, style in zip(part.rows, styles, strict=True))
+    head = f"<thead>{cells('th', part.head)}</thead>" if part.head else ""
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _html(value: str) -> str:
+    text = printable(value)
+    return escape(text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…")
+
+
+def coverage_parts(
+    items: Sequence[CoverageItem], used: Mapping[CoverageItem, int], *, full: bool = False
+) -> Iterator[Part]:
+    """Yield how many items of each plugin decided and which never did; ``full`` names all items."""
+    if not items:
+        yield Line("no plugin lists what it decides by")
+    for (plugin, kind), found in groupby(sorted(items), lambda item: item[:2]):
+        of_kind = sorted(found, key=lambda item: -used.get(item, 0))
+        never = [item.name for item in of_kind if not used.get(item)]
+        count, deciding = len(of_kind), len(of_kind) - len(never)
+        noun = kind if count == 1 else f"{kind}{'es' if kind.endswith('ch') else 's'}"
+        text = f"{plugin}: {deciding:,} of {count:,} {noun} used ({deciding / count:.0%})"
+        yield Line(text, TITLE if full else "")
+        if full:
+            rows = [(item.name, f"{used.get(item, 0):,}") for item in of_kind[:MAX_NAMES]]
+            styles = ["" if used.get(item) else WARNING for item in of_kind[:MAX_NAMES]]
+            yield Table((kind, "decisions"), rows, {1}, styles)
+        if never:
+            more = len(never) - SHOWN_NAMES
+            names = ", ".join(never[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+            yield Line(f"never used: {names}", indent=2)
+
+
+def coverage_objects(
+    items: Sequence[CoverageItem], used: Mapping[CoverageItem, int]
+) -> list[dict[str, Any]]:
+    """Return an object of JSON for each item, with the number of its decisions."""
+    return [{**item._asdict(), "decided": used.get(item, 0)} for item in items]
+
+
+def write_or_exit(path: Path, text: str) -> None:
+    """Write a report to a file; exit with 2 where that fails."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        click.secho(printable(f"{path} cannot be written: {error.strerror}"), fg="red", err=True)
+        sys.exit(EX_USAGE)

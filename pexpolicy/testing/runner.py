@@ -1,17 +1,210 @@
-"""Runner of case files, with the coverage of plugins and hooks."""
+"""Runner of cases: each answer compared with what is expected, and the coverage of the hooks."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import Any, NamedTuple
 
+from pexpolicy.audit.annotations import redact_annotations
+from pexpolicy.audit.redaction import REMOVED, Redaction
+from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain.coverage import Coverage
-from pexpolicy.models.outcome import ADJUSTED, ANSWERED, DECIDED, SKIPPED
+from pexpolicy.explain.explanation import explain
+from pexpolicy.explain.request_forms import InvalidRequestError, read_request
+from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
+from pexpolicy.models.outcome import ADJUSTED, ANSWERED, DECIDED, DEFAULT, SKIPPED, Outcome, Step
 from pexpolicy.models.wall_clock import at_time
-from pexpolicy.policy import Policy
-from pexpolicy.testing.cases import Case
-from pexpolicy.testing.compare import CaseResult, judge
+from pexpolicy.policy import Answer, Policy
+from pexpolicy.testing.ask import asked, capturing_audit_log
+from pexpolicy.testing.cases import Case, Expected, NamedCase
+from pexpolicy.testing.report import QUIET, Line, Part, Row, Table
+from pexpolicy.text import did_you_mean
+
+
+def case_row(
+    case: NamedCase,
+    differences: Sequence[Difference],
+    seconds: float,
+    *,
+    kind: str,
+    remark: str,
+    lines: Iterable[str],
+    facts: Mapping[str, Any],
+) -> Row:
+    """Return the result of a case: its differences, and ``lines`` and ``facts`` about it."""
+    width = max((len(difference.key) for difference in differences), default=0)
+    shown = [
+        line
+        for key, expected, got in differences
+        for line in (f"{key:<{width}}  expected {expected}", f"{'':<{width}}  got      {got}")
+    ]
+    keys = ", ".join(difference.key for difference in differences)
+    return Row(
+        str(case.path),
+        case.name,
+        ok=not differences,
+        text=f"not as expected: {keys}" if differences else remark,
+        lines=[*shown, *lines] if differences else (),
+        seconds=seconds,
+        kind=kind,
+        facts={"differences": [one._asdict() for one in differences], **facts},
+    )
+
+
+class CaseResult(NamedTuple):
+    """The result of a case, and the outcome; ``None`` for a URL that is not a request."""
+
+    case: Case
+    row: Row
+    outcome: Outcome | None
+
+    @property
+    def passed(self) -> bool:
+        """True without a difference."""
+        return self.row.ok
+
+    def __str__(self) -> str:
+        return "\n".join([self.row.name, *(f"  {line}" for line in self.row.lines)])
+
+
+async def judge(policy: Policy, case: Case) -> CaseResult:
+    """Ask a serving policy and compare; neither observers nor shadow plugins are called.
+
+    Raise ``TypeError`` for a case with a time if the policy was built without a ``DryRunClock``.
+    """
+    began = time.perf_counter()
+    endpoint, outcome = "url", None
+    try:
+        with at_time(policy.wall_clock, case.at):
+            endpoint, answer = await _answer(policy, case)
+    except InvalidRequestError as error:
+        differences = [Difference("url", "a request of Infinity", " ".join(str(error).split()))]
+    else:
+        outcome = answer.outcome
+        differences = [*_differences(policy, endpoint, case.expected, answer)]
+    seconds = time.perf_counter() - began
+    row = case_row(
+        case,
+        differences,
+        seconds,
+        kind=endpoint,
+        remark=outcome.decided_by if outcome else "",
+        lines=_lines(endpoint, outcome) if outcome else (),
+        facts=_facts(endpoint if outcome else "", outcome, seconds),
+    )
+    return CaseResult(case, row, outcome)
+
+
+def _lines(endpoint: str, outcome: Outcome) -> Iterator[str]:
+    yield f"steps ({endpoint}):" if outcome.steps else f"{endpoint} asks no plugin"
+    for step in outcome.steps:
+        detail = step.detail or ", ".join(step.changes or step.fields)
+        text = f"  {step.plugin} {step.outcome} after {step.ms:.1f} ms"
+        yield f"{text}: {detail}" if detail else text
+    yield from (f"warning: {warning}" for warning in outcome.decision.warnings)
+
+
+def _facts(endpoint: str, outcome: Outcome | None, seconds: float) -> dict[str, Any]:
+    return {
+        "endpoint": endpoint,
+        "decided_by": outcome.decided_by if outcome else None,
+        "ms": round(seconds * 1000, 3),
+        "steps": [_step(step) for step in (outcome.steps if outcome else ())],
+        "warnings": list(outcome.decision.warnings) if outcome else [],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "plugin": step.plugin,
+        "outcome": step.outcome,
+        "ms": round(step.ms, 3),
+        "detail": step.detail,
+        "hook": step.hook,
+        "fields": list(step.changes or step.fields),
+    }
+
+
+async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
+    if case.request is not None:
+        answer = await asked(policy, case.request, capturing_audit_log(policy.settings))
+        return answer.outcome.endpoint, answer
+    recorded = read_request(case.url or "")
+    if case.peer is not None:
+        recorded = replace(recorded, peer=case.peer)
+    explained = await explain(policy, recorded)
+    return explained.endpoint, explained.answer
+
+
+def _differences(
+    policy: Policy, endpoint: str, expected: Expected, answer: Answer
+) -> Iterator[Difference]:
+    outcome, reply = answer.outcome, answer.reply
+    chain = policy.chains[endpoint]
+    usual = chain.endpoint.reply(chain.default, "", DEFAULT)
+    decided_by = expected.decided_by
+    if decided_by is None and not _is_a_decision(expected, usual):
+        decided_by = DEFAULT
+    if decided_by not in (None, outcome.decided_by):
+        names = [DEFAULT, *(plugin.name for plugin in policy.plugins)]
+        unknown = f" (no plugin of that name{did_you_mean(decided_by, names)})"
+        reason = outcome.decision.reason
+        got = f"{outcome.decided_by} ({reason})" if reason else outcome.decided_by
+        yield Difference("decided_by", decided_by + unknown * (decided_by not in names), got)
+    yield from _unequal("action", expected.action or usual.action, reply.action)
+    yield from _unequal("status", expected.status, reply.status)
+    yield from _unequal("reason", expected.reason, outcome.decision.reason)
+    removed = Redaction().result(outcome.endpoint, outcome.decision)[1]
+    result = _result(reply)
+    if expected.result is not None and not (result is None and not expected.result):
+        yield from _below("result", expected.result, result, removed)
+    steps: dict[str, str] = {}
+    for step in outcome.steps:
+        steps.setdefault(step.plugin, step.outcome)
+        steps[f"{step.plugin}.{step.hook or endpoint}"] = step.outcome
+    for plugin, what in (expected.steps or {}).items():
+        yield from _unequal(f"steps.{plugin}", what, steps.get(plugin, "not asked"))
+    if expected.annotations:
+        annotations, _ = redact_annotations(outcome.request, Redaction())
+        yield from _below("annotations", expected.annotations, annotations, [])
+
+
+def _is_a_decision(expected: Expected, usual: Reply) -> bool:
+    """Return whether the expectation differs from the default, so that a plugin must decide."""
+    return bool(
+        expected.result
+        or expected.reason
+        or expected.action not in (None, usual.action)
+        or expected.status not in (None, usual.status)
+    )
+
+
+def _unequal(key: str, expected: object, got: object) -> Iterator[Difference]:
+    if expected is not None and expected != got:
+        yield Difference(key, str(expected), NOTHING if got is None else str(got))
+
+
+def _result(reply: Reply) -> Any:
+    """Return the result that Infinity would read; for a picture, its type and size."""
+    if reply.content_type != JPEG:
+        return json.loads(reply.body).get("result")
+    from PIL import Image  # noqa: PLC0415 - 40 ms of import that only avatars need
+
+    with Image.open(BytesIO(reply.body)) as picture:
+        return {"content_type": JPEG, "width": picture.width, "height": picture.height}
+
+
+def _below(key: str, expected: Any, got: Any, removed: list[str]) -> Iterator[Difference]:
+    """Yield the differences; of the fields in ``removed``, those of the reply are not shown."""
+
+    def shown_got(name: str, value: Any) -> str:
+        return REMOVED if name in removed else one_line(value, removed, REMOVED)
+
+    return unmet(key, expected, got, lambda _, value: one_line(value), shown_got)
 
 
 @dataclass(slots=True)
@@ -38,9 +231,29 @@ class Run:
     """What the plugins decided by."""
 
     @property
+    def rows(self) -> list[Row]:
+        """Return the rows of a report."""
+        return [result.row for result in self.results]
+
+    @property
     def failed(self) -> list[CaseResult]:
         """Return the results of cases that did not pass."""
         return [result for result in self.results if not result.passed]
+
+    def coverage_parts(self) -> Iterator[Part]:
+        """Yield how often each hook was asked, and decided, as parts of a report."""
+        if not self.coverage:
+            yield Line("no plugin answers anything in this configuration")
+            return
+        rows = [
+            (
+                *(hook.plugin, hook.hook, str(hook.asked), str(hook.decided), str(hook.failed)),
+                "never asked" if not hook.asked else "never decided" * (not hook.decided),
+            )
+            for hook in self.coverage
+        ]
+        styles = ["" if hook.decided else QUIET for hook in self.coverage]
+        yield Table(("plugin", "hook", "asked", "decided", "failed", ""), rows, {2, 3, 4}, styles)
 
 
 async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
@@ -55,10 +268,10 @@ async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
             if result.outcome is not None:
                 with at_time(policy.wall_clock, case.at):
                     items.add(result.outcome)
-    return Run(results, coverage_of(policy, results), time.perf_counter() - began, items)
+    return Run(results, _hook_coverage(policy, results), time.perf_counter() - began, items)
 
 
-def coverage_of(policy: Policy, results: Iterable[CaseResult]) -> list[HookCoverage]:
+def _hook_coverage(policy: Policy, results: Iterable[CaseResult]) -> list[HookCoverage]:
     """Return the coverage of these results, by endpoint and in the order of the plugins."""
     found = {
         (link.plugin, link.hook or name): HookCoverage(link.plugin, link.hook or name)
@@ -66,11 +279,10 @@ def coverage_of(policy: Policy, results: Iterable[CaseResult]) -> list[HookCover
         for link in chain.links
     }
     for outcome in (result.outcome for result in results):
-        if outcome is None:
-            continue
-        for step in outcome.steps:
+        for step in outcome.steps if outcome is not None else ():
             if step.outcome == SKIPPED:
                 continue
+            assert outcome is not None
             hook = found[step.plugin, step.hook or outcome.endpoint]
             hook.asked += 1
             hook.decided += step.outcome in (DECIDED, ADJUSTED)

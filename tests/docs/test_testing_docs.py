@@ -13,7 +13,7 @@ import pytest
 
 from pexpolicy import testing
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.testing.request_templates import shape_names_of
+from pexpolicy.testing.requests import shape_names_of
 from tests.support import live_server
 from tests.support.waiting import HANG_S
 

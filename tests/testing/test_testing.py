@@ -40,7 +40,7 @@ from pexpolicy.testing import (
     make_request,
     url_of,
 )
-from pexpolicy.testing.request_templates import shape_of
+from pexpolicy.testing.requests import shape_of
 from tests.support import live_server, wire
 
 SAMPLES = [

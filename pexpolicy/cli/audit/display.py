@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.audit.adjustments import describe_changes
 from pexpolicy.audit.console import FAILURES, SEPARATOR, parts
 from pexpolicy.audit.verify import ChainState, Verification
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.cli.folding import INDENT, print_folded
+from pexpolicy.models.difference import describe_changes
 from pexpolicy.text import printable
 
 STEP = ("plugin", "outcome", "ms", "detail")

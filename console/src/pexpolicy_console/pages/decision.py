@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from pexpolicy.audit.adjustments import describe_changes
+from pexpolicy.models.difference import describe_changes
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.lines import rule_of

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from pexpolicy.cli.request_input import parse_changes
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.testing.request_templates import shape_names_of
+from pexpolicy.testing.requests import shape_names_of
 from pexpolicy_console.context import console_of
 from pexpolicy_console.dry_run.messages import Explain, Walk
 from pexpolicy_console.dry_run.process import DryRunFailed

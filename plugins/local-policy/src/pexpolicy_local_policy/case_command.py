@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.testing.case_tables import chosen_or_exit, write_or_exit
-from pexpolicy.testing.report import as_junit, show_results, show_totals
+from pexpolicy.testing.cases import chosen_or_exit
+from pexpolicy.testing.report import Row, as_json, as_junit, show, write_or_exit
 from pexpolicy_local_policy.command_input import SECONDS
-from pexpolicy_local_policy.script_case_results import ScriptCaseResult, as_object, run_case
+from pexpolicy_local_policy.script_case_results import run_case
 from pexpolicy_local_policy.script_cases import ScriptCase, load_script_cases
 from pexpolicy_local_policy.script_process import ScriptPool
 
@@ -41,15 +41,14 @@ def test(cases: tuple[Path, ...], only: str, junit: Path | None, *, print_json: 
     results = asyncio.run(_run(chosen))
     seconds = time.monotonic() - began
     if print_json:
-        click.echo(json.dumps(as_object(results, seconds), indent=2))
+        click.echo(json.dumps(as_json(results, seconds), indent=2))
     else:
-        show_results(results)
-        show_totals(results, seconds)
+        show(results, seconds)
     if junit is not None:
         write_or_exit(junit, as_junit(results, "pexpolicy local-policy test"))
-    sys.exit(0 if all(result.passed for result in results) else EX_FAILED)
+    sys.exit(0 if all(row.ok for row in results) else EX_FAILED)
 
 
-async def _run(cases: Sequence[ScriptCase]) -> list[ScriptCaseResult]:
+async def _run(cases: Sequence[ScriptCase]) -> list[Row]:
     async with ScriptPool(1, SECONDS).running() as pool:
         return [await run_case(pool, case) for case in cases]

@@ -18,7 +18,7 @@ from pexpolicy.explain.request_forms import (
     parse_moment,
     read_request,
 )
-from pexpolicy.testing.case_tables import CasesError, NamedCase, read_tables, repeated
+from pexpolicy.testing.cases import CasesError, NamedCase, read_tables, repeated
 from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.variables import (
     KIND_OF,
