@@ -22,6 +22,7 @@ decides what follows.
 from __future__ import annotations
 
 import inspect
+from abc import ABCMeta
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -72,7 +73,20 @@ IMPL_MARK = "pexpolicy_impl"
 """Attribute of an implementation."""
 
 
-class Plugin(Generic[S]):
+if TYPE_CHECKING:
+
+    class _PluginType(ABCMeta):
+        """Tells type checkers which ``Settings`` a ``Plugin[...]`` has."""
+
+        @property
+        def Settings(cls: type[Plugin[S]]) -> type[S]:  # noqa: N802  # type: ignore[misc]
+            """The class of the settings."""
+
+else:
+    _PluginType = type
+
+
+class Plugin(Generic[S], metaclass=_PluginType):
     """The base of a plugin with these settings; each hook is a method to override.
 
     A hook that a subclass does not override costs nothing. With ``@override`` (of ``typing``, or
@@ -91,9 +105,10 @@ class Plugin(Generic[S]):
     that is guessed.
     """
 
-    Settings: ClassVar[type[PluginSettings]] = PluginSettings
-    """The class of the settings, taken from ``Plugin[...]``."""
-    if TYPE_CHECKING:
+    if not TYPE_CHECKING:
+        Settings = PluginSettings
+        """The class of the settings, taken from ``Plugin[...]``."""
+    else:
         pexpolicy_api: ClassVar[int]
         """The version of the hooks that the plugin needs, ``HOOK_API`` at most."""
 

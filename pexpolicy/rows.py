@@ -12,6 +12,17 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pexpolicy.background.sources import Source
 from pexpolicy.config.csv_tables import LIST_SEPARATOR, is_list
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
+from pexpolicy.endpoints.row_values import RowValues
+
+__all__ = [
+    "FoundRows",
+    "RowLookup",
+    "RowSettings",
+    "RowSnapshot",
+    "RowSource",
+    "RowValues",
+    "read_rows",
+]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -6,11 +6,12 @@ from typing import Any
 
 from lab.foreign_replies.contract import expected
 from lab.foreign_replies.samples import Sample
-from pexpolicy import SERVICE_TYPES, Continue, ParticipantProperties, Redirect, Reject
+from pexpolicy import Continue, ParticipantProperties, Redirect, Reject
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.testing import make_request
 from pexpolicy_importers.policy_router import convert_reply
 

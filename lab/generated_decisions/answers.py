@@ -10,7 +10,6 @@ from lab.generated_decisions.hostile_values import Table
 from lab.generated_decisions.pictures import picture
 from lab.generated_decisions.values import fields_of
 from pexpolicy import (
-    SERVICE_TYPES,
     Avatar,
     Conference,
     Continue,
@@ -23,6 +22,7 @@ from pexpolicy import (
     Redirect,
     Reject,
 )
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.model import Model
 
 MODELS: dict[str, tuple[type[Decision], ...]] = {

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import AliasMap, AliasSet, CacheFile, DataUnavailableError, Refreshed
+from pexpolicy import AliasMap, AliasSet, DataUnavailableError, Refreshed
 from pexpolicy.background.refreshed import CacheFileError
+from pexpolicy.files import CacheFile
 from tests.support import virtual_time
 from tests.support.fake_plugins import Log
 from tests.support.waiting import wait_stubbornly

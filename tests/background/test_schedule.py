@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import CacheFile, Refreshed, ScheduledJob, schedule
-from pexpolicy.background.schedule import JobLocks, JobRuns
+from pexpolicy import Refreshed, schedule
+from pexpolicy.background.schedule import JobLocks, JobRuns, ScheduledJob
+from pexpolicy.files import CacheFile
 from pexpolicy.observability.health import StateSources
 from pexpolicy.testing import make_policy
 from tests.support import live_server, virtual_time

@@ -6,7 +6,6 @@ import pytest
 
 from pexpolicy import (
     UNSET,
-    AutomaticParticipant,
     Conference,
     Continue,
     Credentials,
@@ -16,6 +15,7 @@ from pexpolicy import (
     hookimpl,
 )
 from pexpolicy.chain.fold import Draft
+from pexpolicy.fields import AutomaticParticipant
 from pexpolicy.testing import capture_audit, decide_sync, make_request
 
 SECRET = "canary-4711"

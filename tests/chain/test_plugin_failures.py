@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from pexpolicy import (
-    ENDPOINTS,
     Alias,
     Conference,
     Continue,
@@ -20,6 +19,7 @@ from pexpolicy.chain import failure_log
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import ErrorReport, describe_error
 from pexpolicy.testing import make_request
 from tests.support import virtual_time, wire

@@ -108,7 +108,7 @@ def test_a_password_that_was_missing_is_taken_up(
 
 PLUGIN = """
 from pexpolicy import ConfigPath, PluginSettings, hookimpl
-from pexpolicy import track_file
+from pexpolicy.files import track_file
 
 class Listed:
     class Settings(PluginSettings):

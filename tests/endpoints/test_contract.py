@@ -13,7 +13,6 @@ from PIL import Image
 from lab.generated_decisions.pictures import bomb, saved
 from pexpolicy import (
     Alias,
-    AutomaticParticipant,
     Avatar,
     Conference,
     Continue,
@@ -26,14 +25,13 @@ from pexpolicy import (
     Lecture,
     MediaLocation,
     MediaPlayback,
-    OnCompletion,
     ParticipantProperties,
     Redirect,
     Reject,
     ServiceConfigurationRequest,
-    Transfer,
 )
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.fields import AutomaticParticipant, OnCompletion, Transfer
 from pexpolicy.policy import Answer
 from tests.support import fake_plugins
 from tests.support.oracle import judge

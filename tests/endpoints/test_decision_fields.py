@@ -10,7 +10,6 @@ from pexpolicy import (
     AliasMap,
     Conference,
     DecisionError,
-    FieldsOf,
     Lecture,
     MediaLocation,
     Plugin,
@@ -18,6 +17,7 @@ from pexpolicy import (
     Service,
     ServiceConfigurationRequest,
 )
+from pexpolicy.fields import FieldsOf
 from pexpolicy.testing import ConfigError, decide_sync, make_policy, make_request
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy import Conference, MediaPlayback, ParticipantProperties, RowValues
+from pexpolicy import Conference, MediaPlayback, ParticipantProperties
+from pexpolicy.rows import RowValues
 
 VALUES = RowValues(Conference)
 

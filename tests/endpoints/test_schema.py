@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from docs import generate_reference
-from pexpolicy import SERVICE_TYPES
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS, schema
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import by_prefix, header_values

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Conference, ConfigWarning, DecisionError, Extras, Gateway, Reject
+from pexpolicy import Conference, ConfigWarning, DecisionError, Gateway, Reject
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.isolation.messages import WorkerError
+from pexpolicy.models.extras import Extras
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.binding import bind_hook
 from pexpolicy.plugins.discovery import PluginSource, discover

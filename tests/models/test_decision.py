@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import (
-    AutomaticParticipant,
     Conference,
     Continue,
     Credentials,
@@ -29,6 +28,7 @@ from pexpolicy import (
     VirtualReception,
 )
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.fields import AutomaticParticipant
 from tests.support.secret_canaries import PIN
 
 UUID = "11111111-2222-3333-4444-555555555555"

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from pexpolicy import (
     UNSET,
-    AudioMix,
-    AutomaticParticipant,
     Conference,
     DecisionError,
     Directory,
@@ -17,6 +15,7 @@ from pexpolicy import (
     MediaLocation,
     Reject,
 )
+from pexpolicy.fields import AudioMix, AutomaticParticipant
 
 FIELDS: dict[str, Any] = {
     "name": "Board",

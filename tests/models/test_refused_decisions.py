@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import (
-    AudioMix,
     Avatar,
     Conference,
     Credentials,
@@ -25,6 +24,7 @@ from pexpolicy import (
     Redirect,
     Reject,
 )
+from pexpolicy.fields import AudioMix
 from tests.support.secret_canaries import PIN
 
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from pexpolicy import (
     UNSET,
-    AudioMix,
     Avatar,
     Conference,
     Continue,
@@ -16,11 +15,12 @@ from pexpolicy import (
     DecisionError,
     Directory,
     DirectoryEntry,
-    Extras,
     ParticipantProperties,
     Redirect,
     Reject,
 )
+from pexpolicy.fields import AudioMix
+from pexpolicy.models.extras import Extras
 
 ROOM = Conference(
     name="Board", service_tag="b", pin="471100", description="Third floor", reason="listed"

@@ -15,27 +15,26 @@ from aiohttp import web
 from pexpolicy import (
     AliasMap,
     AliasSet,
-    CacheFile,
     Conference,
     ConfigPath,
     Continue,
-    FieldsOf,
     Plugin,
     PluginSettings,
     Refreshed,
     Reject,
-    SecretError,
     Source,
     get_logger,
     hookimpl,
     metrics,
-    named_changes,
     read_secret,
     schedule,
 )
 from pexpolicy.config.plugin_settings import read_settings
 from pexpolicy.config.problems import PluginBuildError
+from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.fields import FieldsOf
+from pexpolicy.files import CacheFile, named_changes
 from pexpolicy.models.decision import Decision
 from pexpolicy.plugins import drop_in
 from pexpolicy.testing import PluginStartupError, decide_sync, make_policy, make_request

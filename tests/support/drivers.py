@@ -11,7 +11,8 @@ DRIVERS = '''
 import asyncio
 from pathlib import Path
 
-from pexpolicy import ConfigPath, PluginSettings, Refreshed, Source, metrics, track_file
+from pexpolicy import ConfigPath, PluginSettings, Refreshed, Source, metrics
+from pexpolicy.files import track_file
 
 LOG = Path({log!r})
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 TESTS = """
-from pexpolicy import AutomaticParticipant, Conference, Reject
+from pexpolicy import Conference, Reject
+from pexpolicy.fields import AutomaticParticipant
 
 ROOM = Conference(name="Garden", service_tag="", pin="471147", view="five_mains_seven_pips")
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
-from pexpolicy import ENDPOINTS, Alias, Continue, Decision
+from pexpolicy import Alias, Continue, Decision
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import Pattern, subject
 from pexpolicy.testing import Policy, decide, make_policy
 from pexpolicy_local_policy.export import export

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy import SERVICE_TYPES
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 
 Build = Callable[..., Any]
 UUID = "0f7a3a1c-0d5e-4b6e-9b57-0d1a2b3c4d5e"

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pexpolicy import ENDPOINTS, NO_EXTRAS, Avatar, Decision, DecisionError, Redirect, Reject
+from pexpolicy import Avatar, Decision, DecisionError, Redirect, Reject
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.extras import NO_EXTRAS
 from pexpolicy.testing import ConfigError, Policy, decide, make_policy, make_request
 from pexpolicy_sql import SqlQueries
 from pexpolicy_sql.decisions import RowDecisions

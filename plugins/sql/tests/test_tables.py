@@ -14,7 +14,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from click.testing import CliRunner, Result
 
-from pexpolicy import ENDPOINTS, SERVICE_TYPES
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.testing import decide, make_policy, make_request
 from pexpolicy_directory import PhoneBook
 from pexpolicy_registrations import Registrations

@@ -111,6 +111,19 @@ class WithoutSettings(Plugin):
 
 fine = Fine(Settings(location="Oslo"))
 location: str = fine.settings.location
+every: float = Fine(Fine.Settings(location="Oslo", every=5)).every
+Fine(Fine.Settings(loction="Oslo"))  # error: loction
+
+
+class Inherits(Fine):
+    pass
+
+
+Inherits(Inherits.Settings(location="Oslo"))
+
+
+class Doors(Plugin[Settings]):
+    Settings = Settings
 
 
 class Misspelt(Plugin[Settings]):

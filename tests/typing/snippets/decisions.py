@@ -1,6 +1,7 @@
 """Fields of decisions that may be unset, and mistakes that a type checker finds."""
 
-from pexpolicy import UNSET, Conference, MediaLocation, Unset
+from pexpolicy import UNSET, Conference, MediaLocation
+from pexpolicy.fields import Unset
 
 
 def room(pin: str | None) -> Conference:

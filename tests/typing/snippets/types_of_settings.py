@@ -5,11 +5,11 @@ from pexpolicy import (
     AliasMap,
     AliasSet,
     Conference,
-    FieldsOf,
     PluginSettings,
     Service,
     ServiceConfigurationRequest,
 )
+from pexpolicy.fields import FieldsOf
 
 
 class Settings(PluginSettings):

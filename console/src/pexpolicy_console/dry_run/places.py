@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import Alias, Key, dotted_key
+from pexpolicy import Alias, Key
+from pexpolicy.config.problems import dotted_key
 
 MAX_BYTES = 64 << 20
 """Size of a file up to which it is searched for an alias."""

@@ -9,13 +9,13 @@ from pexpolicy import (
     AliasSet,
     Conference,
     ConfigWarning,
-    FieldsOf,
     Key,
     Plugin,
     PluginSettings,
     Service,
     ServiceConfigurationRequest,
 )
+from pexpolicy.fields import FieldsOf
 
 
 class Settings(PluginSettings):

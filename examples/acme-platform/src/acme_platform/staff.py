@@ -11,7 +11,6 @@ import aiohttp
 
 from pexpolicy import (
     Alias,
-    CacheFile,
     ConfigPath,
     ParticipantProperties,
     ParticipantPropertiesRequest,
@@ -21,6 +20,7 @@ from pexpolicy import (
     hookimpl,
     schedule,
 )
+from pexpolicy.files import CacheFile
 
 
 class Staff:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
 
-from pexpolicy import Alias, Avatar, Problem, SettingsError, track_file
+from pexpolicy import Alias, Avatar, Problem, SettingsError
+from pexpolicy.files import track_file
 from pexpolicy_avatars.settings import InitialsSettings
 
 SIDE = 100

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pexpolicy import Alias, RowSource, SettingsError
+from pexpolicy import Alias, SettingsError
+from pexpolicy.rows import RowSource
 from pexpolicy_avatars.source import MAX_BYTES, PictureError
 from pexpolicy_avatars.template import MAX_LENGTH, PLACEHOLDERS
 

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pexpolicy import ConfigPath, PluginSettings, RowSource, Source
+from pexpolicy import ConfigPath, PluginSettings, Source
 from pexpolicy.config.outgoing import whole_url
+from pexpolicy.rows import RowSource
 from pexpolicy_avatars.template import PLACEHOLDERS, Template
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")

@@ -19,12 +19,12 @@ from pexpolicy import (
     Key,
     Plugin,
     Problem,
-    RowSnapshot,
     SettingsError,
-    did_you_mean,
     get_logger,
 )
 from pexpolicy.config.csv_tables import TableError, iterate_table
+from pexpolicy.rows import RowSnapshot
+from pexpolicy.text import did_you_mean
 from pexpolicy_directory.index import SearchIndex
 from pexpolicy_directory.settings import Entry, Settings
 from pexpolicy_directory.source_rows import entries_of

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pexpolicy import RowSettings
 from pexpolicy.config.csv_tables import TableFile, TableRow
+from pexpolicy.rows import RowSettings
 
 MAX = 250
 """Characters of a text of Infinity."""

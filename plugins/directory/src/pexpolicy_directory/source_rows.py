@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pexpolicy import read_rows
+from pexpolicy.rows import read_rows
 from pexpolicy_directory.settings import MAX, Entry
 
 

@@ -17,8 +17,8 @@ from pexpolicy import (
     PluginSettings,
     RegistrationAliasRequest,
     Reject,
-    named_changes,
 )
+from pexpolicy.files import named_changes
 
 _LABEL = r"[\w-]+"
 _DOMAIN = re.compile(rf"@?(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\.?")

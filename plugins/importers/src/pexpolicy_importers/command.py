@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from pexpolicy import printable
 from pexpolicy.config.csv_tables import TableError
+from pexpolicy.text import printable
 from pexpolicy_importers import django_policy, policy_router, rooms_csv, rules_csv, subnet_maps
 from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import tomlkit
 
-from pexpolicy import PROTECTIONS, SERVICE_TYPES, Alias, DecisionError
+from pexpolicy import Alias, DecisionError
 from pexpolicy.config.csv_tables import TableError, read_text
+from pexpolicy.endpoints.base import PROTECTIONS
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy_importers.rules_csv import plugin_problems
 from pexpolicy_importers.toml_merge import (
     ImportFailed,

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import SERVICE_TYPES, ParticipantProperties, brief
+from pexpolicy import ParticipantProperties
 from pexpolicy.config.csv_tables import TableIssue
 from pexpolicy.conformance.replies import (
     Disposition,
@@ -22,7 +22,9 @@ from pexpolicy.conformance.replies import (
     read_envelope,
     strict_json,
 )
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.matching import PatternError
+from pexpolicy.text import brief
 from pexpolicy_importers.python_patterns import (
     ANYTHING,
     UncompilableError,

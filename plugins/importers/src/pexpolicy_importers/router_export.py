@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict
 
-from pexpolicy import brief
 from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow, read_text
 from pexpolicy.config.toml_tables import validated
+from pexpolicy.text import brief
 from pexpolicy_importers.spreadsheet import SpreadsheetBool, table_of
 
 

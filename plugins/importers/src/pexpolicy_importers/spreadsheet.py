@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from pexpolicy import RowValues
+from pexpolicy.rows import RowValues
 
 DELIMITERS = ",;\t"
 _names_delimiter = re.compile("sep=.?", re.IGNORECASE).fullmatch

@@ -15,9 +15,9 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from pexpolicy import printable
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.config.path_hints import missing_hint
+from pexpolicy.text import printable
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 

@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 
 import click
 
-from pexpolicy import ENDPOINTS, printable
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     endpoint_of,
     parse_moment,
     read_request,
 )
+from pexpolicy.text import printable
 from pexpolicy_local_policy.variables import (
     KIND_OF,
     VARIABLES,

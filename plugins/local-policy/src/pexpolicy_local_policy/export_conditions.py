@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from functools import cache
 from ipaddress import IPv4Network, ip_network
 
-from pexpolicy import brief
 from pexpolicy.matching import All, AnyOf, Clause, Condition, NoneOf, Subject, TimeCondition
 from pexpolicy.subnets import read_subnet
+from pexpolicy.text import brief
 from pexpolicy_local_policy.export_patterns import (
     NotExportedError,
     glob_pattern,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
-from pexpolicy import brief
+from pexpolicy.text import brief
 
 _TOKEN = re.compile(
     r"""(?P<group>\((?:\?(?::|P?<\w+>)|(?!\?)))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from jinja2 import nodes
 
-from pexpolicy import did_you_mean
+from pexpolicy.text import did_you_mean
 from pexpolicy_local_policy.functions import FUNCTION_NAMES
 from pexpolicy_local_policy.sandbox import BUILT_IN_FILTERS
 from pexpolicy_local_policy.text_filters import TEXT_FILTERS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from pexpolicy import NO_EXTRAS, Extras
+from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy_local_policy.assignments import Assignment, Sources, assignments, sources
 from pexpolicy_local_policy.branches import MAX_BRANCHES, branches, is_call_of, is_quoted
 from pexpolicy_local_policy.constants import UNKNOWN, names_of

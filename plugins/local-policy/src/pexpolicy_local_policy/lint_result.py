@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pexpolicy import (
-    NO_EXTRAS,
-    SERVICE_TYPES,
     Decision,
     DecisionError,
-    Extras,
     MediaLocation,
     ParticipantProperties,
     Service,
-    ValidationIssue,
-    did_you_mean,
-    service_class,
 )
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.models.errors import ValidationIssue
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.text import did_you_mean
 from pexpolicy_local_policy.constants import UNKNOWN
 from pexpolicy_local_policy.secrets import covered_value
 from pexpolicy_local_policy.variables import Kind

@@ -6,16 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy import (
-    ENDPOINTS,
-    Continue,
-    Decision,
-    Extras,
-    MediaLocation,
-    Reject,
-    Request,
-    Service,
-)
+from pexpolicy import Continue, Decision, MediaLocation, Reject, Request, Service
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.extras import Extras
 from pexpolicy_local_policy.script_process import Job
 from pexpolicy_local_policy.variables import (
     KIND_OF,

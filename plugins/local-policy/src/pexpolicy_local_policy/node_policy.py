@@ -10,8 +10,9 @@ from typing import Any, Self, get_args
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from pexpolicy import Continue, Decision, Extras, MediaLocation, Request
+from pexpolicy import Continue, Decision, MediaLocation, Request
 from pexpolicy.explain.explanation import LocalPolicyError, LocalPolicyOutcome
+from pexpolicy.models.extras import Extras
 from pexpolicy_local_policy.node import SUGGESTED, final_decision, input_after, job_of
 from pexpolicy_local_policy.sandbox import parse
 from pexpolicy_local_policy.script_process import ScriptPool

@@ -22,10 +22,10 @@ from pexpolicy import (
     Request,
     ServiceConfigurationRequest,
     SettingsError,
-    read_file,
     wall_clock,
 )
 from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.files import read_file
 from pexpolicy_local_policy.language import unknown_filters
 from pexpolicy_local_policy.node import final_decision, input_after, input_before, job_of
 from pexpolicy_local_policy.sandbox import parse

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from jinja2 import TemplateSyntaxError
 
-from pexpolicy import printable
+from pexpolicy.text import printable
 from pexpolicy_local_policy.command_input import (
     EX_DATAERR,
     FILE,

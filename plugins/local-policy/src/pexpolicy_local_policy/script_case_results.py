@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pexpolicy import PROTECTIONS
+from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
 from pexpolicy.testing.report import Row
 from pexpolicy.testing.runner import case_row

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pexpolicy import ENDPOINTS, dotted_key
+from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import validated
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     endpoint_of,

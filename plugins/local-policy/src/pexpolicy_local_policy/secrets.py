@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from pexpolicy import PROTECTIONS, Request, brief
+from pexpolicy import Request
+from pexpolicy.endpoints.base import PROTECTIONS
+from pexpolicy.text import brief
 from pexpolicy_local_policy.variables import ScriptInput
 
 HIDDEN = "***"

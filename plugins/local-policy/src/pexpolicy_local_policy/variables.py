@@ -8,12 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pexpolicy import (
-    MediaLocationRequest,
-    ParticipantPropertiesRequest,
-    Request,
-    did_you_mean,
-)
+from pexpolicy import MediaLocationRequest, ParticipantPropertiesRequest, Request
+from pexpolicy.text import did_you_mean
 
 Kind = Literal["service", "participant", "media_location"]
 ENDPOINT_OF: Mapping[Kind, str] = {

@@ -7,18 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from pexpolicy import (
-    ENDPOINTS,
-    NO_EXTRAS,
-    PROTECTIONS,
-    Decision,
-    DecisionError,
-    Extras,
-    Redirect,
-    Reject,
-    brief,
-)
+from pexpolicy import Decision, DecisionError, Redirect, Reject
 from pexpolicy.conformance.replies import read_envelope
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import PROTECTIONS
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.text import brief
 from pexpolicy_local_policy.sandbox import MAX_DIGITS
 from pexpolicy_local_policy.script_process import Rendering
 from pexpolicy_local_policy.secrets import covered, covered_value, given_secrets, without

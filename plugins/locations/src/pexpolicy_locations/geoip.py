@@ -8,8 +8,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import MediaLocation, MediaLocationRequest, Problem, track_file
+from pexpolicy import MediaLocation, MediaLocationRequest, Problem
 from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.files import track_file
 from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import GeoIP
 from pexpolicy_locations.table import Reader

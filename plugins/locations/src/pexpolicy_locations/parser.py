@@ -6,14 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from pexpolicy import (
-    ConfigWarning,
-    DecisionError,
-    Key,
-    MediaLocation,
-    Problem,
-    dotted_key,
-)
+from pexpolicy import ConfigWarning, DecisionError, Key, MediaLocation, Problem
+from pexpolicy.config.problems import dotted_key
 from pexpolicy.subnets import SubnetError, Subnets, lone_network, read_subnet
 from pexpolicy_locations.settings import Entry
 from pexpolicy_locations.table import Choice, Choices

@@ -17,9 +17,9 @@ from pexpolicy import (
     Plugin,
     Problem,
     SettingsError,
-    named_changes,
 )
 from pexpolicy.config.csv_tables import TableError, iterate_table
+from pexpolicy.files import named_changes
 from pexpolicy_locations.geoip import GeoLocations
 from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import Entry, Settings

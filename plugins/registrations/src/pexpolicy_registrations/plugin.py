@@ -23,14 +23,13 @@ from pexpolicy import (
     Problem,
     RegistrationAliasRequest,
     Reject,
-    RowSnapshot,
     SettingsError,
     get_logger,
     metrics,
-    named_changes,
-    read_rows,
 )
 from pexpolicy.config.csv_tables import TableError, iterate_table
+from pexpolicy.files import named_changes
+from pexpolicy.rows import RowSnapshot, read_rows
 from pexpolicy_registrations.bursts import Bursts
 from pexpolicy_registrations.settings import Device, Settings
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from pexpolicy import RowSettings
 from pexpolicy.config.csv_tables import TableFile, TableRow
+from pexpolicy.rows import RowSettings
 
 Text = Annotated[str, Field(min_length=1, max_length=250)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=250)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pexpolicy import Service, listed
+from pexpolicy import Service
+from pexpolicy.plugins.changes import listed
 from pexpolicy_rooms.table import RoomTable
 
 

@@ -8,17 +8,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import (
-    Alias,
-    ConfigWarning,
-    Key,
-    Problem,
-    SecretError,
-    Service,
-    dotted_key,
-    read_secret,
-)
+from pexpolicy import Alias, ConfigWarning, Key, Problem, Service, read_secret
 from pexpolicy.config.csv_tables import Row, TableError, TableRow, read_table
+from pexpolicy.config.problems import dotted_key
+from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.toml_tables import validated
 from pexpolicy_rooms.settings import DerivedPin, Settings
 

@@ -19,7 +19,6 @@ from pexpolicy import (
     Key,
     Plugin,
     Problem,
-    RowSnapshot,
     Service,
     ServiceConfigurationRequest,
     SettingsError,
@@ -27,6 +26,7 @@ from pexpolicy import (
     wall_clock,
 )
 from pexpolicy.config.time_zones import zone_pitfall
+from pexpolicy.rows import RowSnapshot
 from pexpolicy_rooms.changes import changed_rooms
 from pexpolicy_rooms.pins import Pins
 from pexpolicy_rooms.room_files import written_rooms

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from pexpolicy import SERVICE_TYPES, Extras, Key, Problem, RowValues
+from pexpolicy import Key, Problem
 from pexpolicy.config.csv_tables import TableError, TableRow, iterate_table
 from pexpolicy.config.toml_tables import read_tables
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.extras import Extras
+from pexpolicy.rows import RowValues
 from pexpolicy_rooms.cell_hints import separator_problem
 from pexpolicy_rooms.settings import Settings
 

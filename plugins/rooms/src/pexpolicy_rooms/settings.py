@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from pexpolicy import ConfigPath, PluginSettings, RowSettings
+from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.csv_tables import TableFile
 from pexpolicy.config.time_zones import TimeZone
+from pexpolicy.rows import RowSettings
 
 
 class DerivedPin(PluginSettings):

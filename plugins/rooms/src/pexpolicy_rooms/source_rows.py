@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pexpolicy import Extras, Problem, get_logger
+from pexpolicy import Problem, get_logger
+from pexpolicy.models.extras import Extras
 from pexpolicy_rooms.pins import PINS
 from pexpolicy_rooms.room_files import FieldValues, WrittenRoom, columns, split_aliases
 from pexpolicy_rooms.table import RoomTable

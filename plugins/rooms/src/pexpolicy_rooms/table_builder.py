@@ -7,21 +7,12 @@ from datetime import date, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pexpolicy import (
-    SERVICE_TYPES,
-    Alias,
-    ConfigWarning,
-    DecisionError,
-    Extras,
-    Key,
-    Problem,
-    Service,
-    ValidationIssue,
-    brief,
-    did_you_mean,
-    dotted_key,
-    service_class,
-)
+from pexpolicy import Alias, ConfigWarning, DecisionError, Key, Problem, Service
+from pexpolicy.config.problems import dotted_key
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.models.errors import ValidationIssue
+from pexpolicy.models.extras import Extras
+from pexpolicy.text import brief, did_you_mean
 from pexpolicy_rooms.cell_hints import alias_warning, number_hint, pin_hint, words_warning
 from pexpolicy_rooms.pins import PINS, Pins
 from pexpolicy_rooms.room_files import VALIDITY, WrittenRoom

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, NamedTuple
 
-from pexpolicy import Key, Problem, brief
+from pexpolicy import Key, Problem
+from pexpolicy.text import brief
 from pexpolicy_rooms.cell_hints import date_hint
 
 _FORMS = "2026-12-24, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"

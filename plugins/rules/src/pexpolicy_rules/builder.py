@@ -9,17 +9,12 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import (
-    ConfigWarning,
-    Key,
-    Problem,
-    SecretError,
-    dotted_key,
-    read_secret,
-    track_file,
-)
+from pexpolicy import ConfigWarning, Key, Problem, read_secret
 from pexpolicy.config.csv_tables import TableError
+from pexpolicy.config.problems import dotted_key
+from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.toml_tables import Table, read_tables
+from pexpolicy.files import track_file
 from pexpolicy.matching import compile_when, group_names, pitfalls
 from pexpolicy_rules.decisions import Answer
 from pexpolicy_rules.parser import as_written, literal_placeholders, parse, possible_groups

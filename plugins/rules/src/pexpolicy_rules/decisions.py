@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import (
-    NO_EXTRAS,
-    PROTECTIONS,
-    SERVICE_TYPES,
     Avatar,
     Continue,
     Credentials,
@@ -19,7 +16,6 @@ from pexpolicy import (
     DecisionError,
     Directory,
     DirectoryInformationRequest,
-    Extras,
     Gateway,
     MediaLocation,
     MediaLocationRequest,
@@ -31,12 +27,13 @@ from pexpolicy import (
     Reject,
     Request,
     ServiceConfigurationRequest,
-    ValidationIssue,
-    read_file,
-    service_class,
-    track_file,
 )
 from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.endpoints.base import PROTECTIONS
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.files import read_file, track_file
+from pexpolicy.models.errors import ValidationIssue
+from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy_rules.filters import ConversionError
 from pexpolicy_rules.placeholders import (
     Captures,

@@ -10,7 +10,8 @@ from urllib.parse import quote, urlencode
 
 from multidict import MultiDict
 
-from pexpolicy import ENDPOINTS, Alias, Request
+from pexpolicy import Alias, Request
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import All, AnyOf, Clause, Condition, Subject
 from pexpolicy.subnets import read_subnet
 from pexpolicy_rules.regex_sample import ANY, sample

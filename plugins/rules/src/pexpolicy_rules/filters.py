@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from pexpolicy import brief, did_you_mean
 from pexpolicy.matching import PatternError, Replacement
+from pexpolicy.text import brief, did_you_mean
 
 _QUOTED = r"'[^']*'|\"[^\"]*\""
 _FILTER = re.compile(rf"\s*\|\s*(\w+)\s*(?:\(((?:{_QUOTED}|[^'\"()])*)\)\s*)?")

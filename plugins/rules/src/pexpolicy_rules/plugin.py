@@ -25,9 +25,9 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     SettingsError,
     hookimpl,
-    named_changes,
     wall_clock,
 )
+from pexpolicy.files import named_changes
 from pexpolicy.matching import Condition
 from pexpolicy_rules.analysis import findings
 from pexpolicy_rules.builder import RuleBuilder

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from pexpolicy import ConfigPath, EndpointName, PluginSettings, RowSource, Source
+from pexpolicy import ConfigPath, PluginSettings, Source
+from pexpolicy.config.schema.base import EndpointName
 from pexpolicy.matching import When
+from pexpolicy.rows import RowSource
 
 Action = Literal["continue", "reject", "redirect", "abstain"]
 Line = Annotated[str, Field(min_length=1, max_length=200)]

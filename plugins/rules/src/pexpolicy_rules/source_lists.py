@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-from pexpolicy import Alias, FoundRows, Problem, Request, RowLookup, RowSnapshot
+from pexpolicy import Alias, Problem, Request
 from pexpolicy.matching import ValueList
+from pexpolicy.rows import FoundRows, RowLookup, RowSnapshot
 from pexpolicy_rules.settings import ListTable
 
 _SAME_FOR_ALL = (

@@ -14,8 +14,9 @@ import pydantic_core
 from pydantic import model_validator
 from typing_extensions import override
 
-from pexpolicy import Alias, ConfigPath, Problem, SettingsError, did_you_mean
+from pexpolicy import Alias, ConfigPath, Problem, SettingsError
 from pexpolicy.config.csv_tables import TableError, read_cells, read_text
+from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import DataSource, DataSourceSettings
 from pexpolicy_sources.rows import Answer, Row, Value, rows_at
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from pexpolicy import CircuitBreaker
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy_sources.errors import SourceError, SourceUnavailableError
 from pexpolicy_sources.rows import Answer, Row, Value
 

@@ -8,7 +8,8 @@ from operator import eq
 from pathlib import Path
 from typing import Generic, Literal, Self, TypeVar
 
-from pexpolicy import CacheFile, Refreshed
+from pexpolicy import Refreshed
+from pexpolicy.files import CacheFile
 from pexpolicy_sources.rows import Answer, Row
 
 T = TypeVar("T")

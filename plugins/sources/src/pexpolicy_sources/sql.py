@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 import pydantic_core
 from typing_extensions import override
 
-from pexpolicy import SettingsError, did_you_mean
+from pexpolicy import SettingsError
+from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import STOP_S, DataSource
 from pexpolicy_sources.errors import (
     QueryError,

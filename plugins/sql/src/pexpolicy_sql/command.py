@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from pexpolicy import SettingsError, printable
+from pexpolicy import SettingsError
 from pexpolicy.config.csv_tables import TableError
+from pexpolicy.text import printable
 from pexpolicy_sources.sql_settings import SqlSettings
 from pexpolicy_sql.database import settings_of
 

@@ -11,8 +11,11 @@ import pydantic
 from pydantic import Field
 from sqlalchemy import Boolean, Column, Integer, String, Table
 
-from pexpolicy import SERVICE_TYPES, Alias, RowValues, brief, did_you_mean, service_class
+from pexpolicy import Alias
 from pexpolicy.config.csv_tables import TableRow
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.rows import RowValues
+from pexpolicy.text import brief, did_you_mean
 from pexpolicy_sql.tables import DEVICES, MAX, PEOPLE, ROOMS
 
 PROTOCOLS = ("webrtc", "sip", "h323")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from pexpolicy import Problem, SettingsError, did_you_mean
+from pexpolicy import Problem, SettingsError
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.config.toml_tables import validated
+from pexpolicy.text import did_you_mean
 from pexpolicy_sources.sql_engine import make_engine
 from pexpolicy_sources.sql_settings import SqlSettings
 

@@ -7,25 +7,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pexpolicy import (
-    ENDPOINTS,
-    SERVICE_TYPES,
     Avatar,
     Continue,
     Credentials,
     Decision,
     Directory,
     DirectoryEntry,
-    Extras,
-    FieldsOf,
     MediaLocation,
     ParticipantProperties,
     Redirect,
     Reject,
-    RowValues,
     Service,
-    brief,
-    did_you_mean,
 )
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.fields import FieldsOf
+from pexpolicy.models.extras import Extras
+from pexpolicy.rows import RowValues
+from pexpolicy.text import brief, did_you_mean
 from pexpolicy_sources import Row
 
 ACTION, REASON = "action", "reason"

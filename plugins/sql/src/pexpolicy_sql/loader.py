@@ -11,8 +11,8 @@ from sqlalchemy import Column, MetaData, String, Table, delete, exists, insert, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pexpolicy import brief
 from pexpolicy.config.csv_tables import Row, TableError, TableIssue, TableRow, stream_table
+from pexpolicy.text import brief
 from pexpolicy_sources.sql_settings import SqlSettings
 from pexpolicy_sql.csv_rows import Kind, Record
 from pexpolicy_sql.database import writing

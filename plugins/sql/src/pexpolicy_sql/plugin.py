@@ -9,16 +9,16 @@ from multidict import MultiDict
 from typing_extensions import override
 
 from pexpolicy import (
-    ENDPOINTS,
     ConfigWarning,
     Decision,
     Plugin,
     Problem,
     Request,
     SettingsError,
-    did_you_mean,
     hookimpl,
 )
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.text import did_you_mean
 from pexpolicy_sources import QueryError, SourceUnavailableError
 from pexpolicy_sql.decisions import RowDecisions
 from pexpolicy_sql.settings import Settings

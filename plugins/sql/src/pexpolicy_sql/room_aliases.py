@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Column, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pexpolicy import Alias, brief
+from pexpolicy import Alias
+from pexpolicy.text import brief
 from pexpolicy_sql.tables import MAX, ROOM_ALIASES
 
 CHUNK = 1000

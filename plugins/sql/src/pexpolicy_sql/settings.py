@@ -7,7 +7,8 @@ from typing import Self
 
 from pydantic import model_validator
 
-from pexpolicy import ENDPOINTS, PluginSettings, Source
+from pexpolicy import PluginSettings, Source
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy_sources.sql import SqlSource
 
 

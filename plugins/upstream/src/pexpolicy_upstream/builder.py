@@ -7,18 +7,13 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy import (
-    ENDPOINTS,
-    Extras,
-    Key,
-    Problem,
-    SecretError,
-    SettingsError,
-    did_you_mean,
-    read_secret,
-)
+from pexpolicy import Key, Problem, SettingsError, read_secret
+from pexpolicy.config.secrets import SecretError
 from pexpolicy.conformance.replies import basic
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import compile_when
+from pexpolicy.models.extras import Extras
+from pexpolicy.text import did_you_mean
 from pexpolicy_upstream.connections import TLSError, tls
 from pexpolicy_upstream.route import WITHOUT_RESULT, Route
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings

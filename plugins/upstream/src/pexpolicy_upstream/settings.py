@@ -14,14 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from pexpolicy import (
-    MAX_BUDGET,
-    BreakerTable,
-    ConfigPath,
-    EndpointName,
-    PluginSettings,
-)
+from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.outgoing import whole_url
+from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
+from pexpolicy.config.schema.plugins import BreakerTable
 from pexpolicy.matching import When
 
 ADDED = "/policy/v1"

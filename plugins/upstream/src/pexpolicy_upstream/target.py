@@ -13,8 +13,11 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import unquote
 
-from pexpolicy import ENDPOINTS, NO_EXTRAS, CircuitBreaker, Extras, Request
+from pexpolicy import Request
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, UpstreamDecision, Wire, read
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy_upstream.connections import opened
 from pexpolicy_upstream.settings import TargetSettings
 

@@ -12,15 +12,9 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from pexpolicy import (
-    ConfigWarning,
-    Outcome,
-    Plugin,
-    Problem,
-    SettingsError,
-    track_file,
-)
+from pexpolicy import ConfigWarning, Outcome, Plugin, Problem, SettingsError
 from pexpolicy.config.outgoing import is_loopback, secret
+from pexpolicy.files import track_file
 from pexpolicy_webhook.events import event_of, signing_key
 from pexpolicy_webhook.sender import Sender
 from pexpolicy_webhook.settings import WebhookSettings

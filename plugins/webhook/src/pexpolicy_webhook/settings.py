@@ -9,8 +9,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pexpolicy import ConfigPath, EndpointName, PluginSettings
+from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.outgoing import whole_url
+from pexpolicy.config.schema.base import EndpointName
 
 
 def _receiver(written: str) -> str:
