@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from docs.generate_settings import table
-from pexpolicy.observability.metrics import METRICS, MetricDefinition
+from pexpolicy.metrics import Definition
+from pexpolicy.observability.metrics import METRICS
 
 HERE = Path(__file__).parent
 ALERTS = HERE.parent / "deploy" / "prometheus" / "alerts.yml"
@@ -34,9 +35,9 @@ def page() -> str:
     return f"{INTRODUCTION}\n{table(HEADS, rows)}\n## Alerts\n\n{table(heads, alerts)}"
 
 
-def _metric(metric: MetricDefinition) -> tuple[str, ...]:
+def _metric(metric: Definition) -> tuple[str, ...]:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
-    return f"`{metric.name}`", metric.kind.value, labels, metric.doc
+    return f"`{metric.name}`", metric.kind, labels, metric.help
 
 
 def _alert(rule: dict[str, Any]) -> tuple[str, ...]:

@@ -11,15 +11,19 @@ import math
 import os
 import re
 import threading
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 
 Kind = Literal["counter", "gauge", "histogram"]
 Combine = Literal["sum", "max", "min"]
+Operation = Literal["inc", "set", "observe"]
+Changes = dict[tuple["Definition", tuple[str, ...]], list[float]]
+"""By definition and label values: the sum of a counter, the last value of a gauge, and all
+observations of a histogram.
+"""
 MAX_METRICS = 64
 """Metrics of one plugin."""
 MAX_SERIES = 100
@@ -41,129 +45,153 @@ class Definition:
     kind: Kind
     name: str
     help: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
     combine: Combine = "sum"
+    """How the gauges of several workers are combined."""
 
     def __post_init__(self) -> None:
+        name = f"metric {self.name}"
         if self.combine not in ("sum", "max", "min"):
-            msg = f"metric {self.name}: combine is 'sum', 'max' or 'min', and not {self.combine!r}"
+            msg = f"{name}: combine is 'sum', 'max' or 'min', and not {self.combine!r}"
             raise ValueError(msg)
         if not isinstance(self.help, str):
-            raise TypeError(f"metric {self.name}: help is a text, and labels follow it")
+            raise TypeError(f"{name}: help is a text, and labels follow it")
         if not _NAME.fullmatch(self.name):
             msg = f"metric {self.name!r}: a name has lower-case letters, digits and _, such as hits"
             raise ValueError(msg)
         for label in self.labels:
             if not _NAME.fullmatch(label) or label == "le":
-                msg = f"metric {self.name}: {label!r} is not the name of a label"
-                raise ValueError(msg)
+                raise ValueError(f"{name}: {label!r} is not the name of a label")
         if len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"metric {self.name}: a label is named twice")
-        if list(self.bounds) != sorted(set(self.bounds)) or not all(
-            map(math.isfinite, self.bounds)
-        ):
-            msg = f"metric {self.name}: bounds must be numbers in ascending order"
-            raise ValueError(msg)
-        if len(self.bounds) > MAX_BOUNDS:
-            msg = f"metric {self.name}: a histogram has up to {MAX_BOUNDS} bounds"
-            raise ValueError(msg)
+            raise ValueError(f"{name}: a label is named twice")
+        ascending = list(self.bounds) == sorted(set(self.bounds))
+        if not ascending or not all(map(math.isfinite, self.bounds)):
+            raise ValueError(f"{name}: bounds must be numbers in ascending order")
+        if (self.kind == "histogram") != bool(self.bounds) or len(self.bounds) > MAX_BOUNDS:
+            raise ValueError(f"{name}: a histogram has up to {MAX_BOUNDS} bounds")
 
     def __hash__(self) -> int:
         # Less than all fields, as each use of a metric is a look-up.
         return hash(self.name)
 
-    @property
-    def cells(self) -> int:
-        """The numbers of a series: the value, or the sum and the count of each bucket."""
-        return len(self.bounds) + 2 if self.kind == "histogram" else 1
+    def make(self, name: str = "") -> Any:
+        """Return the metric of ``prometheus_client``, by default under its own name."""
+        # Imported with the first metric, to keep commands and workers of plugins fast.
+        from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415
+
+        name = name or self.name
+        if self.kind == "histogram":
+            return Histogram(name, self.help, self.labels, registry=None, buckets=self.bounds)
+        kind = Counter if self.kind == "counter" else Gauge
+        return kind(name, self.help, self.labels, registry=None)
 
 
-class Series:
-    """The numbers of one combination of label values."""
-
-    __slots__ = ("cells", "definition", "labels", "plugin", "version")
-
-    def __init__(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> None:
-        self.plugin = plugin
-        self.definition = definition
-        self.labels = labels
-        self.cells = [0.0] * definition.cells
-        self.version = 0
-
-
-class Registry:
-    """The series of a process. Safe in any thread."""
+class PluginMetrics:
+    """The metrics of the plugins of this process. Safe in any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._series: dict[tuple[str, Definition, tuple[str, ...]], Series] = {}
-        self._sizes: dict[tuple[str, Definition], int] = {}
-        self._metrics: dict[str, int] = {}
-        self._definitions: dict[tuple[str, str, bool], Definition] = {}
-        """The last of each name; a counter and a gauge of one name are exposed under two."""
+        self._metrics: dict[tuple[str, Definition], Any] = {}
+        self._children: dict[tuple[str, Definition, tuple[str, ...]], Any] = {}
+        self._counts: dict[tuple[str, Definition | None], int] = {}
+        """The series of each metric, and the metrics of each plugin."""
         self._told: set[tuple[str, str]] = set()
-        self.version = 0
+        self._changes: Changes | None = None
 
     def clear(self) -> None:
         """Forget all values, as a forked process does with those of its parent."""
         self.__init__()  # type: ignore[misc]
 
-    def add(
-        self, plugin: str, definition: Definition, labels: tuple[str, ...], cells: dict[int, float]
+    def record(
+        self,
+        plugin: str,
+        definition: Definition,
+        labels: tuple[str, ...],
+        operation: Operation,
+        value: float,
     ) -> None:
-        """Add to some cells of a series."""
-        with self._lock:
-            series = self._find(plugin, definition, labels)
-            if series is not None:
-                for at, amount in cells.items():
-                    series.cells[at] += amount
-                self._touch(series)
+        """Change one series of a metric."""
+        child = self._children.get((plugin, definition, labels))
+        if child is None:
+            with self._lock:
+                child = self._find(plugin, definition, labels)
+        if child is not None:
+            getattr(child, operation)(value)
+            if self._changes is not None:
+                self._keep(plugin, definition, labels, value)
 
-    def set(
+    def keep_changes(self) -> None:
+        """Keep all changes from now on until they are taken."""
+        self._changes = {}
+
+    def take_changes(self) -> Changes:
+        """Return the changes since the last call."""
+        with self._lock:
+            changes, self._changes = self._changes, {}
+        return changes or {}
+
+    def _keep(
         self, plugin: str, definition: Definition, labels: tuple[str, ...], value: float
     ) -> None:
-        """Set the value of a gauge."""
         with self._lock:
-            series = self._find(plugin, definition, labels)
-            if series is not None:
-                series.cells[0] = value
-                self._touch(series)
+            assert self._changes is not None
+            values = self._changes.setdefault((definition, labels), [])
+            if definition.kind == "histogram" or not values:
+                values.append(value)
+            elif definition.kind == "counter":
+                values[0] += value
+            if definition.kind == "gauge":
+                values[0] = self.value(plugin, definition, labels)
 
     def value(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> float:
         """Return the value of a series, or the number of observations of a histogram."""
+        child = self._children.get((plugin, definition, labels))
+        if child is None:
+            return 0.0
+        samples = next(iter(child.collect())).samples
+        wanted = "_count" if definition.kind == "histogram" else ""
+        return float(next(s.value for s in samples if s.name.endswith(wanted)))
+
+    def collect(
+        self, plugins: Collection[str], taken: Collection[str]
+    ) -> Iterator[tuple[str, Definition, Any]]:
+        """Yield each metric by its exposed name; gauges of these ``plugins`` only.
+
+        Of two definitions of one metric the last one is yielded. Metrics whose exposed name is
+        ``taken``, or that of another plugin, are not.
+        """
         with self._lock:
-            series = self._series.get((plugin, definition, labels))
-            if series is None:
-                return 0.0
-            return sum(series.cells[1:]) if definition.kind == "histogram" else series.cells[0]
+            found = list(self._metrics.items())
+        owners = dict.fromkeys(taken, ("", ""))
+        last: dict[str, tuple[str, Definition, Any]] = {}
+        for (plugin, definition), metric in found:
+            if not plugin or (definition.kind == "gauge" and plugin not in plugins):
+                continue
+            owner = plugin, definition.name
+            name = f"pexpolicy_plugin_{re.sub('[^a-zA-Z0-9_]', '_', plugin)}_{definition.name}"
+            name += "_total" * (definition.kind == "counter")
+            if owners.setdefault(name, owner) == owner:
+                last[name] = name, definition, metric
+            else:
+                text = f"is not exposed: another one has the name {name}"
+                self._tell(plugin, name, f"the metric {definition.name} {text}")
+        yield from last.values()
 
-    def changed_since(self, version: int) -> tuple[int, list[tuple[Series, list[float]]]]:
-        """Return the present version, and the series that changed since an earlier one."""
-        if version == self.version:
-            return version, []
-        with self._lock:
-            changed = [(s, s.cells.copy()) for s in self._series.values() if s.version > version]
-            return self.version, changed
-
-    def _touch(self, series: Series) -> None:
-        self.version += 1
-        series.version = self.version
-
-    def _find(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> Series | None:
-        found = self._series.get((plugin, definition, labels))
+    def _find(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> Any:
+        """Return a series, which is made if there is room for it."""
+        found = self._children.get((plugin, definition, labels))
         if found is not None:
             return found
-        size = self._sizes.get((plugin, definition), 0)
+        size = self._counts.get((plugin, definition), 0)
         if not size:
-            count = self._metrics.get(plugin, 0)
+            count = self._counts.get((plugin, None), 0)
             if count >= MAX_METRICS:
-                self._tell(
-                    plugin, "", f"has more than {MAX_METRICS} metrics: others are not counted"
-                )
+                text = f"has more than {MAX_METRICS} metrics: others are not counted"
+                self._tell(plugin, "", text)
                 return None
-            self._metrics[plugin] = count + 1
-            self._tell_of_another(plugin, definition)
+            self._counts[plugin, None] = count + 1
+            self._add(plugin, definition)
         other = (OTHER,) * len(labels)
         if size >= MAX_SERIES and labels != other:
             text = (
@@ -172,19 +200,21 @@ class Registry:
             )
             self._tell(plugin, definition.name, text)
             return self._find(plugin, definition, other)
-        self._sizes[plugin, definition] = size + 1
-        made = self._series[plugin, definition, labels] = Series(plugin, definition, labels)
-        return made
+        self._counts[plugin, definition] = size + 1
+        metric = self._metrics[plugin, definition]
+        child = metric.labels(*labels) if labels else metric
+        self._children[plugin, definition, labels] = child
+        return child
 
-    def _tell_of_another(self, plugin: str, definition: Definition) -> None:
-        """Log that a metric of this name has other labels: a mistake, or another version."""
-        key = plugin, definition.name, definition.kind == "counter"
-        before = self._definitions.get(key, definition)
-        self._definitions[key] = definition
-        if before != definition:
-            labels = " and ".join(", ".join(d.labels) or "(none)" for d in (before, definition))
-            text = f"is made twice, with the labels {labels}: only the last one is exposed"
-            self._tell(plugin, definition.name, f"the metric {definition.name} {text}")
+    def _add(self, plugin: str, definition: Definition) -> None:
+        """Make a metric; log one of this name with other labels: a mistake, or another version."""
+        for owner, before in reversed(self._metrics):
+            if (owner, before.name, before.kind) == (plugin, definition.name, definition.kind):
+                labels = " and ".join(", ".join(d.labels) or "(none)" for d in (before, definition))
+                text = f"is made twice, with the labels {labels}: only the last one is exposed"
+                self._tell(plugin, definition.name, f"the metric {definition.name} {text}")
+                break
+        self._metrics[plugin, definition] = definition.make()
 
     def _tell(self, plugin: str, metric: str, text: str) -> None:
         if (plugin, metric) not in self._told:
@@ -192,14 +222,18 @@ class Registry:
             logging.getLogger(__name__).warning("plugin %s: %s", plugin, text)
 
 
-REGISTRY = Registry()
-"""The metrics of this process: modules of plugins make theirs when they are imported."""
-os.register_at_fork(after_in_child=REGISTRY.clear)
+PLUGIN_METRICS = PluginMetrics()
+"""One for the process: modules of plugins make their metrics when they are imported, and code in
+threads uses them, so nothing could hand it to them.
+"""
+os.register_at_fork(after_in_child=PLUGIN_METRICS.clear)
 
 
 def _label_value(value: object) -> str:
     text = str(value)[:MAX_VALUE]
-    return text if text.isprintable() else _SEPARATORS.sub(" ", text)
+    if text.isprintable():
+        return text
+    return _SEPARATORS.sub(" ", text).encode("utf-8", "replace").decode()
 
 
 class _Metric:
@@ -229,12 +263,15 @@ class _Metric:
         (plugin, _), _ = HOOK_CONTEXT.get()
         return plugin or self._maker
 
+    def _record(self, operation: Operation, value: float, labels: dict[str, str]) -> None:
+        PLUGIN_METRICS.record(self._plugin, self.definition, self._labels(labels), operation, value)
+
     def value(self, plugin: str = "", /, **labels: str) -> float:
         """Return what this process counted for a plugin, for tests.
 
         Of a histogram, the number of observations.
         """
-        return REGISTRY.value(plugin or self._plugin, self.definition, self._labels(labels))
+        return PLUGIN_METRICS.value(plugin or self._plugin, self.definition, self._labels(labels))
 
 
 class Counter(_Metric):
@@ -245,7 +282,7 @@ class Counter(_Metric):
         if not 0 <= amount < math.inf:
             msg = f"counter {self.definition.name}: {amount!r} is not a number of at least 0"
             raise ValueError(msg)
-        REGISTRY.add(self._plugin, self.definition, self._labels(labels), {0: amount})
+        self._record("inc", amount, labels)
 
 
 class Gauge(_Metric):
@@ -253,11 +290,11 @@ class Gauge(_Metric):
 
     def set(self, value: float, /, **labels: str) -> None:
         """Set the value."""
-        REGISTRY.set(self._plugin, self.definition, self._labels(labels), float(value))
+        self._record("set", float(value), labels)
 
     def inc(self, amount: float = 1, /, **labels: str) -> None:
         """Add to the value."""
-        REGISTRY.add(self._plugin, self.definition, self._labels(labels), {0: amount})
+        self._record("inc", amount, labels)
 
     def dec(self, amount: float = 1, /, **labels: str) -> None:
         """Subtract from the value."""
@@ -272,8 +309,7 @@ class Histogram(_Metric):
         if not math.isfinite(value):
             msg = f"histogram {self.definition.name}: {value!r} is not a finite number"
             raise ValueError(msg)
-        bucket = 1 + bisect_left(self.definition.bounds, value)
-        REGISTRY.add(self._plugin, self.definition, self._labels(labels), {0: value, bucket: 1})
+        self._record("observe", value, labels)
 
 
 def _names(labels: Sequence[str]) -> tuple[str, ...]:

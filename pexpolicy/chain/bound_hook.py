@@ -30,26 +30,22 @@ REJECT_REASONS = {
 """The end of the reason of a reject that follows a failed step, after the name of the plugin."""
 QUICK = 100
 """Microseconds below which an answer is quick, as nearly all are."""
-_UNUSED_CELLS = memoryview(bytearray(8 * QUICK)).cast("q")
 
 
 class StepCounter:
-    """The quick answers of one kind from one plugin, counted in a cell for each microsecond.
+    """The quick answers of one kind from one plugin, counted by their microseconds.
 
     Few of their steps differ, so the step of each microsecond is made once.
     """
 
-    __slots__ = ("at", "cells", "hook", "outcome", "plugin", "steps")
+    __slots__ = ("cells", "hook", "outcome", "plugin", "steps")
 
     def __init__(self, plugin: str, outcome: str, hook: str = "") -> None:
         self.plugin, self.outcome, self.hook = plugin, outcome, hook
         self.steps: list[Step | None] = [None] * QUICK
         """Steps by microseconds; ``None`` for one that was not needed yet."""
-        self.bind_counters(_UNUSED_CELLS, 0)
-
-    def bind_counters(self, cells: memoryview, at: int) -> None:
-        """Count in the ``QUICK`` cells from ``cells[at]`` on."""
-        self.cells, self.at = cells, at
+        self.cells = [0] * QUICK
+        """How many took each microsecond."""
 
     def first(self, us: int) -> Step:
         """Make and keep the step of ``us`` microseconds."""

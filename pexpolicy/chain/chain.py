@@ -206,7 +206,7 @@ class ChainRun:
                         kind = link.abstained_steps if answer is None else link.decided_steps
                         if us < QUICK:
                             steps.append(kind.steps[us] or kind.first(us))
-                            kind.cells[kind.at + us] += 1
+                            kind.cells[us] += 1
                         else:
                             self.eventful = True
                             steps.append(kind.step(us))

@@ -28,7 +28,6 @@ from pexpolicy.config.environment import in_container
 from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
-from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.server import gc_tuning
 from pexpolicy.server.admin.listener import AdminEndpoint
 from pexpolicy.server.admin.listener import bind as bind_admin
@@ -116,9 +115,7 @@ def serve(
         click.secho(f"warning: {text} machine: write --host 0.0.0.0", fg="yellow", err=True)
     count = 1 if debug else workers or policy.settings.server.workers
 
-    # A worker and its replacement may exist at the same time.
-    counters = SharedCounters(2 * count if count > 1 else 1)
-    admin = AdminEndpoint(bind_admin(policy.settings, log, admin_port), counters)
+    admin = AdminEndpoint(bind_admin(policy.settings, log, admin_port))
     context = ServerContext(
         config,
         address,

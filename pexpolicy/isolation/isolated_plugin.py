@@ -27,7 +27,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.messages import WorkerError
-from pexpolicy.isolation.metrics_updates import MetricsReceiver
+from pexpolicy.isolation.metrics_updates import count_update
 from pexpolicy.isolation.process_limits import ProcessLimits
 from pexpolicy.isolation.worker_pool import START_TIMEOUT_S, WorkerPool, end_now
 from pexpolicy.isolation.worker_process import WorkerProcess
@@ -86,10 +86,10 @@ class IsolatedPlugin:
 
         workers = list(workers)
         for worker in workers:
-            worker.on_metrics = MetricsReceiver(available.name)
+            worker.on_metrics = partial(count_update, available.name)
 
         async def start(worker: WorkerProcess) -> None:
-            worker.on_metrics = MetricsReceiver(available.name)
+            worker.on_metrics = partial(count_update, available.name)
             _check_ready(await worker.call(build))
 
         self._pool = WorkerPool(str(available), workers, limits, start)

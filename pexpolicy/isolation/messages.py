@@ -158,9 +158,9 @@ class Annotated(Message, frozen=True):
 
 
 class MetricsUpdate(Message, frozen=True):
-    """From a worker, without a request: series that changed, with label values and cells."""
+    """From a worker, without a request: what it did to metrics, with label values and amounts."""
 
-    series: list[tuple[Definition, tuple[str, ...], list[float]]]
+    changes: list[tuple[Definition, tuple[str, ...], list[float]]]
 
 
 Order = BuildRequest | StartRequest | DecideRequest | ObserveRequest | StatusRequest

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable
 
 from pexpolicy.isolation.messages import MetricsUpdate, WorkerError
-from pexpolicy.metrics import MAX_METRICS, MAX_SERIES, MAX_VALUE, REGISTRY, Definition
+from pexpolicy.metrics import MAX_VALUE, PLUGIN_METRICS, Operation
 
 INTERVAL_S = 0.25
 """Seconds between two updates of a worker; one that is killed loses what it counted since."""
 MAX_HELP = 4096
 """Characters of the help text of a metric."""
+OPERATIONS: dict[str, Operation] = {"counter": "inc", "gauge": "set", "histogram": "observe"}
 
 
 class MetricsSender:
@@ -20,7 +21,6 @@ class MetricsSender:
 
     def __init__(self, send: Callable[[MetricsUpdate], None]) -> None:
         self._send = send
-        self._seen = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Send an update now and in each interval from now on."""
@@ -29,44 +29,22 @@ class MetricsSender:
 
     def update(self) -> None:
         """Send what has changed since the last update."""
-        self._seen, changed = REGISTRY.changed_since(self._seen)
-        if changed:
-            self._send(
-                MetricsUpdate([(found.definition, found.labels, cells) for found, cells in changed])
-            )
+        if changes := PLUGIN_METRICS.take_changes():
+            self._send(MetricsUpdate([(*key, values) for key, values in changes.items()]))
 
 
-class MetricsReceiver:
-    """Counts the updates of one worker for its plugin. Raises ``WorkerError`` for wrong ones.
+def count_update(plugin: str, update: MetricsUpdate) -> None:
+    """Count what a worker of a plugin did; raises ``WorkerError`` for a wrong update.
 
     The gauge of a plugin with several workers has the value that was set last.
     """
-
-    def __init__(self, plugin: str) -> None:
-        self._plugin = plugin
-        self._before: dict[tuple[Definition, tuple[str, ...]], list[float]] = {}
-
-    def __call__(self, update: MetricsUpdate) -> None:
-        """Count what is new in an update."""
-        for definition, labels, cells in update.series:
-            self._count(definition, labels, cells)
-        if len(self._before) > MAX_METRICS * (MAX_SERIES + 1):
-            msg = "its worker sent too many metrics"
-            raise WorkerError(msg)
-
-    def _count(self, definition: Definition, labels: tuple[str, ...], cells: list[float]) -> None:
+    for definition, labels, values in update.changes:
         is_long = len(definition.help) > MAX_HELP or any(len(v) > MAX_VALUE for v in labels)
-        if is_long or len(labels) != len(definition.labels) or len(cells) != definition.cells:
+        is_wrong = not all(map(math.isfinite, values)) and definition.kind != "gauge"
+        is_negative = definition.kind == "counter" and min(values, default=0.0) < 0
+        if is_long or is_wrong or is_negative or len(labels) != len(definition.labels):
             msg = f"its worker sent a wrong value of the metric {definition.name}"
             raise WorkerError(msg)
-        if definition.kind == "gauge":
-            REGISTRY.set(self._plugin, definition, labels, cells[0])
-            return
-        before = self._before.get((definition, labels), [0.0] * definition.cells)
-        self._before[definition, labels] = cells
-        added = {at: cells[at] - before[at] for at in range(definition.cells)}
-        grows = added if definition.kind == "counter" else {at: added[at] for at in added if at}
-        if not all(0 <= amount < math.inf for amount in grows.values()):
-            msg = f"its worker sent a wrong value of the metric {definition.name}"
-            raise WorkerError(msg)
-        REGISTRY.add(self._plugin, definition, labels, added)
+        for value in values:
+            operation = OPERATIONS[definition.kind]
+            PLUGIN_METRICS.record(plugin, definition, labels, operation, value)

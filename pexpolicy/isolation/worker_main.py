@@ -35,6 +35,7 @@ from pexpolicy.isolation.frames import FrameDecoder, framed
 from pexpolicy.isolation.metrics_updates import MetricsSender
 from pexpolicy.log.capture import LogHandler, LogLevels, capturing, level_number
 from pexpolicy.log.console import ServerLog
+from pexpolicy.metrics import PLUGIN_METRICS
 from pexpolicy.models.annotations import Annotations
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
@@ -68,6 +69,7 @@ def main() -> int:
     for descriptor in (connection, pipe):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - its own signature
     log = ServerLog()
+    PLUGIN_METRICS.keep_changes()
     with capturing(log) as handler, log.output.background():
         report, plugin = _build(_receive_build_request(server), handler)
         server.sendall(framed(report))

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import orjson
 
 from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.observability import metrics, nodes
-from pexpolicy.observability.aggregate import Readings, read
-from pexpolicy.observability.metrics import BUCKETS, CALL_BOUNDS, NANO
-from pexpolicy.observability.plugin_status import PluginStatuses
-from pexpolicy.observability.shared_memory import Labels
+from pexpolicy.errors import describe_error
+from pexpolicy.observability import metrics
+from pexpolicy.observability.metrics import CALL_BOUNDS
+from pexpolicy.observability.snapshot import Snapshot
 from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.plugins.binding import report_of
 from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Policy
+from pexpolicy.tasks import hide
+
+STATUS_TIMEOUT_S = 1.0
+"""For the status hooks of all plugins together."""
+ReportTask = asyncio.Task[dict[str, Any]]
 
 
 class Status:
@@ -35,30 +43,30 @@ class Status:
         """Return the document; times are seconds of the Unix epoch, durations seconds."""
         policy = self._policy()
         statuses = await self._statuses.collect(policy.plugins)
-        readings = read(self._telemetry.board)
+        counted = await self._telemetry.merged()
         now = time.time()
         sources = self._telemetry.sources
         reasons = sources.not_ready_reasons()
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "workers": readings[metrics.WORKERS][()][0],
+            "workers": int(counted.value(metrics.WORKERS) or 0),
             "started": self._started,
             "uptime": now - self._started,
             "ready": not reasons,
             "not_ready_reasons": reasons,
             "draining": sources.readiness.is_draining,
-            "connections": readings[metrics.CONNECTIONS].get((), [None])[0],
-            "loop_lag": readings[metrics.LOOP_LAG][()][0] / metrics.LOOP_LAG.scale,
+            "connections": _whole(counted.value(metrics.CONNECTIONS)),
+            "loop_lag": counted.value(metrics.LOOP_LAG),
             "memory": self._memory(),
             "config": self._config(policy, now),
-            "audit": self._audit(readings),
+            "audit": self._audit(counted),
             "certificate": self._certificate(),
             "endpoints": {
-                name: _by_last_label(readings[metrics.REQUESTS], name) for name in ENDPOINTS
+                name: counted.by_last_label(metrics.REQUESTS, name) for name in ENDPOINTS
             },
-            "refused": _by_last_label(readings[metrics.REFUSED]),
-            "plugins": [_plugin(plugin, policy, readings, statuses) for plugin in policy.plugins],
+            "refused": counted.by_last_label(metrics.REFUSED),
+            "plugins": [_plugin(plugin, policy, counted, statuses) for plugin in policy.plugins],
             "sources": [
                 {"name": source.name, "driver": source.driver_name, **source.lifespan.report()}
                 for source in policy.sources
@@ -73,7 +81,7 @@ class Status:
                     "last_refused": node.last_refused or None,
                     "refused_because": node.refused_because or None,
                 }
-                for node in nodes.seen(self._telemetry.board)
+                for node in counted.last_nodes()
             ],
         }
 
@@ -90,14 +98,14 @@ class Status:
             "changes": list(reload.changes),
         }
 
-    def _audit(self, readings: Readings) -> dict[str, Any]:
+    def _audit(self, counted: Snapshot) -> dict[str, Any]:
         state = self._telemetry.sources.audit()
-        document: dict[str, Any] = {"records": readings[metrics.AUDIT_RECORDS][()][0]}
+        document: dict[str, Any] = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
         if state is not None:
             document |= {
                 "status": state.status,
                 "problem": state.error or None,
-                "lost": readings[metrics.AUDIT_LOST].get((), [state.lost])[0],
+                "lost": _whole(counted.value(metrics.AUDIT_LOST)),
                 "spooled_bytes": state.spooled_bytes,
                 "free_bytes": state.free_bytes,
                 "synced_at": state.synced_at,
@@ -126,13 +134,13 @@ class Status:
 
 
 def _plugin(
-    plugin: BuiltPlugin, policy: Policy, readings: Readings, statuses: dict[str, dict[str, Any]]
+    plugin: BuiltPlugin, policy: Policy, counted: Snapshot, statuses: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     links = [link for chain in policy.chains.values() for link in chain.links]
     breakers = [
         link.breaker for link in links if link.plugin == plugin.name and link.breaker is not None
     ]
-    opened = readings[metrics.BREAKER_OPEN].get((plugin.name,), [0])[0]
+    lifespan = policy.lifespans.get(plugin.name)
     return {
         "name": plugin.name,
         "distribution": plugin.available.distribution,
@@ -140,46 +148,90 @@ def _plugin(
         "mode": plugin.table.mode,
         "isolation": plugin.table.isolation,
         "hooks": list(plugin.implemented),
-        "calls": _by_last_label(readings[metrics.PLUGIN_CALLS], plugin.name),
-        "latency": _latency(readings[metrics.PLUGIN_DURATION].get((plugin.name,))),
-        "observed": _observed(plugin.name, readings)
+        "calls": counted.by_last_label(metrics.PLUGIN_CALLS, plugin.name),
+        "latency": _latency(counted, plugin.name),
+        "observed": _observed(plugin.name, counted)
         if plugin.hooks.keys() & {"on_decision", "on_decisions"}
         else None,
-        "breaker_open": bool(opened) if breakers else None,
+        "breaker_open": bool(counted.value(metrics.BREAKER_OPEN, plugin.name))
+        if breakers
+        else None,
         "has_stuck_calls": bool(plugin.threads and plugin.threads.stuck),
-        **_background(plugin, policy),
+        **(lifespan.report() if lifespan is not None else {"data": {}, "jobs": {}, "failures": []}),
         **statuses.get(plugin.name, {}),
     }
 
 
-def _background(plugin: BuiltPlugin, policy: Policy) -> dict[str, Any]:
-    lifespan = policy.lifespans.get(plugin.name)
-    return lifespan.report() if lifespan is not None else {"data": {}, "jobs": {}, "failures": []}
-
-
-def _observed(plugin: str, readings: Readings) -> dict[str, int]:
+def _observed(plugin: str, counted: Snapshot) -> dict[str, int]:
     """Return what became of notifying an observer, and how many decisions wait for it."""
-    (pending,) = readings[metrics.OBSERVER_PENDING].get((plugin,), [0])
-    return {**_by_last_label(readings[metrics.OBSERVER_CALLS], plugin), "pending": pending}
+    pending = int(counted.value(metrics.OBSERVER_PENDING, plugin) or 0)
+    return {**counted.by_last_label(metrics.OBSERVER_CALLS, plugin), "pending": pending}
 
 
-def _latency(cells: list[int] | None) -> dict[str, float | None] | None:
+def _latency(counted: Snapshot, plugin: str) -> dict[str, float | None] | None:
     """Return mean and 99th percentile in seconds, or ``None`` without calls.
 
     The percentile is the upper bound of its bucket, and ``None`` above the last bound.
     """
-    if cells is None or not (count := sum(cells[BUCKETS:])):
+    name = metrics.PLUGIN_DURATION.name
+    samples = counted.families[name].samples
+    count = int(samples.get((f"{name}_count", plugin), 0))
+    if not count:
         return None
-    total, rank = 0, count - count // 100
-    p99: float | None = None
-    for bound, calls in zip(CALL_BOUNDS, cells[BUCKETS:], strict=False):
-        total += calls
-        if total >= rank:
-            p99 = bound
-            break
-    return {"mean": cells[0] / NANO / count, "p99": p99}
+    rank = count - count // 100
+    bounds = (b for b in CALL_BOUNDS if samples[f"{name}_bucket", plugin, repr(b)] >= rank)
+    return {"mean": samples[f"{name}_sum", plugin] / count, "p99": next(bounds, None)}
 
 
-def _by_last_label(series: dict[Labels, list[int]], *before: str) -> dict[str, int]:
-    """Return the non-zero counters with these first labels, by their last label."""
-    return {labels[-1]: n for labels, (n,) in series.items() if labels[:-1] == before and n}
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+class PluginStatuses:
+    """Calls the status hooks of plugins, each once at a time: a stuck one holds one thread only.
+
+    ``timeout`` in seconds.
+    """
+
+    def __init__(self, timeout: float = STATUS_TIMEOUT_S) -> None:
+        self._timeout = timeout
+        self._running: dict[str, ReportTask] = {}
+
+    async def collect(self, plugins: Iterable[BuiltPlugin]) -> dict[str, dict[str, Any]]:
+        """Return for each plugin with the hook its ``status``, or the ``problem`` of getting it."""
+        reporting = [plugin for plugin in plugins if "status" in plugin.hooks]
+        for plugin in reporting:
+            previous = self._running.get(plugin.name)
+            if previous is None or previous.done():
+                task = asyncio.get_running_loop().create_task(_report(plugin))
+                hide(task)
+                self._running[plugin.name] = task
+        tasks = {plugin.name: self._running[plugin.name] for plugin in reporting}
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=self._timeout)
+        for plugin in reporting:
+            if plugin.is_isolated:
+                # A late worker is killed and replaced, so no task of it stays.
+                tasks[plugin.name].cancel()
+        return {name: self._result(name, task) for name, task in tasks.items()}
+
+    def _result(self, name: str, task: ReportTask) -> dict[str, Any]:
+        if not task.done():
+            return {"problem": f"its status gave no answer within {self._timeout:.3g} s"}
+        self._running.pop(name, None)
+        if task.cancelled():
+            return {"problem": "its status was cancelled"}
+        return task.result()
+
+    def close(self) -> None:
+        """Cancel the hooks that are running."""
+        for task in self._running.values():
+            task.cancel()
+
+
+async def _report(plugin: BuiltPlugin) -> dict[str, Any]:
+    """Return the report or the failure: SystemExit raised in a task would end the event loop."""
+    try:
+        return {"status": orjson.loads(await report_of(plugin))}
+    except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+        return {"problem": f"its status failed: {describe_error(error).summary}"}

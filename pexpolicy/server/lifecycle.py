@@ -105,6 +105,7 @@ class Server:
 
     reloader: Reloader
     announcement: str
+    telemetry: Telemetry
     _readiness: Readiness
     _generations: GenerationSwitch
 
@@ -215,7 +216,7 @@ async def _answering(
             memory=lambda: listener.memory,
             job_runs=context.host.take_job_runs,
         )
-        telemetry = Telemetry(admin.counters, admin.slot, sources)
+        telemetry = Telemetry(sources)
         base_path = settings.server.base_path
         app = PolicyApp(first.generation, context.log, base_path, readiness, telemetry, spans)
         listener = Listener(app, address, processes=context.processes)
@@ -235,7 +236,7 @@ async def _answering(
                 readiness.state = ReadinessState.READY
                 announcement = _announcement(policy, url_of(sockets[0], app), admin)
                 del policy, first
-                yield Server(reloader, announcement, readiness, generations)
+                yield Server(reloader, announcement, telemetry, readiness, generations)
         finally:
             await generations.close()
             app.refusals.end()

@@ -193,7 +193,7 @@ async def test_status_and_metrics_show_the_jobs_of_a_plugin(tmp_path: Path) -> N
         await asyncio.sleep(0.05)
         (shown,) = (await server.status())["plugins"]
         assert shown["jobs"]["tidy"]["problem"].startswith("OSError: no disk")
-        server.telemetry.sampler.sample()
+        server.telemetry.sample()
         labels = {"plugin": "tidies", "job": "tidy", "outcome": "failed"}
         assert (await server.metrics())("job_runs_total", **labels) == 1
 

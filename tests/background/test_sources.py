@@ -14,7 +14,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.hook_context import hook_context
-from pexpolicy.observability.prometheus import expose
+from pexpolicy.observability.snapshot import expose
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
@@ -88,7 +88,7 @@ async def test_a_driver_makes_metrics_below_the_name_of_its_source(lines: Lines)
         with hook_context("sources.people", "lifespan"):
             metrics.gauge("entries", "Entries.").set(7)
         telemetry.use_policy(served)
-    exposed = expose(telemetry.board)
+    exposed = expose(telemetry.snapshot())
     assert b"\npexpolicy_plugin_sources_people_entries 7.0\n" in exposed
     assert b"\npexpolicy_plugin_sources_people_built 1.0\n" in exposed
 
@@ -336,7 +336,7 @@ async def test_refreshed_data_of_a_source_is_open_with_it_and_passes_to_the_next
         (source,) = (await server.status())["sources"]
         assert (source["name"], source["driver"]) == ("people", "snapshot")
         assert source["data"]["people"]["age"] < 5
-        server.telemetry.sampler.sample()
+        server.telemetry.sample()
         metrics = await server.metrics()
         assert metrics("data_age_seconds", plugin="sources.people", data="people") < 5
         second = policy(snapshot(30.0), pool=pool)

@@ -14,18 +14,13 @@ from docs import generate_metrics
 from pexpolicy.access.refusals import REASONS
 from pexpolicy.chain.observers import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.observability.counters import (
+from pexpolicy.metrics import Definition
+from pexpolicy.observability.metrics import CALL_BOUNDS, LEFT_BOUNDS, METRICS
+from pexpolicy.observability.telemetry import (
     CALL_OUTCOMES,
     INTERNAL,
     STEP_OUTCOMES,
     UNRECORDED,
-)
-from pexpolicy.observability.metrics import (
-    CALL_BOUNDS,
-    LEFT_BOUNDS,
-    METRICS,
-    MetricDefinition,
-    MetricType,
 )
 from tests.support import doc_pages, live_server, wire
 from tests.support.paths import ROOT
@@ -66,13 +61,13 @@ def alerts(text: str) -> dict[str, str]:
     return {rule.partition("\n")[0]: rule for rule in rules}
 
 
-def selectors(query: str) -> Iterator[tuple[MetricDefinition, dict[str, str]]]:
+def selectors(query: str) -> Iterator[tuple[Definition, dict[str, str]]]:
     """Yield each metric of a query with its label matchers."""
     for name, matchers in re.findall(r"\b(pexpolicy_\w+)(?:\{([^}]*)\})?", query):
         family = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|sum|count)$", "", name))
         assert family is not None, f"there is no metric {name}"
         if family.name != name:
-            assert family.kind is MetricType.HISTOGRAM, name
+            assert family.kind == "histogram", name
         yield family, dict(re.findall(r'(\w+)=~?"([^"]*)"', matchers))
 
 

@@ -25,7 +25,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.hooks import HOOKS as SPECIFIED
-from pexpolicy.observability.plugin_status import PluginStatuses
+from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
 from tests.support import samples, wire

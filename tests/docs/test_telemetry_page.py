@@ -2,7 +2,7 @@
 
 import json
 
-from pexpolicy.observability.prometheus import expose
+from pexpolicy.observability.snapshot import expose
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.testing import capture_audit, decide_sync, make_policy, make_request
 from tests.support import samples
@@ -27,6 +27,6 @@ def test_metrics_are_exposed_as_shown() -> None:
     assert decide_sync(told.plugin("Desks"), request, config=told.config).decided_by == "desks"
     telemetry = Telemetry()
     telemetry.use_policy(make_policy(told.plugin("Desks"), config=told.config))
-    text = expose(telemetry.board).decode()
+    text = expose(telemetry.snapshot()).decode()
     for line in told.shown("text").splitlines():
         assert f"\n{line}\n" in text

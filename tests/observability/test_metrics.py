@@ -18,51 +18,31 @@ from pexpolicy import Conference, Continue, Redirect, Reject, hookimpl
 from pexpolicy.audit.state import AuditState
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
-from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.observability import metrics
-from pexpolicy.observability.counters import CallCounters
-from pexpolicy.observability.gauges import LAG_WINDOW_S, GaugeSampler, LoopLag
 from pexpolicy.observability.health import ReloadState, StateSources
-from pexpolicy.observability.nodes import Nodes, address_of, seen
-from pexpolicy.observability.prometheus import expose
-from pexpolicy.observability.shared_memory import NODES, SharedCounters
+from pexpolicy.observability.snapshot import MAX_NODES, expose
+from pexpolicy.observability.telemetry import (
+    LAG_WINDOW_S,
+    LoopLag,
+    Nodes,
+    Telemetry,
+    address_of,
+)
 from tests.support import admin_client, fake_plugins, wire
 from tests.support.admin_client import serve_with_admin
 
-NAMES = [
-    "pexpolicy_requests_total",
-    "pexpolicy_request_duration_seconds",
-    "pexpolicy_budget_remaining_seconds",
-    "pexpolicy_fallback_total",
-    "pexpolicy_plugin_calls_total",
-    "pexpolicy_plugin_duration_seconds",
-    "pexpolicy_plugin_breaker_open",
-    "pexpolicy_audit_records_total",
-    "pexpolicy_audit_lost_total",
-    "pexpolicy_audit_last_fsync_timestamp_seconds",
-    "pexpolicy_audit_free_bytes",
-    "pexpolicy_config_info",
-    "pexpolicy_config_last_reload_successful",
-    "pexpolicy_config_last_reload_success_timestamp_seconds",
-    "pexpolicy_auth_failures_total",
-    "pexpolicy_observer_calls_total",
-    "pexpolicy_shadow_diff_total",
-    "pexpolicy_loop_lag_seconds",
-    "pexpolicy_tls_cert_not_after_timestamp_seconds",
-]
 ROOM = Conference(name="Room", service_tag="room")
 
 
-def test_every_metric_has_the_name_that_operators_were_promised() -> None:
-    assert set(NAMES) <= metrics.METRICS.keys()
-    text = expose(SharedCounters()).decode()
-    for name, family in metrics.METRICS.items():
-        assert f"# TYPE {name} {family.kind.value}\n" in text
-        assert name.endswith("_total") == (family.kind is metrics.MetricType.COUNTER)
-        assert family.doc.endswith(".")
+def test_every_metric_is_exposed_with_its_type_before_it_has_a_value() -> None:
+    text = expose(Telemetry().snapshot()).decode()
+    for name, metric in metrics.METRICS.items():
+        assert f"# TYPE {name} {metric.kind}\n" in text
+        assert name.endswith("_total") == (metric.kind == "counter")
+        assert metric.help.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -308,34 +288,41 @@ async def nothing(_: object) -> None:
     """Abstain."""
 
 
+def ended_call(outcome: Outcome, seconds: float) -> tuple[Any, Any]:
+    """A call of this duration, and its answer."""
+    call = SimpleNamespace(seconds=lambda: seconds, params={}, peer=None)
+    return call, SimpleNamespace(outcome=outcome, reply=SimpleNamespace(action="continue"))
+
+
 @given(durations)
 def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
-    board = SharedCounters()
-    counts = CallCounters(board.claim())
-    toy = BoundHook("toy", nothing, timeout=10.0)
-    counts.allocate_for_policy([toy], [], 4.0)
+    telemetry = Telemetry()
+    made = fake_plugins.policy({})
+    links = (BoundHook("toy", nothing, timeout=10.0),)
+    vars(made)["links"] = lambda: links
+    telemetry.use_policy(made)
+    budget = made.settings.server.budget
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
 
-    async def ask(tasks: HookTasks, seconds: float) -> Outcome:
-        clock = iter((0.0, seconds)).__next__
-        return await Chain(endpoint, (toy,), Continue(), 20.0, clock).ask(request, tasks)
-
     async def ask_all() -> list[float]:
         tasks = HookTasks(asyncio.get_running_loop())
-        outcomes = [await ask(tasks, seconds) for seconds in spent]
-        for outcome, seconds in zip(outcomes, spent, strict=True):
-            counts.answered(outcome, "continue", seconds)
+        outcomes = []
+        for seconds in spent:
+            clock = iter((0.0, seconds)).__next__
+            chain = Chain(endpoint, links, Continue(), 20.0, clock)
+            outcomes.append(await chain.ask(request, tasks))
+            telemetry.answered(*ended_call(outcomes[-1], seconds))
         await tasks.close()
         return [outcome.steps[0].ms / 1000 for outcome in outcomes]
 
     asked = asyncio.run(ask_all())
-    told = admin_client.metrics_of(board)
+    told = admin_client.metrics_of(telemetry.snapshot())
     assert told("plugin_calls_total", plugin="toy", outcome="abstained") == len(spent)
     for name, bounds, observed, labels in (
         ("request_duration_seconds", metrics.CALL_BOUNDS, spent, {"endpoint": endpoint.name}),
         ("plugin_duration_seconds", metrics.CALL_BOUNDS, asked, {"plugin": "toy"}),
-        ("budget_remaining_seconds", metrics.LEFT_BOUNDS, [max(4 - s, 0) for s in spent], {}),
+        ("budget_remaining_seconds", metrics.LEFT_BOUNDS, [max(budget - s, 0) for s in spent], {}),
     ):
         for bound in bounds:
             no_longer = sum(value <= bound for value in observed)
@@ -345,64 +332,35 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
         assert told(f"{name}_sum", **labels) == pytest.approx(sum(observed), abs=1e-6)
 
 
-def test_a_plugin_that_a_reload_brings_is_counted_and_the_old_one_stays() -> None:
-    board = SharedCounters()
-    counts = CallCounters(board.claim())
-    counts.allocate_for_policy([BoundHook("old", nothing)], [], 4.0)
-    counts.allocate_for_policy([BoundHook("new", nothing)], ["beside"], 4.0)
-    told = admin_client.metrics_of(board)
-    for plugin in ("old", "new"):
-        assert told("plugin_calls_total", plugin=plugin, outcome="decided") == 0
-    assert told("shadow_diff_total", plugin="beside") == 0
-
-
-async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -> None:
-    board = SharedCounters()
-    counts = CallCounters(board.claim())
-    links = tuple(BoundHook(f"plugin_{number}", nothing) for number in range(600))
-    counts.allocate_for_policy(links, [], 4.0)
+async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -> None:
+    telemetry = Telemetry()
+    first = fake_plugins.policy(
+        {"old": fake_plugins.plugin(media_location=nothing)},
+        {"old": {"breaker": {"failures": 1}}},
+    )
+    for link in first.links():
+        assert link.breaker is not None
+        link.breaker.record_failure(1.0)
+    telemetry.use_policy(first)
+    told = admin_client.metrics_of(telemetry.snapshot())
+    assert told.nonzero("plugin_breaker_open") == {("old",): 1}
     endpoint = ENDPOINTS["media_location"]
-    request = endpoint.parse(MultiDict())
     tasks = HookTasks(asyncio.get_running_loop())
-    outcome = await Chain(endpoint, links, Continue()).ask(request, tasks)
+    chain = Chain(endpoint, tuple(first.links()), Continue(), clock=lambda: 100.0)
+    outcome = await chain.ask(endpoint.parse(MultiDict()), tasks)
     await tasks.close()
-    assert [step.outcome for step in outcome.steps] == ["abstained"] * 600
-    counts.answered(outcome, "continue", 0.001)
-    told = admin_client.metrics_of(board)
-    assert told("requests_total", endpoint="media_location", outcome="default") == 1
-    assert told("plugin_calls_total", plugin="plugin_0", outcome="abstained") == 1
-    assert len(told.nonzero("plugin_calls_total")) < 600
-
-
-def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
-    board = SharedCounters()
-    counters = board.claim()
-    sampler = GaugeSampler(counters, StateSources())
-    opened = CircuitBreaker(1, 30.0, 30.0)
-    opened.record_failure(1.0)
-    sampler.use_policy("first", {"toy": [opened]}, {})
-    assert admin_client.metrics_of(board).nonzero("plugin_breaker_open") == {("toy",): 1}
-    sampler.use_policy("second", {}, {})
-    told = admin_client.metrics_of(board)
-    assert told.nonzero("config_info") == {("second",): 1}
+    telemetry.answered(*ended_call(outcome, 0.001))
+    second = fake_plugins.policy(
+        {name: fake_plugins.plugin(media_location=nothing) for name in ("new", "beside")},
+        {"beside": {"mode": "shadow"}},
+    )
+    telemetry.use_policy(second)
+    told = admin_client.metrics_of(telemetry.snapshot())
+    assert told("plugin_calls_total", plugin="old", outcome="abstained") == 1
+    assert told("plugin_calls_total", plugin="new", outcome="decided") == 0
+    assert told("shadow_diff_total", plugin="beside") == 0
+    assert told.nonzero("config_info") == {(second.config_hash,): 1}
     assert told.nonzero("plugin_breaker_open") == {}
-
-
-def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
-    board = SharedCounters(2)
-    for slot in (0, 1):
-        counters = board.claim(slot)
-        for sampler in (
-            GaugeSampler(counters, StateSources()),
-            GaugeSampler(counters, StateSources()),
-        ):
-            for number in range(3000):
-                sampler.use_policy(f"{number:016x}", {}, {})
-        CallCounters(counters).allocate_for_policy([BoundHook("new", nothing)], [], 4.0)
-        counters.cells[counters.allocate(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
-    told = admin_client.metrics_of(board)
-    assert told.nonzero("config_info") == {(f"{2999:016x}",): 1}
-    assert told("plugin_calls_total", plugin="new", outcome="decided") == 2
 
 
 def test_what_other_parts_know_is_sampled() -> None:
@@ -415,9 +373,9 @@ def test_what_other_parts_know_is_sampled() -> None:
         certificate=lambda: certificate,
         connections=lambda: 12,
     )
-    board = SharedCounters()
-    GaugeSampler(board.claim(), sources).sample()
-    told = admin_client.metrics_of(board)
+    telemetry = Telemetry(sources)
+    telemetry.sample()
+    told = admin_client.metrics_of(telemetry.snapshot())
     assert told("audit_lost_total") == 2
     assert told("audit_free_bytes") == 5_000_000_000_000
     assert told("audit_last_fsync_timestamp_seconds") == 1_700_000_000.25
@@ -426,10 +384,9 @@ def test_what_other_parts_know_is_sampled() -> None:
     assert told("tls_cert_not_after_timestamp_seconds") == 1_800_000_000
     assert told("connections") == 12
     assert told("ready") == 1
-    # A successor in the same place counts from zero again; what was lost before stays lost.
-    audit.status, audit.lost = "failed", 1
-    GaugeSampler(board.claim(), sources).sample()
-    told = admin_client.metrics_of(board)
+    audit.status, audit.lost = "failed", 3
+    telemetry.sample()
+    told = admin_client.metrics_of(telemetry.snapshot())
     assert told("audit_lost_total") == 3
     assert told("ready") == 0
 
@@ -443,13 +400,15 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
             raise OSError("gone")
         return 3
 
-    board = SharedCounters()
-    sampler = GaugeSampler(board.claim(), StateSources(connections=connections))
-    sampler.sample()
-    assert "gone" in sampler.problem
-    sampler.sample()
-    assert sampler.problem == ""
-    assert admin_client.metrics_of(board)("connections") == 3
+    telemetry = Telemetry(StateSources(connections=connections))
+    telemetry.sample()
+    assert "gone" in telemetry.problem
+    assert ("pexpolicy_connections", frozenset()) not in admin_client.metrics_of(
+        telemetry.snapshot()
+    ).samples
+    telemetry.sample()
+    assert telemetry.problem == ""
+    assert admin_client.metrics_of(telemetry.snapshot())("connections") == 3
 
 
 def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:
@@ -471,59 +430,32 @@ async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:
         assert 0.2 < (await server.metrics())("loop_lag_seconds") < 5
 
 
-def test_a_loop_that_is_held_right_now_is_seen_by_other_workers() -> None:
-    board = SharedCounters(2)
-    held = board.claim(0)
-    board.claim(1)
-    held.cells[1] -= 7_000_000_000
-    assert 6.5 < admin_client.metrics_of(board)("loop_lag_seconds") < 8
-
-
 def test_the_last_nodes_are_kept_and_the_most_silent_ones_forgotten() -> None:
-    board = SharedCounters()
-    nodes = Nodes(board.claim())
-    for number in range(NODES):
+    nodes = Nodes()
+    for number in range(MAX_NODES):
         nodes.called(f"10.0.{number // 250}.{number % 250}")
     nodes.called("10.0.0.0")
     nodes.called("10.9.9.9")
     nodes.refused("10.9.9.8", "unknown path")
-    found = {node.address: node for node in seen(board)}
-    assert len(found) == NODES
-    assert found["10.0.0.0"].calls == 2
-    assert found["10.9.9.9"].calls == 1
-    assert "10.0.0.1" not in found
-    assert "10.0.0.2" not in found
-    assert found["10.9.9.8"].refused_because == "unknown path"
-    assert found["10.9.9.8"].last_call == 0
+    found = nodes.copy()
+    assert len(found) == MAX_NODES
+    assert (found["10.0.0.0"].calls, found["10.9.9.9"].calls) == (2, 1)
+    assert not {"10.0.0.1", "10.0.0.2"} & found.keys()
+    refused = found["10.9.9.8"]
+    assert (refused.refused_because, refused.last_call) == ("unknown path", 0)
 
 
 def test_addresses_that_are_only_refused_push_out_no_node() -> None:
-    board = SharedCounters()
-    nodes = Nodes(board.claim())
+    nodes = Nodes()
     nodes.refused("10.0.0.1", "unauthorised")
-    for successor in (nodes, Nodes(board.claim())):
-        successor.called("10.0.0.1")
-        for number in range(NODES + 10):
-            successor.refused(f"2001:db8::{number:x}", "unauthorised")
-        successor.refused("10.0.0.1", "unknown path")
-    found = {node.address: node for node in seen(board)}
-    assert len(found) == NODES
-    assert (found["10.0.0.1"].calls, found["10.0.0.1"].refused_because) == (2, "unknown path")
-    assert f"2001:db8::{NODES + 9:x}" in found
-
-
-def test_a_node_that_several_workers_saw_is_one_node() -> None:
-    board = SharedCounters(2)
-    first, second = Nodes(board.claim(0)), Nodes(board.claim(1))
-    first.called("10.0.0.1")
-    second.called("10.0.0.1")
-    second.refused("10.0.0.1", "unauthorised")
-    (node,) = seen(board)
-    assert (node.calls, node.refused_because) == (2, "unauthorised")
-    assert time.time() - 5 < node.last_call <= time.time()
-    # A successor of the first worker goes on where that one ended.
-    Nodes(board.claim(0)).called("10.0.0.1")
-    assert seen(board)[0].calls == 3
+    nodes.called("10.0.0.1")
+    for number in range(MAX_NODES + 10):
+        nodes.refused(f"2001:db8::{number:x}", "unauthorised")
+    nodes.refused("10.0.0.1", "unknown path")
+    found = nodes.copy()
+    assert len(found) == MAX_NODES
+    assert (found["10.0.0.1"].calls, found["10.0.0.1"].refused_because) == (1, "unknown path")
+    assert f"2001:db8::{MAX_NODES + 9:x}" in found
 
 
 @pytest.mark.parametrize(

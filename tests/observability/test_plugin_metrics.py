@@ -19,14 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy import metrics
 from pexpolicy.isolation.messages import MetricsUpdate, WorkerError
-from pexpolicy.isolation.metrics_updates import MetricsReceiver
-from pexpolicy.metrics import MAX_METRICS, MAX_SERIES, MAX_VALUE, OTHER, Definition
+from pexpolicy.isolation.metrics_updates import count_update
+from pexpolicy.metrics import MAX_METRICS, MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
 from pexpolicy.models.hook_context import hook_context
-from pexpolicy.observability.gauges import GaugeSampler
-from pexpolicy.observability.health import StateSources
-from pexpolicy.observability.prometheus import expose
-from pexpolicy.observability.shared_memory import SharedCounters
-from tests.support import live_server, wire
+from pexpolicy.observability.snapshot import Snapshot, expose
+from pexpolicy.observability.telemetry import Telemetry
+from tests.support import fake_plugins, live_server, wire
 from tests.support.isolated import PluginFolder, service
 
 NUMBERS = itertools.count()
@@ -38,16 +36,18 @@ def name() -> str:
     return f"toy{next(NUMBERS)}"
 
 
-def sampler_of(board: SharedCounters, *plugins: str, slot: int = 0) -> GaugeSampler:
-    sampler = GaugeSampler(board.claim(slot), StateSources())
-    sampler.use_policy("0" * 16, {}, {}, plugins)
-    return sampler
+def counted(*plugins: str) -> Snapshot:
+    """What this process has counted while these plugins are configured."""
+    telemetry = Telemetry()
+    hooks = fake_plugins.plugin(media_location=fake_plugins.always(None))
+    telemetry.use_policy(fake_plugins.policy(dict.fromkeys(plugins, hooks)))
+    return telemetry.snapshot()
 
 
-def exposed(board: SharedCounters, plugin: str) -> dict[str, float]:
+def exposed(snapshot: Snapshot, plugin: str) -> dict[str, float]:
     """The samples of a plugin, by name and label values, as Prometheus reads them."""
     found = {}
-    for family in text_string_to_metric_families(expose(board).decode()):
+    for family in text_string_to_metric_families(expose(snapshot).decode()):
         for sample in family.samples:
             before, _, rest = sample.name.partition(f"pexpolicy_plugin_{plugin}_")
             if rest and not before:
@@ -68,8 +68,7 @@ def test_each_kind_is_exposed_with_its_type_and_help(name: str) -> None:
         for seconds in (0.05, 0.1, 0.5, 3):
             took.observe(seconds)
         assert (hits.value(source="hr"), took.value()) == (3.5, 4)
-    board = SharedCounters()
-    sampler_of(board, name).sample()
+    board = counted(name)
     text = expose(board).decode()
     assert f"# HELP pexpolicy_plugin_{name}_hits_total Answers from memory." in text
     assert f"# TYPE pexpolicy_plugin_{name}_took_seconds histogram" in text
@@ -93,8 +92,7 @@ def test_one_metric_of_a_module_counts_for_each_plugin_that_uses_it(name: str) -
     thread = threading.Thread(target=hits.inc)
     thread.start()
     thread.join()
-    board = SharedCounters()
-    sampler_of(board, f"{name}a", f"{name}b").sample()
+    board = counted(f"{name}a", f"{name}b")
     assert exposed(board, f"{name}a") == {"hits_total": 2}, "a thread counts for the maker"
     assert exposed(board, f"{name}b") == {"hits_total": 5}
 
@@ -114,59 +112,31 @@ def test_no_increment_of_many_threads_is_lost(name: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    board = SharedCounters()
-    sampler_of(board, name).sample()
-    values = exposed(board, name)
+    values = exposed(counted(name), name)
     assert values["hits_total"] == 16_000
     assert values["took_count{0}"] == values["took_count{1}"] == 8_000
 
 
-def test_workers_are_summed_and_a_successor_continues(name: str) -> None:
-    hits = metrics.counter("hits", "Hits.")
-    ready = metrics.gauge("ready", "Ready.")
-    oldest = metrics.gauge("oldest", "Oldest.", combine="max")
-    board = SharedCounters(2)
-    with hook_context(name, "lifespan"):
-        hits.inc(3)
-        ready.set(1)
-        oldest.set(9)
-        first, second = sampler_of(board, name), sampler_of(board, name, slot=1)
-        first.sample()
-        second.sample()
-        assert exposed(board, name) == {"hits_total": 6, "ready": 2, "oldest": 9}
-        board.release(1, board.claim(1).owner)
-        assert exposed(board, name) == {"hits_total": 6, "ready": 1, "oldest": 9}
-        metrics.REGISTRY.clear()
-        hits.inc()
-        sampler_of(board, name, slot=1).sample()
-    assert exposed(board, name)["hits_total"] == 7, "the new process adds to what the slot holds"
-
-
 def test_a_reload_continues_counters_and_hides_gauges_of_removed_plugins(name: str) -> None:
-    board = SharedCounters()
-    sampler = sampler_of(board, name)
     for _ in range(2):
         with hook_context(name, "__init__"):
             hits = metrics.counter("hits", "Hits.")  # as a module that is imported again
             metrics.gauge("rooms", "Rooms.").set(5)
             hits.inc()
-        sampler.use_policy("1" * 16, {}, {}, [name])
-        assert exposed(board, name)["rooms"] == 5
-    assert exposed(board, name)["hits_total"] == 2
-    sampler.use_policy("2" * 16, {}, {}, [])
-    assert exposed(board, name) == {"hits_total": 2}
-    sampler.use_policy("3" * 16, {}, {}, [name])
-    assert exposed(board, name) == {"hits_total": 2, "rooms": 5}
+        assert exposed(counted(name), name)["rooms"] == 5
+    assert exposed(counted(name), name)["hits_total"] == 2
+    assert exposed(counted(), name) == {"hits_total": 2}
+    assert exposed(counted(name), name) == {"hits_total": 2, "rooms": 5}
 
 
-def test_a_metric_whose_labels_change_is_exposed_once(name: str) -> None:
-    board = SharedCounters()
-    with hook_context(name, "__init__"):
+def test_a_metric_whose_labels_change_is_exposed_once(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with hook_context(name, "__init__"), caplog.at_level(logging.WARNING):
         metrics.counter("hits", "Hits.").inc()
-        sampler = sampler_of(board, name)
         metrics.counter("hits", "Hits.", ["source"]).inc(source="a")
-        sampler.sample()
-    assert exposed(board, name) == {"hits_total{a}": 1}
+    assert exposed(counted(name), name) == {"hits_total{a}": 1}
+    assert len(caplog.records) == 1
 
 
 def test_label_values_without_end_become_one_and_are_reported_once(
@@ -179,9 +149,7 @@ def test_label_values_without_end_become_one_and_are_reported_once(
         assert calls.value(caller=OTHER, node=OTHER) == MAX_SERIES * 2
         for number in range(MAX_METRICS * 2):
             metrics.gauge(f"g{number}", "G.").set(1)
-    board = SharedCounters()
-    sampler_of(board, name).sample()
-    values = exposed(board, name)
+    values = exposed(counted(name), name)
     assert sum(v for k, v in values.items() if k.startswith("calls_total")) == MAX_SERIES * 3
     assert len(values) == MAX_SERIES + 1 + MAX_METRICS - 1
     assert max(map(len, values)) < MAX_VALUE + 40
@@ -200,25 +168,11 @@ def test_two_metrics_of_one_name_are_reported_and_only_the_first_is_exposed(
     for plugin, metric in ((name, "a_b"), (f"{name}_a", "b"), ("breaker", "open")):
         with hook_context(plugin, "lifespan"):
             metrics.gauge(metric, "Taken.").inc()
-    board = SharedCounters()
     with caplog.at_level(logging.WARNING):
-        sampler_of(board, name, f"{name}_a", "breaker").sample()
+        board = counted(name, f"{name}_a", "breaker")
     assert exposed(board, name) == {"a_b": 1}
     assert len(caplog.records) == 2
     assert "is not exposed: another one has the name" in caplog.text
-
-
-def test_a_full_board_keeps_room_for_the_server(caplog: pytest.LogCaptureFixture) -> None:
-    from pexpolicy.observability import metrics as own  # noqa: PLC0415 - of the same name
-    from pexpolicy.observability.shared_memory import SERIES_CELLS  # noqa: PLC0415
-
-    board = SharedCounters()
-    counters = board.claim()
-    definition = own.MetricDefinition("pexpolicy_plugin_x_y", "", ("l",), is_float=True)
-    numbers = itertools.count()
-    while counters.allocate_for_plugin(definition, (f"{next(numbers)}" * 20,)) is not None:
-        pass
-    assert counters.allocate(own.SHADOW_DIFF, ("late",)) < SERIES_CELLS - 40_000
 
 
 @pytest.mark.parametrize(
@@ -253,9 +207,8 @@ def test_any_label_value_and_help_can_be_scraped(values: list[str], text: str) -
     with hook_context(plugin, "lifespan"):
         for value in values:
             hits.inc(value=value)
-    board = SharedCounters()
-    sampler_of(board, plugin).sample()
-    metrics.REGISTRY.clear()
+    board = counted(plugin)
+    PLUGIN_METRICS.clear()
     assert sum(exposed(board, plugin).values()) == len(values)
 
 
@@ -285,30 +238,41 @@ async def test_worker_processes_are_counted(
     source = folder.write("from pexpolicy import metrics\n" + ISOLATED)
     isolated = folder.start(source, processes=2)
     hits = Definition("counter", "hits", "Hits.", ("pid",))
-    before = metrics.REGISTRY.value("toy", hits, ("a",))
+    before = PLUGIN_METRICS.value("toy", hits, ("a",))
     async with isolated.lifespan():
         for _ in range(10):
             await service(isolated)
         for _ in range(200):
-            if metrics.REGISTRY.value("toy", hits, ("a",)) - before == 10:
+            if PLUGIN_METRICS.value("toy", hits, ("a",)) - before == 10:
                 break
             await asyncio.sleep(0.01)
         with pytest.raises(WorkerError):
             await service(isolated, "die")
         await service(isolated)
-    assert metrics.REGISTRY.value("toy", hits, ("a",)) - before == 11, "sent when it ends"
+    assert PLUGIN_METRICS.value("toy", hits, ("a",)) - before == 11, "sent when it ends"
+    took = Definition("histogram", "took", "Took.", (), (1.0,))
+    assert PLUGIN_METRICS.value("toy", took, ()) >= 11
     age = Definition("gauge", "age", "Age.", ())
-    assert metrics.REGISTRY.value("toy", age, ()) == 4
+    assert PLUGIN_METRICS.value("toy", age, ()) == 4
 
 
 @pytest.mark.parametrize(
-    ("labels", "cells"),
-    [(("a", "b"), [1.0]), (("a",), [1.0, 2.0]), (("a",), [-1.0]), (("a" * 101,), [1.0])],
+    ("kind", "labels", "values"),
+    [
+        ("counter", ("a", "b"), [1.0]),
+        ("counter", ("a",), [-1.0]),
+        ("counter", ("a",), [float("inf")]),
+        ("counter", ("a" * 101,), [1.0]),
+        ("histogram", ("a",), [float("nan")]),
+    ],
 )
-def test_a_wrong_update_of_a_worker_is_refused(labels: tuple[str, ...], cells: list[float]) -> None:
-    definition = Definition("counter", "hits", "Hits.", ("source",))
+def test_a_wrong_update_of_a_worker_is_refused(
+    kind: Any, labels: tuple[str, ...], values: list[float]
+) -> None:
+    bounds = (1.0,) if kind == "histogram" else ()
+    definition = Definition(kind, "hits", "Hits.", ("source",), bounds)
     with pytest.raises(WorkerError, match="wrong value of the metric hits"):
-        MetricsReceiver("toy")(MetricsUpdate([(definition, labels, cells)]))
+        count_update("toy", MetricsUpdate([(definition, labels, values)]))
 
 
 DROP_IN = """

@@ -15,7 +15,7 @@ from pexpolicy import PluginSettings, hookimpl
 from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
-from pexpolicy.observability.plugin_status import PluginStatuses
+from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.server.admin.listener import bind
 from pexpolicy.server.preflight import preflight_problems

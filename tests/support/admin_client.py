@@ -10,8 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.observability.health import StateSources
-from pexpolicy.observability.prometheus import expose
-from pexpolicy.observability.shared_memory import SharedCounters
+from pexpolicy.observability.snapshot import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
@@ -54,9 +53,9 @@ def parse(text: str) -> Metrics:
     )
 
 
-def metrics_of(counters: SharedCounters) -> Metrics:
-    """Return the metrics of shared counters."""
-    return parse(expose(counters).decode())
+def metrics_of(snapshot: Snapshot) -> Metrics:
+    """Return the metrics of a snapshot."""
+    return parse(expose(snapshot).decode())
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ async def serve_with_admin(
     """Serve a policy with an admin listener."""
     log = fake_plugins.Log()
     audit = open_audit(folder / "audit.jsonl")
-    telemetry = Telemetry(sources=sources)
+    telemetry = Telemetry(sources)
     generation = generation_of(policy, audit)
     if sources is not None:
         service = PolicyApp(generation, log, "", sources.readiness, telemetry, spans)

@@ -7,7 +7,6 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 import orjson
@@ -18,7 +17,7 @@ from pexpolicy.access.login_throttle import CancellableSleeps, LoginThrottle
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, RefusalLog
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.observability.shared_memory import SharedCounters
+from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
 from pexpolicy.observability.status import Status
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.plugins.routes import PREFIX
@@ -57,8 +56,6 @@ class AdminApp:
         self._plugin_requests = PluginRequests(log)
         self._telemetry = telemetry
         self._log = log
-        # Rendering takes milliseconds and must not delay calls.
-        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-metrics")
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""
@@ -123,27 +120,18 @@ class AdminApp:
     async def _answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if path in PUBLIC_PATHS:
             return health(path, await self._reasons(request, path))
-        self._telemetry.sampler.sample()
+        self._telemetry.sample()
         if path == "/status":
             status = readable(await self._status.document())
             return PrerenderedResponse(200, JSON, orjson.dumps(status, option=orjson.OPT_INDENT_2))
-        loop = asyncio.get_running_loop()
-        kind, text = await loop.run_in_executor(self._renderer, _render, self._telemetry.board)
-        return PrerenderedResponse(200, kind, text)
+        text = await self._telemetry.in_thread(expose, await self._telemetry.merged())
+        return PrerenderedResponse(200, CONTENT_TYPE, text)
 
     def close(self) -> None:
-        """Stop rendering, and release delayed replies."""
+        """Release delayed replies."""
         self._delays.cancel()
         self._status.close()
         self._plugin_requests.close()
-        self._renderer.shutdown(wait=False, cancel_futures=True)
-
-
-def _render(board: SharedCounters) -> tuple[str, bytes]:
-    # Imported at the first scrape, to keep start-up fast.
-    from pexpolicy.observability.prometheus import CONTENT_TYPE, expose  # noqa: PLC0415
-
-    return CONTENT_TYPE, expose(board)
 
 
 def is_authorized(token: str, header: str | None) -> bool:

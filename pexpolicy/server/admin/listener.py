@@ -5,13 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_network_error
-from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.plugins.routes import PREFIX
 from pexpolicy.server.admin.app import AdminApp
 from pexpolicy.server.http.acceptor import Acceptor
@@ -59,14 +58,9 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
 
 @dataclass(frozen=True, slots=True)
 class AdminEndpoint(AbstractContextManager["AdminEndpoint"]):
-    """The admin socket, if any, and the slot of this process in the counters of all workers.
-
-    Leaving it closes the socket.
-    """
+    """The admin socket, if any; leaving it closes the socket."""
 
     listener: socket.socket | None = None
-    counters: SharedCounters = field(default_factory=SharedCounters)
-    slot: int = 0
 
     def __exit__(self, *_: object) -> None:
         if self.listener is not None:
@@ -84,7 +78,7 @@ class AdminEndpoint(AbstractContextManager["AdminEndpoint"]):
 @asynccontextmanager
 async def admin_listener(app: PolicyApp, listener: socket.socket | None) -> AsyncIterator[None]:
     """Sample the gauges, and answer operators on a socket if there is one."""
-    with app.telemetry.sampler:
+    with app.telemetry:
         if listener is None:
             yield
             return

@@ -20,9 +20,8 @@ from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.call_facts import CallFacts
-from pexpolicy.observability.counters import INTERNAL, UNRECORDED
 from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
-from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
 from pexpolicy.server.generations import Generation

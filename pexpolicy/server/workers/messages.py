@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from pexpolicy.observability.snapshot import Snapshot
 from pexpolicy.server.reload.result import ReloadResult, readable
 
 LENGTH_BYTES = 8
@@ -29,8 +30,28 @@ class Abandon(msgspec.Struct, tag=True, frozen=True):
     """To a worker: close the prepared generation."""
 
 
+class Refresh(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: report the metrics now."""
+
+
+class Merged(msgspec.Struct, tag=True, frozen=True):
+    """To a worker that is scraped: the metrics of all workers."""
+
+    snapshot: Snapshot
+
+
 class Alive(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: its event loop is running."""
+    """From a worker: its event loop is running, and what it has counted."""
+
+    snapshot: Snapshot | None = None
+    is_refreshed: bool = False
+    """True for the report that ``Refresh`` asked for."""
+
+
+class Scrape(msgspec.Struct, tag=True, frozen=True):
+    """From a worker that is scraped: what it has counted. ``Merged`` is the answer."""
+
+    snapshot: Snapshot
 
 
 class Serving(msgspec.Struct, tag=True, frozen=True):
@@ -63,8 +84,9 @@ class Committed(msgspec.Struct, tag=True, frozen=True):
     result: ReloadResult
 
 
-Order = Prepare | Commit | Abandon
-Report = Alive | Serving | Prepared | Refused | Committed
+ReloadOrder = Prepare | Commit | Abandon
+Order = ReloadOrder | Refresh | Merged
+Report = Alive | Scrape | Serving | Prepared | Refused | Committed
 
 M = TypeVar("M")
 _encode = msgspec.msgpack.Encoder().encode
@@ -141,7 +163,7 @@ class WorkerConnection:
         elif isinstance(report, Committed):
             self.config_hash = report.result.config_hash
         self._on_report(report)
-        if not isinstance(report, Alive | Serving):
+        if not isinstance(report, Alive | Scrape | Serving):
             self._reply(report)
 
     def _reply(self, report: Report | None) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.server.generations import GenerationRunner
 from pexpolicy.server.reload.reloader import Reloader
 from pexpolicy.server.workers.messages import (
-    ORDERS,
     Abandon,
     Commit,
     Committed,
     Prepare,
     Prepared,
     Refused,
+    ReloadOrder,
     Report,
-    framed,
-    next_message,
 )
 
 
@@ -25,19 +24,22 @@ class ReloadParticipant:
     """Executes the orders of the supervisor."""
 
     def __init__(
-        self, reloader: Reloader, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        reloader: Reloader,
+        orders: asyncio.Queue[ReloadOrder],
+        report: Callable[[Report], None],
     ) -> None:
         self._reloader = reloader
-        self._reader = reader
-        self._writer = writer
+        self._orders = orders
+        self._report = report
         self._prepared: GenerationRunner | None = None
 
     async def run(self) -> None:
-        """Execute the orders one by one until the supervisor has ended."""
-        while (order := await next_message(self._reader, ORDERS)) is not None:
-            match order:
-                case Prepare():
-                    self._report(await self._prepare(order.content))
+        """Execute the orders one by one."""
+        while True:
+            match await self._orders.get():
+                case Prepare(content):
+                    self._report(await self._prepare(content))
                 case Commit():
                     self._report(self._commit())
                 case Abandon():
@@ -62,6 +64,3 @@ class ReloadParticipant:
         if self._prepared is not None:
             prepared, self._prepared = self._prepared, None
             await self._reloader.abandon(prepared)
-
-    def _report(self, report: Report) -> None:
-        self._writer.write(framed(report))

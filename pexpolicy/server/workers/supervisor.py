@@ -15,15 +15,22 @@ from pathlib import Path
 
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
-from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.lifecycle import ServerContext
 from pexpolicy.server.reload.file_watcher import poll_directly
 from pexpolicy.server.reload.triggers import ReloadTriggers
 from pexpolicy.server.shutdown import SHUTDOWN_TIMEOUT_S, ShutdownSignal
-from pexpolicy.server.workers.messages import Refused, Report, Serving, WorkerConnection
+from pexpolicy.server.workers.messages import (
+    Alive,
+    Refused,
+    Report,
+    Scrape,
+    Serving,
+    WorkerConnection,
+)
+from pexpolicy.server.workers.metrics import HEARTBEAT_S, MetricsOfWorkers
 from pexpolicy.server.workers.reload_coordinator import ReloadCoordinator
-from pexpolicy.server.workers.worker import HEARTBEAT_S, run_worker
+from pexpolicy.server.workers.worker import run_worker
 
 HANG_TIMEOUT_S = 30
 """Seconds without a heartbeat until a worker is killed."""
@@ -51,7 +58,6 @@ class _Worker:
     process: ForkProcess
     connection: WorkerConnection
     listening: asyncio.Task[None]
-    slot: int | None
     started: float
     """The time of the event loop."""
     refusal: Refused | None = None
@@ -86,6 +92,7 @@ class Supervisor:
         self._stop = ShutdownSignal()
         self._wake = asyncio.Event()
         self._workers: list[_Worker] = []
+        self._metrics = MetricsOfWorkers()
         self._startup_refusal: Refused | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._announced = False
@@ -159,10 +166,8 @@ class Supervisor:
             )
 
     def _start(self) -> _Worker:
-        counters = self._context.admin_endpoint.counters
         ours, theirs = socket.socketpair()
-        slot = counters.reserve()
-        process = _fork.Process(target=self._run_worker, args=(ours, theirs, slot))
+        process = _fork.Process(target=self._run_worker, args=(ours, theirs))
         # Until the new process has reset its handlers, a signal to it would be delivered to the
         # supervisor through the shared wakeup pipe.
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
@@ -170,18 +175,16 @@ class Supervisor:
             process.start()
         except OSError:
             ours.close()
-            if slot is not None:
-                counters.release(slot, os.getpid())
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
             theirs.close()
         connection = WorkerConnection(ours, lambda report: self._on_report(worker, report))
         listening = self._loop.create_task(connection.listen())
-        worker = _Worker(process, connection, listening, slot, self._loop.time())
+        worker = _Worker(process, connection, listening, self._loop.time())
         return worker
 
-    def _run_worker(self, ours: socket.socket, theirs: socket.socket, slot: int | None) -> None:
+    def _run_worker(self, ours: socket.socket, theirs: socket.socket) -> None:
         """Serve in the new process, which shares only sockets with the supervisor."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -195,16 +198,13 @@ class Supervisor:
         ours.close()
         for worker in self._workers:
             worker.connection.close()
-        admin = self._context.admin_endpoint
-        # A worker without a slot answers calls, but its counters are not in the metrics.
-        admin = (
-            replace(admin, counters=SharedCounters()) if slot is None else replace(admin, slot=slot)
-        )
-        context = replace(self._context, admin_endpoint=admin, processes=self._count)
+        context = replace(self._context, processes=self._count)
         run_worker(self._coordinator.content, self._listeners, theirs, context)
 
     def _on_report(self, worker: _Worker, report: Report) -> None:
         worker.missed = 0
+        if isinstance(report, Alive | Scrape):
+            self._metrics.receive(worker.connection, report)
         if isinstance(report, Refused) and not worker.has_served:
             worker.refusal = report
         if isinstance(report, Serving):
@@ -240,8 +240,7 @@ class Supervisor:
             await asyncio.wait((worker.listening,), timeout=LAST_REPORT_S)
             worker.listening.cancel()
             self._workers.remove(worker)
-            if worker.slot is not None and worker.process.pid is not None:
-                self._context.admin_endpoint.counters.release(worker.slot, worker.process.pid)
+            self._metrics.end(worker.connection)
             if not self._stop.requested.is_set():
                 self._on_worker_lost(worker)
 

@@ -1,0 +1,148 @@
+"""What a process has counted, and the merge of several processes by the names of metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pexpolicy.metrics import Combine, Definition, Kind
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+    from prometheus_client.metrics import MetricWrapperBase
+
+MAX_NODES = 1000
+"""Nodes of a process; further ones take the place of those that were silent longest."""
+
+
+class Family(msgspec.Struct, array_like=True):
+    """The samples of one metric."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...]
+    combine: Combine
+    samples: dict[tuple[str, ...], float] = {}
+    """By the name of the sample and the values of its labels, ``le`` last."""
+
+    def add(self, key: tuple[str, ...], value: float) -> None:
+        """Combine a value with that of another process."""
+        before = self.samples.get(key)
+        if before is None:
+            self.samples[key] = value
+        elif self.combine == "sum":
+            self.samples[key] = before + value
+        else:
+            self.samples[key] = (max if self.combine == "max" else min)(before, value)
+
+
+class Node(msgspec.Struct, array_like=True):
+    """The calls of one Conferencing Node. Times are seconds of the Unix epoch; 0 means never."""
+
+    address: str
+    last_call: float = 0.0
+    calls: int = 0
+    last_refused: float = 0.0
+    refused_because: str = ""
+
+
+class Snapshot(msgspec.Struct, array_like=True):
+    """The metrics and nodes of one process, or of several."""
+
+    families: dict[str, Family] = {}
+    nodes: dict[str, Node] = {}
+
+    def add(self, other: Snapshot, *, is_running: bool = True) -> None:
+        """Add what another process has counted, without gauges if it has ended.
+
+        Of two definitions of one name, such as before and after a reload, the last one stays.
+        """
+        for name, family in other.families.items():
+            known = self.families.get(name)
+            if known is None or (known.kind, known.labels) != (family.kind, family.labels):
+                known = self.families[name] = msgspec.structs.replace(family, samples={})
+            if is_running or family.kind != "gauge":
+                for key, value in family.samples.items():
+                    known.add(key, value)
+        for address, node in other.nodes.items():
+            before = self.nodes.get(address, Node(address))
+            refused = max(before, node, key=lambda seen: seen.last_refused)
+            self.nodes[address] = Node(
+                address,
+                max(before.last_call, node.last_call),
+                before.calls + node.calls,
+                refused.last_refused,
+                refused.refused_because,
+            )
+        if len(self.nodes) > MAX_NODES:
+            self.nodes = {node.address: node for node in self.last_nodes()[-MAX_NODES:]}
+
+    def last_nodes(self) -> list[Node]:
+        """Return the nodes, the longest silent first."""
+        return sorted(
+            self.nodes.values(), key=lambda node: (node.last_call, node.last_refused, node.address)
+        )
+
+    def value(self, definition: Definition, *labels: str) -> float | None:
+        """Return the value of a counter or gauge; ``None`` if it has none."""
+        return self.families[definition.name].samples.get((definition.name, *labels))
+
+    def by_last_label(self, definition: Definition, *before: str) -> dict[str, int]:
+        """Return the non-zero values of a counter with these first labels, by the last label."""
+        return {
+            last: int(value)
+            for (_, *first, last), value in self.families[definition.name].samples.items()
+            if tuple(first) == before and value
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as ``prometheus_client`` exposes them."""
+        from prometheus_client.core import Metric  # noqa: PLC0415 - the supervisor does without
+
+        for family in self.families.values():
+            metric = Metric(_base(family.name, family.kind), family.help, family.kind)
+            for (name, *values), value in family.samples.items():
+                names = zip((*family.labels, "le"), values, strict=False)
+                metric.add_sample(name, dict(names), value)
+            yield metric
+
+
+def family_of(name: str, definition: Definition, metric: MetricWrapperBase) -> Family:
+    """Return the samples of a metric under a name; of a gauge, those that are known."""
+    combine = definition.combine
+    family = Family(name, definition.kind, definition.help, definition.labels, combine, {})
+    base = _base(name, definition.kind)
+    for found in metric.collect():
+        for sample in found.samples:
+            suffix = sample.name[len(found.name) :]
+            if suffix != "_created" and not math.isnan(sample.value):
+                family.samples[base + suffix, *sample.labels.values()] = sample.value
+    return family
+
+
+def _base(name: str, kind: Kind) -> str:
+    """Return the name without the ending that ``prometheus_client`` adds itself."""
+    return name.removesuffix("_total") if kind == "counter" else name
+
+
+def merged(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """Return the sum of several running processes."""
+    result = Snapshot()
+    for snapshot in snapshots:
+        result.add(snapshot)
+    return result
+
+
+def expose(snapshot: Snapshot) -> bytes:
+    """Return the text that Prometheus scrapes."""
+    from prometheus_client import generate_latest  # noqa: PLC0415 - as above
+
+    return generate_latest(snapshot)
+
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The format that every version of Prometheus reads."""

@@ -1,0 +1,124 @@
+"""The merge of what several workers have counted."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy.observability import metrics
+from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot
+from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.server.workers.messages import Alive, Merged, Order, Refresh, Scrape
+from pexpolicy.server.workers.metrics import MetricsOfWorkers
+from tests.support import admin_client
+
+
+def counted(**gauges: float) -> Snapshot:
+    """The snapshot of a worker that has refused one request, with these gauges."""
+    telemetry = Telemetry()
+    telemetry.refused("unknown path", "10.0.0.1")
+    snapshot = telemetry.snapshot()
+    for name, value in gauges.items():
+        snapshot.families[f"pexpolicy_{name}"].samples[f"pexpolicy_{name}",] = value
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(snapshot), type=Snapshot)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.sampled_from([metrics.PLUGIN_CALLS, metrics.REQUESTS, metrics.FALLBACK]),
+            st.tuples(st.text(max_size=20), st.text(max_size=20)),
+            st.integers(0, 1000),
+        ),
+        max_size=40,
+    )
+)
+def test_counters_are_summed_over_running_and_ended_workers(done: list[Any]) -> None:
+    workers = [Telemetry().snapshot() for _ in range(4)]
+    expected = Counter[tuple[str, ...]]()
+    for worker, metric, labels, amount in done:
+        workers[worker].families[metric.name].add((metric.name, *labels), amount)
+        expected[metric.name, *labels] += amount
+    total = Snapshot()
+    for number, snapshot in enumerate(workers):
+        total.add(snapshot, is_running=number > 1)
+    for key, amount in expected.items():
+        assert total.families[key[0]].samples[key] == amount
+
+
+def test_gauges_are_combined_by_their_rule_and_end_with_their_worker() -> None:
+    total = Snapshot()
+    total.add(counted(ready=1, connections=2, loop_lag_seconds=0.5))
+    total.add(counted(ready=0, connections=3, loop_lag_seconds=0.1))
+    total.add(counted(ready=1, connections=9, loop_lag_seconds=9), is_running=False)
+    told = admin_client.metrics_of(total)
+    assert (told("ready"), told("connections"), told("loop_lag_seconds")) == (0, 5, 0.5)
+    assert told("workers") == 2
+    assert told("refused_requests_total", reason="unknown path") == 3
+
+
+def test_a_node_that_several_workers_saw_is_one_node() -> None:
+    total = Snapshot()
+    total.add(Snapshot({}, {"10.0.0.1": Node("10.0.0.1", 5.0, 1)}))
+    total.add(Snapshot({}, {"10.0.0.1": Node("10.0.0.1", 4.0, 2, 6.0, "unauthorised")}))
+    assert total.last_nodes() == [Node("10.0.0.1", 5.0, 3, 6.0, "unauthorised")]
+    strangers = {f"{n}": Node(f"{n}", last_refused=9.0) for n in range(MAX_NODES)}
+    total.add(Snapshot({}, strangers))
+    assert len(total.nodes) == MAX_NODES
+    assert "10.0.0.1" in total.nodes, "a refused address pushes out no node"
+
+
+class Worker:
+    """A worker that reports its metrics when it is asked, unless it is blocked."""
+
+    config_hash = ""
+
+    def __init__(self, workers: MetricsOfWorkers, *, is_blocked: bool = False) -> None:
+        self.workers, self.is_blocked = workers, is_blocked
+        self.snapshot = counted()
+        self.answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        workers.receive(self, Alive(counted()))
+
+    async def ask(self, order: Order) -> None:
+        """Answer nothing."""
+
+    def send(self, order: Order) -> None:
+        if isinstance(order, Merged):
+            self.answer.set_result(order.snapshot)
+        elif isinstance(order, Refresh) and not self.is_blocked:
+            self.workers.receive(self, Alive(self.snapshot, is_refreshed=True))
+
+
+async def test_a_scrape_shows_what_each_worker_has_counted_by_then() -> None:
+    workers = MetricsOfWorkers()
+    scraped, other = Worker(workers), Worker(workers)
+    other.snapshot.add(counted())
+    workers.receive(scraped, Scrape(counted()))
+    told = admin_client.metrics_of(await scraped.answer)
+    assert told("refused_requests_total", reason="unknown path") == 3
+    workers.end(other)
+    again = Worker(workers)
+    workers.receive(again, Scrape(counted()))
+    told = admin_client.metrics_of(await again.answer)
+    assert told("refused_requests_total", reason="unknown path") == 4
+    assert told("workers") == 2
+
+
+async def test_a_loop_that_is_held_right_now_is_seen_by_other_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers = MetricsOfWorkers()
+    held, scraped = Worker(workers, is_blocked=True), Worker(workers)
+    before = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: before() + 7)
+    workers.receive(scraped, Scrape(counted()))
+    told = admin_client.metrics_of(await scraped.answer)
+    assert 5.5 < told("loop_lag_seconds") < 8
+    assert told("refused_requests_total", reason="unknown path") == 2
+    assert not held.answer.done()
