@@ -90,7 +90,7 @@ async def disk_full(folder: Path, rounds: int, seconds: float) -> Finding:
     finding = Finding("disk full", f"{rounds} times {seconds:g} s")
     # The lines of all rounds fit, so that it is full only while it is made so.
     with _disk(8 + 8 * rounds) as disk:
-        table = f'path = "{disk}/audit.jsonl"\nspool = "."\nspool_mb = 64'
+        table = f'path = "{disk}/audit.jsonl"\nspool = "."'
         server = await Server(folder, table).start()
         ballast = disk / "ballast"
         async with load(server.port, CONNECTIONS, 0.01) as answers:
@@ -113,7 +113,7 @@ async def killed_with_spool(folder: Path, rounds: int, calls: int) -> Finding:
     ids: list[str] = []
     # As before; a call takes 1 KB.
     with _disk(8 + rounds * (2 + calls // 200)) as disk:
-        table = f'path = "{disk}/audit.jsonl"\nspool = "."\nspool_mb = 64'
+        table = f'path = "{disk}/audit.jsonl"\nspool = "."'
         ballast = disk / "ballast"
         for number in range(rounds):
             server = await Server(folder, table).start()

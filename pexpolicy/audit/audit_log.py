@@ -11,13 +11,10 @@ from typing import Any
 
 import structlog
 
-from pexpolicy.audit.adjustments import Steps, plain_steps, redact_steps
-from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.records import DecisionRecord, as_json
-from pexpolicy.audit.redaction import Redaction
+from pexpolicy.audit.redaction import Redaction, plain_steps
 from pexpolicy.audit.sinks import NotRecorded, Sink
 from pexpolicy.audit.state import AuditState
-from pexpolicy.audit.step_details import redact_details
 from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.policy import Answer
@@ -84,21 +81,14 @@ class AuditLog:
         """Return the line of a call that the policy answered."""
         outcome, reply = answer.outcome, answer.reply
         decision = outcome.decision
+        redaction = self.redaction
         redaction_error = None
-        steps: Steps = outcome.steps
-        annotations: dict[str, dict[str, Any]] = {}
         try:
-            if outcome.adjusted:
-                steps = redact_steps(outcome, self.redaction)
-            steps = redact_details(outcome, steps, self.redaction)
-            facts, withheld = self.redaction.request(outcome.endpoint, call.params, call.alias)
-            result, removed = self.redaction.result(outcome.endpoint, decision)
-            if outcome.request.annotations is not None:
-                annotations, dropped = redact_annotations(outcome.request, self.redaction)
-                removed = [*removed, *dropped]
+            facts, withheld = redaction.request(outcome.endpoint, call.params, call.alias)
+            steps, result, annotations, removed = redaction.outcome(outcome)
         except Exception as error:  # noqa: BLE001 - better a line without its values than none
-            facts, withheld, result, removed = {}, ["request"], None, ["sent"]
-            steps = plain_steps(outcome)
+            facts, withheld, steps = {}, ["request"], plain_steps(outcome)
+            result, annotations, removed = None, {}, ["sent"]
             redaction_error = type(error).__name__
         line = DecisionRecord(
             timestamp=datetime.now(UTC),
@@ -127,23 +117,15 @@ class AuditLog:
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
     ) -> None:
         """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
-        redaction_error = None
-        steps: Steps = shadow.steps
-        annotations: dict[str, dict[str, Any]] = {}
+        further: dict[str, Any] = {}
         try:
-            if shadow.adjusted:
-                steps = redact_steps(shadow, self.redaction)
-            steps = redact_details(shadow, steps, self.redaction)
-            result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
-            if shadow.request.annotations is not None:
-                shadows = [step.plugin for step in shadow.steps]
-                annotations, dropped = redact_annotations(shadow.request, self.redaction, shadows)
-                removed = [*removed, *dropped]
+            shadows = [step.plugin for step in shadow.steps]
+            steps, result, annotations, removed = self.redaction.outcome(shadow, shadows)
+            further = {"annotations": annotations, "removed": removed}
         except Exception as error:  # noqa: BLE001 - as for a decision
-            result, removed = None, ["would_send"]
-            steps = plain_steps(shadow)
-            redaction_error = type(error).__name__
-        line: dict[str, Any] = {
+            steps, result = plain_steps(shadow), None
+            further = {"removed": ["would_send"], "redaction_error": type(error).__name__}
+        line = {
             "timestamp": datetime.now(UTC),
             "event": "shadow",
             "decision_id": actual.decision_id,
@@ -156,13 +138,7 @@ class AuditLog:
             "differs": differs,
             "config_hash": config_hash,
         }
-        if annotations:
-            line["annotations"] = annotations
-        if removed:
-            line["removed"] = removed
-        if redaction_error is not None:
-            line["redaction_error"] = redaction_error
-        self.write(line)
+        self.write({**line, **{name: value for name, value in further.items() if value}})
 
     def refused(
         self, why: str, status: int, peer: str | None, config_hash: str, **facts: object

@@ -11,20 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pexpolicy.audit.append_file import AppendFile, tail_of
 from pexpolicy.audit.audit_log import AuditLog
-from pexpolicy.audit.backlog import Backlog, WriteResult
-from pexpolicy.audit.checkpoints import Signer
 from pexpolicy.audit.console import render
-from pexpolicy.audit.group_commit import Durability, GroupCommitSink
-from pexpolicy.audit.hash_chain import HashChain, NoHashChain, last_position
+from pexpolicy.audit.hash_chain import HashChain, NoHashChain, Signer, last_position
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
-from pexpolicy.audit.sinks import BatchingSink, DirectSink, Sink
-from pexpolicy.audit.spool import Spool, orphaned_lines
+from pexpolicy.audit.sinks import Durability, GroupCommitSink, JournalSink, Sink
+from pexpolicy.audit.spool import Backlog, Spool, WriteResult, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
-from pexpolicy.audit.stream import Stream
+from pexpolicy.audit.targets import AppendFile, Stream, tail_of
 from pexpolicy.audit.torn_lines import repair_file
 from pexpolicy.config.schema.audit import AuditTable
 from pexpolicy.config.signing_key import private_key
@@ -33,6 +29,10 @@ if TYPE_CHECKING:
     from pexpolicy.config.settings import Settings
 
 MEGABYTE = 1 << 20
+SPOOL_BYTES = 256 * MEGABYTE
+"""Maximum size of the spool."""
+BUFFER_BYTES = 16 * MEGABYTE
+"""Maximum size of the lines in memory, when the spool is full or there is none."""
 PAGE = 1 << 16
 """Bytes that a file may use in addition to its content: the largest memory page."""
 HOUR = 3600
@@ -73,13 +73,12 @@ def open_audit(
     signer = None
     if sign_key is not None and not on_terminal:
         key = private_key(sign_key)
-        signer = Signer(key, table.checkpoint_lines, table.checkpoint_seconds)
+        signer = Signer(key)
     target, rotate = _target(path, chain, table)
     state = AuditState()
-    required = table.level == "required"
-    spool_file = None if spool is None else Spool(spool, chain.boot_id, table.spool_mb * MEGABYTE)
+    spool_file = None if spool is None else Spool(spool, chain.boot_id, SPOOL_BYTES)
     # A line in memory does not count as recorded at this level.
-    capacity = 0 if required else table.buffer_mb * MEGABYTE
+    capacity = 0 if table.level == "required" else BUFFER_BYTES
     backlog = Backlog(capacity, spool_file, state)
     journal = Journal(target, chain, backlog, rotate=rotate, signer=signer)
     journal.writes_end = writes_end and not on_terminal
@@ -165,10 +164,7 @@ def _write_orphaned(spool: Path, file: AppendFile) -> None:
 def _sink(table: AuditTable, journal: Journal, *, batches: bool) -> Sink:
     """``batches``: several lines can be written in one piece, with other writers too."""
     answers = table.on_fail == "answer"
-    capacity = table.buffer_mb * MEGABYTE
-    if table.level == "file" and batches and answers:
-        return BatchingSink(journal)
     if table.level == "file":
-        return DirectSink(journal, answers=answers)
+        return JournalSink(journal, answers=answers, batches=batches and answers)
     least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
-    return GroupCommitSink(journal, Durability(answers=answers, least=least), capacity)
+    return GroupCommitSink(journal, Durability(answers=answers, least=least), BUFFER_BYTES)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from pexpolicy.audit.backlog import Backlog, WriteResult
-from pexpolicy.audit.checkpoints import CHECKPOINT, END, Signer, unsigned_end
-from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.audit.hash_chain import CHECKPOINT, END, HashChain, Signer, unsigned_end
+from pexpolicy.audit.spool import Backlog, WriteResult
 from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
-from pexpolicy.audit.synced_target import SyncedTarget, Target
+from pexpolicy.audit.targets import SyncedTarget, Target
 
 CHECK_INTERVAL_S = 1.0
 """Between two checks of the path, the disk and the age of the file."""

@@ -18,8 +18,8 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from pexpolicy.audit.append_file import BLOCK
 from pexpolicy.audit.rotation import rotated
+from pexpolicy.audit.targets import BLOCK
 from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.text import printable
 

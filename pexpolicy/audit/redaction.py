@@ -1,4 +1,4 @@
-"""Redaction of requests and replies for the audit log.
+"""Redaction of requests, replies, annotations and steps for the audit log.
 
 Each parameter and each field is declared plain, personal or secret (``Privacy``), where it is
 defined: ``privacy=`` in ``endpoints/shared_parameters.py`` or in the module of the endpoint.
@@ -10,23 +10,30 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 from orjson import Fragment
 
+from pexpolicy.audit.records import AdjustedStepRecord, encode
 from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.alias import Alias, without_password
+from pexpolicy.models.annotations import AnnotationValue
 from pexpolicy.models.decision import Continue, Decision, Reject
+from pexpolicy.models.difference import Changes
 from pexpolicy.models.model import assign
+from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 from pexpolicy.models.request import Params, Request, alias, header_name
 from pexpolicy.models.rules import Privacy
 from pexpolicy.models.serialization import ModelBase
+from pexpolicy.models.withheld import redact
 
 REMOVED = "***"
 _STREAM_KEY = re.compile(r"(rtmp[a-z]*://)(?:[^/\s@]*@)?([^/?#\s]*)[/?#]\S*", re.IGNORECASE)
@@ -41,6 +48,20 @@ _SHAPED = (Continue, Reject, Avatar, Directory)
 """Decisions whose result is made by the endpoint."""
 _BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
+_NOT_FIELDS = ("action", "reason", "image")
+"""Changes that are not fields of a result: they hold no secrets."""
+SHORTEST = 3
+"""Characters of the shortest text that is looked for: shorter ones are parts of other words."""
+SHOWN = 60
+"""Characters that a detail shows of a longer value."""
+_FIELD = re.compile(
+    r"""(\w++\.[\w.\[\]]++\ =\ )  # possessive: callers choose some of the text
+    (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?:…\ \(\d+\ long\))?""",
+    re.VERBOSE,
+)
+"""The field of an invalid answer with its text."""
+
+Steps = Sequence[Step | AdjustedStepRecord]
 Personal = Callable[[str], str | None]
 """Returns what is written for a personal value; ``None`` to leave it out."""
 
@@ -123,6 +144,19 @@ class Redaction:
             assign(decision, "redacted", self._masked_result(decision))
             assign(decision, "redacted_by", self)
         return decision.redacted or (msgspec.Raw(decision.result), [])
+
+    def outcome(
+        self, outcome: Outcome, plugins: Collection[str] | None = None
+    ) -> tuple[Steps, object, dict[str, dict[str, Any]], list[str]]:
+        """Return what may be written of the steps, the result and the annotations of an outcome,
+        and the names of what may not; annotations of ``plugins`` only, if given.
+        """
+        result, removed = self.result(outcome.endpoint, outcome.decision)
+        annotations: dict[str, dict[str, Any]] = {}
+        if outcome.request.annotations is not None:
+            annotations, dropped = redact_annotations(outcome.request, self, plugins)
+            removed = [*removed, *dropped]
+        return redact_steps(outcome, self), result, annotations, removed
 
     def masked_fields(self, endpoint: str, decision: Decision) -> Mapping[str, Any] | None:
         """Return the fields of a decision without its secrets; ``None`` if nothing is removed."""
@@ -287,3 +321,174 @@ def _shows_password(result: bytes) -> bool:
 
 def _more(before: Any, value: str) -> list[str]:
     return [*before, value] if isinstance(before, list) else [before, value]
+
+
+def redact_annotations(
+    request: Request, redaction: Redaction, plugins: Collection[str] | None = None
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return what may be written of the annotations, and the names of those that may not.
+
+    Those of ``plugins`` only, if given. A text that equals a personal parameter is personal, and
+    one that contains a secret parameter is written without it.
+    """
+    annotations = request.annotations
+    if annotations is None:
+        return {}, []
+    personal, secrets = redaction.personal, request.secrets()
+    people = {} if personal is None else personal_texts(request)
+
+    def written_value(value: AnnotationValue, privacy: Privacy) -> AnnotationValue | UnsetType:
+        text = str(value)
+        if privacy is Privacy.SECRET or text in secrets:
+            return REMOVED
+        if personal is not None and (privacy is Privacy.PERSONAL or text in people):
+            written = personal(people.get(text, text))
+            return UNSET if written is None else written
+        if isinstance(value, str):
+            return without_password(without_stream_key(redact(value, secrets)))
+        return value
+
+    kept: dict[str, dict[str, Any]] = {}
+    removed: list[str] = []
+    # Copies, as a hook that was abandoned in a thread may still add to them.
+    for plugin, values in annotations.by_plugin.copy().items():
+        if plugins is not None and plugin not in plugins:
+            continue
+        shown = {name: written_value(*value) for name, value in values.copy().items()}
+        kept[plugin] = {name: value for name, value in shown.items() if value is not UNSET}
+        removed += [f"annotations.{plugin}.{n}" for n, v in shown.items() if v in (UNSET, REMOVED)]
+        if plugin in annotations.left_out:
+            removed.append(f"annotations.{plugin}")
+    return kept, removed
+
+
+def personal_texts(request: Request) -> Mapping[str, str]:
+    """Return the personal texts of a request, each in the form that is hashed for the audit."""
+    personal = {
+        header_name(parameter.wire): parameter.read is alias
+        for parameter in request.parameters().values()
+        if parameter.privacy is Privacy.PERSONAL
+    }
+    people: dict[str, str] = {}
+    for name, text in request.params.items():
+        is_alias = personal.get(header_name(name))
+        if is_alias is not None or name.startswith(IDP_ATTRIBUTE):
+            people[text] = Alias(text) if is_alias else text
+    if (called := request.__dict__.get("alias")) is not None:
+        people[called.raw] = called
+    people.pop("", None)
+    return people
+
+
+def redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
+    """Return the steps of an outcome for a line: adjusted ones with their changes, and details
+    without the personal values of the request and of the answer.
+    """
+    steps: Steps = outcome.steps
+    if outcome.adjusted:
+        steps = [
+            AdjustedStepRecord(
+                step.plugin,
+                step.outcome,
+                step.ms,
+                step.hook,
+                _written_changes(outcome.endpoint, step, redaction),
+            )
+            if type(step) is AdjustedStep
+            else step
+            for step in steps
+        ]
+    if redaction.personal is not None and outcome.has_slow_or_failed_steps:
+        people = personal_texts(outcome.request)
+        steps = [
+            msgspec.structs.replace(
+                step,
+                detail=_redact_detail(step.detail, outcome.endpoint, people, redaction.personal),
+            )
+            if type(step) is Step and step.detail
+            else step
+            for step in steps
+        ]
+    return steps
+
+
+def plain_steps(outcome: Outcome) -> Steps:
+    """Return the steps of an outcome without the values of adjusted fields."""
+    return [
+        Step(step.plugin, step.outcome, step.ms, step.detail, step.hook, step.fields)
+        for step in outcome.steps
+    ]
+
+
+def _written_changes(endpoint: str, step: AdjustedStep, redaction: Redaction) -> Raw:
+    """Return the redacted changes in JSON, kept in the decision that they lead to."""
+    before, known = step.before, step.after.compared
+    # Not the decision before, whose ``replaced`` holds the one after: that would be a circle.
+    if (
+        known is not None
+        and known[0] is redaction
+        and known[1] is before.result
+        and known[2] is before.reason
+    ):
+        return known[3]
+    written = Raw(encode(redact_changes(endpoint, step, redaction)))
+    assign(step.after, "compared", (redaction, before.result, before.reason, written))
+    return written
+
+
+def redact_changes(endpoint: str, step: AdjustedStep, redaction: Redaction | None) -> Changes:
+    """Return each changed field, ``from`` what ``to`` what, with ``***`` for what is removed.
+
+    Without a redaction nothing is.
+    """
+    before = after = None
+    if redaction is not None:
+        before = redaction.masked_fields(endpoint, step.before)
+        after = redaction.masked_fields(endpoint, step.after)
+    changes: Changes = {}
+    for name, (old, new) in step.changes.items():
+        change = changes[name] = {}
+        if old is not UNSET:
+            change["from"] = _shown(name, old, before)
+        if new is not UNSET:
+            change["to"] = _shown(name, new, after)
+    return changes
+
+
+def _shown(name: str, value: Any, masked: Mapping[str, Any] | None) -> Any:
+    return value if masked is None or name in _NOT_FIELDS else masked.get(name, REMOVED)
+
+
+def _redact_detail(
+    detail: str, endpoint: str, people: Mapping[str, str], personal: Personal
+) -> str:
+    """Return the detail of a step without the personal values of the request and the answer."""
+    if (found := _FIELD.match(detail)) is not None:
+        name = found[1].removesuffix(" = ").rpartition(".")[2].partition("[")[0]
+        if name in _personal_fields(endpoint):
+            detail = f"{found[1]}{REMOVED}{detail[found.end() :]}"
+    parts = {
+        part: hashed
+        for text, hashed in people.items()
+        for part in (text, text[:SHOWN], repr(text)[1:-1], str(hashed))
+        if len(part) >= SHORTEST and part in detail
+    }
+    if not parts:
+        return detail
+    longest_first = "|".join(map(re.escape, sorted(parts, key=len, reverse=True)))
+
+    def written(part: re.Match[str]) -> str:
+        return personal(parts[part[0]]) or REMOVED
+
+    return re.sub(rf"(?<!\w)(?:{longest_first})(?!\w)", written, detail)
+
+
+@cache
+def _personal_fields(endpoint: str) -> frozenset[str]:
+    models = [model for kind in ENDPOINTS[endpoint].decisions for model in (kind, *kind.nested)]
+    return frozenset(
+        name
+        for model in models
+        for name, field in model.fields.items()
+        if field.privacy is Privacy.PERSONAL
+    )

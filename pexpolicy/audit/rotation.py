@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from glob import escape
 from pathlib import Path
 
-from pexpolicy.audit.append_file import MODE
+from pexpolicy.audit.targets import MODE
 
 _ROTATED = re.compile(r"\d{8}T\d{12}Z")
 HEAD = 64

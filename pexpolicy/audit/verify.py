@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pexpolicy.audit.checkpoints import CHECKPOINT, END, Checkpoint, Verifier
-from pexpolicy.audit.hash_chain import TAIL
+from pexpolicy.audit.hash_chain import CHECKPOINT, END, TAIL, Checkpoint, Verifier
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
 from pexpolicy.audit.torn_lines import HASH_SIZE, LINE_START
 

@@ -13,9 +13,7 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.audit.adjustments import redact_changes
-from pexpolicy.audit.annotations import redact_annotations
-from pexpolicy.audit.redaction import Redaction
+from pexpolicy.audit.redaction import Redaction, redact_annotations, redact_changes
 from pexpolicy.cli.folding import print_folded
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.explanation import Explanation, without_secrets

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, NamedTuple
 
-from pexpolicy.audit.annotations import redact_annotations
-from pexpolicy.audit.redaction import REMOVED, Redaction
+from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.explain.explanation import explain

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.audit.append_file import AppendFile
-from pexpolicy.audit.backlog import Backlog, WriteResult
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.reader import RawLine
-from pexpolicy.audit.spool import Spool
+from pexpolicy.audit.spool import Backlog, Spool, WriteResult
 from pexpolicy.audit.state import AlertWriter, AuditState
+from pexpolicy.audit.targets import AppendFile
 from pexpolicy.audit.verify import Verification
 
 

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Alias, Conference, DecisionError, Privacy
-from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.records import as_json
-from pexpolicy.audit.redaction import Redaction, drop, keyed_hash
+from pexpolicy.audit.redaction import Redaction, drop, keyed_hash, redact_annotations
 from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.models.annotations import MAX_ANNOTATIONS, MAX_TEXT
 from pexpolicy.models.hook_context import hook_context

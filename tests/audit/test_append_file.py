@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.append_file import AppendFile, tail_of
 from pexpolicy.audit.hash_chain import HashChain, last_position
 from pexpolicy.audit.journal import FILE_DELETED
+from pexpolicy.audit.targets import AppendFile, tail_of
 from tests.audit.places import Place, body, chained, faults, lines
 from tests.support.waiting import HANG_S
 

@@ -84,8 +84,6 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     ("table", "message"),
     [
         ({"path": "a", "level": "required"}, "on_fail"),
-        ({"path": "a", "level": "memory"}, 'write level = "file"'),
-        ({"path": "a", "on_fail": "handback"}, 'write on_fail = "fallback"'),
         ({"level": "fsync"}, "needs a path"),
         ({"rotate_mb": 5}, "standard output"),
         ({"path": "a", "keep": 5}, "keep is for"),

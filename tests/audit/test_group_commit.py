@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pexpolicy.audit import group_commit
-from pexpolicy.audit.backlog import WriteResult
-from pexpolicy.audit.group_commit import Durability, GroupCommitSink
+from pexpolicy.audit import sinks
 from pexpolicy.audit.journal import DISK_TOO_SLOW, NOT_SYNCED
+from pexpolicy.audit.sinks import Durability, GroupCommitSink
+from pexpolicy.audit.spool import WriteResult
 from tests.audit.places import Clock, Faulty, Place, body, faults, lines
 from tests.support import virtual_time
 from tests.support.waiting import wait_until
@@ -67,7 +67,7 @@ def grouped(
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which the sink tells how long the thread has been writing."""
     clock = Clock()
-    monkeypatch.setattr(group_commit, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(sinks, "time", SimpleNamespace(monotonic=clock))
     return clock
 
 
@@ -261,7 +261,7 @@ async def test_an_end_writes_all_that_was_taken(tmp_path: Path) -> None:
 async def test_lines_that_cannot_be_written_at_the_end_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "JOIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(sinks, "JOIN_TIMEOUT_S", 0.01)
     place = Place(tmp_path)
     hung = Hung(place.file)
     with grouped(place, FSYNC) as sink:

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.journal import NOT_SYNCED, Journal
-from pexpolicy.audit.spool import orphaned_lines
+from pexpolicy.audit.spool import WriteResult, orphaned_lines
 from tests.audit.places import Place, body, faults, lines
 
 LOST, BUFFERED, SPOOLED, WRITTEN = (int(results) for results in WriteResult)

@@ -152,7 +152,7 @@ def test_a_line_after_half_a_line_that_was_taken_back_is_no_fault(tmp_path: Path
 STUCK = """
 import os
 from pexpolicy import hookimpl
-from pexpolicy.audit.append_file import AppendFile
+from pexpolicy.audit.targets import AppendFile
 
 reader, writer = os.pipe()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.sinks import MAX_BATCH, BatchingSink
+from pexpolicy.audit.sinks import MAX_BATCH, JournalSink
 from tests.audit.places import Place, body, faults, lines
 
 
@@ -33,13 +33,13 @@ def place(tmp_path: Path) -> Iterator[Counting]:
     assert faults(place.path) == []
 
 
-def take(sink: BatchingSink, *numbers: int) -> None:
+def take(sink: JournalSink, *numbers: int) -> None:
     for number in numbers:
         sink.info(body(number))
 
 
 async def test_lines_of_a_turn_are_one_write_in_the_next_one(place: Counting) -> None:
-    sink = BatchingSink(place.journal)
+    sink = JournalSink(place.journal, batches=True)
     sink.set_batching(asyncio.get_running_loop())
     take(sink, 0, 1, 2)
     assert place.numbers == []
@@ -51,7 +51,7 @@ async def test_lines_of_a_turn_are_one_write_in_the_next_one(place: Counting) ->
 
 
 async def test_what_is_flushed_is_written_and_not_written_again(place: Counting) -> None:
-    sink = BatchingSink(place.journal)
+    sink = JournalSink(place.journal, batches=True)
     sink.set_batching(asyncio.get_running_loop())
     take(sink, 0, 1)
     sink.flush()
@@ -61,20 +61,20 @@ async def test_what_is_flushed_is_written_and_not_written_again(place: Counting)
 
 
 async def test_a_turn_without_an_end_writes_in_between(place: Counting) -> None:
-    sink = BatchingSink(place.journal)
+    sink = JournalSink(place.journal, batches=True)
     sink.set_batching(asyncio.get_running_loop())
     take(sink, *range(MAX_BATCH + 1))
     assert place.numbers == list(range(MAX_BATCH))
 
 
 def test_without_a_loop_each_line_is_written_at_once(place: Counting) -> None:
-    take(BatchingSink(place.journal), 0, 1)
+    take(JournalSink(place.journal, batches=True), 0, 1)
     assert (place.numbers, place.writes) == ([0, 1], 2)
 
 
 @pytest.mark.parametrize("end", ["gather", "reopen", "close"])
 async def test_what_was_gathered_is_written_before_anything_ends(place: Counting, end: str) -> None:
-    sink = BatchingSink(place.journal)
+    sink = JournalSink(place.journal, batches=True)
     sink.set_batching(asyncio.get_running_loop())
     take(sink, 0, 1)
     aside = place.path.with_suffix(".1")
@@ -89,7 +89,7 @@ async def test_what_was_gathered_is_written_before_anything_ends(place: Counting
 
 
 async def test_a_fault_in_writing_holds_up_no_reply_and_is_reported(place: Counting) -> None:
-    sink = BatchingSink(place.journal)
+    sink = JournalSink(place.journal, batches=True)
     sink.set_batching(asyncio.get_running_loop())
 
     def breaks(_: bytes) -> None:

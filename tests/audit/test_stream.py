@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.backlog import Backlog
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.reader import RawLine
+from pexpolicy.audit.spool import Backlog
 from pexpolicy.audit.state import AlertWriter, AuditState
-from pexpolicy.audit.stream import Stream
+from pexpolicy.audit.targets import Stream
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import Clock, RecordedAlerts, body
 

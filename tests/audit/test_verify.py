@@ -12,9 +12,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pexpolicy.audit.checkpoints import Signer, Verifier
 from pexpolicy.audit.factory import open_audit
-from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.audit.hash_chain import HashChain, Signer, Verifier
 from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.state import AlertWriter
 from pexpolicy.audit.verify import Anchor, Verification

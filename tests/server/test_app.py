@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from pexpolicy.access.access_control import AccessControl
-from pexpolicy.audit.sinks import BatchingSink
+from pexpolicy.audit.sinks import JournalSink
 from pexpolicy.server.http.app import PolicyApp
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin, policy
@@ -245,7 +245,7 @@ async def test_a_call_that_waits_outside_of_plugins_outlives_whatever_cancels_ev
     own, waiting, ready = asyncio.all_tasks(), asyncio.Event(), asyncio.Event()
     authenticate = AccessControl.authenticate
 
-    def write(self: BatchingSink, line: bytes) -> asyncio.Future[bool] | None:
+    def write(self: JournalSink, line: bytes) -> asyncio.Future[bool] | None:
         self._journal.record(line)
         if waiting.is_set():
             return None
@@ -266,7 +266,7 @@ async def test_a_call_that_waits_outside_of_plugins_outlives_whatever_cancels_ev
 
     pending: list[asyncio.Future[bool]] = []
     if waits_for == "its audit line":
-        monkeypatch.setattr(BatchingSink, "info", write)
+        monkeypatch.setattr(JournalSink, "info", write)
     else:
         monkeypatch.setattr(AccessControl, "authenticate", admit)
     async with serving({"rude": plugin(media_location=cancels)}) as server:

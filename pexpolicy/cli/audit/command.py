@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from pexpolicy.audit import reader
-from pexpolicy.audit.checkpoints import Verifier
+from pexpolicy.audit.hash_chain import Verifier
 from pexpolicy.audit.reader import CorruptLine, Record
 from pexpolicy.audit.records import escape_controls
 from pexpolicy.audit.verify import Anchor, Verification

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from pexpolicy.audit import reader
-from pexpolicy.audit.checkpoints import Verifier
+from pexpolicy.audit.hash_chain import Verifier
 from pexpolicy.audit.verify import Verification
 from pexpolicy.cli.doctor.findings import Finding
 from pexpolicy.config.settings import Settings

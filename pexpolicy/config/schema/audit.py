@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -31,12 +31,6 @@ class AuditTable(SecretTable):
     """
     spool: str | None = None
     """Folder for lines that cannot be written, best on another disk."""
-    spool_mb: int = Field(256, ge=1)
-    """Maximum size of the spool in megabytes."""
-    buffer_mb: int = Field(16, ge=1)
-    """Maximum size in megabytes of the lines in memory, when the spool is full or there is none;
-    not at the level `required`.
-    """
     rotate_mb: int | None = Field(None, ge=1)
     """Size in megabytes at which the file is renamed and a new one started; checked once a second.
     """
@@ -52,10 +46,6 @@ class AuditTable(SecretTable):
     """Environment variable that holds an Ed25519 key in PEM, with which checkpoints are signed."""
     sign_key_file: str | None = None
     """The same from a file."""
-    checkpoint_lines: int = Field(10_000, ge=1)
-    """Lines between two checkpoints."""
-    checkpoint_seconds: float = Field(60.0, gt=0.0)
-    """Seconds between two checkpoints, when there are lines to sign."""
 
     @field_validator("path")
     @classmethod
@@ -68,17 +58,6 @@ class AuditTable(SecretTable):
             )
             raise ValueError(msg)
         return path
-
-    @field_validator("level", "on_fail", mode="before")
-    @classmethod
-    def _refuse_old_value(cls, value: Any) -> Any:
-        if value == "memory":
-            msg = 'the level "memory" was removed; write level = "file", or leave the key out'
-            raise ValueError(msg)
-        if value == "handback":
-            msg = '"handback" was renamed; write on_fail = "fallback"'
-            raise ValueError(msg)
-        return value
 
     @model_validator(mode="after")
     def _require_on_fail(self) -> Self:

@@ -1,14 +1,86 @@
-"""Append-only files, written by several writers at once."""
+"""Targets of audit lines: append-only files and streams."""
 
 from __future__ import annotations
 
 import errno
 import os
+import select
+import socket
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from pexpolicy.audit.torn_lines import overwrite, repair_torn_lines, terminate_last_line
+
+
+class Target(Protocol):
+    """A file or a stream that lines are written to. ``retry`` is the seconds between attempts."""
+
+    retry: float
+
+    def write(self, lines: bytes) -> None:
+        """Write whole lines; raises ``OSError``, and then none of them was written."""
+
+    def sync(self) -> None:
+        """Wait for the disk; raises ``OSError``."""
+
+    def is_current(self) -> bool:
+        """Return false when the path leads to another file than the open one."""
+
+    def reopen(self) -> bool:
+        """Open the path again; return true when the old content is gone. Raises ``OSError``."""
+
+    def space(self) -> tuple[int, int] | None:
+        """Return the free bytes of its disk, and percent."""
+
+    def close(self, timeout: float) -> None:
+        """Close it, within ``timeout`` seconds."""
+
+
+class SyncedTarget:
+    """A target whose lines are synced once, where they are synced at all.
+
+    A file that cannot be synced must not fail lines that went to the spool.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._syncs = self._has_unsynced = False
+        self._error: OSError | None = None
+        self.retry = target.retry
+        self.is_current = target.is_current
+        self.space = target.space
+        self.close = target.close
+
+    def write(self, lines: bytes) -> None:
+        """Write whole lines; raises ``OSError``, and then none of them was written."""
+        self._target.write(lines)
+        self._has_unsynced = True
+
+    def sync(self) -> None:
+        """Wait until the lines since the last call are on the disk; raises ``OSError``."""
+        self._syncs = True
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        if self._has_unsynced:
+            self._has_unsynced = False
+            self._target.sync()
+
+    def reopen(self) -> bool:
+        """Sync the lines, and open the path again, as a target does.
+
+        If they cannot be synced, the next ``sync`` fails.
+        """
+        if self._syncs:
+            try:
+                self.sync()
+            except OSError as error:
+                self._error = error
+        return self._target.reopen()
+
 
 FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 MODE = 0o600
@@ -170,3 +242,80 @@ def _tail(descriptor: int) -> bytes:
     with suppress(OSError):
         return os.pread(descriptor, TAIL, max(os.fstat(descriptor).st_size - TAIL, 0))
     return b""
+
+
+class Stream:
+    """A non-blocking writer for a descriptor, such as standard output. ``write`` raises
+    ``BlockingIOError`` when the reader has stalled.
+
+    The descriptor is opened again, or written with a flag, because ``O_NONBLOCK`` would apply to
+    all processes that share it. A line of up to ``PIPE_BUF`` bytes (4,096) is written whole; the
+    rest of a longer one is stored and written first.
+    """
+
+    retry = 0.02
+    """Seconds between attempts after a failed write."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket: socket.socket | None = None
+        self._unsent = b""
+        self._may_block = False
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            self._socket = socket.socket(fileno=os.dup(descriptor))
+            self._descriptor = self._socket.fileno()
+            return
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        try:
+            self._descriptor = os.open(f"/dev/fd/{descriptor}", flags)
+        except OSError:
+            self._descriptor = os.dup(descriptor)
+            self._may_block = True
+
+    def write(self, lines: bytes) -> None:
+        """Write lines, or store the rest of lines that were begun; raises ``OSError``."""
+        self._send_unsent()
+        if self._unsent:
+            raise BlockingIOError
+        self._unsent = lines[self._send(lines) :]
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        with suppress(BlockingIOError):
+            while self._unsent:
+                self._unsent = self._unsent[self._send(self._unsent) :]
+
+    def _send(self, content: bytes) -> int:
+        if self._socket is not None:
+            return self._socket.send(content, socket.MSG_DONTWAIT)
+        if self._may_block:
+            if not select.select((), (self._descriptor,), (), 0)[1]:
+                raise BlockingIOError
+            content = content[: select.PIPE_BUF]
+        return os.write(self._descriptor, content)
+
+    def sync(self) -> None:
+        """Do nothing: a stream has no disk."""
+
+    def is_current(self) -> bool:
+        """Return true: a stream has no path."""
+        return True
+
+    def reopen(self) -> bool:
+        """Return false: a stream cannot be reopened."""
+        return False
+
+    def space(self) -> tuple[int, int] | None:
+        """Return ``None``: a stream has no disk."""
+        return None
+
+    def close(self, timeout: float) -> None:
+        """Write the rest of a line within ``timeout`` seconds, and close it."""
+        deadline = time.monotonic() + timeout
+        with suppress(OSError):
+            while self._unsent and (left := deadline - time.monotonic()) > 0:
+                select.select((), (self._descriptor,), (), left)
+                self._send_unsent()
+        if self._socket is not None:
+            self._socket.close()
+        else:
+            os.close(self._descriptor)
