@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.console import FAILURES, SEPARATOR, parts
-from pexpolicy.audit.redaction import describe_changes
 from pexpolicy.audit.verify import ChainState, Verification
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.cli.folding import INDENT, print_folded
