@@ -65,7 +65,7 @@ def test_a_guard_says_what_the_default_of_the_dead_servers_was(
 
 
 def test_no_call_is_lost_or_late_whatever_becomes_of_the_servers(guard: Guard) -> None:
-    """The experiments of `make guards` in short, at once: they mostly wait."""
+    """The experiments of `make -C lab guards` in short, at once: they mostly wait."""
     frozen, killed = signal.SIGSTOP, signal.SIGKILL
     with ThreadPoolExecutor() as threads:
         restarted = threads.submit(asyncio.run, trials.restarts(guard, 1))

@@ -20,8 +20,8 @@ TARGETS = set(TARGET.findall((ROOT / "Makefile").read_text()))
 EXPERIMENTS = set(TARGET.findall((ROOT / "lab/Makefile").read_text()))
 NAMED = re.compile(r"(?:`|^|^ *- run: )make (-C lab )?([a-z][a-z-]*)\b(?! [a-z])", re.MULTILINE)
 """A target at the begin of code or of a line."""
-ENDED_S = 5.0
-"""Seconds until a console that has lost its server has to be gone."""
+ENDED_S = 30.0
+"""Seconds until a console that has lost its server has to be gone, on a busy machine."""
 
 
 def consoles(marker: str) -> list[int]:

@@ -1,11 +1,9 @@
 """The parameters of a query are those that yarl reads in it."""
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from bench.traffic import PREPARED
 from pexpolicy.server.http.query import query_params
 
 ESCAPES = "%26 %3D %3d %2B %3B %25 %20 %40 %3A %00 %C3%A9 %C3 %FF %e2%82%ac %ED%A0%80 %2 %zz"
@@ -31,9 +29,11 @@ def test_any_query_is_read_as_yarl_reads_it(query: str) -> None:
     assert [*query_params(url).items()] == [*url_of(query).query.items()]
 
 
-@pytest.mark.parametrize("target", PREPARED.targets[:3])
-def test_the_query_of_a_node_is_read_as_yarl_reads_it(target: str) -> None:
-    query = target.partition("?")[2]
+def test_the_query_of_a_node_is_read_as_yarl_reads_it() -> None:
+    query = (
+        "call_direction=dial_in&vendor=Cisco%2FCE&remote_alias=sip%3Aalice0001%40example.com"
+        "&idp_uuid=&remote_display_name=Alice+A&local_alias=engineering"
+    )
     params = query_params(url_of(query))
     assert params["remote_alias"].startswith("sip:alice")
     assert [*params.items()] == [*url_of(query).query.items()]
