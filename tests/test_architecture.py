@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import weight
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pexpolicy"
 LEVELS = (
@@ -70,10 +72,16 @@ INTERNAL = (
 )
 """What only the plugins of this repository import in addition, as they are released with it."""
 MAX_LINES = 600
+SMALL = 80
+"""Lines below which a module with one importer joins it, unless it is a border."""
+BORDERS: dict[str, str] = {}
+"""Small modules with one importer that stay on their own, each with the reason. It only shrinks."""
 MAX_ENTRIES = 34
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "template" not in path.parts)
 PLUGIN_MODULES = sorted(ROOT.glob("plugins/*/src/**/*.py"))
+CONSOLE_MODULES = sorted(ROOT.glob("console/src/**/*.py"))
+COUNTS = weight.ceilings()["counts"]
 
 
 def name_of(path: Path) -> str:
@@ -93,29 +101,45 @@ def level_of(room: str) -> int:
     return next(number for number, rooms in enumerate(LEVELS) if room in rooms)
 
 
+def import_name_of(path: Path) -> str:
+    """Return the name by which a module is imported, such as ``pexpolicy_rooms.plugin``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[parts.index("src") + 1 :] if "src" in parts else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {import_name_of(path): path for path in (*MODULES, *PLUGIN_MODULES, *CONSOLE_MODULES)}
+"""The modules of the core, the plugins and the console."""
+
+
 @cache
-def imports_of(path: Path) -> frozenset[tuple[str, int]]:
-    """Return the modules of the package that a module imports, also late ones, and their lines."""
-    return frozenset(_imports_of(path))
+def sources_imported_by(path: Path) -> frozenset[tuple[str, int]]:
+    """Return the modules of ours that a module imports, also late ones, and their lines."""
+    return frozenset(_sources_imported_by(path))
 
 
-def _imports_of(path: Path) -> Iterator[tuple[str, int]]:
+def _sources_imported_by(path: Path) -> Iterator[tuple[str, int]]:
     for node in ast.walk(ast.parse(path.read_text())):
-        if (
-            isinstance(node, ast.ImportFrom)
-            and (node.module or "").partition(".")[0] == "pexpolicy"
-        ):
-            module = (node.module or "").removeprefix("pexpolicy").removeprefix(".")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pexpolicy"):
             for alias in node.names:
-                inner = f"{module}.{alias.name}".removeprefix(".")
-                yield (inner if inner in NAMES else module or "__init__"), node.lineno
+                inner = f"{node.module}.{alias.name}"
+                yield (inner if inner in SOURCES else node.module or ""), node.lineno
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.partition(".")[0] == "pexpolicy":
-                    yield (
-                        alias.name.removeprefix("pexpolicy").removeprefix(".") or "__init__",
-                        node.lineno,
-                    )
+            yield from ((a.name, node.lineno) for a in node.names if a.name.startswith("pexpolicy"))
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, int]]:
+    """Return the modules of the core that a module imports, named below ``pexpolicy``."""
+    for name, line in sources_imported_by(path):
+        package, _, rest = name.partition(".")
+        if package == "pexpolicy":
+            yield rest or "__init__", line
+
+
+def is_public(name: str) -> bool:
+    return name == "__init__" or any(
+        name == public or name.startswith(f"{public}.") for public in PUBLIC + INTERNAL
+    )
 
 
 def test_each_entry_of_the_package_has_a_level() -> None:
@@ -146,9 +170,27 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not left
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_module_is_one_subject(name: str) -> None:
-    assert len(NAMES[name].read_text().splitlines()) <= MAX_LINES
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_module_is_not_too_long(name: str) -> None:
+    assert len(SOURCES[name].read_text().splitlines()) <= MAX_LINES
+
+
+def test_a_small_module_with_one_importer_joins_it() -> None:
+    importers: dict[str, set[str]] = {}
+    for name, path in SOURCES.items():
+        for target, _ in sources_imported_by(path):
+            importers.setdefault(target, set()).add(name)
+    small = {
+        name
+        for name, path in SOURCES.items()
+        if len(importers.get(name, ())) == 1
+        and path.name != "__init__.py"
+        and name.removeprefix("pexpolicy.") not in PUBLIC
+        and len(path.read_text().splitlines()) < SMALL
+    }
+    assert BORDERS.keys() <= small
+    joining = sorted(small - BORDERS.keys())
+    assert len(joining) <= COUNTS["small modules with one importer"], "\n".join(joining)
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"])
@@ -161,13 +203,13 @@ def test_an_init_file_is_a_public_face_or_a_docstring(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PLUGIN_MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_plugin_imports_what_is_public(path: Path) -> None:
-    private = [
-        f"line {line}: {target}"
-        for target, line in sorted(imports_of(path))
-        if target != "__init__"
-        and not any(target == name or target.startswith(f"{name}.") for name in PUBLIC + INTERNAL)
-    ]
+    private = [f"line {line}: {to}" for to, line in imports_of(path) if not is_public(to)]
     assert not private
+
+
+def test_the_console_imports_few_private_modules() -> None:
+    private = {to for path in CONSOLE_MODULES for to, _ in imports_of(path) if not is_public(to)}
+    assert len(private) <= COUNTS["private modules of the console"], "\n".join(sorted(private))
 
 
 def test_the_contribution_guide_names_files_that_exist() -> None:

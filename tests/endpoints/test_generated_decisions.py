@@ -18,7 +18,7 @@ from tests.support.oracle import judge
 
 EACH = 400
 EXAMPLES = 3
-"""Seeds for each of six endpoints: 7,200 decisions in all. `make -C lab decisions` drives a million."""
+"""Seeds for each of six endpoints: 7,200 decisions in all; `make -C lab decisions`: a million."""
 
 
 @pytest.mark.filterwarnings("ignore")
