@@ -1,39 +1,41 @@
-"""The README: its examples as a reader pastes them."""
+"""The README: its example of a room by key, as a reader pastes it."""
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tests.support import paths
 
 PAGE = (paths.ROOT / "plugins" / "sql" / "README.md").read_text()
+TABLES = """
+CREATE TABLE rooms (name PRIMARY KEY, service_type, pin, guest_pin, allow_guests, valid_from,
+    valid_until);
+CREATE TABLE room_aliases (alias PRIMARY KEY, room);
+INSERT INTO rooms VALUES ('Clinic', 'conference', '0482', NULL, 0, NULL, NULL),
+    ('Old', 'conference', NULL, NULL, NULL, NULL, '2020-01-01');
+INSERT INTO room_aliases VALUES ('clinic@example.com', 'Clinic'), ('old', 'Old');
+"""
 
 
-def blocks(language: str) -> list[str]:
-    return [part.partition("\n```")[0] for part in PAGE.split(f"```{language}\n")[1:]]
-
-
-def test_the_examples_work_as_pasted(tmp_path: Path) -> None:
-    first, by_key = blocks("toml")
-    source = first[: first.index("[plugins")]
-    (commands,) = blocks("sh")
-    (tmp_path / "config.toml").write_text(source)
-    (tmp_path / "rooms.csv").write_text(
-        "aliases,name,pin,valid_until\nClinic@Example.com,Clinic,0482,\nold,Old,,2020-01-01\n"
-    )
-    (tmp_path / "devices.csv").write_text("alias,username,password\ndesk@example.com,desk,horse\n")
-    command = Path(sys.executable).parent / "pexpolicy"
+def test_the_example_of_a_room_by_key_works_as_pasted(tmp_path: Path) -> None:
+    first, by_key = (part.partition("\n```")[0] for part in PAGE.split("```toml\n")[1:])
+    (tmp_path / "config.toml").write_text(first[: first.index("[plugins")] + by_key)
+    with closing(sqlite3.connect(tmp_path / "company.sqlite")) as database, database:
+        database.executescript(TABLES)
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+            [Path(sys.executable).parent / "pexpolicy", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    for line in commands.splitlines():
-        run(*line.split()[1:])
-    (tmp_path / "config.toml").write_text(source + by_key)
     assert "valid" in run("check")
     request = "/policy/v1/service/configuration?local_alias="
     assert '"name":"Clinic"' in run("explain", f"{request}sip%3Aclinic@example.com")

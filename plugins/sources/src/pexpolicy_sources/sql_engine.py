@@ -28,20 +28,17 @@ SERVER_EARLIER = 0.9
 """The part of the timeout after which PostgreSQL ends a statement by itself."""
 
 
-def make_engine(settings: SqlSettings, *, writable: bool = False) -> Callable[[], AsyncEngine]:
+def make_engine(settings: SqlSettings) -> Callable[[], AsyncEngine]:
     """Return what makes the engine; reads secrets and certificates, which are tracked.
 
-    ``writable`` is for tools: their statements have no time limit, and SQLite makes the file.
     Raises ``SettingsError``, and ``ImportError`` where an extra is not installed.
     """
     if settings.url is None:
-        return _sqlite(settings, writable=writable)
-    return _postgresql(settings, settings.url, writable=writable)
+        return _sqlite(settings)
+    return _postgresql(settings, settings.url)
 
 
-def _postgresql(
-    settings: SqlSettings, written: str, *, writable: bool
-) -> Callable[[], AsyncEngine]:
+def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine]:
     import_module("asyncpg")
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
@@ -50,9 +47,7 @@ def _postgresql(
     folder = url.query.get("host")
     arguments: dict[str, Any] = {
         "timeout": settings.timeout,
-        "server_settings": {"application_name": "pexpolicy"}
-        if writable
-        else {
+        "server_settings": {
             "application_name": "pexpolicy",
             "default_transaction_read_only": "on",
             "statement_timeout": str(round(settings.timeout * SERVER_EARLIER * 1000)),
@@ -83,7 +78,7 @@ def _postgresql(
     return make
 
 
-def _sqlite(settings: SqlSettings, *, writable: bool) -> Callable[[], AsyncEngine]:
+def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
     import_module("aiosqlite")
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
     from sqlalchemy import event  # noqa: PLC0415 - an extra
@@ -95,7 +90,7 @@ def _sqlite(settings: SqlSettings, *, writable: bool) -> Callable[[], AsyncEngin
     address = DatabaseURL.create(
         "sqlite+aiosqlite",
         database=f"file:{quote(str(path.absolute()))}",
-        query={"mode": "rwc" if writable else "ro", "uri": "true"},
+        query={"mode": "ro", "uri": "true"},
     )
 
     def connecting(_: Any, record: Any, *__: Any) -> None:
@@ -123,9 +118,8 @@ def _sqlite(settings: SqlSettings, *, writable: bool) -> Callable[[], AsyncEngin
             pool_use_lifo=True,
         )
         event.listen(engine.sync_engine, "connect", connected)
-        if not writable:
-            event.listen(engine.sync_engine, "do_connect", connecting)
-            event.listen(engine.sync_engine, "checkout", checked_out)
+        event.listen(engine.sync_engine, "do_connect", connecting)
+        event.listen(engine.sync_engine, "checkout", checked_out)
         return engine
 
     return make
