@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.policy import Answer
-from pexpolicy.replay.job import Job
+from pexpolicy.replay.replayer import Job
 from pexpolicy.replay.run import run_replay
 from tests.replay import audits
 

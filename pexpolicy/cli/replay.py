@@ -3,63 +3,43 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from pexpolicy.cli.audit.input import paths_of, period, refuse, time_options
+from pexpolicy.cli.audit.input import paths_of, period, refuse
 from pexpolicy.cli.common import config_option, fail
 from pexpolicy.cli.examples import examples
-from pexpolicy.cli.http_client import authorization, cacert_option
-from pexpolicy.cli.replay_options import show_walks
-from pexpolicy.cli.replay_progress import ReplayProgress
 from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.conformance.http_client import basic
 from pexpolicy.explain.explanation import LocalPolicyError
-from pexpolicy.replay.job import Job
 from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.replayer import Selection
-from pexpolicy.replay.report_csv import as_csv
-from pexpolicy.replay.report_html import as_html
-from pexpolicy.replay.report_json import as_json
-from pexpolicy.replay.report_junit import as_junit
-from pexpolicy.replay.report_text import TextReport
-from pexpolicy.replay.result import ReplayResult
-from pexpolicy.replay.run import run_replay
-from pexpolicy.replay.saved_cases import as_cases
-from pexpolicy.replay.server import ServerAddress, ServerFailedError
-from pexpolicy.replay.workers import WorkerFailedError
+from pexpolicy.replay.replayer import Job, Selection
+from pexpolicy.replay.report import as_json, parts, rows, title
+from pexpolicy.replay.result import ReplayResult, Tally
+from pexpolicy.replay.run import WorkerFailedError, run_replay
+from pexpolicy.replay.sides import ServerAddress, ServerFailedError
+from pexpolicy.testing.report import as_html, as_junit, print_parts, write_or_exit
 
 EX_DIFFERS = 1
 EX_UNREADABLE = 2
-REPORTS: dict[str, tuple[Callable[[ReplayResult], str], str]] = {
-    "csv": (as_csv, "Write the groups of changes as CSV."),
-    "junit": (as_junit, "Write the report as JUnit XML."),
-    "html": (as_html, "Write the report as one page with charts."),
-    "save_cases": (as_cases, "Write an example of each group as a case of pexpolicy test."),
-}
-"""What writes a report to the file of an option, and its help."""
-
-
-def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each report that is written to a file."""
-    path = click.Path(path_type=Path, dir_okay=False)
-    for name, (_, text) in reversed(REPORTS.items()):
-        option = "--" + name.replace("_", "-")
-        command = click.option(option, name, type=path, metavar="FILE", help=text)(command)
-    return command
+PASSWORD = "PEXPOLICY_PASSWORD"  # noqa: S105 - the name of a variable
+"""The environment variable with the password for a server."""
 
 
 @click.command(
     epilog=examples(
         "pexpolicy replay audit.jsonl",
         "pexpolicy replay audit.jsonl --against new.toml --only reject",
-        "pexpolicy replay support.log --since yesterday --explain 1",
+        "pexpolicy replay support.log --since yesterday --report page.html",
     )
 )
 @config_option
@@ -67,26 +47,17 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--against",
     metavar="FILE|URL",
-    help="Compare with the answers of this configuration, or of the server of this policy profile.",
+    help="Compare with the answers of this configuration, or of the server of this policy profile: "
+    f"https://USER@SERVER takes the password from {PASSWORD}.",
 )
-@click.option("--user", help="User for HTTP Basic authentication at the server.")
-@click.option(
-    "--password-env", metavar="NAME", help="Environment variable that holds the password."
-)
-@cacert_option
 @click.option(
     "--local-policy",
     "scripts",
     multiple=True,
-    metavar="SCRIPT",
-    help="A local policy script of the node, which follows each answer: FILE, or KIND=FILE. May be "
-    "given for service, participant and media_location.",
-)
-@click.option(
-    "--service-config",
-    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The service that Infinity itself has for the calls, as JSON, for --local-policy.",
+    help="A local policy script of the node, which follows each answer: FILE, or KIND=FILE. May be "
+    "given for service, participant and media_location; a .json file is the service that Infinity "
+    "itself has.",
 )
 @click.option(
     "--only",
@@ -101,7 +72,10 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="FIELD",
     help="A field that may differ, such as reason. May be given several times.",
 )
-@time_options
+@click.option(
+    "--since",
+    help="From this time: 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h, 3d ago.",
+)
 @click.option("--network", is_flag=True, help="Let plugins ask databases and other servers.")
 @click.option(
     "--max-changed",
@@ -110,90 +84,95 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SHARE",
     help="Exit with 0 up to this part of changed calls, such as 0.5%.",
 )
-@click.option(
-    "--processes",
-    type=click.IntRange(0, 64),
-    metavar="N",
-    help="Number of processes; by default one for each processor where there is enough to do.",
-)
-@click.option(
-    "--explain",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Show each step of the example of group N.",
-)
-@click.option(
-    "--coverage",
-    is_flag=True,
-    help="Report which rooms, rules and subnets decided.",
-)
 @click.option("--json", "print_json", is_flag=True, help="Print JSON.")
-@report_options
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the report as a page for .html, or as JUnit XML for .xml. May be given twice.",
+)
 def replay(  # noqa: PLR0913 - the options of the command
     *,
     config: Path,
     records: tuple[Path, ...],
     against: str | None,
-    user: str | None,
-    password_env: str | None,
-    cacert: Path | None,
     scripts: tuple[str, ...],
-    service_config: Path | None,
     only: tuple[str, ...],
     ignore: tuple[str, ...],
     since: str | None,
-    until: str | None,
-    max_changed: float,
-    processes: int | None,
-    explain: int | None,
-    utc: bool,
     network: bool,
-    coverage: bool,
+    max_changed: float,
     print_json: bool,
-    **reports: Path | None,
+    reports: tuple[Path, ...],
 ) -> None:
     """Show what a configuration would answer to recorded calls, and what changes.
 
-    RECORDS are files of any of these forms, also compressed, and folders with such files: the audit
-    log, with the files rotated away from it; the support log of Infinity, or a snapshot with it;
-    the access log of a proxy; a URL a line; cases of pexpolicy test; the log of a policy router as
-    CSV. Without RECORDS, the audit log of the configuration is read.
+    RECORDS are files of any of these forms, also with gzip, and folders with such files: the audit
+    log, with the files rotated away from it; the support log of Infinity; the access log of a
+    proxy; a URL a line; cases of pexpolicy test; the log of a policy router as CSV. Without
+    RECORDS, the audit log of the configuration is read.
 
     Each call is asked at its own time, and compared with what was sent, or with another answer.
-    Plugins cannot reach the network without --network.
+    Plugins cannot reach the network without --network. JSON and a page have the coverage too: which
+    rooms, rules and subnets decided.
 
     Exit code 0: the answers are equal, or no more than --max-changed differ. 1: more differ. 2: a
     record cannot be read, none can be replayed, or wrong usage. 75 and 78: as for serve.
     """
-    times = period(since, until, utc=utc)
-    bounds = {name: None if at is None else at.timestamp() for name, at in times.items()}
-    selection = Selection(**bounds, ignore=frozenset(ignore), only=only)
-    other = _other_side(against, user, password_env, cacert)
-    if service_config is not None and not scripts:
-        raise click.UsageError("--service-config is for --local-policy: name a script as well")
-    job = Job(config, other, selection, network, coverage, scripts, service_config)
+    for path in reports:
+        if path.suffix not in (".html", ".xml"):
+            raise click.BadParameter(f"{path} ends neither in .html nor in .xml")
+    begin = period(since, None, utc=False)["since"]
+    services = [Path(name) for name in scripts if name.endswith(".json")]
+    if len(services) > 1 or len(services) == len(scripts) > 0:
+        raise click.UsageError("--local-policy: name a script, and at most one .json file")
+    job = Job(
+        config,
+        _other_side(against),
+        Selection(begin and begin.timestamp(), ignore=frozenset(ignore), only=only),
+        network=network,
+        coverage=print_json or any(path.suffix == ".html" for path in reports),
+        scripts=tuple(name for name in scripts if not name.endswith(".json")),
+        service_config=next(iter(services), None),
+    )
     with _errors_reported():
-        with ReplayProgress(enabled=sys.stderr.isatty()) as progress:
-            paths = list(records) or paths_of(config, ())
-            result = run_replay(paths, job, processes=processes, progress=progress)
-        if explain is not None:
-            show_walks(result, explain, job)
-        elif print_json:
-            click.echo(json.dumps(as_json(result), indent=2))
+        result = _replayed(list(records) or paths_of(config, ()), job)
+    if print_json:
+        click.echo(json.dumps(as_json(result), indent=2))
+    else:
+        print_parts(parts(result))
+    for path in reports:
+        if path.suffix == ".html":
+            write_or_exit(path, as_html(f"Replay of {title(result)}", parts(result, full=True)))
         else:
-            TextReport().show(result)
-        for name, path in reports.items():
-            if path is not None:
-                path.write_text(REPORTS[name][0](result), encoding="utf-8")
+            write_or_exit(path, as_junit(rows(result), "pexpolicy replay"))
     sys.exit(_exit_code(result, max_changed))
 
 
 def gate(config: Path, records: Sequence[Path], max_changed: float) -> int:
     """Replay records as a check of a configuration; print the report and return the exit code."""
-    with _errors_reported(), ReplayProgress(enabled=sys.stderr.isatty()) as progress:
-        result = run_replay(records, Job(config), progress=progress)
-    TextReport().show(result)
+    with _errors_reported():
+        result = _replayed(records, Job(config))
+    print_parts(parts(result))
     return _exit_code(result, max_changed)
+
+
+def _replayed(records: Sequence[Path], job: Job) -> ReplayResult:
+    """Replay records, and show the progress on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    out = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def progress(tally: Tally, share: float) -> None:
+            text = f"{sum(tally.records.values()):,} records, {tally.changed:,} changed"
+            bar.update(task, completed=share, description=text)
+
+        return run_replay(records, job, progress=progress)
 
 
 @contextmanager
@@ -209,9 +188,7 @@ def _errors_reported() -> Iterator[None]:
         refuse(str(error))
 
 
-def _other_side(
-    against: str | None, user: str | None, password_env: str | None, cacert: Path | None
-) -> Path | ServerAddress | None:
+def _other_side(against: str | None) -> Path | ServerAddress | None:
     if against is None:
         return None
     if not against.startswith(("http://", "https://")):
@@ -219,14 +196,17 @@ def _other_side(
             msg = f"there is no file {against}; the URL of a server begins with https:// or http://"
             raise click.BadParameter(msg, param_hint="--against")
         return Path(against)
-    parts = urlsplit(against)
-    if parts.username is not None:
-        raise click.BadParameter("give the credentials with --user and --password-env")
+    parts = urlsplit(against.rstrip("/"))
     if parts.query or parts.fragment or "/policy/v1" in parts.path or not parts.hostname:
         msg = "write the URL of the policy profile: the part before /policy/v1"
         raise click.BadParameter(msg, param_hint="--against")
-    ca_file = None if cacert is None else str(cacert)
-    return ServerAddress(against.rstrip("/"), authorization(user, None, password_env), ca_file)
+    if parts.username is None:
+        return ServerAddress(parts.geturl())
+    if parts.password is not None or PASSWORD not in os.environ:
+        msg = f"write the user only, and its password into the environment variable {PASSWORD}"
+        raise click.BadParameter(msg, param_hint="--against")
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return ServerAddress(url, basic(parts.username, os.environ[PASSWORD]))
 
 
 def _exit_code(result: ReplayResult, max_changed: float) -> int:

@@ -18,8 +18,12 @@ Changes = dict[str, dict[str, Any]]
 
 
 def is_same(before: Any, after: Any) -> bool:
-    """Return whether two values are equal and of one type: ``True`` is not 1."""
-    return bool(before == after) and type(before) is type(after)
+    """Return whether two values are equal and of one type, at any depth: ``True`` is not 1."""
+    if type(before) is not type(after) or before != after:
+        return False
+    if isinstance(before, dict):
+        return all(is_same(value, after[name]) for name, value in before.items())
+    return not isinstance(before, list) or all(map(is_same, before, after))
 
 
 def changed_fields(

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.models.outcome import BUSY, TIMED_OUT
 from pexpolicy.replay.comparison import compare_answers
-from pexpolicy.replay.node_scripts import NodeScripts
 from pexpolicy.replay.records import Call
-from pexpolicy.replay.replay_policy import Replayed, ReplayPolicy
+from pexpolicy.replay.sides import NodeScripts, Replayed, ReplayPolicy
 
 MAX_REMEMBERED = 20_000
 """Different requests whose answers are kept for equal ones."""
@@ -55,7 +53,7 @@ class Answering:
     """Asks one configuration, or two.
 
     Calls are asked one after the other, which is quickest where nothing waits. After a call that
-    has waited, for a slow plugin, further ones are asked meanwhile; their answers are the same.
+    has waited, for a slow plugin, several are asked at a time; their answers are the same.
     """
 
     def __init__(
@@ -70,7 +68,6 @@ class Answering:
         self._coverage = coverage
         self._node = node
         self._known: dict[bytes, Answers] = {}
-        self._asking: dict[bytes, asyncio.Task[Answers]] = {}
         self._waits = False
         self._max_calls = min(MAX_CALLS, new.max_calls, old.max_calls if old else MAX_CALLS)
 
@@ -78,94 +75,72 @@ class Answering:
         self, records: Iterable[Call | Record]
     ) -> AsyncIterator[tuple[Call | Record, Answers | None]]:
         """Yield each record, with its answers if it is a call."""
-        started: deque[tuple[Call | Record, asyncio.Task[Answers] | None]] = deque()
+        batch: list[Call | Record] = []
         calls = 0
-        try:
-            for record in records:
-                if isinstance(record, Call) and not self._waits and not started:
-                    yield record, await self._ask_and_watch(record)
-                    continue
-                task = self._start(record) if isinstance(record, Call) else None
-                started.append((record, task))
-                calls += task is not None
-                while started and (started[0][1] is None or calls >= self._max_calls):
-                    calls -= started[0][1] is not None
-                    yield await self._first(started)
-            while started:
-                yield await self._first(started)
-        finally:
-            for _, task in started:
-                if task is not None:
-                    task.cancel()
+        for record in records:
+            if batch or self._waits:
+                batch.append(record)
+                calls += isinstance(record, Call)
+                if calls >= self._max_calls:
+                    async for answered in self._together(batch):
+                        yield answered
+                    batch, calls = [], 0
+            elif isinstance(record, Call):
+                yield record, await self._ask_and_watch(record)
+            else:
+                yield record, None
+        async for answered in self._together(batch):
+            yield answered
 
     async def _ask_and_watch(self, call: Call) -> Answers:
-        key = _key(call)
         began, cpu = time.perf_counter(), time.thread_time()
-        answers = await self._ask(call, self._known.get(key))
+        answers = await self._ask(call, _key(call))
         waited = time.perf_counter() - began - (time.thread_time() - cpu)
         self._waits = waited > WAIT_S and self._max_calls > 1
-        self._remember(key, answers)
         return answers
 
-    def _start(self, call: Call) -> asyncio.Task[Answers]:
-        """Ask in a task; after an equal request that is being asked."""
-        key = _key(call)
-        task = asyncio.create_task(self._ask_after(call, key, self._asking.get(key)))
-        if key:
-            self._asking[key] = task
-        return task
+    async def _together(
+        self, batch: Sequence[Call | Record]
+    ) -> AsyncIterator[tuple[Call | Record, Answers | None]]:
+        """Yield the records of a batch; different calls of it are asked at the same time."""
+        tasks: dict[int, asyncio.Task[Answers]] = {}
+        keys = [_key(record) if isinstance(record, Call) else b"" for record in batch]
+        for at, (record, key) in enumerate(zip(batch, keys, strict=True)):
+            if isinstance(record, Call) and (not key or key not in keys[:at]):
+                tasks[at] = asyncio.create_task(self._ask(record, key))
+        try:
+            await asyncio.gather(*tasks.values())
+        finally:
+            for task in tasks.values():
+                task.cancel()
+        if late := [at for at, task in tasks.items() if task.result().is_late]:
+            # Because of the others, perhaps: from now on one is asked at a time.
+            self._waits, self._max_calls = False, 1
+            await self._threads_returned()
+        for at in late:
+            del tasks[at]
+            self._known.pop(keys[at], None)
+        for at, record in enumerate(batch):
+            if not isinstance(record, Call):
+                yield record, None
+            elif at in tasks:
+                yield record, tasks[at].result()
+            else:
+                yield record, await self._ask(record, keys[at])
 
-    async def _ask_after(
-        self, call: Call, key: bytes, equal: asyncio.Task[Answers] | None
-    ) -> Answers:
-        known = self._known.get(key)
-        if equal is not None:
-            await asyncio.wait((equal,))
-            known = equal.result() if equal.result().is_kept else known
-        return await self._ask(call, known)
-
-    async def _first(
-        self, started: deque[tuple[Call | Record, asyncio.Task[Answers] | None]]
-    ) -> tuple[Call | Record, Answers | None]:
-        record, task = started[0]
-        if task is None or not isinstance(record, Call):
-            started.popleft()
-            return record, None
-        await asyncio.wait((task,))
-        answers = task.result()
-        key = _key(record)
-        if answers.is_late:
-            if not answers.is_repeated:
-                # Because of the others, perhaps: from now on one is asked at a time.
-                self._waits, self._max_calls = False, 1
-                await self._others_returned([each for _, each in started if each is not None])
-            # An equal request that was late has been asked again meanwhile.
-            answers = await self._ask(record, self._known.get(key))
-        started.popleft()
-        if self._asking.get(key) is task:
-            del self._asking[key]
-        self._remember(key, answers)
-        return record, answers
-
-    async def _others_returned(self, tasks: list[asyncio.Task[Answers]]) -> None:
-        await asyncio.wait(tasks)
+    async def _threads_returned(self) -> None:
         policies = [one.policy for one in (self._new, self._old) if one is not None]
         until = time.monotonic() + MAX_STUCK_S
         while any(policy.abandoned for policy in policies) and time.monotonic() < until:  # noqa: ASYNC110 - threads end without an event
             await asyncio.sleep(WAIT_S)
 
-    def _remember(self, key: bytes, answers: Answers) -> None:
-        if key and answers.is_kept and not answers.is_repeated:
-            if len(self._known) >= MAX_REMEMBERED:
-                self._known.clear()
-            self._known[key] = answers
-
-    async def _ask(self, call: Call, known: Answers | None) -> Answers:
+    async def _ask(self, call: Call, key: bytes) -> Answers:
         """Return the answers of both configurations.
 
         Equal requests are asked once. Where they have IDs, which an answer may hold, they are asked
         until two of them in a row get the same.
         """
+        known = self._known.get(key)
         if known is not None and known.is_settled:
             return known._replace(is_repeated=True)
         new = await self._answer(self._new, call)
@@ -175,7 +150,12 @@ class Answering:
         is_settled = not call.decision_id or (
             known is not None and self._is_same(known.new, new) and self._is_same(known.old, old)
         )
-        return Answers(new, old, is_kept=True, is_settled=is_settled)
+        answers = Answers(new, old, is_kept=True, is_settled=is_settled)
+        if key:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            self._known[key] = answers
+        return answers
 
     async def _answer(self, policy: ReplayPolicy, call: Call) -> Replayed:
         answer = await policy.answer(call)

@@ -14,9 +14,9 @@ from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.models.difference import Changes
+from pexpolicy.models.difference import Changes, add_change, changed_fields, is_same
 from pexpolicy.policy import Answer
-from pexpolicy.replay.recorded_reply import EMPTY, RecordedReply, action_word
+from pexpolicy.replay.replies import EMPTY, RecordedReply, action_word
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -45,30 +45,24 @@ def compare_with_record(
     outcome, reply = answer.outcome, answer.reply
     decision = outcome.decision
     changes: Changes = {}
-    if record.action != reply.action:
-        changes["action"] = {"from": record.action, "to": reply.action}
+    add_change(changes, "action", record.action, reply.action)
     if record.is_ours:
-        if record.status != reply.status:
-            changes["status"] = {"from": record.status, "to": reply.status}
-        if record.decided_by != outcome.decided_by:
-            changes["decided_by"] = {"from": record.decided_by, "to": outcome.decided_by}
+        add_change(changes, "status", record.status, reply.status)
+        add_change(changes, "decided_by", record.decided_by, outcome.decided_by)
         if without_ids(record.reason) != without_ids(decision.reason):
-            _add(changes, "reason", record.reason or UNSET, decision.reason or UNSET)
+            add_change(changes, "reason", record.reason or UNSET, decision.reason or UNSET)
     result, removed = redaction.result(endpoint, decision)
-    if not isinstance(record.result, msgspec.Raw):
-        if reply.content_type == JSON:
-            after = msgspec.json.decode(reply.body).get("result")
-            masked = _masked_foreign(endpoint, record, redaction)
-            shown = msgspec.json.decode(_encoded(result))
-            _compare_raw(changes, record.result, after, masked, shown)
-        elif not record.result:
-            _add_whole(changes, None, "a picture")
-        return changes
     new = _encoded(result)
-    if new != bytes(record.result):
-        written = msgspec.json.decode(record.result)
-        before, after = _without_secrets(endpoint, written), msgspec.json.decode(new)
-        _compare_redacted(changes, before, after, record.removed, removed)
+    if isinstance(record.result, msgspec.Raw):
+        if new != bytes(record.result):
+            before = _without_secrets(endpoint, msgspec.json.decode(record.result))
+            _add_redacted(changes, before, msgspec.json.decode(new), record.removed, removed)
+    elif reply.content_type == JSON:
+        after = msgspec.json.decode(reply.body).get("result")
+        masked = _masked_foreign(endpoint, record, redaction)
+        _add_masked(changes, record.result, after, masked, msgspec.json.decode(new))
+    elif not record.result:
+        _add_whole(changes, None, "a picture")
     return changes
 
 
@@ -77,21 +71,19 @@ def compare_answers(old: Answer, new: Answer, redaction: Redaction) -> Changes:
     if old.reply == new.reply:
         return {}
     changes: Changes = {}
-    _add(changes, "status", old.reply.status, new.reply.status)
+    add_change(changes, "status", old.reply.status, new.reply.status)
     if JSON not in (old.reply.content_type, new.reply.content_type):
-        before, after = old.outcome.decision.facts(), new.outcome.decision.facts()
+        facts = changed_fields(old.outcome.decision.facts(), new.outcome.decision.facts())
         for name in ("reason", "image"):
-            _add(changes, name, before.get(name, UNSET), after.get(name, UNSET))
-        _add(changes, "decided_by", old.outcome.decided_by, new.outcome.decided_by)
+            add_change(changes, name, *facts.get(name, (UNSET, UNSET)))
+        add_change(changes, "decided_by", old.outcome.decided_by, new.outcome.decided_by)
         return changes
     sent, would_send = _envelope(old), _envelope(new)
     results = sent.pop("result", None), would_send.pop("result", None)
-    for name in {**sent, **would_send}:
-        same_reason = name == "reason" and (
-            without_ids(sent.get(name)) == without_ids(would_send.get(name))
-        )
-        if name != "decision_id" and not same_reason:
-            _add(changes, name, sent.get(name, UNSET), would_send.get(name, UNSET))
+    for name, pair in changed_fields(sent, would_send).items():
+        reasons = sent.get(name), would_send.get(name)
+        if name != "reason" or without_ids(reasons[0]) != without_ids(reasons[1]):
+            add_change(changes, name, *pair)
     if results[0] != results[1]:
         shown = [
             msgspec.json.decode(
@@ -99,7 +91,7 @@ def compare_answers(old: Answer, new: Answer, redaction: Redaction) -> Changes:
             )
             for answer in (old, new)
         ]
-        _compare_raw(changes, *results, *shown)
+        _add_masked(changes, *results, *shown)
     return changes
 
 
@@ -110,7 +102,8 @@ def _envelope(answer: Answer) -> dict[str, Any]:
         known = {"action": reply.action, "decided_by": answer.outcome.decided_by}
         return {**known, "image": "a picture", **({"reason": reason} if reason else {})}
     envelope: dict[str, Any] = msgspec.json.decode(reply.body)
-    envelope.pop("status", None)
+    for name in ("status", "decision_id"):
+        envelope.pop(name, None)
     return envelope
 
 
@@ -146,17 +139,7 @@ def _secret_names(endpoint: str) -> frozenset[str]:
     return frozenset(name for model in models for name in model.secrets)
 
 
-def _add(changes: Changes, name: str, before: Any, after: Any) -> None:
-    if before == after and type(before) is type(after):
-        return
-    change = changes[name] = {}
-    if before is not UNSET:
-        change["from"] = before
-    if after is not UNSET:
-        change["to"] = after
-
-
-def _compare_redacted(
+def _add_redacted(
     changes: Changes,
     before: Any,
     after: Any,
@@ -168,57 +151,42 @@ def _compare_redacted(
     A field with ``***`` or a hash equals any value. ``unrecorded`` and ``removed`` are the names
     of fields that a side may have without showing them.
     """
+
+    def may_be_same(name: str, old: Any, new: Any) -> bool:
+        if old is UNSET or new is UNSET:
+            return name in (unrecorded if old is UNSET else removed)
+        if isinstance(old, dict) and isinstance(new, dict):
+            return all(may_be_same(n, *pair) for n, pair in changed_fields(old, new).items())
+        if isinstance(old, list) and isinstance(new, list):
+            return len(old) == len(new) and all(map(may_be_same, [""] * len(old), old, new))
+        return _is_masked(old) or _is_masked(new) or is_same(old, new)
+
     if isinstance(before or {}, dict) and isinstance(after or {}, dict):
-        before, after = before or {}, after or {}
-        for name in {**before, **after}:
-            old, new = before.get(name, UNSET), after.get(name, UNSET)
-            if (old is UNSET and name in unrecorded) or (new is UNSET and name in removed):
-                continue
-            if UNSET in (old, new) or not _is_equal(old, new, unrecorded, removed):
-                _add(changes, name, old, new)
-    elif not _is_equal(before, after, unrecorded, removed):
+        for name, pair in changed_fields(before or {}, after or {}).items():
+            if not may_be_same(name, *pair):
+                add_change(changes, name, *pair)
+    elif not may_be_same("", before, after):
         _add_whole(changes, before, after)
 
 
-def _is_equal(
-    before: Any, after: Any, unrecorded: Collection[str], removed: Collection[str]
-) -> bool:
-    """Return whether two redacted values may be those of equal ones, at any depth."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        return all(
-            _is_equal(before[name], after[name], unrecorded, removed)
-            if name in before and name in after
-            else name in (removed if name in before else unrecorded)
-            for name in {**before, **after}
-        )
-    if isinstance(before, list) and isinstance(after, list):
-        pairs = zip(before, after, strict=False)
-        same = (_is_equal(old, new, unrecorded, removed) for old, new in pairs)
-        return len(before) == len(after) and all(same)
-    if _is_masked(before) or _is_masked(after):
-        return True
-    return bool(before == after) and type(before) is type(after)
+def _is_masked(value: Any) -> bool:
+    return isinstance(value, str) and (value == REMOVED or value.startswith("hash:"))
 
 
-def _compare_raw(changes: Changes, old: Any, new: Any, old_shown: Any, new_shown: Any) -> None:
+def _add_masked(changes: Changes, old: Any, new: Any, old_shown: Any, new_shown: Any) -> None:
     """Add the fields that differ between two whole results; show them without secrets."""
     old, new = old or {}, new or {}
     if not isinstance(old, dict) or not isinstance(new, dict):
         if old != new:
             _add_whole(changes, old, new)
         return
-    for name in {**old, **new}:
-        before, after = old.get(name, UNSET), new.get(name, UNSET)
-        if before == after and type(before) is type(after):
-            continue
-        change = changes[name] = {}
-        for side, value, shown in (("from", before, old_shown), ("to", after, new_shown)):
-            if value is not UNSET:
-                change[side] = shown.get(name, REMOVED) if isinstance(shown, dict) else REMOVED
-
-
-def _is_masked(value: Any) -> bool:
-    return isinstance(value, str) and (value == REMOVED or value.startswith("hash:"))
+    for name, pair in changed_fields(old, new).items():
+        sides = zip(("from", "to"), pair, (old_shown, new_shown), strict=True)
+        changes[name] = {
+            side: shown.get(name, REMOVED) if isinstance(shown, dict) else REMOVED
+            for side, value, shown in sides
+            if value is not UNSET
+        }
 
 
 def _add_whole(changes: Changes, before: Any, after: Any) -> None:

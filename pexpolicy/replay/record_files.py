@@ -1,37 +1,46 @@
-"""The files of records: their forms, compression and archives, read as blocks of lines."""
+"""The files of records: each form is found by itself, and read as blocks of lines."""
 
 from __future__ import annotations
 
-import bz2
+import ast
 import csv
 import gzip
 import io
 import json
-import lzma
 import re
 import sys
-import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 from pexpolicy.audit.reader import file_and_rotated
-from pexpolicy.replay.router_export import PATH_COLUMNS, json_lines
+from pexpolicy.testing.cases import CasesError, load_cases
+from pexpolicy.testing.requests import url_of
 
 BLOCK_SIZE = 1 << 20
 """Bytes of lines that are replayed together."""
 MAX_LINE = 1 << 18
 """Bytes of the longest line that is read; no node sends a URL that long."""
+MAX_CELL = 1 << 20
+"""Characters of a cell; replies may be longer than what the module ``csv`` reads by default."""
 SNIFFED = 1 << 13
 """Bytes at the beginning of a file by which its form is found."""
-_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+_GZIP = b"\x1f\x8b"
+_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "Zstandard", b"PK\3\4": "zip"}
 _TAR_MARK = slice(257, 262)
-_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
+_DAMAGE = (OSError, EOFError, zlib.error, csv.Error)
 _INFINITY_LOG = re.compile(rb'\bName=(?:"|&quot;)[a-z]+\.|\bsupport\.externalpolicy\b')
 _HTTP_LINE = re.compile(rb" HTTP/\d|\"(?:request|request_uri|uri|url|path)\"\s*:")
 _AUDIT_LINE = re.compile(rb'^[^"{]*\{(?=.*"timestamp"\s*:).*"event"\s*:\s*"[a-z]+"')
+_PATHS = ("request_path", "path")
+_PARAMETERS = ("request_params", "params", "parameters")
+_RESPONSES = ("response_body", "response", "override_response")
+_STATUSES = ("response_status", "status")
+_TIMES = ("created_at", "timestamp", "time")
+_SOURCES = ("source_host", "source")
 
 
 class Form(StrEnum):
@@ -46,15 +55,17 @@ class Form(StrEnum):
 
 
 class Block(NamedTuple):
-    """Consecutive lines of a file. ``start`` is the number of the first one, from 1."""
+    """Consecutive lines of a file. ``start`` is the number of the first one, from 1.
+
+    The rows of a router and cases are JSON objects with ``line``, ``url``, ``time``, ``peer``,
+    ``status`` and ``body``, what there is of them.
+    """
 
     number: int
     file: str
     form: Form
     start: int
     content: bytes
-    numbers: Sequence[int] = ()
-    """The number of each line, where they are not consecutive."""
 
 
 class Damage(NamedTuple):
@@ -82,7 +93,7 @@ class RecordFiles:
         self.damage: list[Damage] = []
         self._done = 0
         self._file: IO[bytes] | None = None
-        self._number = 0
+        self._line = 0
 
     @property
     def position(self) -> int:
@@ -92,141 +103,171 @@ class RecordFiles:
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks of all files."""
+        number = 0
         for path, size in self._sizes.items():
+            self._line = 0
             try:
                 with path.open("rb") as file:
                     self._file = file
-                    yield from self._blocks_of(str(path), file, size)
+                    for start, content in self._contents(path, file, size):
+                        yield Block(number, str(path), self.forms[-1][1], start, content)
+                        number += 1
             except _DAMAGE as error:
-                self._damaged(str(path), 0, error)
+                text = f"the file is damaged, or ends early: {error}"
+                if isinstance(error, OSError) and error.strerror:
+                    text = error.strerror
+                self.damage.append(Damage(str(path), self._line, text))
             finally:
                 self._file = None
             self._done += size
 
-    def _damaged(self, file: str, line: int, error: BaseException) -> None:
-        if isinstance(error, OSError) and error.strerror:
-            text = error.strerror
-        else:
-            text = f"the file is damaged, or ends early: {error}"
-        self.damage.append(Damage(file, line, text))
-
-    def _blocks_of(self, name: str, stored: IO[bytes], size: int) -> Iterator[Block]:
-        content = _decompressed(stored)
-        beginning = _peek(content, SNIFFED)
-        if beginning[_TAR_MARK] == b"ustar":
-            yield from self._archived(name, content)
+    def _contents(self, path: Path, stored: IO[bytes], size: int) -> Iterator[tuple[int, bytes]]:
+        """Yield lines of a file with the number of the first."""
+        name = str(path)
+        if path.suffix == ".toml":
+            self.forms.append((name, Form.CASES))
+            yield from _joined(self._cases(path))
             return
-        if name.endswith(".toml"):
-            yield from self._cases(name)
+        content = stored
+        if _peek(stored).startswith(_GZIP):
+            content = gzip.GzipFile(fileobj=stored)  # type: ignore[assignment] - it reads as a file
+        beginning = _peek(content)
+        packed = next((kind for mark, kind in _PACKED.items() if beginning.startswith(mark)), "")
+        if packed or beginning[_TAR_MARK] == b"ustar":
+            text = f"it is a file of {packed or 'tar'}: unpack it; plain files and gzip are read"
+            self.damage.append(Damage(name, 0, text))
             return
         form = form_of(beginning)
         self.forms.append((name, form))
         if form is Form.ROUTER:
-            text = io.TextIOWrapper(content, "utf-8-sig", errors="replace", newline="")
+            table = io.TextIOWrapper(content, "utf-8-sig", errors="replace", newline="")
             try:
-                yield from self._numbered(name, form, json_lines(text))
-            except csv.Error as error:
-                self._damaged(name, 0, error)
+                yield from _joined(router_rows(table))
             finally:
-                text.detach()
+                table.detach()
             return
-        is_plain = content is stored and Path(name).is_file()
-        yield from self._lines(name, form, content, size if is_plain else None)
+        is_plain = content is stored and path.is_file()
+        yield from self._lines(content, size if is_plain else sys.maxsize)
 
-    def _archived(self, name: str, content: IO[bytes]) -> Iterator[Block]:
-        """Yield the blocks of the support logs in a snapshot of Infinity."""
-        found = False
-        with tarfile.open(fileobj=content, mode="r|") as archive:
-            for member in archive:
-                if "support" not in member.name.rpartition("/")[2] or not member.isfile():
-                    continue
-                if (file := archive.extractfile(member)) is not None:
-                    found = True
-                    inner = f"{name}:{member.name}"
-                    self.forms.append((inner, Form.SUPPORT_LOG))
-                    yield from self._lines(inner, Form.SUPPORT_LOG, _decompressed(file))
-        if not found:
-            self.damage.append(Damage(name, 0, "the archive has no file named support_log"))
-
-    def _cases(self, name: str) -> Iterator[Block]:
-        from pexpolicy.replay.case_files import case_lines  # noqa: PLC0415 - for this form only
-
-        self.forms.append((name, Form.CASES))
-        lines, problems = case_lines(Path(name))
-        self.damage += [Damage(name, 0, problem) for problem in problems]
-        yield from self._numbered(name, Form.CASES, lines)
-
-    def _numbered(
-        self, name: str, form: Form, lines: Iterable[tuple[int, dict[str, Any]]]
-    ) -> Iterator[Block]:
-        numbers: list[int] = []
-        content: list[bytes] = []
-        size = 0
-        for number, line in lines:
-            numbers.append(number)
-            content.append(json.dumps(line).encode())
-            size += len(content[-1])
-            if size > BLOCK_SIZE:
-                yield self._block(name, form, 0, b"\n".join(content), numbers)
-                numbers, content, size = [], [], 0
-        if content:
-            yield self._block(name, form, 0, b"\n".join(content), numbers)
-
-    def _lines(
-        self, name: str, form: Form, file: IO[bytes], size: int | None = None
-    ) -> Iterator[Block]:
-        """Yield the lines of a file, of which ``size`` bytes are read."""
-        line, rest = 1, b""
-        left = sys.maxsize if size is None else size
+    def _cases(self, path: Path) -> Iterator[dict[str, Any]]:
+        """Yield a record for each case of ``pexpolicy test``."""
         try:
-            for piece in _pieces(file, left):
-                content = piece
-                left -= len(content)
-                if left == 0 and not content.endswith(b"\n"):
-                    content += file.readline(MAX_LINE + 1)
-                content = rest + content
+            cases = load_cases(path)
+        except CasesError as error:
+            self.damage += [Damage(str(path), 0, problem) for problem in error.problems]
+            return
+        for number, case in enumerate(cases, 1):
+            url = case.url if case.request is None else str(url_of(case.request))
+            time = None if case.at is None else case.at.isoformat()
+            yield {"line": number, "url": url, "time": time, "peer": case.peer}
+
+    def _lines(self, file: IO[bytes], left: int) -> Iterator[tuple[int, bytes]]:
+        """Yield ``left`` bytes of a file, up to the end of a line, in blocks of whole lines."""
+        self._line, rest = 1, b""
+        damage = None
+        try:
+            while left and (piece := file.read1(min(BLOCK_SIZE, left))):  # type: ignore[attr-defined]
+                left -= len(piece)
+                if left == 0 and not piece.endswith(b"\n"):
+                    piece += file.readline(MAX_LINE + 1)
+                content = rest + piece
                 end = content.rfind(b"\n") + 1
                 # Of a line that is too long, what makes it unreadable is kept.
                 rest = content[end:][: MAX_LINE + 1]
                 if end:
-                    yield self._block(name, form, line, content[:end])
-                    line += content.count(b"\n", 0, end)
+                    yield self._line, content[:end]
+                    self._line += content.count(b"\n", 0, end)
         except _DAMAGE as error:
-            self._damaged(name, line, error)
+            damage = error
         if rest:
-            yield self._block(name, form, line, rest)
-
-    def _block(
-        self, name: str, form: Form, start: int, content: bytes, numbers: Sequence[int] = ()
-    ) -> Block:
-        block = Block(self._number, name, form, start, content, tuple(numbers))
-        self._number += 1
-        return block
+            yield self._line, rest
+        if damage is not None:
+            raise damage
 
 
-def _pieces(file: IO[bytes], left: int) -> Iterator[bytes]:
-    """Yield ``left`` bytes of a file in blocks; where it is damaged, first what precedes that."""
-    block = bytearray()
+def _joined(records: Iterable[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
+    """Yield records as lines of JSON."""
+    lines: list[bytes] = []
+    size = 0
+    damage = None
     try:
-        while left and (piece := file.read1(min(BLOCK_SIZE - len(block), left))):  # type: ignore[attr-defined]
-            block += piece
-            left -= len(piece)
-            if len(block) == BLOCK_SIZE:
-                yield bytes(block)
-                block.clear()
-    except _DAMAGE:
-        if block:
-            yield bytes(block)
-        raise
-    if block:
-        yield bytes(block)
+        for record in records:
+            lines.append(json.dumps(record).encode())
+            size += len(lines[-1])
+            if size > BLOCK_SIZE:
+                yield 1, b"\n".join(lines)
+                lines, size = [], 0
+    except _DAMAGE as error:
+        damage = error
+    if lines:
+        yield 1, b"\n".join(lines)
+    if damage is not None:
+        raise damage
+
+
+def router_rows(text: IO[str]) -> Iterator[dict[str, Any]]:
+    """Yield each row of a policy router's table of requests as a record; raise ``csv.Error``."""
+    header = text.readline()
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter))]
+    reader = csv.reader(text, delimiter=delimiter)
+    line = 2
+    while (cells := _next_row(reader)) is not None:
+        if cells:
+            yield {"line": line, **_router_record(dict(zip(columns, cells, strict=False)))}
+        line = reader.line_num + 2
+
+
+def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
+    """Return the next row, whose cells may have ``MAX_CELL`` characters; ``None`` at the end."""
+    # The module has one limit for all readers of the process.
+    others = csv.field_size_limit(MAX_CELL)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(others)
+
+
+def _router_record(row: dict[str, str]) -> dict[str, Any]:
+    def first(names: tuple[str, ...]) -> str:
+        return next((row[name].strip() for name in names if row.get(name)), "")
+
+    parameters = _decoded(first(_PARAMETERS))
+    path = quote(first(_PATHS), safe="/%:@+?=&;,~")
+    record: dict[str, Any] = {
+        "url": path,
+        "time": first(_TIMES),
+        "peer": first(_SOURCES) or None,
+        "status": first(_STATUSES),
+        "body": _decoded(first(_RESPONSES)),
+    }
+    if isinstance(parameters, dict):
+        record["url"] = f"{path}?{urlencode(parameters, doseq=True)}"
+    elif "?" not in path:
+        record["cut"] = "the row has no parameters"
+    return record
+
+
+def _decoded(cell: str) -> Any:
+    """Return a cell as JSON, or as the text of a Python value, which such servers store too.
+
+    ``None`` for any other, and for a value that JSON does not have.
+    """
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(cell)
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return value
+    return None
 
 
 def form_of(beginning: bytes) -> Form:
     """Return the form of a file: that of the first line which shows one."""
     lines = beginning.split(b"\n")
     columns = {name.strip(b' "\r') for name in re.split(b"[,;]", lines[0].lower())}
-    if len(columns) > 1 and not columns.isdisjoint(name.encode() for name in PATH_COLUMNS):
+    if len(columns) > 1 and not columns.isdisjoint(name.encode() for name in _PATHS):
         return Form.ROUTER
     for line in lines:
         if _AUDIT_LINE.search(line):
@@ -258,40 +299,6 @@ def _files_of(path: Path) -> list[Path]:
     return file_and_rotated(path) if is_audit else [path]
 
 
-class _Decompressed(io.RawIOBase):
-    """A decompressed file; a read of it ends where the file is damaged, and only the next fails."""
-
-    def __init__(self, file: gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        """Return true."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into a buffer; return the number of bytes."""
-        content = self._file.read1(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
-
-
-def _decompressed(file: IO[bytes]) -> IO[bytes]:
-    """Return the content of a file, decompressed where it begins with the mark of a format."""
-    while True:
-        beginning = _peek(file, 8)
-        if beginning.startswith(b"\x1f\x8b"):
-            file = io.BufferedReader(_Decompressed(gzip.GzipFile(fileobj=file)))
-        elif beginning.startswith(b"BZh"):
-            file = io.BufferedReader(_Decompressed(bz2.BZ2File(file)))
-        elif beginning.startswith(b"\xfd7zXZ\0"):
-            file = io.BufferedReader(_Decompressed(lzma.LZMAFile(file)))  # noqa: SIM115 - as long as the file
-        elif beginning.startswith(_ZSTANDARD):
-            msg = "it is compressed with Zstandard: decompress it with zstd -d"
-            raise OSError(msg)
-        else:
-            return file
-
-
-def _peek(file: IO[bytes], size: int) -> bytes:
-    beginning: bytes = file.peek(size)[:size]  # type: ignore[attr-defined]
+def _peek(file: IO[bytes]) -> bytes:
+    beginning: bytes = file.peek(SNIFFED)[:SNIFFED]  # type: ignore[attr-defined]
     return beginning

@@ -24,10 +24,10 @@ from pexpolicy.explain.request_forms import (
     parse_time,
     read_request,
 )
-from pexpolicy.models.request import POLICY_PREFIX, Params
-from pexpolicy.replay.parameter_reads import is_personal
+from pexpolicy.models.request import POLICY_PREFIX, Params, by_prefix, header_name
+from pexpolicy.models.rules import Privacy
 from pexpolicy.replay.record_files import MAX_LINE, Block, Form
-from pexpolicy.replay.recorded_reply import RecordedReply, foreign_reply
+from pexpolicy.replay.replies import RecordedReply, foreign_reply
 
 
 class Exactness(StrEnum):
@@ -97,6 +97,8 @@ class _AuditLine(msgspec.Struct, gc=False):
 _decode_line = msgspec.json.Decoder(_AuditLine).decode
 _decode_request = msgspec.json.Decoder(dict[str, str | list[str]]).decode
 _WITH_ALIAS = frozenset(name for name, e in ENDPOINTS.items() if e.path.endswith("/"))
+_HASH = "hash:"
+_NO_ALIAS = "it was written without its alias: [privacy] personal is dropped"
 _REFUSED = "the call was refused before any plugin was asked"
 _NO_REQUEST = "its path is no policy request"
 _LOGGED_REQUEST = "External policy request"
@@ -111,20 +113,13 @@ _CUT = "the line is cut: parameters are missing at its end"
 
 def records(block: Block) -> Iterator[Call | Unusable]:
     """Yield the records in a block of lines; other lines of a log are none."""
-    lines = block.content.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    numbers = block.numbers or range(block.start, block.start + len(lines))
-    if block.form is Form.AUDIT:
-        for number, content in zip(numbers, lines, strict=True):
+    for number, content in enumerate(block.content.removesuffix(b"\n").split(b"\n"), block.start):
+        if block.form is Form.AUDIT:
             yield from _audit(number, content)
-        return
-    for number, content in zip(numbers, lines, strict=True):
-        text = content.strip()
-        if len(text) > MAX_LINE:
+        elif block.form in (Form.ROUTER, Form.CASES):
+            yield _of_object(msgspec.json.decode(content))
+        elif len(text := content.strip()) > MAX_LINE:
             yield Unusable(number, Exactness.UNREADABLE, "the line is too long")
-        elif block.numbers:
-            yield _of_object(number, msgspec.json.decode(text))
         elif text and not text.startswith(b"#"):
             yield from _of_line(number, text, block.form)
 
@@ -144,8 +139,22 @@ def _audit(number: int, content: bytes) -> Iterator[Call | Unusable]:
     for found in read(RawLine(Path(), number, content.rstrip(b"\r"))):
         if isinstance(found, CorruptLine):
             yield Unusable(number, Exactness.UNREADABLE, found.text)
-        else:
-            yield from _of_event(number, found)
+        elif found.event["event"] == "refused":
+            yield Unusable(number, Exactness.NOT_REPLAYABLE, _REFUSED)
+        elif found.event["event"] == "decision":
+            yield _of_event(number, found)
+
+
+def _of_event(number: int, found: Record) -> Call | Unusable:
+    try:
+        line = _decode_line(found.raw.content)
+        if line.endpoint in ENDPOINTS and not line.redaction_error:
+            return _of_audit(number, line)
+        return _of_request(number, of_audit_line(found.event))
+    except InvalidRequestError as error:
+        return Unusable(number, Exactness.NOT_REPLAYABLE, str(error))
+    except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return Unusable(number, Exactness.UNREADABLE, str(error).partition("\n")[0])
 
 
 def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
@@ -154,83 +163,45 @@ def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
     alias = ""
     if line.endpoint in _WITH_ALIAS:
         called = written.pop("alias", "")
-        alias = called if isinstance(called, str) else ""
-        if not alias:
-            text = "it was written without its alias: [privacy] personal is dropped"
-            return Unusable(number, Exactness.NOT_REPLAYABLE, text)
-    params: MultiDict[str] = MultiDict()
-    missing: list[str] = []
-    hashed: list[str] = []
-    for name in _missing(line):
-        (hashed if is_personal(line.endpoint, name) else missing).append(name)
-    for name, value in written.items():
-        for one in value if isinstance(value, list) else (value,):
-            params.add(name, one)
-            if one.startswith("hash:"):
-                hashed.append(name)
-            elif "***" in one:
-                missing.append(name)
-    if alias.startswith("hash:"):
-        hashed.append("alias")
+        if not called or not isinstance(called, str):
+            return Unusable(number, Exactness.NOT_REPLAYABLE, _NO_ALIAS)
+        alias = called
+    pairs = [
+        (name, one)
+        for name, value in written.items()
+        for one in (value if isinstance(value, list) else (value,))
+    ]
+    # Other names are those of fields of the reply.
+    removed = [n for n in line.removed if msgspec.json.encode(n) + b":" not in bytes(line.sent)]
+    personal = [name for name in removed if _is_personal(line.endpoint, name)]
+    missing = [name for name in removed if name not in personal]
+    missing += [name for name, one in pairs if "***" in one and not one.startswith(_HASH)]
+    hashed = personal + [name for name, one in (*pairs, ("alias", alias)) if one.startswith(_HASH)]
     at = _seconds(line.timestamp)
     if at is None:
         return Unusable(number, Exactness.UNREADABLE, "its time is out of range")
-    reply = RecordedReply(
-        line.action,
-        line.status,
-        line.sent,
-        line.removed,
-        line.decided_by,
-        line.reason,
-        is_ours=True,
-    )
-    return Call(
-        number,
-        line.endpoint,
-        alias,
-        params,
-        at,
-        line.peer,
-        line.decision_id,
-        reply,
-        tuple(missing),
-        tuple(hashed),
-        bytes(line.request),
+    told = (line.removed, line.decided_by, line.reason)
+    reply = RecordedReply(line.action, line.status, line.sent, *told, is_ours=True)
+    origin = (at, line.peer, line.decision_id)
+    lacks = (tuple(missing), tuple(hashed))
+    key = bytes(line.request)
+    return Call(number, line.endpoint, alias, MultiDict(pairs), *origin, reply, *lacks, key)
+
+
+def _is_personal(endpoint: str, name: str) -> bool:
+    """Return whether a parameter is one that ``[privacy] personal`` hashes or leaves out."""
+    return any(
+        name.startswith(parameter.wire)
+        if parameter.read is by_prefix
+        else header_name(name) == header_name(parameter.wire)
+        for parameter in ENDPOINTS[endpoint].request.parameters().values()
+        if parameter.privacy is Privacy.PERSONAL
     )
 
 
 def _seconds(at: datetime | None) -> float | None:
     """Return seconds since 1970; ``None`` for a year in which no call was made."""
     return at.timestamp() if at is not None and _YEARS[0] <= at.year <= _YEARS[1] else None
-
-
-def _missing(line: _AuditLine) -> Iterator[str]:
-    """Yield the removed names that are those of parameters, and not of fields of the reply."""
-    if line.removed:
-        sent = bytes(line.sent)
-        for name in line.removed:
-            if msgspec.json.encode(name) + b":" not in sent:
-                yield name
-
-
-def _of_event(number: int, found: Record) -> Iterator[Call | Unusable]:
-    event = found.event
-    kind = event["event"]
-    if kind == "refused":
-        yield Unusable(number, Exactness.NOT_REPLAYABLE, _REFUSED)
-    elif kind == "decision":
-        try:
-            line = _decode_line(found.raw.content)
-            if line.endpoint in ENDPOINTS and not line.redaction_error:
-                yield _of_audit(number, line)
-                return
-            request = of_audit_line(event)
-        except InvalidRequestError as error:
-            yield Unusable(number, Exactness.NOT_REPLAYABLE, str(error))
-        except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            yield Unusable(number, Exactness.UNREADABLE, str(error).partition("\n")[0])
-        else:
-            yield _of_request(number, request)
 
 
 def _of_line(number: int, text: bytes, form: Form) -> Iterator[Call | Unusable]:
@@ -290,25 +261,18 @@ def _of_request(number: int, request: RecordedRequest) -> Call:
     )
 
 
-def _of_object(number: int, record: dict[str, Any]) -> Call | Unusable:
+def _of_object(record: dict[str, Any]) -> Call | Unusable:
     """Return the record of a row or a case."""
+    number = record["line"]
     if "cut" in record:
         return Unusable(number, Exactness.NOT_REPLAYABLE, record["cut"])
     try:
         found = _of_request(number, read_request(record["url"]))
     except InvalidRequestError:
         return Unusable(number, Exactness.NOT_REPLAYABLE, _NO_REQUEST)
-    return found._replace(
-        at=_seconds(parse_time(record.get("time") or "")),
-        peer=record.get("peer"),
-        reply=_reply(found.endpoint, record),
-    )
-
-
-def _reply(endpoint: str, record: dict[str, Any]) -> RecordedReply | None:
-    if not isinstance(record.get("body"), dict):
-        return None
-    status = str(record.get("status") or "200")
-    return foreign_reply(
-        endpoint, int(status) if _STATUS.fullmatch(status) else 200, record["body"]
-    )
+    reply, status = None, str(record.get("status") or "200")
+    if isinstance(body := record.get("body"), dict):
+        code = int(status) if _STATUS.fullmatch(status) else 200
+        reply = foreign_reply(found.endpoint, code, body)
+    at = _seconds(parse_time(record.get("time") or ""))
+    return found._replace(at=at, peer=record.get("peer"), reply=reply)

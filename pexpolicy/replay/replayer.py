@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
-import msgspec
-
-from pexpolicy.audit.redaction import REMOVED, Redaction
+from pexpolicy.conformance.http_client import connected
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.coverage import Coverage
+from pexpolicy.explain.explanation import load_local_policy
 from pexpolicy.models.difference import Changes
 from pexpolicy.policy import Answer
 from pexpolicy.replay.answers import Answering, Answers
@@ -25,14 +23,19 @@ from pexpolicy.replay.comparison import (
     compare_with_record,
     without_ids,
 )
-from pexpolicy.replay.network_block import NetworkBlock
-from pexpolicy.replay.node_scripts import NodeScripts
 from pexpolicy.replay.record_files import Block
-from pexpolicy.replay.recorded_reply import RecordedReply, recorded_action
 from pexpolicy.replay.records import Call, Exactness, Unusable, records
-from pexpolicy.replay.replay_policy import Replayed, ReplayPolicy
+from pexpolicy.replay.replies import RecordedReply, recorded_action
 from pexpolicy.replay.result import Example, Group, GroupKey, Tally
-from pexpolicy.replay.server import PolicyServer
+from pexpolicy.replay.sides import (
+    NetworkBlock,
+    NodeScripts,
+    PolicyServer,
+    Replayed,
+    ReplayPolicy,
+    ServerAddress,
+    opened,
+)
 
 _TIME = "its time"
 PART_S = 0.5
@@ -62,6 +65,24 @@ class Selection:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is replayed: the new configuration, and the other side."""
+
+    config: Path
+    against: Path | ServerAddress | None = None
+    """Another configuration, or a server; by default the replies of the records."""
+    selection: Selection = field(default_factory=Selection)
+    network: bool = False
+    """True: plugins may ask the network."""
+    coverage: bool = False
+    """True: the items of plugins that decide are counted."""
+    scripts: tuple[str, ...] = ()
+    """Local policy scripts of the node, which follow each answer, as ``FILE`` or ``KIND=FILE``."""
+    service_config: Path | None = None
+    """A file with the service that Infinity itself has, as JSON, for the scripts."""
+
+
 class Replayer:
     """Asks one configuration, or two, about recorded calls, and counts what differs."""
 
@@ -76,109 +97,74 @@ class Replayer:
     ) -> None:
         self._new = new
         self._node = node
-        self._old = old if isinstance(old, ReplayPolicy) else None
         self._server = old if isinstance(old, PolicyServer) else None
         self._selection = selection
         self._block = block
         self._coverage = coverage
-        self._redaction: Redaction = new.redaction
-        self._answering = Answering(new, self._old, coverage, node)
-
-    async def replay(self, block: Block) -> Tally:
-        """Return the counts of a block."""
-        tally = Tally()
-        async for part, _ in self.parts(block):
-            tally.merge(part)
-        return tally
+        self._redaction = new.redaction
+        policy = old if isinstance(old, ReplayPolicy) else None
+        self._answering = Answering(new, policy, coverage, node)
 
     async def parts(self, block: Block) -> AsyncIterator[tuple[Tally, float]]:
         """Yield the counts of consecutive records of a block, and the share of the block up to
         their end: at its end, and before that from time to time.
         """
         tally = Tally()
-        if self._coverage is not None:
-            tally.items = self._coverage.items if block.number == 0 else ()
+        if self._coverage is not None and block.number == 0:
+            tally.items = self._coverage.items
+        found: Iterable[Call | Unusable] = records(block)
         if self._server is not None:
-            await self._replay_with_server(tally, block, self._server)
-            yield tally, 1.0
-            return
+            found = await self._with_replies(found, self._server)
         lines = max(block.content.count(b"\n"), 1)
         since = time.monotonic()
         number = 0
-        async for found, answers in self._answering.in_order(self._found(block)):
+        async for record, answers in self._answering.in_order(map(self._selected, found)):
             number += 1
-            if answers is None:
-                self._count_unusable(tally, block, found)
+            if isinstance(record, Call) and answers is not None:
+                self._count(tally, f"{block.file}:{record.line}", record, answers)
+            elif isinstance(record, Unusable):
+                tally.unusable(record.exactness, record.why, f"{block.file}:{record.line}")
             else:
-                assert isinstance(found, Call)
-                self._count(tally, block, found, found.reply, answers)
+                tally.outside += 1
             if time.monotonic() - since >= PART_S:
                 yield tally, min(number / lines, 1.0)
                 tally, since = Tally(), time.monotonic()
         yield tally, 1.0
 
-    def _found(self, block: Block) -> Iterator[Call | Unusable | None]:
-        """Yield the calls to replay, and what there is of other records; ``None`` for one outside
-        the period.
-        """
-        for found in records(block):
-            if isinstance(found, Unusable):
-                yield found
-            else:
-                yield found if self._selection.includes(found.at) else None
+    def _selected(self, found: Call | Unusable) -> Call | Unusable | None:
+        """Return a record, or ``None`` for a call outside the period."""
+        is_outside = isinstance(found, Call) and not self._selection.includes(found.at)
+        return None if is_outside else found
 
-    def _count_unusable(self, tally: Tally, block: Block, found: Call | Unusable | None) -> None:
-        if isinstance(found, Unusable):
-            tally.unusable(found.exactness, found.why, f"{block.file}:{found.line}")
-        else:
-            tally.outside += 1
-
-    async def _replay_with_server(self, tally: Tally, block: Block, server: PolicyServer) -> None:
-        calls = []
-        for found in self._found(block):
-            if isinstance(found, Call):
-                calls.append(found)
-            else:
-                self._count_unusable(tally, block, found)
+    async def _with_replies(
+        self, found: Iterable[Call | Unusable], server: PolicyServer
+    ) -> list[Call | Unusable]:
+        """Return the records, each call with the reply of a server, or why there is none."""
+        made = [*found]
+        calls = [one for one in made if isinstance(one, Call) and self._selected(one)]
         with self._block.inactive() if self._block is not None else nullcontext():
-            replies = await server.replies(calls)
-        for call, reply in zip(calls, replies, strict=True):
+            replies = dict(zip(map(id, calls), await server.replies(calls), strict=True))
+        for at, call in enumerate(made):
+            reply = replies.get(id(call))
+            if not isinstance(call, Call) or reply is None:
+                continue
             if self._node is not None and isinstance(reply, RecordedReply):
-                extras = self._new.policy.settings.extras
-                reply = await self._node.follow_reply(call, reply, extras)  # noqa: PLW2901 - the same call's
+                reply = await self._node.follow_reply(call, reply, self._new.policy.settings.extras)
             if isinstance(reply, str):
-                tally.unusable(Exactness.NOT_REPLAYABLE, reply, f"{block.file}:{call.line}")
+                made[at] = Unusable(call.line, Exactness.NOT_REPLAYABLE, reply)
             else:
-                async for _, answers in self._answering.in_order([call]):
-                    assert answers is not None
-                    self._count(tally, block, call, reply, answers)
+                made[at] = call._replace(reply=reply)
+        return made
 
-    def _count(
-        self,
-        tally: Tally,
-        block: Block,
-        call: Call,
-        reply: RecordedReply | None,
-        answers: Answers,
-    ) -> None:
+    def _count(self, tally: Tally, place: str, call: Call, answers: Answers) -> None:
         new, old = answers.new, answers.old
+        both = (new,) if old is None else (new, old)
         tally.repeated += answers.is_repeated
-        network = new.network or (old.network if old is not None else "")
-        read = new.read | old.read if old is not None else new.read
-        by_time = new.depends_on_time or (old is not None and old.depends_on_time)
-        if by_time and call.at is None:
+        read = new.read if old is None else new.read | old.read
+        if call.at is None and any(one.depends_on_time for one in both):
             read |= {_TIME}
-        place = f"{block.file}:{call.line}"
-        if network:
-            text = f"the plugin {network} asks the network, which needs --network"
-            tally.unusable(Exactness.NOT_REPLAYABLE, text, place)
-            return
-        if hashed := read.intersection(call.hashed):
-            text = f"{', '.join(sorted(hashed))} is hashed or left out, and a plugin reads it"
-            tally.unusable(Exactness.NOT_REPLAYABLE, text, place)
-            return
-        if unknown := new.unknown or (old.unknown if old is not None else ""):
-            tally.unusable(Exactness.NOT_REPLAYABLE, unknown, place)
+        if why := self._not_replayable(call, both, read):
+            tally.unusable(Exactness.NOT_REPLAYABLE, why, place)
             return
         exactness = Exactness.EXACT
         if read:
@@ -186,42 +172,51 @@ class Replayer:
             text = f"written without {', '.join(sorted(read))}, which a plugin reads"
             tally.reasons[exactness, text] += 1
         tally.records[exactness] += 1
-        tally.at(call.at)
+        tally.extend(call.at)
         tally.verdict(new.verdict)
-        self._count_steps(tally, new.ours)
-        tally.used.update(new.used)
-        self._compare(tally, call, reply, new, old, place, partial=bool(read))
+        if self._coverage is not None:
+            outcome = new.ours.outcome
+            for step in outcome.steps:
+                tally.steps[step.plugin, step.hook or outcome.endpoint, step.outcome] += 1
+            tally.used.update(new.used)
+        self._compare(tally, call, new.answer, old, place, partial=bool(read))
+
+    @staticmethod
+    def _not_replayable(call: Call, both: Iterable[Replayed], read: frozenset[str]) -> str:
+        """Return why an answer says nothing about the one at the time; empty where it does."""
+        for one in both:
+            if one.network:
+                return f"the plugin {one.network} asks the network, which needs --network"
+        if call.hashed and (hashed := read.intersection(call.hashed)):
+            return f"{', '.join(sorted(hashed))} is hashed or left out, and a plugin reads it"
+        return next((one.unknown for one in both if one.unknown), "")
 
     def _compare(
         self,
         tally: Tally,
         call: Call,
-        reply: RecordedReply | None,
-        new: Replayed,
+        answer: Answer,
         old: Replayed | None,
         place: str,
         *,
         partial: bool,
     ) -> None:
-        answer = new.answer
+        """Count what the answer changes of that of the other side, which is a reply without one."""
+        outcome, reply = answer.outcome, call.reply
         after = action_of(answer, self._redaction)
-        changes: Changes
         if old is not None:
             before = action_of(old.answer, self._redaction)
             by: str | None = old.answer.outcome.decided_by
             reason = old.answer.outcome.decision.reason
             changes = compare_answers(old.answer, answer, self._redaction)
-        else:
-            if reply is None:
-                tally.uncompared += 1
-                tally.matrix[call.endpoint, "", after] += 1
-                return
-            before, by, reason = (
-                recorded_action(call.endpoint, reply),
-                reply.decided_by,
-                reply.reason,
-            )
+        elif reply is not None:
+            before = recorded_action(call.endpoint, reply)
+            by, reason = reply.decided_by, reply.reason
             changes = compare_with_record(call.endpoint, reply, answer, self._redaction)
+        else:
+            tally.uncompared += 1
+            tally.matrix[call.endpoint, "", after] += 1
+            return
         tally.matrix[call.endpoint, before, after] += 1
         if changes and self._selection.ignore:
             changes = {n: c for n, c in changes.items() if n not in self._selection.ignore}
@@ -229,22 +224,11 @@ class Replayer:
             tally.same += 1
             return
         tally.changed += 1
-        if call.at is not None:
-            tally.changed_by_hour[int(call.at // 3600)] += 1
-        outcome = answer.outcome
-        key = GroupKey(
-            call.endpoint,
-            before,
-            after,
-            by or "",
-            self._general(reason, call),
-            outcome.decided_by,
-            self._general(outcome.decision.reason, call),
-            tuple(sorted(changes)),
-        )
-        group = tally.groups.get(key)
-        if group is None:
-            group = Group(key, self._example(call, new.ours, place, changes))
+        new_reason = self._general(outcome.decision.reason, call)
+        sides = (by or "", self._general(reason, call), outcome.decided_by, new_reason)
+        key = GroupKey(call.endpoint, before, after, *sides, tuple(sorted(changes)))
+        if (group := tally.groups.get(key)) is None:
+            group = Group(key=key, example=self._example(call, place, changes))
             tally.groups[key] = group
         group.add(call.at, partial=partial)
 
@@ -257,7 +241,7 @@ class Replayer:
                 reason = reason.replace(value, f"{{{name}}}")
         return without_ids(reason)
 
-    def _example(self, call: Call, answer: Answer, place: str, changes: Changes) -> Example:
+    def _example(self, call: Call, place: str, changes: Changes) -> Example:
         facts, withheld = self._redaction.request(call.endpoint, call.params, call.alias)
         pairs = [
             (name, value)
@@ -269,36 +253,28 @@ class Replayer:
             pairs = [(name, value) for name, value in pairs if name != "alias"]
             path += quote(str(facts.get("alias", "")), safe="")
         missing = tuple(dict.fromkeys((*call.missing, *call.hashed, *withheld)))
-        return Example(
-            place,
-            call.at,
-            call.decision_id,
-            f"{path}?{urlencode(pairs)}",
-            changes,
-            self._expected(answer),
-            missing,
-            call.peer,
-        )
+        url = f"{path}?{urlencode(pairs)}"
+        return Example(place, call.at, call.decision_id, url, changes, missing, call.peer)
 
-    def _expected(self, answer: Answer) -> dict[str, Any]:
-        outcome, reply = answer.outcome, answer.reply
-        expected: dict[str, Any] = {
-            "decided_by": outcome.decided_by,
-            "action": reply.action,
-            "status": reply.status,
-        }
-        if reply.content_type == JSON:
-            result, removed = self._redaction.result(outcome.endpoint, outcome.decision)
-            shown = msgspec.json.decode(msgspec.json.encode(result))
-            if isinstance(shown, dict) and shown:
-                expected["result"] = {
-                    name: value
-                    for name, value in shown.items()
-                    if name not in removed and REMOVED not in str(value)
-                }
-        return expected
 
-    def _count_steps(self, tally: Tally, answer: Answer) -> None:
-        endpoint = answer.outcome.endpoint
-        for step in answer.outcome.steps:
-            tally.steps[endpoint, step.plugin, step.hook or endpoint, step.outcome] += 1
+async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
+    """Open the configurations of a job on this event loop, until the stack is left.
+
+    Raise ``ConfigError`` and ``LocalPolicyError``.
+    """
+    node = None
+    if job.scripts:
+        local_policy = load_local_policy(job.scripts, None, job.service_config)
+        await stack.enter_async_context(local_policy.running())
+        node = NodeScripts(local_policy)
+    block = None if job.network else NetworkBlock()
+    new = await stack.enter_async_context(opened(job.config, block))
+    old: ReplayPolicy | PolicyServer | None = None
+    if isinstance(job.against, Path):
+        old = await stack.enter_async_context(opened(job.against, block))
+    elif job.against is not None:
+        address = job.against
+        wire = connected(address.url, authorization=address.authorization, tls=address.tls())
+        old = PolicyServer(await stack.enter_async_context(wire))
+    coverage = Coverage(new.policy) if job.coverage else None
+    return Replayer(new, old, job.selection, block, coverage, node)

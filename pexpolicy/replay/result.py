@@ -47,8 +47,6 @@ class Example(NamedTuple):
     """Path and query."""
     changes: dict[str, dict[str, Any]]
     """Each changed field, ``from`` what ``to`` what."""
-    expected: dict[str, Any]
-    """The answer of the new configuration, as a case of ``pexpolicy test`` expects it."""
     missing: tuple[str, ...] = ()
     """Parameters that the record was written without."""
     peer: str | None = None
@@ -56,33 +54,41 @@ class Example(NamedTuple):
 
 
 @dataclass(slots=True)
-class Group:
+class Period:
+    """The time from the first call to the last, in seconds since 1970."""
+
+    first: float | None = None
+    last: float | None = None
+
+    def extend(self, *times: float | None) -> None:
+        """Include the times that are known."""
+        for at in times:
+            if at is not None:
+                self.first = at if self.first is None else min(self.first, at)
+                self.last = at if self.last is None else max(self.last, at)
+
+
+@dataclass(slots=True)
+class Group(Period):
     """Calls whose answers change in the same way."""
 
-    key: GroupKey
-    example: Example
+    key: GroupKey = field(kw_only=True)
+    example: Example = field(kw_only=True)
     count: int = 0
     partial: int = 0
     """Those whose records are not exact."""
-    first: float | None = None
-    """The time of the first call, in seconds since 1970."""
-    last: float | None = None
 
     def add(self, at: float | None, *, partial: bool) -> None:
         """Count one call."""
         self.count += 1
         self.partial += partial
-        if at is not None:
-            self.first = at if self.first is None else min(self.first, at)
-            self.last = at if self.last is None else max(self.last, at)
+        self.extend(at)
 
     def merge(self, other: Group) -> None:
         """Add the calls of another group that come after those of this one."""
         self.count += other.count
         self.partial += other.partial
-        firsts = [at for at in (self.first, other.first) if at is not None]
-        lasts = [at for at in (self.last, other.last) if at is not None]
-        self.first, self.last = min(firsts, default=None), max(lasts, default=None)
+        self.extend(other.first, other.last)
 
     @property
     def is_unnoticed(self) -> bool:
@@ -91,7 +97,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class Tally:
+class Tally(Period):
     """The counts of some records; those of consecutive records can be merged."""
 
     records: Counter[Exactness] = field(default_factory=Counter)
@@ -110,30 +116,14 @@ class Tally:
     matrix: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Calls by endpoint, old action and new action; the old one is empty if it is not known."""
     groups: dict[GroupKey, Group] = field(default_factory=dict)
-    first: float | None = None
-    last: float | None = None
-    by_hour: Counter[int] = field(default_factory=Counter)
-    """Calls by hours since 1970."""
-    changed_by_hour: Counter[int] = field(default_factory=Counter)
-    steps: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
-    """Steps of the new configuration by endpoint, plugin, hook and outcome."""
+    steps: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Steps of the new configuration by plugin, hook and outcome, with coverage."""
     verdicts: Counter[str] = field(default_factory=Counter)
     """What the node made of the output of its script."""
     used: Counter[CoverageItem] = field(default_factory=Counter)
     """Decisions of each item, with coverage."""
     items: tuple[CoverageItem, ...] = ()
     """All items of the new configuration; those of the first block are those of all."""
-
-    def at(self, at: float | None) -> None:
-        """Note the time of a call."""
-        if at is not None:
-            self.by_hour[int(at // 3600)] += 1
-            self._extend(at)
-
-    def _extend(self, at: float | None) -> None:
-        if at is not None:
-            self.first = at if self.first is None else min(self.first, at)
-            self.last = at if self.last is None else max(self.last, at)
 
     def unusable(self, exactness: Exactness, why: str, place: str) -> None:
         """Count a record that is not replayed."""
@@ -151,15 +141,7 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Add the counts of the records that follow."""
-        for name in (
-            "records",
-            "reasons",
-            "matrix",
-            "by_hour",
-            "changed_by_hour",
-            "steps",
-            "used",
-        ):
+        for name in ("records", "reasons", "matrix", "steps", "used"):
             getattr(self, name).update(getattr(other, name))
         for name in ("outside", "repeated", "same", "changed", "uncompared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -167,8 +149,7 @@ class Tally:
             self.verdict(text, count)
         self.items = self.items or other.items
         self.places = [*self.places, *other.places][:MAX_PLACES]
-        self._extend(other.first)
-        self._extend(other.last)
+        self.extend(other.first, other.last)
         for key, group in other.groups.items():
             self._merge_group(key, group)
 

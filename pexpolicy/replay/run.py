@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 
-from pexpolicy.replay.job import Job, open_replayer
-from pexpolicy.replay.record_files import RecordFiles
+from pexpolicy.replay.record_files import Block, RecordFiles
 from pexpolicy.replay.records import Exactness
+from pexpolicy.replay.replayer import Job, open_replayer
 from pexpolicy.replay.result import ReplayResult, Tally, ordered
-from pexpolicy.replay.server import ServerAddress
-from pexpolicy.replay.workers import tallies
+from pexpolicy.replay.sides import ServerAddress
 
 SMALL = 8 << 20
 """Bytes of records below which further processes would only cost time."""
 MAX_PROCESSES = 8
+AHEAD = 4
+"""Blocks for each worker that are read before their predecessors are counted."""
 Progress = Callable[[Tally, float], None]
 """Is told the counts so far, and the share of the files that is replayed, 0 to 1."""
+
+
+class WorkerFailedError(Exception):
+    """A worker process ended before its work was done."""
 
 
 def run_replay(
@@ -41,9 +51,9 @@ def run_replay(
     """
     began = time.monotonic()
     files = RecordFiles(records, with_rotated=with_rotated)
+    server = job.against.url if isinstance(job.against, ServerAddress) else ""
     if processes is None:
-        is_small = files.size < SMALL or isinstance(job.against, ServerAddress)
-        processes = 0 if is_small else min(_cpus(), MAX_PROCESSES)
+        processes = 0 if files.size < SMALL or server else min(_cpus(), MAX_PROCESSES)
     total = Tally()
 
     def add(tally: Tally, position: float) -> None:
@@ -60,14 +70,14 @@ def run_replay(
         total.unusable(Exactness.UNREADABLE, damage.text, place)
     groups = ordered(total.groups.values(), job.selection.only)
     return ReplayResult(
-        str(job.config),
-        _name(job.against),
-        tuple((name, str(form)) for name, form in files.forms),
-        total,
-        groups,
-        sum(group.count for group in groups),
-        tuple(_remarks(job)),
-        time.monotonic() - began,
+        config=str(job.config),
+        against=server or str(job.against or ""),
+        files=tuple((name, str(form)) for name, form in files.forms),
+        tally=total,
+        groups=groups,
+        selected=sum(group.count for group in groups),
+        remarks=tuple(_remarks(job)),
+        seconds=time.monotonic() - began,
         covers=job.coverage,
     )
 
@@ -83,12 +93,6 @@ async def _here(files: RecordFiles, job: Job, add: Callable[[Tally, float], None
             begins = ends
 
 
-def _name(against: Path | ServerAddress | None) -> str:
-    if against is None:
-        return ""
-    return against.url if isinstance(against, ServerAddress) else str(against)
-
-
 def _remarks(job: Job) -> Iterator[str]:
     if isinstance(job.against, ServerAddress):
         yield "the server answers at the present time, and not at that of the records"
@@ -100,3 +104,76 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def tallies(blocks: Iterator[Block], job: Job, processes: int) -> Iterator[Tally]:
+    """Yield the counts of each block, in their order, from worker processes.
+
+    Raise what a worker raised, such as ``ConfigError``, and ``WorkerFailedError`` where one died.
+    """
+    context = multiprocessing.get_context("spawn")
+    free: SimpleQueue[Connection] = SimpleQueue()
+    workers = []
+    for _ in range(processes):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, job), daemon=True)
+        process.start()
+        theirs.close()
+        free.put(ours)
+        workers.append((process, ours))
+    threads = ThreadPoolExecutor(processes)
+    asked: deque[Future[Tally]] = deque()
+    is_done = False
+    try:
+        for block in blocks:
+            asked.append(threads.submit(_ask, free, block))
+            if len(asked) > AHEAD * processes:
+                yield asked.popleft().result()
+        while asked:
+            yield asked.popleft().result()
+        is_done = True
+    except (EOFError, ConnectionError):
+        msg = "a worker process of the replay ended early: is there enough memory?"
+        raise WorkerFailedError(msg) from None
+    finally:
+        for process, connection in workers:
+            if is_done:
+                connection.close()
+                process.join(timeout=1.0)
+            process.kill()
+            process.join()
+        threads.shutdown(cancel_futures=True)
+
+
+def _ask(free: SimpleQueue[Connection], block: Block) -> Tally:
+    worker = free.get()
+    try:
+        worker.send(block)
+        answer = worker.recv()
+    finally:
+        free.put(worker)
+    if isinstance(answer, Exception):
+        raise answer
+    tally: Tally = answer
+    return tally
+
+
+def _work(connection: Connection, job: Job) -> None:
+    """Replay blocks until the connection ends."""
+    with suppress(EOFError, OSError, KeyboardInterrupt):
+        asyncio.run(_replay_blocks(connection, job))
+
+
+async def _replay_blocks(connection: Connection, job: Job) -> None:
+    async with AsyncExitStack() as stack:
+        try:
+            replayer = await open_replayer(stack, job)
+        except Exception as error:  # noqa: BLE001 - the other process raises it
+            connection.recv()
+            connection.send(error)
+            return
+        while True:
+            tally = Tally()
+            async for part, _ in replayer.parts(connection.recv()):
+                tally.merge(part)
+            connection.send(tally)

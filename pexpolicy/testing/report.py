@@ -124,8 +124,10 @@ def _show_row(out: Console, row: Row, width: int) -> None:
 def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
     """Print the parts of a report, wrapped between words to the width of the terminal."""
     out = out or console()
-    for part in parts:
+    for at, part in enumerate(parts):
         if isinstance(part, Line):
+            if part.style == TITLE and at:
+                out.print()
             text = Text(printable(part.text), part.style)
             for line in text.wrap(out, out.width - part.indent) or [Text()]:
                 line.rstrip()
@@ -135,11 +137,11 @@ def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
             box=None, pad_edge=False, header_style=TITLE, show_header=bool(part.head)
         )
         head = part.head or [""] * max(map(len, part.rows), default=0)
-        for at, name in enumerate(head):
-            side: JustifyMethod = "right" if at in part.numbers else "left"
+        for column, name in enumerate(head):
+            side: JustifyMethod = "right" if column in part.numbers else "left"
             table.add_column(name, justify=side, overflow="fold")
-        for at, row in enumerate(part.rows):
-            style = part.styles[at] if part.styles else ""
+        for number, row in enumerate(part.rows):
+            style = part.styles[number] if part.styles else ""
             table.add_row(*(Text(printable(cell), style) for cell in row))
         out.print(table)
 

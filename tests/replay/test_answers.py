@@ -12,7 +12,7 @@ from pexpolicy.models.outcome import TIMED_OUT
 from pexpolicy.replay import answers
 from pexpolicy.replay.answers import Answering, Answers
 from pexpolicy.replay.records import Call
-from pexpolicy.replay.replay_policy import ReplayPolicy
+from pexpolicy.replay.sides import ReplayPolicy
 from tests.support.waiting import HANG_S
 
 OTHER = "another record"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.replay.job import Job
 from pexpolicy.replay.record_files import Block, RecordFiles
-from pexpolicy.replay.run import run_replay
-from pexpolicy.replay.workers import WorkerFailedError, tallies
+from pexpolicy.replay.replayer import Job
+from pexpolicy.replay.report import as_json
+from pexpolicy.replay.run import WorkerFailedError, run_replay, tallies
 from tests.cli.test_main import invoked
 from tests.replay import audits
 from tests.support import live_server, wire
@@ -148,17 +148,16 @@ def test_the_example_of_a_group_has_the_client_of_its_call(config: Path, tmp_pat
         '[[plugins.rules.settings.rules]]\nname = "proxy"\nendpoint = "service_configuration"\n'
         'when.peer = "10.0.0.7"\nthen = "reject"\n'
     )
-    shown = invoked("replay", str(audit), "--config", str(new), "--explain", "1")
-    assert '"action":"reject"' in shown.stdout
-    found = replayed(audit, "--config", new, "--save-cases", cases, code=1)
-    assert found["groups"][0]["example"]["peer"] == "10.0.0.7"
-    assert invoked("test", "-c", str(new), str(cases)).exit_code == 0
-    assert replayed(cases, "--config", new, "--against", config, code=1)["changed"] == 1
+    (group,) = replayed(audit, "--config", new, code=1)["groups"]
+    assert group["example"]["peer"] == "10.0.0.7"
+    shown = invoked("replay", str(audit), "--config", str(new)).stdout
+    assert group["example"]["decision_id"] in shown
     cases.write_text(
         '[[case]]\nname = "x"\nendpoint = "service_configuration"\npeer = "10.0.0.7"\n'
-        'expect.action = "reject"\n'
+        'request = { local_alias = "lobby" }\nexpect.action = "reject"\n'
     )
     assert invoked("test", "-c", str(new), str(cases)).exit_code == 0
+    assert replayed(cases, "--config", new, "--against", config, code=1)["changed"] == 1
 
 
 def test_a_pin_that_a_record_holds_is_not_shown(config: Path, tmp_path: Path) -> None:
@@ -267,7 +266,7 @@ def test_a_damaged_value_makes_a_line_unreadable(
     assert written in lines[1]
     audit, page = tmp_path / "audit.jsonl", tmp_path / "page.html"
     audit.write_bytes(b"\n".join((lines[0], lines[1].replace(written, damaged), b"")))
-    found = replayed(audit, "--config", config, "--html", page, code=2)
+    found = replayed(audit, "--config", config, "--report", page, code=2)
     assert found["records"] == {"exact": 1, "partial": 0, "not_replayable": 0, "unreadable": 1}
     assert found["unreadable"][0]["place"] == f"{audit}:2"
 
@@ -306,7 +305,8 @@ def test_one_process_and_two_find_the_same(config: Path, tmp_path: Path) -> None
     new = tmp_path / "new.toml"
     new.write_text(ROOMS.format(office="Head Office", pin="47124712").replace("20:00", "19:00"))
     results = [
-        replayed(audit, "--config", new, "--processes", count, code=1) for count in (0, 1, 2)
+        as_json(run_replay([audit], Job(new, coverage=True), processes=count))
+        for count in (0, 1, 2)
     ]
     for result in results:
         del result["seconds"]

@@ -96,12 +96,12 @@ def counted(items: list[dict[str, Any]]) -> dict[tuple[str, str, str], int]:
 
 def test_what_records_used_and_what_they_never_used(folder: Path) -> None:
     command = ["replay", str(folder / "urls"), "--config", str(folder / "config.toml")]
-    done = invoked(*command, "--coverage", "--json", "--html", str(folder / "page.html"))
+    done = invoked(*command, "--json")
     coverage = json.loads(done.stdout)["coverage"]
     assert counted(coverage["items"]) == USED
     steps = {(row["plugin"], row["hook"]): row["steps"] for row in coverage["hooks"]}
     assert steps["rooms", "service_configuration"] == {"decided": 1}
-    shown = invoked(*command, "--coverage").stdout
+    shown = invoked(*command, "--report", str(folder / "page.html")).stdout
     assert "rules: 3 of 4 rules used (75%)\n  never used: Never" in shown
     assert "locations: 1 of 2 subnets used (50%)\n  never used: 10.0.0.0/8" in shown
     page = (folder / "page.html").read_text()
@@ -138,7 +138,7 @@ def test_a_plugin_that_cannot_list_its_items_is_an_error_that_names_it(folder: P
     )
     config = folder / "config.toml"
     config.write_text('plugin_dirs = ["policies"]\n[plugins.desks]\n')
-    for command, file in (("test", "cases.toml"), ("replay", "urls")):
-        done = invoked(command, str(folder / file), "--config", str(config), "--coverage")
+    for command, *more in (("test", "cases.toml", "--coverage"), ("replay", "urls", "--json")):
+        done = invoked(command, str(folder / more[0]), "--config", str(config), more[1])
         assert done.exit_code == 78
         assert "desks (policies drop-in): its coverage_items must return tuples" in done.stderr

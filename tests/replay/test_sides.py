@@ -1,7 +1,5 @@
 """The two sides of a replay: configurations, other servers, and what cannot be known."""
 
-import csv
-import io
 import json
 import os
 import socket
@@ -15,6 +13,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from pexpolicy.config.password_hash import PasswordHash
 
 from tests.cli.test_main import invoked
 from tests.replay import audits
@@ -200,21 +200,36 @@ def test_reports_in_files_hold_the_groups_and_no_foreign_markup(tmp_path: Path) 
     new.write_text(rooms.format(json.dumps("<b>B</b>")))
     pairs = [("local_alias", "a"), ("remote_display_name", name)]
     audit = audits.written(old, [("service_configuration", "", pairs, NOON)], tmp_path / "audit")
-    files = {kind: tmp_path / f"report.{kind}" for kind in ("csv", "junit", "html", "save-cases")}
-    options = [part for kind, path in files.items() for part in (f"--{kind}", str(path))]
+    files = {kind: tmp_path / f"report.{kind}" for kind in ("xml", "html")}
+    options = [part for path in files.values() for part in ("--report", str(path))]
     done = invoked("replay", str(audit), "--config", str(new), *options)
     assert done.exit_code == 1
-    (row,) = csv.DictReader(io.StringIO(files["csv"].read_text()))
-    assert row["fields"] == "name"
-    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row.values())
-    assert len(ET.parse(files["junit"]).findall(".//failure")) == 1  # noqa: S314 - our own file
+    assert len(ET.parse(files["xml"]).findall(".//failure")) == 1  # noqa: S314 - our own file
     page = files["html"].read_text()
     assert "&lt;b&gt;B&lt;/b&gt;" in page
     assert "<b>B" not in page
     assert "http" not in page.replace("http-equiv", "")
-    for path in files.values():
-        assert "471147" not in path.read_text()
-        assert "\x1b" not in path.read_text()
-    cases = files["save-cases"].rename(tmp_path / "cases.toml")
-    assert invoked("test", str(cases), "--config", str(new)).exit_code == 0
-    assert invoked("test", str(cases), "--config", str(old)).exit_code == 1
+    for text in (done.output, *(path.read_text() for path in files.values())):
+        assert "471147" not in text
+        assert "\x1b" not in text
+    done = invoked("replay", str(audit), "--config", str(new), "--report", "report.csv")
+    assert done.exit_code == 2
+
+
+def test_the_user_of_a_server_has_a_password_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = PasswordHash.create("a secret word")
+    config = tmp_path / "config.toml"
+    config.write_text(f'[auth]\nusername = "node"\npassword_hash = "{hashed}"\n')
+    open_config = tmp_path / "open.toml"
+    open_config.write_text("")
+    with live_server.running(config) as server:
+        url = server.url.replace("://", "://node@")
+        command = ("replay", str(urls(tmp_path, ENGINEERING)), "-c", str(open_config), "--against")
+        assert invoked(*command, url).exit_code == 2
+        monkeypatch.setenv("PEXPOLICY_PASSWORD", "a secret word")
+        done = invoked(*command, url)
+        assert done.exit_code == 0, done.output
+        assert "1 same" in done.stdout
+        assert invoked(*command, url.replace("@", ":a@")).exit_code == 2

@@ -15,9 +15,8 @@ import msgspec
 from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_error
-from pexpolicy.replay.job import Job
-from pexpolicy.replay.replayer import Selection
-from pexpolicy.replay.report_json import as_json
+from pexpolicy.replay.replayer import Job, Selection
+from pexpolicy.replay.report import as_json
 from pexpolicy.replay.result import Tally
 from pexpolicy.replay.run import run_replay
 from pexpolicy_console.config_file import ConfigFile

@@ -9,6 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
+from pexpolicy.replay.replayer import Job
+from pexpolicy.replay.report import as_json
+from pexpolicy.replay.run import run_replay
 from pexpolicy_local_policy.node_policy import names_in
 from tests.replay import audits
 from tests.replay.test_sides import foreign_server
@@ -70,15 +73,20 @@ def test_a_change_that_the_script_undoes_is_none(folder: Path) -> None:
     assert (found["same"], found["changed"]) == (2, 2)
     (unknown,) = found["reasons"]
     assert unknown["class"] == "not_replayable"
-    assert "add --service-config FILE" in unknown["reason"]
+    assert "add a JSON file with the service of Infinity" in unknown["reason"]
     write_json(folder / "own.json", ROOM)
-    known = replayed(*both, *script, "--service-config", "own.json", code=1)
+    known = replayed(*both, *script, "--local-policy", "own.json", code=1)
     assert (known["same"], known["changed"]) == (3, 2)
     verdicts = {row["verdict"]: row["count"] for row in known["local_policy"]}
     assert verdicts["waive.jinja2: applied: continue, changes pin (removed)"] == 1
-    in_processes = replayed(
-        *both, *script, "--service-config", "own.json", "--processes", "2", code=1
+    job = Job(
+        Path("next.toml"),
+        Path("config.toml"),
+        coverage=True,
+        scripts=("waive.jinja2",),
+        service_config=Path("own.json"),
     )
+    in_processes = as_json(run_replay([Path("urls")], job, processes=2))
     assert {**in_processes, "seconds": 0} == {**known, "seconds": 0}
 
 
@@ -99,7 +107,7 @@ def test_the_replies_of_a_server_are_followed_too(
     body = json.dumps({"status": "success", **reply}).encode()
     with foreign_server(body) as url:
         both = ("urls", "--config", "config.toml", "--against", url)
-        script = ("--local-policy", "waive.jinja2", "--service-config", "own.json")
+        script = ("--local-policy", "waive.jinja2", "--local-policy", "own.json")
         assert replayed(*both, code=1)["changed"] == 1
         found = replayed(*both, *script, code=changed)
     assert (found["same"], found["changed"]) == (1 - changed, changed)
@@ -122,8 +130,8 @@ def test_what_the_script_changes_of_what_was_sent(folder: Path) -> None:
         "waive.jinja2 after rooms",
         "move.jinja2 after locations",
     }
-    shown = run(str(audit), "--config", "config.toml", *scripts, "--explain", "1").stdout
-    assert "local policy " in shown
+    shown = run(str(audit), "--config", "config.toml", *scripts).stdout
+    assert "Local policy\n" in shown
     assert all(len(line) <= 80 for line in shown.splitlines() if "{" not in line)
 
 
@@ -168,7 +176,7 @@ def test_the_names_that_a_script_may_read(source: str, is_read: bool) -> None:
     ("arguments", "reason"),
     [
         (["--local-policy", "absent.jinja2"], "absent.jinja2 cannot be read"),
-        (["--service-config", "config.toml"], "name a script as well"),
+        (["--local-policy", "own.json"], "name a script"),
     ],
 )
 def test_mistakes_exit_with_2(folder: Path, arguments: list[str], reason: str) -> None:
@@ -183,8 +191,8 @@ def test_suggested_locations_of_infinity_come_from_the_file(folder: Path) -> Non
     (folder / "location.jinja2").write_text(script)
     command = ("urls", "--config", "config.toml", "--local-policy", "location.jinja2")
     (unknown,) = replayed(*command)["reasons"]
-    assert unknown["reason"].endswith("FILE with suggested_media_overflow_locations")
+    assert unknown["reason"].endswith("a JSON file with suggested_media_overflow_locations")
     own = write_json(folder / "own.json", {"suggested_media_overflow_locations": {"location": "A"}})
-    found = replayed(*command, "--service-config", str(own))
+    found = replayed(*command, "--local-policy", str(own))
     assert found["reasons"] == []
     assert found["local_policy"][0]["verdict"].startswith("location.jinja2: applied: continue")

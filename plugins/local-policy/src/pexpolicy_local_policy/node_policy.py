@@ -63,8 +63,8 @@ class NodePolicy:
             notes.append("overflow locations of external policy stay as they are [reported]")
         text = verdict.summary
         if rendering.failure is not None and rendering.failure.kind == "unknown":
-            which = f" with {SUGGESTED}" if SUGGESTED in rendering.failure.text else ""
-            text = f"not known: {rendering.failure}; add --service-config FILE{which}"
+            what = SUGGESTED if SUGGESTED in rendering.failure.text else "the service of Infinity"
+            text = f"not known: {rendering.failure}; add a JSON file with {what}"
         made, final = verdict.decision, None
         kept = verdict.action == "continue" and not verdict.changed
         is_own = isinstance(decision, Continue) and made is not None and kept

@@ -64,12 +64,5 @@ def foreign_reply(endpoint: str, status: int, body: Any) -> RecordedReply:
         if reading.disposition not in (Disposition.DROPPED, Disposition.REJECT):
             result = body.get("result")
         ours = body if "decided_by" in body else {}
-    return RecordedReply(
-        action,
-        status,
-        result,
-        (),
-        ours.get("decided_by"),
-        ours.get("reason"),
-        is_ours="decided_by" in ours,
-    )
+    by, reason = ours.get("decided_by"), ours.get("reason")
+    return RecordedReply(action, status, result, (), by, reason, is_ours="decided_by" in ours)

@@ -1,0 +1,267 @@
+"""The report of a replay: as text for a terminal and a page, as JSON, and as JUnit XML."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from pexpolicy.models.difference import describe_changes
+from pexpolicy.replay.records import Exactness
+from pexpolicy.replay.result import Group, Period, ReplayResult
+from pexpolicy.testing.report import (
+    BAD,
+    GOOD,
+    QUIET,
+    TITLE,
+    WARNING,
+    Line,
+    Part,
+    Row,
+    Table,
+    coverage_objects,
+    coverage_parts,
+)
+
+SHOWN_GROUPS = 20
+SHOWN_REASONS = 8
+SHOWN_CHANGES = 6
+"""Changed fields of an example that are printed."""
+MAX_GROUPS = 500
+"""Groups on a page; JSON has all of them."""
+MAX_VALUE = 200
+"""Characters of a change."""
+_STYLES = {Exactness.PARTIAL: WARNING, Exactness.UNREADABLE: BAD}
+
+
+def title(result: ReplayResult) -> str:
+    """Return the number of records, and the time of their calls."""
+    when = _times(result.tally)
+    return f"{sum(result.tally.records.values()):,} records{', ' * bool(when)}{when}"
+
+
+def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
+    """Yield the counts, the matrix of actions, and the groups of changes.
+
+    ``full`` is for a page: more groups, the URL of each example, the files, and the coverage.
+    """
+    tally = result.tally
+    if full:
+        against = result.against or "the records"
+        yield Line(f"{result.config} compared with {against}")
+        yield Table(("file", "form"), result.files)
+    yield from _records(result)
+    if tally.matrix:
+        yield Line("Actions", TITLE)
+        yield _matrix(result)
+    if verdicts := _by_count(tally.verdicts):
+        yield Line("Local policy", TITLE)
+        for verdict, count in verdicts[:SHOWN_REASONS]:
+            yield Line(f"{verdict} ({count:,})", BAD if ": dropped: " in verdict else "", 2)
+        if (left := len(verdicts) - SHOWN_REASONS) > 0:
+            yield Line(f"and {left} more", QUIET, 2)
+    most = MAX_GROUPS if full else SHOWN_GROUPS
+    for number, group in enumerate(result.groups[:most], 1):
+        yield from _group(number, group, result, full=full)
+    if left := result.groups[most:]:
+        calls = sum(group.count for group in left)
+        yield Line(f"and {len(left):,} more groups with {calls:,} calls; --json has all", TITLE)
+    if result.covers:
+        yield Line("Coverage", TITLE)
+        yield from coverage_parts(tally.items, tally.used, full=full)
+    yield Line("Result", TITLE)
+    yield from _verdict(result)
+
+
+def _records(result: ReplayResult) -> Iterator[Part]:
+    tally = result.tally
+    yield Line(title(result), TITLE)
+    counts = [(kind, tally.records[kind]) for kind in Exactness]
+    rows = [(f"{count:,}", _name(kind)) for kind, count in counts]
+    styles = [_STYLES.get(kind, "") if count else QUIET for kind, count in counts]
+    yield Table((), rows, {0}, styles)
+    reasons = _by_count(tally.reasons)
+    for (kind, why), count in reasons[:SHOWN_REASONS]:
+        yield Line(f"{_name(kind)}: {why} ({count:,})", _STYLES.get(kind, QUIET), 2)
+    if (left := len(reasons) - SHOWN_REASONS) > 0:
+        yield Line(f"and {left} more reasons", QUIET, 2)
+    for place, why in tally.places[:SHOWN_REASONS]:
+        yield Line(f"{place}: {why}", BAD, 2)
+    if tally.outside:
+        yield Line(f"{tally.outside:,} more are outside the period", QUIET)
+    yield from (Line(f"note: {remark}", WARNING) for remark in result.remarks)
+
+
+def _matrix(result: ReplayResult) -> Table:
+    rows = [
+        (endpoint, before or "(not recorded)", after, f"{count:,}")
+        for (endpoint, before, after), count in sorted(result.tally.matrix.items())
+    ]
+    styles = ["" if row[1] in (row[2], "(not recorded)") else WARNING for row in rows]
+    return Table(("endpoint", "from", "to", "calls"), rows, {3}, styles)
+
+
+def _group(number: int, group: Group, result: ReplayResult, *, full: bool) -> Iterator[Line]:
+    key, example = group.key, group.example
+    same = key.old_action == key.new_action
+    action = key.new_action if same else f"{key.old_action} -> {key.new_action}"
+    calls = f"{group.count:,} {'call' if group.count == 1 else 'calls'}"
+    share = f"{group.count / result.compared:.2%}"
+    yield Line(f"{number}. {calls} ({share})  {key.endpoint}  {action}", TITLE)
+    before, after = _side(key.old_by, key.old_reason), _side(key.new_by, key.new_reason)
+    if before and before != after:
+        yield Line(f"was by {before}", indent=3)
+    yield Line(f"by {after}" if before == after else f"now by {after}", indent=3)
+    yield Line(f"changed: {', '.join(key.fields)}", WARNING, 3)
+    if group.is_unnoticed:
+        yield Line("Infinity does not read these fields", QUIET, 3)
+    if when := _times(group):
+        yield Line(when, QUIET, 3)
+    if group.partial:
+        yield Line(f"{group.partial:,} of them partial", WARNING, 3)
+    call = f", decision {example.decision_id}" if example.decision_id else ""
+    yield Line(f"example {example.place}{call}", QUIET, 3)
+    if full or not call:
+        yield Line(example.url, QUIET, 3)
+    for name, change in list(example.changes.items())[:SHOWN_CHANGES]:
+        text = describe_changes({name: change})
+        yield Line(text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…", indent=5)
+    if (more := len(example.changes) - SHOWN_CHANGES) > 0:
+        yield Line(f"and {more} more fields", indent=5)
+
+
+def _side(by: str, reason: str) -> str:
+    return f"{by}: {reason}" if by and reason else by
+
+
+def _verdict(result: ReplayResult) -> Iterator[Line]:
+    tally = result.tally
+    unnoticed = sum(group.count for group in result.groups if group.is_unnoticed)
+    text = f"{tally.same:,} same, {tally.changed:,} changed"
+    if result.compared:
+        text += f" ({result.changed_share:.2%})"
+    if result.selected != tally.changed:
+        text += f", {result.selected:,} of them selected"
+    if unnoticed:
+        text += f", {unnoticed:,} in nothing that Infinity reads"
+    if tally.uncompared:
+        text += f", {tally.uncompared:,} without a reply to compare with"
+    yield Line(text, WARNING if result.selected else GOOD)
+    if tally.uncompared and not result.compared:
+        yield Line("name the other side with --against OLD.toml, or the URL of a server")
+
+
+def _name(kind: Exactness) -> str:
+    return kind.replace("_", " ")
+
+
+def _by_count(counts: Counter[Any]) -> list[tuple[Any, int]]:
+    """Return the counts, the largest first."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _times(period: Period) -> str:
+    """Return the first and the last time in the zone of this machine; empty if not known."""
+    both = [
+        f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        for at in (period.first, period.last)
+        if at is not None
+    ]
+    return " to ".join(dict.fromkeys(both))
+
+
+def rows(result: ReplayResult) -> list[Row]:
+    """Return a row for the calls of each endpoint, and one that failed for each group."""
+    found = []
+    for endpoint in sorted({row[0] for row in result.tally.matrix}):
+        asked = sum(count for row, count in result.tally.matrix.items() if row[0] == endpoint)
+        found.append(Row(endpoint, f"{asked} calls asked", ok=True))
+        for number, group in enumerate(result.groups, 1):
+            key, example = group.key, group.example
+            if key.endpoint == endpoint:
+                name = f"group {number}: {key.old_action} to {key.new_action} by {key.new_by}"
+                text = f"{group.count} calls change: {', '.join(key.fields)}"
+                changes = describe_changes(example.changes)
+                lines = (f"example {example.place}", example.url, changes)
+                found.append(Row(endpoint, name, ok=False, text=text, lines=lines))
+    return found
+
+
+def as_json(result: ReplayResult) -> dict[str, Any]:
+    """Return all figures, and each selected group with its example."""
+    tally = result.tally
+    return {
+        "config": result.config,
+        "against": result.against or None,
+        "files": [{"file": name, "form": form} for name, form in result.files],
+        "records": {str(kind): tally.records[kind] for kind in Exactness},
+        "reasons": [
+            {"class": str(kind), "reason": why, "count": count}
+            for (kind, why), count in _by_count(tally.reasons)
+        ],
+        "unreadable": [{"place": place, "reason": why} for place, why in tally.places],
+        "outside_period": tally.outside,
+        **_period(tally),
+        "same": tally.same,
+        "changed": tally.changed,
+        "selected": result.selected,
+        "share": round(result.share, 6),
+        "not_compared": tally.uncompared,
+        "matrix": [
+            {"endpoint": endpoint, "from": before or None, "to": after, "count": count}
+            for (endpoint, before, after), count in sorted(tally.matrix.items())
+        ],
+        **({"local_policy": _verdicts(result)} if tally.verdicts else {}),
+        "groups": [_group_object(n, group, result) for n, group in enumerate(result.groups, 1)],
+        **({"coverage": _coverage(result)} if result.covers else {}),
+        "remarks": list(result.remarks),
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _verdicts(result: ReplayResult) -> list[dict[str, Any]]:
+    found = _by_count(result.tally.verdicts)
+    return [{"verdict": verdict, "count": count} for verdict, count in found]
+
+
+def _coverage(result: ReplayResult) -> dict[str, Any]:
+    hooks: dict[tuple[str, str], dict[str, int]] = {}
+    for (plugin, hook, outcome), count in sorted(result.tally.steps.items()):
+        hooks.setdefault((plugin, hook), {})[outcome] = count
+    return {
+        "hooks": [{"plugin": p, "hook": h, "steps": steps} for (p, h), steps in hooks.items()],
+        "items": coverage_objects(result.tally.items, result.tally.used),
+    }
+
+
+def _group_object(number: int, group: Group, result: ReplayResult) -> dict[str, Any]:
+    key, example = group.key, group.example
+    old, new = (key.old_action, key.old_by, key.old_reason), (key.new_action, key.new_by)
+    return {
+        "number": number,
+        "endpoint": key.endpoint,
+        "from": {"action": old[0], "decided_by": old[1] or None, "reason": old[2] or None},
+        "to": {"action": new[0], "decided_by": new[1], "reason": key.new_reason or None},
+        "fields": list(key.fields),
+        "count": group.count,
+        "partial": group.partial,
+        "share": round(group.count / result.compared, 6),
+        **_period(group),
+        "example": {
+            **example._asdict(),
+            "at": _utc(example.at),
+            "decision_id": example.decision_id or None,
+            "missing": list(example.missing),
+        },
+    }
+
+
+def _period(period: Period) -> dict[str, str | None]:
+    return {"first": _utc(period.first), "last": _utc(period.last)}
+
+
+def _utc(at: float | None) -> str | None:
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
