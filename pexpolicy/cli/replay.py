@@ -131,7 +131,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     job = Job(
         config,
         _other_side(against),
-        Selection(begin and begin.timestamp(), ignore=frozenset(ignore), only=only),
+        Selection(begin.timestamp() if begin else None, ignore=frozenset(ignore), only=only),
         network=network,
         coverage=print_json or any(path.suffix == ".html" for path in reports),
         scripts=tuple(name for name in scripts if not name.endswith(".json")),

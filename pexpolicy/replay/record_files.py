@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 from urllib.parse import quote, urlencode
 
 from pexpolicy.audit.reader import file_and_rotated
@@ -130,7 +130,7 @@ class RecordFiles:
             return
         content = stored
         if _peek(stored).startswith(_GZIP):
-            content = gzip.GzipFile(fileobj=stored)  # type: ignore[assignment] - it reads as a file
+            content = cast("IO[bytes]", gzip.GzipFile(fileobj=stored))
         beginning = _peek(content)
         packed = next((kind for mark, kind in _PACKED.items() if beginning.startswith(mark)), "")
         if packed or beginning[_TAR_MARK] == b"ustar":

@@ -64,9 +64,9 @@ def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
     most = MAX_GROUPS if full else SHOWN_GROUPS
     for number, group in enumerate(result.groups[:most], 1):
         yield from _group(number, group, result, full=full)
-    if left := result.groups[most:]:
-        calls = sum(group.count for group in left)
-        yield Line(f"and {len(left):,} more groups with {calls:,} calls; --json has all", TITLE)
+    if others := result.groups[most:]:
+        calls = sum(group.count for group in others)
+        yield Line(f"and {len(others):,} more groups with {calls:,} calls; --json has all", TITLE)
     if result.covers:
         yield Line("Coverage", TITLE)
         yield from coverage_parts(tally.items, tally.used, full=full)
@@ -122,7 +122,7 @@ def _group(number: int, group: Group, result: ReplayResult, *, full: bool) -> It
         yield Line(f"{group.partial:,} of them partial", WARNING, 3)
     call = f", decision {example.decision_id}" if example.decision_id else ""
     yield Line(f"example {example.place}{call}", QUIET, 3)
-    if full or not call:
+    if full:
         yield Line(example.url, QUIET, 3)
     for name, change in list(example.changes.items())[:SHOWN_CHANGES]:
         text = describe_changes({name: change})

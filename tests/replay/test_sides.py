@@ -15,7 +15,6 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pexpolicy.config.password_hash import PasswordHash
-
 from tests.cli.test_main import invoked
 from tests.replay import audits
 from tests.support import live_server, wire
@@ -221,7 +220,7 @@ def test_the_user_of_a_server_has_a_password_in_the_environment(
 ) -> None:
     hashed = PasswordHash.create("a secret word")
     config = tmp_path / "config.toml"
-    config.write_text(f'[auth]\nusername = "node"\npassword_hash = "{hashed}"\n')
+    config.write_text(f'[auth]\nuser = "node"\npassword_hash = "{hashed}"\n')
     open_config = tmp_path / "open.toml"
     open_config.write_text("")
     with live_server.running(config) as server:
