@@ -60,6 +60,28 @@ class PoolBusyError(Exception):
     """All children of a pool are busy, and too many calls wait."""
 
 
+def readable(value: Any) -> Any:
+    """Return a value of built-in types with ``?`` for what UTF-8 cannot encode.
+
+    Texts of plugins and names of files may hold such characters.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {readable(name): readable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable(item) for item in value]
+    return value
+
+
+def encode(message: Any) -> bytes:
+    """Encode a message of types that msgspec knows, as MessagePack."""
+    try:
+        return msgspec.msgpack.encode(message)
+    except UnicodeEncodeError:
+        return msgspec.msgpack.encode(readable(msgspec.to_builtins(message, builtin_types=[bytes])))
+
+
 class Channel(asyncio.Protocol, Generic[T]):
     """Messages over a socket; blocking, or on an event loop from ``attach`` on.
 
@@ -71,7 +93,7 @@ class Channel(asyncio.Protocol, Generic[T]):
         name: str,
         end: socket.socket,
         decode: Callable[[bytes], T],
-        encode: Callable[[Any], bytes] = msgspec.msgpack.encode,
+        encode: Callable[[Any], bytes] = encode,
     ) -> None:
         self.name = name
         """What is at the other end, as the subject of a sentence."""
@@ -91,8 +113,12 @@ class Channel(asyncio.Protocol, Generic[T]):
         """Return the descriptor of the socket, for ``select``; use it with ``receive`` only."""
         return self._socket.fileno()
 
-    def send(self, message: object) -> None:
-        """Send a message; raises ``ChildError`` for one that is too long."""
+    def send(self, message: object, deadline: float | None = None) -> None:
+        """Send a message; raises ``ChildError`` for one that is too long.
+
+        Without an event loop it waits, until a time of the monotonic clock, and raises
+        ``TimeoutError``.
+        """
         content = self._encode(message)
         if len(content) > self.limit:
             msg = f"{len(content)} bytes exceed the limit of a message ({self.limit})"
@@ -100,7 +126,7 @@ class Channel(asyncio.Protocol, Generic[T]):
         frame = len(content).to_bytes(LENGTH, "big") + content
         if self._transport is None:
             with suppress(ConnectionError):  # the next receive tells why
-                self._socket.sendall(frame)
+                self._within(deadline).sendall(frame)
         elif not self.has_ended:
             self._transport.write(frame)
 
@@ -122,17 +148,19 @@ class Channel(asyncio.Protocol, Generic[T]):
     def _read(self, size: int, deadline: float | None) -> bytes:
         content = bytearray()
         while len(content) < size:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
-            self._socket.settimeout(left)
             try:
-                piece = self._socket.recv(min(size - len(content), MIB))
+                piece = self._within(deadline).recv(min(size - len(content), MIB))
             except ConnectionError:
                 piece = b""
             if not piece:
                 raise EOFError
             content += piece
-        self._socket.settimeout(None)
         return bytes(content)
+
+    def _within(self, deadline: float | None) -> socket.socket:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+        self._socket.settimeout(left)
+        return self._socket
 
     def _check(self, prefix: bytes | bytearray) -> int:
         length = int.from_bytes(prefix, "big")
@@ -228,7 +256,7 @@ class Child(Channel[T]):
         module: str,
         *arguments: str,
         decode: Callable[[bytes], T],
-        encode: Callable[[Any], bytes] = msgspec.msgpack.encode,
+        encode: Callable[[Any], bytes] = encode,
         environment: Mapping[str, str] | None = None,
         flags: Iterable[str] = (),
         memory_mb: int | None = None,

@@ -12,7 +12,14 @@ import os
 import pickle
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +28,16 @@ from typing import Any
 import orjson
 
 from pexpolicy.chain.adjusters import ADJUST
+from pexpolicy.chain.thread_pool import PluginBusyError
+from pexpolicy.child import (
+    MAX_FRAME,
+    START_TIMEOUT_S,
+    UNLIMITED,
+    Child,
+    ChildError,
+    ChildPool,
+    PoolBusyError,
+)
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
@@ -28,14 +45,76 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.isolation.metrics_updates import count_update
-from pexpolicy.isolation.process_limits import ProcessLimits
-from pexpolicy.isolation.worker_pool import START_TIMEOUT_S, WorkerPool, end_now
-from pexpolicy.isolation.worker_process import WorkerProcess
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import BuiltPlugin, setting_digests, without_settings
+
+EXIT_TIMEOUT_S = 1.0
+"""Time for a worker to leave the plugin's lifespan."""
+PASSED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+)
+"""Variables that each worker gets."""
+PASSED_PREFIXES = ("LC_", "PYTHON")
+
+
+class WorkerProcess(Child[messages.Report]):
+    """The process of one plugin."""
+
+    def __init__(
+        self,
+        available: PluginSource,
+        build: messages.BuildRequest,
+        environment: Mapping[str, str],
+        memory_mb: int,
+    ) -> None:
+        super().__init__(
+            f"the worker process of {available}",
+            "pexpolicy.isolation.worker_main",
+            decode=messages.decode_report,
+            environment=environment,
+            memory_mb=memory_mb,
+        )
+        self.limit = UNLIMITED
+        self._build = build
+        self._is_built = False
+        self._plugin = available.name
+
+    def start_build(self, deadline: float) -> None:
+        """Have the plugin built, before there is an event loop."""
+        self.send(self._build, deadline)
+
+    def finish_build(self, deadline: float) -> messages.Ready:
+        """Wait for the plugin; raises ``PluginBuildError``, ``ChildError`` and ``TimeoutError``."""
+        return self._built(self.receive(deadline))
+
+    def _built(self, reply: messages.Report) -> messages.Ready:
+        if not isinstance(reply, messages.Ready):
+            raise _failure(reply)
+        self.limit, self._is_built = MAX_FRAME, True
+        return reply
+
+    async def ready(self) -> None:
+        """Build the plugin and enter its lifespan; raises ``ChildError``.
+
+        Raises ``PluginBuildError`` where that can never succeed.
+        """
+        await self.attach()
+        if not self._is_built:
+            self._built(await self.ask(self._build))
+        reply = await self.ask(messages.StartRequest())
+        if not isinstance(reply, messages.OkReply):
+            raise _failure(reply)
+
+    def on_message(self, message: messages.Report) -> None:
+        """Count metrics, and answer the pending call with anything else."""
+        if isinstance(message, messages.MetricsUpdate):
+            count_update(self._plugin, message)
+        else:
+            super().on_message(message)
 
 
 class IsolatedPlugin:
@@ -59,41 +138,25 @@ class IsolatedPlugin:
         self,
         available: PluginSource,
         table: PluginTable,
-        build: messages.BuildRequest,
-        workers: Iterable[WorkerProcess],
-        limits: ProcessLimits,
+        pool: ChildPool[WorkerProcess],
         ready: messages.Ready,
     ) -> None:
         self.available = available
         self._extras = table.extras
+        self._pool = pool
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.can_reject = ready.can_reject
         self.tracked_files = tuple(map(Path, ready.tracked_files))
         self.implemented = tuple(ready.hooks)
-        self.hooks: Mapping[str, Callable[..., Awaitable[Any]]] = {
-            name: partial(self._ask, ENDPOINTS[endpoint])
-            for name in ready.hooks
-            if (endpoint := name.removeprefix(ADJUST)) in ENDPOINTS
-        } | {
-            name: hook
-            for name, hook in (
-                ("on_decision", self._observe),
-                ("on_decisions", self._observe_all),
-                ("status", self._status),
-            )
-            if name in ready.hooks
+        hooks: dict[str, Callable[..., Awaitable[Any]]] = {
+            "on_decision": self._observe,
+            "on_decisions": self._observe_all,
+            "status": self._status,
         }
-
-        workers = list(workers)
-        for worker in workers:
-            worker.on_metrics = partial(count_update, available.name)
-
-        async def start(worker: WorkerProcess) -> None:
-            worker.on_metrics = partial(count_update, available.name)
-            _check_ready(await worker.call(build))
-
-        self._pool = WorkerPool(str(available), workers, limits, start)
-        weakref.finalize(self, end_now, self._pool.workers)
+        for name, endpoint in ENDPOINTS.items():
+            hooks[name] = hooks[ADJUST + name] = partial(self._ask, endpoint)
+        self.hooks = {name: hooks[name] for name in ready.hooks if name in hooks}
+        weakref.finalize(self, pool.end_now)
 
     @classmethod
     def start(cls, available: PluginSource, table: PluginTable, root: Path) -> IsolatedPlugin:
@@ -103,31 +166,32 @@ class IsolatedPlugin:
         """
         try:
             here = table.model_copy(update={"isolation": "none", "plugin": None})
-            plugin = pickle.dumps((available, here, root))
+            build = messages.BuildRequest(pickle.dumps((available, here, root)))
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be sent to a worker process: {error}"
             raise PluginBuildError.because(text) from None
-        limits = ProcessLimits.of(table)
-        python_path = os.environ.get("PYTHONPATH")
-        build = messages.BuildRequest(plugin, python_path, limits.file_bytes, limits.open_files)
-        workers: list[WorkerProcess] = []
+        make = partial(WorkerProcess, available, build, environment_of(table), table.memory_mb)
+        pool = ChildPool(str(available), table.processes, make)
         try:
-            workers += [WorkerProcess(str(available), limits) for _ in range(table.processes)]
+            pool.start()
             # They start in parallel, and there may be more of them than cores.
             deadline = time.monotonic() + START_TIMEOUT_S + table.processes
-            for worker in workers:
-                worker.post(build, deadline)
-            ready = [_check_ready(worker.await_report(deadline)) for worker in workers]
+            for worker in pool.children:
+                worker.start_build(deadline)
+            ready = [worker.finish_build(deadline) for worker in pool.children]
         except BaseException as error:
-            end_now(set(workers))
-            if isinstance(error, WorkerError | OSError):
-                raise PluginBuildError.because(f"{available} cannot be built: {error}") from None
+            pool.end_now()
+            if isinstance(error, ChildError | OSError):
+                text = f"{available} cannot be built: {error}"
+                if isinstance(error, TimeoutError):
+                    text = f"{available} cannot be built: its worker was not ready in time"
+                raise PluginBuildError.because(text) from None
             raise
-        return cls(available, table, build, workers, limits, ready[0])
+        return cls(available, table, pool, ready[0])
 
     def close(self) -> None:
         """Kill the workers of a policy that never served."""
-        end_now(self._pool.workers)
+        self._pool.end_now()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -136,16 +200,28 @@ class IsolatedPlugin:
         Raises ``WorkerError``.
         """
         try:
-            await self._pool.open()
+            try:
+                await self._pool.open()
+            except ChildError as error:
+                raise _as_worker_error(error) from None
             yield
         finally:
-            await self._pool.close()
+            await self._pool.close(EXIT_TIMEOUT_S)
+
+    async def _call(self, message: messages.Message) -> messages.Report:
+        try:
+            async with self._pool.borrow() as worker:
+                return await worker.ask(message)
+        except ChildError as error:
+            raise _as_worker_error(error) from None
+        except PoolBusyError as error:
+            raise PluginBusyError(str(error)) from None
 
     async def _ask(
         self, endpoint: Endpoint[Any], request: Request, decision: Decision | None = None
     ) -> Decision | None:
         """Ask the plugin for its decision, or for its adjustment of one."""
-        reply = await self._pool.ask(messages.decide_request(endpoint.name, request, decision))
+        reply = await self._call(messages.decide_request(endpoint.name, request, decision))
         if isinstance(reply, messages.Annotated):
             for name, value, privacy in reply.annotations:
                 request.annotate(privacy, **{name: value})
@@ -158,22 +234,22 @@ class IsolatedPlugin:
             return messages.decision_of(endpoint, reply, self._extras)
         if isinstance(reply, messages.InvalidReply):
             raise messages.RemoteDecisionError(reply)
-        raise _worker_error(reply)
+        raise _failure(reply)
 
     async def _observe(self, outcome: Outcome) -> None:
         await self._observe_all([outcome])
 
     async def _observe_all(self, outcomes: Sequence[Outcome]) -> None:
         observed = [messages.observed(outcome) for outcome in outcomes]
-        reply = await self._pool.ask(messages.ObserveRequest(observed))
+        reply = await self._call(messages.ObserveRequest(observed))
         if not isinstance(reply, messages.OkReply):
-            raise _worker_error(reply)
+            raise _failure(reply)
 
     async def _status(self, _: object) -> Mapping[str, object]:
         """Return the status of the plugin in one of its workers."""
-        reply = await self._pool.ask(messages.StatusRequest())
+        reply = await self._call(messages.StatusRequest())
         if not isinstance(reply, messages.StatusReply):
-            raise _worker_error(reply)
+            raise _failure(reply)
         status: dict[str, object] = orjson.loads(reply.status)
         return status
 
@@ -199,18 +275,41 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
     )
 
 
-def _check_ready(reply: messages.Report) -> messages.Ready:
-    """Return the report of a plugin that was built; raises ``PluginBuildError`` otherwise."""
-    if isinstance(reply, messages.Ready):
-        return reply
+def _failure(reply: messages.Report) -> Exception:
+    """Return the exception for a reply that is not the expected one."""
     if isinstance(reply, messages.BuildFailed):
-        raise PluginBuildError(Problem(tuple(key), text) for key, text in reply.problems)
-    raise _worker_error(reply)
-
-
-def _worker_error(reply: messages.Report) -> WorkerError:
+        return PluginBuildError(Problem(tuple(key), text) for key, text in reply.problems)
     if isinstance(reply, messages.HookFailed):
-        return WorkerError(reply.summary, reply.lines)
+        return WorkerError(reply.fault.summary, reply.fault.lines)
     if isinstance(reply, messages.InvalidReply):
         return WorkerError(reply.text)
     return WorkerError("its worker sent a reply of another type")
+
+
+def _as_worker_error(error: ChildError) -> WorkerError:
+    return error if isinstance(error, WorkerError) else WorkerError(str(error))
+
+
+def environment_of(table: PluginTable) -> dict[str, str]:
+    """Return the variables that the workers of a plugin get.
+
+    A variable that the settings name in a key such as ``token_env`` is passed on too.
+    """
+    allowed = {*table.env, *_named(table.settings), *PASSED}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if "*" in allowed or name in allowed or name.startswith(PASSED_PREFIXES)
+    }
+
+
+def _named(settings: object) -> Iterator[str]:
+    """Yield the names of variables in the settings of a plugin."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            if isinstance(value, str) and str(key).endswith("_env"):
+                yield value
+            yield from _named(value)
+    elif isinstance(settings, list):
+        for item in settings:
+            yield from _named(item)

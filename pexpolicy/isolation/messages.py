@@ -7,11 +7,13 @@ unpickled, and a decision is made again from its bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 from multidict import MultiDict, MultiDictProxy
 
+from pexpolicy.child import ChildError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
@@ -37,14 +39,10 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 class BuildRequest(Message, frozen=True):
     """First message to a worker: the plugin to build, pickled, since TOML has dates and times.
 
-    ``python_path`` is the value of ``PYTHONPATH`` in the server. ``file_bytes`` and ``open_files``
-    are limits that the worker sets for itself.
+    It may have any length.
     """
 
     plugin: bytes
-    python_path: str | None
-    file_bytes: int | None = None
-    open_files: int | None = None
 
 
 class StartRequest(Message, frozen=True):
@@ -125,22 +123,14 @@ class InvalidReply(Message, frozen=True):
     """From a worker: the hook's answer was invalid; ``text`` has the reason."""
 
     text: str
-    model: str
-    field: str
-    rule: str
-    doc: str
-    mark: str
-    source: str
-    consequence: str
-    lines: list[str] = []
-    place: str = ""
+    issue: ValidationIssue
+    fault: ErrorReport
 
 
 class HookFailed(Message, frozen=True):
     """From a worker: the hook raised."""
 
-    summary: str
-    lines: list[str]
+    fault: ErrorReport
 
 
 HookReport = OkReply | Decided | InvalidReply | HookFailed | StatusReply
@@ -167,7 +157,7 @@ Order = BuildRequest | StartRequest | DecideRequest | ObserveRequest | StatusReq
 Report = Ready | BuildFailed | HookReport | Annotated | MetricsUpdate
 
 
-class WorkerError(Exception):
+class WorkerError(ChildError):
     """A failure in or of a worker; ``fault`` has the plugin's own traceback."""
 
     def __init__(self, summary: str, lines: Iterable[str] = ()) -> None:
@@ -179,38 +169,15 @@ class RemoteDecisionError(DecisionError):
     """Raised when a worker reports an invalid decision."""
 
     def __init__(self, reply: InvalidReply) -> None:
-        super().__init__(
-            ValidationIssue(
-                reply.model,
-                reply.field,
-                value=None,
-                shown=False,
-                rule=reply.rule,
-                doc=reply.doc,
-                mark=reply.mark,
-                source=reply.source,
-                consequence=reply.consequence,
-            )
-        )
+        super().__init__(reply.issue)
         text = reply.text[:MAX_REFUSAL]
         self.args = (text,)
-        self.fault = ErrorReport(text, reply.lines, reply.place)
+        self.fault = replace(reply.fault, summary=text)
 
 
-T = TypeVar("T", bound=Message)
-encode = msgspec.msgpack.Encoder().encode
 _report: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 _order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-order = _order.decode
-
-
-def report(frame: bytes) -> Report:
-    """Decode a worker's report; raises ``WorkerError`` for an invalid one."""
-    try:
-        return _report.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        msg = f"its worker sent something that cannot be read: {error}"
-        raise WorkerError(msg) from None
+decode_report, decode_order = _report.decode, _order.decode
 
 
 def decide_request(
@@ -298,19 +265,5 @@ def secrets_of(message: Message) -> list[str]:
 
 def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> InvalidReply:
     """Return the message for an invalid answer."""
-    r, fault = error.refusal, describe_decision_error(error, secrets)
-    lines, place = [readable(line) for line in fault.lines], readable(fault.place)
-    text = readable(redact(str(error), secrets))
-    return InvalidReply(
-        text, r.model, r.field, r.rule, r.doc, r.mark, r.source, r.consequence, lines, place
-    )
-
-
-def failed(fault: ErrorReport) -> HookFailed:
-    """Return the message for a failed hook."""
-    return HookFailed(readable(fault.summary), [readable(line) for line in fault.lines])
-
-
-def readable(text: str) -> str:
-    """Return the text without characters that UTF-8 cannot encode."""
-    return text.encode("utf-8", "replace").decode()
+    issue = replace(error.refusal, value=None, shown=False)
+    return InvalidReply(redact(str(error), secrets), issue, describe_decision_error(error, secrets))

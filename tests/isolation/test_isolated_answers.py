@@ -442,3 +442,42 @@ def test_a_source_is_refused_with_a_sentence(shelf: PluginFolder) -> None:
         PluginBuildError, match=r"settings\.people: sources are opened in the serve"
     ):
         shelf.start(available, settings={"people": "people"})
+
+
+READS_ENVIRONMENT = """
+class Settings(PluginSettings):
+    token_env: str = ""
+    nested: list[dict[str, str]] = []
+
+class Toy:
+    Settings = Settings
+    def __init__(self, settings): pass
+    @hookimpl
+    async def service_configuration(self, request):
+        return Continue(reason=" ".join(sorted(n for n in os.environ if n.startswith("X_"))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "seen"),
+    [
+        ([], "X_INNER X_NAMED"),
+        (["X_LISTED", "X_ABSENT"], "X_INNER X_LISTED X_NAMED"),
+        (["*"], "X_INNER X_LISTED X_NAMED X_SECRET"),
+    ],
+)
+async def test_a_worker_gets_the_variables_that_it_is_given(
+    shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch, env: list[str], seen: str
+) -> None:
+    for name in ("X_INNER", "X_LISTED", "X_NAMED", "X_SECRET"):
+        monkeypatch.setenv(name, "value")
+    settings = {"token_env": "X_NAMED", "nested": [{"key_env": "X_INNER"}]}
+    isolated = shelf.start(shelf.write(READS_ENVIRONMENT), env=env, settings=settings)
+    async with isolated.lifespan():
+        assert (await service(isolated)).reason == seen
+
+
+@pytest.mark.parametrize("name", ["A-B", "A B", "", "*A", "1A"])
+def test_a_variable_that_cannot_be_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match="env"):
+        table_of(env=[name])

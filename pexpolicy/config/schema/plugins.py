@@ -48,21 +48,7 @@ class PluginTable(Table):
     queue, and a further call is *busy* at once.
     """
     memory_mb: int = Field(512, ge=64)
-    """Memory in MiB of one worker with `isolation = "process"` and of the processes that it
-    starts; one that uses more is replaced.
-    """
-    cpu_percent: int | None = Field(None, ge=1, le=6400)
-    """Processor time of one worker and of the processes that it starts, in percent of one core
-    over 10 s; one that uses more is replaced.
-    """
-    file_mb: int | None = Field(None, ge=1)
-    """Size in MiB of a file that a worker writes; one that writes more is ended by the kernel and
-    replaced. Standard error counts too where it is a file.
-    """
-    open_files: int | None = Field(None, ge=32)
-    """Files and sockets that one worker has open; the failure of a hook that opens more names the
-    limit.
-    """
+    """Memory in MiB of one worker with `isolation = "process"`; one that uses more is replaced."""
     env: list[Variable] = Field(default_factory=list)
     """Environment variables that workers get, besides those of the system (`PATH`, `HOME`, `LANG`,
     `TZ`, `PYTHON*`, …) and those that the settings name in keys such as `token_env`. `["*"]`:
