@@ -1,4 +1,4 @@
-"""Child processes with framed messages: one process, a pool of them, and the side of the child.
+"""Child processes with framed messages: the side of the parent, and that of the child.
 
 A frame is a message with its length in four bytes before it. The user of a channel encodes and
 decodes the messages. A child that crashes, uses too much memory or sends nonsense fails its call
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import logging
 import os
 import resource
 import select
@@ -18,15 +17,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
-
-from pexpolicy.tasks import run_in_thread, start_background
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of a message, unless its channel has another limit."""
@@ -34,13 +29,6 @@ UNLIMITED = 2**32 - 1
 LENGTH = 4
 MIB = 1024 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
-START_TIMEOUT_S = 15.0
-"""Time for a child of a pool to become ready."""
-MIN_RESTART_DELAY_S = 0.1
-MAX_RESTART_DELAY_S = 30.0
-"""Delay of the next start after two children that ended before a call; doubled each time."""
-MEMORY_INTERVAL_S = 0.1
-"""Interval between two memory checks."""
 EXIT_TIMEOUT_S = 1.0
 """Time for a child to exit after SIGTERM, or after it has closed its socket."""
 RESERVED = 1024 * MIB
@@ -49,15 +37,10 @@ _SIGNALS = frozenset(signal.Signals)
 _PATH, _OWN_PATH = "PYTHONPATH", "PEXPOLICY_CHILD_PYTHONPATH"
 
 T = TypeVar("T")
-_log = logging.getLogger("pexpolicy.child")
 
 
 class ChildError(Exception):
     """A child process has ended, used too much memory, or sent something that cannot be read."""
-
-
-class PoolBusyError(Exception):
-    """All children of a pool are busy, and too many calls wait."""
 
 
 def readable(value: Any) -> Any:
@@ -409,193 +392,6 @@ class Child(Channel[T]):
             if descriptor >= 0:
                 os.close(descriptor)
         self._pipe = self._statm = -1
-
-
-C = TypeVar("C", bound=Child[Any])
-
-
-class ChildPool(Generic[C]):
-    """Children with one call at a time each; one that fails is killed and replaced.
-
-    ``make`` starts a process. Further calls wait, ``max_waiting`` of them at most.
-    """
-
-    def __init__(self, name: str, size: int, make: Callable[[], C], max_waiting: int = 32) -> None:
-        self.children: set[C] = set()
-        self.restarts = 0
-        """The number of children that were replaced."""
-        self._name = name
-        self._size = size
-        self._make = make
-        self._max_waiting = max_waiting
-        self._idle: list[C] = []
-        self._waiting: deque[asyncio.Future[C]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._pausing: list[Exception] = []
-        self._is_closed = True
-
-    def start(self) -> None:
-        """Start the processes; this needs no event loop."""
-        while len(self.children) < self._size:
-            self._add()
-
-    def _add(self) -> C:
-        child = self._make()
-        self.children.add(child)
-        child.on_end = partial(self._lost, child)
-        return child
-
-    async def open(self) -> None:
-        """Get all children ready; raises what the first one raises that does not get ready."""
-        self._is_closed = False
-        self.start()
-        _ = start_background(self._check_memory(), self._tasks)
-        await asyncio.gather(*(self._admit(child) for child in list(self.children)))
-
-    async def _admit(self, child: C) -> None:
-        await child.ready()
-        self._release(child)
-
-    async def close(self, grace: float = 0.0) -> None:
-        """End all children, each within ``grace`` seconds, and wait for them."""
-        self._is_closed = True
-        self._idle.clear()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._refuse_waiting(ChildError(f"the processes of {self._name} have ended"))
-        await asyncio.gather(*(child.end(grace) for child in self.children))
-        self.children.clear()
-
-    def end_now(self) -> None:
-        """Kill all children without an event loop."""
-        while self.children:
-            self.children.pop().end_now()
-
-    @asynccontextmanager
-    async def borrow(self) -> AsyncIterator[C]:
-        """Wait for a child that is ready; raises ``ChildError`` and ``PoolBusyError``.
-
-        It is replaced where the block raises, or where it uses too much memory at its end.
-        """
-        child = await self._take()
-        child.calls += 1
-        try:
-            yield child
-            if excess := child.excess():
-                raise ChildError(excess)  # noqa: TRY301 - as what the block raises
-        except BaseException:
-            self._replace(child)
-            raise
-        self._release(child)
-
-    async def _take(self) -> C:
-        if self._idle:
-            return self._idle.pop()
-        if len(self._pausing) == self._size:
-            raise ChildError(str(self._pausing[-1]))
-        if len(self._waiting) >= self._max_waiting:
-            msg = f"all {self._size} workers are busy, and {self._max_waiting} calls are waiting"
-            raise PoolBusyError(msg)
-        turn: asyncio.Future[C] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._release(turn.result())
-            raise
-        finally:
-            with suppress(ValueError):
-                self._waiting.remove(turn)
-
-    def _release(self, child: C) -> None:
-        """Pass a child to the call that has waited longest, or make it idle."""
-        if child.has_ended:
-            self._replace(child)
-            return
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(child)
-                return
-        self._idle.append(child)
-
-    def _lost(self, child: C) -> None:
-        if child in self._idle:
-            self._idle.remove(child)
-            self._replace(child)
-
-    def _replace(self, child: C) -> None:
-        child.kill()
-        if child in self.children and not self._is_closed:
-            self.restarts += 1
-            _ = start_background(self._renew(child), self._tasks)
-
-    async def _renew(self, child: C) -> None:
-        """Replace a child; with a growing delay when children end before a call."""
-        await child.end()
-        self.children.discard(child)
-        failures = 0 if child.calls else child.idle_failures + 1
-        error: Exception = ChildError(child.exit_reason)
-        while True:
-            if failures > 1:
-                await self._pause(MIN_RESTART_DELAY_S * 2 ** min(failures - 2, 20), error)
-            try:
-                fresh = await self._fresh()
-            except (ChildError, OSError) as problem:
-                error = ChildError(f"{self._name} cannot be started again: {problem}")
-                failures += 1
-            else:
-                fresh.idle_failures = failures
-                self._release(fresh)
-                return
-
-    async def _pause(self, seconds: float, error: Exception) -> None:
-        """Wait before the next start; calls fail at once while all children wait."""
-        self._pausing.append(error)
-        try:
-            if len(self._pausing) == self._size:
-                self._refuse_waiting(error)
-            await asyncio.sleep(min(seconds, MAX_RESTART_DELAY_S))
-        finally:
-            self._pausing.remove(error)
-
-    def _refuse_waiting(self, error: Exception) -> None:
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_exception(ChildError(str(error)))
-
-    async def _fresh(self) -> C:
-        child = self._add()
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await child.ready()
-        except Exception as error:  # noqa: BLE001 - every failure is retried
-            await child.end()
-            self.children.discard(child)
-            raise ChildError(str(error) or "it was not ready in time") from None
-        return child
-
-    async def _check_memory(self) -> None:
-        """Fail the calls of children that use too much memory, and replace idle ones."""
-        while any(child.memory_mb for child in self.children):
-            await asyncio.sleep(MEMORY_INTERVAL_S)
-            # Not on the event loop, which could have to free the memory of a process that ends.
-            with suppress(RuntimeError):  # plugins have used up all threads
-                found = await run_in_thread(
-                    partial(_excesses, [*self.children]), "pexpolicy-memory"
-                )
-                for child, excess in found:
-                    child.fail(ChildError(excess))
-                    if child in self._idle:
-                        _log.warning("%s: it is replaced", excess)
-                        self._lost(child)
-
-
-def _excesses(children: Iterable[C]) -> list[tuple[C, str]]:
-    return [(child, excess) for child in children if (excess := child.excess())]
 
 
 def parent_socket() -> socket.socket:

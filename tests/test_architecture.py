@@ -18,7 +18,7 @@ PACKAGE = ROOT / "pexpolicy"
 LEVELS = (
     ("text", "tasks"),
     ("models", "subnets", "child"),
-    ("endpoints", "errors", "metrics"),
+    ("endpoints", "errors", "metrics", "child_pool"),
     ("config",),
     ("chain", "matching", "access", "conformance", "hooks", "log"),
     ("background",),
@@ -57,6 +57,7 @@ PUBLIC = (
 INTERNAL = (
     "chain.circuit_breaker",
     "child",
+    "child_pool",
     "config.outgoing",
     "config.path_hints",
     "config.problems",

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pexpolicy import child as child_module
-from pexpolicy.child import MAX_FRAME, Channel, Child, ChildError, ChildPool, PoolBusyError
+from pexpolicy import child_pool
+from pexpolicy.child import MAX_FRAME, Channel, Child, ChildError
+from pexpolicy.child_pool import ChildPool, PoolBusyError
 from tests.support.isolated import alive, descriptors, wait_until_gone
 from tests.support.waiting import HANG_S
 
@@ -153,7 +154,7 @@ async def test_a_pool_replaces_children_that_fail_and_has_a_queue() -> None:
 async def test_a_child_that_cannot_start_fails_calls_at_once_between_attempts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(child_module, "MIN_RESTART_DELAY_S", 60.0)
+    monkeypatch.setattr(child_pool, "MIN_RESTART_DELAY_S", 60.0)
     modules = iter([MODULE])
 
     class Asked(Child[Any]):

@@ -29,15 +29,8 @@ import orjson
 
 from pexpolicy.chain.adjusters import ADJUST
 from pexpolicy.chain.thread_pool import PluginBusyError
-from pexpolicy.child import (
-    MAX_FRAME,
-    START_TIMEOUT_S,
-    UNLIMITED,
-    Child,
-    ChildError,
-    ChildPool,
-    PoolBusyError,
-)
+from pexpolicy.child import MAX_FRAME, UNLIMITED, Child, ChildError
+from pexpolicy.child_pool import START_TIMEOUT_S, ChildPool, PoolBusyError
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
