@@ -9,8 +9,7 @@ import click
 import pytest
 from pydantic import BaseModel
 
-import pexpolicy
-from pexpolicy import Decision, Request
+from pexpolicy import Decision, Request, api
 from pexpolicy.cli.main import main
 from pexpolicy.config.schema.document import Document
 from tests.support import weight
@@ -74,7 +73,7 @@ def counted() -> dict[str, int]:
         "targets of Makefile": len(re.findall(r"(?m)^[a-z-]+:", makefile)),
         "configuration keys": keys_of(Document),
         "options of commands": options_of(main, click.Context(main, info_name="pexpolicy")),
-        "public names": len(pexpolicy.__all__),
+        "public names": len(api.__all__),
         "attributes of Decision": public(Decision),
         "attributes of Request": public(Request),
     }

@@ -1,6 +1,7 @@
 """A fuzz run: a server, a sender, and the findings."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +10,36 @@ from pathlib import Path
 from lab.fuzz.batch import Sender
 from lab.fuzz.grammar import Grammar
 from lab.fuzz.replies import Replies
-from lab.fuzz.requests import FuzzCase, request
+from lab.fuzz.requests import PASSWORD, USER, FuzzCase, request
 from lab.fuzz.tally import Tally
-from lab.fuzz.target import Target
+from tests.support import live_server
 
+PASSWORD_ENV = "PEXPOLICY_FUZZ_PASSWORD"
+CONFIG = f"""
+[auth]
+user = "{USER}"
+password_env = "{PASSWORD_ENV}"
+
+[audit]
+path = "/dev/null"
+
+[plugins.domains]
+priority = 10
+on_error = "reject"
+
+[plugins.domains.settings]
+allowed = ["@example.com", "@trusted.net", "*.example.org"]
+
+[plugins.rooms]
+priority = 20
+
+[plugins.rooms.settings]
+default_room = "Default Room - {{local_alias}}"
+
+[plugins.rooms.settings.rooms."sip:engineering@example.com"]
+name = "Engineering Room"
+service_tag = "engineering-room"
+"""
 LAST = request(
     b"/policy/v1/registrations/a%40example.com?protocol=sip&auth_type=credentials",
     headers=b"Connection: close\r\n",
@@ -61,16 +88,31 @@ def run(plan: Plan, report: Callable[[str], None]) -> Result:
     """Start a server, send all cases, check that it still serves; pass progress to `report`."""
     grammar = Grammar(plan.seed)
     tally = Tally(grammar.token)
-    with Target(plan.config) as target:
-        return asyncio.run(_run(plan, grammar, tally, target, report))
+    log: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        config = plan.config
+        if config is None:
+            config = Path(folder, "config.toml")
+            config.write_text(CONFIG, "utf-8")
+        secret = {PASSWORD_ENV: PASSWORD}
+        with live_server.running(config, environment=secret, log=log) as server:
+            result = asyncio.run(_run(plan, grammar, tally, server, report))
+    text = "".join(log).encode()
+    if b"Traceback" in text or tally.token in text:
+        tally.finding("traceback or input in the server's own log", seen=text[-300:])
+    return result
 
 
 async def _run(
-    plan: Plan, grammar: Grammar, tally: Tally, target: Target, report: Callable[[str], None]
+    plan: Plan,
+    grammar: Grammar,
+    tally: Tally,
+    target: live_server.Running,
+    report: Callable[[str], None],
 ) -> Result:
     began = time.monotonic()
-    files = target.open_files()
-    result = Result(tally, 0.0, [(0, target.memory())], (files, files))
+    files = target.open_files
+    result = Result(tally, 0.0, [(0, target.memory)], (files, files))
     sender = Sender(grammar, target.port, plan.requests, began + plan.seconds, tally)
     watch = asyncio.create_task(_watch(result, target, plan.requests, report))
     try:
@@ -78,19 +120,19 @@ async def _run(
     finally:
         watch.cancel()
     result.elapsed = time.monotonic() - began
-    result.memory.append((tally.done, target.memory()))
+    result.memory.append((tally.done, target.memory))
     await _check_after_run(target, tally)
-    result.open_files = (files, target.open_files())
+    result.open_files = (files, target.open_files)
     return result
 
 
 async def _watch(
-    result: Result, target: Target, requests: int, report: Callable[[str], None]
+    result: Result, target: live_server.Running, requests: int, report: Callable[[str], None]
 ) -> None:
     began = time.monotonic()
     for tick in range(10**9):
         await asyncio.sleep(1.0)
-        done, size = result.tally.done, target.memory()
+        done, size = result.tally.done, target.memory
         result.memory.append((done, size))
         if tick % 10 == 9:
             rate = done / (time.monotonic() - began)
@@ -98,11 +140,8 @@ async def _watch(
             report(f"{done:>9,} of {requests:,}  {rate:,.0f}/s  {size:.0f} MiB  findings {found}")
 
 
-async def _check_after_run(target: Target, tally: Tally) -> None:
-    """Check that the same process still answers, and that it printed no traceback."""
-    if not target.alive:
-        tally.finding("server died", seen=target.log_tail())
-        return
+async def _check_after_run(target: live_server.Running, tally: Tally) -> None:
+    """Check that the server still answers."""
     try:
         async with asyncio.timeout(10.0):
             reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
@@ -115,6 +154,3 @@ async def _check_after_run(target: Target, tally: Tally) -> None:
         tally.finding(
             "no good answer at the end", FuzzCase(LAST, "last"), reply.head if reply else b""
         )
-    log = target.log_tail()
-    if b"Traceback" in log or tally.token in log:
-        tally.finding("traceback or input in the server's own log", seen=log[-300:])

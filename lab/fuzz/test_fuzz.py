@@ -192,5 +192,5 @@ async def test_a_port_without_a_listener_ends_the_run() -> None:
 def test_a_server_that_does_not_start_is_reported_with_its_own_words(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text("[sever]\n", "utf-8")
-    with pytest.raises(RuntimeError, match="sever"):
+    with pytest.raises(AssertionError, match="sever"):
         run(Plan(requests=1, config=config), print)

@@ -36,6 +36,17 @@ class Running:
     def port(self) -> int:
         return int(self.url.split(":")[2].split("/")[0])
 
+    @property
+    def memory(self) -> float:
+        """Resident memory in MiB."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    @property
+    def open_files(self) -> int:
+        """The number of open file descriptors."""
+        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
+
     def ask(self, target: str | bytes, **options: Any) -> wire.Reply:
         """Send one request."""
         return wire.ask_blocking(self.port, target, **options)

@@ -1,1 +1,0 @@
-"""Experiments with access control under attack: floods, slow clients, renewals, guessing."""

@@ -1,0 +1,21 @@
+"""Each flood in a short version."""
+
+from pathlib import Path
+
+import pytest
+
+from lab import floods
+
+WITHOUT_AUTH = ("silent", "half-sent", "refused")
+
+
+@pytest.mark.parametrize(
+    ("kind", "auth"),
+    [*((kind, True) for kind in floods.KINDS), *((kind, False) for kind in WITHOUT_AUTH)],
+)
+async def test_a_flood_costs_nodes_no_call(tmp_path: Path, kind: str, auth: bool) -> None:
+    clients = max(2, floods.KINDS[kind].clients // 2)
+    seen = await floods.run(tmp_path, kind, clients, 1.0, auth=auth)
+    # On a busy machine a percentile of one second tells little.
+    assert seen.wrong(shortest=0.3) == []
+    assert seen.outcomes or floods.KINDS[kind].does != "repeat"
