@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from pexpolicy.child import ChildError
 from pexpolicy.cli.audit.input import paths_of, period, refuse
 from pexpolicy.cli.common import config_option, fail
 from pexpolicy.cli.examples import examples
@@ -25,7 +26,7 @@ from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.replayer import Job, Selection
 from pexpolicy.replay.report import as_json, parts, rows, title
 from pexpolicy.replay.result import ReplayResult, Tally
-from pexpolicy.replay.run import WorkerFailedError, run_replay
+from pexpolicy.replay.run import run_replay
 from pexpolicy.replay.sides import ServerAddress, ServerFailedError
 from pexpolicy.testing.report import as_html, as_junit, print_parts, write_or_exit
 
@@ -184,7 +185,7 @@ def _errors_reported() -> Iterator[None]:
         fail(error)
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (WorkerFailedError, ServerFailedError, LocalPolicyError) as error:
+    except (ChildError, ServerFailedError, LocalPolicyError) as error:
         refuse(str(error))
 
 

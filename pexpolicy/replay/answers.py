@@ -31,8 +31,6 @@ class Answers(NamedTuple):
 
     new: Replayed
     old: Replayed | None
-    is_kept: bool = False
-    """True if they may be those of an equal request."""
     is_settled: bool = False
     """True if later equal requests get the same."""
     is_repeated: bool = False
@@ -150,7 +148,7 @@ class Answering:
         is_settled = not call.decision_id or (
             known is not None and self._is_same(known.new, new) and self._is_same(known.old, old)
         )
-        answers = Answers(new, old, is_kept=True, is_settled=is_settled)
+        answers = Answers(new, old, is_settled=is_settled)
         if key:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()

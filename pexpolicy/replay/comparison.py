@@ -72,12 +72,6 @@ def compare_answers(old: Answer, new: Answer, redaction: Redaction) -> Changes:
         return {}
     changes: Changes = {}
     add_change(changes, "status", old.reply.status, new.reply.status)
-    if JSON not in (old.reply.content_type, new.reply.content_type):
-        facts = changed_fields(old.outcome.decision.facts(), new.outcome.decision.facts())
-        for name in ("reason", "image"):
-            add_change(changes, name, *facts.get(name, (UNSET, UNSET)))
-        add_change(changes, "decided_by", old.outcome.decided_by, new.outcome.decided_by)
-        return changes
     sent, would_send = _envelope(old), _envelope(new)
     results = sent.pop("result", None), would_send.pop("result", None)
     for name, pair in changed_fields(sent, would_send).items():
@@ -96,11 +90,12 @@ def compare_answers(old: Answer, new: Answer, redaction: Redaction) -> Changes:
 
 
 def _envelope(answer: Answer) -> dict[str, Any]:
-    reply = answer.reply
+    """Return what is sent but for the decision ID; of a picture its size and checksum."""
+    outcome, reply = answer.outcome, answer.reply
     if reply.content_type != JSON:
-        reason = answer.outcome.decision.reason
-        known = {"action": reply.action, "decided_by": answer.outcome.decided_by}
-        return {**known, "image": "a picture", **({"reason": reason} if reason else {})}
+        facts = outcome.decision.facts()
+        known: dict[str, Any] = {n: facts[n] for n in ("reason", "image") if n in facts}
+        return {"action": reply.action, "decided_by": outcome.decided_by, **known}
     envelope: dict[str, Any] = msgspec.json.decode(reply.body)
     for name in ("status", "decision_id"):
         envelope.pop(name, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -142,14 +142,18 @@ class Replayer:
         """Return the records, each call with the reply of a server, or why there is none."""
         made = [*found]
         calls = [one for one in made if isinstance(one, Call) and self._selected(one)]
-        with self._block.inactive() if self._block is not None else nullcontext():
-            replies = dict(zip(map(id, calls), await server.replies(calls), strict=True))
+        if self._block is not None:
+            self._block.is_active = False
+        replies = dict(zip(map(id, calls), await server.replies(calls), strict=True))
+        if self._block is not None:
+            self._block.is_active = True
         for at, call in enumerate(made):
             reply = replies.get(id(call))
             if not isinstance(call, Call) or reply is None:
                 continue
             if self._node is not None and isinstance(reply, RecordedReply):
-                reply = await self._node.follow_reply(call, reply, self._new.policy.settings.extras)
+                extras = self._new.policy.settings.extras
+                reply = await self._node.follow_reply(call, reply, extras)
             if isinstance(reply, str):
                 made[at] = Unusable(call.line, Exactness.NOT_REPLAYABLE, reply)
             else:

@@ -176,8 +176,6 @@ class ReplayResult:
     tally: Tally
     groups: tuple[Group, ...]
     """The selected groups of changes, the largest first."""
-    selected: int
-    """Calls in those groups."""
     remarks: tuple[str, ...]
     """What the figures do not include."""
     seconds: float
@@ -188,6 +186,11 @@ class ReplayResult:
     def compared(self) -> int:
         """Return the number of calls with two answers."""
         return self.tally.same + self.tally.changed
+
+    @property
+    def selected(self) -> int:
+        """Return the number of calls in the selected groups."""
+        return sum(group.count for group in self.groups)
 
     @property
     def changed_share(self) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
+import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
+from pexpolicy.child import UNLIMITED, Channel, Child, ChildError, parent_socket
 from pexpolicy.replay.record_files import Block, RecordFiles
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.replayer import Job, open_replayer
@@ -25,12 +26,10 @@ SMALL = 8 << 20
 MAX_PROCESSES = 8
 AHEAD = 4
 """Blocks for each worker that are read before their predecessors are counted."""
+CLOSE_TIMEOUT_S = 1.0
+"""Time for a worker to close its plugins at the end."""
 Progress = Callable[[Tally, float], None]
 """Is told the counts so far, and the share of the files that is replayed, 0 to 1."""
-
-
-class WorkerFailedError(Exception):
-    """A worker process ended before its work was done."""
 
 
 def run_replay(
@@ -75,7 +74,6 @@ def run_replay(
         files=tuple((name, str(form)) for name, form in files.forms),
         tally=total,
         groups=groups,
-        selected=sum(group.count for group in groups),
         remarks=tuple(_remarks(job)),
         seconds=time.monotonic() - began,
         covers=job.coverage,
@@ -109,71 +107,73 @@ def _cpus() -> int:
 def tallies(blocks: Iterator[Block], job: Job, processes: int) -> Iterator[Tally]:
     """Yield the counts of each block, in their order, from worker processes.
 
-    Raise what a worker raised, such as ``ConfigError``, and ``WorkerFailedError`` where one died.
+    Raise what a worker raised, such as ``ConfigError``, and ``ChildError`` where one has ended.
     """
-    context = multiprocessing.get_context("spawn")
-    free: SimpleQueue[Connection] = SimpleQueue()
-    workers = []
-    for _ in range(processes):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, job), daemon=True)
-        process.start()
-        theirs.close()
-        free.put(ours)
-        workers.append((process, ours))
-    threads = ThreadPoolExecutor(processes)
+    free: SimpleQueue[Child[Any]] = SimpleQueue()
+    children: list[Child[Any]] = []
     asked: deque[Future[Tally]] = deque()
-    is_done = False
-    try:
-        for block in blocks:
-            asked.append(threads.submit(_ask, free, block))
-            if len(asked) > AHEAD * processes:
+    with ThreadPoolExecutor(processes) as threads:
+        try:
+            for _ in range(processes):
+                children.append(
+                    Child("a worker of the replay", __name__, decode=pickle.loads, encode=_encode)
+                )
+                children[-1].limit = UNLIMITED
+                children[-1].send(job)
+                free.put(children[-1])
+            for block in blocks:
+                asked.append(threads.submit(_ask, free, block))
+                if len(asked) > AHEAD * processes:
+                    yield asked.popleft().result()
+            while asked:
                 yield asked.popleft().result()
-        while asked:
-            yield asked.popleft().result()
-        is_done = True
-    except (EOFError, ConnectionError):
-        msg = "a worker process of the replay ended early: is there enough memory?"
-        raise WorkerFailedError(msg) from None
-    finally:
-        for process, connection in workers:
-            if is_done:
-                connection.close()
-                process.join(timeout=1.0)
-            process.kill()
-            process.join()
-        threads.shutdown(cancel_futures=True)
+            for child in children:
+                child.send(None)
+            for child in children:
+                with suppress(ChildError, TimeoutError):
+                    child.receive(time.monotonic() + CLOSE_TIMEOUT_S)
+        finally:
+            for child in children:
+                child.end_now()
+            threads.shutdown(cancel_futures=True)
 
 
-def _ask(free: SimpleQueue[Connection], block: Block) -> Tally:
-    worker = free.get()
+def _ask(free: SimpleQueue[Child[Any]], block: Block) -> Tally:
+    child = free.get()
     try:
-        worker.send(block)
-        answer = worker.recv()
+        child.send(block)
+        answer = child.receive()
     finally:
-        free.put(worker)
+        free.put(child)
     if isinstance(answer, Exception):
         raise answer
     tally: Tally = answer
     return tally
 
 
-def _work(connection: Connection, job: Job) -> None:
-    """Replay blocks until the connection ends."""
-    with suppress(EOFError, OSError, KeyboardInterrupt):
-        asyncio.run(_replay_blocks(connection, job))
+def _encode(message: object) -> bytes:
+    return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
 
 
-async def _replay_blocks(connection: Connection, job: Job) -> None:
+async def _work(channel: Channel[Any]) -> None:
+    """Replay the blocks of a job in a worker process, until ``None`` is sent."""
     async with AsyncExitStack() as stack:
         try:
-            replayer = await open_replayer(stack, job)
+            replayer = await open_replayer(stack, channel.receive())
         except Exception as error:  # noqa: BLE001 - the other process raises it
-            connection.recv()
-            connection.send(error)
+            channel.receive()
+            channel.send(error)
             return
-        while True:
+        while (block := channel.receive()) is not None:
             tally = Tally()
-            async for part, _ in replayer.parts(connection.recv()):
+            async for part, _ in replayer.parts(block):
                 tally.merge(part)
-            connection.send(tally)
+            channel.send(tally)
+    channel.send(None)
+
+
+if __name__ == "__main__":
+    parent = Channel[Any]("the replay", parent_socket(), pickle.loads, _encode)
+    parent.limit = UNLIMITED
+    with suppress(EOFError):
+        asyncio.run(_work(parent))

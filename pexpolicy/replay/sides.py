@@ -7,7 +7,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +51,7 @@ _UNAUTHORIZED = 401
 
 
 class NetworkBlock:
-    """Refuses connections while it is active, and remembers which plugins tried one.
+    """Refuses connections of this process while it is active, and remembers who tried one.
 
     Python cannot remove an audit hook, so an inactive one stays in the process.
     """
@@ -59,32 +59,11 @@ class NetworkBlock:
     def __init__(self) -> None:
         self.plugins: set[str] = set()
         """The plugins that tried to connect; an empty name for what no plugin did."""
-        self._is_active = False
-        self._is_installed = False
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Refuse connections inside; those of all threads of this process."""
-        if not self._is_installed:
-            sys.addaudithook(self._audit)
-            self._is_installed = True
-        self._is_active = True
-        try:
-            yield
-        finally:
-            self._is_active = False
-
-    @contextmanager
-    def inactive(self) -> Iterator[None]:
-        """Allow connections inside."""
-        self._is_active = False
-        try:
-            yield
-        finally:
-            self._is_active = True
+        self.is_active = False
+        sys.addaudithook(self._audit)
 
     def _audit(self, event: str, _: object) -> None:
-        if self._is_active and event in _EVENTS:
+        if self.is_active and event in _EVENTS:
             (plugin, _hook), _request = HOOK_CONTEXT.get()
             self.plugins.add(plugin)
             raise ConnectionRefusedError(NO_NETWORK)
@@ -245,10 +224,15 @@ async def opened(path: Path, block: NetworkBlock | None) -> AsyncIterator[Replay
     With a ``block`` its plugins cannot connect to anything.
     """
     options = BuildOptions(is_repeatable=True, wall_clock=ReplayClock())
-    with block.active() if block is not None else nullcontext():
+    if block is not None:
+        block.is_active = True
+    try:
         policy = policy_from(path, options=options)
         async with policy.serving():
             yield ReplayPolicy(policy, block)
+    finally:
+        if block is not None:
+            block.is_active = False
 
 
 def _max_calls(plugin: BuiltPlugin) -> int:
