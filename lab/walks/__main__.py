@@ -1,4 +1,4 @@
-"""Print the places of each walk; exit 1 if one passes through too many.
+"""Print the files of each walk; exit 1 if one enters too many. ``-v`` prints their functions.
 
 Each walk runs in a process of its own, because the end of a server limits the time of its process.
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab.walks.walks import MAX_PLACES, WALKS
+from lab.walks.walks import MAX_FILES, WALKS
 
 
 def main() -> int:
@@ -25,19 +25,19 @@ def main() -> int:
 
 
 def show(name: str, *, verbose: bool) -> int:
-    """Record and print one walk; return 1 if it passes through too many places."""
+    """Record and print one walk; return 1 if it enters too many files."""
     with tempfile.TemporaryDirectory(prefix="walks-") as folder:
         walk = asyncio.run(WALKS[name](Path(folder)))
-    limit, places = MAX_PLACES[name], walk.places
+    limit, files = MAX_FILES[name], walk.files
+    places = ", ".join(dict.fromkeys(file.partition("/")[0] for file in files))
     sys.stdout.write(
-        f"{name}: {len(places)} places (at most {limit}), {len(walk.files)} files, "
-        f"{len(walk.functions)} functions: {', '.join(places)}\n"
+        f"{name}: {len(files)} files (at most {limit}), {len(walk.functions)} functions: {places}\n"
     )
     for file in walk.files if verbose else ():
         functions = [function for where, function in walk.functions if where == file]
         sys.stdout.write(f"    {file}: {', '.join(functions)}\n")
     sys.stdout.flush()
-    return 1 if len(places) > limit else 0
+    return 1 if len(files) > limit else 0
 
 
 if __name__ == "__main__":

@@ -24,11 +24,6 @@ class Walk:
         """The files of the package, relative to it."""
         return list(dict.fromkeys(file for file, _ in self.functions))
 
-    @property
-    def places(self) -> list[str]:
-        """The modules and packages of the top level."""
-        return list(dict.fromkeys(file.partition("/")[0] for file in self.files))
-
     def common(self, other: Walk) -> Walk:
         """Return what both walks entered, leaving out what only one of them did."""
         return Walk({name: None for name in self.functions if name in other.functions})

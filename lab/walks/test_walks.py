@@ -1,4 +1,4 @@
-"""A call, a reload, a plugin and ``explain`` pass through few parts of the package."""
+"""A call, a reload, a plugin and ``explain`` enter few files of the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize("name", WALKS)
-def test_a_walk_passes_through_few_places(name: str) -> None:
+def test_a_walk_enters_few_files(name: str) -> None:
     command = [sys.executable, "-m", "lab.walks", name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.startswith(f"{name}: "), done.stderr

@@ -1,4 +1,4 @@
-"""The four walks and the number of places that each may pass through.
+"""The four walks and the number of files that each may enter.
 
 Each walk is recorded twice and only what both entered counts: first imports and timers do not.
 """
@@ -19,11 +19,12 @@ from pexpolicy.cli.explain import explain
 from pexpolicy.server.lifecycle import Server, ServerContext, started
 from pexpolicy.server.reload.triggers import ReloadTriggers
 from pexpolicy.server.shutdown import ShutdownSignal
-from tests.support import wire
+from tests.support import weight, wire
 from tests.support.fake_plugins import Log
 from tests.support.paths import ROOT
 
-MAX_PLACES: Mapping[str, int] = {"call": 9, "reload": 14, "plugin": 7, "explain": 14}
+MAX_FILES: Mapping[str, int] = weight.ceilings()["walks"]
+"""Files of the package that each walk may enter."""
 DROP_IN = """
 from pexpolicy import Conference, hookimpl
 
