@@ -16,8 +16,8 @@ from lab.console_load.run import Compared, compare
 DEFAULTS = (20, 15, 2000)
 """Rounds, seconds of each run, and calls a second: five minutes with the page."""
 MAX_RATIO = 1.02
-LIMITED = {"p99": "p99", "cpu": "processor time of a call"}
-FIGURES = {**LIMITED, "client_p99": "p99 of the client, on the processor of the browser"}
+LIMITED = {"cpu": "processor time of a call"}
+FIGURES = {**LIMITED, "p99": "p99 of the client, on the processor of the browser"}
 SHOWN = 20
 """Tasks that are listed."""
 
@@ -50,8 +50,7 @@ def report(found: Compared) -> list[str]:
         assert one.live is not None
         runs = (("with", one.live), *(("without", each) for each in one.without))
         texts = [
-            f"{name} {run.p99:.2f} ms (client {run.client_p99:.2f}), {run.cpu:.0f} us a call, "
-            f"{run.rate:.0f}/s"
+            f"{name} {run.p99:.2f} ms, {run.cpu:.0f} us a call, {run.rate:.0f}/s"
             for name, run in runs
         ]
         lines.append(f"{number:2}  {' | '.join(texts)}")

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -13,9 +13,8 @@ from playwright.sync_api import Browser, Page
 
 from bench import cpu, load
 from bench.findings import Spread
-from lab.console_load import page_tasks, wire
+from lab.console_load import page_tasks
 from lab.console_load.page_tasks import LONG_MS, Task
-from lab.console_load.wire import WireLatency
 from pexpolicy.testing.requests import composed, url_of
 from tests.support import browser, company
 
@@ -33,8 +32,6 @@ class Run:
     """The server in one run."""
 
     p99: float
-    """Milliseconds between request and reply; those of the client where packets are not shown."""
-    client_p99: float
     """Milliseconds that the client measured, which shares its processor with the browser."""
     cpu: float
     """Microseconds of processor time for each call."""
@@ -153,19 +150,12 @@ def _run(running: company.Company, calls: Path, seconds: int, rate: int) -> Run:
     before = cpu.reading(running.server.pid)
     target = load.Target("server", running.server.port, calls)
     pause_ms = max(1000 * CONNECTIONS // rate - ANSWER_MS, 1)
-    shown = WireLatency(running.server.port) if wire.is_allowed() else None
-    with shown or nullcontext(), _at_once():
+    with _at_once():
         totals = load.run(
             [target], seconds=seconds, connections=CONNECTIONS, core=None, pause_ms=pause_ms
         )["server"]
     spent = cpu.spent(before, cpu.reading(running.server.pid))
-    client = totals.p99_us / 1000
-    return Run(
-        client if shown is None else wire.p99(shown.latencies_ms()),
-        client,
-        spent / 1000 / totals.requests,
-        totals.requests / seconds,
-    )
+    return Run(totals.p99_us / 1000, spent / 1000 / totals.requests, totals.requests / seconds)
 
 
 @contextmanager
