@@ -193,10 +193,16 @@ class Channel(asyncio.Protocol, Generic[T]):
 
     def on_message(self, message: T) -> None:
         """Answer the pending question; raises ``ChildError`` without one."""
-        if self._answer is None or self._answer.done():
+        if not self.answer(message):
             msg = f"{self.name} sent a message that nobody asked for"
             raise ChildError(msg)
-        self._answer.set_result(message)
+
+    def answer(self, message: T) -> bool:
+        """Answer the pending question; return false without one."""
+        is_pending = self._answer is not None and not self._answer.done()
+        if self._answer is not None and is_pending:
+            self._answer.set_result(message)
+        return is_pending
 
     def fail(self, error: Exception) -> None:
         """Fail the pending question."""
@@ -219,6 +225,10 @@ class Channel(asyncio.Protocol, Generic[T]):
                 return await answer
         finally:
             self._answer = None
+
+    def close_copy(self) -> None:
+        """Close the socket in a forked process, which must leave the event loop alone."""
+        self._socket.close()
 
     def close(self) -> None:
         """Close the socket after what was sent."""

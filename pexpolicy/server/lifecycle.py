@@ -42,8 +42,8 @@ from pexpolicy.server.generations import (
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Address, Listener, url_of
 from pexpolicy.server.preflight import Ports, preflight_problems
-from pexpolicy.server.reload.reloader import Reloader
-from pexpolicy.server.reload.triggers import ReloadTriggers
+from pexpolicy.server.reload import Reloader
+from pexpolicy.server.reload_triggers import ReloadTriggers
 from pexpolicy.server.shutdown import (
     EXIT_TIMEOUT_S,
     SHUTDOWN_TIMEOUT_S,

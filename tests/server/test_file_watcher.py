@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.config.file_tracking import FileVersion, Look, hash_with, stat_files
-from pexpolicy.server.reload.file_watcher import ChangeDetector
+from pexpolicy.server.reload_triggers import ChangeDetector
 
 FILE = Path("rules.csv")
 LATER = 1e12

@@ -20,8 +20,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.reload.build_thread import run_in_build_thread
-from pexpolicy.server.reload.reloader import Reloader
+from pexpolicy.server.reload import Reloader, run_in_build_thread
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins
 from tests.support.virtual_time import frozen

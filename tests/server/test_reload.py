@@ -20,9 +20,8 @@ from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
 from pexpolicy.config.restart_keys import RESTART_KEYS
-from pexpolicy.server.reload import control_socket
-from pexpolicy.server.reload.control_socket import ask_for_reload
-from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server import control_socket
+from pexpolicy.server.control_socket import ReloadResult, ask_for_reload
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S
 

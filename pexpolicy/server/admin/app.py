@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.login_throttle import CancellableSleeps, LoginThrottle
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, RefusalLog
+from pexpolicy.child import readable
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
@@ -24,7 +25,6 @@ from pexpolicy.plugins.routes import PREFIX
 from pexpolicy.server.admin.plugin_requests import PluginRequests
 from pexpolicy.server.generations import Generation
 from pexpolicy.server.http.response import READABLE, TEXT, PrerenderedResponse, health, not_allowed
-from pexpolicy.server.reload.result import readable
 
 PUBLIC_PATHS = ("/livez", "/readyz")
 """Health checks, which need no token."""

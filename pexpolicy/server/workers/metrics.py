@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from pexpolicy.observability.metrics import LOOP_LAG
 from pexpolicy.observability.snapshot import Snapshot
-from pexpolicy.server.workers.messages import Alive, Merged, Refresh, Report, Scrape
+from pexpolicy.server.workers.reload import Alive, Merged, Refresh, Report, Scrape
 from pexpolicy.tasks import start_background
 
 if TYPE_CHECKING:
     from pexpolicy.observability.telemetry import Telemetry
-    from pexpolicy.server.workers.reload_coordinator import Participant
+    from pexpolicy.server.workers.reload import Participant
 
 HEARTBEAT_S = 1.0
 """Seconds between two heartbeats of a worker, each with its snapshot."""

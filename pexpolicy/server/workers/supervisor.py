@@ -1,4 +1,4 @@
-"""The supervisor: starts workers, replaces those that end or hang, and stops them."""
+"""Supervisor and workers: starts the processes, replaces those that end or hang, and stops them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from pathlib import Path
 
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
-from pexpolicy.server import gc_tuning, systemd
-from pexpolicy.server.lifecycle import ServerContext
-from pexpolicy.server.reload.file_watcher import poll_directly
-from pexpolicy.server.reload.triggers import ReloadTriggers
+from pexpolicy.server import gc_tuning, shutdown, systemd
+from pexpolicy.server.event_loop import run
+from pexpolicy.server.lifecycle import Leftovers, ServerContext, started
+from pexpolicy.server.reload import run_in_build_thread
+from pexpolicy.server.reload_triggers import ReloadTriggers, poll_directly
 from pexpolicy.server.shutdown import SHUTDOWN_TIMEOUT_S, ShutdownSignal
-from pexpolicy.server.workers.messages import (
+from pexpolicy.server.workers.metrics import HEARTBEAT_S, MetricsOfWorkers, WorkerMetrics
+from pexpolicy.server.workers.reload import (
     Alive,
     Refused,
+    ReloadCoordinator,
+    ReloadParticipant,
     Report,
     Scrape,
     Serving,
+    SupervisorConnection,
     WorkerConnection,
 )
-from pexpolicy.server.workers.metrics import HEARTBEAT_S, MetricsOfWorkers
-from pexpolicy.server.workers.reload_coordinator import ReloadCoordinator
-from pexpolicy.server.workers.worker import run_worker
+from pexpolicy.tasks import start_background
 
 HANG_TIMEOUT_S = 30
 """Seconds without a heartbeat until a worker is killed."""
@@ -49,6 +52,72 @@ LAST_REPORT_S = 1.0
 """Seconds to read the last reports of a worker that has ended."""
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 _fork = multiprocessing.get_context("fork")
+
+
+def run_worker(
+    content: bytes,
+    listeners: list[socket.socket],
+    connection: socket.socket,
+    context: ServerContext,
+) -> None:
+    """Serve the configuration of this content until a signal or the end of the supervisor.
+
+    ``connection`` is the worker's end of the socket to the supervisor.
+    """
+    with context.log_thread():
+        leftovers = run(_serve(content, listeners, connection, context), serving=True)
+    if leftovers():
+        shutdown.force_exit(leftovers)
+
+
+async def _serve(
+    content: bytes,
+    listeners: list[socket.socket],
+    connection: socket.socket,
+    context: ServerContext,
+) -> Leftovers:
+    supervisor = SupervisorConnection(connection)
+    await supervisor.attach()
+    metrics: WorkerMetrics | None = None
+
+    async def send_heartbeats() -> None:
+        while True:
+            if metrics is None:
+                supervisor.send(Alive())
+            else:
+                await metrics.send()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    tasks: set[asyncio.Task[None]] = set()
+    _ = start_background(send_heartbeats(), tasks)
+    stop = ShutdownSignal()
+    # A worker without a supervisor must stop: nothing else would reload or stop it.
+    supervisor.on_end = stop.request
+    try:
+        policy = await run_in_build_thread(lambda: context.build(content))
+        async with started(policy, listeners, stop, context) as server:
+            files = tuple(map(str, policy.files))
+            metrics = WorkerMetrics(server.telemetry, supervisor.send)
+            supervisor.on_metrics = metrics.receive
+            await metrics.send()
+            supervisor.send(Serving(server.announcement, policy.config_hash, files))
+            del policy
+            reloads = start_background(ReloadParticipant(server.reloader, supervisor).run(), tasks)
+            await stop.requested.wait()
+            await server.drain(stop)
+            # A generation that is activated now would not be closed.
+            reloads.cancel()
+    except ConfigError as error:
+        problems = tuple(map(str, error.problems))
+        supervisor.send(Refused(problems, isinstance(error, PluginStartupError)))
+        return list
+    finally:
+        for task in tasks:
+            task.cancel()
+        if metrics is not None:
+            metrics.send_last()
+        supervisor.close()
+    return server.leftovers
 
 
 @dataclass(eq=False)
@@ -197,7 +266,7 @@ class Supervisor:
         self._triggers.close()
         ours.close()
         for worker in self._workers:
-            worker.connection.close()
+            worker.connection.close_copy()
         context = replace(self._context, processes=self._count)
         run_worker(self._coordinator.content, self._listeners, theirs, context)
 

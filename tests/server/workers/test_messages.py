@@ -1,16 +1,14 @@
-"""Messages between the supervisor and its workers arrive whole, however they are cut."""
+"""Messages between the supervisor and its workers arrive whole and in order."""
 
 import asyncio
 import socket
-from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.server.reload.result import ReloadResult
-from pexpolicy.server.workers import messages
-from pexpolicy.server.workers.messages import (
-    ORDERS,
+from pexpolicy.server.control_socket import ReloadResult
+from pexpolicy.server.workers.reload import (
     Abandon,
     Alive,
     Commit,
@@ -21,9 +19,8 @@ from pexpolicy.server.workers.messages import (
     Refused,
     Report,
     Serving,
+    SupervisorConnection,
     WorkerConnection,
-    framed,
-    next_message,
 )
 from tests.server.test_generations import settled
 from tests.support.waiting import HANG_S
@@ -37,75 +34,61 @@ REPORTS = (
     | st.builds(Refused, TEXTS)
     | st.builds(Committed, RESULTS)
 )
-ORDERED = st.builds(Prepare, st.binary()) | st.just(Commit()) | st.just(Abandon())
+ORDERS = st.builds(Prepare, st.binary()) | st.just(Commit()) | st.just(Abandon())
 
 
-@given(st.lists(REPORTS, min_size=1, max_size=5), st.data())
-def test_reports_arrive_whole_in_whatever_pieces(
-    reports: list[Report], data: st.DataObject
+@given(st.lists(REPORTS, max_size=5), st.lists(ORDERS, max_size=5))
+def test_messages_arrive_in_turn_and_then_the_end(
+    reports: list[Report], orders: list[Order]
 ) -> None:
-    content = b"".join(map(framed, reports))
-    cuts = data.draw(st.lists(st.integers(0, len(content)), max_size=5))
     heard: list[Report] = []
 
-    async def hear() -> None:
+    async def exchange() -> list[Order]:
         ours, theirs = socket.socketpair()
-        listening = asyncio.create_task(WorkerConnection(ours, heard.append).listen())
-        with theirs:
-            for start, end in pairwise(sorted({0, *cuts, len(content)})):
-                theirs.sendall(content[start:end])
-                await settled()
-        await listening
-
-    asyncio.run(hear())
-    assert heard == reports
-
-
-@given(st.lists(ORDERED, max_size=5))
-def test_orders_arrive_in_turn_and_then_the_end(orders: list[Order]) -> None:
-    async def hear() -> list[Order]:
-        reader = asyncio.StreamReader()
-        reader.feed_data(b"".join(map(framed, orders)))
-        reader.feed_eof()
-        heard: list[Order] = []
-        while (order := await next_message(reader, ORDERS)) is not None:
-            heard.append(order)
-        return heard
-
-    assert asyncio.run(hear()) == orders
-
-
-async def test_what_makes_no_sense_ends_the_connection() -> None:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        theirs.sendall((3).to_bytes(8, "big") + b"???")
-        theirs.settimeout(HANG_S)
-        await WorkerConnection(ours, lambda _: None).listen()
+        worker, supervisor = WorkerConnection(ours, heard.append), SupervisorConnection(theirs)
+        listening = asyncio.create_task(worker.listen())
+        await supervisor.attach()
         await settled()
-        assert theirs.recv(1) == b""
+        for order in orders:
+            worker.send(order)
+        for report in reports:
+            supervisor.send(report)
+        received = [await supervisor.reloads.get() for _ in orders]
+        supervisor.close()
+        await asyncio.wait_for(listening, HANG_S)
+        return list(received)
+
+    assert asyncio.run(exchange()) == orders
+    assert heard == reports
 
 
 async def test_a_worker_that_takes_nothing_holds_up_nothing_but_its_answer() -> None:
     ours, theirs = socket.socketpair()
     connection = WorkerConnection(ours, lambda _: None)
     listening = asyncio.create_task(connection.listen())
-    with theirs:
-        theirs.sendall(framed(Serving("", "a hash", ())))
-        await settled()
-        assert connection.config_hash == "a hash"
-        answer = asyncio.create_task(connection.ask(Prepare(bytes(10_000_000))))
-        await asyncio.sleep(0.05)
-        assert not answer.done()
-    assert await asyncio.wait_for(answer, HANG_S) is None
-    assert connection.config_hash == ""
-    assert await connection.ask(Commit()) is None
+    worker = SupervisorConnection(theirs)
+    worker.send(Serving("", "a hash", ()))
+    await settled()
+    assert connection.config_hash == "a hash"
+    answer = asyncio.create_task(connection.ask(Prepare(bytes(20_000_000))))
+    await asyncio.sleep(0.05)
+    assert not answer.done()
+    worker.close()
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(answer, HANG_S)
     await listening
+    assert connection.config_hash == ""
+    with pytest.raises(ConnectionResetError):
+        await connection.ask(Commit())
 
 
 async def test_half_a_character_in_a_text_of_a_plugin_is_a_question_mark() -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data(framed(Refused(("desks: \udcff",))))
-    reader.feed_data(framed(Committed(ReloadResult("0", files=("r\udce4ume",)))))
-    assert await next_message(reader, messages.REPORTS) == Refused(("desks: ?",))
-    result = ReloadResult("0", files=("r?ume",))
-    assert await next_message(reader, messages.REPORTS) == Committed(result)
+    ours, theirs = socket.socketpair()
+    heard: list[Report] = []
+    connection = WorkerConnection(ours, heard.append)
+    worker = SupervisorConnection(theirs)
+    worker.send(Refused(("desks: \udcff",)))
+    worker.send(Committed(ReloadResult("0", files=("r\udce4ume",))))
+    worker.close()
+    await connection.listen()
+    assert heard == [Refused(("desks: ?",)), Committed(ReloadResult("0", files=("r?ume",)))]

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.server.reload.result import ReloadResult
-from pexpolicy.server.workers.messages import (
+from pexpolicy.server.control_socket import ReloadResult
+from pexpolicy.server.workers.reload import (
     Commit,
     Committed,
     Order,
     Prepare,
     Prepared,
     Refused,
+    ReloadCoordinator,
     Report,
 )
-from pexpolicy.server.workers.reload_coordinator import ReloadCoordinator
 
 OLD, NEW = "old", "new"
 
@@ -25,14 +25,14 @@ class Worker:
 
     def __init__(self) -> None:
         self.config_hash = OLD
-        self.asked: list[tuple[Order, asyncio.Future[Report | None]]] = []
+        self.asked: list[tuple[Order, asyncio.Future[Report]]] = []
 
-    async def ask(self, order: Order) -> Report | None:
-        answer: asyncio.Future[Report | None] = asyncio.get_running_loop().create_future()
-        self.asked.append((order, answer))
+    async def ask(self, message: Order) -> Report:
+        answer: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
+        self.asked.append((message, answer))
         return await answer
 
-    def send(self, order: Order) -> None:
+    def send(self, message: Order) -> None:
         """Nothing comes of it."""
 
     @property
@@ -44,7 +44,7 @@ class Worker:
         asked, self.asked = self.asked, []
         for order, answer in asked:
             if dies:
-                answer.set_result(None)
+                answer.set_exception(ConnectionResetError())
             elif refuses:
                 answer.set_result(Refused(("it is bad",), files=("rules.csv",)))
             elif isinstance(order, Prepare):

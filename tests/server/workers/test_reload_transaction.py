@@ -5,8 +5,8 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.server.reload.result import ReloadResult
-from pexpolicy.server.workers.messages import (
+from pexpolicy.server.control_socket import ReloadResult
+from pexpolicy.server.workers.reload import (
     Abandon,
     Commit,
     Committed,
@@ -15,8 +15,8 @@ from pexpolicy.server.workers.messages import (
     Prepared,
     Refused,
     Report,
+    reload_all,
 )
-from pexpolicy.server.workers.reload_coordinator import reload_all
 
 NEW, OLD = "new", "old"
 FATES = ["prepares", "refuses", "dies preparing", "dies committing", "read something else"]
@@ -32,10 +32,10 @@ class Worker:
         self.alive = True
         self.waits = False
 
-    async def ask(self, order: Order) -> Report | None:
+    async def ask(self, message: Order) -> Report:
         for _ in range(self.turn):
             await asyncio.sleep(0)
-        match order:
+        match message:
             case Prepare() if self.fate == "refuses":
                 return Refused(("it is bad",), files=("rules.csv",))
             case Prepare() if self.fate != "dies preparing":
@@ -45,10 +45,10 @@ class Worker:
                 self.serves, self.waits = NEW, False
                 return Committed(ReloadResult(NEW, files=("config.toml",)))
         self.alive = False
-        return None
+        raise ConnectionResetError
 
-    def send(self, order: Order) -> None:
-        assert isinstance(order, Abandon)
+    def send(self, message: Order) -> None:
+        assert isinstance(message, Abandon)
         self.waits = False
 
 

@@ -1,4 +1,4 @@
-"""The control socket, through which ``pexpolicy reload`` reaches a running server.
+"""Control socket, through which ``pexpolicy reload`` reaches a running server.
 
 Only the user of the server can connect to it. Its name contains a hash of the path of the
 configuration and the process number, so the command finds all servers with a configuration.
@@ -19,8 +19,40 @@ from pathlib import Path
 
 import msgspec
 
-from pexpolicy.server.reload.result import ReloadResult, readable
+from pexpolicy.child import readable
 from pexpolicy.tasks import hide
+
+
+class ReloadResult(msgspec.Struct, frozen=True):
+    """The result of a reload; ``problems`` is empty if the new configuration is active.
+
+    ``config_hash`` is that of the active configuration. ``changes`` are what changed, by
+    name. ``notes`` are warnings for the operator and keys that need a restart. ``files`` are
+    those to watch for the next change.
+    """
+
+    config_hash: str
+    plugins: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """True when the new configuration is active."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        if self.done:
+            names = ", ".join(self.plugins) or "no plugins"
+            return f"reloaded ({names}; {self.config_hash})"
+        count = len(self.problems)
+        return (
+            f"not reloaded: {count} error{'s' if count > 1 else ''}; "
+            f"{self.config_hash} stays active"
+        )
+
 
 RELOAD = b"reload\n"
 """The request. The reply is a line of JSON, a ``ReloadResult``."""

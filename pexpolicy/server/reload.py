@@ -1,13 +1,16 @@
-"""The reloader of one process: builds, opens and activates the generation of a configuration."""
+"""Reload of one process: builds, opens and activates the generation of a configuration."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.config.problems import Problem
@@ -17,9 +20,36 @@ from pexpolicy.errors import describe_error
 from pexpolicy.observability.health import ReloadState
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
+from pexpolicy.server import gc_tuning
+from pexpolicy.server.control_socket import ReloadResult
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
-from pexpolicy.server.reload.build_thread import run_in_build_thread
-from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.tasks import run_in_thread
+
+T = TypeVar("T")
+SWITCH_INTERVAL_S = 0.0005
+"""Thread switch interval during a build, so that calls wait less; Python's default is 0.005."""
+
+
+async def run_in_build_thread(build: Callable[[], T]) -> T:
+    """Run ``build`` as ``run_in_thread`` does, with little delay for calls."""
+    with _low_priority():
+        return await run_in_thread(build, "pexpolicy-build")
+
+
+@contextmanager
+def _low_priority() -> Iterator[None]:
+    """Shorten the thread switch interval and disable the garbage collector.
+
+    A collection that traverses 100,000 new rooms would delay every call.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        with gc_tuning.paused():
+            yield
+    finally:
+        sys.setswitchinterval(interval)
+
 
 BUILD_TIMEOUT_S = 120.0
 """Seconds until the building of a configuration is given up."""

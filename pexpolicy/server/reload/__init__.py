@@ -1,1 +1,0 @@
-"""Configuration reloads: triggers, file watcher, control socket, result."""
