@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from types import FrameType
 from typing import Any, Protocol
 
-from pexpolicy.chain.stack_inspection import SERVER, has_debugger
 from pexpolicy.tasks import hide
 
+Names = tuple[str, str]
+"""Plugin and hook."""
+SERVER = ("the server", "")
 EAGER = sys.version_info >= (3, 12)
 """True where a task takes its first step while it is created. A hook that never waits has ended
 before the event loop schedules its task.
@@ -20,7 +23,7 @@ class Work(Protocol):
     """Something to run in a task, and the owner of its code."""
 
     @property
-    def names(self) -> tuple[str, str]:
+    def names(self) -> Names:
         """The plugin and the hook whose code runs."""
 
     def run(self) -> Coroutine[Any, Any, None]:
@@ -34,12 +37,12 @@ class HookTasks:
         self._loop = loop
         self._starting: Work | None = None
         self._waiting: dict[asyncio.Task[None], Work] = {}
-        self._abandoned: dict[asyncio.Task[None], tuple[str, str]] = {}
+        self._abandoned: dict[asyncio.Task[None], Names] = {}
         self.has_debugger = False
         """True after a debugger has stopped in a plugin; then no time limit applies any more."""
 
     @property
-    def running(self) -> tuple[str, str]:
+    def running(self) -> Names:
         """The plugin and the hook whose code is running. Safe in any thread."""
         work = self._starting
         if work is None:
@@ -119,7 +122,7 @@ class HookTasks:
         self.has_debugger = self.has_debugger or has_debugger()
         return self.has_debugger
 
-    def abandon(self, task: asyncio.Task[None], names: tuple[str, str]) -> None:
+    def abandon(self, task: asyncio.Task[None], names: Names) -> None:
         """Cancel a task without waiting for it; remember plugin and hook until it has ended."""
         self._abandoned[task] = names
         # On closing, the event loop would wait for it, and it may never end.
@@ -133,3 +136,24 @@ class HookTasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=0.2)
+
+
+def frames_of(thread: int) -> Iterator[FrameType]:
+    """Yield the frames of a thread, innermost first."""
+    frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001 - documented
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def is_at_prompt(thread: int) -> bool:
+    """Return whether a thread waits at the prompt of a debugger."""
+    names = (str(frame.f_globals.get("__name__", "")) for frame in frames_of(thread))
+    return any(name == "bdb" or name.startswith(("pydevd", "_pydevd")) for name in names)
+
+
+def has_debugger() -> bool:
+    """Return whether an editor's debugger is attached, or any thread waits at a prompt."""
+    if "pydevd" in sys.modules:
+        return True
+    return "bdb" in sys.modules and any(map(is_at_prompt, sys._current_frames()))  # noqa: SLF001 - documented

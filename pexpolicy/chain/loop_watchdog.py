@@ -1,13 +1,13 @@
 """The watchdog of the event loop: it names the plugin and the line that block it.
 
 Code that blocks in an ``async def`` stops every call of the process, and nothing in the process can
-interrupt it. It can be named: a thread notices that the heartbeat of the loop is missing, and
-reads the stack of the loop's thread.
+interrupt it. A thread notices that the heartbeat of the loop is missing, and reads the stack of the
+loop's thread.
 
 A call into C code that keeps the interpreter lock, such as ``re`` with a slow pattern, stops all
-threads, this one included, whatever thread it runs in. Afterwards the thread that used the
-processor meanwhile is named. The stacks could be printed before, by ``faulthandler`` without the
-lock, but it reads frames that may be changing then, and can crash the server.
+threads, this one included. Afterwards the thread that used the processor meanwhile is named.
+``faulthandler`` could print the stacks before, without the lock, but it reads frames that may be
+changing then, and can crash the server.
 """
 
 from __future__ import annotations
@@ -16,36 +16,29 @@ import asyncio
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from types import FrameType
+from typing import NamedTuple, Self
 
-from pexpolicy.chain.stack_inspection import (
-    SERVER,
-    Names,
-    StackInspector,
-    current_line,
-    is_at_prompt,
-)
-
-if TYPE_CHECKING:
-    from pexpolicy.chain.hook_tasks import HookTasks
-    from pexpolicy.chain.thread_pool import PluginThreadPool, ThreadCall
-    from pexpolicy.errors import Log
+from pexpolicy.chain.hook_tasks import SERVER, HookTasks, Names, frames_of, is_at_prompt
+from pexpolicy.chain.thread_pool import PluginThreadPool, ThreadCall
+from pexpolicy.errors import PACKAGE_ROOT, Log
 
 HEARTBEAT_S = 0.05
 REPORT_AFTER_S = 0.1
 """Delay of a heartbeat that is reported."""
 STILL_HELD_AFTER_S = 1.0
 """Delay after which a loop that is still held is reported before it is released."""
-TOO_LATE_S = 0.02
-"""Time between a look at the stack and the release in which the holder may have been gone."""
 MIN_USED_S = 0.05
 """Processor time below which no thread can have kept the interpreter."""
 UNKNOWN = ("unknown", "")
-TICKS = os.sysconf("SC_CLK_TCK")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_CALLERS = os.path.join(PACKAGE_ROOT, "chain") + os.sep  # noqa: PTH118 - compared with names
+"""The beginning of the file names of the code that calls hooks."""
 
 
 class _Beat(NamedTuple):
@@ -71,7 +64,10 @@ class Watchdog:
     ) -> None:
         self._tasks = tasks
         self._log = log
-        self._stacks = StackInspector(modules or {})
+        modules = modules or {}
+        packages = Counter(module.partition(".")[0] for module in modules)
+        owners = ((module.partition(".")[0], name) for module, name in modules.items())
+        self._owners = {top: name for top, name in owners if packages[top] == 1} | dict(modules)
         self._pools = pools or {}
         self._stopped = threading.Event()
         self._beats = (_Beat(time.monotonic(), 0.0),) * 2
@@ -126,67 +122,65 @@ class Watchdog:
         It used most of the processor time of the process, however busy the machine is.
         """
         # First of all: to read processor times passes the lock on, and the hook may return.
-        owner, beats = self._stacks.owner(self._loop_thread, self._tasks.running), self._beats
+        (owner, line), beats = self._owner(), self._beats
         least = max((time.process_time() - self._process_cpu) / 2, MIN_USED_S)
         beat = beats[1] if beats[1].at <= since else beats[0]
         used = _processor_time(self._loop_native_id) - beat.cpu
-        names, line = UNKNOWN, ""
-        if used >= least and beats[1] is beat:
-            names, line = owner
-            if names == SERVER:
-                # A hook may have returned before the lock was passed on, as on Python 3.12.
-                names, line = UNKNOWN, ""
+        if used < least or beats[1] is not beat or owner == SERVER:
+            # A hook may have returned before the lock was passed on, as on Python 3.12.
+            owner, line = UNKNOWN, ""
         for plugin, call in self._calls():
-            ran_meanwhile = call.ended is None or call.ended > since
             before = self._samples.get(call, call.cpu)
             after = _processor_time(call.native_id) if call.ended is None else call.cpu_at_end
-            if ran_meanwhile and after - before >= max(used, least):
-                used = after - before
-                names = plugin, call.hook
-                line = current_line(call.thread) if call.ended is None else ""
-        if names != UNKNOWN:
-            self._log_hold(names, line, held, "held the Python interpreter and stopped all calls")
-        elif what := describe_unknown(held, used, least):
-            self._log_hold(UNKNOWN, "", held, what)
+            if (call.ended or held + since) > since and after - before >= max(used, least):
+                used, owner = after - before, (plugin, call.hook)
+                line = _line(list(frames_of(call.thread))) if call.ended is None else ""
+        what = "held the Python interpreter and stopped all calls"
+        if owner != UNKNOWN or (what := describe_unknown(held, used, least)):
+            self._log_hold(owner, line, held, what)
 
     def _report_loop(self, last_beat: float) -> None:
         """Read the stack of the loop, wait until it is released, and log both.
 
         A prompt of a debugger is left alone, and time limits are suspended.
         """
-        if is_at_prompt(self._loop_thread):
-            self._tasks.has_debugger = True
-            while self._beats[1].at == last_beat and not self._stopped.wait(HEARTBEAT_S):
-                pass
-            return
-        names, line = self._stacks.owner(self._loop_thread, self._tasks.running)
-        looked = time.monotonic()
-        held = 0.0
-        is_logged = False
+        at_prompt = is_at_prompt(self._loop_thread)
+        self._tasks.has_debugger = self._tasks.has_debugger or at_prompt
+        names, line = self._owner()
+        held, is_logged = 0.0, at_prompt
         while self._beats[1].at == last_beat and not self._stopped.wait(HEARTBEAT_S / 5):
             held = time.monotonic() - last_beat
             if held > STILL_HELD_AFTER_S and not is_logged:
                 is_logged = True
-                self._log_hold(
-                    names, line, held, "holds the event loop, and has not released it yet"
-                )
-        held = max(held, self._beats[1].at - last_beat)
-        if names == SERVER and self._beats[1].at - looked < TOO_LATE_S:
-            names, line = UNKNOWN, ""
-        self._log_hold(names, line, held, "held the event loop")
+                what = "holds the event loop, and has not released it yet"
+                self._log_hold(names, line, held, what)
+        if not at_prompt:
+            held = max(held, self._beats[1].at - last_beat)
+            self._log_hold(names, line, held, "held the event loop")
+
+    def _owner(self) -> tuple[Names, str]:
+        """Return the owner of the code that the loop's thread runs, and the line.
+
+        The server is the owner where the hook has returned or waits and code of the server runs,
+        such as a check of its answer.
+        """
+        running, frames = self._tasks.running, list(frames_of(self._loop_thread))
+        if running != SERVER and _is_in_hook(frames):
+            return running, _line(frames)
+        for frame in frames:
+            module = str(frame.f_globals.get("__name__", ""))
+            while module and not frame.f_code.co_filename.startswith(PACKAGE_ROOT):
+                if (name := self._owners.get(module)) is not None:
+                    return (running if running[0] == name else (name, "")), _line(frames)
+                module = module.rpartition(".")[0]
+        return SERVER, _place(frames[0]) if frames else "unknown"
 
     def _log_hold(self, names: Names, line: str, held: float, what: str) -> None:
         plugin, hook = names
         since = datetime.fromtimestamp(time.time() - held, UTC).isoformat(timespec="milliseconds")
-        place = {"line": line} if line else {}
-        self._log.warning(
-            f"{plugin} {what}",
-            plugin=plugin,
-            hook=hook,
-            ms=round(held * 1000),
-            since=since,
-            **place,
-        )
+        fields = {"hook": hook, "ms": round(held * 1000), "since": since}
+        fields |= {"line": line} if line else {}
+        self._log.warning(f"{plugin} {what}", plugin=plugin, **fields)
 
 
 def describe_unknown(held: float, used: float, least: float) -> str:
@@ -207,5 +201,25 @@ def _processor_time(native_id: int) -> float:
     """
     with suppress(OSError, IndexError, ValueError):
         fields = Path(f"/proc/self/task/{native_id}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return (int(fields[11]) + int(fields[12])) / _TICKS
     return 0.0
+
+
+def _is_in_hook(frames: list[FrameType]) -> bool:
+    """Return whether the chain has called code that is not the server's."""
+    files = [frame.f_code.co_filename for frame in frames]
+    at = next((at for at, file in enumerate(files) if file.startswith(_CALLERS)), 0)
+    return at > 0 and not files[at - 1].startswith(PACKAGE_ROOT)
+
+
+def _line(frames: list[FrameType]) -> str:
+    """Return the innermost line that belongs neither to the server nor to asyncio."""
+    for frame in frames:
+        name = frame.f_code.co_filename
+        if not name.startswith(PACKAGE_ROOT) and "asyncio" not in name:
+            return _place(frame)
+    return "unknown"
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
