@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.background.sources import SharedResources, SourceLease
-from pexpolicy.chain.adjusters import (
-    ADJUST,
-    AdjustedChain,
-    AdjustedMergingChain,
-    adjusting_chain,
-)
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain, Clock
-from pexpolicy.chain.merge import merging_chain
+from pexpolicy.chain.fold import (
+    ADJUST,
+    AdjustedChain,
+    adjusting_chain,
+    merging_chain,
+)
 from pexpolicy.config.audit_paths import audit_path_warnings
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.environment import variable_warnings
@@ -119,8 +118,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
     def adjusted_chain(endpoint: Endpoint[Any]) -> Chain | AdjustedChain:
         decides = chain(endpoint, deciding, settings.server.budget)
         adjusts = adjusters(endpoint, deciding, settings.server.budget)
-        kind = AdjustedMergingChain if _merges(endpoint, settings) else AdjustedChain
-        return kind(decides, adjusts) if adjusts.links else decides
+        return AdjustedChain(decides, adjusts) if adjusts.links else decides
 
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     shadows = [plugin for plugin in plugins if plugin.table.mode == "shadow"]

@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pexpolicy.chain.adjusters import adjust, was_decided
 from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.fold import adjust, was_decided
 from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.chain.merge import MergingChain
 from pexpolicy.chain.observers import DRAIN_TIMEOUT_S, Observer, ObserverCounts, ObserverQueue
 from pexpolicy.errors import Log
 from pexpolicy.models.decision import Decision
@@ -100,7 +99,7 @@ class BackgroundTasks:
         for chain in self._shadows.get(outcome.endpoint, ()):
             shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
             if audit is not None:
-                differs = _differ(outcome, shadow, merges=isinstance(chain, MergingChain))
+                differs = _differ(outcome, shadow, merges=chain.merges)
                 audit.shadow(outcome, shadow, self._config_hash, differs=differs)
         if was_decided(outcome):
             for adjusters in self._adjusters.get(outcome.endpoint, ()):

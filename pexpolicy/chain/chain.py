@@ -62,6 +62,12 @@ class Chain:
     """The name of the hook; by default that of the endpoint."""
     own_check: Check | None = None
     """Checks answers instead of the endpoint."""
+    new_run: Callable[[Chain, Request], ChainRun] | None = None
+    """Makes the state of a call; by default that of a chain that ends with the first decision."""
+    merges: bool = False
+    """True where every plugin is asked and their decisions are merged."""
+    adjusts: bool = False
+    """True where every plugin is asked about the decision of another chain."""
     check: Check = field(init=False)
     failure_log: PluginFailureLog = field(init=False)
     group_ends: tuple[int, ...] = field(init=False)
@@ -80,15 +86,12 @@ class Chain:
         decision_id: str = "",
         run: ChainRun | None = None,
     ) -> Outcome:
-        """Ask until a plugin decides, all have been asked, or the budget is gone. Never raises.
-
-        ``run`` is the state of the call, where it is more than that of a chain.
-        """
+        """Ask until the run has ended, or the budget is gone. Never raises."""
         if run is None:
-            run = ChainRun(self, request)
+            run = (self.new_run or ChainRun)(self, request)
         run.tasks = tasks
         has_waited = True
-        while run.decision is None and run.at < run.last:
+        while (run.decision is None and run.at < run.last) or run.begin_adjusting():
             task = tasks.start(run)
             has_waited = not task.done()
             if has_waited:
@@ -129,7 +132,7 @@ class Chain:
 
 
 class ChainRun:
-    """The state of one call: what the hooks are asked, and ``at``, the index of the next plugin."""
+    """The state of one call, which the first decision ends; ``at`` is the next plugin."""
 
     __slots__ = (
         *("abandoned", "asked", "at", "began", "chain", "deadline", "decided_by", "decision"),
@@ -141,10 +144,10 @@ class ChainRun:
     decided_by: str
     adjusted = False
 
-    def __init__(self, chain: Chain, request: Request, asked: object = None) -> None:
+    def __init__(self, chain: Chain, request: Request) -> None:
         self.chain = chain
         self.request = request
-        self.asked: Any = asked or request
+        self.asked: Any = request
         self.at = 0
         self.last = len(chain.links)
         self.steps: list[Step] = []
@@ -225,6 +228,10 @@ class ChainRun:
 
     def continues_after(self, link: BoundHook) -> bool:
         """Return whether the decision of a plugin leads to another one in the same task."""
+        return False
+
+    def begin_adjusting(self) -> bool:
+        """Ask other plugins about the decision, if there are any; return true then."""
         return False
 
     def _is_late(self, now: float) -> bool:

@@ -27,7 +27,7 @@ from typing import Any
 
 import orjson
 
-from pexpolicy.chain.adjusters import ADJUST
+from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.child import MAX_FRAME, UNLIMITED, Child, ChildError
 from pexpolicy.child_pool import START_TIMEOUT_S, ChildPool, PoolBusyError

@@ -17,8 +17,7 @@ from functools import partial
 from typing import cast
 
 from pexpolicy.background.declarations import entered
-from pexpolicy.chain.adjusters import check_answer
-from pexpolicy.chain.fold import Draft
+from pexpolicy.chain.fold import Draft, check_answer
 from pexpolicy.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS

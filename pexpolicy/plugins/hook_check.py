@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pluggy
 
-from pexpolicy.chain.adjusters import ADJUST
+from pexpolicy.chain.fold import ADJUST
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
