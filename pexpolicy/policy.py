@@ -17,14 +17,13 @@ import msgspec
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
-from pexpolicy.chain.background import BackgroundTasks, ShadowLog
+from pexpolicy.chain.background import BackgroundTasks, ObserverCounts, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.fold import AdjustedChain
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
-from pexpolicy.chain.observers import ObserverCounts
 from pexpolicy.config.problems import ConfigWarning, Key, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply

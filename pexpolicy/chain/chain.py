@@ -9,8 +9,7 @@ from typing import Any
 
 from pexpolicy.chain.bound_hook import QUICK, REJECT_REASONS, BoundHook, group_ends
 from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.chain.thread_pool import PluginBusyError
+from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import (

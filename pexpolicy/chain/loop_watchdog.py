@@ -24,8 +24,15 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, Self
 
-from pexpolicy.chain.hook_tasks import SERVER, HookTasks, Names, frames_of, is_at_prompt
-from pexpolicy.chain.thread_pool import PluginThreadPool, ThreadCall
+from pexpolicy.chain.hook_tasks import (
+    SERVER,
+    HookTasks,
+    Names,
+    PluginThreadPool,
+    ThreadCall,
+    frames_of,
+    is_at_prompt,
+)
 from pexpolicy.errors import PACKAGE_ROOT, Log
 
 HEARTBEAT_S = 0.05

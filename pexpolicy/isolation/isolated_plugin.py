@@ -28,7 +28,7 @@ from typing import Any
 import orjson
 
 from pexpolicy.chain.fold import ADJUST
-from pexpolicy.chain.thread_pool import PluginBusyError
+from pexpolicy.chain.hook_tasks import PluginBusyError
 from pexpolicy.child import MAX_FRAME, UNLIMITED, Child, ChildError
 from pexpolicy.child_pool import START_TIMEOUT_S, ChildPool, PoolBusyError
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem

@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
+from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK
-from pexpolicy.chain.observers import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.metrics import PLUGIN_METRICS, Definition

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
+from pexpolicy.chain.background import MAX_BATCH, Observer
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import ADJUST, Draft
-from pexpolicy.chain.observers import MAX_BATCH, Observer
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.models.outcome import Outcome

@@ -13,7 +13,7 @@ from pexpolicy.background.declarations import collecting_declarations, declared_
 from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import ScheduledJob
 from pexpolicy.background.sources import digest_of
-from pexpolicy.chain.thread_pool import PluginThreadPool
+from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.problems import ConfigWarning, Key, PluginBuildError, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable

@@ -11,7 +11,7 @@ import pytest
 
 from pexpolicy import Avatar, Conference, Continue, Outcome, Plugin, hookimpl
 from pexpolicy.chain import observers
-from pexpolicy.chain.observers import Observer, ObserverQueue, is_defect
+from pexpolicy.chain.background import Observer, ObserverQueue, is_defect
 from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from pexpolicy.chain.thread_pool import PluginBusyError, PluginThreadPool
+from pexpolicy.chain.hook_tasks import PluginBusyError, PluginThreadPool
 from tests.support.waiting import until
 
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")

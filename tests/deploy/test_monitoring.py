@@ -12,7 +12,7 @@ import pytest
 
 from docs import generate_metrics
 from pexpolicy.access.refusals import REASONS
-from pexpolicy.chain.observers import OBSERVER_OUTCOMES
+from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.metrics import Definition
 from pexpolicy.observability.metrics import CALL_BOUNDS, LEFT_BOUNDS, METRICS

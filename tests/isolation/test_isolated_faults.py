@@ -19,8 +19,7 @@ import pytest
 from pexpolicy import Continue, Reject, child_pool
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
-from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.chain.thread_pool import PluginBusyError
+from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.isolation.isolated_plugin import IsolatedPlugin

@@ -171,7 +171,7 @@ async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path
 async def test_what_becomes_of_notifying_observers_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexpolicy.chain.observers.MAX_WAITING", 5)
+    monkeypatch.setattr("pexpolicy.chain.background.MAX_WAITING", 5)
 
     async def works(outcome: object) -> None:
         """See the outcome."""
