@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Avatar, Conference, Continue, Outcome, Plugin, hookimpl
-from pexpolicy.chain import observers
+from pexpolicy.chain import background
 from pexpolicy.chain.background import Observer, ObserverQueue, is_defect
 from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.policy import Policy
@@ -43,9 +43,9 @@ class Counts(Counter[str]):
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observers, "MIN_RETRY_S", 0.005)
-    monkeypatch.setattr(observers, "MAX_RETRY_S", 0.02)
-    monkeypatch.setattr(observers, "DRAIN_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(background, "MIN_RETRY_S", 0.005)
+    monkeypatch.setattr(background, "MAX_RETRY_S", 0.02)
+    monkeypatch.setattr(background, "DRAIN_TIMEOUT_S", 0.3)
 
 
 async def test_observers_are_notified_of_every_call(serving: Serve) -> None:
@@ -170,7 +170,7 @@ async def test_a_defect_is_not_repeated_and_the_next_decision_is_delivered() -> 
 
 
 async def test_what_fails_for_too_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observers, "GIVE_UP_S", 0.05)
+    monkeypatch.setattr(background, "GIVE_UP_S", 0.05)
 
     async def notify(batch: Any) -> None:
         if batch[0].decision_id == "id-0":
@@ -187,7 +187,7 @@ async def test_what_fails_for_too_long_is_dropped(monkeypatch: pytest.MonkeyPatc
 
 @virtual
 async def test_a_full_queue_drops_and_counts_and_logs_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observers, "MAX_WAITING", 100)
+    monkeypatch.setattr(background, "MAX_WAITING", 100)
     go = asyncio.Event()
 
     async def notify(batch: Any) -> None:
@@ -213,8 +213,8 @@ async def test_a_full_queue_drops_and_counts_and_logs_once(monkeypatch: pytest.M
 async def test_pictures_are_limited_by_their_bytes(
     monkeypatch: pytest.MonkeyPatch, picture: bytes
 ) -> None:
-    monkeypatch.setattr(observers, "MAX_WAITING_BYTES", len(picture) * 20)
-    monkeypatch.setattr(observers, "MAX_BATCH_BYTES", len(picture) * 3)
+    monkeypatch.setattr(background, "MAX_WAITING_BYTES", len(picture) * 20)
+    monkeypatch.setattr(background, "MAX_BATCH_BYTES", len(picture) * 3)
     sizes: list[int] = []
 
     async def notify(batch: Any) -> None:
