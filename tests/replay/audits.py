@@ -1,9 +1,11 @@
 """Audit files for replays: written by a policy as a server writes them, at chosen times."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from multidict import MultiDict
 from uuid_utils import uuid7
@@ -16,6 +18,7 @@ from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.policy import Answer
 from pexpolicy.testing.ask import capturing_audit_log
+from tests.cli.test_main import invoked
 
 Asked = tuple[str, str, Sequence[tuple[str, str]], datetime]
 """Endpoint, alias in the path, parameters, and time of a call."""
@@ -53,3 +56,10 @@ def written(config: Path, calls: Sequence[Asked], path: Path) -> Path:
     _, lines = answers(config, calls)
     path.write_bytes(b"\n".join(lines) + b"\n")
     return path
+
+
+def replayed(*arguments: object, code: int = 0) -> Any:
+    """Return the report of the command ``replay`` as JSON."""
+    done = invoked("replay", *map(str, arguments), "--json")
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from pexpolicy.replay.report import as_json
 from pexpolicy.replay.run import run_replay, tallies
 from tests.cli.test_main import invoked
 from tests.replay import audits
+from tests.replay.audits import replayed
 from tests.support import live_server, wire
 
 ROOMS = """
@@ -60,12 +60,6 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "old.toml"
     path.write_text(ROOMS.format(office="Office", pin="47114711"))
     return path
-
-
-def replayed(*arguments: object, code: int = 0) -> Any:
-    done = invoked("replay", *map(str, arguments), "--json")
-    assert done.exit_code == code, done.output
-    return json.loads(done.stdout)
 
 
 def test_the_configuration_that_a_server_had_changes_nothing(tmp_path: Path) -> None:

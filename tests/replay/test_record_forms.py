@@ -15,6 +15,7 @@ import pytest
 
 from pexpolicy.replay.record_files import router_rows
 from tests.cli.test_main import invoked
+from tests.replay import audits
 from tests.support import live_server
 
 ENGINEERING = "/policy/v1/service/configuration?local_alias=engineering&call_direction=dial_in"
@@ -49,10 +50,7 @@ FORMS = {
 
 
 def replayed(*records: Path, code: int = 0) -> Any:
-    config = str(live_server.SHIPPED)
-    done = invoked("replay", *map(str, records), "--config", config, "--json")
-    assert done.exit_code == code, done.output
-    return json.loads(done.stdout)
+    return audits.replayed(*records, "--config", live_server.SHIPPED, code=code)
 
 
 def counts(found: Any) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ import pytest
 from pexpolicy.config.password_hash import PasswordHash
 from tests.cli.test_main import invoked
 from tests.replay import audits
+from tests.replay.audits import replayed
 from tests.support import live_server, wire
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -39,12 +40,6 @@ endpoint = "service_configuration"
 when = {{ {parameter} = "x" }}
 then = {{ action = "reject" }}
 """
-
-
-def replayed(*arguments: object, code: int = 0) -> Any:
-    done = invoked("replay", *map(str, arguments), "--json")
-    assert done.exit_code == code, done.output
-    return json.loads(done.stdout)
 
 
 @contextmanager
