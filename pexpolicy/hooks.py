@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         """Tells type checkers which ``Settings`` a ``Plugin[...]`` has."""
 
         @property
-        def Settings(cls: type[Plugin[S]]) -> type[S]:  # noqa: N802  # type: ignore[misc]
+        def Settings(cls: type[Plugin[S]]) -> type[S]:  # type: ignore[misc]  # noqa: N802
             """The class of the settings."""
 
 else:
@@ -126,7 +126,7 @@ class Plugin(Generic[S], metaclass=_PluginType):
                 kind, given = get_origin(base), get_args(base)
                 models = [c for c in given if isinstance(c, type) and issubclass(c, PluginSettings)]
                 if models and issubclass(kind or object, Plugin):
-                    cls.Settings = models[0]
+                    setattr(cls, "Settings", models[0])  # noqa: B010 - read-only for type checkers
                 elif kind is Plugin and not isinstance(given[0], TypeVar):
                     raise TypeError(f"{cls.__name__}: Plugin[...] takes the class of settings")
         for name, specification in HOOKS.items():

@@ -6,11 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import product
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -19,27 +17,25 @@ from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
 from pexpolicy.chain.background import BackgroundTasks, ObserverCounts, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
-from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.fold import AdjustedChain
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
-from pexpolicy.config.problems import ConfigWarning, Key, PluginBuildError, Problem
+from pexpolicy.config.problems import PluginBuildError, Problem
+from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
-from pexpolicy.errors import ErrorReport, Log, describe_error
+from pexpolicy.errors import Log, describe_error
 from pexpolicy.log.capture import LogLevels, level_number
-from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.models.wall_clock import WallClock
+from pexpolicy.plugins.descriptions import Descriptions
 from pexpolicy.plugins.plugin import BuiltPlugin
 
-if TYPE_CHECKING:
-    from pexpolicy.plugins.routes import PluginRoutes
-
-StaticDecisions = Mapping[str, Sequence[tuple[Key, Decision]]]
-"""Decisions that never change, with their keys, by plugin."""
+NO_LIMIT_S = 86_400.0
+"""A day, for time limits while a plugin is debugged."""
 UNRECORDED = "audit unavailable"
 """The reason of the reply to a call whose audit line could not be stored."""
 
@@ -51,47 +47,89 @@ class Answer(msgspec.Struct, frozen=True):
     reply: Reply
 
 
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a policy is built with, in addition to its settings."""
+
+    log: Log | None = None
+    shared: SharedResources = field(default_factory=SharedResources)
+    """What the policies of this process share."""
+    clock: Clock = time.perf_counter
+    """The clock of time limits."""
+    stage: Stage = silent
+    """Called with the name of each stage of the build."""
+    time_limits: bool = True
+    """False: no plugin is late, and the budget lasts a day."""
+    reloads_sources: bool = False
+    """True: the source files of editable plugins are tracked, and imported again after a change."""
+    is_repeatable: bool = False
+    """True: no circuit breakers, and no plugin in processes of its own, whose clock is not set."""
+    wall_clock: WallClock = time.time
+    """The clock of conditions on the time; seconds since 1970."""
+    keeps_static_decisions: bool = False
+    """True: the policy keeps the decisions that never change, with the keys that they come from."""
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """Return the settings to build: without time limits, or without other dependencies."""
+        changes: dict[str, object] = {}
+        if not self.time_limits:
+            server = settings.server.model_copy(update={"budget": NO_LIMIT_S})
+            settings = replace(settings, server=server)
+            changes["timeout"] = NO_LIMIT_S
+        if self.is_repeatable:
+            changes |= {"breaker": None, "isolation": "none"}
+        tables = settings.plugins.items()
+        plugins = {name: table.model_copy(update=changes) for name, table in tables}
+        return replace(settings, plugins=plugins)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSet:
+    """The plugins and sources of a configuration, and what they tell about themselves."""
+
+    plugins: tuple[BuiltPlugin, ...]
+    sources: SourceLease
+    told: Descriptions
+
+    def close(self) -> None:
+        """Release what never served."""
+        self.sources.release()
+        for plugin in self.plugins:
+            plugin.close()
+
+
 class Policy:
     """The policy of one configuration; immutable. It answers inside ``serving()``."""
 
-    def __init__(  # noqa: PLR0913 - the parts of a configuration
+    def __init__(
         self,
         settings: Settings,
-        plugins: tuple[BuiltPlugin, ...],
+        built: PluginSet,
         chains: Mapping[str, Chain | AdjustedChain],
         background: BackgroundTasks,
-        *,
-        warnings: tuple[ConfigWarning, ...] = (),
-        log: Log | None = None,
-        host: SharedResources,
-        sources: SourceLease,
-        files: tuple[Path, ...] = (),
-        routes: Mapping[str, PluginRoutes] = MappingProxyType({}),
-        wall_clock: WallClock = time.time,
-        static_decisions: StaticDecisions = MappingProxyType({}),
+        context: BuildContext,
     ) -> None:
         self.settings = settings
-        self.files = files
-        """All files that it was built from; when one of them changes, it is out of date."""
-        self.routes = routes
-        """The HTTP routes of each plugin that has any."""
         self.config_hash = settings.config_hash
-        self.plugins = plugins
+        self.context = context
+        self._built = built
+        self.plugins = built.plugins
+        self.sources = built.sources
+        self.files = tuple(built.told.files)
+        """All files that it was built from; when one of them changes, it is out of date."""
+        self.warnings = tuple(built.told.warnings)
+        self.routes = built.told.routes
+        """The HTTP routes of each plugin that has any."""
+        self.static_decisions = built.told.decisions if context.keeps_static_decisions else {}
+        """Kept for dry runs only, as the keys of 100,000 rooms would take much memory."""
         self.chains = chains
         self._chain_of = {chain.endpoint.request: chain for chain in chains.values()}
-        self.warnings = warnings
         self.has_background_work = not background.is_empty
         """True where ``run_background`` has something to do."""
         self._background = background
         self.observers = background.observers
         """The queues of the plugins that observe decisions."""
-        self._log = log
-        self.host = host
-        self.sources = sources
-        self.wall_clock = wall_clock
-        """The clock of conditions on the time; seconds since 1970."""
-        self.static_decisions = static_decisions
-        """Kept for dry runs only, as the keys of 100,000 rooms would take much memory."""
+        self._log = context.log
         self._tasks: HookTasks | None = None
         self.lifespans: dict[str, Lifespan] = {}
         """What is open while the policy serves, by the name of a plugin or ``sources.NAME``."""
@@ -148,18 +186,7 @@ class Policy:
         kind: type[ConfigError] = PluginStartupError
         for plugin in self.plugins:
             try:
-                for job in plugin.jobs:
-                    job.bind(plugin.name, self._log, self.host.locks, self.host.job_runs)
-                opened = Lifespan(
-                    plugin.name,
-                    plugin.lifespan(),
-                    self._log,
-                    plugin.refreshed,
-                    plugin.jobs,
-                    in_server=in_server,
-                    timeout=plugin.table.timeout,
-                )
-                self.lifespans[plugin.name] = opened
+                opened = self._lifespan(plugin, in_server=in_server)
                 stack.push_async_callback(opened.close)
                 await opened.open()
             except BaseException as error:
@@ -167,18 +194,32 @@ class Policy:
                     raise
                 if isinstance(error, PluginBuildError):
                     kind = ConfigError
-                    key = ("plugins", plugin.name)
-                    problems += [Problem(key, problem.text) for problem in error.problems]
-                    continue
-                report = describe_error(error)
-                self._log_lifespan(plugin, report)
-                text = f"its lifespan failed: {report.summary}"
-                if isinstance(error, DataUnavailableError):
-                    text = f"its data {str(error).removeprefix('data ')}"
-                problem = f"{plugin.available}: {text}"
-                problems.append(Problem(("plugins", plugin.name), problem, error))
+                    texts = [problem.text for problem in error.problems]
+                else:
+                    report = describe_error(error)
+                    log = PluginFailureLog(self._log, "lifespan")
+                    log.failed("plugin failed", plugin.name, report, 0.0)
+                    what = f"lifespan failed: {report.summary}"
+                    if isinstance(error, DataUnavailableError):
+                        what = f"data {str(error).removeprefix('data ')}"
+                    texts = [f"{plugin.available}: its {what}"]
+                problems += [Problem(("plugins", plugin.name), text, error) for text in texts]
         if problems:
             raise kind(self.settings.path, problems)
+
+    def _lifespan(self, plugin: BuiltPlugin, *, in_server: bool) -> Lifespan:
+        for job in plugin.jobs:
+            job.bind(plugin.name, self._log, self.context.shared.locks)
+        self.lifespans[plugin.name] = opened = Lifespan(
+            plugin.name,
+            plugin.lifespan(),
+            self._log,
+            plugin.refreshed,
+            plugin.jobs,
+            in_server=in_server,
+            timeout=plugin.table.timeout,
+        )
+        return opened
 
     async def _open_sources(self, *, in_server: bool) -> None:
         try:
@@ -196,9 +237,6 @@ class Policy:
         pools = {p.name: p.threads for p in self.plugins if p.threads is not None}
         return Watchdog(tasks, log, modules, pools)
 
-    def _log_lifespan(self, plugin: BuiltPlugin, report: ErrorReport) -> None:
-        PluginFailureLog(self._log, "lifespan").failed("plugin failed", plugin.name, report, 0.0)
-
     @property
     def log_levels(self) -> LogLevels:
         """The levels of log lines, and the modules of the plugins."""
@@ -214,9 +252,7 @@ class Policy:
 
     def close(self) -> None:
         """Release a policy that never served."""
-        self.sources.release()
-        for plugin in self.plugins:
-            plugin.close()
+        self._built.close()
 
     @property
     def abandoned(self) -> list[str]:

@@ -87,11 +87,11 @@ class ScheduledJob:
         self._running: asyncio.Task[object | Failure] | None = None
         declare(self)
 
-    def bind(self, plugin: str, log: Log | None, locks: JobLocks, runs: JobRuns) -> None:
+    def bind(self, plugin: str, log: Log | None, locks: JobLocks) -> None:
         """Log and count runs under the name of the plugin, and share the locks of the server."""
         self._plugin = plugin
         self._failure_log = PluginFailureLog(log, "schedule")
-        self._runs = runs
+        self._runs = locks.runs
         self._locks = locks if self._once_per == "server" else locks.of_this_process
 
     def report(self) -> dict[str, object]:
@@ -203,11 +203,19 @@ class JobLocks:
         self._held: dict[str, object] = {}
         self._runs: dict[str, bytes] = {}
         self._file: int | None = None
+        self.runs: JobRuns = Counter()
+        """Runs that were not added to the metrics yet."""
         self.of_this_process = JobLocks(clock=clock) if across_processes else self
         """Locks with a holder in each process."""
         if across_processes:
             self._file = _unnamed_file()
             weakref.finalize(self, os.close, self._file)
+
+    def take_runs(self) -> JobRuns:
+        """Return the runs since the last call."""
+        runs: JobRuns = Counter(self.runs)
+        self.runs.clear()
+        return runs
 
     def acquire(self, job: str, holder: object) -> bool:
         """Return whether ``holder`` has the lock of a job, which it takes if it is free."""

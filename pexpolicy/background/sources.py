@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,7 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 from pexpolicy.background.declarations import collecting_declarations, declared_by, importing
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import Refreshed
-from pexpolicy.background.schedule import JobLocks, JobRuns, ScheduledJob
+from pexpolicy.background.schedule import JobLocks, ScheduledJob
 from pexpolicy.config.file_tracking import Look, stat_files, track_file, tracking_files
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
@@ -256,7 +255,7 @@ class SourceLease:
                 continue
             owner = f"sources.{shared.name}"
             for job in shared.jobs:
-                job.bind(owner, log, self._host.locks, self._host.job_runs)
+                job.bind(owner, log, self._host.locks)
             lifespan = Lifespan(
                 owner, shared.driver, log, shared.refreshed, shared.jobs, in_server=in_server
             )
@@ -386,11 +385,3 @@ class SharedResources:
 
     sources: SourcePool = field(default_factory=SourcePool)
     locks: JobLocks = field(default_factory=JobLocks)
-    job_runs: JobRuns = field(default_factory=Counter)
-    """Runs that were not added to the metrics yet."""
-
-    def take_job_runs(self) -> JobRuns:
-        """Return the runs since the last call."""
-        runs: JobRuns = Counter(self.job_runs)
-        self.job_runs.clear()
-        return runs

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,14 +16,13 @@ import click
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.folding import fold_plain
 from pexpolicy.cli.progress import progress_lines
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.excerpts import Excerpt, Excerpts
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem, dotted_key
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log.capture import LogHandler, LogLevels, capturing
 from pexpolicy.log.console import ServerLog
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 
 EX_CONFIG = 78
 """Exit code for an invalid configuration (sysexits.h)."""
@@ -89,7 +89,7 @@ def build(
     path: Path,
     check: Callable[[Settings], list[Problem]] = lambda _: [],
     log: ServerLog | None = None,
-    options: BuildOptions | None = None,
+    options: BuildContext | None = None,
     *,
     debug: bool = False,
 ) -> Policy:
@@ -101,7 +101,7 @@ def build(
     if log is None:
         log, handler = capture_log(debug=debug)
     with reporting_crashes(), progress_lines(lambda line: click.echo(line, err=True)) as stage:
-        policy = policy_from(path, check, log=log, stage=stage, options=options)
+        policy = policy_from(path, check, replace(options or BuildContext(), log=log, stage=stage))
     if handler is not None:
         handler.use(policy.log_levels)
     return policy
@@ -111,7 +111,7 @@ def build_or_exit(
     path: Path,
     check: Callable[[Settings], list[Problem]] = lambda _: [],
     log: ServerLog | None = None,
-    options: BuildOptions | None = None,
+    options: BuildContext | None = None,
     *,
     debug: bool = False,
 ) -> Policy:

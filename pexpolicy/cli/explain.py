@@ -14,7 +14,6 @@ from pexpolicy.cli.common import build_or_exit, capture_log, config_option, fail
 from pexpolicy.cli.examples import examples
 from pexpolicy.cli.explain_display import Display, as_json
 from pexpolicy.cli.request_input import doubts, parse_at, parse_changes, requested
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import full_traceback
@@ -30,6 +29,7 @@ from pexpolicy.log.capture import LogHandler
 from pexpolicy.log.console import ServerLog
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.models.withheld import withheld_values
+from pexpolicy.policy import BuildContext
 from pexpolicy.server.event_loop import run
 from pexpolicy.text import printable
 
@@ -173,7 +173,7 @@ def walk(
 ) -> tuple[Path, Explanation]:
     """Build a configuration and ask it."""
     clock = DryRunClock(None if moment is None else moment.timestamp())
-    policy = build_or_exit(config, log=log, options=BuildOptions(wall_clock=clock))
+    policy = build_or_exit(config, log=log, options=BuildContext(wall_clock=clock))
     handler.use(policy.log_levels)
 
     async def answer() -> Explanation:

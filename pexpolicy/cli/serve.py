@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,11 +24,11 @@ from pexpolicy.cli.common import (
     print_warnings,
 )
 from pexpolicy.cli.examples import examples
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.environment import in_container
 from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
+from pexpolicy.policy import BuildContext
 from pexpolicy.server import gc_tuning
 from pexpolicy.server.admin.listener import AdminEndpoint
 from pexpolicy.server.admin.listener import bind as bind_admin
@@ -98,7 +99,7 @@ def serve(
     read_at = time.time()
     ports = port, admin_port
     debug = debug or dev
-    options = BuildOptions(time_limits=not debug, reloads_sources=dev)
+    options = BuildContext(time_limits=not debug, reloads_sources=dev)
     log, handler = capture_log(debug=debug)
     policy = build_or_exit(
         config, lambda settings: preflight_problems(settings, host, ports=ports), log, options
@@ -123,11 +124,16 @@ def serve(
         log,
         echo=log.output.write,
         ports=ports,
-        host=policy.host if count == 1 else SharedResources(locks=JobLocks(across_processes=True)),
         admin_endpoint=admin,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,
-        options=options,
+        build_context=replace(
+            options,
+            log=log,
+            shared=SharedResources(locks=JobLocks(across_processes=True))
+            if count > 1
+            else policy.context.shared,
+        ),
     )
     leftovers: Leftovers = list
     try:

@@ -13,9 +13,9 @@ import click
 
 from pexpolicy.cli.common import build_or_exit, config_option, fail
 from pexpolicy.cli.examples import examples
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.policy import BuildContext
 from pexpolicy.testing import report
 from pexpolicy.testing.cases import chosen_or_exit, load_cases
 from pexpolicy.testing.runner import Run, run_cases
@@ -62,7 +62,7 @@ def test(
     Exit code 0: all cases passed. 1: a case failed. 2: no case ran, or wrong usage. 75: a plugin
     cannot open what it needs. 78: the configuration cannot be used.
     """
-    options = BuildOptions(wall_clock=DryRunClock())
+    options = BuildContext(wall_clock=DryRunClock())
     try:
         policy = build_or_exit(config, options=options)
         run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))

@@ -33,11 +33,10 @@ from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, report_of
+from pexpolicy.plugins.descriptions import describe
 from pexpolicy.plugins.plugin import (
     BuiltPlugin,
     build,
-    plugin_warnings,
-    tracked_files,
 )
 
 ROUTES_TEXT = 'its routes need isolation = "none": the listener is in the server process'
@@ -89,9 +88,8 @@ def _build(
     # Each line of this process belongs to the plugin.
     handler.use(LogLevels(level_number(table.log_level or "info"), modules={"": available.name}))
     plugins, problems = build({available.name: table}, {available.name: available}, root)
-    warnings, failed = plugin_warnings(plugins)
-    files, unknown = tracked_files(plugins, root)
-    problems = [*problems, *failed, *unknown]
+    told, failed = describe(plugins, root)
+    problems = [*problems, *failed]
     problems += [
         Problem(("plugins", plugin.name), f"{plugin.available}: {ROUTES_TEXT}")
         for plugin in plugins
@@ -106,8 +104,8 @@ def _build(
         # Keys start with plugins.NAME here, and are relative in a message.
         return messages.BuildFailed(_encode(problems, 2)), None
     plugin = plugins[0]
-    hooks, names = list(plugin.hooks), [*map(str, files)]
-    return messages.Ready(hooks, _encode(warnings, 3), plugin.can_reject, names), plugin
+    hooks, names = list(plugin.hooks), [*map(str, told.files)]
+    return messages.Ready(hooks, _encode(told.warnings, 3), plugin.can_reject, names), plugin
 
 
 def _encode(

@@ -1,4 +1,4 @@
-"""Binding of a plugin's hooks: its entries in chains, and its observer."""
+"""Binding of a plugin's hooks: its entries in chains, its observer, and its status."""
 
 from __future__ import annotations
 
@@ -31,20 +31,25 @@ def _may_wait(function: Callable[..., Any]) -> bool:
     return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
 
 
+def _caller(plugin: BuiltPlugin, hook: str) -> Callable[[Any], Awaitable[Any]]:
+    """Return the hook, or a function that runs it in a thread of the plugin if it blocks."""
+    function = plugin.hooks[hook]
+    if not blocks(function):
+        return function
+    threads = plugin.threads
+    assert threads is not None
+
+    async def ask(argument: Any) -> Any:
+        return await threads.run(function, argument, hook)
+
+    return ask
+
+
 def bind_hook(plugin: BuiltPlugin, hook: str) -> BoundHook | None:
     """Return the plugin's entry in the chain of a hook; ``None`` if it does not implement it."""
-    function = plugin.hooks.get(hook)
-    if function is None:
+    if hook not in plugin.hooks:
         return None
-    ask: Callable[[Any], Awaitable[Any]] = function
-    if blocks(function):
-        threads = plugin.threads
-        assert threads is not None
-
-        async def ask(request: Any) -> Any:
-            return await threads.run(function, request, hook)
-
-    return _bound(plugin, hook, hook, ask)
+    return _bound(plugin, hook, hook, _caller(plugin, hook))
 
 
 def bind_adjuster(plugin: BuiltPlugin, endpoint: str) -> BoundHook | None:
@@ -53,21 +58,19 @@ def bind_adjuster(plugin: BuiltPlugin, endpoint: str) -> BoundHook | None:
     function = plugin.hooks.get(hook)
     if function is None:
         return None
-    may_admit = plugin.table.may_admit
-    threads = plugin.threads
+    may_admit, threads = plugin.table.may_admit, plugin.threads
+    is_blocking = blocks(function)
 
     def ask(draft: Draft) -> Awaitable[Any]:
         draft.may_admit = may_admit
-        answer: Awaitable[Any] = function(draft.request, draft.decision)
-        return answer
-
-    def ask_in_thread(draft: Draft) -> Awaitable[Any]:
-        draft.may_admit = may_admit
         decision = draft.decision
+        if not is_blocking:
+            answer: Awaitable[Any] = function(draft.request, decision)
+            return answer
         assert threads is not None
         return threads.run(lambda request: function(request, decision), draft.request, hook)
 
-    return _bound(plugin, hook, endpoint, ask_in_thread if blocks(function) else ask)
+    return _bound(plugin, hook, endpoint, ask)
 
 
 def _bound(
@@ -92,18 +95,10 @@ def _bound(
 def bind_observer(plugin: BuiltPlugin) -> Observer | None:
     """Return the plugin's observer; ``None`` if it implements no hook for observers."""
     hook = "on_decisions" if "on_decisions" in plugin.hooks else "on_decision"
-    function = plugin.hooks.get(hook)
-    if function is None:
+    if hook not in plugin.hooks:
         return None
-    call: Callable[[Any], Awaitable[Any]] = function
-    timeout, is_blocking = plugin.table.timeout, blocks(function)
-    if is_blocking:
-        threads = plugin.threads
-        assert threads is not None
-
-        async def call(outcomes: Any) -> Any:
-            await threads.run(function, outcomes, hook)
-
+    call, is_blocking = _caller(plugin, hook), blocks(plugin.hooks[hook])
+    timeout = plugin.table.timeout
     if hook == "on_decisions":
         return Observer(plugin.name, call, timeout, MAX_BATCH, hook, is_blocking)
 
@@ -123,13 +118,8 @@ async def report_of(plugin: BuiltPlugin) -> bytes:
     Raises what the plugin raises, ``TypeError`` for anything but a mapping, and ``ValueError`` for
     more than ``MAX_REPORT`` bytes.
     """
-    hook: Callable[..., Any] = plugin.hooks["status"]
     with hook_context(plugin.name, "status"):
-        if not blocks(hook):
-            report = await hook(None)
-        else:
-            assert plugin.threads is not None
-            report = await plugin.threads.run(hook, None, "status")
+        report = await _caller(plugin, "status")(None)
     if not isinstance(report, Mapping):
         msg = f"it gave {type(report).__name__}, and not a mapping"
         raise TypeError(msg)

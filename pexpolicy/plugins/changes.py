@@ -8,10 +8,11 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from pexpolicy.background.sources import SharedSource
+from pexpolicy.background.sources import SourceLease
 from pexpolicy.config.problems import Key, dotted_key
 from pexpolicy.config.settings import Settings
-from pexpolicy.plugins.plugin import BuiltPlugin, collect
+from pexpolicy.plugins.descriptions import collect
+from pexpolicy.plugins.plugin import BuiltPlugin
 
 Name = TypeVar("Name", bound=str)
 
@@ -25,17 +26,9 @@ _INFINITY = {"extras": "extra_fields", "min_pin_length": "min_pin_length"}
 class Configuration(Protocol):
     """What is compared of a policy."""
 
-    @property
-    def settings(self) -> Settings:
-        """The tables of the core."""
-
-    @property
-    def plugins(self) -> Iterable[BuiltPlugin]:
-        """The plugins that it has."""
-
-    @property
-    def sources(self) -> Iterable[SharedSource]:
-        """The sources that its plugins use."""
+    settings: Settings
+    plugins: tuple[BuiltPlugin, ...]
+    sources: SourceLease
 
 
 def configuration_changes(after: Configuration, before: Configuration) -> list[str]:
@@ -118,12 +111,11 @@ def _class_name(instance: object) -> tuple[str, str]:
 
 def named_changes(before: Mapping[Name, object], after: Mapping[Name, object]) -> Iterator[str]:
     """Yield the names that were added, removed and changed, each kind as one text."""
-    kinds = {
-        "added": after.keys() - before.keys(),
-        "removed": before.keys() - after.keys(),
-        "changed": {name for name in after if name in before and before[name] != after[name]},
-    }
-    for kind, names in kinds.items():
+    for kind, names in (
+        ("added", after.keys() - before.keys()),
+        ("removed", before.keys() - after.keys()),
+        ("changed", {n for n in after if n in before and before[n] != after[n]}),
+    ):
         if names:
             yield f"{kind} {listed(names)}"
 

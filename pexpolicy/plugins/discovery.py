@@ -6,8 +6,7 @@ Nothing is imported.
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -18,7 +17,6 @@ from typing import Any
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.plugins import drop_in
-from pexpolicy.plugins.drop_in import DIGEST, digest_of, replaced_modules
 from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy"
@@ -112,9 +110,7 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
 
 
 def select(
-    name: str,
-    tables: Mapping[str, PluginTable],
-    found: Mapping[str, PluginSource],
+    name: str, tables: Mapping[str, PluginTable], found: Mapping[str, PluginSource]
 ) -> PluginSource:
     """Return the plugin of the table ``[plugins.NAME]`` under that name.
 
@@ -130,44 +126,39 @@ def select(
     key: Key = () if written is None else ("plugin",)
     distribution, _, plugin = (written or name).rpartition(":")
     source = found.get(plugin)
-    other = tables.get(plugin) if plugin != name else None
-    if source is None and other is not None and other.plugin is not None:
-        text = f'{plugin} is an instance itself: write plugin = "{other.plugin}"'
-        raise PluginBuildError([Problem(key, text)])
     if source is None:
-        guess = _guess(plugin, found, is_table=written is None)
-        guess = guess or "; installed: " + (", ".join(found) or "none")
-        raise PluginBuildError([Problem(key, f"no plugin of this name is installed{guess}")])
+        known = _known(plugin, tables, found, is_instance=written is not None)
+        raise PluginBuildError([Problem(key, f"no plugin of this name is installed{known}")])
     sources = (source, *source.rivals)
     origins = " and ".join(one.origin for one in sources)
     if distribution:
         sources = tuple(s for s in sources if _plain(s.distribution) == _plain(distribution))
-        if not sources:
-            text = f"there is no plugin {plugin} in {distribution}; it is in {origins}"
-            raise PluginBuildError([Problem(key, text)])
-    if len(sources) > 1:
+    if len(sources) != 1:
         text = (
-            f"{origins} have a plugin {plugin} each: uninstall all but one, or write which is "
-            f'meant, as in plugin = "{source.distribution}:{plugin}"'
+            f"{plugin} is in {origins}: write which is meant, as in "
+            f'plugin = "{source.distribution}:{plugin}", or uninstall all others'
         )
         raise PluginBuildError([Problem(key, text)])
     return replace(sources[0], name=name, plugin="" if plugin == name else plugin, rivals=())
 
 
-def _guess(name: str, found: Mapping[str, PluginSource], *, is_table: bool) -> str:
-    """Return which plugin may be meant, after a semicolon, or nothing."""
-    bare = name.removeprefix("pexpolicy-").removeprefix("pexpolicy_")
-    if bare != name:
-        return did_you_mean(bare, found) or (f"; did you mean {bare!r}?" if bare in found else "")
-    if is_table and (base := next((p for p in found if _is_further(name, p)), "")):
-        return f'; for a further instance of {base} write plugin = "{base}" in its table'
-    return did_you_mean(name, found)
-
-
-def _is_further(name: str, plugin: str) -> bool:
-    """Return whether a name is that of a plugin with a number or a word after it."""
-    rest = name.removeprefix(plugin)
-    return rest != name and (rest.startswith("_") or rest.isdigit())
+def _known(
+    name: str,
+    tables: Mapping[str, PluginTable],
+    found: Mapping[str, PluginSource],
+    *,
+    is_instance: bool,
+) -> str:
+    """Return which plugin may be meant, after a semicolon, else all that there are."""
+    if is_instance and name in tables and (base := tables[name].plugin) is not None:
+        return f'; {name} is an instance itself: write plugin = "{base}"'
+    further = [base for base in found if re.fullmatch(re.escape(base) + r"(_.*|[0-9]+)", name)]
+    if further and not is_instance:
+        return (
+            f'; for a further instance of {further[0]} write plugin = "{further[0]}" in its table'
+        )
+    installed = ", ".join(found) or "none"
+    return did_you_mean(name.removeprefix("pexpolicy-"), found) or f"; installed: {installed}"
 
 
 def _plain(distribution: str) -> str:
@@ -177,25 +168,14 @@ def _plain(distribution: str) -> str:
 
 def _modules_in(directory: Path) -> list[Path]:
     """Return modules and packages that may contain a plugin, sorted by name."""
-    return sorted(path for path in _python_in(directory) if _is_name(_stem(path)))
-
-
-def _python_in(directory: Path) -> Iterator[Path]:
-    for path in directory.iterdir():
-        if path.suffix == ".py" or (path / "__init__.py").is_file():
-            yield path
-
-
-def _stem(path: Path) -> str:
-    """Return the name without ``.py``; that of a folder may have other ends, as of a copy."""
-    return path.name.removesuffix(".py")
-
-
-def _is_name(stem: str) -> bool:
-    return stem.isidentifier() and not stem.startswith("_")
-
-
-_INSTALLED = frozenset(("site-packages", "dist-packages"))
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").is_file())
+        # A folder may have another end, as of a copy.
+        and (stem := path.name.removesuffix(".py")).isidentifier()
+        and not stem.startswith("_")
+    )
 
 
 def reimported(source: PluginSource) -> PluginSource:
@@ -203,37 +183,18 @@ def reimported(source: PluginSource) -> PluginSource:
 
     A plugin that is not installed from its source tree is returned as it is.
     """
-    rivals = tuple(map(reimported, source.rivals))
+    source = replace(source, rivals=tuple(map(reimported, source.rivals)))
     package = source.source.partition(":")[0].partition(".")[0]
-    root = _source_of(package) if source.drop_in is None else None
-    if root is None:
-        return replace(source, rivals=rivals)
-    tracked = replace(source, rivals=rivals, tree=root)
-    return replace(tracked, load=partial(_load, tracked, package))
-
-
-def _source_of(package: str) -> Path | None:
-    """Return the file or folder of a package outside of the installed ones."""
     try:
-        spec = find_spec(package)
+        spec = find_spec(package) if source.drop_in is None else None
     except (ImportError, ValueError):
-        return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    file = Path(spec.origin)
-    if _INSTALLED & set(file.parts):
-        return None
-    return file.parent if file.name == "__init__.py" else file
+        spec = None
+    file = Path((spec and spec.origin) or "")
+    if file.suffix != ".py" or {"site-packages", "dist-packages"} & set(file.parts):
+        return source
+    tracked = replace(source, tree=file.parent if file.name == "__init__.py" else file)
 
+    def load() -> Any:
+        return drop_in.import_again(package, tracked.files(), source.load)
 
-def _load(source: PluginSource, package: str) -> Any:
-    """Import the plugin class, and the whole package again if its source has changed."""
-    digest = digest_of(source.files())
-    module = sys.modules.get(package)
-    if module is not None and vars(module).setdefault(DIGEST, digest) == digest:
-        return source.load()
-    outdated = [key for key in sys.modules if key == package or key.startswith(f"{package}.")]
-    with replaced_modules(outdated, package):
-        loaded = source.load()
-        setattr(sys.modules[package], DIGEST, digest)
-    return loaded
+    return replace(tracked, load=load)

@@ -11,17 +11,21 @@ import importlib
 import importlib.util
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from pexpolicy.config.file_tracking import read_file
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.hooks import HOOKS, IMPL_MARK, Plugin
+
+T = TypeVar("T")
+_DIGEST = "__pexpolicy_digest__"
+"""Attribute of a module: the hash of the source files that it was made of."""
 
 
 def module_name(path: Path) -> str:
@@ -42,35 +46,49 @@ def load(path: Path) -> type:
     its bare name, and whatever the import raises; the module that was imported before stays then.
     """
     name = module_name(path)
-    module = sys.modules.get(name)
-    digest = digest_of(source_files(path))
-    if module is None or vars(module).get(DIGEST) != digest:
-        module = _import(name, path)
-        setattr(module, DIGEST, digest)
-    found: list[type] = [value for value in vars(module).values() if _is_plugin(value, name)]
-    if not found:
-        # What is wrong with it is said when its hooks are checked.
-        found = [value for value in vars(module).values() if _is_meant(value, name)]
-    if not found and (functions := HOOKS.keys() & vars(module).keys()):
-        text = f"{path}: {min(functions)} must be a method of a class, with @hookimpl above it"
-        raise PluginBuildError.because(text)
+    module = import_again(name, source_files(path), lambda: _import(name, path))
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and _is_below(value.__module__, name)
+    ]
+    # What is wrong with a class that only looks like a plugin is found when its hooks are checked.
+    found = [one for one in classes if _has_hooks(one, name)] or [
+        one for one in classes if issubclass(one, Plugin) or HOOKS.keys() & vars(one).keys()
+    ]
     if len(found) != 1:
         names = ", ".join(value.__name__ for value in found) or "none"
         text = (
-            f"{path} must define one class with @hookimpl methods, and defines {len(found)} "
+            f"{path} must define one class with hooks as its methods, and defines {len(found)} "
             f"({names}); imported classes do not count"
         )
         raise PluginBuildError.because(text)
     return found[0]
 
 
-def _import(name: str, path: Path) -> ModuleType:
-    package = _package(path.parent)
-    helpers = digest_of(_helper_files(path.parent))
+def import_again(name: str, files: Iterable[Path], load: Callable[[], T]) -> T:
+    """Import by ``load`` a module that is made of source files, anew if one of them has changed."""
+    digest = _digest_of(files)
+    module = sys.modules.get(name)
+    if module is not None and vars(module).setdefault(_DIGEST, digest) == digest:
+        return load()
     outdated = [key for key in sys.modules if _is_below(key, name)]
-    if vars(package).get(DIGEST) != helpers:
-        outdated += [key for key in sys.modules if key.startswith(f"{package.__name__}._")]
-    with replaced_modules(outdated, package.__name__):
+    with _replaced_modules(outdated, name):
+        loaded = load()
+        setattr(sys.modules[name], _DIGEST, digest)
+    return loaded
+
+
+def _import(name: str, path: Path) -> ModuleType:
+    """Return the module of a drop-in, imported if it is not."""
+    if name in sys.modules:
+        return sys.modules[name]
+    package = _package(path.parent)
+    helpers = _digest_of(_helper_files(path.parent))
+    outdated = []
+    if vars(package).get(_DIGEST) != helpers:
+        outdated = [key for key in sys.modules if key.startswith(f"{package.__name__}._")]
+    with _replaced_modules(outdated, package.__name__):
         try:
             module = _execute(name, path)
         except ModuleNotFoundError as error:
@@ -79,7 +97,7 @@ def _import(name: str, path: Path) -> ModuleType:
                 raise
             text = f"{path.name} imports {helper} next to it: write from .{error.name} import ..."
             raise PluginBuildError.because(text) from error
-    setattr(package, DIGEST, helpers)
+    setattr(package, _DIGEST, helpers)
     return module
 
 
@@ -121,35 +139,15 @@ def _is_below(module: str, name: str) -> bool:
     return module == name or module.startswith(f"{name}.")
 
 
-def _is_plugin(value: object, name: str) -> bool:
-    """Return whether this is a class of the module with hooks of its own or of imported bases."""
-    if not isinstance(value, type) or not _is_below(value.__module__, name):
-        return False
-    bases = [base for base in value.__mro__ if not _is_below(base.__module__, name)]
-    return any(hasattr(item, IMPL_MARK) for base in (value, *bases) for item in vars(base).values())
+def _has_hooks(plugin_class: type, name: str) -> bool:
+    """Return whether a class of the module has hooks of its own or of imported bases."""
+    bases = [base for base in plugin_class.__mro__ if not _is_below(base.__module__, name)]
+    return any(
+        hasattr(item, IMPL_MARK) for base in (plugin_class, *bases) for item in vars(base).values()
+    )
 
 
-def _is_meant(value: object, name: str) -> bool:
-    """Return whether this is a class of the module that looks like a plugin without a hook."""
-    if not isinstance(value, type) or not _is_below(value.__module__, name):
-        return False
-    return issubclass(value, Plugin) or any(hook in vars(value) for hook in HOOKS)
-
-
-class _SourceLoader(SourceFileLoader):
-    """Loader that compiles the source each time and ignores bytecode files."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        code: CodeType = self.source_to_code(self.get_data(path), path)
-        return code
-
-
-DIGEST = "__pexpolicy_digest__"
-"""Attribute of a module: the hash of the source files that it was made of."""
-
-
-def digest_of(files: Iterable[Path]) -> bytes:
+def _digest_of(files: Iterable[Path]) -> bytes:
     """Return the hash of the names and contents of source files."""
     digest = blake2b()
     for file in files:
@@ -160,7 +158,7 @@ def digest_of(files: Iterable[Path]) -> bytes:
 
 
 @contextmanager
-def replaced_modules(outdated: Iterable[str], prefix: str) -> Iterator[None]:
+def _replaced_modules(outdated: Iterable[str], prefix: str) -> Iterator[None]:
     """Import modules again inside; if that fails, the ``outdated`` ones are restored.
 
     Modules whose names begin with ``prefix`` are removed then. No bytecode is written: its files do
@@ -175,8 +173,8 @@ def replaced_modules(outdated: Iterable[str], prefix: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        added = [key for key in sys.modules if key.startswith(prefix)]
-        _unregister_metrics([sys.modules.pop(key) for key in added if key not in known])
+        added = [key for key in sys.modules if key.startswith(prefix) and key not in known]
+        _unregister_metrics([sys.modules.pop(key) for key in added])
         sys.modules.update(before)
         for metric in metrics:
             sys.modules["prometheus_client"].REGISTRY.register(metric)
@@ -186,30 +184,29 @@ def replaced_modules(outdated: Iterable[str], prefix: str) -> Iterator[None]:
 
 
 def _unregister_metrics(modules: Iterable[ModuleType]) -> list[Any]:
-    """Unregister the Prometheus metrics of modules that are replaced, and return them.
+    """Unregister the metrics that only these modules hold, and return them.
 
-    The registry refuses a second metric of the same name. Metrics that other modules hold too are
-    theirs.
+    The registry of ``prometheus_client`` refuses a second metric of the same name.
     """
     prometheus: Any = sys.modules.get("prometheus_client")
-    if prometheus is None:
-        return []
     replaced = list(modules)
-    found = {
-        id(value): value
-        for module in replaced
-        for value in vars(module).values()
-        if callable(getattr(type(value), "collect", None))
-    }
-    if found:
-        others = [m for m in sys.modules.values() if m not in replaced and hasattr(m, "__dict__")]
-        for value in [value for module in others for value in vars(module).values()]:
-            found.pop(id(value), None)
+    if prometheus is None or not replaced:
+        return []
+    others = [m for m in sys.modules.values() if m not in replaced and hasattr(m, "__dict__")]
+    shared = {id(value) for module in others for value in vars(module).values()}
     unregistered = []
-    for value in found.values():
-        try:
-            prometheus.REGISTRY.unregister(value)
-        except KeyError:  # it was never registered, or elsewhere
-            continue
-        unregistered.append(value)
+    for value in {id(v): v for module in replaced for v in vars(module).values()}.values():
+        if id(value) not in shared and callable(getattr(type(value), "collect", None)):
+            with suppress(KeyError):  # it was never registered, or elsewhere
+                prometheus.REGISTRY.unregister(value)
+                unregistered.append(value)
     return unregistered
+
+
+class _SourceLoader(SourceFileLoader):
+    """Loader that compiles the source each time and ignores bytecode files."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code

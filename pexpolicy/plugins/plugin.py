@@ -1,12 +1,12 @@
-"""Plugins of a policy: building, ordering, and binding their hooks."""
+"""Plugins of a policy, and how they are built."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from pexpolicy.background.declarations import collecting_declarations, declared_by
@@ -14,11 +14,9 @@ from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import ScheduledJob
 from pexpolicy.background.sources import digest_of
 from pexpolicy.chain.hook_tasks import PluginThreadPool
-from pexpolicy.config.problems import ConfigWarning, Key, PluginBuildError, Problem
+from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.errors import describe_error
-from pexpolicy.models.decision import Decision
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.discovery import PluginSource, select
 from pexpolicy.plugins.hook_check import DESCRIBING, can_reject, collect_hooks, method_of
@@ -129,34 +127,36 @@ def build(
 
 
 def _build_one(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
-    available, outdated = running(available)
+    loaded = running(available)
+    outdated = []
+    if loaded.version != available.version:
+        text = f"{available.origin} is installed, and {loaded.version} runs: restart the server"
+        outdated.append(text)
     try:
         with collecting_declarations() as declared:
-            instance = instantiate(available, table, root)
-        implemented, deprecated = collect_hooks(available, instance)
+            instance = instantiate(loaded, table, root)
+        implemented, deprecated = collect_hooks(loaded, instance)
+        if not implemented:
+            text = f"{loaded} implements no hook: override a method of Plugin, or use @hookimpl"
+            raise PluginBuildError.because(text)
+        rejects = can_reject(loaded, instance, implemented)
     except PluginBuildError as error:
-        error.problems += [Problem((), outdated)] if outdated else []
+        error.problems += [Problem((), text) for text in outdated]
         raise
-    if not implemented:
-        text = f"{available} implements no hook: write a method of its class, with @hookimpl above"
-        raise PluginBuildError.because(text)
-    threads = None
-    if any(
-        blocks(implemented[name])
-        for name in implemented
-        if name != "lifespan" and name not in DESCRIBING
-    ):
-        threads = PluginThreadPool(available.name, table.threads)
+    has_threads = any(
+        blocks(hook) and name != "lifespan" and name not in DESCRIBING
+        for name, hook in implemented.items()
+    )
     return BuiltPlugin(
-        available,
+        loaded,
         without_settings(table),
         instance,
         implemented,
         implemented.keys(),
-        can_reject(instance, implemented),
-        threads,
+        rejects,
+        PluginThreadPool(loaded.name, table.threads) if has_threads else None,
         setting_digests(table),
-        (*deprecated, outdated) if outdated else deprecated,
+        (*deprecated, *outdated),
         refreshed=declared_by(instance, declared, Refreshed),
         jobs=declared_by(instance, declared, ScheduledJob),
     )
@@ -175,97 +175,3 @@ def setting_digests(table: PluginTable) -> dict[str, bytes]:
 def blocks(function: Callable[..., Any]) -> bool:
     """Return true for a hook that runs in a thread."""
     return not inspect.iscoroutinefunction(method_of(function))
-
-
-def collect(
-    plugin: BuiltPlugin, hook: str, usable: Callable[[Any], bool], what: str, *arguments: object
-) -> tuple[list[Any], list[Problem]]:
-    """Call a hook that describes the plugin; return its items, and the problem if there is one.
-
-    ``usable`` checks one item, ``what`` names what the hook has to return.
-    """
-    function = plugin.hooks.get(hook)
-    if function is None:
-        return [], []
-    try:
-        with hook_context(plugin.name, hook):
-            returned = function(*arguments)
-        if isinstance(returned, str | bytes | Mapping) or not isinstance(returned, Iterable):
-            text = f"its {hook} must return an iterable of {what}, and returned {brief(returned)}"
-        else:
-            with hook_context(plugin.name, hook):
-                items = list(returned)
-            wrong = [item for item in items if not usable(item)]
-            if not wrong:
-                return items, []
-            text = f"its {hook} must return {what}, and one item is {brief(wrong[0])}"
-    except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-        text = f"its {hook} failed: {describe_error(error).summary}"
-    return [], [Problem(("plugins", plugin.name), f"{plugin.available}: {text}")]
-
-
-def _is_key(key: object) -> bool:
-    return isinstance(key, tuple) and all(isinstance(part, str | int) for part in key)
-
-
-def _is_path(item: object) -> bool:
-    return isinstance(item, str | PurePath)
-
-
-def _is_warning(item: object) -> bool:
-    return isinstance(item, ConfigWarning) and _is_key(item.key)
-
-
-def _is_keyed_decision(item: object) -> bool:
-    return (
-        isinstance(item, tuple)
-        and len(item) == 2  # noqa: PLR2004 - key and decision
-        and _is_key(item[0])
-        and isinstance(item[1], Decision)
-    )
-
-
-def static_decisions(
-    plugins: Iterable[BuiltPlugin],
-) -> tuple[dict[str, list[tuple[Key, Decision]]], list[Problem]]:
-    """Return the decisions that never change, by plugin, and the calls that failed."""
-    decisions: dict[str, list[tuple[Key, Decision]]] = {}
-    problems: list[Problem] = []
-    what = "pairs of a key and a decision, such as (('rooms', 'a'), Conference(...))"
-    for plugin in plugins:
-        decisions[plugin.name], found = collect(
-            plugin, "static_decisions", _is_keyed_decision, what
-        )
-        problems += found
-    return decisions, problems
-
-
-_WARNING = "ConfigWarning(key, text), with a tuple as the key, such as ('rooms', 'a')"
-
-
-def plugin_warnings(plugins: Iterable[BuiltPlugin]) -> tuple[list[ConfigWarning], list[Problem]]:
-    """Return the plugins' warnings about their configuration, and the calls that failed."""
-    warnings: list[ConfigWarning] = []
-    problems: list[Problem] = []
-    for plugin in plugins:
-        warnings += [ConfigWarning(("plugins", plugin.name), text) for text in plugin.deprecated]
-        found, problem = collect(plugin, "config_warnings", _is_warning, _WARNING)
-        problems += problem
-        key = ("plugins", plugin.name, "settings")
-        warnings += [ConfigWarning((*key, *item.key), item.text) for item in found]
-    return warnings, problems
-
-
-def tracked_files(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[list[Path], list[Problem]]:
-    """Return the files that the plugins were built from, and the calls that failed.
-
-    Relative paths are relative to ``root``, unless they begin with it, as those of settings do.
-    """
-    files: list[Path] = []
-    problems: list[Problem] = []
-    for plugin in plugins:
-        found, problem = collect(plugin, "tracked_files", _is_path, "paths")
-        problems += problem
-        files += plugin.available.files()
-        files += [path if path.is_relative_to(root) else root / path for path in map(Path, found)]
-    return files, problems

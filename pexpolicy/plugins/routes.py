@@ -6,14 +6,11 @@ Imported only when a plugin has routes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.abc import AbstractView
 
-from pexpolicy.config.problems import Problem
-from pexpolicy.plugins.plugin import BuiltPlugin, collect
 from pexpolicy.text import brief
 
 PREFIX = "/plugins/"
@@ -55,20 +52,6 @@ def _is_asynchronous(handler: object) -> bool:
     return inspect.iscoroutinefunction(handler)
 
 
-def routes_of(plugins: Iterable[BuiltPlugin]) -> tuple[dict[str, PluginRoutes], list[Problem]]:
-    """Return the routes by plugin, and the problems of those that cannot be served."""
-    found: dict[str, PluginRoutes] = {}
-    problems: list[Problem] = []
-    for plugin in plugins:
-        what = "aiohttp.web.RouteDef, as aiohttp.web.get(...) returns"
-        routes, wrong = collect(plugin, "routes", lambda item: isinstance(item, web.RouteDef), what)
-        problems += wrong
-        if routes:
-            found[plugin.name] = PluginRoutes(plugin.name)
-        for route in routes:
-            try:
-                found[plugin.name].add(route)
-            except ValueError as error:
-                text = f"{plugin.available}: its route {route.method} {route.path}: {error}"
-                problems.append(Problem(("plugins", plugin.name), text))
-    return found, problems
+def is_route(item: object) -> bool:
+    """Return whether an item is a route, as ``aiohttp.web.get(...)`` returns."""
+    return isinstance(item, web.RouteDef)

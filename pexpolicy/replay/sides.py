@@ -18,7 +18,6 @@ from multidict import MultiDict, MultiMapping
 
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.builder import policy_from
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.conformance.http_client import Wire
 from pexpolicy.endpoints import ENDPOINTS
@@ -31,7 +30,7 @@ from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import ANSWERED, TIMED_OUT
 from pexpolicy.models.request import Request, by_prefix, header_name, header_values
 from pexpolicy.plugins.plugin import BuiltPlugin
-from pexpolicy.policy import Answer, Policy
+from pexpolicy.policy import Answer, BuildContext, Policy
 from pexpolicy.replay.records import Call
 from pexpolicy.replay.replies import RecordedReply, foreign_reply
 
@@ -223,11 +222,11 @@ async def opened(path: Path, block: NetworkBlock | None) -> AsyncIterator[Replay
 
     With a ``block`` its plugins cannot connect to anything.
     """
-    options = BuildOptions(is_repeatable=True, wall_clock=ReplayClock())
+    context = BuildContext(is_repeatable=True, wall_clock=ReplayClock())
     if block is not None:
         block.is_active = True
     try:
-        policy = policy_from(path, options=options)
+        policy = policy_from(path, context=context)
         async with policy.serving():
             yield ReplayPolicy(policy, block)
     finally:

@@ -20,9 +20,7 @@ from pexpolicy import __version__
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
-from pexpolicy.background.sources import SharedResources
 from pexpolicy.builder import policy_from
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
@@ -30,7 +28,7 @@ from pexpolicy.errors import Log
 from pexpolicy.observability.health import Readiness, ReadinessState, ReloadState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import exporter
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.admin.listener import AdminEndpoint, admin_listener
 from pexpolicy.server.generations import (
@@ -72,12 +70,10 @@ class ServerContext:
     ports: Ports = (None, None)
     processes: int = 1
     """Processes that accept connections on the same sockets."""
-    host: SharedResources = field(default_factory=SharedResources)
-    """What the policies of this process share."""
     admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
     on_activation: Callable[[Policy], None] = lambda _: None
     """Called with the policy of each generation before it answers its first call."""
-    options: BuildOptions | None = None
+    build_context: BuildContext = field(default_factory=BuildContext)
     log_thread: Callable[[], AbstractContextManager[None]] = nullcontext
     """Writes the log in a thread until exit, in a process that answers calls."""
 
@@ -86,14 +82,7 @@ class ServerContext:
 
         Raise ``ConfigError``.
         """
-        return policy_from(
-            self.config,
-            self._preflight,
-            log=self.log,
-            content=content,
-            host=self.host,
-            options=self.options,
-        )
+        return policy_from(self.config, self._preflight, self.build_context, content=content)
 
     def _preflight(self, settings: Settings) -> list[Problem]:
         return preflight_problems(settings, self.address, self.admin, self.ports)
@@ -214,7 +203,7 @@ async def _answering(
             certificate=lambda: listener.certificate,
             connections=lambda: listener.connections,
             memory=lambda: listener.memory,
-            job_runs=context.host.take_job_runs,
+            job_runs=context.build_context.shared.locks.take_runs,
         )
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path

@@ -13,12 +13,11 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pexpolicy.builder import build_policy
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 
 Config = Mapping[str, Any]
 Subject = object
@@ -75,10 +74,10 @@ def make_policy(plugins: Subject, *, config: Config | None = None, timeouts: boo
         async with policy.serving():
             outcome = await decide(policy, make_request("service_configuration"))
     """
-    options = BuildOptions(time_limits=timeouts, wall_clock=DryRunClock())
+    context = BuildContext(log=Log(), time_limits=timeouts, wall_clock=DryRunClock())
     if isinstance(plugins, Path):
         _no_config(config, "a configuration file")
-        return build_policy(load(plugins), log=Log(), options=options)
+        return build_policy(load(plugins), context=context)
     under_test = _named(plugins)
     available = {name: _available(name, one) for name, one in under_test.items()}
     settings = _settings(under_test, config or {})
@@ -87,7 +86,7 @@ def make_policy(plugins: Subject, *, config: Config | None = None, timeouts: boo
         if problems:
             raise ConfigError(settings.path, problems)
         available = {**found, **available}
-    return build_policy(settings, available=available, log=Log(), options=options)
+    return build_policy(settings, available=available, context=context)
 
 
 def _no_config(config: Config | None, what: str) -> None:

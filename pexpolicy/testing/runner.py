@@ -78,7 +78,7 @@ async def judge(policy: Policy, case: Case) -> CaseResult:
     began = time.perf_counter()
     endpoint, outcome = "url", None
     try:
-        with at_time(policy.wall_clock, case.at):
+        with at_time(policy.context.wall_clock, case.at):
             endpoint, answer = await _answer(policy, case)
     except InvalidRequestError as error:
         differences = [Difference("url", "a request of Infinity", " ".join(str(error).split()))]
@@ -265,7 +265,7 @@ async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
             result = await judge(policy, case)
             results.append(result)
             if result.outcome is not None:
-                with at_time(policy.wall_clock, case.at):
+                with at_time(policy.context.wall_clock, case.at):
                     items.add(result.outcome)
     return Run(results, _hook_coverage(policy, results), time.perf_counter() - began, items)
 

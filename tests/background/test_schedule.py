@@ -50,9 +50,9 @@ def locks_of_a_server() -> JobLocks:
 
 def bound(work: Work, locks: JobLocks, **options: Any) -> tuple[ScheduledJob, Log, JobRuns]:
     job = schedule(work.tidy, **{"every": 60, **options})
-    log, runs = Log(), JobRuns()
-    job.bind("guests", log, locks, runs)
-    return job, log, runs
+    log = Log()
+    job.bind("guests", log, locks)
+    return job, log, locks.runs
 
 
 @virtual_time.virtual
@@ -82,7 +82,7 @@ async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() ->
 
     log = Log()
     job = schedule(stubborn, every=60)
-    job.bind("guests", log, JobLocks(), Counter())
+    job.bind("guests", log, JobLocks())
     async with job:
         await asyncio.sleep(1)
     (event,) = log.events
@@ -188,7 +188,7 @@ async def test_status_and_metrics_show_the_jobs_of_a_plugin(tmp_path: Path) -> N
             raise OSError("no disk")
 
     made = make_policy(Tidies)
-    sources = StateSources(job_runs=made.host.take_job_runs)
+    sources = StateSources(job_runs=made.context.shared.locks.take_runs)
     async with serve_with_admin(made, tmp_path, sources=sources, in_server=True) as server:
         await asyncio.sleep(0.05)
         (shown,) = (await server.status())["plugins"]

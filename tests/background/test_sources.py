@@ -16,7 +16,7 @@ from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.observability.snapshot import expose
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
 from pexpolicy.testing import decide, make_request
 from tests.support import drivers
@@ -60,7 +60,9 @@ def policy(
     settings = from_document(document, folder / "config.toml", "0" * 16)
     found = available(dict.fromkeys(uses, Uses))
     return build_policy(
-        settings, available=found, host=SharedResources(pool or SourcePool()), log=log
+        settings,
+        available=found,
+        context=BuildContext(log=log, shared=SharedResources(pool or SourcePool())),
     )
 
 

@@ -402,9 +402,3 @@ def test_what_a_configuration_may_not_have_is_refused() -> None:
         settings(endpoints={"media_location": {"combine": "merge"}})
     made = policy({"a": plugin(media_location=always(None))}, {"a": {"may_admit": True}})
     assert "plugins.a.may_admit: has no effect" in "\n".join(map(str, made.warnings))
-
-
-def test_adjusters_of_one_priority_are_warned_of() -> None:
-    hook = always(None)
-    made = policy({name: plugin(adjust_media_location=hook) for name in "ab"})
-    assert "plugins.b.priority: a has priority 100 too" in "\n".join(map(str, made.warnings))

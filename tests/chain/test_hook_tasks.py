@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 
 from pexpolicy import Conference, hookimpl
 from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.policy import Policy
 from pexpolicy.server.event_loop import run
 from pexpolicy.testing import make_request
@@ -29,7 +28,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 Scenario = Callable[[Seen], Coroutine[Any, Any, None]]
-UNLIMITED = BuildOptions(time_limits=False)
+UNLIMITED = {"time_limits": False}
 """No hook is late, however busy the machine is."""
 
 

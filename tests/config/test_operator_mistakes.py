@@ -642,18 +642,6 @@ def test_a_key_with_a_password_is_reported_as_one(tmp_path: Path, named: bool) -
         assert "has a password: name it in tls.key_password_file or" in said.stderr
 
 
-def test_two_plugins_of_one_priority_are_reported_in_their_order(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text(f"[plugins.rules]\npriority = 10\n{RULE}")
-    assert "priority" not in checked("-c", tmp_path / "config.toml").stderr
-    with (tmp_path / "config.toml").open("a") as file:
-        file.write("[plugins.rooms]\npriority = 10\n[plugins.domains]\npriority = 10\n")
-        file.write("[plugins.domains.settings]\nallowed = ['example.com']\n")
-    said = checked("-c", tmp_path / "config.toml")
-    assert (
-        "warning: plugins.rooms.priority: rules has priority 10 too: rules is asked" in said.stderr
-    )
-
-
 def test_a_room_is_called_as_it_is_written(tmp_path: Path) -> None:
     text = "[infinity]\nthemes = ['Blue']\n[plugins.rooms.settings.rooms.'SIP:Meet@A.example']\n"
     (tmp_path / "config.toml").write_text(f"{text}name = 'M'\nivr_theme_name = 'Bleu'\n")

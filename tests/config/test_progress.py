@@ -4,6 +4,7 @@ import queue
 
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.progress import progress_lines
+from pexpolicy.policy import BuildContext
 from tests.support.live_server import SHIPPED
 from tests.support.waiting import HANG_S
 
@@ -27,7 +28,7 @@ def test_the_stage_under_way_and_each_later_one_is_named_with_the_time_it_began(
 def test_the_stages_of_a_policy_are_reading_checking_and_each_plugin() -> None:
 
     stages: list[str] = []
-    policy_from(SHIPPED, stage=stages.append).close()
+    policy_from(SHIPPED, context=BuildContext(stage=stages.append)).close()
     assert stages == [
         "reading config.toml, 0.0 MB",
         "checking config.toml",

@@ -194,10 +194,8 @@ def test_a_wrong_value_is_reported_with_its_key(annotation: Any, toml: str, prob
 )
 def test_a_table_that_ignores_unknown_keys_is_refused(annotation: Any, name: str) -> None:
     (text,) = problems(annotation, "")
-    assert text == (
-        f"plugins.toy: toy (toy-toy 1.0): {name} in the Settings of Toy would accept unknown keys "
-        "without an error: inherit PluginSettings instead of BaseModel"
-    )
+    assert text.startswith("plugins.toy: toy (toy-toy 1.0): ")
+    assert f"{name} in the Settings of Toy do not inherit PluginSettings" in text
 
 
 def test_objects_of_a_test_are_read_too() -> None:

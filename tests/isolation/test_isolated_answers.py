@@ -16,9 +16,10 @@ from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.models.extras import Extras
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.binding import bind_hook
+from pexpolicy.plugins.descriptions import describe
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.drop_in import module_name
-from pexpolicy.plugins.plugin import build, plugin_warnings
+from pexpolicy.plugins.plugin import build
 from tests.support.isolated import PluginFolder, admitted, request, service, table_of
 
 
@@ -219,7 +220,7 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(
     plugins, problems = build(
         {"toy": table_of(settings=settings)}, {"toy": available}, shelf.folder
     )
-    problems += plugin_warnings(plugins)[1]
+    problems += describe(plugins, shelf.folder)[1]
     with pytest.raises(PluginBuildError) as raised:
         shelf.start(available, settings=settings)
     assert [(("plugins", "toy", *p.key), p.text) for p in raised.value.problems] == [

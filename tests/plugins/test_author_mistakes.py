@@ -86,18 +86,17 @@ class Partly:
 
 class TestHooks:
     @pytest.mark.parametrize(
-        ("name", "meant"),
+        "member",
         [
-            ("participant_location", "media_location"),
-            ("location", "media_location"),
-            ("registrations", "directory_information"),
-            ("adjust", "adjust_service_configuration"),
-            ("startup", "lifespan"),
+            property(lambda _: ROOM),
+            hookimpl(staticmethod(lambda: ROOM)),
+            hookimpl(lru_cache(lambda _: ROOM)),
+            lambda _: ROOM,
         ],
     )
-    def test_a_name_that_is_not_near_is_understood(self, name: str, meant: str) -> None:
-        plugin = type("Bad", (), {name: hookimpl(lambda self: self)})
-        assert f"there is no hook {name!r}; did you mean {meant!r}?" in problem_of(plugin)
+    def test_what_would_never_be_called_is_refused(self, member: object) -> None:
+        text = problem_of(type("Bad", (), {"service_configuration": member}))
+        assert "service_configuration is never called" in text
 
     def test_an_argument_by_name_only_is_refused(self) -> None:
         class Bad:
@@ -105,23 +104,6 @@ class TestHooks:
             async def service_configuration(self, *, request: object) -> None: ...
 
         assert "write service_configuration(self, request)" in problem_of(Bad)
-
-    def test_a_property_is_no_hook(self) -> None:
-        class Bad:
-            @property
-            def service_configuration(self) -> Conference:
-                return ROOM
-
-        assert "service_configuration is a property: write a method" in problem_of(Bad)
-
-    def test_the_mark_belongs_directly_above_the_function(self) -> None:
-        class Bad:
-            @hookimpl
-            @staticmethod
-            async def service_configuration() -> Conference:
-                return ROOM
-
-        assert "write it directly above def" in problem_of(Bad)
 
     def test_an_optional_hook_may_be_of_a_later_version(self) -> None:
         class Good:
@@ -134,21 +116,12 @@ class TestHooks:
 
         assert decide_sync(Good, REQUEST).decision == ROOM
 
-    def test_what_is_no_method_is_no_hook(self) -> None:
-        class Bad:
-            @hookimpl
-            @lru_cache  # noqa: B019 - the mistake
-            def service_configuration(self, request: object) -> Conference:
-                return ROOM
-
-        assert "service_configuration is a _lru_cache_wrapper: write a method" in problem_of(Bad)
-
     @pytest.mark.parametrize("name", ["__aenter__", "__enter__"])
     def test_a_context_manager_is_no_lifespan(self, name: str) -> None:
         hook = staticmethod(hookimpl(lambda: ROOM))
         members = {name: lambda self: self, "service_configuration": hook}
         bad = type("Bad", (), members)
-        assert f"{name} is never called: write lifespan, with @asyn" in problem_of(bad)
+        assert f"{name} is never called: write lifespan" in problem_of(bad)
 
         @asynccontextmanager
         async def lifespan(self: object) -> AsyncIterator[None]:
@@ -178,7 +151,7 @@ class TestHooks:
             @hookimpl
             async def service_configuration(self) -> None: ...
 
-        assert "Bad.__init__ is async def: write def" in problem_of(Bad)
+        assert "Bad does not take its settings" in problem_of(Bad)
 
     def test_a_task_that_is_started_too_early(self) -> None:
         class Bad:
@@ -224,17 +197,14 @@ class TestDropIn:
     @pytest.mark.parametrize(
         ("source", "said"),
         [
-            (
-                "class Bad:\n    async def service_configuration(self): pass",
-                "has no @hookimpl of pexpolicy",
-            ),
+            ("class Bad:\n    async def service_configuration(self): pass", "is never called"),
             (
                 "import pexpolicy\nclass Bad(pexpolicy.Plugin):\n    def media_loction(self): 1",
                 "did you mean 'media_location'?",
             ),
             ("from pexpolicy import Plugin\nclass Bad(Plugin): pass", "implements no hook"),
-            ("def service_configuration(request): pass", "must be a method of a class"),
-            ("class Bad: pass", "must define one class with @hookimpl methods"),
+            ("def service_configuration(request): pass", "must define one class with hooks"),
+            ("class Bad: pass", "must define one class with hooks"),
         ],
     )
     def test_a_class_without_hooks(self, tmp_path: Path, source: str, said: str) -> None:
@@ -472,7 +442,7 @@ class TestLifespan:
         ("source", "said"),
         [
             ("return\n        yield", "it ended before its yield"),
-            ("pass", "lifespan has no yield: write one"),
+            ("pass", "with one yield"),
         ],
     )
     def test_one_that_does_not_yield(self, tmp_path: Path, source: str, said: str) -> None:

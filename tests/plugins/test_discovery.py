@@ -107,7 +107,7 @@ def test_a_file_that_is_not_configured_is_never_run(folder: Path) -> None:
         ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
         ("import pexpolicy_does_not_exist", "No module named 'pexpolicy_does_not_exist'"),
         ("def (:", "cannot be imported: SyntaxError"),
-        ("x = 1", "must define one class with @hookimpl methods, and defines 0 (none)"),
+        ("x = 1", "must define one class with hooks as its methods, and defines 0 (none)"),
         (
             PLUGIN + "class Second(Greeter):\n    other = Greeter.service_configuration\n",
             "defines 2",
@@ -159,7 +159,7 @@ def test_a_hook_api_that_is_a_text_is_refused(folder: Path) -> None:
     quoted = PLUGIN.replace("class Greeter:\n", 'class Greeter:\n    pexpolicy_api = "1"\n')
     (folder / "dropins" / "greeter.py").write_text(quoted)
     (text,) = problems(folder, greeter={"settings": {"name": "x"}})
-    assert text.endswith("its pexpolicy_api must be a number, such as 1, not '1'")
+    assert "asks for hook API '1'" in text
 
 
 def test_a_deprecated_hook_is_reported_with_what_to_write_instead(
@@ -208,16 +208,8 @@ def test_a_secret_of_the_wrong_type_is_not_shown(folder: Path, key: str) -> None
 @pytest.mark.parametrize(
     ("before", "after", "complaint"),
     [
-        (
-            "def service_configuration(",
-            "def service_configuraton(",
-            "there is no hook 'service_configuraton'; did you mean 'service_configuration'?",
-        ),
-        (
-            "service_configuration(self, request)",
-            "service_configuration(self, req)",
-            "service_configuration takes 'request', and nothing called 'req'",
-        ),
+        ("service_configuration(", "service_configuraton(", "mean 'service_configuration'?"),
+        ("(self, request)", "(self, req)", "write service_configuration(self, request)"),
     ],
 )
 def test_a_misspelt_hook_or_argument_is_named(

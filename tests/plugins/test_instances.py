@@ -125,7 +125,7 @@ def test_problems_have_the_name_of_the_instance() -> None:
         ("Oslo Sentrum", {"plugin": "greeter"}, "write small letters, digits and _"),
         ("1st", {"plugin": "greeter"}, "write small letters, digits and _"),
         ("x", {"plugin": "x"}, "plugins.x.plugin: no plugin of this name is installed"),
-        ("x", {"plugin": "acme:greeter"}, "no plugin greeter in acme; it is in toy-greeter 1.0"),
+        ("x", {"plugin": "acme:greeter"}, "greeter is in toy-greeter 1.0"),
     ],
 )
 def test_a_wrong_name_is_reported(name: str, table: dict[str, Any], text: str) -> None:
@@ -135,7 +135,8 @@ def test_a_wrong_name_is_reported(name: str, table: dict[str, Any], text: str) -
 
 def test_an_instance_of_an_instance_names_the_plugin() -> None:
     (text,) = problems(oslo=TWO["oslo"], harbour={"plugin": "oslo"})
-    assert text == ('plugins.harbour.plugin: oslo is an instance itself: write plugin = "greeter"')
+    assert text.startswith("plugins.harbour.plugin: ")
+    assert 'oslo is an instance itself: write plugin = "greeter"' in text
 
 
 SOURCE = """

@@ -110,12 +110,6 @@ class TryFirst(Fine):
         """Ask to be first in a way that has no effect."""
 
 
-class OldName(Fine):
-    @hookimpl
-    async def decided(self, outcome: object) -> None:
-        """Use the name of a hook that was renamed."""
-
-
 class PlainLifespan(Fine):
     @hookimpl
     async def lifespan(self) -> None:
@@ -219,46 +213,30 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
     ("found", "said"),
     [
         (Misspelt, "service_configuraton"),
-        (WrongArgument, "call"),
-        (WithoutSelf, "must take self first: write media_location(self, request)"),
-        (WithoutAnything, "must take self first: write config_warnings(self)"),
-        (
-            SettingsOnly,
-            "built: SettingsOnly does not take its settings: give it __init__(self, settings)",
-        ),
-        (
-            NoArguments,
-            "built: NoArguments does not take its settings: give it __init__(self, settings)",
-        ),
-        (Wrapper, "media_location is a wrapper"),
-        (OldWrapper, "media_location is a wrapper"),
+        (WrongArgument, "write media_location(self, request)"),
+        (WithoutSelf, "write media_location(self, request)"),
+        (WithoutAnything, "write config_warnings(self)"),
+        (SettingsOnly, "SettingsOnly does not take its settings"),
+        (NoArguments, "NoArguments does not take its settings"),
+        (Wrapper, "media_location has wrapper=True"),
+        (OldWrapper, "media_location has hookwrapper=True"),
         (Twice, "service_configuration is implemented twice"),
         (NoHooks, "implements no hook"),
-        (NoMark, "participant_properties is the name of a hook, but the method has no @hookimpl"),
-        (
-            TryFirst,
-            "media_location has tryfirst=True, which has no effect: remove it, and write pr",
-        ),
-        (OldName, "there is no hook 'decided'; it is called 'on_decision'"),
-        (PlainLifespan, "write @asynccontextmanager below @hookimpl, and yield once"),
-        (GeneratorLifespan, "write @asynccontextmanager below @hookimpl, and yield once"),
-        (SyncLifespan, "lifespan is not asynchronous: write async def"),
-        (Yields, "participant_properties contains yield"),
-        (YieldsInThread, "participant_properties contains yield"),
-        (AsyncWarnings, "config_warnings is called while the policy is built: write a plain def"),
+        (NoMark, "participant_properties is never called"),
+        (TryFirst, "media_location has tryfirst=True"),
+        (PlainLifespan, "lifespan must be an async def with one yield"),
+        (GeneratorLifespan, "lifespan must be an async def with one yield"),
+        (SyncLifespan, "lifespan must be an async def with one yield"),
+        (Yields, "participant_properties must return its answer"),
+        (YieldsInThread, "participant_properties must return its answer"),
+        (AsyncWarnings, "config_warnings must be a plain def"),
         (DataclassSettings, "the Settings of DataclassSettings do not inherit PluginSettings"),
         (DictSettings, "the Settings of DictSettings do not inherit PluginSettings"),
         (ModelSettings, "the Settings of ModelSettings do not inherit PluginSettings"),
-        (
-            TextWarnings,
-            "config_warnings must return ConfigWarning(key, text), with a tuple as the key",
-        ),
-        (
-            NoWarnings,
-            "config_warnings must return an iterable of ConfigWarning(key, text), with a tuple",
-        ),
-        (TextFiles, "tracked_files must return an iterable of paths, and returned 'rooms.csv'"),
-        (BareDecisions, "static_decisions must return pairs of a key and a decision"),
+        (TextWarnings, "config_warnings must return an iterable of ConfigWarning(key, text)"),
+        (NoWarnings, "config_warnings must return an iterable of ConfigWarning(key, text)"),
+        (TextFiles, "tracked_files must return an iterable of paths, and not 'rooms.csv'"),
+        (BareDecisions, "static_decisions must return an iterable of pairs"),
         (BadDecisions, "its static_decisions failed: ZeroDivisionError"),
         (Exits, "cannot be built: SystemExit"),
         (BadCheck, "its config_warnings failed: KeyError"),

@@ -9,8 +9,9 @@ import pytest
 
 from pexpolicy import Conference, Plugin, PluginSettings
 from pexpolicy.config.schema.plugins import PluginTable
+from pexpolicy.plugins.descriptions import describe
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.plugin import build, plugin_warnings
+from pexpolicy.plugins.plugin import build
 
 
 class Settings(PluginSettings):
@@ -33,11 +34,11 @@ def test_the_version_that_runs_is_shown_until_the_restart(
 ) -> None:
     tables = {"rooms": PluginTable()}
     plugins, problems = build(tables, {"rooms": installed}, tmp_path)
-    assert (problems, plugin_warnings(plugins)) == ([], ([], []))
+    assert (problems, describe(plugins, tmp_path)[0].warnings) == ([], [])
     upgraded = replace(installed, version="2.0")
     plugins, problems = build(tables, {"rooms": upgraded}, tmp_path)
     assert plugins[0].available.origin == "acme-rooms 1.0"
-    warnings, _ = plugin_warnings(plugins)
+    warnings = describe(plugins, tmp_path)[0].warnings
     text = "acme-rooms 2.0 is installed, and 1.0 runs: restart the server"
     assert [warning.text for warning in warnings] == [text]
 

@@ -12,11 +12,10 @@ from uuid_utils import uuid7
 
 from pexpolicy.audit.records import as_json
 from pexpolicy.builder import policy_from
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.wall_clock import DryRunClock
-from pexpolicy.policy import Answer
+from pexpolicy.policy import Answer, BuildContext
 from pexpolicy.testing.ask import capturing_audit_log
 from tests.cli.test_main import invoked
 
@@ -31,7 +30,7 @@ def answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], list[by
 
 async def _answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], list[bytes]]:
     clock = DryRunClock()
-    policy = policy_from(config, options=BuildOptions(wall_clock=clock))
+    policy = policy_from(config, context=BuildContext(wall_clock=clock))
     audit = capturing_audit_log(policy.settings)
     given: list[Answer] = []
     lines: list[bytes] = []

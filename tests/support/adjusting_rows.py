@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pexpolicy.builder import build_policy
+from pexpolicy.policy import BuildContext
 from tests.support import wire
 from tests.support.adjusting_plugins import sources
 from tests.support.fake_plugins import Log, Serve, settings
@@ -100,7 +101,7 @@ async def check(serving: Serve, row: Row, instead: dict[str, str]) -> None:
             endpoints={endpoint: {"default": row.default, **combine}},
         ),
         available=sources(kinds),
-        log=Log(),
+        context=BuildContext(log=Log()),
     )
     async with serving(made) as server:
         reply = await server.ask(wire.TARGETS[endpoint])

@@ -11,11 +11,10 @@ from typing import Any
 from pexpolicy import hookimpl
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import Settings
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener
@@ -109,18 +108,16 @@ def policy(
     *,
     clock: Callable[[], float] | None = None,
     log: Log | None = None,
-    options: BuildOptions | None = None,
+    options: Mapping[str, Any] | None = None,
     **document: Any,
 ) -> Policy:
     """Build a policy of these plugins, called in this order."""
     merged = {name: dict((tables or {}).get(name, {})) for name in classes}
-    timed: dict[str, Any] = {} if clock is None else {"clock": clock}
+    given = dict(options or {}) | ({} if clock is None else {"clock": clock})
     return build_policy(
         settings(merged, **document),
         available=available(classes),
-        log=log,
-        options=options,
-        **timed,
+        context=BuildContext(log=log, **given),
     )
 
 

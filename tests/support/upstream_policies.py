@@ -6,7 +6,7 @@ from typing import Any
 
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 from tests.support import fake_plugins
 
 Tables = Mapping[str, Any]
@@ -34,7 +34,9 @@ def policy(
     apart = {"isolation": isolation, "processes": 1}
     plugin = {"timeout": timeout, **apart, "settings": settings_of(targets, routes)}
     document = {"plugins": {"upstream": plugin}, **tables}
-    return build_policy(from_document(document, root / "config.toml", "0" * 16), log=log)
+    return build_policy(
+        from_document(document, root / "config.toml", "0" * 16), context=BuildContext(log=log)
+    )
 
 
 def status_of(made: Policy) -> Any:

@@ -35,6 +35,7 @@ from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
+from pexpolicy.policy import BuildContext
 from pexpolicy.server.preflight import preflight_problems
 from pexpolicy.text import printable
 
@@ -104,7 +105,7 @@ def _configuration(config: Path) -> tuple[Settings | None, str, list[Finding]]:
     except ConfigError as error:
         settings = error.salvaged
     try:
-        policy = policy_from(config, preflight_problems, log=log)
+        policy = policy_from(config, preflight_problems, BuildContext(log=log))
     except ConfigError as error:
         errors = [Finding(subject, "error", str(problem)) for problem in error.problems]
         return settings, "", errors

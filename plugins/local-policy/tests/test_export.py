@@ -201,7 +201,7 @@ async def compared(
     async with ScriptPool(1, 20.0).running() as pool, policy.serving():
         for _ in range(calls):
             now = NOON + chosen.randrange(0, 90 * 24 * 3600)
-            policy.wall_clock.at = now  # type: ignore[attr-defined]
+            policy.context.wall_clock.at = now  # type: ignore[attr-defined]
             request = endpoint.parse(MultiDict(parameters(chosen)), "")
             ours = (await decide(policy, request)).decision
             others = {"service_config": ROOM}

@@ -6,11 +6,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from pexpolicy.builder import policy_from
-from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.plugins.changes import configuration_changes
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy_console.dry_run.listing import Listing
 
 Version = tuple[tuple[str, int, int], ...]
@@ -79,9 +78,9 @@ class PolicyOnDisk:
 
     def _build(self) -> None:
         self._failure = None
-        options = BuildOptions(wall_clock=self.clock, keeps_static_decisions=True)
+        context = BuildContext(wall_clock=self.clock, keeps_static_decisions=True)
         try:
-            self._policy = policy_from(self._path, options=options)
+            self._policy = policy_from(self._path, context=context)
         except ConfigError as error:
             self._failure = error
             raise
