@@ -32,7 +32,7 @@ _MEANINGS: Mapping[str, str] = {
     "audit": "log",
     "auth": "authentication basic_auth credentials",
     "base": "base_dn",
-    "budget request_seconds pause": "timeout",
+    "budget pause": "timeout",
     "certificate client_cert": "cert cert_file certfile",
     "client_ca ca_file": "ca ca_cert cafile",
     "conference": "virtual_meeting_room vmr",

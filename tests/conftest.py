@@ -69,13 +69,13 @@ def serving(tmp_path: Path) -> fake_plugins.Serve:
         tables: Mapping[str, Mapping[str, Any]] | None = None,
         **options: Any,
     ) -> AbstractAsyncContextManager[fake_plugins.Serving]:
-        log = fake_plugins.Log()
+        log, limits = fake_plugins.Log(), options.pop("limits", None)
         if isinstance(classes, Policy):
-            return fake_plugins.serve(classes, tmp_path / "audit.jsonl", log)
+            return fake_plugins.serve(classes, tmp_path / "audit.jsonl", log, limits)
         # No watchdog on a test's own clock, because it would wake the loop continuously.
         made = fake_plugins.policy(
             classes, tables, log=None if "clock" in options else log, **options
         )
-        return fake_plugins.serve(made, tmp_path / "audit.jsonl", log)
+        return fake_plugins.serve(made, tmp_path / "audit.jsonl", log, limits)
 
     return serve

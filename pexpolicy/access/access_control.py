@@ -16,11 +16,10 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from pexpolicy.access.connections import AuthenticatedRequest, Connection, Stage
+from pexpolicy.access.connections import AuthenticatedRequest, Connection
 from pexpolicy.access.credentials import Credentials, VerifiedDigests, pair_of
-from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.login_throttle import CancellableSleeps, KnownPeers, LoginThrottle
-from pexpolicy.access.networks import Networks
+from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import (
     BUSY,
     CERTIFICATE_EXPIRED,
@@ -57,13 +56,13 @@ class AccessControl:
     def __init__(
         self,
         networks: Networks | None = None,
-        forwarding: ForwardedHeaders | None = None,
+        proxies: TrustedProxies | None = None,
         credentials: Iterable[Credential] = (),
         state: SharedAccessState | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._networks = networks or Networks()
-        self._forwarding = forwarding or ForwardedHeaders(Networks())
+        self._proxies = proxies or TrustedProxies()
         self._state = state or SharedAccessState()
         self._clock = clock
         configured = tuple(credentials)
@@ -90,7 +89,7 @@ class AccessControl:
         access = settings.access
         return AccessControl(
             Networks(access.networks),
-            ForwardedHeaders(Networks(access.trusted_proxies), access.forwarded_header),
+            TrustedProxies(Networks(access.trusted_proxies)),
             settings.credentials,
             self._state,
             self._clock,
@@ -98,15 +97,15 @@ class AccessControl:
 
     def may_connect(self, peer: str) -> bool:
         """Return whether an address is in one of the networks, or is a trusted proxy."""
-        return not self._networks or self._networks.holds(peer) or self._forwarding.is_proxy(peer)
+        return not self._networks or self._networks.holds(peer) or self._proxies.holds(peer)
 
     def is_known(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy, or right credentials came from it."""
-        return peer in self._state.known_peers or self._forwarding.is_proxy(peer)
+        return peer in self._state.known_peers or self._proxies.holds(peer)
 
     def is_proxy(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy."""
-        return self._forwarding.is_proxy(peer)
+        return self._proxies.holds(peer)
 
     def cached_peer(self, request: web.BaseRequest) -> str | None:
         """Return the client of a request whose headers were admitted before on its connection; else
@@ -125,7 +124,7 @@ class AccessControl:
         ):
             return None
         header = cached.forwarded
-        if header is not None and self._forwarding.header_value(request) != header:
+        if header is not None and self._proxies.header(request) != header:
             return None
         return cached.peer
 
@@ -140,7 +139,7 @@ class AccessControl:
             reason = CERTIFICATE_REVOKED if connection.is_revoked else CERTIFICATE_EXPIRED
             return Refusal(reason, HTTPStatus.FORBIDDEN, client or peer, closes=True)
         if self._networks and (client is None or not self._networks.holds(client)):
-            detail = self._forwarding.describe_problem(peer, client, forwarded)
+            detail = self._proxies.describe_problem(peer, client, forwarded)
             return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, client or peer, detail)
         origin = client or peer
         if self._credentials is not None:
@@ -164,9 +163,9 @@ class AccessControl:
         """Return the peer of a request, its client, and the header that names the client."""
         connection: Connection | None = getattr(request.protocol, "connection", None)
         peer = connection.peer if connection is not None else request.remote or ""
-        if not self._forwarding.is_proxy(peer):
+        if not self._proxies.holds(peer):
             return peer, peer, None
-        return peer, self._forwarding.client(peer, request), self._forwarding.header_value(request)
+        return peer, self._proxies.client(peer, request), self._proxies.header(request)
 
     async def _verify_credentials(
         self,
@@ -188,30 +187,28 @@ class AccessControl:
             self._right.append(header)
             return None
         if connection is not None:
-            connection.move_to(Stage.PENDING)
+            connection.hold()
         try:
             with throttle.attempt(origin, now) as attempts:
                 is_known = origin in self._state.known_peers
                 if await credentials.verify(pair, attempts, peer=origin, is_known=is_known):
                     return None
         except VerificationQueueFull:
-            _refuse(connection)
-            await self._state.delays.wait(BUSY_DELAY_S)
+            await self._delay(BUSY_DELAY_S, connection)
             return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
-        _refuse(connection)
-        await self._state.delays.wait(throttle.record_failure(origin, now))
+        await self._delay(throttle.record_failure(origin, now), connection)
         return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
+
+    async def _delay(self, seconds: float, connection: Connection | None) -> None:
+        """Delay a refusal; the connection may be evicted meanwhile."""
+        if connection is not None:
+            connection.wait()
+        await self._state.delays.wait(seconds)
 
     def close(self) -> None:
         """Stop verifying credentials and release all delayed replies."""
         self._state.verified.pool.close()
         self._state.delays.cancel()
-
-
-def _refuse(connection: Connection | None) -> None:
-    """Let a connection be evicted while its refusal is delayed."""
-    if connection is not None:
-        connection.move_to(Stage.REFUSED)
 
 
 def _authorization(request: web.BaseRequest) -> bytes:

@@ -209,6 +209,12 @@ class Certificates:
         self.renewals = 0
 
     @property
+    def _authorities(self) -> object:
+        """The version of the file of the authorities that sign certificates of clients."""
+        path = self._source.client_ca
+        return path and self._loaded.versions[path]
+
+    @property
     def context(self) -> ssl.SSLContext:
         """The TLS context of the next connection."""
         return self._loaded.context
@@ -228,17 +234,18 @@ class Certificates:
         lists = self._loaded.revocations
         return lists is not None and lists.contains(certificate)
 
-    async def watch(self, on_renewal: Callable[[], object]) -> None:
+    async def watch(self, on_renewal: Callable[..., object]) -> None:
         """Poll the files in a thread until this is cancelled, as a file server may hang; call
-        ``on_renewal`` after changed files were loaded.
+        ``on_renewal`` after changed files were loaded, with whether ``of_authorities`` of clients.
         """
         while True:
             await asyncio.sleep(CERTIFICATE_POLL_INTERVAL_S)
             renewals = self.renewals
+            authorities = self._authorities
             try:
                 await run_in_thread(self.check_files, "pexpolicy-tls")
                 if self.renewals != renewals:
-                    on_renewal()
+                    on_renewal(of_authorities=self._authorities != authorities)
             except Exception as error:  # noqa: BLE001 - the next check may succeed
                 self._alarm(f"tls: the files cannot be checked: {describe_error(error).summary}")
 

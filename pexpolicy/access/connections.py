@@ -1,310 +1,42 @@
-"""Connection limits, in total and for each peer, and eviction.
+"""Open connections: limits in total and for each address, deadlines, and eviction.
 
-A connection is *unauthenticated* until a call on it was admitted. A flood consists of such
-connections, so one of them is evicted for a new one: first those whose clients show that they are
-no node, and never one with a complete request whose credentials are still being verified.
+A connection *waits* until a call on it was admitted. A flood consists of such connections, so the
+oldest one is evicted where a new one would exceed a limit. One with an admitted call, or whose
+credentials are being verified, is never evicted.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import IntEnum
+from dataclasses import dataclass
 
-from pexpolicy.access.login_throttle import origin
+MAX_BUFFERED = 32 << 20
+"""Bytes of incomplete requests together; the oldest of them is evicted above it."""
+Deadlines = dict["Connection", float]
+"""When each connection is late, in order: all of them have the same time."""
 
-MANY = 8
-"""Connections of one origin on which nothing was received yet; an origin with more of them loses
-one before others do.
-"""
-INCOMPLETE_WEIGHT = 3
-"""Silent connections for which one with an incomplete request counts: it was silent before, and a
-node is silent for longer than its request is incomplete.
-"""
-MAX_LOOKS = 8
-"""Connections whose unread data is looked for before one is evicted."""
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """The limits of a listener. All times are in seconds."""
+
+    total: int = 10_000
+    """Open connections."""
+    waiting: int = 10_000
+    """Those on which no call was admitted yet."""
+    per_peer: int = 250
+    """Those of one address; it does not apply to trusted proxies."""
+    header_bytes: int = 1 << 16
+    """Size of a request: the request line and all headers together."""
+    request_seconds: float = 10.0
+    """Time for a request to arrive, for a TLS handshake, and for the client to read a reply."""
+    idle_seconds: float = 3600.0
+    """How long a connection may be idle after an admitted call."""
 
 
 class ConnectionLimitError(Exception):
-    """The limit is reached and no connection can be evicted: they are authenticated or pending."""
-
-
-class Stage(IntEnum):
-    """What an unauthenticated connection has shown; those of the lowest stage are evicted first.
-
-    Among silent, waiting and incomplete ones and those in a handshake it is that of most of them.
-    """
-
-    REFUSED = 0
-    """Its last request was not admitted."""
-    INCOMPLETE = 1
-    """Part of a request was received."""
-    REPEATED = 2
-    """It has sent something and waits for its turn, as did another of its origin before."""
-    SILENT = 3
-    """Nothing was received yet."""
-    WAITING = 4
-    """It has sent something and waits for its turn."""
-    HANDSHAKE = 5
-    """Its TLS handshake has begun, and no request was received yet."""
-    KNOWN = 6
-    """Nothing was received yet from an address of right credentials."""
-    PENDING = 7
-    """It has sent its first request, or one whose credentials are being verified. Never evicted."""
-    ADMITTED = 8
-    """A request on it was admitted. Never evicted."""
-
-
-class Connection:
-    """One accepted connection.
-
-    ``peer`` is the address that it comes from, ``origin`` that address or its IPv6 /64, ``since``
-    the time of the event loop at which it was accepted, and ``admission`` the last request on it
-    that was admitted. ``not_after`` is when the certificate of the client expires, in seconds since
-    the epoch, and ``is_revoked`` whether it was revoked. ``has_unread`` returns whether data waits
-    in the kernel. ``owner`` counts it; ``None`` when it is not counted.
-    """
-
-    __slots__ = (
-        *("admission", "close", "has_unread", "is_revoked", "not_after", "origin", "owner"),
-        *("peer", "since", "stage"),
-    )
-
-    def __init__(
-        self,
-        peer: str,
-        since: float,
-        close: Callable[[], object],
-        has_unread: Callable[[], bool] | None = None,
-    ) -> None:
-        self.peer = peer
-        self.origin = origin(peer)
-        self.since = since
-        self.close = close
-        self.has_unread = has_unread or nothing_unread
-        self.stage = Stage.SILENT
-        self.admission: AuthenticatedRequest | None = None
-        self.not_after: float | None = None
-        self.is_revoked = False
-        self.owner: Connections | None = None
-
-    def admit(self, admission: AuthenticatedRequest) -> None:
-        """Cache an admitted request; from now on the connection is authenticated."""
-        if self.admission is None and self.owner is not None:
-            self.owner.mark_authenticated(self)
-        self.admission = admission
-
-    def move_to(self, stage: Stage) -> None:
-        """Set the stage, and make this the newest connection of it."""
-        if self.admission is None and self.owner is not None:
-            self.owner.move(self, stage)
-
-    def received_part(self) -> None:
-        """Note that a part of a request was received."""
-        if self.stage in _COMPLETE:
-            self.move_to(Stage.INCOMPLETE)
-
-    def ended(self) -> None:
-        """Stop counting this connection: it was closed."""
-        if self.owner is not None:
-            self.owner.remove(self)
-
-    def has_expired(self, now: float) -> bool:
-        """Return whether the certificate of the client has expired, at seconds since the epoch."""
-        return self.not_after is not None and self.not_after < now
-
-    def revoke(self) -> None:
-        """Refuse further calls: the certificate of the client was revoked."""
-        self.is_revoked = True
-        self.not_after = 0.0
-
-    def certified_by(self, certificate: bytes) -> None:
-        """Store the certificate of the client (DER), to find it in later revocation lists."""
-        if self.owner is not None:
-            self.owner.certificates[self] = certificate
-
-
-def nothing_unread() -> bool:
-    """Return that no data waits in the kernel, or that it does not matter."""
-    return False
-
-
-_EVICTABLE = tuple(Stage)[: Stage.PENDING]
-_COMPLETE = (Stage.REPEATED, Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE)
-
-
-def _oldest(connections: dict[Connection, None]) -> Connection | None:
-    """Return the oldest connection; one whose data was not read yet is passed over, and counts as
-    new.
-    """
-    for _ in range(min(MAX_LOOKS, len(connections))):
-        oldest = next(iter(connections))
-        if oldest.stage < Stage.SILENT or not oldest.has_unread():
-            return oldest
-        connections[oldest] = connections.pop(oldest)
-    return next(iter(connections), None)
-
-
-class _ByStage:
-    """Unauthenticated connections by stage, the oldest first."""
-
-    __slots__ = ("_stages",)
-
-    def __init__(self) -> None:
-        self._stages: dict[Stage, dict[Connection, None]] = {}
-
-    def __getitem__(self, stage: Stage) -> dict[Connection, None]:
-        """Return the connections of a stage."""
-        return self._stages.setdefault(stage, {})
-
-    def victim(self, before: Stage = Stage.PENDING) -> Connection | None:
-        """Return the connection to evict, of a stage before this one."""
-        for stage in _EVICTABLE[:before]:
-            if connections := self._stages.get(stage):
-                return _oldest(connections)
-        return None
-
-    def __len__(self) -> int:
-        return sum(map(len, self._stages.values()))
-
-
-@dataclass(slots=True)
-class _PeerConnections:
-    count: int = 0
-    unauthenticated: _ByStage = field(default_factory=_ByStage)
-
-
-class Connections:
-    """Counts connections, in total and for each address."""
-
-    def __init__(self, total: int, per_peer: int) -> None:
-        self._total = total
-        self._per_peer = per_peer
-        self._count = 0
-        self._unauthenticated = _ByStage()
-        self.certificates: dict[Connection, bytes] = {}
-        """Certificates of clients (DER), where there are revocation lists."""
-        self._peers: dict[str, _PeerConnections] = {}
-        self._silent: dict[str, dict[Connection, None]] = {}
-        """Silent connections by origin: one host may have all addresses of an IPv6 /64."""
-        self._with_many: dict[str, dict[Connection, None]] = {}
-        """Those origins that have more than ``MANY``."""
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def unauthenticated(self) -> int:
-        """The number of connections that can be evicted."""
-        return len(self._unauthenticated)
-
-    def add(
-        self, connection: Connection, stage: Stage = Stage.SILENT, *, shared: bool = False
-    ) -> Connection | None:
-        """Count a new connection; return the one that was evicted for it, if any.
-
-        ``shared``: the peer is a trusted proxy with many clients, so only the total counts. Raises
-        ``ConnectionLimitError``.
-        """
-        evicted = None
-        peer = self._peers.get(connection.peer)
-        if peer is not None and peer.count >= self._per_peer and not shared:
-            evicted = self._evict(peer.unauthenticated.victim())
-        elif self._count >= self._total:
-            evicted = self._evict(self._victim())
-        # Evicting may have removed the peer.
-        if (peer := self._peers.get(connection.peer)) is None:
-            peer = self._peers[connection.peer] = _PeerConnections()
-        peer.count += 1
-        self._count += 1
-        connection.owner = self
-        self._put(connection, Stage.KNOWN if shared else stage)
-        return evicted
-
-    def evict(self, keep: int, since: float) -> list[Connection]:
-        """Close unauthenticated connections, those of the lowest stage first: all that were
-        accepted before ``since``, and further ones until ``keep`` remain. Return them.
-        """
-        evicted = []
-        for stage in _EVICTABLE:
-            connections = self._unauthenticated[stage]
-            while (oldest := next(iter(connections), None)) is not None and (
-                oldest.since < since or len(self._unauthenticated) > keep
-            ):
-                evicted.append(self._evict(oldest))
-        return evicted
-
-    def _victim(self) -> Connection | None:
-        if len(handshakes := self._unauthenticated[Stage.HANDSHAKE]) > self._total // 2:
-            # One takes more memory than others.
-            return _oldest(handshakes)
-        if (victim := self._unauthenticated.victim(Stage.INCOMPLETE)) is not None:
-            return victim
-        # Most of the largest group are a flood, and a node is in each of them for a moment.
-        sizes = {stage: len(self._unauthenticated[stage]) for stage in _COMPLETE[1:]}
-        sizes[Stage.INCOMPLETE] = len(self._unauthenticated[Stage.INCOMPLETE]) * INCOMPLETE_WEIGHT
-        largest = max(sizes, key=sizes.__getitem__)
-        if largest is not Stage.INCOMPLETE:
-            if repeated := self._unauthenticated[Stage.REPEATED]:
-                return _oldest(repeated)
-            if self._with_many:
-                return _oldest(next(iter(self._with_many.values())))
-        return _oldest(self._unauthenticated[largest]) or self._unauthenticated.victim()
-
-    def _evict(self, victim: Connection | None) -> Connection:
-        if victim is None:
-            raise ConnectionLimitError
-        self.remove(victim)
-        victim.close()
-        return victim
-
-    def move(self, connection: Connection, stage: Stage) -> None:
-        """Move an unauthenticated connection to the end of a stage."""
-        self._take(connection)
-        self._put(connection, stage)
-
-    def _put(self, connection: Connection, stage: Stage) -> None:
-        connection.stage = stage
-        if stage >= Stage.PENDING:
-            return
-        self._unauthenticated[stage][connection] = None
-        self._peers[connection.peer].unauthenticated[stage][connection] = None
-        if stage is Stage.SILENT:
-            silent = self._silent.setdefault(connection.origin, {})
-            silent[connection] = None
-            if len(silent) > MANY:
-                self._with_many[connection.origin] = silent
-
-    def _take(self, connection: Connection) -> None:
-        stage = connection.stage
-        if stage >= Stage.PENDING:
-            return
-        del self._unauthenticated[stage][connection]
-        del self._peers[connection.peer].unauthenticated[stage][connection]
-        if stage is Stage.SILENT:
-            silent = self._silent[connection.origin]
-            del silent[connection]
-            if len(silent) <= MANY:
-                self._with_many.pop(connection.origin, None)
-            if not silent:
-                del self._silent[connection.origin]
-
-    def mark_authenticated(self, connection: Connection) -> None:
-        """Exempt a connection from eviction."""
-        self.move(connection, Stage.ADMITTED)
-
-    def remove(self, connection: Connection) -> None:
-        """Stop counting a connection; a second time does nothing."""
-        if connection.owner is not self:
-            return
-        self._take(connection)
-        self.certificates.pop(connection, None)
-        connection.owner = None
-        self._count -= 1
-        peer = self._peers[connection.peer]
-        peer.count -= 1
-        if not peer.count:
-            del self._peers[connection.peer]
+    """The limit is reached, and no connection can be evicted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -318,3 +50,190 @@ class AuthenticatedRequest:
     authorization: bytes
     forwarded: str | None
     peer: str
+
+
+class Connection:
+    """One accepted connection from the address ``peer``.
+
+    ``close`` closes it at once. ``expire`` is called when a deadline has passed, with whether it is
+    that of a reply. ``admission`` is the last request on it that was admitted. ``not_after`` is
+    when the certificate of the client expires, in seconds since the epoch, and ``is_revoked``
+    whether it was revoked. ``is_known``: right credentials came from its address before.
+    """
+
+    __slots__ = (
+        *("_buffered", "_owner", "admission", "close", "expire", "is_known", "is_revoked"),
+        *("not_after", "peer"),
+    )
+
+    def __init__(
+        self, peer: str = "", close: Callable[[], object] = lambda: None, *, is_known: bool = False
+    ) -> None:
+        self.peer = peer
+        self.close = close
+        self.is_known = is_known
+        self.expire: Callable[[bool], object] = self._close
+        self.admission: AuthenticatedRequest | None = None
+        self.not_after: float | None = None
+        self.is_revoked = False
+        self._owner: Connections | None = None
+        self._buffered = 0
+
+    def _close(self, _: bool) -> None:  # noqa: FBT001 - as `expire`
+        self.close()
+
+    def admit(self, admission: AuthenticatedRequest) -> None:
+        """Store an admitted request; from now on the connection is not evicted."""
+        if self.admission is None:
+            self.hold()
+        self.admission = admission
+
+    def hold(self) -> None:
+        """Exempt the connection from eviction while its credentials are verified."""
+        if self._owner is not None:
+            self._owner.waiting(self).pop(self, None)
+
+    def wait(self) -> None:
+        """Wait for another request, as the last one was refused."""
+        if self._owner is not None and self.admission is None:
+            self._owner.wait(self)
+
+    def received(self, size: int, *, is_new: bool = False) -> None:
+        """Note how many bytes of an incomplete request are stored; ``is_new``: its first ones."""
+        owner = self._owner
+        if owner is None:
+            return
+        if is_new or not size:
+            owner.incomplete.pop(self, None)
+        owner.buffered += size - self._buffered
+        self._buffered = size
+        if size:
+            owner.incomplete.setdefault(self, owner.deadline())
+            if owner.buffered > MAX_BUFFERED:
+                owner.evict(next(iter(owner.incomplete)))
+
+    def sending(self) -> None:
+        """Start the time in which the client has to read a reply."""
+        if self._owner is not None:
+            self._owner.unread[self] = self._owner.deadline()
+
+    def sent(self) -> None:
+        """End that time: the reply was read."""
+        if self._owner is not None:
+            self._owner.unread.pop(self, None)
+
+    def ended(self) -> None:
+        """Stop counting the connection: it was closed."""
+        if self._owner is not None:
+            self._owner.remove(self)
+
+    def has_expired(self, now: float) -> bool:
+        """Return whether the certificate of the client has expired, at seconds since the epoch."""
+        return self.not_after is not None and self.not_after < now
+
+    def revoke(self) -> None:
+        """Refuse further calls: the certificate of the client was revoked."""
+        self.is_revoked = True
+        self.not_after = 0.0
+
+    def certified_by(self, certificate: bytes) -> None:
+        """Store the certificate of the client (DER), to find it in later revocation lists."""
+        if self._owner is not None:
+            self._owner.certificates[self] = certificate
+
+
+class Connections:
+    """Counts connections within limits. ``on_eviction`` is called with each that is evicted."""
+
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        on_eviction: Callable[[Connection], object] = lambda _: None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._limits = limits
+        self._on_eviction = on_eviction
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._count = 0
+        self._peers: dict[str, dict[Connection, None]] = {}
+        self._strangers: Deadlines = {}
+        self._known: Deadlines = {}
+        """Waiting connections of known addresses, which are evicted last."""
+        self.incomplete: Deadlines = {}
+        """Connections from which a part of a request was received."""
+        self.unread: Deadlines = {}
+        """Connections whose client has not read a reply yet."""
+        self.buffered = 0
+        """Bytes of incomplete requests."""
+        self.certificates: dict[Connection, bytes] = {}
+        """Certificates of clients (DER), where there are revocation lists."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def deadline(self) -> float:
+        """Return when what begins now is late."""
+        return self._clock() + self._limits.request_seconds
+
+    def waiting(self, connection: Connection) -> Deadlines:
+        """Return the waiting connections among which this one is, or would be."""
+        return self._known if connection.is_known else self._strangers
+
+    def add(self, connection: Connection, *, shared: bool = False) -> None:
+        """Count a new connection, and evict another one if that is needed.
+
+        ``shared``: the peer is a trusted proxy with many clients, so only the total counts. Raises
+        ``ConnectionLimitError``.
+        """
+        limits = self._limits
+        others = self._peers.get(connection.peer, {})
+        if len(others) >= limits.per_peer and not shared:
+            self.evict(next((one for one in others if one in self.waiting(one)), None))
+        elif self._count >= limits.total or len(self._strangers) >= limits.waiting:
+            self.evict_oldest()
+        connection._owner = self  # noqa: SLF001 - of this module
+        self._count += 1
+        self._peers.setdefault(connection.peer, {})[connection] = None
+        self.wait(connection)
+
+    def wait(self, connection: Connection) -> None:
+        """Make this the newest of the waiting connections."""
+        waiting = self.waiting(connection)
+        waiting.pop(connection, None)
+        waiting[connection] = self.deadline()
+
+    def evict_oldest(self) -> None:
+        """Close the oldest waiting connection. Raises ``ConnectionLimitError``."""
+        self.evict(next(iter(self._strangers or self._known), None))
+
+    def evict(self, victim: Connection | None) -> None:
+        """Close a connection for others. Raises ``ConnectionLimitError`` if there is none."""
+        if victim is None:
+            raise ConnectionLimitError
+        self.remove(victim)
+        victim.close()
+        self._on_eviction(victim)
+
+    def expire(self) -> None:
+        """Call ``expire`` of each connection whose time is over."""
+        now = self._clock()
+        for deadlines in (self._strangers, self._known, self.incomplete, self.unread):
+            while deadlines and next(iter(deadlines.values())) <= now:
+                connection = next(iter(deadlines))
+                del deadlines[connection]
+                connection.expire(deadlines is self.unread)
+
+    def remove(self, connection: Connection) -> None:
+        """Stop counting a connection; a second time does nothing."""
+        if connection._owner is not self:  # noqa: SLF001 - of this module
+            return
+        connection.received(0)
+        connection._owner = None  # noqa: SLF001 - of this module
+        self.waiting(connection).pop(connection, None)
+        self.unread.pop(connection, None)
+        self.certificates.pop(connection, None)
+        self._count -= 1
+        peers = self._peers[connection.peer]
+        del peers[connection]
+        if not peers:
+            del self._peers[connection.peer]

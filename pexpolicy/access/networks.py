@@ -1,9 +1,12 @@
-"""Lists of IP networks, and comparison of listening addresses."""
+"""Lists of IP networks, clients of trusted proxies, and comparison of listening addresses."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
+
+from aiohttp import hdrs, web
 
 from pexpolicy.subnets import Subnets, read_subnet
 
@@ -22,6 +25,66 @@ class Networks:
 
     def __bool__(self) -> bool:
         return len(self._subnets) > 0
+
+
+class TrustedProxies:
+    """The proxies whose ``X-Forwarded-For`` names the client.
+
+    A client may send that header too, so only what a trusted proxy appended counts: the list is
+    read from its end, and the first address that is not a trusted proxy is the client.
+    """
+
+    def __init__(self, proxies: Networks | None = None) -> None:
+        self._proxies = proxies or Networks()
+
+    def holds(self, peer: str) -> bool:
+        """Return whether an address is a trusted proxy."""
+        return bool(self._proxies) and self._proxies.holds(peer)
+
+    def header(self, request: web.BaseRequest) -> str:
+        """Return the header as received; several lines of it are one list (RFC 9110, 5.3)."""
+        return ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))
+
+    def client(self, peer: str, request: web.BaseRequest) -> str | None:
+        """Return the address of the client of a trusted proxy ``peer``.
+
+        That is the proxy itself where it names no client, and ``None`` for an invalid header.
+        """
+        header, client = self.header(request), peer
+        for entry in reversed(header.split(",") if header else ()):
+            address = _address(entry)
+            if address is None or not self._proxies.holds(address):
+                return address
+            client = address
+        return client
+
+    def describe_problem(self, peer: str, client: str | None, header: str | None) -> str:
+        """Describe why a trusted proxy named no client; empty if it did. The header itself is
+        untrusted and not repeated.
+        """
+        if header is None or (client is not None and not self._proxies.holds(client)):
+            return ""
+        if not header:
+            return f"no {hdrs.X_FORWARDED_FOR} from the proxy {peer}"
+        what = "no address" if client is None else "proxies only"
+        return f"the {hdrs.X_FORWARDED_FOR} from the proxy {peer} holds {what}"
+
+
+_NODE = re.compile(
+    r'"?(?:\[(?P<bracketed>[^\]"]+)\](?::[\w.-]+)?|(?P<plain>[^:"]+)(?::[\w.-]+)?|(?P<bare>[^"]+))"?'
+)
+"""An address as proxies write it, with or without port and brackets."""
+
+
+def _address(entry: str) -> str | None:
+    found = _NODE.fullmatch(entry.strip())
+    if found is None:
+        return None
+    try:
+        address = ipaddress.ip_address(found["bracketed"] or found["bare"] or found["plain"])
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def overlap(one: str, other: str) -> bool:

@@ -27,21 +27,19 @@ sent no client.
 BUSY = "too many attempts"
 """429: too many wrong credentials, so these were not checked."""
 CROWDED = "too many connections"
-"""0: nodes have all connections that `[limits]` allows."""
+"""0: nodes have all connections that are allowed, or 250 of one address."""
 EVICTED = "connection evicted"
 """0: a connection without an admitted call was closed for a new one."""
-MEMORY = "memory limit"
-"""0: the same, as the process holds more than `limits.memory_mb`."""
 TIMED_OUT = "request timeout"
-"""408, but nothing is sent: a request was not whole within `limits.request_seconds`."""
+"""408, but nothing is sent: a request was not whole within 10 s."""
 WRITE_TIMEOUT = "write timeout"
-"""0: the client did not take a reply within `limits.request_seconds`."""
+"""0: the client did not take a reply within 10 s."""
 HANDSHAKE_FAILED = "tls handshake failed"
 """0: no HTTPS, no good client certificate, or too slow; `detail` says which."""
 MALFORMED = "malformed"
 """4xx: no HTTP, HTTP/1.1 without a `Host`, or TLS on the plain port. 505: not HTTP/1."""
 TOO_LARGE = "header too large"
-"""431: a head of more than `limits.header_bytes`, or of more than 100 headers."""
+"""431: a head of more than 64 KiB, or of more than 100 headers."""
 BODY = "request body"
 """400: the request has a body, or announces one. 413: more than 64 KiB for a route of a plugin."""
 FAULT = "internal fault"
@@ -61,7 +59,7 @@ UNKNOWN_PATH = "unknown path"
 WRONG_METHOD = "method not allowed"
 """405: Infinity sends GET only."""
 REASONS = (
-    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, EVICTED, MEMORY),
+    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, EVICTED),
     *(TIMED_OUT, WRITE_TIMEOUT, HANDSHAKE_FAILED, MALFORMED, TOO_LARGE, BODY, FAULT),
     *(WRONG_TOKEN, FOREIGN_HOST, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED),
     *(UNKNOWN_PATH, WRONG_METHOD),

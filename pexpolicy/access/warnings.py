@@ -15,15 +15,12 @@ from pexpolicy.access.pem_errors import authority_warning, chain_warning, leaf_w
 from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import Settings
 from pexpolicy.subnets import lone_network
 
 MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""
-MOST_MIB = 1 << 20
-"""Memory that no server has: 1 TiB."""
 MIN_PASSWORD_LENGTH = 8
 """Recommended length of passwords, whose guessing is throttled."""
 
@@ -55,7 +52,6 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             yield ConfigWarning(("access", "networks", number), text)
     yield from _console_warnings(settings)
     yield from _tracing_warnings(settings)
-    yield from _limit_warnings(settings.limits)
     yield from _secret_warnings(settings)
     if tls is not None:
         yield from _certificate_warnings(settings)
@@ -72,16 +68,6 @@ def _tracing_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         text = "has no path, and collectors expect spans at /v1/traces: append it"
     if text:
         yield ConfigWarning(("tracing", "endpoint"), text)
-
-
-def _limit_warnings(limits: LimitsTable) -> Iterator[ConfigWarning]:
-    memory = limits.memory_mb or 0
-    if memory > MOST_MIB:
-        text = f"is in MiB: write {memory >> 20}, if {memory} are bytes"
-        yield ConfigWarning(("limits", "memory_mb"), text)
-    if limits.connections is not None and limits.connections_per_peer > limits.connections:
-        text = "is more than limits.connections, so one peer may hold them all"
-        yield ConfigWarning(("limits", "connections_per_peer"), text)
 
 
 def _console_warnings(settings: Settings) -> Iterator[ConfigWarning]:
@@ -118,7 +104,6 @@ def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     for table, source, secret in (
         ("privacy", settings.privacy.secret("key"), settings.privacy_key),
         ("admin", admin.secret("token"), settings.admin_token),
-        ("admin", admin.secret("plugin_token"), settings.admin_plugin_token),
     ):
         if secret is not None and len(secret) < MIN_KEY_LENGTH:
             what = "key" if table == "privacy" else "token"

@@ -65,8 +65,6 @@ def degradations(document: Document) -> list[str]:
         found.append(f"audit: {audit['status']}")
     if certificate is not None and certificate["problem"]:
         found.append(f"certificate: {printable(certificate['problem'])}")
-    if document["memory"] is not None and document["memory"]["is_exceeded"]:
-        found.append("memory: limits.memory_mb is exceeded")
     for source in document["sources"]:
         found += [f"source {printable(source['name'])}: {text}" for text in _background(source)]
     for plugin in document["plugins"]:

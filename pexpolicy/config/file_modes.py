@@ -59,7 +59,6 @@ def _secret_files(
     named: list[tuple[Key, str | None]] = [
         (("privacy", "key_file"), settings.privacy.key_file),
         (("admin", "token_file"), settings.admin.token_file),
-        (("admin", "plugin_token_file"), settings.admin.plugin_token_file),
         (("audit", "sign_key_file"), settings.audit.sign_key_file),
     ]
     if settings.tls is not None:

@@ -93,7 +93,6 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
 
     key = read_optional("privacy", privacy.secret("key"))
     token = read_optional("admin", admin.secret("token"))
-    plugin_token = read_optional("admin", admin.secret("plugin_token"))
     sign_key = read_optional("audit", audit.secret("sign_key"))
     if sign_key is not None:
         try:
@@ -123,7 +122,6 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         privacy_key=key,
         admin=admin,
         admin_token=token,
-        admin_plugin_token=plugin_token,
         console=tables.console,
         tracing=tables.tracing,
         log=tables.log,
@@ -133,7 +131,6 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
                 *secret_files_of(tables.auth),
                 privacy.key_file,
                 admin.token_file,
-                admin.plugin_token_file,
             )
             if file is not None
         ),

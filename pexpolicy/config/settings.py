@@ -68,7 +68,6 @@ class Settings:
     privacy_key: SecretStr | None = field(default=None, repr=False)
     admin: AdminTable = field(default_factory=AdminTable)
     admin_token: SecretStr | None = field(default=None, repr=False)
-    admin_plugin_token: SecretStr | None = field(default=None, repr=False)
     console: ConsoleTable = field(default_factory=ConsoleTable)
     tracing: TracingTable | None = None
     log: LogTable = field(default_factory=LogTable)

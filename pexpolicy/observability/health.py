@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from pexpolicy.access.certificates import Certificates
-from pexpolicy.access.memory import Watermark
 from pexpolicy.audit.state import AuditState
 from pexpolicy.background.schedule import JobRuns
 
@@ -46,7 +45,6 @@ class StateSources:
     reload: Callable[[], ReloadState] = field(default_factory=_no_reloads)
     certificate: Callable[[], Certificates | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
-    memory: Callable[[], Watermark | None] = lambda: None
     job_runs: Callable[[], JobRuns] = Counter
     """Returns the runs of jobs since the last call."""
 

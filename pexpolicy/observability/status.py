@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -58,7 +59,7 @@ class Status:
             "draining": sources.readiness.is_draining,
             "connections": _whole(counted.value(metrics.CONNECTIONS)),
             "loop_lag": counted.value(metrics.LOOP_LAG),
-            "memory": self._memory(),
+            "memory": _memory(),
             "config": self._config(policy, now),
             "audit": self._audit(counted),
             "certificate": self._certificate(),
@@ -112,16 +113,6 @@ class Status:
             }
         return document
 
-    def _memory(self) -> dict[str, Any] | None:
-        state = self._telemetry.sources.memory()
-        if state is None:
-            return None
-        return {
-            "resident_bytes": state.resident,
-            "limit_bytes": state.limit,
-            "is_exceeded": state.is_exceeded,
-        }
-
     def _certificate(self) -> dict[str, Any] | None:
         state = self._telemetry.sources.certificate()
         if state is None:
@@ -131,6 +122,15 @@ class Status:
     def close(self) -> None:
         """Cancel the status hooks that are running."""
         self._statuses.close()
+
+
+def _memory() -> dict[str, int] | None:
+    """Return the resident memory of this process; ``None`` if the system does not report it."""
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    except OSError:
+        return None
+    return {"resident_bytes": pages * os.sysconf("SC_PAGE_SIZE")}
 
 
 def _plugin(

@@ -16,7 +16,7 @@ from pexpolicy.plugins.plugin import BuiltPlugin
 
 Name = TypeVar("Name", bound=str)
 
-_SECRETS = ("admin_token", "admin_plugin_token", "privacy_key", "sign_key", "credentials")
+_SECRETS = ("admin_token", "privacy_key", "sign_key", "credentials")
 _SKIPPED = frozenset(
     ("path", "config_hash", "plugins", "secret_files", "sources", "wrong", *_SECRETS)
 )

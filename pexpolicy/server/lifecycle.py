@@ -202,7 +202,6 @@ async def _answering(
             reload=lambda: reloads,
             certificate=lambda: listener.certificate,
             connections=lambda: listener.connections,
-            memory=lambda: listener.memory,
             job_runs=context.build_context.shared.locks.take_runs,
         )
         telemetry = Telemetry(sources)

@@ -35,9 +35,6 @@ networks = ["127.0.0.1", "127.0.0.2"]
 certificate = "server.pem"
 key = "server.key"
 client_ca = "ca.pem"
-[limits]
-request_seconds = 0.6
-connections_per_peer = 40
 [audit]
 path = "audit.jsonl"
 """)
@@ -111,27 +108,29 @@ def test_another_network_is_closed(server: live_server.Running) -> None:
     assert noted(server, "network not allowed", peer="127.0.0.3")
 
 
-def test_a_handshake_that_does_not_go_on_is_closed(server: live_server.Running) -> None:
-    with connect(server) as connection, suppress(ConnectionError):
-        connection.sendall(b"\x16\x03\x01\x02\x00\x01")
-        began = time.monotonic()
-        assert connection.recv(1) == b""
-        assert time.monotonic() - began > 0.4
-    assert noted(server, "tls handshake failed", detail="the handshake took too long")
-
-
 def test_what_is_half_sent_is_closed(server: live_server.Running) -> None:
     plain = connect(server)
-    with client().wrap_socket(plain, server_hostname=certificates.NAME) as connection:
-        connection.sendall(b"GET /policy/v1/service/configuration HTTP/1.1\r\nHost: a\r\n")
-        with suppress(OSError):
-            assert connection.recv(1) == b""
+    began = time.monotonic()
+    with (
+        connect(server) as handshake,
+        client().wrap_socket(plain, server_hostname=certificates.NAME) as request,
+    ):
+        handshake.sendall(b"\x16\x03\x01\x02\x00\x01")
+        request.sendall(b"GET /policy/v1/service/configuration HTTP/1.1\r\nHost: a\r\n")
+        for connection in (handshake, request):
+            with suppress(OSError):
+                assert connection.recv(1) == b""
+        assert 9 < time.monotonic() - began < 20
+    assert noted(server, "tls handshake failed", detail="the handshake took too long")
     assert noted(server, "request timeout", status=408)
 
 
 def test_a_flood_of_strangers_does_not_keep_a_node_out(server: live_server.Running) -> None:
-    strangers = [connect(server, "127.0.0.2") for _ in range(100)]
+    strangers = [connect(server, "127.0.0.2") for _ in range(300)]
     try:
+        for stranger in strangers:
+            with suppress(OSError):
+                stranger.sendall(b"\x16")
         assert ask(server, GOOD, client()).status == 200
         assert noted(server, "connection evicted", peer="127.0.0.2")
     finally:

@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
-from itertools import permutations
 from typing import Any
 
 import pytest
@@ -16,30 +15,34 @@ from hypothesis import strategies as st
 
 from pexpolicy import Directory, DirectoryEntry
 from pexpolicy.access.connections import (
-    MANY,
+    MAX_BUFFERED,
     AuthenticatedRequest,
     Connection,
     ConnectionLimitError,
+    ConnectionLimits,
     Connections,
-    Stage,
 )
 from pexpolicy.access.credentials import Credentials
 from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
-from pexpolicy.server.http import acceptor
-from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.http import endpoint
 from tests.support import fake_plugins, virtual_time, wire
 from tests.support.waiting import HANG_S, until
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 KEPT = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
 LIMIT = 10.0
-"""`request_seconds` of the servers here; time passes only when a test moves the clock."""
+"""Time for a request; it passes only when a test moves the clock."""
+ADMITTED = AuthenticatedRequest(None, b"", None, "")
 
 
-def policy(**limits: Any) -> Policy:
-    given = {"request_seconds": LIMIT, **limits}
-    return build_policy(fake_plugins.settings(limits=given), available={})
+@pytest.fixture(autouse=True)
+def silent_clients_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "DEFER_S", 0)
+
+
+def policy() -> Policy:
+    return build_policy(fake_plugins.settings(), available={})
 
 
 @asynccontextmanager
@@ -165,9 +168,7 @@ async def test_who_was_not_admitted_may_not_stay(
 ) -> None:
     monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
     auth = {"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}
-    guarded = build_policy(
-        fake_plugins.settings(auth=auth, limits={"request_seconds": LIMIT}), available={}
-    )
+    guarded = build_policy(fake_plugins.settings(auth=auth), available={})
     async with serving(guarded) as server, connected(server) as (reader, writer):
         writer.write(KEPT)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401")
@@ -223,7 +224,7 @@ async def test_who_does_not_read_its_replies_is_cut_off(serving: fake_plugins.Se
 async def test_the_headers_are_as_long_as_the_limit_and_no_longer_in_sum(
     serving: fake_plugins.Serve, limit: int, over: int, count: int
 ) -> None:
-    async with serving(policy(header_bytes=limit)) as server:
+    async with serving(policy(), limits={"header_bytes": limit}) as server:
         reply = await wire.send(server.port, head_of(limit + over, count))
         assert reply.status == (431 if over > 0 else 200)
         assert reasons(server) == (["header too large"] if over > 0 else [])
@@ -236,14 +237,13 @@ async def test_a_target_is_as_long_as_the_limit_and_no_longer(
 ) -> None:
     start = wire.SERVICE + "?idp_attribute_x="
     target = start + "x" * (limit - len(wire.request_bytes(start, "GET", {})) + over)
-    async with serving(policy(header_bytes=limit)) as server:
+    async with serving(policy(), limits={"header_bytes": limit}) as server:
         assert (await server.ask(target)).status == (431 if over > 0 else 200)
         assert reasons(server) == (["header too large"] if over > 0 else [])
 
 
 async def test_a_stranger_makes_room_for_the_next_connection(serving: fake_plugins.Serve) -> None:
-    limits = policy(connections_per_peer=3, request_seconds=10.0)
-    async with serving(limits) as server, AsyncExitStack() as stack:
+    async with serving(policy(), limits={"per_peer": 3}) as server, AsyncExitStack() as stack:
         node = await stack.enter_async_context(connected(server))
         assert await answered(node)
         strangers = [await stack.enter_async_context(connected(server)) for _ in range(2)]
@@ -255,37 +255,10 @@ async def test_a_stranger_makes_room_for_the_next_connection(serving: fake_plugi
         assert reasons(server) == ["connection evicted"]
 
 
-async def test_strangers_that_repeat_refused_requests_make_room_too(
-    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused = wire.request_bytes("/unknown", "GET", {"Connection": "keep-alive"})
-    finish, goes_on = PolicyApp._finish_refusal, asyncio.Event()
-    begun = 0
-
-    async def late(app: PolicyApp, response: Any) -> Any:
-        nonlocal begun
-        begun += 1
-        if begun > 3:
-            await goes_on.wait()
-        return await finish(app, response)
-
-    monkeypatch.setattr(PolicyApp, "_finish_refusal", late)
-    async with serving(policy(connections=3)) as server, AsyncExitStack() as stack:
-        strangers = [await stack.enter_async_context(connected(server)) for _ in range(3)]
-        for reader, writer in strangers:
-            writer.write(refused)
-            await reader.readuntil(b"\r\n\r\n")
-        for _, writer in strangers:
-            writer.write(refused)
-        await until(lambda: begun == 6)
-        assert (await server.ask(wire.SERVICE)).status == 200
-        goes_on.set()
-
-
 async def test_where_all_connections_are_those_of_nodes_a_further_one_is_refused(
     serving: fake_plugins.Serve,
 ) -> None:
-    async with serving(policy(connections=2)) as server, AsyncExitStack() as stack:
+    async with serving(policy(), limits={"total": 2}) as server, AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(connected(server)) for _ in range(2)]
         assert [await answered(node) for node in nodes] == [True, True]
         reader, _ = await stack.enter_async_context(connected(server))
@@ -295,7 +268,7 @@ async def test_where_all_connections_are_those_of_nodes_a_further_one_is_refused
 
 
 async def test_a_closed_connection_leaves_its_place(serving: fake_plugins.Serve) -> None:
-    async with serving(policy(connections=2)) as server:
+    async with serving(policy(), limits={"total": 2}) as server:
         for _ in range(20):
             assert (await server.ask(wire.SERVICE)).status == 200
         assert reasons(server) == []
@@ -304,7 +277,7 @@ async def test_a_closed_connection_leaves_its_place(serving: fake_plugins.Serve)
 async def test_the_connections_of_one_peer_are_not_those_of_another(
     serving: fake_plugins.Serve,
 ) -> None:
-    async with serving(policy(connections_per_peer=1)) as server, AsyncExitStack() as stack:
+    async with serving(policy(), limits={"per_peer": 1}) as server, AsyncExitStack() as stack:
         for of in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
             assert await answered(await stack.enter_async_context(connected(server, of)))
         assert reasons(server) == []
@@ -312,11 +285,10 @@ async def test_the_connections_of_one_peer_are_not_those_of_another(
 
 async def test_a_named_proxy_stands_for_many(serving: fake_plugins.Serve) -> None:
     tables: dict[str, Any] = {
-        "limits": {"connections_per_peer": 1},
         "access": {"trusted_proxies": ["127.0.0.1"]},
     }
     behind = build_policy(fake_plugins.settings(**tables), available={})
-    async with serving(behind) as server, AsyncExitStack() as stack:
+    async with serving(behind, limits={"per_peer": 1}) as server, AsyncExitStack() as stack:
         for _ in range(5):
             assert await answered(await stack.enter_async_context(connected(server)))
 
@@ -324,8 +296,8 @@ async def test_a_named_proxy_stands_for_many(serving: fake_plugins.Serve) -> Non
 async def test_without_descriptors_the_server_waits_and_goes_on(
     serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "EXHAUSTED_PAUSE_S", 0.05)
-    async with serving(policy(request_seconds=10.0)) as server, AsyncExitStack() as stack:
+    monkeypatch.setattr(endpoint, "EXHAUSTED_PAUSE_S", 0.05)
+    async with serving(policy()) as server, AsyncExitStack() as stack:
         streams = await stack.enter_async_context(connected(server))
         assert await answered(streams)
         used = max(streams[1].get_extra_info("socket").fileno(), 3) + 40
@@ -348,7 +320,7 @@ async def test_without_descriptors_the_server_waits_and_goes_on(
 async def test_without_descriptors_strangers_make_room_for_a_node(
     serving: fake_plugins.Serve,
 ) -> None:
-    async with serving(policy(request_seconds=10.0)) as server, AsyncExitStack() as stack:
+    async with serving(policy()) as server, AsyncExitStack() as stack:
         node = await stack.enter_async_context(connected(server))
         assert await answered(node)
         stranger = await stack.enter_async_context(connected(server))
@@ -392,25 +364,28 @@ MOVES = st.lists(
 def test_the_counts_are_those_of_the_open_connections(
     moves: list[tuple[str, int, int]], total: int, per_peer: int
 ) -> None:
-    connections = Connections(total, per_peer)
+    evicted: list[Connection] = []
+    limits = ConnectionLimits(total=total, per_peer=per_peer)
+    connections = Connections(limits, evicted.append, lambda: 0.0)
     held: list[Connection] = []
-    ended: list[Connection] = []
     for move, peer, number in moves:
         if move == "enter":
-            ended.clear()
-            new = Connection(f"10.0.0.{peer}", 0.0, lambda: None)
-            new.close = partial(ended.append, new)
+            evicted.clear()
+            closed_ones: list[Connection] = []
+            new = Connection(f"10.0.0.{peer}")
+            for one in held:
+                one.close = partial(closed_ones.append, one)
             try:
-                displaced = connections.add(new)
+                connections.add(new)
             except ConnectionLimitError:
                 full = [one for one in held if one.peer == new.peer]
                 crowd = full if len(full) >= per_peer else held
                 assert all(one.admission for one in crowd)
                 continue
-            assert ended == ([displaced] if displaced is not None else [])
-            if displaced is not None:
-                assert displaced.admission is None
-                held.remove(displaced)
+            assert closed_ones == evicted
+            for one in evicted:
+                assert one.admission is None
+                held.remove(one)
             held.append(new)
         elif held:
             one = held[number % len(held)]
@@ -441,113 +416,125 @@ async def test_a_flood_of_refused_connections_leaves_few_lines_that_count_them_a
     assert {line["reason"] for line in lines} == {"network not allowed"}
 
 
-def of_stage(connections: Connections, stage: Stage, peer: str, since: float = 0.0) -> Connection:
-    connection = Connection(peer, since, lambda: None)
+def add(connections: Connections, peer: str, *, known: bool = False) -> Connection:
+    connection = Connection(peer, is_known=known)
     connections.add(connection)
-    if stage is not Stage.SILENT:
-        connection.move_to(stage)
     return connection
 
 
-@pytest.mark.parametrize("per_peer", [3, 100])
-def test_what_is_surely_no_node_is_evicted_first(per_peer: int) -> None:
-    """One peer reaches its limit, or many the total."""
-    connections = Connections(3, per_peer)
-    stages = (Stage.SILENT, Stage.INCOMPLETE, Stage.REFUSED)
-    silent, half_sent, refused = (of_stage(connections, stage, "10.0.0.1") for stage in stages)
-    for expected in (refused, half_sent, silent):
-        new = Connection("10.0.0.1", 0.0, lambda: None)
-        assert connections.add(new) is expected
-        new.move_to(Stage.PENDING)
+def test_the_oldest_connection_without_an_admitted_call_is_evicted_and_known_ones_last() -> None:
+    evicted: list[Connection] = []
+    limits = ConnectionLimits(total=4, per_peer=3)
+    connections = Connections(limits, evicted.append, lambda: 0.0)
+    admitted = add(connections, "10.0.0.1")
+    admitted.admit(ADMITTED)
+    known = add(connections, "10.0.0.2", known=True)
+    first, second = (add(connections, "10.0.0.3") for _ in range(2))
+    first.wait()  # its request was refused, so the other one waits longer now
+    more = [add(connections, "10.0.0.3") for _ in range(2)]
+    assert evicted == [second, first]
+    more += [add(connections, "10.0.0.4") for _ in range(2)]
+    assert evicted == [second, first, *more[:2]]
+    for one in more[2:]:
+        one.hold()
+    last = add(connections, "10.0.0.5")
+    assert evicted[4:] == [known]
+    last.hold()
     with pytest.raises(ConnectionLimitError):
-        connections.add(Connection("10.0.0.1", 0.0, lambda: None))
+        add(connections, "10.0.0.6")
+    assert len(connections) == 4
 
 
-def test_a_connection_with_unread_data_is_not_evicted_as_silent() -> None:
-    connections = Connections(3, 3)
-    unread = [Connection(f"10.0.0.{n}", 0.0, lambda: None, lambda: True) for n in range(2)]
-    for one in unread:
-        connections.add(one)
-    silent = of_stage(connections, Stage.SILENT, "10.0.0.9")
-    assert connections.add(Connection("10.0.0.10", 0.0, lambda: None)) is silent
+def test_connections_that_wait_have_a_limit_of_their_own() -> None:
+    evicted: list[Connection] = []
+    connections = Connections(ConnectionLimits(waiting=2), evicted.append, lambda: 0.0)
+    for number in range(5):
+        add(connections, f"10.0.0.{number}").admit(ADMITTED)
+    waiting = [add(connections, f"10.0.1.{number}") for number in range(5)]
+    assert evicted == waiting[:3]
 
 
-def test_an_address_with_many_silent_connections_loses_one_first() -> None:
-    connections = Connections(2 * MANY, 100)
-    node = of_stage(connections, Stage.SILENT, "10.0.0.1")
-    flood = [of_stage(connections, Stage.SILENT, "2001:db8::1") for _ in range(2 * MANY - 1)]
-    for _ in range(100):
-        # Any address of the same /64 counts.
-        one = Connection("2001:db8::2", 0.0, lambda: None)
-        assert connections.add(one) is flood.pop(0)
-        flood.append(one)
-    assert node.owner is connections
+def test_incomplete_requests_have_a_limit_in_sum() -> None:
+    evicted: list[Connection] = []
+    connections = Connections(ConnectionLimits(), evicted.append, lambda: 0.0)
+    size = MAX_BUFFERED // 4
+    senders = [add(connections, f"10.0.0.{number}") for number in range(6)]
+    for one in senders:
+        one.received(1)
+    for one in reversed(senders):
+        one.received(size)
+    assert evicted == senders[:2]
+    senders[2].received(0)
+    senders[3].ended()
+    assert connections.buffered == 2 * size
 
 
 def test_nodes_in_one_ipv6_network_have_a_limit_each() -> None:
-    connections = Connections(100, 2)
-    admitted = AuthenticatedRequest(None, b"", None, "")
+    connections = Connections(ConnectionLimits(total=100, per_peer=2), clock=lambda: 0.0)
     for number in range(20):
         for _ in range(2):
-            one = Connection(f"2001:db8::{number}", 0.0, lambda: None)
-            assert connections.add(one) is None
-            one.admit(admitted)
+            add(connections, f"2001:db8::{number}").admit(ADMITTED)
     with pytest.raises(ConnectionLimitError):
-        connections.add(Connection("2001:db8::1", 0.0, lambda: None))
+        add(connections, "2001:db8::1")
+
+
+def test_each_deadline_passes_once_and_in_its_time() -> None:
+    now = [0.0]
+    expired: list[tuple[str, bool]] = []
+    connections = Connections(ConnectionLimits(request_seconds=10.0), clock=lambda: now[0])
+
+    def enter(name: str) -> Connection:
+        one = add(connections, "10.0.0.1")
+        one.expire = lambda is_reply: expired.append((name, is_reply))
+        return one
+
+    silent, refused, half, slow, idle = map(enter, ("silent", "refused", "half", "slow", "idle"))
+    for one in (half, slow, idle):
+        one.admit(ADMITTED)
+    half.received(5)
+    now[0] = 4.0
+    refused.wait()
+    slow.sending()
+    half.received(9)
+    for at, expected in (
+        (9.9, []),
+        (10.0, [("silent", False), ("half", False)]),
+        (14.1, [("refused", False), ("slow", True)]),
+    ):
+        now[0] = at
+        connections.expire()
+        assert expired == expected
+        expired.clear()
+    assert silent.admission is None
+    now[0] = 1000.0
+    slow.sending()
+    slow.sent()
+    half.received(1, is_new=True)
+    connections.expire()
+    assert expired == []
 
 
 @pytest.mark.parametrize(
-    ("flood", "node"),
-    [*permutations((Stage.INCOMPLETE, Stage.SILENT, Stage.WAITING, Stage.HANDSHAKE), 2)],
+    ("limits", "wanted", "expected"),
+    [
+        ((20_000, 20_000), 10_000, 10_000),
+        ((1_024, 20_000), 10_000, 10_000),
+        ((1_024, 4_096), 10_000, 3_968),
+        ((1_024, 1_024), 10_000, 896),
+        ((1_024, 1_024), 100, 100),
+        ((40, 40), 10_000, 20),
+        ((1_024, resource.RLIM_INFINITY), 10_000, 10_000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 10_000, 10_000),
+    ],
 )
-def test_a_node_in_its_first_moments_is_not_evicted_for_a_flood(flood: Stage, node: Stage) -> None:
-    connections = Connections(100, 100)
-    strangers = [of_stage(connections, flood, f"10.0.0.{n}") for n in range(99)]
-    first_call = of_stage(connections, node, "10.0.1.1")
-    for number in range(90):
-        evicted = connections.add(of_stage(Connections(1, 1), flood, f"10.0.2.{number}"), flood)
-        assert evicted is strangers[number]
-    assert first_call.owner is connections
-
-
-def test_strangers_that_are_silent_before_their_half_requests_evict_no_silent_node() -> None:
-    connections = Connections(100, 100)
-    first_call = of_stage(connections, Stage.SILENT, "10.0.1.1")
-    for number in range(99):
-        of_stage(connections, (Stage.SILENT, Stage.INCOMPLETE)[number < 35], f"10.0.0.{number}")
-    for number in range(10):
-        evicted = connections.add(Connection(f"10.0.2.{number}", 0.0, lambda: None))
-        assert evicted is not None
-        assert evicted.peer == f"10.0.0.{number}"
-    assert first_call.owner is connections
-
-
-def test_a_flood_of_half_requests_evicts_no_repeated_connection() -> None:
-    connections = Connections(10, 10)
-    repeated = of_stage(connections, Stage.REPEATED, "10.0.1.1")
-    strangers = [of_stage(connections, Stage.INCOMPLETE, f"10.0.0.{n}") for n in range(9)]
-    assert connections.add(Connection("10.0.0.10", 0.0, lambda: None)) is strangers[0]
-    assert repeated.owner is connections
-
-
-def test_an_address_of_right_credentials_is_evicted_last() -> None:
-    connections = Connections(2, 2)
-    known = Connection("10.0.0.1", 0.0, lambda: None)
-    connections.add(known, Stage.KNOWN)
-    silent = of_stage(connections, Stage.SILENT, "10.0.0.2")
-    assert connections.add(Connection("10.0.0.3", 0.0, lambda: None)) is silent
-    assert known.stage is Stage.KNOWN
-
-
-def test_memory_is_first_taken_from_what_is_surely_no_node() -> None:
-    connections = Connections(10, 10)
-    silent = of_stage(connections, Stage.SILENT, "10.0.0.1", since=1.0)
-    pending = of_stage(connections, Stage.PENDING, "10.0.0.1", since=0.0)
-    half_sent = of_stage(connections, Stage.INCOMPLETE, "10.0.0.1", since=1.0)
-    assert connections.evict(1, 0.5) == [half_sent]
-    assert connections.evict(1, 2.0) == [silent]
-    assert connections.evict(0, 2.0) == []
-    assert pending.owner is connections
+def test_the_limit_comes_from_that_of_open_files(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], wanted: int, expected: int
+) -> None:
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: raised.append(new))
+    assert endpoint.connection_limit(wanted) == expected
+    assert all(new <= limits[1] or limits[1] < 0 for new, _ in raised)
 
 
 async def test_a_request_whose_credentials_are_being_verified_is_not_evicted(
@@ -565,11 +552,10 @@ async def test_a_request_whose_credentials_are_being_verified_is_not_evicted(
     guarded = build_policy(
         fake_plugins.settings(
             auth={"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"},
-            limits={"request_seconds": 5.0, "connections": 3},
         ),
         available={},
     )
-    async with serving(guarded) as server, AsyncExitStack() as stack:
+    async with serving(guarded, limits={"total": 3}) as server, AsyncExitStack() as stack:
         call = asyncio.create_task(server.ask(wire.SERVICE, headers=wire.basic("pexip", "any")))
         await running.wait()
         strangers = [await stack.enter_async_context(connected(server)) for _ in range(6)]

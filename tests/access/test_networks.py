@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from pexpolicy.access.forwarded import ForwardedHeaders
-from pexpolicy.access.networks import Networks, is_loopback
+from pexpolicy.access.networks import Networks, TrustedProxies, is_loopback
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from tests.support import fake_plugins, forwarded_headers, wire
+from tests.support import fake_plugins, wire
 
 PROXIES = ["10.0.0.0/8", "2001:db8::/32"]
 V4 = st.ip_addresses(v=4)
@@ -66,9 +65,9 @@ def test_loopback_is_distinguished_from_reachable_addresses(host: str, alone: bo
     assert is_loopback(host) is alone
 
 
-def client(peer: str, *headers: tuple[str, str], header: str = "X-Forwarded-For") -> str | None:
+def client(peer: str, *headers: tuple[str, str]) -> str | None:
     request = make_mocked_request("GET", "/", headers=CIMultiDict(headers))
-    return ForwardedHeaders(Networks(PROXIES), header).client(peer, request)
+    return TrustedProxies(Networks(PROXIES)).client(peer, request)
 
 
 XFF = "X-Forwarded-For"
@@ -101,32 +100,6 @@ def test_the_last_address_that_is_no_proxy_is_the_client(
     assert client("10.0.0.1", *headers) == expected
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("for=192.0.2.7", "192.0.2.7"),
-        ('for="[2001:db9::1]:4711"', "2001:db9::1"),
-        ("for=198.51.100.1;proto=https, For=192.0.2.7;by=10.0.0.1", "192.0.2.7"),
-        ("for=192.0.2.7, for=10.0.0.2", "192.0.2.7"),
-        ("for=_hidden", None),
-        ("proto=https", None),
-        ('for=198.51.100.1 ; proto="a\\"b" ,\tfor="192.0.2.7:80"', "192.0.2.7"),
-        ('for=192.0.2.7;x=", for="[2001:db9::1]:4711"', None),
-        ('for=192.0.2.7;x="\\, for="[2001:db9::1]:4711"', None),
-        ("for=192.0.2.7;", None),
-        ("for=192.0.2.7;for=192.0.2.8", None),
-        ("by, for=192.0.2.7", None),
-        ('for="192.0.2.7', None),
-        ('for="[2001:db9::1]x"', None),
-    ],
-)
-def test_the_header_of_the_standard_is_read_where_it_is_the_configured_one(
-    value: str, expected: str | None
-) -> None:
-    headers = [("Forwarded", value), (XFF, "203.0.113.9")]
-    assert client("10.0.0.1", *headers, header="Forwarded") == expected
-
-
 @given(
     st.lists(ADDRESSES | st.text(alphabet='0123456789.:,[]" abcdef-', max_size=20), max_size=5),
     V4.filter(lambda a: a not in ip_network("10.0.0.0/8")),
@@ -137,13 +110,6 @@ def test_nothing_that_a_client_writes_changes_who_it_is(
 ) -> None:
     value = ", ".join([*map(str, written), str(true), *proxies])
     assert client("10.0.0.1", (XFF, value)) == str(true)
-
-
-def test_headers_that_a_client_prepared_do_not_change_who_it_is() -> None:
-    tally = forwarded_headers.run(1_000, seed=7)
-    assert tally.wrong == []
-    assert tally.refused > 100
-    assert tally.right > 300
 
 
 async def test_an_address_outside_the_networks_is_closed_without_a_byte(
@@ -221,7 +187,7 @@ BROKEN = [
     ({"networks": ["ten"]}, "access.networks[0]", "not a subnet"),
     ({"trusted_proxies": ["10.0.0.0/33"]}, "access.trusted_proxies[0]", "not a subnet"),
     ({"network": []}, "access.network", "did you mean 'networks'?"),
-    ({"forwarded_header": "X-Real-IP"}, "access.forwarded_header", "'X-Forwarded-For'"),
+    ({"forwarded_header": "Forwarded"}, "access.forwarded_header", "unknown key"),
 ]
 
 
@@ -260,7 +226,6 @@ def test_what_leaves_access_open_is_reported(monkeypatch: pytest.MonkeyPatch) ->
     assert advised(auth=auth, server=wide, access=nodes) == []
     assert advised(server=wide, access=nodes) == ["access.networks"]
     assert advised(access={"trusted_proxies": ["10.0.0.1"]}) == ["access.trusted_proxies"]
-    assert advised(limits={"connections": 10}) == ["limits.connections_per_peer"]
 
 
 @pytest.mark.parametrize(("secret", "told"), [("k" * 7, 3), ("k" * 15, 2), ("k" * 16, 0)])

@@ -180,8 +180,7 @@ def test_a_short_queue_of_the_kernel_is_a_warning(
 ) -> None:
     (tmp_path / "somaxconn").write_text(limit)
     if connections:
-        both = f"connections = {connections}\nconnections_per_peer = {connections}\n"
-        config.write_text(f"{config.read_text()}[limits]\n{both}")
+        config.write_text(f"{config.read_text()}[limits]\nconnections = {connections}\n")
     found = queue_finding(load(config), tmp_path / "somaxconn")
     assert found.state == state
     assert (found.advice == "sysctl -w net.core.somaxconn=4096") is (state == "warning")

@@ -336,7 +336,6 @@ def test_the_latency_of_each_plugin_is_shown(
         ("plugins", {"breaker_open": True}, "circuit breaker open"),
         ("plugins", {"has_stuck_calls": True}, "calls are stuck"),
         ("plugins", {"problem": "its status failed"}, "its status failed"),
-        ("memory", {"is_exceeded": True}, "limits.memory_mb is exceeded"),
         ("plugins", {"data": {"list": DATA}}, ": list is not refreshed: OSError: down"),
         ("plugins", {"jobs": {"purge": JOB}}, ": job purge failed: OSError: down"),
         ("plugins", {"failures": ["its task poll ended: E"]}, ": its task poll ended: E"),

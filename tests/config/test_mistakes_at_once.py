@@ -73,7 +73,7 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
             "audit.syslog": "pexpolicy serve | logger -t pexpolicy",
             "log.format": "leave the key out",
             "privacy.anonymize": 'write personal = "hashed" or "dropped"',
-            "limits.timeout": "did you mean 'request_seconds'?",
+            "limits.timeout": "unknown key",
             "limits.rate": "[limits] limits connections",
             "infinity.host": "Infinity is never asked",
             "infinity.theme": "did you mean 'themes'?",

@@ -679,7 +679,6 @@ WARNINGS: list[tuple[str, tuple[str, ...]]] = [
             ("node_ip = 'node1.example.com'", "names are not looked up: write the address"),
         )
     ),
-    ("[limits]\nmemory_mb = 536870912", ("limits.memory_mb: is in MiB: write 512",)),
     ("[tracing]\nendpoint = 'http://a:4318'", ("tracing.endpoint: has no path", "/v1/traces")),
     (
         "[plugins.rooms.settings]\nzone = 'EST'\ndefault_room = 'x'",

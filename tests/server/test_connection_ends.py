@@ -14,12 +14,11 @@ import pytest
 from aiohttp import web
 
 from pexpolicy import Directory, DirectoryEntry
-from pexpolicy.access.connections import Connection
+from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.builder import build_policy
-from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.policy import Policy
-from pexpolicy.server.http.protocol import PolicyProtocol
+from pexpolicy.server.http.protocol import PolicyProtocol, ProtocolContext
 from pexpolicy.server.http.reply_batcher import ReplyBatcher
 from tests.server.test_reply_batcher import Wire
 from tests.support import certificates, fake_plugins, wire
@@ -139,7 +138,7 @@ async def test_the_last_reply_of_a_connection_may_be_read_slowly(
 async def test_who_does_not_read_a_reply_is_cut_off(
     serving: Serve, tmp_path: Path, encrypted: bool
 ) -> None:
-    async with serving(large(tmp_path, encrypted, limits={"request_seconds": 0.5})) as server:
+    async with serving(large(tmp_path, encrypted), limits={"request_seconds": 0.5}) as server:
         reading = await slowly_read(server, encrypted, 1.5, "keep-alive")
         with suppress(OSError):
             assert not whole(await asyncio.wait_for(reading, HANG_S))
@@ -153,15 +152,15 @@ def connected_to(transport: Wire) -> PolicyProtocol:
     async def handler(_: web.BaseRequest) -> web.StreamResponse:
         raise AssertionError
 
-    protocol = PolicyProtocol(
+    context = ProtocolContext(
         web.Server(handler),
-        loop=loop,
-        connection=Connection("192.0.2.1", loop.time(), transport.abort),
-        refusals=RefusalLog(lambda *_, **__: None),
-        limits=LimitsTable(),
-        log=log,
-        batcher=ReplyBatcher(loop, log, lambda: None),
+        loop,
+        ConnectionLimits(),
+        RefusalLog(lambda *_, **__: None),
+        log,
+        ReplyBatcher(loop, log, lambda: None),
     )
+    protocol = PolicyProtocol(context, Connection("192.0.2.1", transport.abort))
     protocol.connection_made(transport)
     return protocol
 

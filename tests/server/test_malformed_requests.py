@@ -4,8 +4,8 @@ import asyncio
 import re
 
 import pytest
+from aiohttp import web
 
-from pexpolicy.server.http import request_parser
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin
 from tests.support.waiting import HANG_S
@@ -91,10 +91,12 @@ async def test_any_other_host_of_a_url_is_ignored(serving: Serve, host: str) -> 
 async def test_a_request_that_aiohttp_cannot_handle_ends_the_connection(
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_parser, "_problem", lambda _: None)
+    def fail(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(web.Server, "_make_request", fail)
     async with serving(toy()) as server:
-        target = f"http://xn--{wire.SERVICE}"
-        assert await statuses(server.port, wire.request_bytes(target, "GET", KEEP)) == []
+        assert await statuses(server.port, GET) == []
         assert [line["reason"] for line in server.lines()] == ["internal fault"]
     assert "internal fault" in [event["event"] for event in server.log.events]
 

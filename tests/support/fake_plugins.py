@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import hookimpl
+from pexpolicy.access.connections import ConnectionLimits
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
@@ -148,13 +149,16 @@ class Serving:
 
 
 @asynccontextmanager
-async def serve(served: Policy, audit: Path, log: Log | None = None) -> AsyncIterator[Serving]:
-    """Serve a policy in this process, with an audit file."""
+async def serve(
+    served: Policy, audit: Path, log: Log | None = None, limits: Mapping[str, Any] | None = None
+) -> AsyncIterator[Serving]:
+    """Serve a policy in this process, with an audit file and other limits of connections."""
     used_log = log or Log()
     opened = open_audit(audit)
     service = PolicyApp(generation_of(served, opened), used_log, served.settings.server.base_path)
+    listening = Listener(service, ("127.0.0.1", 0), limits=ConnectionLimits(**limits or {}))
     try:
-        async with served.serving(), Listener(service, ("127.0.0.1", 0)).open() as sockets:
+        async with served.serving(), listening.open() as sockets:
             yield Serving(sockets[0].getsockname()[1], audit, used_log)
     finally:
         opened.close()

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from pexpolicy.access.forwarded import ForwardedHeaders
-from pexpolicy.access.networks import Networks
+from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.chain_verification import ChainVerification
 from pexpolicy_console.config_file import ConfigFile
@@ -58,5 +57,5 @@ def peer_of(request: web.Request) -> str:
     """
     peer = request.remote or ""
     proxies = console_of(request).config.settings.console.trusted_proxies
-    headers = ForwardedHeaders(Networks(proxies))
-    return (headers.client(peer, request) or peer) if headers.is_proxy(peer) else peer
+    trusted = TrustedProxies(Networks(proxies))
+    return (trusted.client(peer, request) or peer) if trusted.holds(peer) else peer

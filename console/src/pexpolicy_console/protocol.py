@@ -9,30 +9,22 @@ from http import HTTPStatus
 from typing import cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
 
 from pexpolicy.access.connections import (
     AuthenticatedRequest,
     Connection,
     ConnectionLimitError,
+    ConnectionLimits,
     Connections,
 )
 from pexpolicy.errors import describe_error
-from pexpolicy.server.http.aiohttp_internals import BoundedHandler
-from pexpolicy.server.http.body_parser import BodyLimit, BodyTooLargeError
-from pexpolicy.server.http.request_parser import HeadTooLargeError
+from pexpolicy.server.http.bounded_handler import BodyLimit, BoundedHandler
 from pexpolicy_console.forms import MAX_BODY
 
-MAX_HEAD = 1 << 15
-"""Bytes of a request line and its headers."""
-REQUEST_S = 10.0
-"""Time for a request to arrive, and for a new connection to send one."""
-WRITE_S = 30.0
-"""Time in which a client reads what waits for it."""
-IDLE_S = 75.0
-MAX_CONNECTIONS = 512
-MAX_CONNECTIONS_OF_PEER = 64
-"""Connections of one address that is not a trusted proxy. Those without a session make room."""
+LIMITS = ConnectionLimits(
+    total=512, waiting=512, per_peer=64, header_bytes=1 << 15, request_seconds=10.0, idle_seconds=75
+)
+"""Limits of the console; connections without a session make room for others."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -50,12 +42,9 @@ _log = logging.getLogger(__name__)
 
 
 class ConsoleProtocol(BoundedHandler):
-    """aiohttp's protocol with limits, whose replies to malformed requests repeat none of them.
+    """aiohttp's protocol with limits, whose replies to malformed requests repeat none of them."""
 
-    A request reaches its handler after its body has arrived.
-    """
-
-    __slots__ = ("_connections", "_is_shared", "_request_timer", "_write_timer", "connection")
+    __slots__ = ("_connections", "_is_shared")
 
     bodies = BodyLimit("/", MAX_BODY)
 
@@ -66,61 +55,21 @@ class ConsoleProtocol(BoundedHandler):
         connections: Connections,
         is_shared: Callable[[str], bool],
     ) -> None:
-        super().__init__(server, loop=loop, header_bytes=MAX_HEAD, idle_seconds=IDLE_S)
-        self.connection: Connection | None = None
+        super().__init__(server, loop, LIMITS, Connection())
         self._connections = connections
         self._is_shared = is_shared
-        self._request_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection; close it if there are too many."""
         super().connection_made(transport)
-        writable = cast("asyncio.Transport", transport)
-        peer = str((transport.get_extra_info("peername") or ("",))[0])
-        self.connection = Connection(peer, self.event_loop.time(), writable.abort)
+        abort = cast("asyncio.Transport", transport).abort
+        connection = self.connection
+        connection.peer = str((transport.get_extra_info("peername") or ("",))[0])
+        connection.close = abort
         try:
-            self._connections.add(self.connection, shared=self._is_shared(peer))
+            self._connections.add(connection, shared=self._is_shared(connection.peer))
         except ConnectionLimitError:
-            writable.abort()
-            return
-        self._expect_request()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop counting the connection."""
-        if self.connection is not None:
-            self.connection.ended()
-        for timer in (self._request_timer, self._write_timer):
-            if timer is not None:
-                timer.cancel()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse the data, and set the deadline of an incomplete request."""
-        parsed = self.requests.parsed
-        super().data_received(data)
-        if self.requests.parsed != parsed and self._request_timer is not None:
-            self._request_timer.cancel()
-            self._request_timer = None
-        if self.requests.is_incomplete and self._request_timer is None:
-            self._expect_request()
-
-    def _expect_request(self) -> None:
-        assert self.connection is not None
-        self._request_timer = self.event_loop.call_later(REQUEST_S, self.connection.close)
-
-    def pause_writing(self) -> None:
-        """Start the time limit of a client that does not read."""
-        super().pause_writing()
-        assert self.connection is not None
-        self._write_timer = self.event_loop.call_later(WRITE_S, self.connection.close)
-
-    def resume_writing(self) -> None:
-        """Cancel the time limit."""
-        super().resume_writing()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+            abort()
 
     def handle_error(
         self,
@@ -133,11 +82,8 @@ class ConsoleProtocol(BoundedHandler):
         if request.writer.output_size > 0:
             msg = "part of the reply has been sent already"
             raise ConnectionError(msg)
-        if isinstance(exc, BodyTooLargeError):
-            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        elif isinstance(exc, (HeadTooLargeError, LineTooLong)):
-            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR and exc is not None:
+        _, status = self.refusal(exc, status)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and exc is not None:
             report = describe_error(exc)
             _log.error("internal fault: %s\n%s", report.summary, report.traceback)
         text = f"{status} {HTTPStatus(status).phrase}\n"
@@ -150,7 +96,7 @@ class ConsoleProtocol(BoundedHandler):
 def mark_authenticated(request: web.BaseRequest) -> None:
     """Keep the connection of a request with a session when others make room."""
     protocol = request.protocol
-    if isinstance(protocol, ConsoleProtocol) and protocol.connection is not None:
+    if isinstance(protocol, ConsoleProtocol):
         connection = protocol.connection
         if connection.admission is None:
             connection.admit(AuthenticatedRequest(None, b"", None, connection.peer))

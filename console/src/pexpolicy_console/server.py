@@ -30,12 +30,7 @@ from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Sessions
 from pexpolicy_console.metrics_ring import MetricsRing
-from pexpolicy_console.protocol import (
-    MAX_CONNECTIONS,
-    MAX_CONNECTIONS_OF_PEER,
-    REQUEST_S,
-    ConsoleProtocol,
-)
+from pexpolicy_console.protocol import LIMITS, ConsoleProtocol
 from pexpolicy_console.replay import Replay
 from pexpolicy_console.server_client import ServerClient
 
@@ -44,6 +39,8 @@ STOP_TIMEOUT_S = 1.0
 CERTIFICATE_POLL_INTERVAL_S = 10.0
 BACKLOG = 128
 PARENT_POLL_INTERVAL_S = 0.5
+EXPIRY_INTERVAL_S = 0.5
+"""Time between two looks for connections whose time is over."""
 
 
 class ConsoleError(Exception):
@@ -141,7 +138,13 @@ async def _listen(
 ) -> AsyncIterator[None]:
     """Accept connections meanwhile."""
     loop = asyncio.get_running_loop()
-    connections = Connections(MAX_CONNECTIONS, MAX_CONNECTIONS_OF_PEER)
+    connections = Connections(LIMITS)
+    expiry: asyncio.TimerHandle
+
+    def expire() -> None:
+        nonlocal expiry
+        connections.expire()
+        expiry = loop.call_later(EXPIRY_INTERVAL_S, expire)
 
     def is_shared(peer: str) -> bool:
         return Networks(console.config.settings.console.trusted_proxies).holds(peer)
@@ -150,13 +153,15 @@ async def _listen(
         assert runner.server is not None
         return ConsoleProtocol(runner.server, loop, connections, is_shared)
 
-    timeout = REQUEST_S if context is not None else None
+    timeout = LIMITS.request_seconds if context is not None else None
+    expire()
     accepting = await loop.create_server(
         protocol, sock=listener, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=timeout
     )
     try:
         yield
     finally:
+        expiry.cancel()
         accepting.close()
 
 

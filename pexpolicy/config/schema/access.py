@@ -100,11 +100,9 @@ class AccessTable(Table):
     Without any, every address may.
     """
     trusted_proxies: list[Network] = Field(default_factory=list)
-    """Networks of proxies whose header with the address of the client is trusted; that address
-    then has to be in `access.networks`.
+    """Networks of proxies whose `X-Forwarded-For` is trusted: the address of the client in it then
+    has to be in `access.networks`.
     """
-    forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
-    """The header that these proxies write; the other one is ignored."""
 
 
 class TlsTable(SecretTable):

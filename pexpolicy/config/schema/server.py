@@ -89,7 +89,7 @@ class ServerTable(Table):
 class AdminTable(SecretTable):
     """``[admin]``: the admin listener, in addition to the one for nodes."""
 
-    optional = {"token": "the token", "plugin_token": "the token for plugins"}
+    optional = {"token": "the token"}
 
     enabled: bool = True
     """If false, the admin listener and metrics are disabled."""
@@ -100,16 +100,11 @@ class AdminTable(SecretTable):
     warning; that of `server.port` is an error.
     """
     token_env: str | None = None
-    """Environment variable that holds the token for `/status` and `/metrics`, sent as
-    `Authorization: Bearer TOKEN`. `check` warns below 16 characters.
+    """Environment variable that holds the token for `/status`, `/metrics` and the
+    [routes of plugins](plugins/hooks.md#routes), sent as `Authorization: Bearer TOKEN`. `check`
+    warns below 16 characters.
     """
     token_file: str | None = None
-    """Path of a file that holds it."""
-    plugin_token_env: str | None = None
-    """Environment variable that holds a token for the [routes of plugins](plugins/hooks.md#routes)
-    only, below `/plugins/`.
-    """
-    plugin_token_file: str | None = None
     """Path of a file that holds it."""
 
 

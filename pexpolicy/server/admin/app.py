@@ -84,11 +84,8 @@ class AdminApp:
         settings = self._generation().policy.settings
         connection: Connection | None = getattr(request.protocol, "connection", None)
         peer = connection.peer if connection is not None else request.remote or ""
-        tokens = [settings.admin_token]
-        if path.startswith(PREFIX):
-            tokens.append(settings.admin_plugin_token)
-        accepted = [token.get_secret_value() for token in tokens if token is not None]
-        if not accepted:
+        token = settings.admin_token
+        if token is None:
             host = request.headers.get(hdrs.HOST)
             # A page of another site could send a form to a plugin; browsers add Origin to that.
             if is_own_host(host, settings.admin.host) and hdrs.ORIGIN not in request.headers:
@@ -96,7 +93,7 @@ class AdminApp:
             self._refusals.note(FOREIGN_HOST, HTTPStatus.MISDIRECTED_REQUEST, peer, path=path)
             return PrerenderedResponse(HTTPStatus.MISDIRECTED_REQUEST, TEXT, FOREIGN_HOST_TEXT)
         authorization = request.headers.get(hdrs.AUTHORIZATION)
-        if any(is_authorized(token, authorization) for token in accepted):
+        if is_authorized(token.get_secret_value(), authorization):
             return None
         self._refusals.note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
         if authorization:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import web
 
 from pexpolicy.access.access_control import AccessControl
-from pexpolicy.config.schema.limits import LimitsTable
+from pexpolicy.access.connections import ConnectionLimits
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_network_error
 from pexpolicy.plugins.routes import PREFIX
 from pexpolicy.server.admin.app import AdminApp
-from pexpolicy.server.http.acceptor import Acceptor
-from pexpolicy.server.http.aiohttp_internals import routed_server
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.body_parser import BodyLimit
-from pexpolicy.server.http.protocol import PolicyProtocol, protocol_factory
+from pexpolicy.server.http.bounded_handler import BodyLimit
+from pexpolicy.server.http.endpoint import Endpoint
+from pexpolicy.server.http.protocol import PolicyProtocol
 
 BACKLOG = 64
-LIMITS = LimitsTable(connections=64, connections_per_peer=64)
+LIMITS = ConnectionLimits(total=64, per_peer=64)
 """Limits of this listener, which nodes never call."""
 ADMIN_DRAIN_TIMEOUT_S = 1.0
 """Seconds to answer the requests in flight on shutdown."""
@@ -83,21 +86,34 @@ async def admin_listener(app: PolicyApp, listener: socket.socket | None) -> Asyn
             yield
             return
         admin = AdminApp(lambda: app.generation, app.telemetry, app.refusals, app.log)
-        server = routed_server(admin, BODIES.size)
+        server = _routed_server(admin)
         access = AccessControl()
-        protocol = protocol_factory(
+        endpoint = Endpoint(
             server,
+            access=lambda: access,
             refusals=app.refusals,
             limits=LIMITS,
             log=app.log,
             flush_audit=app.generation.audit.flush,
+            shared=True,
             kind=_AdminProtocol,
         )
-        acceptor = Acceptor(protocol, lambda: access, app.refusals, LIMITS, shared=True)
         try:
-            async with acceptor.open([listener]):
+            async with endpoint.open([listener]):
                 yield
         finally:
             admin.close()
             server.pre_shutdown()
             await server.shutdown(ADMIN_DRAIN_TIMEOUT_S)
+
+
+def _routed_server(admin: AdminApp) -> web.Server:
+    """Return a server whose requests the application of a plugin can route."""
+    loop = asyncio.get_running_loop()
+
+    def request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
+        return web.Request(
+            message, payload, protocol, writer, task, loop, client_max_size=BODIES.size
+        )
+
+    return web.Server(cast("Any", admin), request_factory=request)

@@ -15,7 +15,6 @@ from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import BUSY, TIMED_OUT
 from pexpolicy.plugins.routes import PREFIX, PluginRoutes
 from pexpolicy.server.generations import GENERATION_DRAIN_TIMEOUT_S, Generation
-from pexpolicy.server.http.aiohttp_internals import route
 from pexpolicy.server.http.protocol import PolicyProtocol
 from pexpolicy.server.http.response import SERVER, TEXT, PrerenderedResponse
 
@@ -62,7 +61,6 @@ class PluginRequests:
         work = _Handling(request, routes)
         in_time = await generation.policy.run(work, TIMEOUT_S)
         if work.response is not None:
-            protocol.count_reply()
             return work.response
         now, plugin = asyncio.get_running_loop().time(), routes.plugin
         if not in_time:
@@ -99,7 +97,7 @@ class _Handling:
 
     async def _respond(self) -> web.StreamResponse:
         try:
-            response = await route(self._app, self._request)
+            response = await self._app._handle(self._request)  # noqa: SLF001 - it has no public way
         except web.HTTPException as raised:
             response = raised
         if not isinstance(response, web.StreamResponse):

@@ -7,15 +7,14 @@ import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 
 from aiohttp import web
 
 from pexpolicy.access.certificates import Certificates, certificates_of
-from pexpolicy.access.memory import Watermark
-from pexpolicy.server.http.acceptor import Acceptor
+from pexpolicy.access.connections import ConnectionLimits
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.early_refusal import EarlyRefusal, refuse_nothing
-from pexpolicy.server.http.protocol import protocol_factory
+from pexpolicy.server.http.endpoint import Endpoint
 
 BACKLOG = 4096
 """Connections that the kernel queues until they are accepted; ``net.core.somaxconn`` limits them.
@@ -80,22 +79,29 @@ def url_of(listener: socket.socket, app: PolicyApp) -> str:
 class Listener:
     """Accepts the connections of nodes, on sockets that ``processes`` share."""
 
-    def __init__(self, app: PolicyApp, address: Address, *, processes: int = 1) -> None:
+    def __init__(
+        self,
+        app: PolicyApp,
+        address: Address,
+        *,
+        processes: int = 1,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
         self._app = app
         self._shared = processes > 1
         self._address = address
-        self._acceptor: Acceptor | None = None
-        self.memory = Watermark.of(app.generation.policy.settings, app.log, processes)
+        self._limits = limits or ConnectionLimits()
+        self._endpoint: Endpoint | None = None
 
     @property
     def connections(self) -> int:
         """The number of open connections."""
-        return len(self._acceptor.connections) if self._acceptor is not None else 0
+        return len(self._endpoint.connections) if self._endpoint is not None else 0
 
     @property
     def certificate(self) -> Certificates | None:
         """The certificate of the listener, if it uses TLS."""
-        return self._acceptor.certificates if self._acceptor is not None else None
+        return self._endpoint.certificates if self._endpoint is not None else None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[list[socket.socket]]:
@@ -105,31 +111,24 @@ class Listener:
         """
         app, address = self._app, self._address
         audit, settings = app.generation.audit, app.generation.policy.settings
-        limits = settings.limits
-        refusal = EarlyRefusal(app.refusals, limits.header_bytes)
+        most = settings.limits.connections or self._limits.total
         server = web.Server(app)
-        self._acceptor = Acceptor(
-            protocol_factory(
-                server,
-                refusals=app.refusals,
-                limits=limits,
-                log=app.log,
-                flush_audit=audit.flush,
-            ),
-            lambda: app.generation.access,
-            app.refusals,
-            limits,
-            certificates_of(settings, app.log),
-            self.memory,
+        self._endpoint = Endpoint(
+            server,
+            access=lambda: app.generation.access,
+            refusals=app.refusals,
+            limits=replace(self._limits, total=min(most, self._limits.total)),
+            log=app.log,
+            flush_audit=audit.flush,
+            certificates=certificates_of(settings, app.log),
             shared=self._shared,
-            refusal=refuse_nothing if settings.tls else refusal.find,
         )
         sockets = bind(*address) if isinstance(address, tuple) else address
         for listener in sockets:
             listener.listen(BACKLOG)
         try:
             with audit.batching(asyncio.get_running_loop()):
-                async with self._acceptor.open(sockets):
+                async with self._endpoint.open(sockets):
                     yield sockets
         finally:
             app.generation.access.close()

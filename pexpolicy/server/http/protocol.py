@@ -1,11 +1,12 @@
-"""The HTTP protocol of one connection: time limits, and responses to malformed requests."""
+"""The HTTP protocol of one connection: batched replies, and refusals."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -13,115 +14,56 @@ from typing import cast
 from aiohttp import web
 
 from pexpolicy.access.certificates import client_not_after
-from pexpolicy.access.connections import Connection, Stage
+from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.access.refusals import CLOSED, FAULT, TIMED_OUT, WRITE_TIMEOUT, RefusalLog
-from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.server.http.aiohttp_internals import BoundedHandler
-from pexpolicy.server.http.malformed import refusal_of
+from pexpolicy.server.http.bounded_handler import BoundedHandler
 from pexpolicy.server.http.reply_batcher import ReplyBatcher
-from pexpolicy.server.http.response import BatchingTransport, PrerenderedResponse
-from pexpolicy.tasks import hide
+from pexpolicy.server.http.response import BatchingTransport, PrerenderedResponse, empty_reply
+
+DRAIN_BYTES = 65536
+"""Bytes that are read before a refused connection is closed: unread ones would make the kernel
+discard the reply.
+"""
 
 
-def protocol_factory(
-    server: web.Server,
-    *,
-    refusals: RefusalLog,
-    limits: LimitsTable,
-    log: Log,
-    flush_audit: Callable[[], None],
-    kind: type[PolicyProtocol] | None = None,
-) -> Callable[[Connection], PolicyProtocol]:
-    """Return a factory of protocols that send their replies together, after ``flush_audit``."""
-    loop = asyncio.get_running_loop()
-    kind = kind or PolicyProtocol
-    batcher = ReplyBatcher(loop, log, flush_audit)
+@dataclass(frozen=True, slots=True)
+class ProtocolContext:
+    """What all connections of a listener share."""
 
-    def protocol(connection: Connection) -> PolicyProtocol:
-        return kind(
-            server,
-            loop=loop,
-            connection=connection,
-            refusals=refusals,
-            limits=limits,
-            log=log,
-            batcher=batcher,
-        )
-
-    return protocol
+    server: web.Server
+    loop: asyncio.AbstractEventLoop
+    limits: ConnectionLimits
+    refusals: RefusalLog
+    log: Log
+    batcher: ReplyBatcher
 
 
 class PolicyProtocol(BatchingTransport, BoundedHandler):
-    """aiohttp's protocol with time limits, and without responses or logs that repeat client input.
-
-    A request must be complete ``request_seconds`` after its first byte. On an unauthenticated
-    connection the time counts from the accept, or from the previous request. The client must read
-    a reply within the same time.
+    """The protocol of a connection of a node: it batches replies, logs refusals, and neither
+    replies nor logs repeat what a client sent.
     """
 
-    __slots__ = (
-        *("_batch", "_batcher", "_closes", "_drained", "_has_eof", "_incomplete_since"),
-        *("_latest_at", "_limits", "_log", "_refusals", "_replies", "_request_timer"),
-        *("_write_timer", "connection"),
-    )
+    __slots__ = ("_batch", "_context", "_drained", "_flushes", "_has_eof")
 
-    def __init__(
-        self,
-        server: web.Server,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        connection: Connection,
-        refusals: RefusalLog,
-        limits: LimitsTable,
-        log: Log,
-        batcher: ReplyBatcher,
-    ) -> None:
-        super().__init__(
-            server,
-            loop=loop,
-            header_bytes=limits.header_bytes,
-            idle_seconds=limits.idle_seconds,
-        )
-        self.connection = connection
-        self._refusals = refusals
-        self._limits = limits
-        self._log = log
-        self._batcher = batcher
+    def __init__(self, context: ProtocolContext, connection: Connection) -> None:
+        super().__init__(context.server, context.loop, context.limits, connection)
+        self._context = context
         self._batch = -1
-        self._closes = False
+        self._flushes = False
         self._has_eof = False
-        self._replies = 0
-        self._incomplete_since: float | None = None
-        self._latest_at = connection.since
-        self._request_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start reading requests, in a task that is hidden from plugins."""
-        super().connection_made(transport)
+        """Start reading requests."""
         writable = cast("asyncio.Transport", transport)
         # Any unsent byte pauses writing, so a client that does not read is detected. With a limit
         # of 0 asyncio's TLS would pause on an empty buffer.
         writable.set_write_buffer_limits(high=1)
-        self.connection.close = partial(self._abort, writable)
-        self.connection.not_after = client_not_after(transport)
-        self._start_request_timer(self.connection.since + self._limits.request_seconds)
-        if self.reading is not None:
-            hide(self.reading)
-            self.reading.add_done_callback(self._on_reading_done)
-
-    def _on_reading_done(self, task: asyncio.Task[None]) -> None:
-        """Close the connection if a request ended the task, as nothing would answer it."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._report(error)
-            self._refusals.note(FAULT, CLOSED, self.connection.peer)
-            self.connection.close()
-
-    def _report(self, error: BaseException) -> None:
-        report = describe_error(error)
-        self._log.warning(FAULT, error=report.summary, traceback=report.traceback)
+        connection = self.connection
+        connection.close = partial(self._abort, writable)
+        connection.not_after = client_not_after(transport)
+        super().connection_made(transport)
 
     def _abort(self, transport: asyncio.WriteTransport) -> None:
         """Close the connection now, but after a reply that is queued."""
@@ -129,47 +71,9 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Cancel the timers and stop counting the connection."""
-        for timer in (self._request_timer, self._write_timer):
-            if timer is not None:
-                timer.cancel()
-        self._write_timer = None
+        """End the connection; nobody reads its replies any more."""
         self._set_drained()
-        self.connection.ended()
         super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse the data and update the deadline of an incomplete request."""
-        requests = self.requests
-        count = requests.parsed
-        super().data_received(data)
-        if requests.deferred is not None:
-            super().data_received(b"")
-        if requests.failure is not None:
-            # The frames of its traceback refer to the received data and to the error itself.
-            requests.failure.__traceback__ = None
-        if self.connection.admission is None:
-            self._note_progress(count)
-        if requests.is_incomplete:
-            if self._incomplete_since is None or requests.parsed != count:
-                self._incomplete_since = self.event_loop.time()
-                if self._request_timer is None:
-                    self._start_request_timer(self._incomplete_since + self._limits.request_seconds)
-        elif requests.parsed != count:
-            self._incomplete_since = None
-            if self.connection.admission is None:
-                self._latest_at = self.event_loop.time()
-
-    def _note_progress(self, parsed: int) -> None:
-        """Note what was received on an unauthenticated connection that had ``parsed`` requests.
-
-        A request after others gives no protection, as those were refused: strangers that repeat
-        theirs would keep every connection.
-        """
-        if self.requests.parsed == parsed:
-            self.connection.received_part()
-        elif not parsed:
-            self.connection.move_to(Stage.PENDING)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's own type, not aiohttp's
         """Answer the requests sent before the client closed its side, then close (RFC 9112, 9.6).
@@ -177,39 +81,31 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         Return true to keep the connection open while requests are unanswered. With TLS both sides
         close together, and only replies that are ready are sent.
         """
-        self._batcher.flush()
-        if self._is_all_answered() or self._is_encrypted():
+        self._context.batcher.flush()
+        if self.is_all_answered or self.ssl_context is not None:
             return False
-        self._has_eof = self._closes = True
+        self._has_eof = self._flushes = True
         return True
 
-    def _is_all_answered(self) -> bool:
-        return self._replies == self.requests.parsed
+    def expired(self, *, is_reply: bool) -> None:
+        """Note a request or a reply that took too long; idleness is not a refusal."""
+        if is_reply:
+            self._context.refusals.note(WRITE_TIMEOUT, CLOSED, self.connection.peer)
+        elif self.received:
+            self._context.refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
 
-    def _is_encrypted(self) -> bool:
-        return self.ssl_context is not None
-
-    def _start_request_timer(self, when: float) -> None:
-        self._request_timer = self.event_loop.call_at(when, self._on_request_timeout)
-
-    def _on_request_timeout(self) -> None:
-        """Close the connection if a request is incomplete, or if it is idle and unauthenticated.
-
-        Only an incomplete request is logged as a refusal. A request does not move the timer, which
-        costs as much as creating a task: it is started again here if the time is not over yet.
-        """
-        self._request_timer = None
-        now, seconds = self.event_loop.time(), self._limits.request_seconds
-        is_unauthenticated = self.connection.admission is None
-        since = self._latest_at if is_unauthenticated else self._incomplete_since
-        if not self._is_all_answered():
-            self._start_request_timer(now + seconds)
-        elif since is not None and now < since + seconds:
-            self._start_request_timer(since + seconds)
-        elif since is not None:
-            if self._incomplete_since is not None:
-                self._refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
-            self.connection.close()
+    def refuse(self, reason: str, status: int) -> None:
+        """Answer a request that is not read, and close the connection."""
+        transport = self.transport
+        if transport is None or not self.is_all_answered:
+            super().refuse(reason, status)
+            return
+        self.flush()
+        self._context.refusals.note(reason, status, self.connection.peer)
+        with suppress(OSError):
+            os.read(transport.get_extra_info("socket").fileno(), DRAIN_BYTES)
+        transport.write(empty_reply(status))
+        self.force_close()
 
     def send(self, transport: asyncio.Transport, content: bytes, *, closes: bool = False) -> None:
         """Queue a reply for the batch of this turn.
@@ -217,53 +113,53 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         The second one of a turn is sent at once: a client that pipelines requests and reads no
         reply must not fill the memory with queued replies.
         """
-        self._count_reply()
-        batcher = self._batcher
+        batcher = self._context.batcher
         batch = batcher.put(transport, content, closes=closes)
         if closes:
+            self.is_deaf = True
             self.transport = None  # aiohttp would close it before the reply is sent
-        if self._closes or self._batch == batch:
+        if self._flushes or self._batch == batch:
             batcher.flush()
-            if self._has_eof and self._is_all_answered():
-                super().close()
         else:
             self._batch = batch
 
-    def _count_reply(self) -> None:
-        self._replies += 1
-        if self.connection.admission is None:
-            self.connection.move_to(Stage.REFUSED)
-
     def count_reply(self) -> None:
-        """Count a reply that was written to the transport and not queued."""
-        self._count_reply()
-        if self._has_eof and self._is_all_answered():
+        """Count a reply; close the connection after the last one if the client has done so."""
+        super().count_reply()
+        if self._has_eof and self.is_all_answered:
             super().close()
 
     def flush(self) -> None:
         """Send the queued replies now."""
-        if self._batch == self._batcher.batch:
-            self._batcher.flush()
+        if self._batch == self._context.batcher.batch:
+            self._context.batcher.flush()
 
     def close(self) -> None:
         """Close the connection after the reply that is being made, or now if there is none."""
-        self._closes = True
-        self._batcher.flush()
+        self._flushes = True
+        self._context.batcher.flush()
         super().close()
 
     def force_close(self) -> None:
         """Send the queued replies and close the connection now."""
-        self._closes = True
-        self._batcher.flush()
+        self._flushes = True
+        self._context.batcher.flush()
         super().force_close()
+
+    def end(self) -> None:
+        """Close the connection after the call in flight, also while it is idle."""
+        if self.is_all_answered:
+            self.force_close()
+        else:
+            self.close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
         """Close the connection after the client has read its replies and the call in flight is
         answered; both together take at most ``timeout`` seconds.
         """
-        self._batcher.flush()
+        self._context.batcher.flush()
         began = self.event_loop.time()
-        if self._write_timer is not None:
+        if self.writing_paused:
             with suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(timeout):
                     self._drained = self.event_loop.create_future()
@@ -273,28 +169,24 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
             timeout = max(timeout - (self.event_loop.time() - began), 0.001)
         await super().shutdown(timeout)
 
-    def pause_writing(self) -> None:
-        """Start the time limit for reading a reply."""
-        super().pause_writing()
-        self._write_timer = self.event_loop.call_later(
-            self._limits.request_seconds, self._on_write_timeout
-        )
-
     def resume_writing(self) -> None:
-        """Cancel the time limit for reading a reply."""
+        """End the time limit for reading a reply."""
         super().resume_writing()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
         self._set_drained()
 
     def _set_drained(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    def _on_write_timeout(self) -> None:
-        self._refusals.note(WRITE_TIMEOUT, CLOSED, self.connection.peer)
+    def failed(self, error: Exception) -> None:
+        """Log an error that has ended the task of the connection, and close it."""
+        self._report(error)
+        self._context.refusals.note(FAULT, CLOSED, self.connection.peer)
         self.connection.close()
+
+    def _report(self, error: BaseException) -> None:
+        report = describe_error(error)
+        self._context.log.warning(FAULT, error=report.summary, traceback=report.traceback)
 
     def handle_error(
         self,
@@ -310,10 +202,10 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         if request.writer.output_size > 0:
             msg = "part of the reply has been sent already"
             raise ConnectionError(msg)
-        reason, status = refusal_of(exc, status)
+        reason, status = self.refusal(exc, status)
         if reason is FAULT:
             self._report(exc or sys.exception() or RuntimeError("unknown error"))
-        self._refusals.note(reason, status, self.connection.peer)
+        self._context.refusals.note(reason, status, self.connection.peer)
         response = PrerenderedResponse(status, "", b"")
         response.force_close()
         return response

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access.memory import SHARE, group_limit
 from tests.server.test_reload import ROOM, comes_true, command, listed, reloaded, served, written
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S, wait_until
@@ -56,14 +55,6 @@ def test_all_workers_reload_or_none(server: live_server.Running, folder: Path) -
     assert everywhere(server) == {"second"}
     config.write_text(written("fourth"))
     assert comes_true(lambda: everywhere(server) == {"fourth"})
-
-
-def test_the_workers_of_the_command_share_the_memory_of_the_group(
-    server: live_server.Running,
-) -> None:
-    limit = group_limit()
-    each = None if limit is None else int(limit * SHARE) // 2
-    assert server.operator("/status").json["memory"]["limit_bytes"] == each
 
 
 def test_a_dead_worker_is_replaced_by_one_that_has_what_is_in_force(

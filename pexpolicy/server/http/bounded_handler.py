@@ -1,0 +1,356 @@
+"""aiohttp's protocol of a connection, with limits of size and time.
+
+The policy listener, the admin listener and the web console share it. Only public methods of
+aiohttp's protocol are overridden, and none of its parser is used: an incomplete request is stored
+as bytes, and aiohttp receives whole requests, one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from pexpolicy.access.connections import Connection, ConnectionLimits
+from pexpolicy.access.refusals import BODY, FAULT, MALFORMED, TOO_LARGE
+from pexpolicy.tasks import hide
+
+MAX_HEADERS = 100
+"""Maximum number of headers of a request."""
+MAX_LINES = MAX_HEADERS + 2
+"""The same with the request line and the empty line at the end."""
+MAX_UNANSWERED = 8
+"""Requests of a connection that aiohttp holds; further ones wait as bytes."""
+BEGINNING_BYTES = 16
+"""Bytes of an incomplete request that are checked at once."""
+MAX_DIGITS = 18
+"""Digits of the size of a body."""
+_END = b"\r\n\r\n"
+OTHER_VERSIONS = (None, b"0.9", b"2.0")
+"""Versions that aiohttp accepts too."""
+_VERSIONS = (b" HTTP/1.1", b" HTTP/1.0")
+_BEGINNING = re.compile(rb"[A-Z-]+( .*)?", re.DOTALL)
+"""What the first bytes of a request are; those of TLS are refused at once."""
+_REQUEST_LINE = re.compile(rb"[A-Z-]+ +([^ ]+)(?: +[A-Z]+/(\d\.\d))?")
+_ABOUT_BODY = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_MALFORMED = b"\0" + _END
+"""What makes aiohttp answer with an error, after the requests before it."""
+_logger = logging.getLogger("pexpolicy.http")
+"""The logger for aiohttp's own messages, which is disabled because they repeat client input."""
+_logger.disabled = True
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """The maximum size in bytes of a body, for the paths that begin with ``prefix``."""
+
+    prefix: str
+    size: int
+
+
+class _Refused(Exception):
+    """A request is refused before aiohttp receives it."""
+
+
+class BoundedHandler(web.RequestHandler):
+    """aiohttp's protocol with limits of size, number and time.
+
+    A request must be complete within ``request_seconds`` after its first byte. While no call was
+    admitted on the connection, the time counts from the accept, or from the previous request. The
+    client must read a reply within the same time.
+
+    A handler is called after the body of its request has arrived. Override ``handle_error`` for
+    the replies to what is refused, and ask ``refusal`` for their reason and status.
+    """
+
+    __slots__ = (
+        *("_expected", "_is_paused", "_limit", "_refusal", "answered", "event_loop"),
+        *("connection", "is_deaf", "parsed", "reading", "received"),
+    )
+
+    bodies: ClassVar[BodyLimit | None] = None
+    """The bodies that requests may have."""
+
+    def __init_subclass__(cls) -> None:
+        """Check that no attribute is one of aiohttp's by accident."""
+        super().__init_subclass__()
+        names = (*BoundedHandler.__slots__, *cls.__slots__)
+        taken = [name for name in names if hasattr(web.RequestHandler, name)]
+        if taken:
+            msg = f"aiohttp cannot be used: its RequestHandler also has {', '.join(taken)}"
+            raise ImportError(msg)
+
+    def __init__(
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        limits: ConnectionLimits,
+        connection: Connection,
+    ) -> None:
+        header_bytes = limits.header_bytes
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=cast("Any", None),  # aiohttp accepts none, but its annotation does not
+            tcp_keepalive=False,
+            keepalive_timeout=limits.idle_seconds,
+            max_line_size=header_bytes,
+            max_field_size=header_bytes,
+            max_headers=MAX_LINES,
+            auto_decompress=False,
+            logger=_logger,
+        )
+        self.event_loop = loop
+        self.connection = connection
+        self.parsed = 0
+        """Requests that were given to aiohttp, or refused."""
+        self.answered = 0
+        """Replies to them."""
+        self.received = bytearray()
+        """What was received of requests that aiohttp has not been given."""
+        self.is_deaf = False
+        """Whether further data is ignored."""
+        self.reading: asyncio.Task[None] | None = None
+        """The task that answers the requests of the connection."""
+        self._limit = header_bytes
+        self._expected = 0
+        self._is_paused = False
+        self._refusal: tuple[str, int] | None = None
+
+    async def start(self) -> None:
+        """Answer requests, in a task that is hidden from plugins."""
+        self.reading = asyncio.current_task()
+        hide(self.reading)
+        try:
+            await super().start()
+        except Exception as error:  # noqa: BLE001 - nothing else would see it
+            self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """Close the connection, as an error has ended the task that answers its requests."""
+        self.force_close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start reading requests."""
+        self.connection.expire = self._expire
+        super().connection_made(transport)
+        # From Python 3.12 on, a task is registered after its first step, which was taken now.
+        hide(self.reading)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Discard unanswered requests, and stop counting the connection."""
+        self.is_deaf = True
+        self.connection.ended()
+        self.received.clear()
+        super().connection_lost(exc)
+
+    @property
+    def is_all_answered(self) -> bool:
+        """Whether no request waits for its reply."""
+        return self.answered >= self.parsed
+
+    def _expire(self, is_reply: bool) -> None:  # noqa: FBT001 - as `Connection.expire`
+        connection = self.connection
+        if not is_reply and not self.is_all_answered:
+            connection.wait()
+            connection.received(len(self.received))
+            return
+        connection.ended()
+        self.expired(is_reply=is_reply)
+        connection.close()
+
+    def expired(self, *, is_reply: bool) -> None:
+        """Note that the connection is closed: it was idle, or its request or the reading of its
+        reply took too long.
+        """
+
+    def data_received(self, data: bytes) -> None:
+        """Give aiohttp the requests that are whole, and note an incomplete one."""
+        if self.is_deaf:
+            return
+        if (
+            not self.received
+            and data.startswith(b"GET /")
+            and data.find(_END) == len(data) - len(_END)
+            and len(data) <= self._limit
+            and data.endswith(_VERSIONS, 0, data.find(b"\r"))
+            and data.count(b"\n") <= MAX_LINES
+            and _ABOUT_BODY.search(data) is None
+            and self.parsed - self.answered < MAX_UNANSWERED
+        ):
+            # The usual case: exactly one whole request.
+            self.parsed += 1
+            super().data_received(data)
+        elif data:
+            parsed = self.parsed
+            self.received += data
+            self._feed_received(max(len(self.received) - len(data) - len(_END), 0))
+            self.connection.received(len(self.received), is_new=self.parsed != parsed)
+        else:
+            super().data_received(data)  # aiohttp resumes reading a body
+
+    def _feed_received(self, searched: int = 0) -> None:
+        """Give aiohttp the whole requests of what was received, until too many are unanswered.
+
+        The end of a head is not in the first ``searched`` bytes.
+        """
+        received = self.received
+        try:
+            while received and not self.is_deaf:
+                if self.parsed - self.answered >= MAX_UNANSWERED:
+                    self._pause(paused=True)
+                    return
+                size = self._expected or self._find_end(received, searched)
+                if not size or len(received) < size:
+                    self._expected = size
+                    return
+                request = bytes(received[:size])
+                del received[:size]
+                self._expected = searched = 0
+                self.parsed += 1
+                super().data_received(request)
+        except _Refused as refused:
+            self.received = bytearray()
+            self.is_deaf = True
+            self.refuse(*refused.args)
+
+    def _pause(self, *, paused: bool) -> None:
+        transport = self.transport
+        if transport is not None and not transport.is_closing() and paused != self._is_paused:
+            self._is_paused = paused
+            (transport.pause_reading if paused else transport.resume_reading)()
+
+    def _find_end(self, received: bytearray, searched: int) -> int:
+        """Return the size of the first request with its body; 0 if its head is incomplete.
+
+        Raises ``_Refused``.
+        """
+        # One empty line before a request is ignored (RFC 9112, 2.2).
+        start = 2 if received[:2] == b"\r\n" else 0
+        end = received.find(_END, max(start, searched)) + len(_END)
+        if end < len(_END):
+            if len(received) > self._limit:
+                raise _Refused(TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            first = received[start : start + BEGINNING_BYTES]
+            if first and received != b"\r" and not _BEGINNING.fullmatch(first):
+                raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
+            return 0
+        head = bytes(received[:end])
+        line = _REQUEST_LINE.fullmatch(head, start, head.find(b"\r", start))
+        if line is None or head.startswith(b"PRI ", start):
+            raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
+        if line[2] in OTHER_VERSIONS:
+            raise _Refused(MALFORMED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        if end > self._limit or head.count(b"\n") > MAX_LINES:
+            raise _Refused(TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if not line[1].startswith(b"/") and not _has_host(head, line[1]):
+            raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
+        return end + self._body_size(head, line[1])
+
+    def _body_size(self, head: bytes, target: bytes) -> int:
+        """Return the size of the body. Raises ``_Refused`` for one that is not accepted."""
+        headers = _ABOUT_BODY.findall(head)
+        if not headers:
+            return 0
+        (name, value), *others = headers
+        value = value.strip(b" \t").lower()
+        is_chunked = name.lower() == b"transfer-encoding"
+        if others or not (
+            value.endswith(b"chunked") or not value if is_chunked else value.isdigit()
+        ):
+            raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
+        if is_chunked:
+            raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
+        size = int(value) if len(value) <= MAX_DIGITS else sys.maxsize
+        bodies = self.bodies
+        if not size:
+            return 0
+        if (
+            bodies is None
+            or not target.startswith(bodies.prefix.encode())
+            or head[:8] == b"CONNECT "
+        ):
+            raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
+        if size > bodies.size:
+            raise _Refused(BODY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return size
+
+    def refuse(self, reason: str, status: int) -> None:
+        """Answer a request that aiohttp is not given, after the replies to those before it.
+
+        ``handle_error`` makes that reply; nothing more is read.
+        """
+        self._refusal = reason, status
+        self._pause(paused=True)
+        self.parsed += 1
+        super().data_received(_MALFORMED)
+
+    def refusal(self, error: BaseException | None, status: int) -> tuple[str, int]:
+        """Return the reason and the status for an error to which aiohttp gives this status."""
+        if self._refusal is not None and isinstance(error, HttpProcessingError):
+            return self._refusal
+        return (FAULT if status >= HTTPStatus.INTERNAL_SERVER_ERROR else MALFORMED), status
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the rest of a response, and count it."""
+        finished = await super().finish_response(request, resp, start_time)
+        self.count_reply()
+        return finished
+
+    def count_reply(self) -> None:
+        """Count a reply, and give aiohttp the requests that waited for it."""
+        self.answered += 1
+        connection = self.connection
+        if connection.admission is None:
+            # A client that gets refusals only may not keep its connection by repeating requests.
+            connection.wait()
+        if self.received and self._is_paused and not self.is_deaf:
+            self._feed_received()
+        if self._is_paused and not self.is_deaf and self.parsed - self.answered < MAX_UNANSWERED:
+            self._pause(paused=False)
+        if self.received:
+            connection.received(len(self.received))
+
+    def pause_writing(self) -> None:
+        """Start the time limit for reading a reply."""
+        super().pause_writing()
+        self.connection.sending()
+
+    def resume_writing(self) -> None:
+        """End the time limit for reading a reply."""
+        super().resume_writing()
+        self.connection.sent()
+
+    def close(self) -> None:
+        """Close the connection after the reply that is being made."""
+        self.is_deaf = True
+        super().close()
+
+    def force_close(self) -> None:
+        """Close the connection now."""
+        self.is_deaf = True
+        super().force_close()
+
+
+def _has_host(head: bytes, target: bytes) -> bool:
+    """Return whether aiohttp can make a request of a target that is not a path."""
+    try:
+        text = target.decode("ascii")
+        if head.startswith(b"CONNECT "):
+            url = URL.build(authority=text, encoded=True)
+        else:
+            url = URL(text, encoded=True)
+        url.host  # noqa: B018 - decodes the host name, which may fail
+    except ValueError:
+        return False
+    return True
