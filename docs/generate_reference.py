@@ -62,8 +62,8 @@ _KEY_ROW = re.compile(r"^(\| `([a-z_.A-Z]+)` \|[^|]*\|[^|]*\| )([^|\n]*) \|$", r
 INTRODUCTION = """# Reference of the contract
 
 Every parameter that Infinity sends, every field that it accepts, and every rule between them. This
-page is generated from the models that check the replies. `pexpolicy schema` prints the same as JSON
-Schema, and `pexpolicy schema --openapi` as OpenAPI 3.1.
+page is generated from the models that check the replies. `pexpolicy config schema requests` prints
+the same as JSON Schema, and `pexpolicy config schema openapi` as OpenAPI 3.1.
 
 ## Confidence in a statement
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
-from pexpolicy.cli.scaffold import MAX_NAME, NewPlugin, ScaffoldError, plugin_name, render, write
+from pexpolicy.cli.new_plugin import MAX_NAME, NewPlugin, ScaffoldError, plugin_name, render, write
 from pexpolicy.endpoints import ENDPOINTS
 from tests.support import clean_install, live_server
 

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pexpolicy.cli.request_input import parse_at
+from pexpolicy.cli.explain import parse_at
 from pexpolicy_console.periods import time_of_question
 
 

@@ -1,4 +1,4 @@
-"""``pexpolicy check``.
+"""Command ``pexpolicy check``.
 
 Its errors come from ``config/loader.py``, its warnings from ``builder.py`` (``config_warnings``),
 ``access/warnings.py``, ``config/file_modes.py`` and the plugins.
@@ -19,12 +19,14 @@ from pexpolicy.cli.common import (
     build,
     build_or_exit,
     config_option,
+    count,
+    examples,
     exit_code,
     fail,
+    json_option,
     print_warnings,
+    refuse,
 )
-from pexpolicy.cli.examples import examples
-from pexpolicy.cli.share import Share
 from pexpolicy.config.excerpts import Excerpts
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
@@ -40,7 +42,6 @@ from pexpolicy.text import printable
         "pexpolicy check",
         "pexpolicy check --strict --json new/config.toml",
         "pexpolicy check new.toml --diff config.toml",
-        "pexpolicy check new.toml --replay /var/log/pexpolicy/audit.jsonl --max-changed 1%",
     )
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
@@ -58,38 +59,19 @@ from pexpolicy.text import printable
     type=click.Path(path_type=Path, readable=False),
     help="Print what changes compared with this configuration, by name.",
 )
-@click.option(
-    "--replay",
-    "records",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True),
-    metavar="FILE",
-    help="Replay the calls of this audit log, or of other records, and compare with what was sent. "
-    "May be given several times.",
-)
-@click.option(
-    "--max-changed",
-    type=Share(),
-    default=0.0,
-    metavar="SHARE",
-    help="With --replay: the part of calls that may change, such as 1%.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(  # noqa: PLR0913 - the options of the command
+@json_option
+def check(
     config: Path,
     file: Path | None,
     other: Path | None,
     *,
     strict: bool,
     opens: bool,
-    records: tuple[Path, ...],
-    max_changed: float,
     as_json: bool,
 ) -> None:
     """Check the configuration FILE, or that of --config, and print all errors and warnings.
 
-    Exit code 78 if it cannot be used, 75 if --open fails, 1 for a warning with --strict. With
-    --replay, 1 if more calls than --max-changed change, and 2 if a record cannot be read.
+    Exit code 78 if it cannot be used, 75 if --open fails, 1 for a warning with --strict.
     """
     given = click.get_current_context().get_parameter_source("config")
     if file is not None and given is ParameterSource.COMMANDLINE:
@@ -97,39 +79,28 @@ def check(  # noqa: PLR0913 - the options of the command
         raise click.UsageError(msg)
     config = file or config
     if as_json:
-        if other is not None or records:
-            raise click.UsageError("--json prints neither changes nor a replay; leave it out")
+        if other is not None:
+            raise click.UsageError("--json prints no changes; leave it out")
         _print_json(config, strict=strict, opens=opens)
     policy = build_or_exit(config, preflight_problems)
     print_warnings(policy)
     if other is not None:
-        _print_changes(policy, other)
+        old = build_or_exit(other)
+        changes = configuration_changes(policy, old)
+        old.close()
+        for change in changes or (f"nothing changes from {other}",):
+            click.echo(printable(change))
     if opens:
         try:
             run(_open_and_close(policy))
         except ConfigError as error:
             fail(error)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
-    count = len(policy.warnings)
-    warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
-    if count and strict:
-        text = f"{config}: {count} warning{'s' if count > 1 else ''}, and --strict allows none"
-        click.secho(text, fg="red", err=True)
-        sys.exit(1)
-    click.secho(f"{config}: valid{warnings} ({names}; {policy.config_hash})", fg="green")
-    if records:
-        from pexpolicy.cli.replay import gate  # noqa: PLC0415 - for this option only
-
-        click.echo()
-        sys.exit(gate(config, records, max_changed))
-
-
-def _print_changes(policy: Policy, path: Path) -> None:
-    old = build_or_exit(path)
-    changes = configuration_changes(policy, old)
-    old.close()
-    for change in changes or (f"nothing changes from {path}",):
-        click.echo(printable(change))
+    warnings = count(len(policy.warnings), "warning") if policy.warnings else ""
+    if warnings and strict:
+        refuse(f"{config}: {warnings}, and --strict allows none", 1)
+    shown = f"valid, {warnings}" if warnings else "valid"
+    click.secho(f"{config}: {shown} ({names}; {policy.config_hash})", fg="green")
 
 
 def _print_json(config: Path, *, strict: bool, opens: bool) -> NoReturn:

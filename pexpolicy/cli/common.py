@@ -5,7 +5,9 @@ from __future__ import annotations
 import faulthandler
 import logging
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,10 @@ from typing import Any, NoReturn
 import click
 
 from pexpolicy.builder import policy_from
-from pexpolicy.cli.folding import fold_plain
-from pexpolicy.cli.progress import progress_lines
 from pexpolicy.config.excerpts import Excerpt, Excerpts
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem, dotted_key
+from pexpolicy.config.progress import Stage
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log.capture import LogHandler, LogLevels, capturing
 from pexpolicy.log.console import ServerLog
@@ -41,6 +42,14 @@ config_option = click.option(
     envvar="PEXPOLICY_CONFIG",
     help="The configuration file.",
 )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog of a command: its examples, which no terminal wraps."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
 class Port(click.IntRange):
@@ -85,6 +94,29 @@ def reporting_crashes() -> Iterator[None]:
         faulthandler.disable()
 
 
+@contextmanager
+def progress_lines(delay: float = 2.0) -> Iterator[Stage]:
+    """Print the current stage after ``delay`` seconds, and each later one when it begins."""
+    started, stage = time.monotonic(), "starting"
+
+    def report() -> None:
+        click.echo(f"{time.monotonic() - started:.0f} s: {stage}", err=True)
+
+    def enter(name: str) -> None:
+        nonlocal stage
+        stage = name
+        if not timer.is_alive():
+            report()
+
+    timer = threading.Timer(delay, report)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield enter
+    finally:
+        timer.cancel()
+
+
 def build(
     path: Path,
     check: Callable[[Settings], list[Problem]] = lambda _: [],
@@ -100,7 +132,7 @@ def build(
     handler = None
     if log is None:
         log, handler = capture_log(debug=debug)
-    with reporting_crashes(), progress_lines(lambda line: click.echo(line, err=True)) as stage:
+    with reporting_crashes(), progress_lines() as stage:
         policy = policy_from(path, check, replace(options or BuildContext(), log=log, stage=stage))
     if handler is not None:
         handler.use(policy.log_levels)
@@ -137,8 +169,7 @@ def load_or_exit(path: Path, hint: str) -> Settings:
 
 def fail(error: ConfigError, hint: str = "") -> NoReturn:
     """Print all errors and exit with 78, or with 75 if another attempt may succeed."""
-    count = len(error.problems)
-    click.secho(f"{error.path}: {count} error{'s' if count > 1 else ''}", fg="red", err=True)
+    click.secho(f"{error.path}: {count(len(error.problems), 'error')}", fg="red", err=True)
     excerpts = Excerpts(error.path)
     for problem in error.problems:
         click.echo(err=True)
@@ -154,7 +185,7 @@ def exit_code(error: ConfigError) -> int:
 
 
 def _print_problem(problem: Problem, path: Path, excerpt: Excerpt | None) -> None:
-    text, key = fold_plain(str(problem), 2), dotted_key(problem.key)
+    text, key = str(problem), dotted_key(problem.key)
     if key and text.startswith(key):
         text = f"{click.style(key, bold=True)}{text.removeprefix(key)}"
     click.echo(f"  {text}", err=True)
@@ -171,4 +202,27 @@ def _print_problem(problem: Problem, path: Path, excerpt: Excerpt | None) -> Non
 def print_warnings(policy: Policy) -> None:
     """Print the warnings about a configuration."""
     for warning in policy.warnings:
-        click.secho(fold_plain(f"warning: {warning}"), fg="yellow", err=True)
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+
+
+def key_value_pairs(texts: Iterable[str], option: str, example: str) -> list[tuple[str, str]]:
+    """Return ``KEY=VALUE`` arguments as pairs; raise ``BadParameter``."""
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            msg = f"{text!r} has no value: write {option} {example}"
+            raise click.BadParameter(msg, param_hint=option)
+        pairs.append((key, value))
+    return pairs
+
+
+def refuse(text: str, code: int = 2) -> NoReturn:
+    """Print an error, and exit with 2 or another code."""
+    click.secho(text, fg="red", err=True)
+    sys.exit(code)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, which is in the plural unless there is one."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,4 +1,4 @@
-"""``pexpolicy config``."""
+"""Command ``pexpolicy config``."""
 
 from __future__ import annotations
 
@@ -6,21 +6,44 @@ import json
 
 import click
 
-from pexpolicy.cli.examples import examples
+from pexpolicy import __version__
+from pexpolicy.cli.common import examples
+from pexpolicy.endpoints import schema as documents
+from pexpolicy.endpoints.openapi import openapi
 from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
 
+EXAMPLES = examples(
+    "pexpolicy config schema > config.schema.json",
+    "pexpolicy config schema media_location.reply",
+    "pexpolicy config schema openapi > openapi.json",
+)
 
-@click.group(epilog=examples("pexpolicy config schema > config.schema.json"))
+
+@click.group(epilog=EXAMPLES)
 def config() -> None:
-    """Describe the configuration file."""
+    """Describe the configuration file, requests and replies."""
 
 
-@config.command(epilog=examples("pexpolicy config schema > config.schema.json"))
-def schema() -> None:
+@config.command(epilog=EXAMPLES)
+@click.argument("name", default="config")
+def schema(name: str) -> None:
     """Print JSON Schema of config.toml with the settings of the installed plugins.
 
     An editor uses it for completion and errors: save it as config.schema.json, and begin
     config.toml with #:schema ./config.schema.json
+
+    NAME is requests for all requests and replies, a request type such as media_location, a part of
+    it such as media_location.reply, or openapi for OpenAPI 3.1 of all requests.
     """
-    click.echo(json.dumps(config_schema(installed()), indent=1, ensure_ascii=False))
+    try:
+        if name == "config":
+            document = config_schema(installed())
+        elif name == "openapi":
+            document = openapi(__version__)
+        else:
+            document = documents.document("" if name == "requests" else name)
+    except documents.UnknownSchemaError:
+        known = ", ".join(("config", "requests", "openapi", *documents.names()))
+        raise click.BadParameter(f"there is no {name!r}; there are {known}") from None
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from pexpolicy.cli.examples import examples
+from pexpolicy.cli.common import examples
 from pexpolicy.cli.http_client import ServerUrl, authorization, cacert_option, tls_context
 from pexpolicy.text import is_utf8
 

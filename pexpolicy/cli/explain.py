@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
-from pexpolicy.cli.common import build_or_exit, capture_log, config_option, fail
-from pexpolicy.cli.examples import examples
-from pexpolicy.cli.explain_display import Display, as_json
-from pexpolicy.cli.request_input import doubts, parse_at, parse_changes, requested
+from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, read
+from pexpolicy.audit.redaction import REMOVED
+from pexpolicy.cli import explain_display as display
+from pexpolicy.cli.audit import parse_time, paths_of, settings_of
+from pexpolicy.cli.common import (
+    build_or_exit,
+    capture_log,
+    config_option,
+    examples,
+    fail,
+    json_option,
+    key_value_pairs,
+    refuse,
+)
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.config.time_zones import zone_names
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import full_traceback
 from pexpolicy.explain.explanation import (
@@ -22,16 +37,37 @@ from pexpolicy.explain.explanation import (
     LocalPolicy,
     LocalPolicyError,
     load_local_policy,
+    local_policy_files,
 )
 from pexpolicy.explain.explanation import explain as explain_request
-from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest, endpoint_of
+from pexpolicy.explain.request_forms import (
+    ALIAS,
+    InvalidRequestError,
+    RecordedRequest,
+    endpoint_of,
+    of_audit_line,
+    parse_moment,
+    read_request,
+    with_parameters,
+)
 from pexpolicy.log.capture import LogHandler
 from pexpolicy.log.console import ServerLog
+from pexpolicy.models.request import POLICY_PREFIX
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.models.withheld import withheld_values
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.event_loop import run
-from pexpolicy.text import printable
+from pexpolicy.testing.requests import composed, url_of
+from pexpolicy.text import did_you_mean, is_utf8, printable
+
+DEFAULT_ENDPOINT = "service_configuration"
+WHOLE_ID = 36
+MAX_LISTED = 10
+"""Maximum number of calls that an ambiguous beginning lists."""
+_DECISION_ID = re.compile(r"0[0-9a-f]{7}(?:-[0-9a-f-]{0,27})?")
+"""A UUID version 7, or its beginning; the first digit is 0 until the year 4199."""
+_NAMES = ("local_alias", "service_name", "unique_service_name")
+"""Parameters that are the called alias, or are derived from it."""
 
 
 @click.command(
@@ -39,7 +75,7 @@ from pexpolicy.text import printable
         "pexpolicy explain meet@example.com --set remote_alias=alice@example.com",
         "pexpolicy explain meet@example.com --at '22:00 Europe/Oslo' --all",
         "pexpolicy explain '/policy/v1/participant/location?remote_address=10.44.1.2'",
-        "pexpolicy explain 019f3c7e --against new.toml",
+        "pexpolicy explain 019f3c7e --json",
     )
 )
 @config_option
@@ -65,38 +101,26 @@ from pexpolicy.text import printable
 )
 @click.option("--all", "ask_all", is_flag=True, help="Ask the plugins after the decision as well.")
 @click.option(
-    "--against",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Show the decision of another configuration as well, and what differs.",
-)
-@click.option(
     "--local-policy",
-    "script",
-    metavar="SCRIPT",
-    help="Show what this local policy script makes of the reply on the node.",
-)
-@click.option(
-    "--service-config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    "files",
+    multiple=True,
     metavar="FILE",
-    help="The service that Infinity itself has for the call, as JSON, for --local-policy.",
+    help="Show what this local policy script makes of the reply on the node. A .json file is the "
+    "service that Infinity itself has for the call.",
 )
-@click.option("--json", "print_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("--show-secrets", is_flag=True, help="Print PINs and passwords of the reply as well.")
 @click.option("--traceback", is_flag=True, help="Print the full traceback of each failure.")
-def explain(  # noqa: PLR0913, PLR0917 - the options of the command
+def explain(  # noqa: PLR0913 - the options of the command
     config: Path,
     request_text: str,
     endpoint: str | None,
     pairs: tuple[str, ...],
     at: str | None,
-    against: Path | None,
-    script: str | None,
-    service_config: Path | None,
+    files: tuple[str, ...],
     *,
     ask_all: bool,
-    print_json: bool,
+    as_json: bool,
     show_secrets: bool,
     traceback: bool,
 ) -> None:
@@ -111,54 +135,37 @@ def explain(  # noqa: PLR0913, PLR0917 - the options of the command
     indented on a terminal, and otherwise printed byte for byte.
     """
     changes = parse_changes(pairs)
-    if against is not None and str(against).startswith(("http:/", "https:/")):
-        msg = (
-            "name a configuration; to compare with the answer of a server, write REQUEST into a "
-            "file FILE, and run pexpolicy replay FILE --against URL"
-        )
-        raise click.BadParameter(msg, param_hint="--against")
     try:
         request = requested(request_text, config, endpoint, changes)
         remarks = doubts(request, changes)
         moment = parse_at(at, request.at)
         log, handler = capture_log(debug=traceback)
-        local_policy = _local_policy(script, service_config, request)
-        walks = [
-            walk(
-                path,
-                request,
-                moment,
-                local_policy=local_policy,
-                ask_all=ask_all,
-                log=log,
-                handler=handler,
-            )
-            for path in (config, against)
-            if path is not None
-        ]
+        scripts, service = local_policy_files(files)
+        local_policy = None
+        if scripts:
+            local_policy = load_local_policy(scripts, endpoint_of(request.url)[0], service)
+        explained = walk(
+            config,
+            request,
+            moment,
+            local_policy=local_policy,
+            ask_all=ask_all,
+            log=log,
+            handler=handler,
+        )
     except (InvalidRequestError, LocalPolicyError) as error:
-        click.secho(str(error), fg="red", err=True)
-        sys.exit(2)
-    if print_json:
-        shown = as_json(request, moment, remarks, walks, show_secrets=show_secrets)
+        refuse(str(error))
+    shown = display.as_json(request, moment, remarks, config, explained, show_secrets=show_secrets)
+    if as_json:
         click.echo(json.dumps(shown, indent=2))
     else:
-        # After the event loop: the watchdog would blame the last plugin for the imports of rich.
-        Display(show_secrets=show_secrets).show(request, moment, remarks, walks)
+        display.show(shown, request, moment, explained, show_secrets=show_secrets)
     if traceback:
-        for _, explanation in walks:
-            _show_tracebacks(explanation, err=print_json)
-
-
-def _local_policy(
-    script: str | None, service_config: Path | None, request: RecordedRequest
-) -> LocalPolicy | None:
-    if script is None:
-        if service_config is not None:
-            msg = "--service-config is for --local-policy: name a script as well"
-            raise InvalidRequestError(msg)
-        return None
-    return load_local_policy([script], endpoint_of(request.url)[0], service_config)
+        secrets = withheld_values(explained.answer.outcome.request)
+        for raised in explained.errors:
+            click.echo(err=as_json)
+            for line in full_traceback(raised, secrets):
+                click.echo(printable(line), err=as_json)
 
 
 def walk(
@@ -170,7 +177,7 @@ def walk(
     ask_all: bool,
     log: ServerLog,
     handler: LogHandler,
-) -> tuple[Path, Explanation]:
+) -> Explanation:
     """Build a configuration and ask it."""
     clock = DryRunClock(None if moment is None else moment.timestamp())
     policy = build_or_exit(config, log=log, options=BuildContext(wall_clock=clock))
@@ -202,12 +209,167 @@ def walk(
             for plugin in policy.plugins
             if plugin.is_isolated
         )
-    return config, explained
+    return explained
 
 
-def _show_tracebacks(explanation: Explanation, *, err: bool) -> None:
-    secrets = withheld_values(explanation.answer.outcome.request)
-    for error in explanation.errors:
-        click.echo(err=err)
-        for line in full_traceback(error, secrets):
-            click.echo(printable(line), err=err)
+# ---- the request: an alias, a decision ID, or a record
+
+
+def requested(
+    text: str,
+    config: Path,
+    endpoint: str | None,
+    changes: Mapping[str, list[str]],
+    shape: str | None = None,
+) -> RecordedRequest:
+    """Return the request that the arguments of the command mean, with changed parameters.
+
+    ``shape`` is the kind of call for an alias with an endpoint, such as ``sip``. Raise
+    ``InvalidRequestError``; exit with 2 for a decision ID that is not in the audit log or is
+    ambiguous.
+    """
+    if text == "-":
+        # Other bytes than UTF-8 become surrogates, as in arguments, whatever the locale is.
+        text = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
+    text = text.strip().removeprefix("\ufeff").strip()
+    if not is_utf8(text):
+        msg = "the request is not UTF-8 text"
+        raise InvalidRequestError(msg)
+    name, equals, _ = text.partition("=")
+    if equals and any(name in one.request.parameters() for one in ENDPOINTS.values()):
+        msg = "write the alias alone; other parameters follow it, each with --set, as in:\n"
+        raise InvalidRequestError(f"{msg}  pexpolicy explain ALIAS --set {printable(text)}")
+    if endpoint is not None:
+        if not text or POLICY_PREFIX in text or text.startswith("{"):
+            msg = "--endpoint is for an alias; leave it out for a request that was recorded"
+            raise InvalidRequestError(msg)
+        return with_parameters(_of_alias(endpoint, text, shape), changes)
+    found = None
+    if _DECISION_ID.fullmatch(text.lower()):
+        found = _from_audit(text.lower(), config)
+    if found is None and len(text.split()) > 1 and not re.search(r"[/?&={\[<:]", text):
+        msg = f"{printable(text)} is not an alias: it contains a space"
+        raise InvalidRequestError(msg)
+    if found is None and _is_alias(text):
+        found = _of_alias(DEFAULT_ENDPOINT, text)
+    return with_parameters(found or read_request(text), changes)
+
+
+def doubts(request: RecordedRequest, changes: Mapping[str, list[str]]) -> list[str]:
+    """Return what the record does not tell of the request, and unknown names of parameters."""
+    found = []
+    if request.missing:
+        found.append(f"the audit line was written without {', '.join(request.missing)}")
+    if request.altered:
+        altered = ", ".join(request.altered)
+        found.append(f"the audit line has a hash, or {REMOVED}, in the value of {altered}")
+    if request.is_cut:
+        found.append("the line is cut: parameters may be missing at its end")
+    name, _, _ = endpoint_of(request.url)
+    known = ENDPOINTS[name].request.parameters()
+    names = {*known, *(parameter.wire for parameter in known.values()), "alias", "peer"}
+    prefixes = ("idp_attributes.", "idp_attribute_")
+    for key in changes.keys() - names:
+        if not key.startswith(prefixes):
+            guess = did_you_mean(key, names)
+            found.append(f"{key} is not a known parameter of {name}{guess}")
+    return found
+
+
+def parse_changes(pairs: Iterable[str]) -> dict[str, list[str]]:
+    """Return the values of ``key=value`` arguments by key; raise ``BadParameter``."""
+    changes: dict[str, list[str]] = {}
+    for key, value in key_value_pairs(pairs, "--set", "remote_address=10.44.0.7"):
+        changes.setdefault(key, []).append(value)
+    return changes
+
+
+def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
+    """Return the time of ``--at`` in its zone, or that of the record; ``None`` for the present.
+
+    A time without a zone is in that of this machine, and one without a day is that of today.
+    """
+    if text is None:
+        return recorded
+    if text == "now":
+        return None
+    try:
+        return parse_moment(text)
+    except ValueError:
+        pass
+    try:
+        clock, _, zone = text.strip().partition(" ")
+        if zone in zone_names():
+            at = time.fromisoformat(clock)
+            return datetime.combine(datetime.now(ZoneInfo(zone)), at, at.tzinfo or ZoneInfo(zone))
+        return parse_time(text, datetime.now(UTC)).astimezone()
+    except ValueError:
+        msg = f"{text!r} is not a time: write now, 22:00, 22:00 Europe/Oslo, 2026-12-24 22:00, or "
+        raise click.BadParameter(f"{msg}2026-12-24 22:00 Europe/Oslo", param_hint="--at") from None
+
+
+def _is_alias(text: str) -> bool:
+    # A query has two =, and the parameters of an alias, each after a ;, may have as many.
+    other = re.search(r"\s|://|^[/?{\[]|\?.*=|^[^;]*=.*=", text)
+    return bool(text) and POLICY_PREFIX not in text and other is None
+
+
+def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRequest:
+    """Return the request of a node for an alias, with the parameters of a usual call."""
+    if ENDPOINTS[endpoint].path.endswith("/"):
+        fields = {"alias": alias}
+    elif endpoint == "directory_information":
+        fields = {"q": alias}
+    else:
+        known = ENDPOINTS[endpoint].request.parameters()
+        fields = {name: alias for name in _NAMES if name in known}
+        if endpoint == DEFAULT_ENDPOINT:
+            fields = {"local_alias": alias}
+    return RecordedRequest(url_of(composed(endpoint, shape, fields)), ALIAS, given=tuple(fields))
+
+
+def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
+    """Return the request of the call in the audit log; ``None`` for what may be an alias too."""
+    certain = "-" in beginning
+    if certain:
+        paths = paths_of(config, ())
+    else:
+        settings = settings_of(config)
+        file = settings.audit.path
+        paths = [] if file is None else file_and_rotated(settings.resolve(file))
+    calls = _calls(paths, beginning)
+    if len(calls) > 1:
+        listed = [_summary(event) for event in list(calls.values())[:MAX_LISTED]]
+        more = len(calls) - len(listed)
+        if more:
+            listed.append(f"and {more} more")
+        text = f"{len(calls)} decision IDs begin with {beginning}; write more of one of them:"
+        refuse("\n  ".join([text, *listed]))
+    if not calls and certain:
+        refuse(f"no call in the audit log has a decision ID that begins with {beginning}")
+    return of_audit_line(next(iter(calls.values()))) if calls else None
+
+
+def _calls(paths: list[Path], beginning: str) -> dict[str, dict[str, Any]]:
+    """Return the lines of calls by decision ID, the newest files first."""
+    mark = f'"decision_id":"{beginning}'.encode()
+    calls: dict[str, dict[str, Any]] = {}
+    for path in reversed(paths):
+        for raw in raw_lines([path]):
+            if mark not in raw.content and not raw.damage:
+                continue
+            for found in read(raw):
+                if isinstance(found, CorruptLine):
+                    click.secho(str(found), fg="red", err=True)
+                elif found.event["event"] == "decision":
+                    calls[str(found.event.get("decision_id"))] = found.event
+        if calls and len(beginning) == WHOLE_ID:
+            break
+    return calls
+
+
+def _summary(event: Mapping[str, Any]) -> str:
+    request = event.get("request") or {}
+    alias = request.get("local_alias") or request.get("alias") or ""
+    parts = (event.get("decision_id"), event.get("timestamp"), event.get("endpoint"), alias)
+    return printable("  ".join(str(part) for part in parts if part))

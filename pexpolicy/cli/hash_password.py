@@ -7,7 +7,7 @@ import sys
 import click
 
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
-from pexpolicy.cli.examples import examples
+from pexpolicy.cli.common import examples
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.text import is_utf8
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
-from pexpolicy.cli.common import config_option, load_or_exit
-from pexpolicy.cli.examples import examples
+from pexpolicy.cli.common import config_option, examples, load_or_exit, refuse
 from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask, calls_url
 
 TIMEOUT_S = 3.0
@@ -39,8 +37,7 @@ def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
     try:
         ask(f"{address}/readyz", TIMEOUT_S, own=url is None)
     except NotAnsweredError as error:
-        click.secho(f"{address}: {error}", fg="red", err=True)
-        sys.exit(1)
+        refuse(f"{address}: {error}", 1)
 
 
 def _configured_url(config: Path) -> str:

@@ -9,34 +9,31 @@ import threading
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from importlib import import_module, metadata
+from typing import Any, cast
 
 import click
+from click.shell_completion import get_completion_class
 
 from pexpolicy import __version__
 from pexpolicy.server import gc_tuning
 from pexpolicy.text import is_without_colour
 
-if TYPE_CHECKING:
-    from pexpolicy.cli.plugin_commands import PluginCommand
-
 COMMANDS = {
-    "audit": ("audit.command:audit", "Read the audit file: follow, find, count and verify lines."),
+    "audit": ("audit:audit", "Read the audit file: follow, find, count and verify lines."),
     "check": ("check:check", "Check a configuration and its plugins; list every error."),
-    "completion": ("completion:completion", "Print the shell completion for bash, zsh or fish."),
-    "config": ("config:config", "Print JSON Schema of the configuration file."),
+    "completion": ("main:completion", "Print the shell completion for bash, zsh or fish."),
+    "config": ("config:config", "Print JSON Schema of the configuration, requests and replies."),
     "conformance": ("conformance:conformance", "Check the replies of any policy server."),
-    "doctor": ("doctor.command:doctor", "Check files, certificate, machine, server and nodes."),
+    "doctor": ("doctor:doctor", "Check files, certificate, machine, server and nodes."),
     "explain": ("explain:explain", "Show each step of the decision on a request."),
     "hash-password": ("hash_password:hash_password", "Print the hash of a password."),
     "healthcheck": ("healthcheck:healthcheck", "Tell by the exit code if a server is ready."),
-    "init": ("init.command:init", "Write a first configuration; asks for what it needs."),
+    "init": ("init:init", "Write a first configuration; asks for what it needs."),
     "new-plugin": ("new_plugin:new_plugin", "Write a package with a working, tested plugin."),
     "plugins": ("plugins:plugins", "List the plugins in the order in which they are asked."),
     "reload": ("reload:reload", "Reload the configuration of a running server."),
     "replay": ("replay:replay", "Show what a configuration would change for recorded calls."),
-    "schema": ("schema:schema", "Print JSON Schema of requests and replies."),
     "serve": ("serve:serve", "Answer calls until SIGTERM or Ctrl-C."),
     "status": ("status:status", "Show a running server, and the nodes that called it."),
     "test": ("test:test", "Run files of requests and expected decisions."),
@@ -48,20 +45,11 @@ GROUPS = {
     "Run": ("serve", "status", "reload", "healthcheck"),
     "Try": ("explain", "test", "replay", "conformance"),
     "Read the audit": ("audit",),
-    "Plugins": ("plugins", "new-plugin", "schema"),
+    "Plugins": ("plugins", "new-plugin"),
 }
 """The commands in the order of the help."""
 
-SYNONYMS = {
-    "help": "--help",
-    "version": "--version",
-    "run": "serve",
-    "start": "serve",
-    "validate": "check",
-    "verify": "audit verify",
-    "lint": "check",
-    "probe": "conformance",
-}
+SYNONYMS = {"probe": "conformance", "run": "serve", "start": "serve", "validate": "check"}
 """Names of other programs for the same commands, for the hint in the error message."""
 
 PACKAGES = {
@@ -125,72 +113,77 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in alphabetical order."""
-        return sorted({*COMMANDS, *self._of_plugins})
+        return sorted({*COMMANDS, *self._of_packages})
 
     @cached_property
-    def _of_plugins(self) -> dict[str, PluginCommand]:
-        from pexpolicy.cli.plugin_commands import plugin_commands  # noqa: PLC0415 - for few commands
-
-        return plugin_commands(COMMANDS)
+    def _of_packages(self) -> dict[str, metadata.EntryPoint]:
+        """The commands of installed packages; they cannot replace ours."""
+        entries = metadata.entry_points(group="pexpolicy.commands")
+        return {entry.name: entry for entry in entries if entry.name not in COMMANDS}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write names and summaries without importing the commands."""
         for title, names in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(f"{name:<{_WIDTH}}", COMMANDS[name][1]) for name in names])
-        if self._of_plugins:
-            rows = sorted(self._of_plugins.items())
+        if self._of_packages:
             with formatter.section("Commands of installed packages"):
-                formatter.write_dl([(f"{name:<{_WIDTH}}", row.summary) for name, row in rows])
+                formatter.write_dl(
+                    [
+                        (f"{name:<{_WIDTH}}", _summary(entry))
+                        for name, entry in sorted(self._of_packages.items())
+                    ]
+                )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name, or ``None``."""
-        if cmd_name not in COMMANDS:
-            added = self._of_plugins.get(cmd_name)
-            return None if added is None else added.load()
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        with gc_tuning.importing():
-            import_module("pexpolicy.log.structlog_import")
-            found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
-        return cast("click.Command", found)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; say what to write instead of an argument that it does not take."""
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+            with gc_tuning.importing():
+                import_module("pexpolicy.log.structlog_import")
+                found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
+            return cast("click.Command", found)
+        if (entry := self._of_packages.get(cmd_name)) is None:
+            return None
         try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            from pexpolicy.cli.usage_hints import hint_for  # noqa: PLC0415 - for errors only
+            command = entry.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package raises what it likes
+            from pexpolicy.errors import describe_error  # noqa: PLC0415 - for a broken package only
 
-            raise hint_for(error) from None
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; raise ``UsageError`` for an option of a command before it."""
-        if not ctx.resilient_parsing and args and args[0] in ("-c", "--config"):
-            msg = f"{args[0]} follows the command, as in: pexpolicy check {args[0]} FILE"
-            raise click.UsageError(msg, ctx)
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            from pexpolicy.cli.usage_hints import hint_for  # noqa: PLC0415 - for errors only
-
-            raise hint_for(error) from None
+            reason = describe_error(error).summary
+        else:
+            if isinstance(command, click.Command):
+                return command
+            reason = f"{entry.value} is not a click command"
+        if ctx.resilient_parsing:  # the shell completes a line
+            return None
+        text = f"the command {cmd_name!r} of {_distribution(entry)} cannot be used"
+        raise click.ClickException(f"{text}: {reason}")
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command; raise ``UsageError`` with a suggestion for an unknown one."""
-        name = args[0]
-        if ctx.resilient_parsing:
-            # The shell completes a line that is not finished.
+        name, names = args[0], self.list_commands(ctx)
+        if ctx.resilient_parsing or name in names or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        if name in COMMANDS or name.startswith("-") or name in self._of_plugins:
-            return super().resolve_command(ctx, args)
-        names = self.list_commands(ctx)
-        suggestion = SYNONYMS.get(name) or next(iter(get_close_matches(name, names, n=1)), "")
-        hint = f" Did you mean {suggestion!r}?" if suggestion else f" Commands: {', '.join(names)}."
         if name in PACKAGES:
-            hint = f" Install the package {PACKAGES[name]}."
-        raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
+            hint = f"Install the package {PACKAGES[name]}."
+        elif close := SYNONYMS.get(name) or next(iter(get_close_matches(name, names, n=1)), ""):
+            hint = f"Did you mean {close!r}?"
+        else:
+            hint = f"Commands: {', '.join(names)}."
+        raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+
+
+def _distribution(entry: metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "an unknown package"
+
+
+def _summary(entry: metadata.EntryPoint) -> str:
+    found = entry.dist.metadata["Summary"] if entry.dist is not None else ""
+    name = _distribution(entry)
+    return f"{found} ({name})" if found else f"A command of {name}."
 
 
 def _open_standard_error() -> None:
@@ -228,3 +221,17 @@ def _force_exit(code: object) -> None:
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def main() -> None:
     """Answer the external policy calls of Pexip Infinity."""
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  pexpolicy completion bash > ~/.local/share/bash-completion/completions/pexpolicy\n"
+    '  pexpolicy completion zsh > "${fpath[1]}/_pexpolicy"\n'
+    "  pexpolicy completion fish > ~/.config/fish/completions/pexpolicy.fish"
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print the completion of commands, options and file names for SHELL."""
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(main, {}, "pexpolicy", "_PEXPOLICY_COMPLETE").source())

@@ -1,15 +1,39 @@
-"""Command ``pexpolicy new-plugin``."""
+"""Command ``pexpolicy new-plugin``: a package with a plugin, from templates.
+
+``template/package`` has one template for each file of the package, ``template/hooks`` the parts
+that differ between hooks.
+"""
 
 from __future__ import annotations
 
-import sys
+import builtins
+import re
+import shlex
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from keyword import iskeyword
 from pathlib import Path
+from string import Template
 
 import click
 
-from pexpolicy.cli import scaffold
-from pexpolicy.cli.examples import examples
+from pexpolicy import __version__, api
+from pexpolicy.cli.common import examples, refuse
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.plugins.discovery import RESERVED, installed
+
+MAX_NAME = 30
+"""Characters; the lines of the templates are laid out for names up to this length."""
+TEMPLATES = Path(str(files("pexpolicy.cli"))) / "template"
+_USED = frozenset(("Field", "Image", "Mapping", "Network", "Settings"))
+_SEPARATORS = re.compile(r"[-_.\s]+")
+
+
+class ScaffoldError(Exception):
+    """Raised when nothing was written; the text has the reason and a remedy."""
 
 
 @click.command(
@@ -43,13 +67,184 @@ from pexpolicy.endpoints import ENDPOINTS
 def new_plugin(name: str, directory: Path, hooks: tuple[str, ...], package: str) -> None:
     """Write a package with a working, tested plugin NAME."""
     try:
-        distribution = scaffold.distribution_name(package) if package else ""
-        hooks = tuple(dict.fromkeys(hooks))
-        plugin = scaffold.NewPlugin(scaffold.plugin_name(name), hooks, distribution)
-        folder = scaffold.write(plugin, directory)
-    except scaffold.ScaffoldError as error:
-        click.secho(str(error), fg="red", err=True)
-        sys.exit(2)
+        distribution = distribution_name(package) if package else ""
+        plugin = NewPlugin(plugin_name(name), tuple(dict.fromkeys(hooks)), distribution)
+        folder = write(plugin, directory)
+    except ScaffoldError as error:
+        refuse(str(error))
     click.echo(f"{folder} contains the plugin {plugin.name}. To try it:\n")
-    for command in scaffold.next_steps(folder):
-        click.echo(f"  {command}")
+    click.echo(f"  cd {shlex.quote(str(folder))} && python -m pip install -e '.[dev]'")
+    click.echo("  python -m pytest\n  pexpolicy serve")
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlugin:
+    """Name and hooks of a new plugin, from which the names of its files derive."""
+
+    name: str
+    """As in the configuration: ``[plugins.NAME]``."""
+    hooks: tuple[str, ...]
+    distribution: str = ""
+    """Name of the distribution and of its folder, by default ``pexpolicy-NAME``."""
+
+    def __post_init__(self) -> None:
+        own = self.distribution or f"pexpolicy-{self.name.replace('_', '-')}"
+        object.__setattr__(self, "distribution", own)
+
+    @property
+    def package(self) -> str:
+        """Return the name of the import package."""
+        return self.distribution.replace("-", "_")
+
+    @property
+    def class_name(self) -> str:
+        """Return the name of the plugin class, distinct from all names that the package uses."""
+        name = _camel_case(self.name)
+        taken = name in api.__all__ or name in _USED or hasattr(builtins, name)
+        return f"{name}Plugin" if taken else name
+
+
+def _camel_case(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def distribution_name(written: str) -> str:
+    """Return the name of a distribution in its normal form; raises ``ScaffoldError``."""
+    name = _SEPARATORS.sub("-", written.strip().lower()).strip("-")
+    package = name.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,59}", name) or iskeyword(package):
+        text = (
+            f"{written!r} is not a name for a package: write a letter, then letters, digits and "
+            "hyphens, 60 characters at most, such as acme-vip"
+        )
+        raise ScaffoldError(text)
+    if find_spec(package) is not None:
+        text = f"{package!r} is the name of a module that is installed; choose another --package"
+        raise ScaffoldError(text)
+    return name
+
+
+def plugin_name(written: str) -> str:
+    """Return a plugin name in its normal form; raises ``ScaffoldError`` for an invalid one.
+
+    ``Front-Desk``, ``front.desk`` and ``pexpolicy-front-desk`` are all ``front_desk``.
+    """
+    lowered = re.sub(r"^pexpolicy[-_.\s]+", "", written.strip().lower())
+    name = _SEPARATORS.sub("_", lowered).strip("_")
+    if not re.fullmatch(rf"[a-z][a-z0-9_]{{0,{MAX_NAME - 1}}}", name) or iskeyword(name):
+        text = (
+            f"{written!r} is not a plugin name: write a letter, then letters, digits and "
+            f"underscores, {MAX_NAME} characters at most, and no keyword of Python"
+        )
+        raise ScaffoldError(text)
+    if name in RESERVED:
+        text = f"{name!r} is reserved: decided_by has it where no plugin decides; choose another"
+        raise ScaffoldError(text)
+    if (taken := installed().get(name)) is not None:
+        text = f"{name!r} is taken: {taken.distribution} {taken.version} is installed"
+        raise ScaffoldError(text)
+    return name
+
+
+def write(plugin: NewPlugin, parent: Path) -> Path:
+    """Write the package into a new folder in ``parent``, and return that folder.
+
+    Raises ``ScaffoldError`` if it exists or cannot be written.
+    """
+    folder, content = parent / plugin.distribution, render(plugin)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        for name, text in content.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+    except FileExistsError as error:
+        text = f"{error.filename} already exists: remove it, or choose another --directory or name"
+        raise ScaffoldError(text) from None
+    except OSError as error:
+        text = f"{error.filename} cannot be written: {error.strerror}"
+        raise ScaffoldError(text) from None
+    return folder
+
+
+def render(plugin: NewPlugin) -> dict[str, str]:
+    """Return the files of the package by path."""
+    names = {
+        "name": plugin.name,
+        "package": plugin.package,
+        "class_name": plugin.class_name,
+        "distribution": plugin.distribution,
+        "version": __version__,
+    }
+    source, found, classes = f"src/{plugin.package}", {}, {}
+    for hook in plugin.hooks:
+        values = names
+        module, test = "__init__", "plugin"
+        if len(plugin.hooks) > 1:  # the plugin has a class and a module for each hook
+            module = test = hook
+            classes[hook] = f"{_camel_case(hook)}Hook"
+            package = f"{plugin.package}.{hook}"
+            values = names | {"package": package, "class_name": classes[hook]}
+        found[f"{source}/{module}.py"] = _filled(f"hooks/{hook}/plugin.py", values)
+        found[f"tests/test_{test}.py"] = _filled(f"hooks/{hook}/test_plugin.py", values)
+    names |= _facts(plugin, names) | {
+        "imports": "".join(
+            f"from {plugin.package}.{hook} import {classes[hook]}\n" for hook in sorted(classes)
+        ),
+        "bases": "".join(f"    {one},\n" for one in classes.values()),
+        "settings_bases": "".join(f"        {one}.Settings,\n" for one in classes.values()),
+        "calls": "".join(f"        {one}.__init__(self, settings)\n" for one in classes.values()),
+    }
+    folder = TEMPLATES / "package"
+    for path in sorted(folder.rglob("*.template")):
+        name = str(path.relative_to(folder)).removesuffix(".template")
+        target = name.replace("PACKAGE", plugin.package)
+        found.setdefault(target, _filled(f"package/{name}", names))
+    return found
+
+
+def _filled(name: str, values: dict[str, str]) -> str:
+    text = (TEMPLATES / f"{name}.template").read_text(encoding="utf-8")
+    return Template(text).substitute(values)
+
+
+def _facts(plugin: NewPlugin, names: dict[str, str]) -> dict[str, str]:
+    """Return what the files of the package tell of the hooks of a plugin."""
+    facts = [
+        tomllib.loads((TEMPLATES / "hooks" / hook / "facts.toml").read_text(encoding="utf-8"))
+        for hook in plugin.hooks
+    ]
+    dependencies = dict.fromkeys(one for fact in facts for one in fact["dependencies"])
+    rows = [row for fact in facts for row in fact["settings"].items()]
+    noun = "the hook" if len(plugin.hooks) == 1 else "the hooks"
+    return {
+        "about": "\n".join(fact["about"] for fact in facts),
+        "description": " ".join(fact["about"] for fact in facts),
+        "hooks": f"{noun} `{'`, `'.join(plugin.hooks)}`",
+        "request": facts[0]["request"],
+        "rows": "\n".join(f"| `{name}` | {meaning} |" for name, meaning in rows),
+        "dependencies": "".join(f'    "{one}",\n' for one in dependencies),
+        "cases": "".join(
+            f'\n[[case]]\nname = "{hook}: the plugin decides"\nurl = "{fact["request"]}"\n'
+            f'expect = {{ decided_by = "{plugin.name}" }}\n'
+            for hook, fact in zip(plugin.hooks, facts, strict=True)
+        ),
+        "settings": merged_tables(
+            _filled(f"hooks/{hook}/settings.toml", names) for hook in plugin.hooks
+        ),
+    }
+
+
+def merged_tables(texts: Iterable[str]) -> str:
+    """Return TOML texts as one; the keys of equal tables are together."""
+    tables: dict[str, list[str]] = {}
+    for text in texts:
+        header = ""
+        for line in text.splitlines():
+            if line.startswith("["):
+                header = line
+            elif line:
+                tables.setdefault(header, []).append(line)
+    headers = sorted(tables, key=lambda header: header.strip("[]"))
+    return "\n\n".join("\n".join([header, *tables[header]]) for header in headers) + "\n"

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.cli.common import build_or_exit, config_option
-from pexpolicy.cli.examples import examples
+from pexpolicy.cli.common import build_or_exit, config_option, examples, json_option
+from pexpolicy.cli.text import screen, table_of
 from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.policy import Policy
@@ -24,7 +22,7 @@ from pexpolicy.policy import Policy
     )
 )
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def plugins(config: Path, *, as_json: bool) -> None:
     """List the plugins: the order in which they are asked, and what is installed."""
     policy = build_or_exit(config)
@@ -85,23 +83,16 @@ def _listed(policy: Policy) -> dict[str, Any]:
 
 def _show(listed: dict[str, Any]) -> None:
     """Print the listing as tables."""
-    console = Console(markup=False, emoji=False)
-    order = Table("hook", "order", box=None, header_style="bold")
+    console = screen()
+    order = table_of("hook", "order")
     for hook, names in listed["order"].items():
         order.add_row(hook, " → ".join(names) or Text("(default)", style="dim"))
-    console.print(order)
-    console.print()
-    if listed["other_hooks"]:
-        others = Table("other hook", "plugins", box=None, header_style="bold")
-        for hook, names in listed["other_hooks"].items():
-            others.add_row(hook, ", ".join(names))
-        console.print(others)
-        console.print()
-    table = Table(box=None, header_style="bold")
+    others = table_of("other hook", "plugins")
+    for hook, names in listed["other_hooks"].items():
+        others.add_row(hook, ", ".join(names))
     host_keys = ("priority", "timeout", "on_error", "mode", "isolation")
-    for column in ("plugin", "state", *host_keys):
-        table.add_column(column)
-    origins = Table("plugin", "distribution", "version", "source", box=None, header_style="bold")
+    table = table_of("plugin", "state", *host_keys)
+    origins = table_of("plugin", "distribution", "version", "source")
     for row in listed["plugins"]:
         active = row["state"] == "active"
         table.add_row(
@@ -110,6 +101,7 @@ def _show(listed: dict[str, Any]) -> None:
             *(str(row[key]) if active else "" for key in host_keys),
         )
         origins.add_row(row["name"], row["distribution"], row["version"], row["source"])
-    console.print(table)
-    console.print()
-    console.print(origins)
+    for shown in (order, others, table, origins):
+        if shown.row_count:
+            console.print(shown)
+            console.print()

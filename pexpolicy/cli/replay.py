@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -15,13 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pexpolicy.child import ChildError
-from pexpolicy.cli.audit.input import paths_of, period, refuse
-from pexpolicy.cli.common import config_option, fail
-from pexpolicy.cli.examples import examples
-from pexpolicy.cli.share import Share
+from pexpolicy.cli.audit import paths_of, period
+from pexpolicy.cli.common import config_option, examples, fail, refuse
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.conformance.http_client import basic
-from pexpolicy.explain.explanation import LocalPolicyError
+from pexpolicy.explain.explanation import LocalPolicyError, local_policy_files
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.replayer import Job, Selection
 from pexpolicy.replay.report import as_json, parts, rows, title
@@ -34,6 +33,25 @@ EX_DIFFERS = 1
 EX_UNREADABLE = 2
 PASSWORD = "PEXPOLICY_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable with the password for a server."""
+
+
+class Share(click.ParamType[float]):
+    """A part of all calls: ``0.5%``, or a fraction such as ``0.005``."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the part, 0 to 1; fail for anything else."""
+        text = str(value).strip()
+        try:
+            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            part = -1.0
+        if not 0 <= part <= 1:
+            self.fail(f"{text!r} is not a part of the calls: write 0.5%", param, ctx)
+        return part
 
 
 @click.command(
@@ -53,7 +71,7 @@ PASSWORD = "PEXPOLICY_PASSWORD"  # noqa: S105 - the name of a variable
 )
 @click.option(
     "--local-policy",
-    "scripts",
+    "files",
     multiple=True,
     metavar="FILE",
     help="A local policy script of the node, which follows each answer: FILE, or KIND=FILE. May be "
@@ -99,7 +117,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     config: Path,
     records: tuple[Path, ...],
     against: str | None,
-    scripts: tuple[str, ...],
+    files: tuple[str, ...],
     only: tuple[str, ...],
     ignore: tuple[str, ...],
     since: str | None,
@@ -125,18 +143,16 @@ def replay(  # noqa: PLR0913 - the options of the command
     for path in reports:
         if path.suffix not in (".html", ".xml"):
             raise click.BadParameter(f"{path} ends neither in .html nor in .xml")
-    begin = period(since, None, utc=False)["since"]
-    services = [Path(name) for name in scripts if name.endswith(".json")]
-    if len(services) > 1 or len(services) == len(scripts) > 0:
-        raise click.UsageError("--local-policy: name a script, and at most one .json file")
+    begin, _ = period(since, None)
+    scripts, service_config = local_policy_files(files)
     job = Job(
         config,
         _other_side(against),
         Selection(begin.timestamp() if begin else None, ignore=frozenset(ignore), only=only),
         network=network,
         coverage=print_json or any(path.suffix == ".html" for path in reports),
-        scripts=tuple(name for name in scripts if not name.endswith(".json")),
-        service_config=next(iter(services), None),
+        scripts=scripts,
+        service_config=service_config,
     )
     with _errors_reported():
         result = _replayed(list(records) or paths_of(config, ()), job)
@@ -150,14 +166,6 @@ def replay(  # noqa: PLR0913 - the options of the command
         else:
             write_or_exit(path, as_junit(rows(result), "pexpolicy replay"))
     sys.exit(_exit_code(result, max_changed))
-
-
-def gate(config: Path, records: Sequence[Path], max_changed: float) -> int:
-    """Replay records as a check of a configuration; print the report and return the exit code."""
-    with _errors_reported():
-        result = _replayed(records, Job(config))
-    print_parts(parts(result))
-    return _exit_code(result, max_changed)
 
 
 def _replayed(records: Sequence[Path], job: Job) -> ReplayResult:

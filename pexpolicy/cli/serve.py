@@ -20,10 +20,10 @@ from pexpolicy.cli.common import (
     build_or_exit,
     capture_log,
     config_option,
+    examples,
     fail,
     print_warnings,
 )
-from pexpolicy.cli.examples import examples
 from pexpolicy.config.environment import in_container
 from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError

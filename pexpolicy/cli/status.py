@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from pexpolicy.cli import status_display
-from pexpolicy.cli.common import config_option, load_or_exit
-from pexpolicy.cli.examples import examples
+from pexpolicy.cli.common import config_option, examples, json_option, load_or_exit, refuse
 from pexpolicy.cli.http_client import (
     NotAnsweredError,
     ServerUrl,
@@ -53,7 +52,7 @@ WITHOUT_CONFIG = "a server can be asked without it: pexpolicy status --url http:
     is_flag=True,
     help="Exit with 1 also when the last reload was refused or something is degraded.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(
     config: Path,
     url: str | None,
@@ -72,15 +71,11 @@ def status(
     else:
         settings = _settings_for_token(config)
     address = url or admin_url(settings or load_or_exit(config, WITHOUT_CONFIG))
-    token = settings.admin_token if settings is not None else None
     try:
-        document = fetch_status(
-            address, token.get_secret_value() if token is not None else None, cacert
-        )
+        document = fetch_status(address, settings, cacert)
     except NotAnsweredError as error:
         hint = f"; {OTHER_PORT_HINT}" if url is None and error.status is None else ""
-        click.secho(f"{address}: {error}{hint}", fg="red", err=True)
-        sys.exit(1)
+        refuse(f"{address}: {error}{hint}", 1)
     if url is None and not is_same_config(config, document["config"]["path"]):
         theirs = printable(document["config"]["path"])
         text = f"note: {address} is a server with the configuration {theirs}, not with {config}"
@@ -119,11 +114,29 @@ def is_same_config(config: Path, server_path: str) -> bool:
     return list(config.absolute().parts[-len(end) :]) == end
 
 
-def fetch_status(address: str, token: str | None, cacert: Path | None) -> dict[str, Any]:
-    """Return the status document of a server. Raises ``NotAnsweredError``."""
+def running_status(config: Path, settings: Settings) -> dict[str, Any] | None:
+    """Return the status of the server that runs with a configuration."""
+    if not settings.admin.enabled:
+        return None
+    try:
+        document = fetch_status(admin_url(settings), settings)
+    except NotAnsweredError:
+        return None
+    return document if is_same_config(config, document["config"]["path"]) else None
+
+
+def fetch_status(
+    address: str, settings: Settings | None, cacert: Path | None = None
+) -> dict[str, Any]:
+    """Return the status document of a server, asked with the token of the settings.
+
+    Raises ``NotAnsweredError``.
+    """
+    token = settings.admin_token if settings is not None else None
+    secret = token.get_secret_value() if token is not None else None
     document: object = None
     try:
-        document = json.loads(ask(f"{address}/status", TIMEOUT_S, token, cacert=cacert))
+        document = json.loads(ask(f"{address}/status", TIMEOUT_S, secret, cacert=cacert))
     except NotAnsweredError as error:
         if error.status == HTTPStatus.UNAUTHORIZED:
             text = f"{error}: it requires the token of [admin]"

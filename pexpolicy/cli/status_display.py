@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,19 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.access.refusals import BUSY, HANDSHAKE_FAILED, NOT_ALLOWED, UNAUTHORISED
+from pexpolicy.cli.text import as_words, format_duration, format_size, key_words, screen, table_of
 from pexpolicy.text import printable
 
-MINUTE, HOUR, DAY = 60, 3600, 86400
 MAX_COLUMNS = 4
 """Of a table of a plugin."""
 Document = Mapping[str, Any]
 
-_PROFILE = "compare its profile in Infinity"
+_PASSWORD = "compare user and password of its profile in Infinity"  # noqa: S105 - it is none
 HINTS = {
     NOT_ALLOWED: "is it missing in [access] networks?",
     HANDSHAKE_FAILED: "does its profile begin with https://, and does it trust the certificate?",
-    UNAUTHORISED: "compare user and password of its profile in Infinity",
-    BUSY: "compare user and password of its profile in Infinity",
+    UNAUTHORISED: _PASSWORD,
+    BUSY: _PASSWORD,
     "unknown path": "compare the URL of its profile in Infinity",
 }
 """What to check, by the reason for which a node was refused."""
@@ -32,27 +32,43 @@ HINTS = {
 
 def show_status(document: Document, silent: float) -> None:
     """Print the document of ``/status``; nodes without a call for ``silent`` seconds are listed."""
-    # Callers and plugins choose some of the text, so none of it is read as markup.
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(_head(document))
-    console.print()
-    console.print(_parts(document))
-    console.print()
-    console.print(_calls(document))
-    if document["plugins"]:
-        console.print()
-        console.print(_plugins(document["plugins"]))
-        for plugin in document["plugins"]:
-            for part in _plugin_status(plugin):
+    console = screen()
+    reasons = "; ".join(document["not_ready_reasons"])
+    style = "green" if document["ready"] else "red"
+    console.print(
+        Text.assemble(
+            (f"pexpolicy {document['version']} ", "bold"),
+            (printable("ready" if document["ready"] else f"not ready: {reasons}"), style),
+            f", up {format_duration(document['uptime'])}, "
+            f"{document['workers']} process{'es' * (document['workers'] != 1)}",
+        )
+    )
+    _print(console, [_table(("", ""), _facts(document))])
+    _print(console, [_table(("endpoint", "calls"), _calls(document))])
+    if plugins := document["plugins"]:
+        _print(console, [_plugins(plugins)])
+        for plugin in plugins:
+            for part in _report(plugin):
                 console.print(part)
-    if document["sources"]:
-        console.print()
-        console.print(_sources(document["sources"]))
-    if document["nodes"]:
-        console.print()
-        console.print(_nodes(document["nodes"], silent))
-        for line in _silent(document["nodes"], silent):
-            console.print(Text(line, style="yellow"))
+    if sources := document["sources"]:
+        _print(console, [_table(("source", "driver", ""), map(_source, sources))])
+    if nodes := document["nodes"]:
+        columns = ("node", "last call", "calls", "last refused")
+        silences = (Text(line, "yellow") for line in _silences(nodes, silent))
+        _print(console, [_table(columns, (_node(node, silent) for node in nodes)), *silences])
+
+
+def _print(console: Console, parts: Iterable[RenderableType]) -> None:
+    console.print()
+    for part in parts:
+        console.print(part)
+
+
+def _table(names: tuple[str, ...], rows: Iterable[tuple[str | Text, ...]]) -> Table:
+    table = table_of(*names)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def degradations(document: Document) -> list[str]:
@@ -72,42 +88,18 @@ def degradations(document: Document) -> list[str]:
     return found
 
 
-def _head(document: Document) -> Text:
-    reasons = document["not_ready_reasons"]
-    ready = "ready" if document["ready"] else "not ready: " + "; ".join(reasons)
-    workers = document["workers"]
-    line = Text(f"pexpolicy {document['version']} ", style="bold")
-    line.append(printable(ready), style="green" if document["ready"] else "red")
-    uptime = format_duration(document["uptime"])
-    line.append(f", up {uptime}, {workers} process{'es' * (workers != 1)}")
-    return line
-
-
-def _parts(document: Document) -> Table:
+def _facts(document: Document) -> Iterator[tuple[str, str | Text]]:
     config, certificate = document["config"], document["certificate"]
-    table = Table(box=None, show_header=False)
-    table.add_row("configuration", f"{printable(config['path'])} ({config['hash']})")
-    table.add_row("", f"activated {format_duration(config['age'])} ago")
+    yield "configuration", f"{printable(config['path'])} ({config['hash']})"
+    yield "", f"activated {format_duration(config['age'])} ago"
     if not config["last_reload_successful"]:
-        table.add_row("", Text("the last reload was refused", style="red"))
-        for problem in config["problems"]:
-            table.add_row("", Text(printable(problem), style="red"))
+        for problem in ("the last reload was refused", *config["problems"]):
+            yield "", Text(printable(problem), "red")
     for change in config["changes"]:
-        table.add_row("", printable(change))
+        yield "", printable(change)
     if keys := config["restart_required"]:
-        text = f"restart required: {printable(', '.join(keys))}"
-        table.add_row("", Text(text, style="yellow"))
-    table.add_row("audit", _audit(document["audit"]))
-    if certificate is not None:
-        ends = datetime.fromtimestamp(certificate["not_after"]).astimezone()
-        table.add_row("certificate", f"valid until {ends:%Y-%m-%d %H:%M %z}")
-        if certificate["problem"]:
-            table.add_row("", Text(printable(certificate["problem"]), style="red"))
-    table.add_row("event loop", f"max lag {document['loop_lag'] * 1000:.0f} ms (last 60 s)")
-    return table
-
-
-def _audit(audit: Document) -> Text:
+        yield "", Text(f"restart required: {printable(', '.join(keys))}", "yellow")
+    audit = document["audit"]
     parts = [f"{audit['records']} records"]
     if "lost" in audit:
         parts += [str(audit["status"]), f"{audit['lost']} lost"]
@@ -115,43 +107,42 @@ def _audit(audit: Document) -> Text:
         parts.append(f"{format_size(audit['free_bytes'])} free")
     if audit.get("problem"):
         parts.append(printable(audit["problem"]))
-    return Text(", ".join(parts), style="" if _is_healthy(audit) else "red")
-
-
-def format_size(size: int) -> str:
-    """Return a size on a disk, in GiB or, where that is less than one, in MiB."""
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
+    yield "audit", Text(", ".join(parts), "" if _is_healthy(audit) else "red")
+    if certificate is not None:
+        ends = datetime.fromtimestamp(certificate["not_after"]).astimezone()
+        yield "certificate", f"valid until {ends:%Y-%m-%d %H:%M %z}"
+        if certificate["problem"]:
+            yield "", Text(printable(certificate["problem"]), "red")
+    yield "event loop", f"max lag {document['loop_lag'] * 1000:.0f} ms (last 60 s)"
 
 
 def _is_healthy(audit: Document) -> bool:
     return bool(audit.get("status", "healthy") == "healthy")
 
 
-def _calls(document: Document) -> Table:
-    table = Table("endpoint", "calls", box=None, header_style="bold")
+def _calls(document: Document) -> Iterator[tuple[str, str | Text]]:
     for endpoint, counts in document["endpoints"].items():
-        table.add_row(endpoint, _counts(counts) or Text("none", style="dim"))
+        yield endpoint, _counts(counts)
     if document["refused"]:
-        table.add_row("refused", Text(_counts(document["refused"]), style="yellow"))
-    return table
+        yield "refused", Text(_counts(document["refused"]).plain, "yellow")
+
+
+def _counts(counts: Mapping[str, int]) -> Text:
+    text = ", ".join(f"{number} {name}" for name, number in counts.items())
+    return Text(text) if text else Text("none", "dim")
 
 
 def _plugins(plugins: list[Document]) -> Table:
-    table = Table(box=None, header_style="bold")
-    for name in ("plugin", "version", "answers"):
-        table.add_column(name)
-    for name in ("mean ms", "p99 ms"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    figures = ("mean ms", "p99 ms")
+    table = table_of("plugin", "version", "answers", *figures, "", right=figures)
     for plugin in plugins:
-        notes = ["shadow"] if plugin["mode"] == "shadow" else []
-        latency = plugin["latency"]
+        notes = ["shadow"] * (plugin["mode"] == "shadow")
         table.add_row(
             plugin["name"],
             plugin["version"],
-            _counts(plugin["calls"]) or Text("none", style="dim"),
-            *(_milliseconds(latency, key) for key in ("mean", "p99")),
-            Text("; ".join(notes + _troubles(plugin)), style="red"),
+            _counts(plugin["calls"]),
+            *(_milliseconds(plugin["latency"], key) for key in ("mean", "p99")),
+            Text("; ".join(notes + _troubles(plugin)), "red"),
         )
     return table
 
@@ -159,8 +150,7 @@ def _plugins(plugins: list[Document]) -> Table:
 def _milliseconds(latency: Document | None, key: str) -> str:
     if latency is None:
         return "-"
-    seconds = latency[key]
-    return "> 5000" if seconds is None else f"{seconds * 1000:.2f}"
+    return "> 5000" if latency[key] is None else f"{latency[key] * 1000:.2f}"
 
 
 def _troubles(plugin: Document) -> list[str]:
@@ -177,24 +167,20 @@ def _troubles(plugin: Document) -> list[str]:
 
 def _background(owner: Document) -> list[str]:
     """Return what is wrong with the background work of a plugin or a source."""
-    data = {name: state["problem"] for name, state in owner["data"].items() if state["problem"]}
-    found = [f"{printable(name)} is not refreshed: {printable(data[name])}" for name in data]
-    jobs = {name: state["problem"] for name, state in owner["jobs"].items() if state["problem"]}
-    found += [f"job {printable(name)} failed: {printable(jobs[name])}" for name in jobs]
+    found = [
+        form.format(printable(name), printable(state["problem"]))
+        for kind, form in (("data", "{} is not refreshed: {}"), ("jobs", "job {} failed: {}"))
+        for name, state in owner[kind].items()
+        if state["problem"]
+    ]
     return [*found, *map(printable, owner["failures"])]
 
 
-def _sources(sources: list[Document]) -> Table:
-    table = Table("source", "driver", "", box=None, header_style="bold")
-    for source in sources:
-        ages = [f"{printable(name)}: {_age(state)}" for name, state in source["data"].items()]
-        troubles = Text("; ".join(_background(source)), style="red")
-        table.add_row(
-            printable(source["name"]),
-            printable(source["driver"]),
-            Text("; ".join(ages) + "; " * bool(ages and troubles.plain)).append_text(troubles),
-        )
-    return table
+def _source(source: Document) -> tuple[str, str, Text]:
+    ages = "; ".join(f"{printable(name)}: {_age(data)}" for name, data in source["data"].items())
+    troubles = "; ".join(_background(source))
+    text = Text.assemble(ages, "; " * bool(ages and troubles), (troubles, "red"))
+    return printable(source["name"]), printable(source["driver"]), text
 
 
 def _age(data: Document) -> str:
@@ -202,7 +188,7 @@ def _age(data: Document) -> str:
     return f"{age}, refreshed every {format_duration(data['every'])}"
 
 
-def _plugin_status(plugin: Document) -> Iterator[RenderableType]:
+def _report(plugin: Document) -> Iterator[RenderableType]:
     """Yield what a plugin reports by its hook ``status``, as lines and small tables."""
     status = plugin.get("status") or {}
     if not (status or plugin["data"] or plugin["jobs"]):
@@ -214,100 +200,66 @@ def _plugin_status(plugin: Document) -> Iterator[RenderableType]:
         age, every = job["last_run_age"], format_duration(job["every"])
         last = "has not run yet" if age is None else f"ran {format_duration(age)} ago"
         yield Text(f"   job {printable(name)}: {last}, every {every}, once per {job['once_per']}")
-    if _is_table(status):
-        yield Padding(_small_table(status), (0, 0, 0, 2))
+    if _has_rows(status):
+        yield Padding(_rows(status), (0, 0, 0, 3))
         return
     for key, value in status.items():
         rows = dict(enumerate(value, 1)) if isinstance(value, list) else value
-        if isinstance(rows, Mapping) and _is_table(rows):
-            yield Text(f"   {_words(key)}:")
-            yield Padding(_small_table(rows), (0, 0, 0, 4))
+        if _has_rows(rows):
+            yield Text(f"   {key_words(key)}:")
+            yield Padding(_rows(rows), (0, 0, 0, 5))
         elif value not in (None, {}, []):
-            yield Text(f"   {_words(key)}: {_flat(value)}")
+            yield Text(f"   {key_words(key)}: {as_words(value)}")
 
 
-def _is_table(rows: Mapping[Any, Any]) -> bool:
-    return bool(rows) and all(isinstance(row, Mapping) for row in rows.values())
+def _has_rows(rows: object) -> bool:
+    return (
+        isinstance(rows, Mapping)
+        and bool(rows)
+        and all(isinstance(row, Mapping) for row in rows.values())
+    )
 
 
-def _small_table(rows: Mapping[Any, Mapping[str, Any]]) -> Table:
+def _rows(rows: Mapping[Any, Mapping[str, Any]]) -> Table:
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    if len(columns) <= MAX_COLUMNS:
-        table = Table("", *map(_words, columns), box=None, header_style="dim")
-        for name, row in rows.items():
-            table.add_row(printable(name), *(_flat(row.get(key)) for key in columns))
-        return table
-    # It would be wider than the terminal.
-    table = Table(box=None, show_header=False)
-    for name, row in rows.items():
-        filled = {_words(key): value for key, value in row.items() if value not in ("", None)}
-        table.add_row(printable(name), ", ".join(f"{key} {_flat(filled[key])}" for key in filled))
-    return table
-
-
-def _words(key: object) -> str:
-    """Return a key of JSON as words."""
-    return printable(key).replace("_", " ")
-
-
-def _flat(value: object) -> str:
-    """Return a value of JSON on one line, without brackets and quotes."""
-    if value is None or value in ({}, []):
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(key)} {_flat(part)}" for key, part in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_flat, value))
-    return printable(value)
-
-
-def _nodes(nodes: list[Document], silent: float) -> Table:
-    columns = ("node", "last call", "calls", "last refused")
-    table = Table(*columns, box=None, header_style="bold")
-    for node in nodes:
-        age = node["age"]
-        last = "never" if age is None else f"{format_duration(age)} ago"
-        reason = node["refused_because"]
-        table.add_row(
-            printable(node["node"]),
-            Text(last, style="yellow" if age is None or age > silent else ""),
-            str(node["calls"]),
-            Text(f"{_clock(node['last_refused'])} {reason}", style="red") if reason else "",
+    if len(columns) > MAX_COLUMNS:  # it would be wider than the terminal
+        texts = (
+            {key: value for key, value in row.items() if value not in ("", None)}
+            for row in rows.values()
         )
-    return table
+        return _table(
+            ("", ""),
+            ((printable(name), as_words(text)) for name, text in zip(rows, texts, strict=True)),
+        )
+    return _table(
+        ("", *map(key_words, columns)),
+        (
+            (printable(name), *(as_words(row.get(key)) for key in columns))
+            for name, row in rows.items()
+        ),
+    )
 
 
-def _silent(nodes: list[Document], silent: float) -> list[str]:
-    """Return a sentence for each node that is silent, or whose requests were all refused."""
-    lines = []
+def _node(node: Document, silent: float) -> tuple[str | Text, ...]:
+    age, reason = node["age"], node["refused_because"]
+    last = "never" if age is None else f"{format_duration(age)} ago"
+    refused = ""
+    if reason:
+        refused = f"{datetime.fromtimestamp(node['last_refused']).astimezone():%H:%M:%S} {reason}"
+    return (
+        printable(node["node"]),
+        Text(last, "yellow" if age is None or age > silent else ""),
+        str(node["calls"]),
+        Text(refused, "red"),
+    )
+
+
+def _silences(nodes: list[Document], silent: float) -> Iterator[str]:
+    """Yield a sentence for each node that is silent, or whose requests were all refused."""
     for node in nodes:
-        name, age = printable(node["node"]), node["age"]
+        name, age, reason = printable(node["node"]), node["age"], node["refused_because"]
         if age is None:
-            reason = node["refused_because"]
-            hint = HINTS.get(reason, _PROFILE)
-            lines.append(f"{name}: no successful call ({reason}): {hint}")
+            hint = HINTS.get(reason, "compare its profile in Infinity")
+            yield f"{name}: no successful call ({reason}): {hint}"
         elif age > silent:
-            duration = format_duration(age)
-            lines.append(f"{name}: no call for {duration}: is its URL still this server?")
-    return lines
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _clock(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds).astimezone():%H:%M:%S}"
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration in one or two units."""
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < HOUR:
-        return f"{seconds // MINUTE:.0f} min"
-    if seconds < DAY:
-        return f"{seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:.0f} min"
-    return f"{seconds // DAY:.0f} d {seconds % DAY // HOUR:.0f} h"
+            yield f"{name}: no call for {format_duration(age)}: is its URL still this server?"

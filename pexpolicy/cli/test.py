@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from pexpolicy.cli.common import build_or_exit, config_option, fail
-from pexpolicy.cli.examples import examples
+from pexpolicy.cli.common import build_or_exit, config_option, examples, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.policy import BuildContext

@@ -89,6 +89,19 @@ class LocalPolicy(Protocol):
         """Return the names of what the script for an endpoint may read or call."""
 
 
+def local_policy_files(names: Sequence[str]) -> tuple[tuple[str, ...], Path | None]:
+    """Return the scripts among the files of ``--local-policy``, and the one that ends in ``.json``.
+
+    That is the service that Infinity itself has. Raise ``LocalPolicyError`` without a script.
+    """
+    services = [Path(name) for name in names if name.endswith(".json")]
+    if len(services) > 1 or len(services) == len(names) > 0:
+        msg = "--local-policy: name a script, and at most one .json file"
+        raise LocalPolicyError(msg)
+    scripts = tuple(name for name in names if not name.endswith(".json"))
+    return scripts, next(iter(services), None)
+
+
 def load_local_policy(
     scripts: Sequence[str], endpoint: str | None, service_config: Path | None
 ) -> LocalPolicy:

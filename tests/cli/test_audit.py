@@ -15,11 +15,8 @@ from multidict import MultiDict
 from rich.console import Console
 
 from pexpolicy.audit.hash_chain import HashChain
-from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.redaction import redaction_of
-from pexpolicy.cli.audit.command import EVENTS, audit
-from pexpolicy.cli.audit.filters import parse_time
-from pexpolicy.cli.audit.input import PROGRESS_LINES, with_progress
+from pexpolicy.cli.audit import KNOWN_VALUES, audit, parse_time
 from pexpolicy.config.schema.audit import AuditTable
 from tests.audit.places import body, chained
 from tests.support import wire
@@ -75,21 +72,21 @@ def found(result: Result) -> list[dict[str, Any]]:
         (["--alias", "Engineering"], ["sip:Engineering@Example.com;transport=tls"]),
         (["--alias", "alice"], ["sales"]),
         (["--alias", "sales@example.com"], []),
-        (["--node", "10.44.7.5"], ["sales"]),
-        (["--node", "10.44.7"], []),
-        (["--peer", "127.0.0.1", "--event", "refused"], [None]),
-        (["--peer", "10.44.7.5"], []),
-        (["--since", "yesterday", "--decided-by", "default"], ["bob@example.com"]),
-        (["--until", "yesterday", "--utc"], []),
-        (["--endpoint", "registration_alias"], ["bob@example.com"]),
-        (["--outcome", "failed"], ["bob@example.com"]),
-        (["--outcome", "failed", "--plugin", "rooms"], []),
-        (["--plugin", "rooms", "SALES"], ["sales"]),
-        (["--decided-by", "default"], ["bob@example.com"]),
-        (["--action", "reject"], []),
-        (["--event", "refused"], [None]),
+        (["--where", "node_ip=10.44.7.5"], ["sales"]),
+        (["--where", "node_ip=10.44.7"], []),
+        (["--where", "peer=127.0.0.1", "--where", "event=refused"], [None]),
+        (["--where", "peer=10.44.7.5"], []),
+        (["--since", "yesterday", "--where", "decided_by=default"], ["bob@example.com"]),
+        (["--until", "yesterday"], []),
+        (["--where", "endpoint=registration_alias"], ["bob@example.com"]),
+        (["--where", "outcome=failed"], ["bob@example.com"]),
+        (["--where", "outcome=failed", "--where", "plugin=rooms"], []),
+        (["--where", "plugin=rooms", "SALES"], ["sales"]),
+        (["--where", "decided_by=default"], ["bob@example.com"]),
+        (["--where", "action=reject"], []),
+        (["--where", "event=refused"], [None]),
         (["--until", "1h"], []),
-        (["--since", "2020-01-01", "--endpoint", "registration_alias"], ["bob@example.com"]),
+        (["--since", "2020-01-01", "--where", "endpoint=registration_alias"], ["bob@example.com"]),
         (["--since", "2999-01-01T00:00Z"], []),
     ],
 )
@@ -98,7 +95,6 @@ def test_grep_finds_what_fits(run: Run, options: list[str], aliases: list[str | 
     requests = [line.get("request", {}) for line in found(result)]
     assert [one.get("local_alias", one.get("alias")) for one in requests] == aliases
     assert result.exit_code == (0 if aliases else 1)
-    assert run("grep", "--count", *options).stdout == f"{len(aliases)}\n"
 
 
 def test_grep_shows_a_line_for_each_call(run: Run) -> None:
@@ -109,7 +105,7 @@ def test_grep_shows_a_line_for_each_call(run: Run) -> None:
 def test_a_line_says_what_went_wrong_and_from_where(run: Run) -> None:
     (failed,) = run("grep", "--alias", "bob@example.com").stdout.splitlines()
     assert "broken failed: ValueError: no (" in failed
-    (refused,) = run("grep", "--event", "refused").stdout.splitlines()
+    (refused,) = run("grep", "--where", "event=refused").stdout.splitlines()
     assert refused.endswith(" 404 unknown path /nowhere from 127.0.0.1")
 
 
@@ -126,7 +122,7 @@ def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
 
 
 def test_several_calls_are_shown_with_a_line_between_them(run: Run) -> None:
-    calls = found(run("grep", "--json", "--event", "decision"))
+    calls = found(run("grep", "--json", "--where", "event=decision"))
     prefix = calls[0]["decision_id"][:4]
     assert len(calls) == 3
     output = run("show", prefix).stdout
@@ -150,7 +146,7 @@ def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) 
     path.write_text(json.dumps(event) + "\n")
     call = ["show", "01A2", "--file", str(path)]
     rows_printed = CliRunner(env={"COLUMNS": "80"}).invoke(audit, call).stdout.splitlines()
-    rows = {row.partition(" ")[0]: row.partition(" ")[2].strip() for row in rows_printed}
+    rows = {row.split()[0]: row.strip().partition(" ")[2].strip() for row in rows_printed}
     assert rows["reason"] == "null"
     assert rows["differs"] == "true"
     assert rows["anchor"] == f"7:{event['hash']}"
@@ -159,7 +155,14 @@ def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("show", ""), ("show", " "), ("tail", "-n", "-1"), ("grep", "--event", "refsed")]
+    "arguments",
+    [
+        ("show", ""),
+        ("show", " "),
+        ("tail", "-n", "-1"),
+        ("grep", "--where", "event=refsed"),
+        ("grep", "--where", "event"),
+    ],
 )
 def test_what_could_find_nothing_is_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
@@ -170,7 +173,7 @@ def test_what_could_find_nothing_is_wrong_usage(run: Run, arguments: tuple[str, 
 
 def test_every_kind_of_line_on_the_page_can_be_looked_for() -> None:
     page = (ROOT / "docs" / "operations.md").read_text() + (ROOT / "docs" / "audit.md").read_text()
-    assert set(re.findall(r'"event":"(\w+)"', page)) == set(EVENTS)
+    assert set(re.findall(r'"event":"(\w+)"', page)) == set(KNOWN_VALUES["event"])
 
 
 def test_tail_shows_the_last_lines(run: Run) -> None:
@@ -237,7 +240,7 @@ FORGED: list[dict[str, Any]] = [
     [
         ("tail",),
         ("grep", "--alias", "alice@example.com"),
-        ("grep", "--plugin", "rooms", "--outcome", "decided"),
+        ("grep", "--where", "plugin=rooms", "--where", "outcome=decided"),
         ("grep", "alice"),
         ("grep", "--since", "2020-01-01"),
         ("show", "0"),
@@ -309,7 +312,7 @@ def test_verify_says_where_a_chain_begins_whose_first_files_are_elsewhere(tmp_pa
 def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b"\x00\xff garbage\n" + path.read_bytes() + b'{"timestamp":"torn')
-    result = run("grep", "--event", "decision", "--json")
+    result = run("grep", "--where", "event=decision", "--json")
     assert len(found(result)) == 3
     assert f"{path}:1: not an audit line" in result.stderr
     assert f"{path}:6: a torn line" in result.stderr
@@ -330,8 +333,8 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
     facts, _ = personal.request("service_configuration", MultiDict(local_alias="sip:a@b.c"), "")
     line = {"timestamp": "2026-11-26T01:02:03Z", "event": "decision", "request": facts}
     (tmp_path / "audit.jsonl").write_text(json.dumps(line) + "\n")
-    result = CliRunner().invoke(audit, ["grep", "--count", "--alias", "A@b.c", "-c", str(config)])
-    assert result.stdout == "1\n"
+    result = CliRunner().invoke(audit, ["grep", "--json", "--alias", "A@b.c", "-c", str(config)])
+    assert len(found(result)) == 1
 
 
 @pytest.mark.parametrize(
@@ -384,11 +387,11 @@ def test_a_time_may_be_so_long_ago_or_a_date() -> None:
 
 def test_a_name_of_a_day_or_a_time_of_day_is_a_time() -> None:
     now = datetime(2026, 11, 26, 12, tzinfo=UTC)
-    assert parse_time("today", now, utc=True) == now.replace(hour=0)
-    assert parse_time("yesterday", now, utc=True) == now.replace(day=25, hour=0)
-    assert parse_time("09:00", now, utc=True) == now.replace(hour=9)
-    assert parse_time("2026-11-26T09:00", now, utc=True) == now.replace(hour=9)
-    assert parse_time("2026-11-26T09:00+02:00", now, utc=True) == now.replace(hour=7)
+    assert parse_time("today", now, UTC) == now.replace(hour=0)
+    assert parse_time("yesterday", now, UTC) == now.replace(day=25, hour=0)
+    assert parse_time("09:00", now, UTC) == now.replace(hour=9)
+    assert parse_time("2026-11-26T09:00", now, UTC) == now.replace(hour=9)
+    assert parse_time("2026-11-26T09:00+02:00", now, UTC) == now.replace(hour=7)
     assert parse_time("09:30", now).astimezone().strftime("%H:%M") == "09:30"
     assert parse_time("today", now).astimezone().date() == now.astimezone().date()
 
@@ -411,18 +414,17 @@ def one_line(folder: Path, **fields: object) -> str:
 
 
 @pytest.mark.usefixtures("oslo")
-def test_local_times_have_their_offset_and_utc_is_an_option(tmp_path: Path) -> None:
+def test_times_are_local_and_have_their_offset(tmp_path: Path) -> None:
     call = ("--file", one_line(tmp_path, endpoint="media_location", event="shadow", steps=[]))
     for command in (("tail",), ("grep",), ("show", "01a2"), ("stats",)):
         local = CliRunner().invoke(audit, [*command, *call]).stdout
-        utc = CliRunner().invoke(audit, [*command, *call, "--utc"]).stdout
         assert "2026-11-26 00:30:01+0100" in local, command
-        assert "2026-11-25 23:30:01Z" in utc, command
 
 
+@pytest.mark.usefixtures("oslo")
 def test_where_nothing_matches_grep_says_what_it_searched(run: Run, tmp_path: Path) -> None:
-    call = ("grep", "--alias", "x", "--utc", "--file", one_line(tmp_path))
-    at = "2026-11-25 23:30:01Z"
+    call = ("grep", "--alias", "x", "--file", one_line(tmp_path))
+    at = "2026-11-26 00:30:01+0100"
     assert run(*call).stderr == f"no line matches (1 searched, {at} to {at})\n"
     assert run(*call).exit_code == 1
     (tmp_path / "one.jsonl").write_bytes(b"")
@@ -464,7 +466,7 @@ def test_stats_align_numbers_and_show_shares(run: Run) -> None:
     rows = [line.split() for line in run("stats").stdout.splitlines()]
     assert ["endpoint", "decided", "by", "action", "calls", "share"] in rows
     shares = next(row for row in rows if row[:1] == ["service_configuration"])
-    assert shares == ["service_configuration", "rooms", "continue", "2", "66.7%", "█" * 20]
+    assert shares == ["service_configuration", "rooms", "continue", "2", "66.7%"]
     lines = run("stats").stdout.splitlines()
     (head,) = (line for line in lines if line.startswith("endpoint"))
     (row,) = (line for line in lines if line.startswith("service_configuration"))
@@ -486,14 +488,6 @@ def test_verify_prints_counts_and_heads_as_json(run: Run, tmp_path: Path) -> Non
     assert run("verify", "--anchor", chain["head"]).exit_code == 0
 
 
-def test_progress_is_printed_while_lines_are_read(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [RawLine(Path("a.jsonl"), 1, b"{}")] * (PROGRESS_LINES + 1)
-    assert list(with_progress(lines, enabled=True, interval=0.0)) == lines
-    assert f"\r{PROGRESS_LINES:,} lines read, now in a.jsonl" in capsys.readouterr().err
-    assert list(with_progress(lines, enabled=False)) == lines
-    assert capsys.readouterr().err == ""
-
-
 def test_every_command_and_each_option_of_the_page_exists() -> None:
     page = (ROOT / "docs" / "audit.md").read_text()
     named = set(re.findall(r"pexpolicy audit (\w+)", page))
@@ -512,18 +506,19 @@ def test_every_level_is_on_the_page(level: str) -> None:
     assert f"\n| `{level}` | " in (ROOT / "docs" / "audit.md").read_text()
 
 
+@pytest.mark.usefixtures("oslo")
 def test_stats_count_the_calls_of_each_hour(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     hours = ("07:59:59", "08:00:00", "08:30:00", "10:00:00")
     lines = [{**LINE, "timestamp": f"2026-11-27T{hour}.000000Z"} for hour in hours]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    shown = CliRunner().invoke(audit, ["stats", "--utc", "--file", str(path)])
+    shown = CliRunner().invoke(audit, ["stats", "--file", str(path)])
     table = shown.stdout.partition("hour")[2].partition("\n\n")[0].splitlines()[1:]
     assert [line.split()[1:3] for line in table] == [
-        ["07:00Z", "1"],
-        ["08:00Z", "2"],
-        ["09:00Z", "0"],
-        ["10:00Z", "1"],
+        ["08:00+0100", "1"],
+        ["09:00+0100", "2"],
+        ["10:00+0100", "0"],
+        ["11:00+0100", "1"],
     ]
     printed = CliRunner().invoke(audit, ["stats", "--json", "--file", str(path)])
     assert json.loads(printed.stdout)["hours"]["2026-11-27T08:00:00Z"] == 2
@@ -551,14 +546,13 @@ def test_no_line_is_wider_than_the_terminal(
     line = {**LINE, "timestamp": "2026-11-27T08:00:00Z", "request": request, "steps": [step]}
     path = tmp_path / "a.jsonl"
     path.write_text(f"{json.dumps(line)}\n")
-    monkeypatch.setattr("pexpolicy.cli.audit.display.screen", lambda: wide(width))
-    done = CliRunner().invoke(audit, [*command, "--utc", "--file", str(path)])
+    monkeypatch.setattr("pexpolicy.cli.audit.screen", lambda: wide(width))
+    done = CliRunner().invoke(audit, [*command, "--file", str(path)])
     assert done.exit_code == 0, done.output
     lines = [re.sub(r"\x1b\[[\d;]*m", "", shown) for shown in done.stdout.splitlines()]
     assert lines
     assert max(map(len, lines)) <= width
     assert "wor\n" not in done.stdout
-    assert ("  vendor = word" in done.stdout) is (command[0] == "show")
 
 
 def wide(width: int) -> Console:

@@ -93,9 +93,7 @@ def test_any_parameter_is_set_by_its_attribute_or_its_name_on_the_wire(config: s
     sets = ("--set", "remote_address=10.44.0.7", "--set", "new_parameter=yes")
     shown = explained("-c", config, "meet07", *sets)
     assert (shown["decided_by"], shown["action"]) == ("rules", "reject")
-    assert shown["remarks"] == [
-        "new_parameter is no parameter of service_configuration that is known here"
-    ]
+    assert shown["remarks"] == ["new_parameter is not a known parameter of service_configuration"]
     for name in ("idp_attributes.groups", "idp_attribute_groups"):
         sets = ("--set", f"{name}=managers", "--set", f"{name}=analysts")
         shown = explained("-c", config, "meet07", "--endpoint", "participant_properties", *sets)
@@ -136,9 +134,7 @@ def test_an_alias_may_have_several_parameters(config: str, alias: str) -> None:
 
 def test_a_misspelt_parameter_is_mentioned() -> None:
     shown = invoked("explain", "-c", SHIPPED, "meet07", "--set", "remote_adress=10.44.0.7")
-    assert "remote_adress is no parameter of service_configuration that is known here" in (
-        shown.stdout
-    )
+    assert "remote_adress is not a known parameter" in shown.stdout
     assert "did you mean 'remote_address'?" in shown.stdout
 
 
@@ -152,7 +148,7 @@ def test_a_parameter_without_a_value_is_refused(pair: str) -> None:
 def test_a_pin_is_printed_only_where_it_is_asked_for(tmp_path: Path) -> None:
     room = '[plugins.rooms.settings.rooms.board]\nname = "Board"\npin = "481516"\n'
     config = written(tmp_path, room)
-    for arguments in (["--json"], ["--all"], ["--against", config], ["--json", "--all"]):
+    for arguments in (["--json"], ["--all"], ["--json", "--all"]):
         shown = invoked("explain", "-c", config, "board", *arguments)
         assert shown.exit_code == 0, shown.output
         assert "481516" not in shown.output
@@ -186,9 +182,3 @@ def test_an_alias_with_blanks_needs_the_endpoint() -> None:
     shown = explained("-c", SHIPPED, "desk one", "--endpoint", "service_configuration")
     assert shown["request"]["local_alias"] == "desk one"
     assert invoked("explain", "-c", SHIPPED, "desk one").exit_code == 2
-
-
-def test_a_server_is_no_other_configuration() -> None:
-    shown = invoked("explain", "engineering", "-c", SHIPPED, "--against", "http://127.0.0.1:9")
-    assert shown.exit_code == 2
-    assert "run pexpolicy replay FILE --against URL" in " ".join(shown.output.split())

@@ -21,10 +21,9 @@ PACKAGES = {
             "exits": "acme_exits:command",
             "number": "acme_report:NUMBER",
             "check": "acme_report:report",
-            "twice": "acme_report:report",
         },
     },
-    "other-tools": {"summary": "", "commands": {"twice": "acme_report:report", "plain": "x:y"}},
+    "other-tools": {"summary": "", "commands": {"plain": "x:y"}},
 }
 MODULES = {
     "acme_report": """
@@ -84,8 +83,6 @@ def test_the_list_names_the_packages_and_imports_nothing(site: Path) -> None:
     shown = " ".join(result.stdout.split())
     assert "report Reports for Acme. (acme-tools)" in shown
     assert "plain A command of other-tools." in shown
-    assert "twice Cannot be used: acme-tools and other-tools both have a command" in shown
-    assert "check Cannot be used: pexpolicy has a command of this name, and so has acme-" in shown
     assert "check Check a configuration" in shown
 
 
@@ -109,14 +106,6 @@ def test_a_broken_command_fails_with_its_package_and_the_reason(
     )
 
 
-def test_a_command_of_two_packages_runs_neither(site: Path) -> None:
-    result = run(site, "twice", "x")
-    assert result.returncode == 1
-    assert "acme-tools and other-tools both have a command of this name; uninstall one" in (
-        result.stderr
-    )
-
-
 def test_our_own_commands_cannot_be_replaced(site: Path) -> None:
     result = run(site, "check", "--help")
     assert "Check the configuration FILE" in result.stdout
@@ -130,7 +119,7 @@ def test_a_misspelt_command_of_a_package_is_suggested(site: Path) -> None:
 def test_a_command_of_a_package_that_is_not_installed_names_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(vars(main), "_of_plugins", {})
+    monkeypatch.setitem(vars(main), "_of_packages", {})
     result = CliRunner().invoke(main, ["import", "rules", "rules.csv"])
     assert result.exit_code == 2
     assert "Install the package pexpolicy-importers." in result.output

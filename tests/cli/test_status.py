@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
 from pexpolicy.cli.status import is_same_config
-from pexpolicy.cli.status_display import degradations, format_duration, show_status
+from pexpolicy.cli.status_display import degradations, show_status
+from pexpolicy.cli.text import format_duration
 from tests.support import doc_pages, live_server, tls_server, wire
 
 TOKEN = "TEST_STATUS_TOKEN"

@@ -124,11 +124,11 @@ def test_a_reply_that_infinity_would_drop_is_not_valid(endpoint: str, reply: Any
 
 
 def test_the_command_prints_what_is_asked_for() -> None:
-    run = CliRunner().invoke(main, ["schema", "media_location.reply"])
+    run = CliRunner().invoke(main, ["config", "schema", "media_location.reply"])
     assert json.loads(run.output) == schema.document("media_location.reply")
-    whole = CliRunner().invoke(main, ["schema"])
+    whole = CliRunner().invoke(main, ["config", "schema", "requests"])
     assert json.loads(whole.output) == schema.document()
-    unknown = CliRunner().invoke(main, ["schema", "media_locations"])
+    unknown = CliRunner().invoke(main, ["config", "schema", "media_locations"])
     assert unknown.exit_code == 2
     assert "media_location.reply" in unknown.output
 

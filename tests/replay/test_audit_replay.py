@@ -327,27 +327,8 @@ def test_a_worker_that_dies_is_told(config: Path, tmp_path: Path) -> None:
         list(tallies(blocks(), Job(config), 1))
 
 
-def test_a_check_of_a_configuration_replays_records(config: Path, tmp_path: Path) -> None:
-    calls = [service("office" if n == 0 else "lobby", NOON) for n in range(100)]
-    audit = str(audits.written(config, calls, tmp_path / "audit.jsonl"))
-    new = tmp_path / "new.toml"
-    new.write_text(ROOMS.format(office="Other", pin="47114711"))
-    same = invoked("check", str(config), "--replay", audit)
-    assert same.exit_code == 0
-    assert "100 same, 0 changed" in same.stdout
-    assert invoked("check", str(new), "--replay", audit).exit_code == 1
-    assert invoked("check", str(new), "--replay", audit, "--max-changed", "1%").exit_code == 0
-    (tmp_path / "damaged").write_text("{\n")
-    damaged = str(tmp_path / "damaged")
-    assert invoked("check", str(config), "--replay", audit, "--replay", damaged).exit_code == 2
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="a file that cannot be read, even by root")
-@pytest.mark.parametrize("command", [("replay", "-c"), ("check", "--replay")])
-def test_a_file_that_cannot_be_read_is_named(config: Path, command: tuple[str, str]) -> None:
-    name, option = command
-    memory = "/proc/self/mem"
-    files = (memory, option, str(config)) if name == "replay" else (str(config), option, memory)
-    done = invoked(name, *files)
+def test_a_file_that_cannot_be_read_is_named(config: Path) -> None:
+    done = invoked("replay", "/proc/self/mem", "-c", str(config))
     assert done.exit_code == 2, done.output
     assert "Input/output error" in done.stderr

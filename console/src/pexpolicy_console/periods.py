@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pexpolicy.cli.audit.filters import parse_time
+from pexpolicy.cli.audit import parse_time
 
 
 def moment(text: str, zone: str = "") -> datetime | None:
@@ -13,7 +13,7 @@ def moment(text: str, zone: str = "") -> datetime | None:
     name such as ``Europe/Oslo``, or UTC. Raises ``ValueError``.
     """
     text = text.strip()
-    return parse_time(text, datetime.now(UTC), zone=_zone(zone.strip())) if text else None
+    return parse_time(text, datetime.now(UTC), _zone(zone.strip())) if text else None
 
 
 def time_of_question(text: str, zone: str = "") -> str | None:
@@ -24,7 +24,7 @@ def time_of_question(text: str, zone: str = "") -> str | None:
     """
     known = _zone(zone.strip())
     try:
-        return parse_time(text, datetime.now(UTC), zone=known).astimezone(known).isoformat()
+        return parse_time(text, datetime.now(UTC), known).astimezone(known).isoformat()
     except ValueError:
         return text or None
 

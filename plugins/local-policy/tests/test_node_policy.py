@@ -73,7 +73,7 @@ def test_what_infinity_has_itself_comes_from_a_file(folder: Path) -> None:
     unknown = explained("lobby", "--local-policy", "pass.jinja2")
     assert "not known: line 2: it reads service_config" in unknown.stdout
     assert "add a JSON file" in " ".join(unknown.stdout.split())
-    known = explained("lobby", "--local-policy", "pass.jinja2", "--service-config", "own.json")
+    known = explained("lobby", "--local-policy", "pass.jinja2", "--local-policy", "own.json")
     assert "applied: continue, with the same fields" in known.stdout
     assert ROOM["pin"] not in known.stdout
 
@@ -112,8 +112,8 @@ def test_the_disposition_of_external_policy_is_told(folder: Path) -> None:
     ("arguments", "reason"),
     [
         (["--local-policy", "absent.jinja2"], "absent.jinja2 cannot be read"),
-        (["--service-config", "own.json"], "name a script as well"),
-        (["--local-policy", "pass.jinja2", "--service-config", "pass.jinja2"], "is not JSON"),
+        (["--local-policy", "own.json"], "name a script"),
+        (["--local-policy", "pass.jinja2", "--local-policy", "no.json"], "is not JSON"),
     ],
 )
 def test_mistakes_exit_with_2(folder: Path, arguments: list[str], reason: str) -> None:

@@ -17,8 +17,8 @@ import click
 import msgspec
 
 from pexpolicy import Alias
+from pexpolicy.cli.explain import doubts, parse_at, requested
 from pexpolicy.cli.explain_display import as_json
-from pexpolicy.cli.request_input import doubts, parse_at, requested
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
@@ -132,7 +132,7 @@ class Worker:
                 for plugin in policy.plugins
                 if plugin.is_isolated
             )
-        shown = as_json(request, at, remarks, [(self._config, explained)], show_secrets=False)
+        shown = as_json(request, at, remarks, self._config, explained, show_secrets=False)
         return msgspec.convert({**shown, "place": await self._place(explained)}, Walk)
 
     async def _place(self, explained: Explanation) -> str:

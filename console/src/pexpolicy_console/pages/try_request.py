@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 from aiohttp import hdrs, web
 
-from pexpolicy.cli.request_input import parse_changes
+from pexpolicy.cli.explain import parse_changes
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing.requests import shape_names_of
 from pexpolicy_console.context import console_of

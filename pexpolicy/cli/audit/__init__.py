@@ -1,1 +1,0 @@
-"""The command ``pexpolicy audit``: reading, filtering and verifying audit files."""

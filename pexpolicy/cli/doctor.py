@@ -1,0 +1,252 @@
+"""Command ``pexpolicy doctor``: what ``check`` cannot see of a machine and its running server."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import shutil
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import click
+from rich.text import Text
+
+from pexpolicy import __version__
+from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
+from pexpolicy.audit import reader
+from pexpolicy.audit.verify import Verification
+from pexpolicy.builder import policy_from
+from pexpolicy.cli.common import capture_log, config_option, count, examples, json_option
+from pexpolicy.cli.status import running_status
+from pexpolicy.cli.status_display import HINTS, Document, degradations
+from pexpolicy.cli.text import format_duration, format_size, screen, table_of
+from pexpolicy.config.file_modes import mode_warnings
+from pexpolicy.config.loader import load as load_config
+from pexpolicy.config.secrets import SecretError
+from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.errors import describe_network_error
+from pexpolicy.policy import BuildContext
+from pexpolicy.server.preflight import preflight_problems
+from pexpolicy.text import printable
+
+State = Literal["ok", "skipped", "warning", "error"]
+STYLES: dict[State, tuple[str, str]] = {
+    "ok": ("+", "green"),
+    "skipped": ("-", "dim"),
+    "warning": ("!", "yellow"),
+    "error": ("x", "bold red"),
+}
+"""Symbol and colour of each state."""
+CLOCK_ERROR = 5
+"""TIME_ERROR of ntp_gettime(3)."""
+MAX_BYTES = 64_000_000
+"""Larger audit files take seconds to verify, which ``pexpolicy audit verify`` does."""
+
+
+class Finding(NamedTuple):
+    """One line of the list: a subject, its state, what was seen, and what to do."""
+
+    subject: str
+    state: State
+    text: str
+    advice: str = ""
+
+
+@click.command(epilog=examples("pexpolicy doctor", "pexpolicy doctor --json"))
+@config_option
+@json_option
+def doctor(config: Path, *, as_json: bool) -> None:
+    """Check files, certificate, clock, ports, audit and server, and list what is wrong.
+
+    Warnings of the configuration are those of pexpolicy check. Exit code 1 for an error, 0 with
+    warnings only. SSL_CERT_FILE names the CA that the nodes trust, if not that of tls/ca.pem.
+    """
+    found = list(findings(config))
+    if as_json:
+        click.echo(json.dumps([finding._asdict() for finding in found], indent=2))
+    else:
+        _show(found)
+    sys.exit(1 if any(finding.state == "error" for finding in found) else 0)
+
+
+def findings(config: Path) -> Iterator[Finding]:
+    """Yield what is wrong with a configuration and its machine, and what is right."""
+    log, _ = capture_log()
+    config_hash, settings = "", None
+    try:
+        settings = load_config(config)
+        policy = policy_from(config, preflight_problems, BuildContext(log=log))
+    except ConfigError as error:
+        settings = settings or error.salvaged
+        for problem in error.problems:
+            yield Finding("configuration", "error", str(problem), "pexpolicy check")
+    else:
+        policy.close()
+        config_hash, plugins = policy.config_hash, [plugin.name for plugin in policy.plugins]
+        text = f"{config} is valid, {count(len(policy.warnings), 'warning')}; plugins: "
+        yield Finding("configuration", "ok", text + (", ".join(plugins) or "none"))
+    if settings is None:
+        return
+    for warning in mode_warnings(settings):
+        text, _, advice = warning.text.partition(": chmod ")
+        yield Finding("file modes", "error", text, f"chmod {advice}" if advice else "")
+    document = running_status(config, settings)
+    yield from _ports(settings, is_running=document is not None)
+    yield from _certificate(settings)
+    yield _clock()
+    yield from _audit(settings)
+    if document is None:
+        yield Finding("server", "skipped", "not running", "pexpolicy serve")
+    else:
+        yield from _server(document, config_hash)
+
+
+def _ports(settings: Settings, *, is_running: bool) -> Iterator[Finding]:
+    """Yield whether the ports are free, where the server does not use them itself."""
+    ports = [("server", settings.server.host, settings.server.port)]
+    if settings.admin.enabled:
+        ports.append(("admin", settings.admin.host, settings.admin.port))
+    for table, host, port in ports:
+        name = f"{table}.port: {host}:{port}"
+        if is_running:
+            yield Finding("ports", "ok", f"{name} is in use by the server")
+            continue
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host.strip("[]"), port), family=family).close()
+        except OSError as error:
+            text = f"{name} cannot be used: {describe_network_error(error)}"
+            yield Finding("ports", "error", text, "end the program there, or choose another port")
+        else:
+            yield Finding("ports", "ok", f"{name} is free")
+
+
+def _certificate(settings: Settings) -> Iterator[Finding]:
+    """Yield expiry and chain; whether a server loaded the files is in its status."""
+    subject = "certificate"
+    if settings.tls is None:
+        yield Finding(subject, "skipped", "no [tls]: PINs and passwords are sent in clear text")
+        return
+    files = CertificateFiles.of(settings.tls, settings.path.parent)
+    authority = files.certificate.with_name("ca.pem")
+    trusted = authority if authority.is_file() else None
+    try:
+        loaded = load(files)
+        problem = verify_chain(files, trusted)
+    except (CertificateError, SecretError, OSError) as error:
+        yield Finding(subject, "error", str(error))
+        return
+    expiry = expiry_warning(loaded.not_after, datetime.now(UTC))
+    text = expiry or f"valid until {loaded.not_after:%Y-%m-%d}"
+    yield Finding(subject, "warning" if expiry else "ok", text)
+    by = "the CAs of this system" if trusted is None else str(trusted)
+    if problem:
+        state: State = "warning" if trusted is None else "error"
+        advice = "append its intermediate certificates, or set SSL_CERT_FILE to its CA"
+        yield Finding(subject, state, f"not trusted by {by}: {problem}", advice)
+    else:
+        yield Finding(subject, "ok", f"its chain is trusted by {by}")
+
+
+def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
+    """Return why a client would refuse the certificate in a handshake in memory, or nothing."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    password = None if files.password is None else files.password.get_secret_value()
+    server.load_cert_chain(files.certificate, files.key, password)
+    client = ssl.create_default_context(cafile=trusted)
+    client.check_hostname = False
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (asking, answering, asking):
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError as error:
+            return str(error.verify_message)
+    return ""
+
+
+def _clock() -> Finding:
+    """Return whether the kernel's clock is synchronized."""
+    if not sys.platform.startswith("linux"):
+        return Finding("clock", "skipped", "only Linux tells whether it is synchronized")
+    state = (ctypes.c_long * 9)()  # struct ntptimeval: the third is the maximum error
+    if ctypes.CDLL(None).ntp_gettime(state) == CLOCK_ERROR:
+        text = "not synchronized: certificates, rules with times and the audit depend on it"
+        return Finding("clock", "warning", text, "start chrony or systemd-timesyncd")
+    return Finding("clock", "ok", f"synchronized, at most {state[2] / 1e6:.1g} s off")
+
+
+def _audit(settings: Settings) -> Iterator[Finding]:
+    """Yield the room and the chain of the current audit file."""
+    subject = "audit"
+    if settings.audit.path is None:
+        yield Finding(subject, "skipped", "written to standard output: audit verify --file FILE")
+        return
+    path = settings.resolve(settings.audit.path).absolute()
+    verification = Verification(None)
+    try:
+        usage = shutil.disk_usage(path.parent)
+        room = f"{format_size(usage.free)} ({100 * usage.free // usage.total} %) free"
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            yield Finding(subject, "skipped", f"{path} was not verified here; {room}")
+            return
+        faults = list(islice(verification.verify(reader.raw_lines([path])), 3))
+    except OSError as error:
+        yield Finding(subject, "error", f"{path} cannot be read: {error.strerror}")
+        return
+    for fault in faults:
+        yield Finding(subject, "error", str(fault), "pexpolicy audit verify")
+    if not faults:
+        text = f"{count(verification.lines, 'line')} of {path.name}, none changed; {room}"
+        yield Finding(subject, "ok", text)
+
+
+def _server(document: Document, config_hash: str) -> Iterator[Finding]:
+    """Yield the state of a server and of the nodes from its status document."""
+    if document["ready"]:
+        yield Finding("server", "ok", f"ready, up {format_duration(document['uptime'])}")
+    else:
+        yield Finding("server", "error", f"not ready: {'; '.join(document['not_ready_reasons'])}")
+    if document["version"] != __version__:
+        text = f"it is version {document['version']}, and {__version__} is installed"
+        yield Finding("server", "warning", text, "restart it")
+    if document["config"]["hash"] != config_hash:
+        text = "it serves another configuration than the file has"
+        yield Finding("server", "warning", text, "pexpolicy reload")
+    for key in document["config"]["restart_required"]:
+        yield Finding("server", "warning", f"{key}: changed since its start", "restart it")
+    for text in degradations(document):
+        yield Finding("server", "error", text, "pexpolicy status")
+    if not document["nodes"]:
+        text = "no node has called since the start"
+        yield Finding("nodes", "warning", text, "is the profile assigned to a system location?")
+    for node in document["nodes"]:
+        reason = node["refused_because"]
+        if reason and (node["last_refused"] or 0) > (node["last_call"] or 0):
+            text = f"{node['node']} was refused: {reason}"
+            yield Finding("nodes", "error", text, HINTS.get(reason, ""))
+        elif node["age"] is not None:
+            age = format_duration(node["age"])
+            yield Finding("nodes", "ok", f"{node['node']}: {node['calls']} calls, last {age} ago")
+
+
+def _show(found: list[Finding]) -> None:
+    console, table = screen(), table_of("", "", "", "")
+    for subject, state, text, advice in found:
+        symbol, style = STYLES[state]
+        cells = Text(symbol, style), Text(subject, "bold"), printable(text)
+        table.add_row(*cells, Text(printable(advice), "cyan"))
+    console.print(table)
+    states = [finding.state for finding in found]
+    errors, warnings = states.count("error"), states.count("warning")
+    summary = f"\n{count(errors, 'error')}, {count(warnings, 'warning')}"
+    console.print(Text(summary, "red" if errors else "yellow" if warnings else "green"))

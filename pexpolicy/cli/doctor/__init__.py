@@ -1,1 +1,0 @@
-"""``pexpolicy doctor``: the configuration, its machine and its server in one list."""

@@ -1,1 +1,0 @@
-"""``pexpolicy init``: a first configuration."""
