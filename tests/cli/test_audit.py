@@ -468,8 +468,8 @@ def test_stats_align_numbers_and_show_shares(run: Run) -> None:
     shares = next(row for row in rows if row[:1] == ["service_configuration"])
     assert shares == ["service_configuration", "rooms", "continue", "2", "66.7%"]
     lines = run("stats").stdout.splitlines()
-    (head,) = (line for line in lines if line.startswith("endpoint"))
-    (row,) = (line for line in lines if line.startswith("service_configuration"))
+    (head,) = (line for line in lines if line.split()[:1] == ["endpoint"])
+    (row,) = (line for line in lines if line.split()[:1] == ["service_configuration"])
     assert head.index("calls") + len("calls") == row.index("2") + 1
     assert "; 0 lines lost, according to the servers" in lines[0]
 

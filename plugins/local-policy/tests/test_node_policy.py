@@ -32,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pass.jinja2").write_text(PASS)
     (tmp_path / "waive.jinja2").write_text(WAIVE)
     write_json(tmp_path / "own.json", ROOM)
+    (tmp_path / "no.json").write_text("{{ no }}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
