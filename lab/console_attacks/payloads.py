@@ -31,41 +31,13 @@ VECTORS = (
     "javascript:{0}",
     "data:text/html,<script>{0}</script>",
 )
+PLAIN_BREAKS = """
+" ' ` "> '> --> ]]> </title> </textarea> </script> </style> </td></tr></table> </pre>
+</option></select> "/> \\ \\' &quot;> %22%3E
+"""
 BREAKS = (
-    *(
-        "",
-        '"',
-        "'",
-        "`",
-        '">',
-        "'>",
-        "-->",
-        "]]>",
-        "</title>",
-        "</textarea>",
-        "</script>",
-        "</style>",
-    ),
-    *(
-        "</td></tr></table>",
-        "</pre>",
-        "</option></select>",
-        '"/>',
-        "\\",
-        "\\'",
-        "&quot;>",
-        "%22%3E",
-    ),
-    *(
-        "\n",
-        "\r\ndata: ",
-        "\n\nevent: rows\ndata: ",
-        "\u2028",
-        "\u202e",
-        "\x00",
-        "\x1b[2J",
-        "\ufeff",
-    ),
+    *("", *PLAIN_BREAKS.split(), "\n", "\r\ndata: ", "\n\nevent: rows\ndata: "),
+    *("\u2028", "\u202e", "\x00", "\x1b[2J", "\ufeff"),
 )
 CALLS = (
     "alert(1)",

@@ -5,102 +5,30 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-DOTS = (
-    "..",
-    ".",
-    "...",
-    "....",
-    "%2e%2e",
-    "%252e%252e",
-    "\N{TWO DOT LEADER}",
-    "\uff0e\uff0e",
-    ".%00.",
-    "..;",
-)
+words = str.split
+DOTS = (*words(".. . ... .... %2e%2e %252e%252e .%00. ..;"), "\N{TWO DOT LEADER}", "\uff0e\uff0e")
 SEPARATORS = (
-    "/",
-    "\\",
-    "//",
-    "/./",
-    "%2f",
-    "%2F",
-    "%5c",
-    "%252f",
-    "%c0%af",
-    "\u2215",
-    "\u2044",
-    "\uff0f",
-    "\uff3c",
-    ":",
+    *words(r"/ \ // /./ %2f %2F %5c %252f %c0%af :"),
+    *("\u2215", "\u2044", "\uff0f", "\uff3c"),
 )
-TARGETS = (
-    "anna",
-    "etc/passwd",
-    "anna.jpg",
-    "host",
-    "deeper/anna",
-    ".secret",
-    "link",
-    "up/anna",
-    "windows\\win.ini",
+TARGETS = tuple(
+    words(r"anna etc/passwd anna.jpg host deeper/anna .secret link up/anna windows\win.ini")
 )
 PREFIXES = (
     "",
-    "/",
-    "\\",
-    "c:",
-    "c:\\",
-    "\\\\?\\c:\\",
-    "\\\\host\\share\\",
-    "file:///",
-    "~/",
-    "~root/",
-    "/proc/self/cwd/",
-    "/dev/fd/",
+    *words(r"/ \ c: c:\ \\?\c:\ \\host\share\ file:/// ~/ ~root/ /proc/self/cwd/ /dev/fd/"),
 )
 SUFFIXES = (
-    "",
-    "\0",
-    "\0.jpg",
-    "%00",
-    "%00.jpg",
-    ".",
-    " ",
-    "::$DATA",
-    ":stream",
-    "?",
-    "#",
-    ";x",
-    "\n",
-    "\u202e",
-    "/.",
-    "\ud800",
+    *("", "\0", "\0.jpg", " ", "\n", "\u202e", "\ud800"),
+    *words("%00 %00.jpg . ::$DATA :stream ? # ;x /."),
 )
 NAMES = (
-    "con",
-    "nul",
-    "aux",
-    "prn",
-    "com1",
-    "lpt1",
-    "con.jpg",
-    "nul.",
-    "CLOCK$",
-    "a" * 300,
-    "." * 300,
-    "/" * 300,
+    *words("con nul aux prn com1 lpt1 con.jpg nul. CLOCK$"),
+    *("a" * 300, "." * 300, "/" * 300),
 )
 FRAGMENTS = (
-    *DOTS,
-    *SEPARATORS,
-    *TARGETS,
-    *PREFIXES,
-    *SUFFIXES,
-    *NAMES,
-    "@",
-    "sip:",
-    "anna@",
-    "@host",
+    *(*DOTS, *SEPARATORS, *TARGETS, *PREFIXES, *SUFFIXES, *NAMES),
+    *("@", "sip:", "anna@", "@host"),
 )
 ATTACKS = (
     *(
