@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.sources import failures
+from lab import sources
 from tests.support import programs
 
 pytestmark = programs.needs_compiled("python-ldap")
@@ -12,4 +12,4 @@ pytestmark = programs.needs_compiled("python-ldap")
 
 @pytest.mark.parametrize("name", ["PostgreSQL", "slapd"])
 def test_a_frozen_and_killed_server(tmp_path: Path, name: str) -> None:
-    assert failures.run(tmp_path, max_age=2.0, reloads=5, watched=2.0, names=(name,))
+    assert sources.run(tmp_path, max_age=2.0, reloads=5, watched=2.0, names=(name,))

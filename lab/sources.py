@@ -373,7 +373,7 @@ def _configured(
 
 def main() -> int:
     """Read the options and run."""
-    options = argparse.ArgumentParser(prog="python -m lab.sources.failures", description=__doc__)
+    options = argparse.ArgumentParser(prog="python -m lab.sources", description=__doc__)
     options.add_argument("--max-age", type=float, default=10.0)
     options.add_argument("--reloads", type=int, default=500)
     given = options.parse_args()
