@@ -175,10 +175,9 @@ def _provider(table: TracingTable) -> TracerProvider:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
         OTLPSpanExporter,
     )
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
 
     for name in tuple(logging.root.manager.loggerDict):
         logger = logging.getLogger(name)
@@ -186,8 +185,8 @@ def _provider(table: TracingTable) -> TracerProvider:
             isinstance(known, SecretFilter) for known in logger.filters
         ):
             logger.addFilter(SecretFilter())
-    resource = Resource.create({"service.name": table.service_name, "service.version": __version__})
-    sampler = ParentBased(TraceIdRatioBased(table.sample))
-    provider = TracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)
+    resource = Resource.create({"service.name": "pexpolicy", "service.version": __version__})
+    resource = resource.merge(OTELResourceDetector().detect())
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=table.endpoint)))
     return provider

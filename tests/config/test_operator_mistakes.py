@@ -135,7 +135,6 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         ("${CREDENTIALS_DIRECTORY} is not replaced here: write the whole path",),
     ),
     ("[server]\nallow_anonymous = 0", "allow_anonymous", ("not 0; write false",)),
-    ("[tracing]\nsample = '10%'", "tracing.sample", ("write a fraction, as in 0.1",)),
     ("[access]\nnetworks = ['any']", "access.networks[0]", ("leave the list out",)),
     ("[server]\nhost = '[::1'", "server.host", ("without brackets, such as ::1",)),
     ("[server]\nhost = '::1:8000'", "server.host", ("port is a key of its own",)),

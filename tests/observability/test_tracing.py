@@ -81,9 +81,10 @@ def traced(folder: Path, table: str) -> Path:
 
 
 def test_a_collector_receives_a_span_for_a_call_and_one_for_each_plugin(
-    tmp_path: Path, collector: Collector
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = traced(tmp_path, f'endpoint = "{collector.endpoint}"\nservice_name = "policy-oslo"\n')
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "policy-oslo")
+    config = traced(tmp_path, f'endpoint = "{collector.endpoint}"\n')
     query = f"local_alias=engineering&{secret_canaries.query('service_configuration')}"
     given = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=1"}
     with live_server.running(config) as server:
@@ -116,11 +117,11 @@ def test_a_collector_receives_a_span_for_a_call_and_one_for_each_plugin(
 
 
 def test_a_part_of_the_calls_is_traced_where_that_is_asked_for(
-    tmp_path: Path, collector: Collector
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with live_server.running(
-        traced(tmp_path, f'endpoint = "{collector.endpoint}"\nsample = 0.0')
-    ) as server:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.0")
+    with live_server.running(traced(tmp_path, f'endpoint = "{collector.endpoint}"\n')) as server:
         server.ask(wire.SERVICE)
         server.ask(wire.LOCATION, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     # The caller may have chosen this call for tracing.

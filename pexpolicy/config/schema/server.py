@@ -121,11 +121,7 @@ class LogTable(Table):
 
 
 class TracingTable(Table):
-    """``[tracing]``: spans by OTLP over HTTP. ``sample`` is the fraction that is sent."""
+    """``[tracing]``: spans by OTLP over HTTP; the variables ``OTEL_*`` say the rest."""
 
     endpoint: str = Field("http://127.0.0.1:4318/v1/traces", pattern=r"^https?://[^\s]+$")
     """The collector, by OTLP over HTTP."""
-    service_name: str = Field("pexpolicy", min_length=1)
-    """Name of the service in the spans."""
-    sample: float = Field(1.0, ge=0.0, le=1.0)
-    """Fraction of the calls that is traced; the `traceparent` of a request takes precedence."""
