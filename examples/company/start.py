@@ -21,6 +21,9 @@ HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).parent / "pexpolicy"
 LDAP = "ldap://ldap.example.com"
 DATABASE = "postgresql://pexpolicy@/postgres?host=/run/postgresql"
+DEVICES = "CREATE TABLE devices (alias text PRIMARY KEY, username text, password text)"
+BATCH = 500
+"""Devices of one statement, which is an argument of a command."""
 SYLLABLES = ("ba", "do", "fe", "ki", "lu", "mo", "na", "pi", "ro", "su", "te", "vu")
 SITES = ("Oslo", "Bergen")
 PICTURED = 7
@@ -41,11 +44,15 @@ def company(folder: Path, *, rooms: int, people: int, devices: int) -> Iterator[
             config = config.replace(written, real)
         _write(folder / "config.toml", config)
         _table(folder / "rooms.csv", (_room(number) for number in range(rooms)))
-        _table(folder / "devices.csv", (_device(number) for number in range(devices)))
         photo = _photo()
         ldap.add({f"uid=p{n},{slapd.BASE}": _person(n, chance, photo) for n in range(people)})
-        run("sql", "upgrade", folder=folder)
-        run("sql", "load", "devices", "devices.csv", folder=folder)
+        database.execute(DEVICES)
+        for first in range(0, devices, BATCH):
+            rows = (_device(number) for number in range(first, min(first + BATCH, devices)))
+            values = ",".join(
+                "('{alias}', '{username}', '{password}')".format_map(row) for row in rows
+            )
+            database.execute(f"INSERT INTO devices VALUES {values}")  # noqa: S608 - made here
         yield folder / "config.toml"
 
 
@@ -71,9 +78,9 @@ def _room(number: int) -> dict[str, str]:
 
 
 def _device(number: int) -> dict[str, str]:
-    alias, site = f"Device{number}@Example.com", SITES[number % 2]
     password = f"{random.Random(number).getrandbits(60):x}"  # noqa: S311 - of an example
-    return {"alias": alias, "username": f"{site} {number}", "password": password}
+    alias, username = f"device{number}@example.com", f"{SITES[number % 2]} {number}"
+    return {"alias": alias, "username": username, "password": password}
 
 
 def _photo() -> bytes:
