@@ -15,7 +15,7 @@ import msgspec
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.background.sources import SharedResources, SourceLease, SourceOpenError
-from pexpolicy.chain.background import BackgroundTasks, ObserverCounts, ShadowLog
+from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.failure_log import PluginFailureLog
@@ -289,7 +289,7 @@ class Policy:
         self,
         outcome: Outcome,
         audit: ShadowLog | None = None,
-        counts: ObserverCounts | None = None,
+        counts: BackgroundCounts | None = None,
     ) -> None:
         """Ask the shadow plugins and notify the observers, after the reply has left."""
         if self.has_background_work and self._tasks is not None:

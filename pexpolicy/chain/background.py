@@ -61,11 +61,14 @@ DEFECTS = (
 _DEFECT_NAMES = {found.__name__ for base in DEFECTS for found in (base, *base.__subclasses__())}
 
 
-class ObserverCounts(Protocol):
-    """Counters of what became of notifying observers."""
+class BackgroundCounts(Protocol):
+    """Counters of what became of background work."""
 
     def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
         """Count decisions that were delivered or dropped, or attempts that failed."""
+
+    def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
+        """Count the decision of a shadow plugin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class ObserverQueue:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._counts: ObserverCounts | None = None
+        self._counts: BackgroundCounts | None = None
         self._dropped = 0
         self._logged_at: float | None = None
         self._attempted: Sequence[Outcome] = ()
@@ -122,7 +125,7 @@ class ObserverQueue:
         """Accept decisions, and those that a predecessor could not deliver."""
         self.is_open = True
 
-    def put(self, outcome: Outcome, counts: ObserverCounts | None) -> None:
+    def put(self, outcome: Outcome, counts: BackgroundCounts | None) -> None:
         """Deliver a decision soon, or drop it where too many wait."""
         if counts is not None:
             self._counts = counts
@@ -138,7 +141,7 @@ class ObserverQueue:
         if not self._tasks:
             _ = start_background(self._run(), self._tasks)
 
-    def put_back(self, outcomes: Iterable[Outcome], counts: ObserverCounts | None) -> None:
+    def put_back(self, outcomes: Iterable[Outcome], counts: BackgroundCounts | None) -> None:
         """Deliver what a predecessor could not, before all else."""
         later = list(self._waiting)
         self._waiting.clear()
@@ -343,7 +346,7 @@ class BackgroundTasks:
         outcome: Outcome,
         tasks: HookTasks,
         audit: ShadowLog | None,
-        counts: ObserverCounts | None = None,
+        counts: BackgroundCounts | None = None,
     ) -> None:
         """Start the background work of a call; it runs after the reply has left."""
         for observer in self.observers:
@@ -351,7 +354,7 @@ class BackgroundTasks:
         if not self.shadows:
             return
         if len(self._pending) < MAX_PENDING:
-            _ = start_background(self._run(outcome, tasks, audit), self._pending)
+            _ = start_background(self._run(outcome, tasks, audit, counts), self._pending)
         elif not self._has_skipped:
             self._has_skipped = True
             if self._log is not None:
@@ -365,20 +368,32 @@ class BackgroundTasks:
         outcome: Outcome,
         tasks: HookTasks,
         audit: ShadowLog | None,
+        counts: BackgroundCounts | None,
     ) -> None:
         # The reply leaves at the start of the next turn of the event loop.
         await asyncio.sleep(0)
         for chain in self._shadows.get(outcome.endpoint, ()):
             shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
-            if audit is not None:
-                differs = _differ(outcome, shadow, merges=chain.merges)
-                audit.shadow(outcome, shadow, self._config_hash, differs=differs)
+            self._report(outcome, shadow, audit, counts, merges=chain.merges)
         if was_decided(outcome):
             for adjusters in self._adjusters.get(outcome.endpoint, ()):
                 shadow = await adjust(adjusters, outcome, tasks)
-                if audit is not None:
-                    differs = _differ(outcome, shadow)
-                    audit.shadow(outcome, shadow, self._config_hash, differs=differs)
+                self._report(outcome, shadow, audit, counts)
+
+    def _report(
+        self,
+        actual: Outcome,
+        shadow: Outcome,
+        audit: ShadowLog | None,
+        counts: BackgroundCounts | None,
+        *,
+        merges: bool = False,
+    ) -> None:
+        differs = _differ(actual, shadow, merges=merges)
+        if counts is not None:
+            counts.shadowed(shadow, differs=differs)
+        if audit is not None:
+            audit.shadow(actual, shadow, self._config_hash, differs=differs)
 
     def open(self) -> None:
         """Accept decisions for the observers."""
@@ -397,7 +412,7 @@ class BackgroundTasks:
                 task.cancel()
 
 
-def _differ(actual: Outcome, shadow: Outcome, *, merges: bool = False) -> bool | None:
+def _differ(actual: Outcome, shadow: Outcome, *, merges: bool) -> bool | None:
     """Return true when the shadow decides differently, and ``None`` when it failed.
 
     A shadow that abstains changes nothing. Where decisions are merged, a shadow differs by a reject

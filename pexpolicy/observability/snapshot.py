@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -127,14 +127,6 @@ def family_of(name: str, definition: Definition, metric: MetricWrapperBase) -> F
 def _base(name: str, kind: Kind) -> str:
     """Return the name without the ending that ``prometheus_client`` adds itself."""
     return name.removesuffix("_total") if kind == "counter" else name
-
-
-def merged(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Return the sum of several running processes."""
-    result = Snapshot()
-    for snapshot in snapshots:
-        result.add(snapshot)
-    return result
 
 
 def expose(snapshot: Snapshot) -> bytes:

@@ -38,7 +38,6 @@ from pexpolicy.observability.metrics import METRICS
 from pexpolicy.observability.snapshot import MAX_NODES, Family, Node, Snapshot, family_of
 
 if TYPE_CHECKING:
-    from pexpolicy.chain.background import ShadowLog
     from pexpolicy.models.call_facts import CallFacts
     from pexpolicy.policy import Answer, Policy
 
@@ -99,7 +98,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._lost = 0
         self._lag = LoopLag()
         self._timer: asyncio.TimerHandle | None = None
-        self._shadow_log: _CountingShadowLog | None = None
         self.problem = ""
         """Why the last sample failed, or an empty text."""
         for name, definition in METRICS.items():
@@ -202,13 +200,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         if differs:
             for step in shadow.steps:
                 self._differing[step.plugin].inc()
-
-    def counting(self, audit: ShadowLog) -> ShadowLog:
-        """Return an audit of shadow decisions that also counts them."""
-        log = self._shadow_log
-        if log is None or log.audit is not audit:
-            log = self._shadow_log = _CountingShadowLog(audit, self)
-        return log
 
     def snapshot(self) -> Snapshot:
         """Return what this process has counted. Safe in any thread."""
@@ -353,19 +344,6 @@ class _PluginMetrics:
                 durations.add(key, count)
             seconds = sum(us * n for us, n in enumerate(cells)) / 1e6
             durations.add((f"{name}_sum", plugin), seconds)
-
-
-class _CountingShadowLog:
-    def __init__(self, audit: ShadowLog, telemetry: Telemetry) -> None:
-        self.audit = audit
-        self._telemetry = telemetry
-
-    def shadow(
-        self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
-    ) -> None:
-        """Count a shadow decision, and write its line."""
-        self._telemetry.shadowed(shadow, differs=differs)
-        self.audit.shadow(actual, shadow, config_hash, differs=differs)
 
 
 class LoopLag:

@@ -37,6 +37,9 @@ def outcome(number: int, decision: Any = ROOM) -> Outcome:
 class Counts(Counter[str]):
     """What became of the decisions."""
 
+    def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
+        """Count nothing."""
+
     def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
         self[outcome] += count
 

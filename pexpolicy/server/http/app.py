@@ -199,12 +199,11 @@ class PolicyApp:
             if call.span is not None:
                 call.span.record_answer(answer)
             if generation.policy.has_background_work:
-                shadow_log = self.telemetry.counting(generation.audit)
                 outcome = answer.outcome
                 if generation.policy.observers:
                     line = call.line or generation.audit.record(call, answer)
                     outcome = with_audit_line(outcome, line)
-                generation.policy.run_background(outcome, shadow_log, self.telemetry)
+                generation.policy.run_background(outcome, generation.audit, self.telemetry)
         except Exception as error:  # noqa: BLE001 - nor must one after the decision
             self._report(call.endpoint, error)
 
