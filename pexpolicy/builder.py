@@ -57,7 +57,7 @@ def build_policy(
     sources = SourceLease(context.shared, tables, root, driver, is_complete=is_complete)
     with sources.resolving(), using_wall_clock(context.wall_clock):
         plugins, unbuilt = build(
-            settings.plugins, found, root, isolate=_isolate, stage=context.stage
+            settings.plugins, found, root, sources=sources, isolate=_isolate, stage=context.stage
         )
     told, failed = describe(plugins, root)
     names = ObjectNames(settings.infinity) if settings.infinity else None

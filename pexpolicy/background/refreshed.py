@@ -1,4 +1,4 @@
-"""Refreshed data: fetched again at an interval, and kept while its source is down."""
+"""Refreshed data: fetched again at an interval, kept while its source is down, and in a file."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
-from pexpolicy.background.declarations import check_function, check_seconds, declare
-from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.background.declarations import Periodic, check_seconds
 from pexpolicy.config.file_tracking import read_file
-from pexpolicy.errors import ErrorReport, Log, describe_error
-from pexpolicy.tasks import Failure, capture, end_tasks, hide, run_in_thread
+from pexpolicy.errors import Log, describe_error
+from pexpolicy.tasks import Failure, end_tasks, hide, run_in_thread
 
 T = TypeVar("T")
 
 MIN_BACKOFF_S = 1.0
 """Seconds before the second attempt after a failure; doubled with each further one."""
-STOP_TIMEOUT_S = 0.5
-"""Seconds for a fetch to end after its cancellation."""
+MODE = 0o600
+STALE_S = 60.0
+"""Age from which on an unfinished file is one that a killed process has left."""
 
 
 class DataUnavailableError(Exception):
     """Data was never fetched, or could not be fetched where it is required."""
 
 
-class Refreshed(Generic[T]):
+class Refreshed(Periodic[T]):
     """Data that is fetched at the start and again every ``every`` seconds.
 
     Create it in the constructor of a plugin. The server opens it after the plugin's ``lifespan``
@@ -59,6 +59,7 @@ class Refreshed(Generic[T]):
     """
 
     declared_as: ClassVar[str] = "Refreshed(...)"
+    kind: ClassVar[str] = "data"
 
     def __init__(  # noqa: PLR0913 - they have defaults and names
         self,
@@ -74,29 +75,18 @@ class Refreshed(Generic[T]):
         jitter: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        check_function(fetch, "Refreshed")
         check_seconds(every=every, timeout=timeout, max_backoff=max_backoff)
         if not 0 <= jitter < 1:
-            msg = "jitter must be from 0 to below 1"
-            raise ValueError(msg)
+            raise ValueError("jitter must be from 0 to below 1")
         if first not in ("required", "stale"):
-            msg = f"first is 'required' or 'stale', and not {first!r}"
-            raise ValueError(msg)
+            raise ValueError(f"first is 'required' or 'stale', and not {first!r}")
         if not (file is None or isinstance(file, CacheFile)):
-            msg = "file is a CacheFile(path, type)"
-            raise TypeError(msg)
+            raise TypeError("file is a CacheFile(path, type)")
         if file is not None and key is None:
-            msg = "file needs a key: write key=, the setting that the data depends on"
-            raise ValueError(msg)
-        self.name = name
-        self.every = every
-        self.timeout = timeout
-        self.problem = ""
-        """Why the last attempt failed; empty after a success."""
+            raise ValueError("file needs a key: write key=, the setting that the data depends on")
         self.failures = 0
         """Attempts that failed since the last success."""
-        self._fetch = fetch
-        self._first = first
+        self._is_required = first == "required"
         self._key = key
         self._file = file
         self._keeps_file = True
@@ -106,13 +96,11 @@ class Refreshed(Generic[T]):
         self._values: list[T] = []
         self._fetched_at = -math.inf
         self._waiting_since = clock()
-        self._task: asyncio.Task[None] | None = None
-        self._fetching: asyncio.Task[T | Failure] | None = None
+        self._next: asyncio.Task[BaseException | None] | None = None
+        """The attempt that waits for the present one, for all who want new data."""
         self._lock = asyncio.Lock()
-        self._plugin = ""
         self._log: Log | None = None
-        self._failure_log = PluginFailureLog(None, "")
-        declare(self)
+        super().__init__(fetch, name, every, timeout)
 
     if not TYPE_CHECKING:
 
@@ -138,11 +126,6 @@ class Refreshed(Generic[T]):
         """Seconds since the value was fetched, or since data without a value was opened."""
         return max(self._clock() - max(self._fetched_at, self._waiting_since), 0.0)
 
-    @property
-    def is_open(self) -> bool:
-        """True while it is refreshed."""
-        return self._task is not None
-
     def report(self) -> dict[str, object]:
         """Return the state for the status, without the value."""
         age = None if math.isinf(self.age) else self.age
@@ -150,14 +133,13 @@ class Refreshed(Generic[T]):
 
     def bind(self, plugin: str, log: Log | None, *, keeps_file: bool = True) -> None:
         """Log failures under the name of the plugin; write the file only if it ``keeps_file``."""
+        self._bind(plugin, log, "refresh")
         self._keeps_file = keeps_file
-        self._plugin = plugin
         self._log = log
-        self._failure_log = PluginFailureLog(log, "refresh")
 
     def take_over(self, previous: Refreshed[Any]) -> None:
         """Start with the value of the same data of another generation."""
-        if self._key is not None and (self.name, self._key) == (previous.name, previous._key):
+        if self._key is not None and self._cache_key == previous._cache_key:
             # The creator of the data gives it a clock; seconds of different clocks do not compare.
             self._values = list(previous._values)
             self._fetched_at = self._clock() - previous.age
@@ -170,48 +152,43 @@ class Refreshed(Generic[T]):
         self._waiting_since = self._clock()
         if not self._values and self._file is not None:
             await self._load(self._file)
-        if self.age > self.every and (self._first == "required" or not self._values):
-            error = await self._attempt()
-            if error is not None and self._first == "required":
-                raise DataUnavailableError(f"{self.name} could not be fetched: {self.problem}")
-        self._task = asyncio.get_running_loop().create_task(self._refresh_until_closed())
-        hide(self._task)
+        is_old = self.age > self.every and (self._is_required or not self._values)
+        if is_old and await self._attempt() is not None and self._is_required:
+            raise DataUnavailableError(f"{self.name} could not be fetched: {self.problem}")
+        await super().open()
 
     async def close(self) -> None:
         """Stop to refresh; the value stays."""
-        tasks, self._task = (self._task, self._fetching), None
-        if not await end_tasks(tasks, STOP_TIMEOUT_S):
-            error = TimeoutError("fetch suppresses its cancellation")
-            self._warn("a fetch did not end", describe_error(error))
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        await end_tasks((self._next,), 0.0)
+        await super().close()
 
     async def refresh(self) -> None:
-        """Fetch now; raise what ``fetch`` raises, and ``TimeoutError``."""
+        """Fetch now; raise what ``fetch`` raises, and ``TimeoutError``.
+
+        A call while ``fetch`` runs waits for the next one, which all such calls share.
+        """
         if (error := await self._attempt()) is not None:
             raise error
 
     async def _attempt(self) -> BaseException | None:
         """Fetch, and return why it failed."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._fetch())
+            hide(self._next)
+        return await asyncio.shield(self._next)
+
+    async def _fetch(self) -> BaseException | None:
         async with self._lock:
-            if self._fetching is None or self._fetching.done():
-                self._fetching = asyncio.get_running_loop().create_task(capture(self._fetch))
-            task = self._fetching
-            await asyncio.wait((task,), timeout=self.timeout)
-            if not task.done():
-                # It may take a while to end, or for ever: until then there is no other one.
-                task.cancel()
-                return self._failed(TimeoutError(f"no answer within {self.timeout:.3g} s"))
-            result = task.result()
-            if isinstance(result, Failure):
-                return self._failed(result.error)
-            await self._succeeded(result)
-            return None
+            self._next = None
+            result = await self._run_once()
+            if not isinstance(result, Failure):
+                await self._succeeded(result)
+                return None
+            self.failures += 1
+            self.problem = describe_error(result.error).summary
+            age = None if math.isinf(self.age) else round(self.age, 1)
+            self._warn("data was not refreshed", result.error, age=age)
+            return result.error
 
     async def _succeeded(self, value: T) -> None:
         self._values = [value]
@@ -225,37 +202,23 @@ class Refreshed(Generic[T]):
                 await run_in_thread(lambda: file.save(value, key, now), "pexpolicy-cache")
             except (OSError, CacheFileError, RuntimeError) as error:
                 # RuntimeError: the process cannot start another thread.
-                self._warn("data was not kept in its file", describe_error(error))
-
-    def _failed(self, error: BaseException) -> BaseException:
-        """Record and return the reason of a failure."""
-        report = describe_error(error)
-        self.failures += 1
-        self.problem = report.summary
-        age = None if math.isinf(self.age) else round(self.age, 1)
-        self._warn("data was not refreshed", report, age=age)
-        return error
-
-    def _warn(self, event: str, report: ErrorReport, **more: object) -> None:
-        now = asyncio.get_running_loop().time()
-        self._failure_log.failed(event, self._plugin, report, now, data=self.name, **more)
+                self._warn("data was not kept in its file", error)
 
     async def _load(self, file: CacheFile[T]) -> None:
         try:
             loaded = await run_in_thread(lambda: file.load(self._cache_key), "pexpolicy-cache")
         except (CacheFileError, RuntimeError) as error:
-            self._warn("the file of data is ignored", describe_error(error))
+            self._warn("the file of data is ignored", error)
             return
         if loaded is not None:
-            value, fetched_at = loaded
-            self._values = [value]
-            self._fetched_at = self._clock() - max(time.time() - fetched_at, 0.0)
+            self._values = [loaded[0]]
+            self._fetched_at = self._clock() - max(time.time() - loaded[1], 0.0)
 
     @property
     def _cache_key(self) -> str:
         return f"{self.name}\n{self._key}"
 
-    async def _refresh_until_closed(self) -> None:
+    async def _run_until_closed(self) -> None:
         while True:
             await asyncio.sleep(self._pause)
             await self._attempt()
@@ -267,11 +230,6 @@ class Refreshed(Generic[T]):
         if self.failures:
             return early * min(MIN_BACKOFF_S * 2.0 ** min(self.failures - 1, 20), self._max_backoff)
         return max(early * self.every - self.age, 0.0)
-
-
-MODE = 0o600
-STALE_S = 60.0
-"""Age from which on an unfinished file is one that a killed process has left."""
 
 
 class CacheFileError(Exception):
@@ -301,11 +259,8 @@ class CacheFile(Generic[T]):
         try:
             self._values: TypeAdapter[T] = TypeAdapter(kind)
         except PydanticSchemaGenerationError:
-            msg = (
-                f"a CacheFile cannot hold {kind!r}: write a type that pydantic knows, such as "
-                "dict[str, int], a dataclass or a model"
-            )
-            raise TypeError(msg) from None
+            what = "a type that pydantic knows, such as dict[str, int], a dataclass or a model"
+            raise TypeError(f"a CacheFile cannot hold {kind!r}: write {what}") from None
 
     def load(self, key: str) -> tuple[T, float] | None:
         """Return the value and when it was fetched; ``None`` for no file, or one of another key.

@@ -13,20 +13,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pexpolicy.background.declarations import check_function, check_seconds, declare
-from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.background.declarations import Periodic
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.outcome import FAILED, TIMED_OUT
-from pexpolicy.tasks import Failure, capture, end_tasks, hide
+from pexpolicy.tasks import Failure
 
 TAKE_OVER_S = 1.0
 """Seconds between two attempts to take over a job, at most its interval."""
 INTERRUPTED_S = 60.0
 """Seconds after the start of a run that was interrupted until the next one, at most the interval: a
 job that ends its worker must not end them all."""
-STOP_TIMEOUT_S = 0.5
 DONE = "done"
 
 JobRuns = Counter[tuple[str, str, str]]
@@ -54,10 +52,11 @@ def schedule(
     return ScheduledJob(run, name, every, timeout, once_per)
 
 
-class ScheduledJob:
+class ScheduledJob(Periodic[object]):
     """A job of a plugin. Without a server it is an asynchronous context manager."""
 
     declared_as: ClassVar[str] = "schedule(...)"
+    kind: ClassVar[str] = "job"
 
     def __init__(
         self,
@@ -67,30 +66,16 @@ class ScheduledJob:
         timeout: float,
         once_per: Literal["server", "worker"],
     ) -> None:
-        check_function(run, "schedule")
-        check_seconds(every=every, timeout=timeout)
         if once_per not in ("server", "worker"):
-            msg = f"once_per is 'server' or 'worker', and not {once_per!r}"
-            raise ValueError(msg)
-        self.name = name
-        self.every = every
-        self.problem = ""
-        """Why the last run in this process failed; empty after a success."""
-        self._function = run
-        self._timeout = timeout
+            raise ValueError(f"once_per is 'server' or 'worker', and not {once_per!r}")
         self._once_per = once_per
-        self._plugin = ""
-        self._failure_log = PluginFailureLog(None, "")
         self._locks = JobLocks()
-        self._runs: JobRuns = Counter()
-        self._task: asyncio.Task[None] | None = None
-        self._running: asyncio.Task[object | Failure] | None = None
-        declare(self)
+        self._runs = self._locks.runs
+        super().__init__(run, name, every, timeout)
 
     def bind(self, plugin: str, log: Log | None, locks: JobLocks) -> None:
         """Log and count runs under the name of the plugin, and share the locks of the server."""
-        self._plugin = plugin
-        self._failure_log = PluginFailureLog(log, "schedule")
+        self._bind(plugin, log, "schedule")
         self._runs = locks.runs
         self._locks = locks if self._once_per == "server" else locks.of_this_process
 
@@ -104,29 +89,10 @@ class ScheduledJob:
             "problem": self.problem or None,
         }
 
-    @property
-    def is_open(self) -> bool:
-        """True until ``close``."""
-        return self._task is not None
-
-    async def open(self) -> None:
-        """Run it at its interval until ``close``."""
-        self._task = asyncio.get_running_loop().create_task(self._run_until_closed())
-        hide(self._task)
-
     async def close(self) -> None:
         """Cancel a run, and leave the job to others."""
-        tasks, self._task = (self._task, self._running), None
-        if not await end_tasks(tasks, STOP_TIMEOUT_S):
-            self._warn("job did not end", TimeoutError("it suppresses its cancellation"))
+        await super().close()
         self._locks.release(self._key, self)
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def _run_until_closed(self) -> None:
         while True:
@@ -151,30 +117,15 @@ class ScheduledJob:
 
     async def _run(self) -> None:
         self._locks.record_start(self._key)
-        if self._running is None or self._running.done():
-            self._running = asyncio.get_running_loop().create_task(capture(self._function))
-        task = self._running
-        await asyncio.wait((task,), timeout=self._timeout)
-        if not task.done():
-            # Until it has ended, which may be never, it is not started again.
-            task.cancel()
-            self._failed(TIMED_OUT, TimeoutError(f"not done within {self._timeout:.3g} s"))
-        elif isinstance(result := task.result(), Failure):
-            self._failed(FAILED, result.error)
-        else:
-            self.problem = ""
-            self._runs[self._plugin, self.name, DONE] += 1
-        self._locks.record_end(self._key)
-
-    def _failed(self, outcome: str, error: BaseException) -> None:
-        self.problem = describe_error(error).summary
+        result = await self._run_once()
+        outcome, self.problem = DONE, ""
+        if isinstance(result, Failure):
+            is_late = self._running is not None and not self._running.done()
+            outcome = TIMED_OUT if is_late else FAILED
+            self.problem = describe_error(result.error).summary
+            self._warn("job failed", result.error)
         self._runs[self._plugin, self.name, outcome] += 1
-        self._warn("job failed", error)
-
-    def _warn(self, event: str, error: BaseException) -> None:
-        now = asyncio.get_running_loop().time()
-        report = describe_error(error)
-        self._failure_log.failed(event, self._plugin, report, now, job=self.name)
+        self._locks.record_end(self._key)
 
 
 _CELL = struct.Struct("=dq")

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_origin
 
 import orjson
+from pydantic import ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from pexpolicy.background.declarations import collecting_declarations, declared_by, importing
@@ -33,13 +33,8 @@ GROUP = "pexpolicy.sources"
 """The group of entry points that name drivers."""
 
 T = TypeVar("T")
-
-DriverFactory = Callable[[type, SourceTable, Path], Any]
-"""Builds a driver from its class and table; relative paths in it are relative to the path."""
-
-_RESOLVER: ContextVar[SourceLease | None] = ContextVar("resolver", default=None)
-
-
+DriverFactory = Callable[[type, SourceTable, Mapping[str, Any]], Any]
+"""Builds a driver from its class and table, with a context for the validators of its settings."""
 _TOML = (dict, list, int, float)
 """Types of values of a configuration, none of which is a driver."""
 
@@ -64,7 +59,7 @@ class SourceOpenError(Exception):
 
 
 class _SourceType:
-    """The validator of ``Source[T]``."""
+    """The validator of ``Source[T]``; the context of the validation has the ``SourceLease``."""
 
     def __get_pydantic_core_schema__(self, expected: Any, _: object) -> CoreSchema:
         origin = get_origin(expected)
@@ -72,10 +67,10 @@ class _SourceType:
         kind = object if expected is Any else expected if is_whole else origin
         isinstance(None, kind)  # a protocol that cannot be checked raises TypeError here
 
-        def driver(value: object) -> object:
-            return _driver_of(value, kind)
+        def driver(value: object, info: ValidationInfo) -> object:
+            return _driver_of(value, kind, (info.context or {}).get("sources"))
 
-        return core_schema.no_info_plain_validator_function(driver)
+        return core_schema.with_info_plain_validator_function(driver)
 
 
 Source = Annotated[T, _SourceType()]
@@ -85,228 +80,22 @@ Source = Annotated[T, _SourceType()]
 """
 
 
-def _driver_of(value: object, expected: type) -> object:
+def _driver_of(value: object, expected: type, lease: SourceLease | None) -> object:
     """Return the driver that a setting names; tests may pass a driver itself."""
     if not isinstance(value, str):
         if isinstance(value, expected) and not isinstance(value, _TOML):
             return value
         msg = "write the NAME of a table [sources.NAME]"
         raise ValueError(msg)
-    lease = _RESOLVER.get()
     if lease is None:
-        msg = (
-            "sources are opened in the server process: a plugin that uses one needs "
-            'isolation = "none"'
-        )
+        msg = 'sources are opened in the server process: its plugins need isolation = "none"'
         raise ValueError(msg)
     shared = lease.source(value)
-    if not isinstance(shared.driver, expected):
-        wanted = getattr(expected, "__name__", expected)
-        msg = (
-            f"[sources.{value}] has the driver {shared.driver_name}, a "
-            f"{type(shared.driver).__name__}; name a source that is a {wanted}"
-        )
-        raise ValueError(msg)  # noqa: TRY004 - pydantic reports it with its key
-    return shared.driver
-
-
-class SourceLease:
-    """The sources that one policy uses, in the order in which they are opened.
-
-    ``problems`` are those of their tables, ``unused`` the tables that no plugin names.
-    """
-
-    def __init__(
-        self,
-        host: SharedResources,
-        tables: Mapping[str, SourceTable],
-        root: Path,
-        make: DriverFactory,
-        *,
-        is_complete: bool = True,
-    ) -> None:
-        """``make`` builds drivers. ``is_complete``: no table was left out because of its errors."""
-        self._make = make
-        self._host = host
-        self._is_complete = is_complete
-        self.problems: list[Problem] = []
-        self.unused: tuple[str, ...] = ()
-        self._tables = tables
-        self._root = root
-        self._used: dict[str, SharedSource] = {}
-        self._failed: set[str] = set()
-        self._needs: dict[str, list[SharedSource]] = {}
-        """What the sources that are being built need, the innermost last."""
-
-    @contextmanager
-    def resolving(self) -> Iterator[None]:
-        """Build each source that a setting names inside, then check the other tables.
-
-        The tables are released at the end.
-        """
-        token = _RESOLVER.set(self)
-        try:
-            yield
-            used = set(self._used)
-            for name in self._tables:
-                if name not in self._used and name not in self._failed:
-                    self._resolve(name)
-            others = [name for name in self._used if name not in used]
-            self._release([self._used.pop(name) for name in others])
-            self.unused = tuple(others)
-        except BaseException:
-            self.release()
-            raise
-        finally:
-            _RESOLVER.reset(token)
-            self._tables = {}
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that the sources were built from."""
-        return [file for shared in self for file in shared.versions]
-
-    def __iter__(self) -> Iterator[SharedSource]:
-        return iter(self._used.values())
-
-    def source(self, name: str) -> SharedSource:
-        """Return a source, which is built when the first setting names it.
-
-        Raises ``ValueError``.
-        """
-        if name not in self._tables:
-            known = did_you_mean(name, self._tables)
-            if not (known or self._is_complete):
-                raise ValueError(f"the table [sources.{name}] has an error")
-            known = known or "; there is: " + (", ".join(self._tables) or "none")
-            raise ValueError(f"there is no table [sources.{name}]{known}")
-        if name in self._needs:
-            circle = " needs ".join([*self._needs, name])
-            raise ValueError(f"sources cannot need each other: {circle}")
-        if name not in self._used and name not in self._failed:
-            self._resolve(name)
-        if name in self._failed:
-            raise ValueError(f"the table [sources.{name}] has an error")
-        if self._needs:
-            next(reversed(self._needs.values())).append(self._used[name])
-        return self._used[name]
-
-    def _resolve(self, name: str) -> None:
-        self._needs[name] = []
-        try:
-            self._used[name] = self._acquire(name, self._tables[name])
-        except PluginBuildError as error:
-            self._failed.add(name)
-            self.problems += [Problem(("sources", name, *p.key), p.text) for p in error.problems]
-        finally:
-            del self._needs[name]
-
-    def _acquire(self, name: str, table: SourceTable) -> SharedSource:
-        driver_class = _driver_class(table.driver)
-        digest = digest_of([table.driver, str(self._root), table.settings])
-        shared = self._host.sources.acquire(name, digest, driver_class)
-        if shared is not None:
-            # If something that it needs was built again, it is too.
-            if all(self._is_current(need) for need in shared.needs):
-                return shared
-            self._release([shared])
-        shared = self._build(name, table, digest, driver_class)
-        self._host.sources.add(shared)
-        return shared
-
-    def _is_current(self, need: SharedSource) -> bool:
-        try:
-            return self.source(need.name) is need
-        except ValueError:
-            return False
-
-    def _build(
-        self, name: str, table: SourceTable, digest: bytes, driver_class: type
-    ) -> SharedSource:
-        read_at = time.time()
-        self._needs[name].clear()
-        with (
-            tracking_files() as files,
-            collecting_declarations() as declared,
-            hook_context(f"sources.{name}", "__init__"),
-        ):
-            driver = self._make(driver_class, table, self._root)
-        for file in files:
-            track_file(file)
-        versions = {
-            file: version if version is None or version.is_older_than(read_at) else None
-            for file, version in stat_files(files).items()
-        }
-        return SharedSource(
-            name,
-            table.driver,
-            digest,
-            driver,
-            tuple(self._needs[name]),
-            versions,
-            declared_by(driver, declared, Refreshed),
-            declared_by(driver, declared, ScheduledJob),
-        )
-
-    async def open(self, log: Log | None, *, in_server: bool) -> None:
-        """Open the sources that are not open yet; raises ``SourceOpenError``."""
-        for shared in self:
-            if shared.lifespan is not None:
-                continue
-            owner = f"sources.{shared.name}"
-            for job in shared.jobs:
-                job.bind(owner, log, self._host.locks)
-            lifespan = Lifespan(
-                owner, shared.driver, log, shared.refreshed, shared.jobs, in_server=in_server
-            )
-            shared.lifespan = lifespan
-            try:
-                await lifespan.open()
-            except asyncio.CancelledError:
-                self._host.sources.discard(shared)
-                raise
-            except BaseException as error:
-                self._host.sources.discard(shared)
-                raise SourceOpenError(shared.name, error) from error
-
-    async def close(self) -> None:
-        """Close the sources that no other policy uses."""
-        for shared in self._taken():
-            if self._host.sources.release(shared) and shared.lifespan is not None:
-                await shared.lifespan.close()
-
-    def release(self) -> None:
-        """Release the sources of a policy that never served."""
-        self._release(self._taken())
-
-    def _taken(self) -> list[SharedSource]:
-        """Return the sources in the order in which they are closed, and forget them."""
-        used, self._used = self._used, {}
-        return list(reversed(used.values()))
-
-    def _release(self, released: Iterable[SharedSource]) -> None:
-        for shared in released:
-            if self._host.sources.release(shared) and shared.lifespan is not None:
-                shared.lifespan.close_soon()
-
-
-def _driver_class(name: str) -> type:
-    """Import a driver; raises ``PluginBuildError``."""
-    available = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
-    if (entry := available.get(name)) is None:
-        known = did_you_mean(name, available)
-        known = known or "; installed: " + (", ".join(sorted(available)) or "none")
-        raise PluginBuildError([Problem(("driver",), f"no driver {name} is installed{known}")])
-    try:
-        with importing():
-            driver_class = entry.load()
-    except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
-        text = f"{name} cannot be imported: {describe_error(error).summary}"
-        raise PluginBuildError([Problem(("driver",), text)]) from None
-    if not (isinstance(driver_class, type) and hasattr(driver_class, "__aenter__")):
-        text = f"{name}: its entry point {entry.value} is no asynchronous context manager class"
-        raise PluginBuildError([Problem(("driver",), text)])
-    return driver_class
+    if isinstance(shared.driver, expected):
+        return shared.driver
+    wanted = getattr(expected, "__name__", expected)
+    has = f"has the driver {shared.driver_name}, a {type(shared.driver).__name__}"
+    raise ValueError(f"[sources.{value}] {has}; name a source that is a {wanted}")
 
 
 @dataclass(eq=False)
@@ -385,3 +174,197 @@ class SharedResources:
 
     sources: SourcePool = field(default_factory=SourcePool)
     locks: JobLocks = field(default_factory=JobLocks)
+
+
+class SourceLease:
+    """The sources that one policy uses, in the order in which they are opened.
+
+    ``problems`` are those of their tables, ``unused`` the tables that no plugin names.
+    """
+
+    def __init__(
+        self,
+        shared: SharedResources,
+        tables: Mapping[str, SourceTable],
+        root: Path,
+        make: DriverFactory,
+        *,
+        is_complete: bool = True,
+    ) -> None:
+        """``make`` builds drivers. ``is_complete``: no table was left out because of its errors."""
+        self._shared = shared
+        self._is_complete = is_complete
+        self.problems: list[Problem] = []
+        self.unused: tuple[str, ...] = ()
+        self._tables = tables
+        self._root = root
+        self._make = make
+        self._used: dict[str, SharedSource] = {}
+        self._failed: set[str] = set()
+        self._needs: dict[str, list[SharedSource]] = {}
+        """What the sources that are being built need, the innermost last."""
+
+    @contextmanager
+    def resolving(self) -> Iterator[None]:
+        """Build each source that a setting names inside, then check the other tables.
+
+        The tables are released at the end.
+        """
+        try:
+            yield
+            used = set(self._used)
+            for name in self._tables:
+                if name not in self._used and name not in self._failed:
+                    self._resolve(name)
+            self.unused = tuple(name for name in self._used if name not in used)
+            self._release([self._used.pop(name) for name in self.unused])
+        except BaseException:
+            self.release()
+            raise
+        finally:
+            self._tables = {}
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the sources were built from."""
+        return [file for shared in self for file in shared.versions]
+
+    def __iter__(self) -> Iterator[SharedSource]:
+        return iter(self._used.values())
+
+    def source(self, name: str) -> SharedSource:
+        """Return a source, which is built when the first setting names it.
+
+        Raises ``ValueError``.
+        """
+        if name not in self._tables and self._is_complete:
+            known = did_you_mean(name, self._tables)
+            known = known or "; there is: " + (", ".join(self._tables) or "none")
+            raise ValueError(f"there is no table [sources.{name}]{known}")
+        if name in self._needs:
+            circle = " needs ".join([*self._needs, name])
+            raise ValueError(f"sources cannot need each other: {circle}")
+        if name in self._tables and name not in self._used and name not in self._failed:
+            self._resolve(name)
+        if name not in self._used:
+            raise ValueError(f"the table [sources.{name}] has an error")
+        if self._needs:
+            next(reversed(self._needs.values())).append(self._used[name])
+        return self._used[name]
+
+    def _resolve(self, name: str) -> None:
+        self._needs[name] = []
+        try:
+            self._used[name] = self._acquire(name, self._tables[name])
+        except PluginBuildError as error:
+            self._failed.add(name)
+            self.problems += [Problem(("sources", name, *p.key), p.text) for p in error.problems]
+        finally:
+            del self._needs[name]
+
+    def _acquire(self, name: str, table: SourceTable) -> SharedSource:
+        driver_class = _driver_class(name, table.driver)
+        digest = digest_of([table.driver, str(self._root), table.settings])
+        shared = self._shared.sources.acquire(name, digest, driver_class)
+        if shared is not None:
+            # If something that it needs was built again, it is too.
+            if all(self._is_current(need) for need in shared.needs):
+                return shared
+            self._release([shared])
+        shared = self._build(name, table, digest, driver_class)
+        self._shared.sources.add(shared)
+        return shared
+
+    def _is_current(self, need: SharedSource) -> bool:
+        try:
+            return self.source(need.name) is need
+        except ValueError:
+            return False
+
+    def _build(
+        self, name: str, table: SourceTable, digest: bytes, driver_class: type
+    ) -> SharedSource:
+        read_at = time.time()
+        self._needs[name].clear()
+        with (
+            tracking_files() as files,
+            collecting_declarations() as declared,
+            hook_context(f"sources.{name}", "__init__"),
+        ):
+            driver = self._make(driver_class, table, {"root": self._root, "sources": self})
+        for file in files:
+            track_file(file)
+        return SharedSource(
+            name,
+            table.driver,
+            digest,
+            driver,
+            tuple(self._needs[name]),
+            {
+                file: version if version is None or version.is_older_than(read_at) else None
+                for file, version in stat_files(files).items()
+            },
+            declared_by(driver, declared, Refreshed),
+            declared_by(driver, declared, ScheduledJob),
+        )
+
+    async def open(self, log: Log | None, *, in_server: bool) -> None:
+        """Open the sources that are not open yet; raises ``SourceOpenError``."""
+        for shared in self:
+            if shared.lifespan is not None:
+                continue
+            owner = f"sources.{shared.name}"
+            for job in shared.jobs:
+                job.bind(owner, log, self._shared.locks)
+            lifespan = Lifespan(
+                owner, shared.driver, log, shared.refreshed, shared.jobs, in_server=in_server
+            )
+            shared.lifespan = lifespan
+            try:
+                await lifespan.open()
+            except asyncio.CancelledError:
+                self._shared.sources.discard(shared)
+                raise
+            except BaseException as error:
+                self._shared.sources.discard(shared)
+                raise SourceOpenError(shared.name, error) from error
+
+    async def close(self) -> None:
+        """Close the sources that no other policy uses."""
+        for shared in self._taken():
+            if self._shared.sources.release(shared) and shared.lifespan is not None:
+                await shared.lifespan.close()
+
+    def release(self) -> None:
+        """Release the sources of a policy that never served."""
+        self._release(self._taken())
+
+    def _taken(self) -> list[SharedSource]:
+        """Return the sources in the order in which they are closed, and forget them."""
+        used, self._used = self._used, {}
+        return list(reversed(used.values()))
+
+    def _release(self, released: Iterable[SharedSource]) -> None:
+        for shared in released:
+            if self._shared.sources.release(shared) and shared.lifespan is not None:
+                shared.lifespan.close_soon()
+
+
+def _driver_class(name: str, driver: str) -> type:
+    """Import a driver; raises ``PluginBuildError``."""
+    available = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
+    driver_class: object = None
+    if (entry := available.get(driver)) is None:
+        known = did_you_mean(driver, available)
+        text = f"no driver {driver} is installed"
+        text += known or "; installed: " + (", ".join(sorted(available)) or "none")
+    else:
+        try:
+            with importing(f"sources.{name}"):
+                driver_class = entry.load()
+            text = f"{driver}: {entry.value} is not an asynchronous context manager class"
+        except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
+            text = f"{driver} cannot be imported: {describe_error(error).summary}"
+    if isinstance(driver_class, type) and hasattr(driver_class, "__aenter__"):
+        return driver_class
+    raise PluginBuildError([Problem(("driver",), text)])

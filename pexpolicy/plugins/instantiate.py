@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pydantic
@@ -44,10 +43,13 @@ def running(available: PluginSource) -> PluginSource:
     return replace(available, version=vars(module).setdefault(_VERSION, available.version))
 
 
-def instantiate(available: PluginSource, table: PluginTable, root: Path) -> object:
-    """Import a plugin class and build it with its settings. Raises ``PluginBuildError``."""
+def instantiate(available: PluginSource, table: PluginTable, context: Mapping[str, Any]) -> object:
+    """Import a plugin class and build it with its settings. Raises ``PluginBuildError``.
+
+    ``context`` is passed to the validators of the settings.
+    """
     try:
-        with importing():
+        with importing(available.name):
             plugin_class = available.load()
         running(available)
     except BaseException as error:
@@ -62,7 +64,7 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
             f"{hooks.HOOK_API}: upgrade pexpolicy, or install an older version of the plugin"
         )
         raise PluginBuildError.because(text)
-    known = {"root": root, "timeout": table.timeout, "extras": table.extras}
+    known = {**context, "timeout": table.timeout, "extras": table.extras}
     try:
         settings = _validated(available, plugin_class, table.settings, known)
         return _construct(plugin_class, settings, f"{available} cannot be built")
@@ -72,9 +74,9 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
         ) from None
 
 
-def driver(driver_class: type, table: SourceTable, root: Path) -> object:
+def driver(driver_class: type, table: SourceTable, context: Mapping[str, Any]) -> object:
     """Build the driver of a source with its settings; raises ``PluginBuildError``."""
-    settings = _validated(table.driver, driver_class, table.settings, {"root": root})
+    settings = _validated(table.driver, driver_class, table.settings, context)
     return _construct(driver_class, settings, f"{table.driver} cannot be built")
 
 

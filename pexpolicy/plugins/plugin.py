@@ -12,7 +12,7 @@ from typing import Any
 from pexpolicy.background.declarations import collecting_declarations, declared_by
 from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import ScheduledJob
-from pexpolicy.background.sources import digest_of
+from pexpolicy.background.sources import SourceLease, digest_of
 from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.progress import Stage, silent
@@ -102,13 +102,14 @@ def build(
     found: Mapping[str, PluginSource],
     root: Path,
     *,
+    sources: SourceLease | None = None,
     isolate: PluginFactory | None = None,
     stage: Stage = silent,
 ) -> tuple[list[BuiltPlugin], list[Problem]]:
     """Build the configured plugins in the order in which they are asked; return all problems too.
 
-    Relative paths in the settings are relative to ``root``. ``isolate`` builds those with
-    ``isolation = "process"``.
+    Relative paths in the settings are relative to ``root``; ``sources`` are those that they may
+    name. ``isolate`` builds plugins with ``isolation = "process"``.
     """
     plugins: list[BuiltPlugin] = []
     problems: list[Problem] = []
@@ -117,16 +118,21 @@ def build(
         stage(f"building the plugin {name}")
         try:
             available = select(name, tables, found)
-            make = isolate if isolate is not None and table.isolation == "process" else _build_one
             with hook_context(name, "__init__"):
-                plugins.append(make(available, table, root))
+                if isolate is not None and table.isolation == "process":
+                    plugins.append(isolate(available, table, root))
+                else:
+                    context = {"root": root, "sources": sources}
+                    plugins.append(_build_one(available, table, context))
         except PluginBuildError as error:
             cause = error.__cause__
             problems += [Problem((*key, *p.key), p.text, cause) for p in error.problems]
     return plugins, problems
 
 
-def _build_one(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
+def _build_one(
+    available: PluginSource, table: PluginTable, context: Mapping[str, Any]
+) -> BuiltPlugin:
     loaded = running(available)
     outdated = []
     if loaded.version != available.version:
@@ -134,7 +140,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Built
         outdated.append(text)
     try:
         with collecting_declarations() as declared:
-            instance = instantiate(loaded, table, root)
+            instance = instantiate(loaded, table, context)
         implemented, deprecated = collect_hooks(loaded, instance)
         if not implemented:
             text = f"{loaded} implements no hook: override a method of Plugin, or use @hookimpl"

@@ -144,7 +144,7 @@ async def test_a_fetch_that_ignores_its_cancellation_does_not_keep_the_server() 
     refreshed.bind("vips", log)
     async with refreshed:
         await asyncio.sleep(60.5)
-    assert log.events[-1]["event"] == "a fetch did not end"
+    assert log.events[-1]["event"] == "a run did not end"
     assert asyncio.all_tasks() == {asyncio.current_task()}
     released.set()
     await asyncio.sleep(1)
@@ -394,6 +394,38 @@ async def test_a_file_never_holds_the_key(tmp_path: Path) -> None:
         pass
     assert "secret" not in path.read_text()
     assert json.loads(path.read_bytes().partition(b"\n")[2]) == {"a": 1}
+
+
+@virtual_time.virtual
+async def test_calls_of_refresh_at_one_time_share_the_next_fetch() -> None:
+    async def slow() -> float:
+        await asyncio.sleep(0.2)
+        return asyncio.get_running_loop().time()
+
+    service = Service("first", slow)
+    async with data(service) as refreshed:
+        running = asyncio.create_task(refreshed.refresh())
+        await asyncio.sleep(0.1)
+        asked = asyncio.get_running_loop().time()
+        late = asyncio.create_task(refreshed.refresh())
+        await asyncio.gather(*(refreshed.refresh() for _ in range(10)))
+        await asyncio.gather(running, late)
+        # The fetch that ran already may have had older data.
+        assert refreshed.value >= asked + 0.2
+    assert len(service.calls) == 3
+
+
+async def test_a_caller_that_is_cancelled_ends_no_fetch_of_others() -> None:
+    async def slow() -> str:
+        await asyncio.sleep(0.05)
+        return "new"
+
+    async with Refreshed(Service("old", slow).fetch, every=60) as refreshed:
+        first, second = (asyncio.create_task(refreshed.refresh()) for _ in range(2))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        await second
+        assert refreshed.value == "new"
 
 
 @pytest.mark.parametrize(

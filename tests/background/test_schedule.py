@@ -86,7 +86,7 @@ async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() ->
     async with job:
         await asyncio.sleep(1)
     (event,) = log.events
-    assert (event["event"], event["job"]) == ("job did not end", "stubborn")
+    assert (event["event"], event["job"]) == ("a run did not end", "stubborn")
     assert asyncio.all_tasks() == {asyncio.current_task()}
     released.set()
     await asyncio.sleep(1)
@@ -116,7 +116,7 @@ async def test_a_run_that_fails_or_is_late_is_logged_and_counted() -> None:
     assert {(e["event"], e["plugin"], e["job"]) for e in log.events} == {
         ("job failed", "guests", "tidy")
     }
-    assert "not done within 5 s" in str(log.events)
+    assert "no answer within 5 s" in str(log.events)
 
 
 @virtual_time.virtual

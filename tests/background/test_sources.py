@@ -127,7 +127,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
         {"people": {"driver": "peple"}},
         "sources.people.driver: no driver peple is installed; did you mean 'people'?",
     ),
-    "a driver that is no class": ({"people": {"driver": "function"}}, "is no asynchronous context"),
+    "a driver that is no class": ({"people": {"driver": "function"}}, "is not an asynchronous"),
     "a driver that is missing": (
         {"people": {"driver": "missing"}},
         "sources.people.driver: missing cannot be imported: AttributeError",
