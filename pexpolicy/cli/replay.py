@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -154,8 +153,7 @@ def replay(  # noqa: PLR0913 - the options of the command
         scripts=scripts,
         service_config=service_config,
     )
-    with _errors_reported():
-        result = _replayed(list(records) or paths_of(config, ()), job)
+    result = _replayed(records, job)
     if print_json:
         click.echo(json.dumps(as_json(result), indent=2))
     else:
@@ -169,26 +167,20 @@ def replay(  # noqa: PLR0913 - the options of the command
 
 
 def _replayed(records: Sequence[Path], job: Job) -> ReplayResult:
-    """Replay records, and show the progress on a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    """Replay records, and show the progress on a terminal; print an error and exit."""
     out = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=1.0)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    is_hidden = not out.is_terminal
+    bar = Progress(*columns, TimeRemainingColumn(), console=out, transient=True, disable=is_hidden)
+    task = bar.add_task("", total=1.0)
 
-        def progress(tally: Tally, share: float) -> None:
-            text = f"{sum(tally.records.values()):,} records, {tally.changed:,} changed"
-            bar.update(task, completed=share, description=text)
+    def progress(tally: Tally, share: float) -> None:
+        text = f"{sum(tally.records.values()):,} records, {tally.changed:,} changed"
+        bar.update(task, completed=share, description=text)
 
-        return run_replay(records, job, progress=progress)
-
-
-@contextmanager
-def _errors_reported() -> Iterator[None]:
-    """Print an error and exit."""
     try:
-        yield
+        with bar:
+            return run_replay(records or paths_of(job.config, ()), job, progress=progress)
     except ConfigError as error:
         fail(error)
     except OSError as error:
@@ -222,19 +214,15 @@ def _exit_code(result: ReplayResult, max_changed: float) -> int:
     if result.share > max_changed:
         return EX_DIFFERS
     records = result.tally.records
-    if not records[Exactness.EXACT] + records[Exactness.PARTIAL]:
-        click.secho(_nothing_replayed(records), fg="red", err=True)
-        return EX_UNREADABLE
-    return EX_UNREADABLE if records[Exactness.UNREADABLE] else 0
-
-
-def _nothing_replayed(records: Mapping[Exactness, int]) -> str:
-    """Return why no call was asked, and what to do."""
+    if records[Exactness.EXACT] + records[Exactness.PARTIAL]:
+        return EX_UNREADABLE if records[Exactness.UNREADABLE] else 0
+    why = "there is no record in these files and this time"
     if records[Exactness.NOT_REPLAYABLE]:
-        return (
-            "no call could be replayed, for the reasons in the report; the support log of Infinity "
-            "has the aliases that [privacy] hashes"
+        why = (
+            "for the reasons in the report; the support log of Infinity has the aliases that "
+            "[privacy] hashes"
         )
-    if records[Exactness.UNREADABLE]:
-        return "no call could be replayed: none of the lines is a record of a call"
-    return "no call could be replayed: there is no record in these files and this time"
+    elif records[Exactness.UNREADABLE]:
+        why = "none of the lines is a record of a call"
+    click.secho(f"no call could be replayed: {why}", fg="red", err=True)
+    return EX_UNREADABLE

@@ -68,14 +68,6 @@ class Block(NamedTuple):
     content: bytes
 
 
-class Damage(NamedTuple):
-    """A place in a file that cannot be read, and why."""
-
-    file: str
-    line: int
-    text: str
-
-
 class RecordFiles:
     """The blocks of some files, in order. ``position`` is the number of bytes read so far.
 
@@ -90,7 +82,8 @@ class RecordFiles:
         """Bytes of all files, as they are stored."""
         self.forms: list[tuple[str, Form]] = []
         """Each file that was begun, and its form."""
-        self.damage: list[Damage] = []
+        self.damage: list[tuple[str, str]] = []
+        """Each place that cannot be read, and why."""
         self._done = 0
         self._file: IO[bytes] | None = None
         self._line = 0
@@ -116,7 +109,7 @@ class RecordFiles:
                 text = f"the file is damaged, or ends early: {error}"
                 if isinstance(error, OSError) and error.strerror:
                     text = error.strerror
-                self.damage.append(Damage(str(path), self._line, text))
+                self.damage.append((f"{path}:{self._line}" if self._line else str(path), text))
             finally:
                 self._file = None
             self._done += size
@@ -135,7 +128,7 @@ class RecordFiles:
         packed = next((kind for mark, kind in _PACKED.items() if beginning.startswith(mark)), "")
         if packed or beginning[_TAR_MARK] == b"ustar":
             text = f"it is a file of {packed or 'tar'}: unpack it; plain files and gzip are read"
-            self.damage.append(Damage(name, 0, text))
+            self.damage.append((name, text))
             return
         form = form_of(beginning)
         self.forms.append((name, form))
@@ -154,7 +147,7 @@ class RecordFiles:
         try:
             cases = load_cases(path)
         except CasesError as error:
-            self.damage += [Damage(str(path), 0, problem) for problem in error.problems]
+            self.damage += [(str(path), problem) for problem in error.problems]
             return
         for number, case in enumerate(cases, 1):
             url = case.url if case.request is None else str(url_of(case.request))

@@ -64,9 +64,8 @@ def run_replay(
     else:
         for tally in tallies(files.blocks(), job, processes):
             add(tally, files.position)
-    for damage in files.damage:
-        place = f"{damage.file}:{damage.line}" if damage.line else damage.file
-        total.unusable(Exactness.UNREADABLE, damage.text, place)
+    for place, text in files.damage:
+        total.unusable(Exactness.UNREADABLE, text, place)
     groups = ordered(total.groups.values(), job.selection.only)
     return ReplayResult(
         config=str(job.config),

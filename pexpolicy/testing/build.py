@@ -6,11 +6,10 @@ import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
@@ -28,8 +27,7 @@ _HASH = "0" * 16
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-@dataclass(frozen=True, slots=True)
-class _PluginUnderTest:
+class _PluginUnderTest(NamedTuple):
     """A plugin class, and its settings if there are any."""
 
     plugin_class: type
@@ -116,12 +114,9 @@ def _named(plugins: Subject) -> dict[str, _PluginUnderTest]:
     named: dict[str, _PluginUnderTest] = {}
     for plugin in map(_one, several):
         plain = _WORD.sub("_", plugin.plugin_class.__name__).lower()
-        name = plain = f"{plain}_plugin" if plain in RESERVED else plain
-        number = 1
-        while name in named:
-            number += 1
-            name = f"{plain}_{number}"
-        named[name] = plugin
+        plain = f"{plain}_plugin" if plain in RESERVED else plain
+        names = (plain, *(f"{plain}_{number}" for number in range(2, len(several) + 1)))
+        named[next(name for name in names if name not in named)] = plugin
     return named
 
 
@@ -166,15 +161,9 @@ def _class_returning(instance: object) -> type:
 
 
 def _available(name: str, plugin: _PluginUnderTest) -> PluginSource:
-    plugin_class = plugin.plugin_class
-    module = plugin_class.__module__
-    return PluginSource(
-        name=name,
-        distribution=module,
-        version="unreleased",
-        source=f"{module}:{plugin_class.__qualname__}",
-        load=partial(_itself, plugin_class),
-    )
+    made = plugin.plugin_class
+    source = f"{made.__module__}:{made.__qualname__}"
+    return PluginSource(name, made.__module__, "unreleased", source, partial(_itself, made))
 
 
 def _itself(plugin_class: type) -> type:

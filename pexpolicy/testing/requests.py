@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, NamedTuple, overload
 from urllib.parse import quote, unquote, urlencode
 
 from multidict import MultiDict, MultiDictProxy
@@ -37,8 +36,7 @@ class RequestError(ValueError):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class RequestTemplate:
+class RequestTemplate(NamedTuple):
     """Parameters of one request by their names on the wire, and the decoded alias of its path."""
 
     params: Mapping[str, tuple[str, ...]]
@@ -68,16 +66,11 @@ def shape_names_of(endpoint: str) -> tuple[str, ...]:
 def _shapes() -> Mapping[str, Mapping[str, RequestTemplate]]:
     shapes: dict[str, dict[str, RequestTemplate]] = {}
     for table in tomllib.loads(_FILE.read_text(encoding="utf-8"))["shape"]:
-        name = table["endpoint"]
-        shapes.setdefault(name, {})[table["name"]] = _shape(URL(table["url"], encoded=True), name)
+        endpoint, url = table["endpoint"], URL(table["url"], encoded=True)
+        params = {name: tuple(url.query.getall(name)) for name in url.query}
+        alias = unquote(url.raw_path.removeprefix(ENDPOINTS[endpoint].path))
+        shapes.setdefault(endpoint, {})[table["name"]] = RequestTemplate(params, alias)
     return shapes
-
-
-def _shape(url: URL, endpoint: str) -> RequestTemplate:
-    params: dict[str, tuple[str, ...]] = {}
-    for name, value in url.query.items():
-        params[name] = (*params.get(name, ()), value)
-    return RequestTemplate(params, unquote(url.raw_path.removeprefix(ENDPOINTS[endpoint].path)))
 
 
 class Absent(Enum):
