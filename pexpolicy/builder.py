@@ -12,10 +12,8 @@ from pexpolicy.background.sources import SourceLease
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.fold import ADJUST, AdjustedChain, adjusting_chain, merging_chain
-from pexpolicy.config.audit_paths import audit_path_warnings
-from pexpolicy.config.environment import variable_warnings
-from pexpolicy.config.file_modes import mode_warnings
-from pexpolicy.config.file_tracking import hash_with, tracking_files
+from pexpolicy.config.file_warnings import audit_warnings, mode_warnings
+from pexpolicy.config.files import hash_with, tracking_files
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.plugins import PluginTable
@@ -251,8 +249,7 @@ def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Itera
         text = "has no effect, as [auth] has credentials that all calls need: leave it out"
         yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_warnings(settings)
-    yield from audit_path_warnings(settings)
-    yield from variable_warnings()
+    yield from audit_warnings(settings)
     for plugin in plugins:
         if "routes" in plugin.hooks and not settings.admin.enabled:
             text = "its routes are not served, as admin.enabled is false"

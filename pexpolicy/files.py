@@ -1,7 +1,7 @@
 """Files of a plugin: reading, tracking, caching, and what changed in them."""
 
 from pexpolicy.background.refreshed import CacheFile
-from pexpolicy.config.file_tracking import read_file, track_file
+from pexpolicy.config.files import read_file, track_file
 from pexpolicy.plugins.changes import named_changes
 
 __all__ = ["CacheFile", "named_changes", "read_file", "track_file"]

@@ -59,7 +59,7 @@ INTERNAL = (
     "child",
     "child_pool",
     "config.outgoing",
-    "config.path_hints",
+    "config.files",
     "config.problems",
     "config.schema",
     "config.secrets",

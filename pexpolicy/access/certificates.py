@@ -23,8 +23,7 @@ from pexpolicy.access.revocation import (
     expired_list_warning,
     read_revocation_lists,
 )
-from pexpolicy.config.file_tracking import Look, read_file, stat_files
-from pexpolicy.config.path_hints import missing_hint
+from pexpolicy.config.files import Look, missing_hint, read_file, stat_files
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.secrets import SecretError

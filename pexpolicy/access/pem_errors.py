@@ -10,8 +10,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pexpolicy.config.file_tracking import read_file
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import read_file, why_unusable
 from pexpolicy.text import printable
 
 _TO_PEM = {

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pexpolicy.config.file_tracking import read_file
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import read_file, why_unusable
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from pexpolicy.background.declarations import Periodic, check_seconds
-from pexpolicy.config.file_tracking import read_file
+from pexpolicy.config.files import read_file
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.tasks import Failure, end_tasks, hide, run_in_thread
 

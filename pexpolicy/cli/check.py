@@ -1,7 +1,7 @@
 """Command ``pexpolicy check``.
 
 Its errors come from ``config/loader.py``, its warnings from ``builder.py`` (``config_warnings``),
-``access/warnings.py``, ``config/file_modes.py`` and the plugins.
+``access/warnings.py``, ``config/file_warnings.py`` and the plugins.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pexpolicy.cli.common import (
     print_warnings,
     refuse,
 )
-from pexpolicy.config.excerpts import Excerpts
+from pexpolicy.config.places import Excerpts
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.plugins.changes import configuration_changes

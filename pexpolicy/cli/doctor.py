@@ -26,7 +26,7 @@ from pexpolicy.cli.common import capture_log, config_option, count, examples, js
 from pexpolicy.cli.status import running_status
 from pexpolicy.cli.status_display import HINTS, Document, degradations
 from pexpolicy.cli.text import format_duration, format_size, screen, table_of
-from pexpolicy.config.file_modes import mode_warnings
+from pexpolicy.config.file_warnings import mode_warnings
 from pexpolicy.config.loader import load as load_config
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.common import EX_CONFIG, config_option, examples
-from pexpolicy.config.path_hints import missing_hint
+from pexpolicy.config.files import missing_hint
 from pexpolicy.server.control_socket import ask_for_reload
 from pexpolicy.text import printable
 

@@ -24,7 +24,6 @@ from pexpolicy.cli.common import (
     fail,
     print_warnings,
 )
-from pexpolicy.config.environment import in_container
 from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
@@ -47,6 +46,14 @@ def listening_address(_: click.Context, __: click.Parameter, value: str | None) 
     except ValueError as error:
         text = str(error).replace("port is a key of its own", "write --port too")
         raise click.BadParameter(text) from None
+
+
+CONTAINER_MARKS = (
+    Path("/.dockerenv"),
+    Path("/run/.containerenv"),
+    Path("/run/secrets/kubernetes.io"),
+)
+"""Files that Docker, Podman and Kubernetes make in each container."""
 
 
 @click.command(
@@ -111,7 +118,7 @@ def serve(
         click.secho(f"warning: --{'dev' if dev else 'debug'}: {text}", fg="yellow", err=True)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
-    if is_loopback(address) and in_container():
+    if is_loopback(address) and any(map(Path.exists, CONTAINER_MARKS)):
         text = f"{address} is reachable in this container only, unless it has the network of the"
         click.secho(f"warning: {text} machine: write --host 0.0.0.0", fg="yellow", err=True)
     count = 1 if debug else workers or policy.settings.server.workers

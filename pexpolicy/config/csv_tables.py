@@ -21,20 +21,28 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from pexpolicy.config.csv_cells import EMPTY, failed_formula, no_row
-from pexpolicy.config.csv_header import column_names, declared_delimiter, header_faults
-from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.file_tracking import read_file, track_file
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import (
+    EncodingError,
+    decode_text,
+    read_file,
+    track_file,
+    why_unusable,
+)
 from pexpolicy.config.plugin_settings import ConfigPath
 from pexpolicy.config.problems import Key, Problem, problems_of
-from pexpolicy.text import brief
+from pexpolicy.text import brief, suggest
 
 LIST_SEPARATOR = "|"
 """The separator of the values of a list in one cell."""
 _FORMULA = re.compile(r"'*[=+\-@]").match
 """Text that a spreadsheet executes as a formula, or that would become one when unescaped."""
 _ESCAPED = re.compile(r"'+[=+\-@]").match
+_FAILED = re.compile(
+    r"#(?:[A-ZÀ-Þ_/0]+[!?]|N/A|NV|N/V)|=\$?[A-Z]{1,3}\$?\d+\b.*|=[A-Z.]{2,}\(.*"
+).fullmatch
+"""A formula, or what a spreadsheet saves for one that has failed."""
+declared_delimiter = re.compile(r"sep=([,;])\s*\Z", re.IGNORECASE).match
+"""Matches the line of Excel that names the delimiter, before the header."""
 
 
 class TableRow(BaseModel):
@@ -145,20 +153,14 @@ def stream_table(stream: TextIO, model: type[R], file: str) -> Iterator[Row[R] |
     columns = _columns(model)
     names = _names(records, columns, file, faults)
     for line, cells in records:
-        if (excess := len(cells) - len(names)) > 0:
-            count = "1 cell" if excess == 1 else f"{excess} cells"
-            message = f"has {count} more than columns; put text with , or ; in quotes"
-            yield TableIssue(file, line, message)
-            continue
-        if message := no_row(names, cells, columns) or failed_formula(names, cells):
+        if message := _wrong_shape(names, cells, columns):
             yield TableIssue(file, line, message)
             continue
         try:
             values = model.model_validate(_cell_values(names, cells, columns))
         except pydantic.ValidationError as error:
             for text in map(str, problems_of(error, model)):
-                hint = EMPTY if ": is missing" in text else ""
-                yield TableIssue(file, line, text + hint)
+                yield TableIssue(file, line, text)
         else:
             yield Row(file, line, values)
     yield from faults
@@ -255,13 +257,50 @@ def _names(
 ) -> list[str]:
     """Return the lower-case names in the header; raises ``TableError`` for an invalid header."""
     line, header = next(records, (1, []))
-    names = column_names(header, columns)
+    names = _names_in(header, columns)
     if not faults:
-        required = {name: column.info.is_required() for name, column in columns.items()}
-        faults += [TableIssue(file, line, text) for text in header_faults(names, required)]
+        faults += [TableIssue(file, line, text) for text in _header_faults(names, columns)]
     if faults:
         raise TableError(faults)
     return names
+
+
+def _names_in(cells: Sequence[str], columns: Mapping[str, _Column]) -> list[str]:
+    """Return the names in a header in lower case; ``Guest PIN`` is the column ``guest_pin``."""
+    lower = [cell.lstrip("\ufeff").lower() for cell in cells]
+    return [one if one in columns else re.sub("[ \N{NO-BREAK SPACE}]+", "_", one) for one in lower]
+
+
+def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
+    """Yield what is wrong with the names of a header."""
+    if len(names) == 1 and re.search(r"[\t,;|<]", names[0]):
+        yield "is one cell: save the file as CSV, with , or ; between the columns"
+        return
+    for number, name in enumerate(names, 1):
+        if not name:
+            yield f"column {number} has no name: name it, or delete the column"
+        elif name not in columns:
+            meant = suggest(re.sub(r"[\W_]+", "_", name).strip("_"), list(columns))
+            yield f"there is no column {brief(name)}{meant}"
+        elif name in names[: number - 1]:
+            yield f"the column {name} appears twice: delete one"
+    for name, column in columns.items():
+        if column.info.is_required() and name not in names:
+            yield f"the column {name} is missing"
+
+
+def _wrong_shape(names: Sequence[str], cells: Sequence[str], columns: Mapping[str, _Column]) -> str:
+    """Return why a line is not a row under a header with these names, or nothing."""
+    if (excess := len(cells) - len(names)) > 0:
+        return f"has {excess} cells more than columns; put text with , or ; in quotes"
+    if _names_in(cells, columns) == names:
+        return "is the header again, as where files were joined: delete the line"
+    if len(cells) == 1 < len(names) and re.search(r"^#|[\t,;]", cells[0]):
+        return f"is not a row: it has one cell, and the header has {len(names)}"
+    for name, cell in zip(names, cells, strict=False):
+        if _FAILED(cell):
+            return f"{name}: is a formula, or the error of one: save the values of the spreadsheet"
+    return ""
 
 
 def _cell_values(

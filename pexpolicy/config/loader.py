@@ -14,10 +14,8 @@ from pydantic import SecretStr
 
 from pexpolicy.config.compaction import compact_copy
 from pexpolicy.config.credentials import credentials_of, secret_files_of
-from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.environment import in_container
-from pexpolicy.config.file_tracking import read_file
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import EncodingError, decode_text, read_file, why_unusable
+from pexpolicy.config.places import broken_toml
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.access import TlsTable
@@ -30,7 +28,7 @@ from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.extras import enumerated_fields
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import suggest
 
 COMPACT_FROM = 1_000_000
 """Characters from which on a configuration is compacted after parsing."""
@@ -49,7 +47,6 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
         why = why_unusable(path, error)
         if isinstance(error, FileNotFoundError):
             why += "; name another with --config or PEXPOLICY_CONFIG"
-            why += ", or mount it into this container" if in_container() else ""
         raise ConfigError(path, [Problem((), f"cannot be read: {why}")]) from None
     except EncodingError as error:
         raise ConfigError(path, [Problem((), str(error))]) from None
@@ -68,10 +65,7 @@ def _parse(content: str, path: Path) -> dict[str, Any]:
             return tomllib.loads(content)
         return compact_copy(tomllib.loads(content))
     except (ValueError, RecursionError) as error:
-        from pexpolicy.config.toml_hints import clean_message, place_of, suggest_fix  # noqa: PLC0415 - patterns for broken files only
-
-        hint = suggest_fix(str(error), content)
-        why, at = clean_message(str(error)) + hint, place_of(str(error), hint)
+        why, at = broken_toml(error, content)
         raise ConfigError(path, [Problem((), f"is not valid TOML: {why}", at=at)]) from None
 
 
@@ -191,8 +185,7 @@ def _extra_value_problems(values: Mapping[str, Sequence[str]]) -> Iterator[Probl
     known = {"service_type"}.union(*map(enumerated_fields, models))
     for name in values.keys() - known:
         text = "no field with a fixed set of values has this name"
-        guess = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
-        yield Problem(("infinity", "extra_values", name), text + guess)
+        yield Problem(("infinity", "extra_values", name), text + suggest(name, sorted(known)))
 
 
 def _client_ca_problems(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:

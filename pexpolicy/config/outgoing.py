@@ -9,8 +9,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from pexpolicy.config.file_tracking import track_file
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import track_file, why_unusable
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.secrets import SecretError, read_secret
 

@@ -7,9 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.file_tracking import read_file, track_file
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import EncodingError, decode_text, read_file, track_file, why_unusable
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 """Names that a message repeats."""

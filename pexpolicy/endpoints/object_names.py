@@ -12,7 +12,7 @@ from pexpolicy.endpoints.service_types import AutomaticParticipant
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import Confidence
-from pexpolicy.text import brief, similar
+from pexpolicy.text import brief, did_you_mean
 
 MAX_VALIDATED = 1024
 """Validated results that are remembered: most decisions are made once for many calls."""
@@ -77,5 +77,5 @@ def _guess(field: str, value: str, known: frozenset[str]) -> str:
     if len(parts) > 1 and known.issuperset(parts):
         more = ", and the others in overflow_locations" if field == "location" else ""
         return f"; write one name{more}"
-    guess = similar(value, known if len(known) <= MAX_COMPARED else ())
+    guess = did_you_mean(value, known if len(known) <= MAX_COMPARED else ())
     return guess or "; if Infinity has it, add it there"

@@ -101,6 +101,8 @@ class Service(Decision):
     @classmethod
     def field_hint(cls, name: str) -> str:
         """Return the kinds of service that have a field which this kind lacks."""
+        if name == "host_pin" and "pin" in cls.names:
+            return "did you mean 'pin'?"
         kinds = (*Room.__subclasses__(), *Service.__subclasses__())
         owners = [kind.__name__ for kind in kinds if kind.constants and name in kind.names]
         return f"it is a field of {' and '.join(owners)}" if owners else ""

@@ -14,7 +14,7 @@ from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.messages import advice, alternatives, wanted
 from pexpolicy.models.rules import Field, Rule
 from pexpolicy.models.serialization import ModelBase, lenient, models_in, partial, render
-from pexpolicy.text import brief, brief_name, did_you_mean, misplaced
+from pexpolicy.text import brief, brief_name, did_you_mean, suggest
 
 MAX_TEXT = 250
 """Maximum length of a text in Infinity (transcribed)."""
@@ -301,8 +301,7 @@ def unknown_field(cls: type[ModelBase], name: str) -> ValidationIssue:
 
 
 def _no_such_field(model: type[ModelBase], name: str) -> str:
-    hint = misplaced(name) or model.field_hint(name)
-    hint = hint or did_you_mean(name, model.names).removeprefix("; ")
+    hint = model.field_hint(name) or suggest(name, list(model.hints)).removeprefix("; ")
     field = repr(brief_name(name))
     return f"there is no field {field} in {model.__name__}" + (f"; {hint}" if hint else "")
 

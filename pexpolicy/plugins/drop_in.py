@@ -19,7 +19,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
-from pexpolicy.config.file_tracking import read_file
+from pexpolicy.config.files import read_file
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.hooks import HOOKS, IMPL_MARK, Plugin
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pexpolicy.config.file_tracking import Look, stat_files
+from pexpolicy.config.files import Look, stat_files
 from pexpolicy.errors import Log
 from pexpolicy.server import systemd
 from pexpolicy.server.control_socket import ReloadResult, control_socket

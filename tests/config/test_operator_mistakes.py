@@ -1,11 +1,14 @@
-"""Mistakes of administrators: each message holds the words that lead out of it."""
+"""Mistakes of administrators: each is refused, with the key and the line where it is."""
 
 import gzip
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pexpolicy import __version__
 from pexpolicy.cli.main import main
-from pexpolicy.config import environment
 from tests.support import certificates
 from tests.support.waiting import HANG_S
 
@@ -32,552 +34,538 @@ LOCATIONS = (
 HTTP = "[sources.d]\ndriver = 'http'\nurl = 'https://a.example.com'\n"
 CREDENTIAL = "[[auth.credentials]]\nuser = 'a'\n"
 
-MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
-    # A wrong name, and the right one.
-    (ROOM + "host_pin = '1234'", "host_pin", ("did you mean 'pin'?",)),
-    (ROOM + "hostpin = '1234'", "hostpin", ("did you mean 'pin'?",)),
-    (ROOM + "guest_password = '1234'", "guest_password", ("did you mean 'guest_pin'?",)),
-    (ROOM + "password = '1234'", "password", ("did you mean 'pin'?",)),
-    (ROOM + "type = 'lecture'", "type", ("did you mean 'service_type'?",)),
-    (ROOM + "theme = 'x'", "theme", ("did you mean 'ivr_theme_name'?",)),
-    (ROOM + "tag = 'x'", "tag", ("did you mean 'service_tag'?",)),
-    (ROOM + "layout = '1:7'", "layout", ("did you mean 'view'?",)),
-    (ROOM + "max_participants = 9", "max_participants", ("did you mean 'participant_limit'?",)),
-    (ROOM + "pni = '1234'", "pni", ("did you mean 'pin'?",)),
-    (ROOM + "alow_guests = true", "alow_guests", ("did you mean 'allow_guests'?",)),
-    (
-        "[tls]\ncert = 'a.pem'\nkey = 'b.pem'",
-        "tls.cert",
-        ("did you mean 'certificate'?",),
-    ),
-    ("[tls]\ncertfile = 'a'\nkeyfile = 'b'", "tls.keyfile", ("did you mean 'key'?",)),
-    ("[tls]\ncertificate = 'a'\nkey = 'b'\nca = 'c'", "tls.ca", ("did you mean 'client_ca'?",)),
-    ("[ssl]", "ssl", ("did you mean 'tls'?",)),
-    ("[server]\nbind = '127.0.0.1'", "server.bind", ("did you mean 'host'?",)),
-    ("[server]\nlisten = '127.0.0.1'", "server.listen", ("did you mean 'host'?",)),
-    ("[logging]", "logging", ("decisions are logged by [audit], all else by [log]",)),
-    ("[metrics]\nenabled = true", "metrics", ("on by default", "[admin]")),
-    ("[rooms.x]\nname = 'x'", "rooms", ("[plugins.rooms.settings.rooms.ALIAS]",)),
-    ("[[rules]]\nname = 'x'", "rules", ("[[plugins.rules.settings.rules]]",)),
-    ("[domains]\nallowed = []", "domains", ("[plugins.domains.settings]",)),
-    (AUDIT + "rotate = 'daily'", "audit.rotate", ("rotate_hours = 24",)),
-    (AUDIT + "max_size = '10MB'", "audit.max_size", ("rotate_mb = 10",)),
-    (AUDIT + "rotate_days = 1", "audit.rotate_days", ("rotate_hours = 24",)),
-    (AUDIT + "chain = true", "audit.chain", ("always", "leave the key out")),
-    (AUDIT + "retention = 3", "audit.retention", ("did you mean 'keep'?",)),
-    ("[audit]\nfile = 'a'", "audit.file", ("did you mean 'path'?",)),
-    ("[access]\nproxies = []", "access.proxies", ("did you mean 'trusted_proxies'?",)),
-    ("[access]\nallow = []", "access.allow", ("did you mean 'networks'?",)),
-    ("[auth]\nusername = 'a'\npassword_env = 'A'", "auth.username", ("did you mean 'user'?",)),
-    (
-        "[plugins.locations.settings]\nfile = 'a.csv'",
-        "locations.settings.file",
-        ("did you mean 'csv'?",),
-    ),
-    (
-        "[plugins.rules.settings]\nfile = 'a.toml'",
-        "rules.settings.file",
-        ("did you mean 'files'?",),
-    ),
-    (
-        "[plugins.rules.settings]\ninclude = 'a.toml'",
-        "rules.settings.include",
-        ("did you mean 'files'?",),
-    ),
-    (
-        "[plugins.upstream.settings]\nurl = 'https://a'",
-        "upstream.settings.url",
-        ("it is a key of targets.NAME",),
-    ),
-    (
-        "[plugins.upstream.settings]\npassword_file = 'a'",
-        "upstream.settings.password_file",
-        ("it is a key of targets.NAME",),
-    ),
-    (UPSTREAM + "ca_cert = 'a.pem'", "targets.t.ca_cert", ("did you mean 'ca_file'?",)),
-    (
-        RULE + "when.time = { between = ['18:00', '08:00'] }",
-        "when.time.zone",
-        ("is missing: a name of the IANA time zone database, such as Europe/Oslo",),
-    ),
-    (
-        "[audit]\npath = 'syslog://localhost'",
-        "audit.path",
-        ("is a URL", "pexpolicy serve | logger -t pexpolicy"),
-    ),
-    ("[server]\nallow_anonymous = 'on'", "allow_anonymous", ("write true without quotes",)),
-    *(
-        ("[plugins.rooms.settings]\nfiles = " + files, "settings.files", ("write csv = 'r.csv'",))
-        for files in ("'r.csv'", "['a.toml', 'r.csv']")
-    ),
-    (CREDENTIAL + "password_file = 'gone'", "password_file", ("write the password into it",)),
-    *(
-        (f"[admin]\nport = {off}", "admin.port", ("write enabled = false",))
-        for off in ("false", "'off'")
-    ),
-    ("[admin]\ntoken = 'a'", "admin.token", ("write token_env or token_file",)),
-    (ROOM + "default_room = 'x'", "board.default_room", ("a key of [plugins.NAME.settings]",)),
-    (ROOM + "timeout = 2", "board.timeout", ("a key of [plugins.NAME] itself",)),
-    ("[plugins]\norder = ['rooms']", "plugins.order", ("in the order of their priority",)),
+MISTAKES: list[tuple[str, str, int | None]] = [
+    (ROOM + "host_pin = '1234'", "rooms.board.host_pin", 3),
+    (ROOM + "hostpin = '1234'", "rooms.board.hostpin", 3),
+    (ROOM + "guest_password = '1234'", "rooms.board.guest_password", 3),
+    (ROOM + "password = '1234'", "rooms.board.password", 3),
+    (ROOM + "type = 'lecture'", "rooms.board.type", 3),
+    (ROOM + "theme = 'x'", "rooms.board.theme", 3),
+    (ROOM + "tag = 'x'", "rooms.board.tag", 3),
+    (ROOM + "layout = '1:7'", "rooms.board.layout", 3),
+    (ROOM + "max_participants = 9", "rooms.board.max_participants", 3),
+    (ROOM + "pni = '1234'", "rooms.board.pni", 3),
+    (ROOM + "alow_guests = true", "rooms.board.alow_guests", 3),
+    ("[tls]\ncert = 'a.pem'\nkey = 'b.pem'", "tls.cert", 2),
+    ("[tls]\ncertfile = 'a'\nkeyfile = 'b'", "tls.keyfile", 3),
+    ("[tls]\ncertificate = 'a'\nkey = 'b'\nca = 'c'", "tls.ca", 4),
+    ("[ssl]", "ssl", 1),
+    ("[server]\nbind = '127.0.0.1'", "server.bind", 2),
+    ("[server]\nlisten = '127.0.0.1'", "server.listen", 2),
+    ("[logging]", "logging", 1),
+    ("[metrics]\nenabled = true", "metrics", 1),
+    ("[rooms.x]\nname = 'x'", "rooms", 1),
+    ("[[rules]]\nname = 'x'", "rules", 1),
+    ("[domains]\nallowed = []", "domains", 1),
+    (AUDIT + "rotate = 'daily'", "audit.rotate", 3),
+    (AUDIT + "max_size = '10MB'", "audit.max_size", 3),
+    (AUDIT + "rotate_days = 1", "audit.rotate_days", 3),
+    (AUDIT + "chain = true", "audit.chain", 3),
+    (AUDIT + "retention = 3", "audit.retention", 3),
+    ("[audit]\nfile = 'a'", "audit.file", 2),
+    ("[access]\nproxies = []", "access.proxies", 2),
+    ("[access]\nallow = []", "access.allow", 2),
+    ("[auth]\nusername = 'a'\npassword_env = 'A'", "auth.username", 2),
+    ("[plugins.locations.settings]\nfile = 'a.csv'", "locations.settings.file", 2),
+    ("[plugins.rules.settings]\nfile = 'a.toml'", "rules.settings.file", 2),
+    ("[plugins.rules.settings]\ninclude = 'a.toml'", "rules.settings.include", 2),
+    ("[plugins.upstream.settings]\nurl = 'https://a'", "upstream.settings.url", 2),
+    ("[plugins.upstream.settings]\npassword_file = 'a'", "upstream.settings.password_file", 2),
+    (UPSTREAM + "ca_cert = 'a.pem'", "targets.t.ca_cert", 3),
+    (RULE + "when.time = { between = ['18:00', '08:00'] }", "rules[0].when.time.zone", 5),
+    ("[audit]\npath = 'syslog://localhost'", "audit.path", 2),
+    ("[server]\nallow_anonymous = 'on'", "server.allow_anonymous", 2),
+    ("[plugins.rooms.settings]\nfiles = 'r.csv'", "rooms.settings.files", 2),
+    ("[plugins.rooms.settings]\nfiles = ['a.toml', 'r.csv']", "rooms.settings.files", 2),
+    (CREDENTIAL + "password_file = 'gone'", "auth.credentials[0].password_file", 3),
+    ("[admin]\nport = false", "admin.port", 2),
+    ("[admin]\nport = 'off'", "admin.port", 2),
+    ("[admin]\ntoken = 'a'", "admin.token", 2),
+    (ROOM + "default_room = 'x'", "rooms.board.default_room", 3),
+    (ROOM + "timeout = 2", "rooms.board.timeout", 3),
+    ("[plugins]\norder = ['rooms']", "plugins.order", 2),
     (
         RULE + "[plugins.rules.settings.rules.when]\nlocal_alias = 'a'\nthen = 'reject'",
         "rules[0].when.then",
-        ("it is a key of the rule: write it above [",),
+        7,
     ),
     (
         RULE + "when.time = { zone = 'Europe/Oslo', hours = ['08:00', '18:00'] }",
-        "when.time.hours",
-        ("write between = [",),
+        "rules[0].when.time.hours",
+        5,
     ),
-    (
-        "[tls]\ncertificate = '${CREDENTIALS_DIRECTORY}/a.pem'\nkey = 'b'",
-        "tls.certificate",
-        ("${CREDENTIALS_DIRECTORY} is not replaced here: write the whole path",),
-    ),
-    ("[server]\nallow_anonymous = 0", "allow_anonymous", ("not 0; write false",)),
-    ("[access]\nnetworks = ['any']", "access.networks[0]", ("leave the list out",)),
-    ("[server]\nhost = '[::1'", "server.host", ("without brackets, such as ::1",)),
-    ("[server]\nhost = '::1:8000'", "server.host", ("port is a key of its own",)),
-    ("[server]\nhost = ':8000'", "server.host", ("port is a key of its own",)),
+    ("[tls]\ncertificate = '${CREDENTIALS_DIRECTORY}/a.pem'\nkey = 'b'", "tls.certificate", 2),
+    ("[server]\nallow_anonymous = 0", "server.allow_anonymous", 2),
+    ("[access]\nnetworks = ['any']", "access.networks[0]", 2),
+    ("[server]\nhost = '[::1'", "server.host", 2),
+    ("[server]\nhost = '::1:8000'", "server.host", 2),
+    ("[server]\nhost = ':8000'", "server.host", 2),
     (
         UPSTREAM + "[plugins.upstream.settings.targets.u]\nurl = 'https://p.example.com /'",
         "targets.u.url",
-        ("must not contain blanks",),
+        4,
     ),
     (
         UPSTREAM + "[plugins.upstream.settings.targets.u]\nurl = 'https://{host}/'",
         "targets.u.url",
-        ("must not contain blanks, braces",),
+        4,
     ),
     (
         UPSTREAM + "[plugins.upstream.settings.targets.u]\nurl = 'http://::1:8000'",
         "targets.u.url",
-        ("in brackets, as in http://[::1]:8000",),
+        4,
     ),
     (
         UPSTREAM + "[plugins.upstream.settings.targets.u]\nurl = 'https://p.example.com//api/'",
         "targets.u.url",
-        ("has // in its path", "write each / once"),
+        4,
     ),
+    ("[infinity.extra_values]\nservce_type = ['x']", "infinity.extra_values.servce_type", 2),
+    ("[plugins.sql.settings]\nqueries = {}", "plugins.sql.settings.source", 1),
+    (RULE + "when.local_alias.starts_with = 'a'", "rules[0].when.local_alias.starts_with", 5),
+    (RULE + "when.local_alias.startswith = 'a'", "rules[0].when.local_alias.startswith", 5),
+    (RULE + "when.local_alias.ends_with = 'a'", "rules[0].when.local_alias.ends_with", 5),
+    (RULE + "when.local_alias.matches = 'a'", "rules[0].when.local_alias.matches", 5),
+    (RULE + "when.local_alias.pattern = 'a'", "rules[0].when.local_alias.pattern", 5),
+    (RULE + "when.local_alias.in = ['a']", "rules[0].when.local_alias.in", 5),
     (
-        "[infinity.extra_values]\nservce_type = ['x']",
-        "infinity.extra_values.servce_type",
-        ("no field with a fixed set of values", "did you mean 'service_type'?"),
+        RULE + "when.remote_address.network = '10.0.0.0/8'",
+        "rules[0].when.remote_address.network",
+        5,
     ),
-    (
-        "[plugins.sql.settings]\nqueries = {}",
-        "plugins.sql.settings.source",
-        ("is missing: NAME of a table [sources.NAME]",),
-    ),
-    (RULE + "when.local_alias.starts_with = 'a'", "starts_with", ("did you mean 'prefix'?",)),
-    (RULE + "when.local_alias.startswith = 'a'", "startswith", ("did you mean 'prefix'?",)),
-    (RULE + "when.local_alias.ends_with = 'a'", "ends_with", ("did you mean 'suffix'?",)),
-    (RULE + "when.local_alias.matches = 'a'", "matches", ("did you mean 'regex'?",)),
-    (RULE + "when.local_alias.pattern = 'a'", "pattern", ("did you mean 'regex'?",)),
-    (RULE + "when.local_alias.in = ['a']", "in", ("did you mean 'one_of'?",)),
-    (RULE + "when.remote_address.network = '10.0.0.0/8'", "network", ("'in_subnet'?",)),
     (
         RULE + "when.time = { timezone = 'Europe/Oslo', weekdays = ['monday'] }",
-        "time.timezone",
-        ("did you mean 'zone'?",),
+        "rules[0].when.time.timezone",
+        5,
     ),
+    ("[[plugins.rules.settings.rules]]\nname = 'r'\nthen = 'reject'", "rules[0].endpoint", 1),
+    (RULE + "action = 'reject'", "rules[0].action", 5),
+    ("[plugins.romms]", "plugins.romms", 1),
     (
-        "[[plugins.rules.settings.rules]]\nname = 'r'\nthen = 'reject'",
-        "rules[0].endpoint",
-        ("is missing; write one of 'service_configuration', 'participant_properties'",),
+        (
+            "[[plugins.rules.settings.rules]]\nname = 'r'\nendpoint = 'service_configuration'\n"
+            "then = { call_tag = 'x' }\n"
+        ),
+        "rules[0].then.call_tag",
+        4,
     ),
-    (RULE + "action = 'reject'", "rules[0].action", ("it is a key of then: write then.action",)),
-    ("[plugins.romms]", "plugins.romms", ("'rooms'",)),
-    (
-        RULE.replace("'reject'", "{ call_tag = 'x' }"),
-        "then.call_tag",
-        ("write a field of the answer in then.result",),
-    ),
-    ("[plugins.rooms]\non_eror = 'skip'", "plugins.rooms.on_eror", ("did you mean 'on_error'?",)),
-    (
-        "[plugins.rooms]\ndefault_room = 'x'",
-        "plugins.rooms.default_room",
-        ("belong under [plugins.rooms.settings]",),
-    ),
-    # A key in the wrong place.
-    (ROOM + "plugin_dirs = ['plug']", "plugin_dirs", ("top-level key", "before the first [table]")),
-    (
-        "[server]\nport = 1\nplugin_dirs = ['plug']",
-        "server.plugin_dirs",
-        ("top-level key", "before the first [table]"),
-    ),
-    (
-        RULE + "plugin_dirs = ['plug']",
-        "plugin_dirs",
-        ("top-level key", "before the first [table]"),
-    ),
-    (
-        UPSTREAM + "password = 'x'",
-        "targets.t.password",
-        ("never in this file", "password_env or password_file"),
-    ),
-    (
-        "[auth]\nuser = 'a'\npassword = 'x'",
-        "auth.password",
-        ("never in this file", "password_hash"),
-    ),
-    (CREDENTIAL + "password = 'x'", "auth.credentials[0].password", ("password_hash",)),
-    # A value of another form.
-    (
-        RULE + "when.time = '18:00-08:00'",
-        "when.time",
-        ('time = { zone = "Europe/Oslo", between = ["18:00", "08:00"] }',),
-    ),
+    ("[plugins.rooms]\non_eror = 'skip'", "plugins.rooms.on_eror", 2),
+    ("[plugins.rooms]\ndefault_room = 'x'", "plugins.rooms.default_room", 2),
+    (ROOM + "plugin_dirs = ['plug']", "rooms.board.plugin_dirs", 3),
+    ("[server]\nport = 1\nplugin_dirs = ['plug']", "server.plugin_dirs", 3),
+    (RULE + "plugin_dirs = ['plug']", "rules[0].plugin_dirs", 5),
+    (UPSTREAM + "password = 'x'", "targets.t.password", 3),
+    ("[auth]\nuser = 'a'\npassword = 'x'", "auth.password", 3),
+    (CREDENTIAL + "password = 'x'", "auth.credentials[0].password", 3),
+    (RULE + "when.time = '18:00-08:00'", "rules[0].when.time", 5),
     (
         RULE + "when.time = { zone = 'Europe/Oslo', between = '18:00-08:00' }",
-        "when.time.between",
-        ("between = ['18:00', '08:00']",),
+        "rules[0].when.time.between",
+        5,
     ),
     (
         RULE + "when.time = { zone = 'Europe/Oslo', between = ['18:00', '24:00'] }",
-        "when.time.between",
-        ("'24:00'", "midnight is '00:00'"),
+        "rules[0].when.time.between",
+        5,
+    ),
+    (RULE + "when.time = { zone = 'Oslo', weekdays = ['monday'] }", "rules[0].when.time.zone", 5),
+    ("[plugins.rooms]\npriority = 'high'", "plugins.rooms.priority", 2),
+    ("[plugins.rooms]\npriority = '10'", "plugins.rooms.priority", 2),
+    (AUDIT + "rotate_mb = '100MB'", "audit.rotate_mb", 3),
+    ("[plugins.rooms]\ntimeout = '1s'", "plugins.rooms.timeout", 2),
+    ("[server]\nport = '8000'", "server.port", 2),
+    ("[server]\nallow_anonymous = 'yes'", "server.allow_anonymous", 2),
+    ("server = 'x'", "server", 1),
+    ("[server]\nbase_path = '/policy/v1'", "server.base_path", 2),
+    ("[server]\nbase_path = '/büro'", "server.base_path", 2),
+    ("[server]\nbase_path = '/a/../b'", "server.base_path", 2),
+    ("[server]\nbase_path = '//a'", "server.base_path", 2),
+    ("[access]\nnetworks = ['10.1.2.3/16']", "access.networks[0]", 2),
+    ("[server]\nport = 9107", "admin.port", None),
+    ("[admin]\ntoken_env = 'UNSET_4711'", "admin.token_env", 2),
+    (ROOM + "pin = 1234", "rooms.board.pin", 3),
+    (ROOM + "allow_guests = 'true'", "rooms.board.allow_guests", 3),
+    ("[server]\nhost = '0.0.0.0'", "server.host", 2),
+    (RULE + "when.caller.prefix = 'x'", "rules[0].when.caller", 5),
+    (RULE + "when.to.prefix = 'x'", "rules[0].when.to", 5),
+    (RULE + "when.ip = '10.0.0.1'", "rules[0].when.ip", 5),
+    ("[[plugins.rooms.settings.rooms]]\nname = 'Board'", "rooms.settings.rooms", 1),
+    ("[access]\nnetworks = '10.1.0.0/16'", "access.networks", 2),
+    (
+        "[plugins.domains.settings]\nallowed = ['acme,example']",
+        "plugins.domains.settings.allowed[0]",
+        2,
+    ),
+    ("[auth]\npassword_env = 'A'", "auth", 1),
+    ("[[auth.users]]\nuser = 'a'", "auth.users", 1),
+    ("[plugins.rooms.settings]\nzone = 'Oslo'", "rooms.settings.zone", 2),
+    ("[plugins.rooms.settings]\nzone = 'europe/oslo'", "rooms.settings.zone", 2),
+    ("[plugins.rooms.settings]\nzone = 'CEST'", "rooms.settings.zone", 2),
+    ("[plugins.rooms.settings]\nzone = 'GMT+1'", "rooms.settings.zone", 2),
+    ("[plugins.rooms.settings]\nzone = '+01:00'", "rooms.settings.zone", 2),
+    ("[plugins.rooms.settings]\nzone = 'W. Europe Standard Time'", "rooms.settings.zone", 2),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['9:00', '17:00'] }",
+        "rules[0].when.time.between",
+        5,
     ),
     (
-        RULE + "when.time = { zone = 'Oslo', weekdays = ['monday'] }",
-        "when.time.zone",
-        ("Europe/Oslo",),
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['8.30', '17:00'] }",
+        "rules[0].when.time.between",
+        5,
     ),
     (
-        "[plugins.rooms]\npriority = 'high'",
-        "plugins.rooms.priority",
-        ("not 'high'", "as in 100"),
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['7am', '17:00'] }",
+        "rules[0].when.time.between",
+        5,
     ),
-    ("[plugins.rooms]\npriority = '10'", "plugins.rooms.priority", ("write it without quotes",)),
     (
-        AUDIT + "rotate_mb = '100MB'",
-        "audit.rotate_mb",
-        ("write a number, without quotes and without a unit",),
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['12 am', '17:00'] }",
+        "rules[0].when.time.between",
+        5,
     ),
-    ("[plugins.rooms]\ntimeout = '1s'", "plugins.rooms.timeout", ("without a unit",)),
-    ("[server]\nport = '8000'", "server.port", ("write it without quotes",)),
-    ("[server]\nallow_anonymous = 'yes'", "server.allow_anonymous", ("write true without quotes",)),
-    ("server = 'x'", "server", ("must be a table, as in server = { … }",)),
-    ("[server]\nbase_path = '/policy/v1'", "server.base_path", ("leave out /policy/v1",)),
-    ("[server]\nbase_path = '/büro'", "server.base_path", ("ASCII letters",)),
-    ("[server]\nbase_path = '/a/../b'", "server.base_path", ("no part . or ..",)),
-    ("[server]\nbase_path = '//a'", "server.base_path", ("between single slashes",)),
-    ("[access]\nnetworks = ['10.1.2.3/16']", "access.networks", ("10.1.0.0/16",)),
-    ("[server]\nport = 9107", "admin.port", ("9107 is already server.port", "choose another")),
     (
-        "[admin]\ntoken_env = 'UNSET_4711'",
-        "admin.token_env",
-        ("UNSET_4711 is not set; set it, or write token_file",),
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['11pm', '17:00'] }",
+        "rules[0].when.time.between",
+        5,
     ),
-    (ROOM + "pin = 1234", "board.pin", ("in quotes",)),
-    (ROOM + "allow_guests = 'true'", "board.allow_guests", ("without quotes",)),
     (
-        "[server]\nhost = '0.0.0.0'",
-        "server.host",
-        ("there is no [auth]", "allow_anonymous = true"),
+        RULE + "when.time = { zone = 'Europe/Oslo', between = [8, '17:00'] }",
+        "rules[0].when.time.between",
+        5,
     ),
-    (RULE + "when.caller.prefix = 'x'", "when.caller", ("did you mean 'remote_alias'?",)),
-    (RULE + "when.to.prefix = 'x'", "when.to", ("did you mean 'local_alias'?",)),
-    (RULE + "when.ip = '10.0.0.1'", "when.ip", ("did you mean 'remote_address'?",)),
     (
-        "[[plugins.rooms.settings.rooms]]\nname = 'Board'",
-        "plugins.rooms.settings.rooms",
-        ("should be a table", "write [….rooms.NAME] for each"),
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['25:00', '17:00'] }",
+        "rules[0].when.time.between",
+        5,
     ),
-    ("[access]\nnetworks = '10.1.0.0/16'", "access.networks", ("in square brackets",)),
-    ("[plugins.domains.settings]\nallowed = ['acme,example']", "allowed[0]", ("not a domain",)),
-    ("[auth]\npassword_env = 'A'", "auth", ('user = "pexip"',)),
-    ("[[auth.users]]\nuser = 'a'", "auth.users", ("did you mean 'credentials'?",)),
-    # Time zones and times.
-    ("[plugins.rooms.settings]\nzone = 'Oslo'", "zone", ("did you mean 'Europe/Oslo'?",)),
-    ("[plugins.rooms.settings]\nzone = 'europe/oslo'", "zone", ("did you mean 'Europe/Oslo'?",)),
-    ("[plugins.rooms.settings]\nzone = 'CEST'", "zone", ("'CEST'; write one with a city",)),
-    ("[plugins.rooms.settings]\nzone = 'GMT+1'", "zone", ("'GMT+1'; write one with a city",)),
-    ("[plugins.rooms.settings]\nzone = '+01:00'", "zone", ("'+01:00'; write one with a city",)),
     (
-        "[plugins.rooms.settings]\nzone = 'W. Europe Standard Time'",
-        "zone",
-        ("'W. Europe Standard Time'; write one with a city",),
-    ),
-    *(
-        (
-            f"{RULE}when.time = {{ zone = 'Europe/Oslo', between = [{written}, '17:00'] }}",
-            "when.time.between",
-            (f"{written} is not a time of day; {advice}",),
-        )
-        for written, advice in (
-            *(("'9:00'", "write '09:00'"), ("'8.30'", "write '08:30'"), ("'7am'", "write '07:00'")),
-            *(("'12 am'", "write '00:00'"), ("'11pm'", "write '23:00'"), ("8", "write '08:00'")),
-            *(("'25:00'", "write 00:00 to 23:59"), ("'noon'", "write it as in '08:00'")),
-        )
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['noon', '17:00'] }",
+        "rules[0].when.time.between",
+        5,
     ),
     (
         RULE + "when.time = { zone = 'Europe/Oslo', dates = ['24.12.2030'] }",
-        "when.time.dates",
-        ("'24.12.2030' is not a date; write year, month and day",),
+        "rules[0].when.time.dates",
+        5,
+    ),
+    (RULE + "when.time = { zone = 'Europe/Oslo', from = '08:00' }", "rules[0].when.time.from", 5),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', weekdays = 'monday-wednesday' }",
+        "rules[0].when.time.weekdays",
+        5,
     ),
     (
-        RULE + "when.time = { zone = 'Europe/Oslo', from = '08:00' }",
-        "when.time.from",
-        ("did you mean 'between'?",),
+        RULE + "when.time = { zone = 'Europe/Oslo', weekdays = ['Fri to Mon'] }",
+        "rules[0].when.time.weekdays",
+        5,
     ),
-    *(
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', weekdays = ['Monday', 'Tue'] }",
+        "rules[0].when.time.weekdays",
+        5,
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', weekdays = 'weekend' }",
+        "rules[0].when.time.weekdays",
+        5,
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', weekdays = ['lundi', 'mardi'] }",
+        "rules[0].when.time.weekdays",
+        5,
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', weekdays = [1, 2] }",
+        "rules[0].when.time.weekdays",
+        5,
+    ),
+    ("[plugins.rooms]\ntimeout = 500", "plugins.rooms.timeout", 2),
+    ("[server]\nbudget = 4000", "server.budget", 2),
+    ("[console]\nusers = ['a']", "console.users[0]", 2),
+    ("[[console.logins]]\nuser = 'a'", "console.logins", 1),
+    ("[log]\nfile = 'x.log'", "log.file", 2),
+    (
         (
-            f"{RULE}when.time = {{ zone = 'Europe/Oslo', weekdays = {written} }}",
-            "when.time.weekdays",
-            (f"not a list of weekdays in English; write {meant}",),
-        )
-        for written, meant in (
-            ("'monday-wednesday'", "['monday', 'tuesday', 'wednesday']"),
-            ("['Fri to Mon']", "['friday', 'saturday', 'sunday', 'monday']"),
-            ("['Monday', 'Tue']", "['monday', 'tuesday']"),
-            ("'weekend'", "['saturday', 'sunday']"),
-            ("['lundi', 'mardi']", "some of 'monday', 'tuesday'"),
-            ("[1, 2]", "some of 'monday', 'tuesday'"),
-        )
-    ),
-    # Units and places.
-    ("[plugins.rooms]\ntimeout = 500", "plugins.rooms.timeout", ("write 0.5 for 500 ms",)),
-    ("[server]\nbudget = 4000", "server.budget", ("it is in seconds: write 4 for 4000 ms",)),
-    ("[console]\nusers = ['a']", "console.users[0]", ("write [[console.users]] for each",)),
-    ("[[console.logins]]\nuser = 'a'", "console.logins", ("did you mean 'users'?",)),
-    ("[log]\nfile = 'x.log'", "log.file", ("lines go to standard error",)),
-    (
-        "[sources.d]\ndriver = 'sql'\nurl = 'sqlite:///x.db'\n" + OF_SOURCE,
+            "[sources.d]\ndriver = 'sql'\nurl = 'sqlite:///x.db'\n[plugins.rooms.settings]\n"
+            "source = 'd'\nquery = 'select 1'\n"
+        ),
         "sources.d",
-        ("write the file of a SQLite database in path",),
+        1,
     ),
     (
-        "[sources.d]\ndriver = 'postgres'\n" + OF_SOURCE,
+        (
+            "[sources.d]\ndriver = 'postgres'\n[plugins.rooms.settings]\nsource = 'd'\n"
+            "query = 'select 1'\n"
+        ),
         "sources.d.driver",
-        ("did you mean 'sql'?",),
+        2,
     ),
     (
-        "[sources.d]\nurl = 'postgresql://u@h/db'\n" + OF_SOURCE,
+        (
+            "[sources.d]\nurl = 'postgresql://u@h/db'\n[plugins.rooms.settings]\nsource = 'd'\n"
+            "query = 'select 1'\n"
+        ),
         "rooms.settings.source",
-        ("the table [sources.d] has an error",),
+        4,
     ),
     (
-        "[sources.d]\ndriver = 'http'\nurl = 'https://a.example.com'\ntoken = 'x'\n" + OF_SOURCE,
+        HTTP + "token = 'x'\n[plugins.rooms.settings]\nsource = 'd'\nquery = 'select 1'\n",
         "sources.d.token",
-        ("did you mean 'token_env'?",),
+        4,
     ),
-    # Addresses and networks.
-    ("[server]\nhost = '127.0.0.1:8000'", "server.host", ("port is a key of its own",)),
-    ("[server]\nhost = 'http://127.0.0.1'", "server.host", ("without a scheme or path",)),
-    ("[server]\nhost = ' 127.0.0.1'", "server.host", ("has blanks around it",)),
-    ("[admin]\nhost = '*'", "admin.host", ("every address is 0.0.0.0",)),
-    *(
-        (f"[access]\nnetworks = ['{written}']", "access.networks[0]", (advice,))
-        for written, advice in (
-            ("10.1.0.0 255.255.0.0", "write 10.1.0.0/16"),
-            ("10.1.0.0 /16", "write 10.1.0.0/16"),
-            ("010.001.0.0/16", "write 10.1.0.0/16"),
-            ("10.1.*", "write 10.1.0.0/16"),
-            ("10.1.2.*", "write 10.1.2.0/24"),
-            ("10.1.0.0-10.1.0.255", "write 10.1.0.0/24"),
-            ("10.1.0.1 - 10.1.3.7", "a range is several subnets"),
-            ("10.1.0.0/16, 10.2.0.0/16", "write each in quotes of its own"),
-            ("node1.example.com", "names are not looked up: write the address"),
-            ("10.1.0.0/33", "write 10.0.0.0/8, 2001:db8::/32 or a single address"),
-        )
-    ),
-    # Brackets and places.
-    ("[[server]]\nport = 8000", "server", ("write [server], not [[server]]",)),
-    ("[server]\nhost = ['127.0.0.1']", "server.host", ("write one text, without brackets",)),
+    ("[server]\nhost = '127.0.0.1:8000'", "server.host", 2),
+    ("[server]\nhost = 'http://127.0.0.1'", "server.host", 2),
+    ("[server]\nhost = ' 127.0.0.1'", "server.host", 2),
+    ("[admin]\nhost = '*'", "admin.host", 2),
+    ("[access]\nnetworks = ['10.1.0.0 255.255.0.0']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['10.1.0.0 /16']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['010.001.0.0/16']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['10.1.*']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['10.1.2.*']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['10.1.0.0-10.1.0.255']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['10.1.0.1 - 10.1.3.7']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['10.1.0.0/16, 10.2.0.0/16']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['node1.example.com']", "access.networks[0]", 2),
+    ("[access]\nnetworks = ['10.1.0.0/33']", "access.networks[0]", 2),
+    ("[[server]]\nport = 8000", "server", 1),
+    ("[server]\nhost = ['127.0.0.1']", "server.host", 2),
     (
-        RULE.replace("[[", "[").replace("]]", "]"),
+        (
+            "[plugins.rules.settings.rules]\nname = 'r'\nendpoint = 'service_configuration'\n"
+            "then = 'reject'\n"
+        ),
         "rules.settings.rules",
-        ("write [[….rules]] for each, with two brackets",),
+        1,
+    ),
+    ("[[plugins.rooms.settings.rooms.board]]\nname = 'B'", "rooms.board", 1),
+    ("[plugins.rooms.settings.rooms.board.oslo]\nname = 'B'", "rooms.board", 1),
+    ("[plugins.rooms.settings.board]\nname = 'B'", "rooms.settings.board", 1),
+    ("[log]\nlevel = 'warn'", "log.level", 2),
+    ("[log]\nlevel = 'INFO'", "log.level", 2),
+    ("[plugins.rooms]\non_error = 'deny'", "plugins.rooms.on_error", 2),
+    ("[plugins.rooms]\non_error = 'ignore'", "plugins.rooms.on_error", 2),
+    ("[privacy]\npersonal = 'drop'", "privacy.personal", 2),
+    (
+        "[endpoints.service_configuration]\ndefault = 'allow'",
+        "endpoints.service_configuration.default",
+        2,
+    ),
+    ("[tls]\ncertificate = 'a'\nkey = 'b'\nmin_version = 'TLSv1.2'", "tls.min_version", 4),
+    (
+        "[[plugins.rules.settings.rules]]\nname = 'r'\nthen = 'reject'\nendpoint = 'participants'",
+        "rules[0].endpoint",
+        4,
     ),
     (
-        "[[plugins.rooms.settings.rooms.board]]\nname = 'B'",
-        "rooms.board",
-        ("write […] with single brackets, not [[…]]",),
-    ),
-    (
-        "[plugins.rooms.settings.rooms.board.oslo]\nname = 'B'",
-        "rooms.board",
-        ('an alias with a dot needs quotes, as in "board.oslo"',),
-    ),
-    (
-        "[plugins.rooms.settings.board]\nname = 'B'",
-        "rooms.settings.board",
-        ("did you mean [….rooms.board]?",),
-    ),
-    # Words of a fixed set, and of other programs.
-    *(
-        (f"{table} = '{written}'", table.rpartition("\n")[2], (f"did you mean '{meant}'?",))
-        for table, written, meant in (
-            ("[log]\nlevel", "warn", "warning"),
-            ("[log]\nlevel", "INFO", "info"),
-            ("[plugins.rooms]\non_error", "deny", "reject"),
-            ("[plugins.rooms]\non_error", "ignore", "skip"),
-            ("[privacy]\npersonal", "drop", "dropped"),
-            ("[endpoints.service_configuration]\ndefault", "allow", "continue"),
-            ("[tls]\ncertificate = 'a'\nkey = 'b'\nmin_version", "TLSv1.2", "1.2"),
-            (
-                RULE.rpartition(" = ")[0].replace("endpoint = 'service_configuration'\n", "")
-                + " = 'reject'\nendpoint",
-                "participants",
-                "participant_properties",
-            ),
-            (RULE.rpartition(" = ")[0], "REJECT", "reject"),
-            (RULE.rpartition(" = ")[0], "accept", "continue"),
-        )
-    ),
-    *(
-        (f"{RULE}{written}", key, (advice,))
-        for written, key, advice in (
-            ("priority = 5", "rules[0].priority", "in the order of the file: leave it out"),
-            ("stop = true", "rules[0].stop", "the first rule that matches decides"),
-            ("if.local_alias = 'x'", "rules[0].if", "did you mean 'when'?"),
-            ("when.local_alias.in_list = ['x']", "local_alias.in_list", "did you mean 'one_of'?"),
-            ("when.local_alias.begins_with = 'x'", "begins_with", "did you mean 'prefix'?"),
-            ("when.call_info.local_alias = 'x'", "when.call_info", "write parameters alone"),
-            ("when.user = 'x'", "when.user", "write local_alias.user or remote_alias.user"),
-            ("when.any = []", "when.any", "has too few items: write 1 or more"),
-        )
-    ),
-    (
-        f"{AUDIT}plugins.rooms.settings.csv = 'rooms.csv'",
-        "audit.plugins",
-        ("it is a table at the top: write [plugins.rooms.settings]",),
-    ),
-    ("[server.auth]\nuser = 'a'", "server.auth", ("at the top: write [auth]",)),
-    ("[audit]\npath = 'config.toml'", "audit.path", ("is this file", "name another")),
-    *(
         (
-            LOCATIONS.format(written),
-            "settings.default.location",
-            (advice,),
-        )
-        for written, advice in (
-            ("OSLO DC", "did you mean 'Oslo DC'?"),
-            ("Oslo DC; Bergen", "write one name, and the others in overflow_locations"),
-            ("Stavanger", "if Infinity has it, add it there"),
-            ("site", "if Infinity has it, add it there"),
-        )
+            "[[plugins.rules.settings.rules]]\nname = 'r'\nendpoint = 'service_configuration'\n"
+            "then = 'REJECT'"
+        ),
+        "rules[0].then",
+        4,
     ),
-    *(
+    (
         (
-            HTTP + OF_SOURCE.replace("select 1", written),
-            "rooms.settings.query",
-            (f"has {odd}, which is no parameter here: all rows are asked for",),
-        )
-        for written, odd in (("/rooms/:alias", ":alias"), ("/rooms?a=$alias", "$alias"))
+            "[[plugins.rules.settings.rules]]\nname = 'r'\nendpoint = 'service_configuration'\n"
+            "then = 'accept'"
+        ),
+        "rules[0].then",
+        4,
     ),
-    *(
-        (f"[plugins.rooms.settings]\ncsv = '{written}'", "rooms.settings.csv", (advice,))
-        for written, advice in (
-            ("https://a.example.com/rooms.csv", "it is a URL: copy the file here"),
-            ("rooms.csv ", "a blank at the end of its name"),
-            ("confg.toml", "did you mean 'config.toml'?"),
-            ("config.csv", "did you mean 'config.toml'?"),
-        )
+    (RULE + "priority = 5", "rules[0].priority", 5),
+    (RULE + "stop = true", "rules[0].stop", 5),
+    (RULE + "if.local_alias = 'x'", "rules[0].if", 5),
+    (RULE + "when.local_alias.in_list = ['x']", "rules[0].when.local_alias.in_list", 5),
+    (RULE + "when.local_alias.begins_with = 'x'", "rules[0].when.local_alias.begins_with", 5),
+    (RULE + "when.call_info.local_alias = 'x'", "rules[0].when.call_info", 5),
+    (RULE + "when.user = 'x'", "rules[0].when.user", 5),
+    (RULE + "when.any = []", "rules[0].when.any", 5),
+    (AUDIT + "plugins.rooms.settings.csv = 'rooms.csv'", "audit.plugins", 3),
+    ("[server.auth]\nuser = 'a'", "server.auth", 1),
+    ("[audit]\npath = 'config.toml'", "audit.path", 2),
+    (
+        (
+            "[infinity]\nlocations = ['Oslo DC', 'Bergen']\n[plugins.locations.settings]\n"
+            "default = 'OSLO DC'"
+        ),
+        "locations.settings.default.location",
+        4,
     ),
     (
-        "[plugins.rooms.settings]\nfiles = ['rooms/*.toml']",
-        "rooms.settings.files[0]",
-        ("a * is no wildcard here: name each file",),
+        (
+            "[infinity]\nlocations = ['Oslo DC', 'Bergen']\n[plugins.locations.settings]\n"
+            "default = 'Oslo DC; Bergen'"
+        ),
+        "locations.settings.default.location",
+        4,
     ),
     (
-        "[plugins.rooms.settings]\nfiles = ['a.toml', 'a.toml']",
-        "rooms.settings.files[1]",
-        ("a.toml is in the list already",),
+        (
+            "[infinity]\nlocations = ['Oslo DC', 'Bergen']\n[plugins.locations.settings]\n"
+            "default = 'Stavanger'"
+        ),
+        "locations.settings.default.location",
+        4,
     ),
     (
-        "[plugins.rooms]\nenabled = false",
-        "plugins.rooms.enabled",
-        ("leave out the whole table",),
+        (
+            "[infinity]\nlocations = ['Oslo DC', 'Bergen']\n[plugins.locations.settings]\n"
+            "default = 'site'"
+        ),
+        "locations.settings.default.location",
+        4,
     ),
+    (
+        HTTP + "[plugins.rooms.settings]\nsource = 'd'\nquery = '/rooms/:alias'\n",
+        "rooms.settings.query",
+        6,
+    ),
+    (
+        HTTP + "[plugins.rooms.settings]\nsource = 'd'\nquery = '/rooms?a=$alias'\n",
+        "rooms.settings.query",
+        6,
+    ),
+    ("[plugins.rooms.settings]\ncsv = 'https://a.example.com/rooms.csv'", "rooms.settings.csv", 2),
+    ("[plugins.rooms.settings]\ncsv = 'rooms.csv '", "rooms.settings.csv", 2),
+    ("[plugins.rooms.settings]\ncsv = 'confg.toml'", "rooms.settings.csv", 2),
+    ("[plugins.rooms.settings]\ncsv = 'config.csv'", "rooms.settings.csv", 2),
+    ("[plugins.rooms.settings]\nfiles = ['rooms/*.toml']", "rooms.settings.files[0]", 2),
+    ("[plugins.rooms.settings]\nfiles = ['a.toml', 'a.toml']", "rooms.settings.files[1]", 2),
+    ("[plugins.rooms]\nenabled = false", "plugins.rooms.enabled", 2),
 ]
-"""What is written, the end of its key, and words that the message must hold."""
+"""What is written, the end of the key that is wrong, and its line."""
 
 
 def checked(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, ["check", *map(str, arguments)])
 
 
-@pytest.mark.parametrize(("text", "key", "words"), MISTAKES)
-def test_a_mistake_is_reported_with_what_to_write(
-    tmp_path: Path, text: str, key: str, words: tuple[str, ...]
+def problems_of(folder: Path, content: str | bytes) -> list[dict[str, Any]]:
+    """Return what check says of a file that it refuses."""
+    file = folder / "config.toml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = checked("--json", file)
+    assert done.exit_code == 78, done
+    return list(json.loads(done.stdout)["errors"])
+
+
+@pytest.mark.parametrize(("text", "key", "line"), MISTAKES)
+def test_a_mistake_is_refused_with_its_key_and_line(
+    tmp_path: Path, text: str, key: str, line: int | None
 ) -> None:
-    (tmp_path / "config.toml").write_text(text)
-    said = checked("-c", tmp_path / "config.toml")
-    assert said.exit_code == 78
-    told = [line for line in said.stderr.splitlines() if f"{key}: " in line or f"'{key}'" in line]
-    told += [line for line in said.stderr.splitlines() if line.strip().startswith(f"{key}[")]
-    assert any(all(word in line for word in words) for line in told), said.stderr
-    assert "instance of" not in said.stderr
-    assert "valid dictionary" not in said.stderr
+    problems = problems_of(tmp_path, text)
+    assert (key, line) in [(one["key"][-len(key) :], one["line"]) for one in problems], problems
+    for one in problems:
+        assert "instance of" not in one["message"]
+        assert "valid dictionary" not in one["message"]
 
 
-FILES: list[tuple[bytes, tuple[str, ...]]] = [
-    (b"a = 1\nb = '\xe6\xf8\xe5'\n", ("line 2 is not UTF-8 text", "save the file as UTF-8")),
-    ("[server]\nport = 1\n".encode("utf-16"), ("is UTF-16", "save the file as UTF-8")),
-    ("[server]\n".encode("utf-16-le"), ("is UTF-16", "save the file as UTF-8")),
-    (b"\x7fELF\x02\x01\x01\x00\x00\x03\xff", ("does not look like text",)),
-    (b"server:\n  port: 8000\n", ("looks like YAML", "TOML is needed")),
-    (b"---\nserver:\n", ("looks like YAML",)),
-    (b"# rooms\n- name: x\n", ("looks like YAML",)),
-    (b'{"server": {"port": 8000}}', ("looks like JSON", "TOML is needed")),
-    (b'[\n  {"name": 1}\n]', ("looks like JSON",)),
-    (b"<config/>", ("looks like XML",)),
-    (b"[server]\nport = 1\nhost = '127.0.0.1\n", ("a closing quote is missing in line 3",)),
-    (b'[server]\nhost = "127.0.0.1\nport = 1\n', ("line 2", "a closing quote is missing")),
+FILES: list[tuple[bytes, int | None]] = [
+    (b"a = 1\nb = '\xe6\xf8\xe5'\n", None),
     (
-        b"[access]\nnetworks = ['10.1.0.0/16' '10.2.0.0/16']\n",
-        ("line 2", "write a comma between two items"),
+        (
+            b"\xff\xfe[\x00s\x00e\x00r\x00v\x00e\x00r\x00]\x00\n"
+            b"\x00p\x00o\x00r\x00t\x00 \x00=\x00 \x001\x00\n\x00"
+        ),
+        None,
     ),
-    (
-        "[server]\nhost = \u201c127.0.0.1\u201d\n".encode(),
-        ("line 2", "\u201c is not a TOML quote", 'a straight one, "'),
-    ),
-    (b"[server]\nport = 1\n# x\nport = 2\n", ("port is in line 2 already",)),
-    (b"[server\nport = 1\n", ("Expected ']'", "line 1")),
-    (b"[server]\nport = 1\n[server]\n", ("it is in line 1 already",)),
-    (b"[server]\nhost = 10.0.0.1\n", ('write text in quotes, as in host = "',)),
-    (b"[server]\nallow_anonymous = True\n", ("write true, in lower case",)),
-    (b"[server]\nport: 8000\n", ("line 2", "write = and not : after a name")),
-    (b"[server]\nport 8000\n", ("write = between a name and its value",)),
-    (b"[server]\nbase path = '/x'\n", ("a name with a blank needs quotes",)),
-    (b"[server]\nport = 8000;\n", ("remove the ; at the end of the line",)),
-    (b"[server]\nport = 8000,\n", ("remove the , at the end of the line",)),
-    (b"[access]\nnetworks = [10.44.0.0/16]\n", ('in quotes, as in ["10.0.0.0/8"]',)),
-    (b"[server]\nport = 8000 // web\n", ("a comment begins with #",)),
-    (b"; web\n[server]\n", ("a comment begins with #",)),
-    (b"[server]\nport =\n", ("write a value after the =",)),
-    ("[server]\nport =\u00a08000\n".encode(), ("U+00A0: write it again",)),
-    (b"[access]\nnetworks = ['10.0.0.0/8',\n[server]\n", ("is a ] missing before this line?",)),
-    (b"[plugins.rooms.settings.rooms]\na = {\n name = 'A' }\n", ("braces end on the same line",)),
-    (b"plugins.rooms.priority = 5\n[plugins.rooms]\n", ("a line above has some of its keys",)),
-    (b'[tls]\nkey = "C:\\Users\\x"\n', ("write the text in single quotes",)),
-    (b"[x]\nvalid_until = 12/24/2030\n", ('write text in quotes, as in valid_until = "',)),
-    (b"[x]\nvalid_until = 2030-02-30\n", ("there is no such day or time",)),
-    (b"<<<<<<< HEAD\n[server]\n", ("git has left a conflict", "in line 1")),
-    (b"[server]\nport = ${PORT}\n", ("variables are not replaced in this file",)),
-    (b"[server]\nport == 8000\n", ("write a single =",)),
-    (b"[auth]\nx = { user = 'a', }\n", ("write no comma before }",)),
-    (b"[x]\na = { name = 'A',\n pin = '1' }\n", ("braces end on the same line",)),
-    (b"[access]\nnetworks =\n  - 10.0.0.0/8\n", ("write a list in square brackets",)),
-    (b"[p.rooms.a]\nname = 'x'\n[[p.rooms]]\n", ("line 1 has it with single brackets",)),
-    (b"rooms.sip:a@b.c.name = 'x'\n", ("write a name with such characters in quotes",)),
-    (b"[plugins.rooms\nname = 'x'\n", ("line 1", "write ] at the end of the line")),
-    (b"aliases,name\nx,X\n", ("looks like CSV", "TOML is needed")),
-    (b"PK\x03\x04\x14\x00\x06\x00", ("is a workbook (.xlsx, .ods or .xls) or an archive",)),
+    (b"[\x00s\x00e\x00r\x00v\x00e\x00r\x00]\x00\n\x00", None),
+    (b"\x7fELF\x02\x01\x01\x00\x00\x03\xff", None),
+    (b"server:\n  port: 8000\n", 1),
+    (b"---\nserver:\n", 1),
+    (b"# rooms\n- name: x\n", 2),
+    (b'{"server": {"port": 8000}}', 1),
+    (b'[\n  {"name": 1}\n]', 1),
+    (b"<config/>", 1),
+    (b"[server]\nport = 1\nhost = '127.0.0.1\n", 3),
+    (b'[server]\nhost = "127.0.0.1\nport = 1\n', 2),
+    (b"[access]\nnetworks = ['10.1.0.0/16' '10.2.0.0/16']\n", 2),
+    (b"[server]\nhost = \xe2\x80\x9c127.0.0.1\xe2\x80\x9d\n", 2),
+    (b"[server]\nport = 1\n# x\nport = 2\n", 4),
+    (b"[server\nport = 1\n", 1),
+    (b"[server]\nport = 1\n[server]\n", 3),
+    (b"[server]\nhost = 10.0.0.1\n", 2),
+    (b"[server]\nallow_anonymous = True\n", 2),
+    (b"[server]\nport: 8000\n", 2),
+    (b"[server]\nport 8000\n", 2),
+    (b"[server]\nbase path = '/x'\n", 2),
+    (b"[server]\nport = 8000;\n", 2),
+    (b"[server]\nport = 8000,\n", 2),
+    (b"[access]\nnetworks = [10.44.0.0/16]\n", 2),
+    (b"[server]\nport = 8000 // web\n", 2),
+    (b"; web\n[server]\n", 1),
+    (b"[server]\nport =\n", 2),
+    (b"[server]\nport =\xc2\xa08000\n", 2),
+    (b"[access]\nnetworks = ['10.0.0.0/8',\n[server]\n", 3),
+    (b"[plugins.rooms.settings.rooms]\na = {\n name = 'A' }\n", 2),
+    (b"plugins.rooms.priority = 5\n[plugins.rooms]\n", 2),
+    (b'[tls]\nkey = "C:\\Users\\x"\n', 2),
+    (b"[x]\nvalid_until = 12/24/2030\n", 2),
+    (b"[x]\nvalid_until = 2030-02-30\n", 2),
+    (b"<<<<<<< HEAD\n[server]\n", 1),
+    (b"[server]\nport = ${PORT}\n", 2),
+    (b"[server]\nport == 8000\n", 2),
+    (b"[auth]\nx = { user = 'a', }\n", 2),
+    (b"[x]\na = { name = 'A',\n pin = '1' }\n", 2),
+    (b"[access]\nnetworks =\n  - 10.0.0.0/8\n", 2),
+    (b"[p.rooms.a]\nname = 'x'\n[[p.rooms]]\n", 3),
+    (b"rooms.sip:a@b.c.name = 'x'\n", 1),
+    (b"[plugins.rooms\nname = 'x'\n", 1),
+    (b"aliases,name\nx,X\n", 1),
+    (b"PK\x03\x04\x14\x00\x06\x00", None),
 ]
+"""Files that are not TOML, and the line that is wrong."""
 
 
-@pytest.mark.parametrize(("content", "words"), FILES)
-def test_a_file_of_another_kind_is_recognised(
-    tmp_path: Path, content: bytes, words: tuple[str, ...]
+@pytest.mark.parametrize(("content", "line"), FILES)
+def test_a_file_that_is_not_toml_is_refused_with_the_line(
+    tmp_path: Path, content: bytes, line: int | None
 ) -> None:
-    (tmp_path / "config.toml").write_bytes(content)
-    said = checked("-c", tmp_path / "config.toml")
-    assert said.exit_code == 78
-    for word in words:
-        assert word in said.stderr
+    (problem,) = problems_of(tmp_path, content)
+    assert problem["line"] == line
+    assert re.search("is (not|UTF-16)", problem["message"])
+
+
+MEANINGS: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
+    (ROOM + "host_pin = '1234'", ("'pin'",), ("guest_pin",)),
+    (ROOM + "alow_guests = true", ("'allow_guests'",), ()),
+    (RULE + "when.time = { zone = 'Europe/Oslo', not_between = [] }", ("between",), ("mean",)),
+    ("[server]\nbind = 'x'", ("host", "port"), ("mean",)),
+    ("[auth]\nuser = 'a'\npassword = 'x'", ("password_env", "password_file"), ()),
+    ("[server.auth]\nuser = 'a'", ("[auth]",), ()),
+    ("server.plugin_dirs = []", ("top of the file",), ()),
+    ("[plugins.rooms]\ndefault_room = 'x'", ("[plugins.rooms.settings]",), ()),
+    ("[plugins.rooms.settings]\ntimeout = 2", ("[plugins.NAME]",), ()),
+    ("[plugins.upstream.settings]\nurl = 'https://a'", ("targets.NAME.url",), ()),
+    (RULE + "action = 'reject'", ("then.action",), ()),
+    ("[ssl]", ("tls", "[plugins.ssl]"), ("mean",)),
+    ("[plugins.rooms]\nenabled = false", ("the whole table",), ()),
+    ("[plugins.rooms]\ntimeout = 500", ("seconds", "4.5"), ()),
+    ("[plugins.rooms]\non_error = 'deny'", ("'skip' or 'reject'",), ("mean",)),
+    ("[server]\nport = '8000'", ("without quotes",), ()),
+    ("[server]\nallow_anonymous = 'yes'", ("true or false without quotes",), ()),
+    (ROOM + "pin = 1234", ("in quotes",), ()),
+    ("[access]\nnetworks = '10.0.0.0/8'", ("square brackets",), ()),
+    ("[[server]]\nport = 8000", ("[server]",), ()),
+    ("[plugins.rules.settings.rules]\nname = 'r'", ("[[….rules]]",), ()),
+    ("[[plugins.upstream.settings.targets]]", ("[….targets.NAME]",), ()),
+    ("[console]\nusers = ['a']", ("[[console.users]]",), ()),
+    ("[sources.d]\ndriver = 'http'\ntoken = 'x'\n" + OF_SOURCE, ("token_env",), ()),
+    (RULE + "when.time = { weekdays = ['monday'] }", ("zone", "such as Europe/Oslo"), ()),
+    (RULE.replace("endpoint", "#"), ("'service_configuration'", "'media_location'"), ()),
+]
+"""What is written, what a message names, and what would change the meaning."""
+
+
+@pytest.mark.parametrize(("text", "named", "other"), MEANINGS)
+def test_a_message_names_what_to_write_and_nothing_of_another_meaning(
+    tmp_path: Path, text: str, named: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    said = [one["message"] for one in problems_of(tmp_path, text)]
+    assert any(all(word in one for word in named) for one in said), said
+    assert not [word for word in other if any(f"mean {word!r}" in one for one in said)], said
+    assert "mean" not in other or not any("did you mean" in one for one in said), said
 
 
 @pytest.mark.parametrize(
@@ -585,12 +573,12 @@ def test_a_file_of_another_kind_is_recognised(
     [
         (
             b"subnet\tlocation\n10.0.0.0/8\tOslo\n",
-            ("line 1", "has tabs between its columns", ", or ;"),
+            ("line 1", ", or ;"),
         ),
         (b"subnet,location\n10.0.0.0/8,\xd8st\n", ("line 2", "save the file as CSV UTF-8")),
         ("subnet,location\n".encode("utf-16"), ("line 1", "is UTF-16")),
-        (b"subnet,location,overflow\n", ("did you mean 'overflow_locations'?",)),
-        (b"network,location\n", ("did you mean 'subnet'?",)),
+        (b"subnet,location,overflow\n", ("line 1", "'overflow'", "overflow_locations")),
+        (b"network,location\n", ("line 1", "'network'", "subnet")),
     ],
 )
 def test_a_table_of_another_form_is_recognised(
@@ -648,103 +636,45 @@ def test_a_room_is_called_as_it_is_written(tmp_path: Path) -> None:
     assert 'rooms."SIP:Meet@A.example".ivr_theme_name' in said.stderr
 
 
-WARNINGS: list[tuple[str, tuple[str, ...]]] = [
-    (
-        "[audit]\npath = 'missing/audit.jsonl'",
-        ("audit.path: there is no folder", "the server does not start without it: mkdir -p "),
-    ),
+WARNINGS: list[tuple[str, str, str]] = [
+    ("[audit]\npath = 'missing/audit.jsonl'", "audit.path", "mkdir -p"),
+    ("[audit]\npath = '~/log/audit.jsonl'", "audit.path", "~"),
+    ("[audit]\npath = '${LOGS}/audit.jsonl'", "audit.path", "${LOGS}"),
+    ("[audit]\npath = '%h/audit.jsonl'", "audit.path", "%h"),
+    ("[audit]\npath = 'C:\\log\\a.jsonl'", "audit.path", "\\"),
+    ("[plugins.rooms]", "plugins.rooms.settings", "default_room"),
+    ("[plugins.rules]", "plugins.rules.settings", "no rule"),
+    ("[plugins.avatars.settings]\nfolder = 'photos'", "avatars.settings.folder", "no folder"),
+    ("[access]\nnetworks = []", "access.networks", "every address"),
+    ("[access]\nnetworks = ['10.1.0.0']", "access.networks[0]", "10.1.0.0/24"),
+    ("[access]\nnetworks = ['0.0.0.0/0']", "access.networks[0]", "every address"),
+    ("[server]\nport = 8300\n[console]\nport = 8300", "console.port", "server.port"),
+    ("[console]\nhost = '0.0.0.0'", "console.host", "TLS"),
+    (ROOM + "guest_pin = '471199'", "rooms.board", "allow_guests"),
+    (ROOM + "guest_pin = '471199'\nallow_guests = true", "rooms.board", "Host PIN"),
     *(
-        (f"[audit]\npath = '{written}/audit.jsonl'", ("audit.path", f"{odd} is not replaced here"))
-        for written, odd in (
-            ("~/log", "~"),
-            ("$LOGS", "$LOGS"),
-            ("${LOGS}", "${LOGS}"),
-            ("%h", "%h"),
-        )
-    ),
-    ("[audit]\npath = 'C:\\log\\a.jsonl'", ("audit.path: write / between folders",)),
-    *(
-        (f"{RULE}when.{written}", ("rules[0]: rule 'r'", advice))
+        (f"{RULE}when.{written}", "rules[0]", advice)
         for written, advice in (
-            (
-                "local_alias.glob = '.*@example\\.com'",
-                "expression: write local_alias.regex",
-            ),
-            ("local_alias.prefix = '+47*'", "a star, which means itself here: write '+47'"),
-            ("local_alias.suffix = '*@a.com'", "a star, which means itself here: write '@a.com'"),
-            ("local_alias.host = '@a.com'", "has an @, and no host has one: write 'a.com'"),
-            ("local_alias.user = 'x@a.com'", "no user has one: write local_alias = 'x@a.com'"),
-            ("remote_address = '10.0.0.*'", "which no address is equal to: write 10.0.0.0/24"),
-            ("node_ip = 'node1.example.com'", "names are not looked up: write the address"),
+            ("local_alias.host = '@a.com'", "'a.com'"),
+            ("local_alias.user = 'x@a.com'", "'x@a.com'"),
+            ("remote_address = '10.1.0.0/16'", "in_subnet"),
+            ("node_ip = 'node1.example.com'", "address"),
+            ("local_alias.regex = 'sip:.*'", "raw"),
         )
-    ),
-    ("[tracing]\nendpoint = 'http://a:4318'", ("tracing.endpoint: has no path", "/v1/traces")),
-    (
-        "[plugins.rooms.settings]\nzone = 'EST'\ndefault_room = 'x'",
-        ("settings.zone", "has no summer time: write 'America/New_York'"),
-    ),
-    ("[audit]\npath = 'log/'", ("audit.path: names a file, and ends in /: write log/audit.jsonl",)),
-    ("[audit]\npath = 'a.jsonl.gz'", ("audit.path: lines are not compressed", "leave .gz out")),
-    *(
-        (f"[audit]\npath = '{written}'", ("audit.path: leave path out: lines go to standard",))
-        for written in ("-", "stdout", "/dev/stdout")
-    ),
-    ("[plugins.rooms]", ("plugins.rooms.settings: has no room and no default_room",)),
-    ("[plugins.rules]", ("plugins.rules.settings: has no rule that is enabled",)),
-    *(
-        (f"[plugins.avatars.settings]\nfolder = '{written}'", ("avatars.settings.folder", advice))
-        for written, advice in (
-            ("photos", "there is no folder"),
-            ("~/photos", "~ is not replaced here"),
-            ("config.toml", "is a file: name the folder that it is in"),
-        )
-    ),
-    ("[access]\nnetworks = []", ("access.networks", "an empty list admits every address")),
-    *(
-        (f"{ROOM}{name} = 'Company '", (f"board.{name}", "a blank at its start or end"))
-        for name in ("ivr_theme_name", "local_display_name")
-    ),
-    ("[access]\nnetworks = ['10.1.0.0']", ("access.networks[0]", "write 10.1.0.0/24 if its netw")),
-    ("[access]\nnetworks = ['0.0.0.0/0']", ("access.networks[0]", "is every address")),
-    (
-        "[server]\nport = 8300\n[console]\nport = 8300",
-        ("console.port: 8300 is already server.port; choose another",),
-    ),
-    ("[console]\nhost = '0.0.0.0'", ("console.host: 0.0.0.0 is reachable by others without TLS",)),
-    ("[console]\nfolder = 'config.toml'", ("console.folder", "config.toml is a file")),
-    (
-        RULE + "when.remote_address = '10.1.0.0/16'",
-        ("plugins.rules.settings.rules[0]", "{ in_subnet = '10.1.0.0/16' }"),
-    ),
-    (
-        "[[plugins.upstream.settings.routes]]\ntargets = ['t']\n"
-        "when.local_alias.regex = 'sip:.*'\n" + UPSTREAM,
-        ("plugins.upstream.settings.routes[0].when", "local_alias.raw.regex"),
-    ),
-    (
-        "[plugins.rooms.settings]\nzone = 'Etc/GMT+1'\ndefault_room = 'x'",
-        ("plugins.rooms.settings.zone", "write 'Etc/GMT-1' for UTC+1"),
-    ),
-    (
-        RULE + "when.time = { zone = 'Europe/Oslo', between = ['02:00', '03:00'] }",
-        ("rules[0]", "there is no 02:00 to 03:00 on 2", "when clocks go forward", "longer time"),
-    ),
-    (ROOM + "guest_pin = '471199'", ("guest_pin: needs allow_guests = true",)),
-    (
-        ROOM + "guest_pin = '471199'\nallow_guests = true",
-        ("rooms.board", "without a Host PIN"),
     ),
 ]
+"""What is written, the end of its key, and a word of the warning."""
 
 
-@pytest.mark.parametrize(("text", "words"), WARNINGS)
-def test_a_doubtful_setting_is_a_warning_with_what_to_write(
-    text: str, words: tuple[str, ...], tmp_path: Path
+@pytest.mark.parametrize(("text", "key", "word"), WARNINGS)
+def test_a_setting_without_effect_or_with_an_open_door_is_a_warning(
+    text: str, key: str, word: str, tmp_path: Path
 ) -> None:
     (tmp_path / "config.toml").write_text(text)
-    said = checked("-c", tmp_path / "config.toml")
-    assert said.exit_code == 0
-    assert any(all(word in line for word in words) for line in said.stderr.splitlines()), said
+    done = checked("--json", tmp_path / "config.toml")
+    assert done.exit_code == 0
+    warnings = json.loads(done.stdout)["warnings"]
+    assert any(one["key"].endswith(key) and word in one["message"] for one in warnings), warnings
 
 
 # ---- files that others can read or change
@@ -1017,28 +947,6 @@ def test_a_hash_in_place_of_a_password_is_reported(
     assert written not in found.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("PEXPOLICY_PORT", "9000", "server.port: the environment variable PEXPOLICY_PORT is not"),
-        ("PEXPOLICY_LOG_LEVEL", "debug", "PEXPOLICY_LOG_LEVEL is not read: write log.level here"),
-        ("PEXPOLICY_CONFIG_FILE", "x", "PEXPOLICY_CONFIG_FILE is not read: write PEXPOLICY_CONFIG"),
-        ("PEXPOLICY_PORT", "tcp://10.0.0.1:8000", ""),
-        ("PEXPOLICY_SERVICE_PORT", "8000", ""),
-        ("PEXPOLICY_PASSWORD", "x", ""),
-    ],
-)
-def test_a_variable_that_looks_like_a_key_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
-) -> None:
-    """But none that Kubernetes sets for a Service called pexpolicy."""
-    monkeypatch.setenv(name, value)
-    (tmp_path / "config.toml").write_text("")
-    found = checked("-c", tmp_path / "config.toml").stderr
-    assert said in found
-    assert bool(said) is ("warning" in found)
-
-
 def test_two_configurations_are_not_one(tmp_path: Path) -> None:
     for name in ("a.toml", "b.toml"):
         (tmp_path / name).write_text("")
@@ -1084,32 +992,9 @@ def test_a_reload_of_a_file_that_is_not_there_names_a_similar_one(tmp_path: Path
     assert "there is no such file; did you mean 'config.toml'?; name another with" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("marks", "variables", "said"),
-    [
-        ([], {}, ""),
-        (["mark"], {}, ", or mount it into this container"),
-        ([], {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, ", or mount it into this container"),
-    ],
-)
-def test_a_container_without_its_configuration_says_so(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    marks: list[str],
-    variables: dict[str, str],
-    said: str,
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "mark").touch()
-    monkeypatch.setattr(environment, "CONTAINER_MARKS", [tmp_path / name for name in marks])
-    found = checked("-c", tmp_path / "none.toml").stderr
-    assert f"--config or PEXPOLICY_CONFIG{said}\n" in found
-
-
 @pytest.mark.parametrize("closed", ["2>&-", "0<&- 2>&-"])
 def test_a_closed_standard_error_ends_no_command(tmp_path: Path, closed: str) -> None:
-    (tmp_path / "config.toml").write_text("[server]\nport = 0\n[audit]\npath = '-'\n")
+    (tmp_path / "config.toml").write_text("[server]\nport = 0\n[access]\nnetworks = []\n")
     command = ["sh", "-c", f"exec {sys.executable} -m pexpolicy check {closed}"]
     done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0
@@ -1156,7 +1041,9 @@ def test_a_configuration_that_this_user_may_not_read_is_no_wrong_usage(tmp_path:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert said.returncode == 78, said.stderr
-    assert "cannot be read: Permission denied; the user nobody may not read it: ch" in said.stderr
+    assert (
+        "cannot be read: Permission denied; the user nobody may not read config.toml" in said.stderr
+    )
 
 
 DENIED = {
@@ -1186,13 +1073,13 @@ def test_who_may_not_read_a_file_is_told_with_the_command(tmp_path: Path) -> Non
     (tmp_path / "closed.toml").write_text("[audit]\npath = 'closed/in/a.jsonl'\n")
     said = checked_by_nobody(tmp_path, "config.toml", "log.toml", "closed.toml")
     expected = {
-        key: f"Permission denied; the user nobody may not read it: chown nobody {name}"
+        key: f"Permission denied; the user nobody may not read {name}"
         for name, (_, key) in DENIED.items()
     }
     for key, text in expected.items():
         assert any(key in line and text in line for line in said), (key, said)
-    made = "the user nobody may not make a file in log: chown nobody log; a server of this user"
-    entered = f"the user nobody may not enter {folder}: chmod a+x {folder}; a server of this user"
+    made = "the user nobody may not write to log"
+    entered = f"the user nobody may not enter {folder}"
     for text in (made, entered):
         assert any(text in line for line in said), (text, said[-12:])
     assert not [*folder.iterdir(), *(tmp_path / "log").iterdir()]

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.config.file_tracking import FileVersion, Look, hash_with, stat_files
+from pexpolicy.config.files import FileVersion, Look, hash_with, stat_files
 from pexpolicy.server.reload_triggers import ChangeDetector
 
 FILE = Path("rules.csv")

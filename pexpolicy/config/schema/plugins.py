@@ -59,9 +59,9 @@ class PluginTable(Table):
     each time.
     """
     timeout: float = Field(1.0, ge=0.001, le=MAX_BUDGET)
-    """Time for one answer of this plugin, inside `server.budget`."""
+    """Seconds for one answer of this plugin, inside `server.budget`."""
     on_error: Literal["skip", "reject"] = "skip"
-    """What happens when the plugin fails, see below."""
+    """What happens when the plugin fails. See below."""
     may_admit: bool = False
     """Whether the plugin may, where it [adjusts](plugins/hooks.md#adjusting-a-decision) the
     decision of another plugin, turn a reject into an admission, and remove a PIN, an identity

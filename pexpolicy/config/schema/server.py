@@ -51,7 +51,7 @@ class ServerTable(Table):
     then ends in it. `/livez` and `/readyz` stay at the root.
     """
     budget: float = Field(4.0, gt=0.0, le=MAX_BUDGET)
-    """Time for all plugins together in one call. Infinity waits 5 seconds, and the reply takes
+    """Seconds for all plugins together in one call. Infinity waits 5 seconds, and the reply takes
     time to arrive.
     """
     allow_anonymous: bool = False

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pexpolicy.child import UNLIMITED, Channel, ChildError
-from pexpolicy.config.file_tracking import read_file
+from pexpolicy.config.files import read_file
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.observability.snapshot import Snapshot
 from pexpolicy.server.control_socket import ReloadResult

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.config.csv_cells import EMPTY
-
 Complaints = Callable[..., list[str]]
 Build = Callable[..., Any]
 
@@ -39,7 +37,7 @@ def test_every_wrong_line_of_the_file_is_named_at_once(complaints: Complaints) -
     name = "name of a system location, spelled as in Infinity"
     guess = "not 'sipp'; did you mean 'sip'?"
     assert said == [
-        f"csv: subnets.csv line 2: location: is missing: {name}{EMPTY}",
+        f"csv: subnets.csv line 2: location: is missing: {name}",
         f"csv: subnets.csv line 3: protocols[0]: should be {PROTOCOLS}, {guess}",
     ]
 

@@ -24,8 +24,8 @@ from pexpolicy import (
     SettingsError,
     metrics,
 )
+from pexpolicy.config.files import missing_hint
 from pexpolicy.config.outgoing import is_loopback
-from pexpolicy.config.path_hints import missing_hint
 from pexpolicy_avatars.cache import Cache, Entry, SingleFlight
 from pexpolicy_avatars.folder import Folder
 from pexpolicy_avatars.graph import Graph

@@ -16,7 +16,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from pexpolicy.config.csv_tables import TableError, read_text
-from pexpolicy.config.path_hints import missing_hint
+from pexpolicy.config.files import missing_hint
 from pexpolicy.text import printable
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch

@@ -24,7 +24,7 @@ from pexpolicy import (
     SettingsError,
     wall_clock,
 )
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import why_unusable
 from pexpolicy.files import read_file
 from pexpolicy_local_policy.language import unknown_filters
 from pexpolicy_local_policy.node import final_decision, input_after, input_before, job_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import MediaLocation, MediaLocationRequest, Problem
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import why_unusable
 from pexpolicy.files import track_file
 from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import GeoIP

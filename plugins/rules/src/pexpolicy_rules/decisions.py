@@ -28,7 +28,7 @@ from pexpolicy import (
     Request,
     ServiceConfigurationRequest,
 )
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import why_unusable
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
 from pexpolicy.files import read_file, track_file

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from pexpolicy import Problem
-from pexpolicy.config.path_hints import why_unusable
+from pexpolicy.config.files import why_unusable
 from pexpolicy.conformance.replies import MAX_FIELD
 from pexpolicy_upstream.settings import TargetSettings
 

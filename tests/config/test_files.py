@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.config import file_tracking
+from pexpolicy.config import files
 from pexpolicy.config.csv_tables import TableError, TableRow, read_table
-from pexpolicy.config.file_tracking import hash_with, read_file
+from pexpolicy.config.files import hash_with, read_file
 from pexpolicy.config.loader import load
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.config.settings import ConfigError
@@ -54,7 +54,7 @@ def test_a_read_that_takes_too_long_is_given_up(
         answers.wait()
         return b""
 
-    monkeypatch.setattr(file_tracking, "_read_regular", read)
+    monkeypatch.setattr(files, "_read_regular", read)
     try:
         with pytest.raises(TimeoutError) as error:
             read_file(tmp_path / "file", timeout=0.01)

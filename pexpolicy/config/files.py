@@ -1,0 +1,234 @@
+"""Files that a policy is built from: reading, decoding, tracking, versions, rights."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import hashlib
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+_TRACKED: ContextVar[list[Path] | None] = ContextVar("tracked", default=None)
+READ_TIMEOUT_S = 10.0
+"""Time for reading one file; a file server that is down may never answer."""
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+"""How .xlsx and .ods begin, as any zip archive, and .xls."""
+_NOT_IN_A_PATH = re.compile(r"^~|\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%|[*?\\]|\bhttps?:")
+"""What other programs replace in a path, or write differently."""
+_MAX_LISTED = 1000
+"""Entries of a folder that are compared with a name."""
+CLOCK_STEP = 0.02
+"""Seconds by which the timestamp of a file may be older than the clock."""
+
+
+@contextmanager
+def tracking_files() -> Iterator[list[Path]]:
+    """Yield a list to which every file is added that is tracked inside."""
+    tracked: list[Path] = []
+    token = _TRACKED.set(tracked)
+    try:
+        yield tracked
+    finally:
+        _TRACKED.reset(token)
+
+
+def track_file(file: Path) -> None:
+    """Track a file that is about to be read, even if it is missing. When it changes, the policy
+    is built again.
+    """
+    tracked = _TRACKED.get()
+    if tracked is not None:
+        tracked.append(file)
+
+
+def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
+    """Read a regular file within ``timeout`` seconds.
+
+    Raises ``OSError`` if that is not possible, and for a pipe or device, which may have no end. A
+    read that takes longer is left to a thread that does not keep the process alive.
+    """
+    content: list[bytes] = []
+    errors: list[OSError] = []
+
+    def read() -> None:
+        try:
+            content.append(_read_regular(path))
+        except OSError as error:
+            errors.append(error)
+        except ValueError:
+            errors.append(OSError(errno.EINVAL, "its name holds a NUL character", str(path)))
+
+    thread = threading.Thread(target=read, name="pexpolicy-read", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if errors:
+        raise errors[0]
+    if not content:
+        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout:g} s", str(path))
+    return content[0]
+
+
+def _read_regular(path: Path) -> bytes:
+    # Opening a pipe would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+class FileVersion(NamedTuple):
+    """One version of a file.
+
+    An editor that writes in place changes time or size. One that renames, and a symbolic link with
+    another target, change the inode number.
+    """
+
+    device: int
+    inode: int
+    modified_ns: int
+    changed_ns: int
+    size: int
+
+    def is_older_than(self, moment: float) -> bool:
+        """Return whether it existed before a moment, in seconds since the epoch."""
+        return self.changed_ns < (moment - CLOCK_STEP) * 1e9
+
+
+Look = Mapping[Path, FileVersion | None]
+"""The versions of some files; ``None`` for a missing one."""
+
+
+def stat_files(files: Iterable[Path]) -> Look:
+    """Return the present version of each file, without reading it."""
+    return {file: _version(file) for file in files}
+
+
+def _version(file: Path) -> FileVersion | None:
+    try:
+        result = os.stat(file)  # noqa: PTH116 - Path.stat is the same, and slower
+    except (OSError, ValueError):
+        # A name with a NUL raises ValueError.
+        return None
+    return FileVersion(
+        result.st_dev, result.st_ino, result.st_mtime_ns, result.st_ctime_ns, result.st_size
+    )
+
+
+def hash_with(config_hash: str, files: Sequence[Path]) -> str:
+    """Return the hash of a configuration and of the files of its plugins, 16 hexadecimal digits.
+
+    Only the order of the files counts, not their names: the same files in another folder have the
+    same hash.
+    """
+    if not files:
+        return config_hash
+    digest = hashlib.sha256(config_hash.encode())
+    for file in files:
+        try:
+            digest.update(hashlib.sha256(read_file(file)).digest())
+        except OSError:
+            digest.update(b"unreadable")
+    return digest.hexdigest()[:16]
+
+
+class EncodingError(ValueError):
+    """The bytes are not UTF-8 text; ``line`` is counted from 1, and 0 for the whole file."""
+
+    def __init__(self, text: str, line: int = 0) -> None:
+        super().__init__(f"line {line} {text}" if line else text)
+        self.text = text
+        self.line = line
+
+
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8 with or without a byte order mark; raises ``EncodingError``."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise EncodingError("is UTF-16, not UTF-8 text; save the file as UTF-8")
+    if b"\x00" in content or content.startswith(_WORKBOOK):
+        raise EncodingError("is not text, but perhaps UTF-16 or a workbook; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise EncodingError("is not UTF-8 text; save the file as UTF-8", line) from None
+
+
+def why_unusable(path: Path, error: OSError) -> str:
+    """Return why a file cannot be read, and what to do about it."""
+    why = error.strerror or str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return why + missing_hint(path)
+    if isinstance(error, PermissionError) and (denied := denied_right(path, os.R_OK)):
+        return f"{why}; {denied}"
+    return f"{why}; name the file in it" if isinstance(error, IsADirectoryError) else why
+
+
+def missing_hint(path: Path) -> str:
+    """Return why a file may not be there, after a semicolon, or nothing."""
+    if odd := odd_path(str(path)):
+        return f"; {odd}"
+    with suppress(OSError):
+        if not path.parent.exists():
+            return f"; there is no folder {path.parent}"
+        names = [entry.name for entry in islice(path.parent.iterdir(), _MAX_LISTED)]
+        similar = get_close_matches(path.name, names, n=1, cutoff=0.8)
+        similar += sorted(name for name in names if PurePath(name).stem == path.stem)
+        return f"; did you mean {similar[0]!r}?" if similar else ""
+    return ""
+
+
+def odd_path(written: str) -> str:
+    """Return what a path holds that the system does not understand, or nothing."""
+    if "\0" in written:
+        return "holds a NUL character, which no path has: remove it"
+    found = _NOT_IN_A_PATH.search(written)
+    return f"{found[0]} has no meaning in a path: write that of one file" if found else ""
+
+
+def denied_right(path: Path, right: int) -> str:
+    """Return which right this user lacks to read or append to a file; no file is made or opened."""
+    closed = next((one for one in reversed(path.parents) if not _may(one, os.X_OK)), None)
+    if closed is not None:
+        return f"the user {_user_name()} may not enter {closed.absolute()}"
+    wanted = path if path.exists() or right == os.R_OK else path.parent
+    if _may(wanted, right) or not wanted.exists():
+        return ""
+    verb = "read" if right == os.R_OK else "write to"
+    return f"the user {_user_name()} may not {verb} {wanted}"
+
+
+def _may(path: Path, right: int) -> bool:
+    """Return whether the user that this process acts as has a right; true where it is unknown."""
+    effective = os.access in os.supports_effective_ids
+    if os.name != "posix" or os.access(path, right, effective_ids=effective):
+        return True
+    try:
+        path.lstat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
+def _user_name() -> str:
+    import pwd  # noqa: PLC0415 - for messages only, and not on each system
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # as in a container
+        return str(os.geteuid())
