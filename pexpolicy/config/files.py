@@ -161,7 +161,7 @@ def decode_text(content: bytes) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise EncodingError("is UTF-16, not UTF-8 text; save the file as UTF-8")
     if b"\x00" in content or content.startswith(_WORKBOOK):
-        raise EncodingError("is not text, but perhaps UTF-16 or a workbook; save it as UTF-8")
+        raise EncodingError("is not text, but perhaps UTF-16 or a workbook; save the file as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -186,7 +186,8 @@ def missing_hint(path: Path) -> str:
     with suppress(OSError):
         if not path.parent.exists():
             return f"; there is no folder {path.parent}"
-        names = [entry.name for entry in islice(path.parent.iterdir(), _MAX_LISTED)]
+        entries = islice(path.parent.iterdir(), _MAX_LISTED)
+        names = [entry.name for entry in entries if entry.name != path.name]
         similar = get_close_matches(path.name, names, n=1, cutoff=0.8)
         similar += sorted(name for name in names if PurePath(name).stem == path.stem)
         return f"; did you mean {similar[0]!r}?" if similar else ""
