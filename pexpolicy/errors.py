@@ -20,7 +20,7 @@ from pexpolicy.models.withheld import redact
 from pexpolicy.text import brief
 
 MAX_MESSAGE = 200
-MAX_REFUSAL = 1000
+MAX_REFUSAL = 1200
 """For a refused decision: its text is ours, holds no secret, and ends with the consequence."""
 MAX_FRAMES = 20
 """Frames of one exception in a traceback; the innermost are kept."""

@@ -93,7 +93,9 @@ def _is_typo(word: str, other: str) -> bool:
         return True
     if word[:1] != other[:1] or any(c.isdigit() for c in word + other):
         return False
-    return SequenceMatcher(None, word, other).ratio() >= _MIN_SIMILAR
+    wrong = sum(map(str.__ne__, word, other)) if len(word) == len(other) else len(word)
+    is_slip = wrong == 1 and len(word) >= _MIN_BEGINNING
+    return is_slip or SequenceMatcher(None, word, other).ratio() >= _MIN_SIMILAR
 
 
 def is_without_colour() -> bool:

@@ -159,6 +159,8 @@ def _form(kind: str, written: Any, key: Key, is_whole: bool) -> str:  # noqa: FB
             return "; write true or false without quotes"
         case "int_type" | "float_type", str():
             return "; write a number without quotes and without a unit"
+        case "time_delta_type" | "time_delta_parsing", _:
+            return '; write text, as in "PT90S" or "00:01:30"'
         case "model_type" | "model_attributes_type" | "dataclass_type", _:
             is_item = isinstance(key[-1], int)
             return (

@@ -31,6 +31,7 @@ from pexpolicy import (
     ServiceConfigurationRequest,
 )
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.errors import MAX_REFUSAL
 from pexpolicy.fields import AutomaticParticipant, OnCompletion, Transfer
 from pexpolicy.policy import Answer
 from tests.support import fake_plugins
@@ -108,9 +109,9 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (SERVICE, lambda: built(Conference, name="x"), ("Conference.service_tag: is required",)),
     (SERVICE, lambda: room(host_view="x"), ("no field 'host_view'", "a field of Lecture")),
     (SERVICE, lambda: room(guest_pn="1234"), ("did you mean 'guest_pin'? Infinity would",)),
-    (SERVICE, lambda: room(media_encryption="on"), ("did you mean 'crypto_mode'?",)),
-    (SERVICE, lambda: room(service_theme="x"), ("did you mean 'ivr_theme_name'?",)),
-    (SERVICE, lambda: room(call_tag="x"), ("there is no field 'call_tag' in Conference. Infin",)),
+    (SERVICE, lambda: room(media_encryption="on"), ("no field 'media_encryption'", "crypto_mode")),
+    (SERVICE, lambda: room(service_theme="x"), ("no field 'service_theme'", "ivr_theme_name")),
+    (SERVICE, lambda: room(call_tag="x"), ("there is no field 'call_tag' in Conference",)),
     (SERVICE, lambda: room(non_idp_participants="allow"), ("write 'allow_if_trusted'",)),
     (SERVICE, lambda: room(crypto_mode="besteffrt"), ("did you mean 'besteffort'?",)),
     (SERVICE, lambda: room(description="x" * 251), ("251", "at most 250 characters")),
@@ -162,7 +163,7 @@ async def test_a_common_mistake_is_named_with_what_to_write_instead(
     said = await refused(endpoint, make)
     assert all(part in said for part in says), said
     assert "Infinity would " in said
-    assert len(said) < 450
+    assert len(said) < MAX_REFUSAL
 
 
 async def test_a_nested_mistake_is_named_with_its_place() -> None:
@@ -180,7 +181,7 @@ async def test_a_secret_is_not_shown_in_a_refusal(value: object) -> None:
 async def test_a_value_of_ten_megabytes_makes_a_short_message() -> None:
     said = await refused(SERVICE, lambda: room(description="x" * 10_000_000))
     assert "10000000 long" in said
-    assert len(said) < 450
+    assert len(said) < MAX_REFUSAL
 
 
 class TestReject:

@@ -33,7 +33,7 @@ def problems(**settings: Any) -> list[str]:
         ({"folder": "p", "files": ["photo.jpg"]}, "leads everybody to the same picture"),
         ({"folder": "p", "files": ["../{user}.jpg"]}, "is the name of a file, without folders"),
         ({"folder": "p", "files": ["{user}.txt"]}, "must end with .jpg, .jpeg, .png"),
-        ({"folder": "p", "files": []}, "files: has too few items: write 1 or more"),
+        ({"folder": "p", "files": []}, "files: should have at least 1"),
         (
             {"http": {"url": "http://{host}/x.jpg"}},
             "may be in the path or query of the URL, and not",
@@ -81,7 +81,7 @@ def problems(**settings: Any) -> list[str]:
             "graph.endpoint: write a whole URL",
         ),
         ({"initials": {"colors": ["#12"]}}, "initials.colors[0]: '#12' is no colour"),
-        ({"initials": {"colors": []}}, "initials.colors: has too few items: write 1 or more"),
+        ({"initials": {"colors": []}}, "initials.colors: should have at least 1"),
         (
             {"initials": {"font": "missing.ttf"}},
             "initials.font: missing.ttf cannot be used: No suc",

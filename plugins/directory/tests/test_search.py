@@ -128,7 +128,7 @@ def test_entries_come_from_a_csv_file(search: Search, folder: Path) -> None:
         ({"entries": [{"alias": "sip:", "name": "A"}]}, "is not an alias"),
         ({"entries": [{"alias": "a@b"}]}, "entries[0].name"),
         ({"csv": "none.csv"}, "cannot be read"),
-        ({"entry": []}, "did you mean 'entries'"),
+        ({"entry": []}, "entry: unknown key"),
     ],
 )
 def test_a_mistake_is_reported_with_its_key(

@@ -82,7 +82,7 @@ def test_what_a_condition_may_capture_is_not_complained_of(problems: Problems, r
             r"rules[0].when.local_alias.regex: 'vmr-(\d+' is not a regular expression of RE2: ",
         ),
         ({"vendor": {"prefix": 3}}, "rules[0].when.vendor.prefix: should be a list, not 3"),
-        ({"vendor": {"prefix": ""}}, "rules[0].when.vendor.prefix: is empty"),
+        ({"vendor": {"prefix": ""}}, "rules[0].when.vendor.prefix: should have at least 1"),
         (
             {"time": {"zone": "europe/oslo", "weekdays": ["monday"]}},
             "there is no time zone 'europe/oslo'; did you mean 'Europe/Oslo'? (rule 'r0')",

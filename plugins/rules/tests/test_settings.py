@@ -56,7 +56,7 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
         ),
         (rule(when={"local_alias": {"regex": "("}}), "rules[0].when.local_alias.regex: '(' is no"),
         (rule(whne={}), "rules[0].whne: unknown key; did you mean 'when'?"),
-        (rule(name=""), "rules[0].name: is empty"),
+        (rule(name=""), "rules[0].name: should have at least 1"),
         ({"rules": [*rule()["rules"], *rule()["rules"]]}, "rules[1].name: there is a rule called"),
         ({"files": ["*.toml"]}, "files: there is no file *.toml"),
         ({"rule": []}, "rule: unknown key; did you mean 'rules'?"),
@@ -133,10 +133,10 @@ def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path
     [
         (
             "[[rules]]\nname = first\n",
-            "floor.toml line 2: is not valid TOML: Invalid value; write text",
+            "floor.toml line 2: is not valid TOML: Invalid value",
         ),
         ("[[rule]]\nname = 'x'\n", "floor.toml line 1: 'rule' has no meaning in this file; did"),
-        ("rules = 3\n", "floor.toml line 1: rules must be tables, each below a line [[rules]]"),
+        ("rules = 3\n", "floor.toml line 1: must be tables, each below a line [[rules]]"),
         ("[[rules]]\n", "floor.toml line 1: name: is missing"),
         ("rules = [{ name = 'x' }]\n", "floor.toml line 1: endpoint: is missing"),
         ("\udcff", "floor.toml line 1: is not UTF-8 text"),

@@ -184,7 +184,7 @@ def test_lists_without_a_source_cost_a_call_no_task() -> None:
         (
             SNAPSHOT,
             {"vendor": {"in_source": "caller"}},
-            "there is no list 'caller'; there are callers",
+            "there is no list 'caller'",
         ),
         ({**BY_KEY, "every": 5}, {}, "every is for a list of all rows, and by_key asks for each"),
         (
