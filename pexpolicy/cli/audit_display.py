@@ -135,10 +135,10 @@ class Stats:
     lost: int = 0
     """Lines lost according to the servers."""
     events: Counter[str] = field(default_factory=Counter)
-    decisions: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    decisions: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """By endpoint, plugin, and action; the status instead of the action unless it is 200."""
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Steps by plugin and outcome."""
+    steps: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """By plugin and outcome."""
     refusals: Counter[str] = field(default_factory=Counter)
     hours: Counter[int] = field(default_factory=Counter)
     """Decisions by hour, counted in UTC from 1970."""
@@ -166,7 +166,7 @@ class Stats:
             return
         action = decision.action if decision.status == OK else str(decision.status)
         self.decisions[decision.endpoint, decision.decided_by, action] += 1
-        self.outcomes.update((step.plugin, step.outcome) for step in decision.steps)
+        self.steps.update((step.plugin, step.outcome) for step in decision.steps)
         self.times.append(decision.ms)
         if (hour := _hour_of(at[:13])) is not None:
             self.hours[hour] += 1
@@ -179,28 +179,21 @@ class Stats:
 
     def as_json(self) -> dict[str, Any]:
         """Return all figures."""
+        hours = {datetime.fromtimestamp(hour * HOUR_S, UTC): n for hour, n in self.hours.items()}
         return {
-            "lines": self.lines,
-            "damaged": self.damaged,
-            "first": self.first,
-            "last": self.last,
-            "lost": self.lost,
+            **{name: getattr(self, name) for name in ("lines", "damaged", "first", "last", "lost")},
             "events": dict(self.events),
-            "decisions": [
-                {"endpoint": endpoint, "decided_by": by, "action": action, "count": number}
-                for (endpoint, by, action), number in sorted(self.decisions.items())
-            ],
-            "steps": [
-                {"plugin": plugin, "outcome": outcome, "count": number}
-                for (plugin, outcome), number in sorted(self.outcomes.items())
-            ],
+            "decisions": _listed(("endpoint", "decided_by", "action"), self.decisions),
+            "steps": _listed(("plugin", "outcome"), self.steps),
             "refusals": dict(self.refusals),
-            "hours": {
-                f"{datetime.fromtimestamp(hour * HOUR_S, UTC):%Y-%m-%dT%H:00:00Z}": number
-                for hour, number in sorted(self.hours.items())
-            },
+            "hours": {f"{at:%Y-%m-%dT%H:00:00Z}": hours[at] for at in sorted(hours)},
             "ms": self.percentiles(),
         }
+
+
+def _listed(names: Sequence[str], counts: Counter[tuple[str, ...]]) -> list[dict[str, Any]]:
+    rows = sorted(counts.items())
+    return [dict(zip(names, key, strict=True)) | {"count": number} for key, number in rows]
 
 
 def show_stats(console: Console, stats: Stats) -> None:
@@ -213,27 +206,20 @@ def show_stats(console: Console, stats: Stats) -> None:
         f"{format_time(stats.last)}; damaged: {stats.damaged}; {count(stats.lost, 'line')} lost, "
         "according to the servers"
     )
-    _show_counts(
-        console,
-        ("endpoint", "decided by", "action", "calls"),
-        [(*key, number) for key, number in stats.decisions.most_common()],
-    )
     last = max(stats.hours, default=0)
     first = max(min(stats.hours, default=1), last - HOURS + 1)
-    hours = [(hour, stats.hours[hour]) for hour in range(first, last + 1)]
-    _show_counts(
-        console,
-        ("hour", "calls"),
-        [
-            (f"{datetime.fromtimestamp(hour * HOUR_S).astimezone():%Y-%m-%d %H:%M%z}", number)
-            for hour, number in hours
-        ],
-    )
-    _show_counts(
-        console,
-        ("plugin", "outcome", "steps"),
-        [(*key, number) for key, number in sorted(stats.outcomes.items())],
-    )
+    hours = [
+        (
+            f"{datetime.fromtimestamp(hour * HOUR_S).astimezone():%Y-%m-%d %H:%M%z}",
+            stats.hours[hour],
+        )
+        for hour in range(first, last + 1)
+    ]
+    calls = [(*key, number) for key, number in stats.decisions.most_common()]
+    steps = [(*key, number) for key, number in sorted(stats.steps.items())]
+    _show_counts(console, ("endpoint", "decided by", "action", "calls"), calls)
+    _show_counts(console, ("hour", "calls"), hours)
+    _show_counts(console, ("plugin", "outcome", "steps"), steps)
     _show_counts(console, ("refused", "calls"), stats.refusals.most_common())
     if stats.times:
         times = ", ".join(f"{name} {ms:.3f}" for name, ms in stats.percentiles().items())

@@ -10,14 +10,13 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from pexpolicy.cli.common import (
     build,
-    build_or_exit,
     config_option,
     count,
     examples,
@@ -78,23 +77,25 @@ def check(
         msg = f"{config} and {file} are two configurations: check one after the other"
         raise click.UsageError(msg)
     config = file or config
-    if as_json:
+    if as_json and other is not None:
+        raise click.UsageError("--json prints no changes; leave it out")
+    policy, error = None, None
+    try:
+        policy = build(config, preflight_problems)
+        if not as_json:
+            print_warnings(policy)
         if other is not None:
-            raise click.UsageError("--json prints no changes; leave it out")
-        _print_json(config, strict=strict, opens=opens)
-    policy = build_or_exit(config, preflight_problems)
-    print_warnings(policy)
-    if other is not None:
-        old = build_or_exit(other)
-        changes = configuration_changes(policy, old)
-        old.close()
-        for change in changes or (f"nothing changes from {other}",):
-            click.echo(printable(change))
-    if opens:
-        try:
+            _print_changes(policy, other)
+        if opens:
             run(_open_and_close(policy))
-        except ConfigError as error:
-            fail(error)
+    except ConfigError as raised:
+        error = raised
+    if as_json:
+        click.echo(json.dumps(_document(config, policy, error), indent=2))
+        sys.exit(exit_code(error) if error else strict and bool(policy and policy.warnings))
+    if error is not None or policy is None:
+        assert error is not None
+        fail(error)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
     warnings = count(len(policy.warnings), "warning") if policy.warnings else ""
     if warnings and strict:
@@ -103,21 +104,16 @@ def check(
     click.secho(f"{config}: {shown} ({names}; {policy.config_hash})", fg="green")
 
 
-def _print_json(config: Path, *, strict: bool, opens: bool) -> NoReturn:
-    """Print one object, for programs, and exit as the command does without --json."""
-    warnings: tuple[ConfigWarning, ...] = ()
-    errors: tuple[Problem, ...] = ()
-    plugins: list[str] = []
-    config_hash, code = None, 0
-    try:
-        policy = build(config, preflight_problems)
-        warnings, config_hash = tuple(policy.warnings), policy.config_hash
-        plugins = [plugin.name for plugin in policy.plugins]
-        code = 1 if warnings and strict else 0
-        if opens:
-            run(_open_and_close(policy))
-    except ConfigError as error:
-        errors, code = error.problems, exit_code(error)
+def _print_changes(policy: Policy, other: Path) -> None:
+    old = build(other)
+    changes = configuration_changes(policy, old)
+    old.close()
+    for change in changes or (f"nothing changes from {other}",):
+        click.echo(printable(change))
+
+
+def _document(config: Path, policy: Policy | None, error: ConfigError | None) -> dict[str, Any]:
+    """Return what was found, for programs."""
     excerpts = Excerpts(config)
 
     def listed(remarks: Iterable[Problem | ConfigWarning]) -> list[dict[str, Any]]:
@@ -131,16 +127,14 @@ def _print_json(config: Path, *, strict: bool, opens: bool) -> NoReturn:
             for remark in remarks
         ]
 
-    document = {
+    return {
         "file": str(config),
-        "valid": not errors,
-        "config_hash": config_hash,
-        "plugins": plugins,
-        "errors": listed(errors),
-        "warnings": listed(warnings),
+        "valid": error is None,
+        "config_hash": policy.config_hash if policy is not None else None,
+        "plugins": [plugin.name for plugin in policy.plugins] if policy is not None else [],
+        "errors": listed(error.problems if error is not None else ()),
+        "warnings": listed(policy.warnings if policy is not None else ()),
     }
-    click.echo(json.dumps(document, indent=2))
-    sys.exit(code)
 
 
 async def _open_and_close(policy: Policy) -> None:

@@ -17,7 +17,6 @@ from typing import Literal, NamedTuple
 import click
 from rich.text import Text
 
-from pexpolicy import __version__
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
 from pexpolicy.audit import reader
 from pexpolicy.audit.verify import Verification
@@ -58,6 +57,10 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
+Rows = Iterator[tuple[State, str, str]]
+"""State, text and advice."""
+
+
 @click.command(epilog=examples("pexpolicy doctor", "pexpolicy doctor --json"))
 @config_option
 @json_option
@@ -88,70 +91,73 @@ def findings(config: Path) -> Iterator[Finding]:
             yield Finding("configuration", "error", str(problem), "pexpolicy check")
     else:
         policy.close()
-        config_hash, plugins = policy.config_hash, [plugin.name for plugin in policy.plugins]
+        config_hash, names = policy.config_hash, [plugin.name for plugin in policy.plugins]
         text = f"{config} is valid, {count(len(policy.warnings), 'warning')}; plugins: "
-        yield Finding("configuration", "ok", text + (", ".join(plugins) or "none"))
+        yield Finding("configuration", "ok", text + (", ".join(names) or "none"))
     if settings is None:
         return
-    for warning in mode_warnings(settings):
-        text, _, advice = warning.text.partition(": chmod ")
-        yield Finding("file modes", "error", text, f"chmod {advice}" if advice else "")
     document = running_status(config, settings)
-    yield from _ports(settings, is_running=document is not None)
-    yield from _certificate(settings)
-    yield _clock()
-    yield from _audit(settings)
-    if document is None:
-        yield Finding("server", "skipped", "not running", "pexpolicy serve")
-    else:
-        yield from _server(document, config_hash)
+    for subject, check in {
+        "file modes": _file_modes(settings),
+        "ports": _ports(settings, is_running=document is not None),
+        "certificate": _certificate(settings),
+        "clock": _clock(),
+        "audit": _audit(settings),
+        "server": _server(document, config_hash),
+        "nodes": _nodes(document),
+    }.items():
+        try:
+            for state, text, advice in check:
+                yield Finding(subject, state, text, advice)
+        except (CertificateError, SecretError) as error:
+            yield Finding(subject, "error", str(error))
+        except OSError as error:
+            yield Finding(subject, "error", describe_network_error(error))
 
 
-def _ports(settings: Settings, *, is_running: bool) -> Iterator[Finding]:
+def _file_modes(settings: Settings) -> Rows:
+    for warning in mode_warnings(settings):
+        text, chmod, names = warning.text.partition(": chmod ")
+        yield "error", text, f"chmod {names}" if chmod else ""
+
+
+def _ports(settings: Settings, *, is_running: bool) -> Rows:
     """Yield whether the ports are free, where the server does not use them itself."""
     ports = [("server", settings.server.host, settings.server.port)]
     if settings.admin.enabled:
         ports.append(("admin", settings.admin.host, settings.admin.port))
     for table, host, port in ports:
         name = f"{table}.port: {host}:{port}"
-        if is_running:
-            yield Finding("ports", "ok", f"{name} is in use by the server")
-            continue
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            socket.create_server((host.strip("[]"), port), family=family).close()
+            if not is_running:
+                socket.create_server((host.strip("[]"), port), family=family).close()
         except OSError as error:
             text = f"{name} cannot be used: {describe_network_error(error)}"
-            yield Finding("ports", "error", text, "end the program there, or choose another port")
+            yield "error", text, "end the program there, or choose another port"
         else:
-            yield Finding("ports", "ok", f"{name} is free")
+            yield "ok", f"{name} is {'in use by the server' if is_running else 'free'}", ""
 
 
-def _certificate(settings: Settings) -> Iterator[Finding]:
+def _certificate(settings: Settings) -> Rows:
     """Yield expiry and chain; whether a server loaded the files is in its status."""
-    subject = "certificate"
     if settings.tls is None:
-        yield Finding(subject, "skipped", "no [tls]: PINs and passwords are sent in clear text")
+        yield "skipped", "no [tls]: PINs and passwords are sent in clear text", ""
         return
     files = CertificateFiles.of(settings.tls, settings.path.parent)
     authority = files.certificate.with_name("ca.pem")
     trusted = authority if authority.is_file() else None
-    try:
-        loaded = load(files)
-        problem = verify_chain(files, trusted)
-    except (CertificateError, SecretError, OSError) as error:
-        yield Finding(subject, "error", str(error))
-        return
-    expiry = expiry_warning(loaded.not_after, datetime.now(UTC))
-    text = expiry or f"valid until {loaded.not_after:%Y-%m-%d}"
-    yield Finding(subject, "warning" if expiry else "ok", text)
     by = "the CAs of this system" if trusted is None else str(trusted)
-    if problem:
-        state: State = "warning" if trusted is None else "error"
+    loaded = load(files)
+    expiry = expiry_warning(loaded.not_after, datetime.now(UTC))
+    valid = f"valid until {loaded.not_after:%Y-%m-%d}"
+    yield "warning" if expiry else "ok", expiry or valid, ""
+    if problem := verify_chain(files, trusted):
         advice = "append its intermediate certificates, or set SSL_CERT_FILE to its CA"
-        yield Finding(subject, state, f"not trusted by {by}: {problem}", advice)
+        state: State = "warning" if trusted is None else "error"
+        yield state, f"not trusted by {by}: {problem}", advice
     else:
-        yield Finding(subject, "ok", f"its chain is trusted by {by}")
+        yield "ok", f"its chain is trusted by {by}", ""
 
 
 def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
@@ -174,69 +180,66 @@ def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
     return ""
 
 
-def _clock() -> Finding:
-    """Return whether the kernel's clock is synchronized."""
-    if not sys.platform.startswith("linux"):
-        return Finding("clock", "skipped", "only Linux tells whether it is synchronized")
+def _clock() -> Rows:
+    """Yield whether the kernel's clock is synchronized."""
     state = (ctypes.c_long * 9)()  # struct ntptimeval: the third is the maximum error
-    if ctypes.CDLL(None).ntp_gettime(state) == CLOCK_ERROR:
+    ntp_gettime = getattr(ctypes.CDLL(None), "ntp_gettime", None)
+    if ntp_gettime is None:
+        yield "skipped", "only Linux tells whether it is synchronized", ""
+    elif ntp_gettime(state) == CLOCK_ERROR:
         text = "not synchronized: certificates, rules with times and the audit depend on it"
-        return Finding("clock", "warning", text, "start chrony or systemd-timesyncd")
-    return Finding("clock", "ok", f"synchronized, at most {state[2] / 1e6:.1g} s off")
+        yield "warning", text, "start chrony or systemd-timesyncd"
+    else:
+        yield "ok", f"synchronized, at most {state[2] / 1e6:.1g} s off", ""
 
 
-def _audit(settings: Settings) -> Iterator[Finding]:
-    """Yield the room and the chain of the current audit file."""
-    subject = "audit"
+def _audit(settings: Settings) -> Rows:
+    """Yield the free space and the chain of the current audit file."""
     if settings.audit.path is None:
-        yield Finding(subject, "skipped", "written to standard output: audit verify --file FILE")
+        yield "skipped", "written to standard output: audit verify --file FILE", ""
         return
     path = settings.resolve(settings.audit.path).absolute()
-    verification = Verification(None)
-    try:
-        usage = shutil.disk_usage(path.parent)
-        room = f"{format_size(usage.free)} ({100 * usage.free // usage.total} %) free"
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            yield Finding(subject, "skipped", f"{path} was not verified here; {room}")
-            return
-        faults = list(islice(verification.verify(reader.raw_lines([path])), 3))
-    except OSError as error:
-        yield Finding(subject, "error", f"{path} cannot be read: {error.strerror}")
+    usage = shutil.disk_usage(path.parent)
+    room = f"{format_size(usage.free)} ({100 * usage.free // usage.total} %) free"
+    if not path.is_file() or path.stat().st_size > MAX_BYTES:
+        yield "skipped", f"{path} was not verified here; {room}", "pexpolicy audit verify"
         return
+    verification = Verification(None)
+    faults = list(islice(verification.verify(reader.raw_lines([path])), 3))
     for fault in faults:
-        yield Finding(subject, "error", str(fault), "pexpolicy audit verify")
+        yield "error", str(fault), "pexpolicy audit verify"
     if not faults:
-        text = f"{count(verification.lines, 'line')} of {path.name}, none changed; {room}"
-        yield Finding(subject, "ok", text)
+        lines = count(verification.lines, "line")
+        yield "ok", f"{lines} of {path.name}, none changed; {room}", ""
 
 
-def _server(document: Document, config_hash: str) -> Iterator[Finding]:
-    """Yield the state of a server and of the nodes from its status document."""
+def _server(document: Document | None, config_hash: str) -> Rows:
+    """Yield the state of a server from its status document."""
+    if document is None:
+        yield "skipped", "not running", "pexpolicy serve"
+        return
     if document["ready"]:
-        yield Finding("server", "ok", f"ready, up {format_duration(document['uptime'])}")
+        yield "ok", f"ready, up {format_duration(document['uptime'])}", ""
     else:
-        yield Finding("server", "error", f"not ready: {'; '.join(document['not_ready_reasons'])}")
-    if document["version"] != __version__:
-        text = f"it is version {document['version']}, and {__version__} is installed"
-        yield Finding("server", "warning", text, "restart it")
+        yield "error", f"not ready: {'; '.join(document['not_ready_reasons'])}", ""
     if document["config"]["hash"] != config_hash:
-        text = "it serves another configuration than the file has"
-        yield Finding("server", "warning", text, "pexpolicy reload")
-    for key in document["config"]["restart_required"]:
-        yield Finding("server", "warning", f"{key}: changed since its start", "restart it")
+        yield "warning", "it serves another configuration than the file has", "pexpolicy reload"
+    if keys := document["config"]["restart_required"]:
+        yield "warning", f"changed since its start: {', '.join(keys)}", "restart it"
     for text in degradations(document):
-        yield Finding("server", "error", text, "pexpolicy status")
-    if not document["nodes"]:
+        yield "error", text, "pexpolicy status"
+
+
+def _nodes(document: Document | None) -> Rows:
+    if document is not None and not document["nodes"]:
         text = "no node has called since the start"
-        yield Finding("nodes", "warning", text, "is the profile assigned to a system location?")
-    for node in document["nodes"]:
-        reason = node["refused_because"]
-        if reason and (node["last_refused"] or 0) > (node["last_call"] or 0):
-            text = f"{node['node']} was refused: {reason}"
-            yield Finding("nodes", "error", text, HINTS.get(reason, ""))
-        elif node["age"] is not None:
-            age = format_duration(node["age"])
-            yield Finding("nodes", "ok", f"{node['node']}: {node['calls']} calls, last {age} ago")
+        yield "warning", text, "is the profile assigned to a system location?"
+    for node in () if document is None else document["nodes"]:
+        if node["refused_because"] and (node["last_refused"] or 0) > (node["last_call"] or 0):
+            text = f"{node['node']} was refused: {node['refused_because']}"
+            yield "error", text, HINTS.get(node["refused_because"], "")
+        else:
+            yield "ok", f"{node['node']}: {node['calls']} calls", ""
 
 
 def _show(found: list[Finding]) -> None:
