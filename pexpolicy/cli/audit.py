@@ -6,8 +6,10 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -201,13 +203,7 @@ def _records(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
 
 
 @audit.command(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit tail -n 100 --json"))
-@config_option
-@click.option(
-    "--file",
-    "file",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Read this file instead of the configured one.",
-)
+@files_option
 @click.option("--follow", "-f", is_flag=True, help="Then print new lines as they are written.")
 @click.option(
     "--lines",
@@ -218,23 +214,18 @@ def _records(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
     help="Number of lines to print first.",
 )
 @json_option
-def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: bool) -> None:
+def tail(config: Path, files: tuple[Path, ...], lines: int, *, follow: bool, as_json: bool) -> None:
     """Print the last lines, and with -f new ones, across rotations."""
-    path = file or configured(settings_of(config))
+    path = files[-1] if files else configured(settings_of(config))
     if not path.is_file():
         refuse(f"there is no file {path}")
     printed = _printer(as_json=as_json)
-    paths = [path] if file is not None else reader.file_and_rotated(path)
-    for raw in reader.last_lines_of(paths, lines):
-        for record in _records(reader.read(raw)):
-            printed(record)
-    if follow:
-        try:
-            for raw in reader.follow(path):
-                for record in _records(reader.read(raw)):
-                    printed(record)
-        except KeyboardInterrupt:
-            return
+    paths = files or reader.file_and_rotated(path)
+    followed = reader.follow(path) if follow else ()
+    with suppress(KeyboardInterrupt):
+        for raw in chain(reader.last_lines_of(paths, lines), followed):
+            for record in _records(reader.read(raw)):
+                printed(record)
 
 
 def _printer(*, as_json: bool) -> Callable[[Record], None]:

@@ -117,39 +117,32 @@ def progress_lines(delay: float = 2.0) -> Iterator[Stage]:
         timer.cancel()
 
 
-def build(
-    path: Path,
-    check: Callable[[Settings], list[Problem]] = lambda _: [],
-    log: ServerLog | None = None,
-    options: BuildContext | None = None,
-    *,
-    debug: bool = False,
-) -> Policy:
+Check = Callable[[Settings], list[Problem]]
+"""A check of settings before the policy is built."""
+
+
+def build(path: Path, check: Check = lambda _: [], context: BuildContext | None = None) -> Policy:
     """Build the policy of a configuration; raises ``ConfigError``.
 
-    Without a ``log``, that of the plugins is captured here, with full tracebacks for ``debug``.
+    Without a log in the context, that of the plugins is captured here.
     """
-    handler = None
-    if log is None:
-        log, handler = capture_log(debug=debug)
+    context, handler = context or BuildContext(), None
+    if context.log is None:
+        log, handler = capture_log()
+        context = replace(context, log=log)
     with reporting_crashes(), progress_lines() as stage:
-        policy = policy_from(path, check, replace(options or BuildContext(), log=log, stage=stage))
+        policy = policy_from(path, check, replace(context, stage=stage))
     if handler is not None:
         handler.use(policy.log_levels)
     return policy
 
 
 def build_or_exit(
-    path: Path,
-    check: Callable[[Settings], list[Problem]] = lambda _: [],
-    log: ServerLog | None = None,
-    options: BuildContext | None = None,
-    *,
-    debug: bool = False,
+    path: Path, check: Check = lambda _: [], context: BuildContext | None = None
 ) -> Policy:
     """Build the policy of a configuration; on errors print all of them and exit with 78 or 75."""
     try:
-        return build(path, check, log, options, debug=debug)
+        return build(path, check, context)
     except ConfigError as error:
         fail(error)
 

@@ -180,7 +180,7 @@ def walk(
 ) -> Explanation:
     """Build a configuration and ask it."""
     clock = DryRunClock(None if moment is None else moment.timestamp())
-    policy = build_or_exit(config, log=log, options=BuildContext(wall_clock=clock))
+    policy = build_or_exit(config, context=BuildContext(log=log, wall_clock=clock))
     handler.use(policy.log_levels)
 
     async def answer() -> Explanation:

@@ -50,12 +50,8 @@ class ServerUrl(click.ParamType[str]):
         except ValueError:
             valid = False
         if not valid or not text.isascii() or not text.isprintable() or " " in text:
-            meant = "http://127.0.0.1:8000"
-            if found := re.fullmatch(r"(https?://)?([\da-f:]*::[\da-f]*?)(:\d{4,5})?/?", text):
-                meant = f"{found[1] or 'http://'}[{found[2]}]{found[3] or ''}"
-            elif re.fullmatch(r"[\w.-]+:\d+", text):
-                meant = f"http://{text}"
-            self.fail(f"{text!r} is not the URL of a server: write {meant}", param, ctx)
+            meant = text if re.fullmatch(r"[\w.-]+:\d+", text) else "127.0.0.1:8000"
+            self.fail(f"{text!r} is not the URL of a server: write http://{meant}", param, ctx)
         return text.rstrip("/")
 
 

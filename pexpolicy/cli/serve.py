@@ -106,10 +106,10 @@ def serve(
     read_at = time.time()
     ports = port, admin_port
     debug = debug or dev
-    options = BuildContext(time_limits=not debug, reloads_sources=dev)
     log, handler = capture_log(debug=debug)
+    options = BuildContext(log=log, time_limits=not debug, reloads_sources=dev)
     policy = build_or_exit(
-        config, lambda settings: preflight_problems(settings, host, ports=ports), log, options
+        config, lambda settings: preflight_problems(settings, host, ports=ports), options
     )
     handler.use(policy.log_levels)
     print_warnings(policy)
@@ -136,7 +136,6 @@ def serve(
         log_thread=log.output.background,
         build_context=replace(
             options,
-            log=log,
             shared=SharedResources(locks=JobLocks(across_processes=True))
             if count > 1
             else policy.context.shared,

@@ -63,7 +63,7 @@ def test(
     """
     options = BuildContext(wall_clock=DryRunClock())
     try:
-        policy = build_or_exit(config, options=options)
+        policy = build_or_exit(config, context=options)
         run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))
     except ConfigError as error:
         fail(error)

@@ -115,23 +115,6 @@ def test_a_sentence_that_is_no_request_is_reported_whole() -> None:
     assert "\x1b" not in shown.stderr
 
 
-def test_text_of_a_plugin_is_no_markup(tmp_path: Path) -> None:
-    source = (
-        "import pexpolicy\n\n"
-        "class Loud:\n"
-        "    @pexpolicy.hookimpl\n"
-        "    def service_configuration(self, request):\n"
-        "        raise ValueError('[/] [link=http://evil.example]x[/link]')\n"
-    )
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "loud.py").write_text(source)
-    config = tmp_path / "config.toml"
-    config.write_text('plugin_dirs = ["plugins"]\n[plugins.loud]\n')
-    shown = invoked("explain", "--config", str(config), f"{wire.SERVICE}?local_alias=a")
-    assert shown.exit_code == 0
-    assert "[/] [link=http://evil.example]x[/link]" in shown.stdout.replace("\n", "")
-
-
 def test_a_secret_in_a_pasted_request_is_not_shown() -> None:
     target = f"{wire.SERVICE}?local_alias=a&third_party_passcode=48151623"
     shown = invoked("explain", "--config", str(live_server.SHIPPED), target)
