@@ -29,7 +29,6 @@ else:
             ("endpoints.base", "PROTECTIONS"),
             ("endpoints.service_configuration", "SERVICE_TYPES service_class"),
             ("config.schema.base", "EndpointName MAX_BUDGET"),
-            ("config.schema.plugins", "BreakerTable"),
             ("config.secrets", "SecretError"),
             ("config.problems", "dotted_key"),
             ("models.extras", "Extras NO_EXTRAS"),

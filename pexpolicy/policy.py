@@ -77,7 +77,7 @@ class BuildContext:
             settings = replace(settings, server=server)
             changes["timeout"] = NO_LIMIT_S
         if self.is_repeatable:
-            changes |= {"breaker": None, "isolation": "none"}
+            changes |= {"breaker": False, "isolation": "none"}
         tables = settings.plugins.items()
         plugins = {name: table.model_copy(update=changes) for name, table in tables}
         return replace(settings, plugins=plugins)

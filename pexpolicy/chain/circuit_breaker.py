@@ -13,7 +13,7 @@ class CircuitBreaker:
     Times are those of the caller's clock.
     """
 
-    def __init__(self, failures: int, window: float, pause: float) -> None:
+    def __init__(self, failures: int = 5, window: float = 30.0, pause: float = 30.0) -> None:
         self._limit = failures
         self._window = window
         self.pause = pause

@@ -77,15 +77,12 @@ def _bound(
     plugin: BuiltPlugin, hook: str, endpoint: str, ask: Callable[[Any], Awaitable[Any]]
 ) -> BoundHook:
     table = plugin.table
-    breaker = None
-    if table.breaker is not None:
-        breaker = CircuitBreaker(table.breaker.failures, table.breaker.window, table.breaker.pause)
     return BoundHook(
         plugin.name,
         ask,
         table.timeout,
         table.on_error,
-        breaker,
+        CircuitBreaker() if table.breaker else None,
         (plugin.name, hook),
         ENDPOINTS[endpoint].check_may_wait or _may_wait(plugin.hooks[hook]),
         adjusts=hook != endpoint,

@@ -360,8 +360,8 @@ async def test_the_circuit_breaker_of_an_adjuster_opens(serving: Serve) -> None:
         "rooms": plugin(service_configuration=always(Conference(name="R", service_tag=""))),
         "a": plugin(adjust_service_configuration=raises(ValueError("no database"))),
     }
-    async with serving(classes, {"a": {"breaker": {"failures": 2}}}) as server:
-        for _ in range(3):
+    async with serving(classes, {"a": {"breaker": True}}) as server:
+        for _ in range(6):
             assert (await server.ask(wire.SERVICE)).result["name"] == "R"
         assert server.steps()[-1] == ("a", "skipped")
         assert "circuit breaker is open" in server.details()

@@ -83,7 +83,7 @@ async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
         await asyncio.sleep(0.5)
         return answers[0]
 
-    tables = {"flaky": {"breaker": {"failures": 2, "window": 10.0, "pause": 5.0}}}
+    tables = {"flaky": {"breaker": True}}
     served = policy({"flaky": plugin(service_configuration=hook)}, tables, clock=clock)
 
     async def ask() -> str:
@@ -91,14 +91,14 @@ async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
         return answer.outcome.steps[0].outcome
 
     async with served.serving():
-        assert [await ask() for _ in range(3)] == ["failed", "failed", "skipped"]
+        assert [await ask() for _ in range(6)] == [*["failed"] * 5, "skipped"]
         answers.append(Conference(name="Back", service_tag=""))
-        advance(6.0)
+        advance(31.0)
         trial = asyncio.create_task(ask())
         await asyncio.sleep(0.1)
         trial.cancel()
         await asyncio.wait((trial,))
-        advance(6.0)
+        advance(31.0)
         assert [await ask() for _ in range(2)] == ["decided", "decided"]
 
 
@@ -111,15 +111,15 @@ async def test_the_audit_shows_it_and_the_plugin_comes_back(serving: Serve) -> N
             raise OSError("down")
         return answers[0]
 
-    tables = {"flaky": {"breaker": {"failures": 2, "window": 10.0, "pause": 5.0}}}
+    tables = {"flaky": {"breaker": True}}
     classes = {"flaky": plugin(service_configuration=hook)}
     async with serving(classes, tables, clock=clock) as server:
-        for expected in ("failed", "failed", "skipped", "skipped"):
+        for expected in (*["failed"] * 5, "skipped", "skipped"):
             await server.ask(wire.SERVICE)
             assert server.steps() == [("flaky", expected)]
         assert "circuit breaker is open" in server.details()
         answers.append(Conference(name="Back", service_tag=""))
-        advance(6.0)
+        advance(31.0)
         for _ in range(2):
             await server.ask(wire.SERVICE)
             assert server.steps() == [("flaky", "decided")]
@@ -134,7 +134,7 @@ async def test_its_opening_and_its_closing_are_logged_once() -> None:
             raise OSError("down")
         return answers[0]
 
-    tables = {"flaky": {"breaker": {"failures": 2, "window": 60.0, "pause": 5.0}}}
+    tables = {"flaky": {"breaker": True}}
     classes, log = {"flaky": plugin(service_configuration=hook)}, Log()
     served = policy(classes, tables, clock=clock, log=log)
 
@@ -143,16 +143,16 @@ async def test_its_opening_and_its_closing_are_logged_once() -> None:
             await served.answer(make_request("service_configuration"), "id")
 
     async with served.serving():
-        await ask(6)
-        advance(6.0)
+        await ask(7)
+        advance(31.0)
         await ask(1)
         answers.append(Conference(name="Back", service_tag=""))
-        advance(6.0)
+        advance(31.0)
         await ask(2)
     told = [event for event in log.events if event["event"].startswith("circuit breaker")]
     where = {"plugin": "flaky", "hook": "service_configuration"}
     assert re.fullmatch(r"OSError: down \(test_circuit_breaker\.py:\d+\)", told[0].pop("error"))
     assert told == [
-        {"event": "circuit breaker opened", **where, "pause": 5.0},
+        {"event": "circuit breaker opened", **where, "pause": 30.0},
         {"event": "circuit breaker closed", **where},
     ]

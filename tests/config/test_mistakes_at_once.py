@@ -61,8 +61,8 @@ WRONG: dict[str, tuple[str, str]] = {
         (
             "[plugins.rooms_de]\n[plugins.de]\nplugin = 'pexpolicy-rooms'\n"
             "[plugins.rooms]\norder = 1\ndisabled = true\n"
-            "[plugins.domains]\nbreaker = { threshold = 5, timeout = 9 }\nplugin = ''\n"
-            "[plugins.rules]\nbreaker = true\n[plugins.rules.settings]\npriority = 5\n"
+            "[plugins.domains]\nbreaker = { failures = 5 }\nplugin = ''\n"
+            "[plugins.rules]\n[plugins.rules.settings]\npriority = 5\n"
             "[plugins.registrations.settings]\ndefault = 'reject'\n"
             "[plugins.locations.settings]\ndefault_location = 'Oslo'\noverflow = ['a']\n"
             "geoip = { database = 'x', countries = { Norway = 'Oslo' } }\n"
@@ -78,8 +78,8 @@ WRONG: dict[str, tuple[str, str]] = {
         ),
         (
             "plugins.rooms_de plugins.de.plugin plugins.rooms.order plugins.rooms.disabled "
-            "plugins.domains.breaker.threshold plugins.domains.breaker.timeout "
-            "plugins.domains.plugin plugins.rules.breaker plugins.rules.settings.priority "
+            "plugins.domains.breaker "
+            "plugins.domains.plugin plugins.rules.settings.priority "
             "plugins.registrations.settings.default plugins.locations.settings.default_location "
             "plugins.locations.settings.overflow "
             "plugins.locations.settings.geoip.countries.Norway plugins.avatars.settings.initials "

@@ -54,7 +54,7 @@ def broken(outcome: str, released: threading.Event) -> tuple[Hook, dict[str, Any
         "timed_out": (waits_for_ever, {"timeout": 0.02}, {}),
         "invalid": (always(3.5), {}, {}),
         "busy": (blocks_until(released), {"timeout": 0.02, "threads": 1}, {}),
-        "skipped, breaker open": (raises(ValueError()), {"breaker": {"failures": 1}}, {}),
+        "skipped, breaker open": (raises(ValueError()), {"breaker": True}, {}),
         "skipped, budget gone": (always(None), {}, {"budget": 0.02}),
     }
     return hooks[outcome]
@@ -75,7 +75,7 @@ async def test_what_the_docs_say_follows(
     if not budget_gone:
         del classes["slow"]
     tables = {"broken": {**keys, "on_error": on_error}}
-    before = 1 if outcome in ("busy", "skipped, breaker open") else 0
+    before = {"busy": 1, "skipped, breaker open": 5}.get(outcome, 0)
     try:
         async with serving(classes, tables, server=server_keys) as server:
             for _ in range(before):

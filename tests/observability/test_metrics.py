@@ -128,15 +128,15 @@ async def test_an_open_breaker_shows_and_closes_again(tmp_path: Path) -> None:
 
     made = fake_plugins.policy(
         {"toy": fake_plugins.plugin(service_configuration=hook)},
-        {"toy": {"breaker": {"failures": 2, "pause": 60}}},
+        {"toy": {"breaker": True}},
     )
     async with serve_with_admin(made, tmp_path) as server:
-        for _ in range(3):
+        for _ in range(6):
             await server.ask(wire.SERVICE)
         told = await server.metrics()
         assert told("plugin_breaker_open", plugin="toy") == 1
-        assert told.nonzero("plugin_calls_total") == {("failed", "toy"): 2, ("skipped", "toy"): 1}
-        assert told("plugin_duration_seconds_count", plugin="toy") == 2
+        assert told.nonzero("plugin_calls_total") == {("failed", "toy"): 5, ("skipped", "toy"): 1}
+        assert told("plugin_duration_seconds_count", plugin="toy") == 5
         answers.append(ROOM)
         for link in made.links():
             assert link.breaker is not None
@@ -336,11 +336,12 @@ async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -
     telemetry = Telemetry()
     first = fake_plugins.policy(
         {"old": fake_plugins.plugin(media_location=nothing)},
-        {"old": {"breaker": {"failures": 1}}},
+        {"old": {"breaker": True}},
     )
     for link in first.links():
         assert link.breaker is not None
-        link.breaker.record_failure(1.0)
+        for _ in range(5):
+            link.breaker.record_failure(1.0)
     telemetry.use_policy(first)
     told = admin_client.metrics_of(telemetry.snapshot())
     assert told.nonzero("plugin_breaker_open") == {("old",): 1}

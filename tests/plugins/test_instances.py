@@ -37,7 +37,7 @@ class Greeter(Plugin[Names]):
 
 TWO = {
     "oslo": {"plugin": "greeter", "settings": {"user": "oslo"}},
-    "london": {"plugin": "greeter", "settings": {"user": "london"}, "breaker": {}},
+    "london": {"plugin": "greeter", "settings": {"user": "london"}, "breaker": True},
 }
 
 

@@ -17,17 +17,6 @@ from pexpolicy.models.extras import NO_EXTRAS, Extras
 Variable = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*|\*)$")]
 
 
-class BreakerTable(Table):
-    """``[plugins.NAME.breaker]``: the circuit breaker of a plugin. Times in seconds."""
-
-    failures: int = Field(5, ge=1, le=10_000)
-    """Failures that open it."""
-    window: float = Field(30.0, gt=0.0)
-    """Seconds within which they count."""
-    pause: float = Field(30.0, gt=0.0)
-    """Seconds during which the plugin is not asked."""
-
-
 class PluginTable(Table):
     """``[plugins.NAME]``: how a plugin is called, and its own ``settings``. Times in seconds."""
 
@@ -54,10 +43,8 @@ class PluginTable(Table):
     `TZ`, `PYTHON*`, …) and those that the settings name in keys such as `token_env`. `["*"]`:
     all.
     """
-    breaker: BreakerTable | None = None
-    """Circuit breaker for a plugin that fails repeatedly, see below; without the table it is asked
-    each time.
-    """
+    breaker: bool = False
+    """Circuit breaker: a plugin that fails 5 times within 30 s is not asked for 30 s, see below."""
     timeout: float = Field(1.0, ge=0.001, le=MAX_BUDGET)
     """Seconds for one answer of this plugin, inside `server.budget`."""
     on_error: Literal["skip", "reject"] = "skip"

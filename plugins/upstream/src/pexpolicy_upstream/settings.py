@@ -17,7 +17,6 @@ from pydantic import (
 from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.outgoing import whole_url
 from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
-from pexpolicy.config.schema.plugins import BreakerTable
 from pexpolicy.matching import When
 
 ADDED = "/policy/v1"
@@ -42,9 +41,13 @@ def _base_url(written: str) -> str:
 BaseURL = Annotated[str, AfterValidator(_base_url)]
 
 
-class TargetBreaker(BreakerTable):
+class TargetBreaker(PluginSettings):
     """``breaker`` of a target. Times in seconds."""
 
+    failures: int = Field(5, ge=1, le=10_000)
+    """Failures that open it."""
+    window: float = Field(30.0, gt=0.0)
+    """Seconds within which they count."""
     pause: float = Field(10.0, gt=0.0)
     """How long it stays open; then one call tries the target."""
 
