@@ -17,6 +17,13 @@ hypothesis.settings.load_profile("suite")
 # With the thresholds of Python, collections take a tenth of the processor time of a run: ten
 # thousand tests are objects, too.
 gc.set_threshold(20_000, 20, 20)
+# What is collected stays to the end.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector run once all tests are collected."""
+    gc.enable()
 
 
 def pytest_runtest_logfinish() -> None:
