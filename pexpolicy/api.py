@@ -27,7 +27,7 @@ from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAlia
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
 from pexpolicy.endpoints.service_types import Conference, Lecture, Service, TestCall
 from pexpolicy.hooks import Plugin, Result, hookimpl
-from pexpolicy.log.plugin_logger import get_logger
+from pexpolicy.log import get_logger
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.alias_map import AliasMap, AliasSet
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject

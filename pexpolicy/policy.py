@@ -27,7 +27,7 @@ from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.log.capture import LogLevels, level_number
+from pexpolicy.log import LogLevels, level_number
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.models.wall_clock import WallClock

@@ -21,8 +21,7 @@ from pexpolicy.config.places import Excerpt, Excerpts
 from pexpolicy.config.problems import Problem, dotted_key
 from pexpolicy.config.progress import Stage
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
-from pexpolicy.log.capture import LogHandler, LogLevels, capturing
-from pexpolicy.log.console import ServerLog
+from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.policy import BuildContext, Policy
 
 EX_CONFIG = 78

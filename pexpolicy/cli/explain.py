@@ -50,8 +50,7 @@ from pexpolicy.explain.request_forms import (
     read_request,
     with_parameters,
 )
-from pexpolicy.log.capture import LogHandler
-from pexpolicy.log.console import ServerLog
+from pexpolicy.log import LogHandler, ServerLog
 from pexpolicy.models.request import POLICY_PREFIX
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.models.withheld import withheld_values

@@ -140,7 +140,7 @@ class Commands(click.Group):
         if cmd_name in COMMANDS:
             module, _, attribute = COMMANDS[cmd_name][0].partition(":")
             with gc_tuning.importing():
-                import_module("pexpolicy.log.structlog_import")
+                import_module("pexpolicy.log")
                 found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
             return cast("click.Command", found)
         if (entry := self._of_packages.get(cmd_name)) is None:

@@ -24,8 +24,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import ErrorReport, describe_error
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.metrics_updates import MetricsSender
-from pexpolicy.log.capture import LogHandler, LogLevels, capturing, level_number
-from pexpolicy.log.console import ServerLog
+from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing, level_number
 from pexpolicy.metrics import PLUGIN_METRICS
 from pexpolicy.models.annotations import Annotations
 from pexpolicy.models.decision import Decision

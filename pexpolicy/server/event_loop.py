@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from pexpolicy.errors import describe_error
-from pexpolicy.log.console import ServerLog
+from pexpolicy.log import ServerLog
 from pexpolicy.tasks import hide
 
 T = TypeVar("T")

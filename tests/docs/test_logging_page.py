@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from pexpolicy.log.capture import capturing
-from pexpolicy.log.console import ServerLog
+from pexpolicy.log import ServerLog, capturing
 from pexpolicy.testing import decide_sync, make_policy, make_request
 from tests.support import samples
 

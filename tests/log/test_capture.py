@@ -17,8 +17,7 @@ from multidict import MultiDict
 
 from pexpolicy import get_logger, hookimpl
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.log.capture import LogHandler, LogLevels, capturing
-from pexpolicy.log.console import ServerLog
+from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.models.request import Request
 from pexpolicy.testing import make_policy

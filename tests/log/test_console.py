@@ -9,7 +9,7 @@ import unicodedata
 import orjson
 import pytest
 
-from pexpolicy.log.console import ServerLog, plain_values
+from pexpolicy.log import ServerLog, plain_values
 
 
 class Terminal(io.StringIO):

@@ -12,8 +12,8 @@ from typing import TextIO
 
 import pytest
 
-from pexpolicy.log import standard_error
-from pexpolicy.log.standard_error import StandardError
+from pexpolicy import log
+from pexpolicy.log import StandardError
 from tests.support.waiting import HANG_S
 
 
@@ -49,8 +49,8 @@ def test_a_stalled_reader_delays_no_writer_and_what_does_not_fit_is_counted(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, stream = pipe
-    monkeypatch.setattr(standard_error, "MAX_PENDING", 200_000)
-    monkeypatch.setattr(standard_error, "RESERVED", 50_000)
+    monkeypatch.setattr(log, "MAX_PENDING", 200_000)
+    monkeypatch.setattr(log, "RESERVED", 50_000)
     output = StandardError(stream, report)
     text = "x" * 99
     with output.background():

@@ -17,8 +17,7 @@ from aiohttp import web
 from pexpolicy import get_logger, hookimpl, metrics
 from pexpolicy.builder import config_warnings, policy_from
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.log.capture import capturing
-from pexpolicy.log.console import ServerLog
+from pexpolicy.log import ServerLog, capturing
 from pexpolicy.server.admin import listener, plugin_requests
 from tests.server.test_reload import comes_true, reloaded
 from tests.support import fake_plugins, live_server, wire

@@ -1,0 +1,554 @@
+"""The log of a process: lines of the server, of plugins and of libraries on standard error."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import select
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from logging import getLogger
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import orjson
+
+from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, with_full_traceback
+from pexpolicy.models.hook_context import HOOK_CONTEXT, NO_HOOK
+from pexpolicy.models.withheld import withheld_values
+from pexpolicy.text import brief, is_without_colour, printable
+
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+
+
+def _import_structlog() -> Any:
+    """Import structlog without rich, which it imports for tracebacks that are never printed.
+
+    That is a third of the start-up time.
+    """
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    is_hidden = "structlog" not in modules and "rich" not in modules
+    if is_hidden:
+        # None is the documented way to mark a module as missing.
+        modules["rich"] = None
+    try:
+        import structlog  # noqa: PLC0415 - as above
+    finally:
+        if is_hidden:
+            del modules["rich"]
+    return structlog
+
+
+structlog = _import_structlog()
+
+
+MAX_PENDING = 4 * 1024 * 1024
+"""Bytes that may wait for a slow reader. Further lines of plugins are left out and counted."""
+RESERVED = 256 * 1024
+"""Bytes in addition to ``MAX_PENDING``, for lines of the server itself."""
+STOP_TIMEOUT_S = 1.0
+"""Time for the lines that wait when the server stops."""
+
+Report = Callable[[Mapping[str, int]], str]
+"""Returns the line about lines that were left out, counted by plugin."""
+
+
+class StandardError:
+    """Lines to a stream: written at once, or inside ``background()`` by a thread. Thread-safe.
+
+    A line is written whole, also where several processes write to the same pipe. ``report`` makes
+    the line about lines that were left out.
+    """
+
+    def __init__(self, stream: TextIO, report: Report | None = None) -> None:
+        self._stream = stream
+        self.report = report
+        self.is_terminal = stream.isatty()
+        self._is_droppable = False
+        try:
+            self._descriptor: int | None = stream.fileno()
+        except (OSError, ValueError, AttributeError):
+            self._descriptor = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        # Reentrant: a destructor or signal handler that runs meanwhile may log as well.
+        self._lock = threading.RLock()
+        self._lines: deque[bytes] = deque()
+        self._pending = 0
+        self._left_out: Counter[str] = Counter()
+        self._is_stopping = False
+
+    def write(self, line: str, plugin: str = "") -> None:
+        """Write one line; ``plugin`` is whose line it is, empty for the server's own."""
+        content = line.encode("utf-8", "replace") + b"\n"
+        thread = self._thread
+        # A process that a plugin forked has no such thread.
+        if thread is None or not thread.is_alive():
+            self._write_now(content, plugin)
+            return
+        limit = MAX_PENDING if plugin else MAX_PENDING + RESERVED
+        with self._lock:
+            if self._pending + len(content) > limit:
+                self._left_out[plugin] += 1
+                return
+            self._lines.append(content)
+            self._pending += len(content)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _write_now(self, content: bytes, plugin: str) -> None:
+        if self._is_droppable and not self._is_writable():
+            self._left_out[plugin] += 1
+            return
+        # A plugin may have closed standard error.
+        with suppress(OSError, ValueError):
+            if self._left_out and self.report is not None:
+                left_out, self._left_out = self._left_out, Counter()
+                content = self.report(left_out).encode("utf-8", "replace") + b"\n" + content
+            if self._descriptor is None:
+                self._stream.write(content.decode())
+            else:
+                self._stream.flush()
+                _write_all(self._descriptor, content)
+            self._stream.flush()
+
+    def _is_writable(self) -> bool:
+        if self._descriptor is None:
+            return True
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return any(event & select.POLLOUT for _, event in poll.poll(0))
+
+    def never_wait(self) -> None:
+        """Leave out lines while the reader has stalled; for a process without threads."""
+        self._is_droppable = True
+
+    @contextmanager
+    def background(self) -> Iterator[None]:
+        """Write in a thread until exit, and wait at most ``STOP_TIMEOUT_S`` for the last lines."""
+        if self._descriptor is None or self._thread is not None:
+            yield
+            return
+        self._is_stopping = False
+        # A daemon: where the reader has stalled, the process must end all the same.
+        thread = threading.Thread(target=self._run, name="pexpolicy-log", daemon=True)
+        thread.start()
+        self._thread = thread
+        try:
+            yield
+        finally:
+            self._is_stopping = True
+            self._wake.set()
+            thread.join(STOP_TIMEOUT_S)
+            self._thread = None
+            if thread.is_alive():
+                self.never_wait()
+            else:
+                self._write_pending()
+
+    def flush(self) -> None:
+        """Wait up to ``STOP_TIMEOUT_S`` until the thread has written all lines, and end it."""
+        thread = self._thread
+        if thread is not None:
+            self._is_stopping = True
+            self._wake.set()
+            thread.join(STOP_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            is_stopping = self._is_stopping
+            self._write_pending()
+            if is_stopping:
+                return
+
+    def _write_pending(self) -> None:
+        assert self._descriptor is not None
+        while True:
+            with self._lock:
+                lines, self._lines = self._lines, deque()
+                left_out, self._left_out = self._left_out, Counter()
+            if not lines and not left_out:
+                return
+            if left_out and self.report is not None:
+                lines.append(self.report(left_out).encode("utf-8", "replace") + b"\n")
+                with self._lock:
+                    self._pending += len(lines[-1])
+            while lines:
+                chunk = _chunk(lines)
+                with suppress(OSError, ValueError), _locked(self._descriptor):
+                    _write_all(self._descriptor, chunk)
+                with self._lock:
+                    self._pending -= len(chunk)
+
+
+def _chunk(lines: deque[bytes]) -> bytes:
+    """Remove and return the next lines, as many as a pipe takes whole, but at least one."""
+    taken = [lines.popleft()]
+    size = len(taken[0])
+    while lines and size + len(lines[0]) <= select.PIPE_BUF:
+        taken.append(lines.popleft())
+        size += len(taken[-1])
+    return b"".join(taken)
+
+
+@contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Keep other processes of the server from writing.
+
+    A pipe takes ``PIPE_BUF`` bytes whole, and longer lines in pieces.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        try:
+            content = content[os.write(descriptor, content) :]
+        except BlockingIOError:  # another process has made the pipe non-blocking
+            select.select((), (descriptor,), ())
+
+
+class LogEvent:
+    """The message of a record that has fields; as text ``event key=value``."""
+
+    def __init__(self, event: object, fields: Mapping[str, object]) -> None:
+        self.event = event
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return " ".join([str(self.event), *(f"{name}={v!r}" for name, v in self.fields.items())])
+
+
+def get_logger(name: str | None = None) -> BoundLogger:
+    """Return the logger of a module, by default of the module that calls this.
+
+    Its lines are records of the standard ``logging``, so that pytest's ``caplog`` and other tools
+    see them. In a server each line has time, level, ``plugin``, ``hook`` and ``decision_id``::
+
+        log = get_logger()
+        log.info("directory renewed", entries=12)
+    """
+    module = name or sys._getframe(1).f_globals.get("__name__", "plugin")  # noqa: SLF001 - as structlog does
+    logger = structlog.wrap_logger(
+        getLogger(module), processors=PROCESSORS, wrapper_class=structlog.stdlib.BoundLogger
+    )
+    return cast("BoundLogger", logger.bind())
+
+
+_format = structlog.stdlib.PositionalArgumentsFormatter()
+
+
+def _formatted(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+    """Format the arguments of a message as ``logging`` does.
+
+    Arguments that do not fit are written as they are: no hook may fail because of a log line,
+    perhaps at a level that is switched on later.
+    """
+    try:
+        return _format(logger, method, event)
+    except Exception:  # noqa: BLE001 - the text of an argument may raise anything
+        event["arguments"] = ", ".join(map(brief, event.pop("positional_args")))
+        return event
+
+
+def _as_record(
+    _: Any, __: str, event: MutableMapping[str, Any]
+) -> tuple[tuple[LogEvent], dict[str, Any]]:
+    """Return the arguments for a method of ``logging.Logger``."""
+    fields = dict(event)
+    options: dict[str, Any] = {
+        name: fields.pop(name) for name in ("exc_info", "stack_info") if name in fields
+    }
+    return (LogEvent(fields.pop("event", ""), fields),), options
+
+
+PROCESSORS: tuple[Any, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.filter_by_level,
+    _formatted,
+    _as_record,
+)
+"""For loggers of structlog whose lines are to be records of ``logging``."""
+
+
+class ServerLog:
+    """The log of a process on its standard error; with colours and local time on a terminal."""
+
+    def __init__(self, *, is_debugging: bool = False) -> None:
+        self.is_debugging = is_debugging
+        """True where every failure is logged with its full traceback."""
+        self.output = StandardError(sys.stderr, self._left_out)
+        processors: list[Any] = [structlog.processors.add_log_level]
+        if self.output.is_terminal:
+            processors += [
+                structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+                plain_values,
+                structlog.dev.ConsoleRenderer(colors=not is_without_colour(), sort_keys=False),
+            ]
+        else:
+            processors += [
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(serializer=_dumps),
+            ]
+        # It returns the line, which is then written with its owner.
+        self._render = structlog.wrap_logger(
+            structlog.ReturnLogger(),
+            processors=processors,
+            wrapper_class=structlog.make_filtering_bound_logger("debug"),
+        ).bind()
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Write a warning of the server."""
+        self.output.write(self._render.warning(event, **fields))
+
+    def write(self, level: int, event: str, plugin: str, fields: Mapping[str, object]) -> None:
+        """Write a line of a plugin or library; ``level`` is one of ``logging``."""
+        self.output.write(self._render.log(level, event, **fields), plugin or "libraries")
+
+    def _left_out(self, lines: Mapping[str, int]) -> str:
+        text = "lines of the log were left out: standard error is too slow"
+        counts = {plugin or "the server": count for plugin, count in lines.items()}
+        line: str = self._render.log(logging.WARNING, text, lines=counts)
+        return line
+
+
+def plain_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace lists and tables by text, and show the traceback on lines of its own."""
+    plain = {key: _plain(value) for key, value in event.items() if key not in _LINES}
+    if isinstance(error := plain.get("error"), str) and error:
+        # What went wrong is read first, and without quotes.
+        plain["event"] = f"{plain.get('event', '')}: {plain.pop('error')}"
+    for key, shown in _LINES.items():
+        if key in event:
+            plain[shown] = "\n".join(map(printable, str(event[key]).splitlines()))
+    return plain
+
+
+_LINES = {"traceback": "exception", "stack": "stack"}
+"""Fields of several lines, and the names that the renderer for terminals has for them."""
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(str(_plain(inner)) for inner in value)
+    if value is None or isinstance(value, int | float):
+        return value
+    return printable(value if isinstance(value, str) else _text(value))
+
+
+def _dumps(event: Any, **_: Any) -> str:
+    try:
+        line = orjson.dumps(event, default=_text).decode()
+    except TypeError:  # a key that is no text, a lone surrogate, a number of more than 64 bits
+        line = orjson.dumps({str(key): _known(value) for key, value in event.items()}).decode()
+    return line.translate(_ESCAPES)
+
+
+def _known(value: object) -> object:
+    known = value if isinstance(value, str) else _text(value)
+    return known.encode("utf-8", "backslashreplace").decode()
+
+
+def _text(value: object) -> str:
+    """Return a value that JSON does not know as text; a broken ``repr`` must not lose the line."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a plugin may log any object
+        return f"<{type(value).__name__}>"
+
+
+_ESCAPES = {
+    code: f"\\u{code:04x}"
+    for code in (
+        *range(0x7F, 0xA0),
+        *(0x061C, 0x200E, 0x200F),
+        *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+}
+"""Control characters and marks of text direction, which would command a terminal."""
+
+
+_STANDARD = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
+"""Attributes of every record; further ones come from the argument ``extra``."""
+_RESERVED = frozenset(
+    (
+        *("event", "level", "timestamp", "logger", "plugin", "hook", "decision_id", "error"),
+        *("traceback", "self", "method_name"),
+    )
+)
+"""Fields of the server's own, and parameters of structlog's methods; a field of a plugin with such
+a name gets an underscore.
+"""
+_COLLECTED = frozenset(("asyncio", "concurrent.futures"))
+"""Loggers of objects that are reported when they are collected, while any plugin runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevels:
+    """Levels of ``logging`` by plugin, and the plugin that a module belongs to."""
+
+    level: int = logging.INFO
+    plugins: Mapping[str, int] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """For lines outside of hooks, such as those of a thread that a plugin has started. That of the
+    empty name is the plugin of all other modules.
+    """
+
+    @property
+    def lowest(self) -> int:
+        """The lowest level of all."""
+        return min((self.level, *self.plugins.values()))
+
+
+def level_number(name: str) -> int:
+    """Return the number of ``logging`` for a level of the configuration."""
+    return logging.getLevelNamesMapping()[name.upper()]
+
+
+class LogHandler(logging.Handler):
+    """Handler that writes records to the server's log, with the hook that was running."""
+
+    def __init__(self, log: ServerLog) -> None:
+        super().__init__()
+        self._log = log
+        self._levels = LogLevels()
+
+    @cached_property
+    def _tracebacks(self) -> RateLimit[tuple[str, ...]]:
+        return RateLimit(0.0 if self._log.is_debugging else LOG_INTERVAL_S)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write without a lock: ``emit`` is thread-safe, and no hook must wait for a thread."""
+        # From Python 3.12 on, a filter may return another record.
+        admitted: Any = self.filter(record)
+        if admitted:
+            try:
+                self.emit(admitted if isinstance(admitted, logging.LogRecord) else record)
+            except Exception:  # noqa: BLE001 - a line must not fail the hook that logs it
+                self.handleError(record)
+        return bool(admitted)
+
+    def use(self, levels: LogLevels) -> None:
+        """Apply the levels of a configuration."""
+        self._levels = levels
+        logging.getLogger().setLevel(levels.lowest)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        levels = self._levels
+        context = NO_HOOK if record.name in _COLLECTED else HOOK_CONTEXT.get()
+        (plugin, hook), request = context
+        plugin = plugin or _owner(record.name, levels.modules)
+        if record.levelno < levels.plugins.get(plugin, levels.level):
+            return
+        decision_id = request.decision_id if request is not None else ""
+        bound = {"plugin": plugin, "hook": hook, "decision_id": decision_id}
+        fields: dict[str, object] = {name: value for name, value in bound.items() if value}
+        fields["logger"] = record.name
+        event = _event(record, fields)
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            secrets = withheld_values(request) if request is not None else ()
+            report = describe_error(error, secrets)
+            if self._log.is_debugging:
+                report = with_full_traceback(report, error, secrets)
+            fields["error"] = report.summary
+            key = plugin, record.name, report.kind, report.place
+            times = self._tracebacks.admit(key, time.monotonic())
+            if times and report.lines:
+                fields["traceback"] = report.traceback
+            if times > 1:
+                fields["times"] = times
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        self._log.write(record.levelno, event, plugin, fields)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in the library
+        """Log that a line could not be written, such as one with a list that holds itself."""
+        error = describe_error(sys.exception() or RuntimeError()).summary
+        self._log.warning("a line could not be logged", logger=record.name, error=error)
+
+
+def _event(record: logging.LogRecord, fields: dict[str, object]) -> str:
+    """Return the text of a record, and add its own fields to ``fields``."""
+    message, own = record.msg, _extra(record)
+    if isinstance(message, LogEvent):
+        own |= message.fields
+    for name, value in own.items():
+        fields[f"{name}_" if name in _RESERVED else str(name)] = value
+    try:
+        return str(message.event) if isinstance(message, LogEvent) else record.getMessage()
+    except Exception as error:  # noqa: BLE001 - arguments do not fit the text, or their repr raises
+        fields["error"] = f"its arguments cannot be formatted: {describe_error(error).summary}"
+        return str(message) if isinstance(message, str) else f"<{type(message).__name__}>"
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _owner(logger: str, modules: Mapping[str, str]) -> str:
+    """Return the plugin of a logger that is named after a module, or nothing."""
+    while logger:
+        if (plugin := modules.get(logger)) is not None:
+            return plugin
+        logger = logger.rpartition(".")[0]
+    return modules.get("", "")
+
+
+@contextmanager
+def capturing(log: ServerLog) -> Iterator[LogHandler]:
+    """Write the records of ``logging``, of structlog and of warnings to a log until exit.
+
+    Also the exceptions that end a thread.
+    """
+    root, handler = logging.getLogger(), LogHandler(log)
+    level, excepthook = root.level, threading.excepthook
+    root.addHandler(handler)
+    handler.use(LogLevels())
+    logging.captureWarnings(capture=True)
+    threading.excepthook = _log_thread
+    configures = not structlog.is_configured()
+    if configures:
+        structlog.configure(
+            processors=PROCESSORS,
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+    try:
+        yield handler
+    finally:
+        if configures:
+            structlog.reset_defaults()
+        threading.excepthook = excepthook
+        logging.captureWarnings(capture=False)
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def _log_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is None or issubclass(ended.exc_type, SystemExit):
+        return
+    name = ended.thread.name if ended.thread is not None else "unknown"
+    logging.getLogger("threading").error("the thread %s ended", name, exc_info=ended.exc_value)

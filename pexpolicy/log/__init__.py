@@ -1,1 +1,0 @@
-"""The log on standard error: of the server, of plugins and of libraries."""
