@@ -33,8 +33,6 @@ class Answers(NamedTuple):
     old: Replayed | None
     is_settled: bool = False
     """True if later equal requests get the same."""
-    is_repeated: bool = False
-    """True if they are those of an earlier request."""
 
     @property
     def is_late(self) -> bool:
@@ -140,7 +138,7 @@ class Answering:
         """
         known = self._known.get(key)
         if known is not None and known.is_settled:
-            return known._replace(is_repeated=True)
+            return known
         new = await self._answer(self._new, call)
         old = await self._answer(self._old, call) if self._old is not None else None
         if new.depends_on_time or (old is not None and old.depends_on_time):

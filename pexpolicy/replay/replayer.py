@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
@@ -52,7 +53,6 @@ class Selection:
 
     since: float | None = None
     """Seconds since 1970; records without a time are always replayed."""
-    until: float | None = None
     ignore: frozenset[str] = field(default_factory=frozenset)
     """Names of fields that may differ."""
     only: tuple[str, ...] = ()
@@ -60,9 +60,7 @@ class Selection:
 
     def includes(self, at: float | None) -> bool:
         """Return whether a time is in the period."""
-        return at is None or (
-            (self.since is None or at >= self.since) and (self.until is None or at < self.until)
-        )
+        return at is None or self.since is None or at >= self.since
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,6 @@ class Replayer:
     def _count(self, tally: Tally, place: str, call: Call, answers: Answers) -> None:
         new, old = answers.new, answers.old
         both = (new,) if old is None else (new, old)
-        tally.repeated += answers.is_repeated
         read = new.read if old is None else new.read | old.read
         if call.at is None and any(one.depends_on_time for one in both):
             read |= {_TIME}
@@ -278,7 +275,8 @@ async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
         old = await stack.enter_async_context(opened(job.against, block))
     elif job.against is not None:
         address = job.against
-        wire = connected(address.url, authorization=address.authorization, tls=address.tls())
+        tls = ssl.create_default_context() if address.url.startswith("https:") else None
+        wire = connected(address.url, authorization=address.authorization, tls=tls)
         old = PolicyServer(await stack.enter_async_context(wire))
     coverage = Coverage(new.policy) if job.coverage else None
     return Replayer(new, old, job.selection, block, coverage, node)

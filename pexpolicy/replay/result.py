@@ -107,8 +107,6 @@ class Tally(Period):
     """The first unreadable places, each with what is wrong."""
     outside: int = 0
     """Records before or after the requested period."""
-    repeated: int = 0
-    """Calls whose request had been answered before."""
     same: int = 0
     changed: int = 0
     uncompared: int = 0
@@ -143,7 +141,7 @@ class Tally(Period):
         """Add the counts of the records that follow."""
         for name in ("records", "reasons", "matrix", "steps", "used"):
             getattr(self, name).update(getattr(other, name))
-        for name in ("outside", "repeated", "same", "changed", "uncompared"):
+        for name in ("outside", "same", "changed", "uncompared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for text, count in other.verdicts.items():
             self.verdict(text, count)

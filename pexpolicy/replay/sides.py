@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -309,13 +308,6 @@ class ServerAddress:
     url: str
     authorization: str | None = None
     """The ``Authorization`` header."""
-    ca_file: str | None = None
-
-    def tls(self) -> ssl.SSLContext | None:
-        """Return the context for an HTTPS URL; raises ``OSError`` for an unusable file."""
-        if not self.url.startswith("https:"):
-            return None
-        return ssl.create_default_context(cafile=self.ca_file)
 
 
 class PolicyServer:
