@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pexpolicy.audit.reader import raw_lines
 from pexpolicy.audit.verify import Verification
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import PasswordHash
 from tests.support import certificates, live_server, wire
 from tests.support.paths import ROOT
 

@@ -15,7 +15,7 @@ from pexpolicy.chain.fold import ADJUST, AdjustedChain, adjusting_chain, merging
 from pexpolicy.config.file_warnings import audit_warnings, mode_warnings
 from pexpolicy.config.files import hash_with, tracking_files
 from pexpolicy.config.loader import load
-from pexpolicy.config.problems import ConfigWarning, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
@@ -217,8 +217,8 @@ def _undeclared(told: Descriptions, names: ObjectNames | None) -> Iterable[Probl
 
 
 def _doubtful_values(told: Descriptions, least: int) -> Iterable[ConfigWarning]:
-    """Yield a warning for the PINs of a plugin that are shorter than Infinity may accept, and one
-    for its names with a blank at the start or end.
+    """Yield a warning for each PIN of a plugin that is shorter than Infinity may accept, and for
+    each name with a blank at its start or end.
     """
     short = (
         f"is shorter than [infinity] min_pin_length, which is {least}: write a longer one, or set "
@@ -226,18 +226,15 @@ def _doubtful_values(told: Descriptions, least: int) -> Iterable[ConfigWarning]:
     )
     blank = "has a blank at its start or end, and is sent with it: remove it"
     for plugin, items in told.decisions.items():
-        found: dict[str, list[Key]] = {}
         for key, decision in items:
             for name, value in decision.set_fields().items():
+                place = ("plugins", plugin, "settings", *key, name)
                 if not isinstance(value, str):
                     continue
                 if name in ("pin", "guest_pin") and 0 < len(value) < least:
-                    found.setdefault(short, []).append((*key, name))
+                    yield ConfigWarning(place, short)
                 elif name.endswith("name") and value != value.strip():
-                    found.setdefault(blank, []).append((*key, name))
-        for text, keys in found.items():
-            more = f"; the same holds for {len(keys) - 1} more" if len(keys) > 1 else ""
-            yield ConfigWarning(("plugins", plugin, "settings", *keys[0]), text + more)
+                    yield ConfigWarning(place, blank)
 
 
 def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Iterable[ConfigWarning]:

@@ -22,8 +22,8 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.fold import AdjustedChain
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
-from pexpolicy.config.problems import PluginBuildError, Problem
-from pexpolicy.config.progress import Stage, silent
+from pexpolicy.config.loader import Stage, silent
+from pexpolicy.config.problems import PluginBuildError, Problem, grouped
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import Log, describe_error
@@ -117,7 +117,7 @@ class Policy:
         self.sources = built.sources
         self.files = tuple(built.told.files)
         """All files that it was built from; when one of them changes, it is out of date."""
-        self.warnings = tuple(built.told.warnings)
+        self.warnings = tuple(grouped(built.told.warnings))
         self.routes = built.told.routes
         """The HTTP routes of each plugin that has any."""
         self.static_decisions = built.told.decisions if context.keeps_static_decisions else {}

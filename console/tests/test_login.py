@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from click.testing import CliRunner
 
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.schema.console import ConsoleUserTable
 from pexpolicy_console.action_log import ActionLog, ActionLogError
 from pexpolicy_console.command import console as console_command

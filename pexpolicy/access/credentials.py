@@ -17,8 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pexpolicy.access.verification_pool import VerificationPool
-from pexpolicy.config.credentials import Credential
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import Credential, PasswordHash
 
 MAX_PAIRS = 4096
 """Wrong pairs that are cached, and pairs whose attempts are counted; the oldest are removed."""

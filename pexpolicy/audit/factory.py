@@ -23,7 +23,7 @@ from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import AppendFile, Stream, tail_of
 from pexpolicy.audit.torn_lines import repair_file
 from pexpolicy.config.schema.audit import AuditTable
-from pexpolicy.config.signing_key import private_key
+from pexpolicy.config.secrets import private_key
 
 if TYPE_CHECKING:
     from pexpolicy.config.settings import Settings

@@ -33,8 +33,8 @@ from pexpolicy.cli.common import (
 )
 from pexpolicy.cli.text import screen
 from pexpolicy.config.loader import load
+from pexpolicy.config.secrets import InvalidKeyError
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.config.signing_key import InvalidKeyError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.outcome import (

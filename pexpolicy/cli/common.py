@@ -16,10 +16,9 @@ from typing import Any, NoReturn
 import click
 
 from pexpolicy.builder import policy_from
-from pexpolicy.config.loader import load
+from pexpolicy.config.loader import Stage, load
 from pexpolicy.config.places import Excerpt, Excerpts
 from pexpolicy.config.problems import Problem, dotted_key
-from pexpolicy.config.progress import Stage
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.policy import BuildContext, Policy

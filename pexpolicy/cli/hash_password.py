@@ -8,7 +8,7 @@ import click
 
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
 from pexpolicy.cli.common import examples
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.text import is_utf8
 
 

@@ -34,7 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
 from pexpolicy.cli.common import examples
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
 from pexpolicy.subnets import SubnetError, read_subnet

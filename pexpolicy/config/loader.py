@@ -4,31 +4,83 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
+import pickle
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pydantic
 from pydantic import SecretStr
 
-from pexpolicy.config.compaction import compact_copy
 from pexpolicy.config.credentials import credentials_of, secret_files_of
 from pexpolicy.config.files import EncodingError, decode_text, read_file, why_unusable
 from pexpolicy.config.places import broken_toml
 from pexpolicy.config.problems import Key, Problem, problems_of
-from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.schema.base import EndpointName
 from pexpolicy.config.schema.document import Document
 from pexpolicy.config.schema.plugins import EndpointTable
-from pexpolicy.config.secrets import SecretError, SecretSource
+from pexpolicy.config.secrets import InvalidKeyError, SecretError, SecretSource, private_key
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.extras import enumerated_fields
 from pexpolicy.text import suggest
+
+Stage = Callable[[str], None]
+"""Takes the name of the stage that begins, such as ``building rooms``."""
+
+
+def silent(_: str) -> None:
+    """Report nothing."""
+
+
+Table = dict[str, Any]
+Packed = list[bytes] | dict[str, "bytes | Packed"]
+"""A pickled table: in batches, or key by key."""
+BATCH = 500
+"""Entries of a table that are pickled at a time."""
+
+
+def compact_copy(document: Table) -> Table:
+    """Return a deep copy of a document in contiguous memory.
+
+    If the caller keeps no reference, the document is freed before the copy is made, so that the
+    copy does not lie between the holes that parsing leaves. It is made in batches, so that other
+    threads, which answer calls, run in between. Each batch is pickled separately: a common memo
+    would leave a hole everywhere when it is freed.
+    """
+    packed = _pack(document)
+    del document
+    return _unpack(packed)
+
+
+def _pack(table: Table) -> Packed:
+    if len(table) <= BATCH:
+        return {
+            key: _pack(value) if isinstance(value, dict) else pickle.dumps(value)
+            for key, value in table.items()
+        }
+    entries = iter(table.items())
+    batches: list[bytes] = []
+    while batch := dict(itertools.islice(entries, BATCH)):
+        batches.append(pickle.dumps(batch))
+    return batches
+
+
+def _unpack(packed: Packed) -> Table:
+    if isinstance(packed, dict):
+        return {
+            key: pickle.loads(part) if isinstance(part, bytes) else _unpack(part)  # noqa: S301 - packed above
+            for key, part in packed.items()
+        }
+    table: Table = {}
+    for batch in packed:
+        table |= pickle.loads(batch)  # noqa: S301 - packed above
+    return table
+
 
 COMPACT_FROM = 1_000_000
 """Characters from which on a configuration is compacted after parsing."""

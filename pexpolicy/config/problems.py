@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
+from itertools import takewhile
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -32,6 +33,8 @@ REMARKS: Mapping[Key, str] = {
 """By the end of a key that does not exist: what to write instead. Ten at most; a plugin has its own
 in ``PluginSettings.key_remarks``.
 """
+MAX_PLACES = 3
+"""Places that a warning about several names."""
 _MIN_MEANING, _MAX_MEANING = 6, 120
 """Characters of a sentence that explains a key."""
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
@@ -100,6 +103,26 @@ def dotted_key(key: Key) -> str:
             bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
             text += ("." if text else "") + (part if bare else f'"{part}"')
     return text
+
+
+def grouped(warnings: Iterable[ConfigWarning]) -> list[ConfigWarning]:
+    """Return one warning for those with the same text in one plugin or table, with their count and
+    first places.
+    """
+    found: dict[tuple[str, Key], list[Key]] = {}
+    for one in warnings:
+        found.setdefault((one.text, one.key[:3]), []).append(one.key)
+    return [_of_several(text, keys) for (text, _), keys in found.items()]
+
+
+def _of_several(text: str, keys: list[Key]) -> ConfigWarning:
+    if len(keys) == 1:
+        return ConfigWarning(keys[0], text)
+    alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*keys, strict=False))
+    common = tuple(parts[0] for parts in alike)
+    places = [dotted_key(key[len(common) :]).replace('"', "") for key in keys[:MAX_PLACES]]
+    more = ", …" if len(keys) > MAX_PLACES else ""
+    return ConfigWarning(common, f"{len(keys)} times, at {', '.join(places)}{more}: {text}")
 
 
 def may_be_secret(key: Key) -> bool:

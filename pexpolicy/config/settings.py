@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from pexpolicy.config.credentials import Credential
-from pexpolicy.config.problems import Problem
+from pexpolicy.config.problems import Problem, dotted_key
 from pexpolicy.config.schema.access import AccessTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTable
-from pexpolicy.config.schema.server import AdminTable, LogTable, ServerTable, TracingTable
+from pexpolicy.config.schema.server import (
+    AdminTable,
+    LimitsTable,
+    LogTable,
+    ServerTable,
+    TracingTable,
+)
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 
 
@@ -79,3 +86,40 @@ class Settings:
     def resolve(self, path: str) -> Path:
         """Resolve a path relative to the configuration file."""
         return self.path.parent / path
+
+
+RESTART_KEYS: tuple[tuple[str, ...], ...] = (
+    ("server", "host"),
+    ("server", "port"),
+    ("server", "base_path"),
+    ("server", "workers"),
+    ("tls",),
+    ("limits",),
+    ("admin", "enabled"),
+    ("admin", "host"),
+    ("admin", "port"),
+    ("tracing",),
+    ("audit",),
+)
+"""Keys and tables that are read at the start only."""
+
+
+def awaiting_restart(serving: Settings, wanted: Settings) -> tuple[str, ...]:
+    """Return the changed keys that need a restart."""
+    return tuple(
+        dotted_key(changed)
+        for key in RESTART_KEYS
+        for changed in _changed(key, reduce(getattr, key, serving), reduce(getattr, key, wanted))
+    )
+
+
+def _changed(key: tuple[str, ...], before: Any, after: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the keys of a table that differ, or the key of a table that was added or removed."""
+    if before == after:
+        return
+    if not (isinstance(before, BaseModel) and isinstance(after, BaseModel)):
+        yield key
+        return
+    for name in type(after).model_fields:
+        if getattr(before, name) != getattr(after, name):
+            yield (*key, name)

@@ -15,9 +15,6 @@ _ADVICE = "; write one with a city, such as 'Europe/Oslo'"
 _SHORT = re.compile(r"[A-Z]{2,5}|(?:GMT|UTC)?[+-][\d:.]+|.*\b[Tt]ime", re.DOTALL)
 """Abbreviations, offsets and names of Windows, which look like other zones."""
 
-_WITHOUT_SUMMER_TIME = {"EST": "America/New_York", "MST": "America/Denver"}
-"""Names that look like those of the winter time of places that have a summer time, too."""
-
 
 @cache
 def zone_names() -> frozenset[str]:
@@ -39,21 +36,6 @@ def _known(zone: str) -> str:
         guess = did_you_mean(zone, known)
     msg = f"there is no time zone {zone!r}{guess or _ADVICE}"
     raise ValueError(msg)
-
-
-def zone_pitfall(zone: str) -> str:
-    """Return what is doubtful about a valid name, and what to write instead, or nothing."""
-    if zone in _WITHOUT_SUMMER_TIME:
-        city = _WITHOUT_SUMMER_TIME[zone]
-        return f"{zone!r} has no summer time: write {city!r} if clocks go forward there"
-    found = re.fullmatch(r"(?:Etc/)?GMT([+-])(\d{1,2})", zone)
-    if found is None or int(found[2]) == 0:
-        return ""
-    other = "-" if found[1] == "+" else "+"
-    return (
-        f"{zone!r} is UTC{other}{found[2]}, as names in Etc have the sign the other way round: "
-        f"write 'Etc/GMT{other}{found[2]}' for UTC{found[1]}{found[2]}, or a zone with a city"
-    )
 
 
 TimeZone = Annotated[str, AfterValidator(_known)]

@@ -14,8 +14,8 @@ from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import ScheduledJob
 from pexpolicy.background.sources import SourceLease, digest_of
 from pexpolicy.chain.hook_tasks import PluginThreadPool
+from pexpolicy.config.loader import Stage, silent
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
-from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.discovery import PluginSource, select

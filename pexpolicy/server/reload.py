@@ -14,8 +14,7 @@ from typing import TypeVar
 
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.restart_keys import awaiting_restart
-from pexpolicy.config.settings import ConfigError
+from pexpolicy.config.settings import ConfigError, awaiting_restart
 from pexpolicy.errors import describe_error
 from pexpolicy.observability.health import ReloadState
 from pexpolicy.plugins.changes import configuration_changes
@@ -140,6 +139,7 @@ class Reloader:
 
     def commit(self, prepared: GenerationRunner) -> ReloadResult:
         """Activate a prepared generation; the previous one is closed after its last call."""
+        before = frozenset(self._generations.policy.warnings)
         self._generations.activate(prepared)
         self._suspects.clear()
         self.state.last_successful = True
@@ -156,7 +156,7 @@ class Reloader:
             changes=tuple(self._changes),
             notes=(
                 *(f"{key}: the change needs a restart" for key in restart_keys),
-                *map(str, policy.warnings),
+                *(str(warning) for warning in policy.warnings if warning not in before),
             ),
         )
 

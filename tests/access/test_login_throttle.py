@@ -13,7 +13,7 @@ from pexpolicy.access import access_control, verification_pool
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.login_throttle import MAX_DELAY_S, RESET_AFTER_S, LoginThrottle
 from pexpolicy.builder import build_policy
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.settings import Settings
 from pexpolicy.policy import Policy
 from tests.support import fake_plugins, wire

@@ -20,8 +20,7 @@ from pexpolicy.access.credentials import Credentials, VerifiedDigests
 from pexpolicy.access.verification_pool import VerificationPool, VerificationQueueFull
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
-from pexpolicy.config.credentials import Credential
-from pexpolicy.config.password_hash import PasswordHash, PasswordHashError
+from pexpolicy.config.credentials import Credential, PasswordHash, PasswordHashError
 from pexpolicy.config.settings import ConfigError
 from tests.support import fake_plugins, secret_canaries, wire
 from tests.support.waiting import HANG_S

@@ -17,7 +17,7 @@ from pexpolicy.audit.hash_chain import HashChain, Signer, Verifier
 from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.state import AlertWriter
 from pexpolicy.audit.verify import Anchor, Verification
-from pexpolicy.config.signing_key import InvalidKeyError, private_key
+from pexpolicy.config.secrets import InvalidKeyError, private_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
 from tests.audit.places import Place, body, chained, faults, lines
 

@@ -39,7 +39,7 @@ def invoked(*arguments: str, typed: str = "") -> Result:
 @pytest.fixture(autouse=True)
 def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "pexpolicy.config.password_hash.PasswordHash.create.__func__.__defaults__", (10,)
+        "pexpolicy.config.credentials.PasswordHash.create.__func__.__defaults__", (10,)
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.config.compaction import BATCH, compact_copy
+from pexpolicy.config.loader import BATCH, compact_copy
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.dates()
 VALUES = st.recursive(

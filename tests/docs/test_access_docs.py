@@ -11,7 +11,7 @@ import pytest
 
 from pexpolicy.access import certificates, login_throttle, refusals, verification_pool
 from pexpolicy.access.certificates import WARNING_DAYS
-from pexpolicy.config import password_hash
+from pexpolicy.config import credentials as password_hash
 from tests.support import certificates as made
 from tests.support import doc_pages, live_server
 from tests.support.waiting import HANG_S

@@ -21,7 +21,7 @@ from docs import generate_audit, generate_findings, generate_settings
 from docs.generate_reference import table_in, with_meanings
 from pexpolicy.chain import bound_hook
 from pexpolicy.cli.main import main
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.schema.document import Document
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome

@@ -16,14 +16,14 @@ def found(when: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("when", "words"),
     [
-        ({"remote_address": "10.1.0.0/16"}, "remote_address = { in_subnet = '10.1.0.0/16' }"),
-        ({"peer": ["10.1.0.0/16", "10.2.0.1"]}, "peer = { in_subnet = '10.1.0.0/16' }"),
-        ({"node_ip": {"not_equals": "10.1.2.3/16"}}, "node_ip = { not_in_subnet = "),
-        ({"local_alias": {"regex": "sip:.*"}}, "leave the scheme out, or write local_alias.raw."),
+        ({"remote_address": "10.1.0.0/16"}, "remote_address.in_subnet"),
+        ({"peer": ["10.1.0.0/16", "10.2.0.1"]}, "peer.in_subnet"),
+        ({"node_ip": {"not_equals": "10.1.2.3/16"}}, "node_ip.not_in_subnet"),
+        ({"local_alias": {"regex": "sip:.*"}}, "write local_alias.raw.regex"),
         ({"local_alias": {"not_regex": "^(?:sips?|h323):.*"}}, "local_alias.raw.not_regex"),
         ({"any": [{"remote_alias": {"regex": "SIP:.*@a"}}]}, "remote_alias.raw.regex"),
-        ({"local_alias": {"regex": NFD}}, "(NFD)"),
-        ({"none": [{"local_alias": {"prefix": ["a", NFD]}}]}, "write 'caf\u00e9'"),
+        ({"local_alias": {"regex": NFD}}, "NFC"),
+        ({"none": [{"local_alias": {"prefix": ["a", NFD]}}]}, "local_alias.raw.prefix"),
         ({"local_alias": "*@example.com"}, "write local_alias = { glob = '*@example.com' }"),
         ({"remote_alias": {"not_equals": "conf*"}}, "remote_alias = { not_glob = 'conf*' }"),
         ({"local_alias": {"host": "*.example.com"}}, "local_alias.host = { glob ="),
@@ -34,7 +34,7 @@ def found(when: dict[str, Any]) -> list[str]:
             "also matches notexample.com: write local_alias.host = 'example.com', or '.ex",
         ),
         ({"local_alias": {"host": {"not_glob": "*example.com"}}}, "also matches notexample.com"),
-        ({"remote_alias": {"host": "example.com "}}, "has a blank at its end, and no host has"),
+        ({"remote_alias": {"host": "example.com "}}, "write 'example.com'"),
         ({"vendor": "cisco*"}, "write vendor = { glob = 'cisco*' }"),
         ({"vendor": {"not_one_of": ["a", "*cisco*"]}}, "write vendor = { not_glob = '*cisco*' }"),
         ({"vendor": "/cisco.+/"}, "write vendor = { regex = 'cisco.+' }"),
@@ -43,12 +43,6 @@ def found(when: dict[str, Any]) -> list[str]:
         ({"protocol": "H.323"}, "mssip; did you mean 'h323'?"),
         ({"call_direction": {"not_one_of": ["dial-in", "dial_out"]}}, "did you mean 'dial_in'?"),
         ({"call_direction": "inbound"}, "known to send: dial_in, dial_out, non_dial"),
-        ({"time": {"zone": "Etc/GMT+1", "weekdays": ["monday"]}}, "'Etc/GMT-1' for UTC+1"),
-        ({"time": {"zone": "Etc/GMT-10", "weekdays": ["monday"]}}, "'Etc/GMT-10' is UTC+10"),
-        (
-            {"time": {"zone": "UTC", "between": ["22:00", "06:00"], "weekdays": ["sunday"]}},
-            "write two conditions: sunday until 00:00, and monday from 00:00",
-        ),
     ],
 )
 def test_a_condition_that_matches_nothing_is_reported(when: dict[str, Any], words: str) -> None:
@@ -67,13 +61,7 @@ def test_a_condition_that_matches_nothing_is_reported(when: dict[str, Any], word
         {"local_alias": ["*97", "*21*1234#", "meet.one", "a+b@example.com", "price$"]},
         {"protocol": ["SIP", "h323"], "trigger": "invite", "vendor": "*", "service_tag": "^a"},
         {"local_alias": "sip:a@example.com", "remote_display_name": {"prefix": NFD}},
-        {"time": {"zone": "Etc/GMT", "weekdays": ["monday"]}},
-        {"time": {"zone": "Etc/GMT+0", "weekdays": ["monday"]}},
         {"time": {"zone": "Europe/Oslo", "weekdays": ["monday"]}},
-        {"time": {"zone": "Europe/Oslo", "between": ["02:00", "03:00"], "since": "9999-12-31"}},
-        {"time": {"zone": "America/Lima", "between": ["22:00", "23:30"], "dates": ["9999-12-31"]}},
-        {"time": {"zone": "UTC", "between": ["22:00", "00:00"], "weekdays": ["friday"]}},
-        {"time": {"zone": "UTC", "between": ["22:00", "06:00"], "weekdays": ["friday", "monday"]}},
     ],
 )
 def test_other_conditions_are_not_reported(when: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import PasswordHash
 from tests.cli.test_main import invoked
 from tests.replay import audits
 from tests.replay.audits import replayed

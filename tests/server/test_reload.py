@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
-from pexpolicy.config.restart_keys import RESTART_KEYS
+from pexpolicy.config.settings import RESTART_KEYS
 from pexpolicy.server import control_socket
 from pexpolicy.server.control_socket import ReloadResult, ask_for_reload
 from tests.support import live_server, wire

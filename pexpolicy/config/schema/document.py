@@ -8,9 +8,14 @@ from pexpolicy.config.schema.access import AccessTable, AuthTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.base import EndpointName, Table
 from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable, SourceTable
-from pexpolicy.config.schema.server import AdminTable, LogTable, ServerTable, TracingTable
+from pexpolicy.config.schema.server import (
+    AdminTable,
+    LimitsTable,
+    LogTable,
+    ServerTable,
+    TracingTable,
+)
 
 
 class Document(Table):

@@ -1,4 +1,4 @@
-"""Schema of ``[server]``, ``[admin]`` and ``[tracing]``."""
+"""Schema of ``[server]``, ``[limits]``, ``[admin]`` and ``[tracing]``."""
 
 from __future__ import annotations
 
@@ -125,3 +125,12 @@ class TracingTable(Table):
 
     endpoint: str = Field("http://127.0.0.1:4318/v1/traces", pattern=r"^https?://[^\s]+$")
     """The collector, by OTLP over HTTP."""
+
+
+class LimitsTable(Table):
+    """``[limits]``: the limit of connections."""
+
+    connections: int | None = Field(None, ge=1, le=100_000)
+    """Maximum number of open connections of one process. Unset: as many as its limit of open files
+    allows, at most 10,000.
+    """

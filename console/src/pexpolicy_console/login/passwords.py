@@ -9,8 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pexpolicy.config.credentials import secret_of
-from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.credentials import PasswordHash, secret_of
 from pexpolicy.config.schema.console import ConsoleUserTable
 from pexpolicy_console.roles import Role
 

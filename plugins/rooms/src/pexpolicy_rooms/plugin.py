@@ -25,7 +25,6 @@ from pexpolicy import (
     get_logger,
     wall_clock,
 )
-from pexpolicy.config.time_zones import zone_pitfall
 from pexpolicy.rows import RowSnapshot
 from pexpolicy_rooms.changes import changed_rooms
 from pexpolicy_rooms.pins import Pins
@@ -67,10 +66,7 @@ class Rooms(Plugin[Settings]):
         else:
             pins.read_secrets()
         problems += _template_problems(settings.default_room)
-        self._warnings = [
-            *builder.warnings,
-            *_zone_warnings(settings.zone),
-        ]
+        self._warnings = builder.warnings
         if problems:
             raise SettingsError(problems=problems)
 
@@ -200,11 +196,6 @@ class Rooms(Plugin[Settings]):
             with suppress(DataUnavailableError):
                 status["aliases_of_source"] = len(self._snapshot.value)
         return status
-
-
-def _zone_warnings(zone: str | None) -> Iterable[ConfigWarning]:
-    if zone is not None and (text := zone_pitfall(zone)):
-        yield ConfigWarning(("zone",), text)
 
 
 def _template_problems(template: str | None) -> Iterable[Problem]:
