@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import full_traceback
 from pexpolicy.explain.explanation import (
     Explanation,
-    LocalPolicy,
     LocalPolicyError,
     load_local_policy,
     local_policy_files,
@@ -50,7 +48,6 @@ from pexpolicy.explain.request_forms import (
     read_request,
     with_parameters,
 )
-from pexpolicy.log import LogHandler, ServerLog
 from pexpolicy.models.request import POLICY_PREFIX
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.models.withheld import withheld_values
@@ -143,17 +140,21 @@ def explain(  # noqa: PLR0913 - the options of the command
         local_policy = None
         if scripts:
             local_policy = load_local_policy(scripts, endpoint_of(request.url)[0], service)
-        explained = walk(
-            config,
-            request,
-            moment,
-            local_policy=local_policy,
-            ask_all=ask_all,
-            log=log,
-            handler=handler,
-        )
+        clock = DryRunClock(None if moment is None else moment.timestamp())
+        policy = build_or_exit(config, context=BuildContext(log=log, wall_clock=clock))
+        handler.use(policy.log_levels)
+
+        async def answer() -> Explanation:
+            async with policy.serving():
+                return await explain_request(
+                    policy, request, all=ask_all, moment=moment, local_policy=local_policy
+                )
+
+        explained = run(answer())
     except (InvalidRequestError, LocalPolicyError) as error:
         refuse(str(error))
+    except ConfigError as error:
+        fail(error)
     shown = display.as_json(request, moment, remarks, config, explained, show_secrets=show_secrets)
     if as_json:
         click.echo(json.dumps(shown, indent=2))
@@ -165,50 +166,6 @@ def explain(  # noqa: PLR0913 - the options of the command
             click.echo(err=as_json)
             for line in full_traceback(raised, secrets):
                 click.echo(printable(line), err=as_json)
-
-
-def walk(
-    config: Path,
-    request: RecordedRequest,
-    moment: datetime | None,
-    *,
-    local_policy: LocalPolicy | None = None,
-    ask_all: bool,
-    log: ServerLog,
-    handler: LogHandler,
-) -> Explanation:
-    """Build a configuration and ask it."""
-    clock = DryRunClock(None if moment is None else moment.timestamp())
-    policy = build_or_exit(config, context=BuildContext(log=log, wall_clock=clock))
-    handler.use(policy.log_levels)
-
-    async def answer() -> Explanation:
-        async with policy.serving():
-            explained = await explain_request(policy, request, all=ask_all)
-        if local_policy is None:
-            return explained
-        outcome = explained.answer.outcome
-        async with local_policy.running():
-            after = await local_policy.after(
-                explained.endpoint,
-                outcome.request,
-                outcome.decision,
-                clock(),
-                policy.settings.extras,
-            )
-        return replace(explained, local_policy=after)
-
-    try:
-        explained = run(answer())
-    except ConfigError as error:
-        fail(error)
-    if moment is not None:
-        explained.notes.extend(
-            f"{plugin.name} runs in processes of its own, which have the present time"
-            for plugin in policy.plugins
-            if plugin.is_isolated
-        )
-    return explained
 
 
 # ---- the request: an alias, a decision ID, or a record

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -138,10 +139,18 @@ class Explanation:
     """What the script of the node makes of the answer."""
 
 
-async def explain(policy: Policy, recorded: RecordedRequest, *, all: bool = False) -> Explanation:  # noqa: A002 - the name of the option
+async def explain(
+    policy: Policy,
+    recorded: RecordedRequest,
+    *,
+    all: bool = False,  # noqa: A002 - the name of the option
+    moment: datetime | None = None,
+    local_policy: LocalPolicy | None = None,
+) -> Explanation:
     """Answer a request, and with ``all`` ask the plugins after the decision too.
 
-    The policy must be serving. Raise ``InvalidRequestError`` for a path of no request.
+    The policy must be serving; its clock has been set to ``moment``, if there is one. The script of
+    a node follows the answer. Raise ``InvalidRequestError`` for a path of no request.
     """
     url, base_path = recorded.url, policy.settings.server.base_path
     name, alias, prefix = endpoint_of(url, base_path)
@@ -164,7 +173,20 @@ async def explain(policy: Policy, recorded: RecordedRequest, *, all: bool = Fals
     path_problem = ""
     if recorded.names_server and prefix != base_path:
         path_problem = _path_problem(url.raw_path, prefix, base_path)
-    return Explanation(name, alias, url, answer, notes, errors, path_problem, rest)
+    after = None
+    if local_policy is not None:
+        now = policy.context.wall_clock()
+        async with local_policy.running():
+            after = await local_policy.after(
+                name, answer.outcome.request, answer.outcome.decision, now, policy.settings.extras
+            )
+    if moment is not None:
+        notes.extend(
+            f"{plugin.name} runs in processes of its own, which have the present time"
+            for plugin in policy.plugins
+            if plugin.is_isolated
+        )
+    return Explanation(name, alias, url, answer, notes, errors, path_problem, rest, after)
 
 
 def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:

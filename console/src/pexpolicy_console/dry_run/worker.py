@@ -125,13 +125,7 @@ class Worker:
         ask_all: bool,
     ) -> Walk:
         with at_time(self._disk.clock, at):
-            explained = await explain(policy, request, all=ask_all)
-        if at is not None:
-            explained.notes.extend(
-                f"{plugin.name} runs in processes of its own, which have the present time"
-                for plugin in policy.plugins
-                if plugin.is_isolated
-            )
+            explained = await explain(policy, request, all=ask_all, moment=at)
         shown = as_json(request, at, remarks, self._config, explained, show_secrets=False)
         return msgspec.convert({**shown, "place": await self._place(explained)}, Walk)
 
