@@ -113,8 +113,8 @@ class Snapshot(msgspec.Struct, array_like=True):
 
 def family_of(name: str, definition: Definition, metric: MetricWrapperBase) -> Family:
     """Return the samples of a metric under a name; of a gauge, those that are known."""
-    combine = definition.combine
-    family = Family(name, definition.kind, definition.help, definition.labels, combine, {})
+    text = definition.help.encode("utf-8", "replace").decode()
+    family = Family(name, definition.kind, text, definition.labels, definition.combine, {})
     base = _base(name, definition.kind)
     for found in metric.collect():
         for sample in found.samples:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pexpolicy.observability import metrics
 from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.server.workers.metrics import MetricsOfWorkers
-from pexpolicy.server.workers.reload import Alive, Merged, Order, Refresh, Scrape
+from pexpolicy.server.workers.metrics import MetricsOfWorkers, WorkerMetrics
+from pexpolicy.server.workers.reload import Alive, Merged, Order, Refresh, Report, Scrape
 from tests.support import admin_client
 
 
@@ -122,3 +122,16 @@ async def test_a_loop_that_is_held_right_now_is_seen_by_other_workers(
     assert 5.5 < told("loop_lag_seconds") < 8
     assert told("refused_requests_total", reason="unknown path") == 2
     assert not held.answer.done()
+
+
+async def test_a_metric_that_cannot_be_sent_does_not_end_the_heartbeats() -> None:
+    sent: list[Report] = []
+
+    def report(message: Report) -> None:
+        msgspec.msgpack.encode(message)
+        sent.append(message)
+
+    telemetry = Telemetry()
+    telemetry.observed("\udcff", "delivered")
+    await WorkerMetrics(telemetry, report).send()
+    assert sent == [Alive()]

@@ -93,9 +93,12 @@ class WorkerMetrics:
             self._merged.set_result(order.snapshot)
 
     async def send(self, *, is_refreshed: bool = False) -> None:
-        """Send a heartbeat with a snapshot."""
-        snapshot = await self._telemetry.in_thread(self._telemetry.snapshot)
-        self._report(Alive(snapshot, is_refreshed))
+        """Send a heartbeat with a snapshot; without one, the supervisor would kill the worker."""
+        try:
+            snapshot = await self._telemetry.in_thread(self._telemetry.snapshot)
+            self._report(Alive(snapshot, is_refreshed))
+        except Exception:  # noqa: BLE001 - no label of a plugin's metric may end the worker
+            self._report(Alive(None, is_refreshed))
 
     def send_last(self) -> None:
         """Send the snapshot of a worker that ends."""
