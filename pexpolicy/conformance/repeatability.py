@@ -16,6 +16,7 @@ from pexpolicy.conformance.findings import (
     warning,
 )
 from pexpolicy.conformance.flow_steps import AGAIN, Step
+from pexpolicy.models.difference import changed_fields
 from pexpolicy.models.rules import Confidence
 
 PER_PARTICIPANT = frozenset(
@@ -76,10 +77,7 @@ def difference(one: Comparable, other: Comparable) -> str:
 def _differing(before: Any, after: Any) -> str:
     if not isinstance(before, dict) or not isinstance(after, dict):
         return "another result"
-    missing = object()
-    names = [
-        n for n in sorted({*before, *after}) if before.get(n, missing) != after.get(n, missing)
-    ]
+    names = sorted(changed_fields(before, after))
     shown = ", ".join(names[:MAX_NAMES]) + (" and more" if len(names) > MAX_NAMES else "")
     return f"{shown} differ{'s' if len(names) == 1 else ''}"
 
