@@ -38,7 +38,7 @@ EX_USAGE = 2
 TITLE, GOOD, BAD, WARNING, QUIET = "title", "good", "bad", "warning", "quiet"
 """Styles of a line or of a row; empty for none."""
 THEME = Theme({TITLE: "bold", GOOD: "bold green", BAD: "bold red", WARNING: "yellow", QUIET: "dim"})
-MAX_CELL = 300
+MAX_CELL = 2_000
 """Characters of a text on a page."""
 SHOWN_NAMES = 10
 """Names that a line of the coverage has of those that were never used."""
