@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.reloads.steady import LoadResult, decision_of, steady_load
-from pexpolicy.server.control_socket import ask_for_reload
+from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import drivers, live_server
 
 CONFIG = """

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pexpolicy.server.control_socket import ask_for_reload
+from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server, wire
 
 SOUND = b"""\

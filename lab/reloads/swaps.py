@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.reloads.steady import LoadResult, decision_of, steady_load
-from pexpolicy.server.control_socket import ask_for_reload
+from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server
 
 CONFIG = """

@@ -9,7 +9,7 @@ import click
 
 from pexpolicy.cli.common import EX_CONFIG, config_option, examples
 from pexpolicy.config.files import missing_hint
-from pexpolicy.server.control_socket import ask_for_reload
+from pexpolicy.server.reload_triggers import ask_for_reload
 from pexpolicy.text import printable
 
 

@@ -20,8 +20,8 @@ from pexpolicy.observability.health import ReloadState
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning
-from pexpolicy.server.control_socket import ReloadResult
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
+from pexpolicy.server.reload_triggers import ReloadResult
 from pexpolicy.tasks import run_in_thread
 
 T = TypeVar("T")

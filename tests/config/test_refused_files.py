@@ -8,7 +8,7 @@ import pytest
 
 from pexpolicy.builder import policy_from
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.server.control_socket import ask_for_reload
+from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S
 

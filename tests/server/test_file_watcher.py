@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.config.files import FileVersion, Look, hash_with, stat_files
-from pexpolicy.server.reload_triggers import ChangeDetector
+from pexpolicy.server.reload_triggers import FileWatcher
 
 FILE = Path("rules.csv")
 LATER = 1e12
@@ -22,7 +22,7 @@ VERSIONS = st.lists(st.none() | st.integers(0, 3), max_size=30)
 
 @given(st.integers(0, 3), VERSIONS)
 def test_a_change_that_settles_is_reported_once(first: int, versions: list[int | None]) -> None:
-    changes = ChangeDetector()
+    changes = FileWatcher(lambda: None)
     changes.start(seen_as(first), {}, LATER)
     told: list[int | None] = [first]
     for before, version in zip([object(), *versions], versions, strict=False):
@@ -38,7 +38,7 @@ def test_a_change_that_settles_is_reported_once(first: int, versions: list[int |
 
 @given(VERSIONS, st.integers(4, 6))
 def test_a_new_version_at_rest_is_never_missed(versions: list[int | None], last: int) -> None:
-    changes = ChangeDetector()
+    changes = FileWatcher(lambda: None)
     changes.start(seen_as(0), {}, LATER)
     for version in versions:
         changes.is_changed(seen_as(version))
@@ -46,7 +46,7 @@ def test_a_new_version_at_rest_is_never_missed(versions: list[int | None], last:
 
 
 def test_a_version_that_came_while_it_was_read_counts_as_a_change() -> None:
-    changes = ChangeDetector()
+    changes = FileWatcher(lambda: None)
     changes.start(seen_as(2), seen_as(1), LATER)
     assert [changes.is_changed(seen_as(2)) for _ in range(3)] == [False, True, False]
 
@@ -56,13 +56,13 @@ def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path
     path.write_text("a")
     changed = path.stat().st_ctime
     for read_at, expected in ((changed - 1, True), (changed + 1, False)):
-        changes = ChangeDetector()
+        changes = FileWatcher(lambda: None)
         changes.start(stat_files([path]), {}, read_at)
         assert any(changes.is_changed(stat_files([path])) for _ in range(3)) is expected
 
 
 def test_a_look_at_files_that_are_no_longer_watched_is_nothing() -> None:
-    changes = ChangeDetector()
+    changes = FileWatcher(lambda: None)
     changes.start({Path("other"): None}, {}, LATER)
     assert not any(changes.is_changed(seen_as(1)) for _ in range(3))
 

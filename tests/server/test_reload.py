@@ -20,8 +20,8 @@ from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
 from pexpolicy.config.settings import RESTART_KEYS
-from pexpolicy.server import control_socket
-from pexpolicy.server.control_socket import ReloadResult, ask_for_reload
+from pexpolicy.server import reload_triggers
+from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S
 
@@ -193,12 +193,12 @@ def test_where_nothing_can_be_written_a_server_has_no_socket(
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", nowhere)
-    monkeypatch.setattr(control_socket, "SERVICE_FOLDER", tmp_path / "missing")
+    monkeypatch.setattr(reload_triggers, "SERVICE_FOLDER", tmp_path / "missing")
     for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(variable, raising=False)
     config = tmp_path / "config.toml"
-    assert control_socket.bind(config) is None
-    assert control_socket.sockets_of(config) == []
+    assert reload_triggers.bind(config) is None
+    assert reload_triggers.sockets_of(config) == []
 
 
 def test_a_reload_waits_for_its_turn_among_many_clients(
@@ -207,7 +207,7 @@ def test_a_reload_waits_for_its_turn_among_many_clients(
     config = tmp_path / "config.toml"
     with tempfile.TemporaryDirectory() as short, ExitStack() as stack:
         monkeypatch.setenv("RUNTIME_DIRECTORY", short)
-        listener, path = control_socket.bind(config) or pytest.fail("no folder")
+        listener, path = reload_triggers.bind(config) or pytest.fail("no folder")
         stack.enter_context(listener)
         clients: list[socket.socket] = []
         with suppress(BlockingIOError):
@@ -222,7 +222,7 @@ def test_a_reload_waits_for_its_turn_among_many_clients(
         is_answered = False
         while not is_answered:
             with listener.accept()[0] as accepted:
-                is_answered = accepted.recv(100) == control_socket.RELOAD
+                is_answered = accepted.recv(100) == reload_triggers.RELOAD
                 if is_answered:
                     accepted.sendall(b'{"config_hash":"0"}\n')
         assert asked.result() == [ReloadResult("0")]
@@ -238,7 +238,7 @@ async def test_names_that_are_not_utf_8_are_in_a_result_with_question_marks(
 
     with tempfile.TemporaryDirectory() as short:
         monkeypatch.setenv("RUNTIME_DIRECTORY", short)
-        async with control_socket.control_socket(config, reload):
+        async with reload_triggers.control_socket(config, reload):
             results = await asyncio.to_thread(ask_for_reload, config)
     assert results == [ReloadResult("0", files=("r?ume/config.toml",), changes=("desks: ?",))]
 
@@ -260,14 +260,14 @@ def test_a_folder_of_another_user_is_not_used_for_the_socket(
         os.chown(folder, other, other)
     else:
         monkeypatch.setattr(os, "getuid", lambda: 0)
-    (folder / f"{control_socket.name_of(config)}-1.sock").touch()
-    monkeypatch.setattr(control_socket, "folders", lambda: iter((folder,)))
-    assert control_socket.sockets_of(config) == []
-    assert control_socket.bind(config) is None
+    (folder / f"{reload_triggers.name_of(config)}-1.sock").touch()
+    monkeypatch.setattr(reload_triggers, "folders", lambda: iter((folder,)))
+    assert reload_triggers.sockets_of(config) == []
+    assert reload_triggers.bind(config) is None
     # systemd creates the folder of a service, whose user is not root.
-    monkeypatch.setattr(control_socket, "SERVICE_FOLDER", folder)
-    assert len(control_socket.sockets_of(config)) == 1
-    assert control_socket.bind(config) is None
+    monkeypatch.setattr(reload_triggers, "SERVICE_FOLDER", folder)
+    assert len(reload_triggers.sockets_of(config)) == 1
+    assert reload_triggers.bind(config) is None
 
 
 def in_place(config: Path, text: str) -> None:

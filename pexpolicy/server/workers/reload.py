@@ -15,9 +15,9 @@ from pexpolicy.child import UNLIMITED, Channel, ChildError
 from pexpolicy.config.files import read_file
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.observability.snapshot import Snapshot
-from pexpolicy.server.control_socket import ReloadResult
 from pexpolicy.server.generations import GenerationRunner
 from pexpolicy.server.reload import Reloader
+from pexpolicy.server.reload_triggers import ReloadResult
 
 
 class Prepare(msgspec.Struct, tag=True, frozen=True):

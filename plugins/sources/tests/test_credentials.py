@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
-from pexpolicy.server.control_socket import ask_for_reload
+from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_console, live_server, postgresql, programs, slapd, wire
 from tests.support.secret_canaries import PIN, WORD
 from tests.support.server_process import free_port

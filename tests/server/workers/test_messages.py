@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.server.control_socket import ReloadResult
+from pexpolicy.server.reload_triggers import ReloadResult
 from pexpolicy.server.workers.reload import (
     Abandon,
     Alive,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.server.control_socket import ReloadResult
+from pexpolicy.server.reload_triggers import ReloadResult
 from pexpolicy.server.workers.reload import (
     Commit,
     Committed,

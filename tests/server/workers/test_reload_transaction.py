@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.server.control_socket import ReloadResult
+from pexpolicy.server.reload_triggers import ReloadResult
 from pexpolicy.server.workers.reload import (
     Abandon,
     Commit,

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import hdrs, web
 
-from pexpolicy.server.control_socket import ReloadResult, ask_for_reload
+from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
 from pexpolicy_console.context import console_of
 from pexpolicy_console.dry_run.messages import CheckFile, FileCheck
 from pexpolicy_console.dry_run.process import DryRunFailed
