@@ -85,13 +85,13 @@ class Worker:
         self.answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         workers.receive(self, Alive(counted()))
 
-    async def ask(self, order: Order) -> None:
-        """Answer nothing."""
+    async def ask(self, message: Order) -> Report:
+        raise NotImplementedError
 
-    def send(self, order: Order) -> None:
-        if isinstance(order, Merged):
-            self.answer.set_result(order.snapshot)
-        elif isinstance(order, Refresh) and not self.is_blocked:
+    def send(self, message: Order) -> None:
+        if isinstance(message, Merged):
+            self.answer.set_result(message.snapshot)
+        elif isinstance(message, Refresh) and not self.is_blocked:
             self.workers.receive(self, Alive(self.snapshot, is_refreshed=True))
 
 
