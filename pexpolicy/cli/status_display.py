@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,8 +14,6 @@ from pexpolicy.access.refusals import BUSY, HANDSHAKE_FAILED, NOT_ALLOWED, UNAUT
 from pexpolicy.cli.text import as_words, format_duration, format_size, key_words, screen, table_of
 from pexpolicy.text import printable
 
-MAX_COLUMNS = 4
-"""Of a table of a plugin."""
 Document = Mapping[str, Any]
 
 _PASSWORD = "compare user and password of its profile in Infinity"  # noqa: S105 - it is none
@@ -188,8 +185,8 @@ def _age(data: Document) -> str:
     return f"{age}, refreshed every {format_duration(data['every'])}"
 
 
-def _report(plugin: Document) -> Iterator[RenderableType]:
-    """Yield what a plugin reports by its hook ``status``, as lines and small tables."""
+def _report(plugin: Document) -> Iterator[Text]:
+    """Yield what a plugin reports by its hook ``status``, as lines."""
     status = plugin.get("status") or {}
     if not (status or plugin["data"] or plugin["jobs"]):
         return
@@ -200,44 +197,24 @@ def _report(plugin: Document) -> Iterator[RenderableType]:
         age, every = job["last_run_age"], format_duration(job["every"])
         last = "has not run yet" if age is None else f"ran {format_duration(age)} ago"
         yield Text(f"   job {printable(name)}: {last}, every {every}, once per {job['once_per']}")
-    if _has_rows(status):
-        yield Padding(_rows(status), (0, 0, 0, 3))
-        return
-    for key, value in status.items():
+    yield from _lines(status, 3)
+
+
+def _lines(values: Mapping[Any, Any], margin: int) -> Iterator[Text]:
+    """Yield a line for each value, and for each row of a value with rows."""
+    are_rows = all(map(_is_mapping, values.values()))
+    for key, value in values.items():
+        name = " " * margin + (printable(key) if are_rows else key_words(key))
         rows = dict(enumerate(value, 1)) if isinstance(value, list) else value
-        if _has_rows(rows):
-            yield Text(f"   {key_words(key)}:")
-            yield Padding(_rows(rows), (0, 0, 0, 5))
+        if rows and isinstance(rows, Mapping) and all(map(_is_mapping, rows.values())):
+            yield Text(f"{name}:")
+            yield from _lines(rows, margin + 2)
         elif value not in (None, {}, []):
-            yield Text(f"   {key_words(key)}: {as_words(value)}")
+            yield Text(f"{name}: {as_words(value)}")
 
 
-def _has_rows(rows: object) -> bool:
-    return (
-        isinstance(rows, Mapping)
-        and bool(rows)
-        and all(isinstance(row, Mapping) for row in rows.values())
-    )
-
-
-def _rows(rows: Mapping[Any, Mapping[str, Any]]) -> Table:
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    if len(columns) > MAX_COLUMNS:  # it would be wider than the terminal
-        texts = (
-            {key: value for key, value in row.items() if value not in ("", None)}
-            for row in rows.values()
-        )
-        return _table(
-            ("", ""),
-            ((printable(name), as_words(text)) for name, text in zip(rows, texts, strict=True)),
-        )
-    return _table(
-        ("", *map(key_words, columns)),
-        (
-            (printable(name), *(as_words(row.get(key)) for key in columns))
-            for name, row in rows.items()
-        ),
-    )
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _node(node: Document, silent: float) -> tuple[str | Text, ...]:
