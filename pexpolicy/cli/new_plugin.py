@@ -28,7 +28,7 @@ from pexpolicy.plugins.discovery import RESERVED, installed
 MAX_NAME = 30
 """Characters; the lines of the templates are laid out for names up to this length."""
 TEMPLATES = Path(str(files("pexpolicy.cli"))) / "template"
-_USED = frozenset(("Field", "Image", "Mapping", "Network", "Settings"))
+_USED = frozenset(("AllSettings", "Field", "Image", "Mapping", "Network", "Settings"))
 _SEPARATORS = re.compile(r"[-_.\s]+")
 
 
@@ -190,11 +190,12 @@ def render(plugin: NewPlugin) -> dict[str, str]:
         found[f"tests/test_{test}.py"] = _filled(f"hooks/{hook}/test_plugin.py", values)
     names |= _facts(plugin, names) | {
         "imports": "".join(
-            f"from {plugin.package}.{hook} import {classes[hook]}\n" for hook in sorted(classes)
+            f"from {plugin.package}.{hook} import {classes[hook]}\n"
+            f"from {plugin.package}.{hook} import Settings as {_camel_case(hook)}Settings\n"
+            for hook in sorted(classes)
         ),
         "bases": "".join(f"    {one},\n" for one in classes.values()),
-        "settings_bases": "".join(f"        {one}.Settings,\n" for one in classes.values()),
-        "calls": "".join(f"        {one}.__init__(self, settings)\n" for one in classes.values()),
+        "settings_bases": "".join(f"    {_camel_case(hook)}Settings,\n" for hook in classes),
     }
     folder = TEMPLATES / "package"
     for path in sorted(folder.rglob("*.template")):
