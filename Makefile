@@ -104,7 +104,7 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 	--override $(VENV)/here.txt --no-emit-package pexpolicy --no-emit-package pexpolicy-sources
 
 reference: $(STAMP) ## write the pages of docs/ that come from the code, and the manual page
-	@for page in reference settings metrics audit findings man_page; do $(BIN)/python -m docs.generate_$$page || exit 1; done
+	@for page in api reference settings metrics audit findings man_page; do $(BIN)/python -m docs.generate_$$page || exit 1; done
 
 # The generator is as large as everything else together, so it has an environment of its own.
 $(SITE)/.installed: docs/site-requirements.lock

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from multidict import MultiDict
 from pydantic import BaseModel
 
-from docs import generate_audit, generate_findings, generate_settings
+from docs import generate_api, generate_audit, generate_findings, generate_settings
 from docs.generate_reference import table_in, with_meanings
 from pexpolicy.chain import bound_hook
 from pexpolicy.cli.main import main
@@ -258,6 +258,10 @@ def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
 
 def test_every_field_outcome_and_refusal_is_explained() -> None:
     assert doc_pages.AUDIT_LINES.read_text() == generate_audit.page(), "run make reference"
+
+
+def test_the_index_of_the_api_has_every_name() -> None:
+    assert generate_api.PAGE.read_text() == generate_api.page(), "run make reference"
 
 
 def test_every_level_and_topic_of_a_finding_is_explained() -> None:
