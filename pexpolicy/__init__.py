@@ -19,37 +19,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pexpolicy.api import *  # noqa: F403 - its __all__ says what plugins import
 else:
-    _MOVED = {
-        name: module
-        for module, names in (
-            ("rows", "RowSource RowLookup RowSnapshot RowSettings RowValues FoundRows read_rows"),
-            ("fields", "AudioMix AutomaticParticipant OnCompletion Transfer FieldsOf Unset"),
-            ("files", "read_file track_file named_changes CacheFile"),
-            ("endpoints", "ENDPOINTS"),
-            ("endpoints.base", "PROTECTIONS"),
-            ("endpoints.service_configuration", "SERVICE_TYPES service_class"),
-            ("config.schema.base", "EndpointName MAX_BUDGET"),
-            ("config.secrets", "SecretError"),
-            ("config.problems", "dotted_key"),
-            ("models.extras", "Extras NO_EXTRAS"),
-            ("models.errors", "ValidationIssue"),
-            ("models.request", "Params"),
-            ("chain.circuit_breaker", "CircuitBreaker"),
-            ("background.schedule", "ScheduledJob"),
-            ("text", "brief did_you_mean printable"),
-            ("plugins.changes", "listed"),
-        )
-        for name in names.split()
-    }
-    """Names that have moved."""
 
     def __getattr__(name: str) -> Any:
         """Import the API when its first name is used, so that a command can tune the process first.
 
         Submodules are imported without it.
         """
-        if name in _MOVED:
-            return getattr(import_module(f"pexpolicy.{_MOVED[name]}"), name)
         api = None if find_spec(f"{__name__}.{name}") else import_module("pexpolicy.api")
         if name not in getattr(api, "__all__", ()) and name != "__all__":
             msg = f"module {__name__!r} has no attribute {name!r}"
