@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -60,7 +61,16 @@ class _Refused(Exception):
     """A request is refused before aiohttp receives it."""
 
 
-class BoundedHandler(web.RequestHandler):
+class _WithoutSocketOptions(BaseProtocol):
+    """The base of aiohttp's protocol, which does not set ``TCP_NODELAY``: sockets inherit it."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+
+class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
     """aiohttp's protocol with limits of size, number and time.
 
     A request must be complete within ``request_seconds`` after its first byte. While no call was
