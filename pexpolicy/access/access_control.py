@@ -17,7 +17,12 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from pexpolicy.access.connections import AuthenticatedRequest, Connection
-from pexpolicy.access.credentials import Credentials, VerifiedDigests, pair_of
+from pexpolicy.access.credentials import (
+    Credentials,
+    VerificationQueueFull,
+    VerifiedDigests,
+    pair_of,
+)
 from pexpolicy.access.login_throttle import CancellableSleeps, KnownPeers, LoginThrottle
 from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import (
@@ -28,7 +33,6 @@ from pexpolicy.access.refusals import (
     UNAUTHORISED,
     Refusal,
 )
-from pexpolicy.access.verification_pool import VerificationQueueFull
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.settings import Settings
 

@@ -7,20 +7,87 @@ with all credentials, so it takes the same time whatever user it names.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
 import secrets
+from bisect import insort
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
-from pexpolicy.access.verification_pool import VerificationPool
 from pexpolicy.config.credentials import Credential, PasswordHash
 
 MAX_PAIRS = 4096
 """Wrong pairs that are cached, and pairs whose attempts are counted; the oldest are removed."""
+
+
+MAX_RUNNING = 2
+"""Verifications at the same time; each takes a thread, and the memory of scrypt."""
+MAX_QUEUED = 64
+"""Verifications in the queue."""
+Rank = tuple[int, ...]
+"""Priority; the lowest is first."""
+
+
+class VerificationQueueFull(Exception):
+    """The queue is full of verifications with a lower rank."""
+
+
+class VerificationPool:
+    """Runs slow work in threads of its own.
+
+    The lowest rank is next; when the queue is full, the highest one is dropped.
+    """
+
+    def __init__(self, max_running: int = MAX_RUNNING, max_queued: int = MAX_QUEUED) -> None:
+        self._free = max_running
+        self._max_queued = max_queued
+        self._queue: list[tuple[Rank, int, asyncio.Future[None]]] = []
+        self._numbers = count()
+        self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="pexpolicy-verify")
+        self._closed = False
+
+    async def run(self, rank: Rank, work: Callable[[], bool]) -> bool:
+        """Run ``work`` in a thread when it is its turn; raises ``VerificationQueueFull``."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        insort(self._queue, (rank, next(self._numbers), turn))
+        self._start_next()
+        if len(self._queue) > self._max_queued:
+            self._drop(self._queue.pop())
+        try:
+            await turn
+            return await loop.run_in_executor(self._threads, work)
+        finally:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._free += 1
+                self._start_next()
+
+    def _start_next(self) -> None:
+        while self._queue and self._free and not self._closed:
+            turn = self._queue.pop(0)[2]
+            if not turn.done():
+                self._free -= 1
+                turn.set_result(None)
+
+    def _drop(self, entry: tuple[Rank, int, asyncio.Future[None]]) -> None:
+        if not entry[2].done():
+            entry[2].set_exception(VerificationQueueFull())
+
+    def close(self) -> None:
+        """Start no further work and do not wait for any; callers in the queue get
+        ``VerificationQueueFull``.
+        """
+        self._closed = True
+        self._max_queued = 0
+        while self._queue:
+            self._drop(self._queue.pop())
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class VerifiedDigests:
@@ -88,9 +155,9 @@ class Credentials:
         if not self._unverified() or digest in self._wrong:
             return False
         key = digest, peer
-        count = self._attempts[key] = self._attempts.pop(key, 0) + 1
+        repeated = self._attempts[key] = self._attempts.pop(key, 0) + 1
         _bound(self._attempts)
-        rank = (not is_known, attempts, -count)
+        rank = (not is_known, attempts, -repeated)
         is_right = await self._cache.pool.run(rank, lambda: self._verify_slowly(pair, digest))
         self._attempts.pop(key, None)
         if not is_right:

@@ -69,10 +69,8 @@ CLOSED = 0
 """Status of a connection that was closed without a reply."""
 SINGLE_LINES = 5
 """Refusals of one peer and reason that get a line each."""
-FIRST_INTERVAL_S = 1.0
-"""Time until the first shared line; each further interval is twice as long."""
-MAX_INTERVAL_S = 10.0
-"""Longest time between two shared lines. A peer without refusals for this time is removed."""
+INTERVAL_S = 10.0
+"""Time between two shared lines. A peer without refusals for this time is removed."""
 MAX_PEERS = 1024
 """(Reason, peer) pairs that are counted separately; further ones are logged without a peer."""
 RATE = 2048
@@ -140,8 +138,8 @@ class _Group:
     times: int = 0
     facts: dict[str, object] = field(default_factory=dict)
     """Facts that all of them have in common."""
-    interval: float = FIRST_INTERVAL_S
-    timer: asyncio.TimerHandle | None = None
+    is_idle: bool = False
+    """Whether there was none since the last shared lines."""
 
     def add(self, peer: str | None, facts: Mapping[str, object]) -> None:
         if not self.times:
@@ -171,17 +169,18 @@ class RefusalAggregator:
         self._has_room = has_room
         self._budget = budget or Budget()
         self._groups: dict[_Key, _Group] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def note(self, reason: str, status: int, peer: str | None, facts: Mapping[str, object]) -> None:
         """Write a line about a refusal, now or later together with others."""
         key: _Key = (reason, status, None if peer is None else origin(peer))
-        group = self._groups.get(key)
-        if group is None and key[2] is not None and not self._has_capacity(facts):
+        is_new = key not in self._groups
+        if is_new and key[2] is not None and not self._has_capacity(facts):
             key, peer, facts = (reason, status, None), None, {}
-            group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = _Group()
-            self._schedule(key, group)
+        group = self._groups.setdefault(key, _Group())
+        group.is_idle = False
+        if self._timer is None:
+            self._schedule()
         if group.times or not self._may_be_single(key, group, facts):
             group.add(peer, facts)
             return
@@ -196,31 +195,29 @@ class RefusalAggregator:
         if not self._has_room():
             return False
         if not group.singles:
-            return (
-                True  # its bytes were taken by _has_capacity; without a peer there are few groups
-            )
-        return (
-            key[2] is not None and group.singles < SINGLE_LINES and self._budget.take(_size(facts))
-        )
+            return True  # its bytes were taken before; without a peer there are few groups
+        if key[2] is None or group.singles >= SINGLE_LINES:
+            return False
+        return self._budget.take(_size(facts))
 
-    def _schedule(self, key: _Key, group: _Group) -> None:
+    def _schedule(self) -> None:
         # In a new context, as the timer would keep that of the refused request alive.
-        group.timer = asyncio.get_running_loop().call_later(
-            group.interval, self._on_timer, key, group, context=Context()
+        self._timer = asyncio.get_running_loop().call_later(
+            INTERVAL_S, self._write_all_shared, context=Context()
         )
 
-    def _on_timer(self, key: _Key, group: _Group) -> None:
-        if group.times:
-            has_budget = key[2] is None or self._budget.take(_size(group.facts))
-            if self._has_room() and has_budget:
-                self._write_shared(key, group)
-            group.interval = min(group.interval * 2, MAX_INTERVAL_S)
-        elif group.interval < MAX_INTERVAL_S:
-            group.interval = MAX_INTERVAL_S
-        else:
-            del self._groups[key]
-            return
-        self._schedule(key, group)
+    def _write_all_shared(self) -> None:
+        for key, group in list(self._groups.items()):
+            if group.times:
+                has_budget = key[2] is None or self._budget.take(_size(group.facts))
+                if self._has_room() and has_budget:
+                    self._write_shared(key, group)
+            elif group.is_idle:
+                del self._groups[key]
+            group.is_idle = True
+        self._timer = None
+        if self._groups:
+            self._schedule()
 
     def _write_shared(self, key: _Key, group: _Group) -> None:
         times, group.times = group.times, 0
@@ -237,9 +234,10 @@ class RefusalAggregator:
         one for each reason.
         """
         without_peer: dict[tuple[str, int], int] = {}
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for key, group in self._groups.items():
-            if group.timer is not None:
-                group.timer.cancel()
             if group.times and key[2] is not None and self._budget.take(_size(group.facts)):
                 self._write_shared(key, group)
             elif group.times:

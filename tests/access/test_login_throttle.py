@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.access import access_control, verification_pool
+from pexpolicy.access import access_control, credentials
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.login_throttle import MAX_DELAY_S, RESET_AFTER_S, LoginThrottle
 from pexpolicy.builder import build_policy
@@ -168,7 +168,7 @@ async def test_credentials_that_there_is_no_time_to_verify_are_refused_on_record
     serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_control, "BUSY_DELAY_S", 0.05)
-    monkeypatch.setattr(verification_pool.VerificationPool.__init__, "__defaults__", (1, 2))
+    monkeypatch.setattr(credentials.VerificationPool.__init__, "__defaults__", (1, 2))
     held = threading.Event()
     matches = PasswordHash.matches
     monkeypatch.setattr(

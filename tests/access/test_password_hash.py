@@ -15,9 +15,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.access import verification_pool
-from pexpolicy.access.credentials import Credentials, VerifiedDigests
-from pexpolicy.access.verification_pool import VerificationPool, VerificationQueueFull
+from pexpolicy.access import credentials
+from pexpolicy.access.credentials import (
+    Credentials,
+    VerificationPool,
+    VerificationQueueFull,
+    VerifiedDigests,
+)
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
 from pexpolicy.config.credentials import Credential, PasswordHash, PasswordHashError
@@ -127,7 +131,7 @@ async def test_what_is_verified_while_others_wait_spares_them_the_slow_hash(
     pairs = [b"pexip:old password"] * 5 + [b"pexip:guess"] * 5
     found = await asyncio.gather(*(known.verify(pair, 0) for pair in pairs))
     assert found == [True] * 5 + [False] * 5
-    assert len(hashes) <= verification_pool.MAX_RUNNING
+    assert len(hashes) <= credentials.MAX_RUNNING
 
 
 async def test_a_password_belongs_to_its_user() -> None:
@@ -231,7 +235,7 @@ async def test_a_wrong_pair_is_verified_once(hashes: list[bytes]) -> None:
 
 
 def test_the_bounds_are_those_of_the_documentation() -> None:
-    assert (verification_pool.MAX_RUNNING, verification_pool.MAX_QUEUED) == (2, 64)
+    assert (credentials.MAX_RUNNING, credentials.MAX_QUEUED) == (2, 64)
 
 
 async def test_old_and_new_password_are_both_good_during_a_change(

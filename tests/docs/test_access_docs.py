@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access import certificates, login_throttle, refusals, verification_pool
+from pexpolicy.access import certificates, credentials, login_throttle, refusals
 from pexpolicy.access.certificates import WARNING_DAYS
 from pexpolicy.config import credentials as password_hash
 from tests.support import certificates as made
@@ -80,7 +80,7 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     assert f"From {WARNING_DAYS:.0f} days before" in renewal
     assert login_throttle.RESET_AFTER_S == 600
     assert certificates.CERTIFICATE_POLL_INTERVAL_S == 1.0
-    assert verification_pool.MAX_RUNNING * 128 * 8 * 2**password_hash.COST == 64 * 2**20
+    assert credentials.MAX_RUNNING * 128 * 8 * 2**password_hash.COST == 64 * 2**20
 
 
 def test_every_reason_of_a_refusal_is_explained() -> None:
