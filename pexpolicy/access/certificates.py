@@ -1,4 +1,4 @@
-"""TLS certificates: loading, and renewal when their files change.
+"""TLS certificates and revocation lists: loading, and renewal when their files change.
 
 A new connection gets the newest usable certificate. Open connections are not changed, but closed
 when the certificate of the client was revoked.
@@ -7,23 +7,17 @@ when the certificate of the client was revoked.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import SecretStr
 
-from pexpolicy.access import pem_errors
-from pexpolicy.access.revocation import (
-    RevocationListError,
-    RevocationLists,
-    expired_list_warning,
-    read_revocation_lists,
-)
-from pexpolicy.config.files import Look, missing_hint, read_file, stat_files
+from pexpolicy.config.files import Look, missing_hint, read_file, stat_files, why_unusable
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.secrets import SecretError
@@ -31,10 +25,15 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.tasks import run_in_thread
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 CERTIFICATE_POLL_INTERVAL_S = 1.0
 WARNING_DAYS = 21.0
 """Days before expiry from which warnings are given."""
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
+_LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -82,6 +81,57 @@ class CertificateFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationLists:
+    """Revoked certificates by issuer and serial number, and when the first list expires."""
+
+    revoked: frozenset[tuple[x509.Name, int]]
+    next_update: datetime
+
+    def contains(self, certificate: bytes) -> bool:
+        """Return whether a certificate (DER) is revoked."""
+        from cryptography import x509  # noqa: PLC0415 - only where there is a list: it is large
+
+        shown = x509.load_der_x509_certificate(certificate)
+        return (shown.issuer, shown.serial_number) in self.revoked
+
+
+def read_revocation_lists(path: Path, authorities: Path) -> RevocationLists:
+    """Read the lists in a PEM file; each must be signed by one of the authorities in another file.
+
+    Raises ``CertificateError``.
+    """
+    from cryptography import x509  # noqa: PLC0415 - only where there is a list: it is large
+
+    try:
+        found = [x509.load_pem_x509_crl(text) for text in _LIST.findall(read_file(path))]
+        known = {
+            authority.subject: authority.public_key()
+            for authority in x509.load_pem_x509_certificates(read_file(authorities))
+        }
+    except (OSError, ValueError) as error:
+        raise CertificateError("client_crl", describe_pem_error(path, error)) from None
+    if not found:
+        msg = f"{path} holds no list in PEM: convert it with openssl crl -inform DER -out crl.pem"
+        raise CertificateError("client_crl", msg)
+    for one in found:
+        key = known.get(one.issuer)
+        if key is None or not one.is_signature_valid(key):  # type: ignore[arg-type]  # CAs sign with such keys
+            msg = f"{path}: {one.issuer.rfc4514_string()} is no authority of client_ca"
+            raise CertificateError("client_crl", msg)
+    revoked = {(one.issuer, entry.serial_number) for one in found for entry in one}
+    ends = [one.next_update_utc or NEVER for one in found]
+    return RevocationLists(frozenset(revoked), min(ends))
+
+
+def expired_list_warning(lists: RevocationLists | None, now: datetime) -> str:
+    """Return a warning about an expired list, or nothing."""
+    if lists is None or lists.next_update >= now:
+        return ""
+    until = f"{lists.next_update:%Y-%m-%d %H:%M} UTC"
+    return f"expired on {until}: clients with a certificate are refused; publish a new list"
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedCertificate:
     """A usable certificate and its expiry, and the revoked certificates of clients."""
 
@@ -100,7 +150,7 @@ def load(source: CertificateFiles) -> LoadedCertificate:
     context.set_alpn_protocols(["http/1.1"])
     # Renegotiation costs CPU time and has no use here.
     context.options |= ssl.OP_NO_RENEGOTIATION
-    not_before, not_after = _validity(source.certificate)
+    leaf = _leaf(source.certificate)
     _load_pair(context, source)
     if source.client_ca is not None:
         required = source.client_certificate == "required"
@@ -112,26 +162,22 @@ def load(source: CertificateFiles) -> LoadedCertificate:
             read_file(source.client_ca)  # OpenSSL would wait for a pipe
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
-            text = pem_errors.describe_content(source.client_ca, "certificate")
-            text = text or pem_errors.describe_pem_error(source.client_ca, error)
+            text = describe_pem_error(source.client_ca, error)
             raise CertificateError("client_ca", text) from None
-    return LoadedCertificate(
-        context, not_after, versions, _load_revocations(context, source), not_before
-    )
+    lists = _load_revocations(context, source)
+    until, since = leaf.not_valid_after_utc, leaf.not_valid_before_utc
+    return LoadedCertificate(context, until, versions, lists, since)
 
 
 def _load_revocations(context: ssl.SSLContext, source: CertificateFiles) -> RevocationLists | None:
     if source.client_ca is None or source.client_crl is None:
         return None
+    lists = read_revocation_lists(source.client_crl, source.client_ca)
     try:
-        lists = read_revocation_lists(source.client_crl, source.client_ca)
         context.load_verify_locations(source.client_crl)
-    except RevocationListError as error:
-        raise CertificateError("client_crl", str(error)) from None
     except (OSError, ValueError) as error:
-        raise CertificateError(
-            "client_crl", pem_errors.describe_pem_error(source.client_crl, error)
-        ) from None
+        text = describe_pem_error(source.client_crl, error)
+        raise CertificateError("client_crl", text) from None
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return lists
 
@@ -144,43 +190,64 @@ def client_not_after(transport: asyncio.BaseTransport) -> float | None:
     return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
 
 
-def _validity(path: Path) -> tuple[datetime, datetime]:
+def _leaf(path: Path) -> x509.Certificate:
     from cryptography import x509  # noqa: PLC0415 - only where there is [tls]: it is large
 
     try:
-        leaf = x509.load_pem_x509_certificates(read_file(path))[0]
+        return x509.load_pem_x509_certificates(read_file(path))[0]
     except (OSError, ValueError) as error:
-        text = (
-            pem_errors.describe_swap(path, "certificate", "private key")
-            or pem_errors.describe_content(path, "certificate")
-            or pem_errors.describe_pem_error(path, error)
-        )
-        raise CertificateError("certificate", text) from None
-    return leaf.not_valid_before_utc, leaf.not_valid_after_utc
+        raise CertificateError("certificate", describe_pem_error(path, error)) from None
 
 
 def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
-    try:
-        is_there = source.key.is_file()
-    except OSError as error:
-        raise CertificateError("key", pem_errors.describe_pem_error(source.key, error)) from None
-    if not is_there:
-        raise CertificateError("key", f"{source.key} is not there{missing_hint(source.key)}")
     # Without a password OpenSSL would ask for one on the terminal.
     password = source.password.get_secret_value() if source.password is not None else ""
+    content = b""
     try:
+        content = read_file(source.key)
         context.load_cert_chain(source.certificate, source.key, password)
     except (OSError, ValueError) as error:
+        text = describe_pem_error(source.key, error)
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-            text = pem_errors.describe_mismatch(source.key, source.certificate, password)
-            raise CertificateError("key", text) from None
-        text = (
-            pem_errors.describe_swap(source.key, "private key", "certificate")
-            or pem_errors.describe_password(source.key, source.password)
-            or pem_errors.describe_content(source.key, "private key")
-            or pem_errors.describe_pem_error(source.key, error)
-        )
+            text = f"{source.key} is not the key of {source.certificate}"
+        elif isinstance(error, ssl.SSLError) and b"ENCRYPTED" in content:
+            text = f"{source.key} has another password than the one that is configured"
+            if source.password is None:
+                named = "name it in tls.key_password_file or tls.key_password_env"
+                text = f"{source.key} has a password: {named}"
         raise CertificateError("key", text) from None
+
+
+def describe_pem_error(path: Path, error: OSError | ValueError) -> str:
+    """Describe why OpenSSL or the system refused a file."""
+    if "-----BEGIN" in str(path):
+        return "this is the content of a file: write the path of the file that holds it"
+    reason = getattr(error, "reason", None)
+    if isinstance(error, FileNotFoundError):
+        return f"{path} is not there{missing_hint(path)}"
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return f"{path} cannot be used: {why_unusable(path, error)}"
+    why = reason.replace("_", " ").lower() if reason else "it is not a PEM file, or is damaged"
+    return f"{path} cannot be used: {why}"
+
+
+def certificate_warnings(certificate: Path, now: datetime) -> Iterator[str]:
+    """Yield why nodes refuse a certificate that can be loaded. Raises ``CertificateError``."""
+    from cryptography import x509  # noqa: PLC0415 - as above
+
+    leaf = _leaf(certificate)
+    if text := expiry_warning(leaf.not_valid_after_utc, now):
+        yield text
+    if leaf.not_valid_before_utc > now:
+        yield (
+            f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: nodes refuse it; "
+            "is the clock right?"
+        )
+    if not any(isinstance(one.value, x509.SubjectAlternativeName) for one in leaf.extensions):
+        yield (
+            "names no host (subjectAltName): nodes that compare the name refuse it; request one "
+            "with the name in the URL of the policy profile"
+        )
 
 
 def expiry_warning(not_after: datetime, now: datetime) -> str:

@@ -9,10 +9,14 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
+from pexpolicy.access.certificates import (
+    CertificateError,
+    CertificateFiles,
+    certificate_warnings,
+    expired_list_warning,
+    load,
+)
 from pexpolicy.access.networks import is_loopback, overlap
-from pexpolicy.access.pem_errors import authority_warning, chain_warning, leaf_warnings
-from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.secrets import SecretError
@@ -138,20 +142,13 @@ def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
 
 def _certificate_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     assert settings.tls is not None
-    now = datetime.now(UTC)
+    now, certificate = datetime.now(UTC), settings.path.parent / settings.tls.certificate
     try:
         loaded = load(CertificateFiles.of(settings.tls, settings.path.parent))
     except (CertificateError, SecretError):
         return  # an error of certificate_problems
-    if text := expiry_warning(loaded.not_after, now):
+    for text in certificate_warnings(certificate, now):
         yield ConfigWarning(("tls", "certificate"), text)
-    for text in leaf_warnings(settings.path.parent / settings.tls.certificate, now):
-        yield ConfigWarning(("tls", "certificate"), text)
-    if text := chain_warning(settings.path.parent / settings.tls.certificate):
-        yield ConfigWarning(("tls", "certificate"), text)
-    client_ca = settings.tls.client_ca
-    if client_ca is not None and (text := authority_warning(settings.path.parent / client_ca)):
-        yield ConfigWarning(("tls", "client_ca"), text)
     if text := expired_list_warning(loaded.revocations, now):
         yield ConfigWarning(("tls", "client_crl"), text)
 

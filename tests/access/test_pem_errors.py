@@ -1,4 +1,4 @@
-"""Certificates and keys in another form: each message holds the way out of it."""
+"""Certificates and keys that cannot be used, and those that nodes may refuse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
@@ -21,22 +20,21 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
-from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+from cryptography.x509.oid import NameOID
 
-from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
-from pexpolicy.access.pem_errors import authority_warning, chain_warning, leaf_warnings
+from pexpolicy.access.certificates import (
+    CertificateError,
+    CertificateFiles,
+    Certificates,
+    certificate_warnings,
+    load,
+)
 from tests.support import certificates
 
 
 def files(folder: Path) -> CertificateFiles:
     certificate, key = folder / "server.pem", folder / "server.key"
     return CertificateFiles(certificate, key, None, None, None, "required", "1.2")
-
-
-def refused(folder: Path) -> str:
-    with pytest.raises(CertificateError) as error:
-        load(files(folder))
-    return str(error.value)
 
 
 def der(folder: Path) -> None:
@@ -97,56 +95,52 @@ def linked(folder: Path) -> None:
     (folder / "server.key").symlink_to("/etc/nowhere/privkey.pem")
 
 
-MISTAKES: list[tuple[Callable[[Path], None], str]] = [
-    (der, "in binary form (DER or PKCS #12, .pfx): openssl x509 -inform DER -in "),
-    (der_key, "in binary form (DER or PKCS #12, .pfx): openssl pkey -inform DER -in "),
-    (archived("server.pem"), "openssl pkcs12 -in "),
-    (archived("server.key"), "-nocerts -noenc -out new.pem"),
-    (request, "is a request for a certificate; use the one that the authority sent back"),
-    (public_key, "holds a public key, and not the private key"),
-    (changed("server.pem", lambda _: b"\n"), "server.pem is empty"),
-    (changed("server.key", lambda _: b""), "server.key is empty"),
-    (changed("server.pem", lambda c: c[:300]), "it has no line -----END CERTIFICATE-----"),
-    (
-        changed("server.pem", lambda c: c.partition(b"\n")[2]),
-        "has no line -----BEGIN CERTIFICATE-----",
-    ),
-    (changed("server.pem", lambda c: c.decode().encode("utf-16")), "is UTF-16"),
-    (linked, "it is a symbolic link to /etc/nowhere/privkey.pem, which is not there"),
+def swapped(folder: Path) -> None:
+    (folder / "server.pem").write_bytes((folder / "server.key").read_bytes())
+
+
+def of_another(folder: Path) -> None:
+    key = generate_private_key(SECP256R1())
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "server.key").write_bytes(key.private_bytes(*form))
+
+
+MISTAKES: list[tuple[Callable[[Path], None], str, str]] = [
+    (der, "certificate", "server.pem"),
+    (der_key, "key", "server.key"),
+    (archived("server.pem"), "certificate", "server.pem"),
+    (archived("server.key"), "key", "server.key"),
+    (request, "certificate", "server.pem"),
+    (public_key, "key", "server.key"),
+    (changed("server.pem", lambda _: b"\n"), "certificate", "server.pem"),
+    (changed("server.key", lambda _: b""), "key", "server.key"),
+    (changed("server.pem", lambda c: c[:300]), "certificate", "server.pem"),
+    (changed("server.pem", lambda c: c.decode().encode("utf-16")), "certificate", "server.pem"),
+    (linked, "key", "is not there"),
+    (swapped, "certificate", "server.pem"),
+    (of_another, "key", "is not the key of"),
 ]
 
 
-@pytest.mark.parametrize(("break_file", "says"), MISTAKES)
-def test_a_file_in_another_form_is_described(
-    tmp_path: Path, break_file: Callable[[Path], None], says: str
+@pytest.mark.parametrize(("break_file", "key", "says"), MISTAKES)
+def test_a_file_that_cannot_be_used_is_named_with_its_key(
+    tmp_path: Path, break_file: Callable[[Path], None], key: str, says: str
 ) -> None:
     certificates.write_pair(tmp_path)
     break_file(tmp_path)
-    assert says in refused(tmp_path)
+    with pytest.raises(CertificateError) as error:
+        load(files(tmp_path))
+    assert error.value.key == key
+    assert says in str(error.value)
 
 
-def test_the_certificate_of_an_authority_in_the_first_place_is_named(tmp_path: Path) -> None:
-    middle = trustme.CA().create_child_ca()
-    leaf = middle.issue_cert(certificates.NAME)
-    (tmp_path / "server.key").write_bytes(leaf.private_key_pem.bytes())
-    pems = [middle.cert_pem.bytes(), leaf.cert_chain_pems[0].bytes()]
-    (tmp_path / "server.pem").write_bytes(b"".join(pems))
-    assert "but of its certificate number 2: put that one first" in refused(tmp_path)
-    (tmp_path / "server.pem").write_bytes(pems[0])
-    assert "which is that of OU=Testing CA" in refused(tmp_path)
-
-
-def test_a_certificate_of_the_future_or_of_an_authority_has_a_warning(tmp_path: Path) -> None:
+def test_a_certificate_of_the_future_has_a_warning(tmp_path: Path) -> None:
     now = datetime.now(UTC)
-    leaf = certificates.write_pair(tmp_path)
-    assert not list(leaf_warnings(tmp_path / "server.pem", now))
-    (said,) = leaf_warnings(tmp_path / "server.pem", now - timedelta(days=100))
+    certificates.write_pair(tmp_path)
+    assert not list(certificate_warnings(tmp_path / "server.pem", now))
+    (said,) = certificate_warnings(tmp_path / "server.pem", now - timedelta(days=100))
     assert "is not valid before" in said
     assert "is the clock right?" in said
-    assert leaf is not None
-    (tmp_path / "server.pem").write_bytes(certificates.authority().cert_pem.bytes())
-    (said,) = leaf_warnings(tmp_path / "server.pem", now)
-    assert "is that of an authority" in said
 
 
 def test_a_renewed_certificate_of_the_future_is_not_served(tmp_path: Path) -> None:
@@ -171,20 +165,12 @@ def test_a_certificate_without_the_name_of_a_host_has_a_warning(tmp_path: Path) 
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), 1)
         .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=9))
+        .not_valid_after(now + timedelta(days=90))
         .sign(key, hashes.SHA256())
     )
     (tmp_path / "server.pem").write_bytes(made.public_bytes(Encoding.PEM))
-    (said,) = leaf_warnings(tmp_path / "server.pem", now)
+    (said,) = certificate_warnings(tmp_path / "server.pem", now)
     assert "names no host (subjectAltName)" in said
-
-
-def test_a_file_of_authorities_without_any_has_a_warning(tmp_path: Path) -> None:
-    certificates.write_pair(tmp_path)
-    certificates.write_authority(tmp_path)
-    assert authority_warning(tmp_path / "ca.pem") == ""
-    assert "name the certificate that has signed" in authority_warning(tmp_path / "server.pem")
-    assert authority_warning(tmp_path / "nothing.pem") == ""
 
 
 def test_what_is_no_path_of_a_file_is_reported(tmp_path: Path) -> None:
@@ -195,41 +181,3 @@ def test_what_is_no_path_of_a_file_is_reported(tmp_path: Path) -> None:
     content = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
     with pytest.raises(CertificateError, match="write the path of the file that holds it"):
         load(replace(files(tmp_path), certificate=tmp_path / content))
-
-
-@pytest.mark.parametrize(
-    ("names_place", "is_whole", "says"),
-    [
-        (True, False, "append that certificate, which is at http://ca.example.com/issuing.crt"),
-        (True, True, ""),
-        (False, False, ""),
-    ],
-)
-def test_a_certificate_without_that_of_its_intermediate_authority_is_a_warning(
-    tmp_path: Path, *, names_place: bool, is_whole: bool, says: str
-) -> None:
-    authority = certificates.authority()
-    key = load_pem_private_key(authority.private_key_pem.bytes(), None)
-    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")]))
-        .issuer_name(issuer.subject)
-        .public_key(generate_private_key(SECP256R1()).public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=90))
-    )
-    if names_place:
-        place = x509.AccessDescription(
-            AuthorityInformationAccessOID.CA_ISSUERS,
-            x509.UniformResourceIdentifier("http://ca.example.com/issuing.crt"),
-        )
-        builder = builder.add_extension(x509.AuthorityInformationAccess([place]), critical=False)
-    leaf = builder.sign(key, hashes.SHA256())  # type: ignore[arg-type]
-    chain = [leaf, issuer] if is_whole else [leaf]
-    text = b"".join(one.public_bytes(Encoding.PEM) for one in chain)
-    (tmp_path / "server.pem").write_bytes(text)
-    assert chain_warning(tmp_path / "server.pem").endswith(says)
-    assert bool(chain_warning(tmp_path / "server.pem")) is bool(says)
