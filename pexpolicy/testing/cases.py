@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,12 +46,21 @@ class CasesError(Exception):
         super().__init__("\n".join(f"{path}: {problem}" for problem in self.problems))
 
 
-def read_tables(
-    path: Path, keys: Sequence[str] = ("case",)
-) -> tuple[dict[str, Any], list[tuple[str, Any]], list[str]]:
-    """Return a TOML file, its cases with their labels in messages, and the unknown keys.
+class BadCaseError(Exception):
+    """A case with ``problems``, each of which begins with its key."""
 
-    ``keys`` are those above all cases. Raises ``CasesError``.
+    def __init__(self, *problems: object) -> None:
+        super().__init__()
+        self.problems = problems
+
+
+def read_cases(
+    path: Path, make: Callable[[dict[str, Any], dict[str, Any]], C], keys: Sequence[str] = ("case",)
+) -> list[C]:
+    """Return what ``make`` makes of a TOML file and each of its cases, in their order.
+
+    ``make`` raises ``BadCaseError``; ``keys`` are those above all cases. Raise ``CasesError`` with
+    all problems.
     """
     try:
         document = tomllib.loads(path.read_bytes().decode())
@@ -69,21 +78,25 @@ def read_tables(
     tables = document.get("case", [])
     if not isinstance(tables, list):
         raise CasesError(path, [*problems, "case: write [[case]], with two brackets"])
-    return document, [(_label(n, table), table) for n, table in enumerate(tables, 1)], problems
-
-
-def _label(number: int, table: object) -> str:
-    name = table.get("name") if isinstance(table, Mapping) else None
-    return f"case {number} ({brief(name)})" if isinstance(name, str) else f"case {number}"
-
-
-def repeated(cases: Iterable[NamedCase]) -> Iterator[str]:
-    """Yield the problem of each name that a case before has."""
-    seen: set[str] = set()
-    for case in cases:
-        if case.name in seen:
-            yield f"two cases have the name {brief(case.name)}: a report could not tell them apart"
-        seen.add(case.name)
+    cases: dict[str, C] = {}
+    for number, table in enumerate(tables, 1):
+        if not isinstance(table, dict):
+            problems.append(f"case {number}, write [[case]], and its keys below")
+            continue
+        name = table.get("name")
+        label = f"case {number}" + (f" ({brief(name)})" if isinstance(name, str) else "")
+        try:
+            case = make(document, table)
+        except BadCaseError as error:
+            problems += [f"{label}, {problem}" for problem in error.problems]
+            continue
+        if case.name in cases:
+            told = f"two cases have the name {brief(case.name)}: a report could not tell them apart"
+            problems.append(told)
+        cases[case.name] = case
+    if problems:
+        raise CasesError(path, problems)
+    return list(cases.values())
 
 
 def chosen_or_exit(
@@ -175,39 +188,23 @@ def load_cases(path: Path | str) -> list[Case]:
             assert_case(Doors, case)
     """
     path = Path(path)
-    _, tables, problems = read_tables(path)
-    cases: list[Case] = []
-    for label, table in tables:
-        try:
-            cases.append(_case(path, table))
-        except _BadCase as error:
-            problems += [f"{label}, {problem}" for problem in error.problems]
-    problems += repeated(cases)
-    if problems:
-        raise CasesError(path, problems)
-    return cases
+    return read_cases(path, lambda _, table: _case(path, table))
 
 
-class _BadCase(Exception):
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__()
-        self.problems = problems
-
-
-def _case(path: Path, table: object) -> Case:
+def _case(path: Path, table: dict[str, Any]) -> Case:
     try:
         read = _CaseTable.model_validate(table)
     except pydantic.ValidationError as error:
-        raise _BadCase(*problems_of(error, _CaseTable)) from None
+        raise BadCaseError(*problems_of(error, _CaseTable)) from None
     if problems := list(_contradictions(read)):
-        raise _BadCase(*problems)
+        raise BadCaseError(*problems)
     request = None
     if read.endpoint is not None and read.url is None:
         try:
             request = composed(read.endpoint, read.shape, read.request or {})
         except RequestError as error:
             inside = () if error.key[0] in ("endpoint", "shape") else ("request",)
-            raise _BadCase(Problem((*inside, *error.key), error.text)) from None
+            raise BadCaseError(Problem((*inside, *error.key), error.text)) from None
         request.set_origin(str(url_of(request)), read.peer)
     at = _moment(read.at)
     return Case(read.name, path, read.endpoint, request, read.url, read.expect, at, read.peer)
@@ -220,7 +217,7 @@ def _moment(written: datetime | str | None) -> datetime | None:
     try:
         return parse_moment(str(written))
     except ValueError as error:
-        raise _BadCase(Problem(("at",), str(error))) from None
+        raise BadCaseError(Problem(("at",), str(error))) from None
 
 
 def _contradictions(table: _CaseTable) -> Iterator[Problem]:

