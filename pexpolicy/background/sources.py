@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import UnionType
@@ -124,12 +124,15 @@ class SharedSource:
         return not ended and stat_files(self.versions) == self.versions
 
 
-class SourcePool:
-    """The sources of a process. A policy is built in a thread while others are closed, so its
-    methods may be called in any thread.
+class SharedResources:
+    """What the policies of one process share: sources, and the locks of jobs.
+
+    Worker processes share ``locks``, too. A policy is built in a thread while others are closed, so
+    its methods may be called in any thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, locks: JobLocks | None = None) -> None:
+        self.locks = locks or JobLocks()
         self._lock = threading.Lock()
         self._shared: dict[str, SharedSource] = {}
 
@@ -166,14 +169,6 @@ class SourcePool:
     def _forget(self, shared: SharedSource) -> None:
         if self._shared.get(shared.name) is shared:
             del self._shared[shared.name]
-
-
-@dataclass(frozen=True, slots=True)
-class SharedResources:
-    """What the policies of one process share. Worker processes share ``locks``, too."""
-
-    sources: SourcePool = field(default_factory=SourcePool)
-    locks: JobLocks = field(default_factory=JobLocks)
 
 
 class SourceLease:
@@ -265,14 +260,14 @@ class SourceLease:
     def _acquire(self, name: str, table: SourceTable) -> SharedSource:
         driver_class = _driver_class(name, table.driver)
         digest = digest_of([table.driver, str(self._root), table.settings])
-        shared = self._shared.sources.acquire(name, digest, driver_class)
+        shared = self._shared.acquire(name, digest, driver_class)
         if shared is not None:
             # If something that it needs was built again, it is too.
             if all(self._is_current(need) for need in shared.needs):
                 return shared
             self._release([shared])
         shared = self._build(name, table, digest, driver_class)
-        self._shared.sources.add(shared)
+        self._shared.add(shared)
         return shared
 
     def _is_current(self, need: SharedSource) -> bool:
@@ -323,16 +318,16 @@ class SourceLease:
             try:
                 await lifespan.open()
             except asyncio.CancelledError:
-                self._shared.sources.discard(shared)
+                self._shared.discard(shared)
                 raise
             except BaseException as error:
-                self._shared.sources.discard(shared)
+                self._shared.discard(shared)
                 raise SourceOpenError(shared.name, error) from error
 
     async def close(self) -> None:
         """Close the sources that no other policy uses."""
         for shared in self._taken():
-            if self._shared.sources.release(shared) and shared.lifespan is not None:
+            if self._shared.release(shared) and shared.lifespan is not None:
                 await shared.lifespan.close()
 
     def release(self) -> None:
@@ -346,7 +341,7 @@ class SourceLease:
 
     def _release(self, released: Iterable[SharedSource]) -> None:
         for shared in released:
-            if self._shared.sources.release(shared) and shared.lifespan is not None:
+            if self._shared.release(shared) and shared.lifespan is not None:
                 shared.lifespan.close_soon()
 
 

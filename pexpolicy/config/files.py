@@ -18,6 +18,9 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 _TRACKED: ContextVar[list[Path] | None] = ContextVar("tracked", default=None)
+"""What is read inside. Readers far below the builder, such as validators, take no parameter for it,
+and policies are built in several threads at a time.
+"""
 READ_TIMEOUT_S = 10.0
 """Time for reading one file; a file server that is down may never answer."""
 _WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")

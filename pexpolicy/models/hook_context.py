@@ -14,7 +14,9 @@ NO_HOOK: HookContext = (("", ""), None)
 UNKNOWN = "unknown"
 """Stands for the plugin where the context is none of a hook."""
 HOOK_CONTEXT: ContextVar[HookContext] = ContextVar("pexpolicy_hook", default=NO_HOOK)
-"""Set before each hook of each call. Tasks and ``asyncio.to_thread`` inherit it."""
+"""Set before each hook of each call. Tasks and ``asyncio.to_thread`` inherit it, so that a log line
+of any library has its plugin, and ``annotate`` its hook.
+"""
 
 
 @contextmanager

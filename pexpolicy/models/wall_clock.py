@@ -12,6 +12,9 @@ WallClock = Callable[[], float]
 """Seconds since 1970."""
 
 _WALL_CLOCK: ContextVar[WallClock] = ContextVar("pexpolicy_wall_clock", default=time.time)
+"""The clock of what is built. A constructor of an author has no parameter for it, and policies of
+different clocks may be built at a time.
+"""
 
 
 def wall_clock() -> WallClock:

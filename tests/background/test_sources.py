@@ -9,7 +9,7 @@ import pytest
 
 from pexpolicy import Conference, PluginSettings, Source, hookimpl, metrics
 from pexpolicy.audit.factory import open_audit
-from pexpolicy.background.sources import SharedResources, SourcePool
+from pexpolicy.background.sources import SharedResources
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, PluginStartupError
@@ -49,7 +49,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lines:
 def policy(
     sources: dict[str, Any],
     uses: dict[str, str] | None = None,
-    pool: SourcePool | None = None,
+    pool: SharedResources | None = None,
     folder: Path = Path(),
     log: Log | None = None,
 ) -> Policy:
@@ -62,7 +62,7 @@ def policy(
     return build_policy(
         settings,
         available=found,
-        context=BuildContext(log=log, shared=SharedResources(pool or SourcePool())),
+        context=BuildContext(log=log, shared=pool or SharedResources()),
     )
 
 
@@ -156,7 +156,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", PROBLEMS)
 def test_a_wrong_source_is_a_problem_with_its_key(lines: Lines, case: str) -> None:
     sources, expected = PROBLEMS[case]
-    pool = SourcePool()
+    pool = SharedResources()
     with pytest.raises(ConfigError) as refused:
         policy(sources, pool=pool)
     assert expected in str(refused.value).replace("config.toml: ", "")
@@ -234,7 +234,7 @@ async def test_a_source_that_does_not_open_leaves_no_threads(lines: Lines) -> No
 
 
 async def test_a_source_that_does_not_open_keeps_the_policy_from_serving(lines: Lines) -> None:
-    pool = SourcePool()
+    pool = SharedResources()
     sources = {"other": people("other"), "people": people(fails="opened")}
     made = policy(sources, {"first": "other", "second": "people"}, pool)
     with pytest.raises(PluginStartupError) as refused:
@@ -248,7 +248,7 @@ async def test_a_source_that_does_not_open_keeps_the_policy_from_serving(lines: 
 
 
 async def test_a_source_whose_table_is_unchanged_is_kept_open(lines: Lines) -> None:
-    pool = SourcePool()
+    pool = SharedResources()
     async with policy({"people": people()}, pool=pool).serving():
         second = policy({"people": people(), "more": people("more")}, pool=pool)
         async with second.serving():
@@ -262,7 +262,7 @@ async def test_a_source_whose_table_is_unchanged_is_kept_open(lines: Lines) -> N
 
 
 async def test_a_source_outlives_the_policy_that_opened_it(lines: Lines) -> None:
-    pool = SourcePool()
+    pool = SharedResources()
     first = policy({"people": people()}, pool=pool).serving()
     await first.__aenter__()
     second = policy({"people": people()}, pool=pool)
@@ -273,7 +273,7 @@ async def test_a_source_outlives_the_policy_that_opened_it(lines: Lines) -> None
 
 
 async def test_a_policy_that_never_serves_closes_what_only_it_uses(lines: Lines) -> None:
-    pool = SourcePool()
+    pool = SharedResources()
     first = policy({"people": people()}, pool=pool).serving()
     await first.__aenter__()
     second = policy({"people": people()}, pool=pool)
@@ -287,7 +287,7 @@ async def test_a_policy_that_never_serves_closes_what_only_it_uses(lines: Lines)
 async def test_a_changed_file_builds_a_source_again_and_what_needs_it(
     lines: Lines, tmp_path: Path
 ) -> None:
-    pool = SourcePool()
+    pool = SharedResources()
     sources = {
         "list": {"driver": "listed", "path": "list.txt"},
         "people": {"driver": "joined", "people": "list"},
@@ -312,7 +312,7 @@ async def test_a_changed_file_builds_a_source_again_and_what_needs_it(
 
 
 async def test_a_source_that_has_failed_is_built_again_at_the_next_reload(lines: Lines) -> None:
-    pool, log = SourcePool(), Log()
+    pool, log = SharedResources(), Log()
     first = policy({"people": {"driver": "breaks"}}, pool=pool, log=log)
     async with first.serving() as served:
         await asyncio.sleep(0.05)
@@ -328,7 +328,7 @@ async def test_a_source_that_has_failed_is_built_again_at_the_next_reload(lines:
 async def test_refreshed_data_of_a_source_is_open_with_it_and_passes_to_the_next(
     lines: Lines, tmp_path: Path
 ) -> None:
-    pool = SourcePool()
+    pool = SharedResources()
 
     def snapshot(every: float) -> dict[str, Any]:
         return {"people": {"driver": "snapshot", "url": "one", "every": every}}
@@ -349,7 +349,7 @@ async def test_refreshed_data_of_a_source_is_open_with_it_and_passes_to_the_next
 
 
 async def test_a_draining_generation_keeps_its_sources(lines: Lines, tmp_path: Path) -> None:
-    pool, audit = SourcePool(), open_audit(tmp_path / "audit.jsonl")
+    pool, audit = SharedResources(), open_audit(tmp_path / "audit.jsonl")
 
     def runner(made: Policy) -> GenerationRunner:
         return GenerationRunner(generation_of(made, audit))
@@ -377,7 +377,7 @@ def test_a_build_that_breaks_releases_its_sources(
     from pexpolicy import builder  # noqa: PLC0415 - it is replaced in part
     from pexpolicy.plugins.plugin import build  # noqa: PLC0415
 
-    pool = SourcePool()
+    pool = SharedResources()
 
     def breaks(*arguments: Any, **options: Any) -> None:
         build(*arguments, **options)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import lru_cache, partial, wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -85,26 +85,6 @@ class Partly:
 
 
 class TestHooks:
-    @pytest.mark.parametrize(
-        "member",
-        [
-            property(lambda _: ROOM),
-            hookimpl(staticmethod(lambda: ROOM)),
-            hookimpl(lru_cache(lambda _: ROOM)),
-            lambda _: ROOM,
-        ],
-    )
-    def test_what_would_never_be_called_is_refused(self, member: object) -> None:
-        text = problem_of(type("Bad", (), {"service_configuration": member}))
-        assert "service_configuration is never called" in text
-
-    def test_an_argument_by_name_only_is_refused(self) -> None:
-        class Bad:
-            @hookimpl
-            async def service_configuration(self, *, request: object) -> None: ...
-
-        assert "write service_configuration(self, request)" in problem_of(Bad)
-
     def test_an_optional_hook_may_be_of_a_later_version(self) -> None:
         class Good:
             @hookimpl(optionalhook=True)
@@ -115,20 +95,6 @@ class TestHooks:
                 return ROOM
 
         assert decide_sync(Good, REQUEST).decision == ROOM
-
-    @pytest.mark.parametrize("name", ["__aenter__", "__enter__"])
-    def test_a_context_manager_is_no_lifespan(self, name: str) -> None:
-        hook = staticmethod(hookimpl(lambda: ROOM))
-        members = {name: lambda self: self, "service_configuration": hook}
-        bad = type("Bad", (), members)
-        assert f"{name} is never called: write lifespan" in problem_of(bad)
-
-        @asynccontextmanager
-        async def lifespan(self: object) -> AsyncIterator[None]:
-            yield
-
-        good = type("Good", (bad,), {"lifespan": hookimpl(lifespan)})
-        assert decide_sync(good, REQUEST).decision == ROOM
 
     def test_a_constructor_whose_error_has_no_text(self) -> None:
         class BrokenError(Exception):
@@ -143,26 +109,6 @@ class TestHooks:
             async def service_configuration(self) -> None: ...
 
         assert "cannot be built: BrokenError (test_author_mistakes.py:" in problem_of(Bad)
-
-    def test_an_asynchronous_constructor(self) -> None:
-        class Bad:
-            async def __init__(self, settings: object) -> None: ...  # type: ignore[misc]
-
-            @hookimpl
-            async def service_configuration(self) -> None: ...
-
-        assert "Bad does not take its settings" in problem_of(Bad)
-
-    def test_a_task_that_is_started_too_early(self) -> None:
-        class Bad:
-            def __init__(self, settings: object) -> None:
-                asyncio.get_running_loop()
-
-            @hookimpl
-            async def service_configuration(self) -> None: ...
-
-        assert "no running event loop" in (text := problem_of(Bad))
-        assert "start tasks in lifespan" in text
 
 
 class TestRoutes:
@@ -183,14 +129,6 @@ class TestRoutes:
                 return [web.get("/a", getattr(self, handler))]
 
         assert f"its handler is called with the request: {problem}" in problem_of(Bad)
-
-    def test_an_application_is_no_list_of_routes(self) -> None:
-        class Bad:
-            @hookimpl
-            def routes(self) -> Any:
-                return web.Application()
-
-        assert "its routes must return an iterable of aiohttp.web.RouteDef" in problem_of(Bad)
 
 
 class TestDropIn:

@@ -35,7 +35,7 @@ class Greeter(Plugin[Names]):
         return {"user": self.settings.user}
 
 
-TWO = {
+TWO: dict[str, dict[str, Any]] = {
     "oslo": {"plugin": "greeter", "settings": {"user": "oslo"}},
     "london": {"plugin": "greeter", "settings": {"user": "london"}, "breaker": True},
 }

@@ -1,14 +1,20 @@
 """Building plugins: what cannot be a plugin is refused by name, before anything is served."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+import asyncio
+import contextlib
+import dataclasses
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from textwrap import indent
+from typing import Any
 
 import pluggy
+import pydantic
 import pytest
-from pydantic import BaseModel
+from aiohttp import web
 
 from pexpolicy import Continue, Plugin, PluginSettings, hookimpl
 from pexpolicy.builder import build_policy
@@ -31,176 +37,15 @@ class Fine:
         """Abstain."""
 
 
-class Misspelt(Fine):
-    @hookimpl
-    async def service_configuraton(self, request: object) -> None:
-        """Is never asked."""
-
-
-class WrongArgument(Fine):
-    @hookimpl
-    async def media_location(self, call: object) -> None:
-        """Asks for something that there is not."""
-
-
-class WithoutSelf(Fine):
-    @hookimpl
-    async def media_location(request: object) -> None:  # noqa: N805
-        """Would be given the plugin for a request."""
-
-
-class WithoutAnything(Fine):
-    @hookimpl
-    def config_warnings() -> list[Any]:  # type: ignore[misc]
-        return []
-
-
-class Static(Fine):
-    @staticmethod
-    @hookimpl
-    async def media_location(request: object) -> None:
-        """Needs no self."""
-
-
-class SettingsOnly:
-    class Settings(PluginSettings):
-        text: str = ""
-
-    @hookimpl
-    async def media_location(self) -> None:
-        """Has settings and nowhere to take them."""
-
-
-class NoArguments(SettingsOnly):
-    def __init__(self) -> None:
-        """Take none."""
-
-
-class Wrapper(Fine):
-    @hookimpl(wrapper=True)
-    def media_location(self, request: object) -> Any:
-        return (yield)
-
-
-class OldWrapper(Fine):
-    @hookimpl(hookwrapper=True)
-    def media_location(self, request: object) -> Any:
-        yield
-
-
-class Twice(Fine):
-    @hookimpl(specname="service_configuration")
-    async def again(self, request: object) -> None:
-        """Is a second answer to the same question."""
-
-
-class NoHooks:
-    def __init__(self, settings: object) -> None:
-        self.settings = settings
-
-
-class NoMark(Fine):
-    async def participant_properties(self, request: object) -> None:
-        """Carries no mark."""
-
-
-class TryFirst(Fine):
-    @hookimpl(tryfirst=True)
-    async def media_location(self, request: object) -> None:
-        """Ask to be first in a way that has no effect."""
-
-
-class PlainLifespan(Fine):
-    @hookimpl
-    async def lifespan(self) -> None:
-        """Open nothing, and yield never."""
-
-
-class GeneratorLifespan(Fine):
-    @hookimpl
-    async def lifespan(self) -> AsyncIterator[None]:
-        yield
-
-
-class SyncLifespan(Fine):
-    @hookimpl
-    @contextmanager
-    def lifespan(self) -> Iterator[None]:
-        yield
-
-
-class YieldsInThread(Fine):
-    @hookimpl
-    def participant_properties(self, request: object) -> Iterator[None]:
-        yield None
-
-
-class Yields(Fine):
-    @hookimpl
-    async def participant_properties(self, request: object) -> AsyncIterator[None]:
-        yield None
-
-
-class AsyncWarnings(Fine):
-    @hookimpl
-    async def config_warnings(self) -> list[Any]:
-        return []
-
-
-class DataclassSettings(Fine):
-    @dataclass
-    class Settings:
-        text: str = ""
-
-
-class DictSettings(Fine):
-    Settings: ClassVar = {"text": ""}
-
-
-class ModelSettings(Fine):
-    class Settings(BaseModel):
-        text: str = ""
-
-
-class TextWarnings(Fine):
-    @hookimpl
-    def config_warnings(self) -> Any:
-        yield "open"
-
-
-class NoWarnings(Fine):
-    @hookimpl
-    def config_warnings(self) -> Any:
-        return None
-
-
-class TextFiles(Fine):
-    @hookimpl
-    def tracked_files(self) -> Any:
-        return "rooms.csv"
-
-
-class BareDecisions(Fine):
-    @hookimpl
-    def static_decisions(self) -> Any:
-        yield Continue()
-
-
-class BadDecisions(Fine):
-    @hookimpl
-    def static_decisions(self) -> Any:
-        yield 1 / 0
-
-
-class Exits(Fine):
-    def __init__(self, settings: object) -> None:
-        raise SystemExit(1)
-
-
-class BadCheck(Fine):
-    @hookimpl
-    def config_warnings(self) -> Any:
-        raise KeyError("advice")
+def made(body: str, base: str = "(Fine)") -> type:
+    """Return a class with the names that plugins use."""
+    scope: dict[str, Any] = {"Fine": Fine, "hookimpl": hookimpl, "Continue": Continue, "web": web}
+    for module in (asyncio, contextlib, dataclasses, functools, pydantic):
+        scope |= {name: getattr(module, name) for name in module.__all__}
+    scope |= {"asyncio": asyncio}
+    exec(f"class Toy{base}:\n" + indent(body, "    "), scope)  # noqa: S102 - of this page
+    toy: type = scope["Toy"]
+    return toy
 
 
 def problems(found: Mapping[str, PluginSource]) -> list[str]:
@@ -209,51 +54,67 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
     return [str(problem) for problem in error.value.problems]
 
 
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (Misspelt, "service_configuraton"),
-        (WrongArgument, "write media_location(self, request)"),
-        (WithoutSelf, "write media_location(self, request)"),
-        (WithoutAnything, "write config_warnings(self)"),
-        (SettingsOnly, "SettingsOnly does not take its settings"),
-        (NoArguments, "NoArguments does not take its settings"),
-        (Wrapper, "media_location has wrapper=True"),
-        (OldWrapper, "media_location has hookwrapper=True"),
-        (Twice, "service_configuration is implemented twice"),
-        (NoHooks, "implements no hook"),
-        (NoMark, "participant_properties is never called"),
-        (TryFirst, "media_location has tryfirst=True"),
-        (PlainLifespan, "lifespan must be an async def with one yield"),
-        (GeneratorLifespan, "lifespan must be an async def with one yield"),
-        (SyncLifespan, "lifespan must be an async def with one yield"),
-        (Yields, "participant_properties must return its answer"),
-        (YieldsInThread, "participant_properties must return its answer"),
-        (AsyncWarnings, "config_warnings must be a plain def"),
-        (DataclassSettings, "the Settings of DataclassSettings do not inherit PluginSettings"),
-        (DictSettings, "the Settings of DictSettings do not inherit PluginSettings"),
-        (ModelSettings, "the Settings of ModelSettings do not inherit PluginSettings"),
-        (TextWarnings, "config_warnings must return an iterable of ConfigWarning(key, text)"),
-        (NoWarnings, "config_warnings must return an iterable of ConfigWarning(key, text)"),
-        (TextFiles, "tracked_files must return an iterable of paths, and not 'rooms.csv'"),
-        (BareDecisions, "static_decisions must return an iterable of pairs"),
-        (BadDecisions, "its static_decisions failed: ZeroDivisionError"),
-        (Exits, "cannot be built: SystemExit"),
-        (BadCheck, "its config_warnings failed: KeyError"),
-        (Fine(None), "is not a class"),
-        (len, "is not a class"),
-        (None, "is not a class"),
-    ],
-)
-def test_what_cannot_be_a_plugin_is_refused_by_name(found: Any, said: str) -> None:
-    (problem,) = problems(available({"toy": found}))
+BAD = {
+    "async def service_configuraton(self, request): ...": "mean 'service_configuration'?",
+    "async def media_location(self, call): ...": "write media_location(self, request)",
+    "async def media_location(request): ...": "write media_location(self, request)",
+    "async def media_location(self, *, request): ...": "write media_location(self, request)",
+    "def config_warnings(): return []": "write config_warnings(self)",
+    "async def lifespan(self): ...": "lifespan must be an async def with one yield",
+    "async def lifespan(self): yield": "lifespan must be an async def with one yield",
+    "@contextmanager\ndef lifespan(self): yield": "lifespan must be an async def with one yield",
+    "@asynccontextmanager\nasync def lifespan(self): ...": "lifespan must be an async def with one",
+    "async def media_location(self, request): yield": "media_location must return its answer",
+    "def media_location(self, request): yield": "media_location must return its answer",
+    "async def config_warnings(self): return []": "config_warnings must be a plain def",
+    "def config_warnings(self): yield 'open'": "must return an iterable of ConfigWarning",
+    "def config_warnings(self): ...": "must return an iterable of ConfigWarning(key, text)",
+    "def config_warnings(self): raise KeyError('x')": "its config_warnings failed: KeyError",
+    "def tracked_files(self): return 'a.csv'": "must return an iterable of paths, and not 'a.csv'",
+    "def static_decisions(self): yield Continue()": "must return an iterable of pairs",
+    "def static_decisions(self): yield 1 / 0": "its static_decisions failed: ZeroDivisionError",
+    "def routes(self): return web.Application()": "must return an iterable of aiohttp.web.RouteDef",
+    "@staticmethod\nasync def media_location(): ...": "media_location is never called",
+    "@lru_cache\ndef media_location(self, request): ...": "media_location is never called",
+}
+"""Hooks below ``@hookimpl``, and what is said of each."""
+BAD_CLASSES = {
+    "async def media_location(self, request): ...": "media_location is never called",
+    "media_location = property(lambda self: None)": "media_location is never called",
+    "def __init__(self, settings): raise SystemExit(1)": "cannot be built: SystemExit",
+    "def __init__(self): ...": "Toy does not take its settings",
+    "async def __init__(self, settings): ...": "Toy does not take its settings",
+    "def __init__(self, settings): asyncio.get_running_loop()": "; start tasks in lifespan",
+    "def __aenter__(self): ...": "__aenter__ is never called: write lifespan",
+    "def __enter__(self): ...": "__enter__ is never called: write lifespan",
+    "Settings = {'text': ''}": "the Settings of Toy do not inherit PluginSettings",
+    "class Settings(BaseModel):\n    text: str": "the Settings of Toy do not inherit",
+    "@dataclass\nclass Settings:\n    text: str": "the Settings of Toy do not inherit",
+    "@hookimpl(specname='service_configuration')\nasync def x(self): ...": "is implemented twice",
+    **{
+        f"@hookimpl({option}=True)\ndef media_location(self, request): yield": f"{option}=True"
+        for option in ("tryfirst", "trylast", "wrapper", "hookwrapper")
+    },
+}
+CASES: list[tuple[Make, str]] = [
+    *((partial(made, f"@hookimpl\n{body}"), said) for body, said in BAD.items()),
+    *((partial(made, body), said) for body, said in BAD_CLASSES.items()),
+    (partial(made, "text = ''", ""), "implements no hook"),
+    *((partial(lambda found: found, found), "is not a class") for found in (Fine(None), len, None)),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), CASES)
+def test_what_cannot_be_a_plugin_is_refused_by_name(make: Make, said: str) -> None:
+    (problem,) = problems(available({"toy": make()}))
     assert problem.startswith("plugins.toy: ")
     assert "toy (toy-toy 1.0)" in problem
     assert said in problem
 
 
 def test_a_static_method_needs_no_self() -> None:
-    policy = build_policy(settings({"a": {}}), available=available({"a": Static}))
+    static = made("@staticmethod\n@hookimpl\nasync def media_location(request): ...")
+    policy = build_policy(settings({"a": {}}), available=available({"a": static}))
     assert [link.plugin for link in policy.chains["media_location"].links] == ["a"]
 
 
@@ -284,7 +145,8 @@ def test_one_that_is_not_installed_is_reported_with_those_that_are() -> None:
 
 
 def test_every_refusal_is_reported_at_once() -> None:
-    found = available({"a": Misspelt, "b": NoHooks, "c": Fine, "d": Exits})
+    bad = made("async def media_location(self, request): ...")
+    found = available({"a": bad, "b": made("text = ''", ""), "c": Fine, "d": Fine(None)})
     assert [text.partition(":")[0] for text in problems(found)] == [
         "plugins.a",
         "plugins.b",
