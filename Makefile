@@ -92,7 +92,7 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 	$(require_python)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet $(UV) && printf 'pexpolicy @ .\npexpolicy-sources @ ./plugins/sources\n' > $(VENV)/here.txt
-	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra author --extra tracing --extra oidc --group dev -o requirements.lock
+	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra tracing --extra oidc --group dev -o requirements.lock
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
 	@$(COMPILE) $(UPGRADE) --group compiled -c requirements.lock -o tests/support/compiled.lock

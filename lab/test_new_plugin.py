@@ -232,12 +232,12 @@ def test_one_name_names_everything(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("2nd floor", "did you mean 'nd_floor'?"),
-        ("lübeck", "did you mean 'lubeck'?"),
-        ("a/b", "did you mean 'a_b'?"),
-        ("../elsewhere", "did you mean 'elsewhere'?"),
-        ("class", "did you mean 'class_rules'?"),
-        ("x" * (MAX_NAME + 1), f"did you mean '{'x' * MAX_NAME}'?"),
+        ("2nd floor", "is not a plugin name"),
+        ("lübeck", "is not a plugin name"),
+        ("a/b", "is not a plugin name"),
+        ("../elsewhere", "is not a plugin name"),
+        ("class", "is not a plugin name"),
+        ("x" * (MAX_NAME + 1), "is not a plugin name"),
         ("", "is not a plugin name"),
         ("-", "is not a plugin name"),
         ("42", "is not a plugin name"),
@@ -274,19 +274,6 @@ def test_the_folder_may_be_new_and_have_blanks(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert f"  cd {shlex.quote(str(parent / 'pexpolicy-lobby'))} && " in result.stdout
     assert (parent / "pexpolicy-lobby" / "pyproject.toml").is_file()
-
-
-def test_without_the_template_engine_it_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    result = new_plugin("lobby", "--directory", str(tmp_path))
-    assert result.exit_code == 2
-    assert "python -m pip install 'pexpolicy[author]'    from a package index of your own" in (
-        result.stderr
-    )
-    assert "python -m pip install '.[author]'            in a clone" in result.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
