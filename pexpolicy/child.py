@@ -221,6 +221,8 @@ class Channel(asyncio.Protocol, Generic[T]):
             if self.has_ended:
                 raise ConnectionResetError
             self.send(message)
+            if seconds is None:
+                return await answer
             async with asyncio.timeout(seconds):
                 return await answer
         finally:
@@ -332,6 +334,11 @@ class Child(Channel[T]):
         if used <= self.memory_mb:
             return ""
         return f"{self.name} used {used} MiB of memory, and its memory_mb is {self.memory_mb}"
+
+    def check_memory(self) -> None:
+        """Raise ``ChildError`` if it exceeds its memory."""
+        if excess := self.excess():
+            raise ChildError(excess)
 
     @property
     def exit_reason(self) -> str:

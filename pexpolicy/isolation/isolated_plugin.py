@@ -203,12 +203,12 @@ class IsolatedPlugin:
 
     async def _call(self, message: messages.Message) -> messages.Report:
         try:
-            async with self._pool.borrow() as worker:
-                return await worker.ask(message)
+            reply: messages.Report = await self._pool.ask(message)
         except ChildError as error:
             raise _as_worker_error(error) from None
         except PoolBusyError as error:
             raise PluginBusyError(str(error)) from None
+        return reply
 
     async def _ask(
         self, endpoint: Endpoint[Any], request: Request, decision: Decision | None = None

@@ -405,46 +405,6 @@ def test_it_works_on_uvloop(shelf: PluginFolder) -> None:
         runner.run(calls(isolated))
 
 
-def test_refreshed_data_is_refused_with_a_sentence(shelf: PluginFolder) -> None:
-    available = shelf.write(
-        """
-        class Toy:
-            def __init__(self, settings):
-                self.data = Refreshed(self.fetch, every=60)
-
-            async def fetch(self):
-                return 1
-
-            @hookimpl
-            async def service_configuration(self, request):
-                return None
-        """
-    )
-    with pytest.raises(PluginBuildError, match="isolation: uses Refreshed or schedule, which isol"):
-        shelf.start(available)
-
-
-def test_a_source_is_refused_with_a_sentence(shelf: PluginFolder) -> None:
-    available = shelf.write(
-        """
-        class Toy:
-            class Settings(PluginSettings):
-                people: Source[object]
-
-            def __init__(self, settings):
-                pass
-
-            @hookimpl
-            async def service_configuration(self, request):
-                return None
-        """
-    )
-    with pytest.raises(
-        PluginBuildError, match=r"settings\.people: sources are opened in the serve"
-    ):
-        shelf.start(available, settings={"people": "people"})
-
-
 READS_ENVIRONMENT = """
 class Settings(PluginSettings):
     token_env: str = ""
