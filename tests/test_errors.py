@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from pexpolicy import Conference, DecisionError
-from pexpolicy.errors import MAX_EXCEPTIONS, ErrorReport, describe_error
+from pexpolicy.errors import MAX_EXCEPTIONS, MAX_REFUSAL, ErrorReport, describe_error
 from pexpolicy.models.withheld import redact
 
 
@@ -141,7 +141,7 @@ def test_the_report_of_another_process_loses_the_secrets_too() -> None:
 def test_the_report_of_another_process_is_shortened() -> None:
     error = RuntimeError()
     error.fault = ErrorReport("x" * 1_000_000, [])  # type: ignore[attr-defined]
-    assert len(describe_error(error).summary) <= 1001
+    assert len(describe_error(error).summary) <= MAX_REFUSAL + 1
 
 
 @pytest.mark.parametrize("packaged", [True, False])

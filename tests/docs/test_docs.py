@@ -210,7 +210,7 @@ def test_the_meaning_of_each_key_is_that_of_the_schema() -> None:
 def test_editors_show_the_meaning_of_each_key() -> None:
     definitions = config_schema(installed())["$defs"]
     budget = definitions["ServerTable"]["properties"]["budget"]["description"]
-    assert budget.startswith("Time for all plugins together in one call.")
+    assert budget.startswith("Seconds for all plugins together in one call.")
     level = definitions["AuditTable"]["properties"]["level"]["description"]
     assert "see audit.md" in level
 

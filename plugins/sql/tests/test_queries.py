@@ -136,7 +136,7 @@ async def test_each_endpoint_has_its_decision(source: Source, execute: Execute) 
         ("SELECT name, pinn FROM (SELECT 'a' AS name, 'b' AS pinn) AS t", "did you mean 'pin'?"),
         ("SELECT 'a' AS service_tag", "has no column name"),
         ("SELECT 'a' AS name, 'b' AS name", "service_configuration: the query has "),
-        ("SELECT 'a' AS name WHERE 'x' = :alias", "did you mean 'local_alias'?"),
+        ("SELECT 'a' AS name WHERE 'x' = :alias", "no such field; there are"),
         ("SELECT name FROM nowhere", "nowhere"),
         ("SELECT 'a' AS name FROM FROM", "syntax error"),
         ("SELEC 1", "did you mean 'select'?"),
