@@ -203,16 +203,6 @@ def _subnet_problem(text: str) -> str:
 
 def _meant_subnet(text: str) -> str:
     """Return what to write instead of another notation of IPv4 subnets, or nothing."""
-    if re.fullmatch(r"\d+\.\s*[A-Za-z]{3,}\.?(\s*\d+)?|\d+\.\d+\.\d{4}", text):
-        return "a spreadsheet has made it a date: format the column as text, and write it again"
-    text = text.replace("\\", "/")
-    if re.fullmatch(r"\d+(,\d+){3}(/\d+)?", text):
-        text = text.replace(",", ".")
-    if re.fullmatch(r"\d+(\.\d+){0,2}/\d+", text):
-        address, _, bits = text.partition("/")
-        text = f"{'.'.join([*address.split('.'), *'000'][:4])}/{bits}"
-    if re.search(r"[\d)][,;]\s*\d", text):
-        return "write each in quotes of its own, or in a row of its own"
     meant = re.sub(r"\s*/\s*|\s+(?=255\.)", "/", text)
     meant = re.sub(r"(?<![\d/])0+(?=\d)", "", meant)
     if wildcard := re.fullmatch(r"((?:\d+\.){1,3})\*(?:\.\*)*", meant):

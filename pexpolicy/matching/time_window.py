@@ -56,15 +56,12 @@ class TimeOperators(PluginSettings):
     @field_validator("between", mode="before")
     @classmethod
     def _are_two_times(cls, between: Any) -> Any:
-        if isinstance(between, str):
-            msg = f"takes two times: write between = [{', '.join(map(repr, _times(between)))}]"
-            raise ValueError(msg)  # noqa: TRY004 - as above
-        if isinstance(between, list):
-            for hour in between:
-                if not isinstance(hour, time) and not _HOUR.fullmatch(str(hour)):
-                    msg = f"{hour!r} is not a time of day; {_meant_hour(str(hour))}"
-                    raise ValueError(msg)
-        if isinstance(between, list) and len(between) != 2:  # noqa: PLR2004 - a from and a to
+        hours = between if isinstance(between, list) else [between]
+        for hour in hours:
+            if not isinstance(hour, time) and not _HOUR.fullmatch(str(hour)):
+                msg = f'{hour!r} is not a time of day; write it as in "08:00", midnight is "00:00"'
+                raise ValueError(msg)
+        if len(hours) != 2:  # noqa: PLR2004 - a from and a to
             msg = 'takes two times, as in ["08:00", "17:00"]'
             raise ValueError(msg)
         return between
@@ -72,15 +69,11 @@ class TimeOperators(PluginSettings):
     @field_validator("weekdays", mode="before")
     @classmethod
     def _are_weekdays(cls, weekdays: Any) -> Any:
-        written = [weekdays] if isinstance(weekdays, str) else weekdays
-        if not isinstance(written, list) or weekdays == [day for day in written if day in WEEKDAYS]:
-            return weekdays
-        meant = [_meant_days(str(text)) for text in written]
-        days = dict.fromkeys(day for some in meant for day in some) if all(meant) else {}
-        form = f"write {list(days)}" if days else f"write some of {', '.join(map(repr, WEEKDAYS))}"
-        odd = next((text for text in written if text not in WEEKDAYS), weekdays)
-        msg = f"{odd!r} is not a list of weekdays in English; {form}"
-        raise ValueError(msg)
+        for day in weekdays if isinstance(weekdays, list) else [weekdays]:
+            if day not in WEEKDAYS or not isinstance(weekdays, list):
+                msg = f"{day!r} is not in a list of weekdays; write some of {list(WEEKDAYS)}"
+                raise ValueError(msg)
+        return weekdays
 
     @field_validator("dates", "since", "until", mode="before")
     @classmethod
@@ -116,49 +109,12 @@ class TimeOperators(PluginSettings):
 _HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
 
 
-def _meant_hour(written: str) -> str:
-    """Return what to write instead of an hour such as ``9:00``, ``8.30``, ``7pm`` or ``8``."""
-    found = re.fullmatch(r"(\d{1,2})(?:[:.h](\d\d))?\s*([ap]m)?", written.strip().lower())
-    if found is None:
-        return "write it as in '08:00'"
-    hour = int(found[1])
-    if found[3]:
-        hour = hour % 12 + (12 if found[3] == "pm" else 0)
-    if hour == 24:  # noqa: PLR2004 - the end of a day
-        return "midnight is '00:00'"
-    return f"write '{hour:02}:{found[2] or '00'}'" if hour < 24 else "write 00:00 to 23:59"  # noqa: PLR2004 - as above
-
-
-def _meant_days(written: str) -> list[str]:
-    """Return the days that a text such as ``Mon``, ``monday-friday`` or ``weekend`` means."""
-    text = written.strip().lower()
-    if text in ("weekend", "weekends"):
-        return ["saturday", "sunday"]
-    words = [word for word in re.findall(r"\w+", text) if word not in ("to", "until", "and")]
-    days = [
-        next((n for n, name in enumerate(WEEKDAYS) if len(word) > 1 and name.startswith(word)), -1)
-        for word in words
-    ]
-    if -1 in days:
-        return []
-    if len(days) == 2 and re.search(r"-|\u2013|\.\.|\bto\b|\buntil\b", text):  # noqa: PLR2004 - from and to
-        count = (days[1] - days[0]) % len(WEEKDAYS) + 1
-        return [WEEKDAYS[(days[0] + n) % len(WEEKDAYS)] for n in range(count)]
-    return [WEEKDAYS[day] for day in days]
-
-
 def _is_date(written: str) -> bool:
     try:
         date.fromisoformat(written)
     except ValueError:
         return False
     return True
-
-
-def _times(written: str) -> list[str]:
-    """Return the two times in a text such as ``18:00-08:00``, or two examples."""
-    found = re.findall(r"[0-9]{2}:[0-9]{2}", written)
-    return found if len(found) == 2 else ["18:00", "08:00"]  # noqa: PLR2004 - a from and a to
 
 
 class TimeWindow:

@@ -881,18 +881,9 @@ def test_output_for_which_the_disk_has_no_space_is_no_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("url", "meant"),
-    [
-        ("http://::1:9107", "http://[::1]:9107"),
-        ("::1", "http://[::1]"),
-        ("localhost:9107", "http://localhost:9107"),
-    ],
-)
-def test_the_url_that_was_meant_is_named(url: str, meant: str) -> None:
-    said = CliRunner().invoke(main, ["status", "--url", url])
-    assert said.exit_code == 2
-    assert f"write {meant}\n" in said.stderr
+@pytest.mark.parametrize("url", ["http://::1:9107", "::1", "localhost:9107"])
+def test_what_is_no_url_of_a_server_is_wrong_usage(url: str) -> None:
+    assert CliRunner().invoke(main, ["status", "--url", url]).exit_code == 2
 
 
 def test_quotes_that_docker_keeps_are_reported(
