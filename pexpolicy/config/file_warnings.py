@@ -31,10 +31,10 @@ def mode_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     texts = list(_texts(settings))
     if any(_SECRET.fullmatch(key) for _, key, _ in texts):
         named[()] = settings.path
-    for place, key, value in texts:
+    for place, name, value in texts:
         path = settings.resolve(value)
-        if _SECRET_FILE.search(key) or _holds_secrets(path, key):
-            named[(*place, int(key) if key.isdecimal() else key)] = path
+        if _SECRET_FILE.search(name) or _holds_secrets(path, name):
+            named[(*place, int(name) if name.isdecimal() else name)] = path
     for key, path in named.items():
         mode = _mode(path)
         if mode & stat.S_IROTH or (mode & stat.S_IRGRP and not _is_shared_by_root(path)):

@@ -189,7 +189,8 @@ def _form(kind: str, written: Any, key: Key, is_whole: bool) -> str:  # noqa: FB
             return (
                 f": write [[{at}]] for each" if is_item else f": write [{at}], and its keys below"
             )
-    return ""
+        case _:
+            return ""
 
 
 def _message(item: Mapping[str, Any]) -> str:
