@@ -19,9 +19,9 @@ from pexpolicy.cli.audit import paths_of, period
 from pexpolicy.cli.common import config_option, examples, fail, refuse
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.conformance.http_client import basic
-from pexpolicy.explain.explanation import LocalPolicyError, local_policy_files
+from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.replayer import Job, Selection
+from pexpolicy.replay.replayer import Job
 from pexpolicy.replay.report import as_json, parts, rows, title
 from pexpolicy.replay.result import ReplayResult, Tally
 from pexpolicy.replay.run import run_replay
@@ -143,15 +143,15 @@ def replay(  # noqa: PLR0913 - the options of the command
         if path.suffix not in (".html", ".xml"):
             raise click.BadParameter(f"{path} ends neither in .html nor in .xml")
     begin, _ = period(since, None)
-    scripts, service_config = local_policy_files(files)
     job = Job(
         config,
         _other_side(against),
-        Selection(begin.timestamp() if begin else None, ignore=frozenset(ignore), only=only),
+        since=begin.timestamp() if begin else None,
+        ignore=frozenset(ignore),
+        only=only,
         network=network,
         coverage=print_json or any(path.suffix == ".html" for path in reports),
-        scripts=scripts,
-        service_config=service_config,
+        local_policy=files,
     )
     result = _replayed(records, job)
     if print_json:

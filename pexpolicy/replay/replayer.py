@@ -7,14 +7,14 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.coverage import Coverage
-from pexpolicy.explain.explanation import load_local_policy
+from pexpolicy.explain.explanation import load_local_policy, local_policy_files
 from pexpolicy.models.difference import Changes
 from pexpolicy.policy import Answer
 from pexpolicy.replay.answers import Answering, Answers
@@ -48,37 +48,26 @@ _DISTINCT = re.compile(r"[0-9@:].*..|..[0-9@:]")
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """What of the records is replayed and compared."""
-
-    since: float | None = None
-    """Seconds since 1970; records without a time are always replayed."""
-    ignore: frozenset[str] = field(default_factory=frozenset)
-    """Names of fields that may differ."""
-    only: tuple[str, ...] = ()
-    """Actions, endpoints, plugins or fields that the reported groups have."""
-
-    def includes(self, at: float | None) -> bool:
-        """Return whether a time is in the period."""
-        return at is None or self.since is None or at >= self.since
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
-    """What is replayed: the new configuration, and the other side."""
+    """What is replayed and compared: the new configuration, and the other side."""
 
     config: Path
     against: Path | ServerAddress | None = None
     """Another configuration, or a server; by default the replies of the records."""
-    selection: Selection = field(default_factory=Selection)
+    since: float | None = None
+    """Seconds since 1970; records without a time are always replayed."""
+    ignore: frozenset[str] = frozenset()
+    """Names of fields that may differ."""
+    only: tuple[str, ...] = ()
+    """Actions, endpoints, plugins or fields that the reported groups have."""
     network: bool = False
     """True: plugins may ask the network."""
     coverage: bool = False
     """True: the items of plugins that decide are counted."""
-    scripts: tuple[str, ...] = ()
-    """Local policy scripts of the node, which follow each answer, as ``FILE`` or ``KIND=FILE``."""
-    service_config: Path | None = None
-    """A file with the service that Infinity itself has, as JSON, for the scripts."""
+    local_policy: tuple[str, ...] = ()
+    """Scripts of the node, which follow each answer, as ``FILE`` or ``KIND=FILE``; at most one file
+    that ends in ``.json`` is the service that Infinity itself has.
+    """
 
 
 class Replayer:
@@ -88,7 +77,7 @@ class Replayer:
         self,
         new: ReplayPolicy,
         old: ReplayPolicy | PolicyServer | None,
-        selection: Selection,
+        job: Job,
         block: NetworkBlock | None = None,
         coverage: Coverage | None = None,
         node: NodeScripts | None = None,
@@ -96,7 +85,7 @@ class Replayer:
         self._new = new
         self._node = node
         self._server = old if isinstance(old, PolicyServer) else None
-        self._selection = selection
+        self._job = job
         self._block = block
         self._coverage = coverage
         self._redaction = new.redaction
@@ -131,8 +120,10 @@ class Replayer:
 
     def _selected(self, found: Call | Unusable) -> Call | Unusable | None:
         """Return a record, or ``None`` for a call outside the period."""
-        is_outside = isinstance(found, Call) and not self._selection.includes(found.at)
-        return None if is_outside else found
+        since = self._job.since
+        if isinstance(found, Call) and found.at is not None and since is not None:
+            return found if found.at >= since else None
+        return found
 
     async def _with_replies(
         self, found: Iterable[Call | Unusable], server: PolicyServer
@@ -219,8 +210,8 @@ class Replayer:
             tally.matrix[call.endpoint, "", after] += 1
             return
         tally.matrix[call.endpoint, before, after] += 1
-        if changes and self._selection.ignore:
-            changes = {n: c for n, c in changes.items() if n not in self._selection.ignore}
+        if changes and self._job.ignore:
+            changes = {n: c for n, c in changes.items() if n not in self._job.ignore}
         if not changes:
             tally.same += 1
             return
@@ -264,8 +255,9 @@ async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
     Raise ``ConfigError`` and ``LocalPolicyError``.
     """
     node = None
-    if job.scripts:
-        local_policy = load_local_policy(job.scripts, None, job.service_config)
+    if job.local_policy:
+        scripts, service = local_policy_files(job.local_policy)
+        local_policy = load_local_policy(scripts, None, service)
         await stack.enter_async_context(local_policy.running())
         node = NodeScripts(local_policy)
     block = None if job.network else NetworkBlock()
@@ -279,4 +271,4 @@ async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
         wire = connected(address.url, authorization=address.authorization, tls=tls)
         old = PolicyServer(await stack.enter_async_context(wire))
     coverage = Coverage(new.policy) if job.coverage else None
-    return Replayer(new, old, job.selection, block, coverage, node)
+    return Replayer(new, old, job, block, coverage, node)

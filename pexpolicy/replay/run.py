@@ -66,7 +66,7 @@ def run_replay(
             add(tally, files.position)
     for place, text in files.damage:
         total.unusable(Exactness.UNREADABLE, text, place)
-    groups = ordered(total.groups.values(), job.selection.only)
+    groups = ordered(total.groups.values(), job.only)
     return ReplayResult(
         config=str(job.config),
         against=server or str(job.against or ""),
@@ -93,7 +93,7 @@ async def _here(files: RecordFiles, job: Job, add: Callable[[Tally, float], None
 def _remarks(job: Job) -> Iterator[str]:
     if isinstance(job.against, ServerAddress):
         yield "the server answers at the present time, and not at that of the records"
-    if job.scripts and job.against is None:
+    if job.local_policy and job.against is None:
         yield "the records hold what was sent, so all that the local policy changes is a change"
 
 

@@ -15,7 +15,7 @@ import msgspec
 from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_error
-from pexpolicy.replay.replayer import Job, Selection
+from pexpolicy.replay.replayer import Job
 from pexpolicy.replay.report import as_json
 from pexpolicy.replay.result import Tally
 from pexpolicy.replay.run import run_replay
@@ -48,7 +48,7 @@ def replayed(config: Path, audit: Sequence[Path], since: float, output: IO[bytes
             records = sum(counts.records.values())
             _write(output, Message(Progress(records, share, counts.changed)))
 
-    job = Job(config, selection=Selection(since=since))
+    job = Job(config, since=since)
     try:
         # One process, as the server needs the other processors.
         done = run_replay(audit, job, with_rotated=False, processes=0, progress=progress)

@@ -83,8 +83,7 @@ def test_a_change_that_the_script_undoes_is_none(folder: Path) -> None:
         Path("next.toml"),
         Path("config.toml"),
         coverage=True,
-        scripts=("waive.jinja2",),
-        service_config=Path("own.json"),
+        local_policy=("waive.jinja2", "own.json"),
     )
     in_processes = as_json(run_replay([Path("urls")], job, processes=2))
     assert {**in_processes, "seconds": 0} == {**known, "seconds": 0}
