@@ -119,10 +119,11 @@ Look = Mapping[Path, FileVersion | None]
 
 def stat_files(files: Iterable[Path]) -> Look:
     """Return the present version of each file, without reading it."""
-    return {file: _version(file) for file in files}
+    return {file: version_of(file) for file in files}
 
 
-def _version(file: Path) -> FileVersion | None:
+def version_of(file: Path) -> FileVersion | None:
+    """Return the present version of a file; ``None`` for a missing one."""
     try:
         result = os.stat(file)  # noqa: PTH116 - Path.stat is the same, and slower
     except (OSError, ValueError):

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from pexpolicy.audit.redaction import Personal, drop, redaction_of
+from pexpolicy.config.files import FileVersion, version_of
 from pexpolicy.config.loader import load
 from pexpolicy.config.schema.document import Document
 from pexpolicy.config.settings import ConfigError, Settings
 
-Version = tuple[int, int, int]
 MAX_OTHERS = 20
 MAX_OTHER_BYTES = 1 << 20
 
@@ -24,15 +24,15 @@ class ConfigFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._version = _version(path)
+        self._version = version_of(path)
         self._settings, _ = _usable(path)
         self._personal = _personal_of(self._settings)
-        self._kinds: dict[Path, tuple[Version, bool]] = {}
+        self._kinds: dict[Path, tuple[FileVersion | None, bool]] = {}
 
     @property
     def settings(self) -> Settings:
         """The settings on the disk; the last usable ones where the file cannot be parsed."""
-        version = _version(self.path)
+        version = version_of(self.path)
         if version != self._version:
             self._version = version
             with suppress(ConfigError):
@@ -79,7 +79,7 @@ class ConfigFile:
 
     def _is_config(self, path: Path) -> bool:
         """Return whether a file is a configuration; it is parsed again when it has changed."""
-        version, known = _version(path), self._kinds.get(path)
+        version, known = version_of(path), self._kinds.get(path)
         if known is None or known[0] != version:
             known = self._kinds[path] = version, _is_config(path)
         return known[1]
@@ -109,11 +109,3 @@ def _personal_of(settings: Settings) -> Personal | None:
     personal = redaction_of(settings).personal
     # Without its key, nothing can be hashed.
     return drop if personal is None and settings.privacy.personal != "clear" else personal
-
-
-def _version(path: Path) -> Version:
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0, 0
-    return found.st_mtime_ns, found.st_size, found.st_ino
