@@ -15,6 +15,9 @@ from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.policy import Policy
 
+HOST_KEYS = ("priority", "timeout", "on_error", "mode", "isolation")
+"""What the host decides about a plugin, as listed."""
+
 
 @click.command(
     epilog=examples(
@@ -62,14 +65,8 @@ def _listed(policy: Policy) -> dict[str, Any]:
             "source": available.source,
         }
         if plugin is not None:
-            row |= {
-                "priority": plugin.table.priority,
-                "timeout": plugin.table.timeout,
-                "on_error": plugin.table.on_error,
-                "mode": plugin.table.mode,
-                "isolation": plugin.table.isolation,
-                "hooks": [hook for hook in HOOKS if hook in plugin.implemented],
-            }
+            row |= {key: getattr(plugin.table, key) for key in HOST_KEYS}
+            row["hooks"] = [hook for hook in HOOKS if hook in plugin.implemented]
         listed.append(row)
     order = {name: [link.plugin for link in chain.links] for name, chain in policy.chains.items()}
     others = {
@@ -90,15 +87,14 @@ def _show(listed: dict[str, Any]) -> None:
     others = table_of("other hook", "plugins")
     for hook, names in listed["other_hooks"].items():
         others.add_row(hook, ", ".join(names))
-    host_keys = ("priority", "timeout", "on_error", "mode", "isolation")
-    table = table_of("plugin", "state", *host_keys)
+    table = table_of("plugin", "state", *HOST_KEYS)
     origins = table_of("plugin", "distribution", "version", "source")
     for row in listed["plugins"]:
         active = row["state"] == "active"
         table.add_row(
             row["name"],
             Text(row["state"], style="green" if active else "dim"),
-            *(str(row[key]) if active else "" for key in host_keys),
+            *(str(row[key]) if active else "" for key in HOST_KEYS),
         )
         origins.add_row(row["name"], row["distribution"], row["version"], row["source"])
     for shown in (order, others, table, origins):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.cli.common import EX_CONFIG, config_option, examples
+from pexpolicy.cli.common import EX_CONFIG, config_option, examples, refuse
 from pexpolicy.config.files import missing_hint
 from pexpolicy.server.reload_triggers import ask_for_reload
 from pexpolicy.text import printable
@@ -26,8 +26,7 @@ def reload(config: Path) -> None:
     try:
         results = ask_for_reload(config)
     except (OSError, ValueError) as error:
-        click.secho(f"{config}: cannot reach the server: {error}", fg="red", err=True)
-        sys.exit(1)
+        refuse(f"{config}: cannot reach the server: {error}", 1)
     if not results or None in results:
         text = (
             "the server ended during the reload"
@@ -36,10 +35,9 @@ def reload(config: Path) -> None:
         )
         if not results and not config.exists():
             text = f"there is no such file{missing_hint(config)}; name another with --config"
-        click.secho(f"{config}: {text}", fg="red", err=True)
-        sys.exit(1)
-    for result in results:
-        assert result is not None
+        refuse(f"{config}: {text}", 1)
+    done = [result for result in results if result is not None]
+    for result in done:
         click.secho(
             f"{config}: {printable(result)}",
             fg="green" if result.done else "red",
@@ -51,5 +49,5 @@ def reload(config: Path) -> None:
             click.echo(f"  {printable(problem)}", err=True)
         for note in result.notes:
             click.secho(f"warning: {printable(note)}", fg="yellow", err=True)
-    if not all(result.done for result in results if result is not None):
+    if not all(result.done for result in done):
         sys.exit(EX_CONFIG)
