@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from pexpolicy.server.http.query import query_params
+from pexpolicy.server.http.app import query_params
 
 ESCAPES = "%26 %3D %3d %2B %3B %25 %20 %40 %3A %00 %C3%A9 %C3 %FF %e2%82%ac %ED%A0%80 %2 %zz"
 PIECES = st.sampled_from([*"ab&&==+;% ?/@é\x7f", "name=", "a=b", *ESCAPES.split()])

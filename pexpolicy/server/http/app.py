@@ -10,22 +10,25 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
+from multidict import MultiDict, MultiDictProxy
 from uuid_utils import uuid7
+from yarl import URL
 
 from pexpolicy.access.refusals import UNKNOWN_PATH, WRONG_METHOD, Refusal, RefusalLog
 from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.call_facts import CallFacts
+from pexpolicy.models.request import Params
 from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
 from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
 from pexpolicy.server.generations import Generation
-from pexpolicy.server.http.query import query_params
 from pexpolicy.server.http.response import READABLE, PrerenderedResponse, health, not_allowed
 
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
@@ -269,6 +272,22 @@ class PolicyApp:
         config_hash = generation.policy.config_hash
         generation.audit.refused(reason, status, peer, config_hash, **facts)
         self.telemetry.recorded()
+
+
+def query_params(url: URL) -> Params:
+    """Return the same as ``url.query``, for a tenth less processor time of a whole call.
+
+    yarl decodes each name and each value. Here the query is decoded as a whole, which is the same
+    unless an escape is left in it: one of ``&``, ``=``, ``+``, ``;`` or ``%``, or broken text.
+    """
+    decoded = url.query_string
+    if "%" in decoded:
+        return url.query
+    pairs: Any = [pair.split("=", 1) for pair in decoded.split("&") if pair]
+    try:
+        return MultiDictProxy(MultiDict(pairs))
+    except ValueError:  # a name without =
+        return url.query
 
 
 def _is_stray(source: web.BaseRequest) -> bool:

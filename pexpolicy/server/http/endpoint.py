@@ -43,8 +43,10 @@ ACCEPT_BATCH = 16
 """Connections that are accepted in one turn of the event loop."""
 TLS_ACCEPT_BATCH = 4
 """The same with TLS, whose handshake takes as much CPU time as several calls."""
-MAX_WAITING_TLS = 512
-"""Connections without an admitted call with TLS, which takes 120 KB for each."""
+MAX_WAITING_TLS = 1024
+"""Connections without an admitted call with TLS, which takes 150 KB for each. With fewer of them,
+clients that reconnect at once fill the queue of the kernel, and nodes wait behind them.
+"""
 OTHER_DESCRIPTORS = 128
 """Descriptors that are left for files, plugins and other sockets."""
 DEFER_S = 5
