@@ -10,10 +10,8 @@ from difflib import SequenceMatcher
 MAX_BITS = 200
 MAX_NAME = 80
 MAX_LISTED = 60
-"""Names that a message lists."""
 MAX_GUESSED = 64
 """Longer words are not compared: it would take long, and they are not typing errors."""
-_MIN_SIMILAR = 0.78
 _MIN_BEGINNING = 4
 """Letters from which on the beginning of a word stands for it, as ``cert`` for ``certificate``."""
 
@@ -73,29 +71,28 @@ def _words(name: str) -> list[str]:
 
 
 def _are_alike(words: list[str], others: list[str]) -> bool:
-    if "".join(words) == "".join(others) or sorted(words) == sorted(others):
+    word, other = "".join(words), "".join(others)
+    if word == other or sorted(words) == sorted(others):
         return True
     if len(words) != len(others):
-        word, other = "".join(words), "".join(others)
         return abs(len(word) - len(other)) <= 1 and _is_typo(word, other)
-    return all(map(_is_same_word, words, others))
-
-
-def _is_same_word(word: str, other: str) -> bool:
-    short, long = sorted((word, other), key=len)
-    begins = len(short) >= _MIN_BEGINNING and long.startswith(short)
-    return word == other or begins or _is_typo(word, other)
+    return all(map(_is_typo, words, others))
 
 
 def _is_typo(word: str, other: str) -> bool:
-    """Return whether letters are swapped, or some are wrong but not the first."""
+    """Return whether letters are swapped or some are wrong, but not the first, or one word is the
+    beginning of the other.
+    """
+    short, long = sorted((word, other), key=len)
     if sorted(word) == sorted(other):
         return True
     if word[:1] != other[:1] or any(c.isdigit() for c in word + other):
         return False
-    wrong = sum(map(str.__ne__, word, other)) if len(word) == len(other) else len(word)
-    is_slip = wrong == 1 and len(word) >= _MIN_BEGINNING
-    return is_slip or SequenceMatcher(None, word, other).ratio() >= _MIN_SIMILAR
+    if len(short) >= _MIN_BEGINNING:
+        slips = sum(map(str.__ne__, word, other)) + len(long) - len(short)
+        if long.startswith(short) or slips == 1:
+            return True
+    return SequenceMatcher(None, word, other).ratio() >= 0.78  # noqa: PLR2004 - by trial
 
 
 def is_without_colour() -> bool:

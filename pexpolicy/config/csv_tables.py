@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar, get_args, get_origin
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +41,7 @@ _FAILED = re.compile(
     r"#(?:[A-ZÀ-Þ_/0]+[!?]|N/A|NV|N/V)|=\$?[A-Z]{1,3}\$?\d+\b.*|=[A-Z.]{2,}\(.*"
 ).fullmatch
 """A formula, or what a spreadsheet saves for one that has failed."""
-declared_delimiter = re.compile(r"sep=([,;])\s*\Z", re.IGNORECASE).match
+_DELIMITER = re.compile(r"sep=([,;])\s*\Z", re.IGNORECASE).match
 """Matches the line of Excel that names the delimiter, before the header."""
 
 
@@ -133,37 +133,21 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
 
 def _parse(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
     faults: list[TableIssue] = []
-    for found in stream_table(io.StringIO(text, newline=""), model, file):
-        if isinstance(found, TableIssue):
-            faults.append(found)
-        else:
-            yield found
-    if faults:
-        raise TableError(faults)
-
-
-def stream_table(stream: TextIO, model: type[R], file: str) -> Iterator[Row[R] | TableIssue]:
-    """Yield the rows of an open file, and the issues of others, as they are read.
-
-    For files of any size; ``stream`` is opened with ``newline=""`` and can seek. Raises
-    ``TableError`` for an invalid header.
-    """
-    faults: list[TableIssue] = []
-    records = _records(stream, file, faults)
+    records = _records(text, file, faults)
     columns = _columns(model)
     names = _names(records, columns, file, faults)
     for line, cells in records:
         if message := _wrong_shape(names, cells, columns):
-            yield TableIssue(file, line, message)
+            faults.append(TableIssue(file, line, message))
             continue
         try:
             values = model.model_validate(_cell_values(names, cells, columns))
         except pydantic.ValidationError as error:
-            for text in map(str, problems_of(error, model)):
-                yield TableIssue(file, line, text)
+            faults += [TableIssue(file, line, str(one)) for one in problems_of(error, model)]
         else:
             yield Row(file, line, values)
-    yield from faults
+    if faults:
+        raise TableError(faults)
 
 
 def read_cells(path: Path) -> list[dict[str, str]]:
@@ -171,7 +155,7 @@ def read_cells(path: Path) -> list[dict[str, str]]:
     their columns; else as ``read_table``.
     """
     text = read_text(path, "CSV UTF-8")
-    _, header = next(_records(io.StringIO(text, newline=""), path.name, []), (1, []))
+    _, header = next(_records(text, path.name, []), (1, []))
     columns: dict[str, Any] = {
         f"column_{number}": (str | None, Field(None, alias=name.lower()))
         for number, name in enumerate(header)
@@ -223,14 +207,12 @@ def is_list(annotation: Any) -> bool:
     return any(is_list(part) for part in get_args(annotation) if part is not type(None))
 
 
-def _records(
-    stream: TextIO, file: str, faults: list[TableIssue]
-) -> Iterator[tuple[int, list[str]]]:
+def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each line that is not blank, stripped, with the number of the line."""
-    header = next((line for line in stream if line.strip()), "")
-    stream.seek(0)
-    declared = declared_delimiter(header)
+    header = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
+    declared = _DELIMITER(header)
     delimiter = ";" if header.count(";") > header.count(",") else ","
+    stream = io.StringIO(text, newline="")
     reader = csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
     line = 1
     try:

@@ -966,7 +966,7 @@ def test_a_new_configuration_with_a_file_of_another_kind_is_not_written(
     ("arguments", "said"),
     [
         (["serve", "--host", "0.0.0.0:8000"], "is an address without a port: write --port too"),
-        (["serve", "--host", "http://0.0.0.0"], "is an address without a scheme or path"),
+        (["serve", "--host", "http://0.0.0.0"], "is an address alone"),
         (["explain", "Meet One"], "Meet One is not an alias: it contains a space"),
     ],
 )

@@ -1,0 +1,44 @@
+"""Suggestions for misspelt names: they never change the meaning."""
+
+import pytest
+
+from pexpolicy.text import did_you_mean, suggest
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *(("alow_guests", "allow_guests"), ("pni", "pin"), ("prot", "port"), ("romms", "rooms")),
+        *(("cert", "certificate"), ("warn", "warning"), ("username", "user"), ("themes", "theme")),
+        *(("on_eror", "on_error"), ("hostname", "host_name"), ("Guest PIN", "guest_pin")),
+        *(("notequals", "not_equals"), ("not_equal", "not_equals"), ("pin_guest", "guest_pin")),
+        *(("europe/olso", "Europe/Oslo"), ("INFO", "info"), ("nane", "name")),
+    ],
+)
+def test_a_name_that_is_spelt_almost_the_same_is_suggested(written: str, meant: str) -> None:
+    assert did_you_mean(written, [meant, "unlike"]) == f"; did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(
+    ("written", "other"),
+    [
+        *(("not_between", "between"), ("nonbetween", "between"), ("notbetween", "between")),
+        *(("host_pin", "guest_pin"), ("host_pin", "pin"), ("guest_pin", "pin")),
+        *(("disabled", "enabled"), ("disallow_guests", "allow_guests"), ("no_guests", "guests")),
+        *(("insecure", "secure"), ("unmuted", "muted"), ("include", "exclude")),
+        *(("min_pin", "max_pin"), ("weekdays", "weekends"), ("inbound", "outbound")),
+        *(("valid_to", "valid_from"), ("prefix", "suffix"), ("after", "before")),
+        *(("max_callrate_in", "max_callrate_out"), ("not_one_of", "one_of"), ("not_less", "less")),
+        *(("rotate_days", "rotate_mb"), ("rotate", "rotate_mb"), ("file", "sign_key_file")),
+        *(("local", "location"), ("v1", "v2"), ("1.3", "1.2"), ("", "x"), ("x" * 100, "x" * 99)),
+    ],
+)
+def test_a_name_of_another_meaning_is_not_suggested(written: str, other: str) -> None:
+    assert did_you_mean(written, [other]) == ""
+
+
+def test_without_a_similar_name_all_are_listed() -> None:
+    assert suggest("bind", ["host", "port"]) == "; there are host, port"
+    assert suggest("hsot", ["host", "port"]) == "; did you mean 'host'?"
+    assert suggest("x", [str(number) for number in range(100)]).endswith("and 40 more")
+    assert suggest("x", []) == ""
