@@ -34,7 +34,7 @@ EXIT_TIMEOUT_S = 1.0
 RESERVED = 1024 * MIB
 """What a process may reserve without using it: stacks of threads, buffers of libraries."""
 _SIGNALS = frozenset(signal.Signals)
-_PATH, _OWN_PATH = "PYTHONPATH", "PEXPOLICY_CHILD_PYTHONPATH"
+_PATH, _OWN_PATH, _PIPE = "PYTHONPATH", "PEXPOLICY_CHILD_PYTHONPATH", "PEXPOLICY_CHILD_PIPE"
 
 T = TypeVar("T")
 
@@ -271,11 +271,13 @@ class Child(Channel[T]):
             environment[_OWN_PATH] = os.environ[_PATH]
         # In the environment because the interpreter needs it before its first import.
         environment[_PATH] = os.pathsep.join(map(os.path.abspath, sys.path))
+        environment[_PIPE] = str(read_end)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 (sys.executable, "-P", "-u", *flags, "-m", module, *arguments),
                 stdin=theirs.fileno(),
-                stdout=read_end,
+                stdout=2,
+                pass_fds=(read_end,),
                 env=environment,
                 process_group=0,
             )
@@ -414,7 +416,7 @@ class Child(Channel[T]):
 def parent_socket() -> socket.socket:
     """Return the socket to the parent, in a process that was started as a ``Child``.
 
-    What the process prints goes to its standard error afterwards. The kernel kills the process when
+    What the process prints goes to its standard error. The kernel kills the process when
     its parent ends, even inside code that blocks. Where it cannot, as on macOS, the end of the
     socket is noticed once that code returns.
     """
@@ -423,10 +425,10 @@ def parent_socket() -> socket.socket:
         signal.signal(number, signal.SIG_IGN)
     # A core dump would hold PINs.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection, pipe = os.dup(0), os.dup(1)
+    connection, pipe = os.dup(0), int(os.environ.pop(_PIPE))
+    os.set_inheritable(pipe, False)  # noqa: FBT003 - its own signature
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    os.dup2(2, 1)
     os.close(nothing)
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
