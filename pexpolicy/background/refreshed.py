@@ -139,7 +139,7 @@ class Refreshed(Periodic[T]):
 
     def take_over(self, previous: Refreshed[Any]) -> None:
         """Start with the value of the same data of another generation."""
-        if self._key is not None and self._cache_key == previous._cache_key:
+        if self._key is not None and (self.name, self._key) == (previous.name, previous._key):
             # The creator of the data gives it a clock; seconds of different clocks do not compare.
             self._values = list(previous._values)
             self._fetched_at = self._clock() - previous.age
