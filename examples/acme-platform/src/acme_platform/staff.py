@@ -14,10 +14,10 @@ from pexpolicy import (
     ConfigPath,
     ParticipantProperties,
     ParticipantPropertiesRequest,
+    Plugin,
     PluginSettings,
     Refreshed,
     Source,
-    hookimpl,
     schedule,
 )
 from pexpolicy.files import CacheFile
@@ -68,15 +68,17 @@ class Staff:
         return self._names.value.get(alias)
 
 
-class Names:
+class NamesSettings(PluginSettings):
+    """The keys of ``[plugins.acme_names.settings]``."""
+
+    staff: Source[Staff]
+
+
+class Names(Plugin[NamesSettings]):
     """Shows people under the name that the staff directory has for them."""
 
-    class Settings(PluginSettings):
-        """The keys of ``[plugins.acme_names.settings]``."""
-
-        staff: Source[Staff]
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: NamesSettings) -> None:
+        super().__init__(settings)
         self._staff = settings.staff
         self._unknown: Counter[str] = Counter()
         schedule(self._forget_rare, every=3600, once_per="worker")
@@ -85,12 +87,10 @@ class Names:
         """Keep the domains that were unknown most often, so that the counters stay small."""
         self._unknown = Counter(dict(self._unknown.most_common(10)))
 
-    @hookimpl
     async def status(self) -> Mapping[str, object]:
         """Return the domains whose people the directory does not know."""
         return {"unknown": dict(self._unknown.most_common(10))}
 
-    @hookimpl
     async def participant_properties(
         self, request: ParticipantPropertiesRequest
     ) -> ParticipantProperties | None:
