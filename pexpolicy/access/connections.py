@@ -67,20 +67,17 @@ class Connection:
     )
 
     def __init__(
-        self, peer: str = "", close: Callable[[], object] = lambda: None, *, is_known: bool = False
+        self, peer: str = "", close: Callable[[], object] | None = None, *, is_known: bool = False
     ) -> None:
         self.peer = peer
-        self.close = close
+        self.close = close or _nothing
         self.is_known = is_known
-        self.expire: Callable[[bool], object] = self._close
+        self.expire: Callable[[bool], object] = _nothing
         self.admission: AuthenticatedRequest | None = None
         self.not_after: float | None = None
         self.is_revoked = False
         self._owner: Connections | None = None
         self._buffered = 0
-
-    def _close(self, _: bool) -> None:  # noqa: FBT001 - as `expire`
-        self.close()
 
     def admit(self, admission: AuthenticatedRequest) -> None:
         """Store an admitted request; from now on the connection is not evicted."""
@@ -126,6 +123,8 @@ class Connection:
         """Stop counting the connection: it was closed."""
         if self._owner is not None:
             self._owner.remove(self)
+        # They refer to the protocol, which refers to this.
+        self.close = self.expire = _nothing
 
     def has_expired(self, now: float) -> bool:
         """Return whether the certificate of the client has expired, at seconds since the epoch."""
@@ -140,6 +139,10 @@ class Connection:
         """Store the certificate of the client (DER), to find it in later revocation lists."""
         if self._owner is not None:
             self._owner.certificates[self] = certificate
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing: a connection is not open yet, or not any more."""
 
 
 class Connections:

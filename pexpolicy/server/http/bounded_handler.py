@@ -173,9 +173,10 @@ class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
             connection.wait()
             connection.received(len(self.received))
             return
+        close = connection.close
         connection.ended()
         self.expired(is_reply=is_reply)
-        connection.close()
+        close()
 
     def expired(self, *, is_reply: bool) -> None:
         """Note that the connection is closed: it was idle, or its request or the reading of its

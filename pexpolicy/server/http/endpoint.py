@@ -119,6 +119,7 @@ class Endpoint:
         if shared:
             self._batch = 1
         self._starting: set[asyncio.Task[None]] = set()
+        self._has_evicted = False
         self._timers: dict[object, asyncio.TimerHandle] = {}
         """The timer of the next sweep, and those of sockets on which accepting is paused."""
 
@@ -161,6 +162,9 @@ class Endpoint:
     def _sweep(self) -> None:
         """Close the connections whose time is over."""
         self.connections.expire()
+        if self._has_evicted:
+            self._has_evicted = False
+            _trim_heap()
         interval = self._context.limits.request_seconds / SWEEPS
         self._timers[self] = self._context.loop.call_later(interval, self._sweep)
 
@@ -177,6 +181,7 @@ class Endpoint:
                     protocol.end()
 
     def _on_eviction(self, connection: Connection) -> None:
+        self._has_evicted = True
         self._refusals.note(EVICTED, CLOSED, connection.peer)
 
     def _accept(self, listener: socket.socket) -> None:
@@ -274,6 +279,15 @@ class Endpoint:
             connection.certified_by(certificate)
             if self.certificates.is_revoked(certificate):
                 connection.revoke()
+
+
+def _trim_heap() -> None:
+    """Return freed memory to the system if the C library can: large heads leave many holes."""
+    # Imported on demand, to keep it out of the start.
+    import ctypes  # noqa: PLC0415
+
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _handshake_failure(error: OSError) -> str:
