@@ -59,6 +59,9 @@ class PluginSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    key_remarks: ClassVar[Mapping[str, str]] = {}
+    """Keys that people write and that do not exist, and what a message says to write instead."""
+
     _extras: Extras = PrivateAttr(NO_EXTRAS)
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""

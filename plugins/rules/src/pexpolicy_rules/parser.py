@@ -14,19 +14,6 @@ from pexpolicy.matching import VALUE_LISTS
 from pexpolicy_rules.settings import Rule
 
 Table = Mapping[str, Any]
-_ORDER = "unknown key; rules are asked in the order of the file: leave it out"
-_ABOVE = "unknown key; it is a key of the rule: write it above [….when]"
-_BETWEEN = 'unknown key; write between = ["08:00", "17:00"]'
-_REMARKS: Mapping[Key, str] = {
-    **dict.fromkeys((("priority",), ("order",), ("weight",)), _ORDER),
-    **{("when", name): _ABOVE for name in ("then", "endpoint", "name", "enabled")},
-    **{("when", "time", n): _BETWEEN for n in ("hours", "hour", "start", "end")},
-    ("description",): "unknown key; write it as a comment after #, or as reason",
-    ("else",): "unknown key; write a rule after it, without when",
-    ("stop",): "unknown key; the first rule that matches decides: leave it out",
-    ("mode",): "unknown key; mode is for all rules: write it in [plugins.NAME]",
-}
-"""Keys that a rule does not have, and what to write instead."""
 _PLACEHOLDER = re.compile(r"\{\s*[A-Za-z_][\w.~-]*\s*\}")
 _NAMED = re.compile(r"\(\?P?<(\w+)>")
 
@@ -43,7 +30,7 @@ def parse(
     """
     context = {"root": root, VALUE_LISTS: lists}
     rule, problems = validated(written, Rule, context)
-    issues = [(p.key, _REMARKS.get(p.key, "") or p.text) for p in problems]
+    issues = [(problem.key, problem.text) for problem in problems]
     if problems:
         rest = _without(written, [problem.key for problem in problems])
         rule, _ = validated(rest, Rule, context)
