@@ -188,6 +188,8 @@ def missing_hint(path: Path) -> str:
     if odd := odd_path(str(path)):
         return f"; {odd}"
     with suppress(OSError):
+        if path.is_symlink():
+            return f"; it is a symbolic link to {path.readlink()}, which is not there"
         if not path.parent.exists():
             return f"; there is no folder {path.parent}"
         entries = islice(path.parent.iterdir(), _MAX_LISTED)

@@ -185,7 +185,7 @@ def _form(kind: str, written: Any, key: Key, is_whole: bool) -> str:  # noqa: FB
         case "time_delta_type" | "time_delta_parsing", _:
             return '; write text, as in "PT90S" or "00:01:30"'
         case "model_type" | "model_attributes_type" | "dataclass_type", _:
-            is_item = isinstance(key[-1], int)
+            is_item = bool(key) and isinstance(key[-1], int)
             return (
                 f": write [[{at}]] for each" if is_item else f": write [{at}], and its keys below"
             )

@@ -280,7 +280,7 @@ BROKEN: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"credentials": [{"user": "a", "password": secret_canaries.WORD, "password_env": "A"}]},
-        "auth.credentials[0].password: unknown key; it is never in this file",
+        "auth.credentials[0].password: unknown key; a secret is never in this file",
     ),
 ]
 
