@@ -1,7 +1,9 @@
-"""A reload of several workers: all of them, or none."""
+"""A reload of several workers: all of them, or none, and those that join while one is under way."""
 
 import asyncio
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +16,11 @@ from pexpolicy.server.workers.reload import (
     Prepare,
     Prepared,
     Refused,
+    ReloadCoordinator,
     Report,
     reload_all,
 )
+from tests.server.test_generations import settled
 
 NEW, OLD = "new", "old"
 FATES = ["prepares", "refuses", "dies preparing", "dies committing", "read something else"]
@@ -76,3 +80,112 @@ def test_one_refusal_is_enough() -> None:
     result = reloaded(Worker("prepares"), Worker("refuses"))
     assert result.problems == ("it is bad",)
     assert result.files == ("rules.csv",)
+
+
+class ObedientWorker:
+    """A worker that does what it is told once the test lets it."""
+
+    def __init__(self) -> None:
+        self.config_hash = OLD
+        self.asked: list[tuple[Order, asyncio.Future[Report]]] = []
+
+    async def ask(self, message: Order) -> Report:
+        answer: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
+        self.asked.append((message, answer))
+        return await answer
+
+    def send(self, message: Order) -> None:
+        """Nothing comes of it."""
+
+    @property
+    def is_preparing(self) -> bool:
+        return any(isinstance(order, Prepare) for order, _ in self.asked)
+
+    async def obey(self, *, refuses: bool = False, dies: bool = False) -> None:
+        """Carry out the orders so far."""
+        asked, self.asked = self.asked, []
+        for order, answer in asked:
+            if dies:
+                answer.set_exception(ConnectionResetError())
+            elif refuses:
+                answer.set_result(Refused(("it is bad",), files=("rules.csv",)))
+            elif isinstance(order, Prepare):
+                answer.set_result(Prepared(NEW))
+            elif isinstance(order, Commit):
+                self.config_hash = NEW
+                answer.set_result(Committed(ReloadResult(NEW, files=("config.toml",))))
+        await settled()
+
+
+@pytest.fixture
+def workers() -> list[ObedientWorker]:
+    return [ObedientWorker()]
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, workers: list[ObedientWorker]) -> ReloadCoordinator:
+    config = tmp_path / "config.toml"
+    config.write_text("# new")
+    coordinator = ReloadCoordinator(config, b"", lambda: list(workers))
+    coordinator.active_hash, coordinator.files = OLD, ("config.toml",)
+    return coordinator
+
+
+async def begun(coordinator: ReloadCoordinator) -> asyncio.Task[ReloadResult]:
+    reload = asyncio.create_task(coordinator.reload())
+    await settled()
+    return reload
+
+
+@pytest.mark.parametrize("committing", [False, True], ids=["preparing", "committing"])
+async def test_a_worker_that_joins_during_a_reload_is_reloaded_after_it(
+    workers: list[ObedientWorker], coordinator: ReloadCoordinator, committing: bool
+) -> None:
+    reload = await begun(coordinator)
+    if committing:
+        await workers[0].obey()
+    # It was forked before, with what was active then.
+    workers.append(ObedientWorker())
+    for _ in range(1 if committing else 2):
+        assert not workers[1].is_preparing
+        await workers[0].obey()
+    assert [worker.is_preparing for worker in workers] == [True, True]
+    for worker in 2 * workers:
+        await worker.obey()
+    assert (await reload).done
+    assert coordinator.content == b"# new"
+    assert {worker.config_hash for worker in workers} == {coordinator.active_hash} == {NEW}
+
+
+async def test_a_worker_that_joins_a_refused_reload_is_one_of_them(
+    workers: list[ObedientWorker], coordinator: ReloadCoordinator
+) -> None:
+    reload = await begun(coordinator)
+    workers.append(ObedientWorker())
+    await workers[0].obey(refuses=True)
+    result = await reload
+    assert not result.done
+    assert result.files == ("config.toml", "rules.csv")
+    assert not any(worker.asked for worker in workers)
+    assert (coordinator.content, coordinator.active_hash) == (b"", OLD)
+
+
+async def test_a_worker_that_dies_before_the_end_of_a_reload_is_not_waited_for(
+    workers: list[ObedientWorker], coordinator: ReloadCoordinator
+) -> None:
+    workers.append(ObedientWorker())
+    reload = await begun(coordinator)
+    await workers.pop().obey(dies=True)
+    await workers[0].obey()
+    await workers[0].obey()
+    assert (await reload).config_hash == NEW
+    assert not workers[0].asked
+
+
+async def test_a_file_that_is_gone_is_a_refusal(
+    tmp_path: Path, workers: list[ObedientWorker], coordinator: ReloadCoordinator
+) -> None:
+    (tmp_path / "config.toml").unlink()
+    result = await coordinator.reload()
+    assert result.problems == ("cannot be read: No such file or directory",)
+    assert not workers[0].asked
