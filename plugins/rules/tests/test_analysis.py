@@ -1,6 +1,7 @@
 """Warnings of `check` about valid rules."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,73 +19,69 @@ def rule(
     return {"name": name, "endpoint": endpoint, "then": then, "when": when}
 
 
-def test_a_special_case_before_the_general_one_is_nothing_to_warn_of(warnings: Warnings) -> None:
-    assert (
-        warnings(
-            [
-                rule("one", "reject", local_alias="conf.secret@example.com"),
-                rule("all", local_alias={"prefix": "conf."}),
-                rule("rest", "reject"),
-            ]
-        )
-        == []
-    )
+NIGHT = {"zone": "UTC", "between": ["18:00", "06:00"]}
+DAY = {"zone": "UTC", "between": ["06:00", "18:00"]}
+CONF, SECRET = {"prefix": "conf."}, "conf.secret@example.com"
+NUMBERS = {"local_alias": {"prefix": "111@", "suffix": "@example.com"}}
+SAME: dict[str, Any] = {"idp_attributes": {"department": {"value_of": "service_tag"}}}
 
 
-def test_a_rule_after_a_more_general_one_never_decides(warnings: Warnings) -> None:
-    (text,) = warnings(
-        [
-            rule("all", local_alias={"prefix": "conf."}),
-            rule("one", "reject", local_alias="conf.secret@example.com"),
-        ]
-    )
-    assert text == (
-        "rules[1]: rule 'one' never decides: rule 'all' before it matches all of its requests, "
-        "such as /policy/v1/service/configuration?local_alias=conf.secret@example.com"
-    )
-
-
-def test_a_duplicate_is_named(warnings: Warnings) -> None:
-    (text,) = warnings([rule("a", vendor="x"), rule("b", "reject", vendor="x")])
-    assert text.startswith("rules[1]: rule 'b' is a duplicate: rule 'a' before it has the same")
-    assert text.endswith("/policy/v1/service/configuration?vendor=x")
-
-
-def test_an_overlap_is_named_with_a_call_that_both_match(warnings: Warnings) -> None:
-    (text,) = warnings(
-        [
-            rule("ours", local_alias={"suffix": "@example.com"}),
-            rule("numbers", "reject", local_alias={"regex": "[0-9]{3}@example\\.(com|org)"}),
-        ]
-    )
-    assert text == (
-        "rules[1]: rules 'ours' and 'numbers' overlap: both match "
-        "/policy/v1/service/configuration?local_alias=000@example.com, and the first of them "
-        "decides; ignore this if it is intended"
-    )
-
-
-def test_rules_that_decide_the_same_may_overlap(warnings: Warnings) -> None:
-    rules = [
-        rule("numbers", "abstain", local_alias={"regex": "[0-9]{3}@[a-z.]+"}),
-        rule("ours", "abstain", local_alias={"prefix": "111@", "suffix": "@example.com"}),
-    ]
-    assert warnings(rules) == []
-
-
-def test_rules_of_different_hours_do_not_overlap(warnings: Warnings) -> None:
-    night = {"zone": "UTC", "between": ["18:00", "06:00"]}
-    day = {"zone": "UTC", "between": ["06:00", "18:00"]}
-    assert warnings([rule("n", "reject", time=night), rule("d", time=day)]) == []
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ({"local_alias": CONF}, {"local_alias": SECRET}, f"overlap: both match PATH{SECRET}, and"),
+        ({"local_alias": SECRET}, {"local_alias": CONF}, ""),
+        ({"local_alias": SECRET}, {}, ""),
+        ({}, {"local_alias": SECRET}, "'b' never decides: rule 'a' before it matches all of its"),
+        (
+            {"local_alias": CONF},
+            {"local_alias": CONF, "vendor": "x"},
+            "matches all of its requests, such as PATHconf.x&vendor=x",
+        ),
+        ({"vendor": "x"}, {"vendor": "x"}, "'b' is a duplicate: rule 'a' before it has the same"),
+        ({"time": NIGHT}, {"time": NIGHT}, "'b' is a duplicate"),
+        ({"time": NIGHT}, {"time": DAY}, ""),
+        ({"time": NIGHT}, {}, ""),
+        ({}, {"time": NIGHT}, "never decides"),
+        ({"none": [{"time": NIGHT}]}, {"vendor": "x"}, ""),
+        (
+            {"remote_address": {"in_subnet": "10.0.0.0/16"}},
+            {"remote_address": {"in_subnet": "10.0.0.0/8"}},
+            "",
+        ),
+        (
+            {"local_alias": {"suffix": "@example.com"}},
+            {"local_alias": {"glob": "1*@example.com"}},
+            "rules 'a' and 'b' overlap: both match PATH1x@example.com, and the first of them",
+        ),
+        (
+            {"peer": "192.0.2.7", "local_alias": {"prefix": "x"}},
+            {"peer": {"in_subnet": "192.0.2.7"}, "local_alias": {"suffix": "y"}},
+            "PATHxy --set peer=192.0.2.7, ",
+        ),
+    ],
+)
+def test_a_rule_after_one_that_takes_its_example(
+    warnings: Warnings, first: dict[str, Any], second: dict[str, Any], says: str
+) -> None:
+    found = warnings([rule("a", "continue", **first), rule("b", "reject", **second)])
+    if says:
+        (text,) = found
+        assert text.startswith("rules[1]: rule")
+        assert says.replace("PATH", "/policy/v1/service/configuration?local_alias=") in text
+    else:
+        assert found == []
+    same = [rule("a", "abstain", **first), rule("b", "abstain", **second)]
+    assert not [text for text in warnings(same) if "overlap" in text]
 
 
 @pytest.mark.parametrize(
     ("when", "why"),
     [
         ({"idp_attributes": {"group": "x"}}, "requests of this endpoint have no idp_attributes.g"),
-        ({"local_alias": {"equals": "a@b.com", "host": "c.com"}}, "never match together"),
+        ({"any": [{"alias": "x"}, {"alias": "y"}]}, "requests of this endpoint have no alias"),
+        (SAME, "requests of this endpoint have no idp_attributes.department"),
         ({"time": {"zone": "UTC", "until": "2020-01-01"}}, "its last day is over"),
-        ({"vendor": "x", "none": [{"vendor": {"prefix": "x"}}]}, "a condition of none is required"),
     ],
 )
 def test_a_rule_that_can_never_match_is_named(warnings: Warnings, when: Any, why: str) -> None:
@@ -99,6 +96,16 @@ def test_a_rule_is_analysed_for_each_of_its_endpoints(warnings: Warnings) -> Non
     assert "at service_configuration" in text
 
 
+@pytest.mark.parametrize(("zone", "over"), [("Pacific/Honolulu", False), ("Europe/Oslo", True)])
+def test_a_last_day_is_over_by_the_clock_of_its_zone(
+    rules: Callable[..., Rules], zone: str, *, over: bool
+) -> None:
+    now = datetime(2026, 1, 15, 6, tzinfo=UTC).timestamp()
+    written = rule("x", time={"zone": zone, "until": "2026-01-14"})
+    found = [str(warning) for warning in rules(written, now=lambda: now).config_warnings()]
+    assert any("its last day is over" in text for text in found) is over
+
+
 def test_many_findings_are_cut_short(warnings: Warnings) -> None:
     messages = warnings(
         [rule("all"), *(rule(f"r{n}", "reject", vendor=f"v{n}") for n in range(100))]
@@ -107,17 +114,6 @@ def test_many_findings_are_cut_short(warnings: Warnings) -> None:
     assert messages[-1].endswith(
         "there are more such warnings for the rules of service_configuration"
     )
-
-
-def test_the_example_of_a_warning_has_the_client(warnings: Warnings) -> None:
-    peer = {"in_subnet": "192.0.2.7"}
-    (text,) = warnings(
-        [
-            rule("first", "reject", peer="192.0.2.7", local_alias={"prefix": "x"}),
-            rule("second", peer=peer, local_alias={"suffix": "y"}),
-        ]
-    )
-    assert "?local_alias=xy --set peer=192.0.2.7, " in text
 
 
 def test_warnings_of_a_decision_name_the_rule(warnings: Warnings) -> None:
@@ -150,12 +146,6 @@ def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> N
     assert notes == plugin_notes
 
 
-def test_a_duplicate_at_the_same_hours_is_named(warnings: Warnings) -> None:
-    night = {"zone": "UTC", "between": ["18:00", "06:00"]}
-    (text,) = warnings([rule("a", time=night), rule("b", "reject", time=night)])
-    assert text.startswith("rules[1]: rule 'b' is a duplicate: rule 'a' before it has the same")
-
-
 def test_a_value_that_looks_like_a_placeholder_is_reported(warnings: Warnings) -> None:
     rule = {
         "name": "other department",
@@ -169,17 +159,3 @@ def test_a_value_that_looks_like_a_placeholder_is_reported(warnings: Warnings) -
     (messages,) = [text for text in warnings([rule]) if "literally" in text]
     assert "when.idp_attributes.department = '{service_tag}'" in messages
     assert 'write { value_of = "service_tag" }' in messages
-
-
-def test_nothing_is_claimed_about_a_comparison_of_two_values(warnings: Warnings) -> None:
-    same: dict[str, Any] = {"idp_attributes": {"department": {"value_of": "service_tag"}}}
-    rules: list[dict[str, Any]] = [
-        {"name": "same", "endpoint": "participant_properties", "when": same, "then": "reject"},
-        {"name": "rest", "endpoint": "participant_properties", "then": "continue"},
-        {"name": "never", "endpoint": "service_configuration", "when": same, "then": "reject"},
-    ]
-    (found,) = warnings(rules)
-    assert "rule 'never' can never match at service_configuration" in found
-    assert "requests of this endpoint have no idp_attributes.department" in found
-    duplicates = [{**rules[0], "name": name} for name in ("one", "two")]
-    assert not [text for text in warnings(duplicates) if "overlap" in text]

@@ -16,12 +16,11 @@ from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.toml_tables import Table, read_tables
 from pexpolicy.files import track_file
 from pexpolicy.matching import compile_when, group_names, pitfalls
-from pexpolicy_rules.decisions import Answer
+from pexpolicy_rules.decisions import Answer, AnswerError
 from pexpolicy_rules.parser import as_written, literal_placeholders, parse, possible_groups
 from pexpolicy_rules.rule_set import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
 from pexpolicy_rules.source_lists import SourceLists
-from pexpolicy_rules.validation import AnswerError
 
 _IN_REASON = re.compile(r"\{\s*\w[\w.]*\s*\}")
 

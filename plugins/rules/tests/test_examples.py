@@ -1,0 +1,47 @@
+"""Example requests of conditions."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import Phase, given, settings
+
+from pexpolicy_rules.examples import example
+from tests.matching.strategies import FLAT, WHENS, Written, compiled
+
+
+@given(WHENS)
+@settings(max_examples=100)
+def test_an_example_matches_and_can_be_read_back(when: Written) -> None:
+    condition = compiled(when)
+    found = example(condition, "participant_properties")
+    if found is not None:
+        assert condition.matches(found.request())
+        assert str(found).startswith("/policy/v1/participant/properties")
+
+
+def test_most_conditions_of_one_key_have_an_example() -> None:
+    found: Counter[bool] = Counter()
+
+    @settings(max_examples=300, derandomize=True, database=None, phases=[Phase.generate])
+    @given(FLAT)
+    def count(when: Written) -> None:
+        found[example(compiled(when), "participant_properties") is not None] += 1
+
+    count()
+    assert found.total() >= 300
+    assert found[True] > 3 * found[False], found
+
+
+@pytest.mark.parametrize("pattern", ["[[:a]x", "[[:alpha:]]+[[:]", "(" * 400 + ")" * 400])
+def test_an_example_of_an_odd_pattern_is_found_or_not_and_nothing_else(pattern: str) -> None:
+    condition = compiled({"vendor": {"regex": pattern}})
+    found = example(condition, "participant_properties")
+    assert found is None or condition.matches(found.request())
+
+
+def test_equal_times_are_equal() -> None:
+    night = {"time": {"zone": "UTC", "between": ["18:00", "06:00"]}}
+    day = {"time": {"zone": "UTC", "between": ["06:00", "18:00"]}}
+    assert compiled(night) == compiled(night)
+    assert hash(compiled(night)) == hash(compiled(night))
+    assert compiled(night) != compiled(day)
