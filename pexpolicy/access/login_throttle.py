@@ -6,8 +6,7 @@ import asyncio
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 
 FIRST_DELAY_S = 0.1
 """Delay of the reply to the first wrong attempt; each further attempt doubles it."""
@@ -19,12 +18,6 @@ MAX_PEERS = 4096
 """Peers that are stored; the least recently used one is removed first."""
 
 
-@dataclass(slots=True)
-class _PeerState:
-    count: int
-    last: float
-
-
 class LoginThrottle:
     """Counts the wrong attempts of each peer.
 
@@ -33,7 +26,8 @@ class LoginThrottle:
     """
 
     def __init__(self, max_peers: int = MAX_PEERS) -> None:
-        self._records: OrderedDict[str, _PeerState] = OrderedDict()
+        self._records: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        """Number of wrong attempts, and when the last one was."""
         self._running: Counter[str] = Counter()
         self._max_peers = max_peers
 
@@ -42,8 +36,8 @@ class LoginThrottle:
 
     def failures(self, peer: str, now: float) -> int:
         """Return the number of wrong attempts of a peer that count at ``now`` (seconds)."""
-        record = self._records.get(origin(peer))
-        return record.count if record is not None and now - record.last < RESET_AFTER_S else 0
+        count, last = self._records.get(origin(peer), (0, now))
+        return count if now - last < RESET_AFTER_S else 0
 
     @contextmanager
     def attempt(self, peer: str, now: float) -> Iterator[int]:
@@ -64,7 +58,7 @@ class LoginThrottle:
         """Count a wrong attempt; return the delay of its reply in seconds."""
         count = self.failures(peer, now)
         key = origin(peer)
-        self._records[key] = _PeerState(count + 1, now)
+        self._records[key] = count + 1, now
         self._records.move_to_end(key)
         if len(self._records) > self._max_peers:
             self._records.popitem(last=False)
@@ -116,33 +110,14 @@ class CancellableSleeps:
     """Delays that can be cancelled together. Each takes a timer and no thread."""
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._cancelled = False
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self._cancelled = asyncio.Event()
 
     async def wait(self, seconds: float) -> None:
         """Sleep for that time, or until ``cancel``."""
-        if self._cancelled:
-            return
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        timer = loop.call_later(seconds, _finish, done)
-        self._waiting.add(done)
-        try:
-            await done
-        finally:
-            timer.cancel()
-            self._waiting.discard(done)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._cancelled.wait()
 
     def cancel(self) -> None:
         """End all delays, now and later."""
-        self._cancelled = True
-        for done in self._waiting:
-            _finish(done)
-
-
-def _finish(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
+        self._cancelled.set()

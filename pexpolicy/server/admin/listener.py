@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
@@ -86,7 +87,10 @@ async def admin_listener(app: PolicyApp, listener: socket.socket | None) -> Asyn
             yield
             return
         admin = AdminApp(lambda: app.generation, app.telemetry, app.refusals, app.log)
-        server = _routed_server(admin)
+        # A request that an application of a plugin can route.
+        loop = asyncio.get_running_loop()
+        request = partial(web.Request, loop=loop, client_max_size=BODIES.size)
+        server = web.Server(cast("Any", admin), request_factory=request)
         access = AccessControl()
         endpoint = Endpoint(
             server,
@@ -105,15 +109,3 @@ async def admin_listener(app: PolicyApp, listener: socket.socket | None) -> Asyn
             admin.close()
             server.pre_shutdown()
             await server.shutdown(ADMIN_DRAIN_TIMEOUT_S)
-
-
-def _routed_server(admin: AdminApp) -> web.Server:
-    """Return a server whose requests the application of a plugin can route."""
-    loop = asyncio.get_running_loop()
-
-    def request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
-        return web.Request(
-            message, payload, protocol, writer, task, loop, client_max_size=BODIES.size
-        )
-
-    return web.Server(cast("Any", admin), request_factory=request)
