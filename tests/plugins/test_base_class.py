@@ -274,14 +274,6 @@ def test_a_class_that_cannot_be_compared_is_refused_by_name() -> None:
     assert "compared" in refusal(Odd)
 
 
-def test_a_wrong_argument_is_refused() -> None:
-    class Wrong(Plugin[Place]):
-        async def media_location(self, call: object) -> None:
-            return None
-
-    assert "write media_location(self, request)" in refusal(Wrong)
-
-
 @pytest.mark.parametrize("wrong", [Place(), "Place"])
 def test_an_instance_or_a_name_is_no_class_of_settings(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"Wrong: Plugin\[\.\.\.\] takes the class of settings"):
