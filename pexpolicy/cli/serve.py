@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import resource
 import sys
 import time
@@ -28,7 +29,6 @@ from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.policy import BuildContext
-from pexpolicy.server import gc_tuning
 from pexpolicy.server.admin.listener import AdminEndpoint
 from pexpolicy.server.admin.listener import bind as bind_admin
 from pexpolicy.server.event_loop import run
@@ -101,7 +101,7 @@ def serve(
     """Answer calls until SIGTERM or Ctrl-C."""
     # A core dump would hold passwords and PINs.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    gc_tuning.pause_until_serving()
+    gc.disable()  # until gc_tuning.start_serving()
     install_startup_signals()
     read_at = time.time()
     ports = port, admin_port

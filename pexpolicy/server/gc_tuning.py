@@ -22,7 +22,7 @@ def importing() -> Iterator[None]:
     """Disable the collector while a block imports modules, and exempt these from collections."""
     with paused():
         yield
-        freeze()
+        gc.freeze()
 
 
 @contextmanager
@@ -37,21 +37,11 @@ def paused() -> Iterator[None]:
             gc.enable()
 
 
-def pause_until_serving() -> None:
-    """Disable the collector until ``start_serving`` is called."""
-    gc.disable()
-
-
 def start_serving() -> None:
     """Exempt all objects of the start-up from collections, and enable the collector."""
-    freeze()
+    gc.freeze()
     gc.set_threshold(YOUNG_THRESHOLD, *gc.get_threshold()[1:])
     gc.enable()
-
-
-def freeze() -> None:
-    """Exempt all present objects from collections."""
-    gc.freeze()
 
 
 def collect_frozen() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -166,7 +167,7 @@ class GenerationSwitch:
         """Activate an open generation; the previous one is closed after its last call."""
         self._prepared.discard(successor)
         previous, self._current = self._current, successor
-        gc_tuning.freeze()
+        gc.freeze()
         self._activate(successor.generation)
         task = asyncio.get_running_loop().create_task(self._close(previous))
         hide(task)
