@@ -19,7 +19,7 @@ import msgspec
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
-from pexpolicy.background.declarations import Periodic, check_seconds
+from pexpolicy.background.declarations import STOP_TIMEOUT_S, Periodic, check_seconds
 from pexpolicy.config.files import read_file
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.tasks import Failure, end_tasks, hide, run_in_thread
@@ -98,6 +98,8 @@ class Refreshed(Periodic[T]):
         self._waiting_since = clock()
         self._next: asyncio.Task[BaseException | None] | None = None
         """The attempt that waits for the present one, for all who want new data."""
+        self._present: asyncio.Task[BaseException | None] | None = None
+        """The attempt that runs, or ran last."""
         self._lock = asyncio.Lock()
         self._log: Log | None = None
         super().__init__(fetch, name, every, timeout)
@@ -159,7 +161,7 @@ class Refreshed(Periodic[T]):
 
     async def close(self) -> None:
         """Stop to refresh; the value stays."""
-        await end_tasks((self._next,), 0.0)
+        await end_tasks((self._next, self._present), STOP_TIMEOUT_S)
         await super().close()
 
     async def refresh(self) -> None:
@@ -179,7 +181,7 @@ class Refreshed(Periodic[T]):
 
     async def _fetch(self) -> BaseException | None:
         async with self._lock:
-            self._next = None
+            self._present, self._next = self._next, None
             result = await self._run_once()
             if not isinstance(result, Failure):
                 await self._succeeded(result)

@@ -415,6 +415,19 @@ async def test_calls_of_refresh_at_one_time_share_the_next_fetch() -> None:
     assert len(service.calls) == 3
 
 
+@virtual_time.virtual
+async def test_a_fetch_that_is_ended_by_closing_is_no_failure() -> None:
+    async def slow() -> None:
+        await asyncio.sleep(5)
+
+    log = Log()
+    refreshed = data(Service("one", slow))
+    refreshed.bind("vips", log)
+    async with refreshed:
+        await asyncio.sleep(62)
+    assert (refreshed.failures, log.events) == (0, [])
+
+
 async def test_a_caller_that_is_cancelled_ends_no_fetch_of_others() -> None:
     async def slow() -> str:
         await asyncio.sleep(0.05)
