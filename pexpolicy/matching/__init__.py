@@ -39,20 +39,19 @@ and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCond
 
 from __future__ import annotations
 
-from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.comparison import Comparison, InSource, OtherValue, ValueList
+from pexpolicy.matching.clauses import Clause, Comparison, InSource, OtherValue, ValueList
 from pexpolicy.matching.compile import compile_value_of, compile_when
 from pexpolicy.matching.conditions import (
     All,
     AnyOf,
     Condition,
+    Index,
     NoneOf,
     TimeCondition,
     captures,
     group_names,
     required,
 )
-from pexpolicy.matching.index import Index
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
 from pexpolicy.matching.pitfalls import pitfalls
 from pexpolicy.matching.settings import VALUE_LISTS, ValueOf, When

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pexpolicy.matching.clauses import clause
-from pexpolicy.matching.comparison import Comparison, FindList, InSource, OtherValue
+from pexpolicy.matching.clauses import Comparison, FindList, InSource, OtherValue, clause
 from pexpolicy.matching.conditions import (
     All,
     AnyOf,
