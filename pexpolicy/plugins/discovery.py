@@ -35,23 +35,14 @@ class PluginSource:
     version: str
     source: str
     load: Callable[[], Any]
-    drop_in: Path | None = None
-    """Path of the module or package in a plugin directory; ``None`` for an installed package."""
     rivals: tuple[PluginSource, ...] = ()
     """Plugins of the same name in other distributions."""
-    tree: Path | None = None
-    """Source tree of an installed package that is imported again when it changes."""
+    files: Callable[[], list[Path]] = list
+    """Returns the source files that a server tracks: those of a drop-in plugin. A package changes
+    at its installation only.
+    """
     plugin: str = ""
     """Name of the plugin where ``name`` is that of an instance."""
-
-    def files(self) -> list[Path]:
-        """Return the source of a drop-in plugin; that of a package changes at installation only,
-        unless it has a ``tree``.
-        """
-        if self.tree is not None:
-            # An editor locks a file by a broken link, whose name begins with a dot.
-            return sorted(self.tree.rglob("[!.]*.py")) if self.tree.is_dir() else [self.tree]
-        return drop_in.source_files(self.drop_in) if self.drop_in is not None else []
 
     @property
     def origin(self) -> str:
@@ -104,7 +95,7 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
                     "drop-in",
                     str(path),
                     partial(drop_in.load, path),
-                    path,
+                    files=partial(drop_in.source_files, path),
                 )
     return found, problems
 
@@ -186,15 +177,24 @@ def reimported(source: PluginSource) -> PluginSource:
     source = replace(source, rivals=tuple(map(reimported, source.rivals)))
     package = source.source.partition(":")[0].partition(".")[0]
     try:
-        spec = find_spec(package) if source.drop_in is None else None
+        spec = find_spec(package) if source.files is list else None
     except (ImportError, ValueError):
         spec = None
     file = Path((spec and spec.origin) or "")
     if file.suffix != ".py" or {"site-packages", "dist-packages"} & set(file.parts):
         return source
-    tracked = replace(source, tree=file.parent if file.name == "__init__.py" else file)
+    files = partial(_tree_files, file)
+    # Partial functions, as an isolated plugin is sent to its worker processes.
+    return replace(source, files=files, load=partial(_load_again, package, files, source.load))
 
-    def load() -> Any:
-        return drop_in.import_again(package, tracked.files(), source.load)
 
-    return replace(tracked, load=load)
+def _tree_files(file: Path) -> list[Path]:
+    """Return the source files of a module, or of the package whose ``__init__.py`` it is."""
+    if file.name != "__init__.py":
+        return [file]
+    # An editor locks a file by a broken link, whose name begins with a dot.
+    return sorted(file.parent.rglob("[!.]*.py"))
+
+
+def _load_again(package: str, files: Callable[[], list[Path]], load: Callable[[], Any]) -> Any:
+    return drop_in.import_again(package, files(), load)
