@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from textwrap import dedent
 
+_LIBRARIES = frozenset(("abc", "builtins", "enum", "msgspec", "pydantic", "typing"))
+"""Packages of base classes whose attributes are not explained."""
+
 
 def attribute_docs(documented: type) -> dict[str, str]:
     """Return the docstring after each attribute of a class and its bases, on one line each.
@@ -16,7 +19,7 @@ def attribute_docs(documented: type) -> dict[str, str]:
     """
     docs: dict[str, str] = {}
     for base in reversed(documented.__mro__):
-        if not base.__module__.startswith("pexpolicy"):
+        if base.__module__.partition(".")[0] in _LIBRARIES:
             continue
         (tree,) = ast.parse(dedent(inspect.getsource(base))).body
         assert isinstance(tree, ast.ClassDef)
