@@ -15,10 +15,8 @@ from PIL import Image
 from pexpolicy import Alias, Avatar
 from pexpolicy.testing import make_policy, make_request
 from pexpolicy_avatars import Avatars
-from pexpolicy_avatars.folder import Folder
-from pexpolicy_avatars.settings import AvatarsSettings
-from pexpolicy_avatars.source import MAX_BYTES, PictureError
-from pexpolicy_avatars.template import Template
+from pexpolicy_avatars.settings import AvatarsSettings, Template
+from pexpolicy_avatars.sources import MAX_BYTES, Folder, PictureError
 from tests.support import traversal
 from tests.support.avatars import BLUE, RED, Asker, Serving, color_of, image_of, picture
 

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from pexpolicy import Alias
-from pexpolicy_avatars.source import MAX_BYTES
-from pexpolicy_avatars.template import Template
-from pexpolicy_avatars.web_server import quoted
+from pexpolicy_avatars.settings import Template
+from pexpolicy_avatars.sources import MAX_BYTES, quoted
 from tests.support import traversal
 from tests.support.avatars import Serving, image_of, picture
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy_directory.folding import folded
-from pexpolicy_directory.index import SearchIndex
+from pexpolicy_directory.index import SearchIndex, folded
 from pexpolicy_directory.settings import Entry
 
 Search = Callable[..., list[str]]

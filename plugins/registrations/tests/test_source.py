@@ -16,7 +16,7 @@ from pexpolicy.testing import decide, make_policy
 from pexpolicy_registrations.plugin import Registrations
 from pexpolicy_registrations.settings import Settings
 from pexpolicy_sources.sql import SqlSource
-from pexpolicy_sources.sql_settings import SqlSettings
+from pexpolicy_sources.sql_engine import SqlSettings
 from tests.support.waiting import HANG_S
 
 QUERY = "SELECT * FROM devices"

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from pexpolicy import Alias, SettingsError
 from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError, client_credentials
-from pexpolicy_sources.http import HttpSettings, HttpSource
-from pexpolicy_sources.url_template import UrlTemplate
+from pexpolicy_sources.http import HttpSettings, HttpSource, UrlTemplate
 from tests.support.waiting import HANG_S
 
 SECRET = "canary/of:the secret"

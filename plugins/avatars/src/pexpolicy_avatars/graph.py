@@ -16,11 +16,8 @@ from yarl import URL
 from pexpolicy import Alias
 from pexpolicy.config.outgoing import secret, tls_context
 from pexpolicy_avatars.cache import SingleFlight
-from pexpolicy_avatars.http_client import Answer, HttpClient
-from pexpolicy_avatars.settings import GraphSettings
-from pexpolicy_avatars.source import PictureError
-from pexpolicy_avatars.template import Template
-from pexpolicy_avatars.web_server import quoted
+from pexpolicy_avatars.settings import GraphSettings, Template
+from pexpolicy_avatars.sources import Answer, HttpClient, PictureError, quoted
 
 RENEWED_BEFORE_S = 300.0
 """Seconds before the expiry of a token, half of its time at most, when it is renewed."""

@@ -27,14 +27,16 @@ from pexpolicy import (
 from pexpolicy.config.files import missing_hint
 from pexpolicy.config.outgoing import is_loopback
 from pexpolicy_avatars.cache import Cache, Entry, SingleFlight
-from pexpolicy_avatars.folder import Folder
 from pexpolicy_avatars.graph import Graph
 from pexpolicy_avatars.initials import Initials
-from pexpolicy_avatars.row_pictures import RowPictures, ignores_the_host
-from pexpolicy_avatars.settings import AvatarsSettings
-from pexpolicy_avatars.source import PictureSource
-from pexpolicy_avatars.template import Template
-from pexpolicy_avatars.web_server import WebServer
+from pexpolicy_avatars.settings import AvatarsSettings, Template
+from pexpolicy_avatars.sources import (
+    Folder,
+    PictureSource,
+    RowPictures,
+    WebServer,
+    ignores_the_host,
+)
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import re
+import unicodedata
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
@@ -11,8 +13,30 @@ from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from pexpolicy import Alias
-from pexpolicy_directory.folding import folded, words
 from pexpolicy_directory.settings import Entry
+
+_LETTERS = str.maketrans(
+    {"æ": "ae", "ð": "d", "đ": "d", "ħ": "h", "ł": "l", "ŋ": "n", "ø": "o", "œ": "oe", "þ": "th"}
+    | {"ŧ": "t", "\N{LATIN SMALL LETTER DOTLESS I}": "i"}
+)
+"""Letters that Unicode does not decompose."""
+_LETTERS |= dict.fromkeys(map(ord, "\u02bb\u02bc"), "'")
+"""Apostrophes that Unicode counts as letters."""
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text in lower case, without accents: ``Åse Ødegård`` has ``ase`` and
+    ``odegard``.
+    """
+    decomposed = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
+    return _WORD.findall("".join(c for c in decomposed if not unicodedata.combining(c)))
+
+
+def folded(text: str) -> str:
+    """Return the words of a text, separated by one blank."""
+    return " ".join(words(text))
+
 
 SHORT = 2
 """Length of the beginnings of words whose entries are listed when the index is built."""

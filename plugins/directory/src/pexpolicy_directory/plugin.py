@@ -23,11 +23,10 @@ from pexpolicy import (
     get_logger,
 )
 from pexpolicy.config.csv_tables import TableError, iterate_table
-from pexpolicy.rows import RowSnapshot
+from pexpolicy.rows import RowSnapshot, read_rows
 from pexpolicy.text import did_you_mean
 from pexpolicy_directory.index import SearchIndex
-from pexpolicy_directory.settings import Entry, Settings
-from pexpolicy_directory.source_rows import entries_of
+from pexpolicy_directory.settings import MAX, Entry, Settings
 
 
 class PhoneBook(Plugin[Settings]):
@@ -157,3 +156,23 @@ def _wrong_entries(
             if group not in groups:
                 guess = did_you_mean(group, groups) or "; list its members in groups"
                 yield Problem((*key, "groups"), f"there is no group {group!r}{guess}")
+
+
+def entries_of(rows: list[dict[str, Any]], problems: list[str]) -> Iterator[tuple[int, Entry]]:
+    """Yield the entries in rows with the number of the row, and append what is wrong with others.
+
+    Columns that an entry does not have are ignored.
+    """
+    return read_rows(map(_fields, rows), Entry, problems)
+
+
+def _fields(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the first of several aliases and names; the other names are keywords."""
+    several = {name: value for name, value in row.items() if isinstance(value, list)}
+    words = [*several.get("name", [])[1:], *several.get("keywords", [row.get("keywords")])]
+    return {
+        **row,
+        **{name: next(iter(several[name]), None) for name in several if name != "groups"},
+        # Someone with more of them is found by the first ones, not left out.
+        "keywords": " ".join(str(word) for word in words if word)[:MAX],
+    }

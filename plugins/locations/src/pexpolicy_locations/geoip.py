@@ -11,9 +11,8 @@ from typing import Any
 from pexpolicy import MediaLocation, MediaLocationRequest, Problem
 from pexpolicy.config.files import why_unusable
 from pexpolicy.files import track_file
-from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import GeoIP
-from pexpolicy_locations.table import Reader
+from pexpolicy_locations.table import Draft, Reader
 
 KEPT_ADDRESSES = 10_000
 """Number of addresses whose location is kept in memory, those that were used last."""

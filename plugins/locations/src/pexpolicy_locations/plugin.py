@@ -21,9 +21,8 @@ from pexpolicy import (
 from pexpolicy.config.csv_tables import TableError, iterate_table
 from pexpolicy.files import named_changes
 from pexpolicy_locations.geoip import GeoLocations
-from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import Entry, Settings
-from pexpolicy_locations.table import Choice, LocationTable
+from pexpolicy_locations.table import Choice, Draft, LocationTable
 
 
 class ListedLocations(NamedTuple):

@@ -1,14 +1,24 @@
-"""Location table: look-up of the rendered decision for a call."""
+"""Location table: look-up of the rendered decision for a call, and its builder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
 
-from pexpolicy import MediaLocation, MediaLocationRequest
+from pexpolicy import (
+    ConfigWarning,
+    DecisionError,
+    Key,
+    MediaLocation,
+    MediaLocationRequest,
+    Problem,
+)
+from pexpolicy.config.problems import dotted_key
 from pexpolicy.matching import ValueOf, compile_value_of
-from pexpolicy.subnets import Match, Subnets
-from pexpolicy_locations.settings import AddressName
+from pexpolicy.subnets import Match, SubnetError, Subnets, lone_network, read_subnet
+from pexpolicy_locations.settings import AddressName, Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +150,149 @@ _READERS: Mapping[AddressName, Reader] = {
     "ms_subnet": lambda request: request.ms_subnet,
     "proxy_node_address": lambda request: (request.proxy_node_address,),
 }
+
+
+MAX_NAMED = 20
+"""Subnets that are listed one by one in warnings of a kind; further ones are counted."""
+
+
+class Draft:
+    """Builder of a location table: collects entries, problems, subnets and warnings."""
+
+    def __init__(self, overflow: Mapping[str, Sequence[str]]) -> None:
+        self._overflow = overflow
+        self._choices: dict[IPv4Network | IPv6Network, Choices] = {}
+        self._keys: dict[str, tuple[tuple[Choice, Key], ...]] = {}
+        self._rendered: dict[tuple[str, tuple[str, ...]], tuple[Key, MediaLocation]] = {}
+        self._shared: dict[Choices, Choices] = {}
+        self._host_bits: list[ConfigWarning] = []
+        self._lone: list[ConfigWarning] = []
+        self.problems: list[Problem] = []
+
+    def add(self, key: Key, entry: Entry) -> None:
+        """Add one entry with its key."""
+        decision = self.rendered(key, entry.location, entry.overflow_locations)
+        if decision is None:
+            return
+        network = self._network(key, entry.subnet)
+        if network is None:
+            return
+        choice = Choice(entry.protocols, entry.node_locations, decision, entry.description)
+        before = self._choices.get(network, ())
+        keys = self._keys.get(str(network), ())
+        earlier = next((where for other, where in keys if choice.rivals(other)), None)
+        if earlier is not None:
+            text = f"{network} is in {_place(earlier)} already, for the same calls"
+            self.problems.append(Problem((*key, "subnet"), text))
+            return
+        choices = tuple(sorted((*before, choice), key=lambda known: known.rank))
+        self._choices[network] = self._shared.setdefault(choices, choices)
+        self._keys[str(network)] = (*keys, (choice, key))
+
+    def _network(self, key: Key, written: str) -> IPv4Network | IPv6Network | None:
+        """Return a network without host bits; ``None`` for a problem."""
+        try:
+            network = read_subnet(written)
+        except SubnetError as error:
+            try:
+                network = read_subnet(written, strict=False)
+            except SubnetError:
+                self.problems.append(Problem((*key, "subnet"), str(error)))
+                return None
+        else:
+            if lone_network(written):
+                self._lone.append(ConfigWarning((*key, "subnet"), lone_network(written)))
+            return network
+        text = f"{written.strip()} has host bits set, which are ignored: write {network}"
+        self._host_bits.append(ConfigWarning((*key, "subnet"), text))
+        return network
+
+    def rendered(
+        self, key: Key, location: str, overflow: Sequence[str] | None = None
+    ) -> MediaLocation | None:
+        """Return the decision for a location, rendered once; ``None`` if it is invalid."""
+        then = tuple(self._overflow.get(location, ()) if overflow is None else overflow)
+        if (known := self._rendered.get((location, then))) is not None:
+            return known[1]
+        fields: dict[str, Any] = {"overflow_locations": list(then)} if then else {}
+        try:
+            decision = MediaLocation(location=location, **fields)
+        except DecisionError as error:
+            self.problems.append(Problem((*key, error.refusal.field), error.refusal.rule))
+            return None
+        self._rendered[location, then] = (key, decision)
+        return decision
+
+    def prepared(self) -> list[tuple[Key, MediaLocation]]:
+        """Return each decision once, with its first key."""
+        return list(self._rendered.values())
+
+    def subnets(self) -> Subnets[Choices]:
+        """Return the subnets, each with its choices."""
+        subnets: Subnets[Choices] = Subnets()
+        for network, choices in self._choices.items():
+            subnets.add(network, choices)
+        return subnets
+
+    def warnings(self, subnets: Subnets[Choices]) -> list[ConfigWarning]:
+        """Return warnings about valid entries."""
+        return [
+            *_bounded(self._host_bits, "have host bits set"),
+            *_bounded(self._lone, "are single addresses"),
+            *_bounded(list(self._overlaps(subnets)), "lie in others"),
+            *self._odd_names(),
+            *self._odd_overflow(),
+        ]
+
+    def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
+        """Yield warnings about subnets inside others, except inside one of all addresses."""
+        for overlap in subnets.overlaps():
+            inner, outer = overlap.inner, overlap.outer
+            if outer.subnet.endswith("/0"):
+                continue
+            same = inner.value == outer.value
+            then = "leads to the same: it is needless" if same else "the longer prefix decides"
+            text = f"{inner.subnet} lies in {outer.subnet}; {then}"
+            (_, key), *_ = self._keys[inner.subnet]
+            yield ConfigWarning((*key, "subnet"), text)
+
+    def _odd_names(self) -> Iterable[ConfigWarning]:
+        spelled: dict[str, str] = {}
+        for (location, then), (key, _) in self._rendered.items():
+            first = spelled.setdefault("".join(location.split()).casefold(), location)
+            own = self._overflow.get(location, ())
+            doubts = {
+                "is one location; write further ones in overflow_locations": ";" in location,
+                "has a line end or a control character: remove it": not location.isprintable(),
+                f"is nearly {first!r}: write both as in Infinity": location != first,
+                "cannot overflow to itself: remove it from its overflow_locations": (
+                    location in then and location not in own
+                ),
+            }
+            for text in (text for text, is_so in doubts.items() if is_so):
+                yield ConfigWarning((*key, "location"), f"{location!r} {text}")
+
+    def _odd_overflow(self) -> Iterable[ConfigWarning]:
+        used = {location for location, _ in self._rendered}
+        for location, then in self._overflow.items():
+            key = ("overflow", location)
+            if location not in used:
+                yield ConfigWarning(
+                    key, "no subnet leads to this location, and it is not the default"
+                )
+            if location in then:
+                text = "a full location cannot overflow to itself: remove it from its list"
+                yield ConfigWarning(key, text)
+
+
+def _bounded(found: list[ConfigWarning], what: str) -> list[ConfigWarning]:
+    """Return the first warnings about subnets, and the number of the others."""
+    more = len(found) - MAX_NAMED
+    if more <= 0:
+        return found
+    return [*found[:MAX_NAMED], ConfigWarning(("subnets",), f"{more} further subnets {what}")]
+
+
+def _place(key: Key) -> str:
+    """Return the place of an entry: a line of the file, or its key in the settings."""
+    return str(key[1]) if key[0] == "csv" else dotted_key(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from pathlib import Path
@@ -30,8 +31,34 @@ from pexpolicy import (
 from pexpolicy.config.csv_tables import TableError, iterate_table
 from pexpolicy.files import named_changes
 from pexpolicy.rows import RowSnapshot, read_rows
-from pexpolicy_registrations.bursts import Bursts
 from pexpolicy_registrations.settings import Device, Settings
+
+WINDOW_S = 60.0
+MAX_ADDRESSES = 10_000
+"""Number of addresses that are remembered, the most recent ones."""
+
+
+class Bursts:
+    """Counts the unknown aliases of each address within a minute."""
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def exceeds(self, address: str) -> bool:
+        """Count an unknown alias of an address; return whether it has had too many."""
+        if not self._limit:
+            return False
+        now = self._clock()
+        began, count = self._windows.pop(address, (now, 0))
+        if now - began >= WINDOW_S:
+            began, count = now, 0
+        self._windows[address] = (began, count + 1)
+        if len(self._windows) > MAX_ADDRESSES:
+            self._windows.popitem(last=False)
+        return count >= self._limit
+
 
 MAX_DELAYED = 200
 """Number of answers that are delayed at a time; further ones are given at once."""

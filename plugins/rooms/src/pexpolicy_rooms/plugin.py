@@ -26,13 +26,10 @@ from pexpolicy import (
     wall_clock,
 )
 from pexpolicy.rows import RowSnapshot
-from pexpolicy_rooms.changes import changed_rooms
 from pexpolicy_rooms.pins import Pins
-from pexpolicy_rooms.room_files import written_rooms
+from pexpolicy_rooms.room_files import RoomTableBuilder, rooms_of, written_rooms
 from pexpolicy_rooms.settings import Settings
-from pexpolicy_rooms.source_rows import rooms_of
-from pexpolicy_rooms.table import RoomEntry, RoomTable, TimedService
-from pexpolicy_rooms.table_builder import RoomTableBuilder
+from pexpolicy_rooms.table import RoomEntry, RoomTable, TimedService, changed_rooms
 from pexpolicy_rooms.validity import moment
 
 DEFAULT_TAG = "default-room"

@@ -1,21 +1,35 @@
-"""Rooms as they are written: in the configuration, in TOML files and in a CSV file."""
+"""Rooms as they are written: in the configuration, in files, and in rows of a source."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import pydantic
 
-from pexpolicy import Key, Problem
+from pexpolicy import Alias, ConfigWarning, DecisionError, Key, Problem, Service, get_logger
 from pexpolicy.config.csv_tables import TableError, TableRow, iterate_table
+from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import read_tables
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.models.extras import Extras
 from pexpolicy.rows import RowValues
-from pexpolicy_rooms.cell_hints import separator_problem
+from pexpolicy.text import brief, did_you_mean
+from pexpolicy_rooms.cell_hints import (
+    alias_warning,
+    number_hint,
+    pin_hint,
+    separator_problem,
+    words_warning,
+)
+from pexpolicy_rooms.pins import PINS, Pins
 from pexpolicy_rooms.settings import Settings
+from pexpolicy_rooms.table import RoomTable, TimedService
+from pexpolicy_rooms.validity import ALWAYS, validity_of
 
 VALIDITY = ("valid_from", "valid_until")
 _FIRST = ("name", "pin", "guest_pin", "allow_guests", "service_type", *VALIDITY)
@@ -134,3 +148,175 @@ def _row_model(extras: Extras) -> type[TableRow]:
     """Return the model of a line: all fields of all service types, as text."""
     cells: dict[str, Any] = dict.fromkeys(columns(extras), (str | None, None))
     return pydantic.create_model("RoomRow", __base__=TableRow, aliases=(str, ...), **cells)
+
+
+_OF_PLUGIN = frozenset(("priority", "timeout", "on_error", *Settings.model_fields)) - {*PINS}
+"""Keys that are often written below the last room."""
+
+
+class RoomTableBuilder:
+    """Builds one table of rooms, and collects warnings and the keys of the rooms."""
+
+    def __init__(
+        self, extras: Extras, pins: Pins, zone: ZoneInfo | None, clock: Callable[[], float]
+    ) -> None:
+        self.table = RoomTable()
+        self.warnings: list[ConfigWarning] = []
+        self.keys: dict[str, Key] = {}
+        """The keys of aliases that are not written as ``[rooms.ALIAS]``."""
+        self.spelled: dict[str, str] = {}
+        """Aliases as they are written, where that is not their normal form."""
+        self._extras = extras
+        self._pins = pins
+        self._zone = zone
+        self._clock = clock
+        self._named: dict[str, str] = {}
+
+    def add(self, room: WrittenRoom) -> list[Problem]:
+        """Add a room, unless it has a problem; return its problems."""
+        key, fields = room.key, room.fields
+        aliases = [Alias(text) for text in dict.fromkeys(room.aliases)]
+        problems: list[Problem] = []
+        for text, alias in zip(dict.fromkeys(room.aliases), aliases, strict=True):
+            if not alias.user:
+                where = key if text == key[-1] else (*key, "aliases")
+                problem = 'is not an alias; write one such as "meet@example.com"'
+                problems.append(Problem(where, problem))
+        kind = fields.get("service_type", "conference")
+        if (model := service_class(kind, self._extras)) is None:
+            guess = did_you_mean("_".join(str(kind).lower().split()), SERVICE_TYPES)
+            text = f"{kind!r} is not one of {', '.join(SERVICE_TYPES)}{guess}"
+            problems.append(Problem((*key, "service_type"), text))
+        elif aliases:
+            validity = validity_of(key, fields, self._zone, problems)
+            self._pins.fill(key, aliases, fields, problems, self.warnings)
+            service = self._service(key, model, fields, problems)
+            if service is not None and not problems:
+                timed = service if validity is ALWAYS else TimedService(service, validity)
+                problems += self._list(key, aliases, timed)
+                self._warn(key, aliases[0].raw, fields, timed)
+                doubts = [words_warning(room.aliases, fields["name"]), *map(alias_warning, aliases)]
+                for warning in filter(None, doubts):
+                    self.warnings.append(ConfigWarning((*key, "aliases"), warning))
+        return problems
+
+    def _service(
+        self, key: Key, kind: type[Service], fields: dict[str, Any], problems: list[Problem]
+    ) -> Service | None:
+        given = {**fields, "service_tag": fields.get("service_tag", "")}
+        if kind.constants.get("service_type") is not None:
+            given.pop("service_type", None)
+        if "reason" in given:
+            # It is an argument of each decision, and nothing that Infinity is sent.
+            del given["reason"]
+            problems.append(Problem((*key, "reason"), "is not a field of a service"))
+        for name in [n for n, value in given.items() if isinstance(value, date | time)]:
+            del given[name]
+            guess = did_you_mean(name, [*kind.names, *VALIDITY])
+            problems.append(Problem((*key, name), f"there is no such time of a room{guess}"))
+        try:
+            return kind.from_result(given, extras=self._extras, strict=True)
+        except DecisionError as error:
+            refusals = kind.find_issues(given, self._extras) or [error.refusal]
+            problems += [Problem((*key, *one.key), _text(key, one)) for one in refusals]
+            return None
+
+    def _list(
+        self, key: Key, aliases: Sequence[Alias], room: Service | TimedService
+    ) -> Iterable[Problem]:
+        """Add a room under its aliases, and note its key where the alias does not show it."""
+        for alias in aliases:
+            if not self.table.add(alias, room):
+                first = self.keys.get(str(alias)) or ("rooms", self.spelled.get(alias, str(alias)))
+                where = dotted_key(first) if first[0] == "rooms" else first[-1]
+                text = f"there is a room with the alias {alias} already, in {where}"
+                name = (room.service if isinstance(room, TimedService) else room).name
+                words = words_warning([alias.raw for alias in aliases], name)
+                yield Problem(key, f"{text}; {words}" if words else text)
+            elif key[0] != "rooms":
+                self.keys[str(alias)] = key
+            elif alias != key[-1]:
+                self.spelled[str(alias)] = str(key[-1])
+
+    def _warn(
+        self, key: Key, alias: str, fields: dict[str, Any], room: Service | TimedService
+    ) -> None:
+        service = room
+        if isinstance(room, TimedService):
+            service = room.service
+            if room.validity.ends <= self._clock():
+                text = "is in the past: the room does not exist"
+                self.warnings.append(ConfigWarning((*key, "valid_until"), text))
+        assert isinstance(service, Service)
+        self.warnings += [ConfigWarning(key, warning) for warning in service.warnings]
+        if not fields.get("breakout"):
+            self.warnings += self._of_name(key, alias, fields["name"], service)
+
+    def _of_name(
+        self, key: Key, alias: str, name: str, service: Service
+    ) -> Iterable[ConfigWarning]:
+        """Warn of two rooms with one name and other settings; aliases of one room are fine."""
+        other = self._named.setdefault(name, alias)
+        if other is alias or (first := self.table.find(Alias(other))) is None:
+            return
+        first = first.service if isinstance(first, TimedService) else first
+        if first != service and first.set_fields() != service.set_fields():
+            text = (
+                f"{other} has the same name and other settings, and Infinity knows a service "
+                "by its name: give each a name of its own, or both the same settings"
+            )
+            yield ConfigWarning((*key, "name"), text)
+
+
+def _text(key: Key, refusal: ValidationIssue) -> str:
+    """Return the text of a problem; for a line of a file with the value, if it is no secret."""
+    text = refusal.text
+    if refusal.field == "name" and text.startswith("is required") and key[0] == "csv":
+        return f"{text}; delete the line if it is no room, such as a total"
+    if refusal.field in _OF_PLUGIN and text.startswith("there is no field"):
+        place = "" if refusal.field in Settings.model_fields else ", and not of settings"
+        table = "[plugins.NAME.settings]" if not place else "[plugins.NAME] itself"
+        return f"{text.partition(';')[0]}; it is a key of {table}{place}: write it below that line"
+    if refusal.field in PINS:
+        return text.replace(refusal.rule, refusal.rule + pin_hint(refusal.value))
+    if text.startswith("there is no field") and ";" not in text:
+        return text + did_you_mean(refusal.field, ["aliases", *VALIDITY])
+    is_scalar = isinstance(refusal.value, str | int | float)
+    if key[0] != "rooms" and refusal.shown and is_scalar and text.startswith("must be"):
+        return f"{brief(refusal.value)} {text}{number_hint(refusal.value)}"
+    return text
+
+
+def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extras) -> RoomTable:
+    """Return the table of the rooms in rows; those with a problem are left out and logged.
+
+    Columns that no room has are ignored. Raises ``ValueError`` if no room is right.
+    """
+    values = FieldValues()
+    known = frozenset(columns(extras))
+    problems: list[str] = []
+    for number, row in enumerate(rows, 1):
+        fields = {
+            name: value
+            for name, value in row.items()
+            if name in known and value is not None and value != ""
+        }
+        aliases = row.get("aliases") or row.get("alias") or []
+        if isinstance(aliases, str):
+            split: list[Problem] = []
+            aliases = split_aliases((f"row {number}",), aliases, split)
+            problems += map(str, split)
+        if not (isinstance(aliases, list) and aliases and all(isinstance(a, str) for a in aliases)):
+            text = "they are text: write CAST(... AS text)" if aliases else "a room needs an alias"
+            problems.append(f"row {number}: aliases: {text}")
+        elif any(not isinstance(fields.get(name, ""), str) for name in PINS):
+            # A table would name a file of this machine.
+            problems.append(f"row {number}: a PIN is text")
+        else:
+            room = WrittenRoom((f"row {number}",), aliases, values.of(fields))
+            problems += map(str, builder.add(room))
+    if problems and not len(builder.table):
+        raise ValueError(f"no room is right; {problems[0]}")
+    if problems:
+        get_logger().warning("rooms are left out", rows=len(problems), first=problems[0])
+    return builder.table

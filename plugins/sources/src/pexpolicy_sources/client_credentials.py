@@ -12,8 +12,8 @@ from urllib.parse import quote_plus
 import aiohttp
 import orjson
 
-from pexpolicy_sources.errors import SourceUnavailableError, describe
-from pexpolicy_sources.lookup import Start
+from pexpolicy_sources.data_source import Start
+from pexpolicy_sources.rows import SourceUnavailableError, describe
 
 EARLIER_S = 30.0
 """Seconds before its end at which a token is replaced; half of its life, if that is less."""

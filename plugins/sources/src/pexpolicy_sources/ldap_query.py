@@ -6,8 +6,7 @@ import base64
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from pexpolicy_sources.errors import QueryError
-from pexpolicy_sources.rows import Row, Value
+from pexpolicy_sources.rows import QueryError, Row, Value
 
 BINARY = frozenset(
     (

@@ -18,16 +18,17 @@ from typing_extensions import override
 from pexpolicy import SettingsError
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import STOP_S, DataSource
-from pexpolicy_sources.errors import (
+from pexpolicy_sources.rows import (
+    Answer,
     QueryError,
+    Row,
     SourceError,
     SourceUnavailableError,
+    Value,
     describe,
     one_line,
 )
-from pexpolicy_sources.rows import Answer, Row, Value
-from pexpolicy_sources.sql_engine import DEADLINE, make_engine
-from pexpolicy_sources.sql_settings import SqlSettings
+from pexpolicy_sources.sql_engine import DEADLINE, SqlSettings, make_engine
 
 if TYPE_CHECKING:
     from sqlalchemy import RowMapping, TextClause

@@ -15,9 +15,8 @@ from pexpolicy.matching import compile_when
 from pexpolicy.models.extras import Extras
 from pexpolicy.text import did_you_mean
 from pexpolicy_upstream.connections import TLSError, tls
-from pexpolicy_upstream.route import WITHOUT_RESULT, Route
+from pexpolicy_upstream.route import WITHOUT_RESULT, Comparison, Route
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
-from pexpolicy_upstream.shadow_comparison import Comparison
 from pexpolicy_upstream.target import Target
 
 OVERRIDABLE = (

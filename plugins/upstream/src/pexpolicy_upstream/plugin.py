@@ -23,8 +23,7 @@ from pexpolicy import (
     ServiceConfigurationRequest,
 )
 from pexpolicy_upstream.builder import built
-from pexpolicy_upstream.settings import UpstreamSettings
-from pexpolicy_upstream.warnings import config_warnings
+from pexpolicy_upstream.settings import UpstreamSettings, config_warnings
 
 MARGIN = 0.02
 """Seconds kept of the plugin's timeout to report which target was late."""

@@ -15,8 +15,7 @@ from yarl import URL
 from pexpolicy import ConfigWarning, Outcome, Plugin, Problem, SettingsError
 from pexpolicy.config.outgoing import is_loopback, secret
 from pexpolicy.files import track_file
-from pexpolicy_webhook.events import event_of, signing_key
-from pexpolicy_webhook.sender import Sender
+from pexpolicy_webhook.sender import Sender, event_of, signing_key
 from pexpolicy_webhook.settings import WebhookSettings
 from pexpolicy_webhook.spool import Spool
 

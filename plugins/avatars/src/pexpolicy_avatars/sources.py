@@ -1,0 +1,327 @@
+"""Sources of pictures: a folder, rows of a source, and a web server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+import re
+import ssl
+import stat
+import time
+import unicodedata
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from pexpolicy import Alias, SettingsError, get_logger
+from pexpolicy.config.outgoing import secret, tls_context
+from pexpolicy.rows import RowSource
+from pexpolicy_avatars.settings import MAX_LENGTH, PLACEHOLDERS, HttpSettings, Template
+
+MAX_BYTES = 10 * 1024 * 1024
+"""Bytes of a picture; larger ones are refused before they are in memory."""
+
+
+class PictureError(Exception):
+    """A source has no answer: it failed, or what it has cannot be used."""
+
+
+class PictureSource(Protocol):
+    """Finds the pictures of people."""
+
+    @property
+    def name(self) -> str:
+        """The name of the source in the reason of a decision and in metrics."""
+
+    def opened(self) -> AbstractAsyncContextManager[None]:
+        """Open what the source needs."""
+
+    async def fetch(self, alias: Alias) -> bytes | None:
+        """Return the picture of an alias, ``None`` without one; raises ``PictureError``."""
+
+
+THREADS = 2
+SETTLED_NS = 2_000_000_000
+"""A folder that changed more recently than this before it was listed is listed again: a later
+change may have the same timestamp.
+"""
+log = get_logger(__name__)
+
+
+class Listing(NamedTuple):
+    """The names of the files in a folder, by their normal form."""
+
+    names: Mapping[str, str]
+    changed_ns: int
+    is_settled: bool
+
+
+class Folder:
+    """Reads pictures. An alias selects one of the names that the folder has; no path is made of it.
+
+    Links that lead out of the folder are not followed.
+    """
+
+    name = "folder"
+
+    def __init__(self, folder: Path, files: Sequence[Template]) -> None:
+        self._folder = folder
+        self._files = tuple(files)
+        self._lock = Lock()
+        self._listing = Listing({}, -1, is_settled=False)
+        self._threads: ThreadPoolExecutor
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Start the threads that read."""
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="avatars-folder")
+        try:
+            if not await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._folder.is_dir
+            ):
+                log.warning("there is no folder of pictures yet", folder=str(self._folder))
+            yield
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def fetch(self, alias: Alias) -> bytes | None:
+        """Return the picture of an alias, ``None`` without one; raises ``PictureError``."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.read, alias)
+
+    def read(self, alias: Alias) -> bytes | None:
+        """Read the picture of an alias; otherwise like ``fetch``, and blocks."""
+        try:
+            name = find(self._names(), self._files, alias)
+            return None if name is None else _content(self._folder, name)
+        except OSError as error:
+            raise PictureError(f"{self._folder} cannot be read: {error.strerror}") from None
+
+    def _names(self) -> Mapping[str, str]:
+        with self._lock:
+            changed = self._folder.stat().st_mtime_ns
+            if changed != self._listing.changed_ns or not self._listing.is_settled:
+                is_settled = time.time_ns() - changed > SETTLED_NS
+                names = by_normal_form(os.listdir(self._folder))  # noqa: PTH208 - names, not paths
+                self._listing = Listing(names, changed, is_settled)
+            return self._listing.names
+
+
+def by_normal_form(names: Iterable[str]) -> Mapping[str, str]:
+    """Return file names by their normal form, without hidden files."""
+    return {_normal(name): name for name in sorted(names) if not name.startswith(".")}
+
+
+def find(names: Mapping[str, str], files: Iterable[Template], alias: Alias) -> str | None:
+    """Return the name of the file that the first template leads to, ``None`` if there is none."""
+    for template in files:
+        name = template.fill(alias)
+        if name is not None and (found := names.get(_normal(name))) is not None:
+            return found
+    return None
+
+
+def _normal(name: str) -> str:
+    """Return a name in lower case; macOS stores accents as characters of their own."""
+    return unicodedata.normalize("NFC", name.lower())
+
+
+def _content(folder: Path, name: str) -> bytes | None:
+    """Return the content of a file in a folder, ``None`` if it is gone.
+
+    No error names the file, which has the name of a person.
+    """
+    root = os.path.realpath(folder)
+    path = os.path.realpath(os.path.join(root, name))  # noqa: PTH118 - Path has no realpath
+    if os.path.commonpath((root, path)) != root:
+        raise PictureError("the file is a link that leads out of the folder")
+    try:
+        # Opening a pipe would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise PictureError("it is not a regular file")
+        if status.st_size > MAX_BYTES:
+            text = f"the file has {status.st_size:,} bytes, and {MAX_BYTES:,} are the limit"
+            raise PictureError(text)
+        return file.read(MAX_BYTES)
+
+
+MAX_BASE64 = MAX_BYTES // 3 * 4 + 1024
+"""Characters of a picture; a few line breaks are among them."""
+
+BEGINNINGS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM")
+"""Of a JPEG, PNG, GIF, WebP and BMP."""
+
+
+class RowPictures:
+    """Asks a source for the row of a person; raises ``SettingsError`` for the query.
+
+    The first column with a value is the picture, in Base64.
+    """
+
+    name = "source"
+
+    def __init__(self, source: RowSource, query: str) -> None:
+        try:
+            # Pictures are large, and the plugin keeps them itself.
+            self._people = source.lookup(query, PLACEHOLDERS, entries=0)
+        except ValueError as error:
+            raise SettingsError(str(error), key=("query",)) from None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Do nothing: the server opens the source."""
+        yield
+
+    async def fetch(self, alias: Alias) -> bytes | None:
+        """Return the picture of an alias, ``None`` without one; raises ``PictureError``."""
+        if len(alias) > MAX_LENGTH:
+            return None
+        found = await self._people.ask(alias=alias, user=alias.user, host=alias.host)
+        if len(found.rows) > 1:
+            raise PictureError(f"{len(found.rows)} people have this alias")
+        written = _first(found.rows[0]) if found.rows else None
+        if written is None:
+            return None
+        if isinstance(written, str) and len(written) > MAX_BASE64:
+            raise PictureError(f"the picture has more than {MAX_BYTES:,} bytes")
+        try:
+            image = await asyncio.to_thread(binascii.a2b_base64, written)
+        except (TypeError, ValueError):
+            image = b""
+        if not image.startswith(BEGINNINGS):
+            # Its content may be anything, such as a password, and is in no message.
+            raise PictureError("the first column with a value is no picture in Base64")
+        return image
+
+
+def ignores_the_host(query: str) -> bool:
+    """Return whether people of different domains get the same picture."""
+    names = set(re.findall(r"[{:](\w+)", query))
+    return "user" in names and not names & {"alias", "host"}
+
+
+def _first(row: Mapping[str, Any]) -> Any:
+    """Return the first value of a row, and of several values the first."""
+    value = next((value for value in row.values() if value not in (None, "", [])), None)
+    return value[0] if isinstance(value, list) else value
+
+
+CONNECTIONS = 20
+IDLE_S = 30.0
+"""Seconds that an unused connection is kept."""
+
+
+class Answer:
+    """A complete reply: status, headers and body."""
+
+    def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = body
+        self.line = status_line(response.status)
+
+
+class HttpClient:
+    """A session with its own connections. It uses no proxy, cookies, redirects or compression."""
+
+    def __init__(self, timeout: float, tls: ssl.SSLContext) -> None:
+        self._timeout = timeout
+        self._tls = tls
+        self._session: aiohttp.ClientSession
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the session."""
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls, keepalive_timeout=IDLE_S)
+        async with aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding",),
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+        ) as self._session:
+            yield
+
+    async def ask(self, method: str, url: URL, **options: Any) -> Answer:
+        """Return the reply to a request; raises ``PictureError`` if there is none in time."""
+        try:
+            async with self._session.request(
+                method, url, allow_redirects=False, **options
+            ) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BYTES:
+                        text = f"{url.host}: the reply has more than {MAX_BYTES:,} bytes"
+                        raise PictureError(text)
+                return Answer(response, bytes(body))
+        except TimeoutError:
+            text = f"{url.host}: no reply within {self._timeout:.3g} s"
+            raise PictureError(text) from None
+        except aiohttp.ClientResponseError:
+            # Its text has the whole URL, with the name of a person, and what the server sent.
+            raise PictureError(f"{url.host}: the reply is not HTTP") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise PictureError(f"{url.host}: {type(error).__name__}: {error}") from None
+
+
+def status_line(status: int) -> str:
+    """Return a status with its usual name: a server may write what it got into its own."""
+    names = {known.value: known.phrase for known in HTTPStatus}
+    return f"HTTP {status} {names.get(status, '')}".rstrip()
+
+
+NO_PICTURE = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+quoted = partial(quote, safe="")
+"""Quotes a part of an alias as one segment of a path, or one value of a query."""
+
+
+class WebServer:
+    """Fetches pictures; raises ``SettingsError`` for secrets and certificates."""
+
+    name = "http"
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self._url = Template(settings.url)
+        self._client = HttpClient(settings.timeout, tls_context(settings.ca_file))
+        self._headers = {"Accept": "image/*"}
+        password = secret("password", settings.password_env, settings.password_file)
+        token = secret("token", settings.token_env, settings.token_file)
+        if settings.user is not None:
+            pair = base64.b64encode(f"{settings.user}:{password}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {pair}"
+        elif token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def opened(self) -> AbstractAsyncContextManager[None]:
+        """Open the session."""
+        return self._client.opened()
+
+    async def fetch(self, alias: Alias) -> bytes | None:
+        """Return the picture of an alias, ``None`` without one; raises ``PictureError``."""
+        filled = self._url.fill(alias, quoted)
+        if filled is None:
+            return None
+        url = URL(filled, encoded=True)
+        answer = await self._client.ask("GET", url, headers=self._headers)
+        if answer.status == HTTPStatus.OK:
+            return answer.body
+        if answer.status in NO_PICTURE:
+            return None
+        raise PictureError(f"{url.host}: {answer.line}")
