@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
@@ -19,13 +20,6 @@ from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.models.extras import Extras
 from pexpolicy.rows import RowValues
 from pexpolicy.text import brief, did_you_mean
-from pexpolicy_rooms.cell_hints import (
-    alias_warning,
-    number_hint,
-    pin_hint,
-    separator_problem,
-    words_warning,
-)
 from pexpolicy_rooms.pins import PINS, Pins
 from pexpolicy_rooms.settings import Settings
 from pexpolicy_rooms.table import RoomTable, TimedService
@@ -34,6 +28,24 @@ from pexpolicy_rooms.validity import ALWAYS, validity_of
 VALIDITY = ("valid_from", "valid_until")
 _FIRST = ("name", "pin", "guest_pin", "allow_guests", "service_type", *VALIDITY)
 """Columns that messages name before the others."""
+
+
+_SEPARATOR = re.compile(
+    r"\A\+\d{1,3}(?: \(?\d+\)?)+\Z|[^ ]*[,|][^ ]*|(?<![^ ])[/&+-](?![^ ])|;[^ ;=]*(?![^ ;])"
+)
+"""What separates aliases other than a blank, and a telephone number with blanks."""
+_ODD = re.compile(
+    r"[\s<>/\\^$(){}|\u201c\u201d\u201e\u00ab\u00bb\u2010-\u2014\u2212]|\*@|@\*|\.\*|\A\*\Z|\Amailto:"
+    r"|%40|\A\d+(?:[.,]0+|(?:[.,]\d+)?E\+\d+)\Z",
+    re.IGNORECASE,
+)
+"""What no alias has: part of a link, a pattern, typographic marks, a number of a spreadsheet."""
+
+
+def _is_odd(alias: Alias) -> bool:
+    """Return whether no call may have an alias, as what people dial looks different."""
+    text = alias.raw
+    return bool(_ODD.search(text.strip())) or not text.isprintable() or "@" in alias.user
 
 
 class WrittenRoom(NamedTuple):
@@ -85,8 +97,9 @@ def _aliases(key: Key, written: Any, problems: list[Problem]) -> list[str]:
 def split_aliases(key: Key, text: str, problems: list[Problem]) -> list[str]:
     """Return the aliases in a text; those that are not separated by blanks are a problem."""
     aliases = text.split()
-    if problem := separator_problem(aliases):
-        problems.append(Problem((*key, "aliases"), problem))
+    if (found := _SEPARATOR.search(" ".join(aliases))) is not None:
+        text = f"write blanks between aliases, and none in one: {found[0]!r} is no alias"
+        problems.append(Problem((*key, "aliases"), text))
     return aliases
 
 
@@ -195,9 +208,9 @@ class RoomTableBuilder:
                 timed = service if validity is ALWAYS else TimedService(service, validity)
                 problems += self._list(key, aliases, timed)
                 self._warn(key, aliases[0].raw, fields, timed)
-                doubts = [words_warning(room.aliases, fields["name"]), *map(alias_warning, aliases)]
-                for warning in filter(None, doubts):
-                    self.warnings.append(ConfigWarning((*key, "aliases"), warning))
+                for alias in filter(_is_odd, aliases):
+                    text = f"no call may have the alias {alias.raw!r}: write it as it is dialed"
+                    self.warnings.append(ConfigWarning((*key, "aliases"), text))
         return problems
 
     def _service(
@@ -229,10 +242,7 @@ class RoomTableBuilder:
             if not self.table.add(alias, room):
                 first = self.keys.get(str(alias)) or ("rooms", self.spelled.get(alias, str(alias)))
                 where = dotted_key(first) if first[0] == "rooms" else first[-1]
-                text = f"there is a room with the alias {alias} already, in {where}"
-                name = (room.service if isinstance(room, TimedService) else room).name
-                words = words_warning([alias.raw for alias in aliases], name)
-                yield Problem(key, f"{text}; {words}" if words else text)
+                yield Problem(key, f"there is a room with the alias {alias} already, in {where}")
             elif key[0] != "rooms":
                 self.keys[str(alias)] = key
             elif alias != key[-1]:
@@ -271,19 +281,15 @@ class RoomTableBuilder:
 def _text(key: Key, refusal: ValidationIssue) -> str:
     """Return the text of a problem; for a line of a file with the value, if it is no secret."""
     text = refusal.text
-    if refusal.field == "name" and text.startswith("is required") and key[0] == "csv":
-        return f"{text}; delete the line if it is no room, such as a total"
     if refusal.field in _OF_PLUGIN and text.startswith("there is no field"):
         place = "" if refusal.field in Settings.model_fields else ", and not of settings"
         table = "[plugins.NAME.settings]" if not place else "[plugins.NAME] itself"
         return f"{text.partition(';')[0]}; it is a key of {table}{place}: write it below that line"
-    if refusal.field in PINS:
-        return text.replace(refusal.rule, refusal.rule + pin_hint(refusal.value))
     if text.startswith("there is no field") and ";" not in text:
         return text + did_you_mean(refusal.field, ["aliases", *VALIDITY])
     is_scalar = isinstance(refusal.value, str | int | float)
     if key[0] != "rooms" and refusal.shown and is_scalar and text.startswith("must be"):
-        return f"{brief(refusal.value)} {text}{number_hint(refusal.value)}"
+        return f"{brief(refusal.value)} {text}"
     return text
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from pexpolicy import Key, Problem
 from pexpolicy.text import brief
-from pexpolicy_rooms.cell_hints import date_hint
 
 _FORMS = "2026-12-24, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"
 
@@ -71,8 +70,7 @@ def _moments(
         written = fields.pop(name)
         moment = _moment(written, days)
         if moment is None:
-            hint = date_hint(written) or f"; write it as in {_FORMS}"
-            text = f"{brief(written)} is not a day or a time{hint}"
+            text = f"{brief(written)} is not a day or a time; write it as in {_FORMS}"
             problems.append(Problem((*key, name), text))
         elif moment.year == unlimited:
             continue

@@ -1,0 +1,182 @@
+"""Mistakes in files of rooms and PINs: each is refused with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Build = Callable[..., Any]
+Complaints = Callable[[dict[str, Any]], list[str]]
+CSV = {"csv": "rooms.csv", "zone": "Europe/Oslo"}
+ZIP, OLE = b"PK\x03\x04\x14\x00", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the configuration."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PINS = (
+    *("4.82913E+05", "42", "482913.0", "482-913", "######", "'482913", "none", "-", "Dec-34"),
+    *("PIN:482913", "48:29", "482 913"),
+)
+DAYS = ["24.12.2030", "12/24/2030", "47841", "47841,75", "never", "2030/12/24", "24.12.30"]
+MISTAKES = [
+    *(("aliases,name,pin\nx,X,{}\n", pin, 'line 2".pin: ') for pin in PINS),
+    *(('aliases,name,pin\nx,X,"{}"\n', pin, 'line 2".pin: ') for pin in ("482,913", '=""482913""')),
+    *(
+        ('aliases,name,valid_until\nx,X,"{}"\n', day, 'line 2".valid_until: ')
+        for day in (*DAYS, "24.12.2030 18:00", "2030-12-24 6:00 PM")
+    ),
+    *(
+        ('aliases,name\n"{}",X\n', aliases, 'line 2".aliases: write blanks between aliases')
+        for aliases in (
+            *(
+                "x@example.com;2301",
+                "x@example.com, 2301",
+                "x|2301",
+                "x / 2301",
+                "x & y",
+                "4,72E+10",
+            ),
+            "+47 22 33 44 55",
+        )
+    ),
+    *(
+        ("aliases,name,{}\nx,X,1\n", column, "line 1: there is no column ")
+        for column in ("host pin", "valid_to", "zzz", "code pin")
+    ),
+    *(
+        ("aliases,name,service_type\nx,X,{}\n", kind, 'line 2".service_type: ')
+        for kind in ("Lecture", "VMR", "Virtual Auditorium")
+    ),
+    ("alias,name\nx,X\n", "", "no column 'alias'; did you mean 'aliases'?"),
+    ("aliases;nom\nx;X\n", "", "line 1: there is no column 'nom'"),
+    ("Rooms of the company\naliases,name\nx,X\n", "", "line 1: there is no column"),
+    ("<html>\n", "", "line 1: is one cell"),
+    ("[[rooms]]\n", "", "line 1: there is no column"),
+    ("aliases,name\n# old\nx,X\n", "", "line 2: is not a row"),
+    ("aliases;name;pin\nx,X,482913\n", "", "line 2: is not a row"),
+    ("aliases,name\nx,X, Oslo\n", "", "line 2: has 1 "),
+    ('aliases,name\nx,"X\n', "", "a quote is never closed"),
+    ("aliases,name\nx,X\ny,Y\nsip:X,Z\n", "", "the alias x already, in rooms.csv line 2"),
+    ("aliases,name\nMeet One,A\nMeet Two,B\n", "", "the alias meet already, in rooms.csv line 2"),
+    ("aliases,name,pin\nx,X,#N/A\n", "", "line 2: pin: is a formula"),
+    ("aliases,name,allow_guests\nx,X,X\n", "", "'X' must be true or false"),
+    ("aliases,name,participant_limit\nx,X,30.0\n", "", "30.0 must be a whole number"),
+    ("aliases;name;max_callrate_in\nx;X;1.024.000,00\n", "", 'line 2".max_callrate_in: '),
+    ("aliases;name\nx;X\n;Y\n", "", "line 3: aliases: is missing"),
+    ("aliases;name\nx;X\nTotal\n", "", 'line 3".name: is required'),
+    ("aliases,name\nx,X\nAliases,Name\ny,Y\n", "", "line 3: is the header again"),
+    ("aliases,name\nx,X\n\ufeffaliases,name\ny,Y\n", "", "line 3: is the header again"),
+]
+
+
+@pytest.mark.parametrize(("text", "cell", "says"), MISTAKES)
+def test_a_mistake_is_refused_with_its_line(
+    complaints: Complaints, folder: Path, text: str, cell: str, says: str
+) -> None:
+    (folder / "rooms.csv").write_text(text.format(cell) if cell else text)
+    found = complaints(CSV)
+    assert any(says in one for one in found), found
+    assert not any("482" in one or '="' in one for one in found), "no PIN is shown"
+
+
+ODD = (
+    *("4.72E+11", "https://meet.example.com/?conference=x", "mailto:x@example.com", "2301.0"),
+    *("<x@example.com>", "\u201cx\u201d", "x@example.com\u200b", "x@y@example.com", "meet1/meet2"),
+    *("*@example.com", "*", "x@*", "^23\\d\\d$", "meet%40example.com", "meet\u20131@example.com"),
+)
+USUAL = (
+    *("x@example.com", "sip:x@example.com;transport=tls", "+4722334455", "+4722334455 2301"),
+    *("board clinic", "Board board@example.com", "møterom", "*70", "x@[::1]"),
+)
+
+
+@pytest.mark.parametrize("alias", [*ODD, *USUAL])
+def test_an_alias_that_no_call_has_is_a_warning(build: Build, folder: Path, alias: str) -> None:
+    (folder / "rooms.csv").write_text(f"aliases,name\n{alias},X\n")
+    warnings = build(CSV).warnings()
+    assert len(warnings) == (alias in ODD)
+    assert all('line 2".aliases: ' in warning for warning in warnings)
+    if alias in ODD:
+        assert build({"rooms": {alias: {"name": "X"}}}).warnings()
+
+
+@pytest.mark.parametrize("begin", [ZIP, OLE])
+def test_a_workbook_is_recognised(complaints: Complaints, folder: Path, begin: bytes) -> None:
+    (folder / "rooms.csv").write_bytes(begin + bytes(100))
+    (said,) = complaints(CSV)
+    assert "is not text" in said
+    assert "save the file as CSV UTF-8" in said
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_the_line_of_excel_that_names_the_delimiter_is_no_row(
+    build: Build, folder: Path, delimiter: str
+) -> None:
+    text = f"sep={delimiter}\nAliases;Name;Guest PIN;Allow Guests\nx;X;170356;1\n"
+    (folder / "rooms.csv").write_text(text.replace(";", delimiter), encoding="utf-8-sig")
+    room = build(CSV).ask("x").result
+    assert (room["name"], room["guest_pin"], room["allow_guests"]) == ("X", "170356", True)
+
+
+def test_a_file_that_is_not_there_is_searched_for(complaints: Complaints, folder: Path) -> None:
+    (folder / "Rooms.csv").touch()
+    (said,) = complaints(CSV)
+    assert "No such file or directory; did you mean 'Rooms.csv'?" in said
+    (said,) = complaints({"csv": "~/rooms.csv"})
+    assert "~ has no meaning in a path" in said
+    (said,) = complaints({"csv": "exports/rooms.csv"})
+    assert "there is no folder exports" in said
+    (said,) = complaints({"csv": "exports\\rooms.csv"})
+    assert "has no meaning in a path" in said
+
+
+@pytest.mark.parametrize(
+    ("alias", "says"),
+    [
+        ("bord@example.com", "did you mean 'board@example.com'?"),
+        ("board", "did you mean 'board@example.com'?"),
+        ("sip:board@example.org", "did you mean 'board@example.com'?"),
+        (
+            "Meeting",
+            "it is the name of a room: write one of its aliases, such as board@example.com",
+        ),
+        ("42", "did you mean '0042'?"),
+        ("board@example.com 2301", "write one alias of the room, such as board@example.com"),
+        ("clinic", ""),
+    ],
+)
+def test_a_line_with_a_pin_of_no_room_names_the_alias_that_is_meant(
+    complaints: Complaints, folder: Path, alias: str, says: str
+) -> None:
+    (folder / "pins.csv").write_text(f"alias,pin\n{alias},482913\n")
+    rooms = {"board@example.com": {"name": "Meeting", "aliases": ["2301", "0042"]}}
+    (said,) = complaints({"rooms": rooms, "pins": "pins.csv"})
+    assert said.startswith("pins: pins.csv line 2: no room has the alias ")
+    assert said.endswith(f"; {says}" if says else "clinic")
+    assert "4829" not in said
+
+
+def test_a_table_without_a_line_is_a_warning(build: Build, folder: Path) -> None:
+    (folder / "rooms.csv").write_text("aliases,name\n")
+    said = build({**CSV, "rooms": {"x": {"name": "X"}}}).warnings()
+    assert said == ["csv: has no room below its header: is it the right file?"]
+
+
+def test_a_room_of_a_file_has_a_list_of_aliases(complaints: Complaints, folder: Path) -> None:
+    (folder / "rooms.toml").write_text("[[rooms]]\nalias = 'x'\nname = 'X'\n")
+    (said,) = complaints({"files": ["rooms.toml"]})
+    assert said.endswith("aliases: is missing: a room needs an alias; write aliases = [...]")
+
+
+def test_a_time_that_no_room_has_is_reported(complaints: Complaints) -> None:
+    (said,) = complaints({"rooms": {"x": {"name": "X", "expires": date(2030, 12, 24)}}})
+    assert said.startswith("rooms.x.expires: there is no such time of a room")
