@@ -20,6 +20,7 @@ from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.settings import ConfigError
 from tests.access.test_certificates import ask, connected, noted, policy, showing
 from tests.support import certificates, fake_plugins, wire
+from tests.support.waiting import HANG_S
 
 
 @pytest.fixture
@@ -78,6 +79,24 @@ async def test_a_list_that_is_published_later_reaches_kept_connections(
         writer.write(request)
         assert (await reader.read()).startswith(b"HTTP/1.1 403")
         assert server.lines()[-1]["reason"] == "client certificate revoked"
+
+
+async def test_a_replaced_authority_ends_the_connections_of_clients_of_the_old_one(
+    serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "CERTIFICATE_POLL_INTERVAL_S", 0.05)
+    request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
+    leaf = certificates.issue()
+    tables = certificates.tls(folder, client_ca=str(folder / "ca.pem"))
+    async with (
+        serving(policy(**tables)) as server,
+        connected(server, showing(leaf)) as (reader, writer),
+    ):
+        writer.write(request)
+        assert (await answered(reader)).startswith(b"HTTP/1.1 200")
+        certificates.write_authority(folder, "trusted from now on")
+        assert await asyncio.wait_for(reader.read(), HANG_S) == b""
+        assert await refusal(server, leaf)
 
 
 async def answered(reader: asyncio.StreamReader) -> bytes:
