@@ -190,7 +190,6 @@ def check(path: Path, seed: int, kind: Kind, calls: int) -> None:
     path.write_text(written)
     policy = make_policy(path)
     script = export(policy, kind)
-    assert not [str(found) for found in lint(script, kind) if found.level == "error"], script
     asyncio.run(compared(policy, script, kind, calls, chosen, written))
 
 
@@ -199,6 +198,8 @@ async def compared(
 ) -> None:
     endpoint = ENDPOINTS[ENDPOINT_OF[kind]]
     async with ScriptPool(1, 20.0).running() as pool, policy.serving():
+        found = await lint(pool, script, kind)
+        assert not [str(one) for one in found if one.level == "error"], script
         for _ in range(calls):
             now = NOON + chosen.randrange(0, 90 * 24 * 3600)
             policy.context.wall_clock.at = now  # type: ignore[attr-defined]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,13 +15,16 @@ from pexpolicy_local_policy.command_input import (
     EX_DATAERR,
     FILE,
     KINDS,
+    SECONDS,
     fail,
     json_of,
     say,
     text_of,
 )
+from pexpolicy_local_policy.lint import LintFinding
 from pexpolicy_local_policy.lint import lint as findings_of
 from pexpolicy_local_policy.node_policy import told_kind
+from pexpolicy_local_policy.script_process import ScriptPool
 from pexpolicy_local_policy.variables import Kind
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": None}
@@ -42,22 +47,30 @@ _TEMPLATES = {
     help="A configuration whose [infinity] lists the names that Infinity knows.",
 )
 def lint(script: Path, kind: Kind | None, config: Path | None) -> None:
-    """Check SCRIPT without running it: the JSON of each branch, the fields of each service type,
-    filters, and what callers choose.
+    """Check SCRIPT: its output for sample variables of each service type, its filters, and what
+    callers choose.
 
     Exit code 0: no error. 65: an error. 2: wrong usage.
     """
     source = text_of(script)
     try:
         known = known_to_infinity(config) if config is not None else ()
-        found = findings_of(source, kind or told_kind(source), *known)
     except LocalPolicyError as error:
         fail(str(error))
+    used = kind or told_kind(source)
+    found = asyncio.run(_lint(source, used, *known))
     for finding in found:
         say(str(finding), _COLOURS[finding.level], err=False)
     errors = sum(finding.level == "error" for finding in found)
+    if errors and kind is None:
+        say(f"note: it was checked as a {used} script; --kind names another kind", err=False)
     say(f"{script}: {errors} errors, {len(found) - errors} warnings and notes", err=False)
     sys.exit(EX_DATAERR if errors else 0)
+
+
+async def _lint(source: str, kind: Kind, *known: Any) -> list[LintFinding]:
+    async with ScriptPool(1, SECONDS).running() as pool:
+        return await findings_of(pool, source, kind, *known)
 
 
 @click.command(

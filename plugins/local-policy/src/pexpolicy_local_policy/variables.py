@@ -54,7 +54,7 @@ PARTICIPANT = (
     *("remote_display_name", "send_to_audio_mixes"),
 )
 """The keys of ``participant`` (transcribed)."""
-_TYPED = (
+TYPED = (
     *("bandwidth", "remote_port", "display_count"),
     *("registered", "has_authenticated_display_name", "supports_direct_media"),
 )
@@ -133,7 +133,7 @@ def from_request(kind: Kind, request: Request, **others: Any) -> ScriptInput:
     values where scripts have these.
     """
     call_info = {
-        name: _typed(request, name) if name in _TYPED else value
+        name: _typed(request, name) if name in TYPED else value
         for name in CALL_INFO[kind]
         if (value := request.params.get(name)) is not None
     }
