@@ -36,7 +36,13 @@ LEVELS = (
     ("__main__",),
 )
 """The rooms of the package, lowest level first. A room may import rooms of lower levels only."""
-FACES = {"__init__.py", "endpoints/__init__.py", "matching/__init__.py", "testing/__init__.py"}
+FACES = {
+    "__init__.py",
+    "config/schema/__init__.py",
+    "endpoints/__init__.py",
+    "matching/__init__.py",
+    "testing/__init__.py",
+}
 """The ``__init__`` files that hold names for others; each other one has a docstring only."""
 PUBLIC = (
     "config.csv_tables",
@@ -60,10 +66,10 @@ INTERNAL = (
     "child_pool",
     "config.outgoing",
     "config.files",
+    "config.plugin_settings",
     "config.problems",
     "config.schema",
     "config.secrets",
-    "config.time_zones",
     "endpoints",
     "models.difference",
     "models.errors",

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from pexpolicy import Decision, Request, api
 from pexpolicy.cli.main import main
-from pexpolicy.config.schema.document import Document
+from pexpolicy.config.loader import Document
 from tests.support import weight
 from tests.support.paths import ROOT
 

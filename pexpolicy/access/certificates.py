@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from pexpolicy.config.files import Look, missing_hint, read_file, stat_files, why_unusable
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.schema.access import TlsTable
+from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log, describe_error

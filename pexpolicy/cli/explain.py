@@ -27,8 +27,8 @@ from pexpolicy.cli.common import (
     key_value_pairs,
     refuse,
 )
+from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.config.time_zones import zone_names
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import full_traceback
 from pexpolicy.explain.explanation import (

@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.config.schema.access import AuthTable, CredentialTable, PasswordTable
+from pexpolicy.config.schema.server import AuthTable, CredentialTable, PasswordTable
 from pexpolicy.config.secrets import SecretError, read_secret
 
 COST = 15

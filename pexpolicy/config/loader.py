@@ -12,22 +12,58 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from pexpolicy.config.credentials import credentials_of, secret_files_of
 from pexpolicy.config.files import EncodingError, decode_text, read_file, why_unusable
 from pexpolicy.config.places import broken_toml
 from pexpolicy.config.problems import Key, Problem, problems_of
-from pexpolicy.config.schema.access import TlsTable
-from pexpolicy.config.schema.base import EndpointName
-from pexpolicy.config.schema.document import Document
-from pexpolicy.config.schema.plugins import EndpointTable
+from pexpolicy.config.schema import EndpointName, Table
+from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
+from pexpolicy.config.schema.console import ConsoleTable
+from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable, SourceTable
+from pexpolicy.config.schema.server import (
+    AccessTable,
+    AdminTable,
+    AuthTable,
+    LimitsTable,
+    LogTable,
+    ServerTable,
+    TlsTable,
+    TracingTable,
+)
 from pexpolicy.config.secrets import InvalidKeyError, SecretError, SecretSource, private_key
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.extras import enumerated_fields
 from pexpolicy.text import suggest
+
+
+class Document(Table):
+    """A configuration file."""
+
+    server: ServerTable = ServerTable()
+    auth: AuthTable | None = None
+    access: AccessTable = AccessTable()
+    tls: TlsTable | None = None
+    limits: LimitsTable = LimitsTable()
+    admin: AdminTable = AdminTable()
+    console: ConsoleTable = ConsoleTable()
+    tracing: TracingTable | None = None
+    log: LogTable = LogTable()
+    audit: AuditTable = AuditTable()
+    privacy: PrivacyTable = PrivacyTable()
+    infinity: InfinityTable = InfinityTable()
+    endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
+    plugin_dirs: list[str] = Field(default_factory=list)
+    """Directories with plugins: each `NAME.py`, or folder `NAME` with an `__init__.py`, is the
+    plugin NAME and holds one class with hooks. NAME is letters, digits and `_`, a letter first.
+    The key belongs at the top of the file, before any table.
+    """
+    sources: dict[str, SourceTable] = Field(default_factory=dict)
+    plugins: dict[str, PluginTable] = Field(default_factory=dict)
+
 
 Stage = Callable[[str], None]
 """Takes the name of the stage that begins, such as ``building rooms``."""

@@ -1,14 +1,18 @@
-"""Settings of a plugin: their base class, and how they are read from a table."""
+"""Settings of a plugin: their base class, their types, and how they are read from a table."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
+from zoneinfo import available_timezones
 
 import pydantic_core
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
@@ -24,6 +28,7 @@ from pydantic_core import CoreSchema, core_schema
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.text import did_you_mean
 
 _AS_IN_PYTHON = frozenset(
     (
@@ -201,3 +206,34 @@ def _below_root(text: str, info: ValidationInfo) -> Path:
 
 ConfigPath = Annotated[Path, _PathFromText]
 """A setting of a plugin that names a file, relative to the configuration file."""
+
+
+_ADVICE = "; write one with a city, such as 'Europe/Oslo'"
+_SHORT = re.compile(r"[A-Z]{2,5}|(?:GMT|UTC)?[+-][\d:.]+|.*\b[Tt]ime", re.DOTALL)
+"""Abbreviations, offsets and names of Windows, which look like other zones."""
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """Return all names. They are read from many files, which takes 5 ms: once, not per rule."""
+    return frozenset(available_timezones())
+
+
+def _known(zone: str) -> str:
+    known = zone_names()
+    if zone in known:
+        return zone
+    city = "_".join(zone.split()).lower()
+    meant = sorted(name for name in known if name.lower() == city)
+    # Etc/GMT+1 is an hour behind UTC.
+    cities = (name for name in known if not name.startswith("Etc/"))
+    meant += sorted(name for name in cities if name.lower().rpartition("/")[2] == city)
+    guess = f"; did you mean {meant[0]!r}?" if meant else ""
+    if not guess and not _SHORT.fullmatch(zone):
+        guess = did_you_mean(zone, known)
+    msg = f"there is no time zone {zone!r}{guess or _ADVICE}"
+    raise ValueError(msg)
+
+
+TimeZone = Annotated[str, AfterValidator(_known)]
+"""A name such as ``Europe/Oslo``."""

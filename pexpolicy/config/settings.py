@@ -12,15 +12,16 @@ from pydantic import BaseModel, SecretStr
 
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.problems import Problem, dotted_key
-from pexpolicy.config.schema.access import AccessTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTable
 from pexpolicy.config.schema.server import (
+    AccessTable,
     AdminTable,
     LimitsTable,
     LogTable,
     ServerTable,
+    TlsTable,
     TracingTable,
 )
 from pexpolicy.models.extras import NO_EXTRAS, Extras

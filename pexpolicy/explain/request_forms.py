@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from yarl import URL
 
 from pexpolicy.audit.redaction import REMOVED
-from pexpolicy.config.time_zones import zone_names
+from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import POLICY_PREFIX, by_prefix, header_name, header_values
 from pexpolicy.text import printable

@@ -9,8 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from pexpolicy.config.plugin_settings import PluginSettings
-from pexpolicy.config.time_zones import TimeZone
+from pexpolicy.config.plugin_settings import PluginSettings, TimeZone
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 WEEKDAYS: tuple[Weekday, ...] = (

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from pexpolicy.config.loader import Document
 from pexpolicy.config.plugin_settings import PluginSettings
-from pexpolicy.config.schema.document import Document
 from pexpolicy.plugins.discovery import PluginSource
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

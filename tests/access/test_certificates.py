@@ -28,7 +28,7 @@ from pexpolicy.access.certificates import CertificateError, CertificateFiles, Ce
 from pexpolicy.access.warnings import access_warnings, certificate_problems
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
-from pexpolicy.config.schema.access import TlsTable
+from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests.support import certificates, fake_plugins, live_server, wire

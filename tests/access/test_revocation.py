@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pexpolicy.access import certificates as served
 from pexpolicy.access.certificates import CertificateFiles, Certificates
 from pexpolicy.access.warnings import access_warnings, certificate_problems
-from pexpolicy.config.schema.access import TlsTable
+from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.config.settings import ConfigError
 from tests.access.test_certificates import ask, connected, noted, policy, showing
 from tests.support import certificates, fake_plugins, wire

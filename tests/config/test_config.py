@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pexpolicy.builder import build_policy, policy_from
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.problems import dotted_key
-from pexpolicy.config.schema.base import EndpointName
+from pexpolicy.config.schema import EndpointName
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from tests.support import live_server

@@ -22,7 +22,7 @@ from docs.generate_reference import table_in, with_meanings
 from pexpolicy.chain import bound_hook
 from pexpolicy.cli.main import main
 from pexpolicy.config.credentials import PasswordHash
-from pexpolicy.config.schema.document import Document
+from pexpolicy.config.loader import Document
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
 from pexpolicy.plugins.config_schema import config_schema

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pexpolicy.audit.redaction import Personal, drop, redaction_of
 from pexpolicy.config.files import FileVersion, version_of
-from pexpolicy.config.loader import load
-from pexpolicy.config.schema.document import Document
+from pexpolicy.config.loader import Document, load
 from pexpolicy.config.settings import ConfigError, Settings
 
 MAX_OTHERS = 20

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pexpolicy.config.schema.base import SecretTable
+from pexpolicy.config.schema import SecretTable
 
 
 class AuditTable(SecretTable):

@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pexpolicy.config.schema.access import Network, PasswordTable, User
-from pexpolicy.config.schema.base import SecretTable, Table
+from pexpolicy.config.schema import SecretTable, Table
+from pexpolicy.config.schema.server import Network, PasswordTable, User
 
 Role = Literal["viewer", "operator", "admin"]
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}

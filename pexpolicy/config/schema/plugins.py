@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from pexpolicy.config.schema.base import MAX_BUDGET, Table
+from pexpolicy.config.schema import MAX_BUDGET, Table
 from pexpolicy.config.schema.server import Level
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 

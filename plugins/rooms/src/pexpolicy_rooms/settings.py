@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.csv_tables import TableFile
-from pexpolicy.config.time_zones import TimeZone
+from pexpolicy.config.plugin_settings import TimeZone
 from pexpolicy.rows import RowSettings
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from pexpolicy import ConfigPath, PluginSettings, Source
-from pexpolicy.config.schema.base import EndpointName
+from pexpolicy.config.schema import EndpointName
 from pexpolicy.matching import When
 from pexpolicy.rows import RowSource
 

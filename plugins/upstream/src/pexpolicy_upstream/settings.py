@@ -17,7 +17,7 @@ from yarl import URL
 
 from pexpolicy import ConfigPath, ConfigWarning, PluginSettings
 from pexpolicy.config.outgoing import is_loopback, whole_url
-from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
+from pexpolicy.config.schema import MAX_BUDGET, EndpointName
 from pexpolicy.matching import When, compile_when, pitfalls
 
 ADDED = "/policy/v1"

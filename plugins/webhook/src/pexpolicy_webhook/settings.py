@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.outgoing import whole_url
-from pexpolicy.config.schema.base import EndpointName
+from pexpolicy.config.schema import EndpointName
 
 
 def _receiver(written: str) -> str:
