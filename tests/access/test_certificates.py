@@ -188,10 +188,7 @@ def visit(
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("asks_for_certificate", [True, False])
 async def test_no_session_ticket_where_a_client_certificate_is_asked_for(
-    serving: fake_plugins.Serve,
-    folder: Path,
-    version: ssl.TLSVersion,
-    asks_for_certificate: bool,
+    serving: fake_plugins.Serve, folder: Path, version: ssl.TLSVersion, asks_for_certificate: bool
 ) -> None:
     also = {"client_ca": str(folder / "ca.pem")} if asks_for_certificate else {}
     context = showing(certificates.issue())

@@ -284,9 +284,7 @@ async def test_the_connections_of_one_peer_are_not_those_of_another(
 
 
 async def test_a_named_proxy_stands_for_many(serving: fake_plugins.Serve) -> None:
-    tables: dict[str, Any] = {
-        "access": {"trusted_proxies": ["127.0.0.1"]},
-    }
+    tables: dict[str, Any] = {"access": {"trusted_proxies": ["127.0.0.1"]}}
     behind = build_policy(fake_plugins.settings(**tables), available={})
     async with serving(behind, limits={"per_peer": 1}) as server, AsyncExitStack() as stack:
         for _ in range(5):
@@ -550,9 +548,7 @@ async def test_a_request_whose_credentials_are_being_verified_is_not_evicted(
     monkeypatch.setattr(Credentials, "verify", slow)
     monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
     guarded = build_policy(
-        fake_plugins.settings(
-            auth={"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"},
-        ),
+        fake_plugins.settings(auth={"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}),
         available={},
     )
     async with serving(guarded, limits={"total": 3}) as server, AsyncExitStack() as stack:

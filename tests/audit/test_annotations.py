@@ -188,9 +188,7 @@ def test_personal_values_are_written_as_those_of_the_request(
     personal: Any, expected: dict[str, Any]
 ) -> None:
     made = make_request(
-        "service_configuration",
-        remote_alias="sip:Ann@example.com",
-        remote_display_name="Ann",
+        "service_configuration", remote_alias="sip:Ann@example.com", remote_display_name="Ann"
     )
     made.annotate(alias=made.remote_alias, name="Ann", plain=1, both="by Ann")
     written, removed = redact_annotations(made, Redaction(personal))

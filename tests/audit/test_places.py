@@ -109,9 +109,7 @@ def disk(folder: Path, kilobytes: int) -> Iterator[Path]:
         subprocess.run(("umount", "--lazy", str(place)), check=True)
 
 
-def test_a_spool_that_is_larger_than_the_free_disk_is_taken_over_bit_by_bit(
-    tmp_path: Path,
-) -> None:
+def test_a_spool_that_is_larger_than_the_free_disk_is_taken_over_bit_by_bit(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     spool.mkdir()
     waiting = Spool(spool, "a" * 16, 1 << 22)

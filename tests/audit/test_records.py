@@ -182,9 +182,7 @@ def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
-async def test_a_full_disk_costs_lines_and_no_calls(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+async def test_a_full_disk_costs_lines_and_no_calls(capfd: pytest.CaptureFixture[str]) -> None:
     async with serve(policy({}), Path("/dev/full")) as server:
         for _ in range(3):
             assert (await server.ask(wire.SERVICE)).status == 200

@@ -80,9 +80,7 @@ def test_a_half_of_a_few_bytes_is_one_too(tmp_path: Path, length: int) -> None:
         assert numbers(path) == ([0, 0] if following else [0], [])
 
 
-def test_a_line_with_other_damage_is_left_for_an_investigation(
-    tmp_path: Path,
-) -> None:
+def test_a_line_with_other_damage_is_left_for_an_investigation(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     first, second, third = chained_lines(3)
     damaged = second[:40] + b"\x00" + second[41:]

@@ -178,11 +178,7 @@ async def test_stale_data_is_opened_without_any() -> None:
     async with data(service, first="stale", name="list") as refreshed:
         with pytest.raises(DataUnavailableError, match="list has no value yet: OSError: down"):
             _ = refreshed.value
-        assert refreshed.report() == {
-            "age": None,
-            "every": 60.0,
-            "problem": refreshed.problem,
-        }
+        assert refreshed.report() == {"age": None, "every": 60.0, "problem": refreshed.problem}
         await asyncio.sleep(30)
         assert refreshed.value == "one"
 

@@ -252,9 +252,7 @@ class Tidies:
 """
 
 
-def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(
-    tmp_path: Path,
-) -> None:
+def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "tidies.py").write_text(PLUGIN)
     (tmp_path / "config.toml").write_text(CONFIG)

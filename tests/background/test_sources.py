@@ -60,9 +60,7 @@ def policy(
     settings = from_document(document, folder / "config.toml", "0" * 16)
     found = available(dict.fromkeys(uses, Uses))
     return build_policy(
-        settings,
-        available=found,
-        context=BuildContext(log=log, shared=pool or SharedResources()),
+        settings, available=found, context=BuildContext(log=log, shared=pool or SharedResources())
     )
 
 

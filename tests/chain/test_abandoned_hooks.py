@@ -81,8 +81,7 @@ async def cancels_itself_and_waits(request: object) -> object:
 
 
 @pytest.mark.parametrize(
-    ("cancels", "outcome"),
-    [(cancels_itself, "abstained"), (cancels_itself_and_waits, "failed")],
+    ("cancels", "outcome"), [(cancels_itself, "abstained"), (cancels_itself_and_waits, "failed")]
 )
 @virtual
 async def test_a_hook_that_cancels_its_task_harms_no_other_call(

@@ -73,8 +73,11 @@ def test_a_trial_without_an_outcome_is_followed_by_another_one_after_the_pause()
     assert breaker.allows_call(10.0)
 
 
-@virtual
-async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
+BREAKER = {"flaky": {"breaker": True}}
+
+
+def flaky() -> tuple[list[object], dict[str, type]]:
+    """Return a plugin that fails until there is an answer, and the list for it."""
     answers: list[object] = []
 
     async def hook(_: object) -> object:
@@ -83,8 +86,13 @@ async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
         await asyncio.sleep(0.5)
         return answers[0]
 
-    tables = {"flaky": {"breaker": True}}
-    served = policy({"flaky": plugin(service_configuration=hook)}, tables, clock=clock)
+    return answers, {"flaky": plugin(service_configuration=hook)}
+
+
+@virtual
+async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
+    answers, classes = flaky()
+    served = policy(classes, BREAKER, clock=clock)
 
     async def ask() -> str:
         answer = await served.answer(make_request("service_configuration"), "id")
@@ -104,16 +112,8 @@ async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
 
 @virtual
 async def test_the_audit_shows_it_and_the_plugin_comes_back(serving: Serve) -> None:
-    answers: list[object] = []
-
-    async def hook(_: object) -> object:
-        if not answers:
-            raise OSError("down")
-        return answers[0]
-
-    tables = {"flaky": {"breaker": True}}
-    classes = {"flaky": plugin(service_configuration=hook)}
-    async with serving(classes, tables, clock=clock) as server:
+    answers, classes = flaky()
+    async with serving(classes, BREAKER, clock=clock) as server:
         for expected in (*["failed"] * 5, "skipped", "skipped"):
             await server.ask(wire.SERVICE)
             assert server.steps() == [("flaky", expected)]
@@ -127,16 +127,9 @@ async def test_the_audit_shows_it_and_the_plugin_comes_back(serving: Serve) -> N
 
 @virtual
 async def test_its_opening_and_its_closing_are_logged_once() -> None:
-    answers: list[object] = []
-
-    async def hook(_: object) -> object:
-        if not answers:
-            raise OSError("down")
-        return answers[0]
-
-    tables = {"flaky": {"breaker": True}}
-    classes, log = {"flaky": plugin(service_configuration=hook)}, Log()
-    served = policy(classes, tables, clock=clock, log=log)
+    answers, classes = flaky()
+    log = Log()
+    served = policy(classes, BREAKER, clock=clock, log=log)
 
     async def ask(times: int) -> None:
         for _ in range(times):

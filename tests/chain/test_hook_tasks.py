@@ -132,27 +132,6 @@ async def test_a_cancellation_left_by_a_hook_without_a_wait_hits_no_other_one() 
             assert await asked(served, "a") == ("decided", "")
 
 
-async def test_hooks_that_cannot_wait_share_a_task_and_others_have_their_own() -> None:
-    tasks: list[asyncio.Task[Any] | None] = []
-
-    async def cannot(self: object, request: Any) -> None:
-        tasks.append(asyncio.current_task())
-
-    async def may(self: object, request: Any) -> None:
-        tasks.append(asyncio.current_task())
-        if request.local_alias == "wait":
-            await asyncio.sleep(0)
-
-    served = policy(alone(cannot, cannot, may, cannot, may, may))
-    async with served.serving():
-        for alias in ("now", "wait"):
-            tasks.clear()
-            await asked(served, alias)
-            assert tasks[0] is tasks[1]
-            assert len({id(task) for task in tasks}) == 5
-            assert asyncio.current_task() not in tasks
-
-
 async def test_a_hook_that_waits_in_a_way_that_no_code_shows_is_a_wait_all_the_same() -> None:
     async def waits(self: object, request: Any) -> Conference | None:
         await asyncio.sleep(SOON if request.local_alias == "soon" else 60)
@@ -217,35 +196,6 @@ async def test_a_call_that_is_cancelled_at_any_moment_leaves_no_task(turns: int)
             await asyncio.sleep(0)
         assert (asking, served.abandoned, call.cancelled()) == (0, [], True)
         assert await asked(served, "another") == ("decided", "")
-
-
-async def test_what_runs_is_named_before_and_after_a_wait_and_when_it_was_abandoned() -> None:
-    named: list[tuple[str, str]] = []
-    ended = asyncio.Event()
-
-    def look() -> None:
-        assert served._tasks is not None
-        named.append(served._tasks.running)
-
-    async def quick(self: object, request: Any) -> None:
-        look()
-
-    async def late(self: object, request: Any) -> None:
-        look()
-        try:
-            await asyncio.sleep(60)
-        finally:
-            look()
-            ended.set()
-
-    served = policy(alone(quick, quick, late), {"plugin_2": {"timeout": SOON}})
-    async with served.serving():
-        look()
-        await asked(served, "a")
-        await ended.wait()
-    hook = "service_configuration"
-    names = ["plugin_0", "plugin_1", "plugin_2", "plugin_2"]
-    assert named == [("the server", ""), *((name, hook) for name in names)]
 
 
 async def test_sessions_kept_by_task_are_not_shared_between_calls() -> None:

@@ -9,13 +9,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import pytest
 
-import pexpolicy
 from pexpolicy import Conference, hookimpl
 from pexpolicy.chain.loop_watchdog import describe_unknown
 from pexpolicy.endpoints import ENDPOINTS
@@ -93,10 +91,6 @@ async def test_a_package_whose_name_begins_like_ours_is_none_of_ours(serving: Se
 
     async with serving({"rooms": plugin(service_configuration=hook)}) as server:
         assert (await named(server, "rooms"))["line"] == f"{file}:{LINE}"
-
-
-def test_the_root_of_the_package_is_where_the_package_is() -> None:
-    assert Path(PACKAGE_ROOT) == Path(pexpolicy.__file__).parent
 
 
 async def test_hooks_that_wait_or_block_in_threads_are_not_accused(serving: Serve) -> None:

@@ -4,32 +4,16 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import (
-    Conference,
-    Continue,
-)
+from pexpolicy import Conference, Continue
 from tests.support import wire
-from tests.support.adjusting_rows import (
-    CLOSED,
-    KEPT,
-    MAY,
-    REJECT,
-    REMOVED,
-    ROOM,
-    STRICT,
-    THEME,
-    Row,
-    cases,
-    check,
-    row,
-)
+from tests.support.adjusting_rows import CLOSED, KEPT, REMOVED, THEME, Row, cases, check, row
 from tests.support.fake_plugins import Serve, always, plugin
 from tests.support.secret_canaries import PIN
 
 REJECTS = [
     row(
         "an adjuster rejects: the reject is its own",
-        {"rooms": "Decides:redirect", "a": "Adjusts:reject"},
+        "rooms=Decides:redirect a=Adjusts:reject",
         "rooms decided, a adjusted",
         action="reject",
         by="a",
@@ -44,35 +28,35 @@ REJECTS = [
     ),
     row(
         "a reject is not adjusted into an admission",
-        {"rooms": REJECT, "a": "Adjusts:admit"},
+        "rooms=Decides:reject a=Adjusts:admit",
         "rooms decided, a invalid",
         **CLOSED,
         detail="turns a reject into an admission: write may_admit = true",
     ),
     row(
         "nor into a continue",
-        {"rooms": REJECT, "a": "Adjusts:leave"},
+        "rooms=Decides:reject a=Adjusts:leave",
         "rooms decided, a invalid",
         **CLOSED,
         detail="may_admit",
     ),
     row(
         "nor into a redirect",
-        {"rooms": REJECT, "a": "Adjusts:redirect"},
+        "rooms=Decides:reject a=Adjusts:redirect",
         "rooms decided, a invalid",
         **CLOSED,
         detail="may_admit",
     ),
     row(
         "the reject stays with on_error = reject as well, as it was",
-        {"rooms": REJECT, "a": ("Adjusts:admit", STRICT), "b": ("Adjusts:admit", MAY)},
+        "rooms=Decides:reject a=Adjusts:admit+strict b=Adjusts:admit+may",
         "rooms decided, a invalid",
         **CLOSED,
         detail="may_admit",
     ),
     row(
         "may_admit admits",
-        {"rooms": REJECT, "a": ("Adjusts:leave", MAY)},
+        "rooms=Decides:reject a=Adjusts:leave+may",
         "rooms decided, a adjusted",
         by="a",
         reason="left to Infinity",
@@ -85,14 +69,14 @@ REJECTS = [
     ),
     row(
         "may_admit of one plugin is not that of another",
-        {"rooms": REJECT, "a": ("Adjusts:none", MAY), "b": "Adjusts:leave"},
+        "rooms=Decides:reject a=Adjusts:none+may b=Adjusts:leave",
         "rooms decided, a abstained, b invalid",
         **CLOSED,
         detail="may_admit",
     ),
     row(
         "a reject may get another reason",
-        {"rooms": REJECT, "a": "Adjusts:other_reason"},
+        "rooms=Decides:reject a=Adjusts:other_reason",
         "rooms decided, a adjusted",
         action="reject",
         reason="closed today",
@@ -100,7 +84,7 @@ REJECTS = [
     ),
     row(
         "a reject after an admission stays for those that follow",
-        {"rooms": "Decides:redirect", "a": "Adjusts:reject", "b": "Adjusts:admit"},
+        "rooms=Decides:redirect a=Adjusts:reject b=Adjusts:admit",
         "rooms decided, a adjusted, b invalid",
         action="reject",
         by="a",
@@ -109,7 +93,7 @@ REJECTS = [
     ),
     row(
         "the reject of a failed plugin is not adjusted",
-        {"rooms": ("Decides:fail", STRICT), "a": ("Adjusts:leave", MAY)},
+        "rooms=Decides:fail+strict a=Adjusts:leave+may",
         "rooms failed",
         action="reject",
         reason="rooms failed, and its on_error is reject",
@@ -117,28 +101,28 @@ REJECTS = [
     ),
     row(
         "no PIN is removed",
-        {"rooms": ROOM, "a": "Adjusts:open"},
+        "rooms=Decides:room a=Adjusts:open",
         "rooms decided, a invalid",
         sent=KEPT,
         detail="write may_admit = true in the table of the plugin if it may. Such an answer is not",
     ),
     row(
         "nor emptied",
-        {"rooms": ROOM, "a": "Adjusts:blank"},
+        "rooms=Decides:room a=Adjusts:blank",
         "rooms decided, a invalid",
         sent=KEPT,
         detail="removes pin",
     ),
     row(
         "nor left to Infinity",
-        {"rooms": ROOM, "a": "Adjusts:leave"},
+        "rooms=Decides:room a=Adjusts:leave",
         "rooms decided, a invalid",
         sent=KEPT,
         detail="removes pin",
     ),
     row(
         "nor removed by two adjusters in turn",
-        {"rooms": ROOM, "a": "Adjusts:redirect", "b": "Adjusts:leave"},
+        "rooms=Decides:room a=Adjusts:redirect b=Adjusts:leave",
         "rooms decided, a adjusted, b invalid",
         action="redirect",
         by="a",
@@ -146,21 +130,21 @@ REJECTS = [
     ),
     row(
         "what one adjuster may remove is gone for those that follow",
-        {"rooms": ROOM, "a": ("Adjusts:open", MAY), "b": "Adjusts:bergen"},
+        "rooms=Decides:room a=Adjusts:open+may b=Adjusts:bergen",
         "rooms decided, a adjusted, b adjusted",
         sent={"pin": None, "ivr_theme_name": "Bergen"},
         changes={"a": {"pin": {"from": REMOVED}}, "b": THEME},
     ),
     row(
         "may_admit removes a PIN, and the line does not show it",
-        {"rooms": ROOM, "a": ("Adjusts:open", MAY)},
+        "rooms=Decides:room a=Adjusts:open+may",
         "rooms decided, a adjusted",
         sent={"pin": None, "name": "Board"},
         changes={"a": {"pin": {"from": REMOVED}}},
     ),
     row(
         "a PIN is replaced, and the line does not show it",
-        {"rooms": ROOM, "a": "Adjusts:repin"},
+        "rooms=Decides:room a=Adjusts:repin",
         "rooms decided, a adjusted",
         sent={"pin": PIN[::-1]},
         changes={"a": {"pin": {"from": REMOVED, "to": REMOVED}}},

@@ -2,18 +2,7 @@
 
 import pytest
 
-from tests.support.adjusting_rows import (
-    NO_TIME,
-    PROCESS,
-    REJECT,
-    SHADOW,
-    STRICT,
-    Row,
-    Table,
-    cases,
-    check,
-    row,
-)
+from tests.support.adjusting_rows import Row, Table, cases, check, row
 from tests.support.fake_plugins import Serve
 
 MERGED: Table = {"participant": True, "merge": True, "by": "role"}
@@ -22,7 +11,7 @@ ROLE_FIELDS = ["preauthenticated_role", "spotlight"]
 MERGES = [
     row(
         "without combine the first decision is the reply",
-        {"role": "Decides:role", "names": "Decides:name"},
+        "role=Decides:role names=Decides:name",
         "role decided",
         participant=True,
         by="role",
@@ -30,7 +19,7 @@ MERGES = [
     ),
     row(
         "merge asks all, and the first value of a field wins",
-        {"role": "Decides:role", "names": "Decides:name"},
+        "role=Decides:role names=Decides:name",
         "role decided, names decided",
         **MERGED,
         sent=BOTH,
@@ -38,7 +27,7 @@ MERGES = [
     ),
     row(
         "the priority says which value is the first",
-        {"role": ("Decides:role", {"priority": 20}), "names": ("Decides:name", {"priority": 10})},
+        "role=Decides:role+20 names=Decides:name+10",
         "names decided, role decided",
         **{**MERGED, "by": "names"},
         sent={**BOTH, "spotlight": 2},
@@ -46,12 +35,7 @@ MERGES = [
     ),
     row(
         "a dictionary is merged, and a plugin that abstains or continues gives nothing",
-        {
-            "ours": "Decides:continue",
-            "none": "Decides:abstain",
-            "role": "Decides:role",
-            "tags": "Decides:table",
-        },
+        "ours=Decides:continue none=Decides:abstain role=Decides:role tags=Decides:table",
         "ours decided, none abstained, role decided, tags decided",
         **MERGED,
         sent={"preauthenticated_role": "chair", "call_tag": "vip"},
@@ -59,14 +43,14 @@ MERGES = [
     ),
     row(
         "a continue alone is a continue",
-        {"ours": "Decides:continue", "none": "Decides:abstain"},
+        "ours=Decides:continue none=Decides:abstain",
         "ours decided, none abstained",
         **{**MERGED, "by": "ours"},
         reason="not ours",
     ),
     row(
         "a plugin whose fields are all given already gives none",
-        {"role": "Decides:role", "again": "Decides:role"},
+        "role=Decides:role again=Decides:role",
         "role decided, again decided",
         **MERGED,
         sent={"spotlight": 1},
@@ -74,13 +58,13 @@ MERGES = [
     ),
     row(
         "no plugin decides: the default",
-        {"a": "Decides:abstain", "b": "Decides:abstain"},
+        "a=Decides:abstain b=Decides:abstain",
         "a abstained, b abstained",
         **{**MERGED, "by": "default"},
     ),
     row(
         "any reject ends it",
-        {"role": "Decides:role", "stops": REJECT, "names": "Decides:name"},
+        "role=Decides:role stops=Decides:reject names=Decides:name",
         "role decided, stops decided",
         **{**MERGED, "by": "stops"},
         action="reject",
@@ -88,7 +72,7 @@ MERGES = [
     ),
     row(
         "a plugin that fails is left out",
-        {"role": "Decides:role", "bad": "Decides:fail", "names": "Decides:name"},
+        "role=Decides:role bad=Decides:fail names=Decides:name",
         "role decided, bad failed, names decided",
         **MERGED,
         sent=BOTH,
@@ -96,7 +80,7 @@ MERGES = [
     ),
     row(
         "a plugin that is late and has on_error = reject rejects",
-        {"role": "Decides:role", "bad": ("Decides:late", {**NO_TIME, **STRICT})},
+        "role=Decides:role bad=Decides:late+brief+strict",
         "role decided, bad timed_out",
         **{**MERGED, "by": "bad"},
         action="reject",
@@ -105,7 +89,7 @@ MERGES = [
     ),
     row(
         "an invalid part is left out",
-        {"role": "Decides:role", "bad": "Decides:nonsense", "names": "Decides:name"},
+        "role=Decides:role bad=Decides:nonsense names=Decides:name",
         "role decided, bad invalid, names decided",
         **MERGED,
         sent=BOTH,
@@ -113,7 +97,7 @@ MERGES = [
     ),
     row(
         "parts from processes are merged",
-        {"role": ("Decides:role", PROCESS), "names": ("Decides:name", PROCESS)},
+        "role=Decides:role+process names=Decides:name+process",
         "role decided, names decided",
         **MERGED,
         sent=BOTH,
@@ -121,7 +105,7 @@ MERGES = [
     ),
     row(
         "a merged decision is adjusted",
-        {"role": "Decides:role", "names": "Decides:name", "a": "Adjusts:rename"},
+        "role=Decides:role names=Decides:name a=Adjusts:rename",
         "role decided, names decided, a adjusted",
         **MERGED,
         sent={**BOTH, "remote_display_name": "Guest"},
@@ -129,7 +113,7 @@ MERGES = [
     ),
     row(
         "a reject among merged decisions stays",
-        {"role": "Decides:role", "stops": REJECT, "a": "Adjusts:leave"},
+        "role=Decides:role stops=Decides:reject a=Adjusts:leave",
         "role decided, stops decided, a invalid",
         **{**MERGED, "by": "stops"},
         action="reject",
@@ -138,7 +122,7 @@ MERGES = [
     ),
     row(
         "a shadow would give another field",
-        {"role": "Decides:role", "names": ("Decides:name", SHADOW)},
+        "role=Decides:role names=Decides:name+shadow",
         "role decided",
         **MERGED,
         sent={"spotlight": 1},
@@ -146,7 +130,7 @@ MERGES = [
     ),
     row(
         "a shadow would give nothing new",
-        {"role": "Decides:role", "same": ("Decides:role", SHADOW)},
+        "role=Decides:role same=Decides:role+shadow",
         "role decided",
         **MERGED,
         sent={"spotlight": 1},

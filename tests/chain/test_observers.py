@@ -91,10 +91,7 @@ async def test_an_observer_has_the_audit_line_without_secrets(serving: Serve) ->
         told.append(outcome)
 
     secret = Conference(name="Room", service_tag="", pin="918273", allow_guests=False)
-    classes = {
-        "real": plugin(service_configuration=always(secret)),
-        "observer": observing(observe),
-    }
+    classes = {"real": plugin(service_configuration=always(secret)), "observer": observing(observe)}
     async with serving(classes) as server:
         await server.ask(wire.SERVICE)
         await until(lambda: bool(told))

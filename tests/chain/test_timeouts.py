@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from pexpolicy import Conference
 from tests.support import wire
-from tests.support.fake_plugins import Serve, always, plugin
+from tests.support.fake_plugins import Hook, Serve, always, plugin
 from tests.support.virtual_time import advance, clock, virtual
 
 ROOM = Conference(name="Next", service_tag="")
@@ -16,6 +17,18 @@ ROOM = Conference(name="Next", service_tag="")
 async def sleeps(_: object) -> object:
     await asyncio.sleep(10)
     return ROOM
+
+
+@pytest.fixture
+def blocks() -> Iterator[Hook]:
+    release = threading.Event()
+
+    def hook(_: object) -> object:
+        release.wait()
+        return ROOM
+
+    yield hook
+    release.set()
 
 
 @virtual
@@ -63,9 +76,7 @@ async def test_the_budget_ends_the_asking(serving: Serve) -> None:
 
 
 @virtual
-async def test_a_plugin_that_is_not_asked_for_lack_of_time_may_still_refuse(
-    serving: Serve,
-) -> None:
+async def test_a_plugin_that_is_not_asked_for_lack_of_time_may_still_refuse(serving: Serve) -> None:
     classes = {
         "late": plugin(registration_alias=sleeps),
         "careless": plugin(registration_alias=always(None)),
@@ -79,98 +90,65 @@ async def test_a_plugin_that_is_not_asked_for_lack_of_time_may_still_refuse(
         assert [outcome for _, outcome in server.steps()] == ["timed_out", "skipped", "skipped"]
 
 
+@pytest.mark.parametrize("answer", [ROOM, None])
 @virtual
-async def test_an_answer_that_comes_late_without_awaiting_does_not_count(serving: Serve) -> None:
+async def test_an_answer_that_comes_late_without_awaiting_does_not_count(
+    serving: Serve, answer: object
+) -> None:
     async def computes(_: object) -> object:
         advance(1.25)
-        return ROOM
+        return answer
 
-    classes = {
-        "slow": plugin(service_configuration=computes),
-        "next": plugin(service_configuration=always(None)),
-    }
+    hooks = {"service_configuration": computes, "registration_alias": computes}
+    classes = {"slow": plugin(**hooks), "next": plugin(service_configuration=always(None))}
     async with serving(classes, clock=clock) as server:
-        reply = await server.ask(wire.SERVICE)
-        assert reply.result is None
+        assert (await server.ask(wire.SERVICE)).result is None
         assert server.steps() == [("slow", "timed_out"), ("next", "abstained")]
-
-
-@virtual
-async def test_an_abstention_that_comes_late_is_a_fault_all_the_same(serving: Serve) -> None:
-    async def computes(_: object) -> object:
-        advance(1.25)
-        return None
-
-    classes = {"slow": plugin(registration_alias=computes)}
     async with serving(classes, {"slow": {"on_error": "reject"}}, clock=clock) as server:
         assert (await server.ask(wire.REGISTRATION + "a@b")).action == "reject"
 
 
 @virtual
-async def test_a_blocking_hook_is_abandoned_at_its_timeout(serving: Serve) -> None:
-    release = threading.Event()
-
-    def blocks(_: object) -> object:
-        release.wait()
-        return ROOM
-
+async def test_a_blocking_hook_is_abandoned_at_its_timeout(serving: Serve, blocks: Hook) -> None:
     classes = {
         "stuck": plugin(service_configuration=blocks),
         "next": plugin(service_configuration=always(ROOM)),
     }
-    try:
-        async with serving(classes, clock=clock) as server:
-            began = clock()
-            reply = await server.ask(wire.SERVICE)
-            assert clock() - began == pytest.approx(1.0)
-            assert reply.result["name"] == "Next"
-            assert server.steps() == [("stuck", "timed_out"), ("next", "decided")]
-    finally:
-        release.set()
+    async with serving(classes, clock=clock) as server:
+        began = clock()
+        reply = await server.ask(wire.SERVICE)
+        assert clock() - began == pytest.approx(1.0)
+        assert reply.result["name"] == "Next"
+        assert server.steps() == [("stuck", "timed_out"), ("next", "decided")]
 
 
 @virtual
-async def test_a_plugin_whose_threads_are_all_stuck_is_busy_at_once(serving: Serve) -> None:
-    release = threading.Event()
-
-    def blocks(_: object) -> object:
-        release.wait()
-        return ROOM
-
+async def test_a_plugin_whose_threads_are_all_stuck_is_busy_at_once(
+    serving: Serve, blocks: Hook
+) -> None:
     classes = {
         "stuck": plugin(service_configuration=blocks),
         "other": plugin(service_configuration=always(ROOM)),
     }
     table = {"threads": 2, "timeout": 0.1}
-    try:
-        async with serving(classes, {"stuck": table}, clock=clock) as server:
-            for _ in range(2):
-                await server.ask(wire.SERVICE)
-                assert server.steps()[0] == ("stuck", "timed_out")
-            began = clock()
-            reply = await server.ask(wire.SERVICE)
-            assert clock() == began
-            assert reply.result["name"] == "Next"
-            assert server.steps() == [("stuck", "busy"), ("other", "decided")]
-            assert "its threads (2) are all taken" in server.details()
-    finally:
-        release.set()
+    async with serving(classes, {"stuck": table}, clock=clock) as server:
+        for _ in range(2):
+            await server.ask(wire.SERVICE)
+            assert server.steps()[0] == ("stuck", "timed_out")
+        began = clock()
+        reply = await server.ask(wire.SERVICE)
+        assert clock() == began
+        assert reply.result["name"] == "Next"
+        assert server.steps() == [("stuck", "busy"), ("other", "decided")]
+        assert "its threads (2) are all taken" in server.details()
 
 
 @virtual
-async def test_a_busy_plugin_whose_on_error_is_reject_refuses(serving: Serve) -> None:
-    release = threading.Event()
-
-    def blocks(_: object) -> None:
-        release.wait()
-
+async def test_a_busy_plugin_whose_on_error_is_reject_refuses(serving: Serve, blocks: Hook) -> None:
     table = {"threads": 1, "timeout": 0.1, "on_error": "reject"}
     classes = {"stuck": plugin(registration_alias=blocks)}
-    try:
-        async with serving(classes, {"stuck": table}, clock=clock) as server:
-            await server.ask(wire.REGISTRATION + "a@b")
-            reply = await server.ask(wire.REGISTRATION + "a@b")
-            assert reply.action == "reject"
-            assert reply.json["reason"] == "stuck was busy, and its on_error is reject"
-    finally:
-        release.set()
+    async with serving(classes, {"stuck": table}, clock=clock) as server:
+        await server.ask(wire.REGISTRATION + "a@b")
+        reply = await server.ask(wire.REGISTRATION + "a@b")
+        assert reply.action == "reject"
+        assert reply.json["reason"] == "stuck was busy, and its on_error is reject"

@@ -46,9 +46,7 @@ async def test_the_current_task_is_the_same_before_and_after_an_await(serving: S
 
 
 @virtual
-async def test_a_timeout_inside_a_hook_ends_its_own_block_and_nothing_else(
-    serving: Serve,
-) -> None:
+async def test_a_timeout_inside_a_hook_ends_its_own_block_and_nothing_else(serving: Serve) -> None:
     async def gives_up(_: object) -> object:
         try:
             async with asyncio.timeout(0.25):
@@ -68,9 +66,7 @@ async def test_a_timeout_inside_a_hook_ends_its_own_block_and_nothing_else(
 
 
 @virtual
-async def test_an_uncaught_timeout_error_is_a_failure_and_not_a_timeout(
-    serving: Serve,
-) -> None:
+async def test_an_uncaught_timeout_error_is_a_failure_and_not_a_timeout(serving: Serve) -> None:
     async def gives_up(_: object) -> None:
         async with asyncio.timeout(0.25):
             await asyncio.sleep(10)
@@ -154,9 +150,7 @@ async def test_a_context_variable_lives_as_long_as_its_hook(serving: Serve) -> N
     assert found == ["alice"] * 3
 
 
-async def test_calls_that_wait_at_the_same_time_keep_their_answers_apart(
-    serving: Serve,
-) -> None:
+async def test_calls_that_wait_at_the_same_time_keep_their_answers_apart(serving: Serve) -> None:
     gate = asyncio.Event()
     waiting = 0
 

@@ -64,11 +64,7 @@ async def test_a_recorded_run_is_exposed_as_before(
             ),
             "shadow": plugin(service_configuration=always(Redirect(new_alias="sip:a@b.example"))),
         },
-        {
-            "fails": {"breaker": True},
-            "late": {"timeout": 0.02},
-            "shadow": {"mode": "shadow"},
-        },
+        {"fails": {"breaker": True}, "late": {"timeout": 0.02}, "shadow": {"mode": "shadow"}},
         auth={"user": "pexip", "password_env": "TEST_METRICS_PASSWORD"},
     )
     right = wire.basic("pexip", "a password")

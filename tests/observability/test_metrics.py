@@ -24,13 +24,7 @@ from pexpolicy.models.outcome import Outcome
 from pexpolicy.observability import metrics
 from pexpolicy.observability.health import ReloadState, StateSources
 from pexpolicy.observability.snapshot import MAX_NODES, expose
-from pexpolicy.observability.telemetry import (
-    LAG_WINDOW_S,
-    LoopLag,
-    Nodes,
-    Telemetry,
-    address_of,
-)
+from pexpolicy.observability.telemetry import LAG_WINDOW_S, LoopLag, Nodes, Telemetry, address_of
 from tests.support import admin_client, fake_plugins, wire
 from tests.support.admin_client import serve_with_admin
 
@@ -127,8 +121,7 @@ async def test_an_open_breaker_shows_and_closes_again(tmp_path: Path) -> None:
         return answers[0]
 
     made = fake_plugins.policy(
-        {"toy": fake_plugins.plugin(service_configuration=hook)},
-        {"toy": {"breaker": True}},
+        {"toy": fake_plugins.plugin(service_configuration=hook)}, {"toy": {"breaker": True}}
     )
     async with serve_with_admin(made, tmp_path) as server:
         for _ in range(6):
@@ -335,8 +328,7 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
 async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -> None:
     telemetry = Telemetry()
     first = fake_plugins.policy(
-        {"old": fake_plugins.plugin(media_location=nothing)},
-        {"old": {"breaker": True}},
+        {"old": fake_plugins.plugin(media_location=nothing)}, {"old": {"breaker": True}}
     )
     for link in first.links():
         assert link.breaker is not None

@@ -16,9 +16,7 @@ LINE = 64 * 1024
 NEEDLE = "needle4711"
 
 
-async def test_each_endpoint_answers_with_a_length_a_type_and_a_plain_name(
-    serving: Serve,
-) -> None:
+async def test_each_endpoint_answers_with_a_length_a_type_and_a_plain_name(serving: Serve) -> None:
     async with serving({}) as server:
         for target in wire.TARGETS.values():
             reply = await server.ask(target)

@@ -139,11 +139,7 @@ def test_a_reload_changes_the_levels(tmp_path: Path) -> None:
         lines = written(stderr, lambda all_: any(line["event"] == last for line in all_))
     # Those of the server have no logger.
     events = [line["event"] for line in lines if "logger" in line]
-    assert [event for event in events if event != "opened"] == [
-        "asked",
-        "in a thread",
-        last,
-    ]
+    assert [event for event in events if event != "opened"] == ["asked", "in a thread", last]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

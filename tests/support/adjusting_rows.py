@@ -17,7 +17,6 @@ THEME = {"ivr_theme_name": {"from": "Oslo", "to": "Bergen"}}
 PLAIN = {"description": {"from": "Third floor"}}
 LOCK = {"locked": {"to": True}, "reason": {"to": "after hours"}}
 CLOSED = {"action": "reject", "by": "rooms", "reason": "closed"}
-NO_TIME = {"timeout": 0.05}
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,27 @@ class Row:
         return self.about
 
 
-def row(
-    about: str, plugins: dict[str, str | tuple[str, Table]], steps: str, **expected: Any
-) -> Row:
-    given = {name: (p, {}) if isinstance(p, str) else p for name, p in plugins.items()}
+TABLES: dict[str, Table] = {
+    "brief": {"timeout": 0.05},
+    "may": {"may_admit": True},
+    "process": {"isolation": "process", "processes": 1},
+    "shadow": {"mode": "shadow"},
+    "strict": {"on_error": "reject"},
+}
+
+
+def row(about: str, plugins: str, steps: str, **expected: Any) -> Row:
+    """Read plugins such as `a=Adjusts:open+may b=Decides:room+10`, with tables or a priority."""
+    given = {}
+    for name, _, value in (word.partition("=") for word in plugins.split()):
+        what, *tables = value.split("+")
+        table: Table = {}
+        for key in filter(None, tables):
+            table |= TABLES.get(key) or {"priority": int(key)}
+        given[name] = what, table
     return Row(about, given, steps, **expected)
 
 
-ROOM = "Decides:room"
-REJECT = "Decides:reject"
-SKIP: Table = {}
-STRICT: Table = {"on_error": "reject"}
-MAY: Table = {"may_admit": True}
-PROCESS: Table = {"isolation": "process", "processes": 1}
-SHADOW: Table = {"mode": "shadow"}
 KEPT = {"ivr_theme_name": "Oslo", "name": "Board"}
 IMMEDIATE = {
     "waiting": {},
