@@ -24,9 +24,11 @@ from pexpolicy.endpoints.service_rules import CORE_LAYOUTS, OTHER_LAYOUTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant, Service
 from pexpolicy.models import request as read
 from pexpolicy.models.attribute_docs import attribute_docs
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.messages import alternatives, wanted
 from pexpolicy.models.model import Model
+from pexpolicy.models.request import parameters_of
 from pexpolicy.models.rules import Confidence, Field, Privacy, Rule
 
 LETTERS: Mapping[str, type[Service]] = dict(zip("CLGTMX", SERVICE_TYPES.values(), strict=False))
@@ -122,7 +124,7 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
             p.mark,
             docs[name].replace("<", "&lt;") + _PRIVACY[p.privacy],
         )
-        for name, p in sorted(request.parameters().items())
+        for name, p in sorted(parameters_of(request).items())
     ]
     heads = (
         "parameter",
@@ -152,7 +154,8 @@ def _decisions() -> Iterator[str]:
     yield _layouts()
     for model in OTHERS:
         yield f"### {model.__name__}\n\n{_first(model)}\n"
-        rows = [(_name(model, n), *_field(h, model.fields[n])) for n, h in model.hints.items()]
+        found = contract_of(model)
+        rows = [(_name(model, n), *_field(h, found.fields[n])) for n, h in found.hints.items()]
         yield _table(heads[:1] + heads[2:], rows)
     yield f"### Avatar\n\n{_first(Avatar)}\n"
     yield "The only value is `image`, as bytes; without a picture, the reply is a 404.\n"
@@ -160,11 +163,13 @@ def _decisions() -> Iterator[str]:
 
 def _service_rows() -> Iterator[tuple[str, ...]]:
     """Yield a row for each field, or several where its type differs between kinds of service."""
-    for name, field in {n: f for m in LETTERS.values() for n, f in m.fields.items()}.items():
+    for name, field in {
+        n: f for m in LETTERS.values() for n, f in contract_of(m).fields.items()
+    }.items():
         kinds: dict[tuple[str, ...], str] = {}
         for letter, model in LETTERS.items():
-            if name in model.hints:
-                row = (_name(model, name), *_field(model.hints[name], field))
+            if name in contract_of(model).hints:
+                row = (_name(model, name), *_field(contract_of(model).hints[name], field))
                 if name == "service_type":
                     row = (row[0], "set by the kind", *row[2:])
                 kinds[row] = kinds.get(row, "") + letter
@@ -215,7 +220,7 @@ def _rules() -> str:
 def _rule_rows() -> Iterator[tuple[str, ...]]:
     models: dict[Rule, list[str]] = {}
     for model in (*LETTERS.values(), *OTHERS):
-        for rule in (rule for rules in model.rules for rule in rules.rules):
+        for rule in (rule for rules in contract_of(model).rules for rule in rules.rules):
             models.setdefault(rule, []).append(model.__name__)
     for rule, owners in models.items():
         breach = BREACHES[rule.refused]
@@ -226,12 +231,13 @@ def _rule_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _name(model: type[Model], name: str) -> str:
-    required = model.defaults[name] is ... and name not in model.constants
+    found = contract_of(model)
+    required = found.defaults[name] is ... and name not in found.constants
     return f"**`{name}`**" if required else f"`{name}`"
 
 
 def _kind(model: type[Service]) -> str:
-    return f"`{model.constants['service_type']}`"
+    return f"`{contract_of(model).constants['service_type']}`"
 
 
 def _first(model: type[Model]) -> str:

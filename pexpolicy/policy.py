@@ -29,7 +29,7 @@ from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.log import LogLevels, level_number
 from pexpolicy.models.outcome import DEFAULT, Outcome
-from pexpolicy.models.request import Params, Request
+from pexpolicy.models.request import Params, Request, set_decision_id
 from pexpolicy.models.wall_clock import WallClock
 from pexpolicy.plugins.descriptions import Descriptions
 from pexpolicy.plugins.plugin import BuiltPlugin
@@ -271,7 +271,7 @@ class Policy:
         """Answer one request; its class determines the endpoint."""
         chain = self._chain_of[type(request)]
         assert self._tasks is not None, "the policy is not serving"
-        request.set_decision_id(decision_id)
+        set_decision_id(request, decision_id)
         outcome = await chain.ask(request, self._tasks, decision_id)
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)

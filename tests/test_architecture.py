@@ -71,9 +71,11 @@ INTERNAL = (
     "config.schema",
     "config.secrets",
     "endpoints",
+    "models.contract",
     "models.difference",
     "models.errors",
     "models.extras",
+    "models.request",
     "plugins.changes",
     "text",
 )

@@ -8,6 +8,7 @@ from playwright.sync_api import BrowserContext, Page
 from lab.console_attacks.count import Count
 from lab.console_attacks.payloads import payloads
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.request import parameters_of
 from tests.support import company
 
 TARGETS = {
@@ -42,7 +43,7 @@ INJECTED = (
 
 def target(endpoint: str, text: str) -> str:
     """Return the URL of a call with a text in each parameter, and in the path."""
-    names = [*ENDPOINTS[endpoint].request.parameters(), "an_unknown_one"]
+    names = [*parameters_of(ENDPOINTS[endpoint].request), "an_unknown_one"]
     path = TARGETS[endpoint]
     if path.endswith("/"):
         path += quote(text, safe="")

@@ -12,6 +12,7 @@ from pexpolicy.conformance.findings import SentRequest
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import contract_of
 from pexpolicy.testing import make_request
 from pexpolicy_importers.policy_router import convert_reply
 
@@ -83,7 +84,9 @@ def disagreement(sample: Sample) -> str:
 def _known_names(sample: Sample) -> Collection[str]:
     """The fields that a rule may hold: the import leaves out what Infinity does not know."""
     kinds = SERVICE_TYPES.values() if sample.endpoint == "service_configuration" else ()
-    return {"service_type", *ParticipantProperties.names}.union(*(kind.names for kind in kinds))
+    return {"service_type", *contract_of(ParticipantProperties).names}.union(
+        *(contract_of(kind).names for kind in kinds)
+    )
 
 
 def _of_import(sample: Sample, wanted: str) -> str:

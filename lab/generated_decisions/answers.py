@@ -23,6 +23,7 @@ from pexpolicy import (
     Reject,
 )
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.model import Model
 
 MODELS: dict[str, tuple[type[Decision], ...]] = {
@@ -89,7 +90,7 @@ def _from_result(_: random.Random, model: type[Decision], fields: dict[str, Any]
 
 def _dictionary(rng: random.Random, model: type[Model], fields: dict[str, Any]) -> Any:
     if model in SERVICE_TYPES.values() and rng.random() < 0.95:
-        fields = {"service_type": model.constants["service_type"], **fields}
+        fields = {"service_type": contract_of(model).constants["service_type"], **fields}
     if model is Directory and rng.random() < 0.5:
         return fields.get("entries")
     return fields

@@ -5,6 +5,7 @@ import types
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from lab.generated_decisions.edge_cases import strange
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.messages import alternatives
 from pexpolicy.models.model import Model
 
@@ -61,11 +62,11 @@ COMPLETIONS: tuple[Any, ...] = (
 
 def fields_of(rng: random.Random, model: type[Model], wrong: float) -> dict[str, Any]:
     """Fields for a model: the required ones mostly, some of the others, each wrong by a chance."""
-    required = [n for n, default in model.defaults.items() if default is ...]
-    others = [n for n in model.hints if n not in required and n != "service_type"]
+    required = [n for n, default in contract_of(model).defaults.items() if default is ...]
+    others = [n for n in contract_of(model).hints if n not in required and n != "service_type"]
     chosen = [n for n in required if rng.random() > wrong / 4]
     chosen += rng.sample(others, rng.randrange(min(len(others), 9) + 1))
-    fields = {name: value_of(rng, name, model.hints[name], wrong) for name in chosen}
+    fields = {name: value_of(rng, name, contract_of(model).hints[name], wrong) for name in chosen}
     if fields.get("breakout") is True and rng.random() < 0.7:
         fields |= {"breakout_uuid": UUIDS[0], "breakout_name": "Design"}
     if rng.random() < wrong / 3:

@@ -26,13 +26,20 @@ from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.alias import Alias, without_password
 from pexpolicy.models.annotations import AnnotationValue
-from pexpolicy.models.decision import Continue, Decision, Reject
+from pexpolicy.models.contract import Contract, contract_of
+from pexpolicy.models.decision import Continue, Decision, Reject, state_of
 from pexpolicy.models.difference import Changes
-from pexpolicy.models.model import assign
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
-from pexpolicy.models.request import Params, Request, alias, header_name
+from pexpolicy.models.request import (
+    Params,
+    Request,
+    alias,
+    annotations_of,
+    header_name,
+    parameters_of,
+    secrets_of,
+)
 from pexpolicy.models.rules import Privacy
-from pexpolicy.models.serialization import ModelBase
 from pexpolicy.models.withheld import redact
 
 REMOVED = "***"
@@ -138,12 +145,13 @@ class Redaction:
         ``None`` if the reply has no ``result``. It is cached in the decision: most decisions are
         made when the policy is built, and sent many times.
         """
-        if decision.redacted_by is not self:
+        state = state_of(decision)
+        if state.redacted_by is not self:
             if type(decision) in _SHAPED:
                 return self._shaped(endpoint, decision)
-            assign(decision, "redacted", self._masked_result(decision))
-            assign(decision, "redacted_by", self)
-        return decision.redacted or (msgspec.Raw(decision.result), [])
+            state.redacted = self._masked_result(decision)
+            state.redacted_by = self
+        return state.redacted or (msgspec.Raw(decision.result), [])
 
     def outcome(
         self, outcome: Outcome, plugins: Collection[str] | None = None
@@ -153,7 +161,7 @@ class Redaction:
         """
         result, removed = self.result(outcome.endpoint, outcome.decision)
         annotations: dict[str, dict[str, Any]] = {}
-        if outcome.request.annotations is not None:
+        if annotations_of(outcome.request) is not None:
             annotations, dropped = redact_annotations(outcome.request, self, plugins)
             removed = [*removed, *dropped]
         return redact_steps(outcome, self), result, annotations, removed
@@ -173,37 +181,43 @@ class Redaction:
         if not shaped or (self.personal is None and not _shows_password(decision.result)):
             return shaped, []
         removed: list[str] = []
-        (entry,) = Directory.nested
+        (entry,) = contract_of(Directory).nested
         return [self._masked(item, entry, removed) for item in shaped], list(dict.fromkeys(removed))
 
     def _masked_result(self, decision: Decision) -> tuple[dict[str, Any], list[str]] | None:
         """Return the fields without secrets, and the removed names; ``None`` if none is removed."""
-        cls, result = type(decision), decision.result
+        contract, result = contract_of(type(decision)), decision.result
         if (
             self.personal is None
             and not decision.warnings
-            and not any(mark in result for mark in cls.secret_marks)
+            and not any(mark in result for mark in contract.secret_marks)
             and not _shows_password(result)
             and not (b"://" in result and _STREAM.search(result))
         ):
             return None
         removed: list[str] = []
-        return self._masked(decision.set_fields(), cls, removed), removed
+        return self._masked(decision.set_fields(), contract, removed), removed
 
     def _masked(
-        self, fields: Mapping[str, Any], cls: type[ModelBase], removed: list[str]
+        self, fields: Mapping[str, Any], contract: Contract, removed: list[str]
     ) -> dict[str, Any]:
         masked: dict[str, Any] = {}
         for name, value in fields.items():
-            if name in cls.secrets or name not in cls.names:
+            if name in contract.secrets or name not in contract.names:
                 masked[name] = REMOVED
                 removed.append(name)
-            elif cls.nested and isinstance(value, list):
+            elif contract.nested and isinstance(value, list):
                 masked[name] = [
-                    self._masked(item, cls.nested[0], removed) if isinstance(item, dict) else item
+                    self._masked(item, contract.nested[0], removed)
+                    if isinstance(item, dict)
+                    else item
                     for item in value
                 ]
-            elif self.personal is not None and isinstance(value, str) and _is_personal(cls, name):
+            elif (
+                self.personal is not None
+                and isinstance(value, str)
+                and _is_personal(contract, name)
+            ):
                 # In its normal form, as in a request, so that both have one hash.
                 is_alias = name.endswith("alias")
                 if (written := self.personal(Alias(value) if is_alias else value)) is None:
@@ -223,7 +237,7 @@ class _Parameters:
     """The parameters of one request type that may be written."""
 
     def __init__(self, request: type[Request], personal: Personal | None) -> None:
-        known = request.parameters().values()
+        known = parameters_of(request).values()
         wires = {p.wire for p in known if not p.secret}
         self._allowed = frozenset(wires | {header_name(wire) for wire in wires})
         self._personal = personal
@@ -299,8 +313,8 @@ def without_stream_key(text: str) -> str:
     return _STREAM_KEY.sub(r"\1\2/***", text)
 
 
-def _is_personal(cls: type[ModelBase], name: str) -> bool:
-    field = cls.fields.get(name)
+def _is_personal(contract: Contract, name: str) -> bool:
+    field = contract.fields.get(name)
     return field is not None and field.privacy is Privacy.PERSONAL
 
 
@@ -331,10 +345,10 @@ def redact_annotations(
     Those of ``plugins`` only, if given. A text that equals a personal parameter is personal, and
     one that contains a secret parameter is written without it.
     """
-    annotations = request.annotations
+    annotations = annotations_of(request)
     if annotations is None:
         return {}, []
-    personal, secrets = redaction.personal, request.secrets()
+    personal, secrets = redaction.personal, secrets_of(request)
     people = {} if personal is None else personal_texts(request)
 
     def written_value(value: AnnotationValue, privacy: Privacy) -> AnnotationValue | UnsetType:
@@ -366,7 +380,7 @@ def personal_texts(request: Request) -> Mapping[str, str]:
     """Return the personal texts of a request, each in the form that is hashed for the audit."""
     personal = {
         header_name(parameter.wire): parameter.read is alias
-        for parameter in request.parameters().values()
+        for parameter in parameters_of(type(request)).values()
         if parameter.privacy is Privacy.PERSONAL
     }
     people: dict[str, str] = {}
@@ -422,7 +436,8 @@ def plain_steps(outcome: Outcome) -> Steps:
 
 def _written_changes(endpoint: str, step: AdjustedStep, redaction: Redaction) -> Raw:
     """Return the redacted changes in JSON, kept in the decision that they lead to."""
-    before, known = step.before, step.after.compared
+    before, state = step.before, state_of(step.after)
+    known = state.changes
     # Not the decision before, whose ``replaced`` holds the one after: that would be a circle.
     if (
         known is not None
@@ -432,7 +447,7 @@ def _written_changes(endpoint: str, step: AdjustedStep, redaction: Redaction) ->
     ):
         return known[3]
     written = Raw(encode(redact_changes(endpoint, step, redaction)))
-    assign(step.after, "compared", (redaction, before.result, before.reason, written))
+    state.changes = redaction, before.result, before.reason, written
     return written
 
 
@@ -485,7 +500,8 @@ def _redact_detail(
 
 @cache
 def _personal_fields(endpoint: str) -> frozenset[str]:
-    models = [model for kind in ENDPOINTS[endpoint].decisions for model in (kind, *kind.nested)]
+    kinds = map(contract_of, ENDPOINTS[endpoint].decisions)
+    models = [model for kind in kinds for model in (kind, *kind.nested)]
     return frozenset(
         name
         for model in models

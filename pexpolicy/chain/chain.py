@@ -18,7 +18,7 @@ from pexpolicy.errors import (
     describe_error,
     with_full_traceback,
 )
-from pexpolicy.models.decision import Decision
+from pexpolicy.models.decision import Decision, is_intact
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import (
@@ -31,7 +31,7 @@ from pexpolicy.models.outcome import (
     Outcome,
     Step,
 )
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, errors_of
 from pexpolicy.models.withheld import redact, withheld_values
 
 Clock = Callable[[], float]
@@ -106,7 +106,7 @@ class Chain:
         if decision is None:
             decision, has_waited = run.undecided(), True
         # A decision of a hook that did not wait was checked a moment ago, and nothing ran since.
-        if has_waited and not decision.is_intact():
+        if has_waited and not is_intact(decision):
             decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
         name = self.endpoint.name
         return Outcome(
@@ -274,7 +274,7 @@ class ChainRun:
         self.fail(link, TIMED_OUT, text)
 
     def _collect(self, error: BaseException) -> None:
-        if (errors := self.request.errors) is not None:
+        if (errors := errors_of(self.request)) is not None:
             errors.append(error)
 
     def fail(self, link: BoundHook, outcome: str, detail: str) -> None:

@@ -15,7 +15,8 @@ from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain, ChainRun
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints.base import PROTECTIONS, Endpoint
-from pexpolicy.models.decision import Continue, Decision
+from pexpolicy.models.contract import contract_of
+from pexpolicy.models.decision import Continue, Decision, is_intact, state_of
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import ADJUSTED, DECIDED, DEFAULT, AdjustedStep, Outcome
 from pexpolicy.models.request import Request
@@ -43,7 +44,7 @@ class Draft(msgspec.Struct):
         """Return the secrets in the request and in the decision, to keep them out of logs."""
         found = withheld_values(self.request)
         if self.decision is not None:
-            model, fields = type(self.decision), self.decision.set_fields()
+            model, fields = contract_of(type(self.decision)), self.decision.set_fields()
             for name, value in fields.items():
                 if name in model.secrets:
                     found += _texts(value)
@@ -272,7 +273,7 @@ def _check_merged(endpoint: Endpoint[Any], answer: object, draft: Draft) -> Deci
     merged = type(before).from_result(
         {**known, **new},
         reason="; ".join(dict.fromkeys(reasons)) or None,
-        extras=before.extras or decision.extras,
+        extras=state_of(before).extras or state_of(decision).extras,
     )
     about_new = (w for w in decision.warnings if w.partition(":")[0] not in known)
     kept = (w for w in (*before.warnings, *about_new) if w not in merged.warnings)
@@ -284,7 +285,7 @@ def _check_adjusted(
 ) -> Decision | Coroutine[Any, Any, Decision] | None:
     """Check an answer as the endpoint does, and that it opens nothing that was closed."""
     before = draft.decision
-    if answer is before and before is not None and before.is_intact():
+    if answer is before and before is not None and is_intact(before):
         return None
     decision = check_answer(endpoint, answer, draft.request)
     if draft.may_admit or before is None or not isinstance(decision, Decision):
@@ -334,10 +335,11 @@ def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:
 def _lost_protection(before: Decision | None, after: Decision) -> str:
     """Return a field without which more callers are admitted, if ``after`` lacks it."""
     # Where fields were only added, the JSON begins as before.
-    if before is None or (after.sends_result and after.result.startswith(before.result[:-1])):
+    sends_result = contract_of(type(after)).sends_result
+    if before is None or (sends_result and after.result.startswith(before.result[:-1])):
         return ""
     if _PROTECTED.search(before.result) is not None:
-        old, new = before.set_fields(), after.set_fields() if after.sends_result else {}
+        old, new = before.set_fields(), after.set_fields() if sends_result else {}
         for name in PROTECTIONS:
             if _has_value(old, name) and not _has_value(new, name):
                 return name

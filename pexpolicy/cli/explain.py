@@ -48,7 +48,7 @@ from pexpolicy.explain.request_forms import (
     read_request,
     with_parameters,
 )
-from pexpolicy.models.request import POLICY_PREFIX
+from pexpolicy.models.request import POLICY_PREFIX, parameters_of
 from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.models.withheld import withheld_values
 from pexpolicy.policy import BuildContext
@@ -192,7 +192,7 @@ def requested(
         msg = "the request is not UTF-8 text"
         raise InvalidRequestError(msg)
     name, equals, _ = text.partition("=")
-    if equals and any(name in one.request.parameters() for one in ENDPOINTS.values()):
+    if equals and any(name in parameters_of(one.request) for one in ENDPOINTS.values()):
         msg = "write the alias alone; other parameters follow it, each with --set, as in:\n"
         raise InvalidRequestError(f"{msg}  pexpolicy explain ALIAS --set {printable(text)}")
     if endpoint is not None:
@@ -222,7 +222,7 @@ def doubts(request: RecordedRequest, changes: Mapping[str, list[str]]) -> list[s
     if request.is_cut:
         found.append("the line is cut: parameters may be missing at its end")
     name, _, _ = endpoint_of(request.url)
-    known = ENDPOINTS[name].request.parameters()
+    known = parameters_of(ENDPOINTS[name].request)
     names = {*known, *(parameter.wire for parameter in known.values()), "alias", "peer"}
     prefixes = ("idp_attributes.", "idp_attribute_")
     for key in changes.keys() - names:
@@ -277,7 +277,7 @@ def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRe
     elif endpoint == "directory_information":
         fields = {"q": alias}
     else:
-        known = ENDPOINTS[endpoint].request.parameters()
+        known = parameters_of(ENDPOINTS[endpoint].request)
         fields = {name: alias for name in _NAMES if name in known}
         if endpoint == DEFAULT_ENDPOINT:
             fields = {"local_alias": alias}

@@ -36,6 +36,7 @@ from pexpolicy.config.secrets import InvalidKeyError, SecretError, SecretSource,
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.extras import enumerated_fields
 from pexpolicy.text import suggest
 
@@ -270,7 +271,7 @@ def _extra_value_problems(values: Mapping[str, Sequence[str]]) -> Iterator[Probl
         return
     models = [model for one in ENDPOINTS.values() for model in one.decisions]
     models += SERVICE_TYPES.values()
-    known = {"service_type"}.union(*map(enumerated_fields, models))
+    known = {"service_type"}.union(*map(enumerated_fields, map(contract_of, models)))
     for name in values.keys() - known:
         text = "no field with a fixed set of values has this name"
         yield Problem(("infinity", "extra_values", name), text + suggest(name, sorted(known)))

@@ -15,6 +15,7 @@ from pexpolicy.conformance.repairs import repaired
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
@@ -145,7 +146,7 @@ def is_used(endpoint: str, reading: Reading) -> bool:
     if _is_open(endpoint, reading.result):
         return True
     if isinstance(reading.decision, ParticipantProperties):
-        return not ParticipantProperties.names.isdisjoint(reading.result)
+        return not contract_of(ParticipantProperties).names.isdisjoint(reading.result)
     return reading.decision is not None
 
 

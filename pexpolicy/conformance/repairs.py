@@ -18,9 +18,9 @@ from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import Contract, ModelBase, contract_of
 from pexpolicy.models.messages import alternatives
 from pexpolicy.models.rules import Confidence
-from pexpolicy.models.serialization import ModelBase
 
 UNTAGGED = (
     "service_tag: is missing, which a transcription of Pexip's text forbids; "
@@ -50,7 +50,7 @@ def repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any],
     if model is None:
         return body, ()
     repairs: list[str] = []
-    made = _fields(model, result, "", repairs)
+    made = _fields(contract_of(model), result, "", repairs)
     name = OF_ACTIONS.get(endpoint, "")
     if name in made and made[name] is None:
         del made[name]
@@ -73,13 +73,13 @@ def _with_entries(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str
         repairs.append(_text("ignore_local", ignored, ignored.lower()))
     if isinstance(entries, list):
         made["result"] = [
-            _fields(DirectoryEntry, entry, f"entries[{number}].", repairs)
+            _fields(contract_of(DirectoryEntry), entry, f"entries[{number}].", repairs)
             for number, entry in enumerate(entries)
         ]
     return (made, tuple(repairs)) if repairs else (body, ())
 
 
-def _fields(model: type[ModelBase], fields: Any, place: str, repairs: list[str]) -> Any:
+def _fields(model: Contract, fields: Any, place: str, repairs: list[str]) -> Any:
     """Return fields repaired at any depth, and add a warning for each repair to ``repairs``."""
     if not isinstance(fields, dict):
         return fields
@@ -109,14 +109,14 @@ def _fields(model: type[ModelBase], fields: Any, place: str, repairs: list[str])
     return made
 
 
-def _is_optional(model: type[ModelBase], name: str) -> bool:
+def _is_optional(model: Contract, name: str) -> bool:
     """Return True for a field that null may leave out: it protects nothing and has no null."""
     hint = model.hints.get(name)
     is_unset = UnsetType in get_args(hint) and NoneType not in get_args(hint)
     return name in model.constants or (is_unset and name not in PROTECTIONS)
 
 
-def _meant(model: type[ModelBase], name: str, value: str) -> tuple[bool | int, str] | None:
+def _meant(model: Contract, name: str, value: str) -> tuple[bool | int, str] | None:
     """Return the boolean or number that a text means in a field of that type, and its JSON."""
     kinds = _kinds(model, name)
     if bool in kinds and value.lower() in BOOLEANS:
@@ -126,7 +126,7 @@ def _meant(model: type[ModelBase], name: str, value: str) -> tuple[bool | int, s
     return None
 
 
-def _kinds(model: type[ModelBase], name: str) -> list[Any]:
+def _kinds(model: Contract, name: str) -> list[Any]:
     """Return the plain types of a field."""
     kinds = alternatives(model.hints.get(name))
     return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]

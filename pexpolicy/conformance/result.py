@@ -19,11 +19,11 @@ from pexpolicy.conformance.findings import (
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.endpoints.service_configuration import service_class
+from pexpolicy.models.contract import Contract, contract_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import MAX_DIGITS
 from pexpolicy.models.rules import Confidence
-from pexpolicy.models.serialization import ModelBase
 
 Result = dict[str, Any]
 KEYS = ("alias", "description", "username")
@@ -86,10 +86,10 @@ def _issues(asked: SentRequest, result: Result) -> list[ValidationIssue]:
     if model is None:
         return []
     issues = model.find_issues(result, asked.extras)
-    return [issue for issue in issues if not _is_unknown(model, issue.field)]
+    return [issue for issue in issues if not _is_unknown(contract_of(model), issue.field)]
 
 
-def _is_unknown(model: type[ModelBase] | None, field: str) -> bool:
+def _is_unknown(model: Contract | None, field: str) -> bool:
     """Return True for the place of a field that its model does not have."""
     for name in re.findall(r"[^.\[\]]+", field):
         if model is None:

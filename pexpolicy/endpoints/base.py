@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
-from pexpolicy.models.decision import Continue, Decision, Reject
+from pexpolicy.models.contract import contract_of
+from pexpolicy.models.decision import Continue, Decision, Reject, is_intact
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Params, Request
@@ -95,7 +96,7 @@ class Endpoint(Generic[R]):
 
     def _normalize(self, decision: Decision) -> Decision:
         """Return a decision as this endpoint sends it; ``AttributeError`` for an empty one."""
-        if not decision.is_intact():
+        if not is_intact(decision):
             name = type(decision).__name__
             raise self.refuse(f"{name} was changed after it was checked: make a new one")
         reason = decision.reason
@@ -169,7 +170,7 @@ class Endpoint(Generic[R]):
         """Return the keys that Infinity reads."""
         envelope: dict[str, Any] = {"status": "success", "action": decision.action}
         if (
-            decision.sends_result
+            contract_of(type(decision)).sends_result
             and decision.result != EMPTY
             and (decision.action != "reject" or self.shows_reject_reason)
         ):

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
 from pexpolicy.endpoints.service_types import Service
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
@@ -115,7 +116,7 @@ def _class_of(model: type[Any], fields: Mapping[str, Any], extras: Extras) -> ty
         return found
     guess = did_you_mean(kind, SERVICE_TYPES) if isinstance(kind, str) else ""
     text = f"{brief(kind)} is none of {', '.join(SERVICE_TYPES)}{guess}"
-    raise DecisionError(refusal(Service, "service_type", NOT_SHOWN, text))
+    raise DecisionError(refusal(contract_of(Service), "service_type", NOT_SHOWN, text))
 
 
 def _issues(

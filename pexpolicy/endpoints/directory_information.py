@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import BEFORE_V29, NodeRequest
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Continue, Decision, Text
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import Model, Unset
@@ -31,19 +32,22 @@ class DirectoryInformationRequest(NodeRequest):
     """Tag of the call, free text."""
 
 
-class DirectoryEntry(Model):
+_DIRECTORY_ENTRY_FIELDS = {
+    "alias": Field("alias to call", privacy=Privacy.PERSONAL),
+    "description": Field("text that is shown", privacy=Privacy.PERSONAL),
+    "username": Field("user name, may be empty", privacy=Privacy.PERSONAL),
+}
+
+
+class DirectoryEntry(
+    Model,
+    consequence="Infinity would drop the whole list and show its own entries only",
+    fields=_DIRECTORY_ENTRY_FIELDS,
+    constants={"username": ""},
+):
     """One line of the phone book."""
 
     __slots__ = ()
-
-    consequence = "Infinity would drop the whole list and show its own entries only"
-    fields = {
-        "alias": Field("alias to call", privacy=Privacy.PERSONAL),
-        "description": Field("text that is shown", privacy=Privacy.PERSONAL),
-        "username": Field("user name, may be empty", privacy=Privacy.PERSONAL),
-    }
-
-    constants = {"username": ""}
 
     alias: Text
     """Alias to call."""
@@ -63,16 +67,18 @@ def _with_username(entry: Any) -> Any:
     return {**entry, "username": ""}
 
 
-class Directory(Decision):
+_DIRECTORY_FIELDS = {
+    "entries": Field("the entries, sorted"),
+    "ignore_local": Field("show no entries of Infinity's own", default="false"),
+}
+
+
+class Directory(
+    Decision, consequence=contract_of(DirectoryEntry).consequence, fields=_DIRECTORY_FIELDS
+):
     """Entries in the order in which they are shown, at most ``limit`` of the request."""
 
     __slots__ = ()
-
-    consequence = DirectoryEntry.consequence
-    fields = {
-        "entries": Field("the entries, sorted"),
-        "ignore_local": Field("show no entries of Infinity's own", default="false"),
-    }
 
     entries: list[DirectoryEntry]
     """The entries, sorted."""
@@ -91,7 +97,7 @@ class Directory(Decision):
 
 
 class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
-    consequence = Directory.consequence
+    consequence = contract_of(Directory).consequence
     plain_answer = "a list of DirectoryEntry, a result as a dictionary"
 
     def check_answer(self, answer: object, request: DirectoryInformationRequest) -> Decision:

@@ -13,13 +13,10 @@ from pexpolicy.models.decision import Text
 from pexpolicy.models.model import Unset
 
 
-class Gateway(Service):
+class Gateway(Service, constants={"service_type": "gateway"}, rules=service_rules.GATEWAY):
     """A call on behalf of the caller: to a device, Teams, Meet or another system."""
 
     __slots__ = ()
-
-    constants = {"service_type": "gateway"}
-    rules = service_rules.GATEWAY
 
     service_type: Literal["gateway"] = "gateway"
     """Kind of service."""
@@ -97,13 +94,12 @@ class Gateway(Service):
     """Layout. Default: one_main_seven_pips."""
 
 
-class VirtualReception(Service):
+class VirtualReception(
+    Service, constants={"service_type": "two_stage_dialing"}, rules=service_rules.RECEPTION
+):
     """A virtual reception (``two_stage_dialing``): the caller types the number of a conference."""
 
     __slots__ = ()
-
-    constants = {"service_type": "two_stage_dialing"}
-    rules = service_rules.RECEPTION
 
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
     """Kind of service."""

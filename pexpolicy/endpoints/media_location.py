@@ -14,6 +14,7 @@ from pexpolicy.endpoints.shared_parameters import (
     ServiceParameters,
     TransferParameters,
 )
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.model import Unset
 from pexpolicy.models.rules import Confidence, Field, Rule, each
@@ -28,37 +29,42 @@ class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, P
     since = "v11"
 
 
-class MediaLocation(Decision):
+_MEDIA_LOCATION_FIELDS = {
+    "location": Field("name of a system location, spelled as in Infinity"),
+    "overflow_locations": Field("names of system locations, tried in order when it is full"),
+    "primary_overflow_location": OLD_FORM,
+    "secondary_overflow_location": OLD_FORM,
+}
+_MEDIA_LOCATION_RULES = each(
+    Rule(
+        "location",
+        "holds control characters, or nothing but blanks",
+        Confidence.REPORTED,
+        "",
+        lambda sent: is_odd_name(sent.location),
+    ),
+    *(
+        Rule(
+            name,
+            "the old form; it is unknown whether it is still read, so send overflow_locations",
+            Confidence.DISPUTED,
+            "lorist; oda",
+            lambda _: True,
+        )
+        for name in ("primary_overflow_location", "secondary_overflow_location")
+    ),
+)
+
+
+class MediaLocation(
+    Decision,
+    consequence="Infinity would drop the whole answer and choose the location itself",
+    fields=_MEDIA_LOCATION_FIELDS,
+    rules=_MEDIA_LOCATION_RULES,
+):
     """A system location, and the ones to use when it is full."""
 
     __slots__ = ()
-
-    consequence = "Infinity would drop the whole answer and choose the location itself"
-    fields = {
-        "location": Field("name of a system location, spelled as in Infinity"),
-        "overflow_locations": Field("names of system locations, tried in order when it is full"),
-        "primary_overflow_location": OLD_FORM,
-        "secondary_overflow_location": OLD_FORM,
-    }
-    rules = each(
-        Rule(
-            "location",
-            "holds control characters, or nothing but blanks",
-            Confidence.REPORTED,
-            "",
-            lambda sent: is_odd_name(sent.location),
-        ),
-        *(
-            Rule(
-                name,
-                "the old form; it is unknown whether it is still read, so send overflow_locations",
-                Confidence.DISPUTED,
-                "lorist; oda",
-                lambda _: True,
-            )
-            for name in ("primary_overflow_location", "secondary_overflow_location")
-        ),
-    )
 
     location: LocationName
     """Name of a system location, spelled as in Infinity."""
@@ -71,7 +77,7 @@ class MediaLocation(Decision):
 
 
 class _MediaLocation(Endpoint[MediaLocationRequest]):
-    consequence = MediaLocation.consequence
+    consequence = contract_of(MediaLocation).consequence
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
         """Return no success without a location: an empty result may be invalid (oda)."""

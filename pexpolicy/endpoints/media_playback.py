@@ -10,34 +10,35 @@ from msgspec import UNSET, Meta
 from pexpolicy.endpoints import service_rules
 from pexpolicy.endpoints.field_types import BitsPerSecond, Name, NonIdpParticipants, Pin
 from pexpolicy.endpoints.service_types import Service
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Text
 from pexpolicy.models.model import Model, Unset
 from pexpolicy.models.rules import Confidence, Field, Rule, each
 
+_TRANSFER_FIELDS = {
+    "conference": Field("alias of the service that the caller is transferred to"),
+    "role": Field(
+        "role in which the caller arrives",
+        Confidence.DISPUTED,
+        "oda: chair, guest; pexip-tf: auto, host, guest",
+        "auto",
+    ),
+}
+_TRANSFER_RULES = each(
+    Rule(
+        "role",
+        "auto and host are known to the management API only; chair and guest are documented",
+        Confidence.DISPUTED,
+        "oda; pexip-tf differs",
+        lambda sent: sent.role in ("auto", "host"),
+    ),
+)
 
-class Transfer(Model):
+
+class Transfer(Model, fields=_TRANSFER_FIELDS, rules=_TRANSFER_RULES):
     """The service that the caller is transferred to after the playlist."""
 
     __slots__ = ()
-
-    fields = {
-        "conference": Field("alias of the service that the caller is transferred to"),
-        "role": Field(
-            "role in which the caller arrives",
-            Confidence.DISPUTED,
-            "oda: chair, guest; pexip-tf: auto, host, guest",
-            "auto",
-        ),
-    }
-    rules = each(
-        Rule(
-            "role",
-            "auto and host are known to the management API only; chair and guest are documented",
-            Confidence.DISPUTED,
-            "oda; pexip-tf differs",
-            lambda sent: sent.role in ("auto", "host"),
-        ),
-    )
 
     conference: Annotated[str, Meta(min_length=1, max_length=250)]
     """Alias of the service that the caller is transferred to."""
@@ -45,15 +46,16 @@ class Transfer(Model):
     """Role in which the caller arrives. Default: auto."""
 
 
-class OnCompletion(Model):
+_ON_COMPLETION_FIELDS = {
+    "disconnect": Field("true ends the call"),
+    "transfer": Field("the caller is transferred to another service"),
+}
+
+
+class OnCompletion(Model, fields=_ON_COMPLETION_FIELDS):
     """The action after a playlist: ``disconnect=True`` or ``transfer=Transfer(...)``."""
 
     __slots__ = ()
-
-    fields = {
-        "disconnect": Field("true ends the call"),
-        "transfer": Field("the caller is transferred to another service"),
-    }
 
     disconnect: bool | Unset = UNSET
     """True ends the call."""
@@ -65,7 +67,7 @@ def is_no_completion(value: Any) -> bool:
     """Return true for anything but one of the two forms, as an object or as JSON text."""
     if isinstance(value, str):
         try:
-            value = msgspec.json.decode(value, type=OnCompletion.wire)
+            value = msgspec.json.decode(value, type=contract_of(OnCompletion).wire)
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
             return True
     ends, transfers = value.disconnect is not UNSET, value.transfer is not UNSET
@@ -90,13 +92,14 @@ RULES = each(
 )
 
 
-class MediaPlayback(Service):
+class MediaPlayback(
+    Service,
+    constants={"service_type": "media_playback"},
+    rules=(*service_rules.NAMES, *service_rules.PINS, *RULES),
+):
     """A playlist that is played to the caller."""
 
     __slots__ = ()
-
-    constants = {"service_type": "media_playback"}
-    rules = (*service_rules.NAMES, *service_rules.PINS, *RULES)
 
     service_type: Literal["media_playback"] = "media_playback"
     """Kind of service."""

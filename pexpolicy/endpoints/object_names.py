@@ -9,6 +9,7 @@ from typing import Any
 
 from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import Confidence
@@ -32,7 +33,7 @@ class ObjectNames:
         key = type(decision), decision.result
         if key in self._validated:
             return
-        for field, value in _named(decision.set_fields(), decision.names):
+        for field, value in _named(decision.set_fields(), contract_of(type(decision)).names):
             kind = NAMED_OBJECTS[field]
             known = self._declared.get(kind)
             if known is not None and value and value not in known:
@@ -51,7 +52,7 @@ def _named(fields: Mapping[str, Any], known: frozenset[str]) -> Iterable[tuple[s
                 yield field, name
     if "automatic_participants" in known:
         for participant in fields.get("automatic_participants", ()):
-            yield from _named(participant, AutomaticParticipant.names)
+            yield from _named(participant, contract_of(AutomaticParticipant).names)
 
 
 def _refusal(
@@ -66,7 +67,7 @@ def _refusal(
         doc="a name that Infinity does not know",
         mark=Confidence.TRANSCRIBED,
         source="oda",
-        consequence=decision.consequence,
+        consequence=contract_of(type(decision)).consequence,
     )
 
 

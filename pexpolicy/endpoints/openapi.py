@@ -7,7 +7,7 @@ from typing import Any
 from pexpolicy.endpoints import ENDPOINTS, schema
 from pexpolicy.endpoints.base import JPEG, JSON, Endpoint
 from pexpolicy.models.attribute_docs import attribute_docs
-from pexpolicy.models.request import Parameter, by_prefix, header_values
+from pexpolicy.models.request import Parameter, by_prefix, header_values, parameters_of
 
 VERSION = "3.1.1"
 Document = dict[str, Any]
@@ -75,7 +75,7 @@ def _parameters(endpoint: Endpoint[Any]) -> list[Document]:
     docs = attribute_docs(endpoint.request)
     found = [
         _parameter(parameter, docs[name])
-        for name, parameter in endpoint.request.parameters().items()
+        for name, parameter in parameters_of(endpoint.request).items()
     ]
     if endpoint.path.endswith("/"):
         alias = {"type": "string", "minLength": 1}

@@ -14,6 +14,7 @@ from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, not_found_reply
 from pexpolicy.endpoints.jpeg import InvalidImageError, jpeg
 from pexpolicy.endpoints.shared_parameters import CallRequest, ProxyParameters, ServiceParameters
 from pexpolicy.models.alias import Alias
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import assign
@@ -64,7 +65,7 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
         self.__dict__["alias"] = Alias(alias)
 
 
-class Avatar(Decision):
+class Avatar(Decision, consequence="Infinity would show a placeholder", sends_result=False):
     """A picture: the bytes of a JPEG, or of a PNG, GIF, WebP or BMP.
 
     The reply is a JPEG in RGB of exactly the requested width and height (transcribed). Other
@@ -72,8 +73,6 @@ class Avatar(Decision):
     """
 
     __slots__ = ("image", "size")
-    consequence = "Infinity would show a placeholder"
-    sends_result = False
 
     if TYPE_CHECKING:
         image: ClassVar[bytes]
@@ -134,7 +133,7 @@ class Avatar(Decision):
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
     check_may_wait = True
     plain_answer = "the bytes of a picture"
-    consequence = Avatar.consequence
+    consequence = contract_of(Avatar).consequence
 
     def parse(self, params: Params, alias: str = "") -> ParticipantAvatarRequest:
         """Return the request with the alias of the path."""

@@ -85,24 +85,25 @@ MAX_SPOTLIGHT = 4_102_444_800
 MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
-class AudioMix(Model):
+_AUDIO_MIX_FIELDS = {
+    "mix_name": Field("name of the mix, dotted for nested mixes, at most 3 levels"),
+    "prominent": Field("true where the participant is louder than the others", default="false"),
+}
+_AUDIO_MIX_RULES = each(
+    Rule(
+        "mix_name",
+        "must have one to three levels, with a dot between them and none of them empty",
+        Confidence.TRANSCRIBED,
+        "oda",
+        lambda sent: _mix(sent.mix_name) is None,
+    )
+)
+
+
+class AudioMix(Model, fields=_AUDIO_MIX_FIELDS, rules=_AUDIO_MIX_RULES):
     """One audio mix that the participant is heard in."""
 
     __slots__ = ()
-
-    fields = {
-        "mix_name": Field("name of the mix, dotted for nested mixes, at most 3 levels"),
-        "prominent": Field("true where the participant is louder than the others", default="false"),
-    }
-    rules = each(
-        Rule(
-            "mix_name",
-            "must have one to three levels, with a dot between them and none of them empty",
-            Confidence.TRANSCRIBED,
-            "oda",
-            lambda sent: _mix(sent.mix_name) is None,
-        )
-    )
 
     mix_name: MixName
     """Name of the mix, dotted for nested mixes, at most 3 levels."""
@@ -110,70 +111,75 @@ class AudioMix(Model):
     """True where the participant is louder than the others. Default: false."""
 
 
-class ParticipantProperties(Decision):
+_PARTICIPANT_PROPERTIES_FIELDS = {
+    "bypass_lock": Field("let the participant pass a locked conference", default="false"),
+    "call_tag": Field("tag of the call, free text", privacy=Privacy.PERSONAL),
+    "can_receive_personal_mix": Field("allow personal layouts", default="false"),
+    "disable_overlay_text": Field("show no overlay text", default="false"),
+    "display_count": Field("number of displays"),
+    "layout_group": Field("layout group"),
+    "preauthenticated_role": Field(
+        "SIP and H.323: null keeps the PIN prompt, a role acts as if its PIN had been typed",
+        slips=ROLES,
+    ),
+    "prefers_multiscreen_mix": Field("prefer a multiscreen mix"),
+    "wants_presentation_in_mix": Field("show presentation in the mix"),
+    "receive_from_audio_mix": Field("audio mix that the participant hears"),
+    "send_to_audio_mixes": Field("audio mixes that the participant is heard in"),
+    "remote_alias": Field("alias of the participant", privacy=Privacy.PERSONAL),
+    "remote_display_name": Field(
+        "name of the participant; null only where it was null", privacy=Privacy.PERSONAL
+    ),
+    "rx_presentation_policy": Field("whether presentation is received"),
+    "spotlight": Field("spotlight; the lower comes first, 0 is none"),
+    "private_custom_properties": Field(
+        "custom properties of a scheduling product",
+        Confidence.OBSERVED,
+        "v39 traffic",
+        privacy=Privacy.SECRET,
+    ),
+}
+_PARTICIPANT_PROPERTIES_RULES = each(
+    Rule(
+        "private_custom_properties",
+        "this field is not documented",
+        Confidence.REPORTED,
+        "v39 traffic",
+        lambda _: True,
+    ),
+    Rule(
+        "receive_from_audio_mix",
+        "has one to three levels, with a dot between them and none of them empty",
+        Confidence.REPORTED,
+        "oda",
+        lambda sent: _mix(sent.receive_from_audio_mix) is None,
+    ),
+    Rule(
+        "display_count",
+        "is negative",
+        Confidence.REPORTED,
+        "",
+        lambda sent: sent.display_count < 0,
+    ),
+    Rule(
+        "spotlight",
+        "is not a time that a spotlight can have: 0 is none, the lower comes first",
+        Confidence.REPORTED,
+        "",
+        lambda sent: not 0 <= sent.spotlight < MAX_SPOTLIGHT,
+    ),
+)
+
+
+class ParticipantProperties(
+    Decision,
+    consequence="Infinity would drop the whole result and change nothing",
+    fields=_PARTICIPANT_PROPERTIES_FIELDS,
+    rules=_PARTICIPANT_PROPERTIES_RULES,
+):
     """Properties that override those of the participant; only the ones that were set."""
 
     __slots__ = ()
-
-    consequence = "Infinity would drop the whole result and change nothing"
-    fields = {
-        "bypass_lock": Field("let the participant pass a locked conference", default="false"),
-        "call_tag": Field("tag of the call, free text", privacy=Privacy.PERSONAL),
-        "can_receive_personal_mix": Field("allow personal layouts", default="false"),
-        "disable_overlay_text": Field("show no overlay text", default="false"),
-        "display_count": Field("number of displays"),
-        "layout_group": Field("layout group"),
-        "preauthenticated_role": Field(
-            "SIP and H.323: null keeps the PIN prompt, a role acts as if its PIN had been typed",
-            slips=ROLES,
-        ),
-        "prefers_multiscreen_mix": Field("prefer a multiscreen mix"),
-        "wants_presentation_in_mix": Field("show presentation in the mix"),
-        "receive_from_audio_mix": Field("audio mix that the participant hears"),
-        "send_to_audio_mixes": Field("audio mixes that the participant is heard in"),
-        "remote_alias": Field("alias of the participant", privacy=Privacy.PERSONAL),
-        "remote_display_name": Field(
-            "name of the participant; null only where it was null", privacy=Privacy.PERSONAL
-        ),
-        "rx_presentation_policy": Field("whether presentation is received"),
-        "spotlight": Field("spotlight; the lower comes first, 0 is none"),
-        "private_custom_properties": Field(
-            "custom properties of a scheduling product",
-            Confidence.OBSERVED,
-            "v39 traffic",
-            privacy=Privacy.SECRET,
-        ),
-    }
-    rules = each(
-        Rule(
-            "private_custom_properties",
-            "this field is not documented",
-            Confidence.REPORTED,
-            "v39 traffic",
-            lambda _: True,
-        ),
-        Rule(
-            "receive_from_audio_mix",
-            "has one to three levels, with a dot between them and none of them empty",
-            Confidence.REPORTED,
-            "oda",
-            lambda sent: _mix(sent.receive_from_audio_mix) is None,
-        ),
-        Rule(
-            "display_count",
-            "is negative",
-            Confidence.REPORTED,
-            "",
-            lambda sent: sent.display_count < 0,
-        ),
-        Rule(
-            "spotlight",
-            "is not a time that a spotlight can have: 0 is none, the lower comes first",
-            Confidence.REPORTED,
-            "",
-            lambda sent: not 0 <= sent.spotlight < MAX_SPOTLIGHT,
-        ),
-    )
 
     bypass_lock: bool | Unset = UNSET
     """Let the participant pass a locked conference. Default: false."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, cast
+from typing import Any, Self, cast
 
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import NodeRequest
 from pexpolicy.models.alias import Alias
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Parameter, Params, text, word
-from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, RuleGroup, each
+from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, each
 
 
 class RegistrationAliasRequest(NodeRequest):
@@ -34,7 +35,35 @@ class RegistrationAliasRequest(NodeRequest):
         self.__dict__["alias"] = Alias(alias)
 
 
-class Credentials(Decision):
+_CREDENTIALS_FIELDS = {
+    "username": Field("user name of the device", privacy=Privacy.PERSONAL),
+    "password": Field("password of the device", privacy=Privacy.SECRET),
+}
+_CREDENTIALS_RULES = each(
+    Rule(
+        "username",
+        "one of user name and password is empty",
+        Confidence.REPORTED,
+        "oda",
+        lambda sent: bool(sent.username) != bool(sent.password),
+    ),
+    Rule(
+        "username",
+        "user name and password are both empty: any device could register; if that is "
+        "intended, answer Credentials.without_authentication()",
+        Confidence.TRANSCRIBED,
+        "oda",
+        lambda sent: not sent.username and not sent.password,
+    ),
+)
+
+
+class Credentials(
+    Decision,
+    consequence="Infinity would drop the result and let its own database decide",
+    fields=_CREDENTIALS_FIELDS,
+    rules=_CREDENTIALS_RULES,
+):
     """The user name and password that the device must present; the password is sent in clear text.
 
     With both empty, any device could register, so that needs an explicit call of
@@ -42,29 +71,6 @@ class Credentials(Decision):
     """
 
     __slots__ = ()
-
-    consequence = "Infinity would drop the result and let its own database decide"
-    fields = {
-        "username": Field("user name of the device", privacy=Privacy.PERSONAL),
-        "password": Field("password of the device", privacy=Privacy.SECRET),
-    }
-    rules = each(
-        Rule(
-            "username",
-            "one of user name and password is empty",
-            Confidence.REPORTED,
-            "oda",
-            lambda sent: bool(sent.username) != bool(sent.password),
-        ),
-        Rule(
-            "username",
-            "user name and password are both empty: any device could register; if that is "
-            "intended, answer Credentials.without_authentication()",
-            Confidence.TRANSCRIBED,
-            "oda",
-            lambda sent: not sent.username and not sent.password,
-        ),
-    )
 
     username: Text
     """User name of the device."""
@@ -77,17 +83,14 @@ class Credentials(Decision):
         return cast("Self", _NoAuthentication.from_result({}, reason=reason))
 
 
-class _NoAuthentication(Credentials):
+class _NoAuthentication(Credentials, rules=(), constants={"username": "", "password": ""}):
     """Registration without authentication."""
 
     __slots__ = ()
 
-    rules: ClassVar[tuple[RuleGroup, ...]] = ()
-    constants = {"username": "", "password": ""}
-
 
 class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
-    consequence = Credentials.consequence
+    consequence = contract_of(Credentials).consequence
 
     def parse(self, params: Params, alias: str = "") -> RegistrationAliasRequest:
         """Return the request with the alias of the path."""

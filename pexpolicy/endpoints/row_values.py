@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from pexpolicy.models.serialization import ModelBase
+from pexpolicy.models.contract import ModelBase, contract_of
 
 _TRUTH = ("true", "false")
 _TRUE = ("1", "yes", "ja", "oui", "si", "s\N{LATIN SMALL LETTER I WITH ACUTE}")
@@ -36,10 +36,11 @@ class RowValues:
     """
 
     def __init__(self, model: type[ModelBase]) -> None:
-        hints = model.hints.items()
+        contract = contract_of(model)
+        hints = contract.hints.items()
         self._texts = frozenset(name for name, hint in hints if _takes_text(hint))
         self._booleans = frozenset(n for n, hint in hints if bool in _types(hint))
-        self._objects = frozenset(model.nested_models)
+        self._objects = frozenset(contract.nested_models)
 
     @staticmethod
     def boolean(text: str) -> bool | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,11 +15,19 @@ from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.attribute_docs import attribute_docs
+from pexpolicy.models.contract import Contract, ModelBase, contract_of
 from pexpolicy.models.decision import Redirect
 from pexpolicy.models.model import Model
-from pexpolicy.models.request import Parameter, Request, by_prefix, flag, header_values, integer
+from pexpolicy.models.request import (
+    Parameter,
+    Request,
+    by_prefix,
+    flag,
+    header_values,
+    integer,
+    parameters_of,
+)
 from pexpolicy.models.rules import Field
-from pexpolicy.models.serialization import ModelBase, lenient
 from pexpolicy.models.validation import MAX_TEXT
 
 Schema = dict[str, Any]
@@ -88,7 +96,7 @@ def _request(endpoint: Endpoint[Any]) -> Schema:
     patterns: Schema = {}
     properties: Schema = {}
     docs = attribute_docs(request)
-    for name, parameter in request.parameters().items():
+    for name, parameter in parameters_of(request).items():
         schema = parameter_schema(parameter, docs[name])
         if parameter.read is header_values:
             patterns[header_pattern(parameter.wire)] = schema
@@ -131,15 +139,13 @@ def header_pattern(name: str) -> str:
 
 def _models() -> Schema:
     """Return the schema of each model, with the descriptions of its fields."""
-    models = dict.fromkeys(RESULTS)
-    for model in RESULTS:
-        models |= dict.fromkeys(_inside(model))
-    wires = [lenient(model) for model in models]
+    models = dict.fromkeys(part for model in RESULTS for part in _with_inner(contract_of(model)))
+    wires = [model.lenient for model in models]
     _, components = msgspec.json.schema_components(wires, ref_template="#/$defs/{name}")
     for model in models:
-        schema = components[model.__name__]
+        schema = components[model.name]
         schema["required"] = sorted({*schema.get("required", ()), *model.constants})
-        schema["description"] = (model.__doc__ or "").partition("\n")[0]
+        schema["description"] = model.doc.partition("\n")[0]
         for name in model.hints:
             properties = schema["properties"][name]
             properties.pop("default", None)
@@ -147,10 +153,10 @@ def _models() -> Schema:
     return components
 
 
-def _inside(model: type[ModelBase]) -> Iterable[type[ModelBase]]:
+def _with_inner(model: Contract) -> Iterator[Contract]:
+    yield model
     for inner in model.nested:
-        yield inner
-        yield from _inside(inner)
+        yield from _with_inner(inner)
 
 
 def _annotations(field: Field) -> Schema:
@@ -243,7 +249,7 @@ REPLIES: Mapping[str, Schema] = {
         {"properties": {"result": _ENTRIES}, "required": ["result"]},
         ignore_local={
             "type": "boolean",
-            "description": Directory.fields["ignore_local"].doc,
+            "description": contract_of(Directory).fields["ignore_local"].doc,
             "default": False,
         },
     ),

@@ -17,6 +17,7 @@ from pexpolicy.endpoints.service_types import (
 )
 from pexpolicy.endpoints.shared_parameters import CallRequest, TransferParameters
 from pexpolicy.models.alias import Alias
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Parameter, integer, text
@@ -55,7 +56,7 @@ class ServiceConfigurationRequest(CallRequest, TransferParameters):
 TRANSCRIBED = f"[{Confidence.TRANSCRIBED}]"
 
 SERVICE_TYPES: Mapping[str, type[Service]] = {
-    service.constants["service_type"]: service
+    contract_of(service).constants["service_type"]: service
     for service in (Conference, Lecture, Gateway, VirtualReception, MediaPlayback, TestCall)
 }
 

@@ -21,6 +21,7 @@ from pexpolicy.endpoints.field_types import (
     Uuid,
     YesNo,
 )
+from pexpolicy.models.contract import Contract, contract_of
 from pexpolicy.models.decision import Decision, Text
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
@@ -29,13 +30,12 @@ from pexpolicy.models.validation import refusal
 from pexpolicy.text import brief
 
 
-class AutomaticParticipant(Model):
+class AutomaticParticipant(
+    Model, fields=service_fields.AUTOMATIC_PARTICIPANT, rules=service_rules.AUTOMATIC_PARTICIPANT
+):
     """A participant that a conference calls when it starts."""
 
     __slots__ = ()
-
-    fields = service_fields.AUTOMATIC_PARTICIPANT
-    rules = service_rules.AUTOMATIC_PARTICIPANT
 
     local_alias: Text
     """Alias to call from."""
@@ -76,12 +76,19 @@ class AutomaticParticipant(Model):
     """Name of the system location that places the call."""
 
 
-class Service(Decision):
+def _find_hint(contract: Contract, name: str) -> str:
+    """Return the kinds of service that have a field which this kind lacks."""
+    if name == "host_pin" and "pin" in contract.names:
+        return "did you mean 'pin'?"
+    kinds = map(contract_of, (*Room.__subclasses__(), *Service.__subclasses__()))
+    owners = [kind.name for kind in kinds if kind.constants and name in kind.names]
+    return f"it is a field of {' and '.join(owners)}" if owners else ""
+
+
+class Service(Decision, fields=service_fields.SERVICE, find_hint=_find_hint):
     """The fields that all six kinds of service have."""
 
     __slots__ = ()
-
-    fields = service_fields.SERVICE
 
     name: Name
     """Unique name of the service; of a breakout: the name of its main room; of a gateway: unique
@@ -97,15 +104,6 @@ class Service(Decision):
     """Highest resolution; null is the global setting. Default: null."""
     max_callrate_in: BitsPerSecond | Unset = UNSET
     """Highest rate from a participant; the management API has the same in kbit/s."""
-
-    @classmethod
-    def field_hint(cls, name: str) -> str:
-        """Return the kinds of service that have a field which this kind lacks."""
-        if name == "host_pin" and "pin" in cls.names:
-            return "did you mean 'pin'?"
-        kinds = (*Room.__subclasses__(), *Service.__subclasses__())
-        owners = [kind.__name__ for kind in kinds if kind.constants and name in kind.names]
-        return f"it is a field of {' and '.join(owners)}" if owners else ""
 
 
 class Room(Service):
@@ -191,13 +189,10 @@ class Room(Service):
     """Main room only: its breakout rooms; a Host joins each as control-only."""
 
 
-class Conference(Room):
+class Conference(Room, constants={"service_type": "conference"}, rules=service_rules.CONFERENCE):
     """A virtual meeting room."""
 
     __slots__ = ()
-
-    constants = {"service_type": "conference"}
-    rules = service_rules.CONFERENCE
 
     service_type: Literal["conference"] = "conference"
     """Kind of service."""
@@ -205,13 +200,10 @@ class Conference(Room):
     """Layout. Default: one_main_seven_pips."""
 
 
-class Lecture(Room):
+class Lecture(Room, constants={"service_type": "lecture"}, rules=service_rules.LECTURE):
     """A virtual auditorium: hosts speak, guests listen."""
 
     __slots__ = ()
-
-    constants = {"service_type": "lecture"}
-    rules = service_rules.LECTURE
 
     service_type: Literal["lecture"] = "lecture"
     """Kind of service."""
@@ -225,14 +217,12 @@ class Lecture(Room):
     """Guests see other guests. Default: no_hosts."""
 
 
-class TestCall(Service):
+class TestCall(Service, constants={"service_type": "test_call"}, rules=service_rules.NAMES):
     """A call that returns the caller's own picture and sound."""
 
     __slots__ = ()
 
     __test__: ClassVar[bool] = False
-    constants = {"service_type": "test_call"}
-    rules = service_rules.NAMES
 
     service_type: Literal["test_call"] = "test_call"
     """Kind of service."""
@@ -260,7 +250,7 @@ class OtherService(Service):
         kind = fields.get("service_type")
         if not extras.has("service_type", kind):
             text = "is not a service type; list it below [infinity.extra_values] to send it"
-            raise DecisionError(refusal(type(self), "service_type", kind, text))
+            raise DecisionError(refusal(self._contract, "service_type", kind, text))
         super()._check(fields, extras, known_only=known_only)
         text = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
         assign(self, "warnings", (*self.warnings, text))

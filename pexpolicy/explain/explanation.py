@@ -23,7 +23,7 @@ from pexpolicy.explain.request_forms import RecordedRequest, endpoint_of
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.extras import Extras
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, collect_errors, enable_notes, set_origin
 from pexpolicy.policy import Answer, Policy
 
 LOCAL_POLICY_GROUP = "pexpolicy.local_policy"
@@ -157,11 +157,11 @@ async def explain(
 
     def parsed() -> Request:
         request: Request = ENDPOINTS[name].parse(url.query, alias)
-        request.set_origin(url.raw_path_qs, recorded.peer)
+        set_origin(request, url.raw_path_qs, recorded.peer)
         return request
 
     request = parsed()
-    notes, errors = request.enable_notes(), request.collect_errors()
+    notes, errors = enable_notes(request), collect_errors(request)
     answer = await policy.answer(request, str(uuid7()))
     rest: Sequence[Outcome] = ()
     if all:

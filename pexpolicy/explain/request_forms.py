@@ -19,7 +19,13 @@ from yarl import URL
 from pexpolicy.audit.redaction import REMOVED
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.request import POLICY_PREFIX, by_prefix, header_name, header_values
+from pexpolicy.models.request import (
+    POLICY_PREFIX,
+    by_prefix,
+    header_name,
+    header_values,
+    parameters_of,
+)
 from pexpolicy.text import printable
 
 ALIAS = "alias"
@@ -124,7 +130,7 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
     if not changes:
         return request
     name, _, _ = endpoint_of(request.url)
-    known = ENDPOINTS[name].request.parameters()
+    known = parameters_of(ENDPOINTS[name].request)
     path, query = request.url.raw_path, [*request.url.query.items()]
     given, peer = dict.fromkeys(request.given), request.peer
     for key, values in changes.items():

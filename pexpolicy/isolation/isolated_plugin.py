@@ -40,7 +40,7 @@ from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.isolation.metrics_updates import count_update
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, annotations_of
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import BuiltPlugin, setting_digests, without_settings
 
@@ -218,8 +218,9 @@ class IsolatedPlugin:
         if isinstance(reply, messages.Annotated):
             for name, value, privacy in reply.annotations:
                 request.annotate(privacy, **{name: value})
-            if not reply.is_complete and request.annotations is not None:
-                request.annotations.left_out.add(self.available.name)
+            annotations = annotations_of(request)
+            if not reply.is_complete and annotations is not None:
+                annotations.left_out.add(self.available.name)
             reply = reply.report
         if isinstance(reply, messages.OkReply):
             return None

@@ -23,7 +23,7 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, set_decision_id, set_origin
 from pexpolicy.models.rules import Privacy
 from pexpolicy.models.withheld import redact, withheld_values
 
@@ -194,8 +194,8 @@ def request_of(message: DecideRequest) -> Request:
     """Return the request of a message."""
     params = MultiDictProxy(MultiDict(message.params))
     request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
-    request.set_origin(message.target, message.peer)
-    request.set_decision_id(message.decision_id)
+    set_origin(request, message.target, message.peer)
+    set_decision_id(request, message.decision_id)
     return request
 
 

@@ -30,7 +30,7 @@ from pexpolicy.models.annotations import Annotations
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.hook_context import HOOK_CONTEXT
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, annotations_of
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, report_of
 from pexpolicy.plugins.descriptions import describe
 from pexpolicy.plugins.plugin import (
@@ -207,10 +207,11 @@ class _RequestServer(Channel[messages.Order]):
             report = messages.invalid(error, messages.secrets_of(order))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             report = messages.HookFailed(describe_error(error, messages.secrets_of(order)))
-        if request is None or request.annotations is None:
+        annotations = None if request is None else annotations_of(request)
+        if annotations is None:
             self._report(report)
         else:
-            self._report(_annotated(report, request.annotations))
+            self._report(_annotated(report, annotations))
 
     async def _ask(
         self, order: messages.DecideRequest, request: Request

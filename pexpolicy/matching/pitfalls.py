@@ -11,7 +11,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching.clauses import Clause
 from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf
 from pexpolicy.matching.subjects import ALIAS_PARTS
-from pexpolicy.models.request import word
+from pexpolicy.models.request import parameters_of, word
 from pexpolicy.text import brief, did_you_mean
 
 _SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", re.IGNORECASE)
@@ -117,6 +117,6 @@ def _is_address(key: str) -> bool:
 @cache
 def _words(name: str) -> tuple[str, ...]:
     """Return the known words of a parameter; none if it may be any text."""
-    parameters = (endpoint.request.parameters().get(name) for endpoint in ENDPOINTS.values())
+    parameters = (parameters_of(endpoint.request).get(name) for endpoint in ENDPOINTS.values())
     found = [p.values for p in parameters if p is not None and p.read is word]
     return tuple(dict.fromkeys(value for values in found for value in values))

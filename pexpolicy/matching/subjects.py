@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import request
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, parameters_of
 from pexpolicy.text import did_you_mean
 
 Kind = Literal["text", "alias", "number", "flag"]
@@ -62,7 +62,7 @@ def known_parameters() -> dict[str, request.Parameter[Any]]:
     """Return every parameter of the six requests, by attribute name."""
     found: dict[str, request.Parameter[Any]] = {}
     for endpoint in ENDPOINTS.values():
-        found |= endpoint.request.parameters()
+        found |= parameters_of(endpoint.request)
     return dict(sorted(found.items()))
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
+import msgspec
 from msgspec import UNSET, Meta, Raw
 
 from pexpolicy.models.errors import DecisionError
@@ -28,6 +29,29 @@ _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 _ADDRESS = re.compile(r"[^@]+(?:@[^@]+)?")
 
 
+class DecisionState(msgspec.Struct, gc=False):
+    """What the core keeps with a decision: what was checked, and what was made of it since.
+
+    The garbage collector does not visit it: a decision does not hold itself, and there are many.
+    """
+
+    kind: type[Decision]
+    result: bytes
+    reason: str | None
+    warnings: tuple[str, ...]
+    extras: Extras
+    replaced: tuple[tuple[object, ...], Any] | None = None
+    """The last result of ``replace``, and its arguments."""
+    redacted_by: object = None
+    """The ``Redaction`` of the audit that has set ``redacted``, or ``None``."""
+    redacted: tuple[dict[str, Any], list[str]] | None = None
+    """The fields without secrets, and the names of removed ones; ``None`` if nothing is removed."""
+    changes: tuple[object, bytes, str | None, Raw] | None = None
+    """The redacted changes from another decision, with the redaction, and the ``result`` and the
+    ``reason`` of the other one.
+    """
+
+
 class Decision(Model):
     """The answer of a plugin. ``reason`` is audited and shown in Pexip's support log.
 
@@ -35,27 +59,13 @@ class Decision(Model):
     Infinity does not read it, and no decision must be lost to a long explanation.
     """
 
-    __slots__ = (
-        *("checked_reason", "checked_result", "checked_type", "checked_warnings"),
-        *("compared", "extras", "reason", "replaced"),
-    )
+    __slots__ = ("_state", "reason")
 
     action: ClassVar[Action] = "continue"
-    sends_result: ClassVar[bool] = True
 
     if TYPE_CHECKING:
         reason: str | None = None
-        extras: ClassVar[Extras]
-        replaced: ClassVar[tuple[tuple[object, ...], Any] | None]
-        """The last result of ``replace``, and its arguments."""
-        compared: ClassVar[tuple[object, bytes, str | None, Raw] | None]
-        """The redacted changes from another decision, kept by the audit, with its ``result`` and
-        ``reason``.
-        """
-        checked_type: ClassVar[type[Decision]]
-        checked_result: ClassVar[bytes]
-        checked_reason: ClassVar[str | None]
-        checked_warnings: ClassVar[tuple[str, ...]]
+        _state: ClassVar[DecisionState]
 
     def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
         self._refuse_unnamed(unnamed)
@@ -88,32 +98,35 @@ class Decision(Model):
         values = fields.values()
         # Types first: values of other types are not compared, as 1 equals True.
         key = (*map(type, values), *fields, *values)
-        known = self.replaced
+        state = self._state
+        known = state.replaced
         if known is not None and known[0] == key:
             # Most decisions are made once, and replaced in the same way in many calls.
             same: Self = known[1]
-            if same.is_intact():
+            if is_intact(same):
                 return same
         made = self._replace(fields)
         if _CONSTANTS.issuperset(map(type, values)):
-            assign(self, "replaced", (key, made))
+            state.replaced = (key, made)
         return made
 
     def _replace(self, fields: dict[str, Any]) -> Self:
-        replaced = self.set_fields()
+        replaced, extras = self.set_fields(), self._state.extras
         reason = self.reason
         for name, value in fields.items():
             if name == "reason":
                 reason = None if value is UNSET else value
             elif name == "action":
                 raise TypeError("a decision keeps its action: return Reject(), or another decision")
-            elif name not in self.names and name not in replaced and name not in self.extras.fields:
-                raise DecisionError(unknown_field(type(self), name))
+            elif not any(
+                name in known for known in (self._contract.names, replaced, extras.fields)
+            ):
+                raise DecisionError(unknown_field(self._contract, name))
             elif value is UNSET:
                 replaced.pop(name, None)
             else:
                 replaced[name] = value
-        made = self.from_result(replaced, reason=reason, extras=self.extras)
+        made = self.from_result(replaced, reason=reason, extras=extras)
         return made.with_warnings(*self._added_warnings(fields)) if self.warnings else made
 
     def facts(self) -> dict[str, Any]:
@@ -125,7 +138,7 @@ class Decision(Model):
 
     def _added_warnings(self, replaced: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the warnings that no check made, without those about replaced fields."""
-        made = self.from_result(self.set_fields(), extras=self.extras).warnings
+        made = self.from_result(self.set_fields(), extras=self._state.extras).warnings
         return tuple(
             warning
             for warning in self.warnings
@@ -143,44 +156,47 @@ class Decision(Model):
     def _copied(self, reason: str | None, warnings: tuple[str, ...]) -> Self:
         copied = type(self).__new__(type(self))
         assign(copied, "result", self.result)
-        assign(copied, "redacted_by", None)
         assign(copied, "warnings", warnings)
-        copied._seal(reason, self.extras)  # noqa: SLF001 - its own
+        copied._seal(reason, self._state.extras)  # noqa: SLF001 - its own
         return copied
 
     def _seal(self, reason: str | None, extras: Extras = NO_EXTRAS) -> None:
-        assign(self, "extras", extras)
-        assign(self, "replaced", None)
-        assign(self, "compared", None)
         assign(self, "reason", reason)
-        assign(self, "checked_type", type(self))
-        assign(self, "checked_result", self.result)
-        assign(self, "checked_reason", reason)
-        assign(self, "checked_warnings", self.warnings)
-
-    def is_intact(self) -> bool:
-        """Return whether nothing was changed after the decision was checked.
-
-        The classes are frozen; ``object.__setattr__`` bypasses that. Not a property: CPython calls
-        those of a class with ``__getattr__`` in a way that takes six times as long.
-        """
-        return (
-            self.result is self.checked_result
-            and self.reason is self.checked_reason
-            and self.warnings is self.checked_warnings
-            and type(self) is self.checked_type
-        )
+        state = DecisionState(type(self), self.result, reason, self.warnings, extras)
+        assign(self, "_state", state)
 
 
-class Continue(Decision):
+def state_of(decision: Decision) -> DecisionState:
+    """Return what the core keeps with a decision."""
+    return decision._state  # noqa: SLF001 - kept out of the attributes that authors see
+
+
+def is_intact(decision: Decision) -> bool:
+    """Return whether nothing was changed after the decision was checked.
+
+    The classes are frozen; ``object.__setattr__`` bypasses that.
+    """
+    state = state_of(decision)
+    return (
+        decision.result is state.result
+        and decision.reason is state.reason
+        and decision.warnings is state.warnings
+        and type(decision) is state.kind
+    )
+
+
+class Continue(Decision, sends_result=False):
     """Ask no further plugin; Infinity continues with its own database and settings."""
 
     __slots__ = ()
 
-    sends_result = False
+
+_REJECT_FIELDS = {
+    "reject_reason": Field("shown to a refused participant", Confidence.TRANSCRIBED, "oda, twofin")
+}
 
 
-class Reject(Decision):
+class Reject(Decision, forbid_unknown=True, fields=_REJECT_FIELDS):
     """Refuse the call, the participant or the registration.
 
     ``reject_reason`` is shown to the participant, for participant properties only. A reject never
@@ -190,67 +206,62 @@ class Reject(Decision):
     __slots__ = ()
 
     action = "reject"
-    forbid_unknown = True
-    fields = {
-        "reject_reason": Field(
-            "shown to a refused participant", Confidence.TRANSCRIBED, "oda, twofin"
-        )
-    }
 
     reject_reason: Text | Unset = UNSET
     """Shown to a refused participant."""
 
 
-class Redirect(Decision):
+_REDIRECT_FIELDS = {
+    "new_alias": Field(
+        "target alias with its scheme, such as sip:sales@example.com", privacy=Privacy.PERSONAL
+    )
+}
+_REDIRECT_RULES = each(
+    Rule(
+        "new_alias",
+        "must begin with a scheme such as sip:",
+        Confidence.TRANSCRIBED,
+        "oda",
+        lambda sent: _SCHEME.match(sent.new_alias) is None,
+        row=12,
+    ),
+    Rule(
+        "new_alias",
+        "must hold neither blanks nor control characters: a SIP 302 contains it",
+        Confidence.TRANSCRIBED,
+        "oda",
+        lambda sent: _BROKEN_LINE.search(sent.new_alias) is not None,
+    ),
+    Rule(
+        "new_alias",
+        "no call reaches schemes other than sip, sips, h323 and tel",
+        Confidence.REPORTED,
+        "oda",
+        lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
+    ),
+    Rule(
+        "new_alias",
+        "an address has one @ at most, with a user before it",
+        Confidence.REPORTED,
+        "RFC 3261",
+        lambda sent: not _ADDRESS.fullmatch(sent.new_alias.partition(":")[2]),
+    ),
+    Rule(
+        "new_alias",
+        'the characters <, > and " end an address in the Contact of a SIP 302',
+        Confidence.REPORTED,
+        "oda",
+        lambda sent: not {"<", ">", '"'}.isdisjoint(sent.new_alias),
+    ),
+)
+
+
+class Redirect(Decision, forbid_unknown=True, fields=_REDIRECT_FIELDS, rules=_REDIRECT_RULES):
     """Redirect a SIP caller, by a 302 to ``new_alias``: a full alias with its scheme."""
 
     __slots__ = ()
 
     action = "redirect"
-    forbid_unknown = True
-    fields = {
-        "new_alias": Field(
-            "target alias with its scheme, such as sip:sales@example.com", privacy=Privacy.PERSONAL
-        )
-    }
-    rules = each(
-        Rule(
-            "new_alias",
-            "must begin with a scheme such as sip:",
-            Confidence.TRANSCRIBED,
-            "oda",
-            lambda sent: _SCHEME.match(sent.new_alias) is None,
-            row=12,
-        ),
-        Rule(
-            "new_alias",
-            "must hold neither blanks nor control characters: a SIP 302 contains it",
-            Confidence.TRANSCRIBED,
-            "oda",
-            lambda sent: _BROKEN_LINE.search(sent.new_alias) is not None,
-        ),
-        Rule(
-            "new_alias",
-            "no call reaches schemes other than sip, sips, h323 and tel",
-            Confidence.REPORTED,
-            "oda",
-            lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
-        ),
-        Rule(
-            "new_alias",
-            "an address has one @ at most, with a user before it",
-            Confidence.REPORTED,
-            "RFC 3261",
-            lambda sent: not _ADDRESS.fullmatch(sent.new_alias.partition(":")[2]),
-        ),
-        Rule(
-            "new_alias",
-            'the characters <, > and " end an address in the Contact of a SIP 302',
-            Confidence.REPORTED,
-            "oda",
-            lambda sent: not {"<", ">", '"'}.isdisjoint(sent.new_alias),
-        ),
-    )
 
     new_alias: Text
     """Target alias with its scheme, such as sip:sales@example.com."""

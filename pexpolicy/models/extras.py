@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
+from pexpolicy.models.contract import Contract
 from pexpolicy.models.messages import alternatives
-from pexpolicy.models.serialization import ModelBase
 from pexpolicy.text import brief
 
 
@@ -29,7 +29,7 @@ class Extras:
         # A subclass of a plugin may run its own code where it is hashed or compared.
         return type(value) is str and value in self.values.get(name, ())
 
-    def plain(self, model: type[ModelBase], fields: Mapping[str, Any]) -> dict[str, Any]:
+    def plain(self, model: Contract, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields without extra fields, and with known words instead of extra ones.
 
         The rest is checked as usual.
@@ -46,7 +46,7 @@ class Extras:
                 made[name] = self._plain_inside(inner, value)
         return made
 
-    def _plain_inside(self, model: type[ModelBase] | None, value: Any) -> Any:
+    def _plain_inside(self, model: Contract | None, value: Any) -> Any:
         if model is None:
             return value
         if type(value) is list:
@@ -54,7 +54,7 @@ class Extras:
         return self.plain(model, value) if type(value) is dict else value
 
     def warnings(
-        self, model: type[ModelBase], fields: Mapping[str, Any], place: str = ""
+        self, model: Contract, fields: Mapping[str, Any], place: str = ""
     ) -> Iterator[str]:
         """Yield a warning for each extra field and value."""
         for name, value in fields.items():
@@ -70,7 +70,7 @@ class Extras:
                 if isinstance(value, dict):
                     yield from self.warnings(inner, value, f"{place}{name}.")
 
-    def _is_word(self, model: type[ModelBase], name: str, value: object) -> bool:
+    def _is_word(self, model: Contract, name: str, value: object) -> bool:
         words = _words(model, name) if self.has(name, value) else None
         return words is not None and value not in get_args(words)
 
@@ -78,13 +78,13 @@ class Extras:
 NO_EXTRAS = Extras()
 
 
-def enumerated_fields(model: type[ModelBase]) -> set[str]:
+def enumerated_fields(model: Contract) -> set[str]:
     """Return the names of the fields with a fixed set of values, those of inner objects too."""
     names = {name for name in model.hints if _words(model, name) is not None}
     return names.union(*map(enumerated_fields, {*model.nested_models.values()}))
 
 
-def _words(model: type[ModelBase], name: str) -> Any:
+def _words(model: Contract, name: str) -> Any:
     """Return the type of an enumerated field, or ``None``."""
     for kind in alternatives(model.hints.get(name)):
         if get_origin(kind) is Literal:

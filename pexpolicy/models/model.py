@@ -7,6 +7,7 @@ only. So the checked bytes are the bytes that are sent, whatever happens to the 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
@@ -14,6 +15,7 @@ from typing import (
     ClassVar,
     NoReturn,
     Self,
+    Unpack,
     cast,
     dataclass_transform,
     get_origin,
@@ -24,17 +26,16 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
-from pexpolicy.models.errors import DecisionError, ValidationIssue
-from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.serialization import (
+from pexpolicy.models.contract import (
     OPTIONS,
+    Contract,
+    Declared,
     ModelBase,
-    lenient,
-    models_in,
     plain,
     refuse_non_finite,
-    strict,
 )
+from pexpolicy.models.errors import DecisionError, ValidationIssue
+from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.validation import broken_rules, check_in_detail, find_issues, refusal
 
 Unset = UnsetType
@@ -51,11 +52,9 @@ class Model(ModelBase):
     a broken rule that Pexip documents. Other broken rules become ``warnings``.
     """
 
-    __slots__ = ("redacted", "redacted_by", "warnings")
+    __slots__ = ("warnings",)
 
-    forbid_unknown: ClassVar[bool] = False
-    """True where a field that does not exist is refused in a plain dictionary too."""
-    secret_marks: ClassVar[tuple[bytes, ...]] = ()
+    _contract = Contract()
     _decode: ClassVar[Callable[[bytes], Any]]
     _constant_items: ClassVar[tuple[tuple[str, Any], ...]] = ()
     _quick_checks: ClassVar[tuple[Callable[[Any], object], ...]] = ()
@@ -64,12 +63,6 @@ class Model(ModelBase):
     """The fields in JSON, as they are sent."""
     warnings: tuple[str, ...]
     """Broken rules that may invalidate the answer; the sources disagree on them."""
-    redacted_by: object
-    """The ``Redaction`` of the audit that has set ``redacted``, or ``None``."""
-    redacted: tuple[dict[str, Any], list[str]] | None
-    """The fields without secrets, and the names of removed ones. ``None`` if nothing is removed:
-    then a call among many rooms has no further object to fetch from memory.
-    """
 
     def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
         self._refuse_unnamed(unnamed)
@@ -79,34 +72,36 @@ class Model(ModelBase):
     def _refuse_unnamed(cls, unnamed: tuple[Any, ...]) -> None:
         """Raise ``TypeError`` for positional arguments, with the keyword form."""
         if unnamed:
-            first = next((name for name in cls.hints if cls.defaults[name] is ...), None)
+            defaults = cls._contract.defaults
+            first = next((name for name, default in defaults.items() if default is ...), None)
             if first is None:
-                first = "FIELD" if len(cls.hints) > 1 else "reason"
+                first = "FIELD" if len(defaults) > 1 else "reason"
             msg = f"{cls.__name__} takes keyword arguments only: write {cls.__name__}({first}=...)"
             raise TypeError(msg)
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **declared: Unpack[Declared]) -> None:
         """Turn the annotations of the class into the type that its fields are checked against."""
         super().__init_subclass__()
-        hints = {**cls.hints, **_own_hints(cls)}
+        above = cls._contract
+        hints = {**above.hints, **_own_hints(cls)}
         own = {name: vars(cls).get(name, ...) for name in cls.__annotations__}
-        cls.defaults = {
+        defaults = {
             name: default
-            for name, default in {**cls.defaults, **own}.items()
+            for name, default in {**above.defaults, **own}.items()
             if get_origin(hints[name]) is not ClassVar and name not in _OWN_ATTRIBUTES
         }
-        cls.hints = {name: hints[name] for name in cls.defaults}
-        cls.names = frozenset(cls.hints)
-        cls.wire = strict(cls)
-        cls._decode = msgspec.json.Decoder(cls.wire).decode
-        cls._constant_items = tuple(cls.constants.items())
-        cls._quick_checks = tuple(rules.quick_check for rules in cls.rules)
-        cls.nested_models = {name: model for name in cls.hints for model in models_in(hints[name])}
-        cls.nested = tuple(dict.fromkeys(cls.nested_models.values()))
-        cls.secrets = frozenset(n for n in cls.names & cls.fields.keys() if cls.fields[n].secret)
-        secrets = {name for model in (cls, *cls.nested) for name in model.secrets}
-        cls.secret_marks = tuple(f'"{name}"'.encode() for name in sorted(secrets))
-        for name in cls.names & vars(cls).keys():
+        contract = cls._contract = dataclasses.replace(
+            above,
+            name=cls.__name__,
+            doc=cls.__doc__ or "",
+            hints={name: hints[name] for name in defaults},
+            defaults=defaults,
+            **declared,
+        )
+        cls._decode = msgspec.json.Decoder(contract.wire).decode
+        cls._constant_items = tuple(contract.constants.items())
+        cls._quick_checks = tuple(rules.quick_check for rules in contract.rules)
+        for name in contract.names & vars(cls).keys():
             delattr(cls, name)
 
     @classmethod
@@ -119,7 +114,7 @@ class Model(ModelBase):
         ``strict`` is true, only those are accepted that ``extras`` lists.
         """
         checked = cls.__new__(cls)
-        checked._check(dict(fields), extras, known_only=strict or cls.forbid_unknown)  # noqa: SLF001 - its own
+        checked._check(dict(fields), extras, known_only=strict or cls._contract.forbid_unknown)  # noqa: SLF001 - its own
         return checked
 
     @classmethod
@@ -127,7 +122,7 @@ class Model(ModelBase):
         cls, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
     ) -> list[ValidationIssue]:
         """Return every issue of these fields; making an instance raises the first."""
-        return list(find_issues(cls, fields, extras))
+        return list(find_issues(cls._contract, fields, extras))
 
     def _check(
         self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
@@ -146,13 +141,15 @@ class Model(ModelBase):
             if len(given) < len(fields):
                 Model._check(self, given, extras, known_only=known_only)
                 return
-            result, sent, warnings = check_in_detail(cls, fields, extras, known_only=known_only)
+            result, sent, warnings = check_in_detail(
+                cls._contract, fields, extras, known_only=known_only
+            )
         for passes in cls._quick_checks:
             if not passes(sent):
                 warnings += tuple(cls._warnings(sent))
                 break
         else:
-            for name in cls.nested_models:
+            for name in cls._contract.nested_models:
                 if getattr(sent, name):
                     warnings += tuple(cls._warnings(sent))
                     break
@@ -160,25 +157,26 @@ class Model(ModelBase):
         # 4 KB each. Joining makes a copy of the exact size.
         assign(self, "result", b"".join((result, b"")))
         assign(self, "warnings", warnings)
-        assign(self, "redacted_by", None)
 
     @classmethod
     def _warnings(cls, sent: Any) -> Iterator[str]:
         """Yield warnings of broken rules; raise ``DecisionError`` for a documented one."""
-        for place, rule, value in broken_rules(cls, sent):
+        for place, rule, value in broken_rules(cls._contract, sent):
             if rule.refused:
                 where = place + rule.field
-                raise DecisionError(refusal(cls, where, value, rule.text, rule.mark, rule.source))
+                raise DecisionError(
+                    refusal(cls._contract, where, value, rule.text, rule.mark, rule.source)
+                )
             yield place + rule.warning(value)
 
     if not TYPE_CHECKING:  # a type checker knows the fields, and reports others
 
         def __getattr__(self, name: str) -> Any:
-            if name not in type(self).names:
+            if name not in self._contract.names:
                 msg = f"{type(self).__name__} has no field {name!r}"
                 raise AttributeError(msg)
             try:
-                sent = msgspec.json.decode(self.result, type=lenient(type(self)))
+                sent = msgspec.json.decode(self.result, type=self._contract.lenient)
             except msgspec.ValidationError:  # an extra value that the operator lists
                 return self.set_fields().get(name, UNSET)
             return getattr(sent, name)
@@ -211,7 +209,7 @@ class Model(ModelBase):
         return hash((type(self), sum(self.result)))
 
     def __repr__(self) -> str:
-        fields = _without_secrets(type(self), self.set_fields())
+        fields = _without_secrets(self._contract, self.set_fields())
         inside = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{type(self).__name__}({inside})"
 
@@ -221,7 +219,7 @@ class Model(ModelBase):
         return decoded if isinstance(decoded, dict) else {}
 
 
-def _without_secrets(model: type[ModelBase] | None, value: Any) -> Any:
+def _without_secrets(model: Contract | None, value: Any) -> Any:
     """Return plain fields with ``***`` for secret and unknown ones, at any depth."""
     if model is None:
         return value

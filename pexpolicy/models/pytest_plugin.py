@@ -33,8 +33,9 @@ def _differences(left: Any, right: Any) -> Iterator[str]:
 
 
 def _shown(decision: Any, name: str, values: list[str]) -> str:
-    nested = decision.nested_models.get(name)
-    is_known = name in decision.names and name not in decision.secrets
+    contract = sys.modules["pexpolicy.models.contract"].contract_of(type(decision))
+    nested = contract.nested_models.get(name)
+    is_known = name in contract.names and name not in contract.secrets
     if is_known and not (nested is not None and nested.secrets):
         return " != ".join(values)
     if "unset" in values:

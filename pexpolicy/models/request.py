@@ -66,35 +66,8 @@ class Request:
     other calls cost nothing.
     """
 
-    annotations: Annotations | None = None
-    """What plugins added to the audit line by ``annotate``; ``None`` where none did."""
-
-    errors: list[BaseException] | None = None
-    """A list for what plugins raise, in tests and ``pexpolicy explain``; otherwise ``None``."""
-
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
-
-    def set_origin(self, target: str | Callable[[], str], peer: str | None = None) -> None:
-        """Store the raw target of the HTTP request, or what makes it, and the client's address."""
-        self.__dict__["_target"] = target
-        self.__dict__["peer"] = peer
-
-    def set_decision_id(self, decision_id: str) -> None:
-        """Store the ID of the call."""
-        self.__dict__["decision_id"] = decision_id
-
-    def collect_errors(self) -> list[BaseException]:
-        """Return a new list that what plugins raise is added to."""
-        errors: list[BaseException] = []
-        self.__dict__["errors"] = errors
-        return errors
-
-    def enable_notes(self) -> list[str]:
-        """Return a new list that plugins find as ``notes``."""
-        notes: list[str] = []
-        self.__dict__["notes"] = notes
-        return notes
 
     def annotate(
         self,
@@ -119,16 +92,10 @@ class Request:
                 "annotate takes names and values: write annotate(ticket=4711), or "
                 "annotate(Privacy.PERSONAL, caller=name)"
             )
-        if self.annotations is None:
-            self.__dict__["annotations"] = Annotations()
-        assert self.annotations is not None
+        annotations: Annotations = self.__dict__.setdefault("_annotations", Annotations())
         (plugin, _), _ = HOOK_CONTEXT.get()
         for name, value in values.items():
-            self.annotations.add(plugin or UNKNOWN, name, value, privacy)
-
-    def clear_annotations(self) -> None:
-        """Remove what ``annotate`` added, before the same request is asked again in a test."""
-        self.__dict__["annotations"] = None
+            annotations.add(plugin or UNKNOWN, name, value, privacy)
 
     @property
     def raw_target(self) -> str:
@@ -144,7 +111,7 @@ class Request:
 
         def __getattr__(self, name: str) -> NoReturn:
             """Refuse an unknown attribute. Looked up for those alone, so others cost nothing."""
-            hint = did_you_mean(name, self.parameters())
+            hint = did_you_mean(name, parameters_of(type(self)))
             if name in ("get", "items", "keys"):
                 hint = f"; write request.params.{name}"
             msg = f"a {type(self).__name__} has no attribute {name!r}{hint}"
@@ -159,25 +126,69 @@ class Request:
         raise AttributeError(msg)
 
     def __repr__(self) -> str:
-        secret = {parameter.wire for parameter in self.parameters().values() if parameter.secret}
+        secret = {
+            parameter.wire for parameter in parameters_of(type(self)).values() if parameter.secret
+        }
         given = [(name, "***" if name in secret else value) for name, value in self.params.items()]
         named = ", ".join(f"{name}={value!r}" for name, value in given if value)
         return f"{type(self).__name__}({named})"
 
-    def secrets(self) -> list[str]:
-        """Return the secrets in the request, to keep them out of logs."""
-        names = [parameter.wire for parameter in self.parameters().values() if parameter.secret]
-        return [value for name in names for value in self.params.getall(name, ()) if value]
 
-    @classmethod
-    def parameters(cls) -> dict[str, Parameter[Any]]:
-        """Return every typed parameter of this request, by attribute name."""
-        return {
-            name: value
-            for base in reversed(cls.__mro__)
-            for name, value in vars(base).items()
-            if isinstance(value, Parameter)
-        }
+def set_origin(request: Request, target: str | Callable[[], str], peer: str | None = None) -> None:
+    """Store the raw target of the HTTP request, or what makes it, and the client's address."""
+    request.__dict__["_target"] = target
+    request.__dict__["peer"] = peer
+
+
+def set_decision_id(request: Request, decision_id: str) -> None:
+    """Store the ID of the call."""
+    request.__dict__["decision_id"] = decision_id
+
+
+def enable_notes(request: Request) -> list[str]:
+    """Return a new list that plugins find as ``notes``."""
+    notes: list[str] = []
+    request.__dict__["notes"] = notes
+    return notes
+
+
+def collect_errors(request: Request) -> list[BaseException]:
+    """Return a new list that what plugins raise is added to, in tests and dry runs."""
+    errors: list[BaseException] = []
+    request.__dict__["_errors"] = errors
+    return errors
+
+
+def errors_of(request: Request) -> list[BaseException] | None:
+    """Return the list of ``collect_errors``, or ``None``."""
+    return request.__dict__.get("_errors")
+
+
+def annotations_of(request: Request) -> Annotations | None:
+    """Return what plugins added to the audit line by ``annotate``; ``None`` where none did."""
+    return request.__dict__.get("_annotations")
+
+
+def clear_annotations(request: Request) -> None:
+    """Remove what ``annotate`` added, before the same request is asked again in a test."""
+    request.__dict__.pop("_annotations", None)
+
+
+def secrets_of(request: Request) -> list[str]:
+    """Return the secrets in a request, to keep them out of logs."""
+    secret = [parameter for parameter in parameters_of(type(request)).values() if parameter.secret]
+    found = [request.params.getall(parameter.wire, ()) for parameter in secret]
+    return [value for values in found for value in values if value]
+
+
+def parameters_of(kind: type[Request]) -> dict[str, Parameter[Any]]:
+    """Return every typed parameter of a kind of request, by attribute name."""
+    return {
+        name: value
+        for base in reversed(kind.__mro__)
+        for name, value in vars(base).items()
+        if isinstance(value, Parameter)
+    }
 
 
 class ParameterParser(Protocol[T_co]):

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
+from pexpolicy.models.contract import Contract, contract_of, models_in, render
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.messages import advice, alternatives, wanted
 from pexpolicy.models.rules import Field, Rule
-from pexpolicy.models.serialization import ModelBase, lenient, models_in, partial, render
-from pexpolicy.text import brief, brief_name, did_you_mean, suggest
+from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
 
 MAX_TEXT = 250
 """Maximum length of a text in Infinity (transcribed)."""
@@ -32,7 +32,7 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 def check_in_detail(
-    cls: type[ModelBase], fields: dict[str, Any], extras: Extras, *, known_only: bool
+    contract: Contract, fields: dict[str, Any], extras: Extras, *, known_only: bool
 ) -> tuple[bytes, Any, tuple[str, ...]]:
     """Return the JSON of fields, the decoded fields, and warnings; raise ``DecisionError``.
 
@@ -43,40 +43,40 @@ def check_in_detail(
         # To look closely at it would take longer than a plugin may take.
         if type(value) is str and len(value) > MAX_CHECKED:
             text = f"must be text of at most {MAX_TEXT} characters"
-            raise DecisionError(refusal(cls, name, value, text))
+            raise DecisionError(refusal(contract, name, value, text))
     try:
         result = render(fields)
         decoded = msgspec.json.decode(result)
         if extras and isinstance(decoded, dict):
-            warnings += (f"{text} [reported]" for text in extras.warnings(cls, decoded))
-            decoded = extras.plain(cls, decoded)
-        sent = msgspec.json.decode(render(decoded) if extras else result, type=lenient(cls))
+            warnings += (f"{text} [reported]" for text in extras.warnings(contract, decoded))
+            decoded = extras.plain(contract, decoded)
+        sent = msgspec.json.decode(render(decoded) if extras else result, type=contract.lenient)
     except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        first = next(find_issues(cls, fields, extras), None) or refusal(
-            cls, "", NOT_SHOWN, _why(error)
+        first = next(find_issues(contract, fields, extras), None) or refusal(
+            contract, "", NOT_SHOWN, _why(error)
         )
         raise DecisionError(first) from None
-    if not known_only and (text := _too_much(cls, decoded)):
-        raise DecisionError(refusal(cls, "", NOT_SHOWN, text))
+    if not known_only and (text := _too_much(contract, decoded)):
+        raise DecisionError(refusal(contract, "", NOT_SHOWN, text))
     listed = len(warnings)
-    for place, model, name, value in _unknown(cls, decoded, ""):
+    for place, model, name, value in _unknown(contract, decoded, ""):
         if len(warnings) == listed + MAX_NAMED:
             warnings.append("there are more fields that do not exist [reported]")
             break
         text = _no_such_field(model, name)
         if known_only:
-            raise DecisionError(refusal(cls, place + name, NOT_SHOWN, text))
+            raise DecisionError(refusal(contract, place + name, NOT_SHOWN, text))
         if isinstance(value, str) and len(value) > MAX_TEXT:
             rule = f"text of more than {MAX_TEXT} characters"
-            raise DecisionError(refusal(cls, place + name, NOT_SHOWN, rule))
+            raise DecisionError(refusal(contract, place + name, NOT_SHOWN, rule))
         text = f"{place}{brief_name(name)}: {text}"
         warnings.append(f"{text}; Infinity appears to ignore it [reported]")
     return result, sent, tuple(warnings)
 
 
-def _too_much(cls: type[ModelBase], decoded: Mapping[str, Any]) -> str:
+def _too_much(contract: Contract, decoded: Mapping[str, Any]) -> str:
     """Return an error text where unknown fields are too many or too long."""
-    sizes = [len(render({name: value})) for _, _, name, value in _unknown(cls, decoded, "")]
+    sizes = [len(render({name: value})) for _, _, name, value in _unknown(contract, decoded, "")]
     if len(sizes) > MAX_UNKNOWN:
         return f"{len(sizes)} fields do not exist, and {MAX_UNKNOWN} are accepted at most"
     if sum(sizes) > MAX_UNKNOWN_BYTES:
@@ -86,15 +86,15 @@ def _too_much(cls: type[ModelBase], decoded: Mapping[str, Any]) -> str:
 
 
 def find_issues(
-    cls: type[ModelBase], fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
+    contract: Contract, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
 ) -> Iterator[ValidationIssue]:
     """Yield every reason to refuse fields.
 
     Rules are evaluated for valid fields only, so that no issue follows from another one.
     """
-    rest = extras.plain(cls, {**cls.constants, **fields})
-    kind = partial(cls)
-    while (found := _unreadable(cls, kind, rest)) is not None:
+    rest = extras.plain(contract, {**contract.constants, **fields})
+    kind = contract.partial()
+    while (found := _unreadable(contract, kind, rest)) is not None:
         yield found
         name = _STEP.findall(f".{found.field}")[0][0] if found.field else ""
         if name not in rest:
@@ -102,39 +102,39 @@ def find_issues(
         del rest[name]
     result = render(rest)
     decoded = msgspec.json.decode(result)
-    needed = [n for n in cls.hints if cls.defaults[n] is ... and n not in {*rest, *fields}]
+    needed = [
+        n for n in contract.hints if contract.defaults[n] is ... and n not in {*rest, *fields}
+    ]
     for name in needed:
-        text = "is required" + _misspelt(name, decoded, cls.names)
-        yield refusal(cls, name, NOT_SHOWN, text)
-    for place, model, name, _ in _unknown(cls, decoded, ""):
+        text = "is required" + _misspelt(name, decoded, contract.names)
+        yield refusal(contract, name, NOT_SHOWN, text)
+    for place, model, name, _ in _unknown(contract, decoded, ""):
         if place or not did_you_mean(name, needed):
-            yield refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name))
-    gone = frozenset({*extras.plain(cls, fields), *needed} - rest.keys())
+            yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
+    gone = frozenset({*extras.plain(contract, fields), *needed} - rest.keys())
     for place, rule, value in broken_rules(
-        cls, _ValidFields(msgspec.json.decode(result, type=kind), gone)
+        contract, _ValidFields(msgspec.json.decode(result, type=kind), gone)
     ):
         if rule.refused:
-            yield refusal(cls, place + rule.field, value, rule.text, rule.mark, rule.source)
+            yield refusal(contract, place + rule.field, value, rule.text, rule.mark, rule.source)
 
 
 def _unreadable(
-    cls: type[ModelBase], kind: type[msgspec.Struct], fields: dict[str, Any]
+    contract: Contract, kind: type[msgspec.Struct], fields: dict[str, Any]
 ) -> ValidationIssue | None:
     """Return the issue of the first field that has no JSON, or a wrong type."""
     try:
         result = render(fields)
     except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        return _unwritable(cls, fields, error)
+        return _unwritable(contract, fields, error)
     try:
         msgspec.json.decode(result, type=kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        return _unfit(cls, msgspec.json.decode(result), str(error))
+        return _unfit(contract, msgspec.json.decode(result), str(error))
     return None
 
 
-def broken_rules(
-    model: type[ModelBase], item: Any, place: str = ""
-) -> Iterator[tuple[str, Rule, Any]]:
+def broken_rules(model: Contract, item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
     """Yield place, rule and value of each broken rule of a model and its nested models."""
     for rules in model.rules:
         with suppress(_InvalidFieldAccess):
@@ -172,12 +172,12 @@ class _ValidFields:
 
 
 def refusal(
-    cls: type[ModelBase], place: str, value: Any, rule: str, mark: str = "", source: str = ""
+    contract: Contract, place: str, value: Any, rule: str, mark: str = "", source: str = ""
 ) -> ValidationIssue:
     """Return the issue of the field at a place such as ``automatic_participants[0].role``."""
-    field, secret = _field_at(cls, place)
+    field, secret = _field_at(contract, place)
     return ValidationIssue(
-        model=cls.__name__,
+        model=contract.name,
         field=place,
         value=value,
         shown=value is not NOT_SHOWN and not secret,
@@ -185,21 +185,19 @@ def refusal(
         doc=field.doc if field else "",
         mark=str(mark or (field.mark if field else "")),
         source=source or (field.source if field else ""),
-        consequence=cls.consequence,
+        consequence=contract.consequence,
     )
 
 
-def _unwritable(
-    cls: type[ModelBase], fields: Mapping[str, Any], error: Exception
-) -> ValidationIssue:
+def _unwritable(contract: Contract, fields: Mapping[str, Any], error: Exception) -> ValidationIssue:
     """Return the issue of the first field that has no JSON."""
     for name, value in fields.items():
         try:
             render({name: value})
         except Exception as cause:  # noqa: BLE001 - as above
             place = name if type(name) is str and name.isidentifier() else ""
-            return refusal(cls, place, _safe(value), _why(cause))
-    return refusal(cls, "", NOT_SHOWN, _why(error))
+            return refusal(contract, place, _safe(value), _why(cause))
+    return refusal(contract, "", NOT_SHOWN, _why(error))
 
 
 def _safe(value: Any) -> Any:
@@ -224,7 +222,7 @@ _REASONS = {
 }
 
 
-def _unfit(cls: type[ModelBase], decoded: Mapping[str, Any], message: str) -> ValidationIssue:
+def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> ValidationIssue:
     """Return the issue of the field that an error message of msgspec names."""
     complaint, _, path = (
         message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
@@ -238,37 +236,37 @@ def _unfit(cls: type[ModelBase], decoded: Mapping[str, Any], message: str) -> Va
         value = value[step]
     if complaint.startswith("Object missing required field `"):
         missing = complaint.rpartition(" `")[2].rstrip("`")
-        model = _model_at(cls, steps)
+        model = _model_at(contract, steps)
         text = "is required" + _misspelt(missing, value, model.names)
-        return refusal(cls, f"{place}.{missing}" if place else missing, NOT_SHOWN, text)
-    hint, field = _declared(cls, steps)
+        return refusal(contract, f"{place}.{missing}" if place else missing, NOT_SHOWN, text)
+    hint, field = _declared(contract, steps)
     slips = field.slips if field else {}
-    return refusal(cls, place, value, f"must be {wanted(hint)}{advice(hint, value, slips)}")
+    kinds = wanted(hint) if steps else f"{article(contract.name)} or its fields"
+    return refusal(contract, place, value, f"must be {kinds}{advice(hint, value, slips)}")
 
 
-def _declared(cls: type[ModelBase], steps: Collection[str | int]) -> tuple[Any, Field | None]:
+def _declared(contract: Contract, steps: Collection[str | int]) -> tuple[Any, Field | None]:
     """Return the type at a place, and its field."""
-    hint: Any = cls
+    hint: Any = None
     field: Field | None = None
     for step in steps:
         if isinstance(step, int):
             hint = next(k for k in alternatives(hint) if getattr(k, "__origin__", None) is list)
             hint = hint.__args__[0]
         else:
-            model = next(models_in(hint))
+            model = contract if hint is None else contract_of(next(models_in(hint)))
             hint, field = model.hints[step], model.fields.get(step)
     return hint, field
 
 
-def _model_at(cls: type[ModelBase], steps: Collection[str | int]) -> type[ModelBase]:
-    hint, _ = _declared(cls, steps)
-    model: type[ModelBase] = next(models_in(hint))
-    return model
+def _model_at(contract: Contract, steps: Collection[str | int]) -> Contract:
+    hint, _ = _declared(contract, steps)
+    return contract_of(next(models_in(hint))) if steps else contract
 
 
-def _field_at(cls: type[ModelBase], place: str) -> tuple[Field | None, bool]:
+def _field_at(contract: Contract, place: str) -> tuple[Field | None, bool]:
     """Return the field at a place, and whether it is secret; unknown fields count as secret."""
-    model, field = cls, None
+    model, field = contract, None
     for name, _ in _STEP.findall(f".{place}"):
         if not name:
             continue
@@ -280,8 +278,8 @@ def _field_at(cls: type[ModelBase], place: str) -> tuple[Field | None, bool]:
 
 
 def _unknown(
-    model: type[ModelBase], decoded: Mapping[str, Any], place: str
-) -> Iterator[tuple[str, type[ModelBase], str, Any]]:
+    model: Contract, decoded: Mapping[str, Any], place: str
+) -> Iterator[tuple[str, Contract, str, Any]]:
     """Yield place, model, name and value of unknown fields, at any depth."""
     for name, value in decoded.items():
         if name not in model.names:
@@ -295,15 +293,15 @@ def _unknown(
                     )
 
 
-def unknown_field(cls: type[ModelBase], name: str) -> ValidationIssue:
+def unknown_field(contract: Contract, name: str) -> ValidationIssue:
     """Return the issue of a field that a model does not have."""
-    return refusal(cls, name, NOT_SHOWN, _no_such_field(cls, name))
+    return refusal(contract, name, NOT_SHOWN, _no_such_field(contract, name))
 
 
-def _no_such_field(model: type[ModelBase], name: str) -> str:
+def _no_such_field(model: Contract, name: str) -> str:
     hint = model.field_hint(name) or suggest(name, list(model.hints)).removeprefix("; ")
     field = repr(brief_name(name))
-    return f"there is no field {field} in {model.__name__}" + (f"; {hint}" if hint else "")
+    return f"there is no field {field} in {model.name}" + (f"; {hint}" if hint else "")
 
 
 def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from pexpolicy.models.alias import passwords
-from pexpolicy.models.request import Request, header_name
+from pexpolicy.models.request import Request, header_name, parameters_of, secrets_of
 
 SHORTEST = 4
 """Characters of the shortest undeclared value: shorter ones are parts of other words."""
@@ -23,7 +23,7 @@ def withheld_values(request: Request) -> list[str]:
     """Return the secrets of a request, the passwords in its URIs, and the values of parameters that
     are not declared: these may be anything, so the audit leaves them out too.
     """
-    return [*request.secrets(), *islice(_further_values(request), MAX_VALUES)]
+    return [*secrets_of(request), *islice(_further_values(request), MAX_VALUES)]
 
 
 def _further_values(request: Request) -> Iterator[str]:
@@ -41,7 +41,7 @@ def _further_values(request: Request) -> Iterator[str]:
 
 
 def _declared_names(kind: type[Request]) -> frozenset[str]:
-    return frozenset(header_name(parameter.wire) for parameter in kind.parameters().values())
+    return frozenset(header_name(parameter.wire) for parameter in parameters_of(kind).values())
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.difference import Changes, add_change, changed_fields, is_same
 from pexpolicy.policy import Answer
 from pexpolicy.replay.replies import EMPTY, RecordedReply, action_word
@@ -130,7 +131,8 @@ def _without_secrets(endpoint: str, written: Any) -> Any:
 
 @cache
 def _secret_names(endpoint: str) -> frozenset[str]:
-    models = [m for d in ENDPOINTS[endpoint].decisions for m in (d, *d.nested)]
+    decisions = map(contract_of, ENDPOINTS[endpoint].decisions)
+    models = [m for d in decisions for m in (d, *d.nested)]
     return frozenset(name for model in models for name in model.secrets)
 
 

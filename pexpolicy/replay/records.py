@@ -24,7 +24,7 @@ from pexpolicy.explain.request_forms import (
     parse_time,
     read_request,
 )
-from pexpolicy.models.request import POLICY_PREFIX, Params, by_prefix, header_name
+from pexpolicy.models.request import POLICY_PREFIX, Params, by_prefix, header_name, parameters_of
 from pexpolicy.models.rules import Privacy
 from pexpolicy.replay.record_files import MAX_LINE, Block, Form
 from pexpolicy.replay.replies import RecordedReply, foreign_reply
@@ -194,7 +194,7 @@ def _is_personal(endpoint: str, name: str) -> bool:
         name.startswith(parameter.wire)
         if parameter.read is by_prefix
         else header_name(name) == header_name(parameter.wire)
-        for parameter in ENDPOINTS[endpoint].request.parameters().values()
+        for parameter in parameters_of(ENDPOINTS[endpoint].request).values()
         if parameter.privacy is Privacy.PERSONAL
     )
 

@@ -10,6 +10,7 @@ import msgspec
 
 from pexpolicy.conformance.disposition import Disposition, read_envelope
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.contract import contract_of
 
 EMPTY = (b"null", b"{}", b"[]")
 """Results that are none."""
@@ -50,7 +51,7 @@ def recorded_action(endpoint: str, reply: RecordedReply) -> str:
 @cache
 def _fields(endpoint: str) -> frozenset[str]:
     """Return the names of the fields that a result may have."""
-    return frozenset().union(*(decision.names for decision in ENDPOINTS[endpoint].decisions))
+    return frozenset().union(*(contract_of(kind).names for kind in ENDPOINTS[endpoint].decisions))
 
 
 def foreign_reply(endpoint: str, status: int, body: Any) -> RecordedReply:

@@ -27,7 +27,14 @@ from pexpolicy.models.decision import Continue
 from pexpolicy.models.extras import Extras
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import ANSWERED, TIMED_OUT
-from pexpolicy.models.request import Request, by_prefix, header_name, header_values
+from pexpolicy.models.request import (
+    Request,
+    by_prefix,
+    header_name,
+    header_values,
+    parameters_of,
+    set_origin,
+)
 from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Answer, BuildContext, Policy
 from pexpolicy.replay.records import Call
@@ -115,7 +122,7 @@ def _watch(request: Request, watched: Iterable[str]) -> _ReadParameters:
     reads = _ReadParameters(params, watched)
     request.__dict__["params"] = reads
     # Their parsers go through all parameters in search of some.
-    for attribute, parameter in type(request).parameters().items():
+    for attribute, parameter in parameters_of(type(request)).items():
         if parameter.read is header_values:
             wire = header_name(parameter.wire)
             concerned = any(header_name(name) == wire for name in watched)
@@ -198,7 +205,7 @@ class ReplayPolicy:
 
     async def _answer(self, call: Call) -> Replayed:
         request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
-        request.set_origin(lambda: call.url, call.peer)
+        set_origin(request, lambda: call.url, call.peer)
         watched = (*call.missing, *call.hashed)
         reads = _watch(request, watched) if watched else None
         moment = Moment(call.at)

@@ -27,7 +27,7 @@ from aiohttp.test_utils import RawTestServer, TestClient
 
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.outcome import Outcome, Step
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, collect_errors
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
@@ -83,7 +83,7 @@ async def decide(
     """
     async with opened(plugins, config, timeouts=timeouts) as policy:
         audit = capturing_audit_log(policy.settings)
-        errors = request.collect_errors() if raise_exceptions else []
+        errors = collect_errors(request) if raise_exceptions else []
         outcome = (await asked(policy, request, audit)).outcome
         if errors:
             raise errors[0]

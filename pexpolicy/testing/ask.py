@@ -16,7 +16,7 @@ from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.config.settings import Settings
 from pexpolicy.models.call_facts import CallFacts
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, clear_annotations
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.requests import alias_of, endpoint_of
 
@@ -75,7 +75,7 @@ def capturing_audit_log(settings: Settings) -> AuditLog:
 async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     """Return the answer of a serving policy to a request, and write its audit line."""
     endpoint_of(request)  # raises TypeError for anything but a request
-    request.clear_annotations()
+    clear_annotations(request)
     call = CallFacts(params=request.params, alias=alias_of(request), config_hash=policy.config_hash)
     answer = await policy.answer(request, str(uuid7()))
     line = audit.record(call, answer)

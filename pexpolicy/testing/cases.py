@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.explain.request_forms import parse_moment
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, set_origin
 from pexpolicy.testing.requests import RequestError, composed, url_of
 from pexpolicy.text import brief, did_you_mean, printable
 
@@ -205,7 +205,7 @@ def _case(path: Path, table: dict[str, Any]) -> Case:
         except RequestError as error:
             inside = () if error.key[0] in ("endpoint", "shape") else ("request",)
             raise BadCaseError(Problem((*inside, *error.key), error.text)) from None
-        request.set_origin(str(url_of(request)), read.peer)
+        set_origin(request, str(url_of(request)), read.peer)
     at = _moment(read.at)
     return Case(read.name, path, read.endpoint, request, read.url, read.expect, at, read.peer)
 

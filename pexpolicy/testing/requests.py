@@ -21,7 +21,7 @@ from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequ
 from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.request import Request, by_prefix
+from pexpolicy.models.request import Request, by_prefix, parameters_of, set_origin
 from pexpolicy.text import did_you_mean
 
 _FILE = Path(__file__).with_name("request_templates.toml")
@@ -144,7 +144,7 @@ def composed(
     params.update({name: _texts(name, value) for name, value in extra.items()})
     pairs = [(name, text) for name, texts in params.items() for text in texts]
     request: Request = ENDPOINTS[endpoint].parse(MultiDictProxy(MultiDict(pairs)), alias)
-    request.set_origin(str(url_of(request)))
+    set_origin(request, str(url_of(request)))
     return request
 
 
@@ -203,7 +203,7 @@ def _replace(params: dict[str, Texts], endpoint: str, name: str, value: Value) -
 
 def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
     """Return the name on the wire, and whether it is the prefix of several names."""
-    known = ENDPOINTS[endpoint].request.parameters()
+    known = parameters_of(ENDPOINTS[endpoint].request)
     if (parameter := known.get(name)) is not None:
         return parameter.wire, parameter.read is by_prefix
     for parameter in known.values():

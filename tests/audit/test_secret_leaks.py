@@ -11,6 +11,8 @@ import pytest
 
 from pexpolicy import Decision, DirectoryEntry
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.contract import contract_of
+from pexpolicy.models.request import parameters_of
 from pexpolicy.models.rules import Privacy
 from tests.support import live_server, secret_canaries, wire
 from tests.support.fake_plugins import Serve, always, plugin, raises
@@ -43,7 +45,7 @@ async def test_secrets_that_are_decided_leave_for_the_node_alone(
 WITH_SECRETS = [
     name
     for name, endpoint in ENDPOINTS.items()
-    if any(parameter.secret for parameter in endpoint.request.parameters().values())
+    if any(parameter.secret for parameter in parameters_of(endpoint.request).values())
 ]
 
 
@@ -230,10 +232,10 @@ def test_every_value_is_typed_and_what_opens_something_is_a_secret() -> None:
     """Require names that sound like secrets to be declared as secrets."""
     telling = re.compile("pin$|password|passcode|dtmf|secret|token$|private")
     for endpoint in ENDPOINTS.values():
-        for name, parameter in endpoint.request.parameters().items():
+        for name, parameter in parameters_of(endpoint.request).items():
             assert parameter.secret or not telling.search(name), name
         for cls in endpoint.decisions:
-            for model in (cls, *cls.nested):
+            for model in (contract_of(cls), *contract_of(cls).nested):
                 assert set(model.fields) >= set(model.names) - {"reason"}
                 for name, field in model.fields.items():
                     assert isinstance(field.privacy, Privacy)

@@ -16,6 +16,7 @@ from pexpolicy import (
 )
 from pexpolicy.chain.fold import Draft
 from pexpolicy.fields import AutomaticParticipant
+from pexpolicy.models.request import annotations_of, secrets_of
 from pexpolicy.testing import capture_audit, decide_sync, make_request
 
 SECRET = "canary-4711"
@@ -61,7 +62,7 @@ def test_secrets_of_each_kind_are_found() -> None:
     assert sorted(found) == ["1234", "98765"]
     request = make_request("media_location")
     for decision in (None, Continue(), MediaLocation(location="Oslo")):
-        assert Draft(request, decision).secrets() == request.secrets()
+        assert Draft(request, decision).secrets() == secrets_of(request)
 
 
 class Rooms:
@@ -88,8 +89,9 @@ def test_an_unset_field_is_no_annotation() -> None:
     assert lines[0]["annotations"] == {"annotates": {"name": "R"}}
     request = make_request("service_configuration")
     request.annotate(theme=UNSET)
-    assert request.annotations is not None
-    assert request.annotations.by_plugin == {}
+    annotations = annotations_of(request)
+    assert annotations is not None
+    assert annotations.by_plugin == {}
 
 
 def test_a_request_that_is_asked_again_has_no_old_annotations() -> None:

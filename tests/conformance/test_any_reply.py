@@ -13,9 +13,10 @@ from pexpolicy.conformance.findings import Finding, SentRequest
 from pexpolicy.conformance.http_client import Reply
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import contract_of
 
 QUERY = {"width": "40", "height": "40", "limit": "10", "call_direction": "dial_out"}
-FIELDS = sorted({name for model in SERVICE_TYPES.values() for name in model.names})
+FIELDS = sorted({name for model in SERVICE_TYPES.values() for name in contract_of(model).names})
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
 )

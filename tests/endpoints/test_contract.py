@@ -33,6 +33,7 @@ from pexpolicy import (
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import MAX_REFUSAL
 from pexpolicy.fields import AutomaticParticipant, OnCompletion, Transfer
+from pexpolicy.models.contract import contract_of
 from pexpolicy.policy import Answer
 from tests.support import fake_plugins
 from tests.support.oracle import judge
@@ -584,7 +585,7 @@ class TestBreakouts:
 
 
 FIELDS = st.dictionaries(
-    st.sampled_from([*sorted(Conference.names), "nmae", "host_view", "x y"]),
+    st.sampled_from([*sorted(contract_of(Conference).names), "nmae", "host_view", "x y"]),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.sampled_from(["", "1234", "12", "yes"]),
         lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["role", "x"]), inner),

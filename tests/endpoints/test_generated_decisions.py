@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from lab.generated_decisions.drive import Driver
 from lab.generated_decisions.values import PINS, UUIDS, fields_of
 from pexpolicy import Conference, Decision, DecisionError, Reject
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.contract import contract_of
 from tests.support.oracle import judge
 
 EACH = 400
@@ -44,7 +46,8 @@ def test_a_model_that_lost_its_rules_is_found_out(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_reject_that_carries_a_result_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Reject, "forbid_unknown", False)
+    open_contract = replace(contract_of(Reject), forbid_unknown=False)
+    monkeypatch.setattr(Reject, "_contract", open_contract)
     assert Driver(1).run(800, ("participant_properties",)).wrong
 
 
@@ -69,13 +72,15 @@ ANYTHING = st.recursive(
 
 
 @pytest.mark.parametrize(
-    "model", [m for m in MODELS if m.hints], ids=lambda model: str(model.__name__)
+    "model", [m for m in MODELS if contract_of(m).hints], ids=lambda model: str(model.__name__)
 )
 @given(data=st.data(), chance=st.randoms())
 def test_a_model_is_built_only_of_what_infinity_takes(
     model: type[Decision], data: st.DataObject, chance: random.Random
 ) -> None:
-    drawn = data.draw(st.dictionaries(st.sampled_from(sorted(model.names)), ANYTHING, max_size=3))
+    drawn = data.draw(
+        st.dictionaries(st.sampled_from(sorted(contract_of(model).names)), ANYTHING, max_size=3)
+    )
     build = data.draw(st.sampled_from([model.from_result, lambda given: model(**given)]))
     endpoint = MODELS[model]
     try:
@@ -135,8 +140,8 @@ def test_the_quick_check_never_clears_a_rule_that_is_broken(table: str) -> None:
     cleared = 0
     for fields in TABLES[table]:
         base = {"name": "Room", "service_tag": ""}
-        sent = msgspec.convert({**base, **fields}, Conference.wire)
-        for rules in Conference.rules:
+        sent = msgspec.convert({**base, **fields}, contract_of(Conference).wire)
+        for rules in contract_of(Conference).rules:
             if rules.quick_check(sent):
                 cleared += 1
                 for rule in rules.rules:

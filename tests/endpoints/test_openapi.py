@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.openapi import openapi
+from pexpolicy.models.request import parameters_of
 
 DOCUMENT = openapi("1.2.3", "/base")
 OPERATIONS = {
@@ -31,7 +32,7 @@ def test_each_request_has_its_path_and_all_its_parameters(name: str) -> None:
     path, operation = OPERATIONS[name]
     assert path.removesuffix("{alias}") == endpoint.path
     named = {(one["name"], one["in"]) for one in operation["parameters"]}
-    wires = {parameter.wire for parameter in endpoint.request.parameters().values()}
+    wires = {parameter.wire for parameter in parameters_of(endpoint.request).values()}
     alias = {("alias", "path")} if path.endswith("{alias}") else set()
     assert named == {(wire, "query") for wire in wires} | alias
     assert all(one["description"] for one in operation["parameters"])

@@ -15,8 +15,9 @@ from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS, schema
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.attribute_docs import attribute_docs
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.model import Model
-from pexpolicy.models.request import by_prefix, header_values
+from pexpolicy.models.request import by_prefix, header_values, parameters_of
 from tests.support import live_server, wire
 from tests.support.paths import ROOT
 
@@ -148,7 +149,7 @@ def section(title: str) -> str:
 def test_each_parameter_has_a_row_with_its_meaning(endpoint: str) -> None:
     rows = section(endpoint)
     docs = attribute_docs(ENDPOINTS[endpoint].request)
-    for name, parameter in ENDPOINTS[endpoint].request.parameters().items():
+    for name, parameter in parameters_of(ENDPOINTS[endpoint].request).items():
         (row,) = re.findall(
             rf"^\| `{re.escape(parameter.wire)}`.* \| `{name}` \|.*$", rows, re.MULTILINE
         )
@@ -159,12 +160,15 @@ def test_each_parameter_has_a_row_with_its_meaning(endpoint: str) -> None:
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_each_field_has_a_row_with_type_certainty_and_meaning(model: type[Model]) -> None:
     service = model in SERVICE_TYPES.values()
+    contract = contract_of(model)
     rows = section("Services" if service else model.__name__)
-    assert model.hints.keys() <= model.fields.keys(), "a field has no entry in the table of fields"
-    for name in model.hints:
+    assert contract.hints.keys() <= contract.fields.keys(), (
+        "a field has no entry in the table of fields"
+    )
+    for name in contract.hints:
         found = re.findall(rf"^\| \**`{name}`\** \|.*$", rows, re.MULTILINE)
         assert found
-        field = model.fields[name]
+        field = contract.fields[name]
         assert any(field.doc in row and f"| {field.mark} |" in row for row in found)
 
 
@@ -175,15 +179,15 @@ def test_each_rule_of_the_contract_has_its_row_or_a_sentence() -> None:
 
 
 def test_no_table_of_fields_speaks_of_a_field_that_does_not_exist() -> None:
-    services = set().union(*(model.names for model in SERVICE_TYPES.values()))
+    services = set().union(*(contract_of(model).names for model in SERVICE_TYPES.values()))
     for model in MODELS:
-        known = services if model in SERVICE_TYPES.values() else model.names
-        assert model.fields.keys() <= known
+        known = services if model in SERVICE_TYPES.values() else contract_of(model).names
+        assert contract_of(model).fields.keys() <= known
 
 
 def test_headers_and_attributes_of_any_name_are_described() -> None:
     patterns = schema.document("participant_properties.request")["patternProperties"]
-    readers = [p.read for p in ENDPOINTS["participant_properties"].request.parameters().values()]
+    readers = [p.read for p in parameters_of(ENDPOINTS["participant_properties"].request).values()]
     assert len(patterns) == readers.count(header_values) + readers.count(by_prefix)
     names = ("P-Asserted-Identity", "p_Asserted-Identity", "ms-subnet", "idp_attribute_a b")
     assert all(any(re.search(p, name) for p in patterns) for name in names)

@@ -19,7 +19,7 @@ from pexpolicy import get_logger, hookimpl
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.models.hook_context import hook_context
-from pexpolicy.models.request import Request
+from pexpolicy.models.request import Request, set_decision_id
 from pexpolicy.testing import make_policy
 
 MODULE_LOG = get_logger()
@@ -57,7 +57,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Captured]:
 
 def request(**params: str) -> Request:
     parsed: Request = ENDPOINTS["service_configuration"].parse(MultiDict(params), "")
-    parsed.set_decision_id("0199-id")
+    set_decision_id(parsed, "0199-id")
     return parsed
 
 

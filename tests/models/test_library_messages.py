@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from pexpolicy.models.serialization import render
+from pexpolicy.models.contract import render
 
 
 class Inner(msgspec.Struct, kw_only=True):

@@ -20,6 +20,7 @@ from pexpolicy import (
     Reject,
 )
 from pexpolicy.fields import AudioMix
+from pexpolicy.models.decision import is_intact
 from pexpolicy.models.extras import Extras
 
 ROOM = Conference(
@@ -47,7 +48,7 @@ def test_a_field_is_set_replaced_or_removed_and_the_others_keep_their_order() ->
         ("service_type", "conference"),
         ("ivr_theme_name", "Oslo"),
     ]
-    assert made.is_intact()
+    assert is_intact(made)
     assert made.reason == "listed"
     assert ROOM.description == "Third floor"
 

@@ -12,6 +12,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.explanation import explain
 from pexpolicy.explain.request_forms import read_request
 from pexpolicy.isolation import messages as isolation
+from pexpolicy.models.request import set_origin
 from pexpolicy.testing import decide, make_request, url_of
 from tests.support import fake_plugins, wire
 
@@ -60,7 +61,7 @@ async def test_a_whole_url_in_the_request_line_counts_from_its_path(
 @given(st.text("aZ09%2f+&=;/.~-_!*'(),:@$|^`{}<>\"", max_size=60))
 def test_whatever_follows_the_path_stays_unchanged(tail: str) -> None:
     request = ENDPOINTS["service_configuration"].parse(MultiDict())
-    request.set_origin(f"/base{wire.SERVICE}?{tail}")
+    set_origin(request, f"/base{wire.SERVICE}?{tail}")
     assert request.raw_target == f"{wire.SERVICE}?{tail}"
 
 

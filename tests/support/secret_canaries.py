@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pexpolicy import Conference, Credentials, Decision, Gateway, ParticipantProperties
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.request import parameters_of
 
 PIN = "90731846205518"
 """Digits only, for PINs and dial tones."""
@@ -22,7 +23,7 @@ SOURCES = (".toml", ".py", ".pyc", ".password", ".csv")
 
 def query(endpoint: str) -> str:
     """Return a query with a canary in each secret parameter, and in an unknown one."""
-    known = ENDPOINTS[endpoint].request.parameters().values()
+    known = parameters_of(ENDPOINTS[endpoint].request).values()
     names = [*(p.wire for p in known if p.secret), "new_in_a_later_version", "pin"]
     return "&".join(f"{name}={WORD}" for name in names)
 

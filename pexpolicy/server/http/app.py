@@ -23,7 +23,7 @@ from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.call_facts import CallFacts
-from pexpolicy.models.request import Params
+from pexpolicy.models.request import Params, set_origin
 from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
 from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
@@ -158,7 +158,7 @@ class PolicyApp:
         error: BaseException
         try:
             request = policy.chains[call.endpoint].endpoint.parse(call.params, call.alias)
-            request.set_origin(source.raw_path, call.peer)
+            set_origin(request, source.raw_path, call.peer)
             return await policy.answer(request, call.decision_id)
         except asyncio.CancelledError:
             if not _is_stray(source):

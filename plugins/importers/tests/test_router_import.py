@@ -20,6 +20,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import Pattern, PatternError
+from pexpolicy.models.request import set_origin
 from pexpolicy_importers.policy_router import read_router, unique_name
 from pexpolicy_importers.python_patterns import UncompilableError, searched
 
@@ -561,7 +562,7 @@ async def test_the_imported_policy_decides_as_the_router_does(
                 ("participant", "participant_properties"),
             ):
                 request = ENDPOINTS[endpoint].parse(MultiDict(query))
-                request.set_origin("", peer)
+                set_origin(request, "", peer)
                 answer = await policy.answer(request, "id")
                 assert decided(answer) == as_documented(rows, kind, query, peer), (
                     kind,

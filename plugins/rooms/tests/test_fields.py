@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import contract_of
 
 Build = Callable[..., Any]
 UUID = "0f7a3a1c-0d5e-4b6e-9b57-0d1a2b3c4d5e"
@@ -116,7 +117,7 @@ REQUIRED = {
 
 
 def fields_of(kind: str) -> list[str]:
-    return sorted(SERVICE_TYPES[kind].names - {"service_type"})
+    return sorted(contract_of(SERVICE_TYPES[kind]).names - {"service_type"})
 
 
 def table(kind: str, fields: set[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pexpolicy.models.request import enable_notes
 from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
 from pexpolicy_rules.settings import Settings
@@ -135,7 +136,7 @@ def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> N
         )
     )
     request = make_request("service_configuration", local_alias="lobby", vendor="TANDBERG")
-    notes = request.enable_notes()
+    notes = enable_notes(request)
     plugin_notes = list(plugin._chains["service_configuration"].explain(request))
     assert plugin_notes == [
         "rule 'first': local_alias.prefix = 'conf': no match for 'lobby'",

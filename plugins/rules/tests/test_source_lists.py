@@ -12,6 +12,7 @@ from multidict import MultiDict
 from pexpolicy import Outcome, Request, ServiceConfigurationRequest
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.explain.coverage import Coverage
+from pexpolicy.models.request import annotations_of, enable_notes
 from pexpolicy.testing import decide, make_policy
 from pexpolicy_rules import Rules
 from pexpolicy_sources.file import FileSettings, FileSource
@@ -70,7 +71,7 @@ async def test_an_alias_is_found_in_the_source(database: Path, table: dict[str, 
             assert (await ask(remote_alias=alias)).decision.action == "reject"
         for alias in ("eve@example.com", "' OR 1=1 --", ""):
             assert (await ask(remote_alias=alias)).decision.action == "continue"
-        noted = (await ask(remote_alias="bob@example.com")).request.annotations
+        noted = annotations_of((await ask(remote_alias="bob@example.com")).request)
         assert noted is not None
         assert noted.by_plugin["rules"]["source_age"].value >= 0
 
@@ -151,7 +152,7 @@ async def test_rules_ask_until_one_matches(database: Path) -> None:
         outcome = await ask(remote_alias="eve@example.com", local_alias="ada@example.com")
         assert outcome.decision.reason == "rule called"
         request = ServiceConfigurationRequest(MultiDict(remote_alias="e", local_alias="f"))
-        notes = request.enable_notes()
+        notes = enable_notes(request)
         await ask(request)
         assert notes == [
             "rule 'caller': remote_alias.in_source = 'callers': no match for 'e'",

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
 from pexpolicy import Request
+from pexpolicy.models.request import set_origin
 from pexpolicy.testing import make_request
 from pexpolicy_upstream.settings import TargetSettings
 from pexpolicy_upstream.target import Target, TargetError
@@ -19,7 +20,7 @@ REPLY = {"status": "success", "action": "continue"}
 
 def asked() -> Request:
     request = make_request("service_configuration", local_alias="a")
-    request.set_origin("/policy/v1/service/configuration?local_alias=a")
+    set_origin(request, "/policy/v1/service/configuration?local_alias=a")
     return request
 
 

@@ -5,6 +5,7 @@ from aiohttp.test_utils import RawTestServer
 
 from pexpolicy import Reject
 from pexpolicy.conformance.http_client import connected
+from pexpolicy.models.request import set_origin
 from pexpolicy.testing import make_request
 from pexpolicy_upstream.settings import TargetSettings
 from pexpolicy_upstream.target import Target
@@ -22,7 +23,7 @@ async def test_a_reject_with_a_long_field_in_its_head_is_read() -> None:
         url = str(server.make_url("/"))
         target = Target("t", TargetSettings.model_validate({"url": url}), None, None)
         request = make_request("service_configuration", local_alias="a")
-        request.set_origin(TARGET)
+        set_origin(request, TARGET)
         async with target.connected():
             heard = await target.ask("service_configuration", request, 5.0)
         async with connected(url) as wire:

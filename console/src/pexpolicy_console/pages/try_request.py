@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 
 from pexpolicy.cli.explain import parse_changes
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.request import parameters_of
 from pexpolicy.testing.requests import shape_names_of
 from pexpolicy_console.context import console_of
 from pexpolicy_console.dry_run.messages import Explain, Walk
@@ -72,7 +73,7 @@ def _page(
     failures: list[str] | None = None,
 ) -> web.StreamResponse:
     endpoint = given["endpoint"] if given["endpoint"] in ENDPOINTS else ""
-    parameters = ENDPOINTS[endpoint].request.parameters() if endpoint else {}
+    parameters = parameters_of(ENDPOINTS[endpoint].request) if endpoint else {}
     return render(
         request,
         "try.html",

@@ -15,6 +15,7 @@ from pexpolicy import Alias, DecisionError
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import contract_of
 from pexpolicy_importers.rules_csv import plugin_problems
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
@@ -217,6 +218,7 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     service = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
     if service is None:
         raise ImportFailed(f"{alias}: {kind!r} is not one of {', '.join(SERVICE_TYPES)}")
+    known = contract_of(service).hints
     room: dict[str, Any] = {"name": _converted("str", fields["name"])}
     if not Alias(alias).user:
         raise ImportFailed(f"{alias!r} is not an alias")
@@ -224,9 +226,9 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     for name, value in fields.items():
         if name in ("name", "service_type") or value is None or (others and name == "aliases"):
             continue
-        if name not in service.names:
+        if name not in known:
             remarks.append(f"{alias}: {name} is left out: Infinity knows no such field")
-        elif (converted := _converted(str(service.hints[name]), value)) is None:
+        elif (converted := _converted(str(known[name]), value)) is None:
             remarks.append(f"{alias}: {name} is left out: it is empty")
         else:
             room[name] = converted

@@ -24,6 +24,7 @@ from pexpolicy.conformance.replies import (
 )
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.matching import PatternError
+from pexpolicy.models.contract import contract_of
 from pexpolicy.text import brief
 from pexpolicy_importers.python_patterns import (
     ANYTHING,
@@ -273,7 +274,7 @@ def _json_object(text: str) -> dict[str, Any]:
 def _known_fields(fields: Mapping[str, Any], endpoint: str, remarks: list[str]) -> dict[str, Any]:
     is_service = endpoint == "service_configuration"
     model = SERVICE_TYPES[fields["service_type"]] if is_service else ParticipantProperties
-    known = {"service_type", *model.names}
+    known = {"service_type", *contract_of(model).names}
     given = _without_null(fields)
     remarks += [
         f"{name} is left out: Infinity knows no such field" for name in given if name not in known

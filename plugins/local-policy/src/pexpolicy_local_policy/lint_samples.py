@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from jinja2 import nodes
 
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.contract import contract_of
 from pexpolicy_local_policy.variables import (
     CALL_INFO,
     PARTICIPANT,
@@ -95,12 +96,12 @@ def _variables(kind: Kind, service_type: str) -> dict[str, Any]:
     service = {
         name: value
         for name, value in _REQUIRED.items()
-        if name in SERVICE_TYPES[service_type].names
+        if name in contract_of(SERVICE_TYPES[service_type]).names
     }
     found: dict[str, Any] = {
         "call_info": {name: _CALL.get(name, _text(name)) for name in CALL_INFO[kind]},
         "service_config": {
-            **dict.fromkeys(sorted(SERVICE_TYPES[service_type].names)),
+            **dict.fromkeys(sorted(contract_of(SERVICE_TYPES[service_type]).names)),
             **service,
             "service_type": service_type,
         },

@@ -8,6 +8,7 @@ from typing import Any
 
 from pexpolicy import Request
 from pexpolicy.endpoints.base import PROTECTIONS
+from pexpolicy.models.request import secrets_of
 from pexpolicy.text import brief
 from pexpolicy_local_policy.variables import ScriptInput
 
@@ -20,7 +21,7 @@ _DIGIT = re.compile(r"\d")
 
 def masked(text: str, request: Request, found: ScriptInput) -> str:
     """Return a text without PINs and passwords of the call and of its service."""
-    secrets = {*request.secrets(), *given_secrets(found)}
+    secrets = {*secrets_of(request), *given_secrets(found)}
     text = without(text, secrets)
     shown: list[str] = []
     at = 0

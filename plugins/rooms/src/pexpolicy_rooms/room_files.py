@@ -16,6 +16,7 @@ from pexpolicy.config.csv_tables import TableError, TableRow, iterate_table
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import read_tables
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.models.extras import Extras
 from pexpolicy.rows import RowValues
@@ -153,7 +154,7 @@ class FieldValues:
 
 def columns(extras: Extras) -> list[str]:
     """Return the names of all fields of all service types, and of the times of a room."""
-    names = {name for kind in SERVICE_TYPES.values() for name in kind.hints}
+    names = {name for kind in SERVICE_TYPES.values() for name in contract_of(kind).hints}
     return [*_FIRST, *sorted({*names, *extras.fields} - {*_FIRST})]
 
 
@@ -217,7 +218,7 @@ class RoomTableBuilder:
         self, key: Key, kind: type[Service], fields: dict[str, Any], problems: list[Problem]
     ) -> Service | None:
         given = {**fields, "service_tag": fields.get("service_tag", "")}
-        if kind.constants.get("service_type") is not None:
+        if contract_of(kind).constants:
             given.pop("service_type", None)
         if "reason" in given:
             # It is an argument of each decision, and nothing that Infinity is sent.
@@ -225,7 +226,7 @@ class RoomTableBuilder:
             problems.append(Problem((*key, "reason"), "is not a field of a service"))
         for name in [n for n, value in given.items() if isinstance(value, date | time)]:
             del given[name]
-            guess = did_you_mean(name, [*kind.names, *VALIDITY])
+            guess = did_you_mean(name, [*contract_of(kind).names, *VALIDITY])
             problems.append(Problem((*key, name), f"there is no such time of a room{guess}"))
         try:
             return kind.from_result(given, extras=self._extras, strict=True)

@@ -34,6 +34,7 @@ from pexpolicy.config.files import why_unusable
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
 from pexpolicy.files import read_file, track_file
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy_rules.filters import ConversionError
@@ -326,6 +327,6 @@ def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decis
         )
     values = dict(fields)
     values.setdefault("service_tag", "")
-    if "service_type" in model.constants:
+    if "service_type" in contract_of(model).constants:
         values.pop("service_type", None)
     return model.from_result(values, reason=reason, extras=extras, strict=True)

@@ -13,6 +13,7 @@ from multidict import MultiDict
 from pexpolicy import Alias, Request
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import All, AnyOf, Clause, Condition, Subject
+from pexpolicy.models.request import parameters_of, set_origin
 from pexpolicy.subnets import read_subnet
 
 ANY = "x"
@@ -35,7 +36,7 @@ class Example:
     def request(self) -> Request:
         """Return the request."""
         request: Request = ENDPOINTS[self.endpoint].parse(MultiDict(self.params), self.alias)
-        request.set_origin("", self.peer)
+        set_origin(request, "", self.peer)
         return request
 
     def __str__(self) -> str:
@@ -170,7 +171,7 @@ _SUGGESTIONS: Mapping[str, Callable[[Any], Iterable[Any]]] = {
 
 
 def _build(endpoint: str, values: Mapping[str, Any], *, takes_alias: bool) -> Example:
-    known = ENDPOINTS[endpoint].request.parameters()
+    known = parameters_of(ENDPOINTS[endpoint].request)
     params: dict[str, str] = {}
     for key, value in values.items():
         name, _, rest = key.partition(".")

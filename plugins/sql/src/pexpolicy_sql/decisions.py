@@ -22,6 +22,7 @@ from pexpolicy import (
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.fields import FieldsOf
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.extras import Extras
 from pexpolicy.rows import RowValues
 from pexpolicy.text import brief, did_you_mean
@@ -60,7 +61,7 @@ class RowDecisions:
             self._model: Any = Service
             self._values = {name: RowValues(kind) for name, kind in SERVICE_TYPES.items()}
             for kind in SERVICE_TYPES.values():
-                self._columns |= dict.fromkeys(kind.hints, False)
+                self._columns |= dict.fromkeys(contract_of(kind).hints, False)
             self._columns |= {"name": True, "new_alias": False}
             self._actions |= {"redirect": self._redirect}
         else:
@@ -141,4 +142,5 @@ class RowDecisions:
 
 
 def _columns(model: Any) -> dict[str, bool]:
-    return {n: default is ... and n not in model.constants for n, default in model.defaults.items()}
+    found = contract_of(model)
+    return {n: default is ... and n not in found.constants for n, default in found.defaults.items()}

@@ -18,6 +18,7 @@ from pexpolicy import (
     hookimpl,
 )
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.request import parameters_of
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources import QueryError, SourceUnavailableError
 from pexpolicy_sql.decisions import RowDecisions
@@ -106,5 +107,5 @@ def request_fields(endpoint: str) -> list[str]:
     """Return the fields of a request that a query can have as parameters."""
     kind = ENDPOINTS[endpoint].request
     request = ENDPOINTS[endpoint].parse(MultiDict())
-    names = [name for name in kind.parameters() if isinstance(getattr(request, name), _SCALARS)]
+    names = [name for name in parameters_of(kind) if isinstance(getattr(request, name), _SCALARS)]
     return sorted({*names, *(("alias",) if hasattr(request, "alias") else ())})

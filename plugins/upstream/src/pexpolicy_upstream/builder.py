@@ -12,6 +12,7 @@ from pexpolicy.config.secrets import SecretError
 from pexpolicy.conformance.replies import basic
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import compile_when
+from pexpolicy.models.contract import contract_of
 from pexpolicy.models.extras import Extras
 from pexpolicy.text import did_you_mean
 from pexpolicy_upstream.connections import TLSError, tls
@@ -115,7 +116,7 @@ def _override_problems(key: Key, route: RouteSettings, extras: Extras) -> Iterat
         return
     decisions = ENDPOINTS[route.endpoints[0]].decisions
     results = [d for d in decisions if d not in WITHOUT_RESULT]
-    kinds = [field for d in results for field in msgspec.structs.fields(d.wire)]
+    kinds = [field for d in results for field in msgspec.structs.fields(contract_of(d).wire)]
     for name, value in route.override.items():
         if name in extras.fields or extras.has(name, value):
             continue

@@ -1,12 +1,15 @@
-"""The JSON of plain values, and the types that the JSON of a model is checked against."""
+"""The contract of an object: fields, types and rules, and the JSON that is checked against it."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from typing import Any, ClassVar, Union, cast, get_args, get_origin
+from typing import Any, ClassVar, TypedDict, Union, get_args, get_origin
 
 import msgspec
 import orjson
@@ -24,30 +27,99 @@ class ModelBase:
 
     __slots__ = ("result",)
 
-    fields: ClassVar[Mapping[str, Field]] = {}
-    """The description of each field."""
-    rules: ClassVar[tuple[RuleGroup, ...]] = ()
-    constants: ClassVar[Mapping[str, Any]] = {}
-    """Fields that are always sent."""
-    consequence: ClassVar[str] = "Infinity would drop the whole result and use its own database"
-    hints: ClassVar[Mapping[str, Any]] = {}
-    """The type of each field."""
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    """The value of an unset field; ``...`` for a required one."""
-    names: ClassVar[frozenset[str]] = frozenset()
-    wire: ClassVar[type[msgspec.Struct]]
-    secrets: ClassVar[frozenset[str]] = frozenset()
-    nested_models: ClassVar[Mapping[str, type[ModelBase]]] = {}
-    """The model inside each field that has one."""
-    nested: ClassVar[tuple[type[ModelBase], ...]] = ()
-    _lenient: ClassVar[type[msgspec.Struct]]
+    _contract: ClassVar[Contract]
 
     result: bytes
 
-    @classmethod
-    def field_hint(cls, name: str) -> str:  # noqa: ARG003 - classes below it need the name
+
+def contract_of(model: type[ModelBase]) -> Contract:
+    """Return what Infinity accepts in an object of a class."""
+    return model._contract  # noqa: SLF001 - kept out of the attributes that authors see
+
+
+class Declared(TypedDict, total=False):
+    """What a class declares in its first line: ``class Reject(Decision, fields=…)``."""
+
+    fields: Mapping[str, Field]
+    rules: tuple[RuleGroup, ...]
+    constants: Mapping[str, Any]
+    consequence: str
+    forbid_unknown: bool
+    sends_result: bool
+    find_hint: Callable[[Contract, str], str]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Contract:
+    """What Infinity accepts in one object: fields, their types, and the rules between them."""
+
+    name: str = ""
+    """The name of the class."""
+    doc: str = ""
+    """The docstring of the class."""
+    fields: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    """The description of each field."""
+    rules: tuple[RuleGroup, ...] = ()
+    constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields that are always sent."""
+    consequence: str = "Infinity would drop the whole result and use its own database"
+    forbid_unknown: bool = False
+    """True where a field that does not exist is refused in a plain dictionary too."""
+    sends_result: bool = True
+    find_hint: Callable[[Contract, str], str] = lambda _, __: ""
+    """Returns a hint for an unknown field, or nothing."""
+    hints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The type of each field."""
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The value of an unset field; ``...`` for a required one."""
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Return the names of the fields."""
+        return frozenset(self.hints)
+
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        """Return the names of the secret fields."""
+        return frozenset(n for n in self.names & self.fields.keys() if self.fields[n].secret)
+
+    @cached_property
+    def secret_marks(self) -> tuple[bytes, ...]:
+        """Return what the JSON with a secret holds: the name of the field, in quotes."""
+        secrets = {name for model in (self, *self.nested) for name in model.secrets}
+        return tuple(f'"{name}"'.encode() for name in sorted(secrets))
+
+    @cached_property
+    def nested_models(self) -> Mapping[str, Contract]:
+        """Return the contract of the object inside each field that has one."""
+        return {
+            name: contract_of(model)
+            for name, hint in self.hints.items()
+            for model in models_in(hint)
+        }
+
+    @cached_property
+    def nested(self) -> tuple[Contract, ...]:
+        """Return the contracts of all inner objects."""
+        return tuple(dict.fromkeys(self.nested_models.values()))
+
+    @cached_property
+    def wire(self) -> type[msgspec.Struct]:
+        """Return the type that accepts the fields of the object and no others."""
+        return _struct(self, forbid_unknown=True)
+
+    @cached_property
+    def lenient(self) -> type[msgspec.Struct]:
+        """Return the type that accepts these fields, and ignores others at any depth."""
+        return _struct(self, forbid_unknown=False)
+
+    def partial(self) -> type[msgspec.Struct]:
+        """Return the type of ``lenient`` where any field of the object itself may be missing."""
+        return _struct(self, forbid_unknown=False, required=False)
+
+    def field_hint(self, name: str) -> str:
         """Return a hint for an unknown field, or nothing."""
-        return ""
+        return self.find_hint(self, name)
 
 
 def render(fields: dict[str, Any]) -> bytes:
@@ -115,26 +187,8 @@ _ADVICE = {
 }
 
 
-def strict(model: type[ModelBase]) -> type[msgspec.Struct]:
-    """Return the type that accepts the fields of a model and no others."""
-    return _struct(model, forbid_unknown=True)
-
-
-def lenient(model: type[ModelBase]) -> type[msgspec.Struct]:
-    """Return the type that accepts the fields of a model and ignores others, at every depth."""
-    cached = vars(model).get("_lenient")
-    if cached is None:
-        cached = model._lenient = _struct(model, forbid_unknown=False)  # noqa: SLF001 - cached on the model
-    return cast("type[msgspec.Struct]", cached)
-
-
-def partial(model: type[ModelBase]) -> type[msgspec.Struct]:
-    """Return the type of ``lenient`` where any field of the model itself may be missing."""
-    return _struct(model, forbid_unknown=False, required=False)
-
-
 def _struct(
-    model: type[ModelBase], *, forbid_unknown: bool, required: bool = True
+    model: Contract, *, forbid_unknown: bool, required: bool = True
 ) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for name, hint in model.hints.items():
@@ -144,14 +198,15 @@ def _struct(
         kind = _wired(hint, forbid_unknown=forbid_unknown)
         fields.append((name, kind) if default is ... else (name, kind, default))
     return msgspec.defstruct(
-        model.__name__, fields, kw_only=True, gc=False, forbid_unknown_fields=forbid_unknown
+        model.name, fields, kw_only=True, gc=False, forbid_unknown_fields=forbid_unknown
     )
 
 
 def _wired(hint: Any, *, forbid_unknown: bool) -> Any:
     """Return a type with each model replaced by the type that it is checked against."""
     if is_model(hint):
-        return hint.wire if forbid_unknown else lenient(hint)
+        model = contract_of(hint)
+        return model.wire if forbid_unknown else model.lenient
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         kinds = tuple(_wired(arg, forbid_unknown=forbid_unknown) for arg in args)
