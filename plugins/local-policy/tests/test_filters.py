@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from pexpolicy_local_policy.functions import pex_hash
 from pexpolicy_local_policy.script_process import Rendering
-from pexpolicy_local_policy.text_filters import pex_hash
 
 Render = Callable[..., Rendering]
 

@@ -13,7 +13,7 @@ from pexpolicy.cli.main import main
 from pexpolicy.testing import client
 from pexpolicy_local_policy.command import local_policy as group
 from pexpolicy_local_policy.command_input import EX_DATAERR
-from pexpolicy_local_policy.settings import LocalPolicySettings
+from pexpolicy_local_policy.plugin import LocalPolicySettings
 from pexpolicy_local_policy.variables import VARIABLES
 from pexpolicy_local_policy.worker import MAX_OUTPUT, MEMORY
 from tests.support import doc_pages

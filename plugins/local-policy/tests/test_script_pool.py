@@ -1,45 +1,21 @@
-"""Processes of a pool that cannot start."""
+"""Processes of a pool that end."""
 
-import asyncio
-from typing import Any
+import os
+import signal
 
-import pytest
-
-from pexpolicy_local_policy import script_process
-from pexpolicy_local_policy.script_process import Failure, Rendering, ScriptPool
+from pexpolicy_local_policy.script_process import Job, ScriptPool
 
 
-async def test_a_process_that_starts_after_another_has_failed_is_ended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    second = asyncio.Event()
-    ended: list[int] = []
-
-    class Process:
-        started = 0
-
-        def __init__(self, number: int) -> None:
-            self.number = number
-
-        @classmethod
-        async def start(cls) -> "Process":
-            cls.started += 1
-            made = cls(cls.started)
-            if made.number > 1:
-                await second.wait()
-                for _ in range(10):
-                    await asyncio.sleep(0)  # after the pool knows of the failure
-            return made
-
-        async def run(self, _job: Any, _seconds: float) -> Rendering:
-            return Rendering("", failure=Failure("process", "broken") if self.number == 1 else None)
-
-        async def end(self) -> None:
-            ended.append(self.number)
-            second.set()
-
-    monkeypatch.setattr(script_process, "ScriptProcess", Process)
-    with pytest.raises(RuntimeError, match="does not start: broken"):
-        async with ScriptPool(2, 1.0).running():
-            pass
-    assert ended == [1, 2]
+async def test_a_process_that_is_killed_fails_one_run_and_is_replaced() -> None:
+    async with ScriptPool(1, 5.0).running() as pool:
+        assert (await pool.run(Job("a", {}))).text == "a"
+        (child,) = pool._pool.children
+        os.kill(child.pid, signal.SIGSTOP)
+        late = await pool.run(Job("a", {}), 0.1)
+        assert late.failure is not None
+        assert late.failure.kind == "time"
+        assert (await pool.run(Job("b", {}))).text == "b"
+        assert (pool.runs, pool.failures, pool.restarts) == (3, 1, 1)
+        (child,) = pool._pool.children
+        os.kill(child.pid, signal.SIGKILL)
+        assert [(await pool.run(Job("c", {}))).text for _ in range(2)][1] == "c"

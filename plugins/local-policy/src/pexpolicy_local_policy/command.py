@@ -1,13 +1,58 @@
-"""``pexpolicy local-policy``: the group of commands."""
+"""``pexpolicy local-policy``: run, lint, test, import and export scripts."""
 
 from __future__ import annotations
 
-import click
+import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
 
-from pexpolicy_local_policy.case_command import test
-from pexpolicy_local_policy.export_command import export
-from pexpolicy_local_policy.lint_command import import_, lint
-from pexpolicy_local_policy.run_command import run
+import click
+from jinja2 import TemplateSyntaxError
+
+from pexpolicy.explain.explanation import LocalPolicyError, known_to_infinity
+from pexpolicy.testing import ConfigError, make_policy
+from pexpolicy.testing.cases import chosen_or_exit
+from pexpolicy.testing.report import Row, as_json, as_junit, show, write_or_exit
+from pexpolicy.text import printable
+from pexpolicy_local_policy.command_input import (
+    EX_DATAERR,
+    FILE,
+    KINDS,
+    SECONDS,
+    fail,
+    indented,
+    input_of,
+    json_of,
+    moment,
+    notes,
+    say,
+    text_of,
+)
+from pexpolicy_local_policy.export import ExportError
+from pexpolicy_local_policy.export import export as exported
+from pexpolicy_local_policy.language import unknown_points
+from pexpolicy_local_policy.lint import lint as findings_of
+from pexpolicy_local_policy.node_policy import told_kind
+from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
+from pexpolicy_local_policy.script_cases import ScriptCase, load_script_cases, run_case
+from pexpolicy_local_policy.script_process import Job, ScriptPool
+from pexpolicy_local_policy.variables import Kind
+from pexpolicy_local_policy.verdict import judge
+
+EX_FAILED = 1
+_COLOURS = {"error": "red", "warning": "yellow", "note": None}
+_TEMPLATES = {
+    "internal_service_policy_template": "service",
+    "internal_participant_policy_template": "participant",
+    "internal_media_location_policy_template": "media_location",
+}
+_MAX_SHOWN_LINES = 40
+T = TypeVar("T")
 
 
 @click.group(
@@ -21,8 +66,217 @@ def local_policy() -> None:
     """Run, check and convert local policy scripts of Pexip Infinity."""
 
 
-local_policy.add_command(run)
-local_policy.add_command(lint)
-local_policy.add_command(test)
-local_policy.add_command(import_)
-local_policy.add_command(export)
+async def _with_pool(use: Callable[[ScriptPool], Awaitable[T]]) -> T:
+    async with ScriptPool(1, SECONDS).running() as pool:
+        return await use(pool)
+
+
+@local_policy.command(
+    epilog="\b\nExamples:\n  pexpolicy local-policy run service.jinja2 --input variables.json",
+)
+@click.argument("script", type=FILE)
+@click.option("--kind", type=KINDS, help="By default what the input or the request tells.")
+@click.option(
+    "--input",
+    "input_file",
+    type=FILE,
+    metavar="FILE",
+    help="The variables as JSON, as on Pexip's test page: call_info, service_config, ...",
+)
+@click.option(
+    "--request", metavar="REQUEST", help="A request to take call_info from: a URL or a log line."
+)
+@click.option(
+    "--service-config", type=FILE, metavar="FILE", help="The JSON of service_config alone."
+)
+@click.option("--at", metavar="TIME", help="The time of pex_now, as '2026-12-24 22:00 UTC'.")
+def run(
+    script: Path,
+    kind: Kind | None,
+    input_file: Path | None,
+    request: str | None,
+    service_config: Path | None,
+    at: str | None,
+) -> None:
+    """Run SCRIPT once: its JSON on standard output, the verdict on standard error.
+
+    Exit code 0: Infinity would apply the JSON. 65: it would drop it. 2: wrong usage.
+    """
+    if input_file is not None and request is not None:
+        fail("write --input or --request, not both")
+    found, time = input_of(kind, input_file, request, service_config, moment(at))
+    source = text_of(script)
+    job = Job(source, found.variables, None if time is None else time.timestamp())
+    rendering = asyncio.run(_with_pool(lambda pool: pool.run(job)))
+    verdict = judge(found, rendering)
+    notes(found.remarks)
+    notes(_remarks(source))
+    notes(rendering.debug, "pex_debug_log", "cyan")
+    notes(verdict.warnings, "warning")
+    if verdict.document is not None:
+        click.echo(indented(verdict.document))
+    elif rendering.text.strip():
+        _show_output(rendering.text)
+    say(f"verdict: {verdict.summary}", "red" if verdict.dropped else "green")
+    sys.exit(EX_DATAERR if verdict.dropped else 0)
+
+
+def _remarks(source: str) -> list[str]:
+    """Return what is unknown about a script, or exceeds what Infinity stores."""
+    found = []
+    if len(source) > MAX_SCRIPT_LENGTH:
+        text = f"the script has {len(source):,} characters; Infinity stores {MAX_SCRIPT_LENGTH:,}"
+        found.append(text)
+    try:
+        tree = parse(source)
+    except (TemplateSyntaxError, RecursionError):
+        return found
+    return found + [f"line {line}: {text}" for line, text in unknown_points(tree)]
+
+
+def _show_output(text: str) -> None:
+    """Print the beginning of an output that is not JSON on standard error, with line numbers."""
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    click.echo("the output:", err=True)
+    for number, line in lines[:_MAX_SHOWN_LINES]:
+        click.echo(printable(f"{number:>4}  {line}"), err=True)
+    if len(lines) > _MAX_SHOWN_LINES:
+        click.echo(f"      (and {len(lines) - _MAX_SHOWN_LINES} more lines)", err=True)
+
+
+@local_policy.command(
+    epilog="\b\nExamples:\n  pexpolicy local-policy lint participant.jinja2 --kind participant",
+)
+@click.argument("script", type=FILE)
+@click.option("--kind", type=KINDS, help="By default what the variables of the script tell.")
+@click.option(
+    "--config",
+    type=FILE,
+    metavar="FILE",
+    help="A configuration whose [infinity] lists the names that Infinity knows.",
+)
+def lint(script: Path, kind: Kind | None, config: Path | None) -> None:
+    """Check SCRIPT: its output for sample variables of each service type, its filters, and what
+    callers choose.
+
+    Exit code 0: no error. 65: an error. 2: wrong usage.
+    """
+    source = text_of(script)
+    try:
+        known = known_to_infinity(config) if config is not None else ()
+    except LocalPolicyError as error:
+        fail(str(error))
+    used = kind or told_kind(source)
+    found = asyncio.run(_with_pool(lambda pool: findings_of(pool, source, used, *known)))
+    for finding in found:
+        say(str(finding), _COLOURS[finding.level], err=False)
+    errors = sum(finding.level == "error" for finding in found)
+    if errors and kind is None:
+        say(f"note: it was checked as a {used} script; --kind names another kind", err=False)
+    say(f"{script}: {errors} errors, {len(found) - errors} warnings and notes", err=False)
+    sys.exit(EX_DATAERR if errors else 0)
+
+
+@local_policy.command(
+    "import",
+    epilog="\b\nExamples:\n  pexpolicy local-policy import policy_server.json --into scripts",
+)
+@click.argument("file", type=FILE)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="The folder for the scripts; by default the current one.",
+)
+def import_(file: Path, into: Path) -> None:
+    """Write the scripts of policy profiles in FILE, the JSON of the Management API, as files.
+
+    FILE is what /api/admin/configuration/v1/policy_server/ replies. Existing files are kept.
+    """
+    document = json_of(file)
+    listed = document.get("objects", [document]) if isinstance(document, dict) else document
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        fail(f"{file}: is no list of policy profiles")
+    written = 0
+    for profile in listed:
+        name = re.sub(r"[^A-Za-z0-9]+", "-", str(profile.get("name", ""))).strip("-").lower()
+        for key, kind in _TEMPLATES.items():
+            text = profile.get(key)
+            if not isinstance(text, str) or not text.strip():
+                continue
+            path = into / f"{name or 'profile'}-{kind}.jinja2"
+            try:
+                content = text.encode()
+                into.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as target:
+                    target.write(content)
+            except UnicodeEncodeError:
+                fail(f"{path}: cannot be written: the script holds half a character")
+            except OSError as error:
+                fail(f"{path}: cannot be written: {error.strerror}")
+            say(f"{path}: written", err=False)
+            written += 1
+    if not written:
+        fail(f"{file}: no policy profile has a script")
+
+
+@local_policy.command(epilog="\b\nExamples:\n  pexpolicy local-policy test cases.toml")
+@click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--only", "-k", default="", metavar="TEXT", help="Cases with TEXT in their name.")
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the report as JUnit XML.",
+)
+@click.option("--json", "print_json", is_flag=True, help="Print JSON.")
+def test(cases: tuple[Path, ...], only: str, junit: Path | None, *, print_json: bool) -> None:
+    """Run files of variables and expected results against scripts.
+
+    Exit code 0: all cases passed. 1: a case failed. 2: no case ran, or wrong usage.
+    """
+    chosen = chosen_or_exit(cases, load_script_cases, only)
+    began = time.monotonic()
+    results = asyncio.run(_with_pool(lambda pool: _rows(pool, chosen)))
+    seconds = time.monotonic() - began
+    if print_json:
+        click.echo(json.dumps(as_json(results, seconds), indent=2))
+    else:
+        show(results, seconds)
+    if junit is not None:
+        write_or_exit(junit, as_junit(results, "pexpolicy local-policy test"))
+    sys.exit(0 if all(row.ok for row in results) else EX_FAILED)
+
+
+async def _rows(pool: ScriptPool, cases: Sequence[ScriptCase]) -> list[Row]:
+    return [await run_case(pool, case) for case in cases]
+
+
+@local_policy.command(epilog="\b\nExamples:\n  pexpolicy local-policy export > service.jinja2")
+@click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="PEXPOLICY_CONFIG",
+    default=Path("config.toml"),
+    show_default=True,
+    metavar="FILE",
+)
+@click.option("--kind", type=KINDS, default="service", show_default=True)
+def export(config: Path, kind: Kind) -> None:
+    """Print the rules and locations of a configuration as a script that decides the same.
+
+    Exit code 0: the script is on standard output. 65: it cannot decide the same; the reasons are on
+    standard error. 2: wrong usage.
+    """
+    try:
+        policy = make_policy(config)
+    except ConfigError as error:
+        fail(str(error))
+    try:
+        script = exported(policy, kind)
+    except ExportError as error:
+        for problem in error.problems:
+            say(f"{config}: {problem}", "red")
+        sys.exit(EX_DATAERR)
+    click.echo(script, nl=False)

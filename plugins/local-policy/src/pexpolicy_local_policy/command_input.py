@@ -126,7 +126,7 @@ def say(text: str, colour: str | None = None, *, err: bool = True) -> None:
     click.secho(shown, fg=colour, err=err)
 
 
-def as_json(value: Any) -> str:
+def indented(value: Any) -> str:
     """Return indented JSON without characters that control a terminal."""
     lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
     return "\n".join(map(_escaped, lines))

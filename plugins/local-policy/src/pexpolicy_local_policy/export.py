@@ -11,7 +11,7 @@ from pexpolicy.matching import Condition
 from pexpolicy.testing import Policy
 from pexpolicy_local_policy.export_conditions import Expressions, networks
 from pexpolicy_local_policy.export_patterns import NotExportedError, text_literal
-from pexpolicy_local_policy.node import SUGGESTED
+from pexpolicy_local_policy.node_policy import SUGGESTED
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH
 from pexpolicy_local_policy.variables import ENDPOINT_OF, Kind
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from jinja2 import nodes
 
 from pexpolicy.text import did_you_mean
-from pexpolicy_local_policy.functions import FUNCTION_NAMES
+from pexpolicy_local_policy.functions import FUNCTION_NAMES, TEXT_FILTERS
 from pexpolicy_local_policy.sandbox import BUILT_IN_FILTERS
-from pexpolicy_local_policy.text_filters import TEXT_FILTERS
 
 ALL_FILTERS = frozenset((*BUILT_IN_FILTERS, *TEXT_FILTERS, *FUNCTION_NAMES))
 _STATEMENTS: Mapping[type[nodes.Node], str] = {

@@ -1,4 +1,4 @@
-"""The scripts of a node, for ``pexpolicy explain`` and ``pexpolicy replay``."""
+"""The scripts of a node after our answer, for ``pexpolicy explain`` and ``pexpolicy replay``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,128 @@ from typing import Any, Self, get_args
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from pexpolicy import Continue, Decision, MediaLocation, Request
+from pexpolicy import Continue, Decision, MediaLocation, Reject, Request, Service
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.explanation import LocalPolicyError, LocalPolicyOutcome
 from pexpolicy.models.extras import Extras
-from pexpolicy_local_policy.node import SUGGESTED, final_decision, input_after, job_of
 from pexpolicy_local_policy.sandbox import parse
-from pexpolicy_local_policy.script_process import ScriptPool
+from pexpolicy_local_policy.script_process import Job, ScriptPool
 from pexpolicy_local_policy.secrets import masked
-from pexpolicy_local_policy.variables import CALL_INFO, ENDPOINT_OF, KIND_OF, PARTICIPANT, Kind
+from pexpolicy_local_policy.variables import (
+    CALL_INFO,
+    ENDPOINT_OF,
+    KIND_OF,
+    PARTICIPANT,
+    Kind,
+    ScriptInput,
+    from_request,
+)
 from pexpolicy_local_policy.verdict import JSON_NUMBERS, judge
+
+SUGGESTED = "suggested_media_overflow_locations"
+
+
+def input_before(endpoint: str, request: Request) -> tuple[ScriptInput, tuple[str, ...]]:
+    """Return the variables of a script that decides by itself, and those that are unknown.
+
+    What Infinity has configured is known to the node only.
+    """
+    kind = KIND_OF[endpoint]
+    unknown = ("service_config", SUGGESTED) if kind == "media_location" else ("service_config",)
+    return from_request(kind, request), unknown
+
+
+def input_after(
+    endpoint: str,
+    request: Request,
+    decision: Decision,
+    own: Mapping[str, Any] | None = None,
+) -> tuple[ScriptInput, tuple[str, ...]]:
+    """Return the variables of a script that follows a decision, and those that are unknown.
+
+    ``own`` are variables that Infinity itself has for the call: ``service_config``, and the
+    suggested locations.
+    """
+    own = own or {}
+    own_service = own.get("service_config")
+    kind: Kind = KIND_OF[endpoint]
+    fields = _fields(decision)
+    variables: dict[str, Any] = {"service_config": own_service}
+    unknown = ["service_config"] if own_service is None else []
+    if kind == "service":
+        if isinstance(decision, Service):
+            variables["service_config"], unknown = fields, []
+        elif not isinstance(decision, Continue):
+            variables["service_config"], unknown = None, []
+    elif kind == "media_location":
+        if isinstance(decision, MediaLocation):
+            variables[SUGGESTED] = suggested(fields)
+        elif SUGGESTED in own:
+            variables[SUGGESTED] = own[SUGGESTED]
+        else:
+            unknown.append(SUGGESTED)
+    found = from_request(kind, request)
+    changed = {**found.variables, **variables}
+    if kind != "media_location":
+        disposition = decision.action.upper()
+        changed["call_info"] = {
+            **found.call_info,
+            "external_policy_disposition": disposition,
+        }
+    if kind == "participant" and not isinstance(decision, Reject):
+        known = {name: value for name, value in fields.items() if name in PARTICIPANT}
+        changed["participant"] = {**changed["participant"], **known}
+    return ScriptInput(kind, changed), tuple(unknown)
+
+
+def job_of(
+    source: str, found: ScriptInput, unknown: tuple[str, ...], now: float | None = None
+) -> Job:
+    """Return the job that runs a script with these variables."""
+    return Job(source, found.variables, now, unknown)
+
+
+def suggested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``suggested_media_overflow_locations`` for a location that was chosen."""
+    overflow = [
+        *(fields.get("overflow_locations") or ()),
+        *(
+            fields[name]
+            for name in ("primary_overflow_location", "secondary_overflow_location")
+            if fields.get(name)
+        ),
+        *(None, None),
+    ]
+    return {
+        "location": fields.get("location"),
+        "primary_overflow_location": overflow[0],
+        "secondary_overflow_location": overflow[1],
+    }
+
+
+def final_decision(
+    endpoint: str, ours: Decision, made: Decision, extras: Extras
+) -> Decision | None:
+    """Return the decision that takes effect on a node, ``None`` where that is ours, unchanged.
+
+    ``made`` is the decision of the script. It replaces a service; for participants it holds what
+    changes only, and the overflow locations of external policy stay.
+    """
+    final = made
+    if made.action == ours.action == "continue" and endpoint != "service_configuration":
+        fields, before = _fields(made), _fields(ours)
+        if endpoint == "media_location" and isinstance(ours, MediaLocation):
+            fields = {"location": fields.get("location", before.get("location"))}
+        merged = {**before, **fields}
+        final = ENDPOINTS[endpoint].from_result(merged, extras) if merged else made
+    is_same = final.action == ours.action and _fields(final) == _fields(ours)
+    return None if is_same else final
+
+
+def _fields(decision: Decision) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(decision.result or b"{}")
+    return found
+
 
 SECONDS = 2.0
 """Limit of one run of a script."""

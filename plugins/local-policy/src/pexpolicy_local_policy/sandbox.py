@@ -18,9 +18,7 @@ from jinja2.sandbox import SandboxedEnvironment, safe_range
 from jinja2.utils import Cycler, Joiner, Namespace
 from markupsafe import Markup
 
-from pexpolicy_local_policy.functions import Functions, Moment
-from pexpolicy_local_policy.text_filters import TEXT_FILTERS
-from pexpolicy_local_policy.unknown_value import UnknownValue
+from pexpolicy_local_policy.functions import TEXT_FILTERS, Functions, Moment, UnknownValue
 
 BUILT_IN_FILTERS = (
     *("abs", "capitalize", "default", "first", "float", "format", "int", "join", "last"),

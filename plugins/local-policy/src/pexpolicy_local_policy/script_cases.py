@@ -1,7 +1,8 @@
-"""Files of cases for scripts: variables, and what Infinity should make of the output."""
+"""Cases for scripts: variables, what Infinity should make of the output, and the differences."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -13,14 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import validated
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     endpoint_of,
     parse_moment,
     read_request,
 )
+from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
 from pexpolicy.testing.cases import BadCaseError, NamedCase, read_cases
+from pexpolicy.testing.report import Row
+from pexpolicy.testing.runner import case_row
 from pexpolicy_local_policy.node_policy import told_kind
+from pexpolicy_local_policy.script_process import Job, Rendering, ScriptPool
+from pexpolicy_local_policy.secrets import HIDDEN, given_secrets, without
 from pexpolicy_local_policy.variables import (
     KIND_OF,
     VARIABLES,
@@ -31,6 +38,7 @@ from pexpolicy_local_policy.variables import (
     from_test_page,
     read_json,
 )
+from pexpolicy_local_policy.verdict import Verdict, judge
 
 _TOP = ("case", "kind", "script")
 _NAMES = tuple(dict.fromkeys(name for names in VARIABLES.values() for name in names))
@@ -170,3 +178,59 @@ def _text(path: Path) -> str:
         raise InputError(f"{path}: is not UTF-8 text") from None
     except ValueError as error:  # a NUL in the name
         raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+async def run_case(pool: ScriptPool, case: ScriptCase) -> Row:
+    """Run the script of a case and compare."""
+    began = time.perf_counter()
+    rendering = await pool.run(Job(case.source, case.given.variables, case.at))
+    seconds = time.perf_counter() - began
+    verdict = judge(case.given, rendering)
+    secrets = given_secrets(case.given)
+    summary = without(verdict.summary, secrets)
+    debug = [without(line, secrets) for line in rendering.debug]
+    return case_row(
+        case,
+        [*_differences(case, verdict, rendering)],
+        seconds,
+        kind=case.script.name,
+        remark=summary.partition(". ")[0],
+        lines=[
+            f"verdict: {summary}",
+            *(f"pex_debug_log: {line}" for line in debug),
+            *(f"warning: {text}" for text in verdict.warnings),
+        ],
+        facts={
+            "script": str(case.script),
+            "kind": case.given.kind,
+            "verdict": summary,
+            "debug": debug,
+            "warnings": list(verdict.warnings),
+        },
+    )
+
+
+def _differences(case: ScriptCase, verdict: Verdict, rendering: Rendering) -> Iterator[Difference]:
+    expected, secrets = case.expected, given_secrets(case.given)
+    if expected.dropped is False:
+        if verdict.dropped:
+            yield Difference("dropped", "false", without(verdict.dropped, secrets))
+            return
+    elif not verdict.dropped:
+        yield Difference("dropped", "true", "false")
+    elif isinstance(expected.dropped, str) and expected.dropped not in verdict.dropped:
+        yield Difference("dropped", expected.dropped, without(verdict.dropped, secrets))
+    if expected.action not in (None, verdict.action or "continue"):
+        yield Difference("action", str(expected.action), verdict.action or "continue")
+    if expected.result is not None:
+        yield from unmet("result", expected.result, verdict.result, _shown, _shown)
+    if expected.changed is not None and sorted(expected.changed) != sorted(verdict.changed):
+        wanted, found = (", ".join(sorted(names)) for names in (expected.changed, verdict.changed))
+        yield Difference("changed", wanted or NOTHING, found or NOTHING)
+    if expected.debug is not None and expected.debug != list(rendering.debug):
+        logged = without(" / ".join(rendering.debug), secrets)
+        yield Difference("debug", " / ".join(expected.debug) or NOTHING, logged or NOTHING)
+
+
+def _shown(name: str, value: Any) -> str:
+    return HIDDEN if name in PROTECTIONS and value else one_line(value, PROTECTIONS, HIDDEN)

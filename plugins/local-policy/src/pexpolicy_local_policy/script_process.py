@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-MAX_LINE = 16 * 1024 * 1024
-"""Bytes of one result; more than any script may print."""
+from pexpolicy.child import Child, ChildError
+from pexpolicy.child_pool import START_TIMEOUT_S, ChildPool, PoolBusyError
+from pexpolicy_local_policy.worker import encoded
+
 GRACE = 0.15
 """Seconds after which a process is killed that has not ended a late script by itself."""
-START_SECONDS = 10.0
-"""Time for a process to start."""
-RETRY_SECONDS = 1.0
-"""Pause before another attempt to start a process."""
+MAX_WAITING = 1_000
+"""Runs that wait for a process."""
 PASSED = ("LD_LIBRARY_PATH", "TZDIR")
 """Variables of the environment that a process needs to start, and to find time zones."""
-_PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[1:]; from pexpolicy_local_policy.worker import main; main()"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,68 +56,33 @@ class Job:
     """Variables that are not known; a script that reads one fails with the kind ``unknown``."""
 
 
-class ScriptProcess:
-    """One process; it runs one script at a time."""
+class _StaleError(Exception):
+    """A process may hold a script that still runs, or what is left of one."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
 
-    @classmethod
-    async def start(cls) -> Self:
-        """Start the process: without site packages of its own, environment or shell."""
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM),
-                *filter(None, sys.path),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env={name: os.environ[name] for name in PASSED if name in os.environ},
-                limit=MAX_LINE,
-                start_new_session=True,
-            )
+class _ScriptChild(Child[dict[str, Any]]):
+    """One process, without site packages of its own or an environment."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "its process",
+            "pexpolicy_local_policy.worker",
+            decode=json.loads,
+            encode=encoded,
+            environment={name: os.environ[name] for name in PASSED if name in os.environ},
+            flags=("-S", "-W", "ignore"),
         )
 
-    @property
-    def pid(self) -> int:
-        """Return the process ID."""
-        return self._process.pid
+    async def ready(self) -> None:
+        """Wait until it has run an empty script."""
+        await super().ready()
+        await self.run(Job("", {}), START_TIMEOUT_S)
 
     async def run(self, job: Job, seconds: float) -> Rendering:
-        """Run a script; after a failure of the kind ``process`` this process cannot be used again.
-
-        When it is cancelled, the process cannot be used again either.
-        """
-        message = {
-            "source": job.source,
-            "variables": job.variables,
-            "seconds": seconds,
-            "now": job.now,
-            "unknown": job.unknown,
-        }
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            async with asyncio.timeout(seconds + GRACE):
-                stdin.write(json.dumps(message).encode() + b"\n")
-                await stdin.drain()
-                line = await stdout.readline()
-        except TimeoutError:
-            return Rendering("", failure=Failure("time", "it ran too long"))
-        except (ConnectionError, ValueError):
-            line = b""
-        if not line:
-            return Rendering("", failure=Failure("process", "its process ended unexpectedly"))
-        result = json.loads(line)
+        """Run a script; raises ``ChildError``."""
+        result = await self.ask({**asdict(job), "seconds": seconds})
         failure = None if result["failure"] is None else Failure(**result["failure"])
         return Rendering(result["text"], tuple(result["debug"]), failure)
-
-    async def end(self) -> None:
-        """Kill the process and wait until it is gone."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
 
 
 class ScriptPool:
@@ -131,83 +92,49 @@ class ScriptPool:
     """
 
     def __init__(self, size: int, seconds: float) -> None:
-        self._size = size
+        self._pool = ChildPool("scripts", size, _ScriptChild, MAX_WAITING)
         self._seconds = seconds
-        self._idle: asyncio.LifoQueue[ScriptProcess] = asyncio.LifoQueue()
-        self._all: set[ScriptProcess] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_closing = False
         self.runs = 0
         self.failures = 0
-        self.restarts = 0
+
+    @property
+    def restarts(self) -> int:
+        """The number of processes that were replaced."""
+        return self._pool.restarts
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         """Start the processes, and end them afterwards."""
         try:
-            adding = (self._add() for _ in range(self._size))
-            # Each is awaited: one that starts after another has failed is ended too.
-            for error in await asyncio.gather(*adding, return_exceptions=True):
-                if error is not None:
-                    raise error
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._pool.open()
             yield self
         finally:
-            self._is_closing = True
-            await asyncio.gather(*self._tasks)
-            await asyncio.gather(*(process.end() for process in self._all))
+            await self._pool.close()
 
     async def run(self, job: Job, seconds: float | None = None) -> Rendering:
         """Run a script within ``seconds``, waiting included; a failure is part of the result."""
         limit = self._seconds if seconds is None else min(seconds, self._seconds)
-        began = asyncio.get_running_loop().time()
         self.runs += 1
-        try:
-            async with asyncio.timeout(limit):
-                process = await self._idle.get()
-        except TimeoutError:
-            self.failures += 1
-            text = f"no process was free within {limit:g} s"
-            return Rendering("", failure=Failure("time", text))
-        left = max(limit - (asyncio.get_running_loop().time() - began), 0.001)
-        usable = False
-        try:
-            rendering = await process.run(job, left)
-            usable = not _needs_restart(rendering.failure)
-        finally:
-            if usable:
-                self._idle.put_nowait(process)
-            else:
-                self._replace(process)
+        rendering = await self._run(job, limit)
         self.failures += rendering.failure is not None
         return rendering
 
-    async def _add(self) -> None:
-        """Start a process and wait until it is ready; raises ``RuntimeError``."""
-        process = await ScriptProcess.start()
-        self._all.add(process)
-        ready = await process.run(Job("", {}), START_SECONDS)
-        if ready.failure is not None:
-            self._all.discard(process)
-            await process.end()
-            raise RuntimeError(f"a process for scripts does not start: {ready.failure}")
-        self._idle.put_nowait(process)
-
-    def _replace(self, process: ScriptProcess) -> None:
-        self.restarts += 1
-        self._all.discard(process)
-        task = asyncio.get_running_loop().create_task(self._end_and_add(process))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _end_and_add(self, process: ScriptProcess) -> None:
-        await process.end()
-        while not self._is_closing:
-            with suppress(OSError, RuntimeError):
-                await self._add()
-                return
-            await asyncio.sleep(RETRY_SECONDS)
-
-
-def _needs_restart(failure: Failure | None) -> bool:
-    """Return whether a process may hold a script that still runs, or what is left of one."""
-    return failure is not None and failure.kind in ("time", "memory", "process")
+    async def _run(self, job: Job, limit: float) -> Rendering:
+        clock = asyncio.get_running_loop().time
+        late = clock() + limit
+        rendering = Rendering(
+            "", failure=Failure("time", f"no process was free within {limit:g} s")
+        )
+        try:
+            async with asyncio.timeout(limit + GRACE), self._pool.borrow() as child:
+                rendering = Rendering("", failure=Failure("time", "it ran too long"))
+                rendering = await child.run(job, max(late - clock(), 0.001))
+                if rendering.failure is not None and rendering.failure.kind in ("time", "memory"):
+                    raise _StaleError  # noqa: TRY301 - the pool replaces what raises
+        except (_StaleError, TimeoutError, PoolBusyError):
+            pass
+        except ChildError:
+            failure = Failure("process", "its process ended unexpectedly")
+            rendering = Rendering("", failure=failure)
+        return rendering

@@ -1,4 +1,4 @@
-"""The variables of a script: those of Pexip's test page, or made of a request."""
+"""The variables of a script: those of the test page, or made of a request."""
 
 from __future__ import annotations
 

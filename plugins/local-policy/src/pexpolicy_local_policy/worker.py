@@ -1,7 +1,7 @@
-"""The process that runs scripts: one job a line on standard input, one result a line on output.
+"""The process that runs scripts: jobs and their results as messages.
 
 A job has ``source``, ``variables``, ``unknown``, ``seconds`` and ``now``. The process has limits of
-the kernel on memory and files and an empty environment, and imports nothing of the server. An alarm
+the kernel on memory and files and an empty environment, and imports little of the server. An alarm
 ends a script that is late, also inside of a regular expression; ``script_process`` kills the
 process where that does not help.
 """
@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import signal
-import sys
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -20,10 +19,14 @@ from typing import Any
 from jinja2 import TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
-from pexpolicy_local_policy.functions import Functions
+from pexpolicy.child import Channel, parent_socket
+from pexpolicy_local_policy.functions import (
+    Functions,
+    PolicyNotAppliedError,
+    UnknownValue,
+    UnknownValueError,
+)
 from pexpolicy_local_policy.sandbox import ScriptEnvironment
-from pexpolicy_local_policy.text_filters import PolicyNotAppliedError
-from pexpolicy_local_policy.unknown_value import UnknownValue, UnknownValueError
 
 MEMORY = 256 * 1024 * 1024
 """Address space of the process in bytes."""
@@ -150,6 +153,11 @@ def _line(error: BaseException) -> int | None:
     return found
 
 
+def encoded(message: object) -> bytes:
+    """Encode a message as JSON, whose numbers and texts have no limits."""
+    return json.dumps(message).encode()
+
+
 def _limit() -> None:
     """Set the limits of the kernel, where the system has them."""
     for name, value in (
@@ -164,25 +172,22 @@ def _limit() -> None:
 
 
 def main() -> None:
-    """Run jobs until standard input ends."""
-    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Run jobs until the other end closes its socket."""
+    jobs = Channel[dict[str, Any]]("the server", parent_socket(), json.loads, encoded)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nothing, descriptor)
     alarm, runner = Alarm(), Runner()
     _limit()
-    for line in sys.stdin:
-        failure: dict[str, Any]
+    for job in jobs:
         try:
-            job = json.loads(line)
             alarm.set(job["seconds"])
             result = runner.run(job)
             alarm.clear()
         except (TimeLimitError, MemoryError) as error:
             alarm.clear()
-            failure = _failure(error)
-            result = {"text": "", "debug": [], "failure": failure}
-        results.write(json.dumps(result) + "\n")
-        results.flush()
+            result = {"text": "", "debug": [], "failure": _failure(error)}
+        jobs.send(result)
 
 
 if __name__ == "__main__":
