@@ -26,7 +26,7 @@ from pexpolicy.cli.common import (
     print_warnings,
     refuse,
 )
-from pexpolicy.config.places import Excerpts
+from pexpolicy.config.places import Places
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.plugins.changes import configuration_changes
@@ -114,14 +114,14 @@ def _print_changes(policy: Policy, other: Path) -> None:
 
 def _document(config: Path, policy: Policy | None, error: ConfigError | None) -> dict[str, Any]:
     """Return what was found, for programs."""
-    excerpts = Excerpts(config)
+    places = Places.of_file(config)
 
     def listed(remarks: Iterable[Problem | ConfigWarning]) -> list[dict[str, Any]]:
         return [
             {
                 "key": dotted_key(remark.key),
                 "message": remark.text,
-                "line": found.line if (found := excerpts.find(remark)) is not None else None,
+                "line": found.line if (found := places.excerpt(remark)) is not None else None,
                 "column": found.column if found is not None else None,
             }
             for remark in remarks

@@ -17,7 +17,7 @@ import click
 
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import Stage, load
-from pexpolicy.config.places import Excerpt, Excerpts
+from pexpolicy.config.places import Excerpt, Places
 from pexpolicy.config.problems import Problem, dotted_key
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
@@ -161,10 +161,10 @@ def load_or_exit(path: Path, hint: str) -> Settings:
 def fail(error: ConfigError, hint: str = "") -> NoReturn:
     """Print all errors and exit with 78, or with 75 if another attempt may succeed."""
     click.secho(f"{error.path}: {count(len(error.problems), 'error')}", fg="red", err=True)
-    excerpts = Excerpts(error.path)
+    places = Places.of_file(error.path)
     for problem in error.problems:
         click.echo(err=True)
-        _print_problem(problem, error.path, excerpts.find(problem))
+        _print_problem(problem, error.path, places.excerpt(problem))
     if hint:
         click.echo(hint, err=True)
     sys.exit(exit_code(error))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from pexpolicy.config.files import EncodingError, decode_text, read_file
 from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key, may_be_secret
@@ -83,6 +84,14 @@ class Places:
     def __init__(self, text: str) -> None:
         self._text = text.replace("\r\n", "\n")
 
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """Read a file; the places in one that cannot be read are unknown."""
+        try:
+            return cls(decode_text(read_file(path)))
+        except (OSError, EncodingError):
+            return cls("")
+
     def line_of(self, key: Key) -> int:
         """Return the line of a key, or of the innermost table around it; 0 if unknown."""
         at = self._find(key)
@@ -137,24 +146,6 @@ def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | Non
     lines = enumerate(text.split("\n"), 1)
     open_quotes = [n for n, line in lines if line.count("'") % 2 or line.count('"') % 2]
     return message, (open_quotes[-1], 1) if open_quotes else None
-
-
-class Excerpts:
-    """The excerpts of one file; it is read when the first one is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @cached_property
-    def _places(self) -> Places:
-        try:
-            return Places(decode_text(read_file(self._path)))
-        except (OSError, EncodingError):
-            return Places("")
-
-    def find(self, problem: Problem | ConfigWarning) -> Excerpt | None:
-        """Return the excerpt of a problem; ``None`` if its place is not in the file."""
-        return self._places.excerpt(problem)
 
 
 class _Scanner:

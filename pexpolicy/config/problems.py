@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from itertools import takewhile
 from types import UnionType
@@ -13,8 +14,8 @@ import pydantic
 from pydantic import AliasChoices, BaseModel
 from typing_extensions import is_typeddict
 
+from pexpolicy.config.schema import key_docs
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.text import brief, did_you_mean, suggest
 
 Key = tuple[str | int, ...]
@@ -51,6 +52,21 @@ _PLAIN_WORDS = {
     "a valid boolean": "true or false",
 }
 """Words of pydantic, and what an administrator calls the same."""
+_NUMBER = "; write a number without quotes and without a unit"
+_FORMS: tuple[tuple[str, type, str], ...] = (
+    ("list_type", dict, ": write [[{0}]] for each, with two brackets"),
+    ("list_type", object, '; write it in square brackets, as in ["first", "second"]'),
+    ("dict_type", list, ": write [{0}.NAME] for each, not [[{0}]]"),
+    ("string_type", list, "; write one text, without brackets"),
+    ("string_type", object, "; write it in quotes"),
+    ("bool_type", str, "; write true or false without quotes"),
+    ("int_type", str, _NUMBER),
+    ("float_type", str, _NUMBER),
+    ("time_delta", object, '; write text, as in "PT90S" or "00:01:30"'),
+    ("item of model", object, ": write [[{0}]] for each"),
+    ("model", object, ": write [{0}], and its keys below"),
+)
+"""By the beginning of the type of an error, and the type of what is written: what to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +152,8 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 
 
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
-    place = _locate(tuple(item["loc"]), model)
-    key, kind, context = place.key, item["type"], item.get("ctx", {})
+    place = _locate(item["loc"], model)
+    key, kind, written, context = place.key, item["type"], item["input"], item.get("ctx", {})
     words = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return Problem(key, f"unknown key{_instead(place, model)}")
@@ -146,91 +162,64 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         tag = suggest(str(context.get("tag")), words)
         return Problem(key, f"is none of these{tag}" if words else "is missing")
     if kind in ("missing", "missing_argument"):
-        words = _words_in(place.annotations[-1]) if place.annotations else []
+        words = [word for one in place.annotations[-1:] for word in _words_in(one)]
         choice = f"; write one of {', '.join(map(repr, words))}" if words else ""
-        return Problem(key, f"is missing{choice or place.meaning(': ')}")
-    if key[-1:] == ("[key]",):
-        text = f"unknown name{suggest(str(key[-2]), words)}" if words else _message(item)
-        return Problem(key[:-1], text)
-    text, written = _message(item), item["input"]
-    if kind in ("value_error", "assertion_error"):
-        return Problem(key, text)
-    hides = isinstance(written, Mapping | list) or kind == "string_too_short"
-    if not hides and not place.may_hold_secret(written):
-        text += f", not {brief(written)}"
-        text += did_you_mean(str(written), words) if kind == "literal_error" else ""
-    form = f"; {REMARKS[key]}" if key in REMARKS else _form(kind, written, key, _is_whole(model))
-    return Problem(key, text + form + place.meaning(" (", ")"))
-
-
-def _form(kind: str, written: Any, key: Key, is_whole: bool) -> str:  # noqa: FBT001, PLR0911 - private; one for each
-    """Return in which form to write a value of another type."""
-    at = dotted_key(tuple(part for part in key if isinstance(part, str)))
-    at = at if is_whole else f"….{at}"
-    match kind, written:
-        case "list_type", dict():
-            return f": write [[{at}]] for each, with two brackets"
-        case "list_type", _:
-            return '; write it in square brackets, as in ["first", "second"]'
-        case "dict_type", list():
-            return f": write [{at}.NAME] for each, not [[{at}]]"
-        case "string_type", list():
-            return "; write one text, without brackets"
-        case "string_type", _:
-            return "; write it in quotes"
-        case "bool_type", str():
-            return "; write true or false without quotes"
-        case "int_type" | "float_type", str():
-            return "; write a number without quotes and without a unit"
-        case "time_delta_type" | "time_delta_parsing", _:
-            return '; write text, as in "PT90S" or "00:01:30"'
-        case "model_type" | "model_attributes_type" | "dataclass_type", _:
-            is_item = bool(key) and isinstance(key[-1], int)
-            return (
-                f": write [[{at}]] for each" if is_item else f": write [{at}], and its keys below"
-            )
-        case _:
-            return ""
-
-
-def _message(item: Mapping[str, Any]) -> str:
+        return Problem(key, f"is missing{choice or place.meaning(': {}')}")
     text = re.sub(
         r"^(Value error, |Input |String |List )| or (instance|an object) .*", "", item["msg"]
     )
     for name, plain in _PLAIN_WORDS.items():
         text = text.replace(name, plain)
-    return text[:1].lower() + text[1:]
+    text = text[:1].lower() + text[1:]
+    if key[-1:] == ("[key]",):
+        text = f"unknown name{suggest(str(key[-2]), words)}" if words else text
+        return Problem(key[:-1], text)
+    if kind in ("value_error", "assertion_error") or not key:
+        return Problem(key, text)
+    hides = isinstance(written, Mapping | list) or kind == "string_too_short"
+    if not hides and not place.may_hold_secret(written):
+        text += f", not {brief(written)}"
+        text += did_you_mean(str(written), words) if kind == "literal_error" else ""
+    form = f"; {REMARKS[key]}" if key in REMARKS else _form(kind, written, key, model)
+    return Problem(key, text + form + place.meaning(" ({})"))
+
+
+def _form(kind: str, written: Any, key: Key, model: type[BaseModel]) -> str:
+    """Return in which form to write a value of another type."""
+    at = dotted_key(tuple(part for part in key if isinstance(part, str)))
+    at = at if _is_whole(model) else f"….{at}"
+    kind = kind.replace("dataclass", "model")
+    kind = f"item of {kind}" if kind.startswith("model") and isinstance(key[-1], int) else kind
+    found = (
+        form for begin, of, form in _FORMS if kind.startswith(begin) and isinstance(written, of)
+    )
+    return next(found, "").format(at)
 
 
 def _instead(place: _Place, model: type[BaseModel]) -> str:
     """Return what to write instead of a key that does not exist, after a semicolon."""
     names = tuple(part for part in place.key if isinstance(part, str))
-    if remark := getattr(place.table, "key_remarks", {}).get(names[-1]):
+    table, name, around = place.table, names[-1], dotted_key(place.key[:-1])
+    own = getattr(table, "key_remarks", {}).get(name)
+    if remark := own or REMARKS.get(names[-2:]) or REMARKS.get(names[-1:]):
         return f"; {remark}"
-    for end in (names[-2:], names[-1:]):
-        if end in REMARKS:
-            return f"; {REMARKS[end]}"
-    known = [str(name) for name, _ in _fields_of(place.table)]
-    guess = did_you_mean(names[-1], known)
-    return guess or _other_place(place, names[-1], known, model) + suggest(names[-1], known)
-
-
-def _other_place(place: _Place, name: str, known: list[str], model: type[BaseModel]) -> str:
-    """Return where a key belongs, after a semicolon, or nothing."""
-    around, is_whole = dotted_key(place.key[:-1]), _is_whole(model)
+    known, is_whole = list(_fields_of(table)), _is_whole(model)
+    if guess := did_you_mean(name, known):
+        return guess
     secrets = [one for one in (f"{name}_env", f"{name}_file") if one in known]
-    inside = [dotted_key(path) for path, inner in _below(place.table) if name in inner.model_fields]
+    inside = [path for path, inner in _below(table) if name in _fields_of(inner)]
     top = name if name == "plugin_dirs" else f"[{name}]"
     hints: dict[str, object] = {
         f"a secret is never in this file: write {' or '.join(secrets)}": secrets,
         f"if it is a plugin, write [plugins.{dotted_key((name,))}]": is_whole and not around,
         f"it belongs at the top of the file, as {top}": is_whole and name in model.model_fields,
-        f"keys of the plugin itself belong under [{around}.settings]": place.table is PluginTable,
+        f"keys of the plugin itself belong under [{around}.settings]": table is PluginTable,
         f"write a field of the answer in {around}.result": around and "result" in known,
         f"it is a key of {' '.join(inside)}: write {' '.join(inside)}.{name}": len(inside) == 1,
         "it is a key of [plugins.NAME] itself": not is_whole and name in PluginTable.model_fields,
     }
-    return next((f"; {hint}" for hint, applies in hints.items() if applies), "")
+    hint = next((f"; {hint}" for hint, applies in hints.items() if applies), "")
+    return hint + suggest(name, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,25 +230,23 @@ class _Place:
     table: Any
     annotations: list[Any]
 
-    def meaning(self, before: str, after: str = "") -> str:
-        """Return the first sentence about the key, if it is documented."""
+    def meaning(self, form: str) -> str:
+        """Return the first sentence about the key in a form such as ``({})``, if it has one."""
         try:
-            text = attribute_docs(self.table).get(str(self.key[-1]), "") if self.table else ""
+            text = key_docs(self.table).get(str(self.key[-1]), "")
         except (OSError, TypeError, SyntaxError, ValueError):  # the source is not there
             return ""
-        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("`", "")
-        first = re.split(r"[.;](?:\s|\Z)", plain, maxsplit=1)[0]
+        first = re.split(r"[.;](?:\s|\Z)", text.replace("`", ""), maxsplit=1)[0]
         begin = first[:1] if first[1:2].isupper() else first[:1].lower()
-        return (
-            f"{before}{begin}{first[1:]}{after}" if _MIN_MEANING < len(first) < _MAX_MEANING else ""
-        )
+        is_short = _MIN_MEANING < len(first) < _MAX_MEANING
+        return form.format(begin + first[1:]) if is_short else ""
 
     def may_hold_secret(self, value: Any) -> bool:
         """Return whether a value must not be shown, by the types of it and of the tables around
         it, by the name of its key, or by its form.
         """
         named = any("Secret" in str(one) for one in self.annotations) or may_be_secret(self.key)
-        may_hold = bool(self.key) and _USER_OR_URL.search(str(self.key[-1])) is not None
+        may_hold = _USER_OR_URL.search(str(self.key[-1])) is not None
         return named or (may_hold and re.search("[:?@]", str(value)) is not None)
 
 
@@ -270,61 +257,57 @@ def _locate(location: Key, model: type[BaseModel]) -> _Place:
     """
     key: list[str | int] = []
     passed: list[Any] = []
-    table: Any = None
+    table: Any = object
     here: list[Any] = [model]
-    is_member = False
-    for part in location:
-        if is_member:
-            is_member = False
-            continue
+    parts = iter(location)
+    for part in parts:
         key.append(part)
         members = [member for found in here for member in _members_of(found)]
-        table = next((kind for kind in members if dict(_fields_of(kind))), None)
-        fields = [hint for kind in members for name, hint in _fields_of(kind, part) if name == part]
-        here = fields or [inner for kind in members for inner in get_args(kind)]
-        passed += fields
-        is_member = any(len(list(_members_of(found))) > 1 for found in here)
+        tables = [(kind, fields) for kind in members if (fields := _fields_of(kind))]
+        table = tables[0][0] if tables else object
+        found = [fields[part] for _, fields in tables if part in fields]
+        here = found or [inner for kind in members for inner in get_args(kind)]
+        passed += found
+        if any(len(_members_of(one)) > 1 for one in here):
+            next(parts, None)
     return _Place(tuple(key), table, passed)
 
 
-def _members_of(annotation: Any) -> Iterator[Any]:
-    """Yield the members of a union but ``None``, or the type itself."""
+def _members_of(annotation: Any) -> list[Any]:
+    """Return the members of a union but ``None``, or the type itself."""
     annotation = getattr(annotation, "__value__", annotation)
     origin = get_origin(annotation)
     if origin is Annotated:
-        yield from _members_of(get_args(annotation)[0])
-    elif origin in (Union, UnionType):
-        for member in get_args(annotation):
-            if member is not type(None):
-                yield from _members_of(member)
-    else:
-        yield annotation
+        return _members_of(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        members = (one for one in get_args(annotation) if one is not type(None))
+        return [inner for member in members for inner in _members_of(member)]
+    return [annotation]
 
 
-def _fields_of(kind: Any, named: str | int = "") -> Iterator[tuple[str | int, Any]]:
-    """Yield the keys of a table with their annotations, also ``named`` for one with an alias."""
+def _fields_of(kind: Any) -> dict[Any, Any]:
+    """Return the keys of a table with their annotations, and nothing for another type."""
     kind = get_origin(kind) or kind
     if isinstance(kind, type) and issubclass(kind, BaseModel):
+        found: dict[Any, Any] = {}
         for name, info in kind.model_fields.items():
-            alias = info.validation_alias or info.alias
+            alias = info.validation_alias or info.alias or name
             choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-            names = [one for one in choices if isinstance(one, str)] or [name]
-            yield (named if named in (name, *names) else names[0]), info.annotation
-    elif is_dataclass(kind) or is_typeddict(kind):
-        try:
-            yield from get_type_hints(kind, include_extras=True).items()
-        except (NameError, TypeError):  # a type that only type checkers know
-            return
+            found |= {one: info.annotation for one in choices if isinstance(one, str)}
+        return found
+    if is_dataclass(kind) or is_typeddict(kind):
+        with suppress(NameError, TypeError):  # a type that only type checkers know
+            return get_type_hints(kind, include_extras=True)
+    return {}
 
 
-def _below(table: Any) -> Iterator[tuple[Key, type[BaseModel]]]:
+def _below(table: Any) -> Iterator[tuple[str, Any]]:
     """Yield the tables in a table with their places; ``NAME`` stands for any name."""
-    for name, hint in _fields_of(table):
+    for name, hint in _fields_of(table).items():
         for member in _members_of(hint):
             is_named = get_origin(member) is dict
-            for model in _members_of(get_args(member)[1] if is_named else member):
-                if isinstance(model, type) and issubclass(model, BaseModel):
-                    yield ((name, "NAME") if is_named else (name,)), model
+            for inner in _members_of(get_args(member)[1] if is_named else member):
+                yield (f"{name}.NAME" if is_named else name), inner
 
 
 def _words_in(annotation: Any) -> list[str]:

@@ -112,6 +112,15 @@ def test_the_key_is_the_one_that_is_written(
     assert all(map(str.startswith, found, expected))
 
 
+@pytest.mark.parametrize("value", [3, [], "x", None])
+def test_settings_that_are_no_table_are_one_problem_without_a_key(value: Any) -> None:
+    with pytest.raises(ValidationError) as raised:
+        read_settings(Desk, value, {})
+    assert [(one.key, "table" in one.text) for one in problems_of(raised.value, Desk)] == [
+        ((), True)
+    ]
+
+
 def test_a_table_of_any_names_has_no_unknown_keys() -> None:
     class Names(RootModel[dict[str, str]]):
         pass

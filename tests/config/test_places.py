@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
 from pexpolicy.config.loader import load
-from pexpolicy.config.places import MAX_WIDTH, Excerpts, Places
+from pexpolicy.config.places import MAX_WIDTH, Places
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.config.settings import ConfigError
 
@@ -152,8 +152,8 @@ def excerpts_of(path: Path, text: str) -> list[tuple[str, str]]:
     try:
         load(path)
     except ConfigError as error:
-        excerpts = Excerpts(path)
-        found = [(str(problem), excerpts.find(problem)) for problem in error.problems]
+        places = Places.of_file(path)
+        found = [(str(problem), places.excerpt(problem)) for problem in error.problems]
         return [(message, excerpt.text) for message, excerpt in found if excerpt is not None]
     return []
 
@@ -165,9 +165,9 @@ def test_the_time_of_an_excerpt_grows_with_the_values_of_its_line(tmp_path: Path
         path.write_text("names = [" + "'a', " * count + "]\n")
         taken = []
         for _ in range(3):
-            excerpts = Excerpts(path)
+            places = Places.of_file(path)
             began = time.thread_time()
-            assert excerpts.find(Problem(("names",), "unknown key")) is not None
+            assert places.excerpt(Problem(("names",), "unknown key")) is not None
             taken.append(time.thread_time() - began)
         return min(taken)
 
@@ -217,9 +217,9 @@ def test_a_list_in_a_list_is_not_taken_for_a_table(line: str, tmp_path: Path) ->
 def test_a_key_that_is_not_in_the_file_is_no_error(key: Key, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[server]\nport = 1\n[access]\nnetworks = []\n")
-    Excerpts(path).find(Problem(key, "is wrong"))
-    Excerpts(tmp_path / "missing").find(Problem(key, "is wrong"))
-    assert Excerpts(path).find(Problem((), "x", at=(9, 1))) is None
+    Places.of_file(path).excerpt(Problem(key, "is wrong"))
+    Places.of_file(tmp_path / "missing").excerpt(Problem(key, "is wrong"))
+    assert Places.of_file(path).excerpt(Problem((), "x", at=(9, 1))) is None
 
 
 # ---- check --json

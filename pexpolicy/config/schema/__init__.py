@@ -27,11 +27,16 @@ EndpointName = Literal[
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
+def key_docs(table: type) -> dict[str, str]:
+    """Return the docstring of each key without links; raises ``OSError`` without the source."""
+    return {key: _LINK.sub(r"\1", text) for key, text in attribute_docs(table).items()}
+
+
 def _describe(schema: dict[str, Any], table: type[BaseModel]) -> None:
     """Add the docstrings of the keys, which editors show, to JSON Schema."""
-    for key, text in attribute_docs(table).items():
+    for key, text in key_docs(table).items():
         if key in schema["properties"]:
-            schema["properties"][key]["description"] = _LINK.sub(r"\1", text)
+            schema["properties"][key]["description"] = text
 
 
 class Table(BaseModel):
