@@ -7,15 +7,14 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy import Key, Problem, SettingsError, read_secret
-from pexpolicy.config.secrets import SecretError
+from pexpolicy import Key, Problem, SettingsError
+from pexpolicy.config.outgoing import secret, tls_context
 from pexpolicy.conformance.replies import basic
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import compile_when
 from pexpolicy.models.contract import contract_of
 from pexpolicy.models.extras import Extras
 from pexpolicy.text import did_you_mean
-from pexpolicy_upstream.connections import TLSError, tls
 from pexpolicy_upstream.route import WITHOUT_RESULT, Comparison, Route
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
 from pexpolicy_upstream.target import Target
@@ -40,7 +39,7 @@ def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
     targets: dict[str, Target] = {}
     for name, written in settings.targets.items():
         try:
-            targets[name] = _target(name, written, settings)
+            targets[name] = _target(name, written, settings.extras)
         except SettingsError as error:
             key = ("targets", name)
             problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
@@ -61,19 +60,14 @@ def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
     }
 
 
-def _target(name: str, written: TargetSettings, settings: UpstreamSettings) -> Target:
-    authorization = None
-    try:
-        if written.user is not None:
-            password = read_secret(
-                "password", written.password_env, written.password_file, settings.root
-            )
-            authorization = basic(written.user, password)
-        return Target(name, written, authorization, tls(written), extras=settings.extras)
-    except SecretError as error:
-        raise SettingsError(str(error), key=(error.key,)) from None
-    except TLSError as error:
-        raise SettingsError(problems=[error.problem]) from None
+def _target(name: str, written: TargetSettings, extras: Extras) -> Target:
+    password = secret("password", written.password_env, written.password_file)
+    authorization = None if written.user is None else basic(written.user, password or "")
+    tls = None
+    if written.url.startswith("https://"):
+        files = (written.ca_file, written.client_cert, written.client_key)
+        tls = tls_context(*files, verify=written.verify)
+    return Target(name, written, authorization, tls, extras=extras)
 
 
 def _route(name: str, written: RouteSettings, targets: Mapping[str, Target]) -> Route:

@@ -6,15 +6,11 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 
-from pexpolicy import Problem
-from pexpolicy.config.files import why_unusable
 from pexpolicy.conformance.replies import MAX_FIELD
-from pexpolicy_upstream.settings import TargetSettings
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ClientRequest
@@ -81,49 +77,3 @@ def _narrow(address: aiohttp.AddrInfoType) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
     return made
-
-
-class TLSError(Exception):
-    """Certificates that cannot be used; ``problem`` names the key."""
-
-    def __init__(self, key: str, text: str) -> None:
-        super().__init__(text)
-        self.problem = Problem((key,), text)
-
-
-def tls(settings: TargetSettings) -> ssl.SSLContext | None:
-    """Return the TLS context of a target; ``None`` for plain HTTP. Raises ``TLSError``."""
-    if not settings.url.startswith("https://"):
-        return None
-    context = ssl.create_default_context()
-    if settings.ca_file is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            context.load_verify_locations(settings.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise TLSError("ca_file", _unreadable(settings.ca_file, error)) from None
-    if settings.client_cert is not None:
-        try:
-            context.load_cert_chain(
-                settings.client_cert, settings.client_key, password=_no_password
-            )
-        except (OSError, ssl.SSLError, ValueError) as error:
-            raise TLSError("client_cert", _unreadable(settings.client_cert, error)) from None
-    if not settings.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _no_password() -> str:
-    """Raise an error for an encrypted key instead of asking on the terminal."""
-    msg = "the key is encrypted; store it without a password, readable for the server only"
-    raise ValueError(msg)
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"holds no certificate or key that can be used ({error.reason or 'not PEM'})"
-    if isinstance(error, OSError):
-        return f"{path} cannot be read: {why_unusable(path, error)}"
-    return str(error)

@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     Field,
     PrivateAttr,
-    ValidationInfo,
     model_validator,
 )
 from yarl import URL
@@ -62,7 +61,7 @@ class TargetSettings(PluginSettings):
     """User of Basic authentication."""
     password_env: str | None = None
     """Variable with the password."""
-    password_file: str | None = None
+    password_file: ConfigPath | None = None
     """File with the password; a line end after it is removed."""
     timeout: float = Field(1.5, gt=0.0, le=MAX_BUDGET)
     """For the whole reply, the connection included."""
@@ -131,35 +130,21 @@ class UpstreamSettings(PluginSettings):
     """Asked in this order; without any, each call goes to the targets in their order."""
 
     _timeout: float = PrivateAttr(PLUGIN_TIMEOUT)
-    _root: Path = PrivateAttr(Path())
 
-    @model_validator(mode="after")
-    def _surroundings(self, info: ValidationInfo) -> Self:
-        known = info.context or {}
-        self._timeout = known.get("timeout", PLUGIN_TIMEOUT)
-        self._root = Path(known.get("root", ""))
-        return self
+    def model_post_init(self, context: Any, /) -> None:
+        """Store the timeout of the plugin."""
+        self._timeout = (context or {}).get("timeout", PLUGIN_TIMEOUT)
 
     @property
     def plugin_timeout(self) -> float:
         """Seconds that all targets of a call have together: ``timeout`` of the plugin's table."""
         return self._timeout
 
-    @property
-    def root(self) -> Path:
-        """Return the folder for relative paths."""
-        return self._root
-
     def files(self) -> Iterable[Path]:
         """Return the files of the targets."""
-        for target in self.targets.values():
-            if target.password_file is not None:
-                yield self._root / target.password_file
-            yield from (
-                file
-                for file in (target.ca_file, target.client_cert, target.client_key)
-                if file is not None
-            )
+        names = ("password_file", "ca_file", "client_cert", "client_key")
+        files = (getattr(target, name) for target in self.targets.values() for name in names)
+        return filter(None, files)
 
 
 def config_warnings(settings: UpstreamSettings) -> Iterator[ConfigWarning]:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiohttp
 from yarl import URL
 
 from pexpolicy import ConfigWarning, Outcome, Plugin, Problem, SettingsError
-from pexpolicy.config.outgoing import is_loopback, secret
-from pexpolicy.files import track_file
+from pexpolicy.config.outgoing import is_loopback, secret, tls_context
 from pexpolicy_webhook.sender import Sender, event_of, signing_key
 from pexpolicy_webhook.settings import WebhookSettings
 from pexpolicy_webhook.spool import Spool
 
 IDLE_S = 30.0
 """Seconds that an unused connection is kept."""
+
+T = TypeVar("T")
 
 
 class Webhook(Plugin[WebhookSettings]):
@@ -29,17 +30,19 @@ class Webhook(Plugin[WebhookSettings]):
     def __init__(self, settings: WebhookSettings) -> None:
         super().__init__(settings)
         problems: list[Problem] = []
-        self._key: bytes | None = None
-        written = _secret("secret", settings.secret_env, settings.secret_file, problems)
-        if written is not None:
+
+        def read(make: Callable[..., T], *arguments: Any) -> T | None:
             try:
-                self._key = signing_key(written)
-            except ValueError as error:
-                key = "secret_env" if settings.secret_env else "secret_file"
-                problems.append(Problem((key,), str(error)))
-        self._token = _secret("token", settings.token_env, settings.token_file, problems)
-        self._tls = _tls(settings, problems)
-        if problems:
+                return make(*arguments)
+            except SettingsError as error:
+                problems.extend(error.problems)
+                return None
+
+        self._key = read(_signing_key, settings)
+        self._token = read(secret, "token", settings.token_env, settings.token_file)
+        files = (settings.ca_file, settings.client_cert, settings.client_key)
+        self._tls = read(tls_context, *files)
+        if problems or self._tls is None:
             raise SettingsError(problems=problems)
         self._endpoints = frozenset(settings.endpoints)
         self._spool: Spool | None = None
@@ -52,6 +55,7 @@ class Webhook(Plugin[WebhookSettings]):
         settings = self.settings
         self._loop = asyncio.get_running_loop()
         self._spool = await asyncio.to_thread(Spool, settings.spool, settings.spool_mb << 20)
+        assert self._tls is not None
         connector = aiohttp.TCPConnector(ssl=self._tls, keepalive_timeout=IDLE_S)
         try:
             async with aiohttp.ClientSession(
@@ -119,31 +123,10 @@ class Webhook(Plugin[WebhookSettings]):
         return self.settings.files()
 
 
-def _secret(
-    name: str, variable: str | None, file: Path | None, problems: list[Problem]
-) -> str | None:
+def _signing_key(settings: WebhookSettings) -> bytes | None:
+    written = secret("secret", settings.secret_env, settings.secret_file)
     try:
-        return secret(name, variable, file)
-    except SettingsError as error:
-        problems.extend(error.problems)
-        return None
-
-
-def _tls(settings: WebhookSettings, problems: list[Problem]) -> ssl.SSLContext | bool:
-    """Return what verifies the receiver; ``True`` for the certificates of the system."""
-    if settings.ca_file is None and settings.client_cert is None:
-        return True
-    for file in (settings.ca_file, settings.client_cert, settings.client_key):
-        if file is not None:
-            track_file(file)
-    context: ssl.SSLContext | bool = True
-    key = "ca_file"
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        key = "client_cert"
-        if settings.client_cert is not None:
-            context.load_cert_chain(settings.client_cert, settings.client_key, password="")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        problems.append(Problem((key,), f"{getattr(settings, key)} cannot be used: {reason}"))
-    return context
+        return None if written is None else signing_key(written)
+    except ValueError as error:
+        key = "secret_env" if settings.secret_env else "secret_file"
+        raise SettingsError(str(error), key=(key,)) from None
