@@ -10,8 +10,15 @@ from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, runtime_che
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pexpolicy.background.sources import Source
-from pexpolicy.config.csv_tables import LIST_SEPARATOR, is_list
+from pexpolicy.config.csv_tables import (
+    LIST_SEPARATOR,
+    TableError,
+    TableRow,
+    is_list,
+    iterate_table,
+)
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
+from pexpolicy.config.problems import Key, Problem
 from pexpolicy.endpoints.row_values import RowValues
 
 __all__ = [
@@ -21,12 +28,14 @@ __all__ = [
     "RowSnapshot",
     "RowSource",
     "RowValues",
+    "listed_rows",
     "read_rows",
 ]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", bound=TableRow)
 
 
 class RowSnapshot(AbstractAsyncContextManager[object], Protocol[T_co]):
@@ -161,3 +170,19 @@ def read_rows(
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             place = "".join(f"{part}: " for part in first["loc"])
             problems.append(f"row {number}: {place}{first['msg']}")
+
+
+def listed_rows(
+    name: str, written: Iterable[R], file: Path | None, model: type[R], problems: list[Problem]
+) -> Iterator[tuple[Key, R]]:
+    """Yield the rows of a setting and those of the file in ``csv``, each with its key.
+
+    What is wrong with the file is appended to ``problems``.
+    """
+    for number, row in enumerate(written):
+        yield (name, number), row
+    try:
+        for found in () if file is None else iterate_table(file, model):
+            yield ("csv", f"{found.file} line {found.line}"), found.values
+    except TableError as error:
+        problems += error.under(("csv",))

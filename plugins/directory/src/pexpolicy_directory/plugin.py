@@ -22,8 +22,7 @@ from pexpolicy import (
     SettingsError,
     get_logger,
 )
-from pexpolicy.config.csv_tables import TableError, iterate_table
-from pexpolicy.rows import RowSnapshot, read_rows
+from pexpolicy.rows import RowSnapshot, listed_rows, read_rows
 from pexpolicy.text import did_you_mean
 from pexpolicy_directory.index import SearchIndex
 from pexpolicy_directory.settings import MAX, Entry, Settings
@@ -39,7 +38,7 @@ class PhoneBook(Plugin[Settings]):
         self._files = [] if settings.csv is None else [settings.csv]
         self._members = _members(settings.groups)
         problems: list[Problem] = []
-        entries = list(_entries(settings, problems))
+        entries = list(listed_rows("entries", settings.entries, settings.csv, Entry, problems))
         problems += _wrong_entries(entries, settings.groups)
         self._own = [entry for _, entry in entries]
         self._group_names = settings.groups.keys()
@@ -131,18 +130,6 @@ def _members(groups: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
             member = text.lower() if text.startswith("@") else str(Alias(text))
             members[member] = members.get(member, frozenset()) | {group}
     return members
-
-
-def _entries(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key, Entry]]:
-    """Yield the entries of the configuration, then those of the file, each with its key."""
-    for number, entry in enumerate(settings.entries):
-        yield ("entries", number), entry
-    if settings.csv is not None:
-        try:
-            for row in iterate_table(settings.csv, Entry):
-                yield ("csv", f"{row.file} line {row.line}"), row.values
-        except TableError as error:
-            problems += error.under(("csv",))
 
 
 def _wrong_entries(

@@ -18,8 +18,8 @@ from pexpolicy import (
     Problem,
     SettingsError,
 )
-from pexpolicy.config.csv_tables import TableError, iterate_table
 from pexpolicy.files import named_changes
+from pexpolicy.rows import listed_rows
 from pexpolicy_locations.geoip import GeoLocations
 from pexpolicy_locations.settings import Entry, Settings
 from pexpolicy_locations.table import Choice, Draft, LocationTable
@@ -46,7 +46,8 @@ class Locations(Plugin[Settings]):
         """
         self._files = [] if settings.csv is None else [settings.csv]
         draft = Draft(settings.overflow)
-        for key, entry in _entries(settings, draft.problems):
+        written = listed_rows("subnets", settings.subnets, settings.csv, Entry, draft.problems)
+        for key, entry in written:
             draft.add(key, entry)
         self._default: MediaLocation | None = None
         if settings.default is not None and (
@@ -63,7 +64,7 @@ class Locations(Plugin[Settings]):
         if draft.problems:
             raise SettingsError(problems=draft.problems)
         subnets = draft.subnets()
-        self._warnings = draft.warnings(subnets)
+        self._warnings = list(draft.warnings(subnets))
         self._prepared = draft.prepared()
         self._table = LocationTable(settings.addresses, subnets)
         self._hits: Counter[bytes] = Counter()
@@ -122,16 +123,3 @@ class Locations(Plugin[Settings]):
         for _, decision in self._prepared:
             hits[decision.location] += self._hits[decision.result]
         return {"subnets": len(self._table), "hits": dict(hits)}
-
-
-def _entries(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key, Entry]]:
-    """Yield the entries of the configuration, then those of the file, each with its key."""
-    for number, entry in enumerate(settings.subnets):
-        yield ("subnets", number), entry
-    if settings.csv is None:
-        return
-    try:
-        for row in iterate_table(settings.csv, Entry):
-            yield ("csv", f"{row.file} line {row.line}"), row.values
-    except TableError as error:
-        problems += error.under(("csv",))

@@ -152,8 +152,7 @@ _READERS: Mapping[AddressName, Reader] = {
 }
 
 
-MAX_NAMED = 20
-"""Subnets that are listed one by one in warnings of a kind; further ones are counted."""
+_CIRCLE = "a full location cannot overflow to itself: remove it from its list"
 
 
 class Draft:
@@ -165,8 +164,7 @@ class Draft:
         self._keys: dict[str, tuple[tuple[Choice, Key], ...]] = {}
         self._rendered: dict[tuple[str, tuple[str, ...]], tuple[Key, MediaLocation]] = {}
         self._shared: dict[Choices, Choices] = {}
-        self._host_bits: list[ConfigWarning] = []
-        self._lone: list[ConfigWarning] = []
+        self._warnings: list[ConfigWarning] = []
         self.problems: list[Problem] = []
 
     def add(self, key: Key, entry: Entry) -> None:
@@ -199,12 +197,12 @@ class Draft:
             except SubnetError:
                 self.problems.append(Problem((*key, "subnet"), str(error)))
                 return None
+            text = "has host bits set, which are ignored: write its network"
+            self._warnings.append(ConfigWarning((*key, "subnet"), text))
         else:
             if lone_network(written):
-                self._lone.append(ConfigWarning((*key, "subnet"), lone_network(written)))
-            return network
-        text = f"{written.strip()} has host bits set, which are ignored: write {network}"
-        self._host_bits.append(ConfigWarning((*key, "subnet"), text))
+                text = "is a single address: write such as /24 after it if its network is meant"
+                self._warnings.append(ConfigWarning((*key, "subnet"), text))
         return network
 
     def rendered(
@@ -234,63 +232,32 @@ class Draft:
             subnets.add(network, choices)
         return subnets
 
-    def warnings(self, subnets: Subnets[Choices]) -> list[ConfigWarning]:
-        """Return warnings about valid entries."""
-        return [
-            *_bounded(self._host_bits, "have host bits set"),
-            *_bounded(self._lone, "are single addresses"),
-            *_bounded(list(self._overlaps(subnets)), "lie in others"),
-            *self._odd_names(),
-            *self._odd_overflow(),
-        ]
-
-    def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
-        """Yield warnings about subnets inside others, except inside one of all addresses."""
+    def warnings(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
+        """Yield warnings about valid entries."""
+        yield from self._warnings
         for overlap in subnets.overlaps():
             inner, outer = overlap.inner, overlap.outer
-            if outer.subnet.endswith("/0"):
-                continue
-            same = inner.value == outer.value
-            then = "leads to the same: it is needless" if same else "the longer prefix decides"
-            text = f"{inner.subnet} lies in {outer.subnet}; {then}"
-            (_, key), *_ = self._keys[inner.subnet]
-            yield ConfigWarning((*key, "subnet"), text)
-
-    def _odd_names(self) -> Iterable[ConfigWarning]:
+            if inner.value == outer.value and not outer.subnet.endswith("/0"):
+                text = "leads to the same as the subnet that it lies in: it is needless"
+                yield ConfigWarning((*self._keys[inner.subnet][0][1], "subnet"), text)
         spelled: dict[str, str] = {}
         for (location, then), (key, _) in self._rendered.items():
             first = spelled.setdefault("".join(location.split()).casefold(), location)
-            own = self._overflow.get(location, ())
-            doubts = {
-                "is one location; write further ones in overflow_locations": ";" in location,
-                "has a line end or a control character: remove it": not location.isprintable(),
-                f"is nearly {first!r}: write both as in Infinity": location != first,
-                "cannot overflow to itself: remove it from its overflow_locations": (
-                    location in then and location not in own
-                ),
-            }
-            for text in (text for text, is_so in doubts.items() if is_so):
-                yield ConfigWarning((*key, "location"), f"{location!r} {text}")
-
-    def _odd_overflow(self) -> Iterable[ConfigWarning]:
+            if location != first:
+                text = f"{location!r} is nearly {first!r}: write both as in Infinity"
+                yield ConfigWarning((*key, "location"), text)
+            if ";" in location or not location.isprintable():
+                yield ConfigWarning((*key, "location"), f"{location!r} is not the name of one")
+            if location in then and location not in self._overflow.get(location, ()):
+                yield ConfigWarning((*key, "overflow_locations"), _CIRCLE)
         used = {location for location, _ in self._rendered}
-        for location, then in self._overflow.items():
+        for location, others in self._overflow.items():
             key = ("overflow", location)
             if location not in used:
-                yield ConfigWarning(
-                    key, "no subnet leads to this location, and it is not the default"
-                )
-            if location in then:
-                text = "a full location cannot overflow to itself: remove it from its list"
+                text = "no subnet leads to this location, and it is not the default"
                 yield ConfigWarning(key, text)
-
-
-def _bounded(found: list[ConfigWarning], what: str) -> list[ConfigWarning]:
-    """Return the first warnings about subnets, and the number of the others."""
-    more = len(found) - MAX_NAMED
-    if more <= 0:
-        return found
-    return [*found[:MAX_NAMED], ConfigWarning(("subnets",), f"{more} further subnets {what}")]
+            if location in others:
+                yield ConfigWarning(key, _CIRCLE)
 
 
 def _place(key: Key) -> str:

@@ -28,9 +28,8 @@ from pexpolicy import (
     get_logger,
     metrics,
 )
-from pexpolicy.config.csv_tables import TableError, iterate_table
 from pexpolicy.files import named_changes
-from pexpolicy.rows import RowSnapshot, read_rows
+from pexpolicy.rows import RowSnapshot, listed_rows, read_rows
 from pexpolicy_registrations.settings import Device, Settings
 
 WINDOW_S = 60.0
@@ -92,7 +91,8 @@ class Registrations(Plugin[Settings]):
         self._files = [] if settings.csv is None else [settings.csv]
         self._devices: dict[str, _Answers] = {}
         problems: list[Problem] = []
-        for key, device in _devices(settings, problems):
+        written = listed_rows("devices", settings.devices, settings.csv, Device, problems)
+        for key, device in written:
             problems += self._add(key, device)
         self._snapshot: RowSnapshot[dict[str, _Answers]] | None = None
         try:
@@ -221,15 +221,3 @@ def _answers(device: Device) -> _Answers:
         credentials = Credentials(username=device.username, password=password)
     sso = _KNOWN if device.sso or device.password is None else _NO_SSO
     return _Answers(credentials, sso, device.protocols)
-
-
-def _devices(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key, Device]]:
-    """Yield the devices of the configuration, then those of the file, each with its key."""
-    for number, device in enumerate(settings.devices):
-        yield ("devices", number), device
-    if settings.csv is not None:
-        try:
-            for row in iterate_table(settings.csv, Device):
-                yield ("csv", f"{row.file} line {row.line}"), row.values
-        except TableError as error:
-            problems += error.under(("csv",))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from pexpolicy.config.csv_tables import Row, TableError, TableRow, read_table
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.toml_tables import validated
+from pexpolicy.text import did_you_mean
 from pexpolicy_rooms.settings import DerivedPin, Settings
 
 PINS = ("pin", "guest_pin")
@@ -130,26 +130,10 @@ class Pins:
         ``rooms`` are the aliases of all rooms, with their services.
         """
         unused = [alias for alias in self._rows if alias not in self._used]
-        known = list(rooms) if unused else []
+        known = [alias for alias, _ in rooms] if unused else []
         for alias in unused:
-            row = self._rows[alias]
-            guess = _instead(row.values.alias, Alias(alias), known)
+            row, guess = self._rows[alias], did_you_mean(alias, known)
             yield Problem(("pins",), str(row.fault(f"no room has the alias {alias}{guess}")))
-
-
-def _instead(written: str, alias: Alias, rooms: Sequence[tuple[str, Service]]) -> str:
-    """Return which alias was probably meant, after a semicolon, or nothing."""
-    if (words := written.split())[1:]:
-        return f"; write one alias of the room, such as {words[0]}"
-    users = {Alias(known).user: known for known, _ in reversed(rooms)}
-    bare = alias.user.lstrip("0")
-    close = next((user for user in users if user.isdigit() and user.lstrip("0") == bare), "")
-    close = close or next(iter(get_close_matches(alias.user, users, n=1, cutoff=0.75)), "")
-    if close:
-        return f"; did you mean {users[close]!r}?"
-    named = (known for known, room in rooms if str(room.name).casefold() == written.casefold())
-    first = next(named, "")
-    return f"; it is the name of a room: write one of its aliases, such as {first}" if first else ""
 
 
 def derived_pin(recipe: DerivedPin, secret: str, text: str) -> str:

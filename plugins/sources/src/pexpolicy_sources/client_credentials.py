@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
-from typing import TypeGuard
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeGuard
 from urllib.parse import quote_plus
 
 import aiohttp
 import orjson
 
-from pexpolicy_sources.data_source import Start
 from pexpolicy_sources.rows import SourceUnavailableError, describe
 
 EARLIER_S = 30.0
@@ -26,6 +25,9 @@ MAX_BYTES = 1 << 20
 _CODE = re.compile(r"[a-z_]{1,60}").fullmatch
 
 
+Reply = str | SourceUnavailableError
+
+
 class ClientCredentials:
     """Fetches a token, and keeps it until shortly before its end. Concurrent calls share a request.
 
@@ -37,7 +39,7 @@ class ClientCredentials:
         url: str,
         client: tuple[str, str],
         scope: str | None,
-        start: Start,
+        start: Callable[[Coroutine[Any, Any, Reply]], asyncio.Task[Reply]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
@@ -48,7 +50,7 @@ class ClientCredentials:
         self._clock = clock
         self._token = ""
         self._valid_until = 0.0
-        self._task: asyncio.Task[str | SourceUnavailableError] | None = None
+        self._task: asyncio.Task[Reply] | None = None
 
     async def token(self, session: aiohttp.ClientSession) -> str:
         """Return a valid token; raises ``SourceUnavailableError``."""
@@ -69,7 +71,7 @@ class ClientCredentials:
         if token == self._token:
             self._token = ""
 
-    async def _fetch(self, session: aiohttp.ClientSession) -> str | SourceUnavailableError:
+    async def _fetch(self, session: aiohttp.ClientSession) -> Reply:
         headers = {"Accept": "application/json", "Authorization": self._login}
         try:
             async with session.post(

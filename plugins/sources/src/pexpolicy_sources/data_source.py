@@ -11,13 +11,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from operator import eq
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from pexpolicy import PluginSettings, Refreshed
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.files import CacheFile
+from pexpolicy.text import is_utf8
 from pexpolicy_sources.rows import Answer, Row, SourceError, SourceUnavailableError, Value
 
 FAILURES = 3
@@ -26,36 +27,30 @@ PAUSE_S = 1.0
 """Seconds between two attempts while the source is down."""
 
 Key = tuple[Value, ...]
-Fetch = Callable[[Mapping[str, Value], Answer | None], Coroutine[Any, Any, Answer]]
-"""Asks the source; the second argument is the previous answer to the same parameters."""
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 
-class Start(Protocol):
-    """Runs a coroutine in a task that outlives the call."""
+class DataSourceSettings(PluginSettings):
+    """The keys of ``[sources.NAME]`` that all drivers have. Times in seconds."""
 
-    def __call__(self, query: Coroutine[Any, Any, T], /) -> asyncio.Task[T]:
-        """Return the task."""
+    timeout: float = Field(0.5, gt=0.0, le=5.0)
+    """For one query by key; shorter than the timeout of the plugin that asks."""
+    refresh_after: float = Field(30.0, ge=0.0)
+    """An answer that is older is asked for again."""
+    max_age: float = Field(3600.0, ge=0.0)
+    """An answer that is older is never used; until then it is if the source fails."""
+    entries: int = Field(10_000, ge=1)
+    """Answers that are kept for each query."""
+    snapshot_timeout: float = Field(30.0, gt=0.0)
+    """For all rows of a snapshot."""
 
-
-class Limits(Protocol):
-    """The limits of a lookup; times in seconds."""
-
-    @property
-    def timeout(self) -> float:
-        """For one query."""
-
-    @property
-    def refresh_after(self) -> float:
-        """An answer that is older is asked for again."""
-
-    @property
-    def max_age(self) -> float:
-        """An answer that is older is never used."""
-
-    @property
-    def entries(self) -> int:
-        """Answers that are kept."""
+    @model_validator(mode="after")
+    def _ages_in_order(self) -> Self:
+        if self.max_age < self.refresh_after:
+            msg = f"max_age must be at least refresh_after, which is {self.refresh_after:g}"
+            raise ValueError(msg)
+        return self
 
 
 class Found(NamedTuple):
@@ -71,7 +66,7 @@ class _Entry(NamedTuple):
     fetched_at: float
 
 
-class Lookup:
+class Lookup(Generic[Q]):
     """One query of a source, asked by key.
 
     An answer, also one without rows, is used for ``refresh_after`` seconds. Then the source is
@@ -81,12 +76,7 @@ class Lookup:
     """
 
     def __init__(
-        self,
-        fetch: Fetch,
-        parameters: Sequence[str],
-        start: Start,
-        limits: Limits,
-        clock: Callable[[], float] = time.monotonic,
+        self, source: DataSource[Any, Q], query: Q, parameters: Sequence[str], entries: int
     ) -> None:
         self.hits = 0
         self.fetches = 0
@@ -96,11 +86,12 @@ class Lookup:
         """Queries that failed."""
         self.problem = ""
         """Why the last query failed; empty after a success."""
-        self._fetch = fetch
+        self._source = source
+        self._clock = source.clock
+        self._query = query
         self._names = tuple(parameters)
-        self._start = start
-        self._limits = limits
-        self._clock = clock
+        self._limits = source.settings
+        self._max_entries = entries
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._running: dict[Key, asyncio.Task[Answer | SourceError]] = {}
         self._breaker = self._closed_breaker()
@@ -112,7 +103,9 @@ class Lookup:
         if parameters.keys() != set(self._names):
             msg = f"the query takes {', '.join(self._names)}, not {', '.join(parameters)}"
             raise TypeError(msg)
-        key = tuple(_plain(parameters[name]) for name in self._names)
+        values = [parameters[name] for name in self._names]
+        # An alias is asked for in its normal form.
+        key = tuple(str(value) if isinstance(value, str) else value for value in values)
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
@@ -139,7 +132,7 @@ class Lookup:
         if task is None:
             if not self._breaker.allows_call(self._clock()):
                 return SourceUnavailableError(f"the source is not asked now: {self.problem}")
-            task = self._running[key] = self._start(self._run(key, entry))
+            task = self._running[key] = self._source.start(self._run(key, entry))
         await asyncio.wait((task,))
         if task.cancelled():
             return SourceUnavailableError("the source was closed")
@@ -150,7 +143,8 @@ class Lookup:
     async def _run(self, key: Key, entry: _Entry | None) -> Answer | SourceError:
         self.fetches += 1
         parameters = dict(zip(self._names, key, strict=True))
-        fetching = self._start(self._fetch(parameters, None if entry is None else entry.answer))
+        previous = None if entry is None else entry.answer
+        fetching = self._source.start(self._source.fetch(self._query, parameters, previous))
         try:
             # It may take a while to end after its cancellation: no call waits for that.
             await asyncio.wait((fetching,), timeout=self._limits.timeout)
@@ -165,7 +159,7 @@ class Lookup:
             self._running.pop(key, None)
         self._entries[key] = _Entry(answer, self._clock())
         self._entries.move_to_end(key)
-        while len(self._entries) > self._limits.entries:
+        while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
         self._breaker = self._closed_breaker()
         self.problem = ""
@@ -183,21 +177,9 @@ class Lookup:
         return CircuitBreaker(FAILURES, FAILURES * (self._limits.timeout + PAUSE_S), PAUSE_S)
 
 
-def _plain(value: Value) -> Value:
-    """Return an alias as text, in its normal form."""
-    return str(value) if isinstance(value, str) else value
-
-
 def _is_text(value: Value) -> bool:
     """Return false for text that neither UTF-8 nor a database can hold."""
-    return not isinstance(value, str) or ("\0" not in value and not _has_surrogate(value))
-
-
-def _has_surrogate(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
-
-
-T = TypeVar("T")
+    return not isinstance(value, str) or ("\0" not in value and is_utf8(value))
 
 
 class Snapshot(Generic[T]):
@@ -208,33 +190,20 @@ class Snapshot(Generic[T]):
     ``async with`` in the ``lifespan`` of a plugin converts them before the first call.
     """
 
-    def __init__(  # noqa: PLR0913 - they have names
+    def __init__(
         self,
         fetch: Callable[[Answer | None], Awaitable[Answer]],
         convert: Callable[[list[Row]], T],
-        *,
-        every: float,
-        limit: float,
-        key: str,
-        file: Path | None,
-        first: Literal["required", "stale"],
-        name: str,
+        **refreshed: Any,
     ) -> None:
+        """Take the rows of ``fetch``; the rest is for ``Refreshed``."""
         self._fetch = fetch
         self._convert = convert
         self._answer: Answer | None = None
         self._converted: tuple[list[Row], T] | None = None
         self._next: tuple[list[Row], T] | None = None
         """The same of the next rows: calls read the last ones until these are the value."""
-        self._rows = Refreshed(
-            self._fetch_and_convert,
-            every=every,
-            timeout=limit,
-            first=first,
-            key=key,
-            file=None if file is None else CacheFile(file, list[Row]),
-            name=name,
-        )
+        self._rows: Refreshed[list[Row]] = Refreshed(self._fetch_and_convert, **refreshed)
 
     @property
     def value(self) -> T:
@@ -297,29 +266,6 @@ STOP_S = 1.0
 """Seconds for queries to end after their cancellation."""
 
 
-class DataSourceSettings(PluginSettings):
-    """The keys of ``[sources.NAME]`` that all drivers have. Times in seconds."""
-
-    timeout: float = Field(0.5, gt=0.0, le=5.0)
-    """For one query by key; shorter than the timeout of the plugin that asks."""
-    refresh_after: float = Field(30.0, ge=0.0)
-    """An answer that is older is asked for again."""
-    max_age: float = Field(3600.0, ge=0.0)
-    """An answer that is older is never used; until then it is if the source fails."""
-    entries: int = Field(10_000, ge=1)
-    """Answers that are kept for each query."""
-    snapshot_timeout: float = Field(30.0, gt=0.0)
-    """For all rows of a snapshot."""
-
-    @model_validator(mode="after")
-    def _ages_in_order(self) -> Self:
-        if self.max_age < self.refresh_after:
-            msg = f"max_age must be at least refresh_after, which is {self.refresh_after:g}"
-            raise ValueError(msg)
-        return self
-
-
-T = TypeVar("T")
 S = TypeVar("S", bound=DataSourceSettings)
 _CREDENTIALS = ("password", "token", "client_secret", "ca")
 _HOW = {
@@ -328,7 +274,6 @@ _HOW = {
     *("max_mb", "page_size", "pool_size", "tls"),
 }
 """Keys that say how a source is asked, and not for which rows."""
-Q = TypeVar("Q")
 
 
 class DataSource(ABC, Generic[S, Q]):
@@ -340,7 +285,7 @@ class DataSource(ABC, Generic[S, Q]):
     def __init__(self, settings: S) -> None:
         self.settings = settings
         self.clock: Callable[[], float] = time.monotonic
-        self._lookups: dict[tuple[str, tuple[str, ...], int], Lookup] = {}
+        self._lookups: dict[tuple[str, tuple[str, ...], int], Lookup[Q]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._context = contextvars.Context()
 
@@ -366,7 +311,7 @@ class DataSource(ABC, Generic[S, Q]):
 
     def lookup(
         self, query: str, parameters: Sequence[str], *, entries: int | None = None
-    ) -> Lookup:
+    ) -> Lookup[Q]:
         """Return a query that is asked by key, with these parameters; raises ``ValueError``.
 
         Plugins with the same query share its cache, which outlives a reload. It has at most
@@ -376,13 +321,7 @@ class DataSource(ABC, Generic[S, Q]):
         known = (query, tuple(parameters), kept)
         if (lookup := self._lookups.get(known)) is not None:
             return lookup
-        prepared = self.prepare(query, parameters)
-
-        async def fetch(values: Mapping[str, Value], previous: Answer | None) -> Answer:
-            return await self.fetch(prepared, values, previous)
-
-        limits = self.settings.model_copy(update={"entries": kept})
-        lookup = Lookup(fetch, parameters, self.start, limits, self.clock)
+        lookup = Lookup(self, self.prepare(query, parameters), parameters, kept)
         self._lookups[known] = lookup
         return lookup
 
@@ -402,17 +341,13 @@ class DataSource(ABC, Generic[S, Q]):
         ``Refreshed``.
         """
         prepared = self.prepare(query, ())
-
-        async def fetch(previous: Answer | None) -> Answer:
-            return await self.fetch_all(prepared, previous)
-
         return Snapshot(
-            fetch,
+            lambda previous: self.fetch_all(prepared, previous),
             convert,
             every=every,
-            limit=self.settings.snapshot_timeout,
+            timeout=self.settings.snapshot_timeout,
             key=self._key(query),
-            file=file,
+            file=None if file is None else CacheFile(file, list[Row]),
             first=first,
             name=name,
         )

@@ -6,13 +6,12 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import override
@@ -22,7 +21,15 @@ from pexpolicy import ConfigPath, SettingsError
 from pexpolicy.config.outgoing import is_loopback, secret, tls_context
 from pexpolicy_sources.data_source import DataSource, DataSourceSettings
 from pexpolicy_sources.ldap_query import LdapQuery
-from pexpolicy_sources.rows import Answer, QueryError, Row, SourceUnavailableError, Value, one_line
+from pexpolicy_sources.rows import (
+    Answer,
+    QueryError,
+    Row,
+    SourceError,
+    SourceUnavailableError,
+    Value,
+    one_line,
+)
 
 IDLE_S = 60.0
 """Seconds after which an unused connection is not used again: a firewall may have dropped it."""
@@ -34,210 +41,6 @@ TLS_1_2 = 0x303
 
 Entry = tuple[str, dict[str, list[bytes]]]
 """The DN and the attributes of an entry."""
-
-
-class Directory(Protocol):
-    """Servers with the same content, and how to search them."""
-
-    @property
-    def url(self) -> Sequence[str]:
-        """The servers, in the order in which they are asked."""
-
-    @property
-    def base(self) -> str:
-        """The entry below which is searched."""
-
-    @property
-    def scope(self) -> str:
-        """``subtree`` or ``onelevel``."""
-
-    @property
-    def user(self) -> str | None:
-        """The DN of an account."""
-
-    @property
-    def tls(self) -> bool:
-        """Whether ``ldap://`` servers are asked for StartTLS."""
-
-    @property
-    def ca_file(self) -> Path | None:
-        """Certificates to trust instead of those of the system."""
-
-    @property
-    def page_size(self) -> int:
-        """Entries of a page."""
-
-
-class Search(NamedTuple):
-    """What is searched for."""
-
-    text: str
-    """The filter, complete and escaped."""
-    attributes: Sequence[str]
-    is_paged: bool
-
-
-class _Connection(NamedTuple):
-    handle: Any
-    server: int
-    used_at: float
-
-
-class LdapPool:
-    """Connections to the first server that answers; when it fails, to the next one.
-
-    Searches block, and may run in several threads. Raises ``ImportError`` without
-    python-ldap.
-    """
-
-    def __init__(self, directory: Directory, password: str | None) -> None:
-        self._ldap: Any = import_module("ldap")
-        self._paged: Any = import_module("ldap.controls").SimplePagedResultsControl
-        names = ("BUSY", "CONNECT_ERROR", "SERVER_DOWN", "TIMELIMIT_EXCEEDED", "TIMEOUT")
-        self._down = tuple(getattr(self._ldap, name) for name in (*names, "UNAVAILABLE"))
-        self._directory = directory
-        self._password = password
-        self._server = 0
-        self._idle: deque[_Connection] = deque()
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-
-    def search(self, search: Search, limit: float) -> list[Entry]:
-        """Return the entries that match; raises ``SourceError``.
-
-        ``limit`` is in seconds; of several servers each has an equal part of what is left.
-        """
-        end = time.monotonic() + limit
-        count = len(self._directory.url)
-        problem = SourceUnavailableError("no answer in time")
-        connection = self._reusable()
-        for left in range(count + (connection is not None), 0, -1):
-            now = time.monotonic()
-            if now >= end or self._closed.is_set():
-                break
-            part = now + (end - now) / min(left, count)
-            server = self._server if connection is None else connection.server
-            try:
-                opened = connection or self._connect(server, part)
-                return self._ask(opened, search, part)
-            except self._down as error:
-                if connection is None or isinstance(error, self._ldap.TIMEOUT):
-                    self._use_next(server)
-                problem = SourceUnavailableError(self._reason(server, error))
-            connection = None
-        raise problem
-
-    def close(self) -> None:
-        """Close all connections without waiting; searches that run end soon."""
-        self._closed.set()
-        while self._idle:
-            _drop(self._idle.pop())
-
-    def _reusable(self) -> _Connection | None:
-        """Return an open connection; close those of servers that failed, or unused for long."""
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return None
-            is_new = time.monotonic() - connection.used_at <= IDLE_S
-            if is_new and connection.server == self._server:
-                return connection
-            _drop(connection)
-
-    def _use_next(self, server: int) -> None:
-        with self._lock:
-            if self._server == server:
-                self._server = (server + 1) % len(self._directory.url)
-
-    def _connect(self, server: int, end: float) -> _Connection:
-        ldap, directory = self._ldap, self._directory
-        url = directory.url[server]
-        left = max(end - time.monotonic(), 0.001)
-        handle = ldap.initialize(url)
-        connection = _Connection(handle, server, time.monotonic())
-        try:
-            handle.set_option(ldap.OPT_REFERRALS, 0)  # their servers would get the password
-            handle.set_option(ldap.OPT_NETWORK_TIMEOUT, left)
-            handle.set_option(ldap.OPT_TIMEOUT, left)
-            handle.set_option(ldap.OPT_X_KEEPALIVE_IDLE, KEEPALIVE_S)
-            handle.set_option(ldap.OPT_X_KEEPALIVE_INTERVAL, KEEPALIVE_S // 3)
-            handle.set_option(ldap.OPT_X_KEEPALIVE_PROBES, 3)
-            is_secure = url.startswith("ldaps:")
-            if is_secure or directory.tls:
-                handle.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
-                handle.set_option(ldap.OPT_X_TLS_PROTOCOL_MIN, TLS_1_2)
-                if directory.ca_file is not None:
-                    handle.set_option(ldap.OPT_X_TLS_CACERTFILE, str(directory.ca_file))
-                handle.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
-                if not is_secure:
-                    handle.start_tls_s()
-            if directory.user is not None:
-                self._wait(handle, handle.simple_bind(directory.user, self._password), end)
-        except BaseException as error:
-            _drop(connection)
-            if isinstance(error, ldap.LDAPError) and not isinstance(error, self._down):
-                # Another server would refuse the password as well, and then lock the account.
-                raise SourceUnavailableError(self._reason(server, error)) from None
-            raise
-        return connection
-
-    def _ask(self, connection: _Connection, search: Search, end: float) -> list[Entry]:
-        try:
-            entries = self._entries(connection.handle, search, end)
-        except BaseException as error:
-            # An answer may still come on it.
-            _drop(connection)
-            if isinstance(error, self._ldap.LDAPError) and not isinstance(error, self._down):
-                raise QueryError(self._reason(connection.server, error)) from None
-            raise
-        self._idle.append(connection._replace(used_at=time.monotonic()))
-        if self._closed.is_set():
-            self.close()
-        return entries
-
-    def _entries(self, handle: Any, search: Search, end: float) -> list[Entry]:
-        directory, ldap = self._directory, self._ldap
-        scope = ldap.SCOPE_SUBTREE if directory.scope == "subtree" else ldap.SCOPE_ONELEVEL
-        entries: list[Entry] = []
-        cookie: bytes | None = b""
-        while cookie is not None:
-            page = [self._paged(False, directory.page_size, cookie)] if search.is_paged else None  # noqa: FBT003 - not critical
-            number = handle.search_ext(
-                directory.base, scope, search.text, list(search.attributes), serverctrls=page
-            )
-            found, controls = self._wait(handle, number, end)
-            # Without a DN it is a reference to another server.
-            entries += (entry for entry in found if entry[0] is not None)
-            cookie = next((c.cookie for c in controls if isinstance(c, self._paged)), b"") or None
-        return entries
-
-    def _wait(self, handle: Any, number: int, end: float) -> tuple[list[Any], list[Any]]:
-        """Return the data and controls of a result; raises ``ldap.TIMEOUT``."""
-        while (left := end - time.monotonic()) > 0 and not self._closed.is_set():
-            try:
-                result = handle.result4(number, all=1, timeout=min(left, POLL_S))
-            except self._ldap.TIMEOUT:
-                continue
-            return result[1], result[3]
-        raise self._ldap.TIMEOUT({"desc": "no answer in time"})
-
-    def _reason(self, server: int, error: Any) -> str:
-        """Return what a server said: libldap names neither the filter nor the password.
-
-        A server may, and what is no server and sends back what it gets does.
-        """
-        told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        parts = [str(told[key]) for key in ("desc", "info") if told.get(key)]
-        said = ": ".join(parts) or "failed"
-        if self._password:
-            said = said.replace(self._password, "***")
-        return one_line(f"{self._directory.url[server]}: {said}")
-
-
-def _drop(connection: _Connection) -> None:
-    with suppress(Exception):  # it may be broken already
-        connection.handle.unbind_ext_s()
 
 
 def _server(written: str) -> str:
@@ -303,6 +106,175 @@ class LdapSettings(DataSourceSettings):
                 msg = f"{url} would get the password unencrypted: leave tls out"
                 raise ValueError(msg)
         return self
+
+
+class Search(NamedTuple):
+    """What is searched for."""
+
+    text: str
+    """The filter, complete and escaped."""
+    attributes: Sequence[str]
+    is_paged: bool
+
+
+class _Connection(NamedTuple):
+    handle: Any
+    server: int
+    used_at: float
+
+    def drop(self) -> None:
+        """Close it; it may be broken already."""
+        with suppress(Exception):
+            self.handle.unbind_ext_s()
+
+
+class LdapPool:
+    """Connections to the first server that answers; when it fails, to the next one.
+
+    Searches block, and may run in several threads. Raises ``ImportError`` without python-ldap.
+    """
+
+    def __init__(self, settings: LdapSettings, password: str | None) -> None:
+        self._ldap: Any = import_module("ldap")
+        self._paged: Any = import_module("ldap.controls").SimplePagedResultsControl
+        names = ("BUSY", "CONNECT_ERROR", "SERVER_DOWN", "TIMELIMIT_EXCEEDED", "TIMEOUT")
+        self._down = tuple(getattr(self._ldap, name) for name in (*names, "UNAVAILABLE"))
+        self._settings = settings
+        self._password = password
+        self._server = 0
+        self._idle: deque[_Connection] = deque()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def search(self, search: Search, limit: float) -> list[Entry]:
+        """Return the entries that match; raises ``SourceError``.
+
+        ``limit`` is in seconds; of several servers each has an equal part of what is left.
+        """
+        end = time.monotonic() + limit
+        count = len(self._settings.url)
+        problem = SourceUnavailableError("no answer in time")
+        connection = self._reusable()
+        for left in range(count + (connection is not None), 0, -1):
+            now = time.monotonic()
+            if now >= end or self._closed.is_set():
+                break
+            part = now + (end - now) / min(left, count)
+            server = self._server if connection is None else connection.server
+            try:
+                return self._entries(connection or self._connect(server, part), search, part)
+            except self._down as error:
+                if connection is None or isinstance(error, self._ldap.TIMEOUT):
+                    with self._lock:
+                        if self._server == server:
+                            self._server = (server + 1) % count
+                problem = SourceUnavailableError(self._reason(server, error))
+            connection = None
+        raise problem
+
+    def close(self) -> None:
+        """Close all connections without waiting; searches that run end soon."""
+        self._closed.set()
+        while self._idle:
+            self._idle.pop().drop()
+
+    def _reusable(self) -> _Connection | None:
+        """Return an open connection; close those of servers that failed, or unused for long."""
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                is_new = time.monotonic() - connection.used_at <= IDLE_S
+                if is_new and connection.server == self._server:
+                    return connection
+                connection.drop()
+        return None
+
+    @contextmanager
+    def _dropping(self, connection: _Connection, refusal: type[SourceError]) -> Iterator[None]:
+        """Close the connection after an error; raise ``refusal`` for one of the directory."""
+        try:
+            yield
+        except BaseException as error:
+            # An answer may still come on it.
+            connection.drop()
+            if isinstance(error, self._ldap.LDAPError) and not isinstance(error, self._down):
+                raise refusal(self._reason(connection.server, error)) from None
+            raise
+
+    def _connect(self, server: int, end: float) -> _Connection:
+        ldap, settings = self._ldap, self._settings
+        url = settings.url[server]
+        left = max(end - time.monotonic(), 0.001)
+        handle = ldap.initialize(url)
+        connection = _Connection(handle, server, time.monotonic())
+        is_secure = url.startswith("ldaps:")
+        options: dict[str, Any] = {
+            "REFERRALS": 0,  # their servers would get the password
+            "NETWORK_TIMEOUT": left,
+            "TIMEOUT": left,
+            "X_KEEPALIVE_IDLE": KEEPALIVE_S,
+            "X_KEEPALIVE_INTERVAL": KEEPALIVE_S // 3,
+            "X_KEEPALIVE_PROBES": 3,
+        }
+        if is_secure or settings.tls:
+            options |= {"X_TLS_REQUIRE_CERT": ldap.OPT_X_TLS_DEMAND, "X_TLS_PROTOCOL_MIN": TLS_1_2}
+            options |= {"X_TLS_CACERTFILE": str(settings.ca_file)} if settings.ca_file else {}
+            options["X_TLS_NEWCTX"] = 0
+        # Another server would refuse the password as well, and then lock the account.
+        with self._dropping(connection, SourceUnavailableError):
+            for name, value in options.items():
+                handle.set_option(getattr(ldap, f"OPT_{name}"), value)
+            if settings.tls and not is_secure:
+                handle.start_tls_s()
+            if settings.user is not None:
+                self._wait(handle, handle.simple_bind(settings.user, self._password), end)
+        return connection
+
+    def _entries(self, connection: _Connection, search: Search, end: float) -> list[Entry]:
+        settings, handle = self._settings, connection.handle
+        scope = getattr(self._ldap, f"SCOPE_{settings.scope.upper()}")
+        entries: list[Entry] = []
+        cookie: bytes | None = b""
+        with self._dropping(connection, QueryError):
+            while cookie is not None:
+                page = self._paged(False, settings.page_size, cookie)  # noqa: FBT003 - not critical
+                number = handle.search_ext(
+                    settings.base,
+                    scope,
+                    search.text,
+                    list(search.attributes),
+                    serverctrls=[page] if search.is_paged else None,
+                )
+                found, controls = self._wait(handle, number, end)
+                # Without a DN it is a reference to another server.
+                entries += (entry for entry in found if entry[0] is not None)
+                pages = (c.cookie for c in controls if isinstance(c, self._paged))
+                cookie = next(pages, None) or None
+        self._idle.append(connection._replace(used_at=time.monotonic()))
+        if self._closed.is_set():
+            self.close()
+        return entries
+
+    def _wait(self, handle: Any, number: int, end: float) -> tuple[list[Any], list[Any]]:
+        """Return the data and controls of a result; raises ``ldap.TIMEOUT``."""
+        while (left := end - time.monotonic()) > 0 and not self._closed.is_set():
+            try:
+                result = handle.result4(number, all=1, timeout=min(left, POLL_S))
+            except self._ldap.TIMEOUT:
+                continue
+            return result[1], result[3]
+        raise self._ldap.TIMEOUT({"desc": "no answer in time"})
+
+    def _reason(self, server: int, error: Any) -> str:
+        """Return what a server said: libldap names neither the filter nor the password.
+
+        A server may, and what is no server and sends back what it gets does.
+        """
+        told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        said = ": ".join(str(told[key]) for key in ("desc", "info") if told.get(key)) or "failed"
+        if self._password:
+            said = said.replace(self._password, "***")
+        return one_line(f"{self._settings.url[server]}: {said}")
 
 
 class LdapSource(DataSource[LdapSettings, LdapQuery]):
