@@ -314,7 +314,7 @@ class Plugin(Generic[S], metaclass=_PluginType):
     def coverage_items(self) -> Iterable[tuple[Any, ...]]:  # type: ignore[empty-body]
         """Return what the plugin decides by: kind, name, and the decision or its reason.
 
-        ``("rule", "After hours", "rule After hours")``. For ``--coverage`` of ``pexpolicy replay``
+        ``("rule", "After hours", "rule After hours")``. For the coverage of ``pexpolicy replay``
         and ``pexpolicy test``, which count the decisions that are this object or have this reason.
         A fourth part is a function: only requests count for which it returns true.
         """

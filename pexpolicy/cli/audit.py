@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from itertools import chain
 from pathlib import Path
@@ -15,50 +14,51 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from rich.console import Console
+from rich.text import Text
 
 from pexpolicy.audit import reader
+from pexpolicy.audit.console import FAILURES, SEPARATOR, parts
 from pexpolicy.audit.hash_chain import Verifier
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record
 from pexpolicy.audit.records import escape_controls
 from pexpolicy.audit.redaction import keyed_hash
 from pexpolicy.audit.verify import Anchor, Verification
-from pexpolicy.cli import audit_display as display
+from pexpolicy.cli.audit_stats import Stats
 from pexpolicy.cli.common import (
     config_option,
+    count,
     examples,
     fail,
     json_option,
     key_value_pairs,
     refuse,
 )
-from pexpolicy.cli.text import screen
+from pexpolicy.cli.text import Cell, as_text, format_time, print_lines, print_table, screen
 from pexpolicy.config.loader import load
 from pexpolicy.config.secrets import InvalidKeyError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models import outcome
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.outcome import (
-    ABSTAINED,
-    ADJUSTED,
-    BUSY,
-    DECIDED,
-    FAILED,
-    INVALID,
-    SKIPPED,
-    TIMED_OUT,
-)
+from pexpolicy.models.difference import describe_changes
 from pexpolicy.text import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Event = Mapping[str, Any]
+"""A decoded line; anything may be in one that another program wrote, and it must end no search."""
+Period = tuple[datetime | None, datetime | None]
+"""From when until before when."""
 NOTHING_FOUND = 1
-PROGRESS_LINES = 4096
-"""Lines between two updates of the progress."""
 STEP_FIELDS = ("plugin", "outcome")
 KNOWN_VALUES: Mapping[str, Sequence[str]] = {
     "action": ("continue", "reject", "redirect"),
     "endpoint": tuple(ENDPOINTS),
     "event": ("decision", "refused", "shadow", "checkpoint", "retracted", "end"),
-    "outcome": (DECIDED, ABSTAINED, ADJUSTED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED),
+    "outcome": (
+        *(outcome.DECIDED, outcome.ABSTAINED, outcome.ADJUSTED, outcome.FAILED),
+        *(outcome.TIMED_OUT, outcome.INVALID, outcome.BUSY, outcome.SKIPPED),
+    ),
 }
 """All values of some fields; a search for another one could find nothing."""
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -103,17 +103,13 @@ def files_option(command: Command) -> Command:
     return config_option(file(command))
 
 
-def time_options(command: Command) -> Command:
-    """Add the options that select a period."""
-    since = click.option(
-        "--since",
-        help="From this time: 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h, 3d ago.",
-    )
-    until = click.option("--until", help="Before this time.")
-    return since(until(command))
+since_option = click.option(
+    "--since",
+    help="From this time: 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h, 3d ago.",
+)
 
 
-def period(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+def period(since: str | None, until: str | None = None) -> Period:
     """Return ``since`` and ``until`` as times, or exit with 2."""
     now = datetime.now(UTC)
     try:
@@ -202,7 +198,7 @@ def _records(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
 # ---- commands
 
 
-@audit.command(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit tail -n 100 --json"))
+@audit.command(epilog=examples("pexpolicy audit tail -f", "pexpolicy audit tail -n 100"))
 @files_option
 @click.option("--follow", "-f", is_flag=True, help="Then print new lines as they are written.")
 @click.option(
@@ -213,54 +209,35 @@ def _records(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
     show_default=True,
     help="Number of lines to print first.",
 )
-@json_option
-def tail(config: Path, files: tuple[Path, ...], lines: int, *, follow: bool, as_json: bool) -> None:
+def tail(config: Path, files: tuple[Path, ...], lines: int, *, follow: bool) -> None:
     """Print the last lines, and with -f new ones, across rotations."""
     path = files[-1] if files else configured(settings_of(config))
     if not path.is_file():
         refuse(f"there is no file {path}")
-    printed = _printer(as_json=as_json)
-    paths = files or reader.file_and_rotated(path)
-    followed = reader.follow(path) if follow else ()
-    with suppress(KeyboardInterrupt):
-        for raw in chain(reader.last_lines_of(paths, lines), followed):
-            for record in _records(reader.read(raw)):
-                printed(record)
-
-
-def _printer(*, as_json: bool) -> Callable[[Record], None]:
-    """Return what prints one line for a record."""
-    if as_json:
-        return lambda record: click.echo(escape_controls(record.raw.content))
     console = screen()
-    return lambda record: display.print_short(console, record.event)
+    last = reader.last_lines_of(files or reader.file_and_rotated(path), lines)
+    with suppress(KeyboardInterrupt):
+        for raw in chain(last, reader.follow(path) if follow else ()):
+            for record in _records(reader.read(raw)):
+                _print_short(console, record.event)
 
 
-@audit.command(
-    epilog=examples("pexpolicy audit show 019f3c7e", "pexpolicy audit show 019f3c7e --json")
-)
+@audit.command(epilog=examples("pexpolicy audit show 019f3c7e"))
 @files_option
 @click.argument("decision_id", metavar="ID")
-@json_option
-def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bool) -> None:
+def show(config: Path, files: tuple[Path, ...], decision_id: str) -> None:
     """Print all lines of the call with the decision id ID, or with one that starts with it."""
-    beginning = decision_id.strip().lower()
+    beginning, console, number = decision_id.strip().lower(), screen(), 0
     if not beginning:
         refuse("write the decision id, or its beginning")
-    console, count = screen(), 0
     for record in _records(reader.records(paths_of(config, files))):
         if not str(record.event.get("decision_id", "")).startswith(beginning):
             continue
-        if as_json:
-            click.echo(escape_controls(record.raw.content))
-        else:
-            if count:
-                console.print()
-            display.show_whole(console, record.event)
-        count += 1
-    if not count:
-        click.secho(f"no line has a decision id that begins with {decision_id}", err=True)
-        sys.exit(NOTHING_FOUND)
+        print_lines(console, *[""] * bool(number))
+        _print_whole(console, record.event)
+        number += 1
+    if not number:
+        refuse(f"no line has a decision id that begins with {decision_id}", NOTHING_FOUND)
 
 
 @audit.command(
@@ -277,7 +254,8 @@ def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bo
     help="Called, calling or registering alias in any spelling; a name without a host matches the "
     "part before the @.",
 )
-@time_options
+@since_option
+@click.option("--until", help="Before this time.")
 @click.option(
     "--where",
     "pairs",
@@ -303,56 +281,44 @@ def grep(  # noqa: PLR0913 - the options of the command
     where = key_value_pairs(pairs, "--where", "action=reject")
     for field, value in where:
         if value not in KNOWN_VALUES.get(field, (value,)):
-            known = ", ".join(KNOWN_VALUES[field])
-            msg = f"{value!r} is not a value of {field}: {known}"
+            msg = f"{value!r} is not a value of {field}: {', '.join(KNOWN_VALUES[field])}"
             raise click.BadParameter(msg, param_hint="--where")
     hashing = None
     if alias is not None and not files:
         key = settings_of(config).privacy_key
         hashing = None if key is None else keyed_hash(key.get_secret_value().encode())
-    filters = Filters(
-        alias=alias, where=where, text=text, hash_personal=hashing, period=period(since, until)
-    )
-    printed = _printer(as_json=as_json)
-    found, searched, first, last = 0, 0, None, None
+    matches = _filter(text, alias, where, period(since, until), hashing)
+    console, found, searched, first, last = screen(), 0, 0, None, None
     for record in _records(reader.records(paths_of(config, files))):
-        last = record.event.get("timestamp")
+        searched, last = searched + 1, record.event.get("timestamp")
         first = first or last
-        searched += 1
-        if filters.match(record.event, record.raw.content):
+        if matches(record):
             found += 1
-            printed(record)
+            if as_json:
+                click.echo(escape_controls(record.raw.content))
+            else:
+                _print_short(console, record.event)
     if not found:
-        between = " to ".join(display.format_time(at) for at in (first, last) if at)
-        click.echo(
-            f"no line matches ({searched:,} searched{', ' * bool(between)}{between})", err=True
-        )
-        sys.exit(NOTHING_FOUND)
+        times = " to ".join(format_time(at) for at in (first, last) if at)
+        refuse(f"no line matches ({searched:,} searched{', ' * bool(times)}{times})", NOTHING_FOUND)
 
 
-@audit.command(
-    epilog=examples(
-        "pexpolicy audit stats", "pexpolicy audit stats --since 2026-11-01 --until 2026-12-01"
-    )
-)
+@audit.command(epilog=examples("pexpolicy audit stats", "pexpolicy audit stats --since 7d"))
 @files_option
-@time_options
+@since_option
 @json_option
-def stats(
-    config: Path, files: tuple[Path, ...], since: str | None, until: str | None, *, as_json: bool
-) -> None:
+def stats(config: Path, files: tuple[Path, ...], since: str | None, *, as_json: bool) -> None:
     """Count calls, decisions, outcomes and refusals."""
-    filters = Filters(period=period(since, until))
-    figures = display.Stats()
+    figures, begin = Stats(), period(since)
     for found in reader.records(paths_of(config, files)):
         if isinstance(found, CorruptLine):
             figures.damaged += 1
-        elif filters.match(found.event, found.raw.content):
+        elif _is_within(found.event, begin):
             figures.add(found.event)
     if as_json:
         _echo_json(figures.as_json())
     else:
-        display.show_stats(screen(), figures)
+        figures.show(screen())
 
 
 @audit.command(
@@ -404,28 +370,16 @@ def verify(
     if as_json:
         _echo_json(verification.as_json(faults))
     else:
-        display.show_verification(screen(), verification, faults)
+        _show_verification(screen(), verification, faults)
     sys.exit(1 if faults else 0)
 
 
-def _with_progress(lines: Iterable[RawLine]) -> Iterator[RawLine]:
-    """Yield lines, and show their number on a terminal meanwhile."""
-    from rich.console import Console  # noqa: PLC0415 - for this command only
-    from rich.progress import Progress, TextColumn  # noqa: PLC0415 - the same
+def _with_progress(lines: Iterable[RawLine]) -> Iterable[RawLine]:
+    """Show on a terminal that lines are being read."""
+    from rich.progress import track  # noqa: PLC0415 - for this command only
 
-    with Progress(
-        TextColumn("{task.completed:,.0f} lines read, now in {task.description}"),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        disable=not sys.stderr.isatty(),
-    ) as progress:
-        task = progress.add_task("", total=None)
-        for number, line in enumerate(lines):
-            if number % PROGRESS_LINES == 0:
-                progress.update(task, completed=number, description=line.path.name)
-            yield line
+    out = Console(stderr=True)
+    return track(lines, "reading", console=out, transient=True, disable=not out.is_terminal)
 
 
 def _echo_json(value: Any) -> None:
@@ -435,81 +389,165 @@ def _echo_json(value: Any) -> None:
 # ---- filters
 
 
-@dataclass(frozen=True)
-class Filters:
-    """What a line must match; ``None`` matches any line."""
+def _filter(
+    text: str | None,
+    alias: str | None,
+    where: Sequence[tuple[str, str]],
+    within: Period,
+    hashing: Callable[[str], str | None] | None,
+) -> Callable[[Record], bool]:
+    """Return what tells whether a line matches all filters.
 
-    alias: str | None = None
-    """An alias of the request in any spelling. A name without a host also matches the user part."""
-    period: tuple[datetime | None, datetime | None] = (None, None)
-    """From when until before when."""
-    where: Sequence[tuple[str, str]] = ()
-    """Fields of the line, of one of its steps, or parameters of the request, with their values."""
-    text: str | None = None
-    """Text anywhere in the line, in any case."""
-    hash_personal: Callable[[str], str | None] | None = None
-    """Returns what is written for an alias, if aliases are hashed."""
+    ``where`` has fields of the line, of one of its steps, or parameters of the request, with their
+    values; ``hashing`` returns what is written for an alias, if aliases are hashed.
+    """
+    of_step = [(field, value) for field, value in where if field in STEP_FIELDS]
+    of_line = [(field, value) for field, value in where if field not in STEP_FIELDS]
+    required: set[str | None] = set() if alias is None else {Alias(alias), alias}
+    if alias is not None and hashing is not None:
+        required.add(hashing(Alias(alias)))
 
-    def match(self, event: Mapping[str, Any], content: bytes) -> bool:
-        """Return whether a line matches all filters."""
-        return (
-            self._matches_time(event)
-            and self._matches_step(event)
-            and all(
-                field in STEP_FIELDS or _has(event, field, value) for field, value in self.where
-            )
-            and (self.text is None or self.text.casefold() in content.decode().casefold())
-            and (self.alias is None or self._matches_alias(event, self.alias))
-        )
-
-    def _matches_time(self, event: Mapping[str, Any]) -> bool:
-        since, until = self.period
-        if since is None and until is None:
-            return True
-        try:
-            at = datetime.fromisoformat(event["timestamp"])
-        except (KeyError, TypeError, ValueError):
-            return False
-        if at.tzinfo is None:  # not written by us: our times are in UTC too
-            at = at.replace(tzinfo=UTC)
-        return (since is None or at >= since) and (until is None or at < until)
-
-    def _matches_step(self, event: Mapping[str, Any]) -> bool:
-        """Return whether one step has all fields of a step that are asked for."""
-        wanted = [(field, value) for field, value in self.where if field in STEP_FIELDS]
-        steps = event.get("steps")
-        return not wanted or any(
-            isinstance(step, dict) and all(step.get(field) == value for field, value in wanted)
-            for step in (steps if isinstance(steps, list) else ())
-        )
-
-    def _matches_alias(self, event: Mapping[str, Any], text: str) -> bool:
-        alias = Alias(text)
-        required = {alias, text}
-        if self.hash_personal is not None and (hashed := self.hash_personal(alias)) is not None:
-            required.add(hashed)
+    def has_alias(event: Event) -> bool:
+        meant = Alias(alias or "")
         return any(
             value in required
             or (found := Alias(value)) in required
-            or (alias.bare and found.user == alias.user)
+            or (meant.bare and found.user == meant.user)
             for value in _parameters(event, "alias")
         )
 
+    def matches(record: Record) -> bool:
+        event, steps = record.event, record.event.get("steps")
+        return (
+            _is_within(event, within)
+            and all(_has(event, field, value) for field, value in of_line)
+            and (not of_step or any(_fits(step, of_step) for step in _dicts(steps)))
+            and (text is None or text.casefold() in record.raw.content.decode().casefold())
+            and (alias is None or has_alias(event))
+        )
 
-def _has(event: Mapping[str, Any], field: str, value: str) -> bool:
+    return matches
+
+
+def _is_within(event: Event, within: Period) -> bool:
+    since, until = within
+    if since is None and until is None:
+        return True
+    try:
+        at = datetime.fromisoformat(event["timestamp"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    if at.tzinfo is None:  # not written by us: our times are in UTC too
+        at = at.replace(tzinfo=UTC)
+    return (since is None or at >= since) and (until is None or at < until)
+
+
+def _fits(step: Event, wanted: Iterable[tuple[str, str]]) -> bool:
+    return all(step.get(field) == value for field, value in wanted)
+
+
+def _has(event: Event, field: str, value: str) -> bool:
     if field in event:
         return bool(event[field] == value) or json.dumps(event[field]) == value
     return value in _parameters(event, field)
 
 
-def _parameters(event: Mapping[str, Any], suffix: str) -> Iterator[str]:
-    """Yield the texts of request parameters whose name ends in ``suffix``.
-
-    Anything may be in a line that another program wrote, and it must not end a search.
-    """
+def _parameters(event: Event, suffix: str) -> Iterator[str]:
+    """Yield the texts of request parameters whose name ends in ``suffix``."""
     request = event.get("request")
     for name, value in (request if isinstance(request, dict) else {}).items():
         if name.lower().replace("-", "_").endswith(suffix):
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, str):
                     yield item
+
+
+def _dicts(found: object) -> list[dict[str, Any]]:
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+# ---- lines on a terminal
+
+
+STEP = ("plugin", "outcome", "ms", "detail")
+ID_LENGTH = 13
+"""Of a decision id on a terminal: its milliseconds, which are rarely those of another call."""
+CHAIN_FIELDS = ("instance", "after", "prev", "lost_count", "boot_id", "seq", "hash")
+
+
+def _print_short(console: Console, event: Event) -> None:
+    """Print a line as on the terminal of a server, with the date and the decision id.
+
+    On a terminal the id is shortened; ``audit show`` takes its beginning.
+    """
+    texts = [("dim", format_time(event.get("timestamp"))), *parts(event)]
+    if decision_id := printable(event.get("decision_id") or ""):
+        texts += [SEPARATOR, ("dim", decision_id[: ID_LENGTH if console.is_terminal else None])]
+    console.print(Text(" ").join(Text(text, style) for style, text in texts))
+
+
+def _print_whole(console: Console, event: Event) -> None:
+    """Print a line for each field and for each value in it, and a table of the steps."""
+    _print_short(console, event)
+    rows: list[tuple[str, Any]] = []
+    for name, value in event.items():
+        if isinstance(value, dict):
+            rows += [(name, ""), *((f"  {key} =", part) for key, part in value.items())]
+        elif name not in ("steps", "event", *CHAIN_FIELDS):
+            rows.append((name, value))
+    rows.append(("chain", " ".join(f"{n}={event[n]}" for n in CHAIN_FIELDS if n in event)))
+    if "seq" in event and "hash" in event:
+        rows.append(("anchor", f"{event['seq']}:{event['hash']}"))
+    width = max(len(printable(name)) for name, _ in rows)
+    for name, value in rows:
+        # An anchor is copied, so it is not broken into lines.
+        text = Text.assemble((f"{printable(name):<{width}}  ", "dim"), as_text(value))
+        console.print(text, soft_wrap=name == "anchor")
+    steps = _dicts(event.get("steps"))
+    print_table(console, STEP, map(_step_row, steps))
+    for step in steps:
+        if changes := _changes(step):
+            print_lines(console, f"{as_text(step.get('plugin'))}: {changes}")
+
+
+def _step_row(step: Event) -> list[Cell]:
+    plugin, result, *others = (as_text(step.get(name, "")) for name in STEP)
+    return [plugin, (result, "red" if step.get("outcome") in FAILURES else ""), *others]
+
+
+def _changes(step: Event) -> str:
+    """Return what a plugin changed, or gave to a merged decision."""
+    changes, fields = step.get("changes"), step.get("fields")
+    if not isinstance(changes, dict):
+        return ", ".join(map(str, fields if isinstance(fields, list) else ()))
+    return describe_changes(
+        {
+            name: change
+            for name, change in changes.items()
+            if isinstance(change, dict) and not change.keys().isdisjoint(("from", "to"))
+        }
+    )
+
+
+# ---- chains
+
+
+def _show_verification(console: Console, verification: Verification, faults: int) -> None:
+    """Print a line for each chain, with the anchor of its last line, and the number of faults."""
+    for one in verification.chains.values():
+        end = f"{one.last}:{one.head.decode()}"
+        texts = [f"chain {one.boot_id}: {count(one.lines, 'line')} from {one.first} to {end}"]
+        if not one.has_ended:
+            texts.append("no end: its server is running, or was killed")
+        if one.first > 1:
+            texts.append(f"starts at line {one.first}, as files were rotated away or removed")
+        if one.lost:
+            texts.append(f"{count(one.lost, 'line')} lost, according to the server")
+        if verification.verifier is not None:
+            # A checkpoint covers all lines before its own.
+            signed = -1 if one.signed_up_to is None else one.signed_up_to
+            unsigned = count(one.last - signed - 1, "line")
+            texts.append(f"{unsigned} at its end not covered by a signature yet")
+        console.print(", ".join(texts), soft_wrap=True)
+    counts = f"{count(verification.lines, 'line')}, {count(len(verification.chains), 'chain')}"
+    console.print(f"{counts}, faults: {faults}", style="red" if faults else "green")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import os
 import ssl
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from pexpolicy.cli.common import examples
-from pexpolicy.cli.http_client import ServerUrl, authorization, cacert_option, tls_context
+from pexpolicy.cli.http_client import ServerUrl
 from pexpolicy.text import is_utf8
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EX_FAILED = 1
 EX_USAGE = 2
+TIMEOUT_S = 5.0
+"""Seconds that Infinity waits for a reply."""
 UNAUTHORIZED = "the server refuses access (401): user or password is wrong or missing"
 
 
@@ -41,27 +43,18 @@ def utf8(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
-def number(_: click.Context, __: click.Parameter, value: float) -> float:
-    """Return the number; NaN, which no range excludes, is wrong usage."""
-    if math.isnan(value):
-        raise click.BadParameter("this is not a number")
-    return value
-
-
 @click.command(
     epilog=examples(
         "pexpolicy conformance http://127.0.0.1:8000",
         "pexpolicy conformance https://policy.example.com --user pexip --password-env PASSWORD",
-        "pexpolicy conformance https://policy.example.com --cacert ca.pem --junit report.xml",
+        "pexpolicy conformance https://policy.example.com --junit report.xml",
     )
 )
 @click.argument("url", type=ServerUrl(), callback=base_url)
 @click.option("--user", help="User for HTTP Basic authentication.")
-@click.option("--password", help="Its password; other users of this machine can see it.")
 @click.option(
     "--password-env", metavar="NAME", help="Environment variable that holds the password."
 )
-@cacert_option
 @click.option(
     "--alias",
     callback=utf8,
@@ -77,14 +70,6 @@ def number(_: click.Context, __: click.Parameter, value: float) -> float:
     help="The alias that calls, registers, and whose avatar is requested.",
 )
 @click.option(
-    "--timeout",
-    type=click.FloatRange(0, 60, min_open=True),
-    callback=number,
-    default=5.0,
-    show_default=True,
-    help="Time limit for a reply in seconds; that of Infinity is 5.",
-)
-@click.option(
     "--json", "json_path", metavar="FILE", help="Write the report as JSON; - is standard output."
 )
 @click.option(
@@ -93,15 +78,12 @@ def number(_: click.Context, __: click.Parameter, value: float) -> float:
     metavar="FILE",
     help="Write the report as JUnit XML.",
 )
-def conformance(  # noqa: PLR0913, PLR0917 - one argument for each option
+def conformance(
     url: str,
     user: str | None,
-    password: str | None,
     password_env: str | None,
-    cacert: Path | None,
     alias: str,
     caller: str,
-    timeout: float,
     json_path: str | None,
     junit: Path | None,
 ) -> None:
@@ -111,7 +93,8 @@ def conformance(  # noqa: PLR0913, PLR0917 - one argument for each option
     requests look like those of real calls, searches and registrations.
 
     Exit code 0: the server keeps the contract. 1: it breaks the contract, or fails. 2: it cannot be
-    reached or refuses access, or wrong usage.
+    reached or refuses access, or wrong usage. SSL_CERT_FILE names the CA certificates to trust,
+    instead of those of the system.
     """
     from rich.console import Console  # noqa: PLC0415 - for this command only
 
@@ -119,15 +102,15 @@ def conformance(  # noqa: PLR0913, PLR0917 - one argument for each option
     from pexpolicy.conformance.report import as_json, as_junit  # noqa: PLC0415
     from pexpolicy.conformance.runner import UnauthorizedError, UnreachableError  # noqa: PLC0415
 
-    header = authorization(user, password, password_env)
-    tls = tls_context(cacert) if url.startswith("https:") else None
+    header = _authorization(user, password_env)
+    tls = ssl.create_default_context() if url.startswith("https:") else None
     out = Console(stderr=json_path == "-", highlight=False)
     try:
-        report = asyncio.run(_run(url, header, alias, caller, timeout, tls))
+        report = asyncio.run(_run(url, header, alias, caller, tls))
     except UnauthorizedError:
         _fail(f"{url}: {UNAUTHORIZED}")
     except UnreachableError as error:
-        hint = "; name its CA with --cacert" if "not trusted" in str(error) else ""
+        hint = "; name its CA in SSL_CERT_FILE" if "not trusted" in str(error) else ""
         _fail(f"{url} cannot be reached: {error}{hint}")
     display.show(out, report)
     try:
@@ -142,6 +125,21 @@ def conformance(  # noqa: PLR0913, PLR0917 - one argument for each option
     sys.exit(0 if report.passes else EX_FAILED)
 
 
+def _authorization(user: str | None, variable: str | None) -> str | None:
+    """Return the ``Authorization`` header with the password in a variable of the environment."""
+    from pexpolicy.conformance.http_client import basic  # noqa: PLC0415 - for this command only
+
+    if user is None and variable is None:
+        return None
+    if user is None or variable is None:
+        raise click.UsageError("--user and --password-env belong together")
+    if (password := os.environ.get(variable)) is None:
+        raise click.UsageError(f"there is no environment variable {variable}")
+    if ":" in user:
+        raise click.UsageError("a user name cannot contain a colon")
+    return basic(user, password)
+
+
 def _fail(text: str) -> NoReturn:
     click.secho(text, fg="red", err=True)
     sys.exit(EX_USAGE)
@@ -152,7 +150,6 @@ async def _run(
     authorization: str | None,
     alias: str,
     caller: str,
-    limit: float,
     tls: ssl.SSLContext | None,
 ) -> Report:
     from rich.console import Console  # noqa: PLC0415 - for this command only
@@ -163,7 +160,7 @@ async def _run(
     from pexpolicy.conformance.runner import ConformanceTest  # noqa: PLC0415
 
     report = Report(url)
-    async with connected(url, authorization=authorization, limit=limit, tls=tls) as wire:
+    async with connected(url, authorization=authorization, limit=TIMEOUT_S, tls=tls) as wire:
         test = ConformanceTest(wire, alias=alias, caller=caller)
         with progress_bar(Console(stderr=True), test.length) as bar:
             async for result in test.run():

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import click
-from rich.text import Text
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
 from pexpolicy.audit import reader
 from pexpolicy.audit.verify import Verification
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.common import capture_log, config_option, count, examples, json_option
-from pexpolicy.cli.status import running_status
-from pexpolicy.cli.status_display import HINTS, Document, degradations
-from pexpolicy.cli.text import format_duration, format_size, screen, table_of
+from pexpolicy.cli.status import HINTS, Document, degradations, running_status
+from pexpolicy.cli.text import format_duration, format_size, print_lines, print_table, screen
 from pexpolicy.config.file_warnings import mode_warnings
 from pexpolicy.config.loader import load as load_config
 from pexpolicy.config.secrets import SecretError
@@ -32,7 +30,6 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import describe_network_error
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.preflight import preflight_problems
-from pexpolicy.text import printable
 
 State = Literal["ok", "skipped", "warning", "error"]
 STYLES: dict[State, tuple[str, str]] = {
@@ -57,7 +54,7 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-Rows = Iterator[tuple[State, str, str]]
+Row = tuple[State, str] | tuple[State, str, str]
 """State, text and advice."""
 
 
@@ -71,11 +68,21 @@ def doctor(config: Path, *, as_json: bool) -> None:
     warnings only. SSL_CERT_FILE names the CA that the nodes trust, if not that of tls/ca.pem.
     """
     found = list(findings(config))
+    states = [finding.state for finding in found]
+    errors, warnings = states.count("error"), states.count("warning")
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in found], indent=2))
     else:
-        _show(found)
-    sys.exit(1 if any(finding.state == "error" for finding in found) else 0)
+        console = screen()
+        print_table(
+            console,
+            ("", "", "", ""),
+            ((STYLES[s], (name, "bold"), text, (todo, "cyan")) for name, s, text, todo in found),
+        )
+        summary = f"{count(errors, 'error')}, {count(warnings, 'warning')}"
+        style = "red" if errors else "yellow" if warnings else "green"
+        print_lines(console, "", (summary, style))
+    sys.exit(1 if errors else 0)
 
 
 def findings(config: Path) -> Iterator[Finding]:
@@ -107,21 +114,21 @@ def findings(config: Path) -> Iterator[Finding]:
         "nodes": _nodes(document),
     }.items():
         try:
-            for state, text, advice in check:
-                yield Finding(subject, state, text, advice)
+            for row in check:
+                yield Finding(subject, *row)
         except (CertificateError, SecretError) as error:
             yield Finding(subject, "error", str(error))
         except OSError as error:
             yield Finding(subject, "error", describe_network_error(error))
 
 
-def _file_modes(settings: Settings) -> Rows:
+def _file_modes(settings: Settings) -> Iterator[Row]:
     for warning in mode_warnings(settings):
         text, chmod, names = warning.text.partition(": chmod ")
         yield "error", text, f"chmod {names}" if chmod else ""
 
 
-def _ports(settings: Settings, *, is_running: bool) -> Rows:
+def _ports(settings: Settings, *, is_running: bool) -> Iterator[Row]:
     """Yield whether the ports are free, where the server does not use them itself."""
     ports = [("server", settings.server.host, settings.server.port)]
     if settings.admin.enabled:
@@ -136,13 +143,13 @@ def _ports(settings: Settings, *, is_running: bool) -> Rows:
             text = f"{name} cannot be used: {describe_network_error(error)}"
             yield "error", text, "end the program there, or choose another port"
         else:
-            yield "ok", f"{name} is {'in use by the server' if is_running else 'free'}", ""
+            yield "ok", f"{name} is {'in use by the server' if is_running else 'free'}"
 
 
-def _certificate(settings: Settings) -> Rows:
+def _certificate(settings: Settings) -> Iterator[Row]:
     """Yield expiry and chain; whether a server loaded the files is in its status."""
     if settings.tls is None:
-        yield "skipped", "no [tls]: PINs and passwords are sent in clear text", ""
+        yield "skipped", "no [tls]: PINs and passwords are sent in clear text"
         return
     files = CertificateFiles.of(settings.tls, settings.path.parent)
     authority = files.certificate.with_name("ca.pem")
@@ -151,13 +158,13 @@ def _certificate(settings: Settings) -> Rows:
     loaded = load(files)
     expiry = expiry_warning(loaded.not_after, datetime.now(UTC))
     valid = f"valid until {loaded.not_after:%Y-%m-%d}"
-    yield "warning" if expiry else "ok", expiry or valid, ""
+    yield "warning" if expiry else "ok", expiry or valid
     if problem := verify_chain(files, trusted):
         advice = "append its intermediate certificates, or set SSL_CERT_FILE to its CA"
         state: State = "warning" if trusted is None else "error"
         yield state, f"not trusted by {by}: {problem}", advice
     else:
-        yield "ok", f"its chain is trusted by {by}", ""
+        yield "ok", f"its chain is trusted by {by}"
 
 
 def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
@@ -180,23 +187,23 @@ def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
     return ""
 
 
-def _clock() -> Rows:
+def _clock() -> Iterator[Row]:
     """Yield whether the kernel's clock is synchronized."""
     state = (ctypes.c_long * 9)()  # struct ntptimeval: the third is the maximum error
     ntp_gettime = getattr(ctypes.CDLL(None), "ntp_gettime", None)
     if ntp_gettime is None:
-        yield "skipped", "only Linux tells whether it is synchronized", ""
+        yield "skipped", "only Linux tells whether it is synchronized"
     elif ntp_gettime(state) == CLOCK_ERROR:
         text = "not synchronized: certificates, rules with times and the audit depend on it"
         yield "warning", text, "start chrony or systemd-timesyncd"
     else:
-        yield "ok", f"synchronized, at most {state[2] / 1e6:.1g} s off", ""
+        yield "ok", f"synchronized, at most {state[2] / 1e6:.1g} s off"
 
 
-def _audit(settings: Settings) -> Rows:
+def _audit(settings: Settings) -> Iterator[Row]:
     """Yield the free space and the chain of the current audit file."""
     if settings.audit.path is None:
-        yield "skipped", "written to standard output: audit verify --file FILE", ""
+        yield "skipped", "written to standard output: audit verify --file FILE"
         return
     path = settings.resolve(settings.audit.path).absolute()
     usage = shutil.disk_usage(path.parent)
@@ -210,18 +217,18 @@ def _audit(settings: Settings) -> Rows:
         yield "error", str(fault), "pexpolicy audit verify"
     if not faults:
         lines = count(verification.lines, "line")
-        yield "ok", f"{lines} of {path.name}, none changed; {room}", ""
+        yield "ok", f"{lines} of {path.name}, none changed; {room}"
 
 
-def _server(document: Document | None, config_hash: str) -> Rows:
+def _server(document: Document | None, config_hash: str) -> Iterator[Row]:
     """Yield the state of a server from its status document."""
     if document is None:
         yield "skipped", "not running", "pexpolicy serve"
         return
     if document["ready"]:
-        yield "ok", f"ready, up {format_duration(document['uptime'])}", ""
+        yield "ok", f"ready, up {format_duration(document['uptime'])}"
     else:
-        yield "error", f"not ready: {'; '.join(document['not_ready_reasons'])}", ""
+        yield "error", f"not ready: {'; '.join(document['not_ready_reasons'])}"
     if document["config"]["hash"] != config_hash:
         yield "warning", "it serves another configuration than the file has", "pexpolicy reload"
     if keys := document["config"]["restart_required"]:
@@ -230,7 +237,7 @@ def _server(document: Document | None, config_hash: str) -> Rows:
         yield "error", text, "pexpolicy status"
 
 
-def _nodes(document: Document | None) -> Rows:
+def _nodes(document: Document | None) -> Iterator[Row]:
     if document is not None and not document["nodes"]:
         text = "no node has called since the start"
         yield "warning", text, "is the profile assigned to a system location?"
@@ -239,17 +246,4 @@ def _nodes(document: Document | None) -> Rows:
             text = f"{node['node']} was refused: {node['refused_because']}"
             yield "error", text, HINTS.get(node["refused_because"], "")
         else:
-            yield "ok", f"{node['node']}: {node['calls']} calls", ""
-
-
-def _show(found: list[Finding]) -> None:
-    console, table = screen(), table_of("", "", "", "")
-    for subject, state, text, advice in found:
-        symbol, style = STYLES[state]
-        cells = Text(symbol, style), Text(subject, "bold"), printable(text)
-        table.add_row(*cells, Text(printable(advice), "cyan"))
-    console.print(table)
-    states = [finding.state for finding in found]
-    errors, warnings = states.count("error"), states.count("warning")
-    summary = f"\n{count(errors, 'error')}, {count(warnings, 'warning')}"
-    console.print(Text(summary, "red" if errors else "yellow" if warnings else "green"))
+            yield "ok", f"{node['node']}: {node['calls']} calls"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
 from pexpolicy.audit.redaction import Redaction, redact_annotations, redact_changes
-from pexpolicy.cli.text import screen, table_of
+from pexpolicy.cli.text import Cell, print_lines, print_table, screen
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.explanation import Explanation, without_secrets
 from pexpolicy.explain.request_forms import RecordedRequest
@@ -137,14 +137,12 @@ def show(
     """Print what ``as_json`` returned; elsewhere than on a terminal the reply is not indented."""
     console = screen()
     console.print(Text(shown["endpoint"], "bold cyan"), Text(printable(explained.alias)))
-    _print_lines(console, _request_lines(shown, request, moment))
-    console.print()
+    print_lines(console, *_request_lines(shown, request, moment), "")
     if shown["path_problem"]:
-        console.print(Text(printable(shown["path_problem"]), "bold red"))
+        print_lines(console, (shown["path_problem"], "bold red"))
     _show_steps(console, shown)
-    _print_lines(console, _remarks(shown))
-    console.print()
-    console.print(Text(printable(f"HTTP {shown['status']} {shown['content_type']}"), "bold"))
+    head = f"HTTP {shown['status']} {shown['content_type']}", "bold"
+    print_lines(console, *_remarks(shown), "", head)
     if shown["content_type"] == JSON:
         body = explained.answer.reply.body if show_secrets else without_secrets(explained)[0]
         _show_body(console, body)
@@ -153,20 +151,18 @@ def show(
     if shown["removed"]:
         text = f"not shown: {', '.join(shown['removed'])}"
         hint = "" if show_secrets else "; --show-secrets prints the complete reply"
-        console.print(Text(printable(text + hint), "dim"))
+        print_lines(console, (text + hint, "dim"))
     if (after := shown["local_policy"]) is not None:
-        console.print()
-        console.print(Text(printable(f"local policy {after['script']}"), "bold"))
-        _print_lines(console, [(f"note: {note}", "dim") for note in after["notes"]])
-        console.print(Text(printable(after["verdict"]), "green" if after["applied"] else "red"))
+        print_lines(
+            console,
+            "",
+            (f"local policy {after['script']}", "bold"),
+            *((f"note: {note}", "dim") for note in after["notes"]),
+            (after["verdict"], "green" if after["applied"] else "red"),
+        )
         if "action" in after:
             result = {"action": after["action"], "result": after["result"]}
             _show_body(console, json.dumps(result, ensure_ascii=False).encode())
-
-
-def _print_lines(console: Console, lines: Iterable[tuple[str, str]]) -> None:
-    for text, style in lines:
-        console.print(Text(printable(text), style))
 
 
 def _request_lines(
@@ -198,18 +194,18 @@ def _remarks(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _show_steps(console: Console, shown: dict[str, Any]) -> None:
-    table = table_of("asked", "outcome", "ms", "")
+    rows: list[tuple[Cell, ...]] = []
     for step in shown["steps"]:
         asked = f"{step['plugin']} (adjusts)" if "hook" in step else step["plugin"]
         if "changes" in step:
             detail = describe_changes(step["changes"])
         else:
             detail = step.get("detail") or ", ".join(step.get("fields", ()))
-        outcome = Text(step["outcome"], STYLES.get(step["outcome"], "red"))
-        table.add_row(asked, outcome, f"{step['ms']:.2f}", printable(detail))
+        outcome = step["outcome"], STYLES.get(step["outcome"], "red")
+        rows.append((asked, outcome, f"{step['ms']:.2f}", detail))
     if shown["decided_by"] == DEFAULT:
-        table.add_row(DEFAULT, Text(DECIDED, "green"), "", "no plugin decided")
-    console.print(table)
+        rows.append((DEFAULT, (DECIDED, "green"), "", "no plugin decided"))
+    print_table(console, ("asked", "outcome", "ms", ""), rows)
 
 
 def _show_body(console: Console, body: bytes) -> None:

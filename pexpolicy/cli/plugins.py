@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
 from pexpolicy.cli.common import build_or_exit, config_option, examples, json_option
-from pexpolicy.cli.text import screen, table_of
+from pexpolicy.cli.text import print_table, screen
 from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.policy import Policy
 
 HOST_KEYS = ("priority", "timeout", "on_error", "mode", "isolation")
 """What the host decides about a plugin, as listed."""
+ORIGIN = ("distribution", "version", "source")
 
 
 @click.command(
@@ -60,9 +60,7 @@ def _listed(policy: Policy) -> dict[str, Any]:
             "name": available.name,
             "plugin": available.plugin or available.name,
             "state": "active" if plugin else "available",
-            "distribution": available.distribution,
-            "version": available.version,
-            "source": available.source,
+            **{key: getattr(available, key) for key in ORIGIN},
         }
         if plugin is not None:
             row |= {key: getattr(plugin.table, key) for key in HOST_KEYS}
@@ -81,23 +79,30 @@ def _listed(policy: Policy) -> dict[str, Any]:
 def _show(listed: dict[str, Any]) -> None:
     """Print the listing as tables."""
     console = screen()
-    order = table_of("hook", "order")
-    for hook, names in listed["order"].items():
-        order.add_row(hook, " → ".join(names) or Text("(default)", style="dim"))
-    others = table_of("other hook", "plugins")
-    for hook, names in listed["other_hooks"].items():
-        others.add_row(hook, ", ".join(names))
-    table = table_of("plugin", "state", *HOST_KEYS)
-    origins = table_of("plugin", "distribution", "version", "source")
-    for row in listed["plugins"]:
-        active = row["state"] == "active"
-        table.add_row(
-            row["name"],
-            Text(row["state"], style="green" if active else "dim"),
-            *(str(row[key]) if active else "" for key in HOST_KEYS),
-        )
-        origins.add_row(row["name"], row["distribution"], row["version"], row["source"])
-    for shown in (order, others, table, origins):
-        if shown.row_count:
-            console.print(shown)
+    rows = listed["plugins"]
+    styles = {"active": "green", "available": "dim"}
+    for names, shown in (
+        (
+            ("hook", "order"),
+            [(hook, " → ".join(n) or ("(default)", "dim")) for hook, n in listed["order"].items()],
+        ),
+        (
+            ("other hook", "plugins"),
+            [(hook, ", ".join(plugins)) for hook, plugins in listed["other_hooks"].items()],
+        ),
+        (
+            ("plugin", "state", *HOST_KEYS),
+            [
+                (
+                    row["name"],
+                    (row["state"], styles[row["state"]]),
+                    *(str(row.get(key, "")) for key in HOST_KEYS),
+                )
+                for row in rows
+            ],
+        ),
+        (("plugin", *ORIGIN), [(row["name"], *(row[key] for key in ORIGIN)) for row in rows]),
+    ):
+        if shown:
+            print_table(console, names, shown)
             console.print()

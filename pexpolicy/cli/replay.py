@@ -15,18 +15,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pexpolicy.child import ChildError
-from pexpolicy.cli.audit import paths_of, period
-from pexpolicy.cli.common import config_option, examples, fail, refuse
+from pexpolicy.cli.audit import paths_of, period, since_option
+from pexpolicy.cli.common import config_option, examples, fail, json_option, refuse
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.conformance.http_client import basic
 from pexpolicy.explain.explanation import LocalPolicyError
+from pexpolicy.replay import report
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.replayer import Job
-from pexpolicy.replay.report import as_json, parts, rows, title
+from pexpolicy.replay.report import parts, rows, title
 from pexpolicy.replay.result import ReplayResult, Tally
 from pexpolicy.replay.run import run_replay
 from pexpolicy.replay.sides import ServerAddress, ServerFailedError
-from pexpolicy.testing.report import as_html, as_junit, print_parts, write_or_exit
+from pexpolicy.testing.report import print_parts, report_option, write_reports
 
 EX_DIFFERS = 1
 EX_UNREADABLE = 2
@@ -90,10 +91,7 @@ class Share(click.ParamType[float]):
     metavar="FIELD",
     help="A field that may differ, such as reason. May be given several times.",
 )
-@click.option(
-    "--since",
-    help="From this time: 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h, 3d ago.",
-)
+@since_option
 @click.option("--network", is_flag=True, help="Let plugins ask databases and other servers.")
 @click.option(
     "--max-changed",
@@ -102,15 +100,8 @@ class Share(click.ParamType[float]):
     metavar="SHARE",
     help="Exit with 0 up to this part of changed calls, such as 0.5%.",
 )
-@click.option("--json", "print_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--report",
-    "reports",
-    multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the report as a page for .html, or as JUnit XML for .xml. May be given twice.",
-)
+@json_option
+@report_option
 def replay(  # noqa: PLR0913 - the options of the command
     *,
     config: Path,
@@ -122,7 +113,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     since: str | None,
     network: bool,
     max_changed: float,
-    print_json: bool,
+    as_json: bool,
     reports: tuple[Path, ...],
 ) -> None:
     """Show what a configuration would answer to recorded calls, and what changes.
@@ -139,10 +130,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     Exit code 0: the answers are equal, or no more than --max-changed differ. 1: more differ. 2: a
     record cannot be read, none can be replayed, or wrong usage. 75 and 78: as for serve.
     """
-    for path in reports:
-        if path.suffix not in (".html", ".xml"):
-            raise click.BadParameter(f"{path} ends neither in .html nor in .xml")
-    begin, _ = period(since, None)
+    begin, _ = period(since)
     job = Job(
         config,
         _other_side(against),
@@ -150,19 +138,16 @@ def replay(  # noqa: PLR0913 - the options of the command
         ignore=frozenset(ignore),
         only=only,
         network=network,
-        coverage=print_json or any(path.suffix == ".html" for path in reports),
+        coverage=as_json or any(path.suffix == ".html" for path in reports),
         local_policy=files,
     )
     result = _replayed(records, job)
-    if print_json:
-        click.echo(json.dumps(as_json(result), indent=2))
+    if as_json:
+        click.echo(json.dumps(report.as_json(result), indent=2))
     else:
         print_parts(parts(result))
-    for path in reports:
-        if path.suffix == ".html":
-            write_or_exit(path, as_html(f"Replay of {title(result)}", parts(result, full=True)))
-        else:
-            write_or_exit(path, as_junit(rows(result), "pexpolicy replay"))
+    page = [*parts(result, full=True)] if reports else []
+    write_reports(reports, "pexpolicy replay", rows(result), f"Replay of {title(result)}", page)
     sys.exit(_exit_code(result, max_changed))
 
 

@@ -39,7 +39,7 @@ class Topic(enum.StrEnum):
     CONNECTION = "connection"
     """No reply, or a connection closed without ``Connection: close``."""
     TIME = "time"
-    """Slower than ``--timeout``; a warning above half of it."""
+    """Slower than 5 s; a warning above half of it."""
     STATUS = "status"
     """Neither 200 nor 404, or a result with another status than 200. A warning if everything is a
     404: usually a wrong base path.

@@ -256,6 +256,33 @@ def coverage_objects(
     return [{**item._asdict(), "decided": used.get(item, 0)} for item in items]
 
 
+def _checked(_: click.Context, __: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in paths:
+        if path.suffix not in (".html", ".xml"):
+            raise click.BadParameter(f"{path} ends neither in .html nor in .xml")
+    return paths
+
+
+report_option = click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_checked,
+    metavar="FILE",
+    help="Write the report as a page for .html, or as JUnit XML for .xml. May be given twice.",
+)
+
+
+def write_reports(
+    paths: Iterable[Path], command: str, rows: Sequence[Row], title: str, parts: Sequence[Part]
+) -> None:
+    """Write the rows of a command as JUnit XML, and its parts as a page, by the ends of names."""
+    for path in paths:
+        is_page = path.suffix == ".html"
+        write_or_exit(path, as_html(title, parts) if is_page else as_junit(rows, command))
+
+
 def write_or_exit(path: Path, text: str) -> None:
     """Write a report to a file; exit with 2 where that fails."""
     try:

@@ -117,7 +117,6 @@ def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
         assert "broken" in output
         assert "ValueError: no" in output
         assert line["hash"] in output
-    assert found(run("show", "--json", line["decision_id"])) == [line]
     assert run("show", "ffff").exit_code == 1
 
 
@@ -178,10 +177,7 @@ def test_every_kind_of_line_on_the_page_can_be_looked_for() -> None:
 
 def test_tail_shows_the_last_lines(run: Run) -> None:
     assert len(run("tail").stdout.splitlines()) == 4
-    assert [line["event"] for line in found(run("tail", "--json", "-n", "2"))] == [
-        "decision",
-        "refused",
-    ]
+    assert "unknown path" in run("tail", "-n", "1").stdout
 
 
 @pytest.mark.parametrize("number", [1, 3, 5])
@@ -198,15 +194,15 @@ def test_tail_names_the_place_of_damage(run: Run, tmp_path: Path, number: int) -
 
 def test_tail_goes_on_in_rotated_files(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
+    shown = run("tail").stdout.splitlines()
     lines = path.read_bytes().splitlines(keepends=True)
     oldest = tmp_path / "audit.jsonl.20201126T010203123456Z.gz"
     oldest.write_bytes(gzip.compress(b"".join(lines[:2])))
     (tmp_path / "audit.jsonl.20211126T010203123456Z").write_bytes(lines[2])
     path.write_bytes(b"".join(lines[3:]))
     for count in (1, 2, 3, len(lines), 100):
-        shown = run("tail", "--json", "-n", str(count)).stdout.splitlines(keepends=True)
-        assert [line.encode() for line in shown] == lines[-count:]
-    assert len(found(run("tail", "--json", "--file", str(oldest)))) == 2
+        assert run("tail", "-n", str(count)).stdout.splitlines() == shown[-count:]
+    assert run("tail", "--file", str(oldest)).stdout.splitlines() == shown[:2]
 
 
 def test_stats_count(run: Run) -> None:
@@ -245,7 +241,7 @@ FORGED: list[dict[str, Any]] = [
         ("grep", "--since", "2020-01-01"),
         ("show", "0"),
         ("stats",),
-        ("stats", "--until", "2100-01-01"),
+        ("stats", "--since", "2020-01-01"),
     ],
     ids=" ".join,
 )
@@ -302,11 +298,7 @@ def test_verify_says_where_a_chain_begins_whose_first_files_are_elsewhere(tmp_pa
         path.write_bytes(written)
         result = CliRunner().invoke(audit, ["verify", "--file", str(path)])
         assert result.exit_code == 0
-        text = (
-            ", starts at line 11; lines 1 to 10 are not in these files (rotated away or removed)\n"
-        )
-        assert (text in result.stdout) is reported
-        assert ("starts at" in result.stdout) is reported
+        assert ("starts at line 11, as files were rotated" in result.stdout) is reported
 
 
 def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:
@@ -347,7 +339,7 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
         ("grep", "--since", "999999999999999999999999999d"),
         ("grep", "--until", "0001-01-01T00:00+14:00"),
         ("verify", "--anchor", "5"),
-        ("stats", "--until", "noon"),
+        ("stats", "--since", "noon"),
     ],
 )
 def test_what_is_not_understood_reported(run: Run, arguments: tuple[str, ...]) -> None:
@@ -456,7 +448,7 @@ def test_text_of_callers_and_plugins_is_no_markup(tmp_path: Path, command: str) 
 def test_json_on_a_terminal_has_no_control_characters(tmp_path: Path) -> None:
     text = "a\x9b31m\u202eb\u2028"
     result = CliRunner().invoke(
-        audit, ["tail", "--json", "--file", one_line(tmp_path, reason=text)]
+        audit, ["grep", "--json", "--file", one_line(tmp_path, reason=text)]
     )
     assert not set("\x9b\u202e\u2028") & set(result.stdout)
     assert found(result)[0]["reason"] == text
@@ -475,7 +467,7 @@ def test_stats_align_numbers_and_show_shares(run: Run) -> None:
 
 
 def test_stats_of_nothing_are_a_sentence(run: Run) -> None:
-    result = run("stats", "--until", "2020-01-01")
+    result = run("stats", "--since", "2100-01-01")
     assert result.stdout == "There are no lines to count; damaged: 0\n"
 
 

@@ -52,6 +52,6 @@ def test_a_command_of_the_page_finds_the_change(
     elif "--only" not in command:
         assert "Meeting 07" in done.stdout
         assert "Seven" in done.stdout
-    if "--html" in command:
+    if ".html" in command:
         assert "Seven" in (folder / "page.html").read_text()
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "{" not in line)

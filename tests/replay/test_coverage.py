@@ -111,12 +111,9 @@ def test_what_records_used_and_what_they_never_used(folder: Path) -> None:
 
 def test_what_cases_used_and_what_they_never_used(folder: Path) -> None:
     command = ["test", str(folder / "cases.toml"), "--config", str(folder / "config.toml")]
-    done = invoked(*command, "--coverage", "--json", "--html", str(folder / "page.html"))
-    assert counted(json.loads(done.stdout)["coverage_items"]) == USED
-    assert (
-        "rooms: 1 of 2 rooms used (50%)\n  never used: office"
-        in invoked(*command, "--coverage").stdout
-    )
+    assert counted(json.loads(invoked(*command, "--json").stdout)["coverage_items"]) == USED
+    done = invoked(*command, "--report", str(folder / "page.html"))
+    assert "rooms: 1 of 2 rooms used (50%)\n  never used: office" in done.stdout
     assert "Coverage of the cases" in (folder / "page.html").read_text()
 
 
@@ -124,7 +121,7 @@ def test_a_time_counts_where_a_call_was_in_it(folder: Path) -> None:
     case = f'[[case]]\nname = "a"\nurl = "{URLS[-3]}"\nat = "2026-01-15 12:00 UTC"\n'
     (folder / "cases.toml").write_text(case)
     command = ["test", str(folder / "cases.toml"), "--config", str(folder / "config.toml")]
-    found = counted(json.loads(invoked(*command, "--coverage", "--json").stdout)["coverage_items"])
+    found = counted(json.loads(invoked(*command, "--json").stdout)["coverage_items"])
     assert found["rules", "branch", f"Either: {DAY}"] == 1
 
 
@@ -138,7 +135,7 @@ def test_a_plugin_that_cannot_list_its_items_is_an_error_that_names_it(folder: P
     )
     config = folder / "config.toml"
     config.write_text('plugin_dirs = ["policies"]\n[plugins.desks]\n')
-    for command, *more in (("test", "cases.toml", "--coverage"), ("replay", "urls", "--json")):
+    for command, *more in (("test", "cases.toml", "--json"), ("replay", "urls", "--json")):
         done = invoked(command, str(folder / more[0]), "--config", str(config), more[1])
         assert done.exit_code == 78
         assert all(word in done.stderr for word in ("plugins.desks", "coverage_items"))

@@ -399,7 +399,7 @@ def test_junit_holds_every_case_and_is_xml_whatever_is_in_a_name(
 ) -> None:
     odd = '[[case]]\nname = "a\\u0007<b>&ö\\u001b[31m"\nurl = "/\\u0007"\n'
     report = tmp_path / "report.xml"
-    result = run(write(PASSES + FAILS + odd), "--junit", report)
+    result = run(write(PASSES + FAILS + odd), "--report", report)
     assert result.exit_code == 1
     assert "\x1b" not in result.stdout
     assert "FAIL  a\ufffd<b>&ö\ufffd[31m" in result.stdout
@@ -415,7 +415,7 @@ def test_junit_holds_every_case_and_is_xml_whatever_is_in_a_name(
 
 
 def test_a_report_that_cannot_be_written_is_reported(write: Write, tmp_path: Path) -> None:
-    result = run(write(PASSES), "--junit", tmp_path / "missing" / "report.xml")
+    result = run(write(PASSES), "--report", tmp_path / "missing" / "report.xml")
     assert result.exit_code == 2
     assert "cannot be written: No such file" in result.stderr
 
