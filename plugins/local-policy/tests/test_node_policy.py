@@ -112,7 +112,7 @@ def test_the_disposition_of_external_policy_is_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--local-policy", "absent.jinja2"], "absent.jinja2 cannot be read"),
+        (["--local-policy", "absent.jinja2"], "absent.jinja2: cannot be read"),
         (["--local-policy", "own.json"], "name a script"),
         (["--local-policy", "pass.jinja2", "--local-policy", "no.json"], "is not JSON"),
     ],

@@ -174,7 +174,7 @@ def test_the_names_that_a_script_may_read(source: str, is_read: bool) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--local-policy", "absent.jinja2"], "absent.jinja2 cannot be read"),
+        (["--local-policy", "absent.jinja2"], "absent.jinja2: cannot be read"),
         (["--local-policy", "own.json"], "name a script"),
     ],
 )

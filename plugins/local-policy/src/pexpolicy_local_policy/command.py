@@ -14,7 +14,7 @@ from typing import TypeVar
 import click
 from jinja2 import TemplateSyntaxError
 
-from pexpolicy.explain.explanation import LocalPolicyError, known_to_infinity
+from pexpolicy.explain.explanation import known_to_infinity
 from pexpolicy.testing import ConfigError, make_policy
 from pexpolicy.testing.cases import chosen_or_exit
 from pexpolicy.testing.report import Row, as_json, as_junit, show, write_or_exit
@@ -27,11 +27,9 @@ from pexpolicy_local_policy.command_input import (
     fail,
     indented,
     input_of,
-    json_of,
-    moment,
     notes,
     say,
-    text_of,
+    usage_errors,
 )
 from pexpolicy_local_policy.export import ExportError
 from pexpolicy_local_policy.export import export as exported
@@ -41,7 +39,7 @@ from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
 from pexpolicy_local_policy.script_cases import ScriptCase, load_script_cases, run_case
 from pexpolicy_local_policy.script_process import Job, ScriptPool
-from pexpolicy_local_policy.variables import Kind
+from pexpolicy_local_policy.variables import Kind, read_json, read_moment, read_text
 from pexpolicy_local_policy.verdict import judge
 
 EX_FAILED = 1
@@ -90,6 +88,7 @@ async def _with_pool(use: Callable[[ScriptPool], Awaitable[T]]) -> T:
     "--service-config", type=FILE, metavar="FILE", help="The JSON of service_config alone."
 )
 @click.option("--at", metavar="TIME", help="The time of pex_now, as '2026-12-24 22:00 UTC'.")
+@usage_errors()
 def run(
     script: Path,
     kind: Kind | None,
@@ -102,11 +101,11 @@ def run(
 
     Exit code 0: Infinity would apply the JSON. 65: it would drop it. 2: wrong usage.
     """
-    if input_file is not None and request is not None:
-        fail("write --input or --request, not both")
-    found, time = input_of(kind, input_file, request, service_config, moment(at))
-    source = text_of(script)
-    job = Job(source, found.variables, None if time is None else time.timestamp())
+    found, moment = input_of(kind, input_file, request, service_config)
+    if at is not None:
+        moment = read_moment(at)
+    source = read_text(script)
+    job = Job(source, found.variables, None if moment is None else moment.timestamp())
     rendering = asyncio.run(_with_pool(lambda pool: pool.run(job)))
     verdict = judge(found, rendering)
     notes(found.remarks)
@@ -155,17 +154,15 @@ def _show_output(text: str) -> None:
     metavar="FILE",
     help="A configuration whose [infinity] lists the names that Infinity knows.",
 )
+@usage_errors()
 def lint(script: Path, kind: Kind | None, config: Path | None) -> None:
     """Check SCRIPT: its output for sample variables of each service type, its filters, and what
     callers choose.
 
     Exit code 0: no error. 65: an error. 2: wrong usage.
     """
-    source = text_of(script)
-    try:
-        known = known_to_infinity(config) if config is not None else ()
-    except LocalPolicyError as error:
-        fail(str(error))
+    source = read_text(script)
+    known = known_to_infinity(config) if config is not None else ()
     used = kind or told_kind(source)
     found = asyncio.run(_with_pool(lambda pool: findings_of(pool, source, used, *known)))
     for finding in found:
@@ -188,12 +185,13 @@ def lint(script: Path, kind: Kind | None, config: Path | None) -> None:
     default=Path(),
     help="The folder for the scripts; by default the current one.",
 )
+@usage_errors()
 def import_(file: Path, into: Path) -> None:
     """Write the scripts of policy profiles in FILE, the JSON of the Management API, as files.
 
     FILE is what /api/admin/configuration/v1/policy_server/ replies. Existing files are kept.
     """
-    document = json_of(file)
+    document = read_json(file)
     listed = document.get("objects", [document]) if isinstance(document, dict) else document
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         fail(f"{file}: is no list of policy profiles")

@@ -6,31 +6,24 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.request_forms import (
-    InvalidRequestError,
-    endpoint_of,
-    parse_moment,
-    read_request,
-)
+from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.text import printable
 from pexpolicy_local_policy.variables import (
-    KIND_OF,
     VARIABLES,
-    InputError,
     Kind,
     ScriptInput,
-    from_request,
     from_test_page,
+    read_json,
+    recorded_input,
 )
-from pexpolicy_local_policy.verdict import JSON_NUMBERS
 
 EX_USAGE = 2
 EX_DATAERR = 65
@@ -41,63 +34,33 @@ FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 KINDS = click.Choice(list(VARIABLES))
 
 
-def text_of(path: Path) -> str:
-    """Return the content of a file, or of standard input for ``-``; exit with 2 on errors."""
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Print what cannot be used, and exit with 2."""
     try:
-        if str(path) == "-":
-            return sys.stdin.read()
-        return path.read_bytes().decode()
-    except OSError as error:
-        fail(f"{path}: cannot be read: {error.strerror}")
-    except UnicodeDecodeError as error:
-        fail(f"{path}: is not UTF-8 text (byte {error.start})")
-
-
-def json_of(path: Path) -> Any:
-    """Return the value of a JSON file; exit with 2 on errors."""
-    try:
-        return json.loads(text_of(path), **JSON_NUMBERS)
-    except (ValueError, RecursionError) as error:
-        fail(f"{path}: is not JSON: {error}")
+        yield
+    except LocalPolicyError as error:
+        fail(str(error))
 
 
 def input_of(
-    kind: Kind | None,
-    path: Path | None,
-    request: str | None,
-    service_config: Path | None = None,
-    at: datetime | None = None,
+    kind: Kind | None, path: Path | None, request: str | None, service_config: Path | None
 ) -> tuple[ScriptInput, datetime | None]:
-    """Return the variables that the options name, and the time; exit with 2 on errors."""
-    try:
-        if request is not None:
-            recorded = read_request(request)
-            name, alias, _ = endpoint_of(recorded.url)
-            if name not in KIND_OF or kind not in (None, KIND_OF[name]):
-                fail(f"a request of {name} is not one for {kind or 'any'} script")
-            parsed = ENDPOINTS[name].parse(recorded.url.query, alias)
-            found = from_request(KIND_OF[name], parsed)
-            at = at or recorded.at
-        elif path is not None:
-            found = from_test_page(json_of(path), kind)
-        else:
-            found = from_test_page({"call_info": {}}, kind)
-        if service_config is not None:
-            variables = {**found.variables, "service_config": json_of(service_config)}
-            found = from_test_page(variables, found.kind)
-    except (InputError, InvalidRequestError) as error:
-        fail(f"{path}: {error}" if path is not None else str(error))
+    """Return the variables that the options name, and the time of the request."""
+    if path is not None and request is not None:
+        raise LocalPolicyError("write --input or --request, not both")
+    if request is not None:
+        found, at = recorded_input(request, kind)
+    else:
+        document = {"call_info": {}} if path is None else read_json(path)
+        try:
+            found, at = from_test_page(document, kind), None
+        except LocalPolicyError as error:
+            raise LocalPolicyError(f"{path}: {error}") from None
+    if service_config is not None:
+        variables = {**found.variables, "service_config": read_json(service_config)}
+        found = from_test_page(variables, found.kind)
     return found, at
-
-
-def moment(text: str | None) -> datetime | None:
-    """Parse the option ``--at``; exit with 2 for other text."""
-    if text is None:
-        return None
-    try:
-        return parse_moment(text)
-    except ValueError as error:
-        fail(f"--at: {error}")
 
 
 def fail(text: str) -> NoReturn:

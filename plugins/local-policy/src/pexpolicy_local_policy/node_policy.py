@@ -25,8 +25,10 @@ from pexpolicy_local_policy.variables import (
     Kind,
     ScriptInput,
     from_request,
+    read_json,
+    read_text,
 )
-from pexpolicy_local_policy.verdict import JSON_NUMBERS, judge
+from pexpolicy_local_policy.verdict import judge
 
 SUGGESTED = "suggested_media_overflow_locations"
 
@@ -216,7 +218,7 @@ def load(scripts: Sequence[str], endpoint: str | None, service_config: Path | No
         named, equals, rest = written.partition("=")
         is_named = bool(equals) and named in get_args(Kind)
         path = Path(rest if is_named else written)
-        source = _text(path)
+        source = read_text(path)
         if is_named:
             name = next(name for name, kind in KIND_OF.items() if kind == named)
         else:
@@ -295,28 +297,11 @@ def _uses_whole(tree: nodes.Template) -> bool:
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise LocalPolicyError(msg) from None
-    except UnicodeDecodeError:
-        msg = f"{path} is not UTF-8 text"
-        raise LocalPolicyError(msg) from None
-
-
 def _own(path: Path | None) -> Mapping[str, Any] | None:
     """Return the variables in a file: a service alone, or several by name as on the test page."""
     if path is None:
         return None
-    try:
-        found = json.loads(_text(path), **JSON_NUMBERS)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, LocalPolicyError):
-            raise
-        msg = f"{path} is not JSON: {error}"
-        raise LocalPolicyError(msg) from None
+    found = read_json(path)
     if isinstance(found, dict) and not found.keys() & {"service_config", SUGGESTED}:
         found = {"service_config": found}
     if not isinstance(found, dict) or not all(

@@ -13,14 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import validated
-from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
-from pexpolicy.explain.request_forms import (
-    InvalidRequestError,
-    endpoint_of,
-    parse_moment,
-    read_request,
-)
+from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
 from pexpolicy.testing.cases import BadCaseError, NamedCase, read_cases
 from pexpolicy.testing.report import Row
@@ -29,14 +23,14 @@ from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.script_process import Job, Rendering, ScriptPool
 from pexpolicy_local_policy.secrets import HIDDEN, given_secrets, without
 from pexpolicy_local_policy.variables import (
-    KIND_OF,
     VARIABLES,
-    InputError,
     Kind,
     ScriptInput,
-    from_request,
     from_test_page,
     read_json,
+    read_moment,
+    read_text,
+    recorded_input,
 )
 from pexpolicy_local_policy.verdict import Verdict, judge
 
@@ -100,7 +94,7 @@ def load_script_cases(path: Path) -> list[ScriptCase]:
             raise BadCaseError(*(f"{dotted_key(issue.key)}: {issue.text}" for issue in issues))
         try:
             return _case(path, document, read)
-        except (InputError, InvalidRequestError) as error:
+        except LocalPolicyError as error:
             raise BadCaseError(error) from None
 
     return read_cases(path, make, _TOP)
@@ -109,23 +103,22 @@ def load_script_cases(path: Path) -> list[ScriptCase]:
 def _case(path: Path, document: Mapping[str, Any], table: _CaseTable) -> ScriptCase:
     written = table.script or document.get("script")
     if not isinstance(written, str):
-        raise InputError("script: is missing; name it here, or above all cases")
+        raise LocalPolicyError("script: is missing; name it here, or above all cases")
     script = path.parent / written
-    source = _text(script)
+    source = read_text(script)
     kind = table.kind or document.get("kind") or _kind(table, source)
     if kind not in tuple(VARIABLES):  # a list has no hash
-        raise InputError(f"kind: is not one of {', '.join(VARIABLES)}")
-    given = _input(path, table, kind)
-    return ScriptCase(
-        table.name, path, script, source, given, table.expect, _seconds(table.at, table.request)
-    )
+        raise LocalPolicyError(f"kind: is not one of {', '.join(VARIABLES)}")
+    given, at = _input(path, table, kind)
+    if table.at is not None:
+        at = read_moment(str(table.at))
+    seconds = None if at is None else at.timestamp()
+    return ScriptCase(table.name, path, script, source, given, table.expect, seconds)
 
 
 def _kind(table: _CaseTable, source: str) -> Kind:
     if table.request is not None:
-        name, _, _ = endpoint_of(read_request(table.request).url)
-        if name in KIND_OF:
-            return KIND_OF[name]
+        return recorded_input(table.request, None)[0].kind
     if table.participant is not None:
         return "participant"
     if table.suggested_media_overflow_locations is not None:
@@ -133,51 +126,18 @@ def _kind(table: _CaseTable, source: str) -> Kind:
     return told_kind(source)
 
 
-def _input(path: Path, table: _CaseTable, kind: Kind) -> ScriptInput:
+def _input(path: Path, table: _CaseTable, kind: Kind) -> tuple[ScriptInput, datetime | None]:
     """Return the variables: those of the file or of the request, then those of the case."""
     if table.input is not None and table.request is not None:
-        raise InputError("request: write it, or input, not both")
-    written = dict(_variables(table))
-    found: Mapping[str, Any] = {}
+        raise LocalPolicyError("request: write it, or input, not both")
+    written = {name: value for name in _NAMES if (value := getattr(table, name)) is not None}
+    found, at = ScriptInput(kind, {}), None
     if table.input is not None:
-        found = from_test_page(read_json(path.parent / table.input, _text), kind).variables
+        found = from_test_page(read_json(path.parent / table.input), kind)
     elif table.request is not None:
-        recorded = read_request(table.request)
-        name, alias, _ = endpoint_of(recorded.url)
-        if name != next(endpoint for endpoint, of in KIND_OF.items() if of == kind):
-            raise InputError(f"request: {name} is not asked for a {kind} script")
-        request = ENDPOINTS[name].parse(recorded.url.query, alias)
-        found = from_request(kind, request).variables
-    call_info = {**found.get("call_info", {}), **(written.pop("call_info", None) or {})}
-    return from_test_page({**found, **written, "call_info": call_info}, kind)
-
-
-def _variables(table: _CaseTable) -> Iterator[tuple[str, Any]]:
-    for name in _NAMES:
-        value = getattr(table, name)
-        if value is not None:
-            yield name, value
-
-
-def _seconds(written: object, request: str | None) -> float | None:
-    if written is None:
-        at = None if request is None else read_request(request).at
-        return None if at is None else at.timestamp()
-    try:
-        return parse_moment(str(written)).timestamp()
-    except ValueError as error:
-        raise InputError(f"at: {error}") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text") from None
-    except ValueError as error:  # a NUL in the name
-        raise InputError(f"{path}: cannot be read: {error}") from None
+        found, at = recorded_input(table.request, kind)
+    call_info = {**found.variables.get("call_info", {}), **written.pop("call_info", {})}
+    return from_test_page({**found.variables, **written, "call_info": call_info}, kind), at
 
 
 async def run_case(pool: ScriptPool, case: ScriptCase) -> Row:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pexpolicy import MediaLocationRequest, ParticipantPropertiesRequest, Request
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain.explanation import LocalPolicyError
+from pexpolicy.explain.request_forms import (
+    InvalidRequestError,
+    endpoint_of,
+    parse_moment,
+    read_request,
+)
 from pexpolicy.text import did_you_mean
+from pexpolicy_local_policy.sandbox import MAX_DIGITS
 
 Kind = Literal["service", "participant", "media_location"]
 ENDPOINT_OF: Mapping[Kind, str] = {
@@ -60,10 +71,6 @@ TYPED = (
 )
 
 
-class InputError(ValueError):
-    """Variables that cannot be read; the text says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class ScriptInput:
     """The variables of one run, and what is doubtful about them."""
@@ -88,23 +95,23 @@ class ScriptInput:
 def from_test_page(document: object, kind: Kind | None) -> ScriptInput:
     """Return the variables of a JSON document as Pexip's test page takes it.
 
-    Without a kind, the variables tell it. Raises ``InputError``.
+    Without a kind, the variables tell it. Raises ``LocalPolicyError``.
     """
     if not isinstance(document, dict):
-        raise InputError('the input is no object, such as {"call_info": {...}}')
+        raise LocalPolicyError('the input is no object, such as {"call_info": {...}}')
     if kind is None:
         kind = _kind_of(document)
     known = VARIABLES[kind]
     for name in document:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise InputError(
+            raise LocalPolicyError(
                 f"{name}: a script of the kind {kind} has no such variable{hint}; "
                 f"it has {', '.join(known)}"
             )
     for name, value in document.items():
         if not isinstance(value, dict) and not (value is None and name != "call_info"):
-            raise InputError(f"{name}: is no object")
+            raise LocalPolicyError(f"{name}: is no object")
     remarks = [
         f"the input has no {name}, which a script on a node always has"
         for name in known
@@ -179,13 +186,59 @@ def _participant(request: ParticipantPropertiesRequest) -> dict[str, Any]:
     return found
 
 
-def read_json(path: Path, read: Callable[[Path], str]) -> Any:
-    """Return the content of a JSON file; raises ``InputError``."""
+def recorded_input(text: str, kind: Kind | None) -> tuple[ScriptInput, datetime | None]:
+    """Return the variables of a request as people copy it, and its time."""
     try:
-        return json.loads(read(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text") from None
+        recorded = read_request(text)
+        endpoint, alias, _ = endpoint_of(recorded.url)
+    except InvalidRequestError as error:
+        raise LocalPolicyError(str(error)) from None
+    if endpoint not in KIND_OF or kind not in (None, KIND_OF[endpoint]):
+        raise LocalPolicyError(f"request: {endpoint} is not asked for a {kind or 'local'} script")
+    parsed = ENDPOINTS[endpoint].parse(recorded.url.query, alias)
+    return from_request(KIND_OF[endpoint], parsed), recorded.at
+
+
+def read_moment(text: str) -> datetime:
+    """Return a time as people write it; raises ``LocalPolicyError``."""
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise LocalPolicyError(f"at: {error}") from None
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a file, or of standard input for ``-``; raises ``LocalPolicyError``."""
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise LocalPolicyError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    except (OSError, ValueError) as error:  # the latter for a NUL in the name
+        why = error.strerror if isinstance(error, OSError) else error
+        raise LocalPolicyError(f"{path}: cannot be read: {why}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file; raises ``LocalPolicyError``."""
+    text = read_text(path)
+    try:
+        return json.loads(text, **JSON_NUMBERS)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON: {error}") from None
+        raise LocalPolicyError(f"{path}: is not JSON: {error}") from None
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number in JSON")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"it has a number of {len(text):,} digits")
+    return int(text)
+
+
+JSON_NUMBERS: Mapping[str, Any] = {
+    "parse_int": _whole_number,
+    "parse_constant": _refuse_constant,
+}
+"""Arguments of ``json.loads`` that refuse numbers with a message for the author of a script."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 from pexpolicy import Decision, DecisionError, Redirect, Reject
 from pexpolicy.conformance.replies import read_envelope
@@ -13,10 +13,9 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.text import brief
-from pexpolicy_local_policy.sandbox import MAX_DIGITS
 from pexpolicy_local_policy.script_process import Rendering
 from pexpolicy_local_policy.secrets import covered, covered_value, given_secrets, without
-from pexpolicy_local_policy.variables import ENDPOINT_OF, ScriptInput
+from pexpolicy_local_policy.variables import ENDPOINT_OF, JSON_NUMBERS, ScriptInput
 
 ACTIONS = {
     "service": ("continue", "reject", "redirect"),
@@ -123,23 +122,6 @@ def _parsed(text: str, duplicates: dict[str, None], secrets: Collection[str]) ->
         raise ValueError(f"{error.msg.lower()}{at} (line {error.lineno} of the output)") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number in JSON")
-
-
-def _whole_number(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError(f"it has a number of {len(text):,} digits")
-    return int(text)
-
-
-JSON_NUMBERS: Mapping[str, Any] = {
-    "parse_int": _whole_number,
-    "parse_constant": _refuse_constant,
-}
-"""Arguments of ``json.loads`` that refuse numbers with a message for the author of a script."""
 
 
 def _document(found: ScriptInput, document: Mapping[str, Any], extras: Extras) -> Verdict:
