@@ -1,8 +1,8 @@
 """The plugin as a server asks it."""
 
-import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,7 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy import DirectoryInformationRequest
-from pexpolicy.builder import build_policy
-from pexpolicy.config.loader import from_document
-from pexpolicy.config.settings import ConfigError
-from tests.support import installed
+from tests.support.one_plugin import Built, complaints_of, policy_of
 
 Search = Callable[..., list[str]]
 
@@ -27,17 +24,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def reply(settings: dict[str, Any], **params: str) -> dict[str, Any]:
     """The envelope of the reply to one search."""
-    document = {"plugins": {"directory": {"settings": settings}}}
-    policy = build_policy(
-        from_document(document, Path("config.toml"), "0" * 16), available=installed.plugins()
-    )
-
-    async def answer() -> Any:
-        async with policy.serving():
-            request = DirectoryInformationRequest(MultiDict(params))
-            return await policy.answer(request, "an id")
-
-    found: dict[str, Any] = json.loads(asyncio.run(answer()).reply.body)
+    built = Built("directory", policy_of("directory", settings))
+    (answer,) = built.answers([DirectoryInformationRequest(MultiDict(params))])
+    found: dict[str, Any] = json.loads(answer.reply.body)
     return found
 
 
@@ -56,9 +45,4 @@ def search() -> Search:
 def problems() -> Callable[[dict[str, Any]], list[str]]:
     """What is reported of settings that cannot be used."""
 
-    def reported(settings: dict[str, Any]) -> list[str]:
-        with pytest.raises(ConfigError) as refused:
-            reply(settings)
-        return [str(problem) for problem in refused.value.problems]
-
-    return reported
+    return partial(complaints_of, "directory")

@@ -1,23 +1,15 @@
 """Asking the plugin through the whole chain, as a server does."""
 
-import asyncio
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from multidict import MultiDict
 
 from pexpolicy import RegistrationAliasRequest
-from pexpolicy.builder import build_policy
-from pexpolicy.config.loader import from_document
-from pexpolicy.config.settings import ConfigError
-from pexpolicy.policy import Answer, Policy
-from tests.support import installed
-
-Settings = Mapping[str, Any]
+from tests.support.one_plugin import Built, Settings, complaints_of, policy_of
 
 
 @dataclass(frozen=True)
@@ -30,65 +22,32 @@ class Asked:
     step: str
 
 
-def _policy(settings: Settings) -> Policy:
-    document = {"plugins": {"domains": {"on_error": "reject", "settings": settings}}}
-    return build_policy(
-        from_document(document, Path("config.toml"), "0" * 16), available=installed.plugins()
-    )
-
-
-def _asked(answer: Answer) -> Asked:
-    body = json.loads(answer.reply.body)
-    assert answer.reply.status == 200
-    assert body["status"] == "success"
-    # Neither an allowed nor a refused registration may carry credentials.
-    assert body["result"] == {}
-    step = answer.outcome.steps[0].outcome
-    return Asked(body["action"], body["decided_by"], body.get("reason"), step)
-
-
-@dataclass(frozen=True)
-class Domains:
+class Domains(Built):
     """The plugin as its settings make it."""
-
-    policy: Policy = field(repr=False)
 
     def ask(self, alias: str) -> Asked:
         """One request about an alias that wants to register."""
-
-        async def answer() -> Answer:
-            async with self.policy.serving():
-                request = RegistrationAliasRequest(MultiDict(), alias)
-                return await self.policy.answer(request, "an id")
-
-        return _asked(asyncio.run(answer()))
+        (answer,) = self.answers([RegistrationAliasRequest(MultiDict(), alias)])
+        body = json.loads(answer.reply.body)
+        # Neither an allowed nor a refused registration may carry credentials.
+        assert (answer.reply.status, body["status"], body["result"]) == (200, "success", {})
+        step = answer.outcome.steps[0].outcome
+        return Asked(body["action"], body["decided_by"], body.get("reason"), step)
 
     def allows(self, alias: str) -> bool:
         """True when the alias may register."""
         return self.ask(alias).action == "continue"
 
-    def warnings(self) -> list[str]:
-        """What `pexpolicy check` warns of, without the table that all of it is in."""
-        return [
-            str(item).removeprefix("plugins.domains.settings.") for item in self.policy.warnings
-        ]
-
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., Domains]:
     """Builds the plugin from the domains that it allows, and its other settings by name."""
-    return lambda *allowed, **more: Domains(_policy({"allowed": list(allowed), **more}))
+    return lambda *allowed, **more: Domains(
+        "domains", policy_of("domains", {"allowed": list(allowed), **more}, on_error="reject")
+    )
 
 
 @pytest.fixture(scope="session")
 def complaints() -> Callable[[Settings], list[str]]:
     """What is said of settings that cannot be used, without the table that all of it is in."""
-
-    def complain(settings: Settings) -> list[str]:
-        with pytest.raises(ConfigError) as refused:
-            _policy(settings)
-        problems = [str(problem) for problem in refused.value.problems]
-        assert all(problem.startswith("plugins.domains.settings.") for problem in problems)
-        return [problem.removeprefix("plugins.domains.settings.") for problem in problems]
-
-    return complain
+    return partial(complaints_of, "domains")

@@ -1,23 +1,16 @@
 """Asking the plugin through the whole chain, as a server does."""
 
-import asyncio
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from multidict import MultiDict
 
 from pexpolicy import MediaLocationRequest
-from pexpolicy.builder import build_policy
-from pexpolicy.config.loader import from_document
-from pexpolicy.config.settings import ConfigError
-from pexpolicy.policy import Answer, Policy
-from tests.support import installed
-
-Settings = Mapping[str, Any]
+from pexpolicy.policy import Answer
+from tests.support.one_plugin import Built, Settings, complaints_of, policy_of
 
 
 @dataclass(frozen=True)
@@ -35,24 +28,13 @@ class Asked:
         return self.result["location"] if self.result else None
 
 
-def _policy(settings: Settings, folder: Path, tables: Settings | None = None) -> Policy:
-    document = {"plugins": {"locations": {"settings": settings}}, **(tables or {})}
-    return build_policy(
-        from_document(document, folder / "config.toml", "0" * 16), available=installed.plugins()
-    )
-
-
 def _asked(answer: Answer) -> Asked:
-    body = json.loads(answer.reply.body)
-    step = answer.outcome.steps[0]
-    return Asked(answer.reply.status, body.get("result"), body.get("reason"), step.outcome)
+    body, step = json.loads(answer.reply.body), answer.outcome.steps[0].outcome
+    return Asked(answer.reply.status, body.get("result"), body.get("reason"), step)
 
 
-@dataclass(frozen=True)
-class Locations:
+class Locations(Built):
     """The plugin as its settings make it."""
-
-    policy: Policy = field(repr=False)
 
     def ask(self, address: str | None = None, **more: str) -> Asked:
         """One request of a participant at an address."""
@@ -60,64 +42,39 @@ class Locations:
 
     def ask_all(self, calls: list[dict[str, str]]) -> list[Asked]:
         """Several requests, each told by its parameters."""
+        return [*map(_asked, self.answers(MediaLocationRequest(MultiDict(c)) for c in calls))]
 
-        async def answers() -> list[Answer]:
-            async with self.policy.serving():
-                return [
-                    await self.policy.answer(MediaLocationRequest(MultiDict(call)), "an id")
-                    for call in calls
-                ]
 
-        return [_asked(answer) for answer in asyncio.run(answers())]
-
-    def warnings(self) -> list[str]:
-        """What `pexpolicy check` warns of, without the table that all of it is in."""
-        return [
-            str(item).removeprefix("plugins.locations.settings").removeprefix(".")
-            for item in self.policy.warnings
-        ]
-
-    def status(self) -> Mapping[str, object]:
-        """What the plugin says of itself."""
-        (plugin,) = self.policy.plugins
-        told: Mapping[str, object] = plugin.instance.status()  # type: ignore[attr-defined]
-        return told
+Use = Callable[[Callable[..., Any], Settings, str | None, Settings | None], Any]
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Locations]:
+def use(tmp_path_factory: pytest.TempPathFactory) -> Use:
+    """Calls what takes settings, with ``csv`` as the text of their file."""
+    folder = tmp_path_factory.mktemp("locations")
+
+    def use(
+        take: Callable[..., Any], settings: Settings, csv: str | None, tables: Settings | None
+    ) -> Any:
+        if csv is not None:
+            (folder / "subnets.csv").write_text(csv)
+            settings = {**settings, "csv": "subnets.csv"}
+        return take("locations", settings, folder, tables)
+
+    return use
+
+
+@pytest.fixture(scope="session")
+def build(use: Use) -> Callable[..., Locations]:
     """Builds the plugin from its settings; ``csv`` is the text of the file, ``tables`` what else
     stands in the configuration.
     """
-    folder = tmp_path_factory.mktemp("locations")
-
-    def built(
-        settings: Settings, *, csv: str | None = None, tables: Settings | None = None
-    ) -> Locations:
-        return Locations(_policy(_with_csv(settings, csv, folder), folder, tables))
-
-    return built
+    return lambda settings, *, csv=None, tables=None: Locations(
+        "locations", use(policy_of, settings, csv, tables)
+    )
 
 
 @pytest.fixture(scope="session")
-def complaints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
+def complaints(use: Use) -> Callable[..., list[str]]:
     """What is said of settings that cannot be used, without the table that all of it is in."""
-    folder = tmp_path_factory.mktemp("locations")
-
-    def complain(
-        settings: Settings, *, csv: str | None = None, tables: Settings | None = None
-    ) -> list[str]:
-        with pytest.raises(ConfigError) as refused:
-            _policy(_with_csv(settings, csv, folder), folder, tables)
-        problems = [str(problem) for problem in refused.value.problems]
-        assert all(problem.startswith("plugins.locations.settings.") for problem in problems)
-        return [problem.removeprefix("plugins.locations.settings.") for problem in problems]
-
-    return complain
-
-
-def _with_csv(settings: Settings, csv: str | None, folder: Path) -> Settings:
-    if csv is None:
-        return settings
-    (folder / "subnets.csv").write_text(csv)
-    return {**settings, "csv": "subnets.csv"}
+    return lambda settings, *, csv=None, tables=None: use(complaints_of, settings, csv, tables)
