@@ -15,7 +15,7 @@ from pexpolicy.testing import decide, make_policy, make_request
 from tests.support import virtual_time
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, policy
-from tests.support.waiting import HANG_S, wait_stubbornly
+from tests.support.waiting import HANG_S, until, wait_stubbornly
 
 SERVICE = make_request("service_configuration")
 Background = Callable[[], Coroutine[None, None, None]]
@@ -76,17 +76,11 @@ class Open:
         return Conference(name="Open", service_tag="") if self.is_open else None
 
 
-async def wait_for(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(HANG_S):
-        while not condition():  # noqa: ASYNC110 - a log has no event
-            await asyncio.sleep(0.01)
-
-
 async def test_a_task_that_dies_is_named_at_once_in_log_status_and_metrics(tmp_path: Path) -> None:
     log = Log()
     served = policy({"starts": starting(dies), "open": Open}, log=log)
     async with serve_with_admin(served, tmp_path) as server:
-        await wait_for(lambda: log.events)
+        await until(lambda: log.events)
         (event,) = log.events
         assert (event["event"], event["plugin"], event["what"]) == (
             "plugin failed",
@@ -108,7 +102,7 @@ async def test_a_task_that_dies_is_named_at_once_in_log_status_and_metrics(tmp_p
 async def test_a_task_group_that_fails_ends_no_lifespan_of_another_plugin() -> None:
     log = Log()
     async with policy({"group": Group, "open": Open}, log=log).serving() as served:
-        await wait_for(lambda: log.events)
+        await until(lambda: log.events)
         assert log.events[0]["plugin"] == "group"
         assert "with TypeError: a number is no list" in log.events[0]["traceback"]
         assert served.lifespans["group"].failures[0].startswith("its lifespan ended: Exception")

@@ -35,9 +35,14 @@ class Service:
         return answer
 
 
-def data(service: Service, every: float = 60.0, **options: Any) -> Refreshed[Any]:
+def data(
+    service: Service, every: float = 60.0, log: Log | None = None, **options: Any
+) -> Refreshed[Any]:
     options = {"jitter": 0.0, "clock": virtual_time.clock, **options}
-    return Refreshed(service.fetch, every=every, **options)
+    made = Refreshed(service.fetch, every=every, **options)
+    if log is not None:
+        made.bind("vips", log)
+    return made
 
 
 def pauses(service: Service) -> list[float]:
@@ -72,9 +77,7 @@ async def test_jitter_shortens_the_interval_and_never_lengthens_it() -> None:
 async def test_the_last_value_stays_and_attempts_back_off_to_a_bound() -> None:
     service = Service("one", *[OSError("down")] * 8, "two")
     log = Log()
-    refreshed = data(service, max_backoff=10.0)
-    refreshed.bind("vips", log)
-    async with refreshed:
+    async with data(service, log=log, max_backoff=10.0) as refreshed:
         await asyncio.sleep(60.5)
         assert refreshed.value == "one"
         assert refreshed.problem.startswith("OSError: down")
@@ -140,9 +143,7 @@ async def test_a_fetch_that_ignores_its_cancellation_does_not_keep_the_server() 
         return "late"
 
     log = Log()
-    refreshed = data(Service("one", stubborn), timeout=1.0)
-    refreshed.bind("vips", log)
-    async with refreshed:
+    async with data(Service("one", stubborn), log=log, timeout=1.0):
         await asyncio.sleep(60.5)
     assert log.events[-1]["event"] == "a run did not end"
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -151,17 +152,14 @@ async def test_a_fetch_that_ignores_its_cancellation_does_not_keep_the_server() 
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
-def test_whatever_a_fetch_raises_is_a_failure_of_the_fetch(error: BaseException) -> None:
-    @virtual_time.virtual
-    async def run() -> None:
-        service = Service("one", error, "two")
-        async with data(service) as refreshed:
-            await asyncio.sleep(60.5)
-            assert (refreshed.value, refreshed.failures) == ("one", 1)
-            await asyncio.sleep(1)
-            assert refreshed.value == "two"
-
-    run()
+@virtual_time.virtual
+async def test_whatever_a_fetch_raises_is_a_failure_of_the_fetch(error: BaseException) -> None:
+    service = Service("one", error, "two")
+    async with data(service) as refreshed:
+        await asyncio.sleep(60.5)
+        assert (refreshed.value, refreshed.failures) == ("one", 1)
+        await asyncio.sleep(1)
+        assert refreshed.value == "two"
 
 
 @virtual_time.virtual
@@ -203,28 +201,25 @@ async def test_refresh_fetches_at_once_and_raises_what_the_fetch_raises() -> Non
         (None, "data", "stale", False),
     ],
 )
-def test_the_last_value_passes_to_data_of_the_same_name_and_key(
+@virtual_time.virtual
+async def test_the_last_value_passes_to_data_of_the_same_name_and_key(
     key: str | None, name: str, first: Any, passes: bool
 ) -> None:
-    @virtual_time.virtual
-    async def run() -> None:
-        async with data(Service("one"), key=key and "url") as old:
-            await asyncio.sleep(20)
-            service = Service(OSError("down"))
-            new = data(service, key=key, name=name, first=first)
-            new.take_over(old)
-            async with new:
-                if passes:
-                    assert (new.value, round(new.age)) == ("one", 20)
-                    assert service.calls == []
-                    await asyncio.sleep(45)
-                    assert len(service.calls) > 1
-                    assert new.value == "one"
-                else:
-                    with pytest.raises(DataUnavailableError):
-                        _ = new.value
-
-    run()
+    async with data(Service("one"), key=key and "url") as old:
+        await asyncio.sleep(20)
+        service = Service(OSError("down"))
+        new = data(service, key=key, name=name, first=first)
+        new.take_over(old)
+        async with new:
+            if passes:
+                assert (new.value, round(new.age)) == ("one", 20)
+                assert service.calls == []
+                await asyncio.sleep(45)
+                assert len(service.calls) > 1
+                assert new.value == "one"
+            else:
+                with pytest.raises(DataUnavailableError):
+                    _ = new.value
 
 
 @virtual_time.virtual
@@ -241,10 +236,14 @@ def cached(path: Path, kind: Any = dict[str, int], **options: Any) -> dict[str, 
     return {"file": CacheFile(path, kind), "key": "url", **options}
 
 
+async def keep(path: Path, every: float = 60, key: str = "url") -> None:
+    async with Refreshed(Service({"a": 1}).fetch, every=every, **cached(path, key=key)):
+        pass
+
+
 async def test_the_last_value_is_kept_in_a_file_for_the_next_start(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
-    async with Refreshed(Service({"a": 1}).fetch, every=60, **cached(path)):
-        pass
+    await keep(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["list.json"]  # noqa: PTH208
     down = Service(OSError("down"))
@@ -278,8 +277,7 @@ def test_a_file_of_a_type_that_cannot_be_json_is_refused(tmp_path: Path, kind: A
 
 async def test_an_old_file_is_used_where_stale_data_may_be(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
-    async with Refreshed(Service({"a": 1}).fetch, every=0.05, **cached(path)):
-        pass
+    await keep(path, every=0.05)
     await asyncio.sleep(0.06)
     down = Service(OSError("down"))
     with pytest.raises(DataUnavailableError):
@@ -288,20 +286,8 @@ async def test_an_old_file_is_used_where_stale_data_may_be(tmp_path: Path) -> No
         assert refreshed.value == {"a": 1}
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def change(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"'))
-
-
 def other_type(path: Path) -> None:
     CacheFile(path, list[str]).save(["a"], "data\nurl", 0.0)
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 def folder(path: Path) -> None:
@@ -309,18 +295,24 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("damage", [truncate, change, other_type, empty, folder])
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "changed": lambda path: path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"')),
+    "of another type": other_type,
+    "empty": lambda path: path.write_bytes(b""),
+    "a folder": folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 async def test_a_damaged_file_is_ignored_with_a_warning(
     damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "list.json"
-    async with Refreshed(Service({"a": 1}).fetch, every=60, **cached(path)):
-        pass
+    await keep(path)
     damage(path)
     log = Log()
-    refreshed = Refreshed(Service({"c": 3}).fetch, every=60, **cached(path))
-    refreshed.bind("vips", log)
-    async with refreshed:
+    async with data(Service({"c": 3}), log=log, **cached(path)) as refreshed:
         assert refreshed.value == {"c": 3}
     assert log.events[0]["event"] == "the file of data is ignored"
     assert "list.json" in log.events[0]["error"]
@@ -339,8 +331,7 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
 
 async def test_a_file_of_another_key_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
-    async with Refreshed(Service({"a": 1}).fetch, every=60, **cached(path)):
-        pass
+    await keep(path)
     down = Service(OSError("down"))
     with pytest.raises(DataUnavailableError):
         await Refreshed(down.fetch, every=60, **cached(path, key="other")).open()
@@ -354,9 +345,7 @@ async def test_a_file_that_cannot_be_written_is_reported_and_the_value_used(
 ) -> None:
     path = tmp_path / "list.json" if problem != "FileNotFoundError" else tmp_path / "no" / "list"
     log = Log()
-    refreshed = Refreshed(Service(value).fetch, every=60, **cached(path))
-    refreshed.bind("vips", log)
-    async with refreshed:
+    async with data(Service(value), log=log, **cached(path)) as refreshed:
         assert refreshed.value == value
     assert [event["event"] for event in log.events] == ["data was not kept in its file"]
     assert problem in str(log.events)
@@ -371,10 +360,8 @@ async def test_data_is_refreshed_on_where_no_thread_can_write_its_file(
         raise RuntimeError("can't start new thread")
 
     log, service = Log(), Service({"a": 1}, {"a": 2})
-    refreshed = data(service, file=CacheFile(tmp_path / "list", dict[str, int]), key="k")
-    refreshed.bind("vips", log)
     monkeypatch.setattr("threading.Thread.start", no_thread)
-    async with refreshed:
+    async with data(service, log=log, **cached(tmp_path / "list")) as refreshed:
         await asyncio.sleep(61)
         assert refreshed.value == {"a": 2}
     assert {event["event"] for event in log.events} == {
@@ -386,8 +373,7 @@ async def test_data_is_refreshed_on_where_no_thread_can_write_its_file(
 async def test_a_file_never_holds_the_key(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
     key = "https://user:secret@example.com"
-    async with Refreshed(Service({"a": 1}).fetch, every=60, **cached(path, key=key)):
-        pass
+    await keep(path, key=key)
     assert "secret" not in path.read_text()
     assert json.loads(path.read_bytes().partition(b"\n")[2]) == {"a": 1}
 
@@ -417,9 +403,7 @@ async def test_a_fetch_that_is_ended_by_closing_is_no_failure() -> None:
         await asyncio.sleep(5)
 
     log = Log()
-    refreshed = data(Service("one", slow))
-    refreshed.bind("vips", log)
-    async with refreshed:
+    async with data(Service("one", slow), log=log) as refreshed:
         await asyncio.sleep(62)
     assert (refreshed.failures, log.events) == (0, [])
 

@@ -3,9 +3,7 @@
 import asyncio
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from pexpolicy.testing import make_policy
 from tests.support import live_server, virtual_time
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, plugin
-from tests.support.waiting import HANG_S, wait_stubbornly
+from tests.support.waiting import wait_stubbornly, wait_until
 
 ASKED = plugin(service_configuration=lambda _: None)
 
@@ -150,18 +148,15 @@ async def test_a_job_of_a_worker_goes_on_over_a_reload(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("every", "again"), [(600, 60), (10, 10)])
-def test_an_interrupted_run_starts_again_within_a_minute(every: float, again: float) -> None:
-    @virtual_time.virtual
-    async def run() -> None:
-        locks = locks_of_a_server()
-        interrupted, work = Work(500), Work()
-        async with bound(interrupted, locks, every=every)[0]:
-            await asyncio.sleep(1)
-        async with bound(work, locks, every=every)[0]:
-            await asyncio.sleep(70)
-        assert work.starts[0] - interrupted.starts[0] == again
-
-    run()
+@virtual_time.virtual
+async def test_an_interrupted_run_starts_again_within_a_minute(every: float, again: float) -> None:
+    locks = locks_of_a_server()
+    interrupted, work = Work(500), Work()
+    async with bound(interrupted, locks, every=every)[0]:
+        await asyncio.sleep(1)
+    async with bound(work, locks, every=every)[0]:
+        await asyncio.sleep(70)
+    assert work.starts[0] - interrupted.starts[0] == again
 
 
 async def test_a_job_runs_without_a_server() -> None:
@@ -262,22 +257,16 @@ def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(tmp_
         lines = log.read_text().splitlines() if log.exists() else []
         return [(int(line.split()[0]), float(line.split()[1])) for line in lines]
 
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + HANG_S
-        while not condition():
-            assert time.monotonic() < deadline, runs()
-            time.sleep(0.05)
-
     killed: list[int] = []
     log: list[str] = []
     with live_server.running(tmp_path / "config.toml", "--workers", "3", log=log) as server:
-        wait(lambda: len(runs()) >= 4)
-        wait(lambda: len({pid for pid, _ in runs("sweep.txt")}) == 3)
+        wait_until(lambda: len(runs()) >= 4)
+        wait_until(lambda: len({pid for pid, _ in runs("sweep.txt")}) == 3)
         for _ in range(2):
             killed.append(runs()[-1][0])
             os.kill(killed[-1], signal.SIGKILL)
             before = len(runs())
-            wait(lambda: len(runs()) >= before + 4)  # noqa: B023 - it is called at once
+            wait_until(lambda: len(runs()) >= before + 4)  # noqa: B023 - it is called at once
         counted = server.operator("/metrics").body.decode()
         # At the end of the server, each worker leaves the job to another one.
         found = runs()

@@ -22,13 +22,6 @@ from pexpolicy.plugins.drop_in import module_name
 from pexpolicy.plugins.plugin import build
 from tests.support.isolated import PluginFolder, admitted, request, service, table_of
 
-
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginFolder:
-    monkeypatch.syspath_prepend(tmp_path)
-    return PluginFolder(tmp_path)
-
-
 CASES = {
     "service_configuration": {
         "conference": "Conference(name='Room', service_tag='t', pin='1234', reason='mine')",

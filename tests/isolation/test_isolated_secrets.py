@@ -16,11 +16,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 @pytest.mark.parametrize(
     "body", ["return {}[passcode]", "return {'service_type': passcode}", "raise OSError(passcode)"]
 )
-async def test_the_passcode_of_a_request_leaves_no_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    shelf = PluginFolder(tmp_path)
+async def test_the_passcode_of_a_request_leaves_no_worker(shelf: PluginFolder, body: str) -> None:
     source = (
         "@hookimpl\n"
         "async def service_configuration(self, request):\n"
