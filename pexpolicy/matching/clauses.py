@@ -22,8 +22,41 @@ MAX_VALUES = 3
 """Maximum number of values in an explanation."""
 
 
+class _OnSubject:
+    """A test of the values of a subject."""
+
+    __slots__ = ()
+    subject: Subject
+    negated: bool
+    every: bool
+
+    def matches(self, request: Request) -> bool:
+        """Return whether the request satisfies the test."""
+        raise NotImplementedError
+
+    def _passes(self, values: Sequence[Any], test: ValueTest) -> bool:
+        passed = bool(values) and all(map(test, values)) if self.every else any(map(test, values))
+        return passed is not self.negated
+
+    def _read(self, request: Request) -> list[tuple[Subject, Sequence[Any]]]:
+        return [(self.subject, self.subject.read(request))]
+
+    def why(self, request: Request) -> str:
+        """Return the test and the values if the request does not match, or an empty text."""
+        if self.matches(request):
+            return ""
+        found = self._read(request)
+        if (unset := next((one for one, values in found if not values), None)) is not None:
+            return f"{self}: no match, the request has no {unset.key}"
+        return f"{self}: no match for {' and '.join(_shown(*one) for one in found)}"
+
+    def groups(self, request: Request) -> list[tuple[str, str]]:
+        """Return what patterns captured: nothing."""
+        return []
+
+
 @dataclass(frozen=True, slots=True)
-class Clause:
+class Clause(_OnSubject):
     """One operator with its operands on one subject."""
 
     subject: Subject
@@ -52,21 +85,7 @@ class Clause:
         """Return whether values that were read from a request satisfy the clause."""
         if self.operator == "exists":
             return bool(values) is self.operands[0]
-        if self.every:
-            passed = bool(values) and all(map(self.test, values))
-        else:
-            passed = any(map(self.test, values))
-        return passed is not self.negated
-
-    def why(self, request: Request) -> str:
-        """Return the clause and the values if the request does not match, or an empty text."""
-        values = self.subject.read(request)
-        if self.admits(values):
-            return ""
-        if not values:
-            return f"{self}: no match, the request has no {self.subject.key}"
-        hidden = self.subject.secret or not self.subject.shown
-        return f"{self}: no match for {'a hidden value' if hidden else format_values(values)}"
+        return self._passes(values, self.test)
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
         """Return the groups of the first pattern that matches, as names (or "") and texts.
@@ -226,7 +245,7 @@ class OtherValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(_OnSubject):
     """A comparison of two values of a request; each has one value or several."""
 
     subject: Subject
@@ -240,12 +259,12 @@ class Comparison:
 
     def matches(self, request: Request) -> bool:
         """Return whether the request satisfies the comparison; false without both values."""
-        values, others = self.subject.read(request), self.other.read(request)
-        if not others:
-            return self.negated
-        test = self._test(others)
-        passed = bool(values) and all(map(test, values)) if self.every else any(map(test, values))
-        return passed is not self.negated
+        (_, values), (_, others) = self._read(request)
+        return self._passes(values, self._test(others)) if others else self.negated
+
+    def _read(self, request: Request) -> list[tuple[Subject, Sequence[Any]]]:
+        others = self.other.read(request)
+        return [(self.subject, self.subject.read(request)), (self.other.subject, others)]
 
     def _test(self, others: Sequence[Any]) -> Callable[[Any], bool]:
         kinds = (self.subject.kind, self.other.subject.kind)
@@ -263,28 +282,13 @@ class Comparison:
             return lambda value: str(Alias(str(value)))
         return str if self.case_sensitive else lambda value: str(value).casefold()
 
-    def why(self, request: Request) -> str:
-        """Return the comparison and both values if it does not match, or an empty text."""
-        if self.matches(request):
-            return ""
-        values, others = self.subject.read(request), self.other.read(request)
-        for subject, found in ((self.subject, values), (self.other.subject, others)):
-            if not found:
-                return f"{self}: no match, the request has no {subject.key}"
-        ours, theirs = _shown(self.subject, values), _shown(self.other.subject, others)
-        return f"{self}: no match for {ours} and {theirs}"
-
-    def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Return no groups."""
-        return []
-
     def __str__(self) -> str:
         operator = "not_" * self.negated + self.operator
         return f"{self.subject.key}.{operator} = the value of {self.other}"
 
 
 @dataclass(frozen=True, slots=True)
-class InSource:
+class InSource(_OnSubject):
     """A condition that matches if a value is in a list."""
 
     subject: Subject
@@ -296,28 +300,10 @@ class InSource:
 
     def matches(self, request: Request) -> bool:
         """Return whether a value is in one of the lists; raise what they raise."""
-        values = self.subject.read(request)
-        if self.every:
-            passed = bool(values) and all(self._has(value, request) for value in values)
-        else:
-            passed = any(self._has(value, request) for value in values)
-        return passed is not self.negated
-
-    def _has(self, value: Any, request: Request) -> bool:
-        return any(values.has(value, request) for values in self.lists)
-
-    def why(self, request: Request) -> str:
-        """Return the condition and the values if it does not match, or an empty text."""
-        if self.matches(request):
-            return ""
-        values = self.subject.read(request)
-        if not values:
-            return f"{self}: no match, the request has no {self.subject.key}"
-        return f"{self}: no match for {_shown(self.subject, values)}"
-
-    def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Return no groups."""
-        return []
+        return self._passes(
+            self.subject.read(request),
+            lambda value: any(values.has(value, request) for values in self.lists),
+        )
 
     def __str__(self) -> str:
         operator = "not_" * self.negated + "in_source"

@@ -24,17 +24,7 @@ from pexpolicy.matching.settings import (
     ValueOf,
     When,
 )
-from pexpolicy.matching.subjects import (
-    ALIAS_PARTS,
-    Subject,
-    known_parameters,
-    of_alias_part,
-    of_attribute,
-    of_parameter,
-    of_peer,
-    of_wire_name,
-    subject,
-)
+from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, subject
 from pexpolicy.matching.time_window import TimeWindow
 from pexpolicy.models.wall_clock import WallClock, wall_clock
 
@@ -44,7 +34,6 @@ _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
     "any": AnyOf,
     "none": NoneOf,
 }
-_PARAMETERS = known_parameters()
 Operators = TextOperators | NumberOperators | FlagOperators
 
 
@@ -102,16 +91,11 @@ class _Compiler:
             yield _GROUPS[key](tuple(parts))
         elif key == "time":
             yield TimeCondition(TimeWindow(table), self._clock)
-        elif key == "params":
-            for name, operators in table.items():
-                yield from self._of(of_wire_name(name), operators)
         elif isinstance(table, dict):
             for name, operators in table.items():
-                yield from self._of(of_attribute(key, name), operators)
-        elif key == "peer":
-            yield from self._of(of_peer(), table)
+                yield from self._of(subject(f"{key}.{name}"), operators)
         else:
-            yield from self._of(of_parameter(key, _PARAMETERS.get(key)), table)
+            yield from self._of(subject(key), table)
 
     def _of(self, tested: Subject, table: Operators) -> Iterator[Condition]:
         """Yield the conditions of the operators on one subject."""
@@ -141,4 +125,4 @@ class _Compiler:
         if isinstance(table, AliasOperators):
             for part in ALIAS_PARTS:
                 if (inner := getattr(table, part)) is not None:
-                    yield from self._of(of_alias_part(tested.attribute, part), inner)
+                    yield from self._of(subject(f"{tested.key}.{part}"), inner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 from pexpolicy.endpoints import ENDPOINTS
@@ -66,60 +67,6 @@ def known_parameters() -> dict[str, request.Parameter[Any]]:
     return dict(sorted(found.items()))
 
 
-def of_parameter(name: str, parameter: request.Parameter[Any] | None) -> Subject:
-    """Return the subject of an attribute; the alias of a path has no parameter."""
-    if parameter is None:
-        return Subject(name, "alias", _single(name), name)
-    several = several_values(parameter.read)
-    read = _several(name) if several else _single(name)
-    kind = kind_of(parameter.read)
-    return Subject(name, kind, read, name, parameter.secret, several=several)
-
-
-def of_alias_part(name: str, part: str) -> Subject:
-    """Return the subject of one part of an alias."""
-
-    def read(request: Request) -> Values:
-        alias = getattr(request, name, None)
-        value = getattr(alias, part) if alias is not None else ""
-        return (value,) if value else ()
-
-    return Subject(f"{name}.{part}", "text", read, name)
-
-
-def of_attribute(name: str, attribute: str) -> Subject:
-    """Return the subject of a named attribute; the case of its name is ignored."""
-    wanted = attribute.lower()
-
-    def read(request: Request) -> Values:
-        attributes: Mapping[str, tuple[str, ...]] = getattr(request, name, {})
-        return tuple(
-            value
-            for key, values in attributes.items()
-            if key.lower() == wanted
-            for value in values
-            if value
-        )
-
-    return Subject(f"{name}.{attribute}", "text", read, name, several=True)
-
-
-def of_wire_name(name: str) -> Subject:
-    """Return the subject of a parameter by its name in the query, documented or not."""
-
-    def read(request: Request) -> Values:
-        return tuple(value for value in request.params.getall(name, ()) if value)
-
-    secret = name in _SECRET_NAMES
-    shown = name in _SHOWN_NAMES or name.startswith(_PREFIXES)
-    return Subject(f"params.{name}", "text", read, "params", secret, shown, several=True)
-
-
-def of_peer() -> Subject:
-    """Return the subject of the client's address."""
-    return Subject("peer", "text", _single("peer"), "peer")
-
-
 def subject(key: str) -> Subject:
     """Return the subject of a key such as ``local_alias.user`` or ``idp_attributes.group``.
 
@@ -128,26 +75,59 @@ def subject(key: str) -> Subject:
     name, _, part = key.partition(".")
     parameter = _KNOWN.get(name)
     if name == "params" and part:
-        return of_wire_name(part)
+        shown = part in _SHOWN_NAMES or part.startswith(_PREFIXES)
+        return Subject(
+            key, "text", _of_wire_name(part), name, part in _SECRET_NAMES, shown, several=True
+        )
     if name == "peer" and not part:
-        return of_peer()
+        return Subject(key, "text", _single(name), name)
     if parameter is not None and named_values(parameter.read):
         if part:
-            return of_attribute(name, part)
+            return Subject(key, "text", _of_attribute(name, part), name, several=True)
         raise UnknownSubjectError(f"{key!r} has many attributes; name one, as in {name}.department")
     if parameter is None and name != "alias":
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
-    whole = of_parameter(name, parameter)
-    if not part:
-        return whole
-    if whole.kind != "alias" or part not in ALIAS_PARTS:
-        known = f"; an alias has {', '.join(ALIAS_PARTS)}" if whole.kind == "alias" else ""
+    # The alias of a path is no parameter.
+    kind = "alias" if parameter is None else kind_of(parameter.read)
+    if kind == "alias" and part in ALIAS_PARTS:
+        return Subject(key, "text", _of_alias_part(name, part), name)
+    if part:
+        known = f"; an alias has {', '.join(ALIAS_PARTS)}" if kind == "alias" else ""
         raise UnknownSubjectError(f"{name} has no part {part!r}{known}")
-    return of_alias_part(name, part)
+    several = parameter is not None and several_values(parameter.read)
+    read = _several(name) if several else _single(name)
+    secret = parameter is not None and parameter.secret
+    return Subject(key, kind, read, name, secret, several=several)
 
 
 class UnknownSubjectError(ValueError):
     """A key that no request has; the text suggests another one."""
+
+
+def _of_alias_part(name: str, part: str) -> Callable[[Request], Values]:
+    def read(request: Request) -> Values:
+        alias = getattr(request, name, None)
+        value = getattr(alias, part) if alias is not None else ""
+        return (value,) if value else ()
+
+    return read
+
+
+def _of_attribute(name: str, attribute: str) -> Callable[[Request], Values]:
+    """Return what reads a named attribute; the case of its name is ignored."""
+    wanted = attribute.lower()
+
+    def read(request: Request) -> Values:
+        attributes: Mapping[str, tuple[str, ...]] = getattr(request, name, {})
+        found = (values for key, values in attributes.items() if key.lower() == wanted)
+        return tuple(filter(None, chain.from_iterable(found)))
+
+    return read
+
+
+def _of_wire_name(name: str) -> Callable[[Request], Values]:
+    """Return what reads a parameter by its name in the query, documented or not."""
+    return lambda request: tuple(filter(None, request.params.getall(name, ())))
 
 
 def _single(name: str) -> Callable[[Request], Values]:
@@ -159,11 +139,7 @@ def _single(name: str) -> Callable[[Request], Values]:
 
 
 def _several(name: str) -> Callable[[Request], Values]:
-    def read(request: Request) -> Values:
-        values: Values = getattr(request, name, ())
-        return values
-
-    return read
+    return lambda request: getattr(request, name, ())
 
 
 _KNOWN = known_parameters()
