@@ -74,14 +74,13 @@ def silent(_: str) -> None:
     """Report nothing."""
 
 
-Table = dict[str, Any]
 Packed = list[bytes] | dict[str, "bytes | Packed"]
 """A pickled table: in batches, or key by key."""
 BATCH = 500
 """Entries of a table that are pickled at a time."""
 
 
-def compact_copy(document: Table) -> Table:
+def compact_copy(document: dict[str, Any]) -> dict[str, Any]:
     """Return a deep copy of a document in contiguous memory.
 
     If the caller keeps no reference, the document is freed before the copy is made, so that the
@@ -94,7 +93,7 @@ def compact_copy(document: Table) -> Table:
     return _unpack(packed)
 
 
-def _pack(table: Table) -> Packed:
+def _pack(table: dict[str, Any]) -> Packed:
     if len(table) <= BATCH:
         return {
             key: _pack(value) if isinstance(value, dict) else pickle.dumps(value)
@@ -107,13 +106,13 @@ def _pack(table: Table) -> Packed:
     return batches
 
 
-def _unpack(packed: Packed) -> Table:
+def _unpack(packed: Packed) -> dict[str, Any]:
     if isinstance(packed, dict):
         return {
             key: pickle.loads(part) if isinstance(part, bytes) else _unpack(part)  # noqa: S301 - packed above
             for key, part in packed.items()
         }
-    table: Table = {}
+    table: dict[str, Any] = {}
     for batch in packed:
         table |= pickle.loads(batch)  # noqa: S301 - packed above
     return table

@@ -8,11 +8,11 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from pexpolicy.explain.coverage import Coverage
 from pexpolicy.models.outcome import BUSY, TIMED_OUT
 from pexpolicy.replay.comparison import compare_answers
 from pexpolicy.replay.records import Call
 from pexpolicy.replay.sides import NodeScripts, Replayed, ReplayPolicy
+from pexpolicy.testing.coverage import Coverage
 
 MAX_REMEMBERED = 20_000
 """Different requests whose answers are kept for equal ones."""

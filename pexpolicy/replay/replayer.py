@@ -13,7 +13,6 @@ from urllib.parse import quote, urlencode
 
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.coverage import Coverage
 from pexpolicy.explain.explanation import load_local_policy, local_policy_files
 from pexpolicy.models.difference import Changes
 from pexpolicy.policy import Answer
@@ -37,6 +36,7 @@ from pexpolicy.replay.sides import (
     ServerAddress,
     opened,
 )
+from pexpolicy.testing.coverage import Coverage
 
 _TIME = "its time"
 PART_S = 0.5

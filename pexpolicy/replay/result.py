@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pexpolicy.explain.coverage import CoverageItem
 from pexpolicy.replay.records import Exactness
+from pexpolicy.testing.coverage import CoverageItem
 
 MAX_PLACES = 20
 """Damaged places that are listed; all are counted."""

@@ -21,7 +21,6 @@ from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.conformance.http_client import Wire
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG
-from pexpolicy.explain.coverage import CoverageItem
 from pexpolicy.explain.explanation import LocalPolicy
 from pexpolicy.models.decision import Continue
 from pexpolicy.models.extras import Extras
@@ -39,6 +38,7 @@ from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Answer, BuildContext, Policy
 from pexpolicy.replay.records import Call
 from pexpolicy.replay.replies import RecordedReply, foreign_reply
+from pexpolicy.testing.coverage import CoverageItem
 
 NO_ID = "00000000-0000-7000-8000-000000000000"
 """The decision ID of a call whose record has none; equal replays have equal replies."""

@@ -31,7 +31,7 @@ from rich.console import Console, JustifyMethod
 from rich.text import Text
 from rich.theme import Theme
 
-from pexpolicy.explain.coverage import CoverageItem
+from pexpolicy.testing.coverage import CoverageItem
 from pexpolicy.text import printable
 
 EX_USAGE = 2

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations
 from pexpolicy.endpoints.base import JPEG, Reply
-from pexpolicy.explain.coverage import Coverage
 from pexpolicy.explain.explanation import explain
 from pexpolicy.explain.request_forms import InvalidRequestError, read_request
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
@@ -20,6 +19,7 @@ from pexpolicy.models.wall_clock import at_time
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected, NamedCase
+from pexpolicy.testing.coverage import Coverage
 from pexpolicy.testing.report import QUIET, Line, Part, Row, Table
 from pexpolicy.text import did_you_mean
 

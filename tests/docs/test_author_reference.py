@@ -23,11 +23,11 @@ from pexpolicy import (
 )
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.explain.coverage import Coverage
 from pexpolicy.hooks import HOOKS as SPECIFIED
 from pexpolicy.observability.status import PluginStatuses
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
+from pexpolicy.testing.coverage import Coverage
 from tests.support import samples, wire
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import always, available, plugin, settings

@@ -6,9 +6,9 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from pexpolicy.explain.coverage import CoverageItem
 from pexpolicy.models.difference import add_change, changed_fields, describe_changes
 from pexpolicy.testing import report
+from pexpolicy.testing.coverage import CoverageItem
 from pexpolicy.testing.report import TITLE, Line, Row, Table
 
 ROWS = [

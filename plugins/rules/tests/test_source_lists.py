@@ -11,9 +11,9 @@ from multidict import MultiDict
 
 from pexpolicy import Outcome, Request, ServiceConfigurationRequest
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.explain.coverage import Coverage
 from pexpolicy.models.request import annotations_of, enable_notes
 from pexpolicy.testing import decide, make_policy
+from pexpolicy.testing.coverage import Coverage
 from pexpolicy_rules import Rules
 from pexpolicy_sources.file import FileSettings, FileSource
 from pexpolicy_sources.sql import SqlSource

@@ -37,22 +37,19 @@ class Coverage:
         self.used: Counter[CoverageItem] = Counter()
         problems: list[Problem] = []
         items: dict[CoverageItem, None] = {}
-        self._by_decision: dict[int, list[tuple[CoverageItem, Test | None]]] = {}
-        self._by_reason: dict[tuple[str, str], list[tuple[CoverageItem, Test | None]]] = {}
-        self._decisions: list[Decision] = []
+        self._deciding: dict[int | tuple[str, str], list[tuple[CoverageItem, Test | None]]] = {}
+        """By the identity of a decision, or by a plugin and a reason."""
+        self._decisions: list[object] = []
         for plugin in policy.plugins:
             found, more = collect(plugin, "coverage_items", _is_item, WHAT)
             problems += more
             for kind, name, decided, *test in found:
                 item = CoverageItem(plugin.name, kind, name)
                 items[item] = None
-                entry = (item, test[0] if test else None)
-                if isinstance(decided, str):
-                    self._by_reason.setdefault((plugin.name, decided), []).append(entry)
-                else:
-                    # Kept, so that no other object gets its identity.
-                    self._decisions.append(decided)
-                    self._by_decision.setdefault(id(decided), []).append(entry)
+                key = (plugin.name, decided) if isinstance(decided, str) else id(decided)
+                self._deciding.setdefault(key, []).append((item, test[0] if test else None))
+                # Kept, so that no other object gets the identity of a decision.
+                self._decisions.append(decided)
         if problems:
             raise ConfigError(policy.settings.path, problems)
         self.items = tuple(items)
@@ -64,14 +61,11 @@ class Coverage:
 
     def used_by(self, outcome: Outcome) -> list[CoverageItem]:
         """Return the items that made a decision; call it right after the decision."""
-        decision = outcome.decision
-        for step in outcome.steps:
-            if isinstance(step, AdjustedStep):
-                decision = step.before
-                break
+        adjusted = (step.before for step in outcome.steps if isinstance(step, AdjustedStep))
+        decision = next(adjusted, outcome.decision)
         entries = (
-            *self._by_decision.get(id(decision), ()),
-            *self._by_reason.get((outcome.decided_by, decision.reason or ""), ()),
+            *self._deciding.get(id(decision), ()),
+            *self._deciding.get((outcome.decided_by, decision.reason or ""), ()),
         )
         request = outcome.request
         return [item for item, test in entries if test is None or _passes(test, request)]
