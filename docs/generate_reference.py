@@ -15,21 +15,20 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
 from pexpolicy.endpoints.media_location import MediaLocation
-from pexpolicy.endpoints.media_playback import OnCompletion, Transfer
 from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import AudioMix, ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.endpoints.service_rules import CORE_LAYOUTS, OTHER_LAYOUTS
-from pexpolicy.endpoints.service_types import AutomaticParticipant, Service
+from pexpolicy.endpoints.service_types import AutomaticParticipant, OnCompletion, Service, Transfer
 from pexpolicy.models import request as read
 from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Redirect, Reject
-from pexpolicy.models.messages import alternatives, wanted
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import parameters_of
 from pexpolicy.models.rules import Confidence, Field, Privacy, Rule
+from pexpolicy.models.validation import alternatives, wanted
 
 LETTERS: Mapping[str, type[Service]] = dict(zip("CLGTMX", SERVICE_TYPES.values(), strict=False))
 OTHERS: tuple[type[Model], ...] = (

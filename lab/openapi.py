@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.openapi import openapi
+from pexpolicy.endpoints.schema import openapi
 from tests.support import live_server
 
 CHECKS = (

@@ -15,9 +15,7 @@ from pexpolicy.endpoints.directory_information import (
     DirectoryEntry,
     DirectoryInformationRequest,
 )
-from pexpolicy.endpoints.gateway import Gateway, VirtualReception
 from pexpolicy.endpoints.media_location import MediaLocation, MediaLocationRequest
-from pexpolicy.endpoints.media_playback import MediaPlayback
 from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import (
     ParticipantProperties,
@@ -25,17 +23,24 @@ from pexpolicy.endpoints.participant_properties import (
 )
 from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
-from pexpolicy.endpoints.service_types import Conference, Lecture, Service, TestCall
+from pexpolicy.endpoints.service_types import (
+    Conference,
+    Gateway,
+    Lecture,
+    MediaPlayback,
+    Service,
+    TestCall,
+    VirtualReception,
+)
 from pexpolicy.hooks import Plugin, Result, hookimpl
 from pexpolicy.log import get_logger
-from pexpolicy.models.alias import Alias
-from pexpolicy.models.alias_map import AliasMap, AliasSet
+from pexpolicy.models.alias import Alias, AliasMap, AliasSet
+from pexpolicy.models.context import wall_clock
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Privacy
-from pexpolicy.models.wall_clock import wall_clock
 
 __all__ = [
     "UNSET",

@@ -21,9 +21,9 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.models.context import using_wall_clock
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.wall_clock import using_wall_clock
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.descriptions import Descriptions, describe
 from pexpolicy.plugins.discovery import PluginSource, discover, reimported

@@ -1,9 +1,8 @@
 """Types of fields: the nested ones of services, and settings with the fields of a decision."""
 
 from pexpolicy.endpoints.decision_fields import FieldsOf
-from pexpolicy.endpoints.media_playback import OnCompletion, Transfer
 from pexpolicy.endpoints.participant_properties import AudioMix
-from pexpolicy.endpoints.service_types import AutomaticParticipant
+from pexpolicy.endpoints.service_types import AutomaticParticipant, OnCompletion, Transfer
 from pexpolicy.models.model import Unset
 
 __all__ = ["AudioMix", "AutomaticParticipant", "FieldsOf", "OnCompletion", "Transfer", "Unset"]

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import orjson
 
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, with_full_traceback
-from pexpolicy.models.hook_context import HOOK_CONTEXT, NO_HOOK
-from pexpolicy.models.withheld import withheld_values
+from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
+from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.text import brief, is_without_colour, printable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from pexpolicy.models.hook_context import HOOK_CONTEXT
+from pexpolicy.models.context import HOOK_CONTEXT
 
 Kind = Literal["counter", "gauge", "histogram"]
 Combine = Literal["sum", "max", "min"]

@@ -28,9 +28,9 @@ from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.log import LogLevels, level_number
+from pexpolicy.models.context import WallClock
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request, set_decision_id
-from pexpolicy.models.wall_clock import WallClock
 from pexpolicy.plugins.descriptions import Descriptions
 from pexpolicy.plugins.plugin import BuiltPlugin
 

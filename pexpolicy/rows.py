@@ -19,7 +19,7 @@ from pexpolicy.config.csv_tables import (
 )
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.endpoints.row_values import RowValues
+from pexpolicy.endpoints.decision_fields import RowValues
 
 __all__ = [
     "FoundRows",

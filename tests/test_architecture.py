@@ -74,7 +74,6 @@ INTERNAL = (
     "models.contract",
     "models.difference",
     "models.errors",
-    "models.extras",
     "models.request",
     "plugins.changes",
     "text",

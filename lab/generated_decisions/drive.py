@@ -15,8 +15,8 @@ from multidict import MultiDict, MultiDictProxy
 from lab.generated_decisions.answers import answer
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.outcome import DEFAULT
+from pexpolicy.models.request import CallFacts
 from pexpolicy.policy import Answer, Policy
 from tests.support import fake_plugins
 from tests.support.oracle import judge

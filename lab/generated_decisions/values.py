@@ -5,8 +5,7 @@ import types
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from lab.generated_decisions.edge_cases import strange
-from pexpolicy.models.contract import contract_of
-from pexpolicy.models.messages import alternatives
+from pexpolicy.models.contract import alternatives, contract_of
 from pexpolicy.models.model import Model
 
 PINS = (

@@ -15,8 +15,8 @@ from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction, plain_steps
 from pexpolicy.audit.sinks import NotRecorded, Sink
 from pexpolicy.audit.state import AuditState
-from pexpolicy.models.call_facts import CallFacts
 from pexpolicy.models.outcome import Outcome
+from pexpolicy.models.request import CallFacts
 from pexpolicy.policy import Answer
 
 RESERVE = 64 << 20

@@ -25,12 +25,12 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.alias import Alias, without_password
-from pexpolicy.models.annotations import AnnotationValue
 from pexpolicy.models.contract import Contract, contract_of
 from pexpolicy.models.decision import Continue, Decision, Reject, state_of
 from pexpolicy.models.difference import Changes
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 from pexpolicy.models.request import (
+    AnnotationValue,
     Params,
     Request,
     alias,
@@ -39,8 +39,8 @@ from pexpolicy.models.request import (
     parameters_of,
     secrets_of,
 )
+from pexpolicy.models.request_secrets import redact
 from pexpolicy.models.rules import Privacy
-from pexpolicy.models.withheld import redact
 
 REMOVED = "***"
 _STREAM_KEY = re.compile(r"(rtmp[a-z]*://)(?:[^/\s@]*@)?([^/?#\s]*)[/?#]\S*", re.IGNORECASE)

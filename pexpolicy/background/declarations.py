@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.hook_context import HOOK_CONTEXT, hook_context
+from pexpolicy.models.context import HOOK_CONTEXT, hook_context
 from pexpolicy.tasks import Failure, capture, end_tasks, hide
 
 T = TypeVar("T")

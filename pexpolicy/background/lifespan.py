@@ -13,7 +13,7 @@ from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import ScheduledJob
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.hook_context import HOOK_CONTEXT
+from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.tasks import hide
 
 START_TIMEOUT_S = 20.0

@@ -26,7 +26,7 @@ from pexpolicy.config.files import Look, stat_files, track_file, tracking_files
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.hook_context import hook_context
+from pexpolicy.models.context import hook_context
 from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy.sources"

@@ -22,8 +22,8 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.fold import adjust, was_decided
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.errors import LOG_INTERVAL_S, Log, describe_error
+from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import (
     ANSWERED,
     DECIDED,
@@ -32,7 +32,7 @@ from pexpolicy.models.outcome import (
     TIMED_OUT,
     Outcome,
 )
-from pexpolicy.models.withheld import withheld_values
+from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.tasks import hide, start_background
 
 MAX_WAITING = 10_000

@@ -18,9 +18,9 @@ from pexpolicy.errors import (
     describe_error,
     with_full_traceback,
 )
+from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision, is_intact
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import (
     BUSY,
     DEFAULT,
@@ -32,7 +32,7 @@ from pexpolicy.models.outcome import (
     Step,
 )
 from pexpolicy.models.request import Request, errors_of
-from pexpolicy.models.withheld import redact, withheld_values
+from pexpolicy.models.request_secrets import redact, withheld_values
 
 Clock = Callable[[], float]
 Check = Callable[[Any, Any], Decision | Coroutine[Any, Any, Decision] | None]

@@ -20,7 +20,7 @@ from pexpolicy.models.decision import Continue, Decision, is_intact, state_of
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import ADJUSTED, DECIDED, DEFAULT, AdjustedStep, Outcome
 from pexpolicy.models.request import Request
-from pexpolicy.models.withheld import withheld_values
+from pexpolicy.models.request_secrets import withheld_values
 
 ADJUST = "adjust_"
 """The prefix of the names of the hooks that adjust decisions; the endpoint follows."""

@@ -9,7 +9,7 @@ import click
 from pexpolicy import __version__
 from pexpolicy.cli.common import examples
 from pexpolicy.endpoints import schema as documents
-from pexpolicy.endpoints.openapi import openapi
+from pexpolicy.endpoints.schema import openapi
 from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
 

@@ -48,9 +48,9 @@ from pexpolicy.explain.request_forms import (
     read_request,
     with_parameters,
 )
+from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.request import POLICY_PREFIX, parameters_of
-from pexpolicy.models.wall_clock import DryRunClock
-from pexpolicy.models.withheld import withheld_values
+from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.event_loop import run
 from pexpolicy.testing.requests import composed, url_of

@@ -12,7 +12,7 @@ import click
 
 from pexpolicy.cli.common import build_or_exit, config_option, examples, fail, json_option
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.models.context import DryRunClock
 from pexpolicy.policy import BuildContext
 from pexpolicy.testing import report
 from pexpolicy.testing.cases import chosen_or_exit, load_cases

@@ -36,8 +36,7 @@ from pexpolicy.config.secrets import InvalidKeyError, SecretError, SecretSource,
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.models.contract import contract_of
-from pexpolicy.models.extras import enumerated_fields
+from pexpolicy.models.contract import contract_of, enumerated_fields
 from pexpolicy.text import suggest
 
 

@@ -27,7 +27,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.text import did_you_mean
 
 _AS_IN_PYTHON = frozenset(

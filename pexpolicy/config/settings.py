@@ -24,7 +24,7 @@ from pexpolicy.config.schema.server import (
     TlsTable,
     TracingTable,
 )
-from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 
 
 class ConfigError(Exception):

@@ -22,7 +22,7 @@ from pexpolicy.conformance.findings import (
 )
 from pexpolicy.conformance.http_client import Reply
 from pexpolicy.conformance.strict_json import AmbiguousJSONError, NotJSONError, strict_json
-from pexpolicy.endpoints.jpeg import FORMATS
+from pexpolicy.endpoints.participant_avatar import FORMATS
 from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief
 

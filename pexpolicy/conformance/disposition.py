@@ -15,10 +15,9 @@ from pexpolicy.conformance.repairs import repaired
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.text import brief
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {

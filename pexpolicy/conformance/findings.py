@@ -10,7 +10,7 @@ from typing import Any
 
 from pexpolicy.conformance.disposition import Reading
 from pexpolicy.conformance.flow_steps import DecodingMarker
-from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 
 
 class Level(enum.StrEnum):

@@ -18,8 +18,7 @@ from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.models.contract import Contract, ModelBase, contract_of
-from pexpolicy.models.messages import alternatives
+from pexpolicy.models.contract import Contract, ModelBase, alternatives, contract_of
 from pexpolicy.models.rules import Confidence
 
 UNTAGGED = (

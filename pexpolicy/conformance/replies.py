@@ -23,8 +23,8 @@ from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.decision import Continue, Decision
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Confidence
 

@@ -11,10 +11,9 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Reject, is_intact
 from pexpolicy.models.errors import DecisionError, ValidationIssue
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Params, Request
 from pexpolicy.text import brief
 

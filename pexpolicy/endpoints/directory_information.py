@@ -9,9 +9,8 @@ from msgspec import UNSET
 
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import BEFORE_V29, NodeRequest
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Text
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import Model, Unset
 from pexpolicy.models.request import Parameter, alias, integer, typed
 from pexpolicy.models.rules import Field, Privacy

@@ -8,9 +8,8 @@ from typing import Any, Self, cast
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import NodeRequest
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Parameter, Params, text, word
 from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, each
 

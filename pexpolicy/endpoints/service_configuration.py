@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.gateway import Gateway, VirtualReception
-from pexpolicy.endpoints.media_playback import MediaPlayback
 from pexpolicy.endpoints.service_types import (
     Conference,
+    Gateway,
     Lecture,
+    MediaPlayback,
     OtherService,
     Service,
     TestCall,
+    VirtualReception,
 )
 from pexpolicy.endpoints.shared_parameters import CallRequest, TransferParameters
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Parameter, integer, text
 from pexpolicy.models.rules import Confidence, Privacy
 from pexpolicy.text import brief, did_you_mean

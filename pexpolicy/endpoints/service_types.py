@@ -1,13 +1,14 @@
-"""Services: what all kinds have, rooms, and test calls."""
+"""Services: what all kinds have, rooms, gateways, virtual receptions, playlists and test calls."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
 from msgspec import UNSET, Meta
 
 from pexpolicy.endpoints import service_fields, service_rules
-from pexpolicy.endpoints.field_types import (
+from pexpolicy.endpoints.service_fields import (
     BitsPerSecond,
     CallType,
     Count,
@@ -21,11 +22,11 @@ from pexpolicy.endpoints.field_types import (
     Uuid,
     YesNo,
 )
-from pexpolicy.models.contract import Contract, contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Contract, Extras, contract_of
 from pexpolicy.models.decision import Decision, Text
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import Model, Unset, assign
+from pexpolicy.models.rules import Confidence, Field, Rule, each
 from pexpolicy.models.validation import refusal
 from pexpolicy.text import brief
 
@@ -254,3 +255,233 @@ class OtherService(Service):
         super()._check(fields, extras, known_only=known_only)
         text = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
         assign(self, "warnings", (*self.warnings, text))
+
+
+class Gateway(Service, constants={"service_type": "gateway"}, rules=service_rules.GATEWAY):
+    """A call on behalf of the caller: to a device, Teams, Meet or another system."""
+
+    __slots__ = ()
+
+    service_type: Literal["gateway"] = "gateway"
+    """Kind of service."""
+    local_alias: Text
+    """Alias to call from, which a return call would reach."""
+    remote_alias: Text
+    """Alias to call."""
+    outgoing_protocol: Literal["h323", "sip", "mssip", "rtmp", "gms", "teams"]
+    """Protocol of the outgoing call."""
+    bypass_proxy: bool | Unset = UNSET
+    """Media go straight to the transcoding node. Default: false."""
+    call_type: Literal["video", "video-only", "audio", "auto"] | Unset = UNSET
+    """Media of the call. Default: video."""
+    called_device_type: (
+        Literal[
+            "external",
+            "registration",
+            "mssip_conference_id",
+            "mssip_server",
+            "gms_conference",
+            "teams_conference",
+            "teams_user",
+            "telehealth_profile",
+        ]
+        | Unset
+    ) = UNSET
+    """Kind of device that is called. Default: external."""
+    crypto_mode: Crypto | Unset | None = UNSET
+    """Encryption; null is the global setting. Default: null."""
+    denoise_audio: bool | Unset = UNSET
+    """Noise is removed; Google Meet. Default: true."""
+    dtmf_sequence: Text | Unset = UNSET
+    """Tones sent when the call is answered; a comma is a pause of 2 s."""
+    enable_active_speaker_indication: bool | Unset = UNSET
+    """The active speaker is shown. Default: false."""
+    enable_overlay_text: bool | Unset = UNSET
+    """Names are shown. Default: false."""
+    external_participant_avatar_lookup: YesNo | Unset = UNSET
+    """Avatars from Teams. Default: default."""
+    h323_gatekeeper_name: Name | Unset = UNSET
+    """Name of a gatekeeper in Infinity. Default: DNS."""
+    sip_proxy_name: Name | Unset = UNSET
+    """Name of a SIP proxy in Infinity. Default: DNS."""
+    stun_server_name: Name | Unset = UNSET
+    """Name of a STUN server in Infinity. Default: automatic."""
+    turn_server_name: Name | Unset = UNSET
+    """Name of a TURN server in Infinity. Default: automatic."""
+    outgoing_location_name: Name | Unset = UNSET
+    """Name of the system location that places the call. Default: automatic."""
+    gms_access_token_name: Name | Unset = UNSET
+    """Name of a Google Meet access token in Infinity."""
+    mssip_proxy_name: Name | Unset = UNSET
+    """Name of a Skype for Business server in Infinity."""
+    teams_proxy_name: Name | Unset = UNSET
+    """Name of a Teams Connector in Infinity."""
+    live_captions_enabled: YesNo | Unset = UNSET
+    """Live captions. Default: default."""
+    live_captions_language: Text | Unset = UNSET
+    """Language of the captions."""
+    source_language: Text | Unset = UNSET
+    """Language that is spoken."""
+    local_display_name: Text | Unset = UNSET
+    """Name shown to the other side."""
+    max_callrate_out: BitsPerSecond | Unset = UNSET
+    """Highest rate to a participant; the management API has the same in kbit/s."""
+    prefer_ipv6: YesNo | Unset = UNSET
+    """IPv6 for outgoing media. Default: default."""
+    teams_fit_to_frame: Literal["no", "yes"] | Unset = UNSET
+    """Pictures from Teams fill the frame. Default: no."""
+    transcoding_enabled: bool | Unset = UNSET
+    """Media are transcoded (preview). Default: true."""
+    treat_as_trusted: bool | Unset = UNSET
+    """The caller counts as trusted. Default: false."""
+    view: Text | Unset = UNSET
+    """Layout. Default: one_main_seven_pips."""
+
+
+class VirtualReception(
+    Service, constants={"service_type": "two_stage_dialing"}, rules=service_rules.RECEPTION
+):
+    """A virtual reception (``two_stage_dialing``): the caller types the number of a conference."""
+
+    __slots__ = ()
+
+    service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
+    """Kind of service."""
+    bypass_proxy: bool | Unset = UNSET
+    """Media go straight to the transcoding node. Default: false."""
+    call_type: CallType | Unset = UNSET
+    """Media of the call. Default: video."""
+    crypto_mode: Crypto | Unset | None = UNSET
+    """Encryption; null is the global setting. Default: null."""
+    local_display_name: Text | Unset = UNSET
+    """Name shown to the other side."""
+    max_callrate_out: BitsPerSecond | Unset = UNSET
+    """Highest rate to a participant; the management API has the same in kbit/s."""
+    gms_access_token_name: Name | Unset = UNSET
+    """Name of a Google Meet access token in Infinity."""
+    mssip_proxy_name: Name | Unset = UNSET
+    """Name of a Skype for Business server in Infinity."""
+    teams_proxy_name: Name | Unset = UNSET
+    """Name of a Teams Connector in Infinity."""
+    match_string: Text | Unset = UNSET
+    """Regular expression for the typed number; blank matches any."""
+    replace_string: Text | Unset = UNSET
+    """Replacement of the match."""
+    post_match_string: Text | Unset = UNSET
+    """Regular expression for the alias found; blank matches any."""
+    post_replace_string: Text | Unset = UNSET
+    """Replacement of that match."""
+    system_location_name: Name | Unset = UNSET
+    """Name of the system location that looks up codes."""
+    two_stage_dial_type: Literal["regular", "mssip", "gms", "teams"] | Unset = UNSET
+    """Kind of reception. Default: regular."""
+
+
+_TRANSFER_FIELDS = {
+    "conference": Field("alias of the service that the caller is transferred to"),
+    "role": Field(
+        "role in which the caller arrives",
+        Confidence.DISPUTED,
+        "oda: chair, guest; pexip-tf: auto, host, guest",
+        "auto",
+    ),
+}
+_TRANSFER_RULES = each(
+    Rule(
+        "role",
+        "auto and host are known to the management API only; chair and guest are documented",
+        Confidence.DISPUTED,
+        "oda; pexip-tf differs",
+        lambda sent: sent.role in ("auto", "host"),
+    ),
+)
+
+
+class Transfer(Model, fields=_TRANSFER_FIELDS, rules=_TRANSFER_RULES):
+    """The service that the caller is transferred to after the playlist."""
+
+    __slots__ = ()
+
+    conference: Annotated[str, Meta(min_length=1, max_length=250)]
+    """Alias of the service that the caller is transferred to."""
+    role: Literal["chair", "guest", "auto", "host"] | Unset = UNSET
+    """Role in which the caller arrives. Default: auto."""
+
+
+_ON_COMPLETION_FIELDS = {
+    "disconnect": Field("true ends the call"),
+    "transfer": Field("the caller is transferred to another service"),
+}
+
+
+class OnCompletion(Model, fields=_ON_COMPLETION_FIELDS):
+    """The action after a playlist: ``disconnect=True`` or ``transfer=Transfer(...)``."""
+
+    __slots__ = ()
+
+    disconnect: bool | Unset = UNSET
+    """True ends the call."""
+    transfer: Transfer | Unset = UNSET
+    """The caller is transferred to another service."""
+
+
+def is_no_completion(value: Any) -> bool:
+    """Return true for anything but one of the two forms, as an object or as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value, type=contract_of(OnCompletion).wire)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            return True
+    ends, transfers = value.disconnect is not UNSET, value.transfer is not UNSET
+    return ends == transfers or (ends and value.disconnect is not True)
+
+
+RULES = each(
+    Rule(
+        "on_completion",
+        'must be either {"disconnect": true} or {"transfer": {"conference": …, "role": …}}',
+        Confidence.TRANSCRIBED,
+        "oda",
+        lambda sent: is_no_completion(sent.on_completion),
+    ),
+    Rule(
+        "on_completion",
+        "is JSON text, which the management API stores; an object is documented",
+        Confidence.DISPUTED,
+        "oda; oda-local, ps and pexip-tf have text",
+        lambda sent: isinstance(sent.on_completion, str),
+    ),
+)
+
+
+class MediaPlayback(
+    Service,
+    constants={"service_type": "media_playback"},
+    rules=(*service_rules.NAMES, *service_rules.PINS, *RULES),
+):
+    """A playlist that is played to the caller."""
+
+    __slots__ = ()
+
+    service_type: Literal["media_playback"] = "media_playback"
+    """Kind of service."""
+    media_playlist_name: Name
+    """Name of a playlist in Infinity; some scripts send media_playlist with a number instead
+    (reported).
+    """
+    on_completion: OnCompletion | Text | Unset = UNSET
+    """Action after the playlist."""
+    allow_guests: bool | Unset = UNSET
+    """Guests may join. Default: false."""
+    pin: Pin | Unset = UNSET
+    """Host PIN."""
+    guest_pin: Pin | Unset = UNSET
+    """Guest PIN."""
+    host_identity_provider_group: Text | Unset = UNSET
+    """Identity providers for hosts; empty means no single sign-on."""
+    guest_identity_provider_group: Text | Unset = UNSET
+    """Identity providers for guests; empty means no single sign-on."""
+    non_idp_participants: NonIdpParticipants | Unset = UNSET
+    """Treatment of callers who cannot sign on. Default: disallow_all."""
+    max_callrate_out: BitsPerSecond | Unset = UNSET
+    """Highest rate to a participant; the management API has the same in kbit/s."""

@@ -20,8 +20,8 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.explain.request_forms import RecordedRequest, endpoint_of
+from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.extras import Extras
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request, collect_errors, enable_notes, set_origin
 from pexpolicy.policy import Answer, Policy

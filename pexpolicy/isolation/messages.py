@@ -19,13 +19,13 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error
 from pexpolicy.metrics import Definition
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 from pexpolicy.models.request import Request, set_decision_id, set_origin
+from pexpolicy.models.request_secrets import redact, withheld_values
 from pexpolicy.models.rules import Privacy
-from pexpolicy.models.withheld import redact, withheld_values
 
 Place = list[str | int]
 EncodedAnnotation = tuple[str, str | int | float | bool | None, Privacy]

@@ -26,11 +26,10 @@ from pexpolicy.isolation import messages
 from pexpolicy.isolation.metrics_updates import MetricsSender
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing, level_number
 from pexpolicy.metrics import PLUGIN_METRICS
-from pexpolicy.models.annotations import Annotations
+from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.hook_context import HOOK_CONTEXT
-from pexpolicy.models.request import Request, annotations_of
+from pexpolicy.models.request import Annotations, Request, annotations_of
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, report_of
 from pexpolicy.plugins.descriptions import describe
 from pexpolicy.plugins.plugin import (

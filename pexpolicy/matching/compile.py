@@ -26,7 +26,7 @@ from pexpolicy.matching.settings import (
 )
 from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, subject
 from pexpolicy.matching.time_window import TimeWindow
-from pexpolicy.models.wall_clock import WallClock, wall_clock
+from pexpolicy.models.context import WallClock, wall_clock
 
 _OPTIONS = frozenset(("case_sensitive", "values", *ALIAS_PARTS))
 _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {

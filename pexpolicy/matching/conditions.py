@@ -16,8 +16,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from pexpolicy.matching.clauses import Clause
 from pexpolicy.matching.subjects import Subject
 from pexpolicy.matching.time_window import TimeWindow
+from pexpolicy.models.context import WallClock
 from pexpolicy.models.request import Request
-from pexpolicy.models.wall_clock import WallClock
 
 
 class Condition(Protocol):

@@ -1,4 +1,4 @@
-"""The contract of an object: fields, types and rules, and the JSON that is checked against it."""
+"""The contract of an object: fields, types and rules, extras, and the JSON that is checked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any, ClassVar, TypedDict, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypedDict, Union, get_args, get_origin
 
 import msgspec
 import orjson
 
 from pexpolicy.models.rules import Field, RuleGroup
+from pexpolicy.text import brief
 
 MAX_ITEMS = 10_000
 """Items that are read from a mapping that is not a dictionary: it may be endless."""
@@ -216,6 +217,13 @@ def _wired(hint: Any, *, forbid_unknown: bool) -> Any:
     return hint
 
 
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types that a field may have, without the one of an unset field."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(arg for arg in get_args(hint) if arg is not msgspec.UnsetType)
+    return (hint,)
+
+
 def is_model(hint: Any) -> bool:
     """Return true for a model class."""
     return isinstance(hint, type) and issubclass(hint, ModelBase)
@@ -227,3 +235,84 @@ def models_in(hint: Any) -> Iterator[Any]:
         yield hint
     for part in get_args(hint):
         yield from models_in(part)
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """The extras that ``[infinity]`` of the configuration allows, always with a warning.
+
+    ``fields`` are names at any depth, ``values`` further words of an enumerated field.
+    """
+
+    fields: frozenset[str] = frozenset()
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.fields or self.values)
+
+    def has(self, name: str, value: object) -> bool:
+        """True for a word that is listed for this field."""
+        # A subclass of a plugin may run its own code where it is hashed or compared.
+        return type(value) is str and value in self.values.get(name, ())
+
+    def plain(self, model: Contract, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields without extra fields, and with known words instead of extra ones.
+
+        The rest is checked as usual.
+        """
+        if not self:
+            return dict(fields)
+        made: dict[str, Any] = {}
+        for name, value in fields.items():
+            inner = model.nested_models.get(name)
+            if self._is_word(model, name, value):
+                if model.defaults[name] is ...:
+                    made[name] = get_args(_words(model, name))[0]
+            elif name in model.names or name not in self.fields:
+                made[name] = self._plain_inside(inner, value)
+        return made
+
+    def _plain_inside(self, model: Contract | None, value: Any) -> Any:
+        if model is None:
+            return value
+        if type(value) is list:
+            return [self._plain_inside(model, item) for item in value]
+        return self.plain(model, value) if type(value) is dict else value
+
+    def warnings(
+        self, model: Contract, fields: Mapping[str, Any], place: str = ""
+    ) -> Iterator[str]:
+        """Yield a warning for each extra field and value."""
+        for name, value in fields.items():
+            inner = model.nested_models.get(name)
+            if self._is_word(model, name, value):
+                yield f"{place}{name}: {brief(value)} is sent as [infinity] extra_values lists it"
+            elif name not in model.names and name in self.fields:
+                yield f"{place}{name}: is sent as [infinity] extra_fields lists it"
+            elif inner is not None:
+                for number, item in enumerate(value if isinstance(value, list) else ()):
+                    if isinstance(item, dict):
+                        yield from self.warnings(inner, item, f"{place}{name}[{number}].")
+                if isinstance(value, dict):
+                    yield from self.warnings(inner, value, f"{place}{name}.")
+
+    def _is_word(self, model: Contract, name: str, value: object) -> bool:
+        words = _words(model, name) if self.has(name, value) else None
+        return words is not None and value not in get_args(words)
+
+
+NO_EXTRAS = Extras()
+
+
+def enumerated_fields(model: Contract) -> set[str]:
+    """Return the names of the fields with a fixed set of values, those of inner objects too."""
+    names = {name for name in model.hints if _words(model, name) is not None}
+    return names.union(*map(enumerated_fields, {*model.nested_models.values()}))
+
+
+def _words(model: Contract, name: str) -> Any:
+    """Return the type of an enumerated field, or ``None``."""
+    for kind in alternatives(model.hints.get(name)):
+        if get_origin(kind) is Literal:
+            return kind
+    return None

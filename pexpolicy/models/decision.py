@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 import msgspec
 from msgspec import UNSET, Meta, Raw
 
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import Model, Unset, assign
 from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, each
 from pexpolicy.models.validation import MAX_TEXT, unknown_field

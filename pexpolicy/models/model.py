@@ -27,15 +27,16 @@ import orjson
 from msgspec import UNSET, UnsetType
 
 from pexpolicy.models.contract import (
+    NO_EXTRAS,
     OPTIONS,
     Contract,
     Declared,
+    Extras,
     ModelBase,
     plain,
     refuse_non_finite,
 )
 from pexpolicy.models.errors import DecisionError, ValidationIssue
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.validation import broken_rules, check_in_detail, find_issues, refusal
 
 Unset = UnsetType

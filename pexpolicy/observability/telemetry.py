@@ -38,7 +38,7 @@ from pexpolicy.observability.metrics import METRICS
 from pexpolicy.observability.snapshot import MAX_NODES, Family, Node, Snapshot, family_of
 
 if TYPE_CHECKING:
-    from pexpolicy.models.call_facts import CallFacts
+    from pexpolicy.models.request import CallFacts
     from pexpolicy.policy import Answer, Policy
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)

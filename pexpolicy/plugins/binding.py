@@ -14,7 +14,7 @@ from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import ADJUST, Draft
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.hook_context import hook_context
+from pexpolicy.models.context import hook_context
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.plugins.hook_check import method_of
 from pexpolicy.plugins.plugin import BuiltPlugin, blocks

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.errors import describe_error
+from pexpolicy.models.context import hook_context
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.text import brief
 

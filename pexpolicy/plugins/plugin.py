@@ -17,7 +17,7 @@ from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.loader import Stage, silent
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.models.hook_context import hook_context
+from pexpolicy.models.context import hook_context
 from pexpolicy.plugins.discovery import PluginSource, select
 from pexpolicy.plugins.hook_check import DESCRIBING, can_reject, collect_hooks, method_of
 from pexpolicy.plugins.instantiate import instantiate, running

@@ -22,9 +22,9 @@ from pexpolicy.conformance.http_client import Wire
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG
 from pexpolicy.explain.explanation import LocalPolicy
+from pexpolicy.models.context import HOOK_CONTEXT
+from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Continue
-from pexpolicy.models.extras import Extras
-from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import ANSWERED, TIMED_OUT
 from pexpolicy.models.request import (
     Request,

@@ -15,8 +15,7 @@ from pexpolicy.audit.records import with_audit_line
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.config.settings import Settings
-from pexpolicy.models.call_facts import CallFacts
-from pexpolicy.models.request import Request, clear_annotations
+from pexpolicy.models.request import CallFacts, Request, clear_annotations
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.requests import alias_of, endpoint_of
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.models.context import DryRunClock
 from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
 from pexpolicy.policy import BuildContext, Policy
 

@@ -13,9 +13,9 @@ from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain.explanation import explain
 from pexpolicy.explain.request_forms import InvalidRequestError, read_request
+from pexpolicy.models.context import at_time
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
 from pexpolicy.models.outcome import ADJUSTED, ANSWERED, DECIDED, DEFAULT, SKIPPED, Outcome, Step
-from pexpolicy.models.wall_clock import at_time
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected, NamedCase

@@ -15,8 +15,8 @@ from pexpolicy import Alias, Conference, DecisionError, Privacy
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, drop, keyed_hash, redact_annotations
 from pexpolicy.isolation.messages import WorkerError
-from pexpolicy.models.annotations import MAX_ANNOTATIONS, MAX_TEXT
-from pexpolicy.models.hook_context import hook_context
+from pexpolicy.models.context import hook_context
+from pexpolicy.models.request import MAX_ANNOTATIONS, MAX_TEXT
 from pexpolicy.testing import assert_case, load_cases, make_request
 from tests.support import wire
 from tests.support.fake_plugins import Serve, Serving, plugin

@@ -14,7 +14,7 @@ from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.audit.factory import audit_of, open_audit
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.models.call_facts import CallFacts
+from pexpolicy.models.request import CallFacts
 from tests.audit.places import Place, faults, lines
 from tests.support import fake_plugins
 

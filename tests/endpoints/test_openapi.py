@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.openapi import openapi
+from pexpolicy.endpoints.schema import openapi
 from pexpolicy.models.request import parameters_of
 
 DOCUMENT = openapi("1.2.3", "/base")

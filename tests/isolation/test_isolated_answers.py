@@ -13,7 +13,7 @@ from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.isolation.messages import WorkerError
-from pexpolicy.models.extras import Extras
+from pexpolicy.models.contract import Extras
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.binding import bind_hook
 from pexpolicy.plugins.descriptions import describe

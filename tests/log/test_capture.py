@@ -18,7 +18,7 @@ from multidict import MultiDict
 from pexpolicy import get_logger, hookimpl
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
-from pexpolicy.models.hook_context import hook_context
+from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import Request, set_decision_id
 from pexpolicy.testing import make_policy
 

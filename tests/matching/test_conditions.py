@@ -21,8 +21,8 @@ from pexpolicy.matching import (
     group_names,
     subject,
 )
+from pexpolicy.models.context import DryRunClock, using_wall_clock, wall_clock
 from pexpolicy.models.request import parameters_of, set_origin
-from pexpolicy.models.wall_clock import DryRunClock, using_wall_clock, wall_clock
 from tests.matching.strategies import compiled
 
 CALL = ServiceConfigurationRequest(

@@ -10,7 +10,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
-from pexpolicy.models.extras import Extras
+from pexpolicy.models.contract import Extras
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins, installed, wire

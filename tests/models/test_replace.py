@@ -20,8 +20,8 @@ from pexpolicy import (
     Reject,
 )
 from pexpolicy.fields import AudioMix
+from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import is_intact
-from pexpolicy.models.extras import Extras
 
 ROOM = Conference(
     name="Board", service_tag="b", pin="471100", description="Third floor", reason="listed"

@@ -21,7 +21,7 @@ from pexpolicy import metrics
 from pexpolicy.isolation.messages import MetricsUpdate, WorkerError
 from pexpolicy.isolation.metrics_updates import count_update
 from pexpolicy.metrics import MAX_METRICS, MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
-from pexpolicy.models.hook_context import hook_context
+from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
 from tests.support import fake_plugins, live_server, wire

@@ -13,8 +13,8 @@ from uuid_utils import uuid7
 from pexpolicy.audit.records import as_json
 from pexpolicy.builder import policy_from
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.call_facts import CallFacts
-from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.models.context import DryRunClock
+from pexpolicy.models.request import CallFacts
 from pexpolicy.policy import Answer, BuildContext
 from pexpolicy.testing.ask import capturing_audit_log
 from tests.cli.test_main import invoked

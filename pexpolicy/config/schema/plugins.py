@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from pexpolicy.config.schema import MAX_BUDGET, Table
 from pexpolicy.config.schema.server import Level
-from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 
 Variable = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*|\*)$")]
 

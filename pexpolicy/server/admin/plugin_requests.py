@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.hook_context import HOOK_CONTEXT
+from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.outcome import BUSY, TIMED_OUT
 from pexpolicy.plugins.routes import PREFIX, PluginRoutes
 from pexpolicy.server.generations import GENERATION_DRAIN_TIMEOUT_S, Generation

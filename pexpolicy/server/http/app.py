@@ -22,8 +22,7 @@ from pexpolicy.access.refusals import UNKNOWN_PATH, WRONG_METHOD, Refusal, Refus
 from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.call_facts import CallFacts
-from pexpolicy.models.request import Params, set_origin
+from pexpolicy.models.request import CallFacts, Params, set_origin
 from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
 from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans

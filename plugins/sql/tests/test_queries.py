@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pexpolicy import Avatar, Decision, DecisionError, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.extras import NO_EXTRAS
+from pexpolicy.models.contract import NO_EXTRAS
 from pexpolicy.testing import ConfigError, Policy, decide, make_policy, make_request
 from pexpolicy_sql import SqlQueries
 from pexpolicy_sql.decisions import RowDecisions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pexpolicy.builder import policy_from
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.models.context import DryRunClock
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy_console.dry_run.listing import Listing

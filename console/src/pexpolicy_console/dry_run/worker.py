@@ -24,7 +24,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.explain.explanation import Explanation, explain
 from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
-from pexpolicy.models.wall_clock import at_time
+from pexpolicy.models.context import at_time
 from pexpolicy.policy import Policy
 from pexpolicy_console.dry_run.messages import (
     CheckFile,

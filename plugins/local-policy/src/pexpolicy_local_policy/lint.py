@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jinja2 import TemplateSyntaxError, nodes
 
 from pexpolicy import Decision, DecisionError
-from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy_local_policy.language import unknown_filters, unknown_points
 from pexpolicy_local_policy.lint_samples import NAME, Sample, samples
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse

@@ -13,7 +13,7 @@ from jinja2 import TemplateSyntaxError, nodes
 from pexpolicy import Continue, Decision, MediaLocation, Reject, Request, Service
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.explanation import LocalPolicyError, LocalPolicyOutcome
-from pexpolicy.models.extras import Extras
+from pexpolicy.models.contract import Extras
 from pexpolicy_local_policy.sandbox import parse
 from pexpolicy_local_policy.script_process import Job, ScriptPool
 from pexpolicy_local_policy.secrets import masked

@@ -11,7 +11,7 @@ from pexpolicy import Decision, DecisionError, Redirect, Reject
 from pexpolicy.conformance.replies import read_envelope
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
-from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.text import brief
 from pexpolicy_local_policy.script_process import Rendering
 from pexpolicy_local_policy.secrets import covered, covered_value, given_secrets, without

@@ -16,9 +16,8 @@ from pexpolicy.config.csv_tables import TableError, TableRow, iterate_table
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import read_tables
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import Extras, contract_of
 from pexpolicy.models.errors import ValidationIssue
-from pexpolicy.models.extras import Extras
 from pexpolicy.rows import RowValues
 from pexpolicy.text import brief, did_you_mean
 from pexpolicy_rooms.pins import PINS, Pins

@@ -34,9 +34,8 @@ from pexpolicy.config.files import why_unusable
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
 from pexpolicy.files import read_file, track_file
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.errors import ValidationIssue
-from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy_rules.filters import ConversionError
 from pexpolicy_rules.placeholders import (
     Captures,

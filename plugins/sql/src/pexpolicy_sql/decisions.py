@@ -22,8 +22,7 @@ from pexpolicy import (
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.fields import FieldsOf
-from pexpolicy.models.contract import contract_of
-from pexpolicy.models.extras import Extras
+from pexpolicy.models.contract import Extras, contract_of
 from pexpolicy.rows import RowValues
 from pexpolicy.text import brief, did_you_mean
 from pexpolicy_sources import Row

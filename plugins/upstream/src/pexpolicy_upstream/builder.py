@@ -12,8 +12,7 @@ from pexpolicy.config.outgoing import secret, tls_context
 from pexpolicy.conformance.replies import basic
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import compile_when
-from pexpolicy.models.contract import contract_of
-from pexpolicy.models.extras import Extras
+from pexpolicy.models.contract import Extras, contract_of
 from pexpolicy.text import did_you_mean
 from pexpolicy_upstream.route import WITHOUT_RESULT, Comparison, Route
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings

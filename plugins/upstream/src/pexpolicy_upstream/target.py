@@ -17,7 +17,7 @@ from pexpolicy import Request
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, UpstreamDecision, Wire, read
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy_upstream.connections import opened
 from pexpolicy_upstream.settings import TargetSettings
 

@@ -4,7 +4,7 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy import ServiceConfigurationRequest
-from pexpolicy.models.withheld import MAX_VALUES, withheld_values
+from pexpolicy.models.request_secrets import MAX_VALUES, withheld_values
 
 
 @pytest.mark.parametrize(
