@@ -19,8 +19,9 @@ from pexpolicy.models.context import hook_context
 from pexpolicy.models.request import MAX_ANNOTATIONS, MAX_TEXT
 from pexpolicy.testing import assert_case, load_cases, make_request
 from tests.support import wire
-from tests.support.fake_plugins import Serve, Serving, plugin
+from tests.support.fake_plugins import Serve, plugin
 from tests.support.isolated import PluginFolder, request
+from tests.support.waiting import until
 
 ROOM = Conference(name="Room", service_tag="")
 
@@ -33,15 +34,6 @@ def annotating(*args: Any, answer: object = None, **values: Any) -> type:
         return answer
 
     return plugin(service_configuration=hook)
-
-
-async def shadow_line(server: Serving) -> dict[str, Any]:
-    for _ in range(400):
-        for line in server.lines():
-            if line["event"] == "shadow":
-                return line
-        await asyncio.sleep(0.005)
-    raise AssertionError(server.lines())
 
 
 async def test_each_plugin_has_its_own_and_other_lines_have_none(serving: Serve) -> None:
@@ -97,8 +89,10 @@ async def test_a_shadow_annotates_its_own_line(serving: Serve) -> None:
     classes = {"shadow": annotating(ticket=1), "real": annotating(answer=ROOM, ticket=2)}
     async with serving(classes, {"shadow": {"mode": "shadow"}}) as server:
         await server.ask(wire.SERVICE)
-        assert (await shadow_line(server))["annotations"] == {"shadow": {"ticket": 1}}
-        assert server.lines()[0]["annotations"] == {"real": {"ticket": 2}}
+        await until(lambda: len(server.lines()) == 2)
+        real, shadow = server.lines()
+    assert (shadow["event"], shadow["annotations"]) == ("shadow", {"shadow": {"ticket": 1}})
+    assert real["annotations"] == {"real": {"ticket": 2}}
 
 
 ISOLATED = """

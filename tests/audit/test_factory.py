@@ -27,12 +27,18 @@ audit.close()
 """
 
 
-def test_lines_that_a_writer_left_in_the_spool_are_taken_over(tmp_path: Path) -> None:
-    place = Place(tmp_path, spool=1 << 20)
+def left_in_the_spool(folder: Path) -> Place:
+    """Write line 1 to the file, and lines 2 and 3 to the spool."""
+    place = Place(folder, spool=1 << 20)
     place.fill([1])
     place.break_down()
     place.fill([2, 3])
     place.journal.close()
+    return place
+
+
+def test_lines_that_a_writer_left_in_the_spool_are_taken_over(tmp_path: Path) -> None:
+    place = left_in_the_spool(tmp_path)
     assert list(tmp_path.glob("*.spool"))
     audit = open_audit(place.path, spool=tmp_path)
     audit.refused("unauthorised", 401, None, "")
@@ -43,11 +49,7 @@ def test_lines_that_a_writer_left_in_the_spool_are_taken_over(tmp_path: Path) ->
 
 
 def test_lines_of_a_spool_can_be_verified_without_the_files_before_them(tmp_path: Path) -> None:
-    place = Place(tmp_path, spool=1 << 20)
-    place.fill([1])
-    place.break_down()
-    place.fill([2, 3])
-    place.journal.close()
+    place = left_in_the_spool(tmp_path)
     place.path.unlink()
     audit = open_audit(place.path, spool=tmp_path)
     audit.close()
@@ -58,13 +60,10 @@ def test_lines_of_a_spool_can_be_verified_without_the_files_before_them(tmp_path
 def test_lines_in_the_spool_keep_no_server_from_starting_while_the_disk_is_full(
     tmp_path: Path,
 ) -> None:
-    place = Place(tmp_path, spool=1 << 20)
-    place.break_down()
-    place.fill([1, 2])
-    place.journal.close()
+    place = left_in_the_spool(tmp_path)
     open_audit(Path("/dev/full"), spool=tmp_path).close()
     open_audit(place.path, spool=tmp_path).close()
-    assert place.numbers == [1, 2]
+    assert place.numbers == [1, 2, 3]
     assert faults(place.path) == []
     assert not list(tmp_path.glob("*.spool"))
 

@@ -240,17 +240,6 @@ async def test_a_required_line_may_be_in_the_spool_but_not_in_memory(tmp_path: P
         assert place.state.lost == (0 if sent else 1)
 
 
-async def test_a_disk_that_cannot_be_synced_keeps_a_required_decision_back(tmp_path: Path) -> None:
-    place = Place(tmp_path, capacity=0)
-
-    def broken() -> None:
-        raise OSError(errno.EIO, "broken")
-
-    place.file.sync = broken  # type: ignore[method-assign]
-    with grouped(place, REQUIRED) as sink:
-        assert not await answer(sink, 0)
-
-
 async def test_an_end_writes_all_that_was_taken(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with grouped(place, FSYNC) as sink:

@@ -21,21 +21,9 @@ from tests.support import live_server, wire
 from tests.support.waiting import wait_until
 
 
-def to_null(path: Path) -> None:
-    path.symlink_to("/dev/null")
-
-
-def to_full(path: Path) -> None:
-    path.symlink_to("/dev/full")
-
-
 def to_a_file(path: Path) -> None:
     path.symlink_to(path.with_name("elsewhere"))
     path.with_name("elsewhere").write_bytes(b"")
-
-
-def folder(path: Path) -> None:
-    path.mkdir()
 
 
 def unix_socket(path: Path) -> None:
@@ -50,9 +38,18 @@ def null(path: Path) -> None:
         pytest.skip("making a device is not permitted here")
 
 
-@pytest.mark.parametrize(
-    "make", [to_null, to_full, to_a_file, os.mkfifo, folder, unix_socket, null]
-)
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "a link to null": lambda path: path.symlink_to("/dev/null"),
+    "a link to full": lambda path: path.symlink_to("/dev/full"),
+    "a link to a file": to_a_file,
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a socket": unix_socket,
+    "null": null,
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_what_is_no_file_is_said_and_not_written_to(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:

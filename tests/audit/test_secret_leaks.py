@@ -27,14 +27,15 @@ def target(endpoint: str) -> str:
 
 
 @pytest.mark.parametrize(("endpoint", "decision"), SECRET_DECISIONS)
-@pytest.mark.parametrize("mode", ["decide", "shadow"])
+@pytest.mark.parametrize("mode", ["decide", "dictionary", "shadow"])
 async def test_secrets_that_are_decided_leave_for_the_node_alone(
     serving: Serve, endpoint: str, decision: Decision, mode: str
 ) -> None:
-    toys = {"toy": plugin(**{endpoint: always(decision)})}
-    async with serving(toys, {"toy": {"mode": mode}}) as server:
+    answer = json.loads(decision.result) if mode == "dictionary" else decision
+    table = {"mode": "shadow"} if mode == "shadow" else {}
+    async with serving({"toy": plugin(**{endpoint: always(answer)})}, {"toy": table}) as server:
         reply = await server.ask(target(endpoint))
-        assert bool(secret_canaries.find_canaries(reply.body.decode())) == (mode == "decide")
+        assert bool(secret_canaries.find_canaries(reply.body.decode())) == (mode != "shadow")
     assert [line["event"] for line in server.lines()] == ["decision", "shadow"][
         : 1 + (mode == "shadow")
     ]
@@ -57,10 +58,9 @@ WITH_SECRETS = [
 async def test_secrets_of_a_request_are_taken_out_of_what_a_plugin_raises(
     serving: Serve, endpoint: str, error: BaseException
 ) -> None:
-    text = f"{wire.TARGETS[endpoint]}?third_party_passcode={WORD}"
-    digits = f"{wire.TARGETS[endpoint]}?third_party_passcode={PIN}"
+    passcode = PIN if PIN in str(error) else WORD
     async with serving({"toy": plugin(**{endpoint: raises(error)})}) as server:
-        await server.ask(digits if PIN in str(error) else text)
+        await server.ask(f"{wire.TARGETS[endpoint]}?third_party_passcode={passcode}")
     assert server.steps() == [("toy", "failed")]
 
 

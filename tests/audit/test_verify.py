@@ -95,16 +95,6 @@ def test_lines_moved_between_the_chains_of_two_starts_are_found(tmp_path: Path) 
             assert "lines were moved" in faulty[0]
 
 
-def test_the_lines_of_two_servers_at_once_may_stand_in_any_order(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    audits = [open_audit(path), open_audit(path)]
-    for number in range(20):
-        audits[number % 3 % 2].refused("unknown path", 404, f"127.0.0.{number}", "")
-    for audit in audits:
-        audit.close()
-    assert faults(path) == []
-
-
 def test_a_start_in_a_new_file_follows_the_rotated_one(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     old = tmp_path / "audit.jsonl.20261126T010203123456Z"
@@ -167,11 +157,15 @@ def signer() -> tuple[Signer, Verifier]:
     return Signer(private_key(private.decode()), 5, 60.0), Verifier(public)
 
 
+def signed_place(folder: Path) -> tuple[Place, Verifier]:
+    signing, verifier = signer()
+    return Place(folder, options={"signer": signing}), verifier
+
+
 def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
     tmp_path: Path,
 ) -> None:
-    signing, verifier = signer()
-    place = Place(tmp_path, options={"signer": signing})
+    place, verifier = signed_place(tmp_path)
     for _ in range(4):
         place.fill(range(5))
         place.clock.pass_by(1.0)
@@ -252,8 +246,7 @@ def test_lines_after_the_end_of_a_chain_are_found(tmp_path: Path, signed: bool) 
 
 
 def test_an_end_that_is_not_signed_is_no_end_of_a_signed_chain(tmp_path: Path) -> None:
-    signing, verifier = signer()
-    place = Place(tmp_path, options={"signer": signing})
+    place, verifier = signed_place(tmp_path)
     place.fill(range(3))
     place.journal.close()
     last = lines(place.path)[-1]
@@ -265,8 +258,7 @@ def test_an_end_that_is_not_signed_is_no_end_of_a_signed_chain(tmp_path: Path) -
 
 
 def test_a_checkpoint_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
-    signing, verifier = signer()
-    place = Place(tmp_path, options={"signer": signing})
+    place, verifier = signed_place(tmp_path)
     place.fill(range(5))
     place.break_down()
     place.clock.pass_by(1.0)
@@ -277,8 +269,7 @@ def test_a_checkpoint_that_could_not_be_written_is_written_later(tmp_path: Path)
 
 
 def test_a_checkpoint_cannot_be_made_an_end(tmp_path: Path) -> None:
-    signing, verifier = signer()
-    place = Place(tmp_path, options={"signer": signing})
+    place, verifier = signed_place(tmp_path)
     place.fill(range(3))
     place.journal.close()
     *before, last = place.path.read_bytes().splitlines(keepends=True)
@@ -314,8 +305,7 @@ def test_a_start_without_a_call_is_no_fault(tmp_path: Path) -> None:
 
 def test_no_line_has_a_key_twice(tmp_path: Path) -> None:
     """Strict readers, such as those of search engines, refuse such an object."""
-    signing, _ = signer()
-    place = Place(tmp_path, options={"signer": signing})
+    place, _ = signed_place(tmp_path)
     place.fill(range(3))
     place.journal.close()
     written = place.path.read_text().splitlines()
@@ -326,8 +316,7 @@ def test_no_line_has_a_key_twice(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_on_a_terminal_is_a_sentence_and_elsewhere_an_anchor(tmp_path: Path) -> None:
-    signing, _ = signer()
-    place = Place(tmp_path, options={"signer": signing})
+    place, _ = signed_place(tmp_path)
     place.fill(range(3))
     place.clock.pass_by(3600.0)
     place.fill([3])
