@@ -186,7 +186,7 @@ def configured(settings: Settings) -> Path:
     return settings.resolve(settings.audit.path)
 
 
-def _records(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
+def records_of(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
     """Yield the records; print damage on standard error."""
     for item in found:
         if isinstance(item, CorruptLine):
@@ -218,7 +218,7 @@ def tail(config: Path, files: tuple[Path, ...], lines: int, *, follow: bool) -> 
     last = reader.last_lines_of(files or reader.file_and_rotated(path), lines)
     with suppress(KeyboardInterrupt):
         for raw in chain(last, reader.follow(path) if follow else ()):
-            for record in _records(reader.read(raw)):
+            for record in records_of(reader.read(raw)):
                 _print_short(console, record.event)
 
 
@@ -230,7 +230,7 @@ def show(config: Path, files: tuple[Path, ...], decision_id: str) -> None:
     beginning, console, number = decision_id.strip().lower(), screen(), 0
     if not beginning:
         refuse("write the decision id, or its beginning")
-    for record in _records(reader.records(paths_of(config, files))):
+    for record in records_of(reader.records(paths_of(config, files))):
         if not str(record.event.get("decision_id", "")).startswith(beginning):
             continue
         print_lines(console, *[""] * bool(number))
@@ -289,7 +289,7 @@ def grep(  # noqa: PLR0913 - the options of the command
         hashing = None if key is None else keyed_hash(key.get_secret_value().encode())
     matches = _filter(text, alias, where, period(since, until), hashing)
     console, found, searched, first, last = screen(), 0, 0, None, None
-    for record in _records(reader.records(paths_of(config, files))):
+    for record in records_of(reader.records(paths_of(config, files))):
         searched, last = searched + 1, record.event.get("timestamp")
         first = first or last
         if matches(record):

@@ -1,22 +1,25 @@
-"""``pexpolicy explain``."""
+"""Command ``pexpolicy explain``."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
+from rich.console import Console
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
 
-from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, read
-from pexpolicy.audit.redaction import REMOVED
-from pexpolicy.cli import explain_display as display
-from pexpolicy.cli.audit import parse_time, paths_of, settings_of
+from pexpolicy.audit.reader import file_and_rotated, raw_lines, read
+from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations, redact_changes
+from pexpolicy.cli.audit import parse_time, paths_of, records_of, settings_of
 from pexpolicy.cli.common import (
     build_or_exit,
     capture_log,
@@ -27,15 +30,18 @@ from pexpolicy.cli.common import (
     key_value_pairs,
     refuse,
 )
+from pexpolicy.cli.text import Cell, as_text, print_lines, print_table, screen
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import JSON
 from pexpolicy.errors import full_traceback
 from pexpolicy.explain.explanation import (
     Explanation,
     LocalPolicyError,
     load_local_policy,
     local_policy_files,
+    without_secrets,
 )
 from pexpolicy.explain.explanation import explain as explain_request
 from pexpolicy.explain.request_forms import (
@@ -49,6 +55,9 @@ from pexpolicy.explain.request_forms import (
     with_parameters,
 )
 from pexpolicy.models.context import DryRunClock
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.difference import describe_changes
+from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Outcome, Step
 from pexpolicy.models.request import POLICY_PREFIX, parameters_of
 from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.policy import BuildContext
@@ -155,11 +164,11 @@ def explain(  # noqa: PLR0913 - the options of the command
         refuse(str(error))
     except ConfigError as error:
         fail(error)
-    shown = display.as_json(request, moment, remarks, config, explained, show_secrets=show_secrets)
+    shown = as_document(request, moment, remarks, config, explained, show_secrets=show_secrets)
     if as_json:
         click.echo(json.dumps(shown, indent=2))
     else:
-        display.show(shown, request, moment, explained, show_secrets=show_secrets)
+        show_document(shown, request, moment, explained, show_secrets=show_secrets)
     if traceback:
         secrets = withheld_values(explained.answer.outcome.request)
         for raised in explained.errors:
@@ -296,11 +305,9 @@ def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
     calls = _calls(paths, beginning)
     if len(calls) > 1:
         listed = [_summary(event) for event in list(calls.values())[:MAX_LISTED]]
-        more = len(calls) - len(listed)
-        if more:
-            listed.append(f"and {more} more")
+        more = [f"and {len(calls) - MAX_LISTED} more"] * (len(calls) > MAX_LISTED)
         text = f"{len(calls)} decision IDs begin with {beginning}; write more of one of them:"
-        refuse("\n  ".join([text, *listed]))
+        refuse("\n  ".join([text, *listed, *more]))
     if not calls and certain:
         refuse(f"no call in the audit log has a decision ID that begins with {beginning}")
     return of_audit_line(next(iter(calls.values()))) if calls else None
@@ -311,14 +318,10 @@ def _calls(paths: list[Path], beginning: str) -> dict[str, dict[str, Any]]:
     mark = f'"decision_id":"{beginning}'.encode()
     calls: dict[str, dict[str, Any]] = {}
     for path in reversed(paths):
-        for raw in raw_lines([path]):
-            if mark not in raw.content and not raw.damage:
-                continue
-            for found in read(raw):
-                if isinstance(found, CorruptLine):
-                    click.secho(str(found), fg="red", err=True)
-                elif found.event["event"] == "decision":
-                    calls[str(found.event.get("decision_id"))] = found.event
+        lines = (raw for raw in raw_lines([path]) if mark in raw.content or raw.damage)
+        for found in records_of(chain.from_iterable(map(read, lines))):
+            if found.event["event"] == "decision":
+                calls[str(found.event.get("decision_id"))] = found.event
         if calls and len(beginning) == WHOLE_ID:
             break
     return calls
@@ -329,3 +332,175 @@ def _summary(event: Mapping[str, Any]) -> str:
     alias = request.get("local_alias") or request.get("alias") or ""
     parts = (event.get("decision_id"), event.get("timestamp"), event.get("endpoint"), alias)
     return printable("  ".join(str(part) for part in parts if part))
+
+
+STYLES = {"decided": "green", "adjusted": "green", "abstained": "dim"}
+"""The colours of outcomes; others are red."""
+
+
+def as_document(
+    request: RecordedRequest,
+    moment: datetime | None,
+    remarks: list[str],
+    config: Path,
+    explained: Explanation,
+    *,
+    show_secrets: bool,
+) -> dict[str, Any]:
+    """Return the request, each step and the reply, for programs."""
+    facts, withheld = Redaction().request(explained.endpoint, explained.url.query, explained.alias)
+    outcome, reply = explained.answer.outcome, explained.answer.reply
+    annotations, left_out = redact_annotations(outcome.request, Redaction())
+    body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
+
+    def masked(decision: Decision) -> dict[str, Any]:
+        hidden = None if show_secrets else Redaction().masked_fields(explained.endpoint, decision)
+        return {**decision.facts(), **(hidden or {})}
+
+    def written(step: Step) -> dict[str, Any]:
+        optional = {"hook": step.hook, "detail": step.detail, "fields": list(step.fields or ())}
+        found: dict[str, Any] = {"plugin": step.plugin, "outcome": step.outcome, "ms": step.ms}
+        found |= {name: value for name, value in optional.items() if value}
+        if isinstance(step, AdjustedStep):
+            redaction = None if show_secrets else Redaction()
+            found["changes"] = redact_changes(explained.endpoint, step, redaction)
+        return found
+
+    after = explained.local_policy
+    script: dict[str, Any] | None = None
+    if after is not None:
+        names = ("script", "verdict", "changed", "notes")
+        script = {name: getattr(after, name) for name in names} | {"applied": after.is_applied}
+        if after.decision is not None:
+            result = masked(after.decision)
+            script |= {"action": result.pop("action"), "result": result}
+    return {
+        "endpoint": explained.endpoint,
+        "form": request.form,
+        "at": None if moment is None else moment.isoformat(),
+        "request": facts,
+        "not_shown": withheld,
+        "remarks": remarks,
+        "config": str(config),
+        "path_problem": explained.path_problem or None,
+        "steps": [*map(written, outcome.steps)],
+        "decided_by": outcome.decided_by,
+        "action": outcome.decision.action,
+        "reason": outcome.decision.reason,
+        "not_asked": [
+            written(step) | {"would": _in_words(rest, masked)}
+            for rest in explained.rest
+            for step in rest.steps
+        ],
+        "notes": explained.notes,
+        "warnings": list(outcome.decision.warnings),
+        "annotations": annotations,
+        "status": reply.status,
+        "content_type": reply.content_type,
+        "bytes": len(reply.body),
+        "reply": json.loads(body) if reply.content_type == JSON else None,
+        "removed": [*removed, *left_out],
+        "local_policy": script,
+    }
+
+
+def _in_words(outcome: Outcome, masked: Callable[[Decision], dict[str, Any]]) -> str | None:
+    """Return the decision of a plugin that was asked alone; ``None`` if it decided nothing."""
+    if outcome.decided_by == DEFAULT:
+        return None
+    facts = masked(outcome.decision)
+    action, reason = facts.pop("action"), facts.pop("reason", None)
+    fields = (f"{name} = {as_text(value)}" for name, value in facts.items() if value != "")
+    return f"{action}: {', '.join(filter(None, [reason, *fields]))}".removesuffix(": ")
+
+
+def show_document(
+    shown: dict[str, Any],
+    request: RecordedRequest,
+    moment: datetime | None,
+    explained: Explanation,
+    *,
+    show_secrets: bool,
+) -> None:
+    """Print a document; elsewhere than on a terminal the reply is not indented."""
+    console = screen()
+    console.print(Text(shown["endpoint"], "bold cyan"), Text(printable(explained.alias)))
+    print_lines(console, *_request_lines(shown, request, moment), "")
+    if shown["path_problem"]:
+        print_lines(console, (shown["path_problem"], "bold red"))
+    _show_steps(console, shown)
+    head = f"HTTP {shown['status']} {shown['content_type']}", "bold"
+    print_lines(console, *_remarks(shown), "", head)
+    if shown["content_type"] == JSON:
+        body = explained.answer.reply.body if show_secrets else without_secrets(explained)[0]
+        _show_body(console, body)
+    else:
+        console.print(f"({shown['bytes']} bytes)")
+    if shown["removed"]:
+        text = f"not shown: {', '.join(shown['removed'])}"
+        hint = "" if show_secrets else "; --show-secrets prints the complete reply"
+        print_lines(console, (text + hint, "dim"))
+    if (after := shown["local_policy"]) is not None:
+        print_lines(
+            console,
+            "",
+            (f"local policy {after['script']}", "bold"),
+            *((f"note: {note}", "dim") for note in after["notes"]),
+            (after["verdict"], "green" if after["applied"] else "red"),
+        )
+        if "action" in after:
+            result = {"action": after["action"], "result": after["result"]}
+            _show_body(console, json.dumps(result, ensure_ascii=False).encode())
+
+
+def _request_lines(
+    shown: dict[str, Any], request: RecordedRequest, moment: datetime | None
+) -> Iterator[tuple[str, str]]:
+    facts = {name: value for name, value in shown["request"].items() if name != "alias"}
+    for name in sorted(facts, key=lambda name: name not in request.given):
+        yield f"  {name} = {facts[name]}", "" if name in request.given else "dim"
+    for name in shown["not_shown"]:
+        yield f"  {name} = (not shown)", "dim"
+    if moment is not None:
+        by = f", the time of the {request.form}" if request.at == moment else ""
+        yield f"  at {moment:%A %Y-%m-%d %H:%M:%S %Z}{by}", "cyan"
+    for remark in shown["remarks"]:
+        yield f"note: {remark}", "yellow"
+
+
+def _remarks(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for step in shown["not_asked"]:
+        said = "; ".join(filter(None, (step.get("detail"), step["would"])))
+        yield f"asked as well: {step['plugin']} {step['outcome']}{': ' * bool(said)}{said}", ""
+    for plugin, values in shown["annotations"].items():
+        for name, value in values.items():
+            yield f"annotation: {plugin}.{name} = {value}", "dim"
+    for note in shown["notes"]:
+        yield f"note: {note}", "dim"
+    for warning in shown["warnings"]:
+        yield f"warning: {warning}", "yellow"
+
+
+def _show_steps(console: Console, shown: dict[str, Any]) -> None:
+    rows: list[tuple[Cell, ...]] = []
+    for step in shown["steps"]:
+        asked = f"{step['plugin']} (adjusts)" if "hook" in step else step["plugin"]
+        if "changes" in step:
+            detail = describe_changes(step["changes"])
+        else:
+            detail = step.get("detail") or ", ".join(step.get("fields", ()))
+        outcome = step["outcome"], STYLES.get(step["outcome"], "red")
+        rows.append((asked, outcome, f"{step['ms']:.2f}", detail))
+    if shown["decided_by"] == DEFAULT:
+        rows.append((DEFAULT, (DECIDED, "green"), "", "no plugin decided"))
+    print_table(console, ("asked", "outcome", "ms", ""), rows)
+
+
+def _show_body(console: Console, body: bytes) -> None:
+    if console.is_terminal:
+        text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+        lines = "\n".join(map(printable, text.splitlines()))
+        console.print(JSONHighlighter()(lines), soft_wrap=True)
+    else:
+        # Not by the console, which would change it.
+        console.file.write(body.decode() + "\n")

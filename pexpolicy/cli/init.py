@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from importlib.resources import files
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -52,7 +52,6 @@ board@example.com,Example board,{},{},true
 """
 CERTIFICATE_DAYS = 397
 """Validity of a test certificate: the most that today's programs accept."""
-_HOST_NAME = re.compile(r"[\w.-]{1,253}", re.ASCII)
 _KEY_USAGES = (
     *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
     *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
@@ -135,49 +134,47 @@ def init(
             text = "Host name for which to make a test certificate (empty: no TLS)"
             host = ask(text, show_default=False)
         systemd = systemd or ask("Write a systemd unit", default=False, type=bool)
-        has_console = _has_console()
-        if console and not has_console:
+        if _has_console():
+            console = console or ask("Configure the web console", default=False, type=bool)
+        elif console:
             raise click.UsageError("the console is not installed: pip install pexpolicy-console")
-        if not console and has_console:
-            console = ask("Configure the web console", default=False, type=bool)
     except click.Abort:
         click.echo(err=True)
         raise click.ClickException("no answer, nothing was written; --yes asks nothing") from None
     networks = tuple(network for text in nodes for network in text.split(",") if network)
     made = password or secrets.token_urlsafe(18)
     answers = Answers(folder, networks, user, made, host or "", systemd, console)
-    _refuse_mistakes(answers)
+    for is_wrong, text in _mistakes(answers):
+        if is_wrong:
+            raise click.UsageError(text)
     found = _contents(answers)
     _write(answers, found)
-    click.echo(f"Written to {printable(str(folder.absolute()))}:")
+    click.echo(f"Written to {printable(folder.absolute())}:")
     width = max(map(len, found))
     for name, (_, mode, purpose) in found.items():
         click.echo(f"  {name:<{width}}  {mode:04o}  {purpose}")
-    _print_profile(answers, "as you entered it" if password else f"{made}  (not shown again)")
-    _print_next_steps(answers)
+    _print_next(answers, "as you entered it" if password else f"{made}  (not shown again)")
 
 
 def _has_console() -> bool:
     return any(metadata.distributions(name="pexpolicy-console"))
 
 
-def _refuse_mistakes(answers: Answers) -> None:
-    folder, host = answers.folder.absolute(), answers.host
-    text = ""
-    if folder.suffix == ".toml":
-        text = f"{folder.name} would be a folder, and config.toml is written into it"
-    elif not str(folder).isprintable():
-        text = f"{str(folder)!r} has control characters, or is not UTF-8: choose another name"
-    elif answers.systemd and _in_home(folder):
-        text = f"{folder} is in a home folder, which a service cannot read: choose another"
-    elif host and not _is_host(host):
-        text = f"{host!r} is not a host name: write policy.example.com"
-    elif ":" in answers.user or not answers.user.isprintable():
-        text = "the user name must not contain a colon or control characters"
-    elif len(answers.password) < MIN_PASSWORD_LENGTH or not answers.password.isprintable():
-        text = f"the password needs {MIN_PASSWORD_LENGTH} characters or more, on one line"
-    if text:
-        raise click.UsageError(text)
+def _mistakes(answers: Answers) -> Iterator[tuple[bool, str]]:
+    """Yield what may be wrong with the answers, each with whether it is."""
+    folder, host, user = answers.folder.absolute(), answers.host, answers.user
+    text = f"{folder.name} would be a folder, and config.toml is written into it"
+    yield folder.suffix == ".toml", text
+    text = f"{str(folder)!r} has control characters, or is not UTF-8: choose another name"
+    yield not str(folder).isprintable(), text
+    text = f"{folder} is in a home folder, which a service cannot read: choose another"
+    yield answers.systemd and _in_home(folder), text
+    is_host = not host or _address(host) or re.fullmatch(r"[\w.-]{1,253}", host, re.ASCII)
+    yield not is_host, f"{host!r} is not a host name: write policy.example.com"
+    text = "the user name must not contain a colon or control characters"
+    yield ":" in user or not user.isprintable(), text
+    is_good = len(answers.password) >= MIN_PASSWORD_LENGTH and answers.password.isprintable()
+    yield not is_good, f"the password needs {MIN_PASSWORD_LENGTH} characters or more, on one line"
 
 
 def _in_home(path: Path) -> bool:
@@ -185,12 +182,11 @@ def _in_home(path: Path) -> bool:
     return any(path.resolve().is_relative_to(home) for home in ("/home", "/root", "/run/user"))
 
 
-def _is_host(text: str) -> bool:
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        ip_address(text)
+        return ip_address(host)
     except ValueError:
-        return _HOST_NAME.fullmatch(text) is not None
-    return True
+        return None
 
 
 # ---- files
@@ -198,13 +194,10 @@ def _is_host(text: str) -> bool:
 
 def _contents(answers: Answers) -> Files:
     schema = json.dumps(config_schema(installed()), indent=1, ensure_ascii=False) + "\n"
+    text = "its schema, for completion in an editor"
     found = {
         "config.toml": (_config_text(answers).encode(), PRIVATE, "the configuration"),
-        "config.schema.json": (
-            schema.encode(),
-            PUBLIC,
-            "its schema, for completion in an editor",
-        ),
+        "config.schema.json": (schema.encode(), PUBLIC, text),
     }
     if "rooms" in installed() and not (answers.folder / "rooms.csv").exists():
         pins = (100_000 + secrets.randbelow(900_000) for _ in range(2))
@@ -215,8 +208,8 @@ def _contents(answers: Answers) -> Files:
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     found["audit-key.pem"] = (_pem(key), PRIVATE, "the key that signs the audit")
-    purpose = "its public key: keep a copy on another machine"
-    found["audit-public.pem"] = (public, PUBLIC, purpose)
+    text = "its public key: keep a copy on another machine"
+    found["audit-public.pem"] = (public, PUBLIC, text)
     if answers.systemd:
         found[UNIT] = (_unit(answers).encode(), PUBLIC, "the systemd unit")
     return found
@@ -224,34 +217,28 @@ def _contents(answers: Answers) -> Files:
 
 def _config_text(answers: Answers) -> str:
     """Return the template with the answers; tables that are not wanted are comments."""
-    host = "0.0.0.0" if answers.nodes else "127.0.0.1"  # noqa: S104 - [access] lists the nodes
-    folder = "/var/lib/pexpolicy-console" if answers.systemd else "console-data"
     values = {
-        "host": host,
+        "host": "0.0.0.0" if answers.nodes else "127.0.0.1",  # noqa: S104 - [access] lists the nodes
         "user": answers.user,
         "password_hash": str(PasswordHash.create(answers.password)),
         "networks": list(dict.fromkeys((*answers.nodes, "127.0.0.1/32"))),
         "audit": answers.audit,
-        "console_folder": folder,
+        "console_folder": "/var/lib/pexpolicy-console" if answers.systemd else "console-data",
     }
     shown = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
     shown["console_command"] = f"pexpolicy console {'' if answers.systemd else '--'}login"
-    text = Template(_template("config.toml")).substitute(shown)
     wanted = {
         "access": bool(answers.nodes),
         "tls": bool(answers.host),
         "console": answers.console,
         "plugins": "rooms" in installed(),
     }
-    return "\n".join(_commented(text.splitlines(), {n for n in wanted if not wanted[n]})) + "\n"
-
-
-def _commented(lines: list[str], unwanted: set[str]) -> Iterator[str]:
-    is_wanted = True
-    for line in lines:
+    lines, is_wanted = [], True
+    for line in Template(_template("config.toml")).substitute(shown).splitlines():
         if found := re.match(r"\[(\w+)", line):
-            is_wanted = found[1] not in unwanted
-        yield line if is_wanted or not line or line.startswith("#") else f"# {line}"
+            is_wanted = wanted.get(found[1], True)
+        lines.append(line if is_wanted or not line or line.startswith("#") else f"# {line}")
+    return "\n".join(lines) + "\n"
 
 
 def _template(name: str) -> str:
@@ -285,36 +272,46 @@ def certificate_files(host: str) -> Files:
     # An hour of tolerance for the clocks of the nodes.
     begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = _name("pexpolicy test CA")
+    issuer, name = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
+        for text in ("pexpolicy test CA", host)
+    )
 
-    def signed(name: x509.Name, of: ec.EllipticCurvePrivateKey, *usages: str) -> Any:
-        is_ca, usage = of is ca_key, {one: one in usages for one in _KEY_USAGES}
-        return (
+    def signed(subject: x509.Name, of: Any, usages: set[str], *more: x509.ExtensionType) -> bytes:
+        builder = (
             x509.CertificateBuilder()
-            .subject_name(name)
+            .subject_name(subject)
             .issuer_name(issuer)
             .public_key(of.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(begin + timedelta(days=CERTIFICATE_DAYS))
-            .add_extension(x509.BasicConstraints(is_ca, 0 if is_ca else None), critical=True)
-            .add_extension(x509.KeyUsage(**usage), critical=True)
+            .add_extension(x509.KeyUsage(*(one in usages for one in _KEY_USAGES)), critical=True)
         )
+        for extension in more:
+            is_critical = isinstance(extension, x509.BasicConstraints)
+            builder = builder.add_extension(extension, critical=is_critical)
+        return builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-    subject_key = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-    ca = signed(issuer, ca_key, "key_cert_sign", "crl_sign").add_extension(
-        subject_key, critical=False
-    )
-    names = [_general_name(name) for name in dict.fromkeys((host, "localhost", "127.0.0.1"))]
-    leaf = signed(_name(host), key, "digital_signature")
-    for extension in (
+    names = dict.fromkeys((host, "localhost", "127.0.0.1"))
+    certificate = signed(
+        name,
+        key,
+        {"digital_signature"},
+        x509.BasicConstraints(ca=False, path_length=None),
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
-        x509.SubjectAlternativeName(names),
+        x509.SubjectAlternativeName(
+            x509.IPAddress(found) if (found := _address(one)) else x509.DNSName(one)
+            for one in names
+        ),
         x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
-    ):
-        leaf = leaf.add_extension(extension, critical=False)
-    certificate, authority = (
-        one.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM) for one in (leaf, ca)
+    )
+    authority = signed(
+        issuer,
+        ca_key,
+        {"key_cert_sign", "crl_sign"},
+        x509.BasicConstraints(ca=True, path_length=0),
+        x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()),
     )
     return {
         "tls/key.pem": (_pem(key), PRIVATE, "the private key"),
@@ -325,17 +322,6 @@ def certificate_files(host: str) -> Files:
 
 def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def _write(answers: Answers, found: Files) -> None:
@@ -368,39 +354,37 @@ def _write(answers: Answers, found: Files) -> None:
 # ---- what to do next
 
 
-def _print_profile(answers: Answers, password: str) -> None:
-    """Print what to enter in Infinity."""
-    host = answers.host
-    scheme, shown = ("https" if host else "http"), (f"[{host}]" if ":" in host else host or "HOST")
-    click.echo("\nIn Infinity, Call control > Policy profiles:")
-    click.echo(f"  URL        {scheme}://{shown}:8000")
-    click.echo(f"  User name  {answers.user}")
-    click.echo(f"  Password   {password}")
+def _print_next(answers: Answers, password: str) -> None:
+    """Print what to enter in Infinity, and the next commands."""
+    host, path = answers.host, answers.folder.absolute()
+    shown = f"[{host}]" if ":" in host else host or "HOST"
+    folder, program = shlex.quote(str(path)), Path(sys.executable).with_name("pexpolicy")
+    lines = [
+        "\nIn Infinity, Call control > Policy profiles:",
+        f"  URL        {'https' if host else 'http'}://{shown}:8000",
+        f"  User name  {answers.user}",
+        f"  Password   {password}",
+    ]
     if host:
-        click.echo("In Infinity, Certificates > Trusted CA certificates: import tls/ca.pem")
-
-
-def _print_next_steps(answers: Answers) -> None:
-    folder = shlex.quote(str(answers.folder.absolute()))
-    config = "" if answers.folder.absolute() == Path.cwd() else f" -c {folder}/config.toml"
-    program = Path(sys.executable).with_name("pexpolicy")
-    steps = [f"pexpolicy doctor{config}", f"pexpolicy serve{config}"]
-    if answers.console:
-        steps.append(f"pexpolicy console --login{config}")
+        lines.append("In Infinity, Certificates > Trusted CA certificates: import tls/ca.pem")
+    lines.append("\nNext:")
     if answers.systemd:
-        steps = [
-            f"sudo groupadd --system --force {GROUP}",
-            f"sudo chown -R root:{GROUP} {folder}",
-            f"sudo chmod -R g+rX,o= {folder}",
-            f"sudo install -m 0644 {folder}/{UNIT} /etc/systemd/system/",
-            "sudo systemctl enable --now pexpolicy",
-            f"sudo {program} doctor -c {folder}/config.toml",
+        lines += [
+            f"  sudo groupadd --system --force {GROUP}",
+            f"  sudo chown -R root:{GROUP} {folder}",
+            f"  sudo chmod -R g+rX,o= {folder}",
+            f"  sudo install -m 0644 {folder}/{UNIT} /etc/systemd/system/",
+            "  sudo systemctl enable --now pexpolicy",
+            f"  sudo {program} doctor -c {folder}/config.toml",
         ]
+        if answers.console:
+            text = "The console is a service of its own, not to be run as root:"
+            lines.append(f"\n{text} {CONSOLE_PAGE}")
         if _in_home(program):
             text = f"The unit cannot start {program}, as it reads no home folder: install it in "
             click.secho(f"\n{text}/opt.", fg="yellow", err=True)
-    click.echo("\nNext:")
-    for step in steps:
-        click.echo(f"  {step}")
-    if answers.console and answers.systemd:
-        click.echo(f"\nThe console is a service of its own, not to be run as root: {CONSOLE_PAGE}")
+    else:
+        config = "" if path == Path.cwd() else f" -c {folder}/config.toml"
+        commands = ["doctor", "serve", *["console --login"] * answers.console]
+        lines += [f"  pexpolicy {command}{config}" for command in commands]
+    click.echo("\n".join(lines))

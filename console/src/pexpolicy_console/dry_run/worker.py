@@ -17,8 +17,7 @@ import click
 import msgspec
 
 from pexpolicy import Alias
-from pexpolicy.cli.explain import doubts, parse_at, requested
-from pexpolicy.cli.explain_display import as_json
+from pexpolicy.cli.explain import as_document, doubts, parse_at, requested
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
@@ -126,7 +125,7 @@ class Worker:
     ) -> Walk:
         with at_time(self._disk.clock, at):
             explained = await explain(policy, request, all=ask_all, moment=at)
-        shown = as_json(request, at, remarks, self._config, explained, show_secrets=False)
+        shown = as_document(request, at, remarks, self._config, explained, show_secrets=False)
         return msgspec.convert({**shown, "place": await self._place(explained)}, Walk)
 
     async def _place(self, explained: Explanation) -> str:
