@@ -23,7 +23,6 @@ from pexpolicy_local_policy.command_input import (
     EX_DATAERR,
     FILE,
     KINDS,
-    SECONDS,
     fail,
     indented,
     input_of,
@@ -38,7 +37,7 @@ from pexpolicy_local_policy.lint import lint as findings_of
 from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
 from pexpolicy_local_policy.script_cases import ScriptCase, load_script_cases, run_case
-from pexpolicy_local_policy.script_process import Job, ScriptPool
+from pexpolicy_local_policy.script_process import COMMAND_SECONDS, Job, ScriptPool
 from pexpolicy_local_policy.variables import Kind, read_json, read_moment, read_text
 from pexpolicy_local_policy.verdict import judge
 
@@ -65,7 +64,7 @@ def local_policy() -> None:
 
 
 async def _with_pool(use: Callable[[ScriptPool], Awaitable[T]]) -> T:
-    async with ScriptPool(1, SECONDS).running() as pool:
+    async with ScriptPool(1, COMMAND_SECONDS).running() as pool:
         return await use(pool)
 
 

@@ -28,8 +28,6 @@ from pexpolicy_local_policy.variables import (
 EX_USAGE = 2
 EX_DATAERR = 65
 """Exit code where Infinity would drop what a script gives (sysexits.h)."""
-SECONDS = 2.0
-"""Limit for one run of a script by a command."""
 FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 KINDS = click.Choice(list(VARIABLES))
 

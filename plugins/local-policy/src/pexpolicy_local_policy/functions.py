@@ -70,29 +70,9 @@ class ScriptValueError(Exception):
     """A filter or function cannot use a value."""
 
 
-def _base64(value: object) -> str:
-    return base64.b64encode(str(value).encode()).decode()
-
-
-def _clean_phone_number(value: object) -> str:
-    return re.sub("[^+0-9]", "", str(value))
-
-
 def pex_hash(value: object) -> str:
     """Return the SHA-256 of a text as a decimal number, without leading zeros."""
     return str(int.from_bytes(hashlib.sha256(str(value).encode()).digest(), "big"))
-
-
-def _head(value: object, length: int) -> str:
-    return str(value)[: max(length, 0)]
-
-
-def _tail(value: object, length: int) -> str:
-    return str(value)[-length:] if length > 0 else ""
-
-
-def _md5(value: object) -> str:
-    return hashlib.md5(str(value).encode(), usedforsecurity=False).hexdigest()
 
 
 def _regex_replace(value: object, find: str, replace: str) -> str:
@@ -107,14 +87,6 @@ def _require_min_length(value: object, length: int) -> str:
     if len(text) < length:
         raise PolicyNotAppliedError(f"{len(text)} characters, and {length} are required")
     return text
-
-
-def _reverse(value: object) -> str:
-    return str(value)[::-1]
-
-
-def _strlen(value: object) -> int:
-    return len(str(value))
 
 
 def _to_json(value: object) -> str:
@@ -152,22 +124,6 @@ def _update(value: object, changes: Mapping[str, Any]) -> dict[str, Any]:
         name = _name_of(other) if isinstance(other, Undefined) else type(other).__name__
         raise ScriptValueError(f"pex_update: needs two objects, and {name} is none")
     return {**value, **changes}
-
-
-def _url_encode(value: object) -> str:
-    return quote(str(value), safe="")
-
-
-def _url_decode(value: object) -> str:
-    return unquote(str(value))
-
-
-def _safelinks_decode(value: object) -> str:
-    return _SAFE_LINK.sub(lambda found: _query_value(found[0], "url"), str(value))
-
-
-def _urldefense_decode(value: object) -> str:
-    return _PROOFPOINT.sub(lambda found: _proofpoint_target(found[0]), str(value))
 
 
 def _proofpoint_target(link: str) -> str:
@@ -214,23 +170,27 @@ def _name_of(value: Undefined) -> str:
 
 
 TEXT_FILTERS: Mapping[str, Callable[..., Any]] = {
-    "pex_base64": _base64,
-    "pex_clean_phone_number": _clean_phone_number,
+    "pex_base64": lambda value: base64.b64encode(str(value).encode()).decode(),
+    "pex_clean_phone_number": lambda value: re.sub("[^+0-9]", "", str(value)),
     "pex_hash": pex_hash,
-    "pex_head": _head,
-    "pex_md5": _md5,
+    "pex_head": lambda value, length: str(value)[: max(length, 0)],
+    "pex_md5": lambda value: hashlib.md5(str(value).encode(), usedforsecurity=False).hexdigest(),
     "pex_regex_replace": _regex_replace,
     "pex_require_min_length": _require_min_length,
-    "pex_reverse": _reverse,
-    "pex_safelinks_decode": _safelinks_decode,
-    "pex_strlen": _strlen,
-    "pex_tail": _tail,
+    "pex_reverse": lambda value: str(value)[::-1],
+    "pex_safelinks_decode": lambda value: _SAFE_LINK.sub(
+        lambda found: _query_value(found[0], "url"), str(value)
+    ),
+    "pex_strlen": lambda value: len(str(value)),
+    "pex_tail": lambda value, length: str(value)[-length:] if length > 0 else "",
     "pex_to_json": _to_json,
     "pex_to_uuid": _to_uuid,
     "pex_update": _update,
-    "pex_url_decode": _url_decode,
-    "pex_url_encode": _url_encode,
-    "pex_urldefense_decode": _urldefense_decode,
+    "pex_url_decode": lambda value: unquote(str(value)),
+    "pex_url_encode": lambda value: quote(str(value), safe=""),
+    "pex_urldefense_decode": lambda value: _PROOFPOINT.sub(
+        lambda found: _proofpoint_target(found[0]), str(value)
+    ),
 }
 """The 17 names that are filters only."""
 
@@ -271,7 +231,7 @@ class Functions:
             "pex_now": self._time_in,
             "pex_random_pin": _random_pin,
             "pex_regex_search": _regex_search,
-            "pex_uuid4": _uuid4,
+            "pex_uuid4": lambda *_: str(uuid4()),
         }
 
     def _debug_log(self, *values: object) -> str:
@@ -326,10 +286,6 @@ def _regex_search(pattern: str, text: object) -> tuple[str | None, ...] | bool:
     if found is None:
         return False
     return found.groups() or (found[0],)
-
-
-def _uuid4(*_: object) -> str:
-    return str(uuid4())
 
 
 def _compiled(name: str, pattern: object) -> re.Pattern[str]:

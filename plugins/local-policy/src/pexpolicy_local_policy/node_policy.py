@@ -15,7 +15,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.explanation import LocalPolicyError, LocalPolicyOutcome
 from pexpolicy.models.contract import Extras
 from pexpolicy_local_policy.sandbox import parse
-from pexpolicy_local_policy.script_process import Job, ScriptPool
+from pexpolicy_local_policy.script_process import COMMAND_SECONDS, Job, ScriptPool
 from pexpolicy_local_policy.secrets import masked
 from pexpolicy_local_policy.variables import (
     CALL_INFO,
@@ -86,13 +86,6 @@ def input_after(
     return ScriptInput(kind, changed), tuple(unknown)
 
 
-def job_of(
-    source: str, found: ScriptInput, unknown: tuple[str, ...], now: float | None = None
-) -> Job:
-    """Return the job that runs a script with these variables."""
-    return Job(source, found.variables, now, unknown)
-
-
 def suggested(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``suggested_media_overflow_locations`` for a location that was chosen."""
     overflow = [
@@ -135,8 +128,6 @@ def _fields(decision: Decision) -> dict[str, Any]:
     return found
 
 
-SECONDS = 2.0
-"""Limit of one run of a script."""
 _WIRE_NAMES = {"ms_subnet": "ms-subnet", "p_asserted_identity": "p_Asserted-Identity"}
 _METHODS = ("get", "items", "keys", "values")
 
@@ -150,7 +141,7 @@ class NodePolicy:
         self._scripts = scripts
         self._own = own
         self._names: dict[str, frozenset[str]] = {}
-        self._pool = ScriptPool(1, SECONDS)
+        self._pool = ScriptPool(1, COMMAND_SECONDS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -171,7 +162,7 @@ class NodePolicy:
             return None
         path, source = self._scripts[endpoint]
         found, unknown = input_after(endpoint, request, decision, self._own)
-        rendering = await self._pool.run(job_of(source, found, unknown, now))
+        rendering = await self._pool.run(Job(source, found.variables, now, unknown))
         verdict = judge(found, rendering, extras)
         notes = [*(f"pex_debug_log: {line}" for line in rendering.debug), *verdict.warnings]
         if isinstance(decision, MediaLocation) and "overflow_locations" in verdict.changed:
@@ -240,36 +231,27 @@ def kind_of(source: str, path: Path) -> Kind:
     except RecursionError:
         msg = f"{path}: is nested too deeply"
         raise LocalPolicyError(msg) from None
-    return _kind(tree)
-
-
-def told_kind(source: str) -> Kind:
-    """Return the kind that the variables of a script tell; service for one that cannot be read."""
-    try:
-        return _kind(parse(source))
-    except (TemplateSyntaxError, RecursionError):
-        return "service"
-
-
-def _kind(tree: nodes.Template) -> Kind:
     names = {node.name for node in tree.find_all(nodes.Name)}
     if "participant" in names:
         return "participant"
     return "media_location" if SUGGESTED in names else "service"
 
 
+def told_kind(source: str) -> Kind:
+    """Return the kind that the variables of a script tell; service for one that cannot be read."""
+    try:
+        return kind_of(source, Path())
+    except LocalPolicyError:
+        return "service"
+
+
 def names_in(source: str) -> frozenset[str]:
     """Return the names and texts of a script: whatever it may read is among them."""
     tree = parse(source)
-    found: set[str] = set()
-    for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Const, nodes.Filter)):
-        match node:
-            case nodes.Name(name=str(name)) | nodes.Filter(name=str(name)):
-                found.add(name)
-            case nodes.Getattr(attr=str(name)) | nodes.Const(value=str(name)):
-                found.add(name)
-            case _:
-                pass
+    found = {node.name for node in tree.find_all(nodes.Name)}
+    found |= {node.name for node in tree.find_all(nodes.Filter)}
+    found |= {node.attr for node in tree.find_all(nodes.Getattr)}
+    found |= {str(node.value) for node in tree.find_all(nodes.Const)}
     if _uses_whole(tree):
         found.update(*CALL_INFO.values(), PARTICIPANT)
     found.update(wire for name, wire in _WIRE_NAMES.items() if name in found)

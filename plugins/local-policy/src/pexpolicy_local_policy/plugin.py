@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -16,25 +16,23 @@ from pexpolicy import (
     ConfigWarning,
     Continue,
     Decision,
-    MediaLocationRequest,
-    ParticipantPropertiesRequest,
     Plugin,
     PluginSettings,
     Problem,
     Reject,
     Request,
-    ServiceConfigurationRequest,
     SettingsError,
+    hookimpl,
     wall_clock,
 )
 from pexpolicy.config.files import why_unusable
 from pexpolicy.files import read_file
 from pexpolicy_local_policy.language import unknown_filters
-from pexpolicy_local_policy.node_policy import final_decision, input_after, input_before, job_of
+from pexpolicy_local_policy.node_policy import final_decision, input_after, input_before
 from pexpolicy_local_policy.sandbox import parse
-from pexpolicy_local_policy.script_process import ScriptPool
+from pexpolicy_local_policy.script_process import Job, ScriptPool
 from pexpolicy_local_policy.secrets import masked
-from pexpolicy_local_policy.variables import KIND_OF, ScriptInput
+from pexpolicy_local_policy.variables import ScriptInput
 from pexpolicy_local_policy.verdict import judge
 
 PLUGIN_TIMEOUT = 1.0
@@ -109,13 +107,25 @@ class LocalPolicy(Plugin[LocalPolicySettings]):
         if problems:
             raise SettingsError(problems=problems)
         self._pool = ScriptPool(settings.processes, settings.seconds)
-        for endpoint in KIND_OF:
-            decides, adjusts = endpoint, f"adjust_{endpoint}"
-            used = adjusts if self._adjusts else decides
-            for name in (decides, adjusts):
-                if name != used or endpoint not in self._sources:
-                    # No hook of this instance, so that it costs a call no step.
-                    setattr(self, name, None)
+        for endpoint in self._sources:
+            # Only these hooks exist, so that other endpoints cost a call no step.
+            name = f"adjust_{endpoint}" if settings.adjust else endpoint
+            setattr(self, name, self._hook(name, endpoint))
+
+    def _hook(self, name: str, endpoint: str) -> Callable[..., Awaitable[Decision | None]]:
+        async def decide(request: Request) -> Decision | None:
+            return await self._run(endpoint, request, *input_before(endpoint, request))
+
+        async def adjust(request: Request, decision: Any) -> Decision | None:
+            made = await self._run(endpoint, request, *input_after(endpoint, request, decision))
+            if made is None:
+                return None
+            # The fields that a script for participants or locations does not name stay.
+            final = final_decision(endpoint, decision, made, self._extras)
+            return None if final is None else final.with_reason(made.reason or "")
+
+        hook: Callable[..., Awaitable[Decision | None]] = adjust if self._adjusts else decide
+        return hookimpl(specname=name)(hook)
 
     @property
     def can_reject(self) -> bool:
@@ -129,57 +139,12 @@ class LocalPolicy(Plugin[LocalPolicySettings]):
         async with self._pool.running():
             yield
 
-    @override
-    async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:
-        """Return the service of the script."""
-        return await self._decide("service_configuration", request)
-
-    @override
-    async def participant_properties(self, request: ParticipantPropertiesRequest) -> Any:
-        """Return the properties of the script."""
-        return await self._decide("participant_properties", request)
-
-    @override
-    async def media_location(self, request: MediaLocationRequest) -> Any:
-        """Return the location of the script."""
-        return await self._decide("media_location", request)
-
-    @override
-    async def adjust_service_configuration(
-        self, request: ServiceConfigurationRequest, decision: Any
-    ) -> Any:
-        """Return what the script makes of a service."""
-        return await self._adjust("service_configuration", request, decision)
-
-    @override
-    async def adjust_participant_properties(
-        self, request: ParticipantPropertiesRequest, decision: Any
-    ) -> Any:
-        """Return what the script makes of the properties."""
-        return await self._adjust("participant_properties", request, decision)
-
-    @override
-    async def adjust_media_location(self, request: MediaLocationRequest, decision: Any) -> Any:
-        """Return what the script makes of a location."""
-        return await self._adjust("media_location", request, decision)
-
-    async def _decide(self, endpoint: str, request: Request) -> Decision | None:
-        return await self._run(endpoint, request, *input_before(endpoint, request))
-
-    async def _adjust(self, endpoint: str, request: Request, decision: Decision) -> Decision | None:
-        made = await self._run(endpoint, request, *input_after(endpoint, request, decision))
-        if made is None:
-            return None
-        # The fields that a script for participants or locations does not name stay.
-        final = final_decision(endpoint, decision, made, self._extras)
-        return None if final is None else final.with_reason(made.reason or "")
-
     async def _run(
         self, endpoint: str, request: Request, found: ScriptInput, unknown: tuple[str, ...]
     ) -> Decision | None:
         """Return the decision of a script, or ``None`` where it leaves the call to others."""
         name = self._files[endpoint].name
-        job = job_of(self._sources[endpoint], found, unknown, self._clock())
+        job = Job(self._sources[endpoint], found.variables, self._clock(), unknown)
         rendering = await self._pool.run(job)
         verdict = judge(found, rendering, self._extras)
         failure = rendering.failure

@@ -16,6 +16,8 @@ from pexpolicy_local_policy.worker import encoded
 
 GRACE = 0.15
 """Seconds after which a process is killed that has not ended a late script by itself."""
+COMMAND_SECONDS = 2.0
+"""Limit for one run of a script by a command."""
 MAX_WAITING = 1_000
 """Runs that wait for a process."""
 PASSED = ("LD_LIBRARY_PATH", "TZDIR")
