@@ -21,7 +21,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.cli.main import main
 from pexpolicy.matching import Pattern
 from pexpolicy_importers import policy_router
-from pexpolicy_importers.python_patterns import searched
+from pexpolicy_importers.policy_router import searched
 from tests.support import doc_pages
 from tests.support.paths import ROOT
 from tests.support.waiting import HANG_S

@@ -21,8 +21,7 @@ from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import Pattern, PatternError
 from pexpolicy.models.request import set_origin
-from pexpolicy_importers.policy_router import read_router, unique_name
-from pexpolicy_importers.python_patterns import UncompilableError, searched
+from pexpolicy_importers.policy_router import UncompilableError, read_router, searched, unique_name
 
 COLUMNS = (
     *("name", "regex", "priority", "is_active", "protocols", "call_directions", "source_match"),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ast
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import tomlkit
 
 from pexpolicy import Alias, DecisionError
 from pexpolicy.config.csv_tables import TableError, read_text
@@ -20,7 +17,6 @@ from pexpolicy_importers.rules_csv import plugin_problems
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
-    append_blocks,
     block,
     read_document,
     table_at,
@@ -300,23 +296,8 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSumm
             update(table, fields)
             changes.changed.append(alias)
     if blocks or changes.changed:
-        text = append_blocks(tomlkit.dumps(document), blocks)
-        _verify(path, text, rooms)
-        write_document(path, text, private=True)
+        write_document(path, document, blocks, private=True)
     return changes
-
-
-def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise ``ImportFailed`` unless the text, read again, holds the rooms."""
-    try:
-        tables = table_at(tomllib.loads(text), ROOMS)
-    except ValueError:
-        msg = f"{path}: the rooms are on one line: write each below a line [{ROOMS}.ALIAS]"
-        raise ImportFailed(msg) from None
-    written = {Alias(key): room for key, room in tables.items()}
-    for alias, fields in rooms.items():
-        if written.get(Alias(alias)) != fields:
-            raise ImportFailed(f"{path}: {alias} cannot be updated in place: delete it first")
 
 
 def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
@@ -339,7 +320,7 @@ def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
     else:
         allowed.extend(missing)
     if missing:
-        write_document(path, append_blocks(tomlkit.dumps(document), blocks))
+        write_document(path, document, blocks)
     return changes
 
 

@@ -1,4 +1,4 @@
-"""Rules in rule files and in CSV files."""
+"""Rules in rule files and in CSV files, as spreadsheets save them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomlkit
+from pydantic import BeforeValidator
 
 from pexpolicy import Problem, SettingsError
 from pexpolicy.config.csv_tables import (
@@ -23,11 +24,10 @@ from pexpolicy.config.csv_tables import (
     write_table,
 )
 from pexpolicy.config.toml_tables import validated
-from pexpolicy_importers.spreadsheet import SpreadsheetBool
+from pexpolicy.rows import RowValues
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
-    append_blocks,
     block,
     dotted_lines,
     read_document,
@@ -37,9 +37,35 @@ from pexpolicy_importers.toml_merge import (
     write_document,
 )
 
+DELIMITERS = ",;\t"
+_names_delimiter = re.compile("sep=.?", re.IGNORECASE).fullmatch
+
+
+def _boolean(cell: Any) -> Any:
+    meant = RowValues.boolean(cell.strip()) if isinstance(cell, str) else None
+    return cell if meant is None else meant
+
+
+SpreadsheetBool = Annotated[bool, BeforeValidator(_boolean)]
+"""A boolean as spreadsheets save it in their language, such as WAHR."""
+
+
+def table_of(text: str) -> tuple[str, str, int]:
+    """Return a table from its header on, its delimiter, and the number of lines above the header.
+
+    These are blank, or the line in which Excel names the delimiter.
+    """
+    lines = 0
+    while text:
+        header, _, rest = text.partition("\n")
+        if header.strip() and _names_delimiter(header.strip()) is None:
+            break
+        text, lines = rest, lines + 1
+    return text, max(DELIMITERS, key=text.partition("\n")[0].count), lines
+
+
 Rule = dict[str, Any]
 HEADER = "[[rules]]"
-_HEADER_LINE = re.compile(r"[ \t]*\[\[[ \t]*rules[ \t]*\]\]")
 
 
 class RuleRow(TableRow):
@@ -165,7 +191,6 @@ def merge(
     imported = {rule["name"] for rule in rules}
     changes = MergeSummary(kept=[name for name in numbers if name not in imported])
     blocks: list[str] = []
-    rewritten: dict[int, Rule] = {}
     for rule in rules:
         name = rule["name"]
         if (number := numbers.get(name)) is None:
@@ -177,33 +202,27 @@ def merge(
             changes.unchanged.append(name)
             continue
         changes.changed.append(name)
-        wanted = _with_short_forms(rule, current)
-        if same_shape(current, wanted):
+        wanted, listed = _with_short_forms(rule, current), document["rules"]
+        if same_shape(current, wanted) or not isinstance(listed, tomlkit.items.AoT):
             update(tables[number], wanted)
         else:
-            rewritten[number] = wanted
+            listed[number] = _rewritten(tables[number], wanted)
     if blocks or changes.changed:
-        text = append_blocks(_rewrite(tomlkit.dumps(document), rewritten), blocks)
-        _verify(text, rules)
-        write_document(path, text)
+        write_document(path, document, blocks)
     return changes
 
 
-def _rewrite(text: str, rules: Mapping[int, Rule]) -> str:
-    """Replace the keys of some rules, by number; headers and comments on their own lines stay."""
-    lines = text.split("\n")
-    starts = [n for n, line in enumerate(lines) if _HEADER_LINE.match(line)]
-    ends = [*starts[1:], len(lines)]
-    for number in sorted(rules, reverse=True):
-        if number >= len(starts):
-            break
-        start, end = starts[number] + 1, ends[number]
-        # Comments and blank lines before the next header belong to that one.
-        while end > start and lines[end - 1].lstrip()[:1] in ("", "#"):
-            end -= 1
-        comments = [line for line in lines[start:end] if line.lstrip().startswith("#")]
-        lines[start:end] = [*comments, *dotted_lines(rules[number])]
-    return "\n".join(lines)
+def _rewritten(table: tomlkit.items.Table, rule: Rule) -> tomlkit.items.Table:
+    """Return a rule with other keys; the comments on lines of their own stay."""
+    lines = table.as_string().split("\n")
+    end = len(lines)
+    # Comments and blank lines at the end belong to the next rule.
+    while end and lines[end - 1].lstrip()[:1] in ("", "#"):
+        end -= 1
+    comments = [line for line in lines[:end] if line.lstrip().startswith("#")]
+    text = "\n".join([HEADER, *comments, *dotted_lines(rule), *lines[end:]])
+    made: tomlkit.items.Table = tomlkit.parse(text)["rules"][0]
+    return made
 
 
 def _with_short_forms(rule: Rule, table: Mapping[str, Any]) -> Rule:
@@ -215,18 +234,6 @@ def _with_short_forms(rule: Rule, table: Mapping[str, Any]) -> Rule:
     if table.get("enabled") is True and "enabled" not in rule:
         wanted["enabled"] = True
     return wanted
-
-
-def _verify(text: str, rules: Sequence[Rule]) -> None:
-    """Raise ``ImportFailed`` unless the text, read again, holds the rules."""
-    try:
-        tables = tomllib.loads(text).get("rules", [])
-    except ValueError:
-        tables = []
-    written = {rule.get("name"): normal(rule) for rule in tables}
-    wrong = [rule["name"] for rule in rules if written.get(rule["name"]) != rule]
-    if wrong:
-        raise ImportFailed(f"the rule {wrong[0]!r} cannot be updated in place: delete it first")
 
 
 def validation_issues(rules: Sequence[Rule], folder: Path) -> list[tuple[int, str]]:

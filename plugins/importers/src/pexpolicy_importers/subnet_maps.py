@@ -15,11 +15,10 @@ import tomlkit
 
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.subnets import SubnetError, read_subnet
-from pexpolicy_importers.spreadsheet import table_of
+from pexpolicy_importers.rules_csv import table_of
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
-    append_blocks,
     block,
     read_document,
     table_at,
@@ -199,7 +198,7 @@ def merge_map(path: Path, found: SubnetMap) -> MergeSummary:
     else:
         blocks += [block(f"[[{SETTINGS}.subnets]]", entry) for entry in added]
     if missing or added or changes.changed:
-        write_document(path, append_blocks(tomlkit.dumps(document), blocks))
+        write_document(path, document, blocks)
     return changes
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,13 +71,31 @@ def table_at(document: Any, dotted: str) -> Any:
     return table
 
 
-def write_document(path: Path, text: str, *, private: bool = False) -> None:
-    """Replace the file atomically, with its owner and mode; a symbolic link stays one.
-
-    A new file that is ``private`` gets mode 0600. Raise ``ImportFailed``, with the file unchanged.
-    """
+def _read(text: str) -> dict[str, Any]:
     try:
-        tomllib.loads(text)
+        return tomllib.loads(text)
+    except ValueError:
+        return {}
+
+
+def write_document(
+    path: Path, document: tomlkit.TOMLDocument, blocks: Sequence[str] = (), *, private: bool = False
+) -> None:
+    """Replace the file by a document and further blocks, with its owner and mode, atomically.
+
+    A symbolic link stays one, and a new file that is ``private`` gets mode 0600. Raise
+    ``ImportFailed``, with the file unchanged, also where its text would not be read as meant.
+    """
+    text = tomlkit.dumps(document)
+    try:
+        if _read(text) != unwrap(document):
+            raise ImportFailed(f"{path} cannot be updated in place: delete what is changed first")
+        if blocks:
+            parts = (part.rstrip("\n") for part in (text, *blocks))
+            text = "\n\n".join(filter(None, parts)) + "\n"
+        if not _read(text) and text.strip():
+            header = blocks[0].partition("\n")[0]
+            raise ImportFailed(f"{path} cannot be updated: write each below a line like {header}")
         target = path.resolve()
         temporary = target.with_name(f".{target.name}.new")
         temporary.unlink(missing_ok=True)
@@ -93,7 +111,7 @@ def write_document(path: Path, text: str, *, private: bool = False) -> None:
     except OSError as error:
         why = f"{error.strerror}{missing_hint(path)}"
         raise ImportFailed(f"{path} cannot be written: {why}") from None
-    except ValueError as error:
+    except UnicodeEncodeError as error:  # half a character
         raise ImportFailed(f"{path} cannot be written: {error}") from None
 
 
@@ -121,13 +139,6 @@ def same_shape(old: Any, new: Any) -> bool:
 def unwrap(value: Any) -> Any:
     """Return a value of a document as plain Python."""
     return value.unwrap() if hasattr(value, "unwrap") else value
-
-
-def append_blocks(text: str, blocks: list[str]) -> str:
-    """Return the text with blocks appended, each after a blank line."""
-    if not blocks:
-        return text
-    return "\n\n".join(filter(None, (part.rstrip("\n") for part in (text, *blocks)))) + "\n"
 
 
 def block(header: str, table: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:

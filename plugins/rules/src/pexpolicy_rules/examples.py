@@ -21,6 +21,11 @@ MAX_TRIES = 300
 """Maximum number of combinations of values to try for one example."""
 _PER_SUBJECT = 12
 _ALTERNATIVES = 8
+_TYPED_FILLERS: Mapping[str, tuple[Any, ...]] = {
+    "number": (1, 2, 1000),
+    "flag": (True, False),
+}
+_BY_NAME = ("params", "idp_attributes")
 _FILLERS = (ANY, "example", "1", "1234", "a@example.com", "other@example.org")
 
 
@@ -49,10 +54,13 @@ class Example:
 
 def example(condition: Condition, endpoint: str) -> Example | None:
     """Return a request of this endpoint that matches, or ``None`` if none is found."""
-    takes_alias = ENDPOINTS[endpoint].path.endswith("/")
     for clauses in islice(_choices(condition), _ALTERNATIVES):
-        for values in islice(_assignments(clauses), MAX_TRIES):
-            found = _build(endpoint, values, takes_alias=takes_alias)
+        by_key: dict[str, list[Clause]] = {}
+        for clause in clauses:
+            by_key.setdefault(_group_key(clause.subject), []).append(clause)
+        candidates = [list(islice(_values(found), _PER_SUBJECT)) for found in by_key.values()]
+        for values in islice(product(*candidates), MAX_TRIES):
+            found = _build(endpoint, dict(zip(by_key, values, strict=True)))
             if condition.matches(found.request()):
                 return found
     return None
@@ -73,21 +81,9 @@ def _choices(condition: Condition) -> Iterator[list[Clause]]:
         yield []
 
 
-def _assignments(clauses: Iterable[Clause]) -> Iterator[dict[str, Any]]:
-    """Yield combinations of values by key that may satisfy the clauses."""
-    by_key: dict[str, list[Clause]] = {}
-    for clause in clauses:
-        by_key.setdefault(_group_key(clause.subject), []).append(clause)
-    candidates = {key: list(islice(_values(c), _PER_SUBJECT)) for key, c in by_key.items()}
-    for values in product(*candidates.values()):
-        yield {k: v for k, v in zip(candidates, values, strict=True) if v is not None}
-
-
 def _group_key(subject: Subject) -> str:
     """Return one key for an alias and its parts, which are chosen together."""
-    return (
-        subject.attribute if subject.attribute not in ("params", "idp_attributes") else subject.key
-    )
+    return subject.key if subject.attribute in _BY_NAME else subject.attribute
 
 
 def _values(clauses: list[Clause]) -> Iterator[Any]:
@@ -98,16 +94,13 @@ def _values(clauses: list[Clause]) -> Iterator[Any]:
     if all(clause.negated for clause in clauses):
         yield None
     parts = {clause.subject.key.partition(".")[2] for clause in clauses}
-    if clauses[0].subject.attribute not in ("params", "idp_attributes") and parts != {""}:
+    if clauses[0].subject.attribute not in _BY_NAME and parts != {""}:
         yield from _aliases(clauses)
         return
-    yield from (v for v in _texts(clauses) if _admitted(v, clauses))
-
-
-def _admitted(value: Any, clauses: list[Clause]) -> bool:
-    """Return whether a value has the right type and satisfies each clause."""
     is_text = clauses[0].subject.kind in ("text", "alias")
-    return isinstance(value, str) is is_text and all(c.admits((value,)) for c in clauses)
+    for value in _texts(clauses):
+        if isinstance(value, str) is is_text and all(c.admits((value,)) for c in clauses):
+            yield value
 
 
 def _aliases(clauses: list[Clause]) -> Iterator[str]:
@@ -127,29 +120,19 @@ def _aliases(clauses: list[Clause]) -> Iterator[str]:
 
 def _texts(clauses: list[Clause]) -> list[Any]:
     """Return values that one or two of the clauses suggest."""
-    found = [value for clause in clauses if not clause.negated for value in _suggested(clause)]
-    begins = [o for c in clauses if c.operator == "prefix" and not c.negated for o in c.operands]
-    ends = [o for c in clauses if c.operator == "suffix" and not c.negated for o in c.operands]
-    for first, last in product(begins, ends):
+    by_operator: dict[str, list[Any]] = {}
+    for clause in clauses:
+        if not clause.negated:
+            by_operator.setdefault(clause.operator, []).extend(clause.operands)
+    found: list[Any] = []
+    for operator, operands in by_operator.items():
+        for operand in operands if operator in _SUGGESTIONS else ():
+            found += _SUGGESTIONS[operator](operand)
+    for first, last in product(by_operator.get("prefix", ()), by_operator.get("suffix", ())):
         found += [f"{first}{last}", f"{first}{ANY}{last}"]
     kind = clauses[0].subject.kind
-    fillers: tuple[Any, ...] = _FILLERS
-    if kind == "number":
-        fillers = (1, 2, 1000)
-    elif kind == "flag":
-        fillers = (True, False)
+    fillers: tuple[Any, ...] = _TYPED_FILLERS.get(kind, _FILLERS)
     return [*dict.fromkeys((*found, *fillers))]
-
-
-def _suggested(clause: Clause) -> Iterator[Any]:
-    suggest = _SUGGESTIONS.get(clause.operator)
-    if suggest is not None:
-        for operand in clause.operands:
-            yield from suggest(operand)
-
-
-def _equal(operand: Any) -> Iterable[Any]:
-    return (str(operand) if isinstance(operand, Alias) else operand,)
 
 
 def _addresses(operand: str) -> Iterable[str]:
@@ -158,7 +141,7 @@ def _addresses(operand: str) -> Iterable[str]:
 
 
 _SUGGESTIONS: Mapping[str, Callable[[Any], Iterable[Any]]] = {
-    "equals": _equal,
+    "equals": lambda operand: (str(operand) if isinstance(operand, Alias) else operand,),
     "prefix": lambda operand: (f"{operand}{ANY}", f"{operand}{ANY}@example.com", operand),
     "suffix": lambda operand: (f"{ANY}{operand}", operand),
     "contains": lambda operand: (operand, f"{ANY}{operand}{ANY}"),
@@ -170,14 +153,17 @@ _SUGGESTIONS: Mapping[str, Callable[[Any], Iterable[Any]]] = {
 """By operator: values that may satisfy it, from one operand."""
 
 
-def _build(endpoint: str, values: Mapping[str, Any], *, takes_alias: bool) -> Example:
+def _build(endpoint: str, values: Mapping[str, Any]) -> Example:
     known = parameters_of(ENDPOINTS[endpoint].request)
     params: dict[str, str] = {}
     for key, value in values.items():
+        if value is None:
+            continue
         name, _, rest = key.partition(".")
         if name == "params":
             params[rest] = str(value)
         elif name in known:
             params[known[name].wire + rest] = str(value)
-    alias = str(values.get("alias", "a@example.com")) if takes_alias else ""
+    alias = values.get("alias") or "a@example.com"
+    alias = str(alias) if ENDPOINTS[endpoint].path.endswith("/") else ""
     return Example(endpoint, params, alias, values.get("peer"))
