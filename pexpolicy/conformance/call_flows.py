@@ -1,115 +1,120 @@
-"""The call flows of the conformance test: requests of a node in their order."""
+"""The call flows of the conformance test: requests of a node in their order, from flows.toml."""
 
 from __future__ import annotations
 
-from urllib.parse import quote
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+from urllib.parse import quote, quote_plus, urlencode
 
-from pexpolicy.conformance.flow_steps import DecodingMarker, Flow, Placeholder, Query, Step
-from pexpolicy.conformance.request_templates import (
-    H323,
-    SIP,
-    WEB,
-    avatar,
-    directory_avatar,
-    location,
-    participant,
-    registration,
-    search,
-    service,
-)
+from pexpolicy.conformance.findings import DecodingMarker
+from pexpolicy.endpoints import ENDPOINTS
 
-BREAKOUT_UUID = "4a6f2f3e-5d0f-4c1e-9a57-0d8f6c2b7e11"
-CHAIR: Query = {"protocol": "webrtc", "preauthenticated_role": "chair"}
-CONTROL: Query = {"participant_type": "api", "preauthenticated_role": "chair"}
-MEDIA: Query = {"protocol": "webrtc"}
-H323_ALIAS = "h323%3A%2B4712345678"
-
-
-def _web_join(version: str) -> tuple[Step, ...]:
-    return (
-        service("service", WEB, version=version),
-        service("service again, after the PIN", WEB, version=version, same_as="service"),
-        participant("control", WEB, CONTROL, version),
-        participant("media", WEB, CHAIR, version),
-        participant("media again", WEB, CHAIR, version, same_as="media"),
-        location("location", WEB, MEDIA, version),
-        avatar("avatar 100x100", WEB, (100, 100), MEDIA, version=version),
-    )
-
-
-def _sip(version: str) -> tuple[Step, ...]:
-    """Return the steps of a SIP call before the PIN, when the role is not known."""
-    return (
-        service("service", SIP, version=version),
-        participant("before the PIN", SIP, version=version),
-        location("location", SIP, version=version),
-        location("location again", SIP, version=version, same_as="location"),
-    )
-
-
-def _old(version: str) -> tuple[Step, ...]:
-    """Return the steps of a version without participant properties."""
-    asserted: Query = {"P-Asserted-Identity": "<sip:alice@example.com>"}
-    return (
-        service("service", SIP, asserted, version),
-        location("location", SIP, asserted, version),
-        avatar("avatar 40x40", SIP, (40, 40), version=version),
-        search("ali", version=version, name="search"),
-        registration("registration", "webrtc", '"credentials"', version),
-    )
-
-
-_H323 = (
-    service("ARQ", H323, {"trigger": "arq"}),
-    service("SETUP", H323),
-    participant("before the PIN", H323),
-    location("location", H323),
-    avatar("avatar 64x48", H323, (64, 48), alias=H323_ALIAS),
-)
-
-_RUNNING: Query = {
-    "call_direction": "dial_out",
-    "trigger": "unspecified",
-    "remote_alias": "sip:carol@example.com",
-    "remote_display_name": "",
-    "service_name": Placeholder.SERVICE_NAME,
-    "unique_service_name": Placeholder.SERVICE_NAME,
-    "service_tag": Placeholder.SERVICE_TAG,
-    "local_alias": Placeholder.ALIAS,
+Query = Mapping[str, str | tuple[str, ...]]
+"""Parameters, some with several values; a value may be a placeholder, such as ``<caller>``."""
+AGAIN = "the same request must get the same decision"
+NEWEST = "v39"
+_ENDPOINTS = {
+    "service": "service_configuration",
+    "participant": "participant_properties",
+    "location": "media_location",
+    "avatar": "participant_avatar",
+    "directory_avatar": "participant_avatar",
+    "search": "directory_information",
+    "registration": "registration_alias",
 }
-_DIAL_OUT = (
-    service("the running service", WEB),
-    service("before dialing out", SIP, _RUNNING),
-    participant("the called participant", SIP, _RUNNING),
-    location("location", SIP, _RUNNING),
-)
+"""The endpoint of each template."""
+_NEVER_EMPTY = ("call_direction", "node_ip", "version_id")
 
-_SCANNER: Query = {"local_alias": "sip:100@192.0.2.7", "remote_alias": "sip:100@1.1.1.1"}
-_CALLERS: tuple[tuple[str, str, Query, Query], ...] = (
-    ("options", "a known alias", SIP, {}),
-    ("options", "no alias", SIP, {"local_alias": ""}),
-    ("options", "a scanner", SIP, _SCANNER),
-    ("subscribe", "a known alias", SIP, {}),
-    ("lrq", "a number", H323, {"local_alias": "h323:100"}),
-)
-_NON_DIAL = tuple(
-    service(
-        f"{trigger.upper()}, {what}",
-        caller,
-        {"call_direction": "non_dial", "trigger": trigger, **alias},
-    )
-    for trigger, what, caller, alias in _CALLERS
-)
 
-_LEFT: Query = {"previous_service_name": Placeholder.SERVICE_NAME}
-_TRANSFERRED: Query = {"local_alias": "lobby", "previous_service_name": Placeholder.PREVIOUS_NAME}
-_TRANSFER = (
-    service("the first service", WEB),
-    service("the second service", WEB, {"local_alias": "lobby", **_LEFT}),
-    participant("the participant there", WEB, {**CHAIR, **_TRANSFERRED}),
-    location("location", WEB, _TRANSFERRED),
-    service("back to the first", WEB, _LEFT),
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One request of a flow.
+
+    ``same_as`` names an earlier step of the flow that must get the same decision; ``because`` says
+    why, and ``certain`` whether Pexip documents it. ``strain`` marks a request that a server may
+    refuse to read.
+    """
+
+    name: str
+    endpoint: str
+    query: Query
+    alias: str = ""
+    """The alias in the path: raw text as it is sent, or a placeholder."""
+    blank: str = "+"
+    """How a blank is sent: as a plus, or as %20."""
+    same_as: str = ""
+    because: str = AGAIN
+    certain: bool = True
+    strain: bool = False
+    breakout: str = ""
+    """UUID of a breakout room, if an answer of the server announced it."""
+    traces: tuple[DecodingMarker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The requests of one call, search or registration, in their order."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+class CallState:
+    """The state of a node during one flow."""
+
+    def __init__(self, alias: str, caller: str) -> None:
+        self.alias = alias
+        self.caller = caller
+        self.service: Mapping[str, Any] = {}
+        self._name = alias
+        self._previous = ""
+
+    def value(self, text: str) -> str:
+        """Return a text, or the value of a placeholder at this point of the flow."""
+        known = {
+            "<alias>": self.alias,
+            "<sip_alias>": sip_uri(self.alias),
+            "<caller>": self.caller,
+            "<service_name>": self._name,
+            "<service_tag>": str(self.service.get("service_tag", "")),
+            "<previous_name>": self._previous,
+        }
+        return known.get(text, text)
+
+    def learn(self, service: Mapping[str, Any], asked: Mapping[str, str]) -> None:
+        """Store the service of an answer.
+
+        Without one the node uses its own service of that alias.
+        """
+        if asked.get("previous_service_name"):
+            self._previous = self._name
+        self.service = service
+        self._name = str(service.get("name") or asked.get("local_alias") or self.alias)
+
+    def pairs(self, query: Query) -> list[tuple[str, str]]:
+        """Return the parameters as they are sent."""
+        return [
+            (name, self.value(one))
+            for name, value in query.items()
+            for one in ([value] if isinstance(value, str) else value)
+        ]
+
+    def target(self, step: Step, pairs: list[tuple[str, str]]) -> str:
+        """Return the path and query of a step, exactly as they are sent."""
+        known = self.value(step.alias)
+        alias = step.alias if known == step.alias else quote(known, safe="")
+        escape = quote_plus if step.blank == "+" else quote
+        return f"{ENDPOINTS[step.endpoint].path}{alias}?{urlencode(pairs, quote_via=escape)}"
+
+
+def sip_uri(alias: str) -> str:
+    """Return the full SIP URI of an alias; a bare name gets the host example.com."""
+    if alias.partition(":")[0].lower() in ("sip", "sips"):
+        return alias
+    return f"sip:{alias}" if "@" in alias else f"sip:{alias}@example.com"
 
 
 def breakout_room(main: Query, name: str, uuid: str) -> Query:
@@ -118,171 +123,56 @@ def breakout_room(main: Query, name: str, uuid: str) -> Query:
     return {**main, "service_name": unique, "unique_service_name": unique, "breakout_uuid": uuid}
 
 
-_BREAKOUT = (
-    service("the main room", WEB),
-    service("a breakout room", WEB, breakout_room({}, "meet.bob", BREAKOUT_UUID)),
-    participant("the participant there", WEB, {**CHAIR, "breakout_uuid": BREAKOUT_UUID}),
+_FILE = tomllib.loads(
+    (resources.files("pexpolicy.conformance") / "flows.toml").read_text(encoding="utf-8")
 )
-
-_DIRECTORY = (
-    search(""),
-    search("a"),
-    search("al"),
-    search("ali"),
-    search("ali", name="search 'ali' again", same_as="search 'ali'"),
-    search("a", limit=1, name="search 'a', one entry at most"),
-    directory_avatar("avatar of an entry", (40, 40)),
-    directory_avatar("avatar again", (40, 40), same_as="avatar of an entry"),
-)
-
-_QUOTES = "quotes around auth_type have no meaning"
-_REGISTRATION = (
-    registration("web app", "webrtc", "credentials"),
-    registration("web app again", "webrtc", "credentials", same_as="web app"),
-    registration("quoted auth_type", "webrtc", '"credentials"', same_as="web app", because=_QUOTES),
-    registration("SIP device", "sip", "credentials", alias="sip%3Aalice%40example.com"),
-    registration("H.323 device", "h323", "credentials", alias=H323_ALIAS),
-    registration("single sign-on", "webrtc", "sso"),
-)
-
-# Unusual requests, all of which a node can send.
-
-MARKED = "sip:zq7k%23x+1@example.com"
-"""An alias with a percent sign and a plus, which a second decoding would change."""
-TWICE, NEVER = "it was decoded twice", "it was not decoded"
-LATIN_1, OTHER = "UTF-8 was read as Latin-1", "UTF-8 was read as something else"
-MARKED_TRACES = (
-    DecodingMarker("zq7k%2523x", NEVER),
-    DecodingMarker("zq7k#x", TWICE),
-    DecodingMarker("zq7k%23x 1", "its plus became a blank"),
-    DecodingMarker("zq7k%23x%2b1", NEVER),
-    DecodingMarker("zq7k%23x+1%40", NEVER),
-)
-NAME_TRACES = (
-    DecodingMarker("zq7k+zo", "a plus in a query is a blank"),
-    DecodingMarker("zq7k%20zo", NEVER),
-    DecodingMarker("zo%c3%ab", NEVER),
-    DecodingMarker("zoã«", LATIN_1),
-    DecodingMarker("zo\N{REPLACEMENT CHARACTER}", OTHER),
-)
-UTF8_TRACES = (
-    DecodingMarker("zq7km%c3%b8te", NEVER),
-    DecodingMarker("zq7km\u00e3\u00b8te", LATIN_1),
-    DecodingMarker("zq7km\N{REPLACEMENT CHARACTER}", OTHER),
-)
-
-_NEW_YORK: Query = {"location": "New York 2"}
-_NAME: Query = {"remote_display_name": "zq7k Zoë Ångström"}
-_ATTRIBUTES: Query = {
-    "idp_attribute_groups": ("analysts", "managers"),
-    "idp_attribute_Job Title": "Agent",
-    "idp_attribute_clear-ance": "SECRET",
+TRACES: Mapping[str, tuple[DecodingMarker, ...]] = {
+    name: tuple(DecodingMarker(*marker) for marker in markers)
+    for name, markers in _FILE["traces"].items()
 }
-_LONG: Query = {
-    "idp_attribute_memberOf": tuple(
-        f"cn=group-{number:04d},ou=groups,dc=example,dc=com" for number in range(260)
+"""What shows that a request was decoded wrongly, by the name of the text that is sent."""
+
+
+def _parameters(parts: str) -> dict[str, Any]:
+    """Return the parameters of the parts of a template."""
+    found: dict[str, Any] = {}
+    for part in parts.split():
+        if part.startswith("-"):
+            found.pop(part[1:], None)
+        else:
+            found |= dict(pair.split("=", 1) for pair in _FILE["parts"][part].split())
+    return found
+
+
+def _value(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, dict):
+        return tuple(value["text"].format(number) for number in range(value["times"]))
+    return value if isinstance(value, str) else tuple(value)
+
+
+def _step(flow: Mapping[str, Any], table: dict[str, Any]) -> Step:
+    """Return a step: a template, the values of the caller, and those of the step itself."""
+    kind = table.pop("ask")
+    version, caller = (
+        table.pop(name, flow.get(name, default))
+        for name, default in (("version", NEWEST), ("caller", ""))
     )
-}
-_ENCODINGS = (
-    service("escaped alias", SIP, {"local_alias": MARKED}, traces=MARKED_TRACES),
-    service("alias in UTF-8", WEB, {"local_alias": "zq7kmøte"}, traces=UTF8_TRACES),
-    service("blanks as +", WEB, _NEW_YORK),
-    service(
-        *("blanks as %20", WEB, _NEW_YORK),
-        escape=quote,
-        same_as="blanks as +",
-        because="+ and %20 are both a blank",
-    ),
-    participant("name in UTF-8", WEB, {**CHAIR, **_NAME}, traces=NAME_TRACES),
-    participant("repeated attributes", WEB, {**CHAIR, **_ATTRIBUTES}),
-    participant("a query of 20 KB", WEB, {**CHAIR, **_LONG}, strain=True),
-)
+    query = _parameters(table.pop("only", None) or _FILE["templates"][kind][version])
+    known = _FILE["callers"].get(caller, {})
+    query |= {name: value for name, value in known.items() if name in query}
+    query |= {name: _value(value) for name, value in table.pop("query", {}).items()}
+    if table.pop("empty", False):
+        query = {name: query[name] if name in _NEVER_EMPTY else "" for name in query}
+    for name in table.pop("without", ()):
+        del query[name]
+    traces = TRACES[table.pop("traces")] if "traces" in table else ()
+    endpoint = _ENDPOINTS[kind]
+    alias = table.pop("alias", "<caller>" if ENDPOINTS[endpoint].path.endswith("/") else "")
+    return Step(endpoint=endpoint, query=query, alias=alias, traces=traces, **table)
 
-_PATHS: tuple[tuple[str, str, tuple[DecodingMarker, ...]], ...] = (
-    ("@ as %40", "zq7k%2523x+1%40example.com", MARKED_TRACES),
-    ("scheme and parameters", "sip:alice@example.com:5060;transport=tls", ()),
-    ("a blank and UTF-8", "zq7km%C3%B8te%20rom", UTF8_TRACES),
-)
-_ALIASES = (
-    *(
-        registration(
-            f"registration_alias: {name}", "sip", "credentials", alias=alias, traces=traces
-        )
-        for name, alias, traces in _PATHS
-    ),
-    *(
-        avatar(f"participant_avatar: {name}", SIP, (48, 64), alias=alias, traces=traces)
-        for name, alias, traces in _PATHS
-    ),
-)
 
-_EMPTY: Query = {
-    name: value if name in ("call_direction", "node_ip", "version_id") else ""
-    for name, value in participant("", WEB).query.items()
-}
-_FEW: Query = {"call_direction": "dial_in", "node_ip": "10.44.155.21"}
-_FUTURE: Query = {"future~setting": "1", "Call-ID": "x", "future_list": ("a", "b")}
-_SKYPE: Query = {
-    "remote_address": "2001:db8::5",
-    "ms-subnet": '["10.47.5.0"]',
-    "p_Asserted-Identity": '["\\"Alice\\" <sip:alice@example.com>"]',
-}
-_VALUES = (
-    service("plain", WEB),
-    service(
-        *("unknown parameters", WEB, _FUTURE),
-        same_as="plain",
-        because="almost every release adds parameters, which must be ignored",
-    ),
-    service("no alias, no vendor", WEB, {"local_alias": None, "vendor": None}),
-    Step(name="node and direction only", endpoint="service_configuration", query=_FEW),
-    service(
-        *("parameters that should be numbers and are text", WEB),
-        {"bandwidth": "unknown", "remote_port": "", "registered": ""},
-    ),
-    service("IPv6 and a Skype header", SIP, _SKYPE),
-    Step(name="every value empty", endpoint="participant_properties", query=_EMPTY),
-    *(
-        Step(name=f"{endpoint}: node and direction only", endpoint=endpoint, query=_FEW)
-        for endpoint in ("participant_properties", "media_location")
-    ),
-    participant("no service tag", WEB, {**CHAIR, "service_tag": None, "service_name": None}),
-    participant(
-        *("no name", WEB),
-        {**CHAIR, "remote_display_name": "", "remote_alias": Placeholder.CALLER},
-    ),
-)
-
-_ROLES = (
-    participant("role empty", WEB, {**CHAIR, "preauthenticated_role": ""}),
-    *(
-        participant(
-            *(f"role {name}", WEB, {**CHAIR, "preauthenticated_role": value}),
-            same_as="role empty",
-            because="an empty role, None, null and no role mean the same",
-            certain=False,
-        )
-        for name, value in (("None", "None"), ("null", "null"), ("absent", None))
-    ),
-)
-
-FLOWS: tuple[Flow, ...] = (
-    Flow("web join, v39", _web_join("v39")),
-    Flow("web join, v38", _web_join("v38")),
-    Flow("SIP before the PIN, v39", _sip("v39")),
-    Flow("SIP before the PIN, v35", _sip("v35")),
-    Flow("old node, v21", _old("v21")),
-    Flow("old node, v16", _old("v16")),
-    Flow("H.323 call", _H323),
-    Flow("dial-out", _DIAL_OUT),
-    Flow("requests without a call", _NON_DIAL),
-    Flow("transfer", _TRANSFER),
-    Flow("breakout", _BREAKOUT),
-    Flow("directory", _DIRECTORY),
-    Flow("registration", _REGISTRATION),
-    Flow("odd encodings", _ENCODINGS),
-    Flow("aliases in the path", _ALIASES),
-    Flow("odd values", _VALUES),
-    Flow("ways to say no role", _ROLES),
+FLOWS = tuple(
+    Flow(flow["name"], tuple(_step(flow, table) for table in flow["steps"]))
+    for flow in _FILE["flows"]
 )
 """All flows, in the order in which they are sent."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
+import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
 
 from pexpolicy.conformance.envelope import judge_envelope
 from pexpolicy.conformance.findings import (
@@ -21,13 +26,75 @@ from pexpolicy.conformance.findings import (
     warning,
 )
 from pexpolicy.conformance.http_client import Reply
-from pexpolicy.conformance.strict_json import AmbiguousJSONError, NotJSONError, strict_json
 from pexpolicy.endpoints.participant_avatar import FORMATS
 from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+class NotJSONError(ValueError):
+    """The body is not JSON, or JSON that parsers read differently."""
+
+
+class AmbiguousJSONError(NotJSONError):
+    """Some parsers take the body, and not all of them read the same in it."""
+
+
+def strict_json(body: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8.
+
+    Raises ``NotJSONError`` for anything else: a byte order mark, a duplicate key, NaN and infinity,
+    half a surrogate pair, a number beyond a double, excessive nesting.
+    """
+    if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise AmbiguousJSONError("it begins with a byte order mark")
+    if not body.strip():
+        raise NotJSONError("it is empty")
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_reject_constant,
+            parse_float=_finite,
+        )
+        # It refuses half a surrogate pair, numbers beyond a double, and, unlike Python 3.12 and
+        # later, a nesting of more than 1,024 levels.
+        orjson.loads(body)
+    except UnicodeDecodeError:
+        raise NotJSONError("it is not UTF-8") from None
+    except RecursionError:
+        raise NotJSONError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise NotJSONError(f"{error.msg.removesuffix(' at')} at character {error.pos}") from None
+    except NotJSONError:
+        raise
+    except ValueError:
+        # Python converts no whole number of more than 4,300 digits.
+        raise AmbiguousJSONError("a number is too large") from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise AmbiguousJSONError(f"the key {key[:60]!r} occurs twice")
+        found[key] = value
+    return found
+
+
+def _reject_constant(text: str) -> NoReturn:
+    raise AmbiguousJSONError(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise AmbiguousJSONError("a number is too large")
+    return number
+
 
 UNREADABLE = {400, 405, 411, 413, 414, 415, 422, 431}
 ACCESS_DENIED = {401, 403, 407}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from pexpolicy.conformance.disposition import Reading
-from pexpolicy.conformance.flow_steps import DecodingMarker
 from pexpolicy.models.contract import NO_EXTRAS, Extras
+from pexpolicy.models.difference import changed_fields
 
 
 class Level(enum.StrEnum):
@@ -110,8 +111,19 @@ operation = partial(Finding, Level.OPERATION)
 fallback = partial(Finding, Level.FALLBACK)
 warning = partial(Finding, Level.WARNING)
 
+MAX_NAMES = 4
+"""Maximum number of fields that a finding lists."""
+
 Comparable = tuple[Any, ...]
 """A form of a decision that is equal for decisions with the same effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingMarker:
+    """A text that is in a reply only if the server decoded the request wrongly."""
+
+    text: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +161,26 @@ class CheckResult:
     def broken(self) -> bool:
         """True for a reply that has no usable decision."""
         return any(finding.level.fails for finding in self.findings)
+
+
+def difference(one: Comparable, other: Comparable) -> str:
+    """Return the names of what differs between two decisions: values may be secret."""
+    if one[0] != other[0]:
+        return f"{one[0]} and then {other[0]}"
+    if one[0] == "picture":
+        return "another picture"
+    if one[0] != "decision":
+        return "another status"
+    before, after = json.loads(one[1]), json.loads(other[1])
+    if before["action"] != after["action"]:
+        return "another action"
+    return differing_fields(before["result"], after["result"])
+
+
+def differing_fields(before: Any, after: Any) -> str:
+    """Return the names of the fields that differ between two results."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return "another result"
+    names = sorted(changed_fields(before, after))
+    shown = ", ".join(names[:MAX_NAMES]) + (" and more" if len(names) > MAX_NAMES else "")
+    return f"{shown} differ{'s' if len(names) == 1 else ''}"

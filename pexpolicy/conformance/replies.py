@@ -13,12 +13,10 @@ from http import HTTPStatus
 
 import orjson
 
-from pexpolicy.conformance.check_reply import CODINGS, MAX_JSON, judge
+from pexpolicy.conformance.check_reply import CODINGS, MAX_JSON, NotJSONError, judge, strict_json
 from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
-from pexpolicy.conformance.findings import Comparable, SentRequest, Topic
+from pexpolicy.conformance.findings import Comparable, SentRequest, Topic, difference
 from pexpolicy.conformance.http_client import LIMIT, MAX_FIELD, Reply, Wire, basic
-from pexpolicy.conformance.repeatability import difference
-from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.conformance.call_flows import MARKED_TRACES
+from pexpolicy.conformance.call_flows import TRACES
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import Finding, SentRequest
 from pexpolicy.conformance.http_client import Reply
@@ -44,7 +44,7 @@ envelopes = st.fixed_dictionaries(
 def judged(endpoint: str, body: bytes, status: int = 200, kind: str = "json") -> list[Finding]:
     media_type = {"json": "application/json", "jpeg": "image/jpeg"}[kind]
     reply = Reply(0.1, status, {"Content-Type": media_type}, body)
-    return judge(SentRequest(endpoint, QUERY, traces=MARKED_TRACES), reply, 5.0).findings
+    return judge(SentRequest(endpoint, QUERY, traces=TRACES["marked"]), reply, 5.0).findings
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

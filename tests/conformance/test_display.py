@@ -8,11 +8,11 @@ from rich.console import Console
 
 from pexpolicy.conformance import display
 from pexpolicy.conformance.call_flows import FLOWS
+from pexpolicy.conformance.check_reply import NotJSONError, strict_json
 from pexpolicy.conformance.findings import Level, Topic, violation, warning
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.conformance.report import Report
 from pexpolicy.conformance.runner import ConformanceTest, StepResult
-from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.models.rules import Confidence
 from tests.conformance.run_flows import found
 from tests.conformance.servers import go_on, serving
