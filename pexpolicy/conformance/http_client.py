@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,8 @@ MAX_FIELD = 64 * 1024
 """Maximum size of a field of the head in bytes; a Content-Security-Policy may have more than 8,190,
 which is the default of the library.
 """
+BARE = ("Accept-Encoding", "User-Agent")
+"""Headers of the library that a request to a policy server does not have."""
 
 Clock = Callable[[], float]
 
@@ -45,6 +48,12 @@ class Reply:
     """True if the body has another length than announced, or is too long."""
     refused: bool = False
     """True if there was no connection."""
+
+    @property
+    def line(self) -> str:
+        """Return the status with its usual name: a server may write what it got into its own."""
+        names = {known.value: known.phrase for known in HTTPStatus}
+        return f"HTTP {self.status} {names.get(self.status, '')}".rstrip()
 
     @property
     def media_type(self) -> str:
@@ -96,20 +105,34 @@ class Wire:
         ``limit`` replaces the time limit of the wire.
         """
         headers = {} if self.authorization is None else {"Authorization": self.authorization}
-        started = self._clock()
-        try:
-            async with (
-                asyncio.timeout(self.limit if limit is None else limit),
-                self._session.get(
-                    URL(self.base + target, encoded=True), headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                body = await _read(response.content, self.max_body)
-                return Reply(
-                    self._clock() - started, response.status, response.headers.copy(), body
-                )
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return _failed(error, self._clock() - started)
+        url = URL(self.base + target, encoded=True)
+        limit, most = self.limit if limit is None else limit, self.max_body
+        return await fetch(self._session, "GET", url, limit, most, self._clock, headers=headers)
+
+
+async def fetch(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: URL,
+    limit: float,
+    max_body: int,
+    clock: Clock = time.perf_counter,
+    **options: Any,
+) -> Reply:
+    """Return the whole reply to a request, without redirects, or why there is none.
+
+    ``limit`` is in seconds, ``max_body`` in bytes; ``options`` are those of the session.
+    """
+    started = clock()
+    try:
+        async with (
+            asyncio.timeout(limit),
+            session.request(method, url, allow_redirects=False, **options) as response,
+        ):
+            body = await _read(response.content, max_body)
+            return Reply(clock() - started, response.status, response.headers.copy(), body)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        return _failed(error, clock() - started)
 
 
 CLOSED = "the server closed the connection"
@@ -197,6 +220,17 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
+def client_session(
+    connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout, **options: Any
+) -> aiohttp.ClientSession:
+    """Return a client that keeps no cookies, knows no proxies, and asks for no compression."""
+    usual = {"auto_decompress": False, "skip_auto_headers": BARE[:1], "max_field_size": MAX_FIELD}
+    jar = aiohttp.DummyCookieJar()
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=jar, timeout=timeout, **{**usual, **options}
+    )
+
+
 @asynccontextmanager
 async def connected(
     base: str,
@@ -210,12 +244,7 @@ async def connected(
 
     ``tls`` says which certificates to trust, by default those of the system.
     """
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=1, ssl=tls or True),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=("Accept-Encoding", "User-Agent"),
-        max_field_size=MAX_FIELD,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9),
-    ) as session:
+    connector = aiohttp.TCPConnector(limit=1, ssl=tls or True)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9)
+    async with client_session(connector, timeout, skip_auto_headers=BARE) as session:
         yield Wire(session, base, authorization=authorization, limit=limit, clock=clock, tls=tls)

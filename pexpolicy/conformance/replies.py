@@ -16,7 +16,7 @@ import orjson
 from pexpolicy.conformance.check_reply import CODINGS, MAX_JSON, NotJSONError, judge, strict_json
 from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
 from pexpolicy.conformance.findings import Comparable, SentRequest, Topic, difference
-from pexpolicy.conformance.http_client import LIMIT, MAX_FIELD, Reply, Wire, basic
+from pexpolicy.conformance.http_client import BARE, LIMIT, Reply, Wire, basic, client_session, fetch
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
@@ -27,7 +27,7 @@ from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Confidence
 
 __all__ = [
-    "MAX_FIELD",
+    "BARE",
     "MAX_JSON",
     "Disposition",
     "InvalidReplyError",
@@ -37,7 +37,9 @@ __all__ = [
     "UpstreamDecision",
     "Wire",
     "basic",
+    "client_session",
     "difference",
+    "fetch",
     "read",
     "read_envelope",
     "strict_json",

@@ -112,7 +112,7 @@ async def test_a_server_that_is_down_is_a_failure_until_it_is_back(
 ) -> None:
     async with serving(http={"url": f"http://127.0.0.1:{unused_tcp_port}/{{user}}"}) as ask:
         outcome, detail = await ask.step()
-        assert (outcome, "Cannot connect" in detail) == ("failed", True), detail
+        assert (outcome, "nothing listens" in detail) == ("failed", True), detail
         app = web.Application()
         app.router.add_get("/{rest:.*}", photos.handle)
         async with TestServer(app, port=unused_tcp_port, shutdown_timeout=0.1):
@@ -125,7 +125,7 @@ async def test_a_slow_server_is_waited_for_up_to_the_timeout(
     photos.delay = 5.0
     async with serving(http={"url": photos.url + "/{user}", "timeout": 0.05}) as ask:
         outcome, detail = await ask.step()
-        assert (outcome, "no reply within 0.05 s" in detail) == ("failed", True), detail
+        assert (outcome, "no whole reply in time" in detail) == ("failed", True), detail
 
 
 async def test_a_picture_that_comes_too_late_serves_the_next_call(
@@ -164,7 +164,7 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("reply", "says"),
     [
-        (lambda: web.Response(body=bytes(MAX_BYTES + 1)), "more than 10,485,760 bytes"),
+        (lambda: web.Response(body=bytes(MAX_BYTES + 1)), "longer than 10485760 bytes"),
         (lambda: web.Response(text="<html>sign in</html>"), "not a picture"),
         (
             lambda: web.Response(body=bomb(), headers={"Content-Encoding": "gzip"}),

@@ -190,7 +190,7 @@ async def test_a_lost_request_for_a_token_is_given_up(
     monkeypatch.setattr(client_credentials, "LIMIT_S", 0.3)
     service.is_silent = True
     async with source(service, **login) as made:
-        with pytest.raises(SourceUnavailableError, match="the token server failed: no answer"):
+        with pytest.raises(SourceUnavailableError, match="the token server failed: no whole reply"):
             await by_alias(made).ask(alias="clinic@example.com")
         service.is_silent = False
         async with asyncio.timeout(HANG_S):

@@ -15,9 +15,10 @@ from yarl import URL
 
 from pexpolicy import Alias
 from pexpolicy.config.outgoing import secret, tls_context
+from pexpolicy.conformance.replies import Reply
 from pexpolicy_avatars.cache import SingleFlight
 from pexpolicy_avatars.settings import GraphSettings, Template
-from pexpolicy_avatars.sources import Answer, HttpClient, PictureError, quoted
+from pexpolicy_avatars.sources import HttpClient, PictureError, quoted
 
 RENEWED_BEFORE_S = 300.0
 """Seconds before the expiry of a token, half of its time at most, when it is renewed."""
@@ -95,7 +96,7 @@ class Graph:
             case _:
                 raise PictureError("Graph has no single user with this mail address")
 
-    async def _get(self, url: URL) -> Answer | None:
+    async def _get(self, url: URL) -> Reply | None:
         """Return the reply, ``None`` for status 404; raises ``PictureError``."""
         pause = self._paused_until - self._clock()
         if pause > 0:
@@ -113,7 +114,7 @@ class Graph:
             return None
         raise PictureError(f"{url.host}: {answer.line}{_code(answer)}")
 
-    async def _ask(self, url: URL, token: Token) -> Answer:
+    async def _ask(self, url: URL, token: Token) -> Reply:
         headers = {"Authorization": f"Bearer {token.value}"}
         answer = await self._client.ask("GET", url, headers=headers)
         if answer.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
@@ -161,7 +162,7 @@ def _is_header(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
-def _json(answer: Answer) -> dict[str, Any]:
+def _json(answer: Reply) -> dict[str, Any]:
     try:
         found = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -169,7 +170,7 @@ def _json(answer: Answer) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _code(answer: Answer) -> str:
+def _code(answer: Reply) -> str:
     """Return the code of an error of Graph, or of its login server; not the text, which is long."""
     found = _json(answer)
     error = found.get("error")

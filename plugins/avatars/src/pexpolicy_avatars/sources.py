@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 import os
 import re
@@ -26,6 +25,7 @@ from yarl import URL
 
 from pexpolicy import Alias, SettingsError, get_logger
 from pexpolicy.config.outgoing import secret, tls_context
+from pexpolicy.conformance.replies import Reply, basic, client_session, fetch
 from pexpolicy.rows import RowSource
 from pexpolicy_avatars.settings import MAX_LENGTH, PLACEHOLDERS, HttpSettings, Template
 
@@ -227,16 +227,6 @@ IDLE_S = 30.0
 """Seconds that an unused connection is kept."""
 
 
-class Answer:
-    """A complete reply: status, headers and body."""
-
-    def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.body = body
-        self.line = status_line(response.status)
-
-
 class HttpClient:
     """A session with its own connections. It uses no proxy, cookies, redirects or compression."""
 
@@ -249,42 +239,16 @@ class HttpClient:
     async def opened(self) -> AsyncIterator[None]:
         """Open the session."""
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls, keepalive_timeout=IDLE_S)
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("Accept-Encoding",),
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
-        ) as self._session:
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        async with client_session(connector, timeout) as self._session:
             yield
 
-    async def ask(self, method: str, url: URL, **options: Any) -> Answer:
+    async def ask(self, method: str, url: URL, **options: Any) -> Reply:
         """Return the reply to a request; raises ``PictureError`` if there is none in time."""
-        try:
-            async with self._session.request(
-                method, url, allow_redirects=False, **options
-            ) as response:
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_BYTES:
-                        text = f"{url.host}: the reply has more than {MAX_BYTES:,} bytes"
-                        raise PictureError(text)
-                return Answer(response, bytes(body))
-        except TimeoutError:
-            text = f"{url.host}: no reply within {self._timeout:.3g} s"
-            raise PictureError(text) from None
-        except aiohttp.ClientResponseError:
-            # Its text has the whole URL, with the name of a person, and what the server sent.
-            raise PictureError(f"{url.host}: the reply is not HTTP") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise PictureError(f"{url.host}: {type(error).__name__}: {error}") from None
-
-
-def status_line(status: int) -> str:
-    """Return a status with its usual name: a server may write what it got into its own."""
-    names = {known.value: known.phrase for known in HTTPStatus}
-    return f"HTTP {status} {names.get(status, '')}".rstrip()
+        reply = await fetch(self._session, method, url, self._timeout, MAX_BYTES, **options)
+        if reply.failure:
+            raise PictureError(f"{url.host}: {reply.failure}")
+        return reply
 
 
 NO_PICTURE = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
@@ -304,8 +268,7 @@ class WebServer:
         password = secret("password", settings.password_env, settings.password_file)
         token = secret("token", settings.token_env, settings.token_file)
         if settings.user is not None:
-            pair = base64.b64encode(f"{settings.user}:{password}".encode()).decode()
-            self._headers["Authorization"] = f"Basic {pair}"
+            self._headers["Authorization"] = basic(settings.user, password or "")
         elif token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 

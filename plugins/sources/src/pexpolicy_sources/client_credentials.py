@@ -11,8 +11,10 @@ from urllib.parse import quote_plus
 
 import aiohttp
 import orjson
+from yarl import URL
 
-from pexpolicy_sources.rows import SourceUnavailableError, describe
+from pexpolicy.conformance.replies import fetch
+from pexpolicy_sources.rows import SourceUnavailableError
 
 EARLIER_S = 30.0
 """Seconds before its end at which a token is replaced; half of its life, if that is less."""
@@ -73,25 +75,14 @@ class ClientCredentials:
 
     async def _fetch(self, session: aiohttp.ClientSession) -> Reply:
         headers = {"Accept": "application/json", "Authorization": self._login}
+        reply = await fetch(
+            session, "POST", URL(self._url), LIMIT_S, MAX_BYTES, data=self._form, headers=headers
+        )
+        if reply.failure:
+            return SourceUnavailableError(f"the token server failed: {reply.failure}")
+        status = reply.status
         try:
-            async with session.post(
-                self._url,
-                data=self._form,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=LIMIT_S),
-            ) as reply:
-                status = reply.status
-                content = bytearray()
-                async for chunk in reply.content.iter_any():
-                    content += chunk
-                    if len(content) > MAX_BYTES:
-                        text = f"the token server replied with more than {MAX_BYTES:,} bytes"
-                        return SourceUnavailableError(text)
-        except (aiohttp.ClientError, OSError) as error:
-            return SourceUnavailableError(f"the token server failed: {describe(error)}")
-        try:
-            answer = orjson.loads(content)
+            answer = orjson.loads(reply.body)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

@@ -18,6 +18,7 @@ from yarl import URL
 
 from pexpolicy import ConfigPath
 from pexpolicy.config.outgoing import is_loopback, secret, tls_context, whole_url
+from pexpolicy.conformance.replies import client_session
 from pexpolicy_sources.client_credentials import ClientCredentials, is_header
 from pexpolicy_sources.data_source import DataSource, DataSourceSettings
 from pexpolicy_sources.rows import (
@@ -196,13 +197,10 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
 
     @override
     async def open(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=self._tls, limit=CONNECTIONS, keepalive_timeout=IDLE_S
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self.settings.snapshot_timeout),
-        )
+        connector = aiohttp.TCPConnector(ssl=self._tls, limit=CONNECTIONS, keepalive_timeout=IDLE_S)
+        timeout = aiohttp.ClientTimeout(total=self.settings.snapshot_timeout)
+        compressed = {"auto_decompress": True, "skip_auto_headers": ()}
+        self._session = client_session(connector, timeout, **compressed)
 
     @override
     async def close(self) -> None:

@@ -10,35 +10,21 @@ from pexpolicy_sources.rows import QueryError, Row, Value
 
 BINARY = frozenset(
     (
-        "audio",
-        "jpegphoto",
-        "objectguid",
-        "objectsid",
-        "photo",
-        "thumbnaillogo",
-        "thumbnailphoto",
-        "usercertificate",
-        "usersmimecertificate",
+        *("audio", "jpegphoto", "objectguid", "objectsid", "photo", "thumbnaillogo"),
+        *("thumbnailphoto", "usercertificate", "usersmimecertificate"),
     )
 )
 """Attributes whose values are never text, even if they look like it."""
-_SHORT = {
-    "commonname": "cn",
-    "countryname": "c",
-    "domaincomponent": "dc",
-    "fax": "facsimiletelephonenumber",
-    "gn": "givenname",
-    "hometelephonenumber": "homephone",
-    "localityname": "l",
-    "mobiletelephonenumber": "mobile",
-    "organizationalunitname": "ou",
-    "organizationname": "o",
-    "pagertelephonenumber": "pager",
-    "rfc822mailbox": "mail",
-    "stateorprovincename": "st",
-    "surname": "sn",
-    "userid": "uid",
-}
+_SHORT = dict(
+    pair.split("=")
+    for pair in (
+        *("commonname=cn", "countryname=c", "domaincomponent=dc", "gn=givenname", "userid=uid"),
+        *("fax=facsimiletelephonenumber", "hometelephonenumber=homephone", "localityname=l"),
+        *("mobiletelephonenumber=mobile", "organizationalunitname=ou", "organizationname=o"),
+        *("pagertelephonenumber=pager", "rfc822mailbox=mail", "stateorprovincename=st"),
+        "surname=sn",
+    )
+)
 """The names under which servers return attributes that the standards give two names (RFC 4519,
 RFC 4524).
 """

@@ -14,6 +14,7 @@ from pexpolicy.conformance.replies import UpstreamDecision, difference
 from pexpolicy.matching import Condition
 from pexpolicy_upstream.target import Target, TargetError
 
+_LOG = logging.getLogger(__name__)
 MOST_PENDING = 64
 """Pending comparisons of one route; further calls are skipped and counted."""
 MOST_KINDS = 50
@@ -29,7 +30,7 @@ class Comparison:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._pending: set[asyncio.Task[None]] = set()
-        self._same = self._failed = self._left_out = 0
+        self._counts = {"same": 0, "failed": 0, "left_out": 0}
         self._differing: Counter[str] = Counter()
 
     def begin(
@@ -37,7 +38,7 @@ class Comparison:
     ) -> None:
         """Start a comparison with a decision."""
         if len(self._pending) >= MOST_PENDING:
-            self._left_out += 1
+            self._counts["left_out"] += 1
             return
         task = asyncio.create_task(self._run(endpoint, request, answered, heard))
         self._pending.add(task)
@@ -57,32 +58,26 @@ class Comparison:
         try:
             other = await self._target.ask(endpoint, request, self._target.timeout)
         except TargetError as error:
-            self._failed += 1
-            self._log(f"{endpoint}: not compared with {answered.name}: {error}")
+            self._counts["failed"] += 1
+            _LOG.warning("%s: not compared with %s: %s", endpoint, answered.name, error)
             return
         if heard.comparable == other.comparable:
-            self._same += 1
+            self._counts["same"] += 1
             return
         what = difference(heard.comparable, other.comparable)
-        if what in self._differing or len(self._differing) < MOST_KINDS:
-            self._differing[what] += 1
-        else:
-            self._differing["more"] += 1
+        is_counted = what in self._differing or len(self._differing) < MOST_KINDS
+        self._differing[what if is_counted else "more"] += 1
         told = request.params.get("request_id") or other.decision_id or heard.decision_id
         which = f" (call {told})" if told else ""
-        self._log(f"{endpoint}: {answered.name} and {self._target.name} differ: {what}{which}")
-
-    def _log(self, text: str) -> None:
-        logging.getLogger(__name__).warning("%s", text)
+        names = f"{answered.name} and {self._target.name}"
+        _LOG.warning("%s: %s differ: %s%s", endpoint, names, what, which)
 
     def status(self) -> Mapping[str, object]:
         """Return how often the two agreed, and the counts of differences."""
         return {
             "compare_with": self._target.name,
-            "same": self._same,
+            **self._counts,
             "differing": dict(self._differing),
-            "failed": self._failed,
-            "left_out": self._left_out,
         }
 
 

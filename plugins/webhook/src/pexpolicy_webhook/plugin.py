@@ -14,6 +14,7 @@ from yarl import URL
 
 from pexpolicy import ConfigWarning, Outcome, Plugin, Problem, SettingsError
 from pexpolicy.config.outgoing import is_loopback, secret, tls_context
+from pexpolicy.conformance.replies import client_session
 from pexpolicy_webhook.sender import Sender, event_of, signing_key
 from pexpolicy_webhook.settings import WebhookSettings
 from pexpolicy_webhook.spool import Spool
@@ -58,12 +59,8 @@ class Webhook(Plugin[WebhookSettings]):
         assert self._tls is not None
         connector = aiohttp.TCPConnector(ssl=self._tls, keepalive_timeout=IDLE_S)
         try:
-            async with aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=settings.timeout),
-            ) as session:
+            timeout = aiohttp.ClientTimeout(total=settings.timeout)
+            async with client_session(connector, timeout) as session:
                 self._sender = Sender(settings, self._spool, session, self._key, self._token)
                 task = asyncio.create_task(self._sender.run())
                 try:
