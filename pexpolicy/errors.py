@@ -33,6 +33,7 @@ _STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 _CALLERS = ("aiohttp", "pydantic", "uvloop")
 """Libraries through which code of plugins is called."""
 _SITE_PACKAGES = (f"{os.sep}site-packages", f"{os.sep}dist-packages")
+_INSTALLED_BELOW = tuple(_STANDARD_LIBRARY.rstrip(os.sep) + site for site in _SITE_PACKAGES)
 
 K = TypeVar("K", bound=Hashable)
 LOG_INTERVAL_S = 60.0
@@ -101,14 +102,14 @@ def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorRe
     another process, that report is returned.
     """
     secrets = tuple(secrets)
-    if (attached := _attached_report(error)) is not None:
-        summary = _truncate(redact(attached.summary, secrets), MAX_REFUSAL)
-        return replace(attached, summary=summary, lines=_redact_all(attached.lines, secrets))
+    if (attached := _attached_report(error, secrets)) is not None:
+        return replace(attached, summary=_truncate(redact(attached.summary, secrets), MAX_REFUSAL))
     limit = MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE
-    report = _report(error, _headline(error, secrets, limit), secrets)
+    text = _headline(error, secrets, limit)
+    report = _report(error, text, secrets)
     if isinstance(error, ConnectionError) and error.__cause__ is None:
         # Another server is down: where the plugin asked it explains nothing.
-        return replace(report, summary=report.summary.removesuffix(f" ({report.place})"), lines=[])
+        return replace(report, summary=text, lines=[])
     return report
 
 
@@ -121,13 +122,14 @@ def with_full_traceback(
 
 def full_traceback(error: BaseException, secrets: Iterable[str] = ()) -> list[str]:
     """Return the lines of Python's own traceback, without the secrets of the call."""
+    secrets = tuple(secrets)
     try:
-        text = "".join(traceback.format_exception(error))
+        lines = "".join(traceback.format_exception(error)).splitlines()
     except BaseException:  # noqa: BLE001 - a plugin may have broken its exception
         return []
-    if (attached := _attached_report(error)) is not None:
-        text += "\n".join(["in the worker process:", *attached.lines])
-    return _redact_all(text.splitlines(), tuple(secrets))
+    if (attached := _attached_report(error, secrets)) is not None:
+        lines += ["in the worker process:", *attached.lines]
+    return [redact(line, secrets) for line in lines]
 
 
 def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -> ErrorReport:
@@ -146,14 +148,20 @@ def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -
     except Exception:  # noqa: BLE001 - a plugin may have made the exception itself
         text = type(error).__name__
     text = text[:MAX_MESSAGE]
-    if (attached := _attached_report(error)) is None:
+    if (attached := _attached_report(error, secrets)) is None:
         return _report(error, text, secrets, sources=False)
-    lines, place = _redact_all(attached.lines, secrets), attached.place
-    return ErrorReport(f"{text} ({place})" if place else text, lines, place, "DecisionError")
+    summary = f"{text} ({attached.place})" if attached.place else text
+    return replace(attached, summary=summary, kind="DecisionError")
 
 
-def _redact_all(lines: Iterable[str], secrets: tuple[str, ...]) -> list[str]:
-    return [redact(line, secrets) for line in lines]
+def _attached_report(error: BaseException, secrets: tuple[str, ...]) -> ErrorReport | None:
+    try:
+        report = getattr(error, "fault", None)
+    except BaseException:  # noqa: BLE001 - its attributes may be as broken as its text
+        return None
+    if not isinstance(report, ErrorReport):
+        return None
+    return replace(report, lines=[redact(line, secrets) for line in report.lines])
 
 
 def _report(
@@ -187,10 +195,20 @@ def _message(error: BaseException) -> str:
     """Return the text of an exception as one line; that of pydantic without the values."""
     if isinstance(error, ValidationError):
         issues = error.errors(include_url=False, include_context=False, include_input=False)
-        places = (".".join(map(str, (error.title, *issue["loc"]))) for issue in issues)
-        return "; ".join(f"{at}: {issue['msg']}" for at, issue in zip(places, issues, strict=True))
+        return "; ".join(
+            f"{'.'.join(map(str, (error.title, *issue['loc'])))}: {issue['msg']}"
+            for issue in issues
+        )
     text = " ".join(str(error).split())
     return f"{text}: asyncio needs async def" if text == "no running event loop" else text
+
+
+def _truncate(message: str, limit: int) -> str:
+    """Return a message that ends after a whole word if it is too long."""
+    if len(message) <= limit:
+        return message
+    head, blank, _ = message[:limit].rpartition(" ")
+    return f"{head if blank else message[:limit]}…"
 
 
 def _related(error: BaseException, secrets: tuple[str, ...]) -> str:
@@ -210,9 +228,8 @@ def _trace(
         yield f"{frame.filename}:{frame.lineno} in {frame.name}"
         if sources and frame.line:
             yield f"    {redact(frame.line, secrets)}"
-    related: list[tuple[str, BaseException]] = []
-    if isinstance(error, BaseExceptionGroup):
-        related += [("with", member) for member in error.exceptions]
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    related = [("with", member) for member in members]
     if error.__cause__ is not None:
         related.append(("caused by", error.__cause__))
     elif error.__context__ is not None and not error.__suppress_context__:
@@ -235,46 +252,31 @@ def _place(innermost: TracebackType | None) -> str:
     The plugin is the first code after ours and the standard library; code in another package
     and another directory is a library that it calls.
     """
-    frames: list[tuple[str, int, str]] = []
-    for frame, line in traceback.walk_tb(innermost):
-        filename, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
-        if not (filename.startswith(_OURS) or name.partition(".")[0] in _CALLERS):
-            frames.append((filename, line, name))
-    named = [frame for frame in frames if not _is_standard(frame[0])]
+    frames = [
+        (frame.f_code.co_filename, line, str(frame.f_globals.get("__name__", "")).partition(".")[0])
+        for frame, line in traceback.walk_tb(innermost)
+    ]
+    named = [one for one in frames if one[2] not in _CALLERS and not _is_of_others(one[0])]
     if not named:
         return ""
-    first, _, module = named[0]
-    package, directory = module.partition(".")[0], os.path.dirname(first)  # noqa: PTH120 - as above
+    first, _, package = named[0]
+    folder = os.path.dirname(first)  # noqa: PTH120 - as above
     own = [
-        (filename, line)
-        for filename, line, name in named
-        if (package and name.partition(".")[0] == package)
-        or (os.path.dirname(filename) == directory and not directory.endswith(_SITE_PACKAGES))  # noqa: PTH120 - as above
+        one
+        for one in named
+        if (package and one[2] == package)
+        or (os.path.dirname(one[0]) == folder and not folder.endswith(_SITE_PACKAGES))  # noqa: PTH120 - as above
     ]
-    filename, line = own[-1] if own else named[0][:2]
+    filename, line, _ = (own or named[:1])[-1]
     return f"{os.path.basename(filename)}:{line}"  # noqa: PTH119 - as above
 
 
-def _is_standard(filename: str) -> bool:
-    return filename.startswith((_STANDARD_LIBRARY, "<frozen")) and not filename.startswith(
-        tuple(_STANDARD_LIBRARY.rstrip(os.sep) + site for site in _SITE_PACKAGES)
+def _is_of_others(filename: str) -> bool:
+    """Return whether a file is one of ours, or of the standard library."""
+    return filename.startswith(_OURS) or (
+        filename.startswith((_STANDARD_LIBRARY, "<frozen"))
+        and not filename.startswith(_INSTALLED_BELOW)
     )
-
-
-def _truncate(message: str, limit: int) -> str:
-    """Return a message that ends after a whole word if it is too long."""
-    if len(message) <= limit:
-        return message
-    head, blank, _ = message[:limit].rpartition(" ")
-    return f"{head if blank else message[:limit]}…"
-
-
-def _attached_report(error: BaseException) -> ErrorReport | None:
-    try:
-        report = getattr(error, "fault", None)
-    except BaseException:  # noqa: BLE001 - its attributes may be as broken as its text
-        return None
-    return report if isinstance(report, ErrorReport) else None
 
 
 CONNECTION_CLOSED = (
@@ -302,12 +304,10 @@ def describe_network_error(error: BaseException) -> str:
     """Explain a network error to the operator who chose the address."""
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         return "the name cannot be looked up at the moment"
-    for kind, meaning in _MEANINGS:
-        if isinstance(error, kind):
-            detail = getattr(error, "verify_message", "")
-            return f"{meaning}: {detail}" if detail else meaning
-    if isinstance(error, OSError) and error.errno in _LISTENING:
-        return _LISTENING[error.errno]
+    meaning = next((text for kind, text in _MEANINGS if isinstance(error, kind)), "")
+    if meaning:
+        detail = getattr(error, "verify_message", "")
+        return f"{meaning}: {detail}" if detail else meaning
     if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
+        return _LISTENING.get(error.errno) or os.strerror(error.errno)
     return " ".join(str(error).split()) or type(error).__name__
