@@ -9,17 +9,10 @@ from typing import Any
 
 import pytest
 
-from pexpolicy_console.dry_run.messages import (
-    CheckFile,
-    Explain,
-    Failed,
-    ListRooms,
-    ListRules,
-    LookUp,
-    Question,
-)
-from pexpolicy_console.dry_run.process import MAX_WAITING, DryRunFailed, DryRuns
-from pexpolicy_console.dry_run.worker import Worker
+from pexpolicy import Alias
+from pexpolicy_console.children import MAX_WAITING, DryRunFailed, DryRuns
+from pexpolicy_console.listing import places_of_alias
+from pexpolicy_console.worker import DryRunWorker
 from tests.support import company, secret_canaries, virtual_time
 from tests.support.waiting import HANG_S
 
@@ -88,14 +81,14 @@ class Direct:
     """Asks the worker in the process of the test."""
 
     def __init__(self, config: Path) -> None:
-        self.worker = Worker(config)
+        self.worker = DryRunWorker(config)
 
-    async def ask(self, question: Question) -> Any:
+    async def ask(self, question: str, **arguments: Any) -> Any:
         """Return the answer; raise ``DryRunFailed``."""
-        answer = await self.worker.answer(question)
-        if isinstance(answer, Failed):
-            raise DryRunFailed(answer.failures)
-        return answer
+        reply = await self.worker.answer(question, **arguments)
+        if "failures" in reply:
+            raise DryRunFailed(reply["failures"])
+        return reply["answer"]
 
 
 @pytest.fixture
@@ -106,97 +99,105 @@ async def dry(config: Path) -> AsyncIterator[Direct]:
 
 
 async def test_a_request_is_answered_by_the_configuration_on_the_disk(dry: Direct) -> None:
-    walk = await dry.ask(Explain("board@example.com", at="2026-11-27 14:00 Europe/Oslo"))
-    assert (walk.decided_by, walk.reply["result"]["pin"]) == ("rooms", "***")
-    assert walk.place == "config.toml line 22"
-    assert [step.outcome for step in walk.steps] == ["abstained", "decided"]
-    assert "20:00 to 06:00 Europe/Oslo; it is 14:00" in walk.notes[0]
-    late = await dry.ask(Explain("board@example.com", at="2026-11-27 22:00 Europe/Oslo"))
-    assert (late.action, late.place) == ("reject", "config.toml line 4")
+    board = {"request": "board@example.com"}
+    walk = await dry.ask("explain", **board, at="2026-11-27 14:00 Europe/Oslo")
+    assert (walk["decided_by"], walk["reply"]["result"]["pin"]) == ("rooms", "***")
+    assert walk["place"] == "config.toml line 22"
+    assert [step["outcome"] for step in walk["steps"]] == ["abstained", "decided"]
+    assert "20:00 to 06:00 Europe/Oslo; it is 14:00" in walk["notes"][0]
+    late = await dry.ask("explain", **board, at="2026-11-27 22:00 Europe/Oslo")
+    assert (late["action"], late["place"]) == ("reject", "config.toml line 4")
 
 
 async def test_one_alias_is_looked_up_at_each_endpoint_in_any_spelling(dry: Direct) -> None:
-    found = await dry.ask(LookUp("SIP:Meet7@Example.com;x=y", NOON))
-    first = found.walks[0]
-    assert (first.endpoint, first.reply["result"]["name"]) == ("service_configuration", "Seven")
-    assert first.place == "rooms.csv line 2"
-    assert [walk.decided_by for walk in found.walks[1:]] == ["default"] * 4
-    assert found.places == ["rooms.csv line 2"]
+    found = await dry.ask("look_up", alias="SIP:Meet7@Example.com;x=y", at=NOON)
+    first, *others = found["walks"]
+    assert first["endpoint"] == "service_configuration"
+    assert first["reply"]["result"]["name"] == "Seven"
+    assert first["place"] == "rooms.csv line 2"
+    assert [walk["decided_by"] for walk in others] == ["default"] * 4
+    assert found["places"] == ["rooms.csv line 2"]
 
 
 async def test_a_row_that_was_changed_is_answered_at_once(dry: Direct, config: Path) -> None:
-    assert (await dry.ask(ListRooms("seven"))).matching == 2
+    assert (await dry.ask("rooms", text="seven"))["matching"] == 2
     (config.parent / "rooms.csv").write_text(CSV + "meet9@example.com;Seven too\n")
-    assert (await dry.ask(ListRooms("SEVEN"))).matching == 3
+    assert (await dry.ask("rooms", text="SEVEN"))["matching"] == 3
 
 
 async def test_rooms_are_listed_in_parts_without_their_secrets(dry: Direct) -> None:
-    first = await dry.ask(ListRooms(limit=2))
-    rest = await dry.ask(ListRooms(skip=2, limit=10))
-    assert (first.total, first.matching) == (5, 5)
-    listed = [room.alias for room in (*first.rooms, *rest.rooms)]
-    assert listed == [
+    first = await dry.ask("rooms", limit=2)
+    rest = await dry.ask("rooms", skip=2, limit=10)
+    assert (first["total"], first["matching"]) == (5, 5)
+    assert [room["alias"] for room in (*first["rooms"], *rest["rooms"])] == [
         "board@example.com",
         "board2@example.com",
         "meet7@example.com",
         "meet7b",
         "meet8@example.com",
     ]
-    assert first.rooms[0].fields["pin"] == "***"
-    assert (await dry.ask(ListRooms("sip:MEET8@example.com"))).rooms[0].name == "Eight"
+    assert first["rooms"][0]["fields"]["pin"] == "***"
+    (eight,) = (await dry.ask("rooms", text="sip:MEET8@example.com"))["rooms"]
+    assert eight["name"] == "Eight"
 
 
 async def test_personal_data_is_hidden_as_the_audit_hides_it(dry: Direct, config: Path) -> None:
     write(config, more='[privacy]\npersonal = "dropped"\n')
-    hidden = await dry.ask(ListRooms(hides_personal=True))
-    assert {room.alias for room in hidden.rooms} == {"***"}
-    assert "board" not in str([(room.place, room.fields) for room in hidden.rooms]).replace(
+    hidden = (await dry.ask("rooms", hides_personal=True))["rooms"]
+    assert {room["alias"] for room in hidden} == {"***"}
+    assert "board" not in str([(room["place"], room["fields"]) for room in hidden]).replace(
         "'service_tag': 'board'", ""
     )
-    rules = (await dry.ask(ListRules(hides_personal=True))).rules
-    assert not any("example" in f"{rule.condition}{rule.findings}" for rule in rules)
-    assert (await dry.ask(ListRooms())).rooms[0].alias == "board@example.com"
+    rules = await dry.ask("rules", hides_personal=True)
+    assert not any("example" in f"{rule['condition']}{rule['findings']}" for rule in rules)
+    assert (await dry.ask("rooms"))["rooms"][0]["alias"] == "board@example.com"
 
 
 async def test_rules_are_listed_in_their_order_with_what_shadows_them(dry: Direct) -> None:
-    night, never, shadowed = (await dry.ask(ListRules())).rules
-    assert (night.number, night.name, night.actions) == (1, "At night", ["reject"])
-    assert night.condition == "time = 20:00 to 06:00 Europe/Oslo"
-    assert [rule.place for rule in (never, shadowed)] == [
-        "config.toml line 9",
-        "config.toml line 14",
-    ]
-    assert not never.findings
-    assert "never decides: rule 'Never' before it" in shadowed.findings[0]
+    night, never, shadowed = await dry.ask("rules")
+    assert (night["number"], night["name"], night["actions"]) == (1, "At night", ["reject"])
+    assert night["condition"] == "time = 20:00 to 06:00 Europe/Oslo"
+    places = [rule["place"] for rule in (never, shadowed)]
+    assert places == ["config.toml line 9", "config.toml line 14"]
+    assert not never["findings"]
+    assert "never decides: rule 'Never' before it" in shadowed["findings"][0]
 
 
-async def test_mistakes_are_named(dry: Direct) -> None:
-    for question, words in (
-        (Explain("no request at all?"), "is not one of the paths"),
-        (Explain("board", at="yesterday at noon"), "is not a time"),
-        (Explain("0193ffff-0000"), "standard output"),
-        (Explain("board", "service_configuration", "carrier pigeon"), "carrier pigeon"),
-    ):
-        with pytest.raises(DryRunFailed, match=words):
-            await dry.ask(question)
-    with pytest.raises(DryRunFailed, match="is not an alias"):
-        await dry.ask(LookUp("@"))
+@pytest.mark.parametrize(
+    ("question", "arguments", "words"),
+    [
+        ("explain", {"request": "no request at all?"}, "is not one of the paths"),
+        ("explain", {"request": "board", "at": "yesterday at noon"}, "is not a time"),
+        ("explain", {"request": "0193ffff-0000"}, "standard output"),
+        (
+            "explain",
+            {"request": "x", "endpoint": "service_configuration", "shape": "pigeon"},
+            "pigeon",
+        ),
+        ("look_up", {"alias": "@"}, "is not an alias"),
+    ],
+)
+async def test_mistakes_are_named(
+    dry: Direct, question: str, arguments: dict[str, str], words: str
+) -> None:
+    with pytest.raises(DryRunFailed, match=words):
+        await dry.ask(question, **arguments)
 
 
 async def test_a_broken_configuration_names_its_problems_until_it_is_mended(
     dry: Direct, config: Path
 ) -> None:
-    active = (await dry.ask(CheckFile())).config_hash
-    assert (await dry.ask(CheckFile(active))).changes == []
+    active = (await dry.ask("check"))["config_hash"]
+    assert (await dry.ask("check", active_hash=active))["changes"] == []
     write(config, more="[plugins.rooms2]\n")
-    assert "rooms2" in (await dry.ask(CheckFile(active))).problems[0]
+    assert "rooms2" in (await dry.ask("check", active_hash=active))["problems"][0]
     with pytest.raises(DryRunFailed, match="rooms2"):
-        await dry.ask(Explain("board@example.com"))
+        await dry.ask("explain", request="board@example.com")
     write(config, board="Boardroom")
-    mended = await dry.ask(CheckFile(active))
-    assert (mended.problems, mended.config_hash == active) == ([], False)
-    assert "Boardroom" in str(mended.changes)
-    assert (await dry.ask(CheckFile("of another server"))).changes is None
+    mended = await dry.ask("check", active_hash=active)
+    assert (mended["problems"], mended["config_hash"] == active) == ([], False)
+    assert "Boardroom" in str(mended["changes"])
+    assert (await dry.ask("check", active_hash="of another server"))["changes"] is None
 
 
 async def test_a_plugin_that_hangs_or_ends_the_process_holds_nothing_up(tmp_path: Path) -> None:
@@ -205,13 +206,13 @@ async def test_a_plugin_that_hangs_or_ends_the_process_holds_nothing_up(tmp_path
     config = tmp_path / "config.toml"
     config.write_text('plugin_dirs = ["plugins"]\n[plugins.hanging]\n')
     async with DryRuns(config, timeout=HANG_S) as dry:
-        assert (await dry.explain(Explain("quick"))).decided_by == "default"
+        assert (await dry.ask("explain", request="quick"))["decided_by"] == "default"
         with pytest.raises(DryRunFailed, match="exit code 3"):
-            await dry.explain(Explain("exit"))
-        assert (await dry.explain(Explain("quick"))).decided_by == "default"
-        waiting = [asyncio.create_task(dry.explain(Explain("hang")))]
+            await dry.ask("explain", request="exit")
+        assert (await dry.ask("explain", request="quick"))["decided_by"] == "default"
+        waiting = [asyncio.create_task(dry.ask("explain", request="hang"))]
         await asyncio.sleep(0)
-        waiting += [asyncio.create_task(dry.explain(Explain("quick"))) for _ in range(8)]
+        waiting += [asyncio.create_task(dry.ask("explain", request="quick")) for _ in range(8)]
         for _ in range(20):
             await asyncio.sleep(0)
         virtual_time.skip(HANG_S + 1)
@@ -225,13 +226,13 @@ async def test_a_cancelled_question_is_not_answered_later_and_the_process_ends_w
     config: Path,
 ) -> None:
     async with DryRuns(config) as dry:
-        task = asyncio.create_task(dry.explain(Explain("meet7@example.com", at=NOON)))
+        task = asyncio.create_task(dry.ask("explain", request="meet7@example.com", at=NOON))
         await asyncio.sleep(0.05)
         task.cancel()
-        walk = await dry.explain(Explain("meet8@example.com", at=NOON))
-        assert walk.reply["result"]["name"] == "Eight"
-        assert dry._process is not None
-        pid = dry._process.pid
+        walk = await dry.ask("explain", request="meet8@example.com", at=NOON)
+        assert walk["reply"]["result"]["name"] == "Eight"
+        pid = dry.pid
+        assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -239,7 +240,26 @@ async def test_a_cancelled_question_is_not_answered_later_and_the_process_ends_w
 async def test_the_full_example_has_a_place_for_each_decision(tmp_path: Path) -> None:
     copytree(company.EXAMPLE, tmp_path / "full")
     dry = Direct(tmp_path / "full/config.toml")
-    night = await dry.ask(LookUp("helpdesk@example.com", "2026-11-27 22:00 Europe/Oslo"))
-    day = await dry.ask(LookUp("helpdesk@example.com", "2026-11-27 12:00 Europe/Oslo"))
+    at_hours = [
+        await dry.ask("look_up", alias="helpdesk@example.com", at=f"2026-11-27 {hour} Europe/Oslo")
+        for hour in ("22:00", "12:00")
+    ]
     await dry.worker.close()
-    assert [night.walks[0].place, day.walks[0].place] == ["rules.toml line 9", "rules.toml line 16"]
+    places = [found["walks"][0]["place"] for found in at_hours]
+    assert places == ["rules.toml line 9", "rules.toml line 16"]
+
+
+def test_an_alias_is_found_in_each_spelling_and_by_its_domain(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "alias;pin\n"
+        "'sip:Bob@Example.com;x=1';1\n"
+        "bobby@example.com;2\n"
+        "@example.com;3\n"
+        "# bob@example.com\n"
+    )
+    picture = tmp_path / "bob@example.com.jpg"
+    picture.write_bytes(b"bob@example.com")
+    files = [table, picture, table, tmp_path / "none.csv"]
+    found = places_of_alias(files, Alias("bob@example.com"))
+    assert found == ["t.csv line 2", "t.csv line 4"]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.audit.records import as_json
+from pexpolicy.cli.for_console import as_json
 
 MAX_BYTES = 1 << 26
 """Size of the file from which on it is renamed to ``.1``, and the older one is removed."""

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from pexpolicy.cli.common import Port, config_option, fail
+from pexpolicy.cli.for_console import Port, config_option, fail
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error

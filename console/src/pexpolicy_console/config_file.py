@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pexpolicy.audit.redaction import Personal, drop, redaction_of
+from pexpolicy.cli.for_console import Document, load
 from pexpolicy.config.files import FileVersion, version_of
-from pexpolicy.config.loader import Document, load
 from pexpolicy.config.settings import ConfigError, Settings
 
 MAX_OTHERS = 20

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from pexpolicy.access.networks import Networks, TrustedProxies
+from pexpolicy.cli.for_console import Networks, TrustedProxies
 from pexpolicy_console.action_log import ActionLog
-from pexpolicy_console.chain_verification import ChainVerification
+from pexpolicy_console.children import DryRuns, Job
 from pexpolicy_console.config_file import ConfigFile
-from pexpolicy_console.dry_run.process import DryRuns
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Session, Sessions
 from pexpolicy_console.metrics_ring import MetricsRing
-from pexpolicy_console.replay import Replay
 from pexpolicy_console.server_client import ServerClient
 
 
@@ -33,8 +31,8 @@ class Console:
     feed: LiveFeed
     dry_runs: DryRuns
     metrics: MetricsRing
-    verification: ChainVerification
-    replay: Replay
+    verification: Job
+    replay: Job
 
 
 CONSOLE = web.AppKey("console", Console)

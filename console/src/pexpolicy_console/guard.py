@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from aiohttp_jinja2 import context_processors_middleware
 
-from pexpolicy.server.admin.app import is_own_host
+from pexpolicy.cli.for_console import is_own_host
 from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import SESSION, console_of, peer_of
 from pexpolicy_console.forms import FORM, FormError, form_of, read_form

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 
-from pexpolicy.observability.metrics import CALL_BOUNDS
+from pexpolicy.cli.for_console import CALL_BOUNDS
 from pexpolicy_console.server_client import Sample, ServerClient, ServerUnavailable
 
 INTERVAL_S = 15.0

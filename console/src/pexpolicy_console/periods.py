@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pexpolicy.cli.audit import parse_time
+from pexpolicy.cli.for_console import parse_time
 
 
 def moment(text: str, zone: str = "") -> datetime | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
-from pexpolicy.observability.metrics import CALL_BOUNDS
+from pexpolicy.cli.for_console import CALL_BOUNDS
 from pexpolicy_console.metrics_ring import MINUTES, Minute
 
 COLUMN = 10

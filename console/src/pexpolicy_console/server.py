@@ -14,24 +14,21 @@ from importlib.util import find_spec
 
 from aiohttp import web
 
-from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
 from pexpolicy.access.connections import Connections
-from pexpolicy.access.networks import Networks
-from pexpolicy.access.warnings import console_exposure
+from pexpolicy.cli.for_console import CertificateError, CertificateFiles, Networks, console_exposure
+from pexpolicy.cli.for_console import load_certificate as load
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
-from pexpolicy_console.chain_verification import ChainVerification
+from pexpolicy_console.children import JOB_TIMEOUT_S, DryRuns, Job
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.context import Console
-from pexpolicy_console.dry_run.process import DryRuns
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Sessions
 from pexpolicy_console.metrics_ring import MetricsRing
 from pexpolicy_console.protocol import LIMITS, ConsoleProtocol
-from pexpolicy_console.replay import Replay
 from pexpolicy_console.server_client import ServerClient
 
 STOP_TIMEOUT_S = 1.0
@@ -73,8 +70,8 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         LiveFeed(audit),
         DryRuns(config.path),
         MetricsRing(server),
-        ChainVerification(config),
-        Replay(config),
+        Job("verification", config.path),
+        Job("replay", config.path, JOB_TIMEOUT_S),
     )
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from pexpolicy.cli.http_client import admin_url
+from pexpolicy.cli.for_console import admin_url
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pexpolicy.audit.torn_lines import LINE_START
-from pexpolicy.models.alias import Alias
+from pexpolicy import Alias
+from pexpolicy.cli.for_console import LINE_START
 from pexpolicy.models.outcome import ABSTAINED, DECIDED
 
 MAX_WORD = 120

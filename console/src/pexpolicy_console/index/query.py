@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Self
 
+from pexpolicy import Alias
 from pexpolicy.audit.redaction import Personal
-from pexpolicy.models.alias import Alias
 from pexpolicy_console.index.lines import ORDINARY, SLOWER_MS, AuditLine, common_reason, word
 from pexpolicy_console.periods import moment
 

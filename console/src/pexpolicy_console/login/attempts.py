@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from pexpolicy.access.login_throttle import LoginThrottle
-from pexpolicy.access.refusals import RefusalAggregator
+from pexpolicy.cli.for_console import LoginThrottle, RefusalAggregator
 from pexpolicy_console.action_log import ActionLog
 
 MAX_FAILURES = 20

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
-from pexpolicy.access.login_throttle import origin
+from pexpolicy.cli.for_console import origin
 from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy_console.context import console_of, peer_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pexpolicy.config.credentials import PasswordHash, secret_of
+from pexpolicy.cli.for_console import PasswordHash, secret_of
 from pexpolicy.config.schema.console import ConsoleUserTable
 from pexpolicy_console.roles import Role
 

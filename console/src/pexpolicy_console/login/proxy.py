@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from pexpolicy.access.networks import Networks
+from pexpolicy.cli.for_console import Networks
 from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import console_of, peer_of
 from pexpolicy_console.login.sessions import Session

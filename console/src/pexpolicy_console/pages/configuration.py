@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
 from aiohttp import hdrs, web
 
-from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
+from pexpolicy.cli.for_console import ReloadResult, ask_for_reload
+from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import console_of
-from pexpolicy_console.dry_run.messages import CheckFile, FileCheck
-from pexpolicy_console.dry_run.process import DryRunFailed
 from pexpolicy_console.forms import form_of
 from pexpolicy_console.pages.page import Page, record, render
 from pexpolicy_console.roles import Role
 from pexpolicy_console.server_client import ConfigStatus, ServerUnavailable
+
+REPLAYED_S = 86_400.0
 
 
 async def configuration(request: web.Request) -> web.StreamResponse:
@@ -49,7 +52,8 @@ async def replay(request: web.Request) -> web.StreamResponse:
     record(
         request, "replay", path=str(console.config.path.with_name(name or console.config.path.name))
     )
-    console.replay.start(name)
+    since = time.time() - REPLAYED_S
+    console.replay.start(since=since, file=name or console.config.path.name)
     raise web.HTTPSeeOther("/configuration#replay")
 
 
@@ -81,10 +85,10 @@ async def _page(
         active = (await console.server.status()).config
     except ServerUnavailable as error:
         server_problem = str(error)
-    disk: FileCheck | None = None
+    disk: dict[str, Any] | None = None
     failures: list[str] = []
     try:
-        disk = await console.dry_runs.check(CheckFile(active.hash if active else ""))
+        disk = await console.dry_runs.ask("check", active_hash=active.hash if active else "")
     except DryRunFailed as error:
         failures = error.failures
     return render(
@@ -92,7 +96,7 @@ async def _page(
         "configuration.html",
         active=active,
         disk=disk,
-        is_same=active is not None and disk is not None and disk.config_hash == active.hash,
+        is_same=active is not None and disk is not None and disk["config_hash"] == active.hash,
         failures=failures,
         server_problem=server_problem,
         asks=asks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from pexpolicy.access import refusals
+from pexpolicy.cli.for_console import refusals
 from pexpolicy_console.context import console_of
 from pexpolicy_console.pages.page import Page, render
 from pexpolicy_console.server_client import NodeState, ServerUnavailable

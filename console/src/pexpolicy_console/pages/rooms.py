@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from pexpolicy.audit.redaction import REMOVED
+from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import console_of, session_of
-from pexpolicy_console.dry_run.messages import ListRooms, Rooms
-from pexpolicy_console.dry_run.process import DryRunFailed
 from pexpolicy_console.pages.page import Page, record_view, render, whole_number
 from pexpolicy_console.roles import Role
 
@@ -21,10 +22,12 @@ async def rooms(request: web.Request) -> web.StreamResponse:
     skip = whole_number(request.query.get("skip", ""))
     hides = session_of(request).role < Role.OPERATOR
     record_view(request, text=text)
-    listed: Rooms | None = None
+    listed: dict[str, Any] | None = None
     failures: list[str] = []
     try:
-        listed = await console_of(request).dry_runs.rooms(ListRooms(text, skip, SHOWN, hides))
+        listed = await console_of(request).dry_runs.ask(
+            "rooms", text=text, skip=skip, limit=SHOWN, hides_personal=hides
+        )
     except DryRunFailed as error:
         failures = error.failures
     return render(

@@ -9,13 +9,13 @@ from typing import Any
 
 from aiohttp import web
 
+from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import console_of, session_of
-from pexpolicy_console.dry_run.messages import ListRules, Rule
-from pexpolicy_console.dry_run.process import DryRunFailed
 from pexpolicy_console.pages.page import Page, record_view, render, whole_number
 from pexpolicy_console.roles import Role
 from pexpolicy_console.server_client import PluginState, ServerUnavailable
 
+Rule = Mapping[str, Any]
 SHOWN = 100
 """Number of rules on a page."""
 
@@ -40,7 +40,7 @@ async def rules(request: web.Request) -> web.StreamResponse:
     plugins: Mapping[str, PluginState] = {}
     workers = 1.0
     try:
-        listed = (await console.dry_runs.rules(ListRules(hides_personal=hides))).rules
+        listed = await console.dry_runs.ask("rules", hides_personal=hides)
     except DryRunFailed as error:
         failures = error.failures
     with suppress(ServerUnavailable):
@@ -63,9 +63,9 @@ async def rules(request: web.Request) -> web.StreamResponse:
 
 
 def _hits(rule: Rule, plugins: Mapping[str, PluginState]) -> Hits:
-    plugin = plugins.get(rule.plugin)
+    plugin = plugins.get(rule["plugin"])
     status: Any = None if plugin is None else plugin.status
-    found = status.get(rule.name) if isinstance(status, dict) else None
+    found = status.get(rule["name"]) if isinstance(status, dict) else None
     if not isinstance(found, dict) or not isinstance(found.get("hits"), int):
         return Hits()
     last = found.get("last_hit")
@@ -73,9 +73,8 @@ def _hits(rule: Rule, plugins: Mapping[str, PluginState]) -> Hits:
 
 
 def _matches(rule: Rule, text: str) -> bool:
-    return any(
-        text in one.lower() for one in (rule.name, rule.condition, rule.place, *rule.endpoints)
-    )
+    texts = (rule["name"], rule["condition"], rule["place"], *rule["endpoints"])
+    return any(text in one.lower() for one in texts)
 
 
 PAGES = (Page("/rules", rules, "Rules"),)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import click
 from aiohttp import hdrs, web
 
-from pexpolicy.cli.explain import parse_changes
+from pexpolicy.cli.for_console import parameters_of, parse_changes
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.request import parameters_of
 from pexpolicy.testing.requests import shape_names_of
+from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import console_of
-from pexpolicy_console.dry_run.messages import Explain, Walk
-from pexpolicy_console.dry_run.process import DryRunFailed
 from pexpolicy_console.forms import form_of
 from pexpolicy_console.pages.page import Page, record, render
 from pexpolicy_console.periods import time_of_question
@@ -35,7 +34,9 @@ async def answer(request: web.Request) -> web.StreamResponse:
     ask_all = "ask_all" in posted
     record(request, "try", text=given["request"][:1000], endpoint=given["endpoint"])
     try:
-        walk = await console_of(request).dry_runs.explain(_question(given, ask_all=ask_all))
+        walk = await console_of(request).dry_runs.ask(
+            "explain", **_question(given), ask_all=ask_all
+        )
     except click.UsageError as error:
         return _page(request, given, ask_all=ask_all, failures=[error.message])
     except ValueError as error:
@@ -45,7 +46,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
     return _page(request, given, ask_all=ask_all, walk=walk)
 
 
-def _question(given: Mapping[str, str], *, ask_all: bool) -> Explain:
+def _question(given: Mapping[str, str]) -> dict[str, Any]:
     """Return the question of a form; raise ``UsageError`` for parameters without a value,
     ``ValueError`` for an unknown zone.
     """
@@ -54,14 +55,13 @@ def _question(given: Mapping[str, str], *, ask_all: bool) -> Explain:
         if "=" not in line:
             msg = f"{line[:100]!r} has no value: write one parameter a line, as in registered=True"
             raise click.UsageError(msg)
-    return Explain(
-        given["request"],
-        given["endpoint"] or None,
-        given["shape"],
-        parse_changes(lines),
-        time_of_question(given["at"], given["zone"]),
-        ask_all,
-    )
+    return {
+        "request": given["request"],
+        "endpoint": given["endpoint"] or None,
+        "shape": given["shape"],
+        "changes": parse_changes(lines),
+        "at": time_of_question(given["at"], given["zone"]),
+    }
 
 
 def _page(
@@ -69,7 +69,7 @@ def _page(
     given: Mapping[str, str],
     *,
     ask_all: bool,
-    walk: Walk | None = None,
+    walk: dict[str, Any] | None = None,
     failures: list[str] | None = None,
 ) -> web.StreamResponse:
     endpoint = given["endpoint"] if given["endpoint"] in ENDPOINTS else ""

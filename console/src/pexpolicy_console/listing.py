@@ -1,0 +1,212 @@
+"""Rooms and rules of a policy, as the console lists them, and where they are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pexpolicy import Alias, Decision, Key, Service
+from pexpolicy.audit.redaction import REMOVED, Redaction, redaction_of
+from pexpolicy.cli.for_console import Places, Policy
+from pexpolicy.config.problems import dotted_key
+from pexpolicy.models.outcome import Outcome
+
+HIDDEN = "hidden from viewers, as it may name people"
+MAX_BYTES = 64 << 20
+"""Size of a file up to which it is searched for an alias."""
+MAX_PLACES = 50
+_LINE = re.compile(r"\S.* line \d+")
+_WORDS = re.compile(r"""[^\s"',;=|\[\]{}()<>]+""")
+
+
+class _RuleSummary(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def endpoints(self) -> tuple[str, ...]: ...
+    @property
+    def condition(self) -> str: ...
+    @property
+    def actions(self) -> tuple[str, ...]: ...
+    @property
+    def key(self) -> Key: ...
+
+
+class _RoomEntry(Protocol):
+    @property
+    def alias(self) -> str: ...
+    @property
+    def service(self) -> Service: ...
+    @property
+    def valid(self) -> str: ...
+
+
+@runtime_checkable
+class HasRules(Protocol):
+    """A plugin that decides by rules, such as ``rules``."""
+
+    def rule_summaries(self) -> Sequence[_RuleSummary]:
+        """Return the rules in their order, in words."""
+
+
+@runtime_checkable
+class HasRooms(Protocol):
+    """A plugin that leads aliases to services, such as ``rooms``."""
+
+    def room_entries(self) -> Iterable[_RoomEntry]:
+        """Yield each alias that leads to a room."""
+
+
+class Listing:
+    """The rooms and rules of one policy, which keeps its static decisions.
+
+    ``content`` is the text of its configuration file.
+    """
+
+    def __init__(self, policy: Policy, content: str) -> None:
+        self._policy = policy
+        self._places = Places(content)
+        self._hiding = redaction_of(policy.settings)
+        self._keys: dict[int, tuple[str, Key]] | None = None
+
+    def place_of(self, outcome: Outcome) -> str:
+        """Return where a decision is written, such as ``rooms.csv line 3``; empty if unknown."""
+        reason = outcome.decision.reason
+        for plugin, summary in self._summaries():
+            start = f"rule {summary.name}: "
+            if plugin == outcome.decided_by and f"{reason}: ".startswith(start):
+                return self._place(plugin, summary.key)
+        return self._place_of_decision(outcome.decision)
+
+    def _place_of_decision(self, decision: Decision) -> str:
+        """Return where a decision is written; empty if it was made for the call."""
+        if self._keys is None:
+            # The same decision may have several keys, of which the first counts.
+            self._keys = {
+                id(known): (plugin, key)
+                for plugin, decisions in self._policy.static_decisions.items()
+                for key, known in reversed(decisions)
+            }
+        found = self._keys.get(id(decision))
+        return "" if found is None else self._place(*found)
+
+    def rooms(
+        self, text: str = "", skip: int = 0, limit: int = 100, *, hides_personal: bool = False
+    ) -> dict[str, Any]:
+        """Return the rooms that match, in the order in which they are written, and their number.
+
+        ``text`` is part of an alias or a name. ``hides_personal`` applies ``[privacy]`` to aliases
+        and fields; ``text`` is then a name or a whole alias.
+        """
+        text = text.strip().lower()
+        redaction = self._hiding if hides_personal else Redaction()
+        known = [
+            (plugin.name, entry)
+            for plugin in self._policy.plugins
+            if isinstance(plugin.instance, HasRooms)
+            for entry in plugin.instance.room_entries()
+        ]
+        whole, normal = redaction.personal is not None, str(Alias(text))
+        found = [one for one in known if not text or _matches(one[1], text, normal, whole=whole)]
+        shown = [self._room(*one, redaction) for one in islice(found, skip, skip + limit)]
+        return {"rooms": shown, "total": len(known), "matching": len(found)}
+
+    def _room(self, plugin: str, entry: _RoomEntry, redaction: Redaction) -> dict[str, Any]:
+        masked = redaction.masked_fields("service_configuration", entry.service)
+        facts = dict(entry.service.set_fields() if masked is None else masked)
+        alias, place = entry.alias, self._place_of_decision(entry.service)
+        if redaction.personal is not None:
+            alias = redaction.personal(alias) or REMOVED
+            # The key of a room is its alias.
+            place = HIDDEN if place.startswith("plugins.") else place
+        return {
+            "plugin": plugin,
+            "alias": alias,
+            "name": str(facts.pop("name", "")),
+            "service_type": str(facts.pop("service_type", "conference")),
+            "place": place,
+            "valid": entry.valid,
+            "fields": facts,
+        }
+
+    def rules(self, *, hides_personal: bool) -> list[dict[str, Any]]:
+        """Return all rules, each with its findings: the warnings about it."""
+        warnings: dict[Key, list[str]] = {}
+        for warning in self._policy.warnings:
+            warnings.setdefault(warning.key, []).append(warning.text)
+        hides = hides_personal and self._hiding.personal is not None
+        listed = []
+        for number, (plugin, summary) in enumerate(self._summaries(), 1):
+            place = self._place(plugin, summary.key)
+            below = summary.key[:-1] if place == summary.key[-1] else summary.key
+            texts = warnings.get(("plugins", plugin, "settings", *below), [])
+            listed.append(
+                {
+                    "plugin": plugin,
+                    "number": number,
+                    "name": summary.name,
+                    "endpoints": summary.endpoints,
+                    "condition": HIDDEN if hides else summary.condition,
+                    "actions": [*dict.fromkeys(summary.actions)],
+                    "place": place,
+                    # Rules of one file have one key.
+                    "findings": [t for t in texts if repr(summary.name) in t and not hides],
+                }
+            )
+        return listed
+
+    def _summaries(self) -> Iterator[tuple[str, _RuleSummary]]:
+        for plugin in self._policy.plugins:
+            if isinstance(plugin.instance, HasRules):
+                for summary in plugin.instance.rule_summaries():
+                    yield plugin.name, summary
+
+    def _place(self, plugin: str, key: Key) -> str:
+        """Return file and line of a key of a plugin's settings, or the dotted key.
+
+        Plugins end the key of what is written in a file of their own with file and line.
+        """
+        for part in reversed(key):
+            if isinstance(part, str) and _LINE.fullmatch(part):
+                return part
+        whole: Key = ("plugins", plugin, "settings", *key)
+        line = self._places.line_of(whole)
+        return f"{self._policy.settings.path.name} line {line}" if line else dotted_key(whole)
+
+
+def _matches(entry: _RoomEntry, text: str, normal: str, *, whole: bool) -> bool:
+    """Return whether a room has a text in its name or alias. Parts of hidden aliases must not be
+    found by trying, so ``whole`` ones are compared.
+    """
+    name = str(entry.service.set_fields().get("name", "")).lower()
+    return text in name or (normal == entry.alias if whole else normal in entry.alias)
+
+
+def places_of_alias(files: Iterable[Path], alias: Alias) -> list[str]:
+    """Return file and line wherever the alias is written in any spelling, or its domain alone."""
+    places = (place for path in dict.fromkeys(files) for place in _in_file(path, alias))
+    return list(islice(places, MAX_PLACES))
+
+
+def _in_file(path: Path, alias: Alias) -> Iterator[str]:
+    if path.suffix.lower() not in (".toml", ".csv", ".tsv", ".json", ".txt"):
+        return
+    try:
+        text = path.read_text("utf-8", "replace") if path.stat().st_size <= MAX_BYTES else ""
+    except OSError:
+        return
+    domain = f"@{alias.host}" if alias.host else None
+    for number, line in enumerate(text.splitlines(), 1):
+        # The user part is in any spelling of the alias, so most lines need no further look.
+        lowered = line.lower()
+        if line.lstrip().startswith("#") or not (
+            alias.user in lowered or (domain and domain in lowered)
+        ):
+            continue
+        if any(
+            word == domain or str(Alias(word)) == str(alias) for word in _WORDS.findall(lowered)
+        ):
+            yield f"{path.name} line {number}"

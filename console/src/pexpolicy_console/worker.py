@@ -1,0 +1,354 @@
+"""The child processes of the console: dry runs, replays, and the verification of the audit.
+
+A process answers one question after the other, with what the command of the same name prints as
+JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, redirect_stderr, suppress
+from datetime import datetime
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from pexpolicy import Alias
+from pexpolicy.audit.reader import file_and_rotated, raw_lines
+from pexpolicy.child import Channel, ChildError, parent_socket
+from pexpolicy.cli.for_console import (
+    BuildContext,
+    DryRunClock,
+    Job,
+    Policy,
+    Tally,
+    Verification,
+    as_document,
+    at_time,
+    doubts,
+    parse_at,
+    paths_of,
+    policy_from,
+    replay_as_json,
+    requested,
+    run_replay,
+)
+from pexpolicy.config.files import stat_files
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.errors import describe_error
+from pexpolicy.explain.explanation import Explanation, explain
+from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
+from pexpolicy.plugins.changes import configuration_changes
+from pexpolicy_console.config_file import ConfigFile
+from pexpolicy_console.listing import Listing, places_of_alias
+
+LOOKED_UP = tuple(name for name in ENDPOINTS if name != "media_location")
+"""What is asked about an alias; a location depends on the network of the caller."""
+PROGRESS_INTERVAL_S = 0.5
+MAX_GROUPS = 50
+MAX_FAULTS = 50
+"""Groups of a replay and faults of a verification that are kept; all are counted."""
+
+
+class PolicyOnDisk:
+    """The policy of a configuration file: built when its files change, opened when asked.
+
+    It changes nothing: jobs do not run, and cache files are not written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.clock = DryRunClock()
+        """The clock of the policy."""
+        self._path = path
+        self._built: tuple[Policy, Listing] | None = None
+        self._failure: ConfigError | None = None
+        self._files: Any = {}
+        self._stack: AsyncExitStack | None = None
+        self._active: Policy | None = None
+
+    async def built(self) -> tuple[Policy, Listing]:
+        """Return the policy, not opened, with its rooms and rules; raise ``ConfigError``."""
+        if not self._files or stat_files(self._files) != self._files:
+            await self.close()
+            self._build()
+        if self._failure is not None:
+            raise self._failure
+        assert self._built is not None
+        return self._built
+
+    async def opened(self) -> tuple[Policy, Listing]:
+        """Return the same, opened; raise ``ConfigError``."""
+        policy, listing = await self.built()
+        if self._stack is None:
+            stack = AsyncExitStack()
+            try:
+                await stack.enter_async_context(policy.serving())
+            except ConfigError:
+                # A policy is opened once.
+                self._files = {}
+                raise
+            self._stack = stack
+        return policy, listing
+
+    async def changes(self, active_hash: str) -> list[str] | None:
+        """Return what differs from the configuration with this hash; ``None`` if it was never
+        seen; raise ``ConfigError``.
+        """
+        policy, _ = await self.built()
+        if policy.config_hash == active_hash:
+            self._active = policy
+        if self._active is None or self._active.config_hash != active_hash:
+            return None
+        return configuration_changes(policy, self._active)
+
+    def _build(self) -> None:
+        self._failure = None
+        files: tuple[Path, ...] = (self._path,)
+        context = BuildContext(wall_clock=self.clock, keeps_static_decisions=True)
+        try:
+            policy = policy_from(self._path, context=context)
+            files = policy.files
+            self._built = policy, Listing(policy, self._path.read_text("utf-8", "replace"))
+        except ConfigError as error:
+            self._failure, files = error, error.files or files
+        finally:
+            self._files = stat_files(files)
+
+    async def close(self) -> None:
+        """Close the policy."""
+        built, stack = self._built, self._stack
+        self._built = self._stack = None
+        if stack is not None:
+            await stack.aclose()
+        elif built is not None and built[0] is not self._active:
+            built[0].close()
+
+
+class DryRunWorker:
+    """Answers questions about one configuration file."""
+
+    def __init__(self, config: Path) -> None:
+        self._config = config
+        self._disk = PolicyOnDisk(config)
+
+    async def answer(self, question: str, **arguments: Any) -> dict[str, Any]:
+        """Return the ``answer``, or the ``failures`` with a line for each reason."""
+        questions: dict[str, Callable[..., Awaitable[Any]]] = {
+            "explain": self._explain,
+            "look_up": self._look_up,
+            "rooms": self._rooms,
+            "rules": self._rules,
+            "check": self._check,
+        }
+        try:
+            return {"answer": await questions[question](**arguments)}
+        except Exception as error:  # noqa: BLE001 - the operator must see it
+            return {"failures": _failures_of(error)}
+
+    async def _explain(
+        self,
+        request: str,
+        endpoint: str | None = None,
+        shape: str | None = None,
+        changes: dict[str, list[str]] | None = None,
+        at: str | None = None,
+        *,
+        ask_all: bool = False,
+    ) -> dict[str, Any]:
+        """Answer one request, as ``pexpolicy explain`` does."""
+        # Before the configuration is built, which takes longer than finding a mistake.
+        found = _command(requested, request, self._config, endpoint, changes or {}, shape or None)
+        remarks = doubts(found, changes or {})
+        return await self._walk(found, parse_at(at or None, found.at), remarks, ask_all=ask_all)
+
+    async def _look_up(self, alias: str, at: str | None = None) -> dict[str, Any]:
+        """Ask each endpoint about one alias."""
+        known = Alias(alias.strip())
+        if not known.user:
+            raise InvalidRequestError(f"{alias!r} is not an alias")
+        moment = parse_at(at or None, None)
+        requests = [requested(known.raw, self._config, name, {}) for name in LOOKED_UP]
+        walks = [await self._walk(request, moment) for request in requests]
+        policy, _ = await self._disk.opened()
+        return {
+            "alias": str(known),
+            "walks": walks,
+            "places": places_of_alias(policy.files, known),
+        }
+
+    async def _walk(
+        self,
+        request: RecordedRequest,
+        at: datetime | None,
+        remarks: Sequence[str] = (),
+        *,
+        ask_all: bool = False,
+    ) -> dict[str, Any]:
+        policy, listing = await self._disk.opened()
+        with at_time(self._disk.clock, at):
+            explained: Explanation = await explain(policy, request, all=ask_all, moment=at)
+        shown = as_document(request, at, [*remarks], self._config, explained, show_secrets=False)
+        return {**shown, "place": listing.place_of(explained.answer.outcome)}
+
+    async def _rooms(self, **wanted: Any) -> dict[str, Any]:
+        # Opened, as rooms of a source are known then only.
+        _, listing = await self._disk.opened()
+        return listing.rooms(**wanted)
+
+    async def _rules(self, *, hides_personal: bool = False) -> list[dict[str, Any]]:
+        _, listing = await self._disk.built()
+        return listing.rules(hides_personal=hides_personal)
+
+    async def _check(self, active_hash: str = "") -> dict[str, Any]:
+        """Check the configuration on the disk. ``active_hash`` is that of the server."""
+        try:
+            policy, _ = await self._disk.built()
+        except ConfigError as error:
+            return {"config_hash": "", "problems": _failures_of(error), "warnings": []}
+        return {
+            "config_hash": policy.config_hash,
+            "problems": [],
+            "warnings": [str(warning) for warning in policy.warnings],
+            "changes": await self._disk.changes(active_hash),
+        }
+
+    async def close(self) -> None:
+        """Close the policy."""
+        await self._disk.close()
+
+
+def _failures_of(error: Exception) -> list[str]:
+    match error:
+        case InvalidRequestError():
+            return str(error).splitlines()
+        case click.UsageError():
+            return [error.message]
+        case ConfigError():
+            return [str(problem) for problem in error.problems]
+        case _:
+            return [describe_error(error).summary]
+
+
+def _command(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of a command, which ends the process for a mistake."""
+    with redirect_stderr(StringIO()) as refused:
+        try:
+            return function(*arguments)
+        except SystemExit:
+            raise InvalidRequestError(click.unstyle(refused.getvalue()).strip()) from None
+
+
+def files_since(audit: Path, since: float) -> list[Path]:
+    """Return the audit files that may have lines of a period, the oldest first."""
+    found = []
+    for path in file_and_rotated(audit):
+        with suppress(FileNotFoundError):  # the oldest is removed when another is rotated
+            if path.stat().st_mtime >= since:
+                found.append(path)
+    return found
+
+
+Tell = Callable[[dict[str, Any]], None]
+"""Is told how far a job is."""
+
+
+def replay(config: Path, tell: Tell, since: float, file: str) -> dict[str, Any]:
+    """Replay the audit of a configuration on a file of its folder."""
+    audit = ConfigFile(config).audit
+    if audit is None:
+        raise InvalidRequestError("the audit goes to standard output: there is no file of calls")
+    told = time.monotonic()
+
+    def progress(counts: Tally, share: float) -> None:
+        nonlocal told
+        if time.monotonic() - told >= PROGRESS_INTERVAL_S:
+            told = time.monotonic()
+            records = sum(counts.records.values())
+            tell({"records": records, "share": share, "changed": counts.changed})
+
+    job = Job(config.with_name(file), since=since)
+    # One process, as the server needs the other processors.
+    done = run_replay(
+        files_since(audit, since), job, with_rotated=False, processes=0, progress=progress
+    )
+    result = replay_as_json(done)
+    groups = result["groups"]
+    return {
+        **{name: result[name] for name in ("same", "changed", "share", "not_compared", "records")},
+        "remarks": result["remarks"],
+        "groups": groups[:MAX_GROUPS],
+        "left_out": max(len(groups) - MAX_GROUPS, 0),
+    }
+
+
+def verify(config: Path, _: Tell) -> dict[str, Any]:
+    """Verify the chain of all audit files."""
+    verification, found, faults = Verification(None, set()), list[str](), 0
+    for fault in verification.verify(raw_lines(_command(paths_of, config, ()))):
+        faults += 1
+        if faults <= MAX_FAULTS:
+            found.append(f"{fault.place}: {fault.text}")
+    return {**verification.as_json(faults), "found": found}
+
+
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {"replay": replay, "verification": verify}
+
+
+def channel_to_console() -> Channel[dict[str, Any]]:
+    """Return the channel of this process to the console."""
+    return Channel("the console", parent_socket(), msgspec.json.decode, msgspec.json.encode)
+
+
+async def _serve_dry_runs(config: Path, channel: Channel[dict[str, Any]]) -> None:
+    worker = DryRunWorker(config)
+    receive = partial(asyncio.get_running_loop().run_in_executor, None, channel.receive)
+    with suppress(EOFError):
+        while True:
+            _send(channel, await worker.answer(**await receive()))
+    await worker.close()
+
+
+def _run_job(config: Path, channel: Channel[dict[str, Any]]) -> None:
+    question = channel.receive()
+    name = question.pop("job")
+    try:
+        tell = partial(_tell, channel)
+        answer: dict[str, Any] = {"answer": JOBS[name](config, tell, **question)}
+    except Exception as error:  # noqa: BLE001 - the operator must see it
+        answer = {"failures": _failures_of(error)}
+    _send(channel, answer)
+
+
+def _tell(channel: Channel[dict[str, Any]], progress: dict[str, Any]) -> None:
+    channel.send({"progress": progress})
+
+
+def _send(channel: Channel[dict[str, Any]], answer: dict[str, Any]) -> None:
+    try:
+        channel.send(answer)
+    except ChildError:
+        channel.send({"failures": ["the answer is too long to show"]})
+
+
+def main() -> None:
+    """Answer the console: dry runs of a configuration, or one job."""
+    channel = channel_to_console()
+    logging.basicConfig(level=logging.WARNING)
+    config = Path(sys.argv[1])
+    if "--job" in sys.argv:
+        _run_job(config, channel)
+    else:
+        asyncio.run(_serve_dry_runs(config, channel))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What the web console uses of the core, in addition to what plugins may use: their contract.
+
+The console is released with the core and may import the names below from here, and public modules.
+"""
+
+from pexpolicy.access import refusals
+from pexpolicy.access.certificates import CertificateError, CertificateFiles
+from pexpolicy.access.certificates import load as load_certificate
+from pexpolicy.access.login_throttle import LoginThrottle, origin
+from pexpolicy.access.networks import Networks, TrustedProxies
+from pexpolicy.access.refusals import RefusalAggregator
+from pexpolicy.access.warnings import console_exposure
+from pexpolicy.audit.records import as_json
+from pexpolicy.audit.torn_lines import LINE_START
+from pexpolicy.audit.verify import Verification
+from pexpolicy.builder import policy_from
+from pexpolicy.cli.audit import parse_time, paths_of
+from pexpolicy.cli.common import Port, config_option, fail
+from pexpolicy.cli.explain import as_document, doubts, parse_at, parse_changes, requested
+from pexpolicy.cli.http_client import admin_url
+from pexpolicy.config.credentials import PasswordHash, secret_of
+from pexpolicy.config.loader import Document, load
+from pexpolicy.config.places import Places
+from pexpolicy.models.context import DryRunClock, at_time
+from pexpolicy.models.request import parameters_of
+from pexpolicy.observability.metrics import CALL_BOUNDS
+from pexpolicy.policy import BuildContext, Policy
+from pexpolicy.replay.replayer import Job
+from pexpolicy.replay.report import as_json as replay_as_json
+from pexpolicy.replay.result import Tally
+from pexpolicy.replay.run import run_replay
+from pexpolicy.server.admin.app import is_own_host
+from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
+
+__all__ = [
+    "CALL_BOUNDS",
+    "LINE_START",
+    "BuildContext",
+    "CertificateError",
+    "CertificateFiles",
+    "Document",
+    "DryRunClock",
+    "Job",
+    "LoginThrottle",
+    "Networks",
+    "PasswordHash",
+    "Places",
+    "Policy",
+    "Port",
+    "RefusalAggregator",
+    "ReloadResult",
+    "Tally",
+    "TrustedProxies",
+    "Verification",
+    "admin_url",
+    "as_document",
+    "as_json",
+    "ask_for_reload",
+    "at_time",
+    "config_option",
+    "console_exposure",
+    "doubts",
+    "fail",
+    "is_own_host",
+    "load",
+    "load_certificate",
+    "origin",
+    "parameters_of",
+    "parse_at",
+    "parse_changes",
+    "parse_time",
+    "paths_of",
+    "policy_from",
+    "refusals",
+    "replay_as_json",
+    "requested",
+    "run_replay",
+    "secret_of",
+]
