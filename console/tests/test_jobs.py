@@ -148,8 +148,8 @@ async def test_a_process_that_cannot_start_is_reported_and_another_one_may(
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        ("echo Killed >&0", "too long"),
-        ("printf '\\000\\000\\000\\001x' >&0", "cannot be read"),
+        ("head -c 1 >&2; echo Killed >&0", "too long"),
+        ("head -c 1 >&2; printf '\\000\\000\\000\\001x' >&0", "cannot be read"),
         ("exit 3", "ended with exit code 3"),
         ("kill -9 $$", "ended with SIGKILL"),
     ],
