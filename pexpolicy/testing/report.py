@@ -61,6 +61,8 @@ class Row:
     seconds: float = 0.0
     kind: str = ""
     """The class of the case in JUnit; empty for ``suite``."""
+    topic: str = ""
+    """The kind of fault of a row that is wrong, as the type of its failure in JUnit."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What JSON has of the row in addition."""
 
@@ -88,9 +90,9 @@ class Table(NamedTuple):
 Part = Line | Table
 
 
-def console() -> Console:
-    """Return a console for a report on standard output; nothing of a report is markup."""
-    return Console(theme=THEME, highlight=False, markup=False, emoji=False)
+def console(*, stderr: bool = False) -> Console:
+    """Return a console for a report; nothing of a report is markup."""
+    return Console(stderr=stderr, theme=THEME, highlight=False, markup=False, emoji=False)
 
 
 def show(rows: Sequence[Row], seconds: float, parts: Iterable[Part] = ()) -> None:
@@ -172,7 +174,10 @@ def as_junit(rows: Sequence[Row], command: str) -> str:
             case.set("time", f"{row.seconds:.3f}")
             details = "\n".join(map(printable, row.lines))
             if not row.ok:
-                ET.SubElement(case, "failure", message=printable(row.text)).text = details
+                failure = ET.SubElement(case, "failure", message=printable(row.text))
+                failure.text = details
+                if row.topic:
+                    failure.set("type", row.topic)
             elif details:
                 ET.SubElement(case, "system-out").text = details
     ET.indent(root)

@@ -2,18 +2,19 @@
 
 import io
 import itertools
+from contextlib import closing
 
 import pytest
 from rich.console import Console
 
-from pexpolicy.conformance import display
+from pexpolicy.cli.conformance import ProgressBar, Report, show
 from pexpolicy.conformance.call_flows import FLOWS
 from pexpolicy.conformance.check_reply import NotJSONError, strict_json
 from pexpolicy.conformance.findings import Level, Topic, violation, warning
 from pexpolicy.conformance.http_client import connected
-from pexpolicy.conformance.report import Report
 from pexpolicy.conformance.runner import ConformanceTest, StepResult
 from pexpolicy.models.rules import Confidence
+from pexpolicy.testing.report import THEME
 from tests.conformance.run_flows import found
 from tests.conformance.servers import go_on, serving
 
@@ -28,17 +29,17 @@ def played(*findings: object, step: str = "service") -> StepResult:
 
 
 def shown(report: Report) -> str:
-    console = Console(file=io.StringIO(), width=100)
-    display.show(console, report)
+    console = Console(file=io.StringIO(), width=100, theme=THEME)
+    show(console, report)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_a_terminal_shows_the_progress() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    with display.progress_bar(console, 2) as ticker:
-        ticker.advance(played(*FINDINGS))
-        ticker.advance(played())
+    with closing(ProgressBar(console, 2)) as bar:
+        bar.advance(played(*FINDINGS))
+        bar.advance(played())
     assert isinstance(console.file, io.StringIO)
     frames = console.file.getvalue()
     assert "web join" in frames

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
-from pexpolicy.conformance import display
+from pexpolicy.cli.conformance import Report, show
 from pexpolicy.conformance.findings import Level, Topic
 from pexpolicy.conformance.http_client import MAX_BODY
-from pexpolicy.conformance.report import Report, as_json, as_junit
 from pexpolicy.conformance.runner import MAX_FAILURES, StepResult
+from pexpolicy.testing.report import THEME, as_junit
 from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import Question, serving, speaking, success
 
@@ -155,10 +155,10 @@ async def test_a_connection_that_is_reset_is_reported_in_words_and_with_the_meth
         steps = await run_flows(url, PLAIN)
         report = Report(url, steps)
     assert [f.text for f in found(steps)] == ["no reply: the server closed the connection"]
-    console = Console(file=io.StringIO(), width=100)
-    display.show(console, report)
+    console = Console(file=io.StringIO(), width=100, theme=THEME)
+    show(console, report)
     assert isinstance(console.file, io.StringIO)
     assert "\n  HEAD /policy/v1/service/configuration?" in console.file.getvalue()
     assert "GET /policy" not in console.file.getvalue()
-    assert "\nHEAD /policy/v1/" in as_junit(report)
-    assert json.loads(as_json(report))["steps"][-1]["method"] == "HEAD"
+    assert "\nHEAD /policy/v1/" in as_junit(report.rows(), "pexpolicy conformance")
+    assert json.loads(report.as_json())["steps"][-1]["method"] == "HEAD"
