@@ -103,31 +103,101 @@ def test_the_export_is_read_as_it_is(tmp_path: Path) -> None:
     ]
 
 
-def test_lists_are_json(tmp_path: Path) -> None:
-    result = import_router(tmp_path, export([reject(protocols=["sip", "webrtc"])]))
-    assert result.exit_code == 0
-    (rule,) = rules_of(tmp_path)
-    assert rule["when"]["any"] == [{"protocol": ["sip", "webrtc"]}, {"protocol": {"exists": False}}]
+ROOM = {"name": "Room", "service_type": "conference", "service_tag": "", "pin": None}
+THREE = export([reject(name, priority=number) for number, name in enumerate("abc", 1)])
 
 
-def test_an_export_of_the_first_days_has_six_columns(tmp_path: Path) -> None:
-    text = (
-        "name,regex,priority,is_active,service_target_url,participant_target_url\n"
-        "a,^a,5,True,https://old.example.com,\n"
-    )
+@pytest.mark.parametrize(
+    ("text", "note", "rules"),
+    [
+        (
+            export([reject(protocols=["sip", "webrtc"])]),
+            "",
+            [{"any": [{"protocol": ["sip", "webrtc"]}, {"protocol": {"exists": False}}]}],
+        ),
+        (export([reject("b", priority=1), reject("a", priority=0)]), "", [{}, {}]),
+        (export([reject(regex="^$")]), "", [{}]),
+        (
+            export([reject("broken", "a("), reject("good")]),
+            "line 2: broken is left out: 'a(' is not a regular expression",
+            [{}],
+        ),
+        (
+            export([reject(source_match="10.0.0.1")]),
+            "10.0.0.1 is in 10.0.0.10",
+            [{"peer": {"contains": "10.0.0.1"}}],
+        ),
+        # A protocol in upper case matches no request that names one.
+        (
+            export([reject(protocols=["SIP"]), reject("b", priority=101, protocols=["SIP", "x"])]),
+            "",
+            [
+                {"protocol": {"exists": False}},
+                {"any": [{"protocol": ["x"]}, {"protocol": {"exists": False}}]},
+            ],
+        ),
+        (
+            export([reject() | {"override_service_response": {**CONTINUE, "result": ROOM}}]),
+            "null in its result is left out: Infinity would drop the whole reply",
+            [{}],
+        ),
+        (
+            export([reject()]).replace("priority", "hue,priority").replace("^bad,", "^bad,red,"),
+            "the column 'hue' is not read",
+            [{}],
+        ),
+        (
+            "name,regex,priority,is_active,service_target_url\na,^a,5,True,https://old.example.com\n",
+            "",
+            [{}],
+        ),
+    ],
+)
+def test_an_export_is_read_with_notes(
+    tmp_path: Path, text: str, note: str, rules: list[Row]
+) -> None:
     result = import_router(tmp_path, text)
-    assert result.exit_code == 0
-    assert 'url = "https://old.example.com"' in result.stdout
+    assert result.exit_code == 0, result.output
+    assert note in result.stderr
+    assert bool(result.stderr) is bool(note)
+    found = rules_of(tmp_path)
+    assert [rule["when"] | when for rule, when in zip(found, rules, strict=True)] == [
+        rule["when"] for rule in found
+    ]
+    assert [rule["name"] for rule in found][:1] != ["b"]
+    assert "pin" not in found[0]["then"].get("result", {})
 
 
-def test_a_priority_of_0_is_written_as_nothing_and_comes_first(tmp_path: Path) -> None:
-    assert (
-        import_router(
-            tmp_path, export([reject("b", priority=1), reject("a", priority=0)])
-        ).exit_code
-        == 0
-    )
-    assert [rule["name"] for rule in rules_of(tmp_path)] == ["a", "b"]
+@pytest.mark.parametrize(
+    ("text", "fault", "names"),
+    [
+        (
+            THREE.replace("True,[],[]", "True,sip|h323,[]", 1),
+            'line 2: protocols: is not a JSON list; write one such as ["sip", "webrtc"]',
+            ["b", "c"],
+        ),
+        (
+            THREE.replace("\r\n", ",Override Service Response\r\n", 1).replace("{}\r", "{},{}\r"),
+            "line 1: the column override_service_response appears twice",
+            None,
+        ),
+        # A quote that is never closed swallows no rule in silence.
+        (THREE.replace("b,^bad", 'b,"^bad'), "line 3: cannot be read", ["a"]),
+        ("sep=,\r\n\r\n" + export([reject(protocols="sip")]), "csv line 4: protocols", None),
+        ("subnet,location\n10.0.0.0/8,Oslo\n", "line 1: the column name is missing", None),
+        ("x" * 200_000, "line 1: cannot be read", None),
+    ],
+)
+def test_what_cannot_be_read_is_a_fault(
+    tmp_path: Path, text: str, fault: str, names: list[str] | None
+) -> None:
+    result = import_router(tmp_path, text)
+    assert result.exit_code == 65
+    assert fault in result.stderr
+    if names is None:
+        assert not (tmp_path / "rules.toml").exists()
+    else:
+        assert [rule["name"] for rule in rules_of(tmp_path)] == names
 
 
 def test_rows_are_imported_one_by_one_and_faults_are_reported(tmp_path: Path) -> None:
@@ -160,37 +230,6 @@ def test_rows_are_imported_one_by_one_and_faults_are_reported(tmp_path: Path) ->
         assert message.endswith(f"; rule {name!r} is left out")
 
 
-def test_an_expression_for_no_alias_at_all_is_a_rule(tmp_path: Path) -> None:
-    result = import_router(tmp_path, export([reject(regex="^$")]))
-    assert (result.exit_code, result.stderr) == (0, "")
-
-
-def test_what_python_refuses_never_matched_and_is_left_out(tmp_path: Path) -> None:
-    result = import_router(tmp_path, export([reject("broken", "a("), reject("good")]))
-    assert result.exit_code == 0
-    assert "note: line 2: broken is left out: 'a(' is not a regular expression" in result.stderr
-    assert [rule["name"] for rule in rules_of(tmp_path)] == ["good"]
-
-
-def test_a_cell_that_is_no_list_says_what_to_write(tmp_path: Path) -> None:
-    text = export([reject("a"), reject("b")]).replace("True,[],[]", "True,sip|h323,[]", 1)
-    result = import_router(tmp_path, text)
-    assert result.exit_code == 65
-    assert (
-        'line 2: protocols: is not a JSON list; write one such as ["sip", "webrtc"]'
-        in result.stderr
-    )
-    assert [rule["name"] for rule in rules_of(tmp_path)] == ["b"]
-
-
-def test_a_part_of_an_address_is_searched_for(tmp_path: Path) -> None:
-    result = import_router(tmp_path, export([reject(source_match="10.0.0.1")]))
-    assert result.exit_code == 0
-    assert rules_of(tmp_path)[0]["when"]["peer"] == {"contains": "10.0.0.1"}
-    assert "10.0.0.1 is in 10.0.0.10" in result.stderr
-
-
-# Python 3.14 has room for deeper nesting than older versions, and then reads one of them as JSON.
 @pytest.mark.parametrize("closed", ["", "]" * 60_000])
 def test_json_that_is_nested_too_deeply_is_refused_with_its_line(
     tmp_path: Path, closed: str
@@ -319,29 +358,6 @@ def test_of_one_priority_the_last_row_is_asked_first_and_this_is_told(tmp_path: 
     assert note.startswith("note: lines 4, 2 have the priority 100: the router asked the rule that")
 
 
-def test_a_protocol_in_upper_case_matches_no_request_that_names_one(tmp_path: Path) -> None:
-    rows = [reject(protocols=["SIP"]), reject("b", "^b", priority=101, protocols=["SIP", "api"])]
-    assert import_router(tmp_path, export(rows)).exit_code == 0
-    first, second = rules_of(tmp_path)
-    assert first["when"]["protocol"] == {"exists": False}
-    assert second["when"]["any"] == [{"protocol": ["api"]}, {"protocol": {"exists": False}}]
-
-
-def test_a_column_that_appears_twice_is_refused(tmp_path: Path) -> None:
-    text = export([reject()]).replace("\r\n", ",Override Service Response\r\n", 1)
-    result = import_router(tmp_path, text.replace("{}\r\n", "{},{}\r\n"))
-    assert result.exit_code == 65
-    assert "line 1: the column override_service_response appears twice" in result.stderr
-    assert not (tmp_path / "rules.toml").exists()
-
-
-def test_a_quote_that_is_never_closed_swallows_no_rule_in_silence(tmp_path: Path) -> None:
-    text = export([reject("a", priority=1), reject("b", priority=2), reject("c", priority=3)])
-    result = import_router(tmp_path, text.replace("b,^bad", 'b,"^bad'))
-    assert result.exit_code == 65
-    assert "line 3: cannot be read" in result.stderr
-
-
 def test_many_rules_of_one_name_are_numbered_in_linear_time() -> None:
     names: dict[str, int] = {}
     assert [unique_name("a", "", names) for _ in range(3)] == ["a", "a (2)", "a (3)"]
@@ -384,41 +400,6 @@ def tabbed(text: str, delimiter: str) -> str:
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=delimiter).writerows(csv.reader(io.StringIO(text, newline="")))
     return file.getvalue()
-
-
-def test_the_line_of_a_fault_counts_those_above_the_header(tmp_path: Path) -> None:
-    result = import_router(tmp_path, "sep=,\r\n\r\n" + export([reject(protocols="sip")]))
-    assert result.exit_code == 65
-    assert "router.csv line 4: protocols" in result.stderr
-
-
-def test_null_in_a_reply_is_reported_as_infinity_would_drop_it(tmp_path: Path) -> None:
-    room = {"name": "Room", "service_type": "conference", "service_tag": "", "pin": None}
-    reply = {"status": "success", "result": room}
-    result = import_router(tmp_path, export([reject() | {"override_service_response": reply}]))
-    assert result.exit_code == 0
-    assert "null in its result is left out: Infinity would drop the whole reply" in result.stderr
-    assert "pin" not in rules_of(tmp_path)[0]["then"]["result"]
-
-
-def test_unknown_columns_are_reported(tmp_path: Path) -> None:
-    text = export([reject()]).replace("priority", "colour,priority").replace("^bad,", "^bad,red,")
-    result = import_router(tmp_path, text)
-    assert result.exit_code == 0
-    assert "the column 'colour' is not read" in result.stderr
-
-
-def test_a_file_of_something_else_says_which_columns_are_missing(tmp_path: Path) -> None:
-    result = import_router(tmp_path, "subnet,location\n10.0.0.0/8,Oslo\n")
-    assert result.exit_code == 65
-    assert "line 1: the column name is missing" in result.stderr
-    assert not (tmp_path / "rules.toml").exists()
-
-
-def test_a_first_line_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    result = import_router(tmp_path, "x" * 200_000)
-    assert result.exit_code == 65
-    assert "line 1: cannot be read" in result.stderr
 
 
 # ---- deciding as the router did

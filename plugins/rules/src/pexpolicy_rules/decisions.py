@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,16 @@ from pexpolicy import (
     Decision,
     DecisionError,
     Directory,
-    DirectoryInformationRequest,
     Gateway,
     Key,
     MediaLocation,
-    MediaLocationRequest,
-    ParticipantAvatarRequest,
     ParticipantProperties,
-    ParticipantPropertiesRequest,
     Redirect,
-    RegistrationAliasRequest,
     Reject,
     Request,
-    ServiceConfigurationRequest,
 )
 from pexpolicy.config.files import why_unusable
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
 from pexpolicy.files import read_file, track_file
@@ -59,8 +52,6 @@ SAMPLES = (
     "1",
 )
 """Sample values for placeholders; one of them must make the decision valid."""
-MAX_MISSING = 5
-"""Maximum number of missing fields to report."""
 
 
 class AnswerError(ValueError):
@@ -78,64 +69,8 @@ class AnswerError(ValueError):
         return error
 
 
-def decision_issues(
-    make: Callable[[Mapping[str, Any], str], object], fields: Mapping[str, Any], place: Key
-) -> list[tuple[Key, str]]:
-    """Return the issues that remain with every sample value, with their keys in ``then``.
-
-    ``place`` is the key of the fields.
-    """
-    fewest: list[tuple[Key, str]] | None = None
-    for sample in SAMPLES:
-        try:
-            found = [
-                ((*place, *key), text) for key, text in _each(make, with_sample(fields, sample))
-            ]
-        except AnswerError as error:
-            found = error.issues
-        if not found:
-            return []
-        if fewest is None or len(found) < len(fewest):
-            fewest = found
-    return fewest or []
-
-
-def _each(
-    make: Callable[[Mapping[str, Any], str], object], fields: Mapping[str, Any]
-) -> Iterator[tuple[Key, str]]:
-    """Yield each issue. A decision reports one, so the next attempt is without that field."""
-    remaining, changed, rules = dict(fields), set[str](), ""
-    for _ in range(len(fields) + MAX_MISSING):
-        try:
-            make(remaining, "")
-        except DecisionError as error:
-            refused = error
-        else:
-            return
-        key = refused.refusal.key
-        if not key or not isinstance(root := key[0], str):
-            yield key, refused.refusal.text
-            return
-        if root not in changed and not _is_consequence(refused, root, changed, rules):
-            yield key, refused.refusal.text
-            rules += refused.refusal.rule
-        if root in remaining:
-            del remaining[root]
-        else:
-            remaining[root] = SAMPLES[0]
-        changed.add(root)
-
-
-def _is_consequence(refused: DecisionError, root: str, changed: set[str], rules: str) -> bool:
-    """Return whether an issue was reported before, or may come from a field that was changed."""
-    rule = refused.refusal.rule
-    if repr(root) in rules:
-        return True
-    named = (name for name in changed if re.search(rf"\b{re.escape(name)}\b", rule))
-    return not rule.startswith("there is no field ") and any(named)
-
-
 Factory = Callable[[Mapping[str, Any], str], Decision]
+_ACTIONS: Mapping[str, type[Decision]] = {"redirect": Redirect, "reject": Reject}
 _RESULTS: Mapping[str, type[Decision]] = {
     "participant_properties": ParticipantProperties,
     "media_location": MediaLocation,
@@ -143,12 +78,7 @@ _RESULTS: Mapping[str, type[Decision]] = {
     "directory_information": Directory,
 }
 REQUESTS: Mapping[str, type[Request]] = {
-    "service_configuration": ServiceConfigurationRequest,
-    "participant_properties": ParticipantPropertiesRequest,
-    "media_location": MediaLocationRequest,
-    "participant_avatar": ParticipantAvatarRequest,
-    "directory_information": DirectoryInformationRequest,
-    "registration_alias": RegistrationAliasRequest,
+    name: endpoint.request for name, endpoint in ENDPOINTS.items()
 }
 CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
 
@@ -176,6 +106,7 @@ class Answer:
         extras: Extras = NO_EXTRAS,
         secret: str = "",
     ) -> None:
+        self._endpoint, self._extras = endpoint, extras
         self._factory, fields = _factory(endpoint, then, extras)
         found = doubtful_placeholders(fields, groups, REQUESTS[endpoint])
         self.doubts = list(dict.fromkeys(found))
@@ -197,13 +128,32 @@ class Answer:
                 return
         place = () if then.result is None else ("result",)
         issues = [((*place, *key), text) for key, text in placeholder_issues(fields, groups)]
-        issues += decision_issues(self._factory, fields, place)
+        issues += self._issues(fields, place)
         if issues:
             raise AnswerError.of(issues)
         self._fields = compile_texts(fields, groups, secret)
         self._protections = [n for n in PROTECTIONS if isinstance(self._fields.get(n), Text)]
         if not secret:
             self.guessable = [n for n in hashed_fields(self._fields) if n in PROTECTIONS]
+
+    def _issues(self, fields: Mapping[str, Any], place: Key) -> list[tuple[Key, str]]:
+        """Return the issues that remain with every sample value; ``place`` is the key of fields."""
+        fewest: list[tuple[Key, str]] = []
+        for sample in SAMPLES:
+            filled = with_sample(fields, sample)
+            try:
+                self._factory(filled, self.reason)
+            except DecisionError as error:
+                model, values = _parts(self._endpoint, self.action, filled, self._extras)
+                refusals = model.find_issues(values, self._extras) or [error.refusal]
+                found = [((*place, *refusal.key), refusal.text) for refusal in refusals]
+            except AnswerError as error:
+                found = error.issues
+            else:
+                return []
+            if not fewest or len(found) < len(fewest):
+                fewest = found
+        return fewest
 
     def render(self, request: Request, captures: Captures) -> Decision | None:
         """Return the decision for a request.
@@ -264,19 +214,19 @@ def _factory(endpoint: str, then: Then, extras: Extras) -> tuple[Factory, Mappin
             raise AnswerError(
                 "is not a field of a result; write it next to result", "result", "reason"
             )
-        return _result(endpoint, extras), then.result
+        if endpoint == "participant_avatar":
+            raise AnswerError("an avatar is a picture; write image with its path", "result")
+        return _maker(endpoint, "result", extras), then.result
     if then.action == "reject":
-        return _reject(endpoint, then)
+        return _reject(endpoint, then, extras)
     if then.action == "redirect":
         if endpoint != "service_configuration":
             raise AnswerError(f"{endpoint} cannot redirect", "action")
-        return lambda fields, reason: Redirect(**fields, reason=reason), {
-            "new_alias": then.new_alias
-        }
+        return _maker(endpoint, "redirect", extras), {"new_alias": then.new_alias}
     return lambda _, reason: Continue(reason=reason), {}
 
 
-def _reject(endpoint: str, then: Then) -> tuple[Factory, Mapping[str, Any]]:
+def _reject(endpoint: str, then: Then, extras: Extras) -> tuple[Factory, Mapping[str, Any]]:
     if endpoint not in CAN_REJECT:
         raise AnswerError(f"{endpoint} cannot reject; write continue", "action")
     if then.reject_reason is None:
@@ -284,8 +234,7 @@ def _reject(endpoint: str, then: Then) -> tuple[Factory, Mapping[str, Any]]:
     if endpoint != "participant_properties":
         text = f"is not shown at {endpoint}; write reason, which is logged"
         raise AnswerError(text, "reject_reason")
-    fields = {"reject_reason": then.reject_reason}
-    return lambda fields, reason: Reject(**fields, reason=reason), fields
+    return _maker(endpoint, "reject", extras), {"reject_reason": then.reject_reason}
 
 
 def _picture(endpoint: str, path: Path) -> Factory:
@@ -305,19 +254,22 @@ def _picture(endpoint: str, path: Path) -> Factory:
     return lambda _, reason: Avatar(image, reason=reason)
 
 
-def _result(endpoint: str, extras: Extras) -> Factory:
-    if endpoint == "service_configuration":
-        return partial(_service, extras=extras)
-    model = _RESULTS.get(endpoint)
-    if model is None:
-        raise AnswerError("an avatar is a picture; write image with its path", "result")
-    return lambda fields, reason: model.from_result(
-        fields, reason=reason, extras=extras, strict=True
-    )
+def _maker(endpoint: str, action: str, extras: Extras) -> Factory:
+    def make(fields: Mapping[str, Any], reason: str) -> Decision:
+        model, values = _parts(endpoint, action, fields, extras)
+        return model.from_result(values, reason=reason, extras=extras, strict=True)
+
+    return make
 
 
-def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decision:
-    """Return a service of its ``service_type``, by default ``conference``."""
+def _parts(
+    endpoint: str, action: str, fields: Mapping[str, Any], extras: Extras
+) -> tuple[type[Decision], Mapping[str, Any]]:
+    """Return the class of a decision, and its fields; a service is a ``conference`` by default."""
+    if action in _ACTIONS:
+        return _ACTIONS[action], fields
+    if endpoint != "service_configuration":
+        return _RESULTS[endpoint], fields
     kind = fields.get("service_type", "conference")
     model = service_class(kind, extras)
     if model is None:
@@ -328,4 +280,4 @@ def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decis
     values.setdefault("service_tag", "")
     if "service_type" in contract_of(model).constants:
         values.pop("service_type", None)
-    return model.from_result(values, reason=reason, extras=extras, strict=True)
+    return model, values

@@ -14,15 +14,9 @@ from typing_extensions import override
 from pexpolicy import (
     ConfigWarning,
     Decision,
-    DirectoryInformationRequest,
     Key,
-    MediaLocationRequest,
-    ParticipantAvatarRequest,
-    ParticipantPropertiesRequest,
     Plugin,
-    RegistrationAliasRequest,
     Request,
-    ServiceConfigurationRequest,
     SettingsError,
     hookimpl,
     wall_clock,
@@ -52,24 +46,26 @@ class Rules(Plugin[Settings]):
         self._chains = {name: RuleChain(name, self._rules) for name in REQUESTS}
         self._clock = clock
         self._lists = builder.lists
-        if self._lists.asks:
-            # Hooks that never wait are cheaper, so only these are replaced by hooks that may.
-            for name in REQUESTS:
-                setattr(self, name, self._asking_hook(name))
+        for name in REQUESTS:
+            setattr(self, name, self._hook(name))
 
-    def _asking_hook(self, endpoint: str) -> Callable[[Request], Awaitable[Any]]:
-        async def hook(request: Request) -> Any:
+    def _hook(self, endpoint: str) -> Callable[[Request], Awaitable[Any]]:
+        async def decide(request: Request) -> Any:
+            return self._decide(endpoint, request)
+
+        async def ask(request: Request) -> Any:
             noted = len(request.notes or ())
 
-            def decide() -> Any:
+            def again() -> Any:
                 if request.notes is not None:
                     del request.notes[noted:]
                 return self._decide(endpoint, request)
 
-            return await self._lists.answer(decide, request)
+            return await self._lists.answer(again, request)
 
-        marked: Callable[[Request], Awaitable[Any]] = hookimpl(specname=endpoint)(hook)
-        return marked
+        # Hooks that never wait are cheaper.
+        hook: Callable[[Request], Awaitable[Any]] = ask if self._lists.asks else decide
+        return hookimpl(specname=endpoint)(hook)
 
     @property
     def can_reject(self) -> bool:
@@ -95,36 +91,6 @@ class Rules(Plugin[Settings]):
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Fetch the lists of sources, and keep them up to date."""
         return self._lists.lifespan() if len(self._lists) else nullcontext()
-
-    @override
-    async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:
-        """Return the service of the first rule that matches."""
-        return self._decide("service_configuration", request)
-
-    @override
-    async def participant_properties(self, request: ParticipantPropertiesRequest) -> Any:
-        """Return the properties of the first rule that matches."""
-        return self._decide("participant_properties", request)
-
-    @override
-    async def media_location(self, request: MediaLocationRequest) -> Any:
-        """Return the location of the first rule that matches."""
-        return self._decide("media_location", request)
-
-    @override
-    async def participant_avatar(self, request: ParticipantAvatarRequest) -> Any:
-        """Return the picture of the first rule that matches."""
-        return self._decide("participant_avatar", request)
-
-    @override
-    async def directory_information(self, request: DirectoryInformationRequest) -> Any:
-        """Return the entries of the first rule that matches."""
-        return self._decide("directory_information", request)
-
-    @override
-    async def registration_alias(self, request: RegistrationAliasRequest) -> Any:
-        """Return the credentials of the first rule that matches."""
-        return self._decide("registration_alias", request)
 
     @override
     def static_decisions(self) -> Iterable[tuple[Key, Decision]]:
