@@ -1,13 +1,14 @@
 """Policies with the plugin ``upstream``, built as a server builds them."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.policy import BuildContext, Policy
-from tests.support import fake_plugins
+from tests.support import fake_plugins, upstream_servers
 
 Tables = Mapping[str, Any]
 
@@ -43,3 +44,20 @@ def status_of(made: Policy) -> Any:
     """What the plugin says of itself."""
     instance: Any = made.plugins[0].instance
     return instance.status()
+
+
+@asynccontextmanager
+async def relaying(
+    serving: fake_plugins.Serve,
+    content: bytes,
+    routes: list[dict[str, Any]] | None = None,
+    *,
+    name: str = "target",
+) -> AsyncIterator[tuple[fake_plugins.Serving, upstream_servers.Upstream]]:
+    """Yield a server, and the only target that it asks, which always replies with ``content``."""
+    answer = upstream_servers.always(content)
+    async with (
+        upstream_servers.answering(answer) as target,
+        serving(policy({name: target.url}, routes)) as server,
+    ):
+        yield server, target

@@ -356,19 +356,3 @@ def test_a_token_that_no_header_can_hold_is_refused(monkeypatch: pytest.MonkeyPa
         assert raised.value.problems[0].key == ("token_env",)
     monkeypatch.setenv("CANARY_TOKEN", "a\tb\N{LATIN SMALL LETTER E WITH ACUTE}")
     HttpSource(settings)
-
-
-@pytest.mark.parametrize(
-    ("keys", "text"),
-    [
-        ({"url": "ftp://h"}, "write a whole URL"),
-        ({"url": "https://h?a=1"}, "leave out what begins with"),
-        ({"url": "https://u:p@h"}, "credentials are never in this file"),
-        ({"url": "http://api.example.com", "token_env": "X"}, "unencrypted"),
-        ({"url": "https://h", "client_id": "x"}, "go together"),
-        ({"url": "https://h", "scope": "x"}, "scope belongs to token_url"),
-    ],
-)
-def test_settings_are_checked(keys: dict[str, str], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        HttpSettings.model_validate(keys)

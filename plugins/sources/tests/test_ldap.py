@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pexpolicy_sources import Found, QueryError, SourceUnavailableError
 from pexpolicy_sources.ldap import LdapSettings, LdapSource
 from pexpolicy_sources.ldap_query import LdapQuery
 from tests.support import programs, slapd
+from tests.support.outages import stale_while_down
 from tests.support.secret_canaries import PIN, find_canaries
 from tests.support.waiting import HANG_S
 
@@ -180,22 +181,6 @@ def test_a_filter_may_be_written_on_several_lines() -> None:
     assert query.fill({"alias": ""}) is None, "it would match everything"
 
 
-@pytest.mark.parametrize(
-    ("keys", "text"),
-    [
-        ({"url": "https://h"}, "is not an LDAP server"),
-        ({"url": "ldaps://h/dc=x"}, "is not an LDAP server"),
-        ({"url": "ldaps://u:p@h"}, "credentials are never in this file"),
-        ({"url": []}, "at least 1 item"),
-        ({"url": "ldaps://h", "user": "cn=x"}, "belong together"),
-        ({"url": "ldap://h", "tls": False, "user": "cn=x", "password_env": "X"}, "unencrypted"),
-    ],
-)
-def test_settings_are_checked(keys: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        LdapSettings.model_validate({"base": "", **keys})
-
-
 def test_a_file_that_cannot_be_used_names_its_key(tmp_path: Path) -> None:
     keys = {"url": "ldaps://h", "base": "", "ca_file": str(tmp_path / "none.pem")}
     with pytest.raises(SettingsError) as raised:
@@ -231,41 +216,9 @@ async def test_a_base_that_does_not_exist_is_an_error_of_the_query(directory: sl
             await made.lookup(BY_MAIL, ["alias"]).ask(alias="anna")
 
 
-async def test_answers_are_stale_while_the_server_is_frozen_or_dead_and_new_after_it(
-    directory: slapd.Server,
-) -> None:
+async def test_answers_are_stale_in_an_outage_and_new_after_it(directory: slapd.Server) -> None:
     async with source(directory, timeout=0.3, refresh_after=0, max_age=60) as made:
-        lookup = made.lookup(BY_MAIL, ["alias"])
-
-        async def ask() -> float:
-            """Return the age of an answer."""
-            found = await lookup.ask(alias="b@example.com")
-            assert [row["name"] for row in found.rows] == [["Bob", "Robert"]]
-            return found.age
-
-        async def recovers() -> None:
-            async with asyncio.timeout(HANG_S):
-                while await ask() > 0.0:  # noqa: ASYNC110 - it recovers when it is asked
-                    await asyncio.sleep(0.1)
-
-        # The first answer may be late on a busy machine.
-        async with asyncio.timeout(HANG_S):
-            while not len(lookup):
-                with suppress(SourceUnavailableError):
-                    await ask()
-        with directory.frozen():
-            ages = [await ask() for _ in range(6)]
-            assert min(ages) > 0.0
-            with pytest.raises(SourceUnavailableError):
-                await lookup.ask(alias="never asked before")
-        await recovers()
-        directory.kill()
-        try:
-            assert min([await ask() for _ in range(6)]) > 0.0
-        finally:
-            directory.start()
-        await recovers()
-        assert made.status()[BY_MAIL]["problem"] is None
+        await stale_while_down(directory, made.lookup(BY_MAIL, ["alias"]), "b@example.com")
 
 
 async def test_a_restarted_server_costs_no_call(directory: slapd.Server) -> None:

@@ -21,6 +21,7 @@ from pexpolicy_sources import Found, QueryError, SourceUnavailableError, sql
 from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sources.sql_engine import SqlSettings
 from tests.support import postgresql
+from tests.support.outages import stale_while_down
 from tests.support.waiting import HANG_S
 
 BY_ALIAS = "SELECT name, pin FROM rooms WHERE lower(alias) = :alias"
@@ -254,24 +255,6 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
     made.lookup("SELECT '{alias}' WHERE 1 = :alias AND '= ?' <> '%s'", ["alias"])
 
 
-@pytest.mark.parametrize(
-    ("keys", "text"),
-    [
-        ({}, "write path .* or url"),
-        ({"path": "a", "url": "postgresql://h/d"}, "write path .* or url"),
-        ({"url": "postgresql://u:p@h/d"}, "credentials are never in this file"),
-        ({"url": "mysql://h/d"}, "is not a URL of PostgreSQL"),
-        ({"url": "postgresql://h"}, "is not a URL of PostgreSQL"),
-        ({"url": "postgresql://h/d?sslmode=off"}, "sslmode is not known"),
-        ({"path": "a", "password_env": "X"}, "are for PostgreSQL"),
-        ({"path": "a", "max_age": 1}, "max_age must be at least refresh_after"),
-    ],
-)
-def test_settings_are_checked(keys: dict[str, str], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        SqlSettings.model_validate(keys)
-
-
 def test_a_missing_password_names_its_key() -> None:
     with pytest.raises(SettingsError) as raised:
         source({"url": "postgresql://h/d", "password_file": "/nowhere"})
@@ -303,42 +286,9 @@ async def test_a_database_with_a_strange_name_is_opened(tmp_path: Path) -> None:
         assert not (await made.lookup("SELECT * FROM t", []).ask()).rows
 
 
-async def test_answers_are_stale_while_the_server_is_frozen_or_dead_and_new_after_it(
-    postgres: postgresql.Server,
-) -> None:
-    keys = postgresql_keys(postgres)
-    async with source(keys, timeout=0.3, refresh_after=0, max_age=60) as made:
-        lookup = made.lookup(BY_ALIAS, ["alias"])
-
-        async def ask() -> float:
-            """Return the age of an answer."""
-            found = await lookup.ask(alias="board")
-            assert [row["name"] for row in found.rows] == ["Board"]
-            return found.age
-
-        async def recovers() -> None:
-            async with asyncio.timeout(HANG_S):
-                while await ask() > 0.0:  # noqa: ASYNC110 - it recovers when it is asked
-                    await asyncio.sleep(0.1)
-
-        # The first answer may be late on a busy machine.
-        async with asyncio.timeout(HANG_S):
-            while not len(lookup):
-                with suppress(SourceUnavailableError):
-                    await ask()
-        with postgres.frozen():
-            ages = [await ask() for _ in range(6)]
-            assert min(ages) > 0.0
-            with pytest.raises(SourceUnavailableError):
-                await lookup.ask(alias="never asked before")
-        await recovers()
-        postgres.kill()
-        try:
-            assert min([await ask() for _ in range(6)]) > 0.0
-        finally:
-            postgres.start()
-        await recovers()
-        assert made.status()[BY_ALIAS]["problem"] is None
+async def test_answers_are_stale_in_an_outage_and_new_after_it(postgres: postgresql.Server) -> None:
+    async with source(postgresql_keys(postgres), timeout=0.3, refresh_after=0, max_age=60) as made:
+        await stale_while_down(postgres, made.lookup(BY_ALIAS, ["alias"]), "board")
     postgres.execute("DO $$ BEGIN PERFORM pg_sleep(0.2); END $$")
 
 

@@ -50,10 +50,7 @@ async def test_each_decision_passes_unchanged_and_the_reason_says_who_made_it(
 ) -> None:
     extras = {"decided_by": "theirs", "reason": secret_canaries.WORD, "decision_id": _ID}
     content = servers.reply({"status": "success", **answer, **extras})
-    async with (
-        servers.answering(servers.always(content)) as target,
-        serving(policies.policy({"bookings": target.url})) as server,
-    ):
+    async with policies.relaying(serving, content, name="bookings") as (server, _):
         reply = await server.ask(asked)
     assert reply.status == 200
     body = {k: v for k, v in reply.json.items() if k not in ("status", *extras)}
@@ -68,10 +65,7 @@ async def test_an_action_next_to_a_room_is_ignored(
     serving: fake_plugins.Serve, action: str
 ) -> None:
     content = servers.decided(servers.ROOM, action)
-    async with (
-        servers.answering(servers.always(content)) as target,
-        serving(policies.policy({"bookings": target.url})) as server,
-    ):
+    async with policies.relaying(serving, content, name="bookings") as (server, _):
         reply = await server.ask(f"{wire.SERVICE}?{SIP}")
     assert (reply.action, reply.result) == ("continue", servers.ROOM)
 
@@ -90,9 +84,9 @@ async def test_an_action_next_to_a_room_is_ignored(
 async def test_a_refusal_of_a_target_is_a_refusal_here(
     serving: fake_plugins.Serve, asked: str, refused: dict[str, Any]
 ) -> None:
-    async with (
-        servers.answering(servers.always(servers.reply(refused))) as target,
-        serving(policies.policy({"bookings": target.url})) as server,
+    async with policies.relaying(serving, servers.reply(refused), name="bookings") as (
+        server,
+        _target,
     ):
         reply = await server.ask(asked)
     assert reply.json["status"] == "success"
@@ -109,10 +103,7 @@ async def test_a_text_boolean_is_relayed_as_a_boolean_and_the_audit_says_so(
         "override": {"ivr_theme_name": "night"},
     }
     content = servers.decided({**servers.ROOM, "locked": "true"})
-    async with (
-        servers.answering(servers.always(content)) as target,
-        serving(policies.policy({"t": target.url}, [route])) as server,
-    ):
+    async with policies.relaying(serving, content, [route], name="t") as (server, _target):
         reply = await server.ask(f"{wire.SERVICE}?{SIP}")
     assert reply.result == {**servers.ROOM, "locked": True, "ivr_theme_name": "night"}
     assert "the text 'true' means true" in str(server.lines()[-1]["warnings"])
@@ -122,10 +113,7 @@ async def test_another_room_than_the_one_that_dials_out_is_relayed_with_a_warnin
     serving: fake_plugins.Serve,
 ) -> None:
     query = "call_direction=dial_out&service_name=Running&service_tag=&local_alias=a"
-    async with (
-        servers.answering(servers.always(servers.decided(servers.ROOM))) as target,
-        serving(policies.policy({"t": target.url})) as server,
-    ):
+    async with policies.relaying(serving, servers.decided(servers.ROOM), name="t") as (server, _):
         reply = await server.ask(f"{wire.SERVICE}?{query}")
     assert reply.result == servers.ROOM
     assert "name: the running service that dials out" in str(server.lines()[-1]["warnings"])
@@ -147,10 +135,7 @@ async def test_a_phone_book_that_is_unsorted_or_too_long_is_not_lost(
     serving: fake_plugins.Serve, limit: str, entries: list[str], sent: list[str], says: str
 ) -> None:
     content = servers.decided([contact(name, username="") for name in entries])
-    async with (
-        servers.answering(servers.always(content)) as target,
-        serving(policies.policy({"t": target.url})) as server,
-    ):
+    async with policies.relaying(serving, content, name="t") as (server, _):
         reply = await server.ask(f"{wire.DIRECTORY}?q=&limit={limit}")
     assert [entry["description"] for entry in reply.result] == sent
     assert says in str(server.lines()[-1]["warnings"])
@@ -200,9 +185,9 @@ async def test_a_jpeg_passes_as_it_is_and_one_of_another_size_is_made_to_fit(
 async def test_what_is_no_picture_reaches_no_client(
     serving: fake_plugins.Serve, kind: str, body: bytes, says: str
 ) -> None:
-    async with (
-        servers.answering(servers.always(servers.reply(body, kind=kind))) as target,
-        serving(policies.policy({"faces": target.url})) as server,
+    async with policies.relaying(serving, servers.reply(body, kind=kind), name="faces") as (
+        server,
+        _,
     ):
         reply = await server.ask(f"{wire.AVATAR}alice?width=40&height=40")
     assert reply.status == 404
@@ -225,10 +210,7 @@ async def test_fields_are_put_over_those_of_a_service_and_over_nothing_else(
     serving: fake_plugins.Serve, answer: bytes, result: dict[str, Any] | None
 ) -> None:
     route = {"targets": ["t"], "endpoints": ["service_configuration"], "override": OVERRIDE}
-    async with (
-        servers.answering(servers.always(answer)) as target,
-        serving(policies.policy({"t": target.url}, [route])) as server,
-    ):
+    async with policies.relaying(serving, answer, [route], name="t") as (server, target):
         reply = await server.ask(f"{wire.SERVICE}?{SIP}")
         other = await server.ask(wire.LOCATION)
     merged = result if result is None or "new_alias" in result else {**result, **OVERRIDE}
@@ -247,10 +229,7 @@ async def test_an_override_that_spoils_the_result_is_an_invalid_answer(
         "override": {"breakout": True},
     }
     room = servers.decided(servers.ROOM)
-    async with (
-        servers.answering(servers.always(room)) as target,
-        serving(policies.policy({"t": target.url}, [route])) as server,
-    ):
+    async with policies.relaying(serving, room, [route], name="t") as (server, _target):
         assert (await server.ask(f"{wire.SERVICE}?{SIP}")).result is None
     assert server.steps() == [("upstream", "invalid")]
 

@@ -80,10 +80,7 @@ async def test_the_first_answers_and_what_differs_is_counted_and_logged_by_name(
 
 
 async def _alone(serving: fake_plugins.Serve, answer: bytes) -> wire.Reply:
-    async with (
-        servers.answering(servers.always(answer)) as target,
-        serving(policies.policy({"old": target.url})) as server,
-    ):
+    async with policies.relaying(serving, answer, name="old") as (server, _):
         return await server.ask(ASKED)
 
 

@@ -38,10 +38,7 @@ async def test_path_and_query_arrive_byte_for_byte(serving: fake_plugins.Serve, 
 
 async def test_any_query_arrives_as_it_was_written(serving: fake_plugins.Serve) -> None:
     text = st.text("aZ09%2fF+&=;/.~-_!*'(),:@$|^`{}<>\"?[]\\", max_size=80)
-    async with (
-        servers.answering(servers.always(servers.reply(b"", "404 None"))) as target,
-        serving(policies.policy({"target": target.url})) as server,
-    ):
+    async with policies.relaying(serving, servers.reply(b"", "404 None")) as (server, target):
         asked: list[bytes] = []
 
         @settings(max_examples=1, database=None, suppress_health_check=list(HealthCheck))
@@ -118,10 +115,7 @@ async def test_a_target_gets_its_own_credentials_and_no_other(
 async def test_an_alias_that_leads_to_another_path_is_not_passed_on(
     serving: fake_plugins.Serve, alias: str
 ) -> None:
-    async with (
-        servers.answering(servers.always(servers.decided())) as target,
-        serving(policies.policy({"target": target.url})) as server,
-    ):
+    async with policies.relaying(serving, servers.decided()) as (server, target):
         reply = await server.ask(f"{wire.REGISTRATION}{alias}?q=..")
         assert (await server.ask(f"{wire.REGISTRATION}a..b.?q=/../")).action == "continue"
     assert reply.json["decided_by"] == "default"
@@ -131,10 +125,7 @@ async def test_an_alias_that_leads_to_another_path_is_not_passed_on(
 
 async def test_cookies_of_a_target_are_not_kept(serving: fake_plugins.Serve) -> None:
     crumbs = servers.reply(b"", "404 None", extra="Set-Cookie: a=b; Path=/\r\n")
-    async with (
-        servers.answering(servers.always(crumbs)) as target,
-        serving(policies.policy({"target": target.url})) as server,
-    ):
+    async with policies.relaying(serving, crumbs) as (server, target):
         await server.ask(WRITTEN[0])
         await server.ask(WRITTEN[0])
     assert len(target.heads) == 2
