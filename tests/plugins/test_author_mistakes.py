@@ -1,7 +1,7 @@
 """Mistakes of plugin authors: what they are told, at check wherever possible."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial, wraps
@@ -10,7 +10,6 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from aiohttp import web
 
 from pexpolicy import (
     AliasMap,
@@ -18,11 +17,9 @@ from pexpolicy import (
     Conference,
     ConfigPath,
     Continue,
-    Plugin,
     PluginSettings,
     Refreshed,
     Reject,
-    Source,
     get_logger,
     hookimpl,
     metrics,
@@ -41,502 +38,368 @@ from pexpolicy.testing import PluginStartupError, decide_sync, make_policy, make
 
 REQUEST = make_request("service_configuration")
 ROOM = Conference(name="Room", service_tag="room")
+IMPORTS = """
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from aiohttp import web
+from pydantic import field_validator
+from pexpolicy import Plugin, PluginSettings, Refreshed, Source, hookimpl, schedule
+async def work(): pass
+class BrokenError(Exception):
+    def __str__(self): raise self
+"""
+HOOK = "    @hookimpl\n    async def service_configuration(self): pass\n"
+ROUTES = "class Bad:\n    async def page({}): pass\n    @hookimpl\n    def routes(self):\n"
+ROUTES += "        return [web.get('/a', self.page)]\n"
+SETTINGS = "class S(PluginSettings):\n    {}\nclass Bad(Plugin[S]):\n"
+SETTINGS += "    async def service_configuration(self, request): pass\n"
+VALIDATED = "room: str\n    @field_validator('room')\n    @classmethod\n"
+VALIDATED += "    def known(cls, value): return {}[value]"
+TWICE = "class Bad:\n    def __init__(self, settings):\n"
+TWICE += "        for _ in range(2): {}(work, every=60, name='same')\n" + HOOK
+LIFESPAN = "class Bad:\n    @hookimpl\n    @asynccontextmanager\n    async def lifespan(self):\n"
+LIFESPAN += "        {}\n" + HOOK
+
+SOURCES: list[tuple[str, dict[str, Any], str]] = [
+    ("class Bad:\n    async def service_configuration(self): pass", {}, "is never called"),
+    ("class Bad(Plugin):\n    def media_loction(self): 1", {}, "did you mean 'media_location'?"),
+    ("class Bad(Plugin): pass", {}, "implements no hook"),
+    ("def service_configuration(request): pass", {}, "must define one class with hooks"),
+    ("class Bad: pass", {}, "must define one class with hooks"),
+    (
+        "class Bad:\n    def __init__(self, settings): raise BrokenError\n" + HOOK,
+        {},
+        "cannot be built: BrokenError (bad.py:",
+    ),
+    (ROUTES.format("self"), {}, "its handler is called with the request: too many positional"),
+    (ROUTES.format("self, a, more"), {}, "the request: missing a required argument: 'more'"),
+    (SETTINGS.format(VALIDATED), {"room": "x"}, "cannot be read: KeyError: 'x' (bad.py:"),
+    (SETTINGS.format("room: 'Later'"), {"room": "x"}, "cannot be read: PydanticUserError"),
+    ("class Bad:\n" + HOOK, {"room": "x"}, "unknown key: the class Bad has no Settings"),
+    (SETTINGS.format("every: timedelta"), {"every": 60}, 'write text, as in "PT90S"'),
+    (SETTINGS.format("every: timedelta"), {"every": "1 minute"}, 'write text, as in "PT90S"'),
+    (SETTINGS.format("pool: Source[object]"), {"pool": {"driver": "sql"}}, "the NAME of a table"),
+    *(
+        (TWICE.format(make), {}, "have the name 'same': give each its own name=")
+        for make in ("schedule", "Refreshed")
+    ),
+    *(
+        (
+            LIFESPAN.format(f"{make}(work, every=60)\n        yield"),
+            {},
+            "in lifespan runs nothing: write it in __init__, or",
+        )
+        for make in ("schedule", "Refreshed")
+    ),
+    (LIFESPAN.format("return\n        yield"), {}, "it ended before its yield"),
+    (LIFESPAN.format("pass"), {}, "with one yield"),
+]
+"""A file of a plugin, its settings, and what is said about it."""
+
+
+@pytest.mark.parametrize(("source", "settings", "said"), SOURCES)
+def test_a_class_with_a_mistake_is_refused(
+    tmp_path: Path, source: str, settings: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "bad.py").write_text(IMPORTS + source)
+    with pytest.raises((PluginBuildError, PluginStartupError, ConfigError)) as raised:
+        decide_sync((drop_in.load(tmp_path / "bad.py"), settings), REQUEST)
+    assert said in str(raised.value)
+
+
+def test_work_of_a_module_is_refused_each_time(tmp_path: Path) -> None:
+    source = IMPORTS + "schedule(work, every=60)\nclass Bad:\n" + HOOK
+    (tmp_path / "bad.py").write_text(source)
+    (tmp_path / "config.toml").write_text('plugin_dirs = ["."]\n[plugins.bad]\n')
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"schedule\(...\) outside of a class runs nothing"):
+            make_policy(tmp_path / "config.toml")
+
+
+# ---- what is called wrongly
 
 
 async def work() -> None:
     """Do nothing."""
 
 
-def problem_of(plugin: object, settings: dict[str, Any] | None = None) -> str:
-    """Return why a policy of a class cannot be built."""
-    subject = plugin if settings is None else (plugin, settings)
-    with pytest.raises(ConfigError) as raised:
-        make_policy(subject)
-    return str(raised.value)
+class Wrong:
+    """Methods that cannot be awaited without arguments."""
+
+    def plain(self) -> None: ...
+
+    async def taking(self, request: object) -> None: ...
+
+    async def yielding(self) -> AsyncIterator[int]:
+        yield 1
 
 
-def detail_of(answer: object, endpoint: str = "service_configuration") -> str:
+def settings_with(annotation: Any) -> type:
+    return type("S", (PluginSettings,), {"__annotations__": {"look": annotation}})
+
+
+MAKERS: tuple[Any, ...] = (schedule, Refreshed)
+UNTYPED: Any = metrics
+CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
+    *(
+        (partial(settings_with, annotation), TypeError, r"write FieldsOf\[Conference\]")
+        for annotation in (FieldsOf, FieldsOf[Conference | Continue])
+    ),
+    (lambda: read_secret("token", None, None, Path()), SecretError, "token_env or token_file"),
+    *(
+        (partial(make, function, every=every), TypeError, said)
+        for make in MAKERS
+        for function, every, said in (
+            ("work", 60, "takes a coroutine function"),
+            (work, timedelta(seconds=60), "every is a number of seconds"),
+            (Wrong().plain, 60, "plain is not asynchronous: write async def"),
+            (partial(Wrong().plain), 60, "plain is not asynchronous: write async def"),
+            (Wrong().yielding, 60, "and yielding yields: write return"),
+            (Wrong().taking, 60, r"calls taking without arguments: .*'request'"),
+            (Wrong.taking, 60, r"calls taking without arguments: .*'self'"),
+        )
+    ),
+    *(
+        (lambda make=make: make(work(), every=60), TypeError, "write work, without")
+        for make in MAKERS
+    ),
+    (lambda: MAKERS[1](work, every=60).get("x"), AttributeError, r"its data is in \.value"),
+    (partial(MAKERS[0], work, every=60, once_per="process"), ValueError, "'server' or 'worker'"),
+    (partial(MAKERS[1], work, every=60, first="lazy"), ValueError, "'required' or 'stale'"),
+    (partial(MAKERS[1], work, every=60, key="k", file=Path()), TypeError, "file is a CacheFile"),
+    (partial(UNTYPED.counter, "calls", "Calls.", "room"), ValueError, r"write \['room'\]"),
+    (partial(UNTYPED.gauge, "a", "A.", combine="avg"), ValueError, "combine is 'sum', 'max' or 'm"),
+    (partial(UNTYPED.counter, "calls", ["room"]), TypeError, "help is a text, and labels follow"),
+    (
+        lambda: UNTYPED.counter("calls", "Calls.", ["room"]).labels("x"),
+        AttributeError,
+        "labels are arguments",
+    ),
+]
+"""A call, and how it is refused."""
+
+
+@pytest.mark.parametrize(("call", "error", "said"), CALLS)
+def test_a_wrong_call_is_refused_at_once(
+    call: Callable[[], object], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        call()
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_returns_an_awaitable_is_accepted(make: Any, tmp_path: Path) -> None:
+    def told() -> Awaitable[None]:
+        return work()
+
+    @wraps(work)
+    def wrapped(*arguments: object) -> Any:
+        return work()
+
+    class Callable:
+        def __call__(self) -> Awaitable[None]:
+            return work()
+
+    for function in (told, wrapped, Callable(), partial(work), lambda: work(), AsyncMock()):  # noqa: PLW0108 - an author writes it
+        make(function, every=60)
+    Refreshed(work, every=60, key="k", file=CacheFile(tmp_path / "x", str))  # type: ignore[arg-type]
+
+
+async def test_a_lambda_is_named_at_its_first_run() -> None:
+    with pytest.raises(TypeError, match="is not asynchronous: write async def"):
+        await Refreshed(lambda: 1, every=60).refresh()  # type: ignore[arg-type, return-value]
+
+
+# ---- wrong answers
+
+
+def detail_of(answer: object, endpoint: str) -> str:
     """Return the detail of the step of a plugin with this answer."""
 
-    async def hook(_: object) -> object:
-        return answer(_) if callable(answer) else answer
+    async def hook(self: object, request: object) -> object:
+        return answer(request) if callable(answer) else answer
 
-    plugin = type("Bad", (), {endpoint: hookimpl(_named(hook))})
+    plugin = type("Bad", (), {endpoint: hookimpl(hook)})
     return decide_sync(plugin, make_request(endpoint)).steps[0].detail
 
 
-def _named(hook: Any) -> Any:
-    async def call(self: object, request: object) -> object:
-        return await hook(request)
-
-    return call
-
-
-class Partly:
-    """Adjusts by a dictionary of the fields that change."""
-
-    @hookimpl
-    async def service_configuration(self) -> Conference:
-        return ROOM
-
-    @hookimpl
-    async def adjust_service_configuration(self) -> dict[str, str]:
-        return {"ivr_theme_name": "Blue"}
-
-
-class TestHooks:
-    def test_an_optional_hook_may_be_of_a_later_version(self) -> None:
-        class Good:
-            @hookimpl(optionalhook=True)
-            async def brand_new(self) -> None: ...
-
-            @hookimpl
-            async def service_configuration(self) -> Conference:
-                return ROOM
-
-        assert decide_sync(Good, REQUEST).decision == ROOM
-
-    def test_a_constructor_whose_error_has_no_text(self) -> None:
-        class BrokenError(Exception):
-            def __str__(self) -> str:
-                raise self
-
-        class Bad:
-            def __init__(self, settings: object) -> None:
-                raise BrokenError
-
-            @hookimpl
-            async def service_configuration(self) -> None: ...
-
-        assert "cannot be built: BrokenError (test_author_mistakes.py:" in problem_of(Bad)
-
-
-class TestRoutes:
-    @pytest.mark.parametrize(
-        ("handler", "problem"),
-        [("none", "too many positional"), ("two", "missing a required argument: 'more'")],
-    )
-    def test_a_handler_that_cannot_take_the_request(self, handler: str, problem: str) -> None:
-        class Bad:
-            async def none(self) -> web.Response:
-                return web.Response()
-
-            async def two(self, request: web.Request, more: int) -> web.Response:
-                return web.Response()
-
-            @hookimpl
-            def routes(self) -> Iterable[web.RouteDef]:
-                return [web.get("/a", getattr(self, handler))]
-
-        assert f"its handler is called with the request: {problem}" in problem_of(Bad)
-
-
-class TestDropIn:
-    @pytest.mark.parametrize(
-        ("source", "said"),
-        [
-            ("class Bad:\n    async def service_configuration(self): pass", "is never called"),
-            (
-                "import pexpolicy\nclass Bad(pexpolicy.Plugin):\n    def media_loction(self): 1",
-                "did you mean 'media_location'?",
+ANSWERS: list[tuple[Any, str, str]] = [
+    *(
+        (answer, "service_configuration", said)
+        for answer, said in (
+            *(
+                (lambda _, make=make: make(work, every=60), "runs nothing: write it in __init__")
+                for make in MAKERS
             ),
-            ("from pexpolicy import Plugin\nclass Bad(Plugin): pass", "implements no hook"),
-            ("def service_configuration(request): pass", "must define one class with hooks"),
-            ("class Bad: pass", "must define one class with hooks"),
-        ],
-    )
-    def test_a_class_without_hooks(self, tmp_path: Path, source: str, said: str) -> None:
-        (tmp_path / "bad.py").write_text(source)
-        with pytest.raises((PluginBuildError, ConfigError)) as raised:
-            make_policy(drop_in.load(tmp_path / "bad.py"))
-        assert said in str(raised.value)
-
-
-class TestSettings:
-    def test_a_validator_that_fails_is_a_problem_of_the_plugin(self) -> None:
-        from pydantic import field_validator  # noqa: PLC0415 - as in a plugin
-
-        class Bad:
-            class Settings(PluginSettings):
-                room: str
-
-                @field_validator("room")
-                @classmethod
-                def known(cls, value: str) -> str:
-                    return {"a": "b"}[value]
-
-            def __init__(self, settings: Settings) -> None: ...
-
-            @hookimpl
-            async def service_configuration(self) -> None: ...
-
-        text = problem_of(Bad, {"room": "x"})
-        assert "its Settings cannot be read: KeyError: 'x' (test_author_mistakes.py:" in text
-
-    def test_a_type_that_is_not_defined(self, tmp_path: Path) -> None:
-        (tmp_path / "bad.py").write_text(
-            "from pexpolicy import Plugin, PluginSettings\n"
-            "class S(PluginSettings):\n    room: 'Later'\n"
-            "class Bad(Plugin[S]):\n    async def service_configuration(self, request): pass\n"
+            (
+                lambda _: asyncio.get_running_loop().create_future(),
+                "a Future is not a decision: an await is missing",
+            ),
+            ((ROOM,), "is there a comma too many?"),
+            (lambda _: next(iter(())), "(test_author_mistakes.py:"),
+            (
+                lambda _: Conference(name="x" * 10_000_000, service_tag="x"),
+                "must be text of at most 250 characters",
+            ),
+            (lambda request: request.local_alais, "did you mean 'local_alias'?"),
+            (lambda request: request.get("x"), "write request.params.get"),
+            (lambda request: request.annotate("ticket"), "write annotate(ticket=4711)"),
+            (lambda request: request.annotate("ticket", 4711), "write annotate(ticket=4711)"),
+            (
+                lambda _: ROOM.replace(action="reject"),
+                "a decision keeps its action: return Reject()",
+            ),
         )
-        text = problem_of(drop_in.load(tmp_path / "bad.py"), {"room": "x"})
-        assert "its Settings cannot be read: PydanticUserError" in text
-
-    def test_a_class_without_settings_says_so(self) -> None:
-        class Bad:
-            @hookimpl
-            async def service_configuration(self) -> None: ...
-
-        assert "unknown key: the class Bad has no Settings" in problem_of(Bad, {"room": "x"})
-
-    def test_a_duration_is_text(self) -> None:
-        class S(PluginSettings):
-            every: timedelta
-
-        class Bad(Plugin[S]):
-            async def service_configuration(self, request: object) -> None: ...
-
-        assert 'write text, as in "PT90S"' in problem_of(Bad, {"every": 60})
-        assert 'write text, as in "PT90S"' in problem_of(Bad, {"every": "1 minute"})
-
-    def test_the_default_of_a_path_is_relative_to_the_configuration(self) -> None:
-        class S(PluginSettings):
-            file: ConfigPath = Path("cache.json")
-            spool: ConfigPath | None = Path("/var/spool")
-            plain: Path = Path("plain")
-
-        settings = read_settings(S, {}, {"root": Path("/etc")})
-        assert settings.file == Path("/etc/cache.json")
-        assert settings.spool == Path("/var/spool")
-        assert settings.plain == Path("plain")
-        given = read_settings(S, {"file": "cache.json"}, {"root": Path("/etc")})
-        assert given.file == settings.file
-        assert S().file == Path("cache.json")
-
-    def test_a_test_may_pass_objects(self) -> None:
-        class S(PluginSettings):
-            rooms: AliasMap[str]
-            look: FieldsOf[Conference]
-            closed: AliasSet
-
-        rooms, look, closed = AliasMap({"a@b.c": "x"}), FieldsOf(Conference), AliasSet(["d@b.c"])
-        settings = S(rooms=rooms, look=look, closed=closed)
-        assert (settings.rooms, settings.look, settings.closed) == (rooms, look, closed)
-
-    @pytest.mark.parametrize("annotation", [FieldsOf, FieldsOf[Conference | Continue]])
-    def test_fields_are_those_of_one_class(self, annotation: Any) -> None:
-        with pytest.raises(TypeError, match=r"write FieldsOf\[Conference\]"):
-            type("S", (PluginSettings,), {"__annotations__": {"look": annotation}})
-
-    def test_a_secret_that_is_named_nowhere(self) -> None:
-        with pytest.raises(SecretError, match="write token_env or token_file"):
-            read_secret("token", None, None, Path())
-
-    def test_a_table_is_no_driver(self) -> None:
-        class S(PluginSettings):
-            pool: Source[object]
-
-        class Bad(Plugin[S]):
-            async def service_configuration(self, request: object) -> None: ...
-
-        assert "write the NAME of a table" in problem_of(Bad, {"pool": {"driver": "sql"}})
+    ),
+    ("a", "directory_information", "None, a list of DirectoryEntry, "),
+    ("a", "participant_avatar", "expected None, the bytes of a picture, or"),
+]
+"""What a hook returns or does, its endpoint, and what the step says."""
 
 
-def with_lifespan(body: Any) -> type:
-    """Return a plugin that does this in its lifespan."""
+@pytest.mark.parametrize(("answer", "endpoint", "said"), ANSWERS)
+def test_a_wrong_answer_is_explained(answer: Any, endpoint: str, said: str) -> None:
+    assert said in detail_of(answer, endpoint)
+
+
+def test_a_picture_is_not_blamed_on_a_library() -> None:
+    assert ".py" not in detail_of(b"abc", "participant_avatar")
+
+
+def test_a_decorator_that_does_not_await() -> None:
+    made = [work()]
 
     class Bad:
         @hookimpl
+        def service_configuration(self) -> Awaitable[None]:
+            return made[0]
+
+    detail = decide_sync(Bad, REQUEST).steps[0].detail
+    made[0].close()
+    assert "an await is missing, perhaps in a decorator" in detail
+
+
+def test_an_adjuster_changes_some_fields_by_replace() -> None:
+    class Partly:
+        @hookimpl
+        async def service_configuration(self) -> Conference:
+            return ROOM
+
+        @hookimpl
+        async def adjust_service_configuration(self) -> dict[str, str]:
+            return {"ivr_theme_name": "Blue"}
+
+    step = decide_sync(Partly, REQUEST).steps[1]
+    assert step.outcome == "invalid"
+    assert "to change some of them, return decision.replace(name=value)" in step.detail
+
+
+# ---- lifespans
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_lifespan_may_open_work_itself(make: Any) -> None:
+    class Good:
+        @hookimpl
         @asynccontextmanager
         async def lifespan(self) -> AsyncIterator[None]:
-            async with body():
+            async with make(work, every=60):
                 yield
+
+        @hookimpl(optionalhook=True)
+        async def of_a_later_version(self) -> None: ...
 
         @hookimpl
         async def service_configuration(self) -> Conference:
             return ROOM
 
-    return Bad
+    assert decide_sync(Good, REQUEST).decision == ROOM
 
 
-class TestBackground:
-    @pytest.mark.parametrize("make", [schedule, Refreshed])
-    def test_work_of_a_lifespan_that_nothing_opens_is_refused(self, make: Any) -> None:
-        @asynccontextmanager
-        async def body() -> AsyncIterator[None]:
-            make(work, every=60)
-            yield
-
-        with pytest.raises(
-            ConfigError, match=r"in lifespan runs nothing: write it in __init__, or"
-        ):
-            decide_sync(with_lifespan(body), REQUEST)
-
-    @pytest.mark.parametrize("make", [schedule, Refreshed])
-    def test_a_lifespan_may_open_it_itself(self, make: Any) -> None:
-        @asynccontextmanager
-        async def body() -> AsyncIterator[None]:
-            async with make(work, every=60):
-                yield
-
-        assert decide_sync(with_lifespan(body), REQUEST).decision == ROOM
-
-    @pytest.mark.parametrize("make", [schedule, Refreshed])
-    def test_in_a_hook_it_is_refused(self, make: Any) -> None:
-        detail = detail_of(lambda _: make(work, every=60))
-        assert "in service_configuration runs nothing: write it in __init__" in detail
-
-    def test_in_a_module_it_is_refused_each_time(self, tmp_path: Path) -> None:
-        (tmp_path / "bad.py").write_text(
-            "from pexpolicy import hookimpl, schedule\n"
-            "async def work(): pass\n"
-            "schedule(work, every=60)\n"
-            "class Bad:\n    @hookimpl\n    async def service_configuration(self): pass\n"
-        )
-        config = tmp_path / "config.toml"
-        config.write_text('plugin_dirs = ["."]\n[plugins.bad]\n')
-        for _ in range(2):
-            assert "schedule(...) outside of a class runs nothing" in problem_of(config)
-
-    @pytest.mark.parametrize("make", [schedule, Refreshed])
-    def test_two_of_one_name_are_refused(self, make: Any) -> None:
-        class Bad:
-            def __init__(self, settings: object) -> None:
-                for _ in range(2):
-                    make(work, every=60, name="same")
-
-            @hookimpl
-            async def service_configuration(self) -> None: ...
-
-        assert "have the name 'same': give each its own name=" in problem_of(Bad)
-
-    @pytest.mark.parametrize("make", [schedule, Refreshed])
-    def test_wrong_arguments(self, make: Any, tmp_path: Path) -> None:
-        with pytest.raises(TypeError, match="write work, without"):
-            make(work(), every=60)
-        with pytest.raises(TypeError, match="takes a coroutine function"):
-            make("work", every=60)
-        with pytest.raises(TypeError, match="every is a number of seconds"):
-            make(work, every=timedelta(seconds=60))
-
-    def test_data_is_not_its_value(self) -> None:
-        with pytest.raises(AttributeError, match=r"no attribute 'get': its data is in \.value"):
-            Refreshed(work, every=60).get("x")  # type: ignore[attr-defined]
-
-    def test_words(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="once_per is 'server' or 'worker'"):
-            schedule(work, every=60, once_per="process")  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="first is 'required' or 'stale'"):
-            Refreshed(work, every=60, first="lazy")  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="file is a CacheFile"):
-            Refreshed(work, every=60, key="k", file=tmp_path)  # type: ignore[arg-type]
-        Refreshed(work, every=60, key="k", file=CacheFile(tmp_path / "x", str))  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize("make", [schedule, Refreshed])
-    def test_a_function_that_cannot_be_awaited_is_refused_at_once(self, make: Any) -> None:
-        class Bad:
-            def plain(self) -> None: ...
-
-            async def taking(self, request: object) -> None: ...
-
-            async def yielding(self) -> AsyncIterator[int]:
-                yield 1
-
-        bad = Bad()
-        with pytest.raises(TypeError, match="plain is not asynchronous: write async def"):
-            make(bad.plain, every=60)
-        with pytest.raises(TypeError, match="plain is not asynchronous: write async def"):
-            make(partial(bad.plain), every=60)
-        with pytest.raises(TypeError, match="and yielding yields: write return"):
-            make(bad.yielding, every=60)
-        with pytest.raises(TypeError, match=r"calls taking without arguments: .*'request'"):
-            make(bad.taking, every=60)
-        with pytest.raises(TypeError, match=r"calls taking without arguments: .*'self'"):
-            make(Bad.taking, every=60)
-
-    @pytest.mark.parametrize("make", [schedule, Refreshed])
-    def test_what_returns_an_awaitable_is_accepted(self, make: Any) -> None:
-        def told() -> Awaitable[None]:
-            return work()
-
-        @wraps(work)
-        def wrapped(*arguments: object) -> Any:
-            return work()
-
-        class Callable:
-            def __call__(self) -> Awaitable[None]:
-                return work()
-
-        for function in (told, wrapped, Callable(), partial(work), lambda: work(), AsyncMock()):  # noqa: PLW0108 - an author writes it
-            make(function, every=60)
-
-    async def test_a_lambda_is_named_at_its_first_run(self) -> None:
-        with pytest.raises(TypeError, match="is not asynchronous: write async def"):
-            await Refreshed(lambda: 1, every=60).refresh()  # type: ignore[arg-type, return-value]
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ("yield", "it yields twice; a lifespan yields once"),
+        ("await asyncio.sleep(3600)", "TimeoutError: not closed after 0.01 s"),
+    ],
+)
+def test_a_lifespan_that_does_not_end_is_logged(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    after: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr("pexpolicy.background.lifespan.STOP_TIMEOUT_S", 0.01)
+    source = LIFESPAN.format(f"yield\n        {after}")
+    (tmp_path / "bad.py").write_text(f"import asyncio\n{IMPORTS}{source}")
+    decide_sync(drop_in.load(tmp_path / "bad.py"), REQUEST)
+    assert said in caplog.text
 
 
-class TestLifespan:
-    @pytest.mark.parametrize(
-        ("source", "said"),
-        [
-            ("return\n        yield", "it ended before its yield"),
-            ("pass", "with one yield"),
-        ],
-    )
-    def test_one_that_does_not_yield(self, tmp_path: Path, source: str, said: str) -> None:
-        (tmp_path / "bad.py").write_text(
-            "from contextlib import asynccontextmanager\nfrom pexpolicy import hookimpl\n"
-            "class Bad:\n    @hookimpl\n    @asynccontextmanager\n"
-            f"    async def lifespan(self):\n        {source}\n"
-            "    @hookimpl\n    async def service_configuration(self): pass\n"
-        )
-        with pytest.raises((PluginStartupError, ConfigError), match=said):
-            decide_sync(drop_in.load(tmp_path / "bad.py"), REQUEST)
-
-    def test_one_that_yields_twice(self, caplog: pytest.LogCaptureFixture) -> None:
-        class Bad:
-            @hookimpl
-            @asynccontextmanager
-            async def lifespan(self) -> AsyncIterator[None]:
-                yield
-                yield
-
-            @hookimpl
-            async def service_configuration(self) -> None: ...
-
-        decide_sync(Bad, REQUEST)
-        assert "it yields twice; a lifespan yields once" in caplog.text
-
-    def test_one_that_does_not_close(
-        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("pexpolicy.background.lifespan.STOP_TIMEOUT_S", 0.01)
-
-        class Bad:
-            @hookimpl
-            @asynccontextmanager
-            async def lifespan(self) -> AsyncIterator[None]:
-                yield
-                await asyncio.sleep(3600)
-
-            @hookimpl
-            async def service_configuration(self) -> None: ...
-
-        decide_sync(Bad, REQUEST)
-        assert "TimeoutError: not closed after 0.01 s" in caplog.text
-        assert "test_author_mistakes.py:" in caplog.text
+# ---- settings, metrics, logs
 
 
-class TestAnswers:
-    def test_a_future_was_not_awaited(self) -> None:
-        detail = detail_of(lambda _: asyncio.get_running_loop().create_future())
-        assert "a Future is not a decision: an await is missing" in detail
+def test_the_default_of_a_path_is_relative_to_the_configuration() -> None:
+    class S(PluginSettings):
+        file: ConfigPath = Path("cache.json")
+        spool: ConfigPath | None = Path("/var/spool")
+        plain: Path = Path("plain")
 
-    def test_a_decorator_that_does_not_await(self) -> None:
-        made = [work()]
-
-        class Bad:
-            @hookimpl
-            def service_configuration(self) -> Awaitable[None]:
-                return made[0]
-
-        detail = decide_sync(Bad, REQUEST).steps[0].detail
-        made[0].close()
-        assert "an await is missing, perhaps in a decorator" in detail
-
-    def test_a_comma_too_many(self) -> None:
-        assert "is there a comma too many?" in detail_of((ROOM,))
-
-    def test_a_list_of_entries_is_expected(self) -> None:
-        assert "None, a list of DirectoryEntry, " in detail_of("a", "directory_information")
-
-    def test_the_bytes_of_a_picture_are_expected(self) -> None:
-        assert "expected None, the bytes of a picture, or" in detail_of("a", "participant_avatar")
-
-    def test_a_picture_is_not_blamed_on_a_library(self) -> None:
-        assert ".py" not in detail_of(b"abc", "participant_avatar")
-
-    def test_an_iterator_that_ends_has_a_place(self) -> None:
-        detail = detail_of(lambda _: next(iter(())))
-        assert "(test_author_mistakes.py:" in detail
-
-    def test_text_that_is_far_too_long_is_refused_at_once(self) -> None:
-        detail = detail_of(lambda _: Conference(name="x" * 10_000_000, service_tag="x"))
-        assert "must be text of at most 250 characters" in detail
-
-    def test_requests_suggest_attributes(self) -> None:
-        assert "did you mean 'local_alias'?" in detail_of(lambda request: request.local_alais)
-        assert "write request.params.get" in detail_of(lambda request: request.get("x"))
-
-    def test_annotations_have_names(self) -> None:
-        for unnamed in (("ticket",), ("ticket", 4711)):
-            detail = detail_of(lambda request, unnamed=unnamed: request.annotate(*unnamed))
-            assert "write annotate(ticket=4711)" in detail
-
-    def test_an_adjuster_changes_some_fields_by_replace(self) -> None:
-        step = decide_sync(Partly, REQUEST).steps[1]
-        assert step.outcome == "invalid"
-        assert "to change some of them, return decision.replace(name=value)" in step.detail
-
-    def test_an_action_is_not_replaced(self) -> None:
-        detail = detail_of(lambda _: ROOM.replace(action="reject"))
-        assert "a decision keeps its action: return Reject()" in detail
+    settings = read_settings(S, {}, {"root": Path("/etc")})
+    assert settings.file == Path("/etc/cache.json")
+    assert settings.spool == Path("/var/spool")
+    assert settings.plain == Path("plain")
+    given = read_settings(S, {"file": "cache.json"}, {"root": Path("/etc")})
+    assert given.file == settings.file
+    assert S().file == Path("cache.json")
 
 
-class TestMetrics:
-    def test_labels_are_a_list(self) -> None:
-        with pytest.raises(ValueError, match=r"write \['room'\]"):
-            metrics.counter("calls", "Calls.", "room")
+def test_a_test_may_pass_objects() -> None:
+    class S(PluginSettings):
+        rooms: AliasMap[str]
+        look: FieldsOf[Conference]
+        closed: AliasSet
 
-    def test_a_word_is_checked(self) -> None:
-        with pytest.raises(ValueError, match="combine is 'sum', 'max' or 'min'"):
-            metrics.gauge("rooms", "Rooms.", combine="avg")  # type: ignore[arg-type]
-
-    def test_help_is_a_text(self) -> None:
-        with pytest.raises(TypeError, match="help is a text, and labels follow it"):
-            metrics.counter("calls", ["room"])  # type: ignore[arg-type]
-
-    def test_labels_are_arguments(self) -> None:
-        with pytest.raises(AttributeError, match="labels are arguments"):
-            metrics.counter("calls", "Calls.", ["room"]).labels("x")  # type: ignore[attr-defined]
-
-    def test_two_of_one_name_are_logged(self, caplog: pytest.LogCaptureFixture) -> None:
-        metrics.counter("twice", "Calls.", ["a"]).inc(a="1")
-        metrics.counter("twice", "Calls.", ["b"]).inc(b="1")
-        assert "twice is made twice, with the labels a and b" in caplog.text
+    rooms, look, closed = AliasMap({"a@b.c": "x"}), FieldsOf(Conference), AliasSet(["d@b.c"])
+    settings = S(rooms=rooms, look=look, closed=closed)
+    assert (settings.rooms, settings.look, settings.closed) == (rooms, look, closed)
 
 
-class TestRejects:
-    """Whether a plugin is taken for one that can reject."""
+def test_two_of_one_name_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    metrics.counter("twice", "Calls.", ["a"]).inc(a="1")
+    metrics.counter("twice", "Calls.", ["b"]).inc(b="1")
+    assert "twice is made twice, with the labels a and b" in caplog.text
 
-    def test_annotations_count(self) -> None:
-        class Rooms:
-            @hookimpl
-            async def service_configuration(self) -> "Conference | Continue | None": ...
 
-        class Guard:
-            @hookimpl
-            async def service_configuration(self) -> "Conference | Reject | None": ...
+def test_annotations_tell_whether_a_plugin_can_reject() -> None:
+    class Rooms:
+        @hookimpl
+        async def service_configuration(self) -> "Conference | Continue | None": ...
 
-        class Unknown:
-            @hookimpl
-            async def service_configuration(self) -> object: ...
+    class Guard:
+        @hookimpl
+        async def service_configuration(self) -> "Conference | Reject | None": ...
 
-        class Adjuster:
-            @hookimpl
-            async def adjust_service_configuration(self, decision: Decision) -> Decision | None: ...
+    class Unknown:
+        @hookimpl
+        async def service_configuration(self) -> object: ...
 
-        class Picky:
-            @hookimpl
-            async def adjust_service_configuration(
-                self, decision: Conference | Reject
-            ) -> Conference | None: ...
+    class Adjuster:
+        @hookimpl
+        async def adjust_service_configuration(self, decision: Decision) -> Decision | None: ...
 
-        guessed = {
-            plugin: make_policy(plugin).plugins[0].can_reject
-            for plugin in (Rooms, Guard, Unknown, Adjuster, Picky)
-        }
-        assert list(guessed.values()) == [False, True, True, True, False]
+    class Picky:
+        @hookimpl
+        async def adjust_service_configuration(
+            self, decision: Conference | Reject
+        ) -> Conference | None: ...
+
+    guessed = {
+        plugin: make_policy(plugin).plugins[0].can_reject
+        for plugin in (Rooms, Guard, Unknown, Adjuster, Picky)
+    }
+    assert list(guessed.values()) == [False, True, True, True, False]
 
 
 @pytest.mark.parametrize("given", [("found", ROOM.action), ("100% of %s", "x"), ("%d", "x")])
