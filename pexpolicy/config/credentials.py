@@ -142,16 +142,8 @@ def _credential_tables(auth: AuthTable | None) -> Iterator[tuple[Key, Credential
     if auth is None:
         return
     if auth.user is not None:
-        yield (
-            ("auth",),
-            CredentialTable(
-                user=auth.user,
-                password_hash=auth.password_hash,
-                password_hash_file=auth.password_hash_file,
-                password_env=auth.password_env,
-                password_file=auth.password_file,
-            ),
-        )
+        own = {name: getattr(auth, name) for name in CredentialTable.model_fields}
+        yield ("auth",), CredentialTable(**own)
     for number, table in enumerate(auth.credentials):
         yield ("auth", "credentials", number), table
 

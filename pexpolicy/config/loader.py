@@ -73,8 +73,6 @@ def silent(_: str) -> None:
     """Report nothing."""
 
 
-Packed = list[bytes] | dict[str, "bytes | Packed"]
-"""A pickled table: in batches, or key by key."""
 BATCH = 500
 """Entries of a table that are pickled at a time."""
 
@@ -87,34 +85,30 @@ def compact_copy(document: dict[str, Any]) -> dict[str, Any]:
     threads, which answer calls, run in between. Each batch is pickled separately: a common memo
     would leave a hole everywhere when it is freed.
     """
-    packed = _pack(document)
+    packed = [(path, pickle.dumps(batch)) for path, batch in _batches(document, ())]
     del document
-    return _unpack(packed)
-
-
-def _pack(table: dict[str, Any]) -> Packed:
-    if len(table) <= BATCH:
-        return {
-            key: _pack(value) if isinstance(value, dict) else pickle.dumps(value)
-            for key, value in table.items()
-        }
-    entries = iter(table.items())
-    batches: list[bytes] = []
-    while batch := dict(itertools.islice(entries, BATCH)):
-        batches.append(pickle.dumps(batch))
-    return batches
-
-
-def _unpack(packed: Packed) -> dict[str, Any]:
-    if isinstance(packed, dict):
-        return {
-            key: pickle.loads(part) if isinstance(part, bytes) else _unpack(part)  # noqa: S301 - packed above
-            for key, part in packed.items()
-        }
-    table: dict[str, Any] = {}
-    for batch in packed:
+    copied: dict[str, Any] = {}
+    for path, batch in packed:
+        table = copied
+        for key in path:
+            table = table.setdefault(key, {})
         table |= pickle.loads(batch)  # noqa: S301 - packed above
-    return table
+    return copied
+
+
+def _batches(
+    table: dict[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Yield the entries of a table and of those in it, each time with the place of the table."""
+    yield path, {}
+    if len(table) <= BATCH:
+        for key, value in table.items():
+            is_table = isinstance(value, dict)
+            yield from _batches(value, (*path, key)) if is_table else [(path, {key: value})]
+        return
+    entries = iter(table.items())
+    while batch := dict(itertools.islice(entries, BATCH)):
+        yield path, batch
 
 
 COMPACT_FROM = 1_000_000

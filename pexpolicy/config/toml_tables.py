@@ -26,25 +26,7 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
     Blocks; for use while a policy is built. Raises ``TableError`` for a file that cannot be read or
     parsed.
     """
-    return _tables(read_text(path).replace("\r\n", "\n"), name, path.name)
-
-
-def validated(
-    values: Mapping[str, Any], model: type[M], context: Mapping[str, object]
-) -> tuple[M | None, list[Problem]]:
-    """Validate a table; return the model, or ``None`` and all problems.
-
-    ``context`` is passed to the validators of the model, such as ``{"root": ...}``.
-    """
-    try:
-        if issubclass(model, PluginSettings):
-            return read_settings(model, values, context), []
-        return model.model_validate(values, context=context), []
-    except pydantic.ValidationError as error:
-        return None, problems_of(error, model)
-
-
-def _tables(text: str, name: str, file: str) -> tuple[list[Table], list[TableIssue]]:
+    text, file = read_text(path).replace("\r\n", "\n"), path.name
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -67,6 +49,21 @@ def _tables(text: str, name: str, file: str) -> tuple[list[Table], list[TableIss
         raise TableError(faults)
     found = [Table(file, values, (name, n), places) for n, values in enumerate(tables)]
     return found, faults
+
+
+def validated(
+    values: Mapping[str, Any], model: type[M], context: Mapping[str, object]
+) -> tuple[M | None, list[Problem]]:
+    """Validate a table; return the model, or ``None`` and all problems.
+
+    ``context`` is passed to the validators of the model, such as ``{"root": ...}``.
+    """
+    try:
+        if issubclass(model, PluginSettings):
+            return read_settings(model, values, context), []
+        return model.model_validate(values, context=context), []
+    except pydantic.ValidationError as error:
+        return None, problems_of(error, model)
 
 
 @dataclass(frozen=True, slots=True)
