@@ -32,6 +32,7 @@ from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests.support import certificates, fake_plugins, live_server, wire
+from tests.support.fake_plugins import Log, Serve, Serving
 from tests.support.waiting import HANG_S
 
 Table = dict[str, object]
@@ -41,7 +42,7 @@ def policy(**tls: object) -> Policy:
     return build_policy(fake_plugins.settings(tls=tls), available={})
 
 
-async def ask(server: fake_plugins.Serving, context: ssl.SSLContext) -> wire.Reply:
+async def ask(server: Serving, context: ssl.SSLContext) -> wire.Reply:
     return await server.ask(wire.SERVICE, ssl=context, server_hostname=certificates.NAME)
 
 
@@ -52,9 +53,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_node_that_trusts_the_authority_is_answered(
-    serving: fake_plugins.Serve, folder: Path
-) -> None:
+async def test_a_node_that_trusts_the_authority_is_answered(serving: Serve, folder: Path) -> None:
     async with serving(policy(**certificates.tls(folder))) as server:
         reply = await ask(server, certificates.client_context())
         assert reply.status == 200
@@ -74,7 +73,7 @@ async def test_a_node_that_trusts_the_authority_is_answered(
     ],
 )
 async def test_versions_below_the_configured_one_are_not_spoken(
-    serving: fake_plugins.Serve, folder: Path, least: str, most: ssl.TLSVersion, answered: bool
+    serving: Serve, folder: Path, least: str, most: ssl.TLSVersion, answered: bool
 ) -> None:
     context = certificates.client_context()
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -89,7 +88,7 @@ async def test_versions_below_the_configured_one_are_not_spoken(
             assert await noted(server) == ["tls handshake failed"]
 
 
-async def noted(server: fake_plugins.Serving) -> list[str]:
+async def noted(server: Serving) -> list[str]:
     """The reasons on record; the server may notice a failed handshake after its client."""
     for _ in range(200):
         if server.lines():
@@ -127,7 +126,7 @@ CLIENTS: dict[str, Callable[[], trustme.LeafCert | None]] = {
     ],
 )
 async def test_client_certificates(
-    serving: fake_plugins.Serve, folder: Path, client: str, mode: str, said: str | None
+    serving: Serve, folder: Path, client: str, mode: str, said: str | None
 ) -> None:
     context = showing(CLIENTS[client]())
     table = certificates.tls(folder, client_ca=str(folder / "ca.pem"), client_certificate=mode)
@@ -144,7 +143,7 @@ async def test_client_certificates(
 
 
 async def test_an_expired_client_certificate_ends_a_kept_connection(
-    serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+    serving: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [time.time()]
     monkeypatch.setattr(
@@ -188,7 +187,7 @@ def visit(
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("asks_for_certificate", [True, False])
 async def test_no_session_ticket_where_a_client_certificate_is_asked_for(
-    serving: fake_plugins.Serve, folder: Path, version: ssl.TLSVersion, asks_for_certificate: bool
+    serving: Serve, folder: Path, version: ssl.TLSVersion, asks_for_certificate: bool
 ) -> None:
     also = {"client_ca": str(folder / "ca.pem")} if asks_for_certificate else {}
     context = showing(certificates.issue())
@@ -241,7 +240,7 @@ def test_an_authority_that_is_written_wrong_is_not_missing_too(folder: Path) -> 
 
 
 async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
-    serving: fake_plugins.Serve, folder: Path
+    serving: Serve, folder: Path
 ) -> None:
     async with serving(policy(**certificates.tls(folder))) as server:
         with suppress(OSError, IndexError, ValueError):
@@ -279,7 +278,7 @@ serial = certificates.serial
 
 
 def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) -> None:
-    log = fake_plugins.Log()
+    log = Log()
     certs = Certificates(source(folder), log)
     leaf = certificates.write_pair(folder, days=60)
     certs.check_files()
@@ -311,7 +310,7 @@ async def polled(certs: Certificates, done: Callable[[], bool]) -> None:
 async def test_a_failed_check_is_an_alarm_and_the_next_one_follows(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = fake_plugins.Log()
+    log = Log()
     certs = Certificates(source(folder), log)
     start, failures = threading.Thread.start, iter([RuntimeError("can't start new thread")] * 3)
 
@@ -333,7 +332,7 @@ async def test_a_failed_check_is_an_alarm_and_the_next_one_follows(
 async def test_the_end_does_not_wait_for_files_that_hang(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certs = Certificates(source(folder), fake_plugins.Log())
+    certs = Certificates(source(folder), Log())
     began, release, ended = (threading.Event() for _ in range(3))
 
     def hangs() -> None:
@@ -349,7 +348,7 @@ async def test_the_end_does_not_wait_for_files_that_hang(
 
 
 def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder: Path) -> None:
-    log = fake_plugins.Log()
+    log = Log()
     certs = Certificates(source(folder), log)
     leaf = certificates.write_pair(folder, days=3.1)
     certs.check_files()
@@ -360,7 +359,7 @@ def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder
 
 
 def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Path) -> None:
-    log = fake_plugins.Log()
+    log = Log()
     certs = Certificates(source(folder), log)
     before = serial_served(certs)
     certificates.write_pair(folder, days=-2)
@@ -380,7 +379,7 @@ def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Pa
 def test_an_expired_certificate_is_served_from_the_start(folder: Path) -> None:
     certificates.write_pair(folder, days=-2)
     assert certificate_problems(fake_plugins.settings(tls=certificates.tls(folder))) == []
-    assert Certificates(source(folder), fake_plugins.Log()).not_after < datetime.now(UTC)
+    assert Certificates(source(folder), Log()).not_after < datetime.now(UTC)
 
 
 BAD: dict[str, Callable[[Path], object]] = {
@@ -399,7 +398,7 @@ BAD: dict[str, Callable[[Path], object]] = {
 def test_a_bad_pair_is_not_served_and_is_an_alarm(
     folder: Path, spoil: Callable[[Path], object]
 ) -> None:
-    log = fake_plugins.Log()
+    log = Log()
     certs = Certificates(source(folder), log)
     before = serial_served(certs)
     spoil(folder)
@@ -449,7 +448,7 @@ def test_check_tells_a_bad_pair_with_everything_else(folder: Path) -> None:
 
 
 def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Path) -> None:
-    log = fake_plugins.Log()
+    log = Log()
     certs = Certificates(source(folder), log)
     leaf = certificates.issue()
     (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
@@ -487,7 +486,7 @@ def test_what_expires_is_reported_in_time(tmp_path: Path, days: float, said: str
 
 
 async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
-    serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+    serving: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served, "CERTIFICATE_POLL_INTERVAL_S", 0.02)
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
@@ -510,7 +509,7 @@ async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
 
 @asynccontextmanager
 async def connected(
-    server: fake_plugins.Serving, context: ssl.SSLContext | None = None
+    server: Serving, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection(
         "127.0.0.1",

@@ -26,7 +26,9 @@ from pexpolicy.access.credentials import Credentials
 from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
 from pexpolicy.server.http import endpoint
-from tests.support import fake_plugins, virtual_time, wire
+from tests.support import wire
+from tests.support.fake_plugins import Serve, Serving, always, plugin, settings
+from tests.support.virtual_time import skip
 from tests.support.waiting import HANG_S, until
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -42,11 +44,11 @@ def silent_clients_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def policy() -> Policy:
-    return build_policy(fake_plugins.settings(), available={})
+    return build_policy(settings(), available={})
 
 
 @asynccontextmanager
-async def connected(server: fake_plugins.Serving, of: str = "127.0.0.1") -> AsyncIterator[Streams]:
+async def connected(server: Serving, of: str = "127.0.0.1") -> AsyncIterator[Streams]:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=(of, 0))
     try:
         yield reader, writer
@@ -67,7 +69,7 @@ async def passes(seconds: float) -> None:
     """Move the clock once the server has read what was sent, and let it act on that."""
     for _ in range(20):
         await asyncio.sleep(0)
-    virtual_time.skip(seconds)
+    skip(seconds)
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -83,7 +85,7 @@ async def answered(streams: Streams) -> bool:
     return False
 
 
-def reasons(server: fake_plugins.Serving) -> list[str]:
+def reasons(server: Serving) -> list[str]:
     return [line["reason"] for line in server.lines() if line["event"] == "refused"]
 
 
@@ -99,9 +101,7 @@ def head_of(size: int, count: int) -> bytes:
 
 
 @pytest.mark.parametrize("start", [b"G", b"GET / HTTP/1.1\r\n", KEPT[:-2], KEPT[:-1]])
-async def test_what_is_half_sent_is_cut_off_with_a_line(
-    serving: fake_plugins.Serve, start: bytes
-) -> None:
+async def test_what_is_half_sent_is_cut_off_with_a_line(serving: Serve, start: bytes) -> None:
     async with serving(policy()) as server, connected(server) as (reader, writer):
         writer.write(start)
         await passes(LIMIT * 0.9)
@@ -112,7 +112,7 @@ async def test_what_is_half_sent_is_cut_off_with_a_line(
         assert (line["reason"], line["status"]) == ("request timeout", 408)
 
 
-async def test_dripping_does_not_help(serving: fake_plugins.Serve) -> None:
+async def test_dripping_does_not_help(serving: Serve) -> None:
     async with serving(policy()) as server, connected(server) as (reader, writer):
         for byte in KEPT:
             writer.write(bytes([byte]))
@@ -123,14 +123,14 @@ async def test_dripping_does_not_help(serving: fake_plugins.Serve) -> None:
         assert reasons(server) == ["request timeout"]
 
 
-async def test_silence_is_closed_and_is_no_refusal(serving: fake_plugins.Serve) -> None:
+async def test_silence_is_closed_and_is_no_refusal(serving: Serve) -> None:
     async with serving(policy()) as server, connected(server) as (reader, _):
         await passes(LIMIT + 1)
         assert await closed(reader)
         assert server.lines() == []
 
 
-async def test_a_node_may_be_silent_for_long_between_two_calls(serving: fake_plugins.Serve) -> None:
+async def test_a_node_may_be_silent_for_long_between_two_calls(serving: Serve) -> None:
     async with serving(policy()) as server, connected(server) as streams:
         for _ in range(3):
             assert await answered(streams)
@@ -138,9 +138,7 @@ async def test_a_node_may_be_silent_for_long_between_two_calls(serving: fake_plu
         assert reasons(server) == []
 
 
-async def test_a_node_that_stops_within_a_request_is_cut_off_too(
-    serving: fake_plugins.Serve,
-) -> None:
+async def test_a_node_that_stops_within_a_request_is_cut_off_too(serving: Serve) -> None:
     async with serving(policy()) as server, connected(server) as (reader, writer):
         assert await answered((reader, writer))
         await passes(LIMIT * 0.7)
@@ -152,9 +150,7 @@ async def test_a_node_that_stops_within_a_request_is_cut_off_too(
         assert reasons(server) == ["request timeout"]
 
 
-async def test_a_half_request_after_a_whole_one_is_not_overlooked(
-    serving: fake_plugins.Serve,
-) -> None:
+async def test_a_half_request_after_a_whole_one_is_not_overlooked(serving: Serve) -> None:
     async with serving(policy()) as server, connected(server) as (reader, writer):
         writer.write(KEPT + KEPT[:10])
         await reader.readuntil(b"}")
@@ -164,11 +160,11 @@ async def test_a_half_request_after_a_whole_one_is_not_overlooked(
 
 
 async def test_who_was_not_admitted_may_not_stay(
-    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
     auth = {"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}
-    guarded = build_policy(fake_plugins.settings(auth=auth), available={})
+    guarded = build_policy(settings(auth=auth), available={})
     async with serving(guarded) as server, connected(server) as (reader, writer):
         writer.write(KEPT)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401")
@@ -176,14 +172,14 @@ async def test_who_was_not_admitted_may_not_stay(
         assert await closed(reader)
 
 
-async def test_a_slow_call_is_no_slow_client(serving: fake_plugins.Serve) -> None:
+async def test_a_slow_call_is_no_slow_client(serving: Serve) -> None:
     asked, released = asyncio.Event(), asyncio.Event()
 
     async def slow(_: object) -> None:
         asked.set()
         await released.wait()
 
-    classes = {"toy": fake_plugins.plugin(service_configuration=slow)}
+    classes = {"toy": plugin(service_configuration=slow)}
     async with (
         serving(classes, limits={"request_seconds": 1.0}) as server,
         connected(server) as streams,
@@ -195,13 +191,9 @@ async def test_a_slow_call_is_no_slow_client(serving: fake_plugins.Serve) -> Non
         assert await reply
 
 
-async def test_who_does_not_read_its_replies_is_cut_off(serving: fake_plugins.Serve) -> None:
+async def test_who_does_not_read_its_replies_is_cut_off(serving: Serve) -> None:
     entries = [DirectoryEntry(alias=f"a{n}", description="A" * 200) for n in range(1000)]
-    classes = {
-        "toy": fake_plugins.plugin(
-            directory_information=fake_plugins.always(Directory(entries=entries))
-        )
-    }
+    classes = {"toy": plugin(directory_information=always(Directory(entries=entries)))}
     request = wire.request_bytes(wire.DIRECTORY, "GET", {"Connection": "keep-alive"})
     async with (
         serving(classes, limits={"request_seconds": 0.5}) as server,
@@ -222,7 +214,7 @@ async def test_who_does_not_read_its_replies_is_cut_off(serving: fake_plugins.Se
 @pytest.mark.parametrize("over", [-1, 0, 1])
 @pytest.mark.parametrize("count", [1, 10])
 async def test_the_headers_are_as_long_as_the_limit_and_no_longer_in_sum(
-    serving: fake_plugins.Serve, limit: int, over: int, count: int
+    serving: Serve, limit: int, over: int, count: int
 ) -> None:
     async with serving(policy(), limits={"header_bytes": limit}) as server:
         reply = await wire.send(server.port, head_of(limit + over, count))
@@ -233,7 +225,7 @@ async def test_the_headers_are_as_long_as_the_limit_and_no_longer_in_sum(
 @pytest.mark.parametrize("limit", [8 * 1024, 32 * 1024, 64 * 1024])
 @pytest.mark.parametrize("over", [-1, 0, 1])
 async def test_a_target_is_as_long_as_the_limit_and_no_longer(
-    serving: fake_plugins.Serve, limit: int, over: int
+    serving: Serve, limit: int, over: int
 ) -> None:
     start = wire.SERVICE + "?idp_attribute_x="
     target = start + "x" * (limit - len(wire.request_bytes(start, "GET", {})) + over)
@@ -242,7 +234,7 @@ async def test_a_target_is_as_long_as_the_limit_and_no_longer(
         assert reasons(server) == (["header too large"] if over > 0 else [])
 
 
-async def test_a_stranger_makes_room_for_the_next_connection(serving: fake_plugins.Serve) -> None:
+async def test_a_stranger_makes_room_for_the_next_connection(serving: Serve) -> None:
     async with serving(policy(), limits={"per_peer": 3}) as server, AsyncExitStack() as stack:
         node = await stack.enter_async_context(connected(server))
         assert await answered(node)
@@ -256,7 +248,7 @@ async def test_a_stranger_makes_room_for_the_next_connection(serving: fake_plugi
 
 
 async def test_where_all_connections_are_those_of_nodes_a_further_one_is_refused(
-    serving: fake_plugins.Serve,
+    serving: Serve,
 ) -> None:
     async with serving(policy(), limits={"total": 2}) as server, AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(connected(server)) for _ in range(2)]
@@ -267,32 +259,30 @@ async def test_where_all_connections_are_those_of_nodes_a_further_one_is_refused
         assert reasons(server) == ["too many connections"]
 
 
-async def test_a_closed_connection_leaves_its_place(serving: fake_plugins.Serve) -> None:
+async def test_a_closed_connection_leaves_its_place(serving: Serve) -> None:
     async with serving(policy(), limits={"total": 2}) as server:
         for _ in range(20):
             assert (await server.ask(wire.SERVICE)).status == 200
         assert reasons(server) == []
 
 
-async def test_the_connections_of_one_peer_are_not_those_of_another(
-    serving: fake_plugins.Serve,
-) -> None:
+async def test_the_connections_of_one_peer_are_not_those_of_another(serving: Serve) -> None:
     async with serving(policy(), limits={"per_peer": 1}) as server, AsyncExitStack() as stack:
         for of in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
             assert await answered(await stack.enter_async_context(connected(server, of)))
         assert reasons(server) == []
 
 
-async def test_a_named_proxy_stands_for_many(serving: fake_plugins.Serve) -> None:
+async def test_a_named_proxy_stands_for_many(serving: Serve) -> None:
     tables: dict[str, Any] = {"access": {"trusted_proxies": ["127.0.0.1"]}}
-    behind = build_policy(fake_plugins.settings(**tables), available={})
+    behind = build_policy(settings(**tables), available={})
     async with serving(behind, limits={"per_peer": 1}) as server, AsyncExitStack() as stack:
         for _ in range(5):
             assert await answered(await stack.enter_async_context(connected(server)))
 
 
 async def test_without_descriptors_the_server_waits_and_goes_on(
-    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "EXHAUSTED_PAUSE_S", 0.05)
     async with serving(policy()) as server, AsyncExitStack() as stack:
@@ -315,9 +305,7 @@ async def test_without_descriptors_the_server_waits_and_goes_on(
         assert await answered(waiting)
 
 
-async def test_without_descriptors_strangers_make_room_for_a_node(
-    serving: fake_plugins.Serve,
-) -> None:
+async def test_without_descriptors_strangers_make_room_for_a_node(serving: Serve) -> None:
     async with serving(policy()) as server, AsyncExitStack() as stack:
         node = await stack.enter_async_context(connected(server))
         assert await answered(node)
@@ -398,11 +386,9 @@ def test_the_counts_are_those_of_the_open_connections(
 
 
 async def test_a_flood_of_refused_connections_leaves_few_lines_that_count_them_all(
-    serving: fake_plugins.Serve,
+    serving: Serve,
 ) -> None:
-    kept_out = build_policy(
-        fake_plugins.settings(access={"networks": ["192.0.2.0/24"]}), available={}
-    )
+    kept_out = build_policy(settings(access={"networks": ["192.0.2.0/24"]}), available={})
     async with serving(kept_out) as server:
         for number in range(300):
             async with connected(server, f"127.0.0.{1 + number % 2}") as (reader, _):
@@ -536,7 +522,7 @@ def test_the_limit_comes_from_that_of_open_files(
 
 
 async def test_a_request_whose_credentials_are_being_verified_is_not_evicted(
-    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, goes_on = asyncio.Event(), asyncio.Event()
 
@@ -548,8 +534,7 @@ async def test_a_request_whose_credentials_are_being_verified_is_not_evicted(
     monkeypatch.setattr(Credentials, "verify", slow)
     monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
     guarded = build_policy(
-        fake_plugins.settings(auth={"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}),
-        available={},
+        settings(auth={"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}), available={}
     )
     async with serving(guarded, limits={"total": 3}) as server, AsyncExitStack() as stack:
         call = asyncio.create_task(server.ask(wire.SERVICE, headers=wire.basic("pexip", "any")))

@@ -17,6 +17,7 @@ from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.settings import Settings
 from pexpolicy.policy import Policy
 from tests.support import fake_plugins, wire
+from tests.support.fake_plugins import Serve
 from tests.support.virtual_time import frozen, virtual
 from tests.support.waiting import HANG_S, until
 
@@ -87,7 +88,7 @@ def test_the_memory_is_bounded_and_the_newest_are_kept(peers: list[object]) -> N
 
 
 @virtual
-async def _guesses(guarded: Policy, serving: fake_plugins.Serve) -> None:
+async def _guesses(guarded: Policy, serving: Serve) -> None:
     loop = asyncio.get_running_loop()
     took = []
     async with serving(guarded) as server:
@@ -100,12 +101,12 @@ async def _guesses(guarded: Policy, serving: fake_plugins.Serve) -> None:
     assert all(earlier <= later + 0.1 for earlier, later in pairwise(took))
 
 
-def test_an_answer_to_a_guess_is_late(guarded: Policy, serving: fake_plugins.Serve) -> None:
+def test_an_answer_to_a_guess_is_late(guarded: Policy, serving: Serve) -> None:
     _guesses(guarded, serving)
 
 
 async def test_a_node_with_the_address_of_a_guesser_is_answered_at_once(
-    serving: fake_plugins.Serve, guarded: Policy
+    serving: Serve, guarded: Policy
 ) -> None:
     async with serving(guarded) as server:
         guesses = [asyncio.create_task(server.ask(wire.SERVICE, headers=BAD)) for _ in range(100)]
@@ -118,18 +119,14 @@ async def test_a_node_with_the_address_of_a_guesser_is_answered_at_once(
         await asyncio.gather(*guesses, return_exceptions=True)
 
 
-async def test_who_sends_no_credentials_does_not_guess(
-    serving: fake_plugins.Serve, guarded: Policy
-) -> None:
+async def test_who_sends_no_credentials_does_not_guess(serving: Serve, guarded: Policy) -> None:
     async with serving(guarded) as server:
         with frozen():
             for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic !"}) * 10:
                 assert (await server.ask(wire.SERVICE, headers=headers)).status == 401
 
 
-async def test_the_credentials_of_a_connection_may_change(
-    serving: fake_plugins.Serve, guarded: Policy
-) -> None:
+async def test_the_credentials_of_a_connection_may_change(serving: Serve, guarded: Policy) -> None:
     kept = {"Connection": "keep-alive"}
     asked = b"".join(
         wire.request_bytes(wire.SERVICE, "GET", {**kept, **headers})
@@ -150,9 +147,7 @@ def test_another_configuration_takes_over_what_was_learned(settings: Settings) -
     first.close()
 
 
-async def test_a_server_that_ends_waits_for_no_guess(
-    serving: fake_plugins.Serve, guarded: Policy
-) -> None:
+async def test_a_server_that_ends_waits_for_no_guess(serving: Serve, guarded: Policy) -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(serving(guarded))
         for _ in range(3):
@@ -165,7 +160,7 @@ async def test_a_server_that_ends_waits_for_no_guess(
 
 
 async def test_credentials_that_there_is_no_time_to_verify_are_refused_on_record(
-    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_control, "BUSY_DELAY_S", 0.05)
     monkeypatch.setattr(credentials.VerificationPool.__init__, "__defaults__", (1, 2))

@@ -16,7 +16,8 @@ from pexpolicy.access.warnings import access_warnings
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from tests.support import fake_plugins, wire
+from tests.support import wire
+from tests.support.fake_plugins import Serve, settings
 
 PROXIES = ["10.0.0.0/8", "2001:db8::/32"]
 V4 = st.ip_addresses(v=4)
@@ -25,7 +26,7 @@ ADDRESSES = V4 | V6
 
 
 def policy(**tables: Any) -> Policy:
-    return build_policy(fake_plugins.settings(**tables), available={})
+    return build_policy(settings(**tables), available={})
 
 
 @given(ADDRESSES, ADDRESSES, st.integers(0, 32))
@@ -112,9 +113,7 @@ def test_nothing_that_a_client_writes_changes_who_it_is(
     assert client("10.0.0.1", (XFF, value)) == str(true)
 
 
-async def test_an_address_outside_the_networks_is_closed_without_a_byte(
-    serving: fake_plugins.Serve,
-) -> None:
+async def test_an_address_outside_the_networks_is_closed_without_a_byte(serving: Serve) -> None:
     async with serving(policy(access={"networks": ["127.0.0.2/32"]})) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         assert await reader.read() == b""
@@ -142,11 +141,7 @@ PROXIED = {"networks": ["192.0.2.0/24"], "trusted_proxies": ["127.0.0.1"]}
     ],
 )
 async def test_behind_a_named_proxy_the_client_counts(
-    serving: fake_plugins.Serve,
-    forwarded: dict[str, str],
-    status: int,
-    peer: str,
-    detail: str | None,
+    serving: Serve, forwarded: dict[str, str], status: int, peer: str, detail: str | None
 ) -> None:
     async with serving(policy(access=PROXIED)) as server:
         assert (await server.ask(wire.SERVICE, headers=forwarded)).status == status
@@ -158,7 +153,7 @@ async def test_behind_a_named_proxy_the_client_counts(
         assert line.get("detail") == told
 
 
-async def test_who_is_no_named_proxy_is_not_believed(serving: fake_plugins.Serve) -> None:
+async def test_who_is_no_named_proxy_is_not_believed(serving: Serve) -> None:
     access = {"networks": ["127.0.0.0/8"], "trusted_proxies": ["127.0.0.1"]}
     async with serving(policy(access=access)) as server:
         lie = {XFF: "127.0.0.9"}
@@ -167,9 +162,7 @@ async def test_who_is_no_named_proxy_is_not_believed(serving: fake_plugins.Serve
         assert [line["peer"] for line in server.lines()] == ["127.0.0.3", "127.0.0.9"]
 
 
-async def test_a_connection_of_a_proxy_carries_the_calls_of_many(
-    serving: fake_plugins.Serve,
-) -> None:
+async def test_a_connection_of_a_proxy_carries_the_calls_of_many(serving: Serve) -> None:
     clients = ["192.0.2.7", "192.0.2.8", "203.0.113.1", "192.0.2.7", "203.0.113.1"]
     asked = b"".join(
         wire.request_bytes(wire.SERVICE, "GET", {XFF: one, "Connection": "keep-alive"})
@@ -196,7 +189,7 @@ def test_what_is_no_network_is_reported_by_its_key(
     table: dict[str, Any], key: str, said: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        fake_plugins.settings(access=table)
+        settings(access=table)
     (problem,) = error.value.problems
     assert str(problem).startswith(f"{key}: ")
     assert said in str(problem)
@@ -204,7 +197,7 @@ def test_what_is_no_network_is_reported_by_its_key(
 
 def test_every_entry_that_is_no_network_is_reported() -> None:
     with pytest.raises(ConfigError) as error:
-        fake_plugins.settings(access={"networks": ["10.44.0.1/16", "10.0.0.0/8", "foo"]})
+        settings(access={"networks": ["10.44.0.1/16", "10.0.0.0/8", "foo"]})
     assert [problem.key for problem in error.value.problems] == [
         ("access", "networks", 0),
         ("access", "networks", 2),
@@ -212,7 +205,7 @@ def test_every_entry_that_is_no_network_is_reported() -> None:
 
 
 def advised(**tables: Any) -> list[str]:
-    return [".".join(map(str, a.key)) for a in access_warnings(fake_plugins.settings(**tables))]
+    return [".".join(map(str, a.key)) for a in access_warnings(settings(**tables))]
 
 
 def test_what_leaves_access_open_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,9 +236,7 @@ def test_secrets_that_are_found_by_trying_are_reported_and_not_repeated(
     }
     keys = ["privacy.key_file", "admin.token_env", "auth"]
     assert advised(**tables) == keys[:told]
-    assert not any(
-        "kkk" in str(warning) for warning in access_warnings(fake_plugins.settings(**tables))
-    )
+    assert not any("kkk" in str(warning) for warning in access_warnings(settings(**tables)))
 
 
 @given(ADDRESSES)

@@ -27,6 +27,7 @@ from pexpolicy.cli.main import main
 from pexpolicy.config.credentials import Credential, PasswordHash, PasswordHashError
 from pexpolicy.config.settings import ConfigError
 from tests.support import fake_plugins, secret_canaries, wire
+from tests.support.fake_plugins import Serve
 from tests.support.waiting import HANG_S
 
 # Written out: with a salt of chance, each worker of the test run would collect other names.
@@ -239,7 +240,7 @@ def test_the_bounds_are_those_of_the_documentation() -> None:
 
 
 async def test_old_and_new_password_are_both_good_during_a_change(
-    serving: fake_plugins.Serve, tmp_path: Path
+    serving: Serve, tmp_path: Path
 ) -> None:
     (tmp_path / "new.password").write_text(f"{NEW}\n")
     table = {

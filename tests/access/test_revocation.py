@@ -19,7 +19,8 @@ from pexpolicy.access.warnings import access_warnings, certificate_problems
 from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.config.settings import ConfigError
 from tests.access.test_certificates import ask, connected, noted, policy, showing
-from tests.support import certificates, fake_plugins, wire
+from tests.support import certificates, wire
+from tests.support.fake_plugins import Log, Serve, Serving, settings
 from tests.support.waiting import HANG_S
 
 
@@ -36,7 +37,7 @@ def table(folder: Path) -> dict[str, object]:
     return dict(certificates.tls(folder, **files))
 
 
-async def refusal(server: fake_plugins.Serving, leaf: trustme.LeafCert) -> str:
+async def refusal(server: Serving, leaf: trustme.LeafCert) -> str:
     """Return why a client with this certificate is refused."""
     with pytest.raises((OSError, IndexError, ValueError)):
         await ask(server, showing(leaf))
@@ -47,7 +48,7 @@ async def refusal(server: fake_plugins.Serving, leaf: trustme.LeafCert) -> str:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_revoked_certificate_is_refused_and_others_are_not(
-    serving: fake_plugins.Serve, folder: Path, version: ssl.TLSVersion
+    serving: Serve, folder: Path, version: ssl.TLSVersion
 ) -> None:
     good, revoked = certificates.issue(), certificates.issue()
     certificates.write_revocations(folder, revoked)
@@ -59,7 +60,7 @@ async def test_a_revoked_certificate_is_refused_and_others_are_not(
 
 
 async def test_a_list_that_is_published_later_reaches_kept_connections(
-    serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+    serving: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served, "CERTIFICATE_POLL_INTERVAL_S", 0.05)
     leaf, other = certificates.issue(), certificates.issue()
@@ -82,7 +83,7 @@ async def test_a_list_that_is_published_later_reaches_kept_connections(
 
 
 async def test_a_replaced_authority_ends_the_connections_of_clients_of_the_old_one(
-    serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+    serving: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served, "CERTIFICATE_POLL_INTERVAL_S", 0.05)
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
@@ -105,9 +106,7 @@ async def answered(reader: asyncio.StreamReader) -> bytes:
     return head
 
 
-async def test_an_expired_list_refuses_and_is_reported(
-    serving: fake_plugins.Serve, folder: Path
-) -> None:
+async def test_an_expired_list_refuses_and_is_reported(serving: Serve, folder: Path) -> None:
     certificates.write_revocations(folder, days=-1)
     made = policy(**table(folder))
     (warning,) = access_warnings(made.settings)
@@ -118,12 +117,12 @@ async def test_an_expired_list_refuses_and_is_reported(
         assert said == "CRL has expired"
 
 
-def certs(folder: Path, log: fake_plugins.Log) -> Certificates:
+def certs(folder: Path, log: Log) -> Certificates:
     return Certificates(CertificateFiles.of(TlsTable.model_validate(table(folder)), folder), log)
 
 
 def test_a_new_list_is_not_reported_as_a_new_certificate(folder: Path) -> None:
-    log = fake_plugins.Log()
+    log = Log()
     loaded = certs(folder, log)
     certificates.write_revocations(folder, certificates.issue())
     loaded.check_files()
@@ -133,7 +132,7 @@ def test_a_new_list_is_not_reported_as_a_new_certificate(folder: Path) -> None:
 def test_a_list_that_expires_while_it_is_used_is_reported_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = fake_plugins.Log()
+    log = Log()
     loaded = certs(folder, log)
     loaded.check_files()
     assert (loaded.problem, log.events) == ("", [])
@@ -158,7 +157,7 @@ def test_an_expired_list_does_not_take_the_place_of_a_valid_one(folder: Path) ->
     leaf = certificates.issue()
     certificates.write_revocations(folder, leaf)
     shown = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes())
-    log = fake_plugins.Log()
+    log = Log()
     loaded = certs(folder, log)
     certificates.write_revocations(folder, days=-1)
     for _ in range(2):
@@ -193,13 +192,13 @@ def test_a_list_that_cannot_be_used_is_an_error(folder: Path, kind: str) -> None
     spoil, said = BAD[kind]
     with suppress(FileNotFoundError):
         spoil(folder)
-    (problem,) = certificate_problems(fake_plugins.settings(tls=table(folder)))
+    (problem,) = certificate_problems(settings(tls=table(folder)))
     assert str(problem).startswith("tls.client_crl: ")
     assert said in str(problem)
 
 
 def test_a_list_without_an_authority_is_an_error(folder: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        fake_plugins.settings(tls=certificates.tls(folder, client_crl="crl.pem"))
+        settings(tls=certificates.tls(folder, client_crl="crl.pem"))
     said = "tls.client_ca: is missing: client_crl has no effect without it"
     assert [str(problem) for problem in error.value.problems] == [said]

@@ -17,6 +17,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.request import CallFacts
 from tests.audit.places import Place, faults, lines
 from tests.support import fake_plugins
+from tests.support.fake_plugins import settings
 
 LISTENED = """
 import asyncio, sys
@@ -70,7 +71,7 @@ def test_lines_in_the_spool_keep_no_server_from_starting_while_the_disk_is_full(
 
 def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     table = {"path": str(tmp_path / "audit.jsonl"), "instance": "north"}
-    audit = audit_of(fake_plugins.settings(audit=table))
+    audit = audit_of(settings(audit=table))
     audit.refused("unauthorised", 401, None, "")
     audit.close()
     line, end = lines(tmp_path / "audit.jsonl")
@@ -92,7 +93,7 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_meant_is_refused(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        fake_plugins.settings(audit=table)
+        settings(audit=table)
 
 
 @pytest.mark.parametrize("regular", [True, False])

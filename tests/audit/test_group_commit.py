@@ -17,7 +17,7 @@ from pexpolicy.audit.journal import DISK_TOO_SLOW, NOT_SYNCED
 from pexpolicy.audit.sinks import Durability, GroupCommitSink
 from pexpolicy.audit.spool import WriteResult
 from tests.audit.places import Clock, Faulty, Place, body, faults, lines
-from tests.support import virtual_time
+from tests.support.virtual_time import skip
 from tests.support.waiting import wait_until
 
 FSYNC = Durability()
@@ -121,7 +121,7 @@ async def test_no_reply_waits_for_a_file_that_hangs_and_no_line_is_lost(
         hung.hang()
         replies = [asyncio.create_task(answer(sink, n)) for n in range(5)]
         await hung.until_writing()
-        virtual_time.skip(LONG + 1)
+        skip(LONG + 1)
         assert all(await asyncio.gather(*replies))
         clock.pass_by(LONG + 1)
         assert [sink.info(body(n)) for n in range(5, 9)] == [None] * 4
@@ -139,7 +139,7 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
         hung.hang()
         reply = asyncio.create_task(answer(sink, 1))
         await hung.until_writing()
-        virtual_time.skip(LONG + 1)
+        skip(LONG + 1)
         assert not await reply
         clock.pass_by(LONG + 1)
         assert not await answer(sink, 2)
@@ -173,7 +173,7 @@ async def test_a_decision_recorded_too_late_is_retracted_when_the_server_ends(
         assert recorded is not None
         reply = asyncio.ensure_future(recorded)
         assert await asyncio.to_thread(syncing.wait, LONG)
-        virtual_time.skip(LONG + 1)
+        skip(LONG + 1)
         assert not await reply
         assert (place.status, place.state.error) == ("failed", DISK_TOO_SLOW)
         # The loop waits for the thread in `close`, and cannot resolve what the thread hands to it.
@@ -212,7 +212,7 @@ async def test_lines_that_are_given_up_after_one_that_hangs_are_counted(tmp_path
         synced.set()
         await hung.until_writing()
         assert await first
-        virtual_time.skip(LONG + 1)
+        skip(LONG + 1)
         assert await asyncio.gather(*others) == [False] * 3
         hung.resume()
         await until_written(place, 3)

@@ -12,9 +12,9 @@ from pexpolicy import Conference, Refreshed, hookimpl
 from pexpolicy.background.lifespan import ContextTask
 from pexpolicy.config.settings import PluginStartupError
 from pexpolicy.testing import decide, make_policy, make_request
-from tests.support import virtual_time
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, policy
+from tests.support.virtual_time import virtual
 from tests.support.waiting import HANG_S, until, wait_stubbornly
 
 SERVICE = make_request("service_configuration")
@@ -192,7 +192,7 @@ async def test_a_plugin_may_open_its_data_in_its_lifespan() -> None:
 
 
 @pytest.mark.parametrize("begins", [True, False])
-@virtual_time.virtual
+@virtual
 async def test_a_lifespan_that_ignores_its_cancellation_holds_nothing_up(*, begins: bool) -> None:
     released, closed = asyncio.Event(), asyncio.Event()
 
@@ -218,7 +218,7 @@ async def test_a_lifespan_that_ignores_its_cancellation_holds_nothing_up(*, begi
     await closed.wait()
 
 
-@virtual_time.virtual
+@virtual
 async def test_data_has_its_own_time_in_addition_to_that_of_a_lifespan() -> None:
     async def rows() -> str:
         await asyncio.sleep(25)

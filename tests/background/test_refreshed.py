@@ -13,8 +13,8 @@ import pytest
 from pexpolicy import AliasMap, AliasSet, DataUnavailableError, Refreshed
 from pexpolicy.background.refreshed import CacheFileError
 from pexpolicy.files import CacheFile
-from tests.support import virtual_time
 from tests.support.fake_plugins import Log
+from tests.support.virtual_time import clock, virtual
 from tests.support.waiting import wait_stubbornly
 
 
@@ -38,7 +38,7 @@ class Service:
 def data(
     service: Service, every: float = 60.0, log: Log | None = None, **options: Any
 ) -> Refreshed[Any]:
-    options = {"jitter": 0.0, "clock": virtual_time.clock, **options}
+    options = {"jitter": 0.0, "clock": clock, **options}
     made = Refreshed(service.fetch, every=every, **options)
     if log is not None:
         made.bind("vips", log)
@@ -49,7 +49,7 @@ def pauses(service: Service) -> list[float]:
     return [round(b - a, 2) for a, b in pairwise(service.calls)]
 
 
-@virtual_time.virtual
+@virtual
 async def test_data_is_fetched_at_the_start_and_again_each_interval() -> None:
     service = Service("one", "two", "three")
     async with data(service) as refreshed:
@@ -64,7 +64,7 @@ async def test_data_is_fetched_at_the_start_and_again_each_interval() -> None:
     assert pauses(service) == [60, 60]
 
 
-@virtual_time.virtual
+@virtual
 async def test_jitter_shortens_the_interval_and_never_lengthens_it() -> None:
     service = Service("one")
     async with data(service, jitter=0.5):
@@ -73,7 +73,7 @@ async def test_jitter_shortens_the_interval_and_never_lengthens_it() -> None:
     assert len(set(pauses(service))) > 5
 
 
-@virtual_time.virtual
+@virtual
 async def test_the_last_value_stays_and_attempts_back_off_to_a_bound() -> None:
     service = Service("one", *[OSError("down")] * 8, "two")
     log = Log()
@@ -91,7 +91,7 @@ async def test_the_last_value_stays_and_attempts_back_off_to_a_bound() -> None:
     ]
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_short_interval_is_a_bound_of_the_pauses_too() -> None:
     service = Service("one", OSError())
     async with data(service, every=3.0):
@@ -99,7 +99,7 @@ async def test_a_short_interval_is_a_bound_of_the_pauses_too() -> None:
     assert set(pauses(service)) == {1, 2, 3}
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_fetch_is_late_after_its_timeout_and_is_cancelled() -> None:
     ended = []
 
@@ -117,7 +117,7 @@ async def test_a_fetch_is_late_after_its_timeout_and_is_cancelled() -> None:
         assert refreshed.value == "one"
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_fetch_that_ignores_its_cancellation_is_not_started_twice() -> None:
     async def stubborn() -> str:
         for _ in range(10):
@@ -134,7 +134,7 @@ async def test_a_fetch_that_ignores_its_cancellation_is_not_started_twice() -> N
         assert refreshed.value == "one"
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_fetch_that_ignores_its_cancellation_does_not_keep_the_server() -> None:
     released = asyncio.Event()
 
@@ -152,7 +152,7 @@ async def test_a_fetch_that_ignores_its_cancellation_does_not_keep_the_server() 
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
-@virtual_time.virtual
+@virtual
 async def test_whatever_a_fetch_raises_is_a_failure_of_the_fetch(error: BaseException) -> None:
     service = Service("one", error, "two")
     async with data(service) as refreshed:
@@ -162,7 +162,7 @@ async def test_whatever_a_fetch_raises_is_a_failure_of_the_fetch(error: BaseExce
         assert refreshed.value == "two"
 
 
-@virtual_time.virtual
+@virtual
 async def test_required_data_is_not_opened_without_a_fetch() -> None:
     refreshed = data(Service(OSError("down")), name="list")
     with pytest.raises(DataUnavailableError, match=r"list could not be fetched: OSError: down"):
@@ -170,7 +170,7 @@ async def test_required_data_is_not_opened_without_a_fetch() -> None:
     assert not refreshed.is_open
 
 
-@virtual_time.virtual
+@virtual
 async def test_stale_data_is_opened_without_any() -> None:
     service = Service(OSError("down"), "one")
     async with data(service, first="stale", name="list") as refreshed:
@@ -181,7 +181,7 @@ async def test_stale_data_is_opened_without_any() -> None:
         assert refreshed.value == "one"
 
 
-@virtual_time.virtual
+@virtual
 async def test_refresh_fetches_at_once_and_raises_what_the_fetch_raises() -> None:
     service = Service("one", "two", OSError("down"))
     async with data(service) as refreshed:
@@ -201,7 +201,7 @@ async def test_refresh_fetches_at_once_and_raises_what_the_fetch_raises() -> Non
         (None, "data", "stale", False),
     ],
 )
-@virtual_time.virtual
+@virtual
 async def test_the_last_value_passes_to_data_of_the_same_name_and_key(
     key: str | None, name: str, first: Any, passes: bool
 ) -> None:
@@ -222,7 +222,7 @@ async def test_the_last_value_passes_to_data_of_the_same_name_and_key(
                     _ = new.value
 
 
-@virtual_time.virtual
+@virtual
 async def test_required_data_that_is_older_than_its_interval_is_fetched() -> None:
     async with data(Service("one", OSError()), key="url") as old:
         await asyncio.sleep(70)
@@ -352,7 +352,7 @@ async def test_a_file_that_cannot_be_written_is_reported_and_the_value_used(
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
-@virtual_time.virtual
+@virtual
 async def test_data_is_refreshed_on_where_no_thread_can_write_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,7 +378,7 @@ async def test_a_file_never_holds_the_key(tmp_path: Path) -> None:
     assert json.loads(path.read_bytes().partition(b"\n")[2]) == {"a": 1}
 
 
-@virtual_time.virtual
+@virtual
 async def test_calls_of_refresh_at_one_time_share_the_next_fetch() -> None:
     async def slow() -> float:
         await asyncio.sleep(0.2)
@@ -397,7 +397,7 @@ async def test_calls_of_refresh_at_one_time_share_the_next_fetch() -> None:
     assert len(service.calls) == 3
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_fetch_that_is_ended_by_closing_is_no_failure() -> None:
     async def slow() -> None:
         await asyncio.sleep(5)

@@ -15,9 +15,10 @@ from pexpolicy.background.schedule import JobLocks, JobRuns, ScheduledJob
 from pexpolicy.files import CacheFile
 from pexpolicy.observability.health import StateSources
 from pexpolicy.testing import make_policy
-from tests.support import live_server, virtual_time
+from tests.support import live_server
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, plugin
+from tests.support.virtual_time import clock, virtual
 from tests.support.waiting import wait_stubbornly, wait_until
 
 ASKED = plugin(service_configuration=lambda _: None)
@@ -31,7 +32,7 @@ class Work:
         self.starts: list[float] = []
 
     async def tidy(self) -> None:
-        self.starts.append(round(virtual_time.clock(), 1))
+        self.starts.append(round(clock(), 1))
         result = self.results.pop(0) if self.results else 0.0
         if isinstance(result, BaseException):
             raise result
@@ -43,7 +44,7 @@ class Work:
 
 
 def locks_of_a_server() -> JobLocks:
-    return JobLocks(clock=virtual_time.clock)
+    return JobLocks(clock=clock)
 
 
 def bound(work: Work, locks: JobLocks, **options: Any) -> tuple[ScheduledJob, Log, JobRuns]:
@@ -53,7 +54,7 @@ def bound(work: Work, locks: JobLocks, **options: Any) -> tuple[ScheduledJob, Lo
     return job, log, locks.runs
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_job_runs_at_once_and_then_at_its_interval() -> None:
     work = Work(0, 20)
     async with bound(work, locks_of_a_server())[0]:
@@ -63,7 +64,7 @@ async def test_a_job_runs_at_once_and_then_at_its_interval() -> None:
     assert len(work.times) == 4
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_run_that_is_longer_than_the_interval_delays_the_next_one() -> None:
     work = Work(15)
     async with bound(work, locks_of_a_server(), every=10)[0]:
@@ -71,7 +72,7 @@ async def test_a_run_that_is_longer_than_the_interval_delays_the_next_one() -> N
     assert work.times == [0, 15, 25]
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() -> None:
     released = asyncio.Event()
 
@@ -90,7 +91,7 @@ async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() ->
     await asyncio.sleep(1)
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_run_that_fails_or_is_late_is_logged_and_counted() -> None:
     work = Work(ValueError("no table"), SystemExit(3), 500)
     job, log, runs = bound(work, locks_of_a_server(), timeout=5)
@@ -117,7 +118,7 @@ async def test_a_run_that_fails_or_is_late_is_logged_and_counted() -> None:
     assert "no answer within 5 s" in str(log.events)
 
 
-@virtual_time.virtual
+@virtual
 async def test_one_of_two_runs_it_and_the_other_takes_over_when_it_ends() -> None:
     locks = locks_of_a_server()
     first, second = Work(), Work()
@@ -135,9 +136,9 @@ async def test_one_of_two_runs_it_and_the_other_takes_over_when_it_ends() -> Non
     assert third.starts[0] - second.starts[0] == 180
 
 
-@virtual_time.virtual
+@virtual
 async def test_a_job_of_a_worker_goes_on_over_a_reload(tmp_path: Path) -> None:
-    locks = JobLocks(across_processes=True, clock=virtual_time.clock)
+    locks = JobLocks(across_processes=True, clock=clock)
     first, second = Work(), Work()
     async with bound(first, locks, once_per="worker")[0]:
         await asyncio.sleep(90)
@@ -148,7 +149,7 @@ async def test_a_job_of_a_worker_goes_on_over_a_reload(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("every", "again"), [(600, 60), (10, 10)])
-@virtual_time.virtual
+@virtual
 async def test_an_interrupted_run_starts_again_within_a_minute(every: float, again: float) -> None:
     locks = locks_of_a_server()
     interrupted, work = Work(500), Work()
@@ -214,12 +215,6 @@ async def test_a_dry_run_runs_no_job_and_writes_no_file(tmp_path: Path) -> None:
         assert os.listdir(tmp_path) == ["data"] * in_server  # noqa: PTH208
 
 
-CONFIG = """
-plugin_dirs = ["plugins"]
-[audit]
-path = "audit.jsonl"
-[plugins.tidies]
-"""
 PLUGIN = """
 import asyncio, os, time
 from pathlib import Path
@@ -248,9 +243,7 @@ class Tidies:
 
 
 def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(tmp_path: Path) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "tidies.py").write_text(PLUGIN)
-    (tmp_path / "config.toml").write_text(CONFIG)
+    config = live_server.drop_in(tmp_path, "tidies", PLUGIN)
 
     def runs(name: str = "tidy.txt") -> list[tuple[int, float]]:
         log = tmp_path / "plugins" / name
@@ -259,7 +252,7 @@ def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(tmp_
 
     killed: list[int] = []
     log: list[str] = []
-    with live_server.running(tmp_path / "config.toml", "--workers", "3", log=log) as server:
+    with live_server.running(config, "--workers", "3", log=log) as server:
         wait_until(lambda: len(runs()) >= 4)
         wait_until(lambda: len({pid for pid, _ in runs("sweep.txt")}) == 3)
         for _ in range(2):

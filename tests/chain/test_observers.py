@@ -15,8 +15,8 @@ from pexpolicy.chain.background import Observer, ObserverQueue, is_defect
 from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
-from tests.support import fake_plugins, wire
-from tests.support.fake_plugins import Log, Serve, always, plugin
+from tests.support import wire
+from tests.support.fake_plugins import Log, Serve, always, plugin, policy
 from tests.support.isolated import PluginFolder, request
 from tests.support.virtual_time import virtual
 from tests.support.waiting import HANG_S, until, wait_stubbornly
@@ -310,7 +310,7 @@ async def test_one_that_blocks_takes_one_thread_and_its_late_success_counts() ->
         released.wait(HANG_S)
 
     counts = Counts()
-    made = fake_plugins.policy({"toy": observing(slow)}, {"toy": {"timeout": 0.02}})
+    made = policy({"toy": observing(slow)}, {"toy": {"timeout": 0.02}})
     async with made.serving():
         (queue,) = made.observers
         for number in range(2):
@@ -330,7 +330,7 @@ async def test_the_end_does_not_wait_for_one_that_ignores_its_cancellation() -> 
     async def stubborn(outcome: Any) -> None:
         await wait_stubbornly(released)
 
-    made = fake_plugins.policy({"toy": observing(stubborn)})
+    made = policy({"toy": observing(stubborn)})
     async with made.serving():
         made.run_background(outcome(0))
         await until(lambda: made.observers[0].pending)
@@ -376,7 +376,7 @@ async def test_a_reload_passes_on_what_waits() -> None:
         told.extend(outcome.decision_id for outcome in outcomes)
 
     def made() -> Policy:
-        return fake_plugins.policy({"toy": observing(notify, "on_decisions")})
+        return policy({"toy": observing(notify, "on_decisions")})
 
     counts, first, second = Counts(), made(), made()
     refused = made()
@@ -405,7 +405,7 @@ async def test_reloads_that_follow_quickly_pass_on_what_waits() -> None:
         told.append(outcome.decision_id)
 
     counts = Counts()
-    first, second, third = (fake_plugins.policy({"toy": observing(notify)}) for _ in range(3))
+    first, second, third = (policy({"toy": observing(notify)}) for _ in range(3))
     async with first.serving():
         first.run_background(outcome(0), counts=counts)
         second.take_over(first)
@@ -425,10 +425,10 @@ async def test_what_waits_is_not_passed_to_a_generation_that_never_served() -> N
         raise OSError
 
     counts, log = Counts(), Log()
-    first = fake_plugins.policy({"toy": observing(notify)}, log=log)
+    first = policy({"toy": observing(notify)}, log=log)
     async with first.serving():
         first.run_background(outcome(0), counts=counts)
-        fake_plugins.policy({"toy": observing(notify)}).take_over(first)
+        policy({"toy": observing(notify)}).take_over(first)
     assert counts["dropped"] == 1
     (lost,) = [event for event in log.events if "why" in event]
     assert lost["why"] == "not delivered within 0.3 s of the end"
@@ -493,4 +493,4 @@ def test_a_plugin_observes_one_way() -> None:
         async def on_decisions(self, outcomes: Any) -> None: ...
 
     with pytest.raises(Exception, match="implement one of them"):
-        fake_plugins.policy({"both": Both})
+        policy({"both": Both})

@@ -22,8 +22,9 @@ from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import ErrorReport, describe_error
 from pexpolicy.testing import make_request
-from tests.support import virtual_time, wire
+from tests.support import wire
 from tests.support.fake_plugins import Hook, Log, Serve, always, plugin, raises
+from tests.support.virtual_time import skip
 from tests.support.waiting import until
 
 ROOM = Conference(name="Next", service_tag="")
@@ -229,7 +230,7 @@ async def test_failures_left_out_are_counted_when_no_further_one_follows(
     async with serving({"toy": plugin(service_configuration=fails)}) as server:
         for _ in range(3):
             await server.ask(wire.SERVICE)
-        virtual_time.skip(301.0)
+        skip(301.0)
         await until(lambda: len(server.log.events) > 1)
         first, rest = server.log.events
     assert "times" not in first

@@ -10,7 +10,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server, wire
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 ROOM = f"{wire.SERVICE}?local_alias=blocked"
 SERVED = """
@@ -62,7 +62,7 @@ def test_a_mended_file_of_rules_is_taken_up(
     assert any("rules" in problem for problem in result.problems)
     assert server.ask(ROOM).action == "continue"
     rules.write_text(RULE.format(action="reject"))
-    assert comes_true(lambda: server.ask(ROOM).action == "reject")
+    wait_until(lambda: server.ask(ROOM).action == "reject")
 
 
 def test_a_file_that_appears_where_none_matched_is_taken_up(
@@ -75,7 +75,7 @@ def test_a_file_that_appears_where_none_matched_is_taken_up(
     assert result is not None
     assert result.problems == ("plugins.rules.settings.files: there is no file rules/*.toml",)
     (tmp_path / "rules" / "first.toml").write_text(RULE.format(action="reject"))
-    assert comes_true(lambda: server.ask(ROOM).action == "reject")
+    wait_until(lambda: server.ask(ROOM).action == "reject")
 
 
 def test_a_name_that_no_file_can_have_is_refused_like_any_other_mistake(
@@ -90,7 +90,7 @@ def test_a_name_that_no_file_can_have_is_refused_like_any_other_mistake(
     assert server.ask(ROOM).status == 200
     (tmp_path / "rules.toml").write_text(RULE.format(action="reject"))
     config.write_text(served + RULES)
-    assert comes_true(lambda: server.ask(ROOM).action == "reject")
+    wait_until(lambda: server.ask(ROOM).action == "reject")
 
 
 def test_a_password_that_was_missing_is_taken_up(
@@ -103,7 +103,7 @@ def test_a_password_that_was_missing_is_taken_up(
     assert not result.done
     assert server.ask(ROOM).status == 200
     (tmp_path / "password.txt").write_text("a long password")
-    assert comes_true(lambda: server.ask(ROOM).status == 401)
+    wait_until(lambda: server.ask(ROOM).status == 401)
 
 
 PLUGIN = """

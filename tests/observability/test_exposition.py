@@ -9,6 +9,7 @@ import pytest
 from pexpolicy import Conference, Redirect, Reject, hookimpl, metrics
 from tests.support import fake_plugins, wire
 from tests.support.admin_client import serve_with_admin
+from tests.support.fake_plugins import policy
 
 RECORDED = Path(__file__).with_name("exposition.txt")
 MEASURED = re.compile(r"_(?:sum|free_bytes|lag_seconds|timestamp_seconds)\b|_config_info")
@@ -52,7 +53,7 @@ async def test_a_recorded_run_is_exposed_as_before(
 
     always, raises = fake_plugins.always, fake_plugins.raises
     plugin = fake_plugins.plugin
-    made = fake_plugins.policy(
+    made = policy(
         {
             "counting": Counting,
             "fails": plugin(service_configuration=raises(ValueError())),

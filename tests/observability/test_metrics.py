@@ -25,8 +25,9 @@ from pexpolicy.observability import metrics
 from pexpolicy.observability.health import ReloadState, StateSources
 from pexpolicy.observability.snapshot import MAX_NODES, expose
 from pexpolicy.observability.telemetry import LAG_WINDOW_S, LoopLag, Nodes, Telemetry, address_of
-from tests.support import admin_client, fake_plugins, wire
-from tests.support.admin_client import serve_with_admin
+from tests.support import fake_plugins, wire
+from tests.support.admin_client import metrics_of, serve_with_admin
+from tests.support.fake_plugins import Hook, always, policy, raises
 
 ROOM = Conference(name="Room", service_tag="room")
 
@@ -52,9 +53,7 @@ def test_every_metric_is_exposed_with_its_type_before_it_has_a_value() -> None:
 async def test_a_call_is_counted_by_what_its_reply_asks_for(
     tmp_path: Path, answer: object, outcome: str
 ) -> None:
-    made = fake_plugins.policy(
-        {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(answer))}
-    )
+    made = policy({"toy": fake_plugins.plugin(service_configuration=always(answer))})
     async with serve_with_admin(made, tmp_path) as server:
         for _ in range(3):
             await server.ask(wire.SERVICE)
@@ -71,7 +70,7 @@ async def test_a_call_is_counted_by_what_its_reply_asks_for(
 
 
 async def test_each_endpoint_is_counted_by_itself(tmp_path: Path) -> None:
-    made = fake_plugins.policy({}, endpoints={"registration_alias": {"default": "reject"}})
+    made = policy({}, endpoints={"registration_alias": {"default": "reject"}})
     async with serve_with_admin(made, tmp_path) as server:
         for target in wire.TARGETS.values():
             await server.ask(target)
@@ -89,17 +88,13 @@ async def slow(_: object) -> None:
 
 @pytest.mark.parametrize(
     ("hook", "cause"),
-    [
-        (fake_plugins.raises(ValueError()), "failed"),
-        (slow, "timed_out"),
-        (fake_plugins.always({"name": 7}), "invalid"),
-    ],
+    [(raises(ValueError()), "failed"), (slow, "timed_out"), (always({"name": 7}), "invalid")],
 )
 @pytest.mark.parametrize("on_error", ["skip", "reject"])
 async def test_a_plugin_that_was_not_heard_is_the_cause_of_a_fallback(
-    tmp_path: Path, hook: fake_plugins.Hook, cause: str, on_error: str
+    tmp_path: Path, hook: Hook, cause: str, on_error: str
 ) -> None:
-    made = fake_plugins.policy(
+    made = policy(
         {"toy": fake_plugins.plugin(service_configuration=hook)},
         {"toy": {"on_error": on_error, "timeout": 0.02}},
     )
@@ -120,7 +115,7 @@ async def test_an_open_breaker_shows_and_closes_again(tmp_path: Path) -> None:
             raise ValueError
         return answers[0]
 
-    made = fake_plugins.policy(
+    made = policy(
         {"toy": fake_plugins.plugin(service_configuration=hook)}, {"toy": {"breaker": True}}
     )
     async with serve_with_admin(made, tmp_path) as server:
@@ -139,14 +134,13 @@ async def test_an_open_breaker_shows_and_closes_again(tmp_path: Path) -> None:
 
 
 async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path) -> None:
-    made = fake_plugins.policy(
+    made = policy(
         {
             "toy": fake_plugins.plugin(
-                service_configuration=fake_plugins.always(ROOM),
-                media_location=fake_plugins.always(None),
+                service_configuration=always(ROOM), media_location=always(None)
             ),
-            "differs": fake_plugins.plugin(service_configuration=fake_plugins.always(Reject())),
-            "agrees": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM)),
+            "differs": fake_plugins.plugin(service_configuration=always(Reject())),
+            "agrees": fake_plugins.plugin(service_configuration=always(ROOM)),
         },
         {"differs": {"mode": "shadow"}, "agrees": {"mode": "shadow"}},
     )
@@ -175,7 +169,7 @@ async def test_what_becomes_of_notifying_observers_is_counted(
     async def hangs(outcome: object) -> None:
         await asyncio.Event().wait()
 
-    made = fake_plugins.policy(
+    made = policy(
         {
             function.__name__: type(
                 "Observer", (), {"on_decision": staticmethod(hookimpl(function))}
@@ -206,7 +200,7 @@ async def test_refusals_are_counted_by_their_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_METRICS_PASSWORD", "a password")
-    made = fake_plugins.policy({}, auth={"user": "pexip", "password_env": "TEST_METRICS_PASSWORD"})
+    made = policy({}, auth={"user": "pexip", "password_env": "TEST_METRICS_PASSWORD"})
     right = wire.basic("pexip", "a password")
     async with serve_with_admin(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
@@ -230,7 +224,7 @@ async def test_refusals_are_counted_by_their_reason(
 async def test_a_fault_of_the_server_itself_is_a_fallback_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = fake_plugins.policy({})
+    made = policy({})
 
     async def broken(*_: object) -> None:
         raise ZeroDivisionError
@@ -245,16 +239,14 @@ async def test_a_fault_of_the_server_itself_is_a_fallback_too(
 async def test_a_fault_in_counting_costs_no_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(policy({}), tmp_path) as server:
         monkeypatch.setattr(server.telemetry, "answered", None)
         assert (await server.ask(wire.SERVICE)).status == 200
         assert server.server.log.events[0]["event"] == "internal fault"
 
 
 async def test_nothing_that_a_caller_sends_makes_a_new_series(tmp_path: Path) -> None:
-    made = fake_plugins.policy(
-        {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(None))}
-    )
+    made = policy({"toy": fake_plugins.plugin(service_configuration=always(None))})
     chance = random.Random(7)
 
     def word() -> str:
@@ -290,7 +282,7 @@ def ended_call(outcome: Outcome, seconds: float) -> tuple[Any, Any]:
 @given(durations)
 def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
     telemetry = Telemetry()
-    made = fake_plugins.policy({})
+    made = policy({})
     links = (BoundHook("toy", nothing, timeout=10.0),)
     vars(made)["links"] = lambda: links
     telemetry.use_policy(made)
@@ -310,7 +302,7 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
         return [outcome.steps[0].ms / 1000 for outcome in outcomes]
 
     asked = asyncio.run(ask_all())
-    told = admin_client.metrics_of(telemetry.snapshot())
+    told = metrics_of(telemetry.snapshot())
     assert told("plugin_calls_total", plugin="toy", outcome="abstained") == len(spent)
     for name, bounds, observed, labels in (
         ("request_duration_seconds", metrics.CALL_BOUNDS, spent, {"endpoint": endpoint.name}),
@@ -327,15 +319,13 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
 
 async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -> None:
     telemetry = Telemetry()
-    first = fake_plugins.policy(
-        {"old": fake_plugins.plugin(media_location=nothing)}, {"old": {"breaker": True}}
-    )
+    first = policy({"old": fake_plugins.plugin(media_location=nothing)}, {"old": {"breaker": True}})
     for link in first.links():
         assert link.breaker is not None
         for _ in range(5):
             link.breaker.record_failure(1.0)
     telemetry.use_policy(first)
-    told = admin_client.metrics_of(telemetry.snapshot())
+    told = metrics_of(telemetry.snapshot())
     assert told.nonzero("plugin_breaker_open") == {("old",): 1}
     endpoint = ENDPOINTS["media_location"]
     tasks = HookTasks(asyncio.get_running_loop())
@@ -343,12 +333,12 @@ async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -
     outcome = await chain.ask(endpoint.parse(MultiDict()), tasks)
     await tasks.close()
     telemetry.answered(*ended_call(outcome, 0.001))
-    second = fake_plugins.policy(
+    second = policy(
         {name: fake_plugins.plugin(media_location=nothing) for name in ("new", "beside")},
         {"beside": {"mode": "shadow"}},
     )
     telemetry.use_policy(second)
-    told = admin_client.metrics_of(telemetry.snapshot())
+    told = metrics_of(telemetry.snapshot())
     assert told("plugin_calls_total", plugin="old", outcome="abstained") == 1
     assert told("plugin_calls_total", plugin="new", outcome="decided") == 0
     assert told("shadow_diff_total", plugin="beside") == 0
@@ -368,7 +358,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     )
     telemetry = Telemetry(sources)
     telemetry.sample()
-    told = admin_client.metrics_of(telemetry.snapshot())
+    told = metrics_of(telemetry.snapshot())
     assert told("audit_lost_total") == 2
     assert told("audit_free_bytes") == 5_000_000_000_000
     assert told("audit_last_fsync_timestamp_seconds") == 1_700_000_000.25
@@ -379,7 +369,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     assert told("ready") == 1
     audit.status, audit.lost = "failed", 3
     telemetry.sample()
-    told = admin_client.metrics_of(telemetry.snapshot())
+    told = metrics_of(telemetry.snapshot())
     assert told("audit_lost_total") == 3
     assert told("ready") == 0
 
@@ -396,12 +386,10 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
     telemetry = Telemetry(StateSources(connections=connections))
     telemetry.sample()
     assert "gone" in telemetry.problem
-    assert ("pexpolicy_connections", frozenset()) not in admin_client.metrics_of(
-        telemetry.snapshot()
-    ).samples
+    assert ("pexpolicy_connections", frozenset()) not in metrics_of(telemetry.snapshot()).samples
     telemetry.sample()
     assert telemetry.problem == ""
-    assert admin_client.metrics_of(telemetry.snapshot())("connections") == 3
+    assert metrics_of(telemetry.snapshot())("connections") == 3
 
 
 def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:
@@ -417,7 +405,7 @@ async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:
     async def holds(_: object) -> None:
         time.sleep(0.5)  # noqa: ASYNC251 - it is what the test is about
 
-    made = fake_plugins.policy({"toy": fake_plugins.plugin(service_configuration=holds)})
+    made = policy({"toy": fake_plugins.plugin(service_configuration=holds)})
     async with serve_with_admin(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
         assert 0.2 < (await server.metrics())("loop_lag_seconds") < 5

@@ -25,6 +25,7 @@ from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
 from tests.support import fake_plugins, live_server, wire
+from tests.support.fake_plugins import always, policy
 from tests.support.isolated import PluginFolder, service
 
 NUMBERS = itertools.count()
@@ -39,8 +40,8 @@ def name() -> str:
 def counted(*plugins: str) -> Snapshot:
     """What this process has counted while these plugins are configured."""
     telemetry = Telemetry()
-    hooks = fake_plugins.plugin(media_location=fake_plugins.always(None))
-    telemetry.use_policy(fake_plugins.policy(dict.fromkeys(plugins, hooks)))
+    hooks = fake_plugins.plugin(media_location=always(None))
+    telemetry.use_policy(policy(dict.fromkeys(plugins, hooks)))
     return telemetry.snapshot()
 
 
@@ -293,12 +294,7 @@ class Counting:
 
 
 def test_workers_of_a_server_are_summed_over_reloads_and_kills(tmp_path: Path) -> None:
-    folder = tmp_path / "plugins"
-    folder.mkdir()
-    (folder / "counting.py").write_text(DROP_IN)
-    config = tmp_path / "config.toml"
-    text = 'plugin_dirs = ["plugins"]\n[server]\nworkers = 2\n[audit]\npath = "audit.jsonl"\n'
-    config.write_text(f"{text}[plugins.counting]\n")
+    config = live_server.drop_in(tmp_path, "counting", DROP_IN, more="[server]\nworkers = 2")
     with live_server.running(config) as server:
 
         def scraped() -> dict[str, float]:
@@ -320,7 +316,7 @@ def test_workers_of_a_server_are_summed_over_reloads_and_kills(tmp_path: Path) -
         for _ in range(20):
             server.ask(wire.LOCATION)
         until(20)
-        config.write_text(f"{text}[plugins.counting]\ntimeout = 2.0\n")
+        config.write_text(f"{config.read_text()}timeout = 2.0\n")
         reloaded = subprocess.run(
             [sys.executable, "-m", "pexpolicy", "reload", "--config", str(config)],
             check=True,

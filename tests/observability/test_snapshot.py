@@ -15,7 +15,7 @@ from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.server.workers.metrics import MetricsOfWorkers, WorkerMetrics
 from pexpolicy.server.workers.reload import Alive, Merged, Order, Refresh, Report, Scrape
-from tests.support import admin_client
+from tests.support.admin_client import metrics_of
 
 
 def counted(**gauges: float) -> Snapshot:
@@ -57,7 +57,7 @@ def test_gauges_are_combined_by_their_rule_and_end_with_their_worker() -> None:
     total.add(counted(ready=1, connections=2, loop_lag_seconds=0.5))
     total.add(counted(ready=0, connections=3, loop_lag_seconds=0.1))
     total.add(counted(ready=1, connections=9, loop_lag_seconds=9), is_running=False)
-    told = admin_client.metrics_of(total)
+    told = metrics_of(total)
     assert (told("ready"), told("connections"), told("loop_lag_seconds")) == (0, 5, 0.5)
     assert told("workers") == 2
     assert told("refused_requests_total", reason="unknown path") == 3
@@ -100,12 +100,12 @@ async def test_a_scrape_shows_what_each_worker_has_counted_by_then() -> None:
     scraped, other = Worker(workers), Worker(workers)
     other.snapshot.add(counted())
     workers.receive(scraped, Scrape(counted()))
-    told = admin_client.metrics_of(await scraped.answer)
+    told = metrics_of(await scraped.answer)
     assert told("refused_requests_total", reason="unknown path") == 3
     workers.end(other)
     again = Worker(workers)
     workers.receive(again, Scrape(counted()))
-    told = admin_client.metrics_of(await again.answer)
+    told = metrics_of(await again.answer)
     assert told("refused_requests_total", reason="unknown path") == 4
     assert told("workers") == 2
 
@@ -118,7 +118,7 @@ async def test_a_loop_that_is_held_right_now_is_seen_by_other_workers(
     before = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: before() + 7)
     workers.receive(scraped, Scrape(counted()))
-    told = admin_client.metrics_of(await scraped.answer)
+    told = metrics_of(await scraped.answer)
     assert 5.5 < told("loop_lag_seconds") < 8
     assert told("refused_requests_total", reason="unknown path") == 2
     assert not held.answer.done()

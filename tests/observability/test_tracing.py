@@ -23,6 +23,7 @@ from pexpolicy.observability.tracing import SecretFilter, Spans
 from pexpolicy.server.preflight import preflight_problems
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin
+from tests.support.fake_plugins import plugin, policy
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -145,7 +146,7 @@ async def test_a_plugin_sees_the_span_and_one_that_fails_marks_its_own(tmp_path:
 
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    made = fake_plugins.policy({"toy": fake_plugins.plugin(service_configuration=asks)})
+    made = policy({"toy": plugin(service_configuration=asks)})
     async with serve_with_admin(made, tmp_path, spans=Spans(provider)) as server:
         await server.ask(wire.SERVICE)
     below, above = exporter.get_finished_spans()
@@ -187,7 +188,7 @@ def test_secret_parts_of_urls_are_removed(text: str) -> None:
 async def test_a_parent_that_is_nonsense_is_none(tmp_path: Path, header: str) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    async with serve_with_admin(fake_plugins.policy({}), tmp_path, spans=Spans(provider)) as server:
+    async with serve_with_admin(policy({}), tmp_path, spans=Spans(provider)) as server:
         assert (await server.ask(wire.SERVICE, headers={"traceparent": header})).status == 200
     (span,) = exporter.get_finished_spans()
     assert span.parent is None

@@ -20,11 +20,11 @@ from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.server.admin.listener import bind
 from pexpolicy.server.preflight import preflight_problems
 from tests.observability.test_metrics import ROOM
-from tests.server.test_reload import comes_true
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin
+from tests.support.fake_plugins import Log, always, policy, raises
 from tests.support.virtual_time import frozen
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 GUARDED = ["/status", "/metrics"]
 TOKEN = "TEST_ADMIN_TOKEN"
@@ -32,7 +32,7 @@ TOKEN = "TEST_ADMIN_TOKEN"
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", *GUARDED])
 async def test_each_page_is_read_and_not_written(tmp_path: Path, path: str) -> None:
-    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(policy({}), tmp_path) as server:
         assert (await server.operator(path)).status == 200
         headed = await server.operator(path, method="HEAD")
         assert (headed.status, headed.body) == (200, b"")
@@ -42,7 +42,7 @@ async def test_each_page_is_read_and_not_written(tmp_path: Path, path: str) -> N
 
 @pytest.mark.parametrize("path", ["/", wire.SERVICE, "/metrics/", "/../livez"])
 async def test_there_is_nothing_else_to_see_and_no_policy(tmp_path: Path, path: str) -> None:
-    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(policy({}), tmp_path) as server:
         reply = await server.operator(path)
         assert reply.status == 404
         assert b"/status" in reply.body
@@ -51,7 +51,7 @@ async def test_there_is_nothing_else_to_see_and_no_policy(tmp_path: Path, path: 
 
 @pytest.mark.parametrize("path", GUARDED)
 async def test_nodes_do_not_find_the_pages_of_operators(tmp_path: Path, path: str) -> None:
-    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(policy({}), tmp_path) as server:
         assert (await server.ask(path)).status == 404
 
 
@@ -59,7 +59,7 @@ async def test_with_a_token_status_and_metrics_want_it_and_health_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TOKEN, secret_canaries.WORD)
-    made = fake_plugins.policy({}, admin={"token_env": TOKEN})
+    made = policy({}, admin={"token_env": TOKEN})
     async with serve_with_admin(made, tmp_path) as server:
         wrong = ("", "Bearer", "Bearer other", f"Basic {secret_canaries.WORD}", "Bearer ø")
         for path, given in zip(itertools.cycle(GUARDED), wrong, strict=False):
@@ -81,7 +81,7 @@ async def test_wrong_tokens_are_answered_ever_later_and_are_on_record(
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
-            serve_with_admin(fake_plugins.policy({}, admin={"token_env": TOKEN}), tmp_path)
+            serve_with_admin(policy({}, admin={"token_env": TOKEN}), tmp_path)
         )
         took = []
         for number in range(4):
@@ -127,7 +127,7 @@ async def test_wrong_tokens_are_answered_ever_later_and_are_on_record(
 async def test_without_a_token_no_name_of_another_site_is_answered(
     tmp_path: Path, path: str, host: str, status: int
 ) -> None:
-    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(policy({}), tmp_path) as server:
         assert (await server.operator(path, headers={"Host": host})).status == status
         assert (await server.operator("/livez", headers={"Host": host})).status == 200
         reasons = [line["reason"] for line in server.server.lines()]
@@ -139,9 +139,7 @@ async def test_with_a_token_any_name_is_answered(
 ) -> None:
     monkeypatch.setenv(TOKEN, secret_canaries.WORD)
     headers = {"Authorization": f"Bearer {secret_canaries.WORD}", "Host": "policy.example.com"}
-    async with serve_with_admin(
-        fake_plugins.policy({}, admin={"token_env": TOKEN}), tmp_path
-    ) as server:
+    async with serve_with_admin(policy({}, admin={"token_env": TOKEN}), tmp_path) as server:
         assert (await server.operator("/status", headers=headers)).status == 200
 
 
@@ -206,7 +204,7 @@ def test_a_token_has_one_place() -> None:
 
 
 def test_a_port_that_is_taken_costs_the_metrics_and_not_the_calls() -> None:
-    log = fake_plugins.Log()
+    log = Log()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert bind(fake_plugins.settings(), log, port) is None
@@ -232,7 +230,7 @@ class TestReadiness:
     ) -> None:
         audit, readiness = AuditState(), Readiness(ReadinessState.READY)
         sources = StateSources(audit=lambda: audit, readiness=readiness)
-        async with serve_with_admin(fake_plugins.policy({}), tmp_path, sources=sources) as server:
+        async with serve_with_admin(policy({}), tmp_path, sources=sources) as server:
             assert (await server.operator("/readyz")).status == 200
             audit.status, audit.error = "failed", "no space left on device"
             reasons = b"the audit cannot be written: no space left on device\n"
@@ -265,16 +263,14 @@ class TestReadiness:
                 b"the audit cannot be written: no space left on device\n",
             ),
         ):
-            made = fake_plugins.policy({}, admin=admin)
+            made = policy({}, admin=admin)
             async with serve_with_admin(made, tmp_path, sources=sources) as server:
                 reply = await server.operator("/readyz", headers=headers)
                 assert (reply.status, reply.body) == (503, body)
 
     async def test_plugins_that_fail_do_not_change_it(self, tmp_path: Path) -> None:
-        hooks = {"service_configuration": fake_plugins.raises(ValueError())}
-        made = fake_plugins.policy(
-            {"toy": fake_plugins.plugin(**hooks)}, {"toy": {"breaker": True}}
-        )
+        hooks = {"service_configuration": raises(ValueError())}
+        made = policy({"toy": fake_plugins.plugin(**hooks)}, {"toy": {"breaker": True}})
         async with serve_with_admin(made, tmp_path) as server:
             for _ in range(10):
                 await server.ask(wire.SERVICE)
@@ -285,9 +281,7 @@ class TestReadiness:
 
 
 async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
-    made = fake_plugins.policy(
-        {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM))}
-    )
+    made = policy({"toy": fake_plugins.plugin(service_configuration=always(ROOM))})
     async with serve_with_admin(made, tmp_path) as server:
         await server.ask(f"{wire.SERVICE}?node_ip=10.44.7.5&local_alias=a")
         await server.ask("/policy/v1/policy/v1/service/configuration")
@@ -311,14 +305,14 @@ async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
 async def test_a_path_that_is_not_utf_8_is_in_the_status_with_a_question_mark(
     tmp_path: Path,
 ) -> None:
-    made = fake_plugins.policy({})
+    made = policy({})
     object.__setattr__(made.settings, "path", Path("r\udce4ume.toml"))
     async with serve_with_admin(made, tmp_path) as server:
         assert (await server.status())["config"]["path"] == "r?ume.toml"
 
 
 async def test_the_status_says_why_a_node_is_kept_out(tmp_path: Path) -> None:
-    made = fake_plugins.policy({}, access={"networks": ["10.44.0.0/16"]})
+    made = policy({}, access={"networks": ["10.44.0.0/16"]})
     async with serve_with_admin(made, tmp_path) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.server.port)
         assert await reader.read() == b""
@@ -330,9 +324,7 @@ async def test_the_status_says_why_a_node_is_kept_out(tmp_path: Path) -> None:
 
 
 async def test_no_page_holds_a_secret_or_the_name_of_a_person(tmp_path: Path) -> None:
-    made = fake_plugins.policy(
-        {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM))}
-    )
+    made = policy({"toy": fake_plugins.plugin(service_configuration=always(ROOM))})
     query = secret_canaries.query("service_configuration")
     async with serve_with_admin(made, tmp_path) as server:
         await server.ask(f"{wire.SERVICE}?{query}&remote_alias=alice@example.com")
@@ -366,16 +358,16 @@ class SpeaksInAThread(Speaks):
         return self.said
 
 
-class SaysNoMapping(Speaks):
-    @hookimpl
-    async def status(self) -> Any:
-        return ["rooms"]
-
-
 class SaysTooMuch(Speaks):
     @hookimpl
     async def status(self) -> Any:
         return {"all": "x" * 100_000}
+
+
+class SaysNoMapping(Speaks):
+    @hookimpl
+    async def status(self) -> Any:
+        return ["rooms"]
 
 
 class Leaves(Speaks):
@@ -386,9 +378,7 @@ class Leaves(Speaks):
 
 @pytest.mark.parametrize("spoken", [SpeaksAtOnce, SpeaksInAThread])
 async def test_the_status_holds_what_a_plugin_says_of_itself(tmp_path: Path, spoken: type) -> None:
-    async with serve_with_admin(
-        fake_plugins.policy({"toy": spoken, "silent": Speaks}), tmp_path
-    ) as server:
+    async with serve_with_admin(policy({"toy": spoken, "silent": Speaks}), tmp_path) as server:
         speaking, silent = (await server.status())["plugins"]
     assert speaking["status"] == {"rooms": 7, "since": None, "3": {"a": [1]}, "odd": "{1}"}
     assert "problem" not in speaking
@@ -406,9 +396,7 @@ async def test_the_status_holds_what_a_plugin_says_of_itself(tmp_path: Path, spo
 async def test_a_status_that_cannot_be_shown_is_a_problem_of_its_plugin_alone(
     tmp_path: Path, spoken: type, problem: str
 ) -> None:
-    async with serve_with_admin(
-        fake_plugins.policy({"toy": spoken, "fine": SpeaksAtOnce}), tmp_path
-    ) as server:
+    async with serve_with_admin(policy({"toy": spoken, "fine": SpeaksAtOnce}), tmp_path) as server:
         wrong, fine = (await server.status())["plugins"]
         assert problem in wrong["problem"]
         assert "status" not in wrong
@@ -436,7 +424,7 @@ async def test_a_status_that_hangs_is_not_waited_for_and_holds_one_thread(
     stuck: tuple[type, list[int], threading.Event],
 ) -> None:
     hangs, asked, go_on = stuck
-    made = fake_plugins.policy({"toy": hangs, "fine": SpeaksAtOnce})
+    made = policy({"toy": hangs, "fine": SpeaksAtOnce})
     statuses = PluginStatuses(timeout=0.05)
     async with made.serving():
         for _ in range(4):
@@ -478,14 +466,8 @@ class Apart:
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_plugin_in_processes_of_its_own_says_it_too(tmp_path: Path, hangs: bool) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "apart.py").write_text(ISOLATED)
-    config = tmp_path / "config.toml"
-    config.write_text(
-        'plugin_dirs = ["plugins"]\n[audit]\npath = "audit.jsonl"\n[plugins.apart]\n'
-        'isolation = "process"\nprocesses = 1\n'
-        f"settings.hangs = {str(hangs).lower()}\n"
-    )
+    table = f'isolation = "process"\nprocesses = 1\nsettings.hangs = {str(hangs).lower()}'
+    config = live_server.drop_in(tmp_path, "apart", ISOLATED, table)
     with live_server.running(config) as server:
         (plugin,) = server.operator("/status").json["plugins"]
         if hangs:
@@ -498,12 +480,12 @@ def test_a_plugin_in_processes_of_its_own_says_it_too(tmp_path: Path, hangs: boo
             return bool(server.lines()[-1]["steps"][0]["outcome"] == "abstained")
 
         # The worker that was late is replaced by one that takes calls.
-        assert comes_true(is_asked)
+        wait_until(is_asked)
 
 
 def test_a_plugin_without_the_hook_is_not_asked() -> None:
     async def ask() -> dict[str, Any]:
-        plugins: tuple[BuiltPlugin, ...] = fake_plugins.policy({"toy": Speaks}).plugins
+        plugins: tuple[BuiltPlugin, ...] = policy({"toy": Speaks}).plugins
         return await PluginStatuses().collect(plugins)
 
     assert asyncio.run(ask()) == {}

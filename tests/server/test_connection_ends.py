@@ -16,13 +16,12 @@ from aiohttp import web
 from pexpolicy import Directory, DirectoryEntry
 from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.access.refusals import RefusalLog
-from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
 from pexpolicy.server.http.protocol import PolicyProtocol, ProtocolContext
 from pexpolicy.server.http.reply_batcher import ReplyBatcher
 from tests.server.test_reply_batcher import Wire
-from tests.support import certificates, fake_plugins, wire
-from tests.support.fake_plugins import Serve, always, plugin
+from tests.support import certificates, wire
+from tests.support.fake_plugins import Log, Serve, Serving, always, plugin, policy
 from tests.support.waiting import HANG_S
 
 KEEP = {"Connection": "keep-alive"}
@@ -88,7 +87,7 @@ def read_slowly(
 
 
 async def slowly_read(
-    server: fake_plugins.Serving, encrypted: bool, pause: float, keep: str
+    server: Serving, encrypted: bool, pause: float, keep: str
 ) -> asyncio.Task[bytes]:
     """The same, in a thread; it has begun to read."""
     began = threading.Event()
@@ -110,7 +109,7 @@ def large(folder: Path, encrypted: bool, **document: Any) -> Policy:
         certificates.write_pair(folder)
         document["tls"] = certificates.tls(folder)
     toy = plugin(directory_information=always(Directory(entries=ENTRIES)))
-    return fake_plugins.policy({"toy": toy}, **document)
+    return policy({"toy": toy}, **document)
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
@@ -147,7 +146,7 @@ async def test_who_does_not_read_a_reply_is_cut_off(
 
 def connected_to(transport: Wire) -> PolicyProtocol:
     """A connection on which nothing was asked yet."""
-    loop, log = asyncio.get_running_loop(), fake_plugins.Log()
+    loop, log = asyncio.get_running_loop(), Log()
 
     async def handler(_: web.BaseRequest) -> web.StreamResponse:
         raise AssertionError
@@ -195,20 +194,27 @@ async def test_who_does_not_read_holds_up_the_end_of_the_server_once() -> None:
     protocol.connection_lost(None)
 
 
-async def test_pipelined_replies_leave_over_tls_too(serving: Serve, tmp_path: Path) -> None:
-    certificates.write_pair(tmp_path)
-    tls = build_policy(fake_plugins.settings(tls=certificates.tls(tmp_path)), available={})
-    context: ssl.SSLContext = certificates.client_context()
-    async with serving(tls) as server:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", server.port, ssl=context, server_hostname=certificates.NAME
-        )
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_pipelined_replies_come_in_their_order_up_to_the_last(
+    serving: Serve, tmp_path: Path, encrypted: bool
+) -> None:
+    tls: dict[str, Any] = {}
+    if encrypted:
+        certificates.write_pair(tmp_path)
+        tls["tls"] = certificates.tls(tmp_path)
+    context = {
+        "ssl": certificates.client_context() if encrypted else None,
+        "server_hostname": certificates.NAME if encrypted else None,
+    }
+    async with serving({"toy": plugin(service_configuration=always(None))}, **tls) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, **context)
         writer.write(REQUEST * 19 + wire.request_bytes(wire.SERVICE, "GET", {}))
         answer = await asyncio.wait_for(reader.read(), HANG_S)
         writer.close()
         places = [answer.index(line["decision_id"].encode()) for line in server.lines()]
         assert len(places) == 20
         assert places == sorted(places)
+        assert answer.count(b"Connection: close") == 1
 
 
 async def test_a_small_part_of_a_reply_is_not_held_back(

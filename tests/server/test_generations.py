@@ -1,9 +1,6 @@
 """One configuration after the other: who decides which call, and when plugins close."""
 
 import asyncio
-import gc
-import sys
-import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,15 +13,15 @@ from pexpolicy import Conference, hookimpl
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
-from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.reload import Reloader, run_in_build_thread
+from pexpolicy.server.reload import Reloader
 from pexpolicy.testing import make_request
 from tests.support import fake_plugins
+from tests.support.fake_plugins import Log
 from tests.support.virtual_time import frozen
-from tests.support.waiting import HANG_S, until
+from tests.support.waiting import until
 
 
 class Barrier:
@@ -80,7 +77,7 @@ async def begun(life: list[str], barrier: Barrier) -> tuple[PolicyApp, Generatio
     )
     await first.open()
     # A test program holds so much that looking through it takes longer than a call may.
-    service = PolicyApp(first.generation, fake_plugins.Log())
+    service = PolicyApp(first.generation, Log())
     return service, GenerationSwitch(first, service.activate, lambda: None)
 
 
@@ -192,7 +189,7 @@ async def test_a_reload_says_what_changed_in_the_plugins() -> None:
 
     runner = GenerationRunner(generation_of(rooms("a", "b"), open_audit(Path("/dev/null"))))
     await runner.open()
-    service = PolicyApp(runner.generation, fake_plugins.Log())
+    service = PolicyApp(runner.generation, Log())
     generations = GenerationSwitch(runner, service.activate, lambda: None)
     reloader = Reloader(generations, runner.generation.audit, lambda _: rooms("b", "c"))
     assert (await reloader.reload()).changes == (
@@ -213,33 +210,3 @@ async def test_a_fault_of_ours_is_a_refusal_too() -> None:
     result = await Reloader(generations, service.generation.audit, build).reload()
     assert "ZeroDivisionError" in result.problems[0]
     await generations.close()
-
-
-async def test_work_aside_leaves_the_interpreter_as_it_was() -> None:
-    turn, collecting = sys.getswitchinterval(), gc.isenabled()
-
-    def work() -> str:
-        assert sys.getswitchinterval() < turn
-        assert not gc.isenabled()
-        return threading.current_thread().name
-
-    assert await run_in_build_thread(work) == "pexpolicy-build"
-    with pytest.raises(ConfigError):
-        await run_in_build_thread(lambda: (_ for _ in ()).throw(ConfigError(Path("x"), [])))
-    assert (sys.getswitchinterval(), gc.isenabled()) == (turn, collecting)
-
-
-async def test_work_without_a_waiting_caller_does_no_harm() -> None:
-    let_go, ended = threading.Event(), threading.Event()
-
-    def work() -> None:
-        let_go.wait(HANG_S)
-        ended.set()
-
-    task = asyncio.create_task(run_in_build_thread(work))
-    await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    let_go.set()
-    assert ended.wait(HANG_S)

@@ -20,8 +20,9 @@ from pexpolicy.server import lifecycle
 from pexpolicy.server.http.listener import bind
 from pexpolicy.server.shutdown import SHUTDOWN_TIMEOUT_S, ShutdownSignal, Terminal
 from tests.support import fake_plugins, live_server, wire
+from tests.support.fake_plugins import Log
 from tests.support.virtual_time import virtual
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 GUARDED = """
 [server]
@@ -94,10 +95,7 @@ def test_no_connection_stays_open_whose_client_hung_up(tmp_path: Path) -> None:
                 client.sendall(asked)
                 # At any moment of the call, up to one at which its reply was just sent.
                 time.sleep(number % 100 * 0.00001)
-        deadline = time.monotonic() + HANG_S
-        while server.operator("/status").json["connections"] and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert server.operator("/status").json["connections"] == 0
+        wait_until(lambda: server.operator("/status").json["connections"] == 0)
 
 
 @contextmanager
@@ -148,11 +146,7 @@ class Rotated:
 def test_a_file_that_is_rotated_while_a_server_starts_does_not_end_it(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "rotated.py").write_text(ROTATED)
-    config = tmp_path / "config.toml"
-    config.write_text('plugin_dirs = ["plugins"]\n[plugins.rotated]\n')
-    with started(config, *arguments) as (_, port):
+    with started(live_server.drop_in(tmp_path, "rotated", ROTATED), *arguments) as (_, port):
         assert wire.ask_blocking(port, "/readyz").status == 200
 
 
@@ -248,7 +242,7 @@ async def test_a_plugin_that_does_not_open_does_not_keep_a_server_that_is_asked_
         lifecycle, "force_exit_after", lambda seconds, names: limits.append((seconds, names()))
     )
     policy = fake_plugins.policy({"toy": Slow}, audit={"path": "/dev/null"})
-    admin, log, lines = policy.settings.admin, fake_plugins.Log(), list[str]()
+    admin, log, lines = policy.settings.admin, Log(), list[str]()
     config = tmp_path / "config.toml"
     context = lifecycle.ServerContext(config, "127.0.0.1", admin, log, lines.append)
     handler = signal.getsignal(signal.SIGUSR1)

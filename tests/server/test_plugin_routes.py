@@ -19,10 +19,10 @@ from pexpolicy.builder import config_warnings, policy_from
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.log import ServerLog, capturing
 from pexpolicy.server.admin import listener, plugin_requests
-from tests.server.test_reload import comes_true, reloaded
+from tests.server.test_reload import reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import ServerWithAdmin, serve_with_admin
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 ADMIN = "ADMIN_TOKEN_OF_TESTS"
 SEEN = metrics.counter("route_lookups_total", "Look-ups by HTTP.")
@@ -423,18 +423,7 @@ class Desk:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "desk.py").write_text(LIVE)
-    config = tmp_path / "config.toml"
-    config.write_text(document("first"))
-    return config
-
-
-def document(name: str, more: str = "") -> str:
-    return (
-        f'plugin_dirs = ["plugins"]\n[audit]\npath = "audit.jsonl"\n[plugins.desk]\n{more}\n'
-        f'settings.name = "{name}"\n'
-    )
+    return live_server.drop_in(tmp_path, "desk", LIVE, 'settings.name = "first"')
 
 
 def test_a_request_in_flight_ends_with_its_generation(config: Path) -> None:
@@ -444,8 +433,8 @@ def test_a_request_in_flight_ends_with_its_generation(config: Path) -> None:
             target=lambda: replies.append(server.operator("/plugins/desk/slow").json)
         )
         asking.start()
-        assert comes_true((config.parent / "begun").exists)
-        config.write_text(document("second"))
+        wait_until((config.parent / "begun").exists)
+        config.write_text(config.read_text().replace("first", "second"))
         assert reloaded(config).done
         assert server.operator("/plugins/desk/who").json["name"] == "second"
         (config.parent / "go").touch()
@@ -461,7 +450,7 @@ def test_with_several_workers_one_of_them_answers(config: Path) -> None:
 
 
 def test_an_isolated_plugin_has_no_routes(config: Path) -> None:
-    config.write_text(document("first", 'isolation = "process"'))
+    config.write_text(f'{config.read_text()}isolation = "process"\n')
     with pytest.raises(ConfigError) as raised:
         policy_from(config)
     (only,) = raised.value.problems

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 from pexpolicy.server.http.reply_batcher import MAX_REPLY_DELAY_S, ReplyBatcher
-from tests.support import wire
-from tests.support.fake_plugins import Log, Serve, always, plugin
-from tests.support.waiting import HANG_S
+from tests.support.fake_plugins import Log
 
 
 class Wire(asyncio.Transport):
@@ -55,17 +53,6 @@ async def test_all_of_a_turn_leaves_in_the_next_one() -> None:
     batcher.put(one, b"3")
     await asyncio.sleep(0)
     assert one.written == [b"1", b"2", b"3"]
-
-
-async def test_what_is_sent_at_once_is_not_sent_again() -> None:
-    batcher, one = batcher_of(), Wire()
-    batcher.put(one, b"1")
-    batcher.flush()
-    assert one.written == [b"1"]
-    batcher.put(one, b"2")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert one.written == [b"1", b"2"]
 
 
 async def test_a_connection_that_breaks_costs_no_other() -> None:
@@ -120,23 +107,3 @@ async def test_a_reply_is_sent_outside_of_what_a_call_noted() -> None:
     batcher_of().put(Looks(), b"reply")
     await asyncio.sleep(0)
     assert seen == ["nothing"]
-
-
-REQUEST = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
-LAST = wire.request_bytes(wire.SERVICE, "GET", {})
-
-
-async def test_pipelined_replies_come_in_their_order_up_to_the_last(serving: Serve) -> None:
-    async with serving({"toy": plugin(service_configuration=always(None))}) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        targets = [f"{wire.SERVICE}?local_alias=a{number}" for number in range(20)]
-        for target in targets[:-1]:
-            writer.write(wire.request_bytes(target, "GET", {"Connection": "keep-alive"}))
-        writer.write(wire.request_bytes(targets[-1], "GET", {}))
-        answer = await asyncio.wait_for(reader.read(), HANG_S)
-        writer.close()
-        ids = [line["decision_id"].encode() for line in server.lines()]
-        places = [answer.index(decision_id) for decision_id in ids]
-        assert len(places) == 20
-        assert places == sorted(places)
-        assert answer.count(b"Connection: close") == 1

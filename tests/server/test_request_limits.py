@@ -21,6 +21,7 @@ from tests.access.test_limits import answered, connected, policy, reasons
 from tests.server.test_reply_batcher import Wire
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import serve_with_admin
+from tests.support.fake_plugins import Serve, plugin
 from tests.support.waiting import HANG_S
 
 KEEP = {"Connection": "keep-alive"}
@@ -57,7 +58,7 @@ async def sent(port: int, content: bytes) -> tuple[int, bytes]:
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
 @pytest.mark.parametrize(("headers", "body"), BODIES)
 async def test_a_request_with_a_body_is_refused_and_ends_the_connection(
-    serving: fake_plugins.Serve, method: str, headers: Mapping[str, str], body: bytes
+    serving: Serve, method: str, headers: Mapping[str, str], body: bytes
 ) -> None:
     async with serving(policy()) as server:
         content = wire.request_bytes(wire.SERVICE, method, {**KEEP, **headers})
@@ -79,16 +80,14 @@ async def test_operators_send_no_body_either(
 
 
 @pytest.mark.parametrize("length", ["0", "00"])
-async def test_a_body_of_no_bytes_is_none(serving: fake_plugins.Serve, length: str) -> None:
+async def test_a_body_of_no_bytes_is_none(serving: Serve, length: str) -> None:
     async with serving(policy()) as server:
         reply = await server.ask(wire.SERVICE, headers={"Content-Length": length})
         assert reply.status == 200
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip", "chunked, gzip"])
-async def test_a_coding_that_has_no_end_is_malformed(
-    serving: fake_plugins.Serve, coding: str
-) -> None:
+async def test_a_coding_that_has_no_end_is_malformed(serving: Serve, coding: str) -> None:
     async with serving(policy()) as server:
         reply = await server.ask(wire.SERVICE, headers={"Transfer-Encoding": coding})
         assert (reply.status, reasons(server)) == (400, ["malformed"])
@@ -152,7 +151,7 @@ async def test_a_handler_is_called_once_the_body_is_whole(step: int) -> None:
     handler.connection_lost(None)
 
 
-async def test_a_head_is_bounded_while_it_arrives(serving: fake_plugins.Serve) -> None:
+async def test_a_head_is_bounded_while_it_arrives(serving: Serve) -> None:
     limit = 8 * 1024
     async with serving(policy(), limits={"header_bytes": limit, "request_seconds": 5.0}) as server:
         start = b"GET /x HTTP/1.1\r\nHost: x\r\n"
@@ -169,7 +168,7 @@ async def test_a_head_is_bounded_while_it_arrives(serving: fake_plugins.Serve) -
 
 @pytest.mark.parametrize(("over", "status"), [(0, 200), (1, 431), (400, 431)])
 async def test_a_request_has_a_hundred_headers_at_most(
-    serving: fake_plugins.Serve, over: int, status: int
+    serving: Serve, over: int, status: int
 ) -> None:
     async with serving(policy()) as server:
         # Host and Connection are two of them.
@@ -181,9 +180,7 @@ async def test_a_request_has_a_hundred_headers_at_most(
 @pytest.mark.parametrize(
     "content", [b"\x16\x03\x01\x02\x00\x01", b"\r\n\r\n" * 3, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
 )
-async def test_what_is_no_http_is_refused_before_it_ends(
-    serving: fake_plugins.Serve, content: bytes
-) -> None:
+async def test_what_is_no_http_is_refused_before_it_ends(serving: Serve, content: bytes) -> None:
     async with serving(policy(), limits={"request_seconds": 5.0}) as server:
         assert await asyncio.wait_for(sent(server.port, content), HANG_S) == (400, b"")
         assert reasons(server) == ["malformed"]
@@ -192,14 +189,14 @@ async def test_what_is_no_http_is_refused_before_it_ends(
 @pytest.mark.parametrize("protocol", ["websocket", "h2c", "tcp"])
 @pytest.mark.parametrize("together", [False, True])
 async def test_a_request_after_one_that_offers_an_upgrade_is_not_half_sent(
-    serving: fake_plugins.Serve, protocol: str, together: bool
+    serving: Serve, protocol: str, together: bool
 ) -> None:
     async def slow(_: object) -> None:
         await asyncio.sleep(0.1)
 
     offer = {"Connection": "Upgrade", "Upgrade": protocol}
     first = wire.request_bytes(wire.SERVICE, "GET", offer)
-    classes = {"toy": fake_plugins.plugin(service_configuration=slow)}
+    classes = {"toy": plugin(service_configuration=slow)}
     async with (
         serving(classes, limits={"request_seconds": 0.3}) as server,
         connected(server) as (reader, writer),

@@ -5,7 +5,8 @@ from aiohttp import hdrs
 
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.server.http.response import SERVER, TEXT, PrerenderedResponse
-from tests.support import fake_plugins, wire
+from tests.support import wire
+from tests.support.fake_plugins import Serve
 
 
 @pytest.mark.parametrize(
@@ -21,14 +22,7 @@ def test_it_has_a_status_a_reason_and_headers(status: int, kind: str, reason: st
     assert repr(response) == f"<PrerenderedResponse {status} {response.reason}, 4 bytes>"
 
 
-def test_it_keeps_the_connection_unless_asked_to_close_it() -> None:
-    response = PrerenderedResponse(200, JSON, b"{}")
-    assert response.keep_alive is None
-    response.force_close()
-    assert response.keep_alive is False
-
-
-async def test_the_headers_are_those_that_leave(serving: fake_plugins.Serve) -> None:
+async def test_the_headers_are_those_that_leave(serving: Serve) -> None:
     async with serving({}) as server:
         reply = await server.ask(wire.SERVICE)
     response = PrerenderedResponse(200, JSON, reply.body)

@@ -14,9 +14,8 @@ import pytest
 
 from pexpolicy.server.shutdown import force_exit
 from tests.server.test_lifecycle import ended, started
-from tests.server.test_reload import comes_true
 from tests.support import live_server, wire
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 DELAY_S = 60.0
 """The longest delay that may be configured."""
@@ -34,19 +33,8 @@ class Slow:
 """
 
 
-def configured(folder: Path, delay: float) -> Path:
-    (folder / "plugins").mkdir()
-    (folder / "plugins" / "slow.py").write_text(SLOW)
-    config = folder / "config.toml"
-    config.write_text(f"""
-plugin_dirs = ["plugins"]
-[server]
-drain_delay = {delay}
-[audit]
-path = "audit.jsonl"
-[plugins.slow]
-""")
-    return config
+def configured(folder: Path, delay: float, source: str = SLOW) -> Path:
+    return live_server.drop_in(folder, "slow", source, more=f"[server]\ndrain_delay = {delay}")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
@@ -57,7 +45,7 @@ def test_a_server_that_drains_answers_and_asks_to_be_left_alone(
         keep = {"Connection": "keep-alive"}
         assert server.ask("/readyz").body == b"ok\n"
         os.kill(server.pid, signal.SIGTERM)
-        assert comes_true(lambda: server.ask("/readyz").status == 503)
+        wait_until(lambda: server.ask("/readyz").status == 503)
         assert server.ask("/readyz").body == b"draining\n"
         assert server.ask("/livez").status == 200
         reply = server.ask(f"{wire.SERVICE}?local_alias=a", headers=keep)
@@ -65,7 +53,7 @@ def test_a_server_that_drains_answers_and_asks_to_be_left_alone(
         assert reply.headers["connection"] == "close"
         for target in ("/readyz", "/elsewhere"):
             assert server.ask(target, headers=keep).headers["connection"] == "close"
-        assert comes_true(lambda: ended(server.pid) or not accepts(server.port))
+        wait_until(lambda: ended(server.pid) or not accepts(server.port))
     assert [line["event"] for line in server.lines()].count("decision") == 1
 
 
@@ -87,7 +75,7 @@ def test_a_second_signal_and_ctrl_c_skip_the_delay(
         began = time.monotonic()
         if number == signal.SIGTERM:
             server.send_signal(number)
-            assert comes_true(lambda: wire.ask_blocking(port, "/readyz").status == 503)
+            wait_until(lambda: wire.ask_blocking(port, "/readyz").status == 503)
         server.send_signal(number)
         _, said = server.communicate(timeout=live_server.START_TIMEOUT_S)
         assert time.monotonic() - began < DELAY_S
@@ -152,19 +140,17 @@ class Slow:
 def test_a_plugin_that_handles_signals_itself_does_not_keep_the_server(
     tmp_path: Path, way: str
 ) -> None:
-    config = configured(tmp_path, 0.0)
-    (tmp_path / "plugins" / "slow.py").write_text(DEAF)
-    with live_server.running(config) as server:
+    with live_server.running(configured(tmp_path, 0.0, DEAF)) as server:
         assert server.ask(f"{wire.SERVICE}?local_alias={way}").result["name"] == "answered"
         # Without an excepthook, Python starts no thread.
-        assert comes_true(lambda: server.ask(wire.LOCATION).json["decided_by"] == "slow")
+        wait_until(lambda: server.ask(wire.LOCATION).json["decided_by"] == "slow")
 
         def ends() -> bool:
             with suppress(ProcessLookupError):
                 os.kill(server.pid, signal.SIGTERM)
             return ended(server.pid) or not accepts(server.port)
 
-        assert comes_true(ends)
+        wait_until(ends)
 
 
 WITHOUT_THREADS = """

@@ -15,6 +15,7 @@ from pexpolicy.isolation import messages as isolation
 from pexpolicy.models.request import set_origin
 from pexpolicy.testing import decide, make_request, url_of
 from tests.support import fake_plugins, wire
+from tests.support.fake_plugins import Serve, policy
 
 WRITTEN = [
     f"{wire.SERVICE}?local_alias=a%2fb+c&local_alias=%FF%e9&empty=&bare&=x&&q=%zz%25",
@@ -40,7 +41,7 @@ class _Notes:
 
 @pytest.mark.parametrize("base_path", ["", "/api/pexip"])
 async def test_a_target_is_what_was_on_the_wire_below_the_base_path(
-    serving: fake_plugins.Serve, base_path: str
+    serving: Serve, base_path: str
 ) -> None:
     notes = _Notes()
     async with serving({"notes": notes.plugin()}, server={"base_path": base_path}) as server:
@@ -49,9 +50,7 @@ async def test_a_target_is_what_was_on_the_wire_below_the_base_path(
     assert notes.seen == WRITTEN
 
 
-async def test_a_whole_url_in_the_request_line_counts_from_its_path(
-    serving: fake_plugins.Serve,
-) -> None:
+async def test_a_whole_url_in_the_request_line_counts_from_its_path(serving: Serve) -> None:
     notes = _Notes()
     async with serving({"notes": notes.plugin()}) as server:
         await server.ask(f"http://policy.example.com{WRITTEN[0]}")
@@ -80,7 +79,7 @@ async def test_a_decision_without_http_sees_the_target_too() -> None:
 
 async def test_what_was_pasted_to_explain_is_passed_on_as_it_was() -> None:
     notes = _Notes()
-    made = fake_plugins.policy({"notes": notes.plugin()})
+    made = policy({"notes": notes.plugin()})
     async with made.serving():
         await explain(made, read_request(f"https://policy.example.com/api{WRITTEN[0]}"))
     assert notes.seen == WRITTEN[:1]

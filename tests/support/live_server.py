@@ -76,6 +76,16 @@ def with_audit(config: Path, folder: Path, extra: str = "") -> Path:
     return copy
 
 
+def drop_in(folder: Path, name: str, source: str, table: str = "", more: str = "") -> Path:
+    """Write a plugin, and a configuration with its table, other tables and an audit file."""
+    (folder / "plugins").mkdir(exist_ok=True)
+    (folder / "plugins" / f"{name}.py").write_text(source)
+    config = folder / "config.toml"
+    head = 'plugin_dirs = ["plugins"]\n[audit]\npath = "audit.jsonl"\n'
+    config.write_text(f"{head}{more}\n[plugins.{name}]\n{table}\n")
+    return config
+
+
 @contextmanager
 def running(
     config: Path,

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_reload import comes_true, command, written
+from tests.server.test_reload import command, written
 from tests.server.workers.test_workers import children
-from tests.support import admin_client, live_server, wire
+from tests.support import live_server, wire
+from tests.support.admin_client import Metrics, parse
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +26,11 @@ def server(folder: Path) -> Iterator[live_server.Running]:
         yield running
 
 
-def scrape(server: live_server.Running) -> admin_client.Metrics:
-    return admin_client.parse(server.operator("/metrics").body.decode())
+def scrape(server: live_server.Running) -> Metrics:
+    return parse(server.operator("/metrics").body.decode())
 
 
-def calls(told: admin_client.Metrics) -> float:
+def calls(told: Metrics) -> float:
     return sum(told.nonzero("requests_total").values())
 
 
@@ -38,7 +40,7 @@ def test_each_worker_tells_the_sum_of_all(server: live_server.Running) -> None:
     told = [scrape(server) for _ in range(8)]
     assert {calls(metrics) for metrics in told} == {40}
     assert {metrics("workers") for metrics in told} == {2}
-    assert comes_true(lambda: scrape(server)("ready") == 1)
+    wait_until(lambda: scrape(server)("ready") == 1)
     assert all(metrics("loop_lag_seconds") < 5 for metrics in told)
     documents = [server.operator("/status").json for _ in range(8)]
     for document in documents:
@@ -52,9 +54,7 @@ def test_a_worker_that_is_killed_takes_nothing_along(server: live_server.Running
     before = calls(scrape(server))
     workers = children(server.pid)
     os.kill(min(workers), signal.SIGKILL)
-    assert comes_true(
-        lambda: len(children(server.pid) - workers) == 1 and scrape(server)("workers") == 2
-    )
+    wait_until(lambda: len(children(server.pid) - workers) == 1 and scrape(server)("workers") == 2)
     assert calls(scrape(server)) == before
     server.ask(wire.SERVICE)
     assert calls(scrape(server)) == before + 1
@@ -73,7 +73,7 @@ def test_a_reload_shows_as_one_configuration_at_a_time(
     assert command("reload", config).returncode == 78
     told = scrape(server)
     assert told.nonzero("config_info") == {new: 1}
-    assert comes_true(lambda: scrape(server)("config_last_reload_successful") == 0)
+    wait_until(lambda: scrape(server)("config_last_reload_successful") == 0)
     refused = server.operator("/status").json["config"]
     assert not refused["last_reload_successful"]
     assert refused["problems"]

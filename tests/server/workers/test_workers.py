@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_reload import ROOM, comes_true, command, listed, reloaded, served, written
+from tests.server.test_reload import ROOM, command, listed, reloaded, served, written
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S, wait_until
 
@@ -35,9 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[live_server.Running]:
-    (folder / "config.toml").write_text(written("first"))
-    with live_server.running(folder / "config.toml", "--workers", "2") as running:
+    with live_server.running(first(folder), "--workers", "2") as running:
         yield running
+
+
+def first(folder: Path) -> Path:
+    config = folder / "config.toml"
+    config.write_text(written("first"))
+    return config
 
 
 def everywhere(server: live_server.Running) -> set[str]:
@@ -54,7 +60,7 @@ def test_all_workers_reload_or_none(server: live_server.Running, folder: Path) -
     assert "nmae" in reloaded(config).problems[0]
     assert everywhere(server) == {"second"}
     config.write_text(written("fourth"))
-    assert comes_true(lambda: everywhere(server) == {"fourth"})
+    wait_until(lambda: everywhere(server) == {"fourth"})
 
 
 def test_a_dead_worker_is_replaced_by_one_that_has_what_is_in_force(
@@ -68,10 +74,10 @@ def test_a_dead_worker_is_replaced_by_one_that_has_what_is_in_force(
     assert len(before) == 2
     for worker in before:
         os.kill(worker, signal.SIGKILL)
-    assert comes_true(lambda: len(children(server.pid) - before) == 2)
+    wait_until(lambda: len(children(server.pid) - before) == 2)
     assert everywhere(server) == {"in force"}
     config.write_text(written("mended"))
-    assert comes_true(lambda: everywhere(server) == {"mended"})
+    wait_until(lambda: everywhere(server) == {"mended"})
 
 
 def test_each_call_leaves_one_line_whichever_worker_answers(server: live_server.Running) -> None:
@@ -83,22 +89,20 @@ def test_each_call_leaves_one_line_whichever_worker_answers(server: live_server.
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_takes_all_workers_along(tmp_path: Path, number: int) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(written("first"))
+    config = first(tmp_path)
     with live_server.running(config, "--workers", "2") as server:
         workers = children(server.pid)
         os.kill(server.pid, number)
-        assert comes_true(lambda: not is_running(server.pid))
+        wait_until(lambda: not is_running(server.pid))
     assert not any(map(is_running, workers))
 
 
 def test_workers_do_not_outlive_their_arbiter(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(written("first"))
+    config = first(tmp_path)
     with live_server.running(config, "--workers", "2") as server:
         workers = children(server.pid)
         os.kill(server.pid, signal.SIGKILL)
-        assert comes_true(lambda: not any(map(is_running, workers)))
+        wait_until(lambda: not any(map(is_running, workers)))
 
 
 def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(tmp_path: Path) -> None:
@@ -108,12 +112,12 @@ def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(tmp_path: Path) 
         named.rename(tmp_path / "away.txt")
         (gone, *_) = sorted(before := children(server.pid))
         os.kill(gone, signal.SIGKILL)
-        assert comes_true(lambda: len(children(server.pid) - before) == 1)
+        wait_until(lambda: len(children(server.pid) - before) == 1)
         assert everywhere(server) == {"first"}
         (tmp_path / "away.txt").rename(named)
         lines = len(server.lines())
         os.kill(max(before), signal.SIGKILL)
-        assert comes_true(lambda: len(children(server.pid) - before) == 2)
+        wait_until(lambda: len(children(server.pid) - before) == 2)
         assert everywhere(server) == {"first"}
         assert len(server.lines()) == lines + 20
 
@@ -134,17 +138,14 @@ class Deadly:
 def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(
     tmp_path: Path, code: int
 ) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "deadly.py").write_text(DEADLY)
-    config = tmp_path / "config.toml"
-    config.write_text('plugin_dirs = ["plugins"]\n[plugins.deadly]\n')
-    with live_server.running(live_server.with_audit(config, tmp_path), "--workers", "2") as server:
+    config = live_server.drop_in(tmp_path, "deadly", DEADLY)
+    with live_server.running(config, "--workers", "2") as server:
         for _ in range(2):
             before = children(server.pid)
             with pytest.raises((ConnectionError, IndexError)):
                 server.ask(f"{wire.LOCATION}?tag=die&code={code}")
-            assert comes_true(lambda: len(children(server.pid) - before) == 1)  # noqa: B023
-            assert comes_true(lambda: len(children(server.pid)) == 2)
+            wait_until(lambda: len(children(server.pid) - before) == 1)  # noqa: B023
+            wait_until(lambda: len(children(server.pid)) == 2)
         assert server.ask(wire.LOCATION).action == "continue"
 
 
@@ -160,8 +161,7 @@ main()
 
 
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(written("first"))
+    config = first(tmp_path)
     program = tmp_path / "python"
     program.write_text(STARTED_WITH_SHORT_HANG_TIMEOUT)
     program.chmod(0o700)
@@ -172,152 +172,65 @@ def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
         config.write_text(written("second"))
         # A reload waits for it no longer than until it is killed.
         assert reloaded(config).done
-        assert comes_true(lambda: len(children(server.pid) - before) == 1)
+        wait_until(lambda: len(children(server.pid) - before) == 1)
         assert not is_running(hung)
-        assert comes_true(lambda: everywhere(server) == {"second"})
+        wait_until(lambda: everywhere(server) == {"second"})
 
 
-DEADLY_AT_THE_START = """
-import os
+LIFESPAN = """
+import asyncio, os, pathlib, signal
 from contextlib import asynccontextmanager
 from pexpolicy import hookimpl
 
-class Deadly:
+class Lived:
     @hookimpl
     @asynccontextmanager
     async def lifespan(self):
-        os._exit(3)
+        {body}
         yield
 
     @hookimpl
     async def media_location(self, request):
         return None
 """
-
-
-def test_a_worker_that_dies_at_the_start_ends_the_server_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "deadly.py").write_text(DEADLY_AT_THE_START)
-    config = tmp_path / "config.toml"
-    config.write_text(
-        'plugin_dirs = ["plugins"]\n[server]\nport = 0\nworkers = 2\n'
-        "[admin]\nport = 0\n[plugins.deadly]\n"
-    )
-    said = command("serve", config)
-    assert said.returncode == os.EX_TEMPFAIL, said.stderr
-    assert "a worker ended during start-up with exit code 3" in said.stderr
-    assert "Traceback" not in said.stderr
-
-
-UNOPENED = """
-from contextlib import asynccontextmanager
-from pexpolicy import hookimpl
-
-class Unopened:
-    @hookimpl
-    @asynccontextmanager
-    async def lifespan(self):
-        raise OSError("nothing is there")
-        yield
-
-    @hookimpl
-    async def media_location(self, request):
-        return None
-"""
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_plugin_that_does_not_open_ends_the_server_with_the_reason_and_a_code_to_try_again(
-    tmp_path: Path, workers: str
-) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "unopened.py").write_text(UNOPENED)
-    config = tmp_path / "config.toml"
-    config.write_text(
-        'plugin_dirs = ["plugins"]\n[server]\nport = 0\n[admin]\nport = 0\n[plugins.unopened]\n'
-    )
-    arguments = (
-        sys.executable,
-        "-m",
-        "pexpolicy",
-        "serve",
-        "--workers",
-        workers,
-        "-c",
-        str(config),
-    )
-    said = subprocess.run(arguments, capture_output=True, text=True, timeout=HANG_S, check=False)
-    assert said.returncode == os.EX_TEMPFAIL == 75, said.stderr
-    assert "plugins.unopened" in said.stderr
-    assert "nothing is there" in said.stderr
-    assert "Traceback" not in said.stderr
-    assert "never retrieved" not in said.stderr
-    assert "destroyed" not in said.stderr
-
-
-FAILING_LATER = """
-import asyncio, pathlib, signal
-from contextlib import asynccontextmanager
-from pexpolicy import hookimpl
-
-class FailingLater:
-    @hookimpl
-    @asynccontextmanager
-    async def lifespan(self):
+UNOPENED = 'raise OSError("nothing is there")'
+FAILS_LATER = f"""
         try:
             pathlib.Path(__file__).with_suffix(".first").touch(exist_ok=False)
         except FileExistsError:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             await asyncio.sleep(0.5)
-        raise OSError("nothing is there")
-        yield
-
-    @hookimpl
-    async def media_location(self, request):
-        return None
+        {UNOPENED}
 """
+ANY_PORTS = "[server]\nport = 0\nworkers = {}\n[admin]\nport = 0\n"
 
 
-def test_a_second_worker_that_fails_while_the_server_ends_does_not_hide_why(tmp_path: Path) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "failing_later.py").write_text(FAILING_LATER)
-    config = tmp_path / "config.toml"
-    config.write_text(
-        'plugin_dirs = ["plugins"]\n[server]\nport = 0\nworkers = 2\n'
-        "[admin]\nport = 0\n[plugins.failing_later]\n"
-    )
-    said = command("serve", config)
-    assert said.returncode == os.EX_TEMPFAIL, said.stderr
-    assert "nothing is there" in said.stderr
-    assert "Traceback" not in said.stderr
+def lived(folder: Path, body: str, workers: int) -> Path:
+    source = LIFESPAN.format(body=body)
+    return live_server.drop_in(folder, "lived", source, more=ANY_PORTS.format(workers))
 
 
-ENDING_SOON = """
-import asyncio, os
-from contextlib import asynccontextmanager
-from pexpolicy import hookimpl
-
-class EndingSoon:
-    @hookimpl
-    @asynccontextmanager
-    async def lifespan(self):
-        asyncio.get_running_loop().call_later(0.4, os._exit, 7)
-        yield
-
-    @hookimpl
-    async def media_location(self, request):
-        return None
-"""
+@pytest.mark.parametrize(
+    ("body", "workers", "reasons"),
+    [
+        ("os._exit(3)", 2, ["a worker ended during start-up with exit code 3"]),
+        (UNOPENED, 1, ["plugins.lived", "nothing is there"]),
+        (UNOPENED, 2, ["plugins.lived", "nothing is there"]),
+        (FAILS_LATER, 2, ["nothing is there"]),
+    ],
+    ids=["exit", "alone", "workers", "the second one later"],
+)
+def test_a_plugin_that_does_not_open_ends_the_server_with_the_reason_and_a_code_to_try_again(
+    tmp_path: Path, body: str, workers: int, reasons: list[str]
+) -> None:
+    said = command("serve", lived(tmp_path, body, workers))
+    assert said.returncode == os.EX_TEMPFAIL == 75, said.stderr
+    assert all(reason in said.stderr for reason in reasons)
+    assert not re.search("Traceback|never retrieved|destroyed", said.stderr)
 
 
 def test_workers_that_keep_ending_are_replaced_ever_later(tmp_path: Path) -> None:
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "ending_soon.py").write_text(ENDING_SOON)
-    config = tmp_path / "config.toml"
-    config.write_text(
-        'plugin_dirs = ["plugins"]\n[server]\nport = 0\nworkers = 2\n'
-        "[admin]\nport = 0\n[plugins.ending_soon]\n"
-    )
+    config = lived(tmp_path, "asyncio.get_running_loop().call_later(0.4, os._exit, 7)", 2)
     program = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config))
     with (tmp_path / "stderr").open("w") as stderr, subprocess.Popen(program, stderr=stderr) as ran:
         ended = "a worker ended and is replaced"
