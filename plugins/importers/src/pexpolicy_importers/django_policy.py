@@ -137,24 +137,21 @@ def _later_changes(tree: ast.AST, found: ImportedValues) -> list[int]:
     lines = set()
     for node in ast.walk(tree):
         targets: Sequence[ast.AST] = ()
-        if isinstance(node, ast.AugAssign | ast.AnnAssign):
-            targets = [node.target]
-        elif isinstance(node, ast.Assign | ast.Delete):
-            targets = node.targets
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            targets = [node.func.value] if node.func.attr in _CHANGING else ()
-        for target in targets:
-            changed = target
+        match node:
+            case ast.AugAssign(target=one) | ast.AnnAssign(target=one):
+                targets = [one]
+            case ast.Assign(targets=several) | ast.Delete(targets=several):
+                targets = several
+            case ast.Call(func=ast.Attribute(value=value, attr=method)) if method in _CHANGING:
+                targets = [value]
+            case _:
+                pass
+        for changed in targets:
             while isinstance(changed, ast.Subscript):
-                changed = changed.value
-            is_later = (
-                isinstance(node, ast.Call)
-                or changed is not target
-                or (isinstance(changed, ast.Name) and changed.lineno > found.line)
-            )
-            if isinstance(changed, ast.Name) and changed.id == found.name and is_later:
+                changed = changed.value  # noqa: PLW2901 - what is changed in the end
+            if isinstance(changed, ast.Name) and changed.id == found.name:
                 lines.add(changed.lineno)
-    return sorted(lines)
+    return sorted(line for line in lines if line > found.line)
 
 
 _CHANGING = (

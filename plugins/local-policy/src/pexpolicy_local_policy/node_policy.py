@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -129,7 +130,14 @@ def _fields(decision: Decision) -> dict[str, Any]:
 
 
 _WIRE_NAMES = {"ms_subnet": "ms-subnet", "p_asserted_identity": "p_Asserted-Identity"}
-_METHODS = ("get", "items", "keys", "values")
+_WORDS = re.compile(r"\w+").findall
+_WHOLE = re.compile(
+    r"""\b(?:call_info|participant)\b
+    (?!\s*\.\s*(?!(?:get|items|keys|values)\b)\w
+    |\s*(?:\.\s*get\s*\(|\[)\s*(?:"\w+"|'\w+')\s*[])])""",
+    re.VERBOSE,
+).search
+"""Finds a variable that may be read by a name that the script does not write."""
 
 
 class NodePolicy:
@@ -246,37 +254,12 @@ def told_kind(source: str) -> Kind:
 
 
 def names_in(source: str) -> frozenset[str]:
-    """Return the names and texts of a script: whatever it may read is among them."""
-    tree = parse(source)
-    found = {node.name for node in tree.find_all(nodes.Name)}
-    found |= {node.name for node in tree.find_all(nodes.Filter)}
-    found |= {node.attr for node in tree.find_all(nodes.Getattr)}
-    found |= {str(node.value) for node in tree.find_all(nodes.Const)}
-    if _uses_whole(tree):
+    """Return the words of a script: whatever it may read is among them."""
+    found = {*_WORDS(source)}
+    if _WHOLE(source):
         found.update(*CALL_INFO.values(), PARTICIPANT)
     found.update(wire for name, wire in _WIRE_NAMES.items() if name in found)
     return frozenset(found)
-
-
-def _uses_whole(tree: nodes.Template) -> bool:
-    """Return whether a script may read a value whose name it does not write."""
-    named: set[int] = set()
-    for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Call)):
-        match node:
-            case nodes.Getattr(node=nodes.Name() as name, attr=attr) if attr not in _METHODS:
-                named.add(id(name))
-            case nodes.Getitem(node=nodes.Name() as name, arg=nodes.Const()):
-                named.add(id(name))
-            case nodes.Call(
-                node=nodes.Getattr(node=nodes.Name() as name, attr="get"), args=[nodes.Const(), *_]
-            ):
-                named.add(id(name))
-            case _:
-                pass
-    return any(
-        node.name in ("call_info", "participant") and id(node) not in named
-        for node in tree.find_all(nodes.Name)
-    )
 
 
 def _own(path: Path | None) -> Mapping[str, Any] | None:
