@@ -17,7 +17,12 @@ import orjson
 
 from pexpolicy.conformance.envelope import judge_envelope
 from pexpolicy.conformance.findings import (
+    DISPUTED,
+    DOCUMENTED,
+    REPORTED,
+    TRANSCRIBED,
     CheckResult,
+    DecodingMarker,
     Finding,
     SentRequest,
     Topic,
@@ -26,8 +31,8 @@ from pexpolicy.conformance.findings import (
     warning,
 )
 from pexpolicy.conformance.http_client import Reply
+from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.participant_avatar import FORMATS
-from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief
 
 if TYPE_CHECKING:
@@ -117,90 +122,70 @@ def judge(asked: SentRequest, reply: Reply, limit: float) -> CheckResult:
     """
     if reply.failure:
         return CheckResult([_no_reply(asked, reply, limit)])
+    coding = brief(reply.headers.get("Content-Encoding", ""), 20)
     if reply.codings & CODINGS:
-        return CheckResult([_coded(reply)])
-    findings = _duration(reply, limit)
+        text = f"the body has the content coding {coding}, which was not requested"
+        return CheckResult([violation(Topic.FRAMING, text)])
+    findings = []
+    if reply.seconds > limit:
+        text = f"the reply took more than {limit:g} s"
+        findings.append(violation(Topic.TIME, text, TRANSCRIBED))
+    elif reply.seconds > limit / 2:
+        text = f"the reply took more than half of the limit of {limit:g} s"
+        findings.append(warning(Topic.TIME, text))
     if reply.codings - {"identity"}:
-        findings.append(_no_coding(reply))
+        text = f"the header Content-Encoding is {coding}, which is no coding; leave it out"
+        findings.append(warning(Topic.FRAMING, text, REPORTED))
     if reply.status != HTTPStatus.OK:
-        judged = _not_ok(asked, reply)
-    elif asked.endpoint == "participant_avatar" and reply.media_type != "application/json":
-        judged = _judge_picture(asked, reply)
+        decision = reply.status == HTTPStatus.NOT_FOUND
+        judged = CheckResult(
+            [*_not_ok(asked, reply)], ("continue",) if decision else ("status", reply.status)
+        )
+    elif asked.endpoint == "participant_avatar" and reply.media_type != JSON:
+        found, pixels = _picture(asked, reply.body)
+        kind = _media_type(reply, JPEG)
+        judged = CheckResult([*kind, *found], ("picture", pixels) if pixels else None)
     else:
         judged = _decision(asked, reply)
-    findings += judged.findings + _announced_breakout(asked, judged)
+    findings += judged.findings
+    if asked.breakout and not judged.service and not judged.broken:
+        text = "a breakout room that breakout_uuids announced is answered without a service"
+        findings.append(violation(Topic.BREAKOUT, text, TRANSCRIBED))
     return replace(judged, findings=findings)
-
-
-def _announced_breakout(asked: SentRequest, judged: CheckResult) -> list[Finding]:
-    """Return a finding if a breakout room that the server announced gets no service."""
-    if not asked.breakout or judged.service or judged.broken:
-        return []
-    text = "a breakout room that breakout_uuids announced is answered without a service"
-    return [violation(Topic.BREAKOUT, text, Confidence.TRANSCRIBED)]
 
 
 def _no_reply(asked: SentRequest, reply: Reply, limit: float) -> Finding:
     if reply.late:
-        text = (
-            f"no whole reply within {limit:g} s; Infinity gives up at 5 s and uses its own database"
-        )
-        return violation(Topic.TIME, text, Confidence.TRANSCRIBED)
+        text = "Infinity gives up at 5 s and uses its own database"
+        return violation(Topic.TIME, f"no whole reply within {limit:g} s; {text}", TRANSCRIBED)
     text = f"no reply: {reply.failure}"
     if asked.strain:
-        return warning(Topic.CONNECTION, text, Confidence.REPORTED)
+        return warning(Topic.CONNECTION, text, REPORTED)
     return violation(Topic.FRAMING, text) if reply.torn else operation(Topic.CONNECTION, text)
 
 
-def _duration(reply: Reply, limit: float) -> list[Finding]:
-    if reply.seconds > limit:
-        text = f"the reply took more than {limit:g} s"
-        return [violation(Topic.TIME, text, Confidence.TRANSCRIBED)]
-    if reply.seconds > limit / 2:
-        return [warning(Topic.TIME, f"the reply took more than half of the limit of {limit:g} s")]
-    return []
-
-
-def _coded(reply: Reply) -> Finding:
-    coding = brief(reply.headers["Content-Encoding"], 20)
-    return violation(
-        Topic.FRAMING, f"the body has the content coding {coding}, which was not requested"
-    )
-
-
-def _no_coding(reply: Reply) -> Finding:
-    coding = brief(reply.headers["Content-Encoding"], 20)
-    text = f"the header Content-Encoding is {coding}, which is no coding; leave it out"
-    return warning(Topic.FRAMING, text, Confidence.REPORTED)
-
-
-def _not_ok(asked: SentRequest, reply: Reply) -> CheckResult:
+def _not_ok(asked: SentRequest, reply: Reply) -> Iterator[Finding]:
     """Check a reply that is not a 200: Infinity uses its own database, whatever the body is."""
-    findings = [found] if (found := _status(asked, reply)) else []
-    if not findings and asked.endpoint == "participant_avatar" and reply.media_type == "text/html":
+    if reply.status != HTTPStatus.NOT_FOUND:
+        yield _status(asked, reply.status)
+    elif asked.endpoint == "participant_avatar" and reply.media_type == "text/html":
         text = "the missing avatar is answered with an HTML page, which is reported to cause faults"
-        findings.append(warning(Topic.CONTENT_TYPE, text, Confidence.REPORTED))
+        yield warning(Topic.CONTENT_TYPE, text, REPORTED)
     try:
         body = strict_json(reply.body)
     except NotJSONError:
-        body = None
-    if isinstance(body, Mapping):
-        if body.get("result"):
-            text = f"a result is lost with status {reply.status}: send it with 200"
-            findings.append(violation(Topic.STATUS, text, Confidence.DOCUMENTED))
-        if body.get("action") in UNSETTLED:
-            text = f"whether an action counts with status {reply.status} is not settled"
-            findings.append(warning(Topic.STATUS, text, Confidence.DISPUTED))
-    decision = ("continue",) if reply.status == HTTPStatus.NOT_FOUND else ("status", reply.status)
-    return CheckResult(findings, decision)
+        return
+    if isinstance(body, Mapping) and body.get("result"):
+        text = f"a result is lost with status {reply.status}: send it with 200"
+        yield violation(Topic.STATUS, text, DOCUMENTED)
+    if isinstance(body, Mapping) and body.get("action") in UNSETTLED:
+        text = f"whether an action counts with status {reply.status} is not settled"
+        yield warning(Topic.STATUS, text, DISPUTED)
 
 
-def _status(asked: SentRequest, reply: Reply) -> Finding | None:
-    """Return a finding for a status that is neither 200 nor 404."""
-    status = reply.status
-    make, mark = violation, Confidence.DOCUMENTED
-    if status == HTTPStatus.NOT_FOUND:
-        return None
+def _status(asked: SentRequest, status: int) -> Finding:
+    """Return the finding for a status that is neither 200 nor 404."""
+    make, mark = violation, DOCUMENTED
     if status in ACCESS_DENIED:
         make, text = operation, "the server refuses access to the node; check user and password"
     elif status in UNREADABLE:
@@ -213,49 +198,47 @@ def _status(asked: SentRequest, reply: Reply) -> Finding | None:
     elif status >= HTTPStatus.BAD_REQUEST:
         make, text = warning, "it has the effect of a 404, which is what nodes expect"
     elif status >= HTTPStatus.MULTIPLE_CHOICES:
-        text, mark = "redirects are not followed", Confidence.TRANSCRIBED
+        text, mark = "redirects are not followed", TRANSCRIBED
     else:
         text = "a decision is sent with 200"
     return make(Topic.STATUS, f"{status}: {text}", mark)
 
 
+def _media_type(reply: Reply, wanted: str) -> list[Finding]:
+    if reply.media_type == wanted:
+        return []
+    text = f"the content type is {reply.media_type[:60]!r}, not {wanted}"
+    return [violation(Topic.CONTENT_TYPE, text, DOCUMENTED)]
+
+
 def _decision(asked: SentRequest, reply: Reply) -> CheckResult:
-    findings = []
-    if reply.media_type != "application/json":
-        text = f"the content type is {reply.media_type[:60]!r}, not application/json"
-        findings.append(violation(Topic.CONTENT_TYPE, text, Confidence.DOCUMENTED))
+    findings = _media_type(reply, JSON)
     if len(reply.body) > MAX_JSON:
         text = f"the body is longer than {MAX_JSON} bytes; the plugin upstream would not relay it"
         findings.append(warning(Topic.JSON, text))
     try:
         body = strict_json(reply.body)
+    except AmbiguousJSONError as error:
+        text = f"parsers read this body differently: {error}. Infinity may use its own database"
+        return CheckResult([*findings, violation(Topic.JSON, text, "RFC 8259")])
     except NotJSONError as error:
-        return CheckResult([*findings, _not_json(error)])
+        text = f"the body is not JSON: {error}. Infinity would use its own database"
+        return CheckResult([*findings, violation(Topic.JSON, text, DOCUMENTED)])
     if not isinstance(body, dict):
         text = "the body is JSON, but not an object with status, action and result"
-        return CheckResult([*findings, violation(Topic.JSON, text, Confidence.DOCUMENTED)])
-    findings += _decoding(asked, body)
+        return CheckResult([*findings, violation(Topic.JSON, text, DOCUMENTED)])
+    if trace := next(_wrong_decodings(asked, body), None):
+        text = f"a text of the request comes back as …{trace.text}…: {trace.why}"
+        findings.append(violation(Topic.DECODING, text, DOCUMENTED))
     judged = judge_envelope(asked, body)
     return replace(judged, findings=findings + judged.findings)
 
 
-def _not_json(error: NotJSONError) -> Finding:
-    if isinstance(error, AmbiguousJSONError):
-        text = f"parsers read this body differently: {error}. Infinity may use its own database"
-        return violation(Topic.JSON, text, "RFC 8259")
-    text = f"the body is not JSON: {error}. Infinity would use its own database"
-    return violation(Topic.JSON, text, Confidence.DOCUMENTED)
-
-
-def _decoding(asked: SentRequest, body: Any) -> list[Finding]:
-    """Return a finding for the first text that shows that the request was decoded wrongly."""
+def _wrong_decodings(asked: SentRequest, body: Any) -> Iterator[DecodingMarker]:
+    """Yield what shows that the request was decoded wrongly."""
     for text in _texts(body) if asked.traces else ():
         folded = text.casefold()
-        for trace in asked.traces:
-            if trace.text.casefold() in folded:
-                what = f"a text of the request comes back as …{trace.text}…: {trace.why}"
-                return [violation(Topic.DECODING, what, Confidence.DOCUMENTED)]
-    return []
+        yield from (trace for trace in asked.traces if trace.text.casefold() in folded)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -273,17 +256,8 @@ def _texts(value: Any) -> Iterator[str]:
                 pass
 
 
-def _judge_picture(asked: SentRequest, reply: Reply) -> CheckResult:
-    """Return the findings about a picture; the decision is a hash of its pixels."""
-    findings = []
-    if reply.media_type != "image/jpeg":
-        text = f"the content type is {reply.media_type[:60]!r}, not image/jpeg"
-        findings.append(violation(Topic.CONTENT_TYPE, text, Confidence.DOCUMENTED))
-    found, pixels = _decode(asked, reply.body)
-    return CheckResult(findings + found, ("picture", pixels) if pixels else None)
-
-
-def _decode(asked: SentRequest, body: bytes) -> tuple[list[Finding], str]:
+def _picture(asked: SentRequest, body: bytes) -> tuple[list[Finding], str]:
+    """Return the findings about a picture, and a hash of its pixels."""
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - for avatars only
 
     try:
@@ -293,30 +267,23 @@ def _decode(asked: SentRequest, body: bytes) -> tuple[list[Finding], str]:
                 if picture.width * picture.height > MAX_PIXELS:
                     return [_wrong(f"the picture has more than {MAX_PIXELS} pixels")], ""
                 picture.load()
-                findings = _format(picture) + _size(asked, picture)
-                return findings, hashlib.sha256(picture.tobytes()).hexdigest()
+                pixels = hashlib.sha256(picture.tobytes()).hexdigest()
+                return [*map(_wrong, _faults(asked, picture))], pixels
     except Exception as error:  # noqa: BLE001 - decoders raise errors of all kinds on broken input
         what = "cannot be identified" if isinstance(error, UnidentifiedImageError) else str(error)
         return [_wrong(f"the picture cannot be read: {what[:100]}")], ""
 
 
-def _format(picture: Image.Image) -> list[Finding]:
+def _faults(asked: SentRequest, picture: Image.Image) -> Iterator[str]:
     if picture.format != "JPEG":
-        return [_wrong(f"the picture is a {picture.format}, not a JPEG")]
-    if picture.mode not in ("RGB", "RGBA"):
-        return [_wrong(f"the picture's colours are {picture.mode}, not RGB")]
-    return []
-
-
-def _size(asked: SentRequest, picture: Image.Image) -> list[Finding]:
-    requested = (int(asked.get("width")), int(asked.get("height")))
-    if picture.size == requested:
-        return []
+        yield f"the picture is a {picture.format}, not a JPEG"
+    elif picture.mode not in ("RGB", "RGBA"):
+        yield f"the picture's colours are {picture.mode}, not RGB"
     width, height = picture.size
-    return [
-        _wrong(f"the picture is {width}x{height}, not {requested[0]}x{requested[1]} as requested")
-    ]
+    requested = (int(asked.get("width")), int(asked.get("height")))
+    if (width, height) != requested:
+        yield f"the picture is {width}x{height}, not {requested[0]}x{requested[1]} as requested"
 
 
 def _wrong(text: str) -> Finding:
-    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", Confidence.TRANSCRIBED)
+    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", TRANSCRIBED)

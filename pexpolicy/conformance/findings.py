@@ -12,6 +12,7 @@ from typing import Any
 from pexpolicy.conformance.disposition import Reading
 from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.difference import changed_fields
+from pexpolicy.models.rules import Confidence
 
 
 class Level(enum.StrEnum):
@@ -105,6 +106,9 @@ class Finding:
     mark: str = ""
     """The confidence of the rule."""
 
+
+DOCUMENTED, TRANSCRIBED = Confidence.DOCUMENTED, Confidence.TRANSCRIBED
+REPORTED, DISPUTED = Confidence.REPORTED, Confidence.DISPUTED
 
 violation = partial(Finding, Level.CONTRACT)
 operation = partial(Finding, Level.OPERATION)
