@@ -137,32 +137,21 @@ def test_each_hook_has_a_plugin_that_is_typed_tested_and_asked(
     _passes_its_cases(folder, {"PYTHONPATH": "src"})
 
 
-def test_a_plugin_may_have_all_hooks_and_a_package_of_another_name(tmp_path: Path) -> None:
+def test_a_plugin_may_have_all_hooks(tmp_path: Path) -> None:
     arguments = [part for hook in HOOKS for part in ("--hook", hook)]
-    result = new_plugin("front-desk", *arguments, "--package", "Acme Desk", "-d", str(tmp_path))
+    result = new_plugin("front-desk", *arguments, "-d", str(tmp_path))
     assert result.exit_code == 0
-    folder = tmp_path / "acme-desk"
+    folder = tmp_path / "pexpolicy-front-desk"
     here = clean_install.Environment(Path(sys.prefix))
     found = {"PYTHONPATH": "src", "MYPYPATH": "src", "MYPY_CACHE_DIR": str(tmp_path / "cache")}
     assert "passed" in here.run([here.python, "-m", "pytest", "-q"], folder, found)
     assert "Success" in here.run([here.python, "-m", "mypy"], folder, found)
     for arguments in (["check"], ["format", "--check"]):
         here.run([str(Path(sys.executable).with_name("ruff")), *arguments, "."], folder)
-    _install(folder, "acme-desk", "acme_desk")
+    _install(folder, "pexpolicy-front-desk", "pexpolicy_front_desk")
     _passes_its_cases(folder, found)
     shown = here.run([here.python, "-m", "pexpolicy", "plugins", "--json"], folder, found)
     assert all(f'"{hook}"' in shown for hook in HOOKS)
-
-
-@pytest.mark.parametrize(
-    ("package", "says"),
-    [("9-desks", "is not a name for a package"), ("json", "is installed"), ("a/b", "such as acme")],
-)
-def test_a_bad_package_name_is_refused(package: str, says: str, tmp_path: Path) -> None:
-    result = new_plugin("lobby", "--package", package, "--directory", str(tmp_path))
-    assert result.exit_code == 2
-    assert says in result.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def _passes_its_cases(folder: Path, environment: dict[str, str]) -> None:

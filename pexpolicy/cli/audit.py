@@ -11,6 +11,7 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 import msgspec
@@ -29,15 +30,15 @@ from pexpolicy.cli.common import (
     config_option,
     count,
     examples,
-    fail,
     json_option,
     key_value_pairs,
+    load_or_exit,
     refuse,
 )
 from pexpolicy.cli.text import Cell, as_text, format_time, print_lines, print_table, screen
-from pexpolicy.config.loader import load
+from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.config.secrets import InvalidKeyError
-from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
 from pexpolicy.models.alias import Alias
@@ -125,23 +126,29 @@ def period(since: str | None, until: str | None = None) -> Period:
 
 
 def parse_time(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
-    """Parse ``2026-11-26T09:00``, ``09:00`` (today), ``today``, ``yesterday``, or ``2h`` ago.
+    """Parse ``2026-11-26 09:00``, ``09:00`` (today), ``today``, ``yesterday``, or ``2h`` ago.
 
-    Times without a zone are of ``zone``, or local. Raises ``ValueError``.
+    A zone such as ``Europe/Oslo`` may follow; without it the time is of ``zone``, or local. Raises
+    ``ValueError``.
     """
+    written, _, name = text.strip().rpartition(" ")
+    if name in zone_names():
+        zone = ZoneInfo(name)
+    else:
+        written = text.strip()
     try:
-        if (span := _SPAN.fullmatch(text)) is not None:
+        if (span := _SPAN.fullmatch(written)) is not None:
             return now - timedelta(**{_UNITS[span[2]]: float(span[1])})
         today = now.astimezone(zone).date()
-        if text in _DAYS:
-            parsed = datetime.combine(today - timedelta(days=_DAYS[text]), time())
-        elif re.fullmatch(r"\d\d:\d\d(:\d\d)?", text):
-            parsed = datetime.combine(today, time.fromisoformat(text))
+        if written in _DAYS:
+            parsed = datetime.combine(today - timedelta(days=_DAYS[written]), time())
+        elif re.fullmatch(r"\d\d:\d\d(:\d\d)?", written):
+            parsed = datetime.combine(today, time.fromisoformat(written))
         else:
-            parsed = datetime.fromisoformat(text)
-        if zone is not None and parsed.tzinfo is None:
-            parsed = parsed.replace(tzinfo=zone)
-        return parsed.astimezone(UTC)
+            parsed = datetime.fromisoformat(written)
+        zone = parsed.tzinfo or zone
+        # By way of UTC, as a time that clocks skip is the one that they show then.
+        return parsed.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
     except (ValueError, OverflowError):
         msg = (
             f"{text!r} is not a time: write 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h "
@@ -167,13 +174,7 @@ def paths_of(config: Path, files: Sequence[Path]) -> list[Path]:
 
 def settings_of(config: Path) -> Settings:
     """Return the settings of a configuration file, or print every error and exit with 78."""
-    try:
-        return load(config)
-    except ConfigError as error:
-        # Reading the audit file does not need the passwords of the server.
-        if error.salvaged is None or error.salvaged.audit.path is None:
-            fail(error, "a file can be read without it: --file audit.jsonl")
-        return error.salvaged
+    return load_or_exit(config, "a file can be read without it: --file audit.jsonl")
 
 
 def configured(settings: Settings) -> Path:

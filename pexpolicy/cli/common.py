@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -42,28 +42,13 @@ config_option = click.option(
 )
 
 
+PORT = click.IntRange(0, 65535)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def examples(*lines: str) -> str:
     """Return the epilog of a command: its examples, which no terminal wraps."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
-class Port(click.IntRange):
-    """A port number."""
-
-    name = "port"
-
-    def __init__(self) -> None:
-        super().__init__(0, 65535)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number; fail for anything else."""
-        try:
-            return int(super().convert(value, param, ctx))
-        except click.BadParameter:
-            self.fail(f"{value!r} is not a port: write a number from 0 to 65535", param, ctx)
 
 
 def capture_log(*, debug: bool = False) -> tuple[ServerLog, LogHandler]:
@@ -180,14 +165,15 @@ def _print_problem(problem: Problem, path: Path, excerpt: Excerpt | None) -> Non
     if key and text.startswith(key):
         text = f"{click.style(key, bold=True)}{text.removeprefix(key)}"
     click.echo(f"  {text}", err=True)
-    if excerpt is None:
-        return
-    number = str(excerpt.line)
-    margin = " " * len(number)
-    click.secho(f"  {margin}--> {path}:{number}:{excerpt.column}", dim=True, err=True)
-    click.echo(f"  {click.style(f'{number} |', dim=True)} {excerpt.text}", err=True)
-    mark = click.style(excerpt.mark, fg="red")
-    click.echo(f"  {click.style(f'{margin} |', dim=True)} {mark}", err=True)
+    if excerpt is not None:
+        number = str(excerpt.line)
+        margin = " " * len(number)
+        for beginning, rest in (
+            (f"{margin}--> {path}:{number}:{excerpt.column}", ""),
+            (f"{number} |", f" {excerpt.text}"),
+            (f"{margin} |", click.style(f" {excerpt.mark}", fg="red")),
+        ):
+            click.echo(f"  {click.style(beginning, dim=True)}{rest}", err=True)
 
 
 def print_warnings(policy: Policy) -> None:

@@ -133,17 +133,16 @@ def _ports(settings: Settings, *, is_running: bool) -> Iterator[Row]:
     ports = [("server", settings.server.host, settings.server.port)]
     if settings.admin.enabled:
         ports.append(("admin", settings.admin.host, settings.admin.port))
-    for table, host, port in ports:
-        name = f"{table}.port: {host}:{port}"
+    for name, host, port in ports:
+        where = f"{name}.port: {host}:{port}"
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             if not is_running:
                 socket.create_server((host.strip("[]"), port), family=family).close()
+            yield "ok", f"{where} is {'in use by the server' if is_running else 'free'}"
         except OSError as error:
-            text = f"{name} cannot be used: {describe_network_error(error)}"
+            text = f"{where} cannot be used: {describe_network_error(error)}"
             yield "error", text, "end the program there, or choose another port"
-        else:
-            yield "ok", f"{name} is {'in use by the server' if is_running else 'free'}"
 
 
 def _certificate(settings: Settings) -> Iterator[Row]:

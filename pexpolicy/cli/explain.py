@@ -6,11 +6,10 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
@@ -31,7 +30,6 @@ from pexpolicy.cli.common import (
     refuse,
 )
 from pexpolicy.cli.text import Cell, as_text, print_lines, print_table, screen
-from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
@@ -50,7 +48,6 @@ from pexpolicy.explain.request_forms import (
     RecordedRequest,
     endpoint_of,
     of_audit_line,
-    parse_moment,
     read_request,
     with_parameters,
 )
@@ -254,20 +251,10 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
 
     A time without a zone is in that of this machine, and one without a day is that of today.
     """
-    if text is None:
-        return recorded
-    if text == "now":
-        return None
+    if text is None or text == "now":
+        return recorded if text is None else None
     try:
-        return parse_moment(text)
-    except ValueError:
-        pass
-    try:
-        clock, _, zone = text.strip().partition(" ")
-        if zone in zone_names():
-            at = time.fromisoformat(clock)
-            return datetime.combine(datetime.now(ZoneInfo(zone)), at, at.tzinfo or ZoneInfo(zone))
-        return parse_time(text, datetime.now(UTC)).astimezone()
+        return parse_time(text, datetime.now(UTC))
     except ValueError:
         msg = f"{text!r} is not a time: write now, 22:00, 22:00 Europe/Oslo, 2026-12-24 22:00, or "
         raise click.BadParameter(f"{msg}2026-12-24 22:00 Europe/Oslo", param_hint="--at") from None

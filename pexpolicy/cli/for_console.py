@@ -15,7 +15,7 @@ from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.audit.verify import Verification
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.audit import parse_time, paths_of
-from pexpolicy.cli.common import Port, config_option, fail
+from pexpolicy.cli.common import PORT, config_option, fail
 from pexpolicy.cli.explain import as_document, doubts, parse_at, parse_changes, requested
 from pexpolicy.cli.http_client import admin_url
 from pexpolicy.config.credentials import PasswordHash, secret_of
@@ -35,6 +35,7 @@ from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
 __all__ = [
     "CALL_BOUNDS",
     "LINE_START",
+    "PORT",
     "BuildContext",
     "CertificateError",
     "CertificateFiles",
@@ -46,7 +47,6 @@ __all__ = [
     "PasswordHash",
     "Places",
     "Policy",
-    "Port",
     "RefusalAggregator",
     "ReloadResult",
     "Tally",

@@ -1,4 +1,4 @@
-"""The HTTP client of the commands that query a running server."""
+"""HTTP client of commands that query a running server, and command ``pexpolicy healthcheck``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import re
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
+from pexpolicy.cli.common import config_option, examples, load_or_exit, refuse
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import CONNECTION_CLOSED, describe_network_error
 
@@ -101,3 +104,43 @@ def admin_url(settings: Settings, port: int | None = None) -> str:
 def _host_and_port(host: str, port: int) -> str:
     host = LOOPBACK_OF.get(host.strip("[]"), host.strip("[]"))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# ---- the shortest question
+
+HEALTHCHECK_S = 3.0
+"""Seconds for the server to answer."""
+DEFAULT_URL = "http://127.0.0.1:8000"
+HINT = f"a server can be checked without it: pexpolicy healthcheck --url {DEFAULT_URL}"
+
+
+@click.command(
+    epilog=examples("pexpolicy healthcheck", "pexpolicy healthcheck --url http://127.0.0.1:9107")
+)
+@config_option
+@click.option(
+    "--url",
+    type=ServerUrl(),
+    help=f"The server, instead of the configured one; {DEFAULT_URL} without a configuration.",
+)
+@click.pass_context
+def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
+    """Exit with 0 if a server is ready, with 1 if not, with 78 for an invalid configuration.
+
+    Without --url the check uses the configured host and port, or the admin listener if [tls] or
+    [access] is configured and may reject a check from this machine.
+    """
+    explicit = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
+    address = url or (_configured_url(config) if explicit or config.exists() else DEFAULT_URL)
+    try:
+        ask(f"{address}/readyz", HEALTHCHECK_S, own=url is None)
+    except NotAnsweredError as error:
+        refuse(f"{address}: {error}", 1)
+
+
+def _configured_url(config: Path) -> str:
+    settings = load_or_exit(config, HINT)
+    restricted = settings.tls is not None or bool(settings.access.networks)
+    if restricted and settings.admin.enabled:
+        return admin_url(settings)
+    return calls_url(settings)

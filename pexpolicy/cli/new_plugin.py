@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
 from string import Template
@@ -61,14 +60,10 @@ class ScaffoldError(Exception):
     multiple=True,
     help="The request that the plugin answers; may be repeated.",
 )
-@click.option(
-    "--package", help="Name of the package and its folder.  [default: pexpolicy-NAME]", default=""
-)
-def new_plugin(name: str, directory: Path, hooks: tuple[str, ...], package: str) -> None:
+def new_plugin(name: str, directory: Path, hooks: tuple[str, ...]) -> None:
     """Write a package with a working, tested plugin NAME."""
     try:
-        distribution = distribution_name(package) if package else ""
-        plugin = NewPlugin(plugin_name(name), tuple(dict.fromkeys(hooks)), distribution)
+        plugin = NewPlugin(plugin_name(name), tuple(dict.fromkeys(hooks)))
         folder = write(plugin, directory)
     except ScaffoldError as error:
         refuse(str(error))
@@ -84,12 +79,11 @@ class NewPlugin:
     name: str
     """As in the configuration: ``[plugins.NAME]``."""
     hooks: tuple[str, ...]
-    distribution: str = ""
-    """Name of the distribution and of its folder, by default ``pexpolicy-NAME``."""
 
-    def __post_init__(self) -> None:
-        own = self.distribution or f"pexpolicy-{self.name.replace('_', '-')}"
-        object.__setattr__(self, "distribution", own)
+    @property
+    def distribution(self) -> str:
+        """Return the name of the distribution and of its folder."""
+        return f"pexpolicy-{self.name.replace('_', '-')}"
 
     @property
     def package(self) -> str:
@@ -108,22 +102,6 @@ def _camel_case(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
 
 
-def distribution_name(written: str) -> str:
-    """Return the name of a distribution in its normal form; raises ``ScaffoldError``."""
-    name = _SEPARATORS.sub("-", written.strip().lower()).strip("-")
-    package = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,59}", name) or iskeyword(package):
-        text = (
-            f"{written!r} is not a name for a package: write a letter, then letters, digits and "
-            "hyphens, 60 characters at most, such as acme-vip"
-        )
-        raise ScaffoldError(text)
-    if find_spec(package) is not None:
-        text = f"{package!r} is the name of a module that is installed; choose another --package"
-        raise ScaffoldError(text)
-    return name
-
-
 def plugin_name(written: str) -> str:
     """Return a plugin name in its normal form; raises ``ScaffoldError`` for an invalid one.
 
@@ -131,17 +109,17 @@ def plugin_name(written: str) -> str:
     """
     lowered = re.sub(r"^pexpolicy[-_.\s]+", "", written.strip().lower())
     name = _SEPARATORS.sub("_", lowered).strip("_")
+    taken, text = installed().get(name), ""
     if not re.fullmatch(rf"[a-z][a-z0-9_]{{0,{MAX_NAME - 1}}}", name) or iskeyword(name):
         text = (
             f"{written!r} is not a plugin name: write a letter, then letters, digits and "
             f"underscores, {MAX_NAME} characters at most, and no keyword of Python"
         )
-        raise ScaffoldError(text)
-    if name in RESERVED:
+    elif name in RESERVED:
         text = f"{name!r} is reserved: decided_by has it where no plugin decides; choose another"
-        raise ScaffoldError(text)
-    if (taken := installed().get(name)) is not None:
+    elif taken is not None:
         text = f"{name!r} is taken: {taken.distribution} {taken.version} is installed"
+    if text:
         raise ScaffoldError(text)
     return name
 
@@ -177,25 +155,22 @@ def render(plugin: NewPlugin) -> dict[str, str]:
         "distribution": plugin.distribution,
         "version": __version__,
     }
-    source, found, classes = f"src/{plugin.package}", {}, {}
+    found, many = {}, len(plugin.hooks) > 1  # of several, each has a class and a module
     for hook in plugin.hooks:
         values = names
-        module, test = "__init__", "plugin"
-        if len(plugin.hooks) > 1:  # the plugin has a class and a module for each hook
-            module = test = hook
-            classes[hook] = f"{_camel_case(hook)}Hook"
-            package = f"{plugin.package}.{hook}"
-            values = names | {"package": package, "class_name": classes[hook]}
-        found[f"{source}/{module}.py"] = _filled(f"hooks/{hook}/plugin.py", values)
+        if many:
+            values = names | {"package": f"{plugin.package}.{hook}", "class_name": _class_of(hook)}
+        module, test = (hook, hook) if many else ("__init__", "plugin")
+        found[f"src/{plugin.package}/{module}.py"] = _filled(f"hooks/{hook}/plugin.py", values)
         found[f"tests/test_{test}.py"] = _filled(f"hooks/{hook}/test_plugin.py", values)
     names |= _facts(plugin, names) | {
         "imports": "".join(
-            f"from {plugin.package}.{hook} import {classes[hook]}\n"
+            f"from {plugin.package}.{hook} import {_class_of(hook)}\n"
             f"from {plugin.package}.{hook} import Settings as {_camel_case(hook)}Settings\n"
-            for hook in sorted(classes)
+            for hook in sorted(plugin.hooks)
         ),
-        "bases": "".join(f"    {one},\n" for one in classes.values()),
-        "settings_bases": "".join(f"    {_camel_case(hook)}Settings,\n" for hook in classes),
+        "bases": "".join(f"    {_class_of(hook)},\n" for hook in plugin.hooks),
+        "settings_bases": "".join(f"    {_camel_case(hook)}Settings,\n" for hook in plugin.hooks),
     }
     folder = TEMPLATES / "package"
     for path in sorted(folder.rglob("*.template")):
@@ -203,6 +178,10 @@ def render(plugin: NewPlugin) -> dict[str, str]:
         target = name.replace("PACKAGE", plugin.package)
         found.setdefault(target, _filled(f"package/{name}", names))
     return found
+
+
+def _class_of(hook: str) -> str:
+    return f"{_camel_case(hook)}Hook"
 
 
 def _filled(name: str, values: dict[str, str]) -> str:
@@ -231,21 +210,19 @@ def _facts(plugin: NewPlugin, names: dict[str, str]) -> dict[str, str]:
             f'expect = {{ decided_by = "{plugin.name}" }}\n'
             for hook, fact in zip(plugin.hooks, facts, strict=True)
         ),
-        "settings": merged_tables(
-            _filled(f"hooks/{hook}/settings.toml", names) for hook in plugin.hooks
-        ),
+        "settings": _settings(plugin.hooks, names),
     }
 
 
-def merged_tables(texts: Iterable[str]) -> str:
-    """Return TOML texts as one; the keys of equal tables are together."""
+def _settings(hooks: Iterable[str], names: dict[str, str]) -> str:
+    """Return the settings of hooks as TOML; the keys of equal tables are together."""
     tables: dict[str, list[str]] = {}
-    for text in texts:
+    for hook in hooks:
         header = ""
-        for line in text.splitlines():
+        for line in filter(None, _filled(f"hooks/{hook}/settings.toml", names).splitlines()):
             if line.startswith("["):
                 header = line
-            elif line:
+            else:
                 tables.setdefault(header, []).append(line)
     headers = sorted(tables, key=lambda header: header.strip("[]"))
     return "\n\n".join("\n".join([header, *tables[header]]) for header in headers) + "\n"

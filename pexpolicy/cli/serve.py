@@ -17,7 +17,7 @@ from pexpolicy.access.networks import is_loopback
 from pexpolicy.background.schedule import JobLocks
 from pexpolicy.background.sources import SharedResources
 from pexpolicy.cli.common import (
-    Port,
+    PORT,
     build_or_exit,
     capture_log,
     config_option,
@@ -69,14 +69,14 @@ CONTAINER_MARKS = (
     callback=listening_address,
     help="Address to listen on, instead of the configured one.",
 )
-@click.option("--port", type=Port(), help="Port, instead of the configured one.")
+@click.option("--port", type=PORT, help="Port, instead of the configured one.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
     help="Number of worker processes, instead of the configured one.",
 )
 @click.option(
-    "--admin-port", type=Port(), help="Port of the admin listener, instead of the configured one."
+    "--admin-port", type=PORT, help="Port of the admin listener, instead of the configured one."
 )
 @click.option(
     "--debug",

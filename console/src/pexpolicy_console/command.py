@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from pexpolicy.cli.for_console import Port, config_option, fail
+from pexpolicy.cli.for_console import PORT, config_option, fail
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
@@ -31,9 +31,9 @@ NICENESS = 10
     "  pexpolicy console --config /etc/pexpolicy/config.toml",
 )
 @config_option
-@click.option("--port", type=Port(), help="Port, instead of the configured one.")
+@click.option("--port", type=PORT, help="Port, instead of the configured one.")
 @click.option(
-    "--admin-port", type=Port(), help="Port of the server, if it was started with --admin-port."
+    "--admin-port", type=PORT, help="Port of the server, if it was started with --admin-port."
 )
 @click.option("--login", "with_link", is_flag=True, help="Print a login link at the start.")
 @click.option(
