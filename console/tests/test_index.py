@@ -23,7 +23,7 @@ from pexpolicy.audit.redaction import keyed_hash
 from pexpolicy.models.alias import Alias
 from pexpolicy_console.index import audit_files
 from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, open_file
-from pexpolicy_console.index.index import MEGABYTE, Index
+from pexpolicy_console.index.index import Index
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import LIMIT_S, IndexReader, line_of, took_too_long
 from pexpolicy_console.index.segment import bucket_bound, bucket_of
@@ -32,6 +32,7 @@ from tests.support import audit_lines
 from tests.support.audit_lines import EPOCH, append, line
 from tests.support.waiting import HANG_S
 
+MEGABYTE = 1 << 20
 KNOWN_ID = audit_lines.decision_id(EPOCH, 7)
 
 
@@ -539,7 +540,7 @@ def test_a_folder_that_is_away_is_named(tmp_path: Path) -> None:
 
 def test_one_console_at_a_time_writes_an_index(tmp_path: Path) -> None:
     append(tmp_path / "audit.jsonl", [line(1)])
-    first, second = (Index(tmp_path / "index", tmp_path / "audit.jsonl", 16) for _ in range(2))
+    first, second = (Index(tmp_path / "index", tmp_path / "audit.jsonl") for _ in range(2))
     first.open()
     try:
         until = time.monotonic() + HANG_S

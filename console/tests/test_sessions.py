@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from pexpolicy_console.login.sessions import IDLE_S, Sessions
+from pexpolicy_console.login.sessions import IDLE_S, LIFETIME_S, Sessions
 from pexpolicy_console.roles import Role
 from tests.support.live_console import LiveConsole, running_console
 
@@ -23,7 +23,7 @@ class Clock:
 
 def test_a_session_ends_after_an_hour_without_use() -> None:
     clock = Clock()
-    sessions = Sessions(8 * 3600, clock)
+    sessions = Sessions(clock)
     cookie, session = sessions.create("ann", Role.VIEWER, "link", None)
     for _ in range(3):
         clock.now += IDLE_S - 1
@@ -36,7 +36,7 @@ def test_a_session_ends_after_an_hour_without_use() -> None:
 
 def test_what_a_page_loads_by_itself_does_not_prolong_a_session() -> None:
     clock = Clock()
-    sessions = Sessions(8 * 3600, clock)
+    sessions = Sessions(clock)
     cookie, session = sessions.create("ann", Role.VIEWER, "link", None)
     for _ in range(4):
         clock.now += IDLE_S / 5
@@ -47,33 +47,21 @@ def test_what_a_page_loads_by_itself_does_not_prolong_a_session() -> None:
 
 def test_a_session_ends_after_its_time_although_it_is_used() -> None:
     clock = Clock()
-    sessions = Sessions(2 * IDLE_S, clock)
+    sessions = Sessions(clock)
     cookie, session = sessions.create("ann", Role.VIEWER, "link", None)
-    clock.now = IDLE_S - 1
-    assert sessions.find(cookie) is session
-    clock.now = 2 * IDLE_S - 2
-    assert sessions.find(cookie) is session
-    clock.now = 2 * IDLE_S
+    while clock.now + IDLE_S / 2 < LIFETIME_S:
+        clock.now += IDLE_S / 2
+        assert sessions.find(cookie) is session
+    clock.now += IDLE_S / 2
     assert sessions.find(cookie) is None
 
 
 def test_a_user_who_logs_in_again_and_again_ends_no_session_of_others() -> None:
-    sessions = Sessions(8 * 3600, Clock())
+    sessions = Sessions(Clock())
     of_ann, ann = sessions.create("ann", Role.ADMIN, "password", None)
     of_vera = [sessions.create("vera", Role.VIEWER, "password", None)[0] for _ in range(2000)]
     assert sessions.find(of_ann) is ann
     assert [sessions.find(cookie) is not None for cookie in of_vera[-51:]] == [False, *[True] * 50]
-
-
-def test_the_session_of_a_proxy_is_open_until_its_time() -> None:
-    clock = Clock()
-    sessions = Sessions(2 * IDLE_S, clock)
-    session, is_new = sessions.of_proxy("ann", Role.ADMIN, None)
-    clock.now = 2 * IDLE_S - 1
-    assert is_new
-    assert sessions.is_open(session, "")
-    clock.now = 2 * IDLE_S
-    assert not sessions.is_open(session, "")
 
 
 CONFIG = """
@@ -155,31 +143,3 @@ def test_a_stream_ends_when_the_user_is_removed(console: LiveConsole) -> None:
         assert reply.status == 200
         console.config.write_text(CONFIG.replace("vera", "walter"))
         assert b"retry:" in reply.read()
-
-
-PROXY = """
-[console.proxy]
-networks = ["127.0.0.1/32"]
-roles.viewer = ["staff"]
-"""
-NAMED = {"X_Forwarded_User": "pia", "X_Forwarded_Groups": "staff"}
-
-
-def test_a_login_by_a_proxy_is_recorded_or_refused(console: LiveConsole) -> None:
-    console.config.write_text(CONFIG + PROXY)
-    actions = console.folder / "actions.jsonl"
-    kept = actions.rename(console.folder / "kept") if actions.exists() else None
-    actions.mkdir()
-    try:
-        for _ in range(2):
-            reply = console.get("/nodes", **NAMED)
-            assert (reply.status, "audit cannot be written" in reply.text) == (503, True)
-    finally:
-        actions.rmdir()
-        if kept is not None:
-            kept.rename(actions)
-    shown = console.get("/nodes", **NAMED)
-    assert (shown.status, "Log out" in shown.text) == (200, False)
-    assert console.get("/nodes", **NAMED).status == 200
-    logins = [one for one in console.actions() if one["user"] == "pia"]
-    assert [(one["event"], one["method"]) for one in logins] == [("login", "proxy")]

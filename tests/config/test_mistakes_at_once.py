@@ -49,12 +49,12 @@ WRONG: dict[str, tuple[str, str]] = {
             "[console]\nurl = 'console.example.com/x'\npassword = 'x'\nldap = {}\n"
             "[[console.users]]\nname = 'anna'\npassword_env = 'HOME'\n"
             "[console.oidc]\nissuer = 'i.example.com'\nclient_id = ''\n"
-            "[console.proxy]\nnetworks = ['10.0.0.0/8']\nroles = { administrators = ['x'] }\n"
+            "roles = { administrators = ['x'] }\n"
         ),
         (
             "endpoints.default endpoints.registration_alias endpoints.services console.url "
             "console.password console.ldap console.users[0].name console.oidc.issuer "
-            "console.oidc.client_id console.oidc.roles console.proxy.roles.administrators"
+            "console.oidc.client_id console.oidc.roles.administrators"
         ),
     ),
     "plugins": (

@@ -24,7 +24,6 @@ from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.cookies import session_cookie
 from pexpolicy_console.login.pages import form as login_form
 from pexpolicy_console.login.pages import login_url
-from pexpolicy_console.login.proxy import session_of_proxy
 from pexpolicy_console.login.sessions import Session, is_current
 from pexpolicy_console.pages.page import render
 from pexpolicy_console.protocol import SECURITY_HEADERS, mark_authenticated
@@ -110,7 +109,7 @@ def _session(request: web.Request) -> Session | None:
     if session is not None and not is_current(session, console.config.settings.console):
         console.sessions.end(cookie)
         session = None
-    return session or session_of_proxy(request)
+    return session
 
 
 async def _login(request: web.Request) -> web.StreamResponse:

@@ -63,10 +63,10 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
     return Console(
         config,
         server,
-        Sessions(table.session_hours * 3600),
+        Sessions(),
         actions,
         LoginAttempts(actions),
-        Index(config.folder / "index", audit, table.index_mb, config.written),
+        Index(config.folder / "index", audit, config.written),
         LiveFeed(audit),
         DryRuns(config.path),
         MetricsRing(server),

@@ -28,7 +28,7 @@ class ConsoleUserTable(PasswordTable):
 
 
 class ConsoleRolesTable(Table):
-    """The groups of an identity provider or a proxy that have each role."""
+    """The groups of an identity provider that have each role."""
 
     viewer: list[str] = Field(default_factory=list)
     """Groups that have this role; a user without one is refused."""
@@ -51,27 +51,12 @@ class ConsoleOidcTable(SecretTable):
     """Environment variable that holds its secret."""
     client_secret_file: str | None = None
     """Path of a file that holds it."""
-    audience: str | None = None
-    """Audience of the tokens, if not the `client_id`."""
     user_claim: str = "sub"
     """Claim that names the user."""
     groups_claim: str = "groups"
     """Claim that lists the groups of a user."""
     roles: ConsoleRolesTable
     """Groups by role, as in `roles = { admin = ["GROUP"] }`."""
-
-
-class ConsoleProxyTable(Table):
-    """``[console.proxy]``: a proxy that authenticates users and names them in a header."""
-
-    networks: list[Network] = Field(min_length=1)
-    """Proxies that authenticate users; the headers of other addresses are ignored."""
-    user_header: str = Field("X-Forwarded-User", pattern=r"^[A-Za-z0-9-]+$")
-    """Header that names the user."""
-    groups_header: str = Field("X-Forwarded-Groups", pattern=r"^[A-Za-z0-9-]+$")
-    """Header with the groups, separated by commas."""
-    roles: ConsoleRolesTable
-    """The same for the groups of the header."""
 
 
 class ConsoleTable(Table):
@@ -87,11 +72,6 @@ class ConsoleTable(Table):
     """Name of the environment, shown on each page, such as `production`."""
     folder: str = "console-data"
     """Folder for its index and its own audit, `actions.jsonl`."""
-    index_mb: int = Field(4096, ge=16)
-    """Size of the index, from which on the oldest lines are removed from it."""
-    session_hours: float = Field(8.0, gt=0.0, le=168.0)
-    """Time after which a user has to log in again; one hour without a click ends a session too.
-    """
     users: list[ConsoleUserTable] = Field(default_factory=list, max_length=64)
     tls: bool = False
     """Serve HTTPS with the certificate of `[tls]`."""
@@ -101,8 +81,6 @@ class ConsoleTable(Table):
     """
     oidc: ConsoleOidcTable | None = None
     """Login by OpenID Connect."""
-    proxy: ConsoleProxyTable | None = None
-    """Login by a proxy in front of the console."""
 
     @field_validator("url")
     @classmethod

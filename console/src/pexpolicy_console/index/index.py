@@ -27,7 +27,8 @@ from pexpolicy_console.index.writer import IndexState, IndexWriter
 
 POLL_INTERVAL_S = 0.25
 RETRY_INTERVAL_S = 5.0
-MEGABYTE = 1 << 20
+MAX_BYTES = 4 << 30
+"""Size of the index, from which on the oldest lines are removed from it."""
 
 Result = TypeVar("Result")
 
@@ -40,7 +41,11 @@ class Index:
     """Indexes the audit while it is open. ``audit`` is ``None`` without an audit file."""
 
     def __init__(
-        self, folder: Path, audit: Path | None, max_mb: int, personal: Personal | None = None
+        self,
+        folder: Path,
+        audit: Path | None,
+        personal: Personal | None = None,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._folder = folder
         self._stop = threading.Event()
@@ -49,7 +54,7 @@ class Index:
         self._writer: IndexWriter | None = None
         self._reader: IndexReader | None = None
         if audit is not None:
-            self._writer = IndexWriter(folder, audit, max_mb * MEGABYTE)
+            self._writer = IndexWriter(folder, audit, max_bytes)
             self._reader = IndexReader(folder, audit, personal)
 
     @property

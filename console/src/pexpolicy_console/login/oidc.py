@@ -188,11 +188,10 @@ def identity(
     from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError  # noqa: PLC0415
     from joserfc.jwk import KeySet  # noqa: PLC0415
 
-    audience = table.audience or table.client_id
     registry = jwt.JWTClaimsRegistry(
         leeway=LEEWAY_S,
         iss={"essential": True, "value": table.issuer},
-        aud={"essential": True, "value": audience},
+        aud={"essential": True, "value": table.client_id},
         nonce={"essential": True, "value": nonce},
         exp={"essential": True},
     )

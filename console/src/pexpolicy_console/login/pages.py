@@ -108,8 +108,6 @@ async def log_out(request: web.Request) -> web.StreamResponse:
     console, session = console_of(request), session_of(request)
     # The session ends even if a full disk keeps the logout from being recorded.
     console.sessions.end(session_cookie(request))
-    if session.method == "proxy":
-        console.sessions.end_of_proxy(session.user)
     console.actions.record("logout", session.user, peer_of(request))
     response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/login"})
     delete_session_cookie(request, response)

@@ -17,6 +17,7 @@ MAX_SESSIONS_OF_USER = 50
 """Of both the session that was used least recently is removed first, so that one user who logs in
 again and again ends no session of others.
 """
+LIFETIME_S = 8 * 3600.0
 IDLE_S = 3600.0
 """Time without a request after which a session ends."""
 
@@ -28,7 +29,7 @@ class Session:
     user: str
     role: Role
     method: str
-    """How the user logged in: link, password, oidc or proxy."""
+    """How the user logged in: link, password or oidc."""
     ends: float
     used: float
     entry: object = field(repr=False)
@@ -41,11 +42,9 @@ class Session:
 class Sessions:
     """The sessions by the hash of their cookie. ``clock`` counts seconds."""
 
-    def __init__(self, lifetime_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lifetime_s = lifetime_s
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
-        self._of_proxy: OrderedDict[str, Session] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -53,7 +52,8 @@ class Sessions:
     def create(self, user: str, role: Role, method: str, entry: object) -> tuple[str, Session]:
         """Return the value of the cookie of a new session, and the session."""
         cookie = secrets.token_urlsafe(32)
-        session = self._new(user, role, method, entry)
+        now = self._clock()
+        session = Session(user, role, method, now + LIFETIME_S, now, entry)
         who = method, user
         mine = [key for key, one in self._sessions.items() if (one.method, one.user) == who]
         if len(mine) >= MAX_SESSIONS_OF_USER:
@@ -62,28 +62,6 @@ class Sessions:
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
         return cookie, session
-
-    def of_proxy(self, user: str, role: Role, entry: object) -> tuple[Session, bool]:
-        """Return the session of a user whom a proxy names in each request, and whether it is new.
-
-        It has no cookie, and the proxy decides when it ends.
-        """
-        session = self._of_proxy.get(user)
-        is_new = session is None or self._clock() >= session.ends
-        if session is None or is_new:
-            session = self._of_proxy[user] = self._new(user, role, "proxy", entry)
-            if len(self._of_proxy) > MAX_SESSIONS:
-                self._of_proxy.popitem(last=False)
-        session.role, session.entry = role, entry
-        return session, is_new
-
-    def end_of_proxy(self, user: str) -> None:
-        """End the session of a user whom a proxy names; the next request begins another one."""
-        self._of_proxy.pop(user, None)
-
-    def _new(self, user: str, role: Role, method: str, entry: object) -> Session:
-        now = self._clock()
-        return Session(user, role, method, now + self._lifetime_s, now, entry)
 
     def find(self, cookie: str, *, is_use: bool = True) -> Session | None:
         """Return the session of a cookie if it has not ended.
@@ -104,8 +82,6 @@ class Sessions:
 
     def is_open(self, session: Session, cookie: str) -> bool:
         """Return whether a session that a request had has not ended meanwhile."""
-        if session.method == "proxy":
-            return self._clock() < session.ends
         return not self._has_ended(session) and self._sessions.get(_key(cookie)) is session
 
     def _has_ended(self, session: Session) -> bool:
@@ -126,7 +102,7 @@ def entry_of(table: ConsoleTable, method: str, user: str) -> object:
         return next((one for one in table.users if one.user == user), None)
     if method == "oidc":
         return table.oidc
-    return table.proxy if method == "proxy" else (table.users, table.oidc, table.proxy)
+    return table.users, table.oidc
 
 
 def is_current(session: Session, table: ConsoleTable) -> bool:
