@@ -26,8 +26,7 @@ from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, open_file
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import LIMIT_S, IndexReader, line_of, took_too_long
-from pexpolicy_console.index.segment import bucket_bound, bucket_of
-from pexpolicy_console.index.writer import IndexWriter, segments
+from pexpolicy_console.index.writer import IndexWriter, bucket_bound, bucket_of, segments
 from tests.support import audit_lines
 from tests.support.audit_lines import EPOCH, append, line
 from tests.support.waiting import HANG_S

@@ -19,7 +19,7 @@ from pexpolicy_console.action_log import ActionLog, ActionLogError
 from pexpolicy_console.command import console as console_command
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.links import LoginLinks
-from pexpolicy_console.login.passwords import Passwords
+from pexpolicy_console.login.pages import Passwords
 from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import breakable
 from tests.support.live_console import LiveConsole, Page, running_console

@@ -20,15 +20,17 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from pexpolicy.config.schema.console import ConsoleOidcTable, ConsoleRolesTable
-from pexpolicy_console.login.oidc import PENDING_S, PendingAttempts, verified
-from pexpolicy_console.login.provider import (
+from pexpolicy_console.login.oidc import (
     KEPT_S,
     MAX_REPLY,
+    PENDING_S,
     RENEWAL_S,
     RETRY_S,
     OidcError,
+    PendingAttempts,
     Provider,
     endpoint_of,
+    verified,
 )
 from pexpolicy_console.roles import Role
 from tests.support.live_console import LiveConsole, running_console

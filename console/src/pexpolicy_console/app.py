@@ -20,7 +20,18 @@ from pexpolicy_console.forms import MAX_BODY
 from pexpolicy_console.guard import Guard, add_headers
 from pexpolicy_console.login import pages as login_pages
 from pexpolicy_console.login.oidc import CALLBACK, OidcLogin
-from pexpolicy_console.pages.catalogue import PAGES
+from pexpolicy_console.pages import (
+    audit,
+    configuration,
+    decision,
+    decisions,
+    listings,
+    nodes,
+    overview,
+    plugins,
+    stream,
+    try_request,
+)
 from pexpolicy_console.pages.page import Page, hides_names
 from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import FILTERS
@@ -29,6 +40,20 @@ _log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
 CACHED = "no-cache"
 """Compared at each use: a page and a script of different releases do not fit."""
+
+PAGES: tuple[Page, ...] = (
+    *overview.PAGES,
+    *decisions.PAGES,
+    *stream.PAGES,
+    *decision.PAGES,
+    *try_request.PAGES,
+    *listings.PAGES,
+    *plugins.PAGES,
+    *nodes.PAGES,
+    *configuration.PAGES,
+    *audit.PAGES,
+)
+"""The pages, in the order of the navigation."""
 
 
 def create_app(console: Console) -> web.Application:

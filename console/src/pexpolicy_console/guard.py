@@ -21,9 +21,8 @@ from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import SESSION, console_of, peer_of
 from pexpolicy_console.forms import FORM, FormError, form_of, read_form
 from pexpolicy_console.login.attempts import TooManyAttemptsError
-from pexpolicy_console.login.cookies import session_cookie
 from pexpolicy_console.login.pages import form as login_form
-from pexpolicy_console.login.pages import login_url
+from pexpolicy_console.login.pages import login_url, session_cookie
 from pexpolicy_console.login.sessions import Session, is_current
 from pexpolicy_console.pages.page import render
 from pexpolicy_console.protocol import SECURITY_HEADERS, mark_authenticated

@@ -18,8 +18,7 @@ from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles, open_file
 from pexpolicy_console.index.lines import AuditLine, call_keys, decode, id_tail, parse
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.segment import MINUTE_MS
-from pexpolicy_console.index.writer import segments
+from pexpolicy_console.index.writer import MINUTE_MS, segments
 
 COLUMNS = ("event", "endpoint", "action", "decided_by", "reason", "node")
 """The columns that are counted."""

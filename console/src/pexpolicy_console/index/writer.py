@@ -1,11 +1,19 @@
-"""The writer of the index: follows the audit files, and keeps the index within its size."""
+"""The writer of the index: follows the audit files, in segments of one SQLite database each.
+
+The positions up to which the files are indexed are in the same transaction as the lines, so a
+process that is killed continues where its last transaction ended.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+
+import msgspec
 
 from pexpolicy_console.index.audit_files import (
     AuditFile,
@@ -13,8 +21,223 @@ from pexpolicy_console.index.audit_files import (
     ChunkReader,
     DamagedFileError,
 )
-from pexpolicy_console.index.lines import parse
-from pexpolicy_console.index.segment import VERSION, ParsedLine, SegmentWriter
+from pexpolicy_console.index.lines import (
+    AuditLine,
+    common_reason,
+    id_tail,
+    node_of,
+    parse,
+    words_of,
+)
+
+VERSION = 4
+"""A segment of another version is removed, and its lines are indexed again."""
+MAX_TEXTS = 20_000
+"""Different reasons and nodes with a number of their own in one segment."""
+OTHER = 0
+MERGED = 16
+"""Trees of words that are merged at a time while lines are added."""
+CALL, STEP = "call", "step"
+MINUTE_MS = 60_000
+_SCHEMA = f"""
+PRAGMA user_version = {VERSION};
+CREATE TABLE file (
+    id INTEGER PRIMARY KEY, head BLOB UNIQUE, position INTEGER, complete TEXT, lines INTEGER
+);
+CREATE TABLE first (id INTEGER);
+CREATE TABLE text (id INTEGER PRIMARY KEY, text TEXT);
+CREATE TABLE line (
+    id INTEGER PRIMARY KEY, at INTEGER, file INTEGER, offset INTEGER, size INTEGER, us INTEGER,
+    tail INTEGER, event INTEGER, endpoint INTEGER, action INTEGER, decided_by INTEGER,
+    reason INTEGER, node INTEGER
+);
+CREATE INDEX line_at ON line (at);
+CREATE VIRTUAL TABLE word USING fts5 (
+    words, content = '', columnsize = 0, detail = none,
+    tokenize = "ascii tokenchars '!#$%&()*+,-./:;<=>?@[\\]^_`{{|}}~'"
+);
+CREATE TABLE minute (
+    at INTEGER, kind TEXT, name TEXT, outcome TEXT, bucket INTEGER, count INTEGER,
+    PRIMARY KEY (at, kind, name, outcome, bucket)
+) WITHOUT ROWID;
+"""
+_LINE = "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WORDS = "INSERT INTO word (rowid, words) VALUES (?, ?)"
+_MINUTE = (
+    "INSERT INTO minute VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET count = count + excluded.count"
+)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a file is indexed."""
+
+    id: int
+    position: int = 0
+    complete: str = ""
+    """The version of a compressed file that was read to its end."""
+    lines: int = 0
+    """Lines of the file in the newest segment."""
+
+
+class ParsedLine(msgspec.Struct, gc=False):
+    """A line to index: its place in its file, in bytes."""
+
+    line: AuditLine
+    offset: int
+    size: int
+
+
+@lru_cache(maxsize=16_384)
+def bucket_of(us: int) -> int:
+    """Return the bucket of a duration in microseconds: four in each power of two."""
+    exponent = us.bit_length()
+    return us if exponent < 3 else exponent * 4 + ((us >> (exponent - 3)) & 3) - 4  # noqa: PLR2004
+
+
+def bucket_bound(bucket: int) -> int:
+    """Return the duration in microseconds above those of a bucket."""
+    if bucket < 4:  # noqa: PLR2004 - one duration each
+        return bucket + 1
+    exponent, part = divmod(bucket + 4, 4)
+    return (5 + part) << (exponent - 3)
+
+
+class SegmentWriter:
+    """Writes the newest segment. Raises ``sqlite3.Error``."""
+
+    def __init__(self, path: Path, files: Mapping[bytes, Progress], next_id: int) -> None:
+        """Open a segment, or create it with the ``files`` and the next number of the one before."""
+        self.path = path
+        self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._base.executescript(
+            "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;"
+            "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
+            "PRAGMA wal_autocheckpoint = 4000;"
+        )
+        if not self._base.execute("SELECT 1 FROM sqlite_master WHERE name = 'minute'").fetchone():
+            self._create(files, next_id)
+        self.files = {
+            head: Progress(number, position, complete, lines)
+            for number, head, position, complete, lines in self._base.execute(
+                "SELECT id, head, position, complete, lines FROM file"
+            )
+        }
+        self._texts: dict[str, int] = {
+            text: number for number, text in self._base.execute("SELECT id, text FROM text")
+        }
+        self._numbers: dict[tuple[str, ...], tuple[int, ...]] = {}
+        (last,) = self._base.execute("SELECT max(id) FROM line").fetchone()
+        first: tuple[int] = self._base.execute("SELECT id FROM first").fetchone()
+        self.first_id = first[0]
+        self.next_id = self.first_id if last is None else last + 1
+
+    def _create(self, files: Mapping[bytes, Progress], next_id: int) -> None:
+        self._base.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
+        self._base.execute("INSERT INTO word (word, rank) VALUES ('automerge', ?)", (MERGED,))
+        self._base.execute("INSERT INTO first VALUES (?)", (next_id,))
+        self._base.execute("INSERT INTO text VALUES (?, '')", (OTHER,))
+        rows = ((one.id, head, one.position, one.complete, 0) for head, one in files.items())
+        self._base.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?)", rows)
+        self._base.execute("COMMIT")
+
+    @property
+    def count(self) -> int:
+        """Lines in this segment."""
+        return self.next_id - self.first_id
+
+    def add(
+        self, file: AuditFile, lines: Iterable[ParsedLine], position: int, *, is_end: bool = False
+    ) -> None:
+        """Index lines of a file, and store that it is indexed up to a position."""
+        progress = self.files.get(file.head)
+        if progress is None:
+            number = 1 + max((one.id for one in self.files.values()), default=0)
+            progress = self.files[file.head] = Progress(number)
+        batch = _Batch(self, progress.id)
+        for one in lines:
+            batch.add(one)
+        progress.position = position
+        progress.lines += len(batch.rows)
+        if file.is_compressed and is_end:
+            progress.complete = file.version
+        self._base.execute("BEGIN IMMEDIATE")
+        self._base.executemany("INSERT INTO text VALUES (?, ?)", batch.texts)
+        self._base.executemany(_LINE, batch.rows)
+        self._base.executemany(_WORDS, batch.words)
+        self._base.executemany(_MINUTE, ((*key, count) for key, count in batch.minutes.items()))
+        self._base.execute(
+            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
+            (progress.id, file.head, position, progress.complete, progress.lines),
+        )
+        self._base.execute("COMMIT")
+        self.next_id += len(batch.rows)
+
+    def numbers_of(self, texts: tuple[str, ...], new: list[tuple[int, str]]) -> tuple[int, ...]:
+        """Return the numbers of the first columns of a line, which are often the same together."""
+        numbers = self._numbers.get(texts)
+        if numbers is None:
+            numbers = tuple([self.number_of(text, new) for text in texts])
+            if len(self._numbers) < MAX_TEXTS:
+                self._numbers[texts] = numbers
+        return numbers
+
+    def number_of(self, text: str, new: list[tuple[int, str]]) -> int:
+        """Return the number of a text; a new one is added to ``new``."""
+        number = self._texts.get(text)
+        if number is None:
+            if len(self._texts) >= MAX_TEXTS:
+                return OTHER
+            number = self._texts[text] = len(self._texts)
+            new.append((number, text))
+        return number
+
+    def finish(self) -> None:
+        """Merge the words into one tree, so that a search reads few pages, and give back the space;
+        takes about a second for a full segment.
+        """
+        self._base.execute("INSERT INTO word (word) VALUES ('optimize')")
+        # Each step of the statement frees one page, and execute() takes one step.
+        self._base.executescript("PRAGMA incremental_vacuum")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._base.close()
+
+
+@dataclass(slots=True)
+class _Batch:
+    segment: SegmentWriter
+    file: int
+    rows: list[tuple[int | None, ...]] = field(default_factory=list)
+    words: list[tuple[int, str]] = field(default_factory=list)
+    texts: list[tuple[int, str]] = field(default_factory=list)
+    minutes: defaultdict[tuple[int, str, str, str, int], int] = field(
+        default_factory=lambda: defaultdict(int)
+    )
+
+    def add(self, one: ParsedLine) -> None:
+        line, number = one.line, self.segment.next_id + len(self.rows)
+        at = int(line.timestamp.timestamp() * 1000)
+        us = int(line.ms * 1000)
+        reason = common_reason(line.reason)[:200] if line.reason else ""
+        texts = (line.event, line.endpoint, line.action, line.decided_by, reason)
+        self.rows.append(
+            (
+                *(number, at, self.file, one.offset, one.size, us, id_tail(line.decision_id)),
+                *self.segment.numbers_of(texts, self.texts),
+                self.segment.number_of(node_of(line), self.texts),
+            )
+        )
+        self.words.append((number, " ".join(dict.fromkeys(words_of(line)))))
+        if line.event == "decision":
+            minute, minutes = at // MINUTE_MS, self.minutes
+            minutes[minute, CALL, line.endpoint, line.action, bucket_of(us)] += 1
+            for step in line.steps:
+                took = bucket_of(int(step.ms * 1000))
+                minutes[minute, STEP, step.plugin, step.outcome, took] += 1
+
 
 SEGMENT_LINES = 500_000
 """Lines from which on a new segment is begun."""

@@ -1,29 +1,93 @@
-"""The pages for logging in and out."""
+"""The login form: passwords, one-time links, and the cookie of a session."""
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
+from pydantic import SecretStr
 
-from pexpolicy.config.schema.console import ConsoleTable
+from pexpolicy.cli.for_console import PasswordHash, secret_of
+from pexpolicy.config.schema.console import ConsoleTable, ConsoleUserTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy_console.context import Console, console_of, peer_of, session_of
 from pexpolicy_console.forms import FORM, form_of
 from pexpolicy_console.login.attempts import TooManyAttemptsError
-from pexpolicy_console.login.cookies import (
-    delete_session_cookie,
-    session_cookie,
-    set_session_cookie,
-)
 from pexpolicy_console.login.links import LoginLinks
-from pexpolicy_console.login.passwords import Passwords
 from pexpolicy_console.login.sessions import entry_of
 from pexpolicy_console.pages.page import Page, render
 from pexpolicy_console.roles import Role
+
+PLAIN_NAME = "pexpolicy_console"
+SECURE_NAME = "__Host-pexpolicy_console"
+"""Browsers accept it from HTTPS only, for this host and the path /."""
+
+
+def is_secure(request: web.Request) -> bool:
+    """Return whether the browser uses HTTPS, also through a proxy that ends it."""
+    url = console_of(request).config.settings.console.url
+    return request.secure or (url is not None and url.startswith("https:"))
+
+
+def session_cookie(request: web.Request) -> str:
+    """Return the value of the cookie of the session, or nothing."""
+    return request.cookies.get(_name(request), "")
+
+
+def set_session_cookie(request: web.Request, response: web.StreamResponse, value: str) -> None:
+    """Set the cookie of a session, until the browser is closed."""
+    name, secure = _name(request), is_secure(request)
+    response.set_cookie(name, value, path="/", secure=secure, httponly=True, samesite="Strict")
+
+
+def delete_session_cookie(request: web.Request, response: web.StreamResponse) -> None:
+    """Remove the cookie of a session."""
+    name, secure = _name(request), is_secure(request)
+    response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")
+
+
+def _name(request: web.Request) -> str:
+    """Return the name of the cookie; a browser sends one to each port of a host, and consoles of
+    several servers may be forwarded to ports of one.
+    """
+    port = request.headers.get(hdrs.HOST, "").rpartition(":")[2]
+    name = SECURE_NAME if is_secure(request) else PLAIN_NAME
+    return f"{name}_{port}" if port.isascii() and port.isdigit() else name
+
+
+class Passwords:
+    """Verifies one password at a time, so that guesses cannot take all memory."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._decoy = PasswordHash.create("")
+
+    async def verify(
+        self, users: Sequence[ConsoleUserTable], folder: Path, user: str, password: str
+    ) -> Role | None:
+        """Return the role of a user if the password is right.
+
+        An unknown user takes as long as a known one. Raises ``SecretError`` where the user's
+        secret cannot be read.
+        """
+        table = next((one for one in users if one.user == user), None)
+        secret = self._decoy if table is None else secret_of(table, folder)
+        async with self._turn:
+            is_right = await asyncio.to_thread(self._matches, secret, password.encode())
+        return Role[table.role.upper()] if table is not None and is_right else None
+
+    def _matches(self, secret: SecretStr | PasswordHash, password: bytes) -> bool:
+        if isinstance(secret, PasswordHash):
+            return secret.matches(password)
+        self._decoy.matches(password)  # a quick answer would tell that there is such a user
+        return hmac.compare_digest(secret.get_secret_value().encode(), password)
+
 
 TO = "to"
 """The field of the form, and of its URL, with the page that the login leads to."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from pexpolicy_console.context import console_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.reader import MinuteCount
-from pexpolicy_console.index.segment import CALL, bucket_bound
+from pexpolicy_console.index.writer import CALL, bucket_bound
 from pexpolicy_console.metrics_ring import quantile
 from pexpolicy_console.pages.nodes import SILENT_S
 from pexpolicy_console.pages.page import Page, hides_names, render

@@ -19,7 +19,7 @@ from pexpolicy_console.index.lines import decode, parse, words_of
 from pexpolicy_console.index.query import LineFilter, Query
 from pexpolicy_console.index.reader import Hit
 from pexpolicy_console.live import LiveFeed
-from pexpolicy_console.login.cookies import session_cookie
+from pexpolicy_console.login.pages import session_cookie
 from pexpolicy_console.login.sessions import is_current
 from pexpolicy_console.pages.decisions import row_of
 from pexpolicy_console.pages.page import Page, record_view

@@ -1,4 +1,4 @@
-"""The page Try a request: the answer of the configuration on the disk, step by step."""
+"""The pages Try a request and Who gets what: answers of the configuration on the disk."""
 
 from __future__ import annotations
 
@@ -88,7 +88,28 @@ def _page(
     )
 
 
+async def who(request: web.Request) -> web.StreamResponse:
+    """Look one alias up."""
+    alias = request.query.get("alias", "").strip()
+    at, zone = (request.query.get(name, "").strip() for name in ("at", "zone"))
+    found: dict[str, Any] | None = None
+    failures: list[str] = []
+    if alias:
+        record(request, "look up", alias=alias[:250])
+        try:
+            moment = time_of_question(at, zone)
+            found = await console_of(request).dry_runs.ask("look_up", alias=alias, at=moment)
+        except ValueError as error:
+            failures = [str(error)]
+        except DryRunFailed as error:
+            failures = error.failures
+    return render(
+        request, "who.html", alias=alias, at=at, zone=zone, found=found, failures=failures
+    )
+
+
 PAGES = (
     Page("/try", form, "Try a request", Role.OPERATOR),
     Page("/try", answer, "", Role.OPERATOR, hdrs.METH_POST),
+    Page("/who", who, "Who gets what", Role.OPERATOR),
 )

@@ -1,4 +1,4 @@
-"""The page Rules: their order and conditions, and which of them decide."""
+"""The pages Rooms and Rules: what the configuration on the disk holds, and what decides."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from pexpolicy.audit.redaction import REMOVED
 from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.pages.page import Page, record_view, render, whole_number
@@ -17,7 +18,34 @@ from pexpolicy_console.server_client import PluginState, ServerUnavailable
 
 Rule = Mapping[str, Any]
 SHOWN = 100
-"""Number of rules on a page."""
+"""Number of rooms or rules on a page."""
+
+
+async def rooms(request: web.Request) -> web.StreamResponse:
+    """List the rooms of the configuration on the disk."""
+    text = request.query.get("text", "").strip()
+    skip = whole_number(request.query.get("skip", ""))
+    hides = session_of(request).role < Role.OPERATOR
+    record_view(request, text=text)
+    listed: dict[str, Any] | None = None
+    failures: list[str] = []
+    try:
+        listed = await console_of(request).dry_runs.ask(
+            "rooms", text=text, skip=skip, limit=SHOWN, hides_personal=hides
+        )
+    except DryRunFailed as error:
+        failures = error.failures
+    return render(
+        request,
+        "rooms.html",
+        text=text,
+        skip=skip,
+        step=SHOWN,
+        listed=listed,
+        failures=failures,
+        may_look_up=not hides,
+        removed=REMOVED,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +105,7 @@ def _matches(rule: Rule, text: str) -> bool:
     return any(text in one.lower() for one in texts)
 
 
-PAGES = (Page("/rules", rules, "Rules"),)
+PAGES = (
+    Page("/rooms", rooms, "Rooms"),
+    Page("/rules", rules, "Rules"),
+)
