@@ -40,7 +40,6 @@ and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCond
 from __future__ import annotations
 
 from pexpolicy.matching.clauses import Clause, Comparison, InSource, OtherValue, ValueList
-from pexpolicy.matching.compile import compile_value_of, compile_when
 from pexpolicy.matching.conditions import (
     All,
     AnyOf,
@@ -54,8 +53,8 @@ from pexpolicy.matching.conditions import (
 )
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
 from pexpolicy.matching.pitfalls import pitfalls
-from pexpolicy.matching.settings import VALUE_LISTS, ValueOf, When
 from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
+from pexpolicy.matching.when import VALUE_LISTS, ValueOf, When, compile_value_of, compile_when
 
 __all__ = [
     "VALUE_LISTS",

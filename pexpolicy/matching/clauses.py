@@ -137,11 +137,14 @@ def _value_test(
     case_sensitive: bool,
 ) -> ValueTest:
     if patterns:
-        return _any_pattern(patterns)
+        tests = [pattern.matches for pattern in patterns]
+        return tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
     if operator in ("greater", "less"):
-        return _comparison(operator, operands[0])
+        return lambda value: is_number_after(value, operator, operands[0])
     if operator == "in_subnet":
-        return _in_subnet(operands)
+        # Two spellings of one network are a single entry.
+        subnets = Subnets((str(network), True) for network in set(map(read_subnet, operands)))
+        return lambda value: subnets.find(value) is not None
     if operator == "exists" or subject.kind in ("number", "flag"):
         return frozenset(operands).__contains__
     if case_sensitive:
@@ -165,16 +168,6 @@ def _text_test(operator: str, operands: tuple[str, ...]) -> ValueTest:
             raise ValueError(msg)
 
 
-def _any_pattern(patterns: tuple[Pattern, ...]) -> ValueTest:
-    if len(patterns) == 1:
-        return patterns[0].matches
-    return lambda value: any(pattern.matches(value) for pattern in patterns)
-
-
-def _comparison(operator: str, bound: float) -> ValueTest:
-    return lambda value: is_number_after(value, operator, bound)
-
-
 def is_number_after(value: Any, operator: str, bound: float) -> bool:
     """Return whether a value is a number that is ``greater`` or ``less`` than a bound."""
     number = number_of(value)
@@ -188,12 +181,6 @@ def number_of(value: Any) -> float | None:
     if isinstance(value, int):
         return value
     return float(value) if _NUMBER(value) is not None else None
-
-
-def _in_subnet(networks: tuple[str, ...]) -> ValueTest:
-    # Two spellings of one network are a single entry.
-    subnets = Subnets((str(network), True) for network in {read_subnet(n) for n in networks})
-    return lambda value: subnets.find(value) is not None
 
 
 def format_values(values: Sequence[Any], format_one: Callable[[Any], str] = brief) -> str:

@@ -8,13 +8,13 @@ import pytest
 
 from pexpolicy.matching import subject
 from pexpolicy.matching.patterns import MAX_PROGRAM, MAX_WORK
-from pexpolicy.matching.settings import (
+from pexpolicy.matching.time_window import TimeOperators
+from pexpolicy.matching.when import (
     FlagOperators,
     MultiValueOperators,
     NumberOperators,
     TextOperators,
 )
-from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy_rules import Rules
 from pexpolicy_rules.settings import Settings
 from tests.support import doc_pages
