@@ -27,7 +27,7 @@ TEXT_VALUES = st.text("aAbB.1@", min_size=1, max_size=4) | st.sampled_from(
 def test_an_operator_on_text_is_what_its_name_says(operator: str) -> None:
     seen: Counter[bool] = Counter()
 
-    @settings(max_examples=60)
+    @settings(max_examples=150)
     @given(operand=ON_TEXT[operator], values=st.lists(TEXT_VALUES, max_size=2), cased=st.booleans())
     def compare(operand: object, values: list[str], *, cased: bool) -> None:
         when = {"params": {"odd-name": {operator: operand, "case_sensitive": cased}}}
