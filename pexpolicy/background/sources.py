@@ -22,7 +22,7 @@ from pexpolicy.background.declarations import collecting_declarations, declared_
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import JobLocks, ScheduledJob
-from pexpolicy.config.files import Look, stat_files, track_file, tracking_files
+from pexpolicy.config.files import Look, stat_files, tracking_files
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.errors import Log, describe_error
@@ -287,8 +287,6 @@ class SourceLease:
             hook_context(f"sources.{name}", "__init__"),
         ):
             driver = self._make(driver_class, table, {"root": self._root, "sources": self})
-        for file in files:
-            track_file(file)
         return SharedSource(
             name,
             table.driver,

@@ -35,13 +35,17 @@ CLOCK_STEP = 0.02
 
 @contextmanager
 def tracking_files() -> Iterator[list[Path]]:
-    """Yield a list to which every file is added that is tracked inside."""
+    """Yield a list to which every file is added that is tracked inside; one around it has them too,
+    at the end.
+    """
     tracked: list[Path] = []
-    token = _TRACKED.set(tracked)
+    outer, token = _TRACKED.get(), _TRACKED.set(tracked)
     try:
         yield tracked
     finally:
         _TRACKED.reset(token)
+        if outer is not None:
+            outer += tracked
 
 
 def track_file(file: Path) -> None:

@@ -77,7 +77,8 @@ def describe(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[Descriptions, 
         files, found = collect(plugin, "tracked_files", _is_path, "paths")
         problems += found
         told.files += plugin.available.files()
-        told.files += [f if f.is_relative_to(root) else root / f for f in map(Path, files)]
+        tracked = dict.fromkeys([*plugin.files, *map(Path, files)])
+        told.files += [file if file.is_relative_to(root) else root / file for file in tracked]
         if "routes" in plugin.hooks:
             routes, found = _routes(plugin)
             problems += found

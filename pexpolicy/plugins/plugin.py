@@ -14,6 +14,7 @@ from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import ScheduledJob
 from pexpolicy.background.sources import SourceLease, digest_of
 from pexpolicy.chain.hook_tasks import PluginThreadPool
+from pexpolicy.config.files import tracking_files
 from pexpolicy.config.loader import Stage, silent
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
@@ -47,6 +48,8 @@ class BuiltPlugin:
     """The data that the server refreshes for it."""
     jobs: tuple[ScheduledJob, ...] = ()
     """The jobs that the server runs for it."""
+    files: tuple[Path, ...] = ()
+    """The files that it tracked while it was built; those of its sources are theirs."""
 
     @property
     def name(self) -> str:
@@ -139,8 +142,9 @@ def _build_one(
         text = f"{available.origin} is installed, and {loaded.version} runs: restart the server"
         outdated.append(text)
     try:
-        with collecting_declarations() as declared:
+        with collecting_declarations() as declared, tracking_files() as files:
             instance = instantiate(loaded, table, context)
+        of_sources = set(getattr(context["sources"], "files", ()))
         implemented, deprecated = collect_hooks(loaded, instance)
         if not implemented:
             text = f"{loaded} implements no hook: override a method of Plugin, or use @hookimpl"
@@ -165,6 +169,7 @@ def _build_one(
         (*deprecated, *outdated),
         refreshed=declared_by(instance, declared, Refreshed),
         jobs=declared_by(instance, declared, ScheduledJob),
+        files=tuple(file for file in dict.fromkeys(files) if file not in of_sources),
     )
 
 

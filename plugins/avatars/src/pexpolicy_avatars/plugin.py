@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from typing_extensions import override
@@ -168,11 +167,6 @@ class Avatars(Plugin[AvatarsSettings]):
                 text = f"{folder} is a file: name the folder that it is in"
             yield ConfigWarning(("folder",), text)
         yield from _warnings(self.settings)
-
-    @override
-    def tracked_files(self) -> Iterable[Path]:
-        """Return the files of secrets, certificates and fonts."""
-        return self.settings.tracked()
 
 
 def _built(settings: AvatarsSettings) -> tuple[tuple[PictureSource, ...], Initials | None]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -146,10 +145,6 @@ class HttpSettings(PluginSettings):
             raise ValueError(msg)
         return self
 
-    def files(self) -> Sequence[Path | None]:
-        """Return the files of secrets and certificates."""
-        return (self.password_file, self.token_file, self.ca_file)
-
 
 class GraphSettings(PluginSettings):
     """``[plugins.avatars.settings.graph]``: Microsoft Graph. Times in seconds."""
@@ -181,10 +176,6 @@ class GraphSettings(PluginSettings):
             msg = "write secret_env (a variable) or secret_file (a path) with the client secret"
             raise ValueError(msg)
         return self
-
-    def files(self) -> Sequence[Path | None]:
-        """Return the files of secrets and certificates."""
-        return (self.secret_file, self.ca_file)
 
 
 class InitialsSettings(PluginSettings):
@@ -237,13 +228,3 @@ class AvatarsSettings(PluginSettings):
             msg = "files belongs to a folder"
             raise ValueError(msg)
         return self
-
-    def tracked(self) -> Iterable[Path]:
-        """Return the files that the plugin is built from."""
-        files = [
-            *(self.http.files() if self.http else ()),
-            *(self.graph.files() if self.graph else ()),
-        ]
-        if self.initials is not None:
-            files.append(self.initials.font)
-        return [file for file in files if file is not None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from pathlib import Path
 from typing import Any, cast
 
 from typing_extensions import override
@@ -35,7 +34,6 @@ class PhoneBook(Plugin[Settings]):
         """Read the entries; raise ``SettingsError`` with all that is wrong with them."""
         self._ignore_local = settings.ignore_local
         self._limit = settings.limit
-        self._files = [] if settings.csv is None else [settings.csv]
         self._members = _members(settings.groups)
         problems: list[Problem] = []
         entries = list(listed_rows("entries", settings.entries, settings.csv, Entry, problems))
@@ -106,11 +104,6 @@ class PhoneBook(Plugin[Settings]):
         """Warn of an empty phone book."""
         if not len(self._index) and self._snapshot is None:
             yield ConfigWarning((), "has no entry: it never answers")
-
-    @override
-    def tracked_files(self) -> Iterable[Path]:
-        """Return the CSV file."""
-        return self._files
 
     @override
     def status(self) -> Mapping[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from typing_extensions import override
@@ -44,7 +43,6 @@ class Locations(Plugin[Settings]):
 
         Raises ``SettingsError`` with all that is wrong with them.
         """
-        self._files = [] if settings.csv is None else [settings.csv]
         draft = Draft(settings.overflow)
         written = listed_rows("subnets", settings.subnets, settings.csv, Entry, draft.problems)
         for key, entry in written:
@@ -60,7 +58,6 @@ class Locations(Plugin[Settings]):
         self._geoip: GeoLocations | None = None
         if settings.geoip is not None:
             self._geoip = GeoLocations(settings.geoip, draft)
-            self._files.append(settings.geoip.database)
         if draft.problems:
             raise SettingsError(problems=draft.problems)
         subnets = draft.subnets()
@@ -110,11 +107,6 @@ class Locations(Plugin[Settings]):
     def changes_since(self, previous: Locations) -> Iterable[str]:
         """Name the subnets that were added, removed and changed."""
         return named_changes(previous._table.choices(), self._table.choices())
-
-    @override
-    def tracked_files(self) -> Iterable[Path]:
-        """Return the CSV file and the database of countries."""
-        return self._files
 
     @override
     def status(self) -> Mapping[str, object]:

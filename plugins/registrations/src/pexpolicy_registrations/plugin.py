@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from typing_extensions import override
@@ -88,7 +87,6 @@ class Registrations(Plugin[Settings]):
         self._delay = settings.delay
         self._bursts = Bursts(settings.burst, clock)
         self._delayed = 0
-        self._files = [] if settings.csv is None else [settings.csv]
         self._devices: dict[str, _Answers] = {}
         problems: list[Problem] = []
         written = listed_rows("devices", settings.devices, settings.csv, Device, problems)
@@ -190,11 +188,6 @@ class Registrations(Plugin[Settings]):
     def changes_since(self, previous: Registrations) -> Iterable[str]:
         """Name the devices that were added, removed and changed."""
         return named_changes(previous._devices, self._devices)
-
-    @override
-    def tracked_files(self) -> Iterable[Path]:
-        """Return the CSV file."""
-        return self._files
 
     @override
     def status(self) -> Mapping[str, object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -44,8 +43,6 @@ class Rooms(Plugin[Settings]):
         self._default = settings.default_room
         self._extras = settings.extras
         self._clock = clock or wall_clock()
-        self._files = [path for path in (settings.csv, settings.pins) if path is not None]
-        self._files += settings.files
         problems: list[Problem] = []
         zone = None if settings.zone is None else ZoneInfo(settings.zone)
         pins = Pins(settings, problems)
@@ -179,11 +176,6 @@ class Rooms(Plugin[Settings]):
     def changes_since(self, previous: Rooms) -> Iterable[str]:
         """Name the rooms that were added, removed and changed."""
         return changed_rooms(self._table, previous._table)
-
-    @override
-    def tracked_files(self) -> Iterable[Path]:
-        """Return the files with rooms and PINs."""
-        return self._files
 
     @override
     def status(self) -> Mapping[str, object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -39,7 +38,6 @@ class Upstream(Plugin[UpstreamSettings]):
         self._each_route = tuple(dict.fromkeys(r for found in self._routes.values() for r in found))
         self._time = max(settings.plugin_timeout - MARGIN, settings.plugin_timeout / 2)
         self._warnings = tuple(config_warnings(settings))
-        self._files = tuple(settings.files())
 
     @override
     @asynccontextmanager
@@ -103,11 +101,6 @@ class Upstream(Plugin[UpstreamSettings]):
             if decision is not None:
                 return decision
         return None
-
-    @override
-    def tracked_files(self) -> Iterable[Path]:
-        """Return the files of passwords and certificates."""
-        return self._files
 
     @override
     def status(self) -> Mapping[str, object]:

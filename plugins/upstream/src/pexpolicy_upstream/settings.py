@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -139,12 +138,6 @@ class UpstreamSettings(PluginSettings):
     def plugin_timeout(self) -> float:
         """Seconds that all targets of a call have together: ``timeout`` of the plugin's table."""
         return self._timeout
-
-    def files(self) -> Iterable[Path]:
-        """Return the files of the targets."""
-        names = ("password_file", "ca_file", "client_cert", "client_key")
-        files = (getattr(target, name) for target in self.targets.values() for name in names)
-        return filter(None, files)
 
 
 def config_warnings(settings: UpstreamSettings) -> Iterator[ConfigWarning]:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -114,10 +113,6 @@ class Webhook(Plugin[WebhookSettings]):
                 "cannot tell these events from forged ones"
             )
             yield ConfigWarning((), text)
-
-    def tracked_files(self) -> Iterable[Path]:
-        """Return the files of the secrets and certificates."""
-        return self.settings.files()
 
 
 def _signing_key(settings: WebhookSettings) -> bytes | None:

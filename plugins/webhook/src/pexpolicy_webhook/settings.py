@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -63,8 +61,3 @@ class WebhookSettings(PluginSettings):
             msg = "client_key belongs to a client_cert"
             raise ValueError(msg)
         return self
-
-    def files(self) -> Iterable[Path]:
-        """Return the files that the plugin is built from."""
-        files = (self.secret_file, self.token_file, self.ca_file, self.client_cert, self.client_key)
-        return [file for file in files if file is not None]
