@@ -2,7 +2,6 @@
 
 import io
 from csv import reader
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,26 +219,6 @@ def test_a_csv_file_that_cannot_be_used_says_where(
     assert file.read_text() == RULES
 
 
-def test_a_file_that_is_no_file_of_rules_is_not_touched(tmp_path: Path) -> None:
-    into = tmp_path / "rules.toml"
-    into.write_text("rules = 3\n")
-    with pytest.raises(ImportFailed, match="is not a rule file"):
-        rules_csv.merge(into, [])
-    into.write_text("rules = [\n")
-    with pytest.raises(ImportFailed, match="cannot be read"):
-        rules_csv.merge(into, [])
-
-
-def test_rules_are_not_imported_into_a_configuration(file: Path, tmp_path: Path) -> None:
-    csv, config = tmp_path / "rules.csv", tmp_path / "config.toml"
-    csv.write_text(exported(file))
-    config.write_text("[server]\nport = 8000\n[plugins.rules]\n")
-    result = run("import", "rules", csv, "--into", config)
-    assert result.exit_code == 65
-    assert result.stderr == f"{config} is not a rule file: it holds server, plugins\n"
-    assert "[[rules]]" not in config.read_text()
-
-
 def test_the_rules_of_a_configuration_are_exported(file: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
@@ -277,6 +256,9 @@ def test_a_file_without_rules_is_not_exported(file: Path, text: str, message: st
 # ---- Python files of an earlier server
 
 
+CALCULATED = "D = 'x'\nROOMS = {\n    'b': {'name': 'B'},\n    %s,\n}\n"
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return tmp_path / "views.py"
@@ -293,6 +275,8 @@ def test_a_python_file_is_never_executed(source: Path, tmp_path: Path) -> None:
     assert find_rooms(source).values == {"a@example.com": {"name": "A"}}
     assert find_domains(source).name == "allowed"
     assert not trace.exists()
+    source.write_text("a = {'x': {'name': 'X'}}\nb = {'y': {'name': 'Y'}}")
+    assert find_rooms(source, "b").values == {"y": {"name": "Y"}}
 
 
 @pytest.mark.parametrize(
@@ -307,6 +291,13 @@ def test_a_python_file_is_never_executed(source: Path, tmp_path: Path) -> None:
         ("rooms = " + "-" * 50_000 + "1", "cannot be read as Python: it is nested too deeply"),
         ("rooms = " + "[" * 150 + "]" * 150, "holds nothing that looks like rooms"),
         ("a = 1\0", "is not text"),
+        ("a = {'a@b.c': {'name': 'A'}, 'A@b.c': {'name': 'B'}}", "are the same alias, but lead to"),
+        ("ROOMS = {'sip:': {'name': 'A'}}", "'sip:' is not an alias"),
+        (CALCULATED % 'f"a@{D}": {"name": "A"}', "ROOMS (line 2) is calculated in line 4: write"),
+        (CALCULATED % '"a": {"name": os.environ["A"]}', "ROOMS (line 2) is calculated in line 4"),
+        (CALCULATED % '"a@" + D: {"name": "A"}', "ROOMS (line 2) is calculated in line 4"),
+        # All wrong rooms are named at once.
+        ("a = {'x': {'name': 'X', 'pin': '12'}, 'y': {'name': '', 'view': 'no'}}", "\ny: "),
     ],
 )
 def test_a_python_file_without_rooms_says_so(source: Path, text: str, message: str) -> None:
@@ -314,11 +305,6 @@ def test_a_python_file_without_rooms_says_so(source: Path, text: str, message: s
     with pytest.raises(ImportFailed) as refused:
         find_rooms(source)
     assert message in str(refused.value)
-
-
-def test_one_of_several_can_be_chosen(source: Path) -> None:
-    source.write_text("a = {'x': {'name': 'X'}}\nb = {'y': {'name': 'Y'}}")
-    assert find_rooms(source, "b").values == {"y": {"name": "Y"}}
 
 
 def test_fields_come_in_the_types_that_infinity_wants(source: Path) -> None:
@@ -378,48 +364,46 @@ def test_two_spellings_of_an_alias_are_one_room(source: Path, tmp_path: Path) ->
     assert run("check", "--config", config).exit_code == 0
 
 
-def test_two_rooms_of_one_alias_are_refused(source: Path) -> None:
-    source.write_text("rooms = {'a@example.com': {'name': 'A'}, 'A@example.com': {'name': 'B'}}")
-    with pytest.raises(ImportFailed, match="are the same alias, but lead to two rooms"):
-        find_rooms(source)
-
-
-def test_rooms_in_one_line_are_not_touched(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    written = "[plugins.rooms.settings]\nrooms = { x = { name = 'X' } }\n"
-    config.write_text(written)
-    with pytest.raises(ImportFailed, match="write each below a line"):
-        merge_rooms(config, {"y": {"name": "Y"}})
-    assert config.read_text() == written
+RULE = {"name": "x", "endpoint": ["media_location"], "then": {"action": "continue"}}
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("merge", "text", "message"),
     [
-        ("[plugins.rooms.settings.rooms]\na = 5\n", "a is not a table"),
-        ('[plugins.domains.settings]\nallowed = "@a.org"\n', "allowed is not a list of domains"),
-        ("[plugins.domains.settings]\nallowed = [5]\n", "allowed is not a list of domains"),
+        (merge_rooms, "[plugins.rooms.settings.rooms]\na = 5\n", "a is not a table"),
+        (
+            merge_rooms,
+            "[plugins.rooms.settings]\nrooms = { x = { name = 'X' } }\n",
+            "write each below a line",
+        ),
+        (
+            merge_domains,
+            '[plugins.domains.settings]\nallowed = "@a.org"\n',
+            "not a list of dom",
+        ),
+        (merge_domains, "[plugins.domains.settings]\nallowed = [5]\n", "not a list of dom"),
+        (rules_csv.merge, "rules = 3\n", "is not a rule file"),
+        (rules_csv.merge, "rules = [\n", "cannot be read"),
+        (rules_csv.merge, "[server]\nport = 1\n[plugins.rules]\n", "holds server, plugins"),
     ],
 )
-def test_a_configuration_of_another_form_is_not_touched(
-    tmp_path: Path, text: str, message: str
+def test_a_file_of_another_form_is_not_touched(
+    tmp_path: Path, merge: Any, text: str, message: str
 ) -> None:
     into = tmp_path / "config.toml"
-    merge = partial(merge_rooms, into, {"a": {"name": "A"}})
-    if "domains" in text:
-        merge = partial(merge_domains, into, ["@b.org"])
     into.write_text(text)
+    given = {merge_rooms: {"a": {"name": "A"}}, merge_domains: ["@b.org"]}.get(merge, [RULE])
     with pytest.raises(ImportFailed, match=message):
-        merge()
+        merge(into, given)
     assert into.read_text() == text
 
 
 def test_a_rule_of_another_form_is_replaced(tmp_path: Path) -> None:
     into = tmp_path / "rules.toml"
-    into.write_text('[[rules]]\nname = "x"\nendpoint = 5\nthen = 5\n')
-    rule = {"name": "x", "endpoint": ["media_location"], "then": {"action": "continue"}}
-    assert rules_csv.merge(into, [rule]).changed == ["x"]
-    assert rules_csv.rules_in(into) == [rule]
+    into.write_text('[[rules]]\nname = "x"\n# Kept.\nendpoint = 5\nthen = 5\n\n# Of y.\n')
+    assert rules_csv.merge(into, [RULE]).changed == ["x"]
+    assert rules_csv.rules_in(into) == [RULE]
+    assert [line for line in into.read_text().splitlines() if "#" in line] == ["# Kept.", "# Of y."]
 
 
 def test_mode_and_symbolic_link_of_the_file_stay(tmp_path: Path) -> None:
@@ -512,23 +496,6 @@ def test_a_messy_file_keeps_all_that_can_be_kept(source: Path, tmp_path: Path) -
     assert checked.exit_code == 0, checked.output
 
 
-@pytest.mark.parametrize(
-    "value",
-    ['f"a@{D}": {"name": "A"}', '"a": {"name": os.environ["A"]}', '"a@" + D: {"name": "A"}'],
-)
-def test_a_calculated_dictionary_is_named_with_the_line(source: Path, value: str) -> None:
-    source.write_text(f"D = 'x'\nROOMS = {{\n    'b': {{'name': 'B'}},\n    {value},\n}}\n")
-    with pytest.raises(ImportFailed, match=r"ROOMS \(line 2\) is calculated in line 4: write the"):
-        find_rooms(source)
-
-
-def test_all_wrong_rooms_of_a_file_are_named_at_once(source: Path) -> None:
-    source.write_text("a = {'x': {'name': 'X', 'pin': '12'}, 'y': {'name': '', 'view': 'no'}}")
-    with pytest.raises(ImportFailed) as refused:
-        find_rooms(source)
-    assert [line[:2] for line in str(refused.value).splitlines()] == ["x:", "y:"]
-
-
 CALLED = "'local_alias': 'a', 'remote_alias': 'b', 'protocol': 'sip', 'role': 'guest'"
 
 
@@ -552,13 +519,6 @@ def test_python_values_become_those_of_toml(
     found = find_rooms(policy)
     assert found.values["a"][name] == value
     assert merge_rooms(config, found.values).added == ["a"]
-
-
-def test_a_key_that_is_no_alias_is_refused(tmp_path: Path) -> None:
-    policy = tmp_path / "policy.py"
-    policy.write_text("ROOMS = {'sip:': {'name': 'A'}}")
-    with pytest.raises(ImportFailed, match="'sip:' is not an alias"):
-        find_rooms(policy)
 
 
 @pytest.mark.parametrize(
