@@ -1,7 +1,8 @@
-"""The levels of findings, and faults that one reply has in addition to its first."""
+"""The levels of findings, warnings, and faults that a reply has in addition to its first."""
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -148,3 +149,42 @@ async def test_plain_http_at_a_port_of_tls_is_reported(tls_url: str) -> None:
     plain = tls_url.replace("https:", "http:")
     with pytest.raises(UnreachableError, match=f"this port speaks TLS; write {tls_url}"):
         await run_flows(plain)
+
+
+DOUBTFUL: tuple[tuple[str, dict[str, Any]], ...] = (
+    (SERVICE, {"allow_guests": True}),
+    (SERVICE, {"guest_pin": "1234"}),
+    (SERVICE, {"pin": "", "allow_guests": True}),
+    (SERVICE, {"allow_guests": True, "pin": "1234#", "guest_pin": "56789"}),
+    (SERVICE, {"view": "one_main_twelve_pips"}),
+    (SERVICE, {"aliases": ["a"]}),
+    (PARTICIPANT, {"private_custom_properties": {}}),
+    (PARTICIPANT, {"reject": True}),
+)
+
+
+@pytest.mark.parametrize(("endpoint", "fields"), DOUBTFUL)
+async def test_what_the_sources_do_not_agree_on_is_a_warning(
+    endpoint: str, fields: dict[str, Any]
+) -> None:
+    def answer(question: Question) -> web.StreamResponse:
+        if question.endpoint != endpoint:
+            return sound(question)
+        return success(room(question, **fields) if endpoint == SERVICE else fields)
+
+    async with serving(answer) as url:
+        steps = await run_flows(url, WEB)
+    assert found(steps) == []
+    assert found(steps, Level.WARNING)
+
+
+async def test_a_gateway_may_have_another_name_for_the_same_question() -> None:
+    def answer(question: Question) -> web.StreamResponse:
+        needed = {"outgoing_protocol": "sip", "local_alias": "a", "remote_alias": "b"}
+        named = room(question, name=f"rule:{question.number}", service_type="gateway", **needed)
+        return success(named) if question.endpoint == SERVICE else sound(question)
+
+    async with serving(answer) as url:
+        steps = await run_flows(url, WEB)
+    assert found(steps) == []
+    assert [f.topic for f in found(steps, Level.WARNING)] == [Topic.REPEATABLE]

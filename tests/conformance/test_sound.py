@@ -1,11 +1,5 @@
 """Servers that keep the contract pass, however they are made."""
 
-import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from aiohttp import web
 
@@ -26,8 +20,7 @@ from tests.conformance.servers import (
     sound,
     success,
 )
-from tests.support.paths import ROOT
-from tests.support.waiting import HANG_S
+from tests.support import live_server
 
 
 def official(question: Question) -> web.StreamResponse:
@@ -123,36 +116,7 @@ async def test_a_directory_may_be_sorted_by_any_of_its_keys(order: str) -> None:
         assert found(await run_flows(url, ("directory",))) == []
 
 
-@pytest.fixture
-def ours(tmp_path: Path) -> Iterator[str]:
-    """Our own server with the configuration that is shipped, started by its command line."""
-    command = [
-        sys.executable,
-        "-m",
-        "pexpolicy",
-        "serve",
-        "--config",
-        str(ROOT / "config.toml"),
-        "--port",
-        "0",
-        "--admin-port",
-        "0",
-    ]
-    with (tmp_path / "audit").open("wb") as audit:
-        server = subprocess.Popen(command, stdout=audit, stderr=subprocess.PIPE, text=True)
-        try:
-            assert server.stderr is not None
-            lines = iter(server.stderr.readline, "")
-            urls = (re.search(r"http://\S+", line) for line in lines if "answers on" in line)
-            url = next(urls, None)
-            assert url is not None, "the server did not start"
-            yield url[0]
-        finally:
-            server.terminate()
-            server.communicate(timeout=HANG_S)
-
-
-async def test_our_own_server_passes_without_a_doubt(ours: str) -> None:
-    steps = await run_flows(ours)
+async def test_our_own_server_passes_without_a_doubt(running_server: live_server.Running) -> None:
+    steps = await run_flows(running_server.url)
     assert len(steps) > 90
     assert found(steps) == found(steps, Level.WARNING) == []

@@ -1,4 +1,4 @@
-"""The schemas and the reference: made from the models, and complete."""
+"""The machine-readable contract: JSON Schema, OpenAPI, the pages, and sentences of fields."""
 
 import json
 import re
@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from docs import generate_reference
+from pexpolicy import Decision
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS, schema
+from pexpolicy.endpoints.schema import openapi
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.models.contract import contract_of
@@ -39,7 +41,7 @@ def test_each_document_is_a_schema(name: str) -> None:
 
 def references(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        if "$ref" in value:
+        if isinstance(value.get("$ref"), str):
             yield value["$ref"]
         for item in value.values():
             yield from references(item)
@@ -199,3 +201,78 @@ def test_a_recorded_path_is_the_one_that_is_described() -> None:
         path = urlsplit(sample["path"]).path
         assert path.startswith(ENDPOINTS[sample["endpoint"]].path)
         assert ENDPOINTS[sample["endpoint"]].path in said
+
+
+DOCUMENT = openapi("1.2.3", "/base")
+OPERATIONS = {
+    operation["get"]["operationId"]: (path, operation["get"])
+    for path, operation in DOCUMENT["paths"].items()
+}
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_each_request_has_its_path_and_all_its_parameters(name: str) -> None:
+    endpoint = ENDPOINTS[name]
+    path, operation = OPERATIONS[name]
+    assert path.removesuffix("{alias}") == endpoint.path
+    named = {(one["name"], one["in"]) for one in operation["parameters"]}
+    wires = {parameter.wire for parameter in parameters_of(endpoint.request).values()}
+    alias = {("alias", "path")} if path.endswith("{alias}") else set()
+    assert named == {(wire, "query") for wire in wires} | alias
+    assert all(one["description"] for one in operation["parameters"])
+
+
+def test_all_references_lead_somewhere() -> None:
+    prefix = "#/components/schemas/"
+    found = set(references(DOCUMENT))
+    assert found
+    assert {ref.removeprefix(prefix) for ref in found} <= set(DOCUMENT["components"]["schemas"])
+    names = "|".join(DOCUMENT["components"]["schemas"])
+    assert re.fullmatch(r"[\w.|-]+", names)
+
+
+def test_the_command_prints_it_for_its_version() -> None:
+    done = CliRunner().invoke(main, ["config", "schema", "openapi"])
+    document = json.loads(done.stdout)
+    assert document["openapi"].startswith("3.1.")
+    assert document["paths"].keys() == DOCUMENT["paths"].keys()
+
+
+def models(model: type[Model] = Model) -> Iterator[type[Model]]:
+    for kind in model.__subclasses__():
+        if kind.__module__.startswith("pexpolicy."):
+            yield kind
+            yield from models(kind)
+
+
+def described(model: type[Model], name: str) -> str:
+    """The sentence after a field, from the table that error messages use."""
+    field = contract_of(model).fields[name]
+    known_word = re.search("[_A-Z0-9]", field.doc.split()[0])
+    text = field.doc if known_word else field.doc[:1].upper() + field.doc[1:]
+    return f"{text}. Default: {field.default}." if field.default else f"{text}."
+
+
+@pytest.mark.parametrize("model", list(models()), ids=lambda model: model.__name__)
+def test_each_field_of_a_model_has_its_sentence(model: type[Model]) -> None:
+    docs = attribute_docs(model)
+    wrong = {
+        name: described(model, name)
+        for name in contract_of(model).names & contract_of(model).fields.keys()
+        if docs.get(name) != described(model, name)
+    }
+    assert not wrong, f"write these after the fields of {model.__name__}"
+
+
+def test_all_decisions_are_looked_at() -> None:
+    found = set(models())
+    decisions = {decision for endpoint in ENDPOINTS.values() for decision in endpoint.decisions}
+    assert decisions | {Decision} <= found
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_each_parameter_of_a_request_has_a_sentence(endpoint: str) -> None:
+    request = ENDPOINTS[endpoint].request
+    docs = attribute_docs(request)
+    for name in parameters_of(request):
+        assert docs[name].endswith("."), name

@@ -1,4 +1,4 @@
-"""Requests as typed objects: nothing that comes is lost, and nothing that comes is too strange."""
+"""Requests: parameters that never fail to parse, and values that reports must not hold."""
 
 from typing import Any, get_type_hints
 
@@ -18,6 +18,7 @@ from pexpolicy import (
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import parameters_of, secrets_of
+from pexpolicy.models.request_secrets import MAX_VALUES, withheld_values
 
 
 def service(query: str) -> ServiceConfigurationRequest:
@@ -216,3 +217,24 @@ def test_every_parameter_is_named_as_on_the_wire(request_type: type[Request]) ->
 def test_the_alias_of_the_path_is_typed() -> None:
     assert "alias" in get_type_hints(RegistrationAliasRequest)
     assert RegistrationAliasRequest(MultiDict(), "sip:A@B").alias == "a@b"
+
+
+@pytest.mark.parametrize(
+    ("params", "withheld"),
+    [
+        ([("third_party_passcode", "4711")], ["4711"]),
+        ([("access_token", "8f3c"), ("x", "abc"), ("y", "True")], ["8f3c"]),
+        ([("remote_alias", "sip:a:pass@b"), ("called", "sip:a:pass@b")], ["pass", "pass"]),
+        ([("local_alias", "meet@example.com"), ("domain", "example.com")], []),
+        ([("idp_attribute_group", "staff"), ("Local-Alias", "meet"), ("vendor", "Cisco")], []),
+    ],
+)
+def test_secrets_passwords_and_undeclared_values_are_withheld(
+    params: list[tuple[str, str]], withheld: list[str]
+) -> None:
+    assert withheld_values(ServiceConfigurationRequest(MultiDict(params))) == withheld
+
+
+def test_only_so_many_undeclared_values_are_looked_for() -> None:
+    params = MultiDict((f"x{number}", f"value {number}") for number in range(5000))
+    assert len(withheld_values(ServiceConfigurationRequest(params))) == MAX_VALUES
