@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.explain.request_forms import InvalidRequestError
 from tests.cli.test_main import invoked, written
 from tests.support import live_server, wire
 
@@ -49,6 +48,7 @@ def test_what_is_explained_is_what_is_answered_but_for_the_id(
         "https://policy.example.com:8443{}",
         "https://user:pass@policy.example.com/api/pexip{}",
         "GET {} HTTP/1.1",
+        '192.0.2.1 - - [26/Nov/2026:07:10:28 +0000] "GET {} HTTP/1.1" 200 4',
         '2026-01-01 Level="INFO" Message="Policy request" URL="https://a.example{}" Timeout="5"',
         " '{}' ",
     ],
@@ -62,12 +62,48 @@ def test_a_request_may_be_pasted_in_many_forms(pasted: str) -> None:
     assert "decided" in shown.stdout
 
 
-@pytest.mark.parametrize("pasted", ["/", "", "/policy/v1/registration", wire.AVATAR])
-def test_what_is_no_request_is_refused_with_the_paths_there_are(pasted: str) -> None:
-    shown = invoked("explain", "--config", str(live_server.SHIPPED), pasted)
-    assert shown.exit_code == 2
-    assert wire.SERVICE in shown.stderr
-    assert issubclass(InvalidRequestError, ValueError)
+REFUSED: list[tuple[str, list[str], str]] = [
+    *((text, [], wire.SERVICE) for text in ("/", "", "/policy/v1/registration", wire.AVATAR)),
+    (f"/policy/v1{wire.SERVICE}", [], "has /policy/v1 twice"),
+    ("Nov 26 07:10 it failed\x1b[2J", [], "Nov 26 07:10 it failed"),
+    ("meet\udcff", [], "is not UTF-8 text"),
+    ("desk one", [], "it contains a space"),
+    ("meet07", ["--set", "remote_address"], "--set remote_address=10.44.0.7"),
+    ("meet07", ["--set", "=10.44.0.7"], "--set remote_address=10.44.0.7"),
+    (wire.SERVICE, ["--endpoint", "media_location"], "--endpoint is for an alias"),
+    ("", ["--endpoint", "media_location"], "--endpoint is for an alias"),
+    ('{"event":"decision"}', ["--endpoint", "media_location"], "--endpoint is for an alias"),
+    ("curl -u user:swordfish https://a.example/status", [], "this cURL command is not one of"),
+    (f"curl -d local_alias=x https://policy.example.com{wire.SERVICE}", [], "--get"),
+    (f"curl 'https://policy.example.com{wire.SERVICE}", [], "is not complete"),
+    ('{"event": "decision", "endpoint": "lobby", "request": {}}', [], "does not exist"),
+    ('{"message": "hello"}', [], wire.SERVICE),
+    ("http://policy.example.com", [], wire.SERVICE),
+    ("?local_alias=x&remote_alias=y", [], wire.SERVICE),
+    *(
+        (f'{{"event": "{e}"}}', [], f"its event is '{e}'")
+        for e in ("refused", "shadow", "checkpoint")
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "said"), REFUSED)
+def test_what_is_no_request_is_refused_with_the_reason(
+    text: str, options: list[str], said: str
+) -> None:
+    shown = invoked("explain", "--config", str(live_server.SHIPPED), text, *options)
+    assert (shown.exit_code, said in shown.stderr) == (2, True), shown.output
+    assert "swordfish" not in shown.output
+    assert "\x1b" not in shown.stderr
+
+
+@pytest.mark.parametrize("query", ["local_alias=a&third_party_passcode=48151623", "a=%1B%5B2J%07"])
+def test_a_secret_or_a_control_character_of_a_request_is_not_shown(query: str) -> None:
+    shown = invoked("explain", "--config", str(live_server.SHIPPED), f"{wire.SERVICE}?{query}")
+    assert shown.exit_code == 0
+    assert "48151623" not in shown.stdout
+    assert "\x1b[2J" not in shown.stdout
+    assert ("third_party_passcode" in shown.stdout) == ("passcode" in query)
 
 
 BELOW = "/api/pexip"
@@ -93,38 +129,6 @@ def test_a_path_that_the_server_does_not_answer_is_reported(
     assert shown.exit_code == 0
     assert ("the server answers 404 (unknown path)" not in shown.stdout) == right
     assert (f"nodes have to ask {base_path}{wire.SERVICE}." in shown.stdout) == (not right)
-
-
-def test_a_path_with_the_common_part_twice_is_reported_by_its_cause() -> None:
-    shown = invoked("explain", "--config", str(live_server.SHIPPED), f"/policy/v1{wire.SERVICE}")
-    assert shown.exit_code == 2
-    assert "has /policy/v1 twice" in shown.stderr
-
-
-def test_a_line_of_the_log_of_a_proxy_may_be_pasted() -> None:
-    line = f'192.0.2.1 - - [26/Nov/2026:07:10:28 +0000] "GET {wire.SERVICE}?a=b HTTP/1.1" 200 4'
-    assert invoked("explain", "--config", str(live_server.SHIPPED), line).exit_code == 0
-
-
-def test_a_sentence_that_is_no_request_is_reported_whole() -> None:
-    shown = invoked(
-        "explain", "--config", str(live_server.SHIPPED), "Nov 26 07:10 it failed\x1b[2J"
-    )
-    assert shown.exit_code == 2
-    assert "Nov 26 07:10 it failed" in shown.stderr
-    assert "\x1b" not in shown.stderr
-
-
-def test_a_secret_in_a_pasted_request_is_not_shown() -> None:
-    target = f"{wire.SERVICE}?local_alias=a&third_party_passcode=48151623"
-    shown = invoked("explain", "--config", str(live_server.SHIPPED), target)
-    assert "48151623" not in shown.stdout
-    assert "third_party_passcode" in shown.stdout
-
-
-def test_a_pasted_request_cannot_command_the_terminal() -> None:
-    target = f"{wire.SERVICE}?local_alias=%1B%5B2J%07"
-    assert "\x1b[2J" not in invoked("explain", "--config", str(live_server.SHIPPED), target).stdout
 
 
 BRACKETS = """

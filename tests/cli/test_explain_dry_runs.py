@@ -83,9 +83,13 @@ def test_a_time_without_a_zone_is_in_that_of_the_machine(
         time.tzset()
 
 
-def test_a_time_that_clocks_skip_is_the_one_that_they_show_then(config: str) -> None:
+def test_a_time_of_a_zone_is_the_one_that_its_clocks_show(config: str) -> None:
     shown = explained("-c", config, "meet07", "--at", "2027-03-28 02:30 Europe/Oslo")
     assert shown["at"] == "2027-03-28T03:30:00+02:00"
+    before = datetime.now(ZoneInfo("Asia/Tokyo")).date()
+    shown = explained("-c", config, "meet07", "--at", "22:00 Asia/Tokyo")
+    after = datetime.now(ZoneInfo("Asia/Tokyo")).date()
+    assert shown["at"] in {f"{day}T22:00:00+09:00" for day in (before, after)}
 
 
 def test_a_failed_condition_names_the_window_and_the_time(config: str) -> None:
@@ -117,13 +121,6 @@ def test_the_time_of_a_record_is_the_default(config: str) -> None:
     assert explained("-c", config, line)["decided_by"] == "rules"
     assert explained("-c", config, line, "--at", NOON)["decided_by"] == "rooms"
     assert explained("-c", config, line, "--at", "now")["at"] is None
-
-
-def test_a_time_with_a_zone_and_without_a_day_is_that_of_today(config: str) -> None:
-    before = datetime.now(ZoneInfo("Asia/Tokyo")).date()
-    shown = explained("-c", config, "meet07", "--at", "22:00 Asia/Tokyo")
-    after = datetime.now(ZoneInfo("Asia/Tokyo")).date()
-    assert shown["at"] in {f"{day}T22:00:00+09:00" for day in (before, after)}
 
 
 @pytest.mark.parametrize(

@@ -162,14 +162,6 @@ def test_a_value_that_was_written_in_part_is_mentioned() -> None:
     assert shown["remarks"] == ["the audit line has a hash, or ***, in the value of local_alias"]
 
 
-@pytest.mark.parametrize("event", ["refused", "shadow", "checkpoint"])
-def test_other_audit_lines_are_refused_with_the_reason(event: str) -> None:
-    line = json.dumps({"timestamp": "2026-11-26T07:10:28Z", "event": event})
-    shown = invoked("explain", "-c", str(live_server.SHIPPED), line)
-    assert shown.exit_code == 2
-    assert f"its event is '{event}'" in shown.stderr
-
-
 QUERY = "local_alias=meet07%40example.com&region=north&remote_alias=b"
 PATH = f"{BASE}{wire.SERVICE}"
 CURL = (
@@ -241,32 +233,6 @@ def test_a_line_with_quotes_may_come_from_standard_input(audit: Recorded) -> Non
     arguments = ["explain", "--json", "-c", audit.config, "-"]
     shown = CliRunner().invoke(main, arguments, input=f"{audit.lines[0]}\n")
     assert json.loads(shown.stdout)["decided_by"] == "rooms"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "curl -d local_alias=x https://policy.example.com/policy/v1/service/configuration",
-        "curl https://policy.example.com/status",
-        "curl 'https://policy.example.com/policy/v1/service/configuration",
-        '{"event": "decision", "endpoint": "lobby", "request": {}}',
-        '{"message": "hello"}',
-        "http://policy.example.com",
-        "?local_alias=x&remote_alias=y",
-    ],
-)
-def test_what_holds_no_request_is_refused(text: str) -> None:
-    shown = invoked("explain", "-c", str(live_server.SHIPPED), text)
-    assert shown.exit_code == 2, shown.output
-    assert shown.stderr
-
-
-def test_a_password_in_a_curl_command_is_not_repeated() -> None:
-    command = "curl -u user:swordfish https://policy.example.com/status"
-    shown = invoked("explain", "-c", str(live_server.SHIPPED), command)
-    assert shown.exit_code == 2
-    assert "swordfish" not in shown.output
-    assert "this cURL command is not one of the paths" in shown.stderr
 
 
 def test_curl_and_url_are_one_request(audit: Recorded) -> None:

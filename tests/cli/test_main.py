@@ -16,6 +16,7 @@ from tests.support import live_server, wire
 from tests.support.waiting import HANG_S
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
+PUBLIC = '[server]\nhost = "0.0.0.0"\nallow_anonymous = '
 WRONG = """
 [server]
 prot = 8000
@@ -69,24 +70,6 @@ def test_a_valid_configuration_is_reported_with_its_warnings() -> None:
     assert "anybody who can dial in" in result.stderr
 
 
-def test_all_errors_are_reported_at_once_and_the_exit_code_says_so(tmp_path: Path) -> None:
-    path = written(tmp_path, WRONG)
-    result = invoked("check", "--config", path)
-    assert result.exit_code == os.EX_CONFIG == 78
-    assert result.stdout == ""
-    assert f"{path}: 4 errors" in result.stderr
-    for part in ("server.prot", "'port'", "server.budget", "plugins.rooms.on_error", "'skip'"):
-        assert part in result.stderr
-
-
-def test_errors_in_the_settings_of_plugins_are_reported_together(tmp_path: Path) -> None:
-    result = invoked("check", "--config", written(tmp_path, UNKNOWN_ROOM_FIELD))
-    assert result.exit_code == 78
-    for part in ("rooms.sales", "pni", "plugins.romms", "'rooms'", "allowd", "'allowed'"):
-        assert part in result.stderr
-    assert "1234" not in result.stderr
-
-
 @pytest.mark.parametrize(
     "arguments",
     [("check",), ("plugins",), ("plugins", "--json"), ("explain", wire.SERVICE), ("serve",)],
@@ -115,12 +98,6 @@ def test_a_plugin_that_does_not_start_is_reported_alike_by_all_commands(tmp_path
         assert result.exit_code == os.EX_TEMPFAIL == 75, result.output
         assert "db down" in result.stderr
         assert "1 error" in result.stderr
-
-
-def test_a_missing_file_is_reported_by_its_name(tmp_path: Path) -> None:
-    result = invoked("check", "--config", str(tmp_path / "missing.toml"))
-    assert result.exit_code == 78
-    assert "missing.toml" in result.stderr
 
 
 def test_the_configuration_may_be_named_by_the_environment(
@@ -167,30 +144,6 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
     }
 
 
-@pytest.mark.parametrize("isolation", ["none", "process"])
-def test_observers_are_listed(tmp_path: Path, isolation: str) -> None:
-    (tmp_path / "counter.py").write_text(
-        "from pexpolicy import Plugin\n"
-        "class Counter(Plugin):\n"
-        "    async def on_decision(self, outcome):\n"
-        "        pass\n"
-    )
-    config = written(
-        tmp_path, f'plugin_dirs = ["."]\n[plugins.counter]\nisolation = "{isolation}"\n'
-    )
-    listed = json.loads(invoked("plugins", "--json", "--config", config).stdout)
-    assert listed["other_hooks"] == {"on_decision": ["counter"]}
-    assert next(row["hooks"] for row in listed["plugins"]) == ["on_decision"]
-    assert "on_decision" in invoked("plugins", "--config", config).stdout
-
-
-def test_an_installed_plugin_that_is_not_configured_is_available(tmp_path: Path) -> None:
-    config = written(tmp_path, "[plugins.rooms]")
-    listed = json.loads(invoked("plugins", "--json", "--config", config).stdout)
-    states = {row["name"]: row["state"] for row in listed["plugins"]}
-    assert (states["rooms"], states["domains"]) == ("active", "available")
-
-
 def test_the_listing_for_people_names_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = invoked("plugins", "--config", str(live_server.SHIPPED)).stdout
@@ -198,58 +151,80 @@ def test_the_listing_for_people_names_the_same(monkeypatch: pytest.MonkeyPatch) 
         assert part in shown
 
 
-@pytest.mark.parametrize("address", [ANYWHERE, "::", "192.0.2.1", "policy.example.com"])
-@pytest.mark.parametrize("command", ["check", "serve"])
-def test_an_address_that_others_reach_needs_credentials(
-    tmp_path: Path, command: str, address: str
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (WRONG, ("4 errors", "server.prot", "'port'", "server.budget", "rooms.on_error", "'skip'")),
+        (
+            UNKNOWN_ROOM_FIELD,
+            ("rooms.sales", "pni", "plugins.romms", "'rooms'", "allowd", "'allowed'"),
+        ),
+        *(
+            (f'[server]\nhost = "{address}"\nport = 0\n', ("server.host", "allow_anonymous"))
+            for address in (ANYWHERE, "::", "192.0.2.1", "policy.example.com")
+        ),
+        (f'{PUBLIC}false\n[auth]\nuser = "a"\npassword_file = "gone"', ("auth.password_file: ",)),
+        (f'{PUBLIC}false\n[auth]\nuser = "a"\npassword = "x"', ("auth.password: ",)),
+        (f'{PUBLIC}true\n[admin]\nhost = "0.0.0.0"\ntoken_file = "gone"', ("admin.token_file: ",)),
+    ],
+)
+def test_all_errors_are_reported_at_once_by_check_and_serve(
+    tmp_path: Path, text: str, said: tuple[str, ...]
 ) -> None:
-    config = written(tmp_path, f'[server]\nhost = "{address}"\nport = 0\n')
-    result = invoked(command, "--config", config)
-    assert result.exit_code == 78
-    assert "server.host" in result.stderr
-    assert "allow_anonymous" in result.stderr
-    assert "answers on" not in result.stderr
-
-
-def test_the_address_of_the_command_line_is_held_to_the_same_rule(tmp_path: Path) -> None:
-    result = invoked("serve", "--config", written(tmp_path, ""), "--host", ANYWHERE, "--port", "0")
-    assert result.exit_code == 78
-    assert "allow_anonymous" in result.stderr
+    path = written(tmp_path, text)
+    for command in (("check",), ("serve", "--port", "0")):
+        result = invoked(*command, "--config", path)
+        assert (result.exit_code, result.stdout) == (os.EX_CONFIG, "")
+        assert f"{path}: " in result.stderr
+        assert [part for part in said if part not in result.stderr] == []
+        assert not {"1234", "answers on"} & set(result.stderr.split())
 
 
 @pytest.mark.parametrize(
-    ("table", "key"),
+    ("text", "warned"),
     [
-        ('auth]\nuser = "pexip"\npassword_file = "gone"', "auth.password_file"),
-        ('auth]\nuser = "pexip"\npassword = "x"', "auth.password"),
-        ('admin]\nhost = "0.0.0.0"\ntoken_file = "gone"', "admin.token_file"),
+        *(
+            (f'[server]\nhost = "{address}"\n', False)
+            for address in ("127.0.0.1", "localhost", "::1", "127.8.9.10")
+        ),
+        (f"{PUBLIC}true\n", True),
     ],
 )
-def test_what_cannot_be_read_is_not_said_to_be_missing(
-    tmp_path: Path, table: str, key: str
+def test_access_for_all_is_a_warning_and_loopback_is_not(
+    tmp_path: Path, text: str, warned: bool
 ) -> None:
-    anybody = "true" if table.startswith("admin") else "false"
-    text = f'[server]\nhost = "0.0.0.0"\nallow_anonymous = {anybody}\n[{table}\n'
-    result = invoked("check", "--config", written(tmp_path, text))
-    assert result.exit_code == 78
-    assert "config.toml: 1 error\n" in result.stderr
-    assert f"  {key}: " in result.stderr
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "127.8.9.10"])
-def test_loopback_needs_no_credentials(tmp_path: Path, address: str) -> None:
-    config = written(tmp_path, f'[server]\nhost = "{address}"\n')
-    assert invoked("check", "--config", config).exit_code == 0
-
-
-def test_access_for_all_that_is_configured_is_a_warning(tmp_path: Path) -> None:
-    text = '[server]\nhost = "0.0.0.0"\nallow_anonymous = true\n'
     result = invoked("check", "--config", written(tmp_path, text))
     assert result.exit_code == 0
-    assert "warning: server.allow_anonymous: " in result.stderr
+    assert ("warning: server.allow_anonymous: " in result.stderr) is warned
 
 
-def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--host", ANYWHERE, "--port", "0"), 78, "allow_anonymous"),
+        (("--port", "9107"), 78, "is already server.port; choose another"),
+        (("--port", "9108", "--admin-port", "9108"), 78, "is already server.port"),
+        *((f"--port={port}".split(), 2, "--port") for port in ("abc", "-1", "65536")),
+    ],
+)
+def test_wrong_options_of_serve_are_reported(
+    tmp_path: Path, options: tuple[str, ...], code: int, said: str
+) -> None:
+    result = invoked("serve", "--config", written(tmp_path, '[audit]\npath = "a"\n'), *options)
+    assert (result.exit_code, said in result.stderr) == (code, True)
+
+
+def test_a_file_that_is_missing_is_reported_by_its_key_or_name(tmp_path: Path) -> None:
+    config = written(tmp_path, '[audit]\npath = "missing/audit.jsonl"')
+    for arguments, said in (
+        (("serve", "--config", config, "--port", "0"), "audit.path"),
+        (("check", "--config", str(tmp_path / "missing.toml")), "missing.toml"),
+    ):
+        result = invoked(*arguments)
+        assert (result.exit_code, said in result.stderr) == (78, True)
+
+
+def test_an_address_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         config = written(tmp_path, '[audit]\npath = "audit.jsonl"')
@@ -258,38 +233,28 @@ def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
     assert "choose another server.port or --port" in result.stderr
     assert not (tmp_path / "audit.jsonl").exists()
-
-
-@pytest.mark.parametrize(
-    "options", [("--port", "9107"), ("--port", "9108", "--admin-port", "9108")]
-)
-def test_one_port_for_nodes_and_operators_is_reported(
-    tmp_path: Path, options: tuple[str, ...]
-) -> None:
-    result = invoked("serve", "--config", written(tmp_path, '[audit]\npath = "a"\n'), *options)
-    assert result.exit_code == 78
-    assert "is already server.port; choose another" in result.stderr
-
-
-def test_an_unknown_host_is_reported(tmp_path: Path) -> None:
     text = '[server]\nhost = "policy.invalid"\nallow_anonymous = true\n[audit]\npath = "a"\n'
     result = invoked("serve", "--config", written(tmp_path, text), "--admin-port", "0")
     assert result.exit_code == 1
     assert "cannot listen on policy.invalid:8000: the name " in result.stderr
 
 
-@pytest.mark.parametrize("port", ["abc", "-1", "65536"])
-def test_what_is_no_port_is_reported(port: str) -> None:
-    result = invoked("serve", f"--port={port}")
-    assert result.exit_code == 2
-    assert "--port" in result.stderr
-
-
-def test_an_audit_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
-    config = written(tmp_path, '[audit]\npath = "missing/audit.jsonl"')
-    result = invoked("serve", "--config", config, "--port", "0")
-    assert result.exit_code == 78
-    assert "audit.path" in result.stderr
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_observers_and_available_plugins_are_listed(tmp_path: Path, isolation: str) -> None:
+    (tmp_path / "counter.py").write_text(
+        "from pexpolicy import Plugin\n"
+        "class Counter(Plugin):\n"
+        "    async def on_decision(self, outcome):\n"
+        "        pass\n"
+    )
+    text = f'plugin_dirs = ["."]\n[plugins.counter]\nisolation = "{isolation}"\n'
+    config = written(tmp_path, text)
+    listed = json.loads(invoked("plugins", "--json", "--config", config).stdout)
+    assert listed["other_hooks"] == {"on_decision": ["counter"]}
+    rows = {row["name"]: row for row in listed["plugins"]}
+    assert rows["counter"]["hooks"] == ["on_decision"]
+    assert (rows["counter"]["state"], rows["domains"]["state"]) == ("active", "available")
+    assert "on_decision" in invoked("plugins", "--config", config).stdout
 
 
 def test_the_program_tells_its_version_and_its_commands() -> None:
@@ -310,47 +275,32 @@ def test_no_command_imports_what_only_another_one_needs() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_a_thread_of_a_plugin_does_not_keep_a_command_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "stays"),
+    [
+        ("self.thread = Thread(target=Event().wait, name='stays'); self.thread.start()", True),
+        ("self.threads = ThreadPoolExecutor(1); self.threads.submit(len, ()).result()", False),
+    ],
+)
+def test_a_thread_of_a_plugin_does_not_keep_a_command_running(
+    tmp_path: Path, start: str, stays: bool
+) -> None:
     (tmp_path / "stay.py").write_text(
-        "import threading\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from threading import Event, Thread\n"
         "from pexpolicy import hookimpl\n"
         "class Stay:\n"
         "    def __init__(self, settings):\n"
-        "        threading.Thread(target=threading.Event().wait, name='stays').start()\n"
+        f"        {start}\n"
         "    @hookimpl\n"
         "    async def service_configuration(self): pass\n"
     )
-    (tmp_path / "config.toml").write_text('plugin_dirs = ["."]\n[plugins.stay]\n')
-    done = subprocess.run(
-        (sys.executable, "-m", "pexpolicy", "check", "--config", tmp_path / "config.toml"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    config = written(tmp_path, 'plugin_dirs = ["."]\n[plugins.stay]\n')
+    command = (sys.executable, "-m", "pexpolicy", "check", "--config", config)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "config.toml: valid (stay; " in done.stdout
-    assert done.stderr.endswith("threads of plugins did not stop in time: stays\n")
-
-
-def test_an_idle_thread_of_an_executor_is_not_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "pool.py").write_text(
-        "from concurrent.futures import ThreadPoolExecutor\n"
-        "from pexpolicy import hookimpl\n"
-        "class Pool:\n"
-        "    def __init__(self, settings):\n"
-        "        self.threads = ThreadPoolExecutor(1)\n"
-        "        self.threads.submit(len, ()).result()\n"
-        "    @hookimpl\n"
-        "    async def service_configuration(self): pass\n"
-    )
-    (tmp_path / "config.toml").write_text('plugin_dirs = ["."]\n[plugins.pool]\n')
-    done = subprocess.run(
-        (sys.executable, "-m", "pexpolicy", "check", "--config", tmp_path / "config.toml"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert ("did not stop in time: stays" in done.stderr) is stays
 
 
 def test_a_folder_in_brackets_is_listed_as_it_is(tmp_path: Path) -> None:

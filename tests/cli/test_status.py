@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
 from pexpolicy.cli.status import degradations, is_same_config, show_status
-from pexpolicy.cli.text import format_duration
+from pexpolicy.cli.text import format_duration, format_size
 from tests.support import doc_pages, live_server, tls_server, wire
 
 TOKEN = "TEST_STATUS_TOKEN"
@@ -417,8 +417,14 @@ def test_a_node_that_is_only_refused_comes_with_the_place_to_look_at(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")],
+    ("shown", "said"),
+    [
+        *((format_duration(0.4), "0 s"), (format_duration(59), "59 s")),
+        *((format_duration(61), "1 min"), (format_duration(7260), "2 h 1 min")),
+        *((format_duration(90_000), "1 d 1 h"), (format_size(0), "0 MiB")),
+        *((format_size(5 * 2**20), "5 MiB"), (format_size(2**30), "1.0 GiB")),
+        (format_size(2**41), "2,048.0 GiB"),
+    ],
 )
-def test_a_duration_is_said_in_the_units_that_count(seconds: float, said: str) -> None:
-    assert format_duration(seconds) == said
+def test_a_duration_or_a_size_is_shown_in_the_units_that_count(shown: str, said: str) -> None:
+    assert shown == said
