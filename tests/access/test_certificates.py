@@ -33,9 +33,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests.support import certificates, fake_plugins, live_server, wire
 from tests.support.fake_plugins import Log, Serve, Serving
-from tests.support.waiting import HANG_S
-
-Table = dict[str, object]
+from tests.support.waiting import until, wait_until
 
 
 def policy(**tls: object) -> Policy:
@@ -90,10 +88,7 @@ async def test_versions_below_the_configured_one_are_not_spoken(
 
 async def noted(server: Serving) -> list[str]:
     """The reasons on record; the server may notice a failed handshake after its client."""
-    for _ in range(200):
-        if server.lines():
-            break
-        await asyncio.sleep(0.01)
+    await until(server.lines)
     return [line["reason"] for line in server.lines() if line["event"] == "refused"]
 
 
@@ -209,10 +204,7 @@ def test_a_session_is_resumed_after_a_reload(folder: Path) -> None:
         session, _ = visit(server.port, context)
         before = server.operator("/status").json["config"]["hash"]
         config.write_text(f'{text}[endpoints.registration_alias]\ndefault = "reject"\n')
-        until = time.monotonic() + HANG_S
-        while server.operator("/status").json["config"]["hash"] == before:
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        wait_until(lambda: server.operator("/status").json["config"]["hash"] != before)
         assert visit(server.port, context, session)[1]
 
 
@@ -298,10 +290,7 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> None:
 async def polled(certs: Certificates, done: Callable[[], bool]) -> None:
     """Watch the files until something has happened."""
     watch = asyncio.create_task(certs.watch(lambda: None))
-    for _ in range(1000):
-        if done() or watch.done():
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: done() or watch.done())
     watch.cancel()
     assert done()
 

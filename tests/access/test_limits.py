@@ -38,11 +38,6 @@ LIMIT = 10.0
 ADMITTED = AuthenticatedRequest(None, b"", None, "")
 
 
-@pytest.fixture(autouse=True)
-def silent_clients_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "DEFER_S", 0)
-
-
 def policy() -> Policy:
     return build_policy(settings(), available={})
 

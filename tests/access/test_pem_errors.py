@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -30,6 +31,7 @@ from pexpolicy.access.certificates import (
     load,
 )
 from tests.support import certificates
+from tests.support.fake_plugins import Log
 
 
 def files(folder: Path) -> CertificateFiles:
@@ -48,23 +50,13 @@ def der_key(folder: Path) -> None:
     (folder / "server.key").write_bytes(key.private_bytes(*form))
 
 
-def archive(folder: Path) -> bytes:
-    leaf = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
-    key = load_pem_private_key((folder / "server.key").read_bytes(), None)
-    made = pkcs12.serialize_key_and_certificates(
-        b"x",
-        key,  # type: ignore[arg-type]
-        leaf,
-        None,
-        BestAvailableEncryption(b"password"),
-    )
-    assert isinstance(made, bytes)
-    return made
-
-
 def archived(name: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        (folder / name).write_bytes(archive(folder))
+        leaf = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+        key: Any = load_pem_private_key((folder / "server.key").read_bytes(), None)
+        locked = BestAvailableEncryption(b"password")
+        made = pkcs12.serialize_key_and_certificates(b"x", key, leaf, None, locked)
+        (folder / name).write_bytes(made)
 
     return write
 
@@ -106,18 +98,15 @@ def of_another(folder: Path) -> None:
 
 
 MISTAKES: list[tuple[Callable[[Path], None], str, str]] = [
-    (der, "certificate", "server.pem"),
-    (der_key, "key", "server.key"),
+    *((break_file, "certificate", "server.pem") for break_file in (der, request, swapped)),
+    *((break_file, "key", "server.key") for break_file in (der_key, public_key)),
     (archived("server.pem"), "certificate", "server.pem"),
     (archived("server.key"), "key", "server.key"),
-    (request, "certificate", "server.pem"),
-    (public_key, "key", "server.key"),
     (changed("server.pem", lambda _: b"\n"), "certificate", "server.pem"),
     (changed("server.key", lambda _: b""), "key", "server.key"),
     (changed("server.pem", lambda c: c[:300]), "certificate", "server.pem"),
     (changed("server.pem", lambda c: c.decode().encode("utf-16")), "certificate", "server.pem"),
     (linked, "key", "is not there"),
-    (swapped, "certificate", "server.pem"),
     (of_another, "key", "is not the key of"),
 ]
 
@@ -144,10 +133,6 @@ def test_a_certificate_of_the_future_has_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_renewed_certificate_of_the_future_is_not_served(tmp_path: Path) -> None:
-    class Log:
-        def warning(self, event: str, **fields: object) -> None:
-            """Take a line."""
-
     certificates.write_pair(tmp_path)
     kept = Certificates(files(tmp_path), Log())
     before = kept.not_after

@@ -95,26 +95,6 @@ async def test_warnings_on_a_decision_stand_in_the_line(serving: Serve) -> None:
         assert any("must differ" in warning for warning in server.lines()[-1]["warnings"])
 
 
-@pytest.mark.parametrize(
-    "target", ["/", "/policy/v1/service", "/policy/v1/registrations/", "/favicon.ico"]
-)
-async def test_calls_that_lead_nowhere_leave_a_line(serving: Serve, target: str) -> None:
-    async with serving({}) as server:
-        assert (await server.ask(target)).status == 404
-        (line,) = server.lines()
-        assert (line["event"], line["status"]) == ("refused", 404)
-        assert (line["reason"], line["peer"]) == ("unknown path", "127.0.0.1")
-
-
-async def test_malformed_calls_leave_a_line_without_what_was_sent(serving: Serve) -> None:
-    async with serving({}) as server:
-        reply = await wire.send(server.port, b"GET / HTTP/9.9\r\nHost: secret\r\n\r\n")
-        assert reply.status == 400
-        (line,) = server.lines()
-        assert (line["event"], line["reason"], line["status"]) == ("refused", "malformed", 400)
-        assert "secret" not in server.audit.read_text()
-
-
 @pytest.mark.parametrize("raw", [b"%FF%FE", b"%ED%B3%BF", b"a%00b", b"%0A%0D%1B[2J"])
 @pytest.mark.parametrize("place", ["path", "query"])
 async def test_text_that_is_no_text_leaves_a_line_of_json(

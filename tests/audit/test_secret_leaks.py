@@ -1,15 +1,14 @@
 """Canaries in place of each secret, and every output of a server that uses them."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from pexpolicy import Decision, DirectoryEntry
+from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.contract import contract_of
 from pexpolicy.models.request import parameters_of
@@ -17,7 +16,6 @@ from pexpolicy.models.rules import Privacy
 from tests.support import live_server, secret_canaries, wire
 from tests.support.fake_plugins import Serve, always, plugin, raises
 from tests.support.secret_canaries import PIN, WORD
-from tests.support.waiting import HANG_S
 
 SECRET_DECISIONS = list(secret_canaries.decisions())
 
@@ -92,23 +90,16 @@ allow_guests = true
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CANARY", WORD)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text(CONFIG.replace("{alias}", "board@example.com"))
     return tmp_path
 
 
-def command(folder: Path, *arguments: str) -> str:
+def command(*arguments: str) -> str:
     """Return what a command prints on standard output and standard error."""
-    output = subprocess.run(
-        [sys.executable, "-m", "pexpolicy", *arguments],
-        cwd=folder,
-        env={**os.environ, "CANARY": WORD},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=HANG_S,
-    )
-    return output.stdout + output.stderr
+    return CliRunner().invoke(main, arguments, catch_exceptions=False).output
 
 
 ASKED = f"/policy/v1/service/configuration?local_alias=board&third_party_passcode={WORD}&pin={PIN}"
@@ -119,20 +110,20 @@ ASKED = f"/policy/v1/service/configuration?local_alias=board&third_party_passcod
     [["check"], ["plugins"], ["plugins", "--json"], ["explain", ASKED], ["explain", "nothing"]],
 )
 def test_no_command_shows_a_secret(folder: Path, arguments: list[str]) -> None:
-    assert not secret_canaries.find_canaries(command(folder, *arguments))
+    assert not secret_canaries.find_canaries(command(*arguments))
 
 
 def test_explain_says_what_it_does_not_show_and_shows_it_when_asked_to(folder: Path) -> None:
-    output = command(folder, "explain", ASKED)
+    output = command("explain", ASKED)
     assert '"pin":"***"' in output
     assert "not shown: pin, guest_pin; --show-secrets prints the complete reply" in output
-    assert f'"pin":"{PIN}"' in command(folder, "explain", "--show-secrets", ASKED)
+    assert f'"pin":"{PIN}"' in command("explain", "--show-secrets", ASKED)
 
 
 def test_a_configuration_that_is_refused_is_refused_without_its_secrets(folder: Path) -> None:
     config = folder / "config.toml"
     config.write_text(config.read_text().replace(f'pin = "{PIN}"', f'pin = "{PIN}x"'))
-    output = command(folder, "check")
+    output = command("check")
     assert 'rooms."board@example.com".pin' in output
     assert not secret_canaries.find_canaries(output)
 

@@ -10,8 +10,6 @@ from tests.support import wire
 from tests.support.fake_plugins import Hook, Serve, plugin
 from tests.support.virtual_time import clock, virtual
 
-ROOM = Conference(name="Next", service_tag="")
-
 
 def service(hook: Hook) -> type:
     return plugin(service_configuration=hook)
@@ -65,40 +63,6 @@ async def test_a_hook_that_never_ends_does_not_keep_the_server_from_stopping(
         assert (await server.ask(wire.SERVICE)).json["decided_by"] == "default"
     going = False
     await asyncio.sleep(2)
-
-
-async def cancels_itself(_: object) -> object:
-    task = asyncio.current_task()
-    assert task is not None
-    task.cancel()
-    return None
-
-
-async def cancels_itself_and_waits(request: object) -> object:
-    await cancels_itself(request)
-    await asyncio.sleep(1)
-    return None
-
-
-@pytest.mark.parametrize(
-    ("cancels", "outcome"), [(cancels_itself, "abstained"), (cancels_itself_and_waits, "failed")]
-)
-@virtual
-async def test_a_hook_that_cancels_its_task_harms_no_other_call(
-    serving: Serve, cancels: Hook, outcome: str
-) -> None:
-    async def waits(_: object) -> object:
-        await asyncio.sleep(0)
-        return ROOM
-
-    classes = {"cancels": service(cancels), "waits": service(waits)}
-    async with serving(classes, clock=clock) as server:
-        began = clock()
-        for _ in range(3):
-            reply = await server.ask(wire.SERVICE)
-            assert reply.result["name"] == "Next"
-            assert server.steps() == [("cancels", outcome), ("waits", "decided")]
-        assert clock() == began
 
 
 async def test_a_stuck_plugin_does_not_hold_up_calls_of_other_plugins(serving: Serve) -> None:

@@ -171,7 +171,7 @@ async def test_a_decision_or_a_plain_dictionary_leaves_in_the_envelope_of_its_en
 ) -> None:
     async with serving({"toy": plugin(**{endpoint: always(decision)})}) as server:
         reply = await server.ask(wire.TARGETS[endpoint])
-        expected = {"status": "success", "decided_by": "toy"}
+        expected: dict[str, object] = {"status": "success", "decided_by": "toy"}
         expected |= {"action": action} if action else {}
         expected |= {"result": result} if result is not None else {}
         if isinstance(decision, Directory):

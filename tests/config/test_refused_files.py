@@ -1,7 +1,6 @@
 """A file that made a configuration invalid is watched, so mending it causes a reload."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server, wire
-from tests.support.waiting import HANG_S, wait_until
+from tests.support.waiting import wait_until
 
 ROOM = f"{wire.SERVICE}?local_alias=blocked"
 SERVED = """
@@ -37,15 +36,6 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[live_serv
     config.write_text(SERVED.format(workers=request.param))
     with live_server.running(config) as running:
         yield running
-
-
-def comes_true(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + HANG_S
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.parametrize("before", [None, "[[rules]\n", RULE.format(action="rejekt")])

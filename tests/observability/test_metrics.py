@@ -26,10 +26,14 @@ from pexpolicy.observability.health import ReloadState, StateSources
 from pexpolicy.observability.snapshot import MAX_NODES, expose
 from pexpolicy.observability.telemetry import LAG_WINDOW_S, LoopLag, Nodes, Telemetry, address_of
 from tests.support import fake_plugins, wire
-from tests.support.admin_client import metrics_of, serve_with_admin
+from tests.support.admin_client import Metrics, metrics_of, serve_with_admin
 from tests.support.fake_plugins import Hook, always, policy, raises
 
 ROOM = Conference(name="Room", service_tag="room")
+
+
+def told_by(telemetry: Telemetry) -> Metrics:
+    return metrics_of(telemetry.snapshot())
 
 
 def test_every_metric_is_exposed_with_its_type_before_it_has_a_value() -> None:
@@ -302,7 +306,7 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
         return [outcome.steps[0].ms / 1000 for outcome in outcomes]
 
     asked = asyncio.run(ask_all())
-    told = metrics_of(telemetry.snapshot())
+    told = told_by(telemetry)
     assert told("plugin_calls_total", plugin="toy", outcome="abstained") == len(spent)
     for name, bounds, observed, labels in (
         ("request_duration_seconds", metrics.CALL_BOUNDS, spent, {"endpoint": endpoint.name}),
@@ -325,7 +329,7 @@ async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -
         for _ in range(5):
             link.breaker.record_failure(1.0)
     telemetry.use_policy(first)
-    told = metrics_of(telemetry.snapshot())
+    told = told_by(telemetry)
     assert told.nonzero("plugin_breaker_open") == {("old",): 1}
     endpoint = ENDPOINTS["media_location"]
     tasks = HookTasks(asyncio.get_running_loop())
@@ -338,7 +342,7 @@ async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -
         {"beside": {"mode": "shadow"}},
     )
     telemetry.use_policy(second)
-    told = metrics_of(telemetry.snapshot())
+    told = told_by(telemetry)
     assert told("plugin_calls_total", plugin="old", outcome="abstained") == 1
     assert told("plugin_calls_total", plugin="new", outcome="decided") == 0
     assert told("shadow_diff_total", plugin="beside") == 0
@@ -358,7 +362,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     )
     telemetry = Telemetry(sources)
     telemetry.sample()
-    told = metrics_of(telemetry.snapshot())
+    told = told_by(telemetry)
     assert told("audit_lost_total") == 2
     assert told("audit_free_bytes") == 5_000_000_000_000
     assert told("audit_last_fsync_timestamp_seconds") == 1_700_000_000.25
@@ -369,7 +373,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     assert told("ready") == 1
     audit.status, audit.lost = "failed", 3
     telemetry.sample()
-    told = metrics_of(telemetry.snapshot())
+    told = told_by(telemetry)
     assert told("audit_lost_total") == 3
     assert told("ready") == 0
 
@@ -386,10 +390,10 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
     telemetry = Telemetry(StateSources(connections=connections))
     telemetry.sample()
     assert "gone" in telemetry.problem
-    assert ("pexpolicy_connections", frozenset()) not in metrics_of(telemetry.snapshot()).samples
+    assert ("pexpolicy_connections", frozenset()) not in told_by(telemetry).samples
     telemetry.sample()
     assert telemetry.problem == ""
-    assert metrics_of(telemetry.snapshot())("connections") == 3
+    assert told_by(telemetry)("connections") == 3
 
 
 def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:

@@ -52,6 +52,7 @@ async def test_head_is_a_get_without_its_body(serving: Serve, target: str) -> No
     "target",
     [
         *("/", "/policy", "/policy/v1", "/policy/v1/", "/policy/v2/service/configuration"),
+        *("/policy/v1/service", "/favicon.ico"),
         *("/policy/v1/service/configuration/", "//policy/v1/service/configuration"),
         *("/policy/v1/participant/avatar", "/policy/v1/participant/avatar/"),
         *("/policy/v1/registrations/", "/POLICY/V1/registrations", f"/{NEEDLE}?a=b"),
@@ -65,7 +66,9 @@ async def test_unknown_paths_are_not_found_and_lead_nowhere_else(
         reply = await server.ask(target)
         assert (reply.status, reply.body) == (404, b"")
         assert "location" not in reply.headers
-        assert len(server.lines()) == 1
+        (line,) = server.lines()
+        assert (line["event"], line["status"]) == ("refused", 404)
+        assert (line["reason"], line["peer"]) == ("unknown path", "127.0.0.1")
 
 
 async def test_the_longest_line_that_is_promised_is_answered(serving: Serve) -> None:

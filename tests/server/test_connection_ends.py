@@ -202,7 +202,7 @@ async def test_pipelined_replies_come_in_their_order_up_to_the_last(
     if encrypted:
         certificates.write_pair(tmp_path)
         tls["tls"] = certificates.tls(tmp_path)
-    context = {
+    context: dict[str, Any] = {
         "ssl": certificates.client_context() if encrypted else None,
         "server_hostname": certificates.NAME if encrypted else None,
     }
