@@ -12,14 +12,13 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.config.schema.server import AuthTable, CredentialTable, PasswordTable
+from pexpolicy.config.schema.server import AuthTable, PasswordTable
 from pexpolicy.config.secrets import SecretError, read_secret
 
 COST = 15
@@ -122,30 +121,18 @@ def credentials_of(
     """
     credentials: list[Credential] = []
     problems: list[Problem] = []
-    for key, table in _credential_tables(auth):
+    tables: list[tuple[Key, str | None, PasswordTable]] = []
+    if auth is not None:
+        tables.append((("auth",), auth.user, auth))
+        named = enumerate(auth.credentials)
+        tables += [(("auth", "credentials", number), one.user, one) for number, one in named]
+    for key, user, table in tables:
         try:
-            credentials.append(Credential(table.user, secret_of(table, folder)))
+            if user is not None:
+                credentials.append(Credential(user, secret_of(table, folder)))
         except SecretError as error:
             problems.append(Problem((*key, error.key), str(error)))
     return tuple(credentials), problems
-
-
-def secret_files_of(auth: AuthTable | None) -> Iterator[str]:
-    """Yield the files that ``credentials_of`` reads."""
-    for _, table in _credential_tables(auth):
-        for file in (table.password_file, table.password_hash_file):
-            if file is not None:
-                yield file
-
-
-def _credential_tables(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
-    if auth is None:
-        return
-    if auth.user is not None:
-        own = {name: getattr(auth, name) for name in CredentialTable.model_fields}
-        yield ("auth",), CredentialTable(**own)
-    for number, table in enumerate(auth.credentials):
-        yield ("auth", "credentials", number), table
 
 
 def secret_of(table: PasswordTable, folder: Path) -> SecretStr | PasswordHash:

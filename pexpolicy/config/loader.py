@@ -14,8 +14,15 @@ from typing import Any
 import pydantic
 from pydantic import Field, SecretStr
 
-from pexpolicy.config.credentials import credentials_of, secret_files_of
-from pexpolicy.config.files import EncodingError, decode_text, read_file, why_unusable
+from pexpolicy.config.credentials import credentials_of
+from pexpolicy.config.files import (
+    EncodingError,
+    decode_text,
+    read_file,
+    track_file,
+    tracking_files,
+    why_unusable,
+)
 from pexpolicy.config.places import broken_toml
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.schema import EndpointName, Table
@@ -156,8 +163,6 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     problems += [*_endpoint_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
     problems += _extra_value_problems(tables.infinity.extra_values)
     privacy, admin, audit = tables.privacy, tables.admin, tables.audit
-    credentials, unreadable = credentials_of(tables.auth, path.parent)
-    problems += unreadable
 
     def read_optional(table: str, source: SecretSource) -> SecretStr | None:
         try:
@@ -166,8 +171,13 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             problems.append(Problem((table, error.key), str(error)))
             return None
 
-    key = read_optional("privacy", privacy.secret("key"))
-    token = read_optional("admin", admin.secret("token"))
+    with tracking_files() as secret_files:
+        credentials, unreadable = credentials_of(tables.auth, path.parent)
+        problems += unreadable
+        key = read_optional("privacy", privacy.secret("key"))
+        token = read_optional("admin", admin.secret("token"))
+    for file in secret_files:
+        track_file(file)  # for the caller as well
     sign_key = read_optional("audit", audit.secret("sign_key"))
     if sign_key is not None:
         try:
@@ -200,15 +210,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         console=tables.console,
         tracing=tables.tracing,
         log=tables.log,
-        secret_files=tuple(
-            path.parent / file
-            for file in (
-                *secret_files_of(tables.auth),
-                privacy.key_file,
-                admin.token_file,
-            )
-            if file is not None
-        ),
+        secret_files=tuple(secret_files),
         sign_key=sign_key,
         wrong=frozenset(problem.key[0] for problem in problems),
     )
