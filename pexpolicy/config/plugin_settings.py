@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -208,11 +207,6 @@ ConfigPath = Annotated[Path, _PathFromText]
 """A setting of a plugin that names a file, relative to the configuration file."""
 
 
-_ADVICE = "; write one with a city, such as 'Europe/Oslo'"
-_SHORT = re.compile(r"[A-Z]{2,5}|(?:GMT|UTC)?[+-][\d:.]+|.*\b[Tt]ime", re.DOTALL)
-"""Abbreviations, offsets and names of Windows, which look like other zones."""
-
-
 @cache
 def zone_names() -> frozenset[str]:
     """Return all names. They are read from many files, which takes 5 ms: once, not per rule."""
@@ -223,15 +217,14 @@ def _known(zone: str) -> str:
     known = zone_names()
     if zone in known:
         return zone
-    city = "_".join(zone.split()).lower()
-    meant = sorted(name for name in known if name.lower() == city)
-    # Etc/GMT+1 is an hour behind UTC.
-    cities = (name for name in known if not name.startswith("Etc/"))
-    meant += sorted(name for name in cities if name.lower().rpartition("/")[2] == city)
-    guess = f"; did you mean {meant[0]!r}?" if meant else ""
-    if not guess and not _SHORT.fullmatch(zone):
-        guess = did_you_mean(zone, known)
-    msg = f"there is no time zone {zone!r}{guess or _ADVICE}"
+    wanted = "_".join(zone.split()).lower()
+    # Etc/GMT+1 is an hour behind UTC, and CEST or GMT+1 would resemble other zones.
+    cities = sorted(name for name in known if not name.startswith("Etc/"))
+    meant = [name for name in cities if wanted in (name.lower(), name.lower().rpartition("/")[2])]
+    guess = did_you_mean(zone, cities) if "/" in zone else ""
+    guess = f"; did you mean {meant[0]!r}?" if meant else guess
+    advice = guess or "; write one with a city, such as 'Europe/Oslo'"
+    msg = f"there is no time zone {zone!r}{advice}"
     raise ValueError(msg)
 
 

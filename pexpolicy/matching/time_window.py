@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
@@ -12,15 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from pexpolicy.config.plugin_settings import PluginSettings, TimeZone
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-WEEKDAYS: tuple[Weekday, ...] = (
-    "monday",
-    "tuesday",
-    "wednesday",
-    "thursday",
-    "friday",
-    "saturday",
-    "sunday",
-)
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 Day = Annotated[date, Field(strict=False)]
 Hour = Annotated[time, Field(strict=False)]
 
