@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from pexpolicy import Continue, Decision, MediaLocation
 from pexpolicy.matching import Condition
@@ -14,26 +14,6 @@ from pexpolicy_local_policy.export_patterns import NotExportedError, text_litera
 from pexpolicy_local_policy.node_policy import SUGGESTED
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH
 from pexpolicy_local_policy.variables import ENDPOINT_OF, Kind
-
-
-class _Answer(Protocol):
-    action: str
-    fixed: Decision | None
-    is_dynamic: bool
-
-
-@runtime_checkable
-class _Rules(Protocol):
-    """The plugin ``rules``, or one like it."""
-
-    def compiled_rules(self, endpoint: str) -> Sequence[tuple[str, Condition, _Answer]]: ...
-
-
-@runtime_checkable
-class _Locations(Protocol):
-    """The plugin ``locations``, or one like it."""
-
-    def listed_locations(self) -> Any: ...
 
 
 class ExportError(Exception):
@@ -95,21 +75,23 @@ class _Export:
         return made
 
     def _steps(self, plugin: str, instance: object) -> Iterator[_Step]:
-        if isinstance(instance, _Rules):
-            for name, condition, answer in instance.compiled_rules(self._endpoint):
+        rules = getattr(instance, "compiled_rules", None)
+        locations = getattr(instance, "listed_locations", None)
+        if rules is not None:
+            for name, condition, answer in rules(self._endpoint):
                 try:
                     yield self._rule(name, condition, answer)
                 except NotExportedError as error:
                     self._problems.append(f"rule {name!r}: {error}")
-        elif isinstance(instance, _Locations) and self._kind == "media_location":
+        elif locations is not None and self._kind == "media_location":
             try:
-                yield from self._locations(instance.listed_locations())
+                yield from self._locations(locations())
             except NotExportedError as error:
                 self._problems.append(f"{plugin}: {error}")
         else:
             self._problems.append(f"{plugin}: it answers too, and only rules and locations fit")
 
-    def _rule(self, name: str, condition: Condition, answer: _Answer) -> _Step:
+    def _rule(self, name: str, condition: Condition, answer: Any) -> _Step:
         if answer.is_dynamic:
             raise NotExportedError("its answer has placeholders")
         return _Step(f"rule {name}", self._expressions.of(condition), answer.fixed)

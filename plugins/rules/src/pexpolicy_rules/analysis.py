@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import cached_property
 
 from pexpolicy import Request
 from pexpolicy.matching import (
@@ -18,13 +19,11 @@ from pexpolicy.matching import (
     Subject,
     TimeCondition,
 )
-from pexpolicy_rules.examples import example
+from pexpolicy_rules.examples import Example, example
 from pexpolicy_rules.rule_set import ReadyRule
 
 MAX_FINDINGS = 20
 """Maximum number of findings for one endpoint."""
-Parts = KeysView[Condition]
-"""The conditions of a rule that all must hold, in their order."""
 _EXTERNAL = (TimeCondition, InSource)
 """Conditions on more than the request."""
 
@@ -36,66 +35,79 @@ def findings(
 
     ``now``, in seconds since 1970, is compared with the last day of time windows.
     """
-    parts = [dict.fromkeys(_parts(rule.condition)).keys() for rule in rules]
-    tested = [_on_request(found) for found in parts]
-    index = Index((one or All(()), at) for at, one in enumerate(tested))
+    compared = [_Compared(rule, endpoint) for rule in rules]
+    index = Index((one.condition or All(()), at) for at, one in enumerate(compared))
     number = 0
-    for position, rule in enumerate(rules):
-        reasons = (_why_never(part, request, now) for part in parts[position])
+    for position, one in enumerate(compared):
+        reasons = (_why_never(part, request, now) for part in one.parts)
         if why := next(filter(None, reasons), ""):
-            text = f"rule {rule} can never match at {endpoint}: {why}"
+            text = f"rule {one.rule} can never match at {endpoint}: {why}"
         else:
-            text = _earlier(endpoint, rules, parts, tested, index, position)
+            text = _earlier(compared, position, index)
         if text and number == MAX_FINDINGS:
-            yield rule, f"there are more such warnings for the rules of {endpoint}"
+            yield one.rule, f"there are more such warnings for the rules of {endpoint}"
             return
         if text:
             number += 1
-            yield rule, text
+            yield one.rule, text
 
 
-def _earlier(
-    endpoint: str,
-    rules: Sequence[ReadyRule],
-    parts: Sequence[Parts],
-    tested: Sequence[Condition | None],
-    index: Index[int],
-    position: int,
-) -> str:
+class _Compared:
+    """A rule and what others are compared with."""
+
+    def __init__(self, rule: ReadyRule, endpoint: str) -> None:
+        self.rule = rule
+        self.parts = dict.fromkeys(_parts(rule.condition)).keys()
+        """The conditions that all must hold, in their order."""
+        self.external = {part for part in self.parts if isinstance(part, _EXTERNAL)}
+        tested = tuple(part for part in self.parts if part not in self.external)
+        # Without a condition if others are inside of these.
+        self.condition = None if any(map(_holds_external, tested)) else All(tested)
+        self._endpoint = endpoint
+
+    @cached_property
+    def example(self) -> Example | None:
+        """Return a request that it matches, if one is found."""
+        return None if self.condition is None else example(self.condition, self._endpoint)
+
+    def matches(self, sample: Example | None) -> bool:
+        """Return whether it matches an example, as far as the request alone decides."""
+        if self.condition is None or sample is None:
+            return False
+        return self.condition.matches(sample.request())
+
+    def decides_as(self, other: _Compared) -> bool:
+        """Return whether it has the same fixed decision as another rule."""
+        mine, theirs = (one.rule.answers[self._endpoint] for one in (self, other))
+        return not (mine.is_dynamic or theirs.is_dynamic) and mine.fixed == theirs.fixed
+
+
+def _earlier(compared: Sequence[_Compared], position: int, index: Index[int]) -> str:
     """Return a warning about an earlier rule that matches the example of a rule."""
-    rule, condition, own = rules[position], tested[position], parts[position]
-    sample = None if condition is None else example(condition, endpoint)
-    if sample is None:
+    own = compared[position]
+    if (sample := own.example) is None:
         return ""
-    request, overlap = sample.request(), ""
-    for at in index.candidates(request):
-        earlier, one = rules[at], tested[at]
+    overlap = ""
+    for at in index.candidates(sample.request()):
+        one = compared[at]
         if at >= position:
             break
-        if one is None or not one.matches(request):
+        if not one.matches(sample):
             continue
-        if parts[at] == own:
-            same = f"rule {earlier} before it has the same conditions; {sample}"
-            return f"rule {rule} is a duplicate: {same}"
-        if parts[at] < own:
-            taken = f"rule {earlier} before it matches all of its requests, such as {sample}"
-            return f"rule {rule} never decides: {taken}"
-        typical = example(one, endpoint)
-        is_special_case = own < parts[at] or (
-            condition is not None and typical is not None and condition.matches(typical.request())
-        )
-        is_at_other_times = _external(parts[at]) != _external(own)
-        if not (overlap or is_special_case or is_at_other_times or _agree(earlier, rule, endpoint)):
+        if one.parts == own.parts:
+            same = f"rule {one.rule} before it has the same conditions; {sample}"
+            return f"rule {own.rule} is a duplicate: {same}"
+        if one.parts < own.parts:
+            taken = f"rule {one.rule} before it matches all of its requests, such as {sample}"
+            return f"rule {own.rule} never decides: {taken}"
+        is_special_case = own.parts < one.parts or own.matches(one.example)
+        is_meant = is_special_case or one.external != own.external or one.decides_as(own)
+        if not (overlap or is_meant):
             overlap = (
-                f"rules {earlier} and {rule} overlap: both match {sample}, and the first of them "
-                "decides; ignore this if it is intended"
+                f"rules {one.rule} and {own.rule} overlap: both match {sample}, and the first of "
+                "them decides; ignore this if it is intended"
             )
     return overlap
-
-
-def _agree(one: ReadyRule, other: ReadyRule, endpoint: str) -> bool:
-    first, second = one.answers[endpoint], other.answers[endpoint]
-    return not first.is_dynamic and not second.is_dynamic and first.fixed == second.fixed
 
 
 def _parts(condition: Condition) -> Iterator[Condition]:
@@ -105,16 +117,6 @@ def _parts(condition: Condition) -> Iterator[Condition]:
             yield from _parts(part)
     else:
         yield condition
-
-
-def _external(parts: Parts) -> frozenset[Condition]:
-    return frozenset(part for part in parts if isinstance(part, _EXTERNAL))
-
-
-def _on_request(parts: Parts) -> Condition | None:
-    """Return the parts that the request alone decides; ``None`` if others are inside of them."""
-    kept = tuple(part for part in parts if not isinstance(part, _EXTERNAL))
-    return None if any(map(_holds_external, kept)) else All(kept)
 
 
 def _holds_external(condition: Condition) -> bool:
