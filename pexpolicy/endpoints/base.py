@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
-from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.decision import Continue, Decision, Reject, is_intact
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.request import Params, Request
@@ -169,7 +169,7 @@ class Endpoint(Generic[R]):
         """Return the keys that Infinity reads."""
         envelope: dict[str, Any] = {"status": "success", "action": decision.action}
         if (
-            contract_of(type(decision)).sends_result
+            not isinstance(decision, Continue)
             and decision.result != EMPTY
             and (decision.action != "reject" or self.shows_reject_reason)
         ):

@@ -196,7 +196,7 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
         self.__dict__["alias"] = Alias(alias)
 
 
-class Avatar(Decision, consequence="Infinity would show a placeholder", sends_result=False):
+class Avatar(Decision, consequence="Infinity would show a placeholder"):
     """A picture: the bytes of a JPEG, or of a PNG, GIF, WebP or BMP.
 
     The reply is a JPEG in RGB of exactly the requested width and height (transcribed). Other

@@ -46,7 +46,6 @@ class Declared(TypedDict, total=False):
     constants: Mapping[str, Any]
     consequence: str
     forbid_unknown: bool
-    sends_result: bool
     find_hint: Callable[[Contract, str], str]
 
 
@@ -66,7 +65,6 @@ class Contract:
     consequence: str = "Infinity would drop the whole result and use its own database"
     forbid_unknown: bool = False
     """True where a field that does not exist is refused in a plain dictionary too."""
-    sends_result: bool = True
     find_hint: Callable[[Contract, str], str] = lambda _, __: ""
     """Returns a hint for an unknown field, or nothing."""
     hints: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -185,7 +185,7 @@ def is_intact(decision: Decision) -> bool:
     )
 
 
-class Continue(Decision, sends_result=False):
+class Continue(Decision):
     """Ask no further plugin; Infinity continues with its own database and settings."""
 
     __slots__ = ()
