@@ -179,7 +179,12 @@ def _print_problem(problem: Problem, path: Path, excerpt: Excerpt | None) -> Non
 def print_warnings(policy: Policy) -> None:
     """Print the warnings about a configuration."""
     for warning in policy.warnings:
-        click.secho(f"warning: {warning}", fg="yellow", err=True)
+        warn(warning)
+
+
+def warn(text: object, kind: str = "warning") -> None:
+    """Print a warning, or a note, on standard error."""
+    click.secho(f"{kind}: {text}", fg="yellow", err=True)
 
 
 def key_value_pairs(texts: Iterable[str], option: str, example: str) -> list[tuple[str, str]]:

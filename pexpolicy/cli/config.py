@@ -9,7 +9,7 @@ import click
 
 from pexpolicy import __version__
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
-from pexpolicy.cli.common import examples
+from pexpolicy.cli.common import examples, warn
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.endpoints import schema as documents
 from pexpolicy.endpoints.schema import openapi
@@ -78,6 +78,5 @@ def hash_password() -> None:
     if "\n" in password or "\r" in password:
         raise click.UsageError("there are several lines on standard input; a password is one line")
     if len(password) < MIN_PASSWORD_LENGTH:
-        text = f"warning: the password is shorter than {MIN_PASSWORD_LENGTH} characters"
-        click.secho(text, fg="yellow", err=True)
+        warn(f"the password is shorter than {MIN_PASSWORD_LENGTH} characters")
     click.echo(str(PasswordHash.create(password)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from pexpolicy.cli.common import examples
+from pexpolicy.cli.common import examples, refuse
 from pexpolicy.cli.http_client import ServerUrl
 from pexpolicy.conformance.check_reply import UNREADABLE
 from pexpolicy.conformance.findings import Finding, Level, Topic, warning
@@ -310,10 +310,10 @@ def conformance(
     try:
         report = asyncio.run(_run(url, header, alias, caller, tls))
     except UnauthorizedError:
-        _fail(f"{url}: {UNAUTHORIZED}")
+        refuse(f"{url}: {UNAUTHORIZED}")
     except UnreachableError as error:
         hint = "; name its CA in SSL_CERT_FILE" if "not trusted" in str(error) else ""
-        _fail(f"{url} cannot be reached: {error}{hint}")
+        refuse(f"{url} cannot be reached: {error}{hint}")
     show(out, report)
     if json_path == "-":
         click.echo(report.as_json())
@@ -335,11 +335,6 @@ def _authorization(user: str | None, variable: str | None) -> str | None:
     if ":" in user:
         raise click.UsageError("a user name cannot contain a colon")
     return basic(user, password)
-
-
-def _fail(text: str) -> NoReturn:
-    click.secho(text, fg="red", err=True)
-    sys.exit(EX_USAGE)
 
 
 async def _run(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.cli.common import EX_CONFIG, config_option, examples, refuse
+from pexpolicy.cli.common import EX_CONFIG, config_option, examples, refuse, warn
 from pexpolicy.config.files import missing_hint
 from pexpolicy.server.reload_triggers import ask_for_reload
 from pexpolicy.text import printable
@@ -28,26 +28,21 @@ def reload(config: Path) -> None:
     except (OSError, ValueError) as error:
         refuse(f"{config}: cannot reach the server: {error}", 1)
     if not results or None in results:
-        text = (
-            "the server ended during the reload"
-            if results
-            else "no server runs with this configuration; start it with pexpolicy serve"
-        )
-        if not results and not config.exists():
-            text = f"there is no such file{missing_hint(config)}; name another with --config"
+        text = "the server ended during the reload"
+        if not results:
+            text = "no server runs with this configuration; start it with pexpolicy serve"
+            if not config.exists():
+                text = f"there is no such file{missing_hint(config)}; name another with --config"
         refuse(f"{config}: {text}", 1)
     done = [result for result in results if result is not None]
     for result in done:
-        click.secho(
-            f"{config}: {printable(result)}",
-            fg="green" if result.done else "red",
-            err=not result.done,
-        )
+        style = "green" if result.done else "red"
+        click.secho(f"{config}: {printable(result)}", fg=style, err=not result.done)
         for change in result.changes:
             click.echo(f"  {printable(change)}")
         for problem in result.problems:
             click.echo(f"  {printable(problem)}", err=True)
         for note in result.notes:
-            click.secho(f"warning: {printable(note)}", fg="yellow", err=True)
+            warn(printable(note))
     if not all(result.done for result in done):
         sys.exit(EX_CONFIG)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import resource
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +23,8 @@ from pexpolicy.cli.common import (
     examples,
     fail,
     print_warnings,
+    refuse,
+    warn,
 )
 from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
@@ -115,12 +116,12 @@ def serve(
     print_warnings(policy)
     if debug:
         text = "no time limits apply, and nodes wait 5 seconds: not for a server in use"
-        click.secho(f"warning: --{'dev' if dev else 'debug'}: {text}", fg="yellow", err=True)
+        warn(f"--{'dev' if dev else 'debug'}: {text}")
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     if is_loopback(address) and any(map(Path.exists, CONTAINER_MARKS)):
         text = f"{address} is reachable in this container only, unless it has the network of the"
-        click.secho(f"warning: {text} machine: write --host 0.0.0.0", fg="yellow", err=True)
+        warn(f"{text} machine: write --host 0.0.0.0")
     count = 1 if debug else workers or policy.settings.server.workers
 
     admin = AdminEndpoint(bind_admin(policy.settings, log, admin_port))
@@ -164,12 +165,8 @@ def serve(
     except OSError as error:
         in_use = error.errno == errno.EADDRINUSE
         hint = "; choose another server.port or --port" if in_use else ""
-        click.secho(
-            f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}",
-            fg="red",
-            err=True,
-        )
-        sys.exit(1)
+        text = f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}"
+        refuse(text, 1)
     log.output.write("stopped")
     if leftovers():
         force_exit(leftovers)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from pexpolicy.access.refusals import BUSY, HANDSHAKE_FAILED, NOT_ALLOWED, UNAUTHORISED
-from pexpolicy.cli.common import config_option, examples, json_option, load_or_exit, refuse
+from pexpolicy.cli.common import config_option, examples, json_option, load_or_exit, refuse, warn
 from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask
 from pexpolicy.cli.text import (
     Cell,
@@ -77,8 +77,8 @@ def status(config: Path, url: str | None, *, strict: bool, as_json: bool) -> Non
         refuse(f"{address}: {error}{hint}", 1)
     if url is None and not is_same_config(config, document["config"]["path"]):
         theirs = printable(document["config"]["path"])
-        text = f"note: {address} is a server with the configuration {theirs}, not with {config}"
-        click.secho(f"{text}: give each an [admin] port of its own", fg="yellow", err=True)
+        text = f"{address} is a server with the configuration {theirs}, not with {config}"
+        warn(f"{text}: give each an [admin] port of its own", "note")
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
@@ -97,8 +97,7 @@ def _settings_for_token(config: Path) -> Settings | None:
         return load(config)
     except ConfigError as error:
         if error.salvaged is None:
-            text = f"note: {config} cannot be read, so no token is sent"
-            click.secho(text, fg="yellow", err=True)
+            warn(f"{config} cannot be read, so no token is sent", "note")
         return error.salvaged
 
 
@@ -292,24 +291,10 @@ def _report(plugin: Document) -> Iterator[Cell]:
         age, every = job["last_run_age"], format_duration(job["every"])
         last = "has not run yet" if age is None else f"ran {format_duration(age)} ago"
         yield f"   job {name}: {last}, every {every}, once per {job['once_per']}"
-    yield from _lines(status, 3)
-
-
-def _lines(values: Mapping[Any, Any], margin: int) -> Iterator[str]:
-    """Yield a line for each value, and for each row of a value with rows."""
-    are_rows = _are_rows(values)
-    for key, value in values.items():
-        name = " " * margin + (printable(key) if are_rows else key_words(key))
-        rows = dict(enumerate(value, 1)) if isinstance(value, list) else value
-        if rows and isinstance(rows, Mapping) and _are_rows(rows):
-            yield f"{name}:"
-            yield from _lines(rows, margin + 2)
-        elif value not in (None, {}, []):
-            yield f"{name}: {as_words(value)}"
-
-
-def _are_rows(values: Mapping[Any, Any]) -> bool:
-    return all(isinstance(value, Mapping) for value in values.values())
+    for name, value in status.items():
+        if value not in (None, {}, []):
+            shown = name if isinstance(value, Mapping) else key_words(name)
+            yield f"   {shown}: {as_words(value)}"
 
 
 def _node(node: Document, silent: float) -> tuple[Cell, ...]:

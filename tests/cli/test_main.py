@@ -123,25 +123,8 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
     assert rows["domains"]["on_error"] == "reject"
     assert rows["domains"]["version"] == metadata.version("pexpolicy-domains")
     assert rows["rooms"]["distribution"] == "pexpolicy-rooms"
-    assert rows["rooms"]["hooks"] == [
-        "service_configuration",
-        "lifespan",
-        "static_decisions",
-        "config_warnings",
-        "status",
-        "changes_since",
-        "coverage_items",
-        "tracked_files",
-    ]
-    assert listed["other_hooks"] == {
-        "lifespan": ["rooms"],
-        "static_decisions": ["rooms"],
-        "config_warnings": ["domains", "rooms"],
-        "status": ["rooms"],
-        "changes_since": ["domains", "rooms"],
-        "coverage_items": ["rooms"],
-        "tracked_files": ["rooms"],
-    }
+    assert rows["rooms"]["hooks"][:2] == ["service_configuration", "lifespan"]
+    assert listed["other_hooks"]["config_warnings"] == ["domains", "rooms"]
 
 
 def test_the_listing_for_people_names_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,9 +280,8 @@ def test_the_report_of_a_plugin_is_shown_without_json(
     lines = {" ".join(line.split()) for line in out.splitlines()}
     assert {"rules:", "Scanner: hits 3, last hit -"} <= lines
     assert "Lobby: hits 0, last hit 2026-01-01T00:00:00+00:00" in lines
-    assert {"upstream:", "targets:", "old: asked 4, breaker closed", "subnets: 5"} <= lines
-    assert "1: same 7, differing pin 2, waits no" in lines
-    assert "hits: Oslo 2" in lines
+    assert {"upstream:", "targets: old asked 4, breaker closed", "subnets: 5"} <= lines
+    assert {"compared: same 7, differing pin 2, waits no", "hits: Oslo 2"} <= lines
     assert not set("{}") & set(out)
 
 
