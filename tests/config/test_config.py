@@ -167,27 +167,6 @@ def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"[server\n", "is not valid TOML"),
-        (b"port = \n", "is not valid TOML"),
-        (b"[a]\n[a]\n", "is not valid TOML"),
-        (b"a = 1\na = 2\n", "is not valid TOML"),
-        (b"a = " + b"9" * 5000, "is not valid TOML"),
-        (b"a = '\xff'", "line 1 is not UTF-8 text; save the file as UTF-8"),
-        (b"a = " + b"[" * 100_000, "is not valid TOML"),
-    ],
-)
-def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str) -> None:
-    path = tmp_path / "config.toml"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError) as error:
-        load(path)
-    (problem,) = error.value.problems
-    assert said in str(problem)
-
-
-@pytest.mark.parametrize(
     ("text", "place", "advice"),
     [
         ("host = 127.0.0.1\n", (1, 13), "in quotes"),
