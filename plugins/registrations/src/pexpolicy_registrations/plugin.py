@@ -18,7 +18,6 @@ from pexpolicy import (
     Credentials,
     DataUnavailableError,
     DecisionError,
-    Key,
     Plugin,
     Problem,
     RegistrationAliasRequest,
@@ -91,7 +90,8 @@ class Registrations(Plugin[Settings]):
         problems: list[Problem] = []
         written = listed_rows("devices", settings.devices, settings.csv, Device, problems)
         for key, device in written:
-            problems += self._add(key, device)
+            if (wrong := _add(self._devices, device)) is not None:
+                problems.append(Problem((*key, *wrong.key), wrong.text))
         self._snapshot: RowSnapshot[dict[str, _Answers]] | None = None
         try:
             self._snapshot = settings.snapshot(self._convert, "devices")
@@ -114,16 +114,8 @@ class Registrations(Plugin[Settings]):
         problems: list[str] = []
         table: dict[str, _Answers] = {}
         for number, device in read_rows(_for_each_alias(rows), Device, problems):
-            alias = str(Alias(device.alias))
-            if not Alias(device.alias).user:
-                problems.append(f"row {number}: alias: is not an alias")
-            elif alias in table:
-                problems.append(f"row {number}: alias: there is a device with this alias already")
-            else:
-                try:
-                    table[alias] = _answers(device)
-                except DecisionError as error:
-                    problems.append(f"row {number}: {error.refusal.text}")
+            if (wrong := _add(table, device)) is not None:
+                problems.append(f"row {number}: {wrong}")
         if problems and not table:
             raise ValueError(f"no device is right; {problems[0]}")
         if problems:
@@ -135,21 +127,6 @@ class Registrations(Plugin[Settings]):
         """Fetch the devices of the source, and keep them up to date."""
         opened = self._snapshot or nullcontext()
         return cast("AbstractAsyncContextManager[None]", opened)
-
-    def _add(self, key: Key, device: Device) -> Iterable[Problem]:
-        alias = Alias(device.alias)
-        if not alias.user:
-            text = 'is not an alias; write one such as "desk@example.com"'
-            yield Problem((*key, "alias"), text)
-        elif alias in self._devices:
-            yield Problem((*key, "alias"), f"there is a device with the alias {alias} already")
-        else:
-            try:
-                answers = _answers(device)
-            except DecisionError as error:
-                yield Problem((*key, *error.refusal.key), error.refusal.text)
-            else:
-                self._devices[str(alias)] = answers
 
     @override
     async def registration_alias(
@@ -205,6 +182,20 @@ def _for_each_alias(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         aliases = row.get("alias")
         for alias in aliases if isinstance(aliases, list) else [aliases]:
             yield {**row, "alias": alias}
+
+
+def _add(table: dict[str, _Answers], device: Device) -> Problem | None:
+    """Add the answers for a device, or return why it has none."""
+    alias = Alias(device.alias)
+    if not alias.user:
+        return Problem(("alias",), 'is not an alias; write one such as "desk@example.com"')
+    if alias in table:
+        return Problem(("alias",), f"there is a device with the alias {alias} already")
+    try:
+        table[str(alias)] = _answers(device)
+    except DecisionError as error:
+        return Problem(error.refusal.key, error.refusal.text)
+    return None
 
 
 def _answers(device: Device) -> _Answers:

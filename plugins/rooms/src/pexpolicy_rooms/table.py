@@ -114,36 +114,14 @@ class RoomTable:
 
 def changed_rooms(table: RoomTable, previous: RoomTable) -> Iterator[str]:
     """Yield the names of the rooms that were added, removed and changed since ``previous``."""
-    added: set[str] = set()
-    removed: set[str] = set()
-    changed: set[str] = set()
-    kept = set(_equal(table, previous))
-    for alias, service in table.rooms():
-        if alias not in kept:
-            added.add(_name(service))
-    for alias, service in previous.rooms():
-        if alias not in kept:
-            removed.add(_name(service))
-    if added or removed:
-        # A room that keeps an alias, or has another one now, is still there.
-        names = {_name(service) for alias, service in table.rooms() if alias in kept}
-        changed = (added & removed) | (names & (added | removed))
-    for what, rooms in (
-        ("added", added - changed),
-        ("removed", removed - changed),
-        ("changed", changed),
-    ):
+    before = dict(previous.entries())
+    kept = {alias for alias, room in table.entries() if before.get(alias) == room}
+    names = {str(service.name) for alias, service in table.rooms() if alias in kept}
+    added = {str(service.name) for alias, service in table.rooms() if alias not in kept}
+    removed = {str(service.name) for alias, service in previous.rooms() if alias not in kept}
+    # A room that keeps an alias, or has another one now, is still there.
+    changed = (added & removed) | (names & (added | removed))
+    kinds = {"added": added - changed, "removed": removed - changed, "changed": changed}
+    for what, rooms in kinds.items():
         if rooms:
             yield f"{what} {listed(rooms)}"
-
-
-def _equal(table: RoomTable, previous: RoomTable) -> Iterator[str]:
-    """Yield the aliases that lead to the same in both."""
-    before = dict(previous.entries())
-    for alias, room in table.entries():
-        if before.get(alias) == room:
-            yield alias
-
-
-def _name(service: Service) -> str:
-    return str(service.name)
