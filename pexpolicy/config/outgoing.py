@@ -54,6 +54,12 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost"
 
 
+def is_encrypted(url: str) -> bool:
+    """Return whether no one else can read what is sent to an HTTP URL; loopback counts."""
+    parsed = URL(url)
+    return parsed.scheme == "https" or is_loopback(parsed.host)
+
+
 def secret(name: str, variable: str | None, file: Path | None) -> str | None:
     """Return the secret of the keys ``NAME_env`` and ``NAME_file``; ``None`` without either.
 

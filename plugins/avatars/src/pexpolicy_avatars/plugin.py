@@ -11,7 +11,6 @@ from functools import partial
 from typing import TypeVar
 
 from typing_extensions import override
-from yarl import URL
 
 from pexpolicy import (
     Alias,
@@ -24,7 +23,7 @@ from pexpolicy import (
     metrics,
 )
 from pexpolicy.config.files import missing_hint
-from pexpolicy.config.outgoing import is_loopback
+from pexpolicy.config.outgoing import is_encrypted
 from pexpolicy_avatars.cache import Cache, Entry, SingleFlight
 from pexpolicy_avatars.graph import Graph
 from pexpolicy_avatars.initials import Initials
@@ -219,5 +218,5 @@ def _warnings(settings: AvatarsSettings) -> Iterable[ConfigWarning]:
     if graph is not None:
         sent += [(("graph", "authority"), graph.authority), (("graph", "endpoint"), graph.endpoint)]
     for place, url in sent:
-        if url.startswith("http://") and not is_loopback(URL(url).host):
+        if not is_encrypted(url):
             yield ConfigWarning(place, "the credentials are sent unencrypted: write https://")

@@ -129,10 +129,6 @@ class HttpSettings(PluginSettings):
 
     @model_validator(mode="after")
     def _credentials(self) -> Self:
-        for name in ("password", "token"):
-            if getattr(self, f"{name}_env") and getattr(self, f"{name}_file"):
-                msg = f"write {name}_env (a variable) or {name}_file (a path), not both"
-                raise ValueError(msg)
         has_password = bool(self.password_env or self.password_file)
         if has_password != (self.user is not None):
             msg = "user and a password belong together: write user and password_file"

@@ -17,7 +17,7 @@ from typing_extensions import override
 from yarl import URL
 
 from pexpolicy import ConfigPath
-from pexpolicy.config.outgoing import is_loopback, secret, tls_context, whole_url
+from pexpolicy.config.outgoing import is_encrypted, secret, tls_context, whole_url
 from pexpolicy.conformance.replies import client_session
 from pexpolicy_sources.client_credentials import ClientCredentials, is_header
 from pexpolicy_sources.data_source import DataSource, DataSourceSettings
@@ -151,7 +151,7 @@ class HttpSettings(DataSourceSettings):
     def _secrets_are_encrypted(self) -> Self:
         has_secret = self.token_env or self.token_file or self.client_id
         for url in (self.url, self.token_url):
-            if has_secret and url is not None and not _is_encrypted(url):
+            if has_secret and url is not None and not is_encrypted(url):
                 msg = f"{url} would get credentials unencrypted: write https://"
                 raise ValueError(msg)
         return self
@@ -170,12 +170,6 @@ class HttpSettings(DataSourceSettings):
             msg = "scope belongs to token_url"
             raise ValueError(msg)
         return self
-
-
-def _is_encrypted(url: str) -> bool:
-    """Return whether nobody else can read what is sent to it; loopback counts."""
-    parsed = URL(url)
-    return parsed.scheme == "https" or is_loopback(parsed.host)
 
 
 class HttpSource(DataSource[HttpSettings, UrlTemplate]):

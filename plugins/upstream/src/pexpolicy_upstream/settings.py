@@ -11,10 +11,9 @@ from pydantic import (
     PrivateAttr,
     model_validator,
 )
-from yarl import URL
 
 from pexpolicy import ConfigPath, ConfigWarning, PluginSettings
-from pexpolicy.config.outgoing import is_loopback, whole_url
+from pexpolicy.config.outgoing import is_encrypted, whole_url
 from pexpolicy.config.schema import MAX_BUDGET, EndpointName
 from pexpolicy.matching import When, compile_when, pitfalls
 
@@ -162,8 +161,7 @@ def _of_target(key: tuple[str, ...], target: TargetSettings) -> Iterator[ConfigW
     if not target.verify:
         text = "anyone on the network path can read and answer the calls; name a ca_file instead"
         yield ConfigWarning((*key, "verify"), text)
-    url = URL(target.url, encoded=True)
-    if target.user is not None and url.scheme == "http" and not is_loopback(url.host):
+    if target.user is not None and not is_encrypted(target.url):
         yield ConfigWarning(
             (*key, "url"), "user and password go over the network in clear; use https"
         )

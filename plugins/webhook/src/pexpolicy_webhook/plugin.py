@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from pexpolicy import ConfigWarning, Outcome, Plugin, Problem, SettingsError
-from pexpolicy.config.outgoing import is_loopback, secret, tls_context
+from pexpolicy.config.outgoing import is_encrypted, secret, tls_context
 from pexpolicy.conformance.replies import client_session
 from pexpolicy_webhook.sender import Sender, event_of, signing_key
 from pexpolicy_webhook.settings import WebhookSettings
@@ -104,7 +104,7 @@ class Webhook(Plugin[WebhookSettings]):
 
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of events that are readable on the network or that anyone could forge."""
-        if self.settings.url.startswith("http://") and not is_loopback(URL(self.settings.url).host):
+        if not is_encrypted(self.settings.url):
             text = "the events leave this machine unencrypted: write https://"
             yield ConfigWarning(("url",), text)
         if self._key is None and self._token is None:

@@ -20,6 +20,7 @@ import aiohttp
 import orjson
 
 from pexpolicy import Outcome, get_logger, metrics
+from pexpolicy.conformance.replies import Reply
 from pexpolicy_webhook.settings import WebhookSettings
 from pexpolicy_webhook.spool import Segment, Spool
 
@@ -269,9 +270,7 @@ class Sender:
         status = response.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
-        # A server may write what it got, such as the token, into its own name of the status.
-        names = {known.value: known.phrase for known in HTTPStatus}
-        text = f"HTTP {status} {names.get(status, '')}".rstrip()
+        text = Reply(0.0, status).line
         if status in REFUSALS:
             raise _RefusedError(f"the receiver refused it: {text}")
         raise _FailedError(str(status), text, _retry_after(response.headers.get("Retry-After")))
