@@ -240,13 +240,14 @@ def test_a_search_ends_when_its_time_is_over(indexed: Indexed) -> None:
     assert took_too_long(raised.value)
 
 
-def test_calls_and_steps_of_a_minute_are_counted(indexed: Indexed) -> None:
-    indexed.add(*(line(n, EPOCH + n * 1000, ms=float(n)) for n in range(120)))
-    found = indexed.reader.minutes(EPOCH, EPOCH + 120_000)
-    calls = Counter[str]()
+def test_calls_steps_and_differences_of_a_minute_are_counted(indexed: Indexed) -> None:
+    shadows = (line(n, event="shadow", differs=n > 200) for n in range(200, 203))
+    indexed.add(*(line(n, EPOCH + n * 1000, ms=float(n)) for n in range(120)), *shadows)
+    found = indexed.reader.minutes(EPOCH, EPOCH + 1_000_000)
+    kinds = Counter[str]()
     for one in found:
-        calls[one.kind] += one.count
-    assert calls == {"call": 120, "step": 120}
+        kinds[one.kind] += one.count
+    assert kinds == {"call": 120, "step": 123, "difference": 2}
     assert {(one.name, one.outcome) for one in found if one.kind == "call"} == {
         ("service_configuration", "continue")
     }

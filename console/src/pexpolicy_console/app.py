@@ -121,9 +121,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
     console.index.open()
     try:
         async with console.server, console.dry_runs:
-            sampling = asyncio.create_task(console.metrics.run())
             yield
-            sampling.cancel()
             await console.verification.close()
             await console.replay.close()
     finally:

@@ -14,7 +14,6 @@ from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Session, Sessions
-from pexpolicy_console.metrics_ring import MetricsRing
 from pexpolicy_console.server_client import ServerClient
 
 
@@ -30,7 +29,6 @@ class Console:
     index: Index
     feed: LiveFeed
     dry_runs: DryRuns
-    metrics: MetricsRing
     verification: Job
     replay: Job
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from markupsafe import Markup
 
 from pexpolicy.cli.for_console import CALL_BOUNDS
-from pexpolicy_console.metrics_ring import MINUTES, Minute
 
+MINUTES = 60
 COLUMN = 10
 """Width of a minute."""
 MINUTES_END = COLUMN * MINUTES
@@ -23,11 +24,13 @@ TICK_MINUTES = 10
 SERIES = 6
 """Number of series with a pattern of their own; further ones share the last."""
 
+BOUNDS = (*CALL_BOUNDS, math.inf)
+"""The upper bounds of the buckets of latency, in seconds."""
 Counts = Mapping[str, Sequence[int]]
 """A count for each minute by series."""
 
 
-def stacked_bars(minutes: Sequence[Minute], counts: Counts, title: str) -> Markup:
+def stacked_bars(minutes: Sequence[float], counts: Counts, title: str) -> Markup:
     """Return bars of a minute each, the series stacked; a title on each bar has its numbers."""
     totals = [sum(column) for column in zip(*counts.values(), strict=True)] or [0] * len(minutes)
     top = _round_up(max(totals, default=0))
@@ -48,7 +51,7 @@ def stacked_bars(minutes: Sequence[Minute], counts: Counts, title: str) -> Marku
     return _svg(minutes, parts, HEIGHT, title)
 
 
-def heat_map(minutes: Sequence[Minute], columns: Sequence[Sequence[int]], title: str) -> Markup:
+def heat_map(minutes: Sequence[float], columns: Sequence[Sequence[int]], title: str) -> Markup:
     """Return a cell for each minute and each bucket of latency, darker for more calls."""
     used = [row for row in range(len(CALL_BOUNDS) + 1) if any(column[row] for column in columns)]
     low, high = (min(used), max(used)) if used else (0, 6)
@@ -74,14 +77,14 @@ def heat_map(minutes: Sequence[Minute], columns: Sequence[Sequence[int]], title:
     return _svg(minutes, parts, rows * ROW, title)
 
 
-def _svg(minutes: Sequence[Minute], parts: Sequence[Markup], height: float, title: str) -> Markup:
+def _svg(minutes: Sequence[float], parts: Sequence[Markup], height: float, title: str) -> Markup:
     width = LEFT + COLUMN * len(minutes) + RIGHT
     ticks = [
         Markup('<text x="{}" y="{}" class="axis middle" data-time="{}">{}</text>').format(
-            LEFT + at * COLUMN, TOP + height + 15, f"{minute.start:.0f}", _clock(minute, zone=False)
+            LEFT + at * COLUMN, TOP + height + 15, f"{minute:.0f}", _clock(minute, zone=False)
         )
         for at, minute in enumerate(minutes)
-        if round(minute.start / 60) % TICK_MINUTES == 0
+        if round(minute / 60) % TICK_MINUTES == 0
     ]
     return Markup(
         '<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>'
@@ -110,8 +113,8 @@ def _rect(at: int, y: float, height: float, kind: str) -> Markup:
     )
 
 
-def _clock(minute: Minute, *, zone: bool = True) -> str:
-    return f"{datetime.fromtimestamp(minute.start, UTC):%H:%M}{'Z' if zone else ''}"
+def _clock(minute: float, *, zone: bool = True) -> str:
+    return f"{datetime.fromtimestamp(minute, UTC):%H:%M}{'Z' if zone else ''}"
 
 
 def _bound(row: int) -> str:
@@ -135,3 +138,17 @@ def _round_up(value: int) -> int:
     """Return the next number with one significant digit, 2 at least."""
     size = int(f"1{'0' * (len(str(value)) - 1)}")
     return max(2, -(-value // size) * size)
+
+
+def quantile(buckets: Iterable[tuple[float, int]], share: float) -> float | None:
+    """Return the upper bound of the bucket with this share of all calls; ``None`` without calls.
+
+    ``buckets`` has the upper bound and the count of each, in ascending order.
+    """
+    buckets = list(buckets)
+    rank = share * sum(count for _, count in buckets)
+    for bound, count in buckets:
+        rank -= count
+        if count and rank <= 0:
+            return bound
+    return None

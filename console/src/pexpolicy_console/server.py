@@ -27,7 +27,6 @@ from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Sessions
-from pexpolicy_console.metrics_ring import MetricsRing
 from pexpolicy_console.protocol import LIMITS, ConsoleProtocol
 from pexpolicy_console.server_client import ServerClient
 
@@ -59,17 +58,16 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         msg = "console.oidc: install the extra, pexpolicy-console[oidc]"
         raise ConsoleError(msg)
     audit = config.audit
-    server, actions = ServerClient(config, admin_port), ActionLog(config.folder)
+    actions = ActionLog(config.folder)
     return Console(
         config,
-        server,
+        ServerClient(config, admin_port),
         Sessions(),
         actions,
         LoginAttempts(actions),
         Index(config.folder / "index", audit, config.written),
         LiveFeed(audit),
         DryRuns(config.path),
-        MetricsRing(server),
         Job("verification", config.path),
         Job("replay", config.path, JOB_TIMEOUT_S),
     )

@@ -1,16 +1,14 @@
-"""Client of ``/status`` and ``/metrics`` of the admin listener."""
+"""Client of ``/status`` of the admin listener."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy.cli.for_console import admin_url
 from pexpolicy.errors import describe_network_error
@@ -18,7 +16,7 @@ from pexpolicy_console.config_file import ConfigFile
 
 TIMEOUT_S = 4.0
 MAX_AGE_S = 1.0
-"""Age up to which a document is not fetched again."""
+"""Age up to which the document is not fetched again."""
 
 
 class ServerUnavailable(Exception):
@@ -135,14 +133,6 @@ class ServerStatus(_Part, frozen=True):
     nodes: list[NodeState] = []
 
 
-class Sample(msgspec.Struct, frozen=True):
-    """One sample of a metric."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-
-
 class ServerClient:
     """Asks the admin listener of a configuration, or the one on ``port``; an async context
     manager.
@@ -152,7 +142,7 @@ class ServerClient:
         self._config = config
         self._port = port
         self._session: aiohttp.ClientSession | None = None
-        self._bodies: dict[str, tuple[float, bytes]] = {}
+        self._fetched, self._body = -MAX_AGE_S, b""
         self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -177,42 +167,33 @@ class ServerClient:
 
     async def status(self) -> ServerStatus:
         """Return the status of the server; raise ``ServerUnavailable``."""
-        body = await self._get("/status")
+        body = await self._get()
         try:
             return msgspec.json.decode(body, type=ServerStatus)
         except msgspec.DecodeError as error:
             msg = f"{self.url} is not the admin listener of a pexpolicy server: {error}"
             raise ServerUnavailable(msg) from None
 
-    async def metrics(self) -> dict[str, list[Sample]]:
-        """Return the samples of each metric by the name of its family; raise
-        ``ServerUnavailable``.
-        """
-        body = await self._get("/metrics")
-        return await asyncio.to_thread(_parse, body.decode("utf-8", "replace"))
-
     def forget(self) -> None:
-        """Fetch each document again when it is asked for the next time."""
-        self._bodies.clear()
+        """Fetch the document again when it is asked for the next time."""
+        self._fetched = -MAX_AGE_S
 
-    async def _get(self, path: str) -> bytes:
+    async def _get(self) -> bytes:
         async with self._lock:
-            fetched, body = self._bodies.get(path, (-MAX_AGE_S, b""))
-            if time.monotonic() - fetched < MAX_AGE_S:
-                return body
-            body = await self._fetch(path)
-            self._bodies[path] = time.monotonic(), body
-            return body
+            if time.monotonic() - self._fetched >= MAX_AGE_S:
+                self._body = await self._fetch()
+                self._fetched = time.monotonic()
+            return self._body
 
-    async def _fetch(self, path: str) -> bytes:
+    async def _fetch(self) -> bytes:
         assert self._session is not None
         settings = self._config.settings
         if not settings.admin.enabled:
-            msg = "admin.enabled is false, so the server has no status and no metrics"
+            msg = "admin.enabled is false, so the server has no status"
             raise ServerUnavailable(msg)
         token = settings.admin_token
         headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
-        url = f"{self.url}{path}"
+        url = f"{self.url}/status"
         try:
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP
@@ -224,10 +205,3 @@ class ServerClient:
             why = describe_network_error(cause)
             msg = f"the server does not answer at {self.url}, its admin listener: {why}"
             raise ServerUnavailable(msg) from None
-
-
-def _parse(text: str) -> dict[str, list[Sample]]:
-    return {
-        family.name: [Sample(one.name, one.labels, one.value) for one in family.samples]
-        for family in text_string_to_metric_families(text)
-    }

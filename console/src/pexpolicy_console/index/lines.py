@@ -72,6 +72,7 @@ class AuditLine(msgspec.Struct, gc=False):
     reason: str | None = None
     action: str = ""
     sent: msgspec.Raw = msgspec.Raw()
+    differs: Any = None
     ms: Milliseconds = 0.0
 
 

@@ -50,7 +50,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class MinuteCount:
-    """Calls or steps of one minute: ``kind`` is call or step, ``name`` an endpoint or plugin."""
+    """What was counted in one minute: ``name`` is the endpoint of calls, else a plugin."""
 
     at: int
     """Minutes since 1970."""

@@ -30,14 +30,17 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 4
+VERSION = 5
 """A segment of another version is removed, and its lines are indexed again."""
 MAX_TEXTS = 20_000
 """Different reasons and nodes with a number of their own in one segment."""
 OTHER = 0
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
-CALL, STEP = "call", "step"
+CALL, STEP, DIFFERENCE = "call", "step", "difference"
+"""What is counted by minute; a difference is of a shadow plugin."""
+DECISION = "decision"
+COUNTED = (DECISION, "shadow")
 MINUTE_MS = 60_000
 _SCHEMA = f"""
 PRAGMA user_version = {VERSION};
@@ -231,9 +234,12 @@ class _Batch:
             )
         )
         self.words.append((number, " ".join(dict.fromkeys(words_of(line)))))
-        if line.event == "decision":
+        if line.event in COUNTED:
             minute, minutes = at // MINUTE_MS, self.minutes
-            minutes[minute, CALL, line.endpoint, line.action, bucket_of(us)] += 1
+            if line.event == DECISION:
+                minutes[minute, CALL, line.endpoint, line.action, bucket_of(us)] += 1
+            elif line.differs is True:
+                minutes[minute, DIFFERENCE, line.steps[0].plugin if line.steps else "", "", 0] += 1
             for step in line.steps:
                 took = bucket_of(int(step.ms * 1000))
                 minutes[minute, STEP, step.plugin, step.outcome, took] += 1

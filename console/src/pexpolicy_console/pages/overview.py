@@ -15,12 +15,11 @@ from pexpolicy_console.context import console_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.reader import MinuteCount
 from pexpolicy_console.index.writer import CALL, bucket_bound
-from pexpolicy_console.metrics_ring import quantile
 from pexpolicy_console.pages.nodes import SILENT_S
 from pexpolicy_console.pages.page import Page, hides_names, render
+from pexpolicy_console.plots import MINUTES, quantile
 from pexpolicy_console.server_client import NodeState, ServerStatus, ServerUnavailable
 
-MINUTES = 60
 EXPIRY_S = 14 * 86400
 """Time before the end of a certificate from which on it needs attention, as for the alert."""
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from aiohttp import web
@@ -20,9 +24,11 @@ from pexpolicy.models.outcome import (
     TIMED_OUT,
 )
 from pexpolicy_console.context import console_of
-from pexpolicy_console.metrics_ring import BOUNDS, Minute, quantile
+from pexpolicy_console.index.index import IndexUnavailable
+from pexpolicy_console.index.reader import MinuteCount
+from pexpolicy_console.index.writer import DIFFERENCE, STEP, bucket_bound
 from pexpolicy_console.pages.page import Page, hides_names, render
-from pexpolicy_console.plots import heat_map, stacked_bars
+from pexpolicy_console.plots import BOUNDS, MINUTES, heat_map, quantile, stacked_bars
 from pexpolicy_console.server_client import PluginState, ServerStatus, ServerUnavailable
 
 OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
@@ -47,7 +53,7 @@ class Row(NamedTuple):
     p50: float | None
     """Over the last hour, in seconds."""
     p99: float | None
-    """The same; since the server started where the console has seen no call yet."""
+    """The same; since the server started where the audit has no call of that hour."""
     hour_calls: int
     problems: list[str]
 
@@ -62,6 +68,61 @@ class Row(NamedTuple):
         return 1000 * max((bound for bound in BOUNDS if bound < (self.p99 or 0.0)), default=0.0)
 
 
+class Hour:
+    """What the audit has of the plugins in the last hour, by minute."""
+
+    def __init__(self, counts: Iterable[MinuteCount], now: float) -> None:
+        first = int(now // 60) - MINUTES + 1
+        self.starts = [60.0 * (first + minute) for minute in range(MINUTES)]
+        self.differences = Counter[str]()
+        """How many calls a shadow plugin would have answered differently, by plugin."""
+        self._outcomes: dict[str, dict[str, list[int]]] = {}
+        self._latencies: dict[str, list[list[int]]] = {}
+        for one in counts:
+            at = one.at - first
+            if one.kind == DIFFERENCE:
+                self.differences[one.name] += one.count
+            elif one.kind == STEP and 0 <= at < MINUTES:
+                self.outcomes(one.name).setdefault(one.outcome, [0] * MINUTES)[at] += one.count
+                # A duration is below the bound of its bucket.
+                bucket = bisect_left(BOUNDS, bucket_bound(one.bucket) / 1e6)
+                self.latencies(one.name)[at][bucket] += one.count
+
+    def outcomes(self, plugin: str) -> dict[str, list[int]]:
+        """Return the counts of the minutes by outcome; those without a call too, so that each has
+        its colour on all pages.
+        """
+        return self._outcomes.setdefault(plugin, {name: [0] * MINUTES for name in OUTCOMES})
+
+    def latencies(self, plugin: str) -> list[list[int]]:
+        """Return the count of each bucket of latency for each minute."""
+        return self._latencies.setdefault(plugin, [[0] * len(BOUNDS) for _ in range(MINUTES)])
+
+    def legend(self, plugin: str) -> list[tuple[int, str]]:
+        """Return the number and the name of each outcome in the plot."""
+        counts = enumerate(self.outcomes(plugin).items())
+        return [(number, name) for number, (name, values) in counts if any(values)]
+
+    def bars(self, plugin: str) -> Markup:
+        """Return the plot of the calls by outcome."""
+        title = f"Calls of {plugin} a minute, by outcome, in the last hour"
+        return stacked_bars(self.starts, self.outcomes(plugin), title)
+
+    def heat(self, plugin: str) -> Markup:
+        """Return the plot of the latencies."""
+        title = f"Latency of {plugin} in the last hour"
+        return heat_map(self.starts, self.latencies(plugin), title)
+
+
+async def _last_hour(request: web.Request) -> Hour:
+    """Return the last hour; without calls where there is no index."""
+    now, counts = time.time(), list[MinuteCount]()
+    with suppress(IndexUnavailable):
+        since = now - 60 * MINUTES
+        counts = await console_of(request).index.minutes(int(since * 1000), int(now * 1000))
+    return Hour(counts, now)
+
+
 async def plugins(request: web.Request) -> web.StreamResponse:
     """Show the state of each plugin and source."""
     console = console_of(request)
@@ -71,11 +132,11 @@ async def plugins(request: web.Request) -> web.StreamResponse:
         status = await console.server.status()
     except ServerUnavailable as error:
         problem = str(error)
-    minutes = console.metrics.minutes()
+    hour = await _last_hour(request)
     hides = hides_names(request)
-    found = [] if status is None else [_row(plugin, minutes, hides) for plugin in status.plugins]
+    found = [] if status is None else [_row(plugin, hour, hides) for plugin in status.plugins]
     sources = [] if status is None else status.sources
-    shadows = _shadow_differences(minutes)
+    shadows = hour.differences
     return render(
         request, "plugins.html", rows=found, sources=sources, problem=problem, shadows=shadows
     )
@@ -92,24 +153,23 @@ async def plugin(request: web.Request) -> web.StreamResponse:
     state = next((one for one in status.plugins if one.name == name), None)
     if state is None:
         raise web.HTTPNotFound
-    minutes = console.metrics.minutes()
+    hour = await _last_hour(request)
     return render(
         request,
         "plugin.html",
-        row=_row(state, minutes, hides_names(request)),
+        row=_row(state, hour, hides_names(request)),
         outcomes=[(one, state.calls[one]) for one in OUTCOMES if state.calls.get(one)],
-        legend=_legend(minutes, name),
-        bars=_bars(minutes, name),
-        heat=_heat(minutes, name),
-        differences=_shadow_differences(minutes).get(name),
+        legend=hour.legend(name),
+        bars=hour.bars(name),
+        heat=hour.heat(name),
+        differences=hour.differences.get(name),
         routes=f"{console.server.url}/plugins/{name}/" if "routes" in state.hooks else "",
         has_token=console.config.settings.admin_token is not None,
     )
 
 
-def _row(state: PluginState, minutes: Sequence[Minute], hides: bool) -> Row:  # noqa: FBT001 - of one module
-    buckets = _latencies(minutes, state.name)
-    total = [sum(column) for column in zip(*buckets, strict=True)]
+def _row(state: PluginState, hour: Hour, hides: bool) -> Row:  # noqa: FBT001 - of one module
+    total = [sum(column) for column in zip(*hour.latencies(state.name), strict=True)]
     by_bound = list(zip(BOUNDS, total, strict=True))
     calls = state.calls
     return Row(
@@ -151,41 +211,6 @@ def _texts_of_problems(state: PluginState) -> list[str]:
     for name, job in state.jobs.items():
         if job.get("problem"):
             found.append(f"job {name}: {job['problem']}")
-    return found
-
-
-def _latencies(minutes: Sequence[Minute], plugin: str) -> list[list[int]]:
-    return [minute.buckets("pexpolicy_plugin_duration_seconds", plugin) for minute in minutes]
-
-
-def _outcomes(minutes: Sequence[Minute], plugin: str) -> Mapping[str, list[int]]:
-    by_minute = [minute.by("pexpolicy_plugin_calls_total", plugin) for minute in minutes]
-    # Those without a call too, so that each outcome has its colour on all pages.
-    return {name: [counts.get(name, 0) for counts in by_minute] for name in OUTCOMES}
-
-
-def _legend(minutes: Sequence[Minute], plugin: str) -> list[tuple[int, str]]:
-    """Return the number and the name of each outcome in the plot."""
-    counts = _outcomes(minutes, plugin).items()
-    return [(number, name) for number, (name, values) in enumerate(counts) if any(values)]
-
-
-def _bars(minutes: Sequence[Minute], plugin: str) -> Markup:
-    title = f"Calls of {plugin} a minute, by outcome, in the last hour"
-    return stacked_bars(minutes, _outcomes(minutes, plugin), title)
-
-
-def _heat(minutes: Sequence[Minute], plugin: str) -> Markup:
-    title = f"Latency of {plugin} in the last hour"
-    return heat_map(minutes, _latencies(minutes, plugin), title)
-
-
-def _shadow_differences(minutes: Sequence[Minute]) -> Mapping[str, int]:
-    """Return by plugin how many calls a shadow plugin would have answered differently."""
-    found: dict[str, int] = {}
-    for minute in minutes:
-        for name, count in minute.by("pexpolicy_shadow_diff_total").items():
-            found[name] = found.get(name, 0) + count
     return found
 
 
