@@ -142,12 +142,10 @@ def _rows(base: sqlite3.Connection) -> Iterator[Row]:
     words: dict[int, list[str]] = {}
     for term, number in base.execute("SELECT term, doc FROM temp.term ORDER BY term"):
         words.setdefault(number, []).append(term)
-    texts = dict(base.execute("SELECT id, text FROM text"))
-    for number, *numbers, at, head, offset, size, us, tail in base.execute(
+    for number, *named, at, head, offset, size, us, tail in base.execute(
         "SELECT line.id, event, endpoint, action, decided_by, reason, node, at, head, offset, "
         "size, us, tail FROM line JOIN file ON file.id = line.file ORDER BY line.id"
     ):
-        named = tuple(texts[one] for one in numbers)
         yield number, head, offset, size, at, us, tail, *named, " ".join(words[number])
 
 

@@ -99,11 +99,8 @@ class IndexReader:
         columns = ", ".join(f"line.{name}" for name in COLUMNS)
         for base in self._bases(*query.period()):
             rows = self._select(base, query, columns, None, limit - total)
-            texts = dict(base.execute("SELECT id, text FROM text"))
             for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=False):
-                for number, count in Counter(values).items():
-                    if text := texts.get(number, ""):
-                        counters[name][text] += count
+                counters[name].update(filter(None, values))
             total += len(rows)
             if total >= limit:
                 break

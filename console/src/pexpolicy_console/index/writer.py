@@ -32,9 +32,6 @@ from pexpolicy_console.index.lines import (
 
 VERSION = 5
 """A segment of another version is removed, and its lines are indexed again."""
-MAX_TEXTS = 20_000
-"""Different reasons and nodes with a number of their own in one segment."""
-OTHER = 0
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""
 CALL, STEP, DIFFERENCE = "call", "step", "difference"
@@ -45,14 +42,12 @@ MINUTE_MS = 60_000
 _SCHEMA = f"""
 PRAGMA user_version = {VERSION};
 CREATE TABLE file (
-    id INTEGER PRIMARY KEY, head BLOB UNIQUE, position INTEGER, complete TEXT, lines INTEGER
+    id INTEGER PRIMARY KEY, head BLOB UNIQUE, position INTEGER, complete TEXT
 );
 CREATE TABLE first (id INTEGER);
-CREATE TABLE text (id INTEGER PRIMARY KEY, text TEXT);
 CREATE TABLE line (
     id INTEGER PRIMARY KEY, at INTEGER, file INTEGER, offset INTEGER, size INTEGER, us INTEGER,
-    tail INTEGER, event INTEGER, endpoint INTEGER, action INTEGER, decided_by INTEGER,
-    reason INTEGER, node INTEGER
+    tail INTEGER, event TEXT, endpoint TEXT, action TEXT, decided_by TEXT, reason TEXT, node TEXT
 );
 CREATE INDEX line_at ON line (at);
 CREATE VIRTUAL TABLE word USING fts5 (
@@ -80,8 +75,6 @@ class Progress:
     position: int = 0
     complete: str = ""
     """The version of a compressed file that was read to its end."""
-    lines: int = 0
-    """Lines of the file in the newest segment."""
 
 
 class ParsedLine(msgspec.Struct, gc=False):
@@ -122,15 +115,9 @@ class SegmentWriter:
         if not self._base.execute("SELECT 1 FROM sqlite_master WHERE name = 'minute'").fetchone():
             self._create(files, next_id)
         self.files = {
-            head: Progress(number, position, complete, lines)
-            for number, head, position, complete, lines in self._base.execute(
-                "SELECT id, head, position, complete, lines FROM file"
-            )
+            head: Progress(number, position, complete)
+            for number, head, position, complete in self._base.execute("SELECT * FROM file")
         }
-        self._texts: dict[str, int] = {
-            text: number for number, text in self._base.execute("SELECT id, text FROM text")
-        }
-        self._numbers: dict[tuple[str, ...], tuple[int, ...]] = {}
         (last,) = self._base.execute("SELECT max(id) FROM line").fetchone()
         first: tuple[int] = self._base.execute("SELECT id FROM first").fetchone()
         self.first_id = first[0]
@@ -140,9 +127,8 @@ class SegmentWriter:
         self._base.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
         self._base.execute("INSERT INTO word (word, rank) VALUES ('automerge', ?)", (MERGED,))
         self._base.execute("INSERT INTO first VALUES (?)", (next_id,))
-        self._base.execute("INSERT INTO text VALUES (?, '')", (OTHER,))
-        rows = ((one.id, head, one.position, one.complete, 0) for head, one in files.items())
-        self._base.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?)", rows)
+        rows = ((one.id, head, one.position, one.complete) for head, one in files.items())
+        self._base.executemany("INSERT INTO file VALUES (?, ?, ?, ?)", rows)
         self._base.execute("COMMIT")
 
     @property
@@ -158,43 +144,22 @@ class SegmentWriter:
         if progress is None:
             number = 1 + max((one.id for one in self.files.values()), default=0)
             progress = self.files[file.head] = Progress(number)
-        batch = _Batch(self, progress.id)
+        batch = _Batch(self.next_id, progress.id)
         for one in lines:
             batch.add(one)
         progress.position = position
-        progress.lines += len(batch.rows)
         if file.is_compressed and is_end:
             progress.complete = file.version
         self._base.execute("BEGIN IMMEDIATE")
-        self._base.executemany("INSERT INTO text VALUES (?, ?)", batch.texts)
         self._base.executemany(_LINE, batch.rows)
         self._base.executemany(_WORDS, batch.words)
         self._base.executemany(_MINUTE, ((*key, count) for key, count in batch.minutes.items()))
         self._base.execute(
-            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
-            (progress.id, file.head, position, progress.complete, progress.lines),
+            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)",
+            (progress.id, file.head, position, progress.complete),
         )
         self._base.execute("COMMIT")
         self.next_id += len(batch.rows)
-
-    def numbers_of(self, texts: tuple[str, ...], new: list[tuple[int, str]]) -> tuple[int, ...]:
-        """Return the numbers of the first columns of a line, which are often the same together."""
-        numbers = self._numbers.get(texts)
-        if numbers is None:
-            numbers = tuple([self.number_of(text, new) for text in texts])
-            if len(self._numbers) < MAX_TEXTS:
-                self._numbers[texts] = numbers
-        return numbers
-
-    def number_of(self, text: str, new: list[tuple[int, str]]) -> int:
-        """Return the number of a text; a new one is added to ``new``."""
-        number = self._texts.get(text)
-        if number is None:
-            if len(self._texts) >= MAX_TEXTS:
-                return OTHER
-            number = self._texts[text] = len(self._texts)
-            new.append((number, text))
-        return number
 
     def finish(self) -> None:
         """Merge the words into one tree, so that a search reads few pages, and give back the space;
@@ -211,26 +176,23 @@ class SegmentWriter:
 
 @dataclass(slots=True)
 class _Batch:
-    segment: SegmentWriter
+    next_id: int
     file: int
-    rows: list[tuple[int | None, ...]] = field(default_factory=list)
+    rows: list[tuple[int | str | None, ...]] = field(default_factory=list)
     words: list[tuple[int, str]] = field(default_factory=list)
-    texts: list[tuple[int, str]] = field(default_factory=list)
     minutes: defaultdict[tuple[int, str, str, str, int], int] = field(
         default_factory=lambda: defaultdict(int)
     )
 
     def add(self, one: ParsedLine) -> None:
-        line, number = one.line, self.segment.next_id + len(self.rows)
+        line, number = one.line, self.next_id + len(self.rows)
         at = int(line.timestamp.timestamp() * 1000)
         us = int(line.ms * 1000)
         reason = common_reason(line.reason)[:200] if line.reason else ""
-        texts = (line.event, line.endpoint, line.action, line.decided_by, reason)
         self.rows.append(
             (
                 *(number, at, self.file, one.offset, one.size, us, id_tail(line.decision_id)),
-                *self.segment.numbers_of(texts, self.texts),
-                self.segment.number_of(node_of(line), self.texts),
+                *(line.event, line.endpoint, line.action, line.decided_by, reason, node_of(line)),
             )
         )
         self.words.append((number, " ".join(dict.fromkeys(words_of(line)))))
