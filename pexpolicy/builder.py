@@ -24,11 +24,15 @@ from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.models.context import using_wall_clock
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
-from pexpolicy.plugins.descriptions import Descriptions, describe
+from pexpolicy.plugins.binding import (
+    Descriptions,
+    bind_adjuster,
+    bind_hook,
+    bind_observer,
+    describe,
+)
 from pexpolicy.plugins.discovery import PluginSource, discover, reimported
-from pexpolicy.plugins.instantiate import driver
-from pexpolicy.plugins.plugin import BuiltPlugin, build
+from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
 from pexpolicy.policy import BuildContext, PluginSet, Policy
 
 

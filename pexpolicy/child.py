@@ -23,6 +23,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from pexpolicy.text import readable
+
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of a message, unless its channel has another limit."""
 UNLIMITED = 2**32 - 1
@@ -41,20 +43,6 @@ T = TypeVar("T")
 
 class ChildError(Exception):
     """A child process has ended, used too much memory, or sent something that cannot be read."""
-
-
-def readable(value: Any) -> Any:
-    """Return a value of built-in types with ``?`` for what UTF-8 cannot encode.
-
-    Texts of plugins and names of files may hold such characters.
-    """
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {readable(name): readable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [readable(item) for item in value]
-    return value
 
 
 def encode(message: Any) -> bytes:
@@ -91,10 +79,6 @@ class Channel(asyncio.Protocol, Generic[T]):
         self._received = bytearray()
         self._answer: asyncio.Future[T] | None = None
         self._transport: asyncio.WriteTransport | None = None
-
-    def fileno(self) -> int:
-        """Return the descriptor of the socket, for ``select``; use it with ``receive`` only."""
-        return self._socket.fileno()
 
     def send(self, message: object, deadline: float | None = None) -> None:
         """Send a message; raises ``ChildError`` for one that is too long.
@@ -336,11 +320,6 @@ class Child(Channel[T]):
         if used <= self.memory_mb:
             return ""
         return f"{self.name} used {used} MiB of memory, and its memory_mb is {self.memory_mb}"
-
-    def check_memory(self) -> None:
-        """Raise ``ChildError`` if it exceeds its memory."""
-        if excess := self.excess():
-            raise ChildError(excess)
 
     @property
     def exit_reason(self) -> str:

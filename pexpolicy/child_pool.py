@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -54,7 +54,7 @@ class ChildPool(Generic[C]):
     def start(self) -> None:
         """Start the processes; this needs no event loop."""
         while len(self.children) < self._size:
-            self._add()
+            _ = self._add()
 
     def _add(self) -> C:
         child = self._make()
@@ -67,11 +67,12 @@ class ChildPool(Generic[C]):
         self._is_closed = False
         self.start()
         _ = start_background(self._check_memory(), self._tasks)
-        await asyncio.gather(*(self._admit(child) for child in list(self.children)))
 
-    async def _admit(self, child: C) -> None:
-        await child.ready()
-        self._release(child)
+        async def admit(child: C) -> None:
+            await child.ready()
+            self._release(child)
+
+        await asyncio.gather(*map(admit, [*self.children]))
 
     async def close(self, grace: float = 0.0) -> None:
         """End all children, each within ``grace`` seconds, and wait for them."""
@@ -96,31 +97,21 @@ class ChildPool(Generic[C]):
 
         It is replaced where the block raises, or where it uses too much memory at its end.
         """
-        child = await self._take()
+        child = self._idle.pop() if self._idle else await self._next()
+        child.calls += 1
         try:
             yield child
-            child.check_memory()
+            if excess := child.excess():
+                raise ChildError(excess)  # noqa: TRY301 - replaced as for other errors
         except BaseException:
             self._replace(child)
             raise
         self._release(child)
 
     async def ask(self, message: object) -> Any:
-        """Return the answer of a child; as ``borrow``, at less cost."""
-        child = await self._take()
-        try:
-            answer = await child.ask(message)
-            child.check_memory()
-        except BaseException:
-            self._replace(child)
-            raise
-        self._release(child)
-        return answer
-
-    async def _take(self) -> C:
-        child = self._idle.pop() if self._idle else await self._next()
-        child.calls += 1
-        return child
+        """Return the answer of a child; as ``borrow``."""
+        async with self.borrow() as child:
+            return await child.ask(message)
 
     async def _next(self) -> C:
         """Wait for a child that is busy."""
@@ -173,10 +164,17 @@ class ChildPool(Generic[C]):
         while True:
             if failures > 1:
                 await self._pause(MIN_RESTART_DELAY_S * 2 ** min(failures - 2, 20), error)
+            fresh: C | None = None
             try:
-                fresh = await self._fresh()
-            except (ChildError, OSError) as problem:
-                error = ChildError(f"{self._name} cannot be started again: {problem}")
+                fresh = self._add()
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    await fresh.ready()
+            except Exception as problem:  # noqa: BLE001 - every failure is retried
+                if fresh is not None:
+                    await fresh.end()
+                    self.children.discard(fresh)
+                text = str(problem) or "it was not ready in time"
+                error = ChildError(f"{self._name} cannot be started again: {text}")
                 failures += 1
             else:
                 fresh.idle_failures = failures
@@ -198,17 +196,6 @@ class ChildPool(Generic[C]):
             if not turn.done():
                 turn.set_exception(ChildError(str(error)))
 
-    async def _fresh(self) -> C:
-        child = self._add()
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await child.ready()
-        except Exception as error:  # noqa: BLE001 - every failure is retried
-            await child.end()
-            self.children.discard(child)
-            raise ChildError(str(error) or "it was not ready in time") from None
-        return child
-
     async def _check_memory(self) -> None:
         """Fail the calls of children that use too much memory, and replace idle ones."""
         while any(child.memory_mb for child in self.children):
@@ -216,14 +203,12 @@ class ChildPool(Generic[C]):
             # Not on the event loop, which could have to free the memory of a process that ends.
             with suppress(RuntimeError):  # plugins have used up all threads
                 found = await run_in_thread(
-                    partial(_excesses, [*self.children]), "pexpolicy-memory"
+                    lambda: [(child, child.excess()) for child in [*self.children]],
+                    "pexpolicy-memory",
                 )
                 for child, excess in found:
-                    child.fail(ChildError(excess))
-                    if child in self._idle:
+                    if excess:
+                        child.fail(ChildError(excess))
+                    if excess and child in self._idle:
                         _log.warning("%s: it is replaced", excess)
                         self._lost(child)
-
-
-def _excesses(children: Iterable[C]) -> list[tuple[C, str]]:
-    return [(child, excess) for child in children if (excess := child.excess())]

@@ -31,7 +31,7 @@ from pexpolicy.log import LogLevels, level_number
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request, set_decision_id
-from pexpolicy.plugins.descriptions import Descriptions
+from pexpolicy.plugins.binding import Descriptions
 from pexpolicy.plugins.plugin import BuiltPlugin
 
 NO_LIMIT_S = 86_400.0

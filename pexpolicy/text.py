@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection
 from difflib import SequenceMatcher
+from typing import Any
 
 MAX_BITS = 200
 MAX_NAME = 80
@@ -108,3 +109,17 @@ def is_utf8(text: str) -> bool:
 def printable(text: object) -> str:
     """Return text without control characters, which would command the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def readable(value: Any) -> Any:
+    """Return a value of built-in types with ``?`` for what UTF-8 cannot encode.
+
+    Texts of plugins and names of files may hold such characters.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {readable(name): readable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable(item) for item in value]
+    return value

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pexpolicy.policy import Policy
-from pexpolicy.server.http import endpoint
+from pexpolicy.server.http import listener
 from tests.support import fake_plugins, live_server, programs, secret_canaries
 
 
@@ -64,7 +64,7 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_se
 @pytest.fixture
 def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fake_plugins.Serve:
     """Return a function that serves a policy, or plugin classes; it accepts silent clients too."""
-    monkeypatch.setattr(endpoint, "DEFER_S", 0)
+    monkeypatch.setattr(listener, "DEFER_S", 0)
 
     def serve(
         classes: Policy | Mapping[str, type],

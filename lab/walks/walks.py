@@ -17,8 +17,8 @@ from lab.walks.recorder import Walk
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.explain import explain
 from pexpolicy.server.lifecycle import Server, ServerContext, started
+from pexpolicy.server.process import ShutdownSignal
 from pexpolicy.server.reload_triggers import ReloadTriggers
-from pexpolicy.server.shutdown import ShutdownSignal
 from tests.support import weight, wire
 from tests.support.fake_plugins import Log
 from tests.support.paths import ROOT

@@ -18,12 +18,14 @@ from aiohttp import hdrs, web
 
 from pexpolicy.access.connections import AuthenticatedRequest, Connection
 from pexpolicy.access.credentials import (
+    CancellableSleeps,
     Credentials,
+    KnownPeers,
+    LoginThrottle,
     VerificationQueueFull,
     VerifiedDigests,
     pair_of,
 )
-from pexpolicy.access.login_throttle import CancellableSleeps, KnownPeers, LoginThrottle
 from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import (
     BUSY,
@@ -120,7 +122,7 @@ class AccessControl:
             connection is None
             or (cached := connection.admission) is None
             or cached.access is not self
-            or connection.has_expired(self._clock())
+            or (connection.not_after is not None and connection.has_expired(self._clock()))
         ):
             return None
         if self._credentials is not None and not hmac.compare_digest(

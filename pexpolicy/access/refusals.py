@@ -16,7 +16,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pexpolicy.access.login_throttle import network_of, origin
+from pexpolicy.access.credentials import network_of, origin
 
 UNAUTHORISED = "unauthorised"
 """401: no credentials, or others than those of `[auth]`."""
@@ -153,29 +153,36 @@ class _Group:
         self.times += 1
 
 
-class RefusalAggregator:
-    """Aggregates refusals by reason, status and peer. Each is logged, alone or within ``times``.
+class RefusalLog:
+    """Counts each refusal at once, and aggregates lines by reason, status and peer. Each is logged,
+    alone or within ``times``.
 
+    ``counts`` has the number by reason; ``count`` is called with the reason and the peer.
     ``has_room`` returns whether a line may be written now; if not, refusals are only counted.
     """
 
     def __init__(
         self,
         write: RefusalWriter,
+        count: Callable[[str, str | None], object] = lambda *_: None,
         has_room: Callable[[], bool] = lambda: True,
         budget: Budget | None = None,
     ) -> None:
+        self.counts: Counter[str] = Counter()
         self._write = write
+        self._count = count
         self._has_room = has_room
         self._budget = budget or Budget()
         self._groups: dict[_Key, _Group] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def note(self, reason: str, status: int, peer: str | None, facts: Mapping[str, object]) -> None:
-        """Write a line about a refusal, now or later together with others."""
+    def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
+        """Count a refusal, and write a line now, or later together with others."""
+        self.counts[reason] += 1
+        self._count(reason, peer)
         key: _Key = (reason, status, None if peer is None else origin(peer))
-        is_new = key not in self._groups
-        if is_new and key[2] is not None and not self._has_capacity(facts):
+        is_new = key not in self._groups and key[2] is not None
+        if is_new and not (len(self._groups) < MAX_PEERS and self._budget.take(_size(facts))):
             key, peer, facts = (reason, status, None), None, {}
         group = self._groups.setdefault(key, _Group())
         group.is_idle = False
@@ -185,11 +192,7 @@ class RefusalAggregator:
             group.add(peer, facts)
             return
         group.singles += 1
-        self._write_line(key, peer, 1, facts)
-
-    def _has_capacity(self, facts: Mapping[str, object]) -> bool:
-        """Return whether a further peer can be counted separately."""
-        return len(self._groups) < MAX_PEERS and self._budget.take(_size(facts))
+        self._write(reason, status, peer, **facts)
 
     def _may_be_single(self, key: _Key, group: _Group, facts: Mapping[str, object]) -> bool:
         if not self._has_room():
@@ -221,19 +224,15 @@ class RefusalAggregator:
 
     def _write_shared(self, key: _Key, group: _Group) -> None:
         times, group.times = group.times, 0
-        self._write_line(key, group.peer, times, group.facts)
-
-    def _write_line(
-        self, key: _Key, peer: str | None, times: int, facts: Mapping[str, object]
-    ) -> None:
         extra = {"times": times} if times > 1 else {}
-        self._write(key[0], key[1], peer, **facts, **extra)
+        reason, status, _ = key
+        self._write(reason, status, group.peer, **group.facts, **extra)
 
-    def flush(self) -> None:
-        """Write the remaining lines, even without room: one for each peer within the budget, and
-        one for each reason.
+    def end(self) -> None:
+        """Write the lines that are pending, even without room: one for each peer within the budget,
+        and one for each reason.
         """
-        without_peer: dict[tuple[str, int], int] = {}
+        others: dict[tuple[str, int], _Group] = {}
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -241,10 +240,10 @@ class RefusalAggregator:
             if group.times and key[2] is not None and self._budget.take(_size(group.facts)):
                 self._write_shared(key, group)
             elif group.times:
-                without_peer[key[:2]] = without_peer.get(key[:2], 0) + group.times
+                others.setdefault(key[:2], _Group()).times += group.times
         self._groups.clear()
-        for (reason, status), times in without_peer.items():
-            self._write_line((reason, status, None), None, times, {})
+        for (reason, status), group in others.items():
+            self._write_shared((reason, status, None), group)
 
 
 def _size(facts: Mapping[str, object]) -> int:
@@ -252,29 +251,3 @@ def _size(facts: Mapping[str, object]) -> int:
     return LINE_BYTES + sum(
         min(len(value), LINE_BYTES) for value in facts.values() if isinstance(value, str)
     )
-
-
-class RefusalLog:
-    """Counts each refusal at once, and writes aggregated lines about them. ``counts`` has the
-    number by reason; ``count`` is called with the reason and the peer.
-    """
-
-    def __init__(
-        self,
-        write: RefusalWriter,
-        count: Callable[[str, str | None], object] = lambda *_: None,
-        has_room: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self.counts: Counter[str] = Counter()
-        self._count = count
-        self._aggregator = RefusalAggregator(write, has_room)
-
-    def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
-        """Count and log one refusal."""
-        self.counts[reason] += 1
-        self._count(reason, peer)
-        self._aggregator.note(reason, status, peer, facts)
-
-    def end(self) -> None:
-        """Write the lines that are pending."""
-        self._aggregator.flush()

@@ -15,6 +15,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.cli.common import (
     build,
     config_option,
@@ -31,8 +32,7 @@ from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
-from pexpolicy.server.event_loop import run
-from pexpolicy.server.preflight import preflight_problems
+from pexpolicy.server.process import run
 from pexpolicy.text import printable
 
 

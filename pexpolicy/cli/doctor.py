@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import click
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
+from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.audit import reader
 from pexpolicy.audit.verify import Verification
 from pexpolicy.builder import policy_from
@@ -29,7 +30,6 @@ from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import describe_network_error
 from pexpolicy.policy import BuildContext
-from pexpolicy.server.preflight import preflight_problems
 
 State = Literal["ok", "skipped", "warning", "error"]
 STYLES: dict[State, tuple[str, str]] = {

@@ -58,7 +58,7 @@ from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Outcome, St
 from pexpolicy.models.request import POLICY_PREFIX, parameters_of
 from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.policy import BuildContext
-from pexpolicy.server.event_loop import run
+from pexpolicy.server.process import run
 from pexpolicy.testing.requests import composed, url_of
 from pexpolicy.text import did_you_mean, is_utf8, printable
 

@@ -6,9 +6,9 @@ The console is released with the core and may import the names below from here, 
 from pexpolicy.access import refusals
 from pexpolicy.access.certificates import CertificateError, CertificateFiles
 from pexpolicy.access.certificates import load as load_certificate
-from pexpolicy.access.login_throttle import LoginThrottle, origin
+from pexpolicy.access.credentials import LoginThrottle, origin
 from pexpolicy.access.networks import Networks, TrustedProxies
-from pexpolicy.access.refusals import RefusalAggregator
+from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.access.warnings import console_exposure
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.torn_lines import LINE_START
@@ -29,7 +29,7 @@ from pexpolicy.replay.replayer import Job
 from pexpolicy.replay.report import as_json as replay_as_json
 from pexpolicy.replay.result import Tally
 from pexpolicy.replay.run import run_replay
-from pexpolicy.server.admin.app import is_own_host
+from pexpolicy.server.admin import is_own_host
 from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
     "PasswordHash",
     "Places",
     "Policy",
-    "RefusalAggregator",
+    "RefusalLog",
     "ReloadResult",
     "Tally",
     "TrustedProxies",

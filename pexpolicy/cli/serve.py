@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.access.networks import is_loopback
+from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.background.schedule import JobLocks
 from pexpolicy.background.sources import SharedResources
 from pexpolicy.cli.common import (
@@ -30,14 +31,12 @@ from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.policy import BuildContext
-from pexpolicy.server.admin.listener import AdminEndpoint
-from pexpolicy.server.admin.listener import bind as bind_admin
-from pexpolicy.server.event_loop import run
+from pexpolicy.server.admin import AdminEndpoint
+from pexpolicy.server.admin import bind as bind_admin
 from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import Leftovers, ServerContext
 from pexpolicy.server.lifecycle import serve as run_server
-from pexpolicy.server.preflight import preflight_problems
-from pexpolicy.server.shutdown import force_exit, install_startup_signals
+from pexpolicy.server.process import force_exit, install_startup_signals, run
 
 
 def listening_address(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

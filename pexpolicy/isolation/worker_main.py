@@ -30,8 +30,7 @@ from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.request import Annotations, Request, annotations_of
-from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, report_of
-from pexpolicy.plugins.descriptions import describe
+from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, describe, report_of
 from pexpolicy.plugins.plugin import (
     BuiltPlugin,
     build,

@@ -13,11 +13,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pexpolicy import __version__
-from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import TracingTable
 from pexpolicy.models.outcome import ANSWERED, Step
 
@@ -31,22 +29,6 @@ SPAN_FLUSH_TIMEOUT_S = 2.0
 """Time to send the last spans when the server stops."""
 _SECRET_PARTS = re.compile(r"(?<=//)[^/@\s]+(?=@)|(?<=\?)[^\s'\")]+")
 """The user and password, and the query, of a URL in a text."""
-_NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-
-
-def missing() -> list[Problem]:
-    """Return a problem if the extra is not installed."""
-    if all(_is_there(module) for module in _NEEDED):
-        return []
-    text = "needs the extra: install pexpolicy[tracing], or leave the table out"
-    return [Problem(("tracing",), text)]
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 class Spans:

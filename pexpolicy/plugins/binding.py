@@ -1,23 +1,178 @@
-"""Binding of a plugin's hooks: its entries in chains, its observer, and its status."""
+"""What the hooks of a plugin give: chain entries, an observer, a status, routes, descriptions."""
 
 from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
 import orjson
+from aiohttp import web
+from aiohttp.abc import AbstractView
 
 from pexpolicy.chain.background import MAX_BATCH, Observer
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import ADJUST, Draft
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.errors import describe_error
 from pexpolicy.models.context import hook_context
+from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.plugins.hook_check import method_of
-from pexpolicy.plugins.plugin import BuiltPlugin, blocks
+from pexpolicy.plugins.plugin import BuiltPlugin, blocks, method_of
+from pexpolicy.text import brief
+
+PREFIX = "/plugins/"
+"""The path below which each plugin has a folder of its own."""
+
+
+class PluginRoutes:
+    """The routes of one plugin, below ``/plugins/NAME``; ``in_flight`` counts its requests."""
+
+    def __init__(self, plugin: str) -> None:
+        self.plugin = plugin
+        self.app = web.Application()
+        self.in_flight = 0
+        self._root = f"{PREFIX}{quote(plugin, safe='')}"
+
+    def add(self, route: web.RouteDef) -> None:
+        """Add a route; raise ``ValueError`` if it cannot be served."""
+        if not route.path.startswith("/"):
+            raise ValueError(f"its path must begin with a slash and continue {self._root}")
+        if route.path.startswith(PREFIX):
+            raise ValueError(f"its path continues {self._root}: leave that out")
+        if not _is_asynchronous(route.handler):
+            raise ValueError(f"its handler is {brief(route.handler)}: write an async def")
+        try:
+            inspect.signature(route.handler).bind(None)
+        except TypeError as error:
+            raise ValueError(f"its handler is called with the request: {error}") from None
+        path = self._root + route.path
+        try:
+            web.RouteDef(route.method, path, route.handler, route.kwargs).register(self.app.router)
+        except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
+            text = str(error) or type(error).__name__
+            raise ValueError("it is there twice" if "never be executed" in text else text) from None
+
+
+def _is_asynchronous(handler: object) -> bool:
+    if isinstance(handler, type):
+        return issubclass(handler, AbstractView)
+    return inspect.iscoroutinefunction(handler)
+
+
+def is_route(item: object) -> bool:
+    """Return whether an item is a route, as ``aiohttp.web.get(...)`` returns."""
+    return isinstance(item, web.RouteDef)
+
+
+def collect(
+    plugin: BuiltPlugin, hook: str, usable: Callable[[Any], bool], what: str, *arguments: object
+) -> tuple[list[Any], list[Problem]]:
+    """Call a hook that describes the plugin; return its items, and the problem if there is one.
+
+    ``usable`` checks one item, ``what`` names what the hook has to return.
+    """
+    if hook not in plugin.hooks:
+        return [], []
+    try:
+        with hook_context(plugin.name, hook):
+            returned = plugin.hooks[hook](*arguments)
+            is_list = isinstance(returned, Iterable) and not isinstance(
+                returned, str | bytes | Mapping
+            )
+            items = list(returned) if is_list else [returned]
+        if is_list and all(map(usable, items)):
+            return items, []
+        wrong = next((item for item in items if not (is_list and usable(item))), None)
+        text = f"its {hook} must return an iterable of {what}, and not {brief(wrong)}"
+    except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
+        text = f"its {hook} failed: {describe_error(error).summary}"
+    return [], [Problem(("plugins", plugin.name), f"{plugin.available}: {text}")]
+
+
+@dataclass
+class Descriptions:
+    """What the plugins of a configuration tell about themselves."""
+
+    decisions: dict[str, Sequence[tuple[Key, Decision]]] = field(default_factory=dict)
+    """Decisions that never change, with their keys, by plugin."""
+    warnings: list[ConfigWarning] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    """The files that the plugins were built from."""
+    routes: dict[str, PluginRoutes] = field(default_factory=dict)
+    """The HTTP routes of each plugin that has any."""
+
+
+def describe(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[Descriptions, list[Problem]]:
+    """Call the hooks that describe plugins; return the problems of all, too.
+
+    Relative paths are relative to ``root``, unless they begin with it, as those of settings do.
+    """
+    told, problems = Descriptions(), []
+    for plugin in plugins:
+        name = plugin.name
+        what = "pairs of a key and a decision, such as (('rooms', 'a'), Conference(...))"
+        told.decisions[name], found = collect(plugin, "static_decisions", _is_keyed_decision, what)
+        problems += found
+        what = "ConfigWarning(key, text), with a tuple as the key, such as ('rooms', 'a')"
+        warnings, found = collect(plugin, "config_warnings", _is_warning, what)
+        problems += found
+        told.warnings += [ConfigWarning(("plugins", name), text) for text in plugin.deprecated]
+        told.warnings += [
+            ConfigWarning(("plugins", name, "settings", *item.key), item.text) for item in warnings
+        ]
+        files, found = collect(plugin, "tracked_files", _is_path, "paths")
+        problems += found
+        told.files += plugin.available.files()
+        tracked = dict.fromkeys([*plugin.files, *map(Path, files)])
+        told.files += [file if file.is_relative_to(root) else root / file for file in tracked]
+        if "routes" in plugin.hooks:
+            routes, found = _routes(plugin)
+            problems += found
+            if routes is not None:
+                told.routes[name] = routes
+    return told, problems
+
+
+def _routes(plugin: BuiltPlugin) -> tuple[PluginRoutes | None, list[Problem]]:
+    from pexpolicy.plugins.binding import PluginRoutes, is_route  # noqa: PLC0415 - it imports aiohttp
+
+    what = "aiohttp.web.RouteDef, as aiohttp.web.get(...) returns"
+    items, problems = collect(plugin, "routes", is_route, what)
+    routes = PluginRoutes(plugin.name)
+    for item in items:
+        try:
+            routes.add(item)
+        except ValueError as error:
+            text = f"{plugin.available}: its route {item.method} {item.path}: {error}"
+            problems.append(Problem(("plugins", plugin.name), text))
+    return routes if items else None, problems
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, tuple) and all(isinstance(part, str | int) for part in key)
+
+
+def _is_path(item: object) -> bool:
+    return isinstance(item, str | PurePath)
+
+
+def _is_warning(item: object) -> bool:
+    return isinstance(item, ConfigWarning) and _is_key(item.key)
+
+
+def _is_keyed_decision(item: object) -> bool:
+    match item:
+        case (key, Decision()):
+            return isinstance(item, tuple) and _is_key(key)
+        case _:
+            return False
 
 
 def _may_wait(function: Callable[..., Any]) -> bool:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pexpolicy.background.sources import SourceLease
 from pexpolicy.config.problems import Key, dotted_key
 from pexpolicy.config.settings import Settings
-from pexpolicy.plugins.descriptions import collect
+from pexpolicy.plugins.binding import collect
 from pexpolicy.plugins.plugin import BuiltPlugin
 
 Name = TypeVar("Name", bound=str)

@@ -11,12 +11,14 @@ from contextlib import (
     asynccontextmanager,
     nullcontext,
     redirect_stdout,
+    suppress,
 )
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from pexpolicy import __version__
+from pexpolicy.access.warnings import Ports, preflight_problems
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
@@ -25,12 +27,17 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
-from pexpolicy.observability.health import Readiness, ReadinessState, ReloadState, StateSources
-from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.observability.telemetry import (
+    Readiness,
+    ReadinessState,
+    ReloadState,
+    StateSources,
+    Telemetry,
+)
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import BuildContext, Policy
-from pexpolicy.server import gc_tuning, systemd
-from pexpolicy.server.admin.listener import AdminEndpoint, admin_listener
+from pexpolicy.server import gc_tuning
+from pexpolicy.server.admin import AdminEndpoint, admin_listener
 from pexpolicy.server.generations import (
     Generation,
     GenerationRunner,
@@ -39,16 +46,18 @@ from pexpolicy.server.generations import (
 )
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Address, Listener, url_of
-from pexpolicy.server.preflight import Ports, preflight_problems
+from pexpolicy.server.process import (
+    EXIT_TIMEOUT_S,
+    READY,
+    SHUTDOWN_TIMEOUT_S,
+    STOPPING,
+    ShutdownSignal,
+    force_exit_after,
+    heartbeat,
+    notify,
+)
 from pexpolicy.server.reload import Reloader
 from pexpolicy.server.reload_triggers import ReloadTriggers
-from pexpolicy.server.shutdown import (
-    EXIT_TIMEOUT_S,
-    SHUTDOWN_TIMEOUT_S,
-    ShutdownSignal,
-    drain,
-    force_exit_after,
-)
 
 Leftovers = Callable[[], list[str]]
 """Returns the names of plugins and hooks that were abandoned and have not ended."""
@@ -107,9 +116,15 @@ class Server:
         force_exit_after(SHUTDOWN_TIMEOUT_S + self._drain_delay, self.leftovers)
 
     async def drain(self, stop: ShutdownSignal) -> None:
-        """Keep answering calls for ``drain_delay``, and limit the time of the shutdown."""
+        """Report "draining" at ``/readyz`` and keep answering calls for ``drain_delay``.
+
+        Each reply closes its connection. A second signal ends the delay. The time of the shutdown
+        is limited.
+        """
         self.limit_shutdown()
-        await drain(self._readiness, stop, self._drain_delay)
+        self._readiness.state = ReadinessState.DRAINING
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.immediate.wait(), self._drain_delay)
 
     @property
     def _drain_delay(self) -> float:
@@ -126,7 +141,7 @@ async def serve(
     """
     stop = ShutdownSignal()
     files = policy.files
-    async with started(policy, address, stop, context) as server, systemd.heartbeat():
+    async with started(policy, address, stop, context) as server, heartbeat():
         # The frames of the first policy outlive it; they must not keep its rooms after a reload.
         del policy
         triggers = ReloadTriggers(
@@ -134,9 +149,9 @@ async def serve(
         )
         async with triggers.active(files, read_at):
             context.echo(server.announcement)
-            systemd.notify(systemd.READY)
+            notify(READY)
             await stop.requested.wait()
-        systemd.notify(systemd.STOPPING)
+        notify(STOPPING)
         await server.drain(stop)
     return server.leftovers
 

@@ -16,7 +16,7 @@ from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, awaiting_restart
 from pexpolicy.errors import describe_error
-from pexpolicy.observability.health import ReloadState
+from pexpolicy.observability.telemetry import ReloadState
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning

@@ -23,12 +23,11 @@ from pathlib import Path
 
 import msgspec
 
-from pexpolicy.child import readable
 from pexpolicy.config.files import Look, stat_files
 from pexpolicy.errors import Log
-from pexpolicy.server import systemd
-from pexpolicy.server.shutdown import ShutdownSignal, Terminal
+from pexpolicy.server.process import READY, ShutdownSignal, Terminal, notify, reloading
 from pexpolicy.tasks import hide, run_in_thread, start_background
+from pexpolicy.text import readable
 
 
 class ReloadResult(msgspec.Struct, frozen=True):
@@ -391,11 +390,11 @@ class ReloadTriggers:
 
     async def _run(self) -> ReloadResult:
         async with self._lock:
-            systemd.notify(systemd.reloading())
+            notify(reloading())
             read_at, before = time.time(), await self._watcher.sample()
             result = await self._reload()
             await self._watcher.watch(map(Path, result.files), before, read_at)
-            systemd.notify(systemd.READY)
+            notify(READY)
         if result.done:
             notes = (f"warning: {note}" for note in result.notes)
             for line in (str(result), *result.changes, *notes):

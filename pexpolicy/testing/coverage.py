@@ -11,7 +11,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import AdjustedStep, Outcome
 from pexpolicy.models.request import Request
-from pexpolicy.plugins.descriptions import collect
+from pexpolicy.plugins.binding import collect
 from pexpolicy.policy import Policy
 
 WHAT = "tuples of a kind, a name, and a decision or its reason, and at most a test of requests"

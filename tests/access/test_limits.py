@@ -25,7 +25,7 @@ from pexpolicy.access.connections import (
 from pexpolicy.access.credentials import Credentials
 from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
-from pexpolicy.server.http import endpoint
+from pexpolicy.server.http import listener
 from tests.support import wire
 from tests.support.fake_plugins import Serve, Serving, always, plugin, settings
 from tests.support.virtual_time import skip
@@ -279,7 +279,7 @@ async def test_a_named_proxy_stands_for_many(serving: Serve) -> None:
 async def test_without_descriptors_the_server_waits_and_goes_on(
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "EXHAUSTED_PAUSE_S", 0.05)
+    monkeypatch.setattr(listener, "EXHAUSTED_PAUSE_S", 0.05)
     async with serving(policy()) as server, AsyncExitStack() as stack:
         streams = await stack.enter_async_context(connected(server))
         assert await answered(streams)
@@ -512,7 +512,7 @@ def test_the_limit_comes_from_that_of_open_files(
     raised: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: raised.append(new))
-    assert endpoint.connection_limit(wanted) == expected
+    assert listener.connection_limit(wanted) == expected
     assert all(new <= limits[1] or limits[1] < 0 for new, _ in raised)
 
 

@@ -22,7 +22,6 @@ from pexpolicy.access.refusals import (
     RATE,
     SINGLE_LINES,
     Budget,
-    RefusalAggregator,
     RefusalLog,
 )
 from tests.support import live_server, wire
@@ -175,13 +174,13 @@ async def test_a_flood_that_goes_on_leaves_a_line_now_and_then() -> None:
 @virtual
 async def test_many_addresses_have_one_budget() -> None:
     lines = Lines()
-    bursts = RefusalAggregator(lines, budget=Budget(clock=asyncio.get_running_loop().time))
+    bursts = RefusalLog(lines, budget=Budget(clock=asyncio.get_running_loop().time))
     for number in range(60):
         for other in range(1500):
             peer = f"10.{number}.{other // 256}.{other % 256}"
-            bursts.note("unauthorised", 401, peer, {"endpoint": "media_location"})
+            bursts.note("unauthorised", 401, peer, endpoint="media_location")
         await asyncio.sleep(1)
-    bursts.flush()
+    bursts.end()
     assert lines.times == 90_000
     assert 300 * (len(lines.lines) - 2) < BURST + RATE * 61
     assert any(peer is None for _, peer, *_ in lines.lines)
@@ -189,32 +188,32 @@ async def test_many_addresses_have_one_budget() -> None:
 
 async def test_addresses_that_one_host_may_choose_from_share_a_line() -> None:
     lines = Lines()
-    bursts = RefusalAggregator(lines)
+    bursts = RefusalLog(lines)
     for number in range(100):
-        bursts.note("unauthorised", 401, f"2001:db8:1:2::{number + 1:x}", {})
-    bursts.flush()
+        bursts.note("unauthorised", 401, f"2001:db8:1:2::{number + 1:x}")
+    bursts.end()
     assert lines.lines[0][1] == "2001:db8:1:2::1"
     assert lines.lines[-1][1:3] == ("2001:db8:1:2::/64", 100 - SINGLE_LINES)
 
 
 async def test_long_paths_are_not_kept_for_shared_lines() -> None:
     lines = Lines()
-    bursts = RefusalAggregator(lines)
+    bursts = RefusalLog(lines)
     path = "/" + "x" * 60_000
     for _ in range(SINGLE_LINES + 2):
-        bursts.note("unknown path", 404, "192.0.2.1", {"path": path})
-    bursts.flush()
+        bursts.note("unknown path", 404, "192.0.2.1", path=path)
+    bursts.end()
     assert lines.lines[-1] == ("unknown path", "192.0.2.1", 2, {})
 
 
 async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
     lines = Lines()
-    bursts = RefusalAggregator(lines)
+    bursts = RefusalLog(lines)
     for number in range(SINGLE_LINES + 1):
-        bursts.note("unknown path", 404, "192.0.2.1", {"path": f"/{number}"})
-    bursts.note("unknown path", 404, "192.0.2.1", {"path": "/other"})
-    bursts.note("malformed", 400, "192.0.2.1", {})
-    bursts.flush()
+        bursts.note("unknown path", 404, "192.0.2.1", path=f"/{number}")
+    bursts.note("unknown path", 404, "192.0.2.1", path="/other")
+    bursts.note("malformed", 400, "192.0.2.1")
+    bursts.end()
     assert [facts for *_, facts in lines.lines][:SINGLE_LINES] == [
         {"path": f"/{number}"} for number in range(SINGLE_LINES)
     ]
@@ -225,9 +224,9 @@ async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
 async def test_what_could_not_be_written_is_on_record_once_there_is_room() -> None:
     lines = Lines()
     lines.has_room = False
-    bursts = RefusalAggregator(lines, lambda: lines.has_room)
+    bursts = RefusalLog(lines, has_room=lambda: lines.has_room)
     for number in range(50):
-        bursts.note("unauthorised", 401, f"192.0.2.{number % 2}", {})
+        bursts.note("unauthorised", 401, f"192.0.2.{number % 2}")
     await asyncio.sleep(30)
     assert lines.lines == []
     lines.has_room = True
@@ -274,13 +273,13 @@ def test_each_refusal_is_on_record_once(
     @virtual
     async def run() -> None:
         budget = Budget(100, 2000, asyncio.get_running_loop().time)
-        bursts = RefusalAggregator(lines, lambda: lines.has_room, budget)
+        bursts = RefusalLog(lines, has_room=lambda: lines.has_room, budget=budget)
         for reason, peer, facts, pause, has_room in noted:
             lines.has_room = has_room
-            bursts.note(reason, 401, peer, facts)
+            bursts.note(reason, 401, peer, **facts)
             if pause:
                 await asyncio.sleep(pause)
-        bursts.flush()
+        bursts.end()
 
     run()
     counted: Counter[str] = Counter()

@@ -13,7 +13,7 @@ import pytest
 from pexpolicy import Refreshed, schedule
 from pexpolicy.background.schedule import JobLocks, JobRuns, ScheduledJob
 from pexpolicy.files import CacheFile
-from pexpolicy.observability.health import StateSources
+from pexpolicy.observability.telemetry import StateSources
 from pexpolicy.testing import make_policy
 from tests.support import live_server
 from tests.support.admin_client import serve_with_admin

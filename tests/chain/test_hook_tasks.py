@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from pexpolicy import Conference, hookimpl
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.policy import Policy
-from pexpolicy.server.event_loop import run
+from pexpolicy.server.process import run
 from pexpolicy.testing import make_request
 from tests.support.fake_plugins import plugin, policy
 from tests.support.library_scenarios import LIBRARIES

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pexpolicy.server.shutdown import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
+from pexpolicy.server.process import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from tests.support.paths import ROOT
 from tests.support.waiting import HANG_S
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.server.shutdown import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
+from pexpolicy.server.process import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from tests.support import doc_pages, live_server
 from tests.support.paths import ROOT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access import certificates, credentials, login_throttle, refusals
+from pexpolicy.access import certificates, credentials, refusals
 from pexpolicy.access.certificates import WARNING_DAYS
 from pexpolicy.config import credentials as password_hash
 from tests.support import certificates as made
@@ -70,15 +70,15 @@ def test_the_server_of_the_page_answers_as_the_page_asks(tmp_path: Path) -> None
 def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     assert f"ln={password_hash.COST},r=8,p=1" in PAGE
     for said in (
-        f"answered after {login_throttle.FIRST_DELAY_S} s",
-        f"at most {login_throttle.MAX_DELAY_S:.0f} s",
+        f"answered after {credentials.FIRST_DELAY_S} s",
+        f"at most {credentials.MAX_DELAY_S:.0f} s",
         "until ten minutes without",
     ):
         assert said in PAGE
     renewal = (doc_pages.DOCS / "tasks" / "renew-a-certificate.md").read_text()
     assert "checks them once a second" in renewal
     assert f"From {WARNING_DAYS:.0f} days before" in renewal
-    assert login_throttle.RESET_AFTER_S == 600
+    assert credentials.RESET_AFTER_S == 600
     assert certificates.CERTIFICATE_POLL_INTERVAL_S == 1.0
     assert credentials.MAX_RUNNING * 128 * 8 * 2**password_hash.COST == 64 * 2**20
 

@@ -15,10 +15,8 @@ from pexpolicy.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.outcome import Outcome, Step
-from pexpolicy.plugins.binding import bind_hook
-from pexpolicy.plugins.descriptions import describe
-from pexpolicy.plugins.discovery import PluginSource, discover
-from pexpolicy.plugins.drop_in import module_name
+from pexpolicy.plugins.binding import bind_hook, describe
+from pexpolicy.plugins.discovery import PluginSource, discover, module_name
 from pexpolicy.plugins.plugin import build
 from tests.support.isolated import PluginFolder, admitted, request, service, table_of
 

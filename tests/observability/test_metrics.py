@@ -22,9 +22,16 @@ from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.observability import metrics
-from pexpolicy.observability.health import ReloadState, StateSources
 from pexpolicy.observability.snapshot import MAX_NODES, expose
-from pexpolicy.observability.telemetry import LAG_WINDOW_S, LoopLag, Nodes, Telemetry, address_of
+from pexpolicy.observability.telemetry import (
+    LAG_WINDOW_S,
+    LoopLag,
+    Nodes,
+    ReloadState,
+    StateSources,
+    Telemetry,
+    address_of,
+)
 from tests.support import fake_plugins, wire
 from tests.support.admin_client import Metrics, metrics_of, serve_with_admin
 from tests.support.fake_plugins import Hook, always, policy, raises

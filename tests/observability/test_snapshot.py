@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pexpolicy.observability import metrics
 from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.server.workers.metrics import MetricsOfWorkers, WorkerMetrics
 from pexpolicy.server.workers.reload import Alive, Merged, Order, Refresh, Report, Scrape
+from pexpolicy.server.workers.supervisor import MetricsOfWorkers, WorkerMetrics
 from tests.support.admin_client import metrics_of
 
 

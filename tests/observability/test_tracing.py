@@ -17,10 +17,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.config.schema.server import TracingTable
 from pexpolicy.observability import tracing
 from pexpolicy.observability.tracing import SecretFilter, Spans
-from pexpolicy.server.preflight import preflight_problems
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import plugin, policy
@@ -209,6 +209,8 @@ def test_without_the_table_nothing_of_it_is_imported(tmp_path: Path) -> None:
 def test_the_table_without_the_extra_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = fake_plugins.settings(tracing={})
     assert preflight_problems(settings) == []
-    monkeypatch.setattr(tracing, "_NEEDED", ("opentelemetry_that_is_not_there.sdk",))
+    monkeypatch.setattr(
+        "pexpolicy.access.warnings.TRACING", ("opentelemetry_that_is_not_there.sdk",)
+    )
     (problem,) = preflight_problems(settings)
     assert str(problem).startswith("tracing: needs the extra: install pexpolicy[tracing]")

@@ -33,7 +33,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.fields import FieldsOf
 from pexpolicy.files import CacheFile, named_changes
 from pexpolicy.models.decision import Decision
-from pexpolicy.plugins import drop_in
+from pexpolicy.plugins import discovery
 from pexpolicy.testing import PluginStartupError, decide_sync, make_policy, make_request
 
 REQUEST = make_request("service_configuration")
@@ -103,7 +103,7 @@ def test_a_class_with_a_mistake_is_refused(
 ) -> None:
     (tmp_path / "bad.py").write_text(IMPORTS + source)
     with pytest.raises((PluginBuildError, PluginStartupError, ConfigError)) as raised:
-        decide_sync((drop_in.load(tmp_path / "bad.py"), settings), REQUEST)
+        decide_sync((discovery.load(tmp_path / "bad.py"), settings), REQUEST)
     assert said in str(raised.value)
 
 
@@ -333,7 +333,7 @@ def test_a_lifespan_that_does_not_end_is_logged(
     monkeypatch.setattr("pexpolicy.background.lifespan.STOP_TIMEOUT_S", 0.01)
     source = LIFESPAN.format(f"yield\n        {after}")
     (tmp_path / "bad.py").write_text(f"import asyncio\n{IMPORTS}{source}")
-    decide_sync(drop_in.load(tmp_path / "bad.py"), REQUEST)
+    decide_sync(discovery.load(tmp_path / "bad.py"), REQUEST)
     assert said in caplog.text
 
 

@@ -12,8 +12,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.hooks import HOOKS
-from pexpolicy.plugins.discovery import discover, installed, reimported
-from pexpolicy.plugins.drop_in import module_name
+from pexpolicy.plugins.discovery import discover, installed, module_name, reimported
 from pexpolicy.policy import Policy
 from tests.support import wire
 from tests.support.fake_plugins import Serve

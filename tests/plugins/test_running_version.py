@@ -9,7 +9,7 @@ import pytest
 
 from pexpolicy import Conference, Plugin, PluginSettings
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.plugins.descriptions import describe
+from pexpolicy.plugins.binding import describe
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import build
 

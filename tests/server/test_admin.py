@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from pexpolicy import PluginSettings, hookimpl
+from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
-from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
 from pexpolicy.observability.status import PluginStatuses
+from pexpolicy.observability.telemetry import Readiness, ReadinessState, StateSources
 from pexpolicy.plugins.plugin import BuiltPlugin
-from pexpolicy.server.admin.listener import bind
-from pexpolicy.server.preflight import preflight_problems
+from pexpolicy.server.admin import bind
 from tests.observability.test_metrics import ROOM
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin

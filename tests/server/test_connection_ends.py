@@ -17,8 +17,7 @@ from pexpolicy import Directory, DirectoryEntry
 from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.policy import Policy
-from pexpolicy.server.http.protocol import PolicyProtocol, ProtocolContext
-from pexpolicy.server.http.reply_batcher import ReplyBatcher
+from pexpolicy.server.http.protocol import PolicyProtocol, ProtocolContext, ReplyBatcher
 from tests.server.test_reply_batcher import Wire
 from tests.support import certificates, wire
 from tests.support.fake_plugins import Log, Serve, Serving, always, plugin, policy

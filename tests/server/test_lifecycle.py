@@ -18,7 +18,7 @@ import pytest
 from pexpolicy import hookimpl
 from pexpolicy.server import lifecycle
 from pexpolicy.server.http.listener import bind
-from pexpolicy.server.shutdown import SHUTDOWN_TIMEOUT_S, ShutdownSignal, Terminal
+from pexpolicy.server.process import SHUTDOWN_TIMEOUT_S, ShutdownSignal, Terminal
 from tests.support import fake_plugins, live_server, wire
 from tests.support.fake_plugins import Log
 from tests.support.virtual_time import virtual

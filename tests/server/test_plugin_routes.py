@@ -18,7 +18,7 @@ from pexpolicy import get_logger, hookimpl, metrics
 from pexpolicy.builder import config_warnings, policy_from
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.log import ServerLog, capturing
-from pexpolicy.server.admin import listener, plugin_requests
+from pexpolicy.server import admin
 from tests.server.test_reload import reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import ServerWithAdmin, serve_with_admin
@@ -206,8 +206,8 @@ async def test_bodies_arrive_in_pieces_and_one_after_the_other(tmp_path: Path, s
 async def test_a_body_that_does_not_arrive_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = replace(listener.LIMITS, request_seconds=0.2)
-    monkeypatch.setattr(listener, "LIMITS", limits)
+    limits = replace(admin.LIMITS, request_seconds=0.2)
+    monkeypatch.setattr(admin, "LIMITS", limits)
     async with serving(tmp_path) as server:
         head = b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
@@ -301,7 +301,7 @@ async def test_a_route_logs_and_counts_as_its_plugin(
 async def test_a_route_that_is_late_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(plugin_requests, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(admin, "TIMEOUT_S", 0.1)
     async with serving(tmp_path) as server:
         for _ in range(3):
             reply = await server.operator(f"/plugins/desk/{path}")
@@ -314,7 +314,7 @@ async def test_only_so_many_requests_are_in_flight(tmp_path: Path) -> None:
     policy = fake_plugins.policy({"desk": Desk})
     (plugin,) = policy.plugins
     async with serve_with_admin(policy, tmp_path) as server:
-        limit = plugin_requests.MAX_IN_FLIGHT
+        limit = admin.MAX_IN_FLIGHT
         hanging = [
             asyncio.ensure_future(server.operator("/plugins/desk/hangs")) for _ in range(limit)
         ]

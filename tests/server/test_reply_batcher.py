@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from pexpolicy.server.http.reply_batcher import MAX_REPLY_DELAY_S, ReplyBatcher
+from pexpolicy.server.http.protocol import MAX_REPLY_DELAY_S, ReplyBatcher
 from tests.support.fake_plugins import Log
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.server.shutdown import force_exit
+from pexpolicy.server.process import force_exit
 from tests.server.test_lifecycle import ended, started
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S, wait_until
@@ -155,7 +155,7 @@ def test_a_plugin_that_handles_signals_itself_does_not_keep_the_server(
 
 WITHOUT_THREADS = """
 import signal, threading
-from pexpolicy.server.shutdown import force_exit_after
+from pexpolicy.server.process import force_exit_after
 threading.excepthook = None
 force_exit_after(0.01, lambda: ["a plugin"])
 force_exit_after(3600.0, lambda: ["later"])

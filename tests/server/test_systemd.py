@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.server import systemd
+from pexpolicy.server import process
 from tests.server.test_reload import reloaded, written
 from tests.support import live_server
 from tests.support.waiting import HANG_S
@@ -33,7 +33,7 @@ def told(notifications: socket.socket, wanted: str) -> str:
         message = notifications.recv(1024).decode()
         if message.startswith(wanted):
             return message
-        assert message.startswith((systemd.ALIVE, systemd.READY)), message
+        assert message.startswith((process.ALIVE, process.READY)), message
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
@@ -43,22 +43,22 @@ def test_systemd_is_notified_of_start_reload_life_and_end(
     config = tmp_path / "config.toml"
     config.write_text(written("first"))
     with live_server.running(config, *arguments) as server:
-        told(notifications, systemd.READY)
-        told(notifications, systemd.ALIVE)
-        told(notifications, systemd.ALIVE)
+        told(notifications, process.READY)
+        told(notifications, process.ALIVE)
+        told(notifications, process.ALIVE)
         assert reloaded(config).done
         assert "MONOTONIC_USEC=" in told(notifications, "RELOADING=1")
-        told(notifications, systemd.READY)
+        told(notifications, process.READY)
         os.kill(server.pid, signal.SIGTERM)
-        told(notifications, systemd.STOPPING)
+        told(notifications, process.STOPPING)
 
 
 def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    systemd.notify(systemd.READY)
+    process.notify(process.READY)
     for address in ("/nowhere/at/all", "vsock:2:1234"):
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        systemd.notify(systemd.READY)
+        process.notify(process.READY)
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_signs_of_life_come_twice_as_often_as_they_must(
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert systemd.heartbeat_interval() == expected
+    assert process.heartbeat_interval() == expected

@@ -9,12 +9,11 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy.audit.factory import open_audit
-from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.snapshot import Snapshot, expose
-from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.observability.telemetry import StateSources, Telemetry
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
-from pexpolicy.server.admin.listener import admin_listener, bind
+from pexpolicy.server.admin import admin_listener, bind
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener

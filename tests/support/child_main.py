@@ -10,7 +10,8 @@ from pexpolicy.child import Channel, parent_socket
 
 
 def main() -> None:
-    channel = Channel("the test", parent_socket(), msgspec.msgpack.decode)
+    parent = parent_socket()
+    channel = Channel("the test", parent, msgspec.msgpack.decode)
     kept = []
     for message in channel:
         match message:
@@ -22,7 +23,7 @@ def main() -> None:
             case "hang":
                 time.sleep(600)
             case "junk":
-                os.write(channel.fileno(), b"\xff" * 8)
+                os.write(parent.fileno(), b"\xff" * 8)
             case "twice":
                 channel.send(1)
                 channel.send(2)

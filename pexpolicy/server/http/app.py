@@ -23,8 +23,14 @@ from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.request import CallFacts, Params, set_origin
-from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
-from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, Telemetry
+from pexpolicy.observability.telemetry import (
+    INTERNAL,
+    UNRECORDED,
+    Readiness,
+    ReadinessState,
+    StateSources,
+    Telemetry,
+)
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
 from pexpolicy.server.generations import Generation

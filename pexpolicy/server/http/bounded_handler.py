@@ -187,14 +187,17 @@ class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
         """Give aiohttp the requests that are whole, and note an incomplete one."""
         if self.is_deaf:
             return
+        line = data.find(b"\r")
         if (
             not self.received
             and data.startswith(b"GET /")
-            and data.find(_END) == len(data) - len(_END)
+            # All that follows is searched after the request line, which is long.
+            and data.find(b"\n") == line + 1
+            and data.endswith(_VERSIONS, 0, line)
+            and data.find(_END, line) == len(data) - len(_END)
             and len(data) <= self._limit
-            and data.endswith(_VERSIONS, 0, data.find(b"\r"))
-            and data.count(b"\n") <= MAX_LINES
-            and _ABOUT_BODY.search(data) is None
+            and data.count(b"\n", line) <= MAX_LINES
+            and _ABOUT_BODY.search(data, line) is None
             and self.parsed - self.answered < MAX_UNANSWERED
         ):
             # The usual case: exactly one whole request.
@@ -310,13 +313,11 @@ class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
             return self._refusal
         return (FAULT if status >= HTTPStatus.INTERNAL_SERVER_ERROR else MALFORMED), status
 
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Send the rest of a response, and count it."""
-        finished = await super().finish_response(request, resp, start_time)
+    def log_access(
+        self, request: web.BaseRequest, response: web.StreamResponse, request_start: float | None
+    ) -> None:
+        """Count a reply: aiohttp calls this after each one, and there is no log of them."""
         self.count_reply()
-        return finished
 
     def count_reply(self) -> None:
         """Count a reply, and give aiohttp the requests that waited for it."""

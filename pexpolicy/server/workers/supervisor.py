@@ -1,4 +1,6 @@
-"""Supervisor and workers: starts the processes, replaces those that end or hang, and stops them."""
+"""Supervisor and workers: starts the processes, replaces those that end or hang, stops them, and
+merges their metrics.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +9,36 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
-from pexpolicy.server import gc_tuning, shutdown, systemd
-from pexpolicy.server.event_loop import run
+from pexpolicy.observability.metrics import LOOP_LAG
+from pexpolicy.observability.snapshot import Snapshot
+from pexpolicy.server import gc_tuning
 from pexpolicy.server.lifecycle import Leftovers, ServerContext, started
+from pexpolicy.server.process import (
+    READY,
+    SHUTDOWN_TIMEOUT_S,
+    STOPPING,
+    ShutdownSignal,
+    force_exit,
+    heartbeat,
+    notify,
+    run,
+)
 from pexpolicy.server.reload import run_in_build_thread
 from pexpolicy.server.reload_triggers import ReloadTriggers, poll_directly
-from pexpolicy.server.shutdown import SHUTDOWN_TIMEOUT_S, ShutdownSignal
-from pexpolicy.server.workers.metrics import HEARTBEAT_S, MetricsOfWorkers, WorkerMetrics
 from pexpolicy.server.workers.reload import (
     Alive,
+    Merged,
+    Refresh,
     Refused,
     ReloadCoordinator,
     ReloadParticipant,
@@ -34,6 +49,109 @@ from pexpolicy.server.workers.reload import (
     WorkerConnection,
 )
 from pexpolicy.tasks import start_background
+
+if TYPE_CHECKING:
+    from pexpolicy.observability.telemetry import Telemetry
+    from pexpolicy.server.workers.reload import Participant
+
+HEARTBEAT_S = 1.0
+"""Seconds between two heartbeats of a worker, each with its snapshot."""
+REFRESH_TIMEOUT_S = 0.5
+"""Seconds for the present snapshots of the other workers, at a scrape; then the last ones count."""
+SCRAPE_TIMEOUT_S = 2.0
+
+
+class MetricsOfWorkers:
+    """The last snapshot of each worker, and the counters of those that have ended."""
+
+    def __init__(self) -> None:
+        self._last: dict[Participant, tuple[float, Snapshot]] = {}
+        self._ended = Snapshot()
+        self._refreshes: dict[Participant, list[asyncio.Future[None]]] = {}
+        self._scrapes: set[asyncio.Task[None]] = set()
+
+    def receive(self, worker: Participant, report: Alive | Scrape) -> None:
+        """Keep the snapshot of a worker; send it those of all if it is scraped."""
+        if report.snapshot is not None:
+            self._last[worker] = time.monotonic(), report.snapshot
+        if isinstance(report, Scrape):
+            _ = start_background(self._answer(worker), self._scrapes)
+        elif report.is_refreshed:
+            self._release(worker)
+
+    def end(self, worker: Participant) -> None:
+        """Keep the counters of a worker that has ended."""
+        _, snapshot = self._last.pop(worker, (0.0, Snapshot()))
+        self._ended.add(snapshot, is_running=False)
+        self._release(worker)
+
+    def _release(self, worker: Participant) -> None:
+        for refreshed in self._refreshes.pop(worker, ()):
+            if not refreshed.done():
+                refreshed.set_result(None)
+
+    async def _answer(self, scraped: Participant) -> None:
+        refreshes = []
+        for worker in self._last:
+            if worker is not scraped:
+                refreshed = asyncio.get_running_loop().create_future()
+                self._refreshes.setdefault(worker, []).append(refreshed)
+                refreshes.append(refreshed)
+                worker.send(Refresh())
+        if refreshes:
+            await asyncio.wait(refreshes, timeout=REFRESH_TIMEOUT_S)
+        scraped.send(Merged(self._merged()))
+
+    def _merged(self) -> Snapshot:
+        result, now = Snapshot(), time.monotonic()
+        result.add(self._ended, is_running=False)
+        for received, snapshot in self._last.values():
+            result.add(snapshot)
+            # A blocked event loop cannot report its own lag.
+            silent = max(now - received - HEARTBEAT_S, 0.0)
+            result.families[LOOP_LAG.name].add((LOOP_LAG.name,), silent)
+        return result
+
+
+class WorkerMetrics:
+    """The metrics of one worker, which it reports to the supervisor."""
+
+    def __init__(self, telemetry: Telemetry, report: Callable[[Report], None]) -> None:
+        self._telemetry = telemetry
+        self._report = report
+        self._merged: asyncio.Future[Snapshot] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        telemetry.merge = self._ask
+
+    def receive(self, order: Refresh | Merged) -> None:
+        """Send a snapshot, or return that of all workers where it is awaited."""
+        if isinstance(order, Refresh):
+            _ = start_background(self.send(is_refreshed=True), self._tasks)
+        elif self._merged is not None and not self._merged.done():
+            self._merged.set_result(order.snapshot)
+
+    async def send(self, *, is_refreshed: bool = False) -> None:
+        """Send a heartbeat with a snapshot; without one, the supervisor would kill the worker."""
+        try:
+            snapshot = await self._telemetry.in_thread(self._telemetry.snapshot)
+            self._report(Alive(snapshot, is_refreshed))
+        except Exception:  # noqa: BLE001 - no label of a plugin's metric may end the worker
+            self._report(Alive(None, is_refreshed))
+
+    def send_last(self) -> None:
+        """Send the snapshot of a worker that ends."""
+        self._report(Alive(self._telemetry.snapshot()))
+
+    async def _ask(self, own: Snapshot) -> Snapshot:
+        """Return the snapshot of all workers; without an answer, that of this one."""
+        if self._merged is None or self._merged.done():
+            self._merged = asyncio.get_running_loop().create_future()
+        self._report(Scrape(own))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._merged), SCRAPE_TIMEOUT_S)
+        except TimeoutError:
+            return own
+
 
 HANG_TIMEOUT_S = 30
 """Seconds without a heartbeat until a worker is killed."""
@@ -67,7 +185,7 @@ def run_worker(
     with context.log_thread():
         leftovers = run(_serve(content, listeners, connection, context), serving=True)
     if leftovers():
-        shutdown.force_exit(leftovers)
+        force_exit(leftovers)
 
 
 async def _serve(
@@ -297,7 +415,7 @@ class Supervisor:
         files = map(Path, self._coordinator.files)
         async with self._triggers.active(files, self._read_at):
             self._context.echo(f"{announcement}; {self._count} workers")
-            systemd.notify(systemd.READY)
+            notify(READY)
             await self._stop.requested.wait()
 
     async def _collect_ended(self) -> None:
@@ -356,9 +474,9 @@ class Supervisor:
 
     async def _shut_down(self) -> None:
         """Stop the workers on request; on a second request, without delay."""
-        async with systemd.heartbeat():
+        async with heartbeat():
             await self._stop.requested.wait()
-            systemd.notify(systemd.STOPPING)
+            notify(STOPPING)
             for listener in self._listeners:
                 listener.close()
             self._loop.call_later(KILL_TIMEOUT_S, self._signal_all, signal.SIGKILL)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from pexpolicy.cli.for_console import LoginThrottle, RefusalAggregator
+from pexpolicy.cli.for_console import LoginThrottle, RefusalLog
 from pexpolicy_console.action_log import ActionLog
 
 MAX_FAILURES = 20
@@ -37,7 +37,7 @@ class LoginAttempts:
         self._users = LoginThrottle()
         self._verified = 0
         self._actions = actions
-        self._refusals = RefusalAggregator(self._write)
+        self._refusals = RefusalLog(self._write)
 
     @contextmanager
     def attempt(self, peer: str) -> Iterator[None]:
@@ -67,11 +67,11 @@ class LoginAttempts:
 
     def note(self, reason: str, status: int, peer: str, **facts: str) -> None:
         """Record a refused login, together with others where there are many."""
-        self._refusals.note(reason, status, peer, facts)
+        self._refusals.note(reason, status, peer, **facts)
 
     def close(self) -> None:
         """Record those that wait for a common line."""
-        self._refusals.flush()
+        self._refusals.end()
 
     def _write(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         try:

@@ -1,7 +1,4 @@
-"""Shutdown: signals, draining and the forced exit.
-
-The order of the steps is that of the context managers in ``lifecycle.py``.
-"""
+"""The process of a server: event loop, signals, forced exit, and notifications to systemd."""
 
 from __future__ import annotations
 
@@ -10,12 +7,76 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
 
-from pexpolicy.observability.health import Readiness, ReadinessState
+from pexpolicy.errors import describe_error
+from pexpolicy.log import ServerLog
+from pexpolicy.tasks import hide
+
+T = TypeVar("T")
+
+
+def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
+    """Run a coroutine on a new event loop.
+
+    A server uses uvloop if it is installed, and survives ``SystemExit`` and ``KeyboardInterrupt``
+    in tasks of plugins.
+    """
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if serving:
+        try:
+            from uvloop import new_event_loop as factory  # noqa: PLC0415 - an optional dependency
+        except ImportError:
+            factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main_coroutine)
+        if serving:
+            hide(task)
+            _run_server(loop, task)
+        while not task.done():
+            with suppress(RuntimeError):  # a plugin that stops the loop does not stop a command
+                loop.run_until_complete(task)
+        return task.result()
+
+
+def _run_server(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    """Run the event loop until a hidden task has ended, even if a plugin stops the loop."""
+    root: asyncio.Task[None] | None = None
+    while not task.done():
+        if root is None or root.done():
+            root = loop.create_task(_wait_for(task))
+        try:
+            loop.run_until_complete(root)
+        except asyncio.CancelledError:
+            continue  # a plugin cancelled all tasks that it found
+        except RuntimeError:
+            if root.done():  # otherwise a plugin stopped the loop
+                raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                return
+            log = ServerLog()
+            log.output.never_wait()
+            log.warning(
+                "a task or callback of a plugin failed",
+                error=describe_error(error).summary,
+            )
+
+
+async def _wait_for(task: asyncio.Task[Any]) -> None:
+    """Wait for a hidden task, in a task that libraries can find.
+
+    Some search all tasks for the one that lasts as long as the event loop: anyio ties its worker
+    threads to it.
+    """
+    await asyncio.wait((task,))
 
 
 def install_startup_signals() -> None:
@@ -112,16 +173,6 @@ class Terminal:
         return not all(map(os.isatty, self._descriptors))
 
 
-async def drain(readiness: Readiness, stop: ShutdownSignal, delay: float) -> None:
-    """Report "draining" at ``/readyz`` and keep answering calls for ``delay`` seconds.
-
-    Each reply closes its connection. A second signal ends the delay.
-    """
-    readiness.state = ReadinessState.DRAINING
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.immediate.wait(), delay)
-
-
 SHUTDOWN_TIMEOUT_S = 9.0
 """Seconds from the end of ``drain_delay`` to the exit, including calls and lifespans."""
 EXIT_TIMEOUT_S = 2.0
@@ -155,3 +206,54 @@ def force_exit(leftovers: Callable[[], list[str]]) -> None:
             sys.stderr.flush()
     finally:
         os._exit(0)
+
+
+READY = "READY=1"
+STOPPING = "STOPPING=1"
+ALIVE = "WATCHDOG=1"
+
+
+def reloading() -> str:
+    """Return the message that announces a reload; ``READY`` ends it."""
+    return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
+
+
+def notify(message: str) -> None:
+    """Send a message; ignore a missing receiver."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)  # noqa: FBT003 - positional only
+        sender.connect(address)
+        sender.send(message.encode())
+
+
+def heartbeat_interval() -> float | None:
+    """Return the seconds between heartbeats, half of what systemd allows; ``None``: send none."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        return int(os.environ["WATCHDOG_USEC"]) / 2_000_000
+    except (KeyError, ValueError):
+        return None
+
+
+@asynccontextmanager
+async def heartbeat() -> AsyncIterator[None]:
+    """Send heartbeats from the event loop until exit."""
+    task = asyncio.get_running_loop().create_task(_send_heartbeats())
+    hide(task)
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _send_heartbeats() -> None:
+    interval = heartbeat_interval()
+    while interval:
+        notify(ALIVE)
+        await asyncio.sleep(interval)

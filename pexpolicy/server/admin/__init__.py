@@ -1,1 +1,0 @@
-"""The admin listener: health, status and metrics."""
