@@ -246,6 +246,11 @@ def source(folder: Path, **also: object) -> CertificateFiles:
     return CertificateFiles.of(TlsTable.model_validate(certificates.tls(folder, **also)), folder)
 
 
+def loaded(folder: Path) -> tuple[Certificates, Log]:
+    log = Log()
+    return Certificates(source(folder), log), log
+
+
 def serial_served(certs: Certificates) -> int:
     """The serial number that is served, by a handshake in memory."""
     client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
@@ -270,8 +275,7 @@ serial = certificates.serial
 
 
 def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) -> None:
-    log = Log()
-    certs = Certificates(source(folder), log)
+    certs, log = loaded(folder)
     leaf = certificates.write_pair(folder, days=60)
     certs.check_files()
     assert serial_served(certs) == serial(leaf)
@@ -299,8 +303,7 @@ async def polled(certs: Certificates, done: Callable[[], bool]) -> None:
 async def test_a_failed_check_is_an_alarm_and_the_next_one_follows(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = Log()
-    certs = Certificates(source(folder), log)
+    certs, log = loaded(folder)
     start, failures = threading.Thread.start, iter([RuntimeError("can't start new thread")] * 3)
 
     def fails(thread: threading.Thread) -> None:
@@ -337,8 +340,7 @@ async def test_the_end_does_not_wait_for_files_that_hang(
 
 
 def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder: Path) -> None:
-    log = Log()
-    certs = Certificates(source(folder), log)
+    certs, log = loaded(folder)
     leaf = certificates.write_pair(folder, days=3.1)
     certs.check_files()
     assert serial_served(certs) == serial(leaf)
@@ -348,8 +350,7 @@ def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder
 
 
 def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Path) -> None:
-    log = Log()
-    certs = Certificates(source(folder), log)
+    certs, log = loaded(folder)
     before = serial_served(certs)
     certificates.write_pair(folder, days=-2)
     for _ in range(3):
@@ -387,8 +388,7 @@ BAD: dict[str, Callable[[Path], object]] = {
 def test_a_bad_pair_is_not_served_and_is_an_alarm(
     folder: Path, spoil: Callable[[Path], object]
 ) -> None:
-    log = Log()
-    certs = Certificates(source(folder), log)
+    certs, log = loaded(folder)
     before = serial_served(certs)
     spoil(folder)
     certs.check_files()
@@ -437,8 +437,7 @@ def test_check_tells_a_bad_pair_with_everything_else(folder: Path) -> None:
 
 
 def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Path) -> None:
-    log = Log()
-    certs = Certificates(source(folder), log)
+    certs, log = loaded(folder)
     leaf = certificates.issue()
     (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
     certs.check_files()

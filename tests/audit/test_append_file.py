@@ -86,8 +86,7 @@ def test_what_other_programs_wrote_to_the_same_output_is_left_alone(tmp_path: Pa
     assert path.read_bytes() == (b'{"timestamp":"2026' + b"x" * 512)[:512] + b"\n"
 
 
-def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(place: Place) -> None:
     place.fill(range(3))
     place.clock.pass_by(1.0)
     place.fill([3])
@@ -100,8 +99,7 @@ def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(tmp_path: P
     assert place.alerts.texts == [FILE_DELETED]
 
 
-def test_an_empty_file_may_be_deleted_without_a_word(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_an_empty_file_may_be_deleted_without_a_word(place: Place) -> None:
     place.path.unlink()
     place.clock.pass_by(1.0)
     place.fill([1])
@@ -109,8 +107,7 @@ def test_an_empty_file_may_be_deleted_without_a_word(tmp_path: Path) -> None:
     assert place.alerts.texts == []
 
 
-def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path, place: Place) -> None:
     place.fill([1])
     other = tmp_path / "other"
     other.write_text("")

@@ -93,8 +93,7 @@ async def until_written(place: Place, count: int) -> None:
     await asyncio.to_thread(wait_until, lambda: place.state.records >= count)
 
 
-async def test_replies_that_wait_together_share_a_sync(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+async def test_replies_that_wait_together_share_a_sync(place: Place) -> None:
     syncs = 0
     sync = place.file.sync
 
@@ -113,9 +112,8 @@ async def test_replies_that_wait_together_share_a_sync(tmp_path: Path) -> None:
 
 
 async def test_no_reply_waits_for_a_file_that_hangs_and_no_line_is_lost(
-    tmp_path: Path, clock: Clock
+    place: Place, clock: Clock
 ) -> None:
-    place = Place(tmp_path)
     hung = Hung(place.file)
     with grouped(place, FSYNC) as sink:
         hung.hang()
@@ -240,8 +238,7 @@ async def test_a_required_line_may_be_in_the_spool_but_not_in_memory(tmp_path: P
         assert place.state.lost == (0 if sent else 1)
 
 
-async def test_an_end_writes_all_that_was_taken(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+async def test_an_end_writes_all_that_was_taken(place: Place) -> None:
     with grouped(place, FSYNC) as sink:
         assert None not in [sink.info(body(n)) for n in range(500)]
     assert place.numbers == list(range(500))
@@ -264,8 +261,7 @@ async def test_lines_that_cannot_be_written_at_the_end_are_reported(
     await asyncio.to_thread(wait_until, lambda: place.numbers == [0, 1, 2])
 
 
-async def test_lines_beyond_the_room_are_counted_as_lost(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+async def test_lines_beyond_the_room_are_counted_as_lost(place: Place) -> None:
     hung = Hung(place.file)
     with grouped(place, FSYNC, capacity=10 * len(body(10))) as sink:
         hung.hang()
@@ -313,8 +309,7 @@ async def test_a_fault_of_our_own_loses_one_line_and_counts_it(tmp_path: Path) -
     assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 1
 
 
-async def test_a_renamed_file_is_opened_again_on_request(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+async def test_a_renamed_file_is_opened_again_on_request(tmp_path: Path, place: Place) -> None:
     with grouped(place, FSYNC) as sink:
         await answer(sink, 0)
         place.path.rename(tmp_path / "aside")

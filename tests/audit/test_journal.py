@@ -53,8 +53,7 @@ def test_lines_go_to_the_spool_then_to_memory_and_are_lost_when_both_are_full(
     assert len([text for text in place.alerts.texts if "loses" in text]) == 1
 
 
-def test_while_lines_wait_new_ones_wait_after_them(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_while_lines_wait_new_ones_wait_after_them(place: Place) -> None:
     place.break_down()
     place.fill([1])
     place.file.error = None
@@ -107,8 +106,7 @@ def test_of_lines_that_came_together_only_those_are_lost_that_do_not_fit(tmp_pat
     assert faults(place.path) == []
 
 
-def test_a_second_passes_between_two_checks_of_any_caller(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_a_second_passes_between_two_checks_of_any_caller(place: Place) -> None:
     place.clock.pass_by(1.0)
     place.fill([1])
     place.clock.pass_by(0.75)
@@ -119,8 +117,7 @@ def test_a_second_passes_between_two_checks_of_any_caller(tmp_path: Path) -> Non
     assert place.path.exists()
 
 
-def test_an_end_brings_home_what_it_can(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_an_end_brings_home_what_it_can(place: Place) -> None:
     place.break_down()
     place.fill([1])
     place.file.error = None
@@ -128,8 +125,7 @@ def test_an_end_brings_home_what_it_can(tmp_path: Path) -> None:
     assert place.numbers == [1]
 
 
-def test_a_disk_that_fills_up_is_reported_at_20_10_and_5_percent(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_a_disk_that_fills_up_is_reported_at_20_10_and_5_percent(place: Place) -> None:
     for percent in (50, 19, 19, 8, 15, 4, 30):
         place.file.free = (1000 * percent, percent)
         place.clock.pass_by(1.0)
@@ -211,8 +207,9 @@ def test_lines_are_synced_before_another_file_is_opened(tmp_path: Path) -> None:
     assert synced == [renamed.stat().st_size, place.path.stat().st_size]
 
 
-def test_a_failed_sync_before_another_file_is_opened_fails_the_next_one(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_a_failed_sync_before_another_file_is_opened_fails_the_next_one(
+    tmp_path: Path, place: Place
+) -> None:
     place.journal.sync()
     place.fill([1])
     place.path.rename(tmp_path / "aside")
@@ -328,8 +325,7 @@ def test_whatever_happens_each_line_is_there_once_and_in_order_or_counted_as_los
     assert faults(*paths) == []
 
 
-def test_the_journal_of_a_reader_who_comes_back_says_nothing(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_the_journal_of_a_reader_who_comes_back_says_nothing(place: Place) -> None:
     assert isinstance(place.journal, Journal)
     place.break_down(errno.EAGAIN)
     place.fill([1])

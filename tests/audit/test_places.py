@@ -51,9 +51,8 @@ MAKERS: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_what_is_no_file_is_said_and_not_written_to(
-    tmp_path: Path, make: Callable[[Path], None]
+    tmp_path: Path, place: Place, make: Callable[[Path], None]
 ) -> None:
-    place = Place(tmp_path)
     place.fill([0])
     moved = place.path.rename(tmp_path / "moved")
     make(place.path)

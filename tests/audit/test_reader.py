@@ -145,8 +145,7 @@ def test_the_last_lines_are_read_from_the_end(tmp_path: Path, count: int) -> Non
     assert numbers(iter(found)) == list(range(first, 1500))
 
 
-def test_a_file_is_followed_across_its_rotations(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_a_file_is_followed_across_its_rotations(tmp_path: Path, place: Place) -> None:
     place.fill([0])
     seen: list[object] = []
     stopped = threading.Event()

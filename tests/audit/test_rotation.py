@@ -96,9 +96,8 @@ def test_a_folder_that_cannot_be_synced_keeps_no_more_files(
 
 @pytest.mark.parametrize("blanks", [b" " * 5000, b" " * 5000 + b"\n"])
 def test_the_age_of_a_file_that_begins_with_a_torn_line_is_that_of_the_next(
-    tmp_path: Path, blanks: bytes
+    place: Place, blanks: bytes
 ) -> None:
-    place = Place(tmp_path)
     place.path.write_bytes(blanks)
     place.fill([1])
     assert first_time(place.path) == datetime(2026, 11, 26, 1, 2, 3, 4, tzinfo=UTC)
@@ -107,8 +106,7 @@ def test_the_age_of_a_file_that_begins_with_a_torn_line_is_that_of_the_next(
 @pytest.mark.parametrize(
     ("hours", "due"), [(23.9, False), (24.1, True), (-1.0, False), (-24.1, True)]
 )
-def test_the_age_is_that_of_the_first_line(tmp_path: Path, hours: float, due: bool) -> None:
-    place = Place(tmp_path)
+def test_the_age_is_that_of_the_first_line(place: Place, hours: float, due: bool) -> None:
     place.fill([1])
     began = first_time(place.path)
     assert began == datetime(2026, 11, 26, 1, 2, 3, 4, tzinfo=UTC)

@@ -44,6 +44,17 @@ class Counts(Counter[str]):
         self[outcome] += count
 
 
+async def delivered(notify: Any, count: int, log: Log | None = None, batch: int = 1) -> Counts:
+    """Hand decisions to an observer until none waits; return what became of them."""
+    counts = Counts()
+    queue = ObserverQueue(Observer("toy", notify, 1.0, batch=batch), log)
+    for number in range(count):
+        queue.put(outcome(number), counts)
+    await until(lambda: not queue.pending)
+    await queue.drain()
+    return counts
+
+
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "MIN_RETRY_S", 0.005)
@@ -138,12 +149,8 @@ async def test_one_that_fails_for_a_while_gets_all_in_order() -> None:
             raise error
         told.extend(outcome.decision_id for outcome in batch)
 
-    log, counts = Log(), Counts()
-    queue = ObserverQueue(Observer("toy", notify, 1.0, batch=7), log)
-    for number in range(20):
-        queue.put(outcome(number), counts)
-    await until(lambda: not queue.pending)
-    await queue.drain()
+    log = Log()
+    counts = await delivered(notify, 20, log, batch=7)
     assert told == [f"id-{number}" for number in range(20)]
     assert counts == {"delivered": 20, "failed": 9}
     assert "918273" not in str(log.events)
@@ -157,12 +164,8 @@ async def test_a_defect_is_not_repeated_and_the_next_decision_is_delivered() -> 
             raise KeyError("of the observer")
         told.append(batch[0].decision_id)
 
-    log, counts = Log(), Counts()
-    queue = ObserverQueue(Observer("toy", notify, 1.0), log)
-    for number in range(3):
-        queue.put(outcome(number), counts)
-    await until(lambda: not queue.pending)
-    await queue.drain()
+    log = Log()
+    counts = await delivered(notify, 3, log)
     assert told == ["id-0", "id-2"]
     assert counts == {"delivered": 2, "failed": 1, "dropped": 1}
     lost = log.events[-1]
@@ -176,12 +179,7 @@ async def test_what_fails_for_too_long_is_dropped(monkeypatch: pytest.MonkeyPatc
         if batch[0].decision_id == "id-0":
             raise OSError
 
-    counts = Counts()
-    queue = ObserverQueue(Observer("toy", notify, 1.0), None)
-    queue.put(outcome(0), counts)
-    queue.put(outcome(1), counts)
-    await until(lambda: not queue.pending)
-    await queue.drain()
+    counts = await delivered(notify, 2)
     assert (counts["dropped"], counts["delivered"]) == (1, 1)
 
 
@@ -355,13 +353,8 @@ async def test_a_cancelled_notification_is_counted_and_the_next_one_delivered() 
 
     async def notify(batch: Any) -> None: ...
 
-    counts = Counts()
-    queue = ObserverQueue(Observer("toy", notify, 1.0), None)
     loop.set_task_factory(factory)
-    for number in range(2):
-        queue.put(outcome(number), counts)
-    await until(lambda: not queue.pending)
-    await queue.drain()
+    counts = await delivered(notify, 2)
     assert counts == {"failed": 1, "dropped": 1, "delivered": 1}
 
 
@@ -446,16 +439,9 @@ async def test_a_worker_process_observes_batches(
             print(len(outcomes), outcomes[-1].decision_id, outcomes[0].audit_line, file=file)
         outcomes[5]
     """
+    asked = request("media_location")
     made = [
-        Outcome(
-            f"id-{n}",
-            "media_location",
-            request("media_location"),
-            Continue(),
-            "x",
-            [],
-            audit_line=b"{}",
-        )
+        Outcome(f"id-{n}", "media_location", asked, Continue(), "x", [], audit_line=b"{}")
         for n in range(5)
     ]
     async with PluginFolder(tmp_path).serving(source) as isolated:

@@ -1,5 +1,6 @@
 """Rows about adjusting and merging plugins, and the check of one on the wire."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,11 +57,19 @@ TABLES: dict[str, Table] = {
 }
 
 
-def row(about: str, plugins: str, steps: str, **expected: Any) -> Row:
-    """Read plugins such as `a=Adjusts:open+may b=Decides:room+10`, with tables or a priority."""
+def row(about: str, steps: str, **expected: Any) -> Row:
+    """Read plugins such as `b=room+10 a~open+may c=Both:room`, and the steps after an arrow.
+
+    With `=` a plugin decides, with `~` it adjusts, unless another kind is named; tables or a
+    priority follow.
+    """
+    plugins, _, steps = steps.partition(" -> ")
     given = {}
-    for name, _, value in (word.partition("=") for word in plugins.split()):
+    for word in plugins.split():
+        name, kind, value = re.split("([=~])", word, maxsplit=1)
         what, *tables = value.split("+")
+        if ":" not in what:
+            what = f"{'Decides' if kind == '=' else 'Adjusts'}:{what}"
         table: Table = {}
         for key in filter(None, tables):
             table |= TABLES.get(key) or {"priority": int(key)}
