@@ -235,6 +235,20 @@ def models_in(hint: Any) -> Iterator[Any]:
         yield from models_in(part)
 
 
+def fields_in(
+    model: Contract, fields: Mapping[str, Any], place: str = ""
+) -> Iterator[tuple[str, Contract, str, Any]]:
+    """Yield place, contract, name and value of each field, at any depth."""
+    for name, value in fields.items():
+        yield place, model, name, value
+        if (inner := model.nested_models.get(name)) is not None:
+            many = isinstance(value, list)
+            for number, item in enumerate(value if many else [value]):
+                if isinstance(item, dict):
+                    at = f"{place}{name}[{number}]." if many else f"{place}{name}."
+                    yield from fields_in(inner, item, at)
+
+
 @dataclass(frozen=True, slots=True)
 class Extras:
     """The extras that ``[infinity]`` of the configuration allows, always with a warning.
@@ -277,22 +291,13 @@ class Extras:
             return [self._plain_inside(model, item) for item in value]
         return self.plain(model, value) if type(value) is dict else value
 
-    def warnings(
-        self, model: Contract, fields: Mapping[str, Any], place: str = ""
-    ) -> Iterator[str]:
+    def warnings(self, model: Contract, fields: Mapping[str, Any]) -> Iterator[str]:
         """Yield a warning for each extra field and value."""
-        for name, value in fields.items():
-            inner = model.nested_models.get(name)
-            if self._is_word(model, name, value):
+        for place, inner, name, value in fields_in(model, fields):
+            if self._is_word(inner, name, value):
                 yield f"{place}{name}: {brief(value)} is sent as [infinity] extra_values lists it"
-            elif name not in model.names and name in self.fields:
+            elif name not in inner.names and name in self.fields:
                 yield f"{place}{name}: is sent as [infinity] extra_fields lists it"
-            elif inner is not None:
-                for number, item in enumerate(value if isinstance(value, list) else ()):
-                    if isinstance(item, dict):
-                        yield from self.warnings(inner, item, f"{place}{name}[{number}].")
-                if isinstance(value, dict):
-                    yield from self.warnings(inner, value, f"{place}{name}.")
 
     def _is_word(self, model: Contract, name: str, value: object) -> bool:
         words = _words(model, name) if self.has(name, value) else None

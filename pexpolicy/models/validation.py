@@ -17,6 +17,7 @@ from pexpolicy.models.contract import (
     Extras,
     alternatives,
     contract_of,
+    fields_in,
     models_in,
     render,
 )
@@ -170,7 +171,7 @@ def check_in_detail(
     if not known_only and (text := _too_much(contract, decoded)):
         raise DecisionError(refusal(contract, "", NOT_SHOWN, text))
     listed = len(warnings)
-    for place, model, name, value in _unknown(contract, decoded, ""):
+    for place, model, name, value in _unknown(contract, decoded):
         if len(warnings) == listed + MAX_NAMED:
             warnings.append("there are more fields that do not exist [reported]")
             break
@@ -187,7 +188,7 @@ def check_in_detail(
 
 def _too_much(contract: Contract, decoded: Mapping[str, Any]) -> str:
     """Return an error text where unknown fields are too many or too long."""
-    sizes = [len(render({name: value})) for _, _, name, value in _unknown(contract, decoded, "")]
+    sizes = [len(render({name: value})) for _, _, name, value in _unknown(contract, decoded)]
     if len(sizes) > MAX_UNKNOWN:
         return f"{len(sizes)} fields do not exist, and {MAX_UNKNOWN} are accepted at most"
     if sum(sizes) > MAX_UNKNOWN_BYTES:
@@ -219,7 +220,7 @@ def find_issues(
     for name in needed:
         text = "is required" + _misspelt(name, decoded, contract.names)
         yield refusal(contract, name, NOT_SHOWN, text)
-    for place, model, name, _ in _unknown(contract, decoded, ""):
+    for place, model, name, _ in _unknown(contract, decoded):
         if place or not did_you_mean(name, needed):
             yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
     gone = frozenset({*extras.plain(contract, fields), *needed} - rest.keys())
@@ -389,19 +390,10 @@ def _field_at(contract: Contract, place: str) -> tuple[Field | None, bool]:
 
 
 def _unknown(
-    model: Contract, decoded: Mapping[str, Any], place: str
+    contract: Contract, decoded: Mapping[str, Any]
 ) -> Iterator[tuple[str, Contract, str, Any]]:
     """Yield place, model, name and value of unknown fields, at any depth."""
-    for name, value in decoded.items():
-        if name not in model.names:
-            yield place, model, name, value
-        elif (inner := model.nested_models.get(name)) is not None:
-            many = isinstance(value, list)
-            for number, item in enumerate(value if many else [value]):
-                if isinstance(item, dict):
-                    yield from _unknown(
-                        inner, item, f"{place}{name}[{number}]." if many else f"{place}{name}."
-                    )
+    return (found for found in fields_in(contract, decoded) if found[2] not in found[1].names)
 
 
 def unknown_field(contract: Contract, name: str) -> ValidationIssue:
