@@ -178,173 +178,128 @@ def test_a_broken_configuration_says_how_to_ask_without_it(
         assert instead in said.stderr.splitlines()[-1]
 
 
-def test_what_is_wrong_is_said(document: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    document |= {"ready": False, "not_ready_reasons": ["draining"], "workers": 3}
-    document["config"] |= {"last_reload_successful": False, "problems": ["plugins.rooms: \x1b[31m"]}
-    document["audit"] |= {
-        "status": "failed",
-        "problem": "no space left",
-        "lost": 4,
-        "free_bytes": 2**31,
-    }
-    document["certificate"] = {"not_after": 1_800_000_000.0, "problem": "another name"}
-    document["plugins"][0] |= {
-        "mode": "shadow",
-        "breaker_open": True,
-        "has_stuck_calls": True,
-        "problem": "its status failed",
-        "status": {"targets": ["a", 1], "text": "\x1b[2J"},
-    }
-    document["nodes"] = [
-        {
-            "node": "10.0.0.1",
-            "age": None,
-            "calls": 0,
-            "last_refused": 1_700_000_000.0,
-            "refused_because": "unauthorised",
-        },
-        {
-            "node": "10.0.0.2",
-            "age": 9000.0,
-            "calls": 5,
-            "last_refused": None,
-            "refused_because": None,
-        },
-    ]
-    show_status(document, 3600.0)
-    shown = " ".join(capsys.readouterr().out.split())
-    for said in (
-        *("not ready: draining", "3 processes", "the last reload was refused plugins.rooms"),
-        *("failed, 4 lost, 2.0 GiB free, no space left", "another name", "valid until 2027"),
-        *(
-            "circuit breaker open",
-            "calls are stuck",
-            "shadow",
-            "targets: a, 1",
-            "its status failed",
-        ),
-        "10.0.0.1: no successful call (unauthorised): compare user and password of its profile in",
-        "10.0.0.2: no call for 2 h 30 min: is its URL still this server?",
-    ):
-        assert said in shown
-    assert "\x1b" not in shown
-
-
 HIDDEN = "[link=http://192.0.2.1]x[/link] [/] [conceal]y"
-
-
-def test_text_of_callers_and_plugins_is_never_read_as_markup(
-    document: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    seen = {"age": 1.0, "calls": 1, "last_refused": None, "refused_because": None}
-    document["nodes"] = [
-        {"node": "[/]", **seen},
-        {"node": "[link=http://192.0.2.1]x[/link]", **seen},
-    ]
-    document["plugins"][0] |= {
-        "problem": HIDDEN,
-        "status": {HIDDEN: HIDDEN, "table": {HIDDEN: {HIDDEN: HIDDEN}}},
-    }
-    show_status(document, 0.0)
-    out = capsys.readouterr().out
-    assert "[/]: no call for 1 s" in out
-    assert "[conceal]y" in out
-    assert "[link=http://192.0.2.1]x[/link]" in out
-    assert "\x1b" not in out
-
-
-def test_a_node_with_brackets_in_its_name_does_not_break_the_command(tmp_path: Path) -> None:
-    with live_server.running(live_server.with_audit(live_server.SHIPPED, tmp_path)) as server:
-        server.ask(f"{wire.SERVICE}?local_alias=x&node_ip=%5B/%5D")
-        shown = invoked("--url", server.admin)
-    assert shown.exit_code == 0, shown.output
-    assert "[/]" in shown.stdout
-
-
-def test_the_report_of_a_plugin_is_shown_without_json(
-    document: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rules = {
-        "Scanner": {"hits": 3, "last_hit": None},
-        "Lobby": {"hits": 0, "last_hit": "2026-01-01T00:00:00+00:00"},
-    }
-    target = {"old": {"asked": 4, "breaker": "closed"}}
-    compared = [{"same": 7, "differing": {"pin": 2}, "waits": False}]
-    document["plugins"][0] |= {"name": "rules", "status": rules}
-    document["plugins"][1] |= {
-        "name": "upstream",
-        "status": {"targets": target, "compared": compared, "subnets": 5, "hits": {"Oslo": 2}},
-    }
-    show_status(document, 3600.0)
-    out = capsys.readouterr().out
-    lines = {" ".join(line.split()) for line in out.splitlines()}
-    assert {"rules:", "Scanner: hits 3, last hit -"} <= lines
-    assert "Lobby: hits 0, last hit 2026-01-01T00:00:00+00:00" in lines
-    assert {"upstream:", "targets: old asked 4, breaker closed", "subnets: 5"} <= lines
-    assert {"compared: same 7, differing pin 2, waits no", "hits: Oslo 2"} <= lines
-    assert not set("{}") & set(out)
-
-
-DATA: dict[str, Any] = {"age": 90.0, "every": 60.0, "problem": "OSError: down"}
-JOB: dict[str, Any] = {
-    "every": 3600.0,
-    "once_per": "server",
-    "last_run_age": 5.0,
-    "problem": "OSError: down",
+DOWN = "OSError: down"
+DATA: dict[str, Any] = {"age": 90.0, "every": 60.0, "problem": DOWN}
+JOB: dict[str, Any] = {"every": 3600.0, "once_per": "server", "last_run_age": 5.0, "problem": DOWN}
+SOURCE: dict[str, Any] = {
+    "name": "people",
+    "driver": "ldap",
+    "data": {},
+    "jobs": {},
+    "failures": [],
+}
+PROFILE = "compare user and password of its profile in"
+REPORT = {
+    "Scanner": {"hits": 3, "last_hit": None},
+    "targets": {"old": {"asked": 4, "breaker": "closed"}},
+    "compared": [{"same": 7, "differing": {"pin": 2}, "waits": False}],
+    "subnets": 5,
+    HIDDEN: HIDDEN,
+    "text": "\x1b[2J",
 }
 
 
-def test_background_work_of_plugins_and_sources_is_shown(
-    document: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fresh = {"age": None, "every": 60.0, "problem": None}
-    document["plugins"][0] |= {"data": {"[list]": DATA}, "jobs": {"purge": JOB}}
-    document["sources"] = [
-        {"name": "people", "driver": "ldap", "data": {"all": fresh}, "jobs": {}, "failures": []},
-        {"name": "rooms", "driver": "sql", "data": {}, "jobs": {}, "failures": ["it ended"]},
-    ]
-    show_status(document, 3600.0)
-    lines = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
-    assert {
-        "[list]: 1 min old, refreshed every 1 min",
-        "job purge: ran 5 s ago, every 1 h 0 min, once per server",
-        "people ldap all: none yet, refreshed every 1 min",
-        "rooms sql it ended",
-    } <= lines
-    assert "source rooms: it ended" in degradations(document)
-
-
-def test_the_latency_of_each_plugin_is_shown(
-    document: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rooms = next(plugin for plugin in document["plugins"] if plugin["name"] == "rooms")
-    assert 0 < rooms["latency"]["mean"] < rooms["latency"]["p99"]
-    domains = next(plugin for plugin in document["plugins"] if plugin["name"] == "domains")
-    domains["latency"] = {"mean": 1.5, "p99": None}
-    show_status(document, 3600.0)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["plugin", "version", "answers", "mean", "ms", "p99", "ms"] in lines
-    assert any(line[:1] == ["domains"] and line[-3:] == ["1500.00", ">", "5000"] for line in lines)
+def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:
+    node = {"node": name, "age": None, "calls": 0, "last_refused": 1.7e9}
+    return [node | {"refused_because": reason}]
 
 
 @pytest.mark.parametrize(
-    ("part", "change", "said"),
+    ("part", "change", "shown", "degraded"),
     [
-        ("config", {"last_reload_successful": False}, "the last reload was refused"),
-        ("audit", {"status": "failed"}, "audit: failed"),
-        ("plugins", {"breaker_open": True}, "circuit breaker open"),
-        ("plugins", {"has_stuck_calls": True}, "calls are stuck"),
-        ("plugins", {"problem": "its status failed"}, "its status failed"),
-        ("plugins", {"data": {"list": DATA}}, ": list is not refreshed: OSError: down"),
-        ("plugins", {"jobs": {"purge": JOB}}, ": job purge failed: OSError: down"),
-        ("plugins", {"failures": ["its task poll ended: E"]}, ": its task poll ended: E"),
+        ("not_ready_reasons", ["draining"], "not ready: draining", ""),
+        ("workers", 3, "3 processes", ""),
+        ("config", {"last_reload_successful": False}, "last reload was refused", "last reload"),
+        ("config", {"last_reload_successful": False, "problems": ["a: \x1b[m"]}, "a: ", "reload"),
+        (
+            "audit",
+            {"status": "failed", "problem": "no space left", "lost": 4, "free_bytes": 2**31},
+            "failed, 4 lost, 2.0 GiB free, no space left",
+            "audit: failed",
+        ),
+        (
+            "certificate",
+            {"not_after": 1_800_000_000.0, "problem": "another name"},
+            "valid until 2027",
+            "certificate: another name",
+        ),
+        ("plugins", {"mode": "shadow"}, "shadow", ""),
+        ("plugins", {"breaker_open": True}, "circuit breaker open", "circuit breaker open"),
+        ("plugins", {"has_stuck_calls": True}, "calls are stuck", "calls are stuck"),
+        ("plugins", {"problem": HIDDEN}, HIDDEN, HIDDEN),
+        (
+            "plugins",
+            {"data": {"[list]": DATA}},
+            "[list]: 1 min old, refreshed every 1 min",
+            f": [list] is not refreshed: {DOWN}",
+        ),
+        (
+            "plugins",
+            {"jobs": {"purge": JOB}},
+            "job purge: ran 5 s ago, every 1 h 0 min, once per server",
+            f": job purge failed: {DOWN}",
+        ),
+        ("plugins", {"failures": ["its task poll ended: E"]}, "poll ended: E", ": its task poll"),
+        ("plugins", {"latency": {"mean": 1.5, "p99": None}}, "1500.00 > 5000", ""),
+        ("plugins", {"status": REPORT}, "Scanner: hits 3, last hit -", ""),
+        ("plugins", {"status": REPORT}, "targets: old asked 4, breaker closed", ""),
+        ("plugins", {"status": REPORT}, "compared: same 7, differing pin 2, waits no", ""),
+        ("plugins", {"status": REPORT}, f"{HIDDEN}: {HIDDEN}", ""),
+        (
+            "sources",
+            [SOURCE | {"data": {"all": {"age": None, "every": 60.0, "problem": None}}}],
+            "people ldap all: none yet, refreshed every 1 min",
+            "",
+        ),
+        (
+            "sources",
+            [SOURCE | {"failures": ["it ended"]}],
+            "people ldap it ended",
+            "source people: it ended",
+        ),
+        ("nodes", refused("network not allowed"), "is it missing in [access] networks?", ""),
+        ("nodes", refused("tls handshake failed"), "does its profile begin with https://,", ""),
+        ("nodes", refused("unauthorised"), f"no successful call (unauthorised): {PROFILE}", ""),
+        ("nodes", refused("too many attempts"), PROFILE, ""),
+        ("nodes", refused("unknown path"), "compare the URL of its profile in Infinity", ""),
+        ("nodes", refused("malformed", "[/]"), "[/]: no successful call (malformed): compare", ""),
+        (
+            "nodes",
+            [
+                {
+                    "node": "n",
+                    "age": 9000.0,
+                    "calls": 5,
+                    "last_refused": None,
+                    "refused_because": None,
+                }
+            ],
+            "n: no call for 2 h 30 min: is its URL still this server?",
+            "",
+        ),
     ],
 )
-def test_what_is_degraded_is_named(document: Any, part: str, change: Any, said: str) -> None:
+def test_what_a_server_reports_is_shown(
+    document: Any,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+    change: Any,
+    shown: str,
+    degraded: str,
+) -> None:
     assert degradations(document) == []
     place = document[part]
-    (place[0] if isinstance(place, list) else place).update(change)
-    assert [said in text for text in degradations(document)] == [True]
+    if isinstance(change, dict) and place:
+        (place[0] if isinstance(place, list) else place).update(change)
+    else:
+        document[part] = change
+    document["ready"] = part != "not_ready_reasons"
+    show_status(document)
+    out = capsys.readouterr().out
+    assert shown in " ".join(out.split())
+    assert "\x1b" not in out
+    assert [degraded in text for text in degradations(document)] == [True] * bool(degraded)
 
 
 def test_a_refused_reload_counts_only_if_strict(tmp_path: Path) -> None:
@@ -389,30 +344,6 @@ def test_the_status_over_tls_is_requested_with_its_ca(
         assert "name its CA in SSL_CERT_FILE" in untrusted.stderr
         monkeypatch.setenv("SSL_CERT_FILE", str(cacert))
         assert invoked("--url", url).exit_code == 0
-
-
-@pytest.mark.parametrize(
-    ("because", "hint"),
-    [
-        ("network not allowed", "is it missing in [access] networks?"),
-        (
-            "tls handshake failed",
-            "does its profile begin with https://, and does it trust the certificate?",
-        ),
-        ("unauthorised", "compare user and password of its profile in Infinity"),
-        ("too many attempts", "compare user and password of its profile in Infinity"),
-        ("unknown path", "compare the URL of its profile in Infinity"),
-        ("malformed", "compare its profile in Infinity"),
-    ],
-)
-def test_a_node_that_is_only_refused_comes_with_the_place_to_look_at(
-    document: Any, capsys: pytest.CaptureFixture[str], because: str, hint: str
-) -> None:
-    node = {"node": "10.0.0.1", "age": None, "calls": 0, "last_refused": 1.7e9}
-    document["nodes"] = [node | {"refused_because": because}]
-    show_status(document, 3600.0)
-    shown = " ".join(capsys.readouterr().out.split())
-    assert f"10.0.0.1: no successful call ({because}): {hint}" in shown
 
 
 @pytest.mark.parametrize(
