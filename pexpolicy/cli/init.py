@@ -60,18 +60,12 @@ Files = dict[str, tuple[bytes, int, str]]
 """Content, mode and purpose of each file by its name."""
 
 
-class Networks(click.ParamType[str]):
-    """Subnets and addresses with commas between them."""
-
-    name = "network"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text; fail for anything else."""
-        try:
-            parts = [str(read_subnet(part)) for part in str(value).split(",") if part.strip()]
-        except SubnetError as error:
-            self.fail(str(error), param, ctx)
-        return ",".join(parts)
+def networks(text: str) -> str:
+    """Return subnets and addresses with commas between them; raise ``BadParameter``."""
+    try:
+        return ",".join(str(read_subnet(part)) for part in text.split(",") if part.strip())
+    except SubnetError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class Answers:
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing: take the default of each option.")
-@click.option("--node", "nodes", type=Networks(), multiple=True, help="Network of the nodes.")
+@click.option("--node", "nodes", type=networks, multiple=True, help="Network of the nodes.")
 @click.option("--test-certificate", "host", metavar="HOST", help="Make a certificate for HOST.")
 @click.option("--systemd", is_flag=True, help="Write a systemd unit.")
 @click.option("--console", is_flag=True, help="Configure the web console of pexpolicy-console.")
@@ -127,7 +121,7 @@ def init(
     try:
         if not nodes:
             text = "Networks of the Conferencing Nodes, such as 10.44.0.0/16 (empty: none)"
-            nodes = (ask(text, type=Networks(), show_default=False),)
+            nodes = (ask(text, type=networks, show_default=False),)
         user = ask("User name in Infinity's policy profile", "pexip")
         password = ask("Password (empty: generate one)", hide_input=True, show_default=False)
         if host is None:
@@ -141,9 +135,9 @@ def init(
     except click.Abort:
         click.echo(err=True)
         raise click.ClickException("no answer, nothing was written; --yes asks nothing") from None
-    networks = tuple(network for text in nodes for network in text.split(",") if network)
+    found_nodes = tuple(one for text in nodes for one in text.split(",") if one)
     made = password or secrets.token_urlsafe(18)
-    answers = Answers(folder, networks, user, made, host or "", systemd, console)
+    answers = Answers(folder, found_nodes, user, made, host or "", systemd, console)
     for is_wrong, text in _mistakes(answers):
         if is_wrong:
             raise click.UsageError(text)

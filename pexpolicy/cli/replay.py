@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -35,23 +34,15 @@ PASSWORD = "PEXPOLICY_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable with the password for a server."""
 
 
-class Share(click.ParamType[float]):
-    """A part of all calls: ``0.5%``, or a fraction such as ``0.005``."""
-
-    name = "share"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the part, 0 to 1; fail for anything else."""
-        text = str(value).strip()
-        try:
-            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            part = -1.0
-        if not 0 <= part <= 1:
-            self.fail(f"{text!r} is not a part of the calls: write 0.5%", param, ctx)
-        return part
+def share(text: str) -> float:
+    """Return a part of all calls, ``0.5%`` or a fraction such as ``0.005``."""
+    try:
+        part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        part = -1.0
+    if not 0 <= part <= 1:
+        raise click.BadParameter(f"{text!r} is not a part of the calls: write 0.5%")
+    return part
 
 
 @click.command(
@@ -95,8 +86,8 @@ class Share(click.ParamType[float]):
 @click.option("--network", is_flag=True, help="Let plugins ask databases and other servers.")
 @click.option(
     "--max-changed",
-    type=Share(),
-    default=0.0,
+    type=share,
+    default="0",
     metavar="SHARE",
     help="Exit with 0 up to this part of changed calls, such as 0.5%.",
 )

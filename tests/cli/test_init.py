@@ -82,18 +82,6 @@ def test_each_combination_passes_the_strict_check(
     jsonschema.Draft202012Validator(schema).validate(tomllib.loads(config.read_text()))
 
 
-def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    invoked("init", "--yes", str(tmp_path), *TLS)
-    modes = {
-        str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777
-        for path in tmp_path.rglob("*")
-        if path.is_file()
-    }
-    private = {name for name, mode in modes.items() if mode == 0o600}
-    assert private == {"config.toml", "rooms.csv", "audit-key.pem", "tls/key.pem"}
-    assert set(modes.values()) == {0o600, 0o644}
-
-
 def test_the_questions_lead_to_the_answers(tmp_path: Path) -> None:
     typed = "10.44.0.0/17,10.1.2.3\ninfinity\na password\npolicy.example.com\ny\nn\n"
     made = invoked("init", str(tmp_path), typed=typed)
@@ -142,14 +130,6 @@ def test_the_console_is_not_offered_where_it_is_not_installed(
     assert (made.exit_code, (tmp_path / "two").exists()) == (2, False)
 
 
-@pytest.mark.parametrize("home", ["/home", "/root", "/run/user"])
-def test_a_unit_for_a_home_folder_is_refused(home: str) -> None:
-    folder = f"{home}/nobody-of-this-name/policy"
-    made = invoked("init", "--yes", folder, "--systemd")
-    assert (made.exit_code, Path(folder).exists()) == (2, False)
-    assert "a service cannot read" in made.stderr
-
-
 @pytest.mark.parametrize(
     ("program", "warned"), [("/home/a/bin/python", True), ("/opt/bin/python", False)]
 )
@@ -166,13 +146,6 @@ def test_a_wrong_network_is_asked_for_again(tmp_path: Path) -> None:
     made = invoked("init", str(tmp_path), typed="10.1.2.3/16\n\n\n\n\n\n\n\n\n")
     assert "has host bits set" in made.output
     assert made.exit_code == 0, made.output
-
-
-def test_a_generated_password_is_printed_and_not_stored(tmp_path: Path) -> None:
-    made = invoked("init", "--yes", str(tmp_path))
-    password = made.output.partition("Password   ")[2].partition(" ")[0]
-    assert len(password) == 24
-    assert password not in (tmp_path / "config.toml").read_text()
 
 
 def test_nothing_is_written_over_a_file(tmp_path: Path) -> None:
@@ -198,36 +171,10 @@ def test_the_unit_quotes_the_name_of_its_folder(tmp_path: Path) -> None:
     assert f'serve --config "{tmp_path}/a b\\"%%h$$X/config.toml"\n' in unit
 
 
-@pytest.mark.parametrize("name", ["x\nUser=root", "\x1b[2J"])
-def test_a_folder_with_control_characters_is_refused(name: str, tmp_path: Path) -> None:
-    made = invoked("init", "--yes", str(tmp_path / name), "--systemd")
-    assert (made.exit_code, list(tmp_path.iterdir())) == (2, [])
-    assert name not in made.output
-
-
-def test_an_ipv6_address_is_in_brackets(tmp_path: Path) -> None:
-    made = invoked("init", "--yes", str(tmp_path), "--test-certificate", "2001:db8::1")
-    assert "https://[2001:db8::1]:8000\n" in made.output
-
-
 def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
     made = invoked("init", str(tmp_path))
     assert "--yes asks nothing" in made.stderr
     assert (made.exit_code, list(tmp_path.iterdir())) == (1, [])
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        (("--test-certificate", "https://x"), "is not a host name"),
-        (("--test-certificate", "b\u00f6se.example"), "is not a host name"),
-        (("--node", "10.1.2.3/16"), "has host bits set"),
-    ],
-)
-def test_wrong_options_are_refused(options: tuple[str, ...], text: str, tmp_path: Path) -> None:
-    made = invoked("init", "--yes", str(tmp_path / "new"), *options)
-    assert (made.exit_code, (tmp_path / "new").exists()) == (2, False)
-    assert text in made.stderr
 
 
 def test_a_client_that_trusts_the_ca_accepts_the_certificate(tmp_path: Path) -> None:
@@ -239,11 +186,44 @@ def test_a_client_that_trusts_the_ca_accepts_the_certificate(tmp_path: Path) -> 
     assert "unable to get local issuer" in verify_chain(files, None)
 
 
+HOME = "nobody-of-this-name/policy"
+
+
 @pytest.mark.parametrize(
-    ("user", "password", "text"),
-    [("a:b", "a password", "must not contain a colon"), ("u", "short", "8 characters or more")],
+    ("arguments", "typed", "text"),
+    [
+        (("new", "--yes", "--test-certificate", "https://x"), "", "is not a host name"),
+        (("new", "--yes", "--test-certificate", "b\u00f6se.example"), "", "is not a host name"),
+        (("new", "--yes", "--node", "10.1.2.3/16"), "", "has host bits set"),
+        (("new.toml", "--yes"), "", "would be a folder"),
+        (("x\nUser=root", "--yes", "--systemd"), "", "has control characters"),
+        (("\x1b[2J", "--yes", "--systemd"), "", "has control characters"),
+        *(
+            ((f"{home}/{HOME}", "--yes", "--systemd"), "", "a service cannot read")
+            for home in ("/home", "/root", "/run/user")
+        ),
+        (("new",), "\na:b\na password\n\n\n\n", "must not contain a colon"),
+        (("new",), "\nu\nshort\n\n\n\n", "8 characters or more"),
+    ],
 )
-def test_wrong_answers_are_refused(user: str, password: str, text: str, tmp_path: Path) -> None:
-    made = invoked("init", str(tmp_path / "new"), typed=f"\n{user}\n{password}\n\n\n\n")
-    assert (made.exit_code, (tmp_path / "new").exists()) == (2, False)
+def test_wrong_options_and_answers_are_refused(
+    arguments: tuple[str, ...], typed: str, text: str, tmp_path: Path
+) -> None:
+    folder, *options = arguments
+    made = invoked("init", str(tmp_path / folder), *options, typed=typed)
+    assert (made.exit_code, [*tmp_path.iterdir()], Path(folder).exists()) == (2, [], False)
     assert text in made.stderr
+    assert not {"\x1b", "\nUser="} & set(made.stderr)
+
+
+def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    made = invoked("init", "--yes", str(tmp_path), "--test-certificate", "2001:db8::1")
+    assert "https://[2001:db8::1]:8000\n" in made.output
+    password = made.output.partition("Password   ")[2].partition(" ")[0]
+    assert len(password) == 24
+    assert password not in (tmp_path / "config.toml").read_text()
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in paths}
+    private = {name for name, mode in modes.items() if mode == 0o600}
+    assert private == {"config.toml", "rooms.csv", "audit-key.pem", "tls/key.pem"}
+    assert set(modes.values()) == {0o600, 0o644}
