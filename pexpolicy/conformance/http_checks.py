@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from yarl import URL
@@ -32,31 +33,25 @@ class BrokenReplyError(Exception):
     """The bytes on the connection are not a complete HTTP reply."""
 
 
+@dataclass(frozen=True, slots=True)
 class Connection:
     """One connection whose bytes are read as they are; ``authorization`` is the header's value."""
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        host: str,
-        authorization: str | None,
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._host = host
-        self._authorization = authorization
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    host: str
+    authorization: str | None
 
     async def ask(self, method: str, target: str) -> tuple[int, bool]:
         """Send one request and read its reply; return its status, and whether it is the last one.
 
         Raises ``BrokenReplyError``.
         """
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}", "Accept: */*"]
-        if self._authorization is not None:
-            lines.append(f"Authorization: {self._authorization}")
-        self._writer.write("\r\n".join([*lines, "", ""]).encode())
-        await self._writer.drain()
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host}", "Accept: */*"]
+        if self.authorization is not None:
+            lines.append(f"Authorization: {self.authorization}")
+        self.writer.write("\r\n".join([*lines, "", ""]).encode())
+        await self.writer.drain()
         return await self._read(method)
 
     async def next_fault(self, target: str) -> str:
@@ -71,7 +66,7 @@ class Connection:
 
     async def _read(self, method: str) -> tuple[int, bool]:
         try:
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         except asyncio.IncompleteReadError as error:
             text = "the head of the reply is incomplete" if error.partial else ENDED
             raise BrokenReplyError(text) from None
@@ -98,20 +93,20 @@ class Connection:
                 await self._skip_chunks()
                 return False
             if "content-length" in headers:
-                await self._reader.readexactly(min(int(headers["content-length"]), MAX_BODY))
+                await self.reader.readexactly(min(int(headers["content-length"]), MAX_BODY))
                 return False
         except asyncio.IncompleteReadError:
             raise BrokenReplyError("the body is shorter than announced") from None
         except ValueError:
             raise BrokenReplyError("the length of the body is not a number") from None
-        await self._reader.read(MAX_BODY)
+        await self.reader.read(MAX_BODY)
         return True
 
     async def _skip_chunks(self) -> None:
-        while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-            await self._reader.readexactly(min(size, MAX_BODY))
-            await self._reader.readexactly(2)
-        while (await self._reader.readuntil(b"\r\n")) != b"\r\n":
+        while size := int((await self.reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            await self.reader.readexactly(min(size, MAX_BODY))
+            await self.reader.readexactly(2)
+        while (await self.reader.readuntil(b"\r\n")) != b"\r\n":
             pass
 
 
