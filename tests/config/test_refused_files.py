@@ -122,3 +122,7 @@ def test_a_file_that_a_plugin_notes_is_one_of_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         policy_from(config)
     assert refused.value.files == (config, tmp_path / "list.txt")
+    (tmp_path / "list.txt").touch()
+    policy = policy_from(config)
+    policy.close()
+    assert tmp_path / "list.txt" in policy.files, "also of one that was built"
