@@ -110,13 +110,3 @@ def _addresses(host: str) -> set[str]:
         return {str(ipaddress.ip_address(host.strip("[]")))}
     except ValueError:
         return named.get(host.lower(), {host.lower()})
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host to listen on is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

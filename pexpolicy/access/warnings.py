@@ -17,7 +17,8 @@ from pexpolicy.access.certificates import (
     expired_list_warning,
     load,
 )
-from pexpolicy.access.networks import is_loopback, overlap
+from pexpolicy.access.networks import overlap
+from pexpolicy.config.outgoing import is_loopback
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable

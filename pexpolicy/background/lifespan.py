@@ -8,9 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from contextvars import ContextVar
 from typing import Any, cast
 
-from pexpolicy.background.declarations import entered
 from pexpolicy.background.refreshed import Refreshed
-from pexpolicy.background.schedule import ScheduledJob
+from pexpolicy.background.schedule import ScheduledJob, entered
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT

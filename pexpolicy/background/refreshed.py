@@ -19,7 +19,7 @@ import msgspec
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
-from pexpolicy.background.declarations import STOP_TIMEOUT_S, Periodic, check_seconds
+from pexpolicy.background.schedule import STOP_TIMEOUT_S, Periodic, check_seconds
 from pexpolicy.config.files import read_file
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.tasks import Failure, end_tasks, hide, run_in_thread

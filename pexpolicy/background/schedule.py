@@ -1,24 +1,238 @@
-"""Scheduled jobs of plugins: run at an interval, in one worker process of the server or in each."""
+"""Background work that a plugin declares in its constructor, and its scheduled jobs.
+
+A job runs at an interval, in one worker process of the server or in each.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import inspect
 import os
+import re
 import struct
 import tempfile
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from pexpolicy.background.declarations import Periodic
+from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.errors import Log, describe_error
+from pexpolicy.models.context import HOOK_CONTEXT, hook_context
 from pexpolicy.models.outcome import FAILED, TIMED_OUT
-from pexpolicy.tasks import Failure
+from pexpolicy.tasks import Failure, capture, end_tasks, hide
+
+T = TypeVar("T")
+P = TypeVar("P", bound="Periodic[Any]")
+
+_DECLARED: ContextVar[list[Periodic[Any]] | None] = ContextVar("declared", default=None)
+"""What is declared while a plugin is built or opened. A constructor of an author has no parameter
+for it, and policies are built in several threads and tasks at a time.
+"""
+_AWAITABLE = re.compile("Any|Awaitable|Coroutine|Future|Task")
+"""In the annotation of a plain function that returns what can be awaited."""
+_IMPORT = "import"
+_MAY_DECLARE = ("", "__init__", "lifespan")
+"""Hooks in which background work may be declared; the first is code outside of hooks."""
+STOP_TIMEOUT_S = 0.5
+"""Seconds for a run to end after its cancellation."""
+
+
+class DeclarationError(PluginBuildError):
+    """Background work was declared where the server would never run it."""
+
+
+class Periodic(ABC, Generic[T]):
+    """Background work that the server runs at an interval, or ``async with``. Times in seconds."""
+
+    declared_as: ClassVar[str]
+    """How a plugin makes it, such as ``schedule(...)``."""
+    kind: ClassVar[str]
+    """The field of its name in log lines."""
+
+    def __init__(
+        self, function: Callable[[], Awaitable[T]], name: str, every: float, timeout: float
+    ) -> None:
+        _check_function(function, self.declared_as.partition("(")[0])
+        check_seconds(every=every, timeout=timeout)
+        self.name = name
+        self.every = every
+        self.timeout = timeout
+        self.problem = ""
+        """Why the last run failed; empty after a success."""
+        self._function = function
+        self._plugin = ""
+        self._failure_log = PluginFailureLog(None, "")
+        self._task: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[T | Failure] | None = None
+        _declare(self)
+
+    @property
+    def is_open(self) -> bool:
+        """True until ``close``."""
+        return self._task is not None
+
+    async def open(self) -> None:
+        """Run it at its interval until ``close``."""
+        self._task = asyncio.get_running_loop().create_task(self._run_until_closed())
+        hide(self._task)
+
+    async def close(self) -> None:
+        """End the present run, and start no other one."""
+        tasks, self._task = (self._task, self._running), None
+        if not await end_tasks(tasks, STOP_TIMEOUT_S):
+            self._warn("a run did not end", TimeoutError("it suppresses its cancellation"))
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @abstractmethod
+    async def _run_until_closed(self) -> None:
+        """Run it at its interval."""
+
+    async def _run_once(self) -> T | Failure:
+        """Return what the function returns, or why it failed.
+
+        One that is late may take a while to end, or for ever: until then it is not called again.
+        """
+        if self._running is None or self._running.done():
+            self._running = asyncio.get_running_loop().create_task(capture(self._function))
+        task = self._running
+        await asyncio.wait((task,), timeout=self.timeout)
+        if task.done():
+            return task.result()
+        task.cancel()
+        return Failure(TimeoutError(f"no answer within {self.timeout:.3g} s"))
+
+    def _bind(self, plugin: str, log: Log | None, kind: str) -> None:
+        """Log failures under the name of the plugin."""
+        self._plugin = plugin
+        self._failure_log = PluginFailureLog(log, kind)
+
+    def _warn(self, event: str, error: BaseException, **more: object) -> None:
+        now = asyncio.get_running_loop().time()
+        report = describe_error(error)
+        self._failure_log.failed(event, self._plugin, report, now, **{self.kind: self.name}, **more)
+
+
+@contextmanager
+def collecting_declarations() -> Iterator[list[Periodic[Any]]]:
+    """Yield a list to which everything is added that is declared inside."""
+    declared: list[Periodic[Any]] = []
+    token = _DECLARED.set(declared)
+    try:
+        yield declared
+    finally:
+        _DECLARED.reset(token)
+
+
+@asynccontextmanager
+async def entered(context: AbstractAsyncContextManager[object]) -> AsyncIterator[None]:
+    """Enter a lifespan; raise ``DeclarationError`` for work declared meanwhile that is not open."""
+    async with AsyncExitStack() as stack:
+        with collecting_declarations() as declared:
+            await stack.enter_async_context(context)
+        for item in declared:
+            if not item.is_open:
+                where = f"in __init__, or async with {item.declared_as}"
+                text = f"{item.declared_as} in lifespan runs nothing: write it {where}"
+                raise DeclarationError.because(text)
+        yield
+
+
+def importing(name: str) -> AbstractContextManager[None]:
+    """Refuse declarations while a module is imported: a reload does not import it again."""
+    return hook_context(name, _IMPORT)
+
+
+def _declare(item: Periodic[Any]) -> None:
+    """Declare background work of the plugin that is being built.
+
+    Raises ``DeclarationError`` in a module that is being imported, and in a hook that is called.
+    """
+    (_, hook), _ = HOOK_CONTEXT.get()
+    if hook not in _MAY_DECLARE:
+        where = "outside of a class" if hook == _IMPORT else f"in {hook}"
+        text = f"{item.declared_as} {where} runs nothing: write it in __init__"
+        raise DeclarationError.because(text)
+    declared = _DECLARED.get()
+    if declared is not None:
+        declared.append(item)
+
+
+def declared_by(instance: object, declared: list[Periodic[Any]], kind: type[P]) -> tuple[P, ...]:
+    """Return the declarations of a kind, including attributes of an instance built elsewhere.
+
+    Raises ``DeclarationError`` for two of one name.
+    """
+    items = [*declared, *getattr(instance, "__dict__", {}).values()]
+    found = tuple({id(item): item for item in items if isinstance(item, kind)}.values())
+    for name, count in Counter(item.name for item in found).items():
+        if count > 1:
+            text = f"two {found[0].declared_as} have the name {name!r}: give each its own name="
+            raise DeclarationError.because(text)
+    return found
+
+
+def _check_function(function: object, what: str) -> None:
+    """Raise ``TypeError`` for what is no coroutine function that takes no arguments.
+
+    A plain function is accepted where it may return an awaitable: a lambda, one that is annotated
+    so, and a callable of another kind.
+    """
+    wanted = f"{what} takes a coroutine function"
+    if inspect.iscoroutine(function):
+        function.close()
+        raise TypeError(f"{wanted} itself: write {function.__name__}, without ()")
+    if not callable(function):
+        raise TypeError(f"{wanted}, and not {type(function).__name__}")
+    inner = function.func if isinstance(function, partial) else function
+    name = getattr(inner, "__name__", "the function")
+    inner = inspect.unwrap(inner)
+    if inspect.isasyncgenfunction(inner):
+        raise TypeError(f"{wanted}, and {name} yields: write return")
+    if (
+        inspect.isroutine(inner)
+        and not inspect.iscoroutinefunction(inner)
+        and name != "<lambda>"
+        and not _AWAITABLE.search(str(getattr(inner, "__annotations__", {}).get("return", "")))
+    ):
+        raise TypeError(f"{wanted}, and {name} is not asynchronous: write async def")
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise TypeError(f"{what} calls {name} without arguments: {error}") from None
+    except ValueError:
+        pass  # some callables have no signature
+
+
+def check_seconds(**seconds: float) -> None:
+    """Raise ``TypeError`` for what is no number, and ``ValueError`` for one that is not above 0."""
+    for name, value in seconds.items():
+        if not isinstance(value, int | float):
+            raise TypeError(f"{name} is a number of seconds, and not a {type(value).__name__}")
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0")
+
 
 TAKE_OVER_S = 1.0
 """Seconds between two attempts to take over a job, at most its interval."""

@@ -18,10 +18,15 @@ import orjson
 from pydantic import ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from pexpolicy.background.declarations import collecting_declarations, declared_by, importing
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import Refreshed
-from pexpolicy.background.schedule import JobLocks, ScheduledJob
+from pexpolicy.background.schedule import (
+    JobLocks,
+    ScheduledJob,
+    collecting_declarations,
+    declared_by,
+    importing,
+)
 from pexpolicy.config.files import Look, stat_files, tracking_files
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.access.networks import is_loopback
 from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.background.schedule import JobLocks
 from pexpolicy.background.sources import SharedResources
@@ -27,6 +26,7 @@ from pexpolicy.cli.common import (
     refuse,
     warn,
 )
+from pexpolicy.config.outgoing import is_loopback
 from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error

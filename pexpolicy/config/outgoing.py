@@ -1,4 +1,4 @@
-"""What plugins need to connect to a server: its URL, secrets and certificates."""
+"""What is needed to connect to a server: its URL, secrets and certificates."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def whole_url(written: str, example: str, instead: str, *, encoded: bool = False
 
 
 def is_loopback(host: str | None) -> bool:
-    """Return whether what is sent to a host stays on this machine."""
+    """Return whether a host to connect to, or to listen on, is this machine only."""
     try:
-        return ip_address(host or "").is_loopback
+        return ip_address((host or "").strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import cast
 
-from pexpolicy.background.declarations import entered
+from pexpolicy.background.schedule import entered
 from pexpolicy.chain.fold import Draft, check_answer
 from pexpolicy.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem

@@ -46,6 +46,50 @@ if TYPE_CHECKING:
     from pexpolicy.policy import Answer, Policy
 
 
+STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+"""Outcomes without a usable answer."""
+INTERNAL = "internal"
+"""The cause of a fallback by a fault of the server itself."""
+UNRECORDED = "audit"
+"""The cause of a fallback because the audit could not be written."""
+CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
+"""Actions of replies; the last two are those without a decision of a plugin."""
+MAX_ADDRESS = 48
+"""Maximum length of an address; the longest IPv6 address has 45."""
+SAMPLE_INTERVAL_S = 0.25
+LAG_WINDOW_S = 30.0
+"""Minimum time for which a maximum is kept; it is kept at most twice as long."""
+T = TypeVar("T")
+_QUICK_MS = QUICK / 1000
+_BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
+
+
+class ReadinessState(Enum):
+    """The phase of a server. The value is the body of ``/readyz``."""
+
+    STARTING = "starting"
+    READY = "ok"
+    DRAINING = "draining"
+
+
+@dataclass
+class Readiness:
+    """The phase of a server; failing plugins do not change it."""
+
+    state: ReadinessState = ReadinessState.STARTING
+
+    @property
+    def is_draining(self) -> bool:
+        """True after the signal to stop: the server answers, and asks for no new calls."""
+        return self.state is ReadinessState.DRAINING
+
+    @property
+    def is_ready(self) -> bool:
+        """True while new calls should be sent here."""
+        return self.state is ReadinessState.READY
+
+
 @dataclass
 class ReloadState:
     """The outcome of reloads; the default is that of a server without any."""
@@ -97,56 +141,6 @@ class StateSources:
         if not self.not_ready_reasons():
             return []
         return ["not ready" if self.readiness.is_ready else self.readiness.state.value]
-
-
-class ReadinessState(Enum):
-    """The phase of a server. The value is the body of ``/readyz``."""
-
-    STARTING = "starting"
-    READY = "ok"
-    DRAINING = "draining"
-
-
-class Readiness:
-    """The phase of a server; failing plugins do not change it."""
-
-    def __init__(self, state: ReadinessState = ReadinessState.STARTING) -> None:
-        self.state = state
-
-    @property
-    def state(self) -> ReadinessState:
-        """The current phase."""
-        return self._state
-
-    @state.setter
-    def state(self, state: ReadinessState) -> None:
-        self._state = state
-        self.is_draining = state is ReadinessState.DRAINING
-        """True after the signal to stop: the server answers, and asks for no new calls."""
-
-    @property
-    def is_ready(self) -> bool:
-        """True while new calls should be sent here."""
-        return self.state is ReadinessState.READY
-
-
-STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-"""Outcomes without a usable answer."""
-INTERNAL = "internal"
-"""The cause of a fallback by a fault of the server itself."""
-UNRECORDED = "audit"
-"""The cause of a fallback because the audit could not be written."""
-CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
-"""Actions of replies; the last two are those without a decision of a plugin."""
-MAX_ADDRESS = 48
-"""Maximum length of an address; the longest IPv6 address has 45."""
-SAMPLE_INTERVAL_S = 0.25
-LAG_WINDOW_S = 30.0
-"""Minimum time for which a maximum is kept; it is kept at most twice as long."""
-T = TypeVar("T")
-_QUICK_MS = QUICK / 1000
-_BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
 
 class _Children(dict[str, Any]):

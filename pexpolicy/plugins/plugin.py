@@ -19,9 +19,13 @@ import pydantic
 from pydantic import BaseModel
 
 from pexpolicy import hooks
-from pexpolicy.background.declarations import collecting_declarations, declared_by, importing
 from pexpolicy.background.refreshed import Refreshed
-from pexpolicy.background.schedule import ScheduledJob
+from pexpolicy.background.schedule import (
+    ScheduledJob,
+    collecting_declarations,
+    declared_by,
+    importing,
+)
 from pexpolicy.background.sources import SourceLease, digest_of
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginThreadPool

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from pexpolicy.access.networks import Networks, TrustedProxies, is_loopback
+from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.builder import build_policy
+from pexpolicy.config.outgoing import is_loopback
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests.support import wire
