@@ -292,7 +292,6 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def polled(certs: Certificates, done: Callable[[], bool]) -> None:
-    """Watch the files until something has happened."""
     watch = asyncio.create_task(certs.watch(lambda: None))
     await until(lambda: done() or watch.done())
     watch.cancel()

@@ -8,7 +8,6 @@ Edit = Callable[[Segments, random.Random], str]
 
 
 def flip(segments: Segments, rng: random.Random) -> str:
-    """Change one bit of one byte."""
     line, lines = _pick(segments, rng)
     at, bit = rng.randrange(len(lines[line])), 1 << rng.randrange(8)
     changed = bytearray(lines[line])
@@ -32,7 +31,6 @@ def swap(segments: Segments, rng: random.Random) -> str:
 
 
 def repeat(segments: Segments, rng: random.Random) -> str:
-    """Insert a line a second time, anywhere."""
     line, lines = _pick(segments, rng)
     other = rng.choice(segments)
     other.insert(rng.randrange(len(other) + 1), lines[line])
@@ -57,7 +55,6 @@ def cut_head(segments: Segments, rng: random.Random) -> str:
 
 
 def cut_tail(segments: Segments, rng: random.Random) -> str:
-    """Truncate the end within a line."""
     lines = segments[-1]
     at = rng.randrange(1, len(lines[-1]))
     lines[-1] = lines[-1][:-at]
@@ -65,14 +62,12 @@ def cut_tail(segments: Segments, rng: random.Random) -> str:
 
 
 def drop_segment(segments: Segments, rng: random.Random) -> str:
-    """Remove a file between two others."""
     at = rng.randrange(1, len(segments) - 1)
     del segments[at]
     return f"file {at} removed"
 
 
 def rewrite_value(segments: Segments, rng: random.Random) -> str:
-    """Change a value to another one of the same kind."""
     line, lines = _pick(segments, rng)
     old, new = rng.choice(
         [
@@ -101,7 +96,6 @@ EDITS: Sequence[Edit] = (
 
 
 def cut_whole_lines(segments: Segments, rng: random.Random) -> str:
-    """Remove whole lines at the end."""
     lines = segments[-1]
     count = rng.randrange(1, len(lines) + 1)
     del lines[-count:]
@@ -109,14 +103,12 @@ def cut_whole_lines(segments: Segments, rng: random.Random) -> str:
 
 
 def drop_last(segments: Segments, rng: random.Random) -> str:
-    """Remove the last file, and perhaps those before it."""
     count = rng.randrange(1, len(segments))
     del segments[-count:]
     return f"the last {count} files removed"
 
 
 def drop_first(segments: Segments, rng: random.Random) -> str:
-    """Remove the first file, as a rotation does."""
     del segments[0]
     return "the first file removed"
 

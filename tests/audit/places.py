@@ -18,8 +18,6 @@ from pexpolicy.audit.verify import Verification
 
 
 class Clock:
-    """A clock that a test moves."""
-
     def __init__(self) -> None:
         self.now = 1000.0
 
@@ -31,8 +29,6 @@ class Clock:
 
 
 class RecordedAlerts(AlertWriter):
-    """Records alerts."""
-
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
@@ -118,17 +114,14 @@ class Place:
 
     @property
     def status(self) -> str:
-        """The status as it is now."""
         return self.journal.state.status
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of the lines in the file."""
         return [line["n"] for line in lines(self.path) if "n" in line]
 
 
 def chained(chain: HashChain, *bodies: bytes) -> bytes:
-    """Append lines to a chain."""
     lines, position = chain.chain_lines(*bodies)
     chain.commit(position)
     return lines

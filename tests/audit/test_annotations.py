@@ -27,8 +27,6 @@ ROOM = Conference(name="Room", service_tag="")
 
 
 def annotating(*args: Any, answer: object = None, **values: Any) -> type:
-    """A plugin that annotates and answers."""
-
     async def hook(request: Any) -> object:
         request.annotate(*args, **values)
         return answer

@@ -15,8 +15,6 @@ from tests.audit.places import Place, body, faults, lines
 
 
 class Watch:
-    """A clock that a test moves."""
-
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 26, 1, 2, 3, tzinfo=UTC)
 
@@ -26,8 +24,6 @@ class Watch:
 
 
 class Rotated(Place):
-    """A journal whose file is rotated."""
-
     rotation = Rotation(size=2000)
 
     def __post_init__(self) -> None:

@@ -220,7 +220,6 @@ async def test_people_are_left_out_where_that_is_asked_for(serving: Serve) -> No
 
 
 def test_every_value_is_typed_and_what_opens_something_is_a_secret() -> None:
-    """Require names that sound like secrets to be declared as secrets."""
     telling = re.compile("pin$|password|passcode|dtmf|secret|token$|private")
     for endpoint in ENDPOINTS.values():
         for name, parameter in parameters_of(endpoint.request).items():

@@ -29,7 +29,6 @@ default_room = "Room {local_alias}"
 
 @contextmanager
 def server(folder: Path, audit: str, path: str = "audit.jsonl") -> Iterator[live_server.Running]:
-    """A server with this `[audit]` table."""
     config = folder / "config.toml"
     config.write_text(f"[audit]\npath = {json.dumps(path)}\n{audit}\n{PLUGINS}")
     with live_server.running(config) as running:

@@ -11,8 +11,6 @@ from tests.audit.places import Place, body, faults, lines
 
 
 class Counting(Place):
-    """Counts the writes."""
-
     writes = 0
 
     def __post_init__(self) -> None:

@@ -36,7 +36,6 @@ class Listened:
         )
 
     def record(self, first: int, count: int, text: str = "") -> None:
-        """Record numbered lines."""
         for number in range(first, first + count):
             self.journal.record(body(number, text))
 

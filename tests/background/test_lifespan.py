@@ -45,8 +45,6 @@ def starting(background: Background) -> type:
 
 
 class Group:
-    """A plugin with a task group around the yield of its lifespan."""
-
     @hookimpl
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -60,8 +58,6 @@ class Group:
 
 
 class Open:
-    """A plugin that knows whether it is open."""
-
     is_open = False
 
     @hookimpl
@@ -160,8 +156,6 @@ class Vips:
 
 
 class Keeps:
-    """A plugin with data that was made elsewhere."""
-
     def __init__(self, data: Refreshed[str]) -> None:
         self.data = data
 

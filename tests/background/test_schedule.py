@@ -25,8 +25,6 @@ ASKED = plugin(service_configuration=lambda _: None)
 
 
 class Work:
-    """A job that records when it starts."""
-
     def __init__(self, *results: BaseException | float) -> None:
         self.results = list(results)
         self.starts: list[float] = []

@@ -162,8 +162,6 @@ def test_a_wrong_source_is_a_problem_with_its_key(lines: Lines, case: str) -> No
 
 
 class Wants:
-    """A plugin that needs a source of one class."""
-
     class Settings(PluginSettings):
         people: Source[asyncio.Queue[str]]
 
@@ -199,8 +197,6 @@ async def test_a_test_passes_a_driver_itself() -> None:
 
 
 class Blocks(Uses):
-    """The same, with a hook that runs in threads."""
-
     @hookimpl
     def media_location(self, request: object) -> None: ...
 

@@ -43,8 +43,6 @@ REQUEST = make_request("service_configuration", local_alias="board@example.com")
 
 
 class Rooms:
-    """Decides."""
-
     def __init__(self, settings: object) -> None:
         self.settings = settings
 
@@ -54,8 +52,6 @@ class Rooms:
 
 
 class Banner(Plugin):
-    """Adjusts, and annotates the line."""
-
     async def adjust_service_configuration(
         self, request: ServiceConfigurationRequest, decision: Any
     ) -> Any:

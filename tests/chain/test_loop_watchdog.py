@@ -30,7 +30,6 @@ OTHERS = ("unknown", "the server")
 
 
 def reports(server: Serving) -> list[dict[str, Any]]:
-    """The reports of the watchdog so far."""
     words = ("event loop", "interpreter")
     return [event for event in server.log.events if any(word in event["event"] for word in words)]
 

@@ -337,8 +337,6 @@ async def test_no_page_holds_a_secret_or_the_name_of_a_person(tmp_path: Path) ->
 
 
 class Speaks:
-    """Says something of itself, in a coroutine or in a thread."""
-
     def __init__(self, settings: PluginSettings) -> None:
         self.said: dict[Any, Any] = {"rooms": 7, "since": None, 3: {"a": [1]}, "odd": {1}}
 

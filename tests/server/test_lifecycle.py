@@ -157,7 +157,10 @@ def test_the_audit_goes_to_standard_output_where_no_file_is_named_and_no_query_t
 ) -> None:
     (config := tmp_path / "config.toml").write_text("")
     secret = "48151623"
-    targets = (*wire.TARGETS.values(), f"{wire.SERVICE}?third_party_passcode={secret}")
+    targets: tuple[str | bytes, ...] = (
+        *wire.TARGETS.values(),
+        f"{wire.SERVICE}?third_party_passcode={secret}",
+    )
     with started(config) as (server, port):
         for target in (*targets, f"/nowhere?a={secret}", f"/\xff?{secret}".encode("latin-1")):
             wire.ask_blocking(port, target)

@@ -41,7 +41,6 @@ service_tag = "{name}"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Running]:
-    """One server for many tests."""
     path = tmp_path_factory.mktemp("reload") / "config.toml"
     path.write_text(written("first"))
     with live_server.running(path) as running:
@@ -60,7 +59,6 @@ def config(server: live_server.Running) -> Path:
 
 
 def reloaded(config: Path) -> ReloadResult:
-    """What the command is told."""
     (result,) = ask_for_reload(config)
     assert result is not None
     return result
@@ -72,7 +70,6 @@ def command(name: str, config: Path) -> subprocess.CompletedProcess[str]:
 
 
 def served(server: live_server.Running) -> str:
-    """The name of the room that is served."""
     return str(server.ask(ROOM).result["name"])
 
 

@@ -27,8 +27,6 @@ WRITTEN = [
 
 
 class _Notes:
-    """Keeps the targets that its hook saw."""
-
     def __init__(self) -> None:
         self.seen: list[str] = []
 

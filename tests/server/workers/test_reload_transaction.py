@@ -57,7 +57,6 @@ class Worker:
 
 
 def reloaded(*workers: Worker) -> ReloadResult:
-    """The result of a transaction of these workers."""
     return asyncio.run(reload_all(workers, b"content", OLD))
 
 
@@ -102,7 +101,6 @@ class ObedientWorker:
         return any(isinstance(order, Prepare) for order, _ in self.asked)
 
     async def obey(self, *, refuses: bool = False, dies: bool = False) -> None:
-        """Carry out the orders so far."""
         asked, self.asked = self.asked, []
         for order, answer in asked:
             if dies:

@@ -17,7 +17,6 @@ from tests.support.waiting import HANG_S, wait_until
 
 
 def children(pid: int) -> set[int]:
-    """The workers of a server."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return {int(child) for child in listed.split()}
 
