@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.cli.common import EX_TEMPFAIL
+from tests.support import live_server
 from tests.support.waiting import HANG_S
 
 SOURCE = """
@@ -27,21 +28,12 @@ class Shapes:
     async def service_configuration(self, request):
         pass
 """
-CONFIG = """
-plugin_dirs = ["."]
-[server]
-port = 0
-[audit]
-path = "audit.jsonl"
-[plugins.shapes]
-isolation = "{isolation}"
-processes = 1
-"""
 
 
 def served(folder: Path, body: str, isolation: str) -> subprocess.CompletedProcess[str]:
-    (folder / "shapes.py").write_text(SOURCE.format(body=body))
-    (folder / "config.toml").write_text(CONFIG.format(isolation=isolation))
+    table = f'isolation = "{isolation}"\nprocesses = 1'
+    source = SOURCE.format(body=body)
+    live_server.drop_in(folder, "shapes", source, table, "[server]\nport = 0\n[admin]\nport = 0")
     command = [sys.executable, "-m", "pexpolicy", "serve"]
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=HANG_S, check=False

@@ -108,31 +108,6 @@ async def test_a_base_path_stands_before_every_endpoint(serving: Serve, base: st
         assert (await server.ask("/livez")).status == 200
 
 
-MALFORMED = [
-    b"GET\r\n\r\n",
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-    b"GET /policy/v1/service/configuration?needle4711=\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /policy/v1/service/configuration?needle4711= b HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET / HTTP/1.1\r\nneedle4711\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: needle4711\r\n\r\n",
-    b"needle4711 / HTTP/1.1\r\nHost: a\r\n\r\n",
-]
-
-
-@pytest.mark.parametrize("content", MALFORMED)
-async def test_what_is_no_http_gets_a_short_refusal_and_a_line(
-    serving: Serve, content: bytes
-) -> None:
-    async with serving({}) as server:
-        reply = await wire.send(server.port, content)
-        assert (reply.status, reply.body) == (400, b"")
-        assert NEEDLE not in str(reply.headers)
-        assert [line["reason"] for line in server.lines()] == ["malformed"]
-        assert NEEDLE not in server.audit.read_text()
-        assert (await server.ask(wire.SERVICE)).status == 200
-
-
 CURIOUS = [
     b"CONNECT needle4711:443 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     b"GET http://needle4711/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",

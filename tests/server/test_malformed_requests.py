@@ -22,6 +22,13 @@ MALFORMED = [
     wire.request_bytes(wire.SERVICE, "GET", {"Transfer-Encoding": "chunked"}) + b"0\r\n\r\n",
     b"\r\n\r\n\r\n\r\n",
     wire.request_bytes(b"http://xn--" + wire.SERVICE.encode(), "GET", KEEP),
+    b"GET\r\n\r\n",
+    b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+    b"GET /policy/v1/service/configuration?needle4711=\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /policy/v1/service/configuration?needle4711= b HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nneedle4711\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: needle4711\r\n\r\n",
+    b"needle4711 / HTTP/1.1\r\nHost: a\r\n\r\n",
 ]
 UNUSABLE_HOSTS = ["xn--", "xn--a", "xn--a:80", "xn--zzzzzzzz--", "a.xn--.example"]
 
@@ -41,11 +48,12 @@ async def statuses(port: int, *pieces: bytes) -> list[int]:
         received = await asyncio.wait_for(reader.read(), HANG_S)
     finally:
         writer.close()
+    assert b"needle4711" not in received
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", received)]
 
 
 @pytest.mark.parametrize("malformed", MALFORMED)
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 3])
 async def test_requests_before_a_malformed_one_are_answered(
     serving: Serve, malformed: bytes, count: int
 ) -> None:
@@ -53,6 +61,9 @@ async def test_requests_before_a_malformed_one_are_answered(
         assert await statuses(server.port, GET * count + malformed) == [200] * count + [400]
         events = [line["event"] for line in server.lines()]
         assert events == ["decision"] * count + ["refused"]
+        assert server.lines()[-1]["reason"] in ("malformed", "request body")
+        assert "needle4711" not in server.audit.read_text()
+        assert (await server.ask(wire.SERVICE)).status == 200
 
 
 @pytest.mark.parametrize("malformed", MALFORMED)
