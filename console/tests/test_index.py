@@ -25,7 +25,7 @@ from pexpolicy_console.index import audit_files
 from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, open_file
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.reader import LIMIT_S, IndexReader, line_of, took_too_long
+from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexWriter, bucket_bound, bucket_of, segments
 from tests.support import audit_lines
 from tests.support.audit_lines import EPOCH, append, line
@@ -207,8 +207,7 @@ def test_the_requests_of_one_call_are_found_together(indexed: Indexed) -> None:
         line(5, request={**room, "remote_address": "10.9.9.9"}),
         line(6, EPOCH + 3_600_000, request=room),
     )
-    first = line_of(line(1, request=room))
-    assert first is not None
+    first = line(1, request=room)
     found = indexed.reader.same_call(first, EPOCH + 1000)
     assert [hit.event["seq"] - 1 for hit in found if hit.event] == [1, 3, 4]
 

@@ -20,6 +20,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from pexpolicy.config.schema.console import ConsoleOidcTable, ConsoleRolesTable
+from pexpolicy_console.login import oidc
 from pexpolicy_console.login.oidc import (
     KEPT_S,
     MAX_REPLY,
@@ -54,6 +55,8 @@ class Idp(ThreadingHTTPServer):
     padding = ""
     """Added to each reply."""
     encoding = ""
+    leads_to = ""
+    """Where requests to 127.0.0.1 are redirected."""
 
     @property
     def issuer(self) -> str:
@@ -66,7 +69,12 @@ class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         issuer = self.server.issuer
         self.server.asked[self.path.split("/")[1]] += 1
-        if "well-known" in self.path:
+        if self.server.leads_to and "127.0.0.1" in self.headers["Host"]:
+            self.send_response(302)
+            self.send_header("Location", f"{self.server.leads_to}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif "well-known" in self.path:
             self._send(
                 {
                     "issuer": issuer,
@@ -364,6 +372,17 @@ async def test_a_provider_that_sends_nothing_is_given_up() -> None:
 )
 def test_an_endpoint_of_a_provider_is_used(issuer: str, url: str) -> None:
     assert endpoint_of({"issuer": issuer, "token_endpoint": url}, "token_endpoint") == url
+
+
+async def test_a_redirect_is_followed_within_the_schemes_of_the_provider(
+    provider: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "leads_to", f"http://localhost:{provider.server_port}")
+    followed = await Provider(provider.issuer).endpoint("token_endpoint")
+    assert followed == f"{provider.issuer}/token"
+    monkeypatch.setattr(oidc, "schemes_of", lambda _: ("https://", "http://127.0.0.1"))
+    with pytest.raises(OidcError, match="another scheme"):
+        await Provider(provider.issuer).endpoint("token_endpoint")
 
 
 @pytest.mark.parametrize("url", ["http://idp/token", "javascript:1", "", None, 7])

@@ -165,14 +165,14 @@ class ServerClient:
         """The URL of the admin listener."""
         return admin_url(self._config.settings, self._port)
 
-    async def status(self) -> ServerStatus:
-        """Return the status of the server; raise ``ServerUnavailable``."""
-        body = await self._get()
+    async def status(self) -> tuple[ServerStatus | None, str]:
+        """Return the status of the server; ``None`` and why if it does not answer."""
         try:
-            return msgspec.json.decode(body, type=ServerStatus)
+            return msgspec.json.decode(await self._get(), type=ServerStatus), ""
         except msgspec.DecodeError as error:
-            msg = f"{self.url} is not the admin listener of a pexpolicy server: {error}"
-            raise ServerUnavailable(msg) from None
+            return None, f"{self.url} is not the admin listener of a pexpolicy server: {error}"
+        except ServerUnavailable as error:
+            return None, str(error)
 
     def forget(self) -> None:
         """Fetch the document again when it is asked for the next time."""

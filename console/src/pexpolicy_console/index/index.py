@@ -6,21 +6,16 @@ import asyncio
 import fcntl
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pexpolicy.audit.redaction import Personal
-from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import (
     LIMIT_S,
-    Hit,
     IndexReader,
-    MinuteCount,
-    line_of,
     took_too_long,
 )
 from pexpolicy_console.index.writer import IndexState, IndexWriter
@@ -96,36 +91,8 @@ class Index:
                     self._stop.wait(waits)
             writer.close()
 
-    async def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
-        """Return the newest lines that match, or those before a number in the index. This and the
-        following raise ``IndexUnavailable``.
-        """
-        return await self._ask(lambda reader: reader.search(query, before, limit))
-
-    async def counts(self, query: Query) -> tuple[int, dict[str, Counter[str]]]:
-        """Return how many of the newest lines were counted, and the counts by column and value."""
-        return await self._ask(lambda reader: reader.counts(query))
-
-    async def decision(self, decision_id: str) -> Hit | None:
-        """Return the line of a decision."""
-        return await self._ask(lambda reader: reader.decision(decision_id))
-
-    async def same_call(self, event: dict[str, Any], at: int) -> list[Hit]:
-        """Return the lines of the same call, the oldest first."""
-        line = line_of(event)
-        return [] if line is None else await self._ask(lambda reader: reader.same_call(line, at))
-
-    async def minutes(self, since_ms: int, until_ms: int) -> list[MinuteCount]:
-        """Return the counts of the minutes of a period: calls by endpoint and action, steps by
-        plugin and outcome, with their durations.
-        """
-        return await self._ask(lambda reader: reader.minutes(since_ms, until_ms))
-
-    async def oldest(self) -> int | None:
-        """Return the time of the oldest line, in milliseconds since 1970."""
-        return await self._ask(IndexReader.oldest)
-
-    async def _ask(self, search: Callable[[IndexReader], Result]) -> Result:
+    async def ask(self, search: Callable[[IndexReader], Result]) -> Result:
+        """Return what a search finds, in a thread; raise ``IndexUnavailable``."""
         if self._reader is None:
             msg = "the audit goes to standard output: write [audit] path in the configuration"
             raise IndexUnavailable(msg)

@@ -16,7 +16,7 @@ import msgspec
 
 from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles, open_file
-from pexpolicy_console.index.lines import AuditLine, call_keys, decode, id_tail, parse
+from pexpolicy_console.index.lines import call_keys, decode, id_tail, parse
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.writer import MINUTE_MS, segments
 
@@ -123,11 +123,12 @@ class IndexReader:
                     return hit
         return None
 
-    def same_call(self, content: AuditLine, at: int, limit: int = 50) -> list[Hit]:
+    def same_call(self, event: Mapping[str, Any], at: int, limit: int = 50) -> list[Hit]:
         """Return the lines of the same call, the oldest first: same identifier, or same caller and
         called alias within two minutes.
         """
-        keys = list(call_keys(content))
+        line = parse(msgspec.json.encode(event))
+        keys = [] if line is None else list(call_keys(line))
         if not keys:
             return []
         match = " OR ".join(f'"k:{key}"' for key in keys)
@@ -152,14 +153,6 @@ class IndexReader:
                 found[tuple(key)] += count
         return [MinuteCount(*key, count) for key, count in sorted(found.items())]
 
-    def oldest(self) -> int | None:
-        """Return the time of the oldest line, in milliseconds since 1970."""
-        times = [
-            base.execute("SELECT min(at) FROM line").fetchone()[0]
-            for base in self._bases(newest_first=False)
-        ]
-        return next((at for at in times if at is not None), None)
-
     def warm(self) -> None:
         """Read what each search by a word reads of each segment, so that the first one is quick."""
         for base in self._bases():
@@ -167,12 +160,13 @@ class IndexReader:
             base.execute("SELECT rowid FROM word WHERE word MATCH '\"v:none\"'").fetchone()
 
     def _bases(
-        self, since: int | None = None, until: int | None = None, *, newest_first: bool = True
+        self, since: int | None = None, until: int | None = None
     ) -> Iterator[sqlite3.Connection]:
-        """Yield the segments with lines of a period, for as long as a search may take."""
-        paths = segments(self._folder)
+        """Yield the segments with lines of a period, the newest first, for as long as a search may
+        take.
+        """
         end = self._clock() + LIMIT_S
-        for path in reversed(paths) if newest_first else paths:
+        for path in reversed(segments(self._folder)):
             try:
                 uri = f"{path.absolute().as_uri()}?mode=ro"
                 with closing(sqlite3.connect(uri, uri=True)) as base:
@@ -250,8 +244,3 @@ def _read(file: IO[bytes] | None, offset: int, size: int) -> tuple[dict[str, Any
         return None, b""
     event = decode(content)
     return event, content if event is not None else b""
-
-
-def line_of(event: Mapping[str, Any]) -> AuditLine | None:
-    """Return a line from its decoded JSON."""
-    return parse(msgspec.json.encode(event))

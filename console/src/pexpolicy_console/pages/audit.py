@@ -19,7 +19,6 @@ from pexpolicy_console.context import console_of
 from pexpolicy_console.pages.page import Page, record, render
 from pexpolicy_console.periods import moment
 from pexpolicy_console.roles import Role
-from pexpolicy_console.server_client import AuditStatus, ServerUnavailable
 
 BLOCK = 1 << 18
 """Bytes of a download that are compressed at a time."""
@@ -83,18 +82,13 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def _page(request: web.Request, problem: str = "", status: int = 200) -> web.StreamResponse:
     console = console_of(request)
     path = console.config.audit
-    health: AuditStatus | None = None
-    server_problem = ""
-    try:
-        health = (await console.server.status()).audit
-    except ServerUnavailable as error:
-        server_problem = str(error)
+    server, server_problem = await console.server.status()
     files = [] if path is None else await asyncio.to_thread(files_of, path)
     return render(
         request,
         "audit.html",
         status,
-        health=health,
+        health=None if server is None else server.audit,
         server_problem=server_problem,
         problem=problem,
         audit_path=path,

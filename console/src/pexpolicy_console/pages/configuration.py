@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 from aiohttp import hdrs, web
 
 from pexpolicy.cli.for_console import ReloadResult, ask_for_reload
-from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import console_of
 from pexpolicy_console.forms import form_of
-from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.pages.page import Page, dry_run, record, render
 from pexpolicy_console.roles import Role
-from pexpolicy_console.server_client import ConfigStatus, ServerUnavailable
 
 REPLAYED_S = 86_400.0
 
@@ -79,18 +76,9 @@ async def _page(
     reload_problem: str = "",
 ) -> web.StreamResponse:
     console = console_of(request)
-    active: ConfigStatus | None = None
-    server_problem = ""
-    try:
-        active = (await console.server.status()).config
-    except ServerUnavailable as error:
-        server_problem = str(error)
-    disk: dict[str, Any] | None = None
-    failures: list[str] = []
-    try:
-        disk = await console.dry_runs.ask("check", active_hash=active.hash if active else "")
-    except DryRunFailed as error:
-        failures = error.failures
+    status, server_problem = await console.server.status()
+    active = None if status is None else status.config
+    disk, failures = await dry_run(request, "check", active_hash=active.hash if active else "")
     return render(
         request,
         "configuration.html",

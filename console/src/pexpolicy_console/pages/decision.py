@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -13,7 +14,7 @@ from pexpolicy.models.difference import describe_changes
 from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.lines import rule_of
-from pexpolicy_console.index.reader import Hit
+from pexpolicy_console.index.reader import Hit, IndexReader
 from pexpolicy_console.pages.decisions import row_of
 from pexpolicy_console.pages.page import Page, record, record_view, render
 from pexpolicy_console.roles import Role
@@ -67,6 +68,13 @@ def _detail(step: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _call_of(reader: IndexReader, decision_id: str) -> tuple[Hit | None, list[Hit]]:
+    """Return the line of a decision, and those of the same call."""
+    hit = reader.decision(decision_id)
+    event = None if hit is None else hit.event
+    return hit, [] if hit is None or event is None else reader.same_call(event, hit.at)
+
+
 async def decision(request: web.Request) -> web.StreamResponse:
     """Show one decision."""
     decision_id = request.match_info["decision_id"]
@@ -76,9 +84,7 @@ async def decision(request: web.Request) -> web.StreamResponse:
     problem = ""
     record_view(request)
     try:
-        hit = await index.decision(decision_id)
-        if hit is not None and hit.event is not None:
-            same = await index.same_call(hit.event, hit.at)
+        hit, same = await index.ask(partial(_call_of, decision_id=decision_id))
     except IndexUnavailable as error:
         problem = str(error)
     if hit is None or hit.event is None:
@@ -112,13 +118,13 @@ async def download(request: web.Request) -> web.StreamResponse:
     index = console_of(request).index
     record(request, "download call", decision_id=decision_id)
     try:
-        hit = await index.decision(decision_id)
-        if hit is None or hit.event is None:
-            raise web.HTTPNotFound
-        same = {one.id: one for one in (*await index.same_call(hit.event, hit.at), hit)}
+        hit, same = await index.ask(partial(_call_of, decision_id=decision_id))
     except IndexUnavailable as error:
         raise web.HTTPServiceUnavailable(text=str(error)) from None
-    content = b"".join(same[number].content + b"\n" for number in sorted(same))
+    if hit is None or hit.event is None:
+        raise web.HTTPNotFound
+    lines = {one.id: one.content for one in (*same, hit)}
+    content = b"".join(lines[number] + b"\n" for number in sorted(lines))
     name = f'attachment; filename="{hit.event["decision_id"]}.jsonl"'
     headers = {hdrs.CONTENT_TYPE: "application/jsonl", hdrs.CONTENT_DISPOSITION: name}
     return web.Response(body=content, headers=headers)

@@ -129,8 +129,8 @@ async def decisions(request: web.Request) -> web.StreamResponse:
         record_view(request, filters=query.params())
         try:
             number = int(before) if before.isdecimal() and len(before) < 16 else None  # noqa: PLR2004
-            hits = await index.search(query, number, PAGE_SIZE)
-            total, counters = await index.counts(query)
+            hits = await index.ask(lambda reader: reader.search(query, number, PAGE_SIZE))
+            total, counters = await index.ask(lambda reader: reader.counts(query))
         except IndexUnavailable as error:
             problems.append(str(error))
     rows = [row_of(hit) for hit in hits]

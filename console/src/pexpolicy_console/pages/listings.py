@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from pexpolicy.audit.redaction import REMOVED
-from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import console_of, session_of
-from pexpolicy_console.pages.page import Page, record_view, render, whole_number
+from pexpolicy_console.pages.page import Page, dry_run, record_view, render, whole_number
 from pexpolicy_console.roles import Role
-from pexpolicy_console.server_client import PluginState, ServerUnavailable
+from pexpolicy_console.server_client import PluginState
 
 Rule = Mapping[str, Any]
 SHOWN = 100
@@ -27,14 +25,9 @@ async def rooms(request: web.Request) -> web.StreamResponse:
     skip = whole_number(request.query.get("skip", ""))
     hides = session_of(request).role < Role.OPERATOR
     record_view(request, text=text)
-    listed: dict[str, Any] | None = None
-    failures: list[str] = []
-    try:
-        listed = await console_of(request).dry_runs.ask(
-            "rooms", text=text, skip=skip, limit=SHOWN, hides_personal=hides
-        )
-    except DryRunFailed as error:
-        failures = error.failures
+    listed, failures = await dry_run(
+        request, "rooms", text=text, skip=skip, limit=SHOWN, hides_personal=hides
+    )
     return render(
         request,
         "rooms.html",
@@ -58,23 +51,14 @@ class Hits:
 
 async def rules(request: web.Request) -> web.StreamResponse:
     """List the rules of the configuration on the disk, with their hits in the server."""
-    console = console_of(request)
     text = request.query.get("text", "").strip()
     skip = whole_number(request.query.get("skip", ""))
     hides = session_of(request).role < Role.OPERATOR
     record_view(request, text=text)
-    listed: list[Rule] = []
-    failures: list[str] = []
-    plugins: Mapping[str, PluginState] = {}
-    workers = 1.0
-    try:
-        listed = await console.dry_runs.ask("rules", hides_personal=hides)
-    except DryRunFailed as error:
-        failures = error.failures
-    with suppress(ServerUnavailable):
-        status = await console.server.status()
-        plugins = {plugin.name: plugin for plugin in status.plugins}
-        workers = status.workers
+    found, failures = await dry_run(request, "rules", hides_personal=hides)
+    listed: list[Rule] = found or []
+    status, _ = await console_of(request).server.status()
+    plugins = {} if status is None else {plugin.name: plugin for plugin in status.plugins}
     matching = [rule for rule in listed if _matches(rule, text.lower())]
     return render(
         request,
@@ -86,7 +70,7 @@ async def rules(request: web.Request) -> web.StreamResponse:
         skip=skip,
         step=SHOWN,
         failures=failures,
-        workers=workers,
+        workers=1.0 if status is None else status.workers,
     )
 
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from pexpolicy.cli.for_console import refusals
 from pexpolicy_console.context import console_of
 from pexpolicy_console.pages.page import Page, render
-from pexpolicy_console.server_client import NodeState, ServerUnavailable
+from pexpolicy_console.server_client import NodeState
 
 SILENT_S = 3600.0
 """Time without a call from which on a node is silent, as for ``pexpolicy status``."""
@@ -25,15 +25,9 @@ _ORDER = (REFUSED, SILENT, CALLS)
 
 async def nodes(request: web.Request) -> web.StreamResponse:
     """Show each node with its last call and its last refusal."""
-    found: list[tuple[str, NodeState]] = []
-    refused: dict[str, int] = {}
-    problem = ""
-    try:
-        status = await console_of(request).server.status()
-        found = [(state_of(node), node) for node in status.nodes]
-        refused = status.refused
-    except ServerUnavailable as error:
-        problem = str(error)
+    status, problem = await console_of(request).server.status()
+    found = [] if status is None else [(state_of(node), node) for node in status.nodes]
+    refused = {} if status is None else status.refused
     found.sort(key=lambda item: _ORDER.index(item[0]))
     return render(request, "nodes.html", nodes=found, refused=refused, hints=HINTS, problem=problem)
 

@@ -18,7 +18,7 @@ from pexpolicy_console.index.writer import CALL, bucket_bound
 from pexpolicy_console.pages.nodes import SILENT_S
 from pexpolicy_console.pages.page import Page, hides_names, render
 from pexpolicy_console.plots import MINUTES, quantile
-from pexpolicy_console.server_client import NodeState, ServerStatus, ServerUnavailable
+from pexpolicy_console.server_client import NodeState, ServerStatus
 
 EXPIRY_S = 14 * 86400
 """Time before the end of a certificate from which on it needs attention, as for the alert."""
@@ -120,17 +120,13 @@ def _nodes(nodes: Sequence[NodeState]) -> list[Notice]:
 async def overview(request: web.Request) -> web.StreamResponse:
     """Show the state of the server and the calls of the last hour."""
     console = console_of(request)
-    status: ServerStatus | None = None
-    problems: list[str] = []
+    status, problem = await console.server.status()
+    problems = [problem] if problem else []
     rows: list[EndpointRow] = []
     is_known, now = False, time.time()
     try:
-        status = await console.server.status()
-    except ServerUnavailable as error:
-        problems.append(str(error))
-    try:
         since = (int(now // 60) - MINUTES + 1) * 60_000
-        counts = await console.index.minutes(since, int(now * 1000))
+        counts = await console.index.ask(lambda reader: reader.minutes(since, int(now * 1000)))
         rows, is_known = endpoint_rows(counts, int(now // 60)), True
     except IndexUnavailable as error:
         problems.append(str(error))

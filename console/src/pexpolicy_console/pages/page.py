@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp_jinja2
 from aiohttp import hdrs, web
 
+from pexpolicy_console.children import DryRunFailed
 from pexpolicy_console.context import console_of, peer_of, session_of
 from pexpolicy_console.roles import Role
 
@@ -38,6 +39,14 @@ def render(
     response = aiohttp_jinja2.render_template(template, request, values, status=status)
     response.enable_compression()
     return response
+
+
+async def dry_run(request: web.Request, question: str, **arguments: Any) -> tuple[Any, list[str]]:
+    """Return the answer of the configuration on the disk; ``None`` and why if there is none."""
+    try:
+        return await console_of(request).dry_runs.ask(question, **arguments), []
+    except DryRunFailed as error:
+        return None, error.failures
 
 
 def whole_number(text: str) -> int:

@@ -29,7 +29,7 @@ from pexpolicy_console.index.reader import MinuteCount
 from pexpolicy_console.index.writer import DIFFERENCE, STEP, bucket_bound
 from pexpolicy_console.pages.page import Page, hides_names, render
 from pexpolicy_console.plots import BOUNDS, MINUTES, heat_map, quantile, stacked_bars
-from pexpolicy_console.server_client import PluginState, ServerStatus, ServerUnavailable
+from pexpolicy_console.server_client import PluginState
 
 OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 """In the order of tables and plots."""
@@ -119,19 +119,15 @@ async def _last_hour(request: web.Request) -> Hour:
     now, counts = time.time(), list[MinuteCount]()
     with suppress(IndexUnavailable):
         since = now - 60 * MINUTES
-        counts = await console_of(request).index.minutes(int(since * 1000), int(now * 1000))
+        counts = await console_of(request).index.ask(
+            lambda reader: reader.minutes(int(since * 1000), int(now * 1000))
+        )
     return Hour(counts, now)
 
 
 async def plugins(request: web.Request) -> web.StreamResponse:
     """Show the state of each plugin and source."""
-    console = console_of(request)
-    status: ServerStatus | None = None
-    problem = ""
-    try:
-        status = await console.server.status()
-    except ServerUnavailable as error:
-        problem = str(error)
+    status, problem = await console_of(request).server.status()
     hour = await _last_hour(request)
     hides = hides_names(request)
     found = [] if status is None else [_row(plugin, hour, hides) for plugin in status.plugins]
@@ -146,10 +142,9 @@ async def plugin(request: web.Request) -> web.StreamResponse:
     """Show one plugin."""
     console = console_of(request)
     name = request.match_info["name"]
-    try:
-        status = await console.server.status()
-    except ServerUnavailable as error:
-        return render(request, "error.html", 503, problem=str(error))
+    status, problem = await console.server.status()
+    if status is None:
+        return render(request, "error.html", 503, problem=problem)
     state = next((one for one in status.plugins if one.name == name), None)
     if state is None:
         raise web.HTTPNotFound

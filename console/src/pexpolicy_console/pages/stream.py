@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -17,7 +18,7 @@ from pexpolicy_console.context import console_of, session_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.lines import decode, parse, words_of
 from pexpolicy_console.index.query import LineFilter, Query
-from pexpolicy_console.index.reader import Hit
+from pexpolicy_console.index.reader import Hit, IndexReader
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.pages import session_cookie
 from pexpolicy_console.login.sessions import is_current
@@ -188,7 +189,9 @@ class _Sender:
             if view.after is None:
                 continue
             try:
-                hits = await console_of(self._request).index.search(view.query, limit=MAX_ROWS)
+                hits = await console_of(self._request).index.ask(
+                    partial(IndexReader.search, query=view.query, limit=MAX_ROWS)
+                )
             except IndexUnavailable:
                 return
             view.rows[:0] = [hit for hit in reversed(hits) if hit.id > view.after]

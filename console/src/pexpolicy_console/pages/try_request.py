@@ -11,10 +11,8 @@ from aiohttp import hdrs, web
 from pexpolicy.cli.for_console import parameters_of, parse_changes
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing.requests import shape_names_of
-from pexpolicy_console.children import DryRunFailed
-from pexpolicy_console.context import console_of
 from pexpolicy_console.forms import form_of
-from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.pages.page import Page, dry_run, record, render
 from pexpolicy_console.periods import time_of_question
 from pexpolicy_console.roles import Role
 
@@ -34,16 +32,13 @@ async def answer(request: web.Request) -> web.StreamResponse:
     ask_all = "ask_all" in posted
     record(request, "try", text=given["request"][:1000], endpoint=given["endpoint"])
     try:
-        walk = await console_of(request).dry_runs.ask(
-            "explain", **_question(given), ask_all=ask_all
-        )
+        question = _question(given)
     except click.UsageError as error:
         return _page(request, given, ask_all=ask_all, failures=[error.message])
     except ValueError as error:
         return _page(request, given, ask_all=ask_all, failures=[str(error)])
-    except DryRunFailed as error:
-        return _page(request, given, ask_all=ask_all, failures=error.failures)
-    return _page(request, given, ask_all=ask_all, walk=walk)
+    walk, failures = await dry_run(request, "explain", **question, ask_all=ask_all)
+    return _page(request, given, ask_all=ask_all, walk=walk, failures=failures)
 
 
 def _question(given: Mapping[str, str]) -> dict[str, Any]:
@@ -98,11 +93,9 @@ async def who(request: web.Request) -> web.StreamResponse:
         record(request, "look up", alias=alias[:250])
         try:
             moment = time_of_question(at, zone)
-            found = await console_of(request).dry_runs.ask("look_up", alias=alias, at=moment)
+            found, failures = await dry_run(request, "look_up", alias=alias, at=moment)
         except ValueError as error:
             failures = [str(error)]
-        except DryRunFailed as error:
-            failures = error.failures
     return render(
         request, "who.html", alias=alias, at=at, zone=zone, found=found, failures=failures
     )
