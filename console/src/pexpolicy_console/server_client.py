@@ -63,8 +63,6 @@ class MemoryStatus(_Part, frozen=True):
     """Memory of the worker, in bytes."""
 
     resident_bytes: int | None = None
-    limit_bytes: int | None = None
-    is_exceeded: bool = False
 
 
 class PluginState(_Part, frozen=True):
@@ -119,7 +117,6 @@ class ServerStatus(_Part, frozen=True):
     started: float = 0.0
     uptime: float = 0.0
     not_ready_reasons: list[str] = []
-    draining: bool = False
     connections: float | None = None
     loop_lag: float = 0.0
     memory: MemoryStatus | None = None

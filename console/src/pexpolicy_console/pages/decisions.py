@@ -44,8 +44,6 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "event": ("decision", "refused", "shadow"),
     "outcome": ("failed", "timed_out", "invalid", "busy", "skipped", "adjusted"),
 }
-FIRST_FIELDS = 1
-"""Fields that are shown before the others are opened."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,6 @@ OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIP
 FAULTS = (FAILED, TIMED_OUT, INVALID, BUSY)
 SLOW_S = 0.1
 """p99 above which a plugin is called slow: a caller waits for several requests."""
-STALE_INTERVALS = 3
-"""Intervals after which data that was not refreshed is stale."""
 
 
 HIDDEN_PROBLEM = "a problem that is not shown to viewers, as it may name people"
