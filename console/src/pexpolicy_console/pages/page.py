@@ -41,7 +41,9 @@ def render(
     return response
 
 
-async def dry_run(request: web.Request, question: str, **arguments: Any) -> tuple[Any, list[str]]:
+async def dry_run(
+    request: web.Request, question: str, /, **arguments: Any
+) -> tuple[Any, list[str]]:
     """Return the answer of the configuration on the disk; ``None`` and why if there is none."""
     try:
         return await console_of(request).dry_runs.ask(question, **arguments), []
