@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from pexpolicy import (
     UNSET,
@@ -21,7 +18,6 @@ from pexpolicy import (
 )
 from pexpolicy.audit.console import render
 from pexpolicy.models.outcome import AdjustedStep, Outcome
-from pexpolicy.observability.tracing import Spans
 from pexpolicy.testing import (
     capture_audit,
     decide,
@@ -32,6 +28,7 @@ from pexpolicy.testing import (
 )
 from pexpolicy.testing.runner import run_cases
 from tests.cli.test_main import invoked
+from tests.observability.test_tracing import in_memory
 from tests.support import wire
 from tests.support.adjusting_plugins import ROOM
 from tests.support.admin_client import serve_with_admin
@@ -142,10 +139,9 @@ def test_explain_prints_each_change_and_hides_secrets(tmp_path: Path) -> None:
 
 
 async def test_metrics_and_traces_count_adjusted_steps(tmp_path: Path) -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    exporter, spans = in_memory()
     classes = {"rooms": Rooms, "banner": Banner}
-    async with serve_with_admin(policy(classes), tmp_path, spans=Spans(provider)) as server:
+    async with serve_with_admin(policy(classes), tmp_path, spans=spans) as server:
         await server.ask(wire.SERVICE)
         await server.ask(wire.SERVICE)
         metrics = await server.metrics()

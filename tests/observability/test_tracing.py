@@ -71,6 +71,12 @@ def collector() -> Iterator[Collector]:
     made.server.server_close()
 
 
+def in_memory() -> tuple[InMemorySpanExporter, Spans]:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter, Spans(provider)
+
+
 def attributes(span: Span) -> dict[str, Any]:
     return {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
 
@@ -144,10 +150,9 @@ async def test_a_plugin_sees_the_span_and_one_that_fails_marks_its_own(tmp_path:
         seen.append(trace.get_current_span().get_span_context().span_id)
         raise ValueError
 
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    exporter, spans = in_memory()
     made = policy({"toy": plugin(service_configuration=asks)})
-    async with serve_with_admin(made, tmp_path, spans=Spans(provider)) as server:
+    async with serve_with_admin(made, tmp_path, spans=spans) as server:
         await server.ask(wire.SERVICE)
     below, above = exporter.get_finished_spans()
     assert above.context is not None
@@ -186,9 +191,8 @@ def test_secret_parts_of_urls_are_removed(text: str) -> None:
 
 @pytest.mark.parametrize("header", ["", "nonsense", f"00-{'0' * 32}-{PARENT}-01", "ø" * 9])
 async def test_a_parent_that_is_nonsense_is_none(tmp_path: Path, header: str) -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    async with serve_with_admin(policy({}), tmp_path, spans=Spans(provider)) as server:
+    exporter, spans = in_memory()
+    async with serve_with_admin(policy({}), tmp_path, spans=spans) as server:
         assert (await server.ask(wire.SERVICE, headers={"traceparent": header})).status == 200
     (span,) = exporter.get_finished_spans()
     assert span.parent is None

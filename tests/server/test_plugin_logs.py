@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import wire
 from tests.support.server_process import free_port
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, wait_until
 
 TALKER = """
 import asyncio, logging, threading
@@ -59,11 +59,8 @@ def serving(folder: Path, config: str, stderr: int, *arguments: str) -> Iterator
     command = [sys.executable, "-m", "pexpolicy", "serve", "-c", str(path), "--admin-port", "0"]
     with subprocess.Popen([*command, "--port", str(port), *arguments], stderr=stderr) as server:
         try:
-            deadline = time.monotonic() + HANG_S
-            while not answers(port):
-                assert server.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: server.poll() is not None or answers(port))
+            assert server.poll() is None
             yield server.pid, port
         finally:
             server.send_signal(signal.SIGTERM)
@@ -130,9 +127,7 @@ def test_a_reload_changes_the_levels(tmp_path: Path) -> None:
         config = tmp_path / "config.toml"
         config.write_text(f'{config.read_text()}\nlog_level = "warning"\n')
         os.kill(pid, signal.SIGHUP)
-        deadline = time.monotonic() + HANG_S
-        while "reloaded" not in stderr.read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: "reloaded" in stderr.read_text())
         wire.ask_blocking(port, wire.SERVICE)
         wire.ask_blocking(port, wire.PARTICIPANT)
         last = "in a thread of the plugin"
