@@ -58,7 +58,7 @@ def _signature(name: str, value: object) -> str:
     # Only what is written in the source has annotations as texts.
     if signature is None or not all(isinstance(one.annotation, str) for one in found):
         return name
-    parts = []
+    parts: list[str] = []
     for one in found:
         if one.kind is one.KEYWORD_ONLY and "*" not in "".join(parts):
             parts.append("*")

@@ -23,12 +23,12 @@ from pexpolicy.endpoints.service_rules import CORE_LAYOUTS, OTHER_LAYOUTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant, OnCompletion, Service, Transfer
 from pexpolicy.models import request as read
 from pexpolicy.models.attribute_docs import attribute_docs
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import alternatives, contract_of
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import parameters_of
 from pexpolicy.models.rules import Confidence, Field, Privacy, Rule
-from pexpolicy.models.validation import alternatives, wanted
+from pexpolicy.models.validation import wanted
 
 LETTERS: Mapping[str, type[Service]] = dict(zip("CLGTMX", SERVICE_TYPES.values(), strict=False))
 OTHERS: tuple[type[Model], ...] = (

@@ -13,7 +13,6 @@ from pexpolicy import (
     Conference,
     Continue,
     MediaLocation,
-    Plugin,
     Redirect,
     Reject,
     ServiceConfigurationRequest,
@@ -47,7 +46,7 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-class Toy(Plugin):
+class Toy:
     """Answers by the alias that was dialed."""
 
     @hookimpl
@@ -201,7 +200,7 @@ def test_other_endpoints_have_defaults_of_their_own(write: Write) -> None:
 
 
 def test_a_picture_has_a_type_and_a_size(write: Write) -> None:
-    class Faces(Plugin):
+    class Faces:
         @hookimpl
         async def participant_avatar(self) -> bytes:
             return (

@@ -74,7 +74,7 @@ class FrontDoor:
         return Conference(name="Hall", service_tag="", pin="47114711")
 
 
-class Fallback(Plugin):
+class Fallback:
     """Blocks, as plugins with a database driver do, and answers everything."""
 
     @hookimpl
@@ -301,7 +301,7 @@ class Moody:
         raise OSError(msg)
 
 
-class Wrapping(Plugin):
+class Wrapping:
     """A hook that wraps others."""
 
     @hookimpl(wrapper=True)

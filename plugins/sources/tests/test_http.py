@@ -102,7 +102,7 @@ def source(service: Service, **keys: Any) -> HttpSource:
     return HttpSource(HttpSettings.model_validate(document))
 
 
-def by_alias(made: HttpSource) -> Lookup:
+def by_alias(made: HttpSource) -> Lookup[UrlTemplate]:
     return made.lookup("/rooms/{alias}", ["alias"])
 
 

@@ -56,7 +56,7 @@ class Memory(DataSource[DataSourceSettings, str]):
     async def fetch_all(self, query: str, previous: Answer | None) -> Answer:
         return Answer([{"number": number} for number in self.numbers.values()])
 
-    def by_key(self) -> Lookup:
+    def by_key(self) -> Lookup[str]:
         return self.lookup("numbers", ["key"])
 
 
