@@ -35,6 +35,18 @@ TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 """What the extra `tracing` installs."""
 
 
+def _console_warnings(settings: Settings) -> Iterator[ConfigWarning]:
+    """Warn of what keeps the console from its start."""
+    console = settings.console
+    for table, other in (("server", settings.server), ("admin", settings.admin)):
+        is_taken = console.port == other.port != 0 and overlap(console.host, other.host)
+        if is_taken and "port" in console.model_fields_set:
+            text = f"{console.port} is already {table}.port; choose another"
+            yield ConfigWarning(("console", "port"), text)
+    if text := console_exposure(console):
+        yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
+
+
 def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     """Yield a warning for each setting that opens a door, and for a certificate that expires."""
     access, auth, tls = settings.access, settings.credentials, settings.tls
@@ -61,8 +73,7 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
             text = f"{network} is every address: {all_of_them}"
         if text:
             yield ConfigWarning((*networks, number), text)
-    if text := console_exposure(settings.console):
-        yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
+    yield from _console_warnings(settings)
     yield from _secret_warnings(settings)
     if tls is not None:
         yield from _certificate_warnings(settings)
