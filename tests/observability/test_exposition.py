@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy import Conference, Redirect, Reject, hookimpl, metrics
+from pexpolicy.metrics import PLUGIN_METRICS
 from tests.support import fake_plugins, wire
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import policy
@@ -32,6 +33,7 @@ async def test_a_recorded_run_is_exposed_as_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_METRICS_PASSWORD", "a password")
+    PLUGIN_METRICS.clear()
 
     class Counting:
         def __init__(self, settings: None) -> None:
