@@ -83,7 +83,8 @@ class Machine:
         self.port, self.admin_port = free_port(), free_port()
         self.password = ""
         self.output = ""
-        (folder / "units").mkdir()
+        for name in ("log", "units"):
+            (folder / name).mkdir()
 
     def local(self, command: str) -> str:
         """Return a command of the page for this machine."""
@@ -98,7 +99,6 @@ class Machine:
             "root:pexpolicy-config": f"{os.getuid()}:{GROUP}",
             "-g pexpolicy-config": f"-g {GROUP}",
             "g+rX,o=": "g+rX,o=" if IS_ROOT else "go=",
-            "--systemd": f"--systemd --audit {self.folder}/log/audit.jsonl",
             ":8000": f":{self.port}",
             "--user pexip": f"--silent --fail-with-body --user pexip:{self.password}",
         }.items():
@@ -117,7 +117,7 @@ class Machine:
         )
 
     def configured(self) -> None:
-        """Read the password that was printed, and take ports that are free, on loopback."""
+        """Read the password that was printed, and take free ports and a folder for logs."""
         found = re.search(r"Password +(\S+)", self.output)
         assert found is not None
         self.password = found[1]
@@ -127,6 +127,7 @@ class Machine:
             "port = 8000": f"port = {self.port}",
             "port = 9107": f"port = {self.admin_port}",
             '"0.0.0.0"': '"127.0.0.1"',
+            "/var/log/pexpolicy": f"{self.folder}/log",
         }.items():
             assert old in text
             text = text.replace(old, new)
