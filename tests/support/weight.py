@@ -63,8 +63,17 @@ def weight_of(name: PurePosixPath) -> Weight:
     if name.suffix != ".py" or "template" in name.parts:
         return Weight(data=lines)
     with (ROOT / name).open("rb") as file:
-        tokens = sum(token.type not in UNCOUNTED for token in tokenize.tokenize(file.readline))
-    return Weight(lines, tokens, 1)
+        return Weight(lines, count_tokens(tokenize.tokenize(file.readline)), 1)
+
+
+def count_tokens(tokens: Iterable[tokenize.TokenInfo]) -> int:
+    """Return the number of tokens; an f-string is one, as it was before Python 3.12."""
+    count = depth = 0
+    for token in tokens:
+        name = tokenize.tok_name[token.type]
+        depth += name.endswith("STRING_START") - name.endswith("STRING_END")
+        count += not depth and token.type not in UNCOUNTED
+    return count
 
 
 def room_of(name: PurePosixPath) -> str | None:
