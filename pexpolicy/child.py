@@ -178,7 +178,7 @@ class Channel(asyncio.Protocol, Generic[T]):
     def on_message(self, message: T) -> None:
         """Answer the pending question; raises ``ChildError`` without one."""
         if not self.answer(message):
-            msg = f"{self.name} sent a message that nobody asked for"
+            msg = f"{self.name} sent a message without a request"
             raise ChildError(msg)
 
     def answer(self, message: T) -> bool:

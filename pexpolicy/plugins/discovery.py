@@ -72,7 +72,7 @@ def load(path: Path) -> type:
 
 
 def import_again(name: str, files: Iterable[Path], load: Callable[[], T]) -> T:
-    """Import by ``load`` a module that is made of source files, anew if one of them has changed."""
+    """Import by ``load`` a module made of source files, again if one of them has changed."""
     digest = _digest_of(files)
     module = sys.modules.get(name)
     if module is not None and vars(module).setdefault(_DIGEST, digest) == digest:

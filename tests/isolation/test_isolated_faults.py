@@ -203,7 +203,7 @@ JUNK = {
     "too long": r"b'\xff' * 64",
     "no message": r"b'\0\0\0\2\x91\xc1'",
     "another message": r"b'\0\0\0\5\x91\xa4Open'",
-    "a report that nobody asked for": r"b'\0\0\0\6\x91\xa4Done' * 2",
+    "a report without a request": r"b'\0\0\0\6\x91\xa4Done' * 2",
 }
 
 

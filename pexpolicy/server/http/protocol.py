@@ -159,7 +159,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End the connection; nobody reads its replies any more."""
+        """End the connection: its replies can no longer be read."""
         self._set_drained()
         super().connection_lost(exc)
 
