@@ -19,13 +19,12 @@ from rich.console import Console
 from rich.text import Text
 
 from pexpolicy.audit import reader
-from pexpolicy.audit.console import FAILURES, SEPARATOR, parts
+from pexpolicy.audit.console import SEPARATOR, parts
 from pexpolicy.audit.hash_chain import Verifier
-from pexpolicy.audit.reader import CorruptLine, RawLine, Record
+from pexpolicy.audit.reader import CorruptLine, Record
 from pexpolicy.audit.records import escape_controls
 from pexpolicy.audit.redaction import keyed_hash
 from pexpolicy.audit.verify import Anchor, Verification
-from pexpolicy.cli.audit_stats import Stats
 from pexpolicy.cli.common import (
     config_option,
     count,
@@ -35,14 +34,13 @@ from pexpolicy.cli.common import (
     load_or_exit,
     refuse,
 )
-from pexpolicy.cli.text import Cell, as_text, format_time, print_lines, print_table, screen
+from pexpolicy.cli.text import as_text, format_time, screen
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.config.secrets import InvalidKeyError
 from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.difference import describe_changes
 from pexpolicy.text import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -85,7 +83,7 @@ class AuditGroup(click.Group):
     epilog=examples("pexpolicy audit tail -f", "pexpolicy audit COMMAND --help"),
 )
 def audit() -> None:
-    """Read the audit file: follow it, find calls, count, and verify the chain."""
+    """Read the audit file: follow it, find calls, and verify the chain."""
 
 
 # ---- files and times
@@ -234,7 +232,8 @@ def show(config: Path, files: tuple[Path, ...], decision_id: str) -> None:
     for record in records_of(reader.records(paths_of(config, files))):
         if not str(record.event.get("decision_id", "")).startswith(beginning):
             continue
-        print_lines(console, *[""] * bool(number))
+        if number:
+            console.print()
         _print_whole(console, record.event)
         number += 1
     if not number:
@@ -304,24 +303,6 @@ def grep(  # noqa: PLR0913 - the options of the command
         refuse(f"no line matches ({searched:,} searched{', ' * bool(times)}{times})", NOTHING_FOUND)
 
 
-@audit.command(epilog=examples("pexpolicy audit stats", "pexpolicy audit stats --since 7d"))
-@files_option
-@since_option
-@json_option
-def stats(config: Path, files: tuple[Path, ...], since: str | None, *, as_json: bool) -> None:
-    """Count calls, decisions, outcomes and refusals."""
-    figures, begin = Stats(), period(since)
-    for found in reader.records(paths_of(config, files)):
-        if isinstance(found, CorruptLine):
-            figures.damaged += 1
-        elif _is_within(found.event, begin):
-            figures.add(found.event)
-    if as_json:
-        _echo_json(figures.as_json())
-    else:
-        figures.show(screen())
-
-
 @audit.command(
     epilog=examples(
         "pexpolicy audit verify",
@@ -362,7 +343,7 @@ def verify(
         refuse(str(error))
     verification = Verification(verifier, required)
     faults = 0
-    for fault in verification.verify(_with_progress(reader.raw_lines(paths_of(config, files)))):
+    for fault in verification.verify(reader.raw_lines(paths_of(config, files))):
         faults += 1
         if as_json:
             _echo_json(fault._asdict())
@@ -373,14 +354,6 @@ def verify(
     else:
         _show_verification(screen(), verification, faults)
     sys.exit(1 if faults else 0)
-
-
-def _with_progress(lines: Iterable[RawLine]) -> Iterable[RawLine]:
-    """Show on a terminal that lines are being read."""
-    from rich.progress import track  # noqa: PLC0415 - for this command only
-
-    out = Console(stderr=True)
-    return track(lines, "reading", console=out, transient=True, disable=not out.is_terminal)
 
 
 def _echo_json(value: Any) -> None:
@@ -404,27 +377,27 @@ def _filter(
     """
     of_step = [(field, value) for field, value in where if field in STEP_FIELDS]
     of_line = [(field, value) for field, value in where if field not in STEP_FIELDS]
-    required: set[str | None] = set() if alias is None else {Alias(alias), alias}
-    if alias is not None and hashing is not None:
-        required.add(hashing(Alias(alias)))
+    meant = Alias(alias or "")
+    required = {meant, alias, None if hashing is None else hashing(meant)}
 
-    def has_alias(event: Event) -> bool:
-        meant = Alias(alias or "")
-        return any(
-            value in required
-            or (found := Alias(value)) in required
-            or (meant.bare and found.user == meant.user)
-            for value in _parameters(event, "alias")
-        )
+    def is_meant(value: str) -> bool:
+        found = Alias(value)
+        return not required.isdisjoint((value, found)) or (meant.bare and found.user == meant.user)
 
     def matches(record: Record) -> bool:
-        event, steps = record.event, record.event.get("steps")
+        event = record.event
         return (
             _is_within(event, within)
             and all(_has(event, field, value) for field, value in of_line)
-            and (not of_step or any(_fits(step, of_step) for step in _dicts(steps)))
+            and (
+                not of_step
+                or any(
+                    all(step.get(field) == value for field, value in of_step)
+                    for step in _dicts(event.get("steps"))
+                )
+            )
             and (text is None or text.casefold() in record.raw.content.decode().casefold())
-            and (alias is None or has_alias(event))
+            and (alias is None or any(map(is_meant, _parameters(event, "alias"))))
         )
 
     return matches
@@ -443,10 +416,6 @@ def _is_within(event: Event, within: Period) -> bool:
     return (since is None or at >= since) and (until is None or at < until)
 
 
-def _fits(step: Event, wanted: Iterable[tuple[str, str]]) -> bool:
-    return all(step.get(field) == value for field, value in wanted)
-
-
 def _has(event: Event, field: str, value: str) -> bool:
     if field in event:
         return bool(event[field] == value) or json.dumps(event[field]) == value
@@ -455,12 +424,11 @@ def _has(event: Event, field: str, value: str) -> bool:
 
 def _parameters(event: Event, suffix: str) -> Iterator[str]:
     """Yield the texts of request parameters whose name ends in ``suffix``."""
-    request = event.get("request")
-    for name, value in (request if isinstance(request, dict) else {}).items():
-        if name.lower().replace("-", "_").endswith(suffix):
-            for item in value if isinstance(value, list) else [value]:
-                if isinstance(item, str):
-                    yield item
+    for request in _dicts([event.get("request")]):
+        for name, value in request.items():
+            if name.lower().replace("-", "_").endswith(suffix):
+                values = value if isinstance(value, list) else [value]
+                yield from (item for item in values if isinstance(item, str))
 
 
 def _dicts(found: object) -> list[dict[str, Any]]:
@@ -470,7 +438,6 @@ def _dicts(found: object) -> list[dict[str, Any]]:
 # ---- lines on a terminal
 
 
-STEP = ("plugin", "outcome", "ms", "detail")
 ID_LENGTH = 13
 """Of a decision id on a terminal: its milliseconds, which are rarely those of another call."""
 CHAIN_FIELDS = ("instance", "after", "prev", "lost_count", "boot_id", "seq", "hash")
@@ -488,13 +455,15 @@ def _print_short(console: Console, event: Event) -> None:
 
 
 def _print_whole(console: Console, event: Event) -> None:
-    """Print a line for each field and for each value in it, and a table of the steps."""
+    """Print a line for each field, and for each value in it."""
     _print_short(console, event)
     rows: list[tuple[str, Any]] = []
     for name, value in event.items():
         if isinstance(value, dict):
             rows += [(name, ""), *((f"  {key} =", part) for key, part in value.items())]
-        elif name not in ("steps", "event", *CHAIN_FIELDS):
+        elif isinstance(value, list) and value:
+            rows += [(name, value[0]), *(("", part) for part in value[1:])]
+        elif name not in ("event", *CHAIN_FIELDS):
             rows.append((name, value))
     rows.append(("chain", " ".join(f"{n}={event[n]}" for n in CHAIN_FIELDS if n in event)))
     if "seq" in event and "hash" in event:
@@ -504,30 +473,6 @@ def _print_whole(console: Console, event: Event) -> None:
         # An anchor is copied, so it is not broken into lines.
         text = Text.assemble((f"{printable(name):<{width}}  ", "dim"), as_text(value))
         console.print(text, soft_wrap=name == "anchor")
-    steps = _dicts(event.get("steps"))
-    print_table(console, STEP, map(_step_row, steps))
-    for step in steps:
-        if changes := _changes(step):
-            print_lines(console, f"{as_text(step.get('plugin'))}: {changes}")
-
-
-def _step_row(step: Event) -> list[Cell]:
-    plugin, result, *others = (as_text(step.get(name, "")) for name in STEP)
-    return [plugin, (result, "red" if step.get("outcome") in FAILURES else ""), *others]
-
-
-def _changes(step: Event) -> str:
-    """Return what a plugin changed, or gave to a merged decision."""
-    changes, fields = step.get("changes"), step.get("fields")
-    if not isinstance(changes, dict):
-        return ", ".join(map(str, fields if isinstance(fields, list) else ()))
-    return describe_changes(
-        {
-            name: change
-            for name, change in changes.items()
-            if isinstance(change, dict) and not change.keys().isdisjoint(("from", "to"))
-        }
-    )
 
 
 # ---- chains

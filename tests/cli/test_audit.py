@@ -151,8 +151,8 @@ def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) 
     assert rows["reason"] == "null"
     assert rows["differs"] == "true"
     assert rows["anchor"] == f"7:{event['hash']}"
-    assert rows["new"].endswith("word " * 40 + ".")
-    assert len(rows_printed) == 10
+    assert json.loads(rows["steps"]) == event["steps"][0]
+    assert len(rows_printed) == 9
 
 
 WRONG_USAGE = """
@@ -169,7 +169,6 @@ grep --since 999999999999999999999999999d
 grep --until 0001-01-01T00:00+14:00
 verify --anchor 5
 verify --public-key FOLDER/config.toml
-stats --since noon
 """
 
 
@@ -214,22 +213,6 @@ def test_tail_goes_on_in_rotated_files(run: Run, tmp_path: Path) -> None:
     assert run("tail", "--file", str(oldest)).stdout.splitlines() == shown[:2]
 
 
-def test_stats_count(run: Run, tmp_path: Path) -> None:
-    (figures,) = found(run("stats", "--json"))
-    assert figures["lines"] == 4
-    assert figures["events"] == {"decision": 3, "refused": 1}
-    assert figures["refusals"] == {"unknown path": 1}
-    assert {"plugin": "broken", "outcome": "failed", "count": 1} in figures["steps"]
-    assert sum(one["count"] for one in figures["decisions"]) == 3
-    assert "4 lines from" in run("stats").stdout
-    assert "no lines to count" in run("stats", "--since", "2100-01-01").stdout
-    with (tmp_path / "audit.jsonl").open("ab") as audit_file:
-        audit_file.write(b'{"timestamp":"2026-11-18T11:07:47Z","event":"decision","steps":5}\n')
-    (figures,) = found(run("stats", "--json"))
-    assert (figures["lines"], figures["damaged"]) == (5, 1)
-    assert sum(one["count"] for one in figures["decisions"]) == 3
-
-
 FORGED: list[dict[str, Any]] = [
     {"request": 5},
     {"request": {"local_alias": [5, None, {}]}},
@@ -255,8 +238,6 @@ FORGED: list[dict[str, Any]] = [
         ("grep", "alice"),
         ("grep", "--since", "2020-01-01"),
         ("show", "0"),
-        ("stats",),
-        ("stats", "--since", "2020-01-01"),
     ],
     ids=" ".join,
 )
@@ -268,7 +249,7 @@ def test_a_line_that_another_program_wrote_ends_no_search(
     path.write_bytes(json.dumps(json.loads(first) | forged).encode() + b"\n" + b"".join(others))
     result = run(*command)
     assert result.exit_code == 0, result.exception
-    assert "sales" in result.stdout or command[0] == "stats"
+    assert "sales" in result.stdout
 
 
 def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
@@ -315,8 +296,6 @@ def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:
     assert f"{path}:1: not an audit line" in result.stderr
     assert f"{path}:6: a torn line" in result.stderr
     assert run("verify").exit_code == 1
-    (figures,) = found(run("stats", "--json"))
-    assert figures["damaged"] == 2
 
 
 def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
@@ -339,7 +318,7 @@ def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     for text, message in (("", "standard output"), ('[audit]\npath = "a"', "there is no file")):
         config.write_text(text)
-        for command in ("tail", "stats", "verify", "grep"):
+        for command in ("tail", "verify", "grep"):
             result = CliRunner().invoke(audit, [command, "-c", str(config)])
             assert result.exit_code == 2
             assert message in result.stderr
@@ -389,7 +368,7 @@ def one_line(folder: Path, **fields: object) -> str:
 @pytest.mark.usefixtures("oslo")
 def test_times_are_local_and_have_their_offset(tmp_path: Path) -> None:
     call = ("--file", one_line(tmp_path, endpoint="media_location", event="shadow", steps=[]))
-    for command in (("tail",), ("grep",), ("show", "01a2"), ("stats",)):
+    for command in (("tail",), ("grep",), ("show", "01a2")):
         local = CliRunner().invoke(audit, [*command, *call]).stdout
         assert "2026-11-26 00:30:01+0100" in local, command
 
@@ -407,7 +386,7 @@ def test_where_nothing_matches_grep_says_what_it_searched(run: Run, tmp_path: Pa
 MARKUP = "[/] [link=http://evil.example]x[/link] [conceal]y :smile:"
 
 
-@pytest.mark.parametrize("command", ["tail", "grep", "show", "stats"])
+@pytest.mark.parametrize("command", ["tail", "grep", "show"])
 def test_text_of_callers_and_plugins_is_no_markup(tmp_path: Path, command: str) -> None:
     fields = {
         "endpoint": MARKUP,
@@ -433,18 +412,6 @@ def test_json_on_a_terminal_has_no_control_characters(tmp_path: Path) -> None:
     )
     assert not set("\x9b\u202e\u2028") & set(result.stdout)
     assert found(result)[0]["reason"] == text
-
-
-def test_stats_align_numbers_and_show_shares(run: Run) -> None:
-    rows = [line.split() for line in run("stats").stdout.splitlines()]
-    assert ["endpoint", "decided", "by", "action", "calls", "share"] in rows
-    shares = next(row for row in rows if row[:1] == ["service_configuration"])
-    assert shares == ["service_configuration", "rooms", "continue", "2", "66.7%"]
-    lines = run("stats").stdout.splitlines()
-    (head,) = (line for line in lines if line.split()[:1] == ["endpoint"])
-    (row,) = (line for line in lines if line.split()[:1] == ["service_configuration"])
-    assert head.index("calls") + len("calls") == row.index("2") + 1
-    assert "; 0 lines lost, according to the servers" in lines[0]
 
 
 def test_verify_prints_counts_and_heads_as_json(run: Run, tmp_path: Path) -> None:
@@ -474,24 +441,6 @@ def test_every_level_is_on_the_page(level: str) -> None:
     assert f"\n| `{level}` | " in (ROOT / "docs" / "audit.md").read_text()
 
 
-@pytest.mark.usefixtures("oslo")
-def test_stats_count_the_calls_of_each_hour(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    hours = ("07:59:59", "08:00:00", "08:30:00", "10:00:00")
-    lines = [{**LINE, "timestamp": f"2026-11-27T{hour}.000000Z"} for hour in hours]
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    shown = CliRunner().invoke(audit, ["stats", "--file", str(path)])
-    table = shown.stdout.partition("hour")[2].partition("\n\n")[0].splitlines()[1:]
-    assert [line.split()[1:3] for line in table] == [
-        ["08:00+0100", "1"],
-        ["09:00+0100", "2"],
-        ["10:00+0100", "0"],
-        ["11:00+0100", "1"],
-    ]
-    printed = CliRunner().invoke(audit, ["stats", "--json", "--file", str(path)])
-    assert json.loads(printed.stdout)["hours"]["2026-11-27T08:00:00Z"] == 2
-
-
 LINE = {
     "event": "decision",
     "decision_id": "01a2",
@@ -505,7 +454,7 @@ LINE = {
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-@pytest.mark.parametrize("command", [("tail",), ("show", "01a2"), ("stats",)])
+@pytest.mark.parametrize("command", [("tail",), ("show", "01a2")])
 def test_no_line_is_wider_than_the_terminal(
     width: int, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
