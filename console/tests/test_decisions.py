@@ -17,10 +17,9 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 
-from pexpolicy_console.index.query import LineFilter, Query
 from pexpolicy_console.index.reader import Hit
 from pexpolicy_console.pages import audit
-from pexpolicy_console.pages.stream import MAX_ROWS, View
+from pexpolicy_console.pages.stream import MAX_ROWS, Pending
 from tests.support import live_server
 from tests.support.audit_lines import append, line
 from tests.support.live_console import LiveConsole, running_console
@@ -63,8 +62,9 @@ def eventually(console: LiveConsole, path: str, text: str) -> str:
 
 
 @contextmanager
-def stream(console: LiveConsole, *views: str, last: str = "") -> Iterator[http.client.HTTPResponse]:
-    query = urlencode([("view", view) for view in views])
+def stream(
+    console: LiveConsole, query: str = "", *, last: str = ""
+) -> Iterator[http.client.HTTPResponse]:
     headers = {"Last-Event-ID": last} if last else {}
     with console.stream(f"/decisions/stream?{query}", **headers) as reply:
         yield reply
@@ -168,24 +168,23 @@ def test_a_call_appears_on_the_stream(server: Running, console: LiveConsole) -> 
         ask(server, local_alias="a@example.com", remote_alias="someone@example.com")
         told = ask(server, local_alias="a@example.com", remote_alias="sip:live@example.com")
         _, data = next(rows(reply))
-        assert data["view"] == "caller=live@example.com"
         assert told["decision_id"] in data["rows"]
         assert data["rows"].count("<tr") == 1
         assert data["left_out"] == 0
 
 
 def test_a_stream_continues_where_it_ended(server: Running, console: LiveConsole) -> None:
-    with stream(console, "") as reply:
+    with stream(console) as reply:
         reply.readline()
         time.sleep(0.5)
         ask(server, local_alias="first@example.com")
         last, _ = next(rows(reply))
     missed = ask(server, local_alias="second@example.com")
-    with stream(console, "", last=last) as reply:
+    with stream(console, last=last) as reply:
         _, data = next(rows(reply))
     assert missed["decision_id"] in data["rows"]
     assert data["rows"].count("<tr") == 1
-    with stream(console, "", last="00000000-5") as reply:
+    with stream(console, last="00000000-5") as reply:
         assert next(events(reply))["event"] == "gap"
 
 
@@ -207,35 +206,31 @@ def test_a_stream_sheds_load_and_counts_what_it_left_out(
     assert shown >= 25
 
 
-def test_a_view_that_leaves_lines_out_is_sent_less_often() -> None:
-    query = Query()
-    view = View("", query, LineFilter(query))
-    assert not view.is_due(0)
-    view.add(Hit(1, {}, 0))
-    assert view.is_due(0)
-    assert view.take(0) == ([Hit(1, {}, 0)], 0)
+def test_a_stream_that_leaves_lines_out_is_sent_less_often() -> None:
+    pending = Pending()
+    pending.add(Hit(1, {}, 0))
+    assert pending.take(0) == ([Hit(1, {}, 0)], 0)
     for number in range(MAX_ROWS + 3):
-        view.add(Hit(number, {}, 0))
-    assert view.is_due(0.1)
-    shown, left_out = view.take(0.1)
+        pending.add(Hit(number, {}, 0))
+    shown, left_out = pending.take(0.1)
     assert ([hit.id for hit in shown], left_out) == ([*range(MAX_ROWS + 2, 2, -1)], 3)
-    view.add(Hit(1, {}, 0))
-    assert not view.is_due(1.0)
-    assert view.is_due(1.1)
+    pending.add(Hit(1, {}, 0))
+    assert pending.take(1.0) == ([], 0)
+    assert pending.take(1.1) == ([Hit(1, {}, 0)], 0)
 
 
 def test_streams_of_one_user_are_limited_and_end_with_the_session(
     server: Running, console: LiveConsole
 ) -> None:
     other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
-    opened = [stream(other, "") for _ in range(7)]
+    opened = [stream(other) for _ in range(5)]
     replies = [one.__enter__() for one in opened]
-    assert [reply.status for reply in replies] == [200] * 6 + [503]
+    assert [reply.status for reply in replies] == [200] * 4 + [503]
     assert other.post("/logout").status == 303
     assert b"event" not in replies[0].read()
     for one in opened:
         one.__exit__(None, None, None)
-    with stream(other, "") as reply:
+    with stream(other) as reply:
         assert reply.status == 204
 
 
@@ -244,13 +239,13 @@ def test_streams_that_a_browser_has_left_do_not_count(
 ) -> None:
     other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
     with ExitStack() as stack:
-        replies = [stack.enter_context(stream(other, "")) for _ in range(6)]
-        assert [reply.status for reply in replies] == [200] * 6
+        replies = [stack.enter_context(stream(other)) for _ in range(4)]
+        assert [reply.status for reply in replies] == [200] * 4
     # Before the comment that a silent stream gets.
     until = time.monotonic() + 10.0
     status = 503
     while status == 503 and time.monotonic() < until:
-        with stream(other, "") as reply:
+        with stream(other) as reply:
             status = reply.status
     assert status == 200
 
@@ -269,7 +264,7 @@ PAYLOADS = (
 
 def test_no_text_of_a_call_becomes_markup(server: Running, console: LiveConsole) -> None:
     names = ("local_alias", "remote_alias", "remote_display_name", "node_ip", "vendor", "location")
-    with stream(console, "") as reply:
+    with stream(console) as reply:
         reply.readline()
         time.sleep(0.5)
         told = [ask(server, **dict.fromkeys(names, payload)) for payload in PAYLOADS]

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Alias
 from pexpolicy_console.children import MAX_WAITING, DryRunFailed, DryRuns
-from pexpolicy_console.listing import places_of_alias
 from pexpolicy_console.worker import DryRunWorker
 from tests.support import company, secret_canaries, virtual_time
 from tests.support.waiting import HANG_S
@@ -116,7 +114,6 @@ async def test_one_alias_is_looked_up_at_each_endpoint_in_any_spelling(dry: Dire
     assert first["reply"]["result"]["name"] == "Seven"
     assert first["place"] == "rooms.csv line 2"
     assert [walk["decided_by"] for walk in others] == ["default"] * 4
-    assert found["places"] == ["rooms.csv line 2"]
 
 
 async def test_a_row_that_was_changed_is_answered_at_once(dry: Direct, config: Path) -> None:
@@ -247,19 +244,3 @@ async def test_the_full_example_has_a_place_for_each_decision(tmp_path: Path) ->
     await dry.worker.close()
     places = [found["walks"][0]["place"] for found in at_hours]
     assert places == ["rules.toml line 9", "rules.toml line 16"]
-
-
-def test_an_alias_is_found_in_each_spelling_and_by_its_domain(tmp_path: Path) -> None:
-    table = tmp_path / "t.csv"
-    table.write_text(
-        "alias;pin\n"
-        "'sip:Bob@Example.com;x=1';1\n"
-        "bobby@example.com;2\n"
-        "@example.com;3\n"
-        "# bob@example.com\n"
-    )
-    picture = tmp_path / "bob@example.com.jpg"
-    picture.write_bytes(b"bob@example.com")
-    files = [table, picture, table, tmp_path / "none.csv"]
-    found = places_of_alias(files, Alias("bob@example.com"))
-    assert found == ["t.csv line 2", "t.csv line 4"]

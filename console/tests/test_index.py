@@ -242,7 +242,7 @@ def test_a_search_ends_when_its_time_is_over(indexed: Indexed) -> None:
 def test_calls_steps_and_differences_of_a_minute_are_counted(indexed: Indexed) -> None:
     shadows = (line(n, event="shadow", differs=n > 200) for n in range(200, 203))
     indexed.add(*(line(n, EPOCH + n * 1000, ms=float(n)) for n in range(120)), *shadows)
-    found = indexed.reader.minutes(EPOCH, EPOCH + 1_000_000)
+    found = indexed.reader.last_hour(EPOCH / 1000 + 1000)
     kinds = Counter[str]()
     for one in found:
         kinds[one.kind] += one.count

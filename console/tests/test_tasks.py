@@ -3,9 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -17,17 +15,6 @@ TIMEOUT_MS = 300_000
 """For what a page shows, on a machine with other work."""
 CALLER = "sip:alice@example.com"
 MIDNIGHT_IN_TOKYO = 1_795_014_000
-
-
-TICK = """
-(at) => {
-  const main = document.querySelector("main");
-  main.insertAdjacentHTML("beforeend", `<svg><text data-time="${at}">00:00</text></svg>`);
-  showLocalTimes(document);
-  return main.querySelector("svg:last-of-type [data-time]").textContent;
-}
-"""
-"""Adds a tick of a plot, as the server sends it, and returns what it shows."""
 
 
 class User(NamedTuple):
@@ -159,7 +146,7 @@ def test_a_caller_is_found_by_address_and_a_slow_plugin_by_its_calls(user: User)
     expect(user.page.locator("#decisions tbody")).to_contain_text("media_location")
 
 
-def test_times_of_plots_and_tables_are_of_one_zone_which_is_named(user: User) -> None:
+def test_the_zone_of_the_times_is_named(user: User) -> None:
     chromium = user.page.context.browser
     assert chromium is not None
     context = chromium.new_context(
@@ -169,9 +156,6 @@ def test_times_of_plots_and_tables_are_of_one_zone_which_is_named(user: User) ->
     page.goto(f"/login?link={user.company.console.link('viewer')}")
     page.get_by_role("button", name="Log in").click()
     expect(page.locator("footer")).to_contain_text("Asia/Tokyo")
-    shown = page.evaluate(TICK, 1_795_000_000)
-    assert shown == f"{datetime.fromtimestamp(1_795_000_000, ZoneInfo('Asia/Tokyo')):%H:%M}"
-    assert page.evaluate(TICK, MIDNIGHT_IN_TOKYO) == "00:00"
     context.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pexpolicy import Alias, Decision, Key, Service
@@ -15,11 +14,7 @@ from pexpolicy.config.problems import dotted_key
 from pexpolicy.models.outcome import Outcome
 
 HIDDEN = "hidden from viewers, as it may name people"
-MAX_BYTES = 64 << 20
-"""Size of a file up to which it is searched for an alias."""
-MAX_PLACES = 50
 _LINE = re.compile(r"\S.* line \d+")
-_WORDS = re.compile(r"""[^\s"',;=|\[\]{}()<>]+""")
 
 
 class _RuleSummary(Protocol):
@@ -183,30 +178,3 @@ def _matches(entry: _RoomEntry, text: str, normal: str, *, whole: bool) -> bool:
     """
     name = str(entry.service.set_fields().get("name", "")).lower()
     return text in name or (normal == entry.alias if whole else normal in entry.alias)
-
-
-def places_of_alias(files: Iterable[Path], alias: Alias) -> list[str]:
-    """Return file and line wherever the alias is written in any spelling, or its domain alone."""
-    places = (place for path in dict.fromkeys(files) for place in _in_file(path, alias))
-    return list(islice(places, MAX_PLACES))
-
-
-def _in_file(path: Path, alias: Alias) -> Iterator[str]:
-    if path.suffix.lower() not in (".toml", ".csv", ".tsv", ".json", ".txt"):
-        return
-    try:
-        text = path.read_text("utf-8", "replace") if path.stat().st_size <= MAX_BYTES else ""
-    except OSError:
-        return
-    domain = f"@{alias.host}" if alias.host else None
-    for number, line in enumerate(text.splitlines(), 1):
-        # The user part is in any spelling of the alias, so most lines need no further look.
-        lowered = line.lower()
-        if line.lstrip().startswith("#") or not (
-            alias.user in lowered or (domain and domain in lowered)
-        ):
-            continue
-        if any(
-            word == domain or str(Alias(word)) == str(alias) for word in _WORDS.findall(lowered)
-        ):
-            yield f"{path.name} line {number}"

@@ -56,14 +56,9 @@ def milliseconds(value: float | None) -> str:
     """Return milliseconds with three significant digits."""
     if value is None:
         return "-"
+    if math.isinf(value):
+        return "over 5000"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - digits
-
-
-def bound(seconds: float | None) -> str:
-    """Return the milliseconds of a bucket of latency; ``-`` without calls."""
-    if seconds is None:
-        return "-"
-    return "over 5000" if math.isinf(seconds) else f"{seconds * 1000:g}"
 
 
 def size(value: float | None) -> str:
@@ -101,7 +96,6 @@ def breakable(value: Any) -> Markup:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": age,
-    "bound": bound,
     "breakable": breakable,
     "json": indented_json,
     "ms": milliseconds,

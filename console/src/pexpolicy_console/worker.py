@@ -49,7 +49,7 @@ from pexpolicy.explain.explanation import Explanation, explain
 from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy_console.config_file import ConfigFile
-from pexpolicy_console.listing import Listing, places_of_alias
+from pexpolicy_console.listing import Listing
 
 LOOKED_UP = tuple(name for name in ENDPOINTS if name != "media_location")
 """What is asked about an alias; a location depends on the network of the caller."""
@@ -178,12 +178,7 @@ class DryRunWorker:
         moment = parse_at(at or None, None)
         requests = [requested(known.raw, self._config, name, {}) for name in LOOKED_UP]
         walks = [await self._walk(request, moment) for request in requests]
-        policy, _ = await self._disk.opened()
-        return {
-            "alias": str(known),
-            "walks": walks,
-            "places": places_of_alias(policy.files, known),
-        }
+        return {"alias": str(known), "walks": walks}
 
     async def _walk(
         self,

@@ -18,7 +18,7 @@ from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.index.audit_files import UNREADABLE, AuditFiles, open_file
 from pexpolicy_console.index.lines import call_keys, decode, id_tail, parse
 from pexpolicy_console.index.query import Query
-from pexpolicy_console.index.writer import MINUTE_MS, segments
+from pexpolicy_console.index.writer import MINUTE_MS, bucket_bound, segments
 
 COLUMNS = ("event", "endpoint", "action", "decided_by", "reason", "node")
 """The columns that are counted."""
@@ -26,6 +26,8 @@ SAME_CALL_MS = 120_000
 """Between requests of one call, at most."""
 ID_MS = 60_000
 """Between the start of a call, which is in its identifier, and its line, at most."""
+MINUTES = 60
+"""Of the last hour, the present one included."""
 LIMIT_S = 5.0
 """Seconds for one search: others wait for it."""
 _STEPS = 1000
@@ -61,6 +63,19 @@ class MinuteCount:
     bucket: int
     """Of the duration: ``bucket_bound``."""
     count: int
+
+
+def quantile(buckets: Mapping[int, int], share: float) -> float | None:
+    """Return the milliseconds below which this share of all calls is; ``None`` without calls.
+
+    ``buckets`` has the count of each bucket.
+    """
+    rank = share * sum(buckets.values())
+    for bucket in sorted(buckets):
+        rank -= buckets[bucket]
+        if rank <= 0 and buckets[bucket]:
+            return bucket_bound(bucket) / 1000
+    return None
 
 
 class IndexReader:
@@ -142,13 +157,13 @@ class IndexReader:
             found += self._hits(base, rows)
         return sorted((hit for hit in found if hit.event), key=lambda hit: (hit.at, hit.id))
 
-    def minutes(self, since_ms: int, until_ms: int) -> list[MinuteCount]:
-        """Return the counts of the minutes of a period."""
-        bounds = since_ms // MINUTE_MS, until_ms // MINUTE_MS
+    def last_hour(self, now: float) -> list[MinuteCount]:
+        """Return the counts of the ``MINUTES`` up to ``now``, in seconds since 1970."""
+        last = int(now // 60)
         found: Counter[tuple[int, str, str, str, int]] = Counter()
-        for base in self._bases(since_ms):
+        for base in self._bases((last - MINUTES + 1) * MINUTE_MS):
             for *key, count in base.execute(
-                "SELECT * FROM minute WHERE at BETWEEN ? AND ?", bounds
+                "SELECT * FROM minute WHERE at BETWEEN ? AND ?", (last - MINUTES + 1, last)
             ):
                 found[tuple(key)] += count
         return [MinuteCount(*key, count) for key, count in sorted(found.items())]

@@ -6,15 +6,12 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
 import logging
 import math
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -22,7 +19,6 @@ from urllib.parse import urlencode
 import aiohttp
 from aiohttp import hdrs, web
 
-from pexpolicy.cli.for_console import origin
 from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.errors import describe_network_error
@@ -33,18 +29,22 @@ from pexpolicy_console.roles import Role, role_of_groups
 
 TIMEOUT_S = 10.0
 """For one reply of the provider."""
-MAX_REPLY = 1 << 20
-"""Bytes of a reply, after decompression."""
 KEPT_S = 3600.0
 """Age from which on metadata and keys are fetched again."""
 RENEWAL_S = 60.0
-"""The same for keys of which none has signed a token: the provider may have new ones."""
+"""The same where none of the keys has signed a token: the provider may have new ones."""
 RETRY_S = 5.0
 """Time after a failure in which the provider is not asked again: logins fail for the same reason.
 """
-CHUNK = 1 << 16
+CALLBACK = "/login/oidc/callback"
+PENDING_S = 600
+"""Time to log in at the provider."""
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+"""Signatures by the provider's key; never by a shared secret, and never none."""
+LEEWAY_S = 60
+MAX_USER = 250
+"""Characters of the name of a user, which each page shows."""
 Document = Mapping[str, Any]
-Fetch = Callable[[], Awaitable[Document]]
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +55,24 @@ class OidcError(Exception):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class UnknownKeyError(OidcError):
+    """None of the keys of the provider has signed the token."""
+
+
+def fail(reason: str, detail: str = "") -> NoReturn:
+    """Raise ``OidcError``."""
+    raise OidcError(reason, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """What a provider publishes about itself."""
+
+    authorization_endpoint: str
+    token_endpoint: str
+    keys: Document
 
 
 class Provider:
@@ -69,216 +87,130 @@ class Provider:
         self.issuer = issuer
         self._clock = clock
         self._timeout = timeout
-        self._metadata = _Kept(self._fetch_metadata, clock)
-        self._keys = _Kept(self._fetch_keys, clock)
-        self._warned = -math.inf
+        self._lock = asyncio.Lock()
+        self._found: Discovered | None = None
+        self._fetched = self._failed = -math.inf
+        self._failure = OidcError("")
 
-    async def endpoint(self, name: str) -> str:
-        """Return a URL of the metadata; raise ``OidcError``."""
-        return endpoint_of(await self._metadata.get(), name)
+    async def discover(self, max_age: float = KEPT_S) -> Discovered:
+        """Return endpoints and keys, ``max_age`` seconds old at most; raise ``OidcError``.
 
-    async def keys(self, max_age: float = KEPT_S) -> Document:
-        """Return the keys, ``max_age`` seconds old at most; raise ``OidcError``."""
-        return await self._keys.get(max_age)
+        One login fetches them while others wait for it.
+        """
+        async with self._lock:
+            now = self._clock()
+            if self._found is not None and now - self._fetched < max_age:
+                return self._found
+            if now - self._failed < RETRY_S:
+                raise OidcError(self._failure.reason, self._failure.detail)
+            try:
+                self._found = await self._fetch()
+            except OidcError as error:
+                self._failed, self._failure = now, error
+                _log.warning("OpenID Connect: %s", error)
+                raise
+            self._fetched = now
+            return self._found
+
+    async def _fetch(self) -> Discovered:
+        metadata = await self._document(
+            "GET", f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
+        )
+        if metadata.get("issuer") != self.issuer:
+            named = repr(metadata.get("issuer"))[:200]
+            fail(f"the provider calls itself {named}, not {self.issuer!r}")
+        return Discovered(
+            endpoint_of(metadata, "authorization_endpoint"),
+            endpoint_of(metadata, "token_endpoint"),
+            await self._document("GET", endpoint_of(metadata, "jwks_uri")),
+        )
 
     async def tokens(self, fields: Mapping[str, str]) -> Document:
         """Return the tokens for the code of a login; raise ``OidcError``."""
-        url = await self.endpoint("token_endpoint")
-        try:
-            return await self._document("POST", url, fields)
-        except OidcError as error:
-            # A stranger can send codes that the provider refuses.
-            if self._clock() - self._warned >= RENEWAL_S:
-                self._warned = self._clock()
-                _log.warning("OpenID Connect, %s: %s", self.issuer, error)
-            raise
-
-    async def _fetch_metadata(self) -> Document:
-        url = f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
-        found = await self._document("GET", url)
-        if found.get("issuer") != self.issuer:
-            named = repr(found.get("issuer"))[:200]
-            fail(f"the provider calls itself {named}, not {self.issuer!r}")
-        return found
-
-    async def _fetch_keys(self) -> Document:
-        return await self._document("GET", await self.endpoint("jwks_uri"))
-
-    async def _check_scheme(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Pass a request on, unless a redirect leads from HTTPS to what anybody can read."""
-        if not str(request.url).startswith(schemes_of(self.issuer)):
-            fail(f"the provider leads to another scheme, {request.url.scheme}")
-        return await handler(request)
+        found = await self.discover()
+        return await self._document("POST", found.token_endpoint, fields)
 
     async def _document(
         self, method: str, url: str, fields: Mapping[str, str] | None = None
     ) -> Document:
         timeout = aiohttp.ClientTimeout(total=self._timeout)
-        async with aiohttp.ClientSession(
-            timeout=timeout, trust_env=True, middlewares=(self._check_scheme,)
-        ) as client:
-            # A redirect would send the code and the secret of a form to another place.
-            reply = client.request(method, url, data=fields, allow_redirects=fields is None)
-            try:
-                return await _read(reply)
-            except TimeoutError:
-                fail(f"the provider does not answer within {self._timeout:g} s")
-            except (aiohttp.ClientError, OSError) as error:
-                why = describe_network_error(error.__cause__ or error)
-                fail(f"the provider does not answer: {why}")
-
-
-class _Kept:
-    """A document that one login fetches, while others wait for it."""
-
-    def __init__(self, fetch: Fetch, clock: Callable[[], float]) -> None:
-        self._fetch = fetch
-        self._clock = clock
-        self._lock = asyncio.Lock()
-        self._document: Document = {}
-        self._fetched = self._failed = -math.inf
-        self._failure = OidcError("")
-
-    async def get(self, max_age: float = KEPT_S) -> Document:
-        async with self._lock:
-            now = self._clock()
-            if now - self._fetched < max_age:
-                return self._document
-            if now - self._failed >= RETRY_S:
-                try:
-                    self._document = await self._fetch()
-                except OidcError as error:
-                    self._failed, self._failure = now, error
-                    _log.warning("OpenID Connect: %s", error)
-                else:
-                    self._fetched = now
-                    return self._document
-            raise OidcError(self._failure.reason, self._failure.detail)
-
-
-async def _read(request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> Document:
-    async with request as reply:
-        url = reply.url.with_query(None)
-        if reply.status != HTTPStatus.OK:
-            fail(f"{url} answers {reply.status}")
-        content = bytearray()
-        async for chunk in reply.content.iter_chunked(CHUNK):
-            content += chunk
-            if len(content) > MAX_REPLY:
-                fail(f"{url} answers more than {MAX_REPLY:,} bytes")
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        fail(f"{url} answers no JSON")
-    if not isinstance(document, dict):
-        fail(f"{url} answers no JSON object")
-    return document
-
-
-def schemes_of(issuer: str) -> tuple[str, ...]:
-    """Return how each URL of a provider has to begin: one with HTTPS has no other."""
-    return ("https://",) if issuer.startswith("https:") else ("https://", "http://")
+        try:
+            # A redirect could lead to another place or to plain HTTP, so none is followed.
+            async with (
+                aiohttp.ClientSession(timeout=timeout, trust_env=True) as client,
+                client.request(method, url, data=fields, allow_redirects=False) as reply,
+            ):
+                if reply.status != HTTPStatus.OK:
+                    fail(f"{url} answers {reply.status}")
+                document = await reply.json(content_type=None)
+        except TimeoutError:
+            fail(f"the provider does not answer within {self._timeout:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            fail(
+                f"the provider does not answer: {describe_network_error(error.__cause__ or error)}"
+            )
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            fail(f"{url} answers no JSON object")
+        return document
 
 
 def endpoint_of(metadata: Document, name: str) -> str:
-    """Return a URL of the metadata; raise ``OidcError``."""
+    """Return a URL of the metadata; raise ``OidcError``. With an issuer of HTTPS, it has HTTPS."""
     url = metadata.get(name)
-    if not isinstance(url, str) or not url.startswith(schemes_of(metadata["issuer"])):
+    schemes = ("https://",) if metadata["issuer"].startswith("https:") else ("https://", "http://")
+    if not isinstance(url, str) or not url.startswith(schemes):
         fail(f"the provider names no {name} that can be used")
     return url
 
 
-def fail(reason: str, detail: str = "") -> NoReturn:
-    """Raise ``OidcError``."""
-    raise OidcError(reason, detail)
-
-
-CALLBACK = "/login/oidc/callback"
-PENDING_S = 600.0
-"""Time to log in at the provider."""
-MAX_PENDING = 1000
-MAX_PENDING_OF_PEER = 100
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
-"""Signatures by the provider's key; never by a shared secret, and never none."""
-LEEWAY_S = 60
-MAX_USER = 250
-"""Characters of the name of a user, which each page shows."""
-
-
-class UnknownKeyError(OidcError):
-    """None of the keys of the provider has signed the token."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """A login that was begun, and what the provider's answer has to fit."""
-
-    peer: str
-    began: float
-    path: str = "/"
-    """The page that the login leads to."""
-    nonce: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
-
-
-class PendingAttempts:
-    """Logins that were begun, by their state. One address cannot push out those of others."""
-
-    def __init__(self) -> None:
-        self._attempts: OrderedDict[str, Attempt] = OrderedDict()
-
-    def begin(self, peer: str, now: float, path: str = "/") -> tuple[str, Attempt]:
-        """Return the state of a new attempt, and the attempt."""
-        of_peer = [state for state, one in self._attempts.items() if one.peer == peer]
-        if len(of_peer) >= MAX_PENDING_OF_PEER:
-            del self._attempts[of_peer[0]]
-        elif len(self._attempts) >= MAX_PENDING:
-            self._attempts.popitem(last=False)
-        state, attempt = secrets.token_urlsafe(24), Attempt(peer, now, path)
-        self._attempts[state] = attempt
-        return state, attempt
-
-    def take(self, state: str, now: float) -> Attempt | None:
-        """Return an attempt, once, unless it took too long."""
-        attempt = self._attempts.pop(state, None)
-        return None if attempt is None or now - attempt.began > PENDING_S else attempt
-
-
 class OidcLogin:
-    """The two requests of a login."""
+    """The two requests of a login.
+
+    What the provider's answer has to fit is in a signed cookie meanwhile, so that strangers who
+    begin logins fill nothing here.
+    """
 
     def __init__(self) -> None:
-        self._attempts = PendingAttempts()
+        self._secret = secrets.token_bytes(32)
         self._provider = Provider("")
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the provider."""
         table = _table(request)
         try:
-            url = await self._provider_of(table).endpoint("authorization_endpoint")
+            found = await self._provider_of(table).discover()
         except OidcError as error:
             return _refuse(request, error)
-        state, attempt = self._attempts.begin(
-            origin(peer_of(request)), time.monotonic(), path_in(request.query)
-        )
-        digest = hashlib.sha256(attempt.verifier.encode()).digest()
+        attempt = {
+            "state": secrets.token_urlsafe(24),
+            "nonce": secrets.token_urlsafe(24),
+            "verifier": secrets.token_urlsafe(48),
+            "path": path_in(request.query),
+            "exp": int(time.time()) + PENDING_S,
+        }
+        digest = hashlib.sha256(attempt["verifier"].encode()).digest()
         query = {
             "response_type": "code",
             "client_id": table.client_id,
             "redirect_uri": _redirect_uri(request),
             "scope": "openid profile groups",
-            "state": state,
-            "nonce": attempt.nonce,
+            "state": attempt["state"],
+            "nonce": attempt["nonce"],
             "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
             "code_challenge_method": "S256",
         }
+        url = found.authorization_endpoint
         location = f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
         response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: location})
         # Lax, because the provider's page leads back here.
         response.set_cookie(
-            _cookie(request), state, secure=is_secure(request), httponly=True, samesite="Lax"
+            _cookie(request),
+            self._sealed(attempt),
+            secure=is_secure(request),
+            httponly=True,
+            samesite="Lax",
         )
         return response
 
@@ -286,26 +218,20 @@ class OidcLogin:
         """Log the user in whom the provider names."""
         table, settings = _table(request), console_of(request).config.settings
         try:
-            user, role, path = await self._verified(request, table)
+            attempt = self._opened(request)
+            user, role = await self._verified(request, table, attempt)
         except OidcError as error:
             return _refuse(request, error)
         # A redirect would come from the provider's site, and be sent without a strict cookie.
-        page = render(request, "logged_in.html", path=path)
+        page = render(request, "logged_in.html", path=attempt["path"])
         response = start_session(request, settings.console, user, role, "oidc", page)
         response.del_cookie(_cookie(request), secure=is_secure(request))
         return response
 
     async def _verified(
-        self, request: web.Request, table: ConsoleOidcTable
-    ) -> tuple[str, Role, str]:
-        """Return user, role and the page that the login leads to; raise ``OidcError``."""
-        state = request.query.get("state", "")
-        known = request.cookies.get(_cookie(request), "")
-        attempt = self._attempts.take(state, time.monotonic())
-        if not state or not hmac.compare_digest(state.encode(), known.encode()):
-            fail("the state is not that of this browser")
-        if attempt is None:
-            fail("the login took too long, or was used")
+        self, request: web.Request, table: ConsoleOidcTable, attempt: Document
+    ) -> tuple[str, Role]:
+        """Return user and role; raise ``OidcError``."""
         code = request.query.get("code", "")
         if not code:
             fail("the provider refused", request.query.get("error", "no code")[:100])
@@ -316,33 +242,56 @@ class OidcLogin:
                 "code": code,
                 "redirect_uri": _redirect_uri(request),
                 "client_id": table.client_id,
-                "code_verifier": attempt.verifier,
+                "code_verifier": attempt["verifier"],
                 **_secret(request, table),
             }
         )
         token = reply.get("id_token")
         if not isinstance(token, str):
             fail("the provider sent no ID token")
-        return *await verified(provider, token, table, attempt.nonce), attempt.path
+        return await verified(provider, token, table, attempt["nonce"])
 
     def _provider_of(self, table: ConsoleOidcTable) -> Provider:
         if self._provider.issuer != table.issuer:
             self._provider = Provider(table.issuer)
         return self._provider
 
+    def _sealed(self, attempt: Document) -> str:
+        from joserfc import jwt  # noqa: PLC0415 - an extra
+        from joserfc.jwk import OctKey  # noqa: PLC0415
+
+        return jwt.encode({"alg": "HS256"}, dict(attempt), OctKey.import_key(self._secret))
+
+    def _opened(self, request: web.Request) -> Document:
+        """Return the attempt that this browser began; raise ``OidcError``."""
+        from joserfc import jwt  # noqa: PLC0415 - an extra
+        from joserfc.errors import JoseError  # noqa: PLC0415
+        from joserfc.jwk import OctKey  # noqa: PLC0415
+
+        cookie, key = request.cookies.get(_cookie(request), ""), OctKey.import_key(self._secret)
+        try:
+            attempt = jwt.decode(cookie, key, ["HS256"]).claims
+            jwt.JWTClaimsRegistry(exp={"essential": True}).validate(attempt)
+        except (JoseError, ValueError):
+            fail("the login took too long, or was begun in another browser")
+        state = request.query.get("state", "")
+        if not hmac.compare_digest(state.encode(), attempt["state"].encode()):
+            fail("the state is not that of this browser")
+        return attempt
+
 
 async def verified(
     provider: Provider, token: str, table: ConsoleOidcTable, nonce: str
 ) -> tuple[str, Role]:
     """Return user and role of an ID token, by the keys of the provider; raise ``OidcError``."""
-    keys = await provider.keys()
+    found = await provider.discover()
     try:
-        return identity(token, keys, table, nonce)
+        return identity(token, found.keys, table, nonce)
     except UnknownKeyError:
-        renewed = await provider.keys(RENEWAL_S)
-        if renewed is keys:
+        renewed = await provider.discover(RENEWAL_S)
+        if renewed is found:
             raise
-        return identity(token, renewed, table, nonce)
+        return identity(token, renewed.keys, table, nonce)
 
 
 def identity(

@@ -13,11 +13,10 @@ from aiohttp import web
 
 from pexpolicy_console.context import console_of
 from pexpolicy_console.index.index import IndexUnavailable
-from pexpolicy_console.index.reader import MinuteCount
-from pexpolicy_console.index.writer import CALL, bucket_bound
+from pexpolicy_console.index.reader import MINUTES, MinuteCount, quantile
+from pexpolicy_console.index.writer import CALL
 from pexpolicy_console.pages.nodes import SILENT_S
 from pexpolicy_console.pages.page import Page, hides_names, render
-from pexpolicy_console.plots import MINUTES, quantile
 from pexpolicy_console.server_client import NodeState, ServerStatus
 
 EXPIRY_S = 14 * 86400
@@ -63,7 +62,6 @@ def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[Endpoi
             buckets[one.bucket] += one.count
             actions[one.outcome] += one.count
             minutes[one.at - now_minute + MINUTES - 1] += one.count
-        durations = [(bucket_bound(one) / 1000, buckets[one]) for one in sorted(buckets)]
         highest = max(minutes.values())
         rows.append(
             EndpointRow(
@@ -71,8 +69,8 @@ def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[Endpoi
                 actions.most_common(),
                 buckets.total() / (MINUTES - first),
                 minutes[MINUTES - 2],
-                quantile(durations, 0.5),
-                quantile(durations, 0.99),
+                quantile(buckets, 0.5),
+                quantile(buckets, 0.99),
                 [(minute, 100 * count / highest) for minute, count in sorted(minutes.items())],
             )
         )
@@ -125,8 +123,7 @@ async def overview(request: web.Request) -> web.StreamResponse:
     rows: list[EndpointRow] = []
     is_known, now = False, time.time()
     try:
-        since = (int(now // 60) - MINUTES + 1) * 60_000
-        counts = await console.index.ask(lambda reader: reader.minutes(since, int(now * 1000)))
+        counts = await console.index.ask(lambda reader: reader.last_hour(now))
         rows, is_known = endpoint_rows(counts, int(now // 60)), True
     except IndexUnavailable as error:
         problems.append(str(error))

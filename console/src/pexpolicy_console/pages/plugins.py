@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
 from aiohttp import web
-from markupsafe import Markup
 
 from pexpolicy.models.outcome import (
     ABSTAINED,
@@ -25,16 +23,15 @@ from pexpolicy.models.outcome import (
 )
 from pexpolicy_console.context import console_of
 from pexpolicy_console.index.index import IndexUnavailable
-from pexpolicy_console.index.reader import MinuteCount
-from pexpolicy_console.index.writer import DIFFERENCE, STEP, bucket_bound
+from pexpolicy_console.index.reader import MinuteCount, quantile
+from pexpolicy_console.index.writer import DIFFERENCE, STEP
 from pexpolicy_console.pages.page import Page, hides_names, render
-from pexpolicy_console.plots import BOUNDS, MINUTES, heat_map, quantile, stacked_bars
 from pexpolicy_console.server_client import PluginState
 
 OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-"""In the order of tables and plots."""
+"""In the order of tables."""
 FAULTS = (FAILED, TIMED_OUT, INVALID, BUSY)
-SLOW_S = 0.1
+SLOW_MS = 100
 """p99 above which a plugin is called slow: a caller waits for several requests."""
 
 
@@ -49,7 +46,7 @@ class Row(NamedTuple):
     abstained: int
     faults: int
     p50: float | None
-    """Over the last hour, in seconds."""
+    """Over the last hour, in milliseconds."""
     p99: float | None
     """The same; since the server started where the audit has no call of that hour."""
     hour_calls: int
@@ -58,69 +55,35 @@ class Row(NamedTuple):
     @property
     def is_slow(self) -> bool:
         """Whether the p99 is so long that callers notice it."""
-        return self.p99 is not None and self.p99 > SLOW_S
+        return self.p99 is not None and self.p99 > SLOW_MS
 
     @property
-    def slow(self) -> float:
-        """The lower bound of the bucket of the p99, in milliseconds."""
-        return 1000 * max((bound for bound in BOUNDS if bound < (self.p99 or 0.0)), default=0.0)
+    def slow(self) -> int:
+        """The filter for the calls that are as slow, in milliseconds."""
+        return 0 if self.p99 is None or math.isinf(self.p99) else int(self.p99 * 0.8)
 
 
 class Hour:
-    """What the audit has of the plugins in the last hour, by minute."""
+    """What the audit has of the plugins in the last hour."""
 
-    def __init__(self, counts: Iterable[MinuteCount], now: float) -> None:
-        first = int(now // 60) - MINUTES + 1
-        self.starts = [60.0 * (first + minute) for minute in range(MINUTES)]
+    def __init__(self, counts: Iterable[MinuteCount]) -> None:
         self.differences = Counter[str]()
         """How many calls a shadow plugin would have answered differently, by plugin."""
-        self._outcomes: dict[str, dict[str, list[int]]] = {}
-        self._latencies: dict[str, list[list[int]]] = {}
+        self.latencies = defaultdict[str, Counter[int]](Counter)
+        """The count of each bucket of latency, by plugin."""
         for one in counts:
-            at = one.at - first
             if one.kind == DIFFERENCE:
                 self.differences[one.name] += one.count
-            elif one.kind == STEP and 0 <= at < MINUTES:
-                self.outcomes(one.name).setdefault(one.outcome, [0] * MINUTES)[at] += one.count
-                # A duration is below the bound of its bucket.
-                bucket = bisect_left(BOUNDS, bucket_bound(one.bucket) / 1e6)
-                self.latencies(one.name)[at][bucket] += one.count
-
-    def outcomes(self, plugin: str) -> dict[str, list[int]]:
-        """Return the counts of the minutes by outcome; those without a call too, so that each has
-        its colour on all pages.
-        """
-        return self._outcomes.setdefault(plugin, {name: [0] * MINUTES for name in OUTCOMES})
-
-    def latencies(self, plugin: str) -> list[list[int]]:
-        """Return the count of each bucket of latency for each minute."""
-        return self._latencies.setdefault(plugin, [[0] * len(BOUNDS) for _ in range(MINUTES)])
-
-    def legend(self, plugin: str) -> list[tuple[int, str]]:
-        """Return the number and the name of each outcome in the plot."""
-        counts = enumerate(self.outcomes(plugin).items())
-        return [(number, name) for number, (name, values) in counts if any(values)]
-
-    def bars(self, plugin: str) -> Markup:
-        """Return the plot of the calls by outcome."""
-        title = f"Calls of {plugin} a minute, by outcome, in the last hour"
-        return stacked_bars(self.starts, self.outcomes(plugin), title)
-
-    def heat(self, plugin: str) -> Markup:
-        """Return the plot of the latencies."""
-        title = f"Latency of {plugin} in the last hour"
-        return heat_map(self.starts, self.latencies(plugin), title)
+            elif one.kind == STEP:
+                self.latencies[one.name][one.bucket] += one.count
 
 
 async def _last_hour(request: web.Request) -> Hour:
     """Return the last hour; without calls where there is no index."""
-    now, counts = time.time(), list[MinuteCount]()
+    now = time.time()
     with suppress(IndexUnavailable):
-        since = now - 60 * MINUTES
-        counts = await console_of(request).index.ask(
-            lambda reader: reader.minutes(int(since * 1000), int(now * 1000))
-        )
-    return Hour(counts, now)
+        return Hour(await console_of(request).index.ask(lambda reader: reader.last_hour(now)))
+    return Hour(())
 
 
 async def plugins(request: web.Request) -> web.StreamResponse:
@@ -152,9 +115,6 @@ async def plugin(request: web.Request) -> web.StreamResponse:
         "plugin.html",
         row=_row(state, hour, hides_names(request)),
         outcomes=[(one, state.calls[one]) for one in OUTCOMES if state.calls.get(one)],
-        legend=hour.legend(name),
-        bars=hour.bars(name),
-        heat=hour.heat(name),
         differences=hour.differences.get(name),
         routes=f"{console.server.url}/plugins/{name}/" if "routes" in state.hooks else "",
         has_token=console.config.settings.admin_token is not None,
@@ -162,17 +122,16 @@ async def plugin(request: web.Request) -> web.StreamResponse:
 
 
 def _row(state: PluginState, hour: Hour, hides: bool) -> Row:  # noqa: FBT001 - of one module
-    total = [sum(column) for column in zip(*hour.latencies(state.name), strict=True)]
-    by_bound = list(zip(BOUNDS, total, strict=True))
+    latency = hour.latencies[state.name]
     calls = state.calls
     return Row(
         state,
         calls.get(DECIDED, 0) + calls.get(ADJUSTED, 0),
         calls.get(ABSTAINED, 0),
         sum(calls.get(one, 0) for one in FAULTS),
-        quantile(by_bound, 0.5),
-        quantile(by_bound, 0.99) if sum(total) else _p99_since_start(state),
-        sum(total),
+        quantile(latency, 0.5),
+        quantile(latency, 0.99) if latency else _p99_since_start(state),
+        latency.total(),
         _problems(state, hides=hides),
     )
 
@@ -181,7 +140,7 @@ def _p99_since_start(state: PluginState) -> float | None:
     if state.latency is None:
         return None
     bound = state.latency.get("p99")
-    return math.inf if bound is None else bound
+    return math.inf if bound is None else bound * 1000
 
 
 def _problems(state: PluginState, *, hides: bool) -> list[str]:

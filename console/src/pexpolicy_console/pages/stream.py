@@ -6,10 +6,9 @@ import asyncio
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from urllib.parse import parse_qsl
 
 import aiohttp_jinja2
 from aiohttp import hdrs, web
@@ -28,14 +27,14 @@ from pexpolicy_console.pages.page import Page, record_view
 TICK_S = 0.25
 """Between two events of a stream."""
 BUSY_INTERVAL_S = 1.0
-"""Between two events of a view that leaves lines out. Each costs the browser a frame, and people
+"""Between two events of a stream that leaves lines out. Each costs the browser a frame, and people
 cannot read rows that change faster.
 """
 MAX_ROWS = 25
-"""Rows of one view in an event; further ones are counted."""
-MAX_VIEWS = 8
+"""Rows in an event; further ones are counted."""
 MAX_STREAMS = 64
-MAX_STREAMS_OF_SESSION = 6
+MAX_STREAMS_OF_SESSION = 4
+"""A browser opens six connections to one server, and pages need some of them."""
 MAX_STREAMS_OF_USER = 24
 """So that one user leaves streams to the others."""
 COMMENT_INTERVAL_S = 15.0
@@ -44,18 +43,14 @@ CATCH_UP_S = 0.5
 """Time after which the index has the lines that were written before the stream began."""
 
 
-@dataclass(slots=True)
-class View:
-    """A list that a browser shows: its filters, and what waits to be sent."""
+class Pending:
+    """What waits to be sent: the newest rows, and how many lines are left out."""
 
-    text: str
-    query: Query
-    filter: LineFilter
-    after: int | None = None
-    rows: list[Hit] = field(default_factory=list)
-    left_out: int = 0
-    due: float = 0.0
-    """When the next event may be sent, by the clock of the event loop."""
+    def __init__(self) -> None:
+        self.rows: list[Hit] = []
+        self.left_out = 0
+        self.due = 0.0
+        """When the next event may be sent, by the clock of the event loop."""
 
     def add(self, hit: Hit) -> None:
         """Add a row, and leave out the oldest one where there are too many."""
@@ -64,12 +59,12 @@ class View:
             del self.rows[0]
             self.left_out += 1
 
-    def is_due(self, now: float) -> bool:
-        """Return whether there is something to send."""
-        return now >= self.due and bool(self.rows or self.left_out)
-
     def take(self, now: float) -> tuple[list[Hit], int]:
-        """Return what is sent now: the rows, the newest first, and how many lines are left out."""
+        """Return what is sent now: the rows, the newest first, and how many lines are left out;
+        nothing before it is due.
+        """
+        if now < self.due:
+            return [], 0
         found = self.rows[::-1], self.left_out
         self.due = now + BUSY_INTERVAL_S if self.left_out else 0.0
         self.rows, self.left_out = [], 0
@@ -77,24 +72,25 @@ class View:
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Send the new lines of up to eight views until the browser, or its session, is gone."""
-    console, session = console_of(request), session_of(request)
-    feed = console.feed
-    views = _views(request)
+    """Send the new lines of a list until the browser, or its session, is gone."""
+    feed, session = console_of(request).feed, session_of(request)
+    query = Query.of(request.query)
+    if problems := query.problems():
+        return web.Response(status=HTTPStatus.BAD_REQUEST, text=f"{problems[0]}\n")
     if (
         feed.streams >= MAX_STREAMS
         or feed.streams_of(session.user) >= MAX_STREAMS_OF_USER
         or session.streams >= MAX_STREAMS_OF_SESSION
     ):
         return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="too many streams\n")
-    record_view(request, filters=[view.query.params() for view in views])
+    record_view(request, filters=query.params())
     headers = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
     session.streams += 1
     try:
         with feed.stream(session.user):
             await response.prepare(request)
-            await _Sender(request, response, feed, views).run()
+            await _Sender(request, response, feed, query).run()
     except ConnectionError:
         pass
     finally:
@@ -102,34 +98,19 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _views(request: web.Request) -> list[View]:
-    console = console_of(request)
-    found = []
-    for text in request.query.getall("view", [""])[:MAX_VIEWS]:
-        params = dict(parse_qsl(text))
-        query = Query.of(params)
-        if not query.problems():
-            after = params.get("after", "")
-            number = int(after) if after.isdecimal() and len(after) < 16 else None  # noqa: PLR2004
-            found.append(View(text, query, LineFilter(query, console.config.personal), number))
-    return found
-
-
 class _Sender:
     def __init__(
-        self,
-        request: web.Request,
-        response: web.StreamResponse,
-        feed: LiveFeed,
-        views: Sequence[View],
+        self, request: web.Request, response: web.StreamResponse, feed: LiveFeed, query: Query
     ) -> None:
         self._request = request
         self._response = response
         self._feed = feed
-        self._views = views
+        self._query = query
+        self._filter = LineFilter(query, console_of(request).config.personal)
+        self._pending = Pending()
         self._position = feed.position
         self._is_gap = False
-        last = request.headers.get("Last-Event-ID") or request.query.get("last", "")
+        last = request.headers.get("Last-Event-ID", "")
         epoch, _, position = last.partition("-")
         if epoch == feed.epoch and position.isdecimal():
             self._position = min(int(position[:15]), feed.position)
@@ -142,15 +123,16 @@ class _Sender:
         if self._is_gap:
             await self._write("event: gap\ndata: {}\n\n")
         loop = asyncio.get_running_loop()
-        began, commented = loop.time(), loop.time()
-        caught_up = False
+        began = commented = loop.time()
+        after = self._request.query.get("after", "")
         while self._is_open():
             await asyncio.sleep(TICK_S)
-            if not caught_up and loop.time() - began >= CATCH_UP_S:
-                caught_up = True
-                await self._catch_up()
+            if after and loop.time() - began >= CATCH_UP_S:
+                await self._catch_up(after)
+                after = ""
             missed, lines, self._position = self._feed.since(self._position)
-            self._sort(missed, lines)
+            self._pending.left_out += missed
+            self._select(lines)
             if await self._send(loop.time()):
                 commented = loop.time()
             elif loop.time() - commented >= COMMENT_INTERVAL_S:
@@ -167,51 +149,34 @@ class _Sender:
             session, console.config.settings.console
         )
 
-    def _sort(self, missed: int, lines: Sequence[bytes]) -> None:
-        """Give each line to the views that show it."""
-        for view in self._views:
-            view.left_out += missed
-        needs_words = any(view.filter.needs_words for view in self._views)
+    def _select(self, lines: Sequence[bytes]) -> None:
         for content in lines:
             line = parse(content)
             if line is None:
                 continue
-            words = set(words_of(line)) if needs_words else set[str]()
-            hit: Hit | None = None
-            for view in self._views:
-                if view.filter.matches(line, words):
-                    hit = hit or Hit(0, None, int(line.timestamp.timestamp() * 1000), content)
-                    view.add(hit)
+            words = set(words_of(line)) if self._filter.needs_words else set[str]()
+            if self._filter.matches(line, words):
+                self._pending.add(Hit(0, None, int(line.timestamp.timestamp() * 1000), content))
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, after: str) -> None:
         """Add the lines that were written between the page and its stream."""
-        for view in self._views:
-            if view.after is None:
-                continue
-            try:
-                hits = await console_of(self._request).index.ask(
-                    partial(IndexReader.search, query=view.query, limit=MAX_ROWS)
-                )
-            except IndexUnavailable:
-                return
-            view.rows[:0] = [hit for hit in reversed(hits) if hit.id > view.after]
-            view.after = None
+        number = int(after) if after.isdecimal() and len(after) < 16 else 0  # noqa: PLR2004
+        search = partial(IndexReader.search, query=self._query, limit=MAX_ROWS)
+        try:
+            hits = await console_of(self._request).index.ask(search)
+        except IndexUnavailable:
+            return
+        self._pending.rows[:0] = [hit for hit in reversed(hits) if hit.id > number]
 
     async def _send(self, now: float) -> bool:
-        is_sent = False
-        for view in self._views:
-            if not view.is_due(now):
-                continue
-            hits, left_out = view.take(now)
-            rows = [row_of(_decoded(hit)) for hit in hits]
-            html = aiohttp_jinja2.render_string("decision_rows.html", self._request, {"rows": rows})
-            message = {"view": view.text, "rows": html, "count": len(rows), "left_out": left_out}
-            data = json.dumps(message)
-            await self._write(
-                f"id: {self._feed.epoch}-{self._position}\nevent: rows\ndata: {data}\n\n"
-            )
-            is_sent = True
-        return is_sent
+        hits, left_out = self._pending.take(now)
+        if not hits and not left_out:
+            return False
+        rows = [row_of(_decoded(hit)) for hit in hits]
+        html = aiohttp_jinja2.render_string("decision_rows.html", self._request, {"rows": rows})
+        data = json.dumps({"rows": html, "count": len(rows), "left_out": left_out})
+        await self._write(f"id: {self._feed.epoch}-{self._position}\nevent: rows\ndata: {data}\n\n")
+        return True
 
     async def _write(self, text: str) -> None:
         await self._response.write(text.encode())

@@ -5,7 +5,6 @@ const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle
 const localTime = new Intl.DateTimeFormat("sv-SE", clock);
 // As it may be typed into a filter.
 const localDate = new Intl.DateTimeFormat("sv-SE", { year: "numeric", month: "2-digit", day: "2-digit", ...clock });
-const localMinute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 function showLocalTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
     const moment = new Date(element.dateTime);
@@ -14,9 +13,6 @@ function showLocalTimes(root) {
       element.textContent = (isToday ? localTime : localDate).format(moment);
       element.dataset.local = "";
     }
-  }
-  for (const label of root.querySelectorAll("svg [data-time]")) {
-    label.textContent = localMinute.format(new Date(1000 * label.dataset.time));
   }
 }
 function nameZone() {
@@ -72,12 +68,11 @@ function onKey(event) {
   }
 }
 
-// A narrow window shows the link to this page, the end of a plot, and no counters above the list.
+// A narrow window shows the link to this page and no counters above the list.
 function fitNarrow() {
   if (!matchMedia("(max-width: 640px)").matches) return;
   const here = document.querySelector(".top nav [aria-current]");
   if (here) here.closest("ul").scrollLeft = here.offsetLeft - 40;
-  for (const plot of document.querySelectorAll("svg.plot")) plot.parentElement.scrollLeft = plot.scrollWidth || 1e4;
   for (const counters of document.querySelectorAll("details.counters")) counters.open = false;
 }
 

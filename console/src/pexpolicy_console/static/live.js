@@ -1,36 +1,25 @@
 "use strict";
 
-// One stream for all tabs of a browser: the tab that holds the lock reads it, and tells the others.
-// A browser opens few connections to one server, and a hidden or paused tab needs none.
-const LOCK = "pexpolicy-live";
-const HEARTBEAT_MS = 5000;
-// As many as the page has: a frame lays out and paints all rows, not only the new ones.
+// A hidden or paused page has no stream: a browser opens few connections to one server.
+// As many rows as the page has: a frame lays out and paints all rows, not only the new ones.
 const MAX_SHOWN = 100;
 // Messages that wait for a frame. Of a burst after a stall the newest are shown, the others counted.
 const MAX_WAITING = 2;
 
 class Live {
   constructor(bar, rows) {
-    this.bar = bar;
     this.rows = rows;
-    this.view = bar.dataset.live;
-    this.id = Math.random().toString(36).slice(2);
+    this.url = `/decisions/stream?${bar.dataset.live}`;
     this.paused = false;
     this.left = 0;
     this.arrived = [];
-    this.channel = new BroadcastChannel(LOCK);
-    this.others = new Map();
-    this.release = null;
     this.source = null;
-    this.last = "";
-    this.channel.onmessage = (event) => this.receive(event.data);
     this.button = bar.querySelector(".pause");
     this.state = bar.querySelector(".state");
     this.count = bar.querySelector(".count");
     this.button.onclick = () => this.pause(!this.paused);
     document.addEventListener("visibilitychange", () => this.update());
     addEventListener("pagehide", () => this.stop());
-    setInterval(() => this.beat(), HEARTBEAT_MS);
     bar.hidden = false;
     this.update();
   }
@@ -47,79 +36,30 @@ class Live {
 
   update() {
     this.say(this.paused ? "paused" : this.wanted ? "live" : "closed while hidden");
-    if (!this.wanted) {
-      this.stop();
-    } else if (!this.waiting) {
-      this.channel.postMessage({ kind: "want", tab: this.id, view: this.view });
-      this.waiting = new AbortController();
-      navigator.locks
-        .request(LOCK, { signal: this.waiting.signal }, () => new Promise((release) => {
-          this.release = release;
-          this.open();
-        }))
-        .catch(() => {});
-    }
+    if (!this.wanted) this.stop();
+    else if (!this.source) this.open();
   }
 
   stop() {
-    this.channel.postMessage({ kind: "leave", tab: this.id });
-    if (this.waiting) this.waiting.abort();
-    this.waiting = null;
     if (this.source) this.source.close();
     this.source = null;
-    if (this.release) this.release();
-    this.release = null;
-    this.others.clear();
   }
 
   open() {
-    if (this.source) this.source.close();
-    const query = new URLSearchParams();
-    for (const view of this.views()) query.append("view", view);
-    if (this.last) query.set("last", this.last);
-    const source = new EventSource(`/decisions/stream?${query}`);
+    const source = new EventSource(this.url);
     this.source = source;
-    source.addEventListener("rows", (event) => {
-      this.last = event.lastEventId;
-      const message = { kind: "rows", ...JSON.parse(event.data) };
-      this.channel.postMessage(message);
-      this.receive(message);
-    });
+    source.addEventListener("rows", (event) => this.receive(JSON.parse(event.data)));
     source.addEventListener("gap", () => this.say("live; lines may be missing: load the page again"));
     source.onopen = () => this.say("live");
     source.onerror = () => {
       this.say("not connected");
-      if (source.readyState === EventSource.CLOSED && this.source === source) {
-        setTimeout(() => { if (this.source === source) this.open(); }, 5000 + 10000 * Math.random());
-      }
+      if (source.readyState !== EventSource.CLOSED) return;
+      setTimeout(() => { if (this.source === source) this.open(); }, 5000 + 10000 * Math.random());
     };
   }
 
-  views() {
-    return [...new Set([this.view, ...[...this.others.values()].map((other) => other.view)])].sort();
-  }
-
-  beat() {
-    if (this.wanted && !this.release) this.channel.postMessage({ kind: "want", tab: this.id, view: this.view });
-    if (!this.release) return;
-    const before = this.views().join(" ");
-    for (const [tab, other] of this.others) if (Date.now() - other.heard > 3 * HEARTBEAT_MS) this.others.delete(tab);
-    if (this.views().join(" ") !== before) this.open();
-  }
-
-  receive(message) {
-    if (message.kind === "rows") {
-      if (message.view === this.view && this.wanted) this.arrive(message);
-    } else if (this.release) {
-      const before = this.views().join(" ");
-      if (message.kind === "want") this.others.set(message.tab, { view: message.view, heard: Date.now() });
-      else this.others.delete(message.tab);
-      if (this.views().join(" ") !== before) this.open();
-    }
-  }
-
   // Several messages may come in one task; each frame shows the rows of one.
-  arrive(message) {
+  receive(message) {
     if (!this.arrived.length) requestAnimationFrame(() => this.frame());
     this.arrived.push(message);
     while (this.arrived.length > MAX_WAITING) {
@@ -155,4 +95,4 @@ class Live {
 
 const bar = document.querySelector("[data-live]");
 const rows = document.querySelector("tbody[data-rows]");
-if (bar && rows && window.EventSource && window.BroadcastChannel && navigator.locks) new Live(bar, rows);
+const live = bar && rows && window.EventSource ? new Live(bar, rows) : null;
