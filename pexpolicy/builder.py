@@ -31,7 +31,7 @@ from pexpolicy.plugins.binding import (
     bind_observer,
     describe,
 )
-from pexpolicy.plugins.discovery import PluginSource, discover, reimported
+from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
 from pexpolicy.policy import BuildContext, PluginSet, Policy
 
@@ -51,8 +51,6 @@ def build_policy(
     context = context or BuildContext()
     settings = context.applied_to(settings)
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
-    if context.reloads_sources:
-        found = {name: reimported(source) for name, source in found.items()}
     root = settings.path.parent
     is_complete = "sources" not in settings.wrong
     tables = settings.sources

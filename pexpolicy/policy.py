@@ -60,8 +60,6 @@ class BuildContext:
     """Called with the name of each stage of the build."""
     time_limits: bool = True
     """False: no plugin is late, and the budget lasts a day."""
-    reloads_sources: bool = False
-    """True: the source files of editable plugins are tracked, and imported again after a change."""
     is_repeatable: bool = False
     """True: no circuit breakers, and no plugin in processes of its own, whose clock is not set."""
     wall_clock: WallClock = time.time

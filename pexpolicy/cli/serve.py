@@ -60,7 +60,6 @@ CONTAINER_MARKS = (
     epilog=examples(
         "pexpolicy serve",
         "pexpolicy serve --config /etc/pexpolicy/config.toml --port 8001",
-        "pexpolicy serve --dev",
     )
 )
 @config_option
@@ -83,11 +82,6 @@ CONTAINER_MARKS = (
     is_flag=True,
     help="For authors of plugins: one process, no time limits, full tracebacks of all failures.",
 )
-@click.option(
-    "--dev",
-    is_flag=True,
-    help="As --debug; plugins of pip install -e are reloaded when their source changes.",
-)
 def serve(
     config: Path,
     host: str | None,
@@ -96,7 +90,6 @@ def serve(
     admin_port: int | None,
     *,
     debug: bool,
-    dev: bool,
 ) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     # A core dump would hold passwords and PINs.
@@ -105,17 +98,15 @@ def serve(
     install_startup_signals()
     read_at = time.time()
     ports = port, admin_port
-    debug = debug or dev
     log, handler = capture_log(debug=debug)
-    options = BuildContext(log=log, time_limits=not debug, reloads_sources=dev)
+    options = BuildContext(log=log, time_limits=not debug)
     policy = build_or_exit(
         config, lambda settings: preflight_problems(settings, host, ports=ports), options
     )
     handler.use(policy.log_levels)
     print_warnings(policy)
     if debug:
-        text = "no time limits apply, and nodes wait 5 seconds: not for a server in use"
-        warn(f"--{'dev' if dev else 'debug'}: {text}")
+        warn("--debug: no time limits apply, and nodes wait 5 seconds: not for a server in use")
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     if is_loopback(address) and any(map(Path.exists, CONTAINER_MARKS)):

@@ -17,7 +17,6 @@ from functools import partial
 from hashlib import blake2b
 from importlib import metadata
 from importlib.machinery import SourceFileLoader
-from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
@@ -365,34 +364,3 @@ def _modules_in(directory: Path) -> list[Path]:
         and (stem := path.name.removesuffix(".py")).isidentifier()
         and not stem.startswith("_")
     )
-
-
-def reimported(source: PluginSource) -> PluginSource:
-    """Return a plugin whose source files are tracked, and imported again after a change.
-
-    A plugin that is not installed from its source tree is returned as it is.
-    """
-    source = replace(source, rivals=tuple(map(reimported, source.rivals)))
-    package = source.source.partition(":")[0].partition(".")[0]
-    try:
-        spec = find_spec(package) if source.files is list else None
-    except (ImportError, ValueError):
-        spec = None
-    file = Path((spec and spec.origin) or "")
-    if file.suffix != ".py" or {"site-packages", "dist-packages"} & set(file.parts):
-        return source
-    files = partial(_tree_files, file)
-    # Partial functions, as an isolated plugin is sent to its worker processes.
-    return replace(source, files=files, load=partial(_load_again, package, files, source.load))
-
-
-def _tree_files(file: Path) -> list[Path]:
-    """Return the source files of a module, or of the package whose ``__init__.py`` it is."""
-    if file.name != "__init__.py":
-        return [file]
-    # An editor locks a file by a broken link, whose name begins with a dot.
-    return sorted(file.parent.rglob("[!.]*.py"))
-
-
-def _load_again(package: str, files: Callable[[], list[Path]], load: Callable[[], Any]) -> Any:
-    return import_again(package, files(), load)

@@ -1,6 +1,5 @@
 """Plugins that lie in a directory come in through the same door as those that packages bring."""
 
-import pickle
 import sys
 import warnings
 from pathlib import Path
@@ -12,7 +11,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.hooks import HOOKS
-from pexpolicy.plugins.discovery import discover, installed, module_name, reimported
+from pexpolicy.plugins.discovery import discover, module_name
 from pexpolicy.policy import Policy
 from tests.support import wire
 from tests.support.fake_plugins import Serve
@@ -212,9 +211,3 @@ def test_a_drop_in_that_breaks_leaves_the_one_before_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="half done"):
         discover([tmp_path])[0]["swapped"].load()
     assert sys.modules[module_name(path)].Doors.size == 2
-
-
-def test_what_is_imported_again_can_be_sent_to_a_worker_process() -> None:
-    tracked = [source for source in map(reimported, installed().values()) if source.files()]
-    assert tracked
-    assert pickle.loads(pickle.dumps(tracked[0])).load() is tracked[0].load()  # noqa: S301 - ours
