@@ -305,9 +305,9 @@ class Plugin(Generic[S], metaclass=_PluginType):
         """Return what changed since ``previous``, the plugin of the configuration before.
 
         ``previous`` is of the same class and still answers calls, so read it only. The texts are
-        shown by ``pexpolicy reload``, in the log, in ``/status`` and by ``pexpolicy check --diff``,
-        so they hold no secrets. ``named_changes(before, after)`` makes them of two mappings. Called
-        at a reload, before the plugin is opened; not for a plugin in processes of its own.
+        shown by ``pexpolicy reload``, in the log and in ``/status``, so they hold no secrets.
+        ``named_changes(before, after)`` makes them of two mappings. Called at a
+        reload, before the plugin is opened; not for a plugin in processes of its own.
         """
 
     @hookspec

@@ -30,17 +30,14 @@ from pexpolicy.cli.common import (
 from pexpolicy.config.places import Places
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
 from pexpolicy.server.process import run
-from pexpolicy.text import printable
 
 
 @click.command(
     epilog=examples(
         "pexpolicy check",
         "pexpolicy check --strict --json new/config.toml",
-        "pexpolicy check new.toml --diff config.toml",
     )
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
@@ -52,17 +49,10 @@ from pexpolicy.text import printable
     is_flag=True,
     help="Open the plugins as a server does, with their files and connections, and close them.",
 )
-@click.option(
-    "--diff",
-    "other",
-    type=click.Path(path_type=Path, readable=False),
-    help="Print what changes compared with this configuration, by name.",
-)
 @json_option
 def check(
     config: Path,
     file: Path | None,
-    other: Path | None,
     *,
     strict: bool,
     opens: bool,
@@ -77,15 +67,11 @@ def check(
         msg = f"{config} and {file} are two configurations: check one after the other"
         raise click.UsageError(msg)
     config = file or config
-    if as_json and other is not None:
-        raise click.UsageError("--json prints no changes; leave it out")
     policy, error = None, None
     try:
         policy = build(config, preflight_problems)
         if not as_json:
             print_warnings(policy)
-        if other is not None:
-            _print_changes(policy, other)
         if opens:
             run(_open_and_close(policy))
     except ConfigError as raised:
@@ -102,14 +88,6 @@ def check(
         refuse(f"{config}: {warnings}, and --strict allows none", 1)
     shown = f"valid, {warnings}" if warnings else "valid"
     click.secho(f"{config}: {shown} ({names}; {policy.config_hash})", fg="green")
-
-
-def _print_changes(policy: Policy, other: Path) -> None:
-    old = build(other)
-    changes = configuration_changes(policy, old)
-    old.close()
-    for change in changes or (f"nothing changes from {other}",):
-        click.echo(printable(change))
 
 
 def _document(config: Path, policy: Policy | None, error: ConfigError | None) -> dict[str, Any]:

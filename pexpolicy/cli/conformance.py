@@ -255,7 +255,7 @@ def utf8(_: click.Context, __: click.Parameter, value: str) -> str:
     epilog=examples(
         "pexpolicy conformance http://127.0.0.1:8000",
         "pexpolicy conformance https://policy.example.com --user pexip --password-env PASSWORD",
-        "pexpolicy conformance https://policy.example.com --junit report.xml",
+        "pexpolicy conformance https://policy.example.com --json report.json",
     )
 )
 @click.argument("url", type=ServerUrl(), callback=base_url)
@@ -280,12 +280,6 @@ def utf8(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option(
     "--json", "json_path", metavar="FILE", help="Write the report as JSON; - is standard output."
 )
-@click.option(
-    "--junit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the report as JUnit XML.",
-)
 def conformance(
     url: str,
     user: str | None,
@@ -293,7 +287,6 @@ def conformance(
     alias: str,
     caller: str,
     json_path: str | None,
-    junit: Path | None,
 ) -> None:
     """Send the requests of a Conferencing Node to the policy server at URL, and check each reply.
 
@@ -319,8 +312,6 @@ def conformance(
         click.echo(report.as_json())
     elif json_path is not None:
         writers.write_or_exit(Path(json_path), report.as_json() + "\n")
-    if junit is not None:
-        writers.write_or_exit(junit, writers.as_junit(report.rows(), "pexpolicy conformance"))
     sys.exit(0 if report.passes else EX_FAILED)
 
 

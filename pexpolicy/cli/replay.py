@@ -83,7 +83,6 @@ def share(text: str) -> float:
     help="A field that may differ, such as reason. May be given several times.",
 )
 @since_option
-@click.option("--network", is_flag=True, help="Let plugins ask databases and other servers.")
 @click.option(
     "--max-changed",
     type=share,
@@ -102,7 +101,6 @@ def replay(  # noqa: PLR0913 - the options of the command
     only: tuple[str, ...],
     ignore: tuple[str, ...],
     since: str | None,
-    network: bool,
     max_changed: float,
     as_json: bool,
     reports: tuple[Path, ...],
@@ -115,7 +113,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     RECORDS, the audit log of the configuration is read.
 
     Each call is asked at its own time, and compared with what was sent, or with another answer.
-    Plugins cannot reach the network without --network. JSON and a page have the coverage too: which
+    Plugins cannot reach the network. JSON and a page have the coverage too: which
     rooms, rules and subnets decided.
 
     Exit code 0: the answers are equal, or no more than --max-changed differ. 1: more differ. 2: a
@@ -128,7 +126,6 @@ def replay(  # noqa: PLR0913 - the options of the command
         since=begin.timestamp() if begin else None,
         ignore=frozenset(ignore),
         only=only,
-        network=network,
         coverage=as_json or any(path.suffix == ".html" for path in reports),
         local_policy=files,
     )

@@ -60,8 +60,6 @@ class Job:
     """Names of fields that may differ."""
     only: tuple[str, ...] = ()
     """Actions, endpoints, plugins or fields that the reported groups have."""
-    network: bool = False
-    """True: plugins may ask the network."""
     coverage: bool = False
     """True: the items of plugins that decide are counted."""
     local_policy: tuple[str, ...] = ()
@@ -178,7 +176,7 @@ class Replayer:
         """Return why an answer says nothing about the one at the time; empty where it does."""
         for one in both:
             if one.network:
-                return f"the plugin {one.network} asks the network, which needs --network"
+                return f"the plugin {one.network} asks the network"
         if call.hashed and (hashed := read.intersection(call.hashed)):
             return f"{', '.join(sorted(hashed))} is hashed or left out, and a plugin reads it"
         return next((one.unknown for one in both if one.unknown), "")
@@ -260,7 +258,7 @@ async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
         local_policy = load_local_policy(scripts, None, service)
         await stack.enter_async_context(local_policy.running())
         node = NodeScripts(local_policy)
-    block = None if job.network else NetworkBlock()
+    block = NetworkBlock()
     new = await stack.enter_async_context(opened(job.config, block))
     old: ReplayPolicy | PolicyServer | None = None
     if isinstance(job.against, Path):

@@ -254,9 +254,3 @@ def test_json_has_the_warnings_and_the_exit_code_of_strict(
     assert warning["key"] == "plugins.rooms.settings.default_room"
     lines = (ROOT / "config.toml").read_text().splitlines()
     assert lines[warning["line"] - 1].startswith("default_room")
-
-
-def test_json_is_refused_where_it_would_be_incomplete() -> None:
-    config = str(ROOT / "config.toml")
-    done = CliRunner().invoke(main, ["check", "--json", config, "--diff", config])
-    assert done.exit_code == 2

@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from pexpolicy.builder import policy_from
-from pexpolicy.cli.main import main
 from pexpolicy.plugins.changes import configuration_changes
 
 BASE = """
@@ -152,15 +150,3 @@ def test_an_isolated_plugin_and_one_without_the_hook_name_their_settings(tmp_pat
     assert changes(tmp_path, upstream, after) == [
         "configuration: changed plugins.upstream.settings.targets"
     ]
-
-
-def test_check_prints_what_changes(tmp_path: Path) -> None:
-    (tmp_path / "old.toml").write_text(BASE)
-    (tmp_path / "new.toml").write_text(BASE.replace('name = "Lobby"', 'name = "Lounge"'))
-
-    def check(name: str) -> list[str]:
-        arguments = ["check", str(tmp_path / name), "--diff", str(tmp_path / "old.toml")]
-        return CliRunner().invoke(main, arguments).stdout.splitlines()
-
-    assert "rooms: added Lounge" in check("new.toml")
-    assert f"nothing changes from {tmp_path / 'old.toml'}" in check("old.toml")

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -69,12 +68,10 @@ def test_cases_that_pass(case: str) -> None:
     ],
 )
 def test_cases_that_fail(case: str, reason: str) -> None:
-    code, shown = shown_by(TOP + NAMED + case, "--junit", "report.xml")
+    code, shown = shown_by(TOP + NAMED + case)
     assert code == 1
     assert reason in shown
-    report = Path("report.xml").read_text()
-    assert len(ET.fromstring(report).findall(".//failure")) == 1  # noqa: S314 - our own file
-    assert "48291" not in report
+    assert "48291" not in shown
     told = json.loads(local_policy("test", "cases.toml", "--json").stdout)
     assert told["failed"] == 1
     assert {"debug", "warnings"} <= told["cases"][0].keys()

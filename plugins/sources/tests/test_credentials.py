@@ -264,7 +264,7 @@ def test_no_output_has_a_credential(
         for arguments in (("check", "--open"), ("plugins", "--json"), ("config", "schema")):
             outputs.run(*arguments)
         for call in CALLS[1:5]:
-            outputs.run("explain", "--json", "--traceback", "--all", call)
+            outputs.run("explain", "--json", "--traceback", call)
         environment = {"CANARY_LDAP": LDAP}
         with live_server.running(
             config, environment=environment, own_admin_port=True, log=log

@@ -42,7 +42,6 @@ _into = partial(
 )
 rule_file = _into(default=Path("rules.toml"), help="The rule file.")
 config_file = _into(default=Path("config.toml"), help="The configuration.")
-variable = click.option("--name", default="", help="The variable to read, if several fit.")
 
 
 @click.group("import", epilog=_examples("import rules rules.csv", "import subnets subnets.json"))
@@ -62,25 +61,23 @@ def rules(file: Path, into: Path) -> None:
         _report(into, rules_csv.merge(into, imported))
 
 
-@import_.command(epilog=_examples("import rooms policy.py --name ROOMS"))
+@import_.command(epilog=_examples("import rooms policy.py"))
 @click.argument("file", type=_FILE)
 @config_file
-@variable
-def rooms(file: Path, into: Path, name: str) -> None:
+def rooms(file: Path, into: Path) -> None:
     """Rooms from a dictionary in a Python FILE, which is parsed and not executed."""
     with _errors_reported():
-        found = django_policy.find_rooms(file, name)
+        found = django_policy.find_rooms(file)
         _report(into, django_policy.merge_rooms(into, found.values), found.remarks)
 
 
 @import_.command(epilog=_examples("import domains policy.py"))
 @click.argument("file", type=_FILE)
 @config_file
-@variable
-def domains(file: Path, into: Path, name: str) -> None:
+def domains(file: Path, into: Path) -> None:
     """Domains that may register, from a list in a Python FILE, which is parsed and not executed."""
     with _errors_reported():
-        found = django_policy.find_domains(file, name)
+        found = django_policy.find_domains(file)
         _report(into, django_policy.merge_domains(into, found.values), found.remarks)
 
 

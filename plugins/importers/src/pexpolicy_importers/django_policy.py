@@ -41,17 +41,16 @@ class ImportedValues:
     remarks: list[str] = field(default_factory=list)
 
 
-def find_rooms(path: Path, name: str = "") -> ImportedValues:
+def find_rooms(path: Path) -> ImportedValues:
     """Return the dictionary of rooms by alias; raise ``ImportFailed``."""
-    found = _find(path, name, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
+    found = _find(path, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
     remarks = found.remarks
     return ImportedValues(found.name, found.line, _rooms(found.values, remarks), remarks)
 
 
-def find_domains(path: Path, name: str = "") -> ImportedValues:
+def find_domains(path: Path) -> ImportedValues:
     """Return the list of domains that may register; raise ``ImportFailed``."""
-    fits = _are_words if name else _are_domains
-    found = _find(path, name, fits, "domains: a list of texts such as '@example.com'")
+    found = _find(path, _are_domains, "domains: a list of texts such as '@example.com'")
     domains: dict[str, str] = {}
     for item in found.values:
         domain = item.strip().removeprefix("*") if "@" in item else item.strip()
@@ -67,19 +66,18 @@ def find_domains(path: Path, name: str = "") -> ImportedValues:
     return ImportedValues(found.name, found.line, listed, found.remarks)
 
 
-def _find(path: Path, name: str, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
+def _find(path: Path, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
     tree = _parsed(path)
     literals = sorted(_assignments(tree), key=lambda values: values.line)
-    found = [v for v in literals if fits(v.values) and name in ("", v.name)]
+    found = [literal for literal in literals if fits(literal.values)]
     if not found:
-        called = f" called {name}" if name else ""
         if path.suffix.lower() == ".csv":
             kind += "; a CSV file of rooms needs no import: name it as csv of the plugin rooms"
-        calculated = "".join(f"; {text}" for text in _calculated(tree, name))
-        raise ImportFailed(f"{path} holds nothing{called} that looks like {kind}{calculated}")
-    if len(found) > 1 and not name:
+        calculated = "".join(f"; {text}" for text in _calculated(tree))
+        raise ImportFailed(f"{path} holds nothing that looks like {kind}{calculated}")
+    if len(found) > 1:
         names = ", ".join(f"{values.name} (line {values.line})" for values in found)
-        raise ImportFailed(f"{path} holds several candidates: {names}; choose by --name")
+        raise ImportFailed(f"{path} holds several candidates: {names}; leave one there")
     for line in _later_changes(tree, found[-1]):
         found[-1].remarks.append(f"line {line} changes {found[-1].name}: this is not imported")
     return found[-1]
@@ -115,13 +113,13 @@ def _assignments(tree: ast.AST) -> Iterator[ImportedValues]:
                 yield ImportedValues(target.id, node.lineno, value)
 
 
-def _calculated(tree: ast.AST, name: str) -> Iterator[str]:
+def _calculated(tree: ast.AST) -> Iterator[str]:
     """Yield a text for each dictionary or list whose values are not all written in it."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict | ast.List):
             continue
         target = node.targets[0]
-        if not isinstance(target, ast.Name) or name not in ("", target.id):
+        if not isinstance(target, ast.Name):
             continue
         kinds = ast.Name | ast.Call | ast.JoinedStr | ast.BinOp | ast.IfExp | ast.Starred
         lines = [n.lineno for n in ast.walk(node.value) if isinstance(n, kinds)]
@@ -174,14 +172,9 @@ def _are_rooms(value: Any) -> bool:
 def _are_domains(value: Any) -> bool:
     return (
         isinstance(value, list | tuple | set | frozenset)
-        and bool(value)
-        and all(isinstance(item, str) and item.startswith("@") for item in value)
+        and all(isinstance(item, str) for item in value)
+        and any(item.startswith(("@", "*@")) for item in value)
     )
-
-
-def _are_words(value: Any) -> bool:
-    is_list = isinstance(value, list | tuple | set | frozenset) and bool(value)
-    return is_list and all(isinstance(item, str) for item in value)
 
 
 def _rooms(source: Mapping[str, Any], remarks: list[str]) -> dict[str, dict[str, Any]]:

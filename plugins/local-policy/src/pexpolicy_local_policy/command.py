@@ -17,7 +17,7 @@ from jinja2 import TemplateSyntaxError
 from pexpolicy.explain.explanation import known_to_infinity
 from pexpolicy.testing import ConfigError, make_policy
 from pexpolicy.testing.cases import chosen_or_exit
-from pexpolicy.testing.report import Row, as_json, as_junit, show, write_or_exit
+from pexpolicy.testing.report import Row, as_json, show
 from pexpolicy.text import printable
 from pexpolicy_local_policy.command_input import (
     EX_DATAERR,
@@ -220,14 +220,8 @@ def import_(file: Path, into: Path) -> None:
 @local_policy.command(epilog="\b\nExamples:\n  pexpolicy local-policy test cases.toml")
 @click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--only", "-k", default="", metavar="TEXT", help="Cases with TEXT in their name.")
-@click.option(
-    "--junit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the report as JUnit XML.",
-)
 @click.option("--json", "print_json", is_flag=True, help="Print JSON.")
-def test(cases: tuple[Path, ...], only: str, junit: Path | None, *, print_json: bool) -> None:
+def test(cases: tuple[Path, ...], only: str, *, print_json: bool) -> None:
     """Run files of variables and expected results against scripts.
 
     Exit code 0: all cases passed. 1: a case failed. 2: no case ran, or wrong usage.
@@ -240,8 +234,6 @@ def test(cases: tuple[Path, ...], only: str, junit: Path | None, *, print_json: 
         click.echo(json.dumps(as_json(results, seconds), indent=2))
     else:
         show(results, seconds)
-    if junit is not None:
-        write_or_exit(junit, as_junit(results, "pexpolicy local-policy test"))
     sys.exit(0 if all(row.ok for row in results) else EX_FAILED)
 
 
