@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -100,12 +99,11 @@ def from_router(file: Path, into: Path) -> None:
         routed = policy_router.read_router(file, into.parent)
         _notes(routed.remarks)
         if routed.rules:
-            _report(into, rules_csv.merge(into, routed.rules, routed.comments))
-            written = tomllib.loads(into.read_text("utf-8"))["rules"]
-            names = [str(rule.get("name")) for rule in written]
-            if first := policy_router.first_misplaced(routed, names):
-                text = f"the order of the rules differs from the router's, from {first!r} on"
-                _notes([f"{into}: {text}: move them, as the first that matches decides"])
+            changes = rules_csv.merge(into, routed.rules)
+            if changes.added and (changes.changed or changes.unchanged or changes.kept):
+                text = "new rules are at its end: move them, as the first that matches decides"
+                changes.remarks.append(f"{into}: {text}")
+            _report(into, changes)
         if routed.targets:
             click.echo("requests went on to other servers; for the plugin upstream:\n")
             click.echo(policy_router.upstream_tables(routed), nl=False)

@@ -13,6 +13,7 @@ from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of
+from pexpolicy.rows import RowValues
 from pexpolicy_importers.rules_csv import plugin_problems
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
@@ -28,7 +29,6 @@ from pexpolicy_importers.toml_merge import (
 
 ROOMS = "plugins.rooms.settings.rooms"
 DOMAINS = "plugins.domains.settings"
-_BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ def find_rooms(path: Path) -> ImportedValues:
 
 def find_domains(path: Path) -> ImportedValues:
     """Return the list of domains that may register; raise ``ImportFailed``."""
-    found = _find(path, _are_domains, "domains: a list of texts such as '@example.com'")
+    kind = "domains: a list of texts such as '@example.com'"
+    found = _find(path, _are_domains, kind)
     domains: dict[str, str] = {}
     for item in found.values:
         domain = item.strip().removeprefix("*") if "@" in item else item.strip()
@@ -69,18 +70,18 @@ def find_domains(path: Path) -> ImportedValues:
 def _find(path: Path, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
     tree = _parsed(path)
     literals = sorted(_assignments(tree), key=lambda values: values.line)
-    found = [literal for literal in literals if fits(literal.values)]
-    if not found:
-        if path.suffix.lower() == ".csv":
-            kind += "; a CSV file of rooms needs no import: name it as csv of the plugin rooms"
-        calculated = "".join(f"; {text}" for text in _calculated(tree))
-        raise ImportFailed(f"{path} holds nothing that looks like {kind}{calculated}")
-    if len(found) > 1:
-        names = ", ".join(f"{values.name} (line {values.line})" for values in found)
+    candidates = [literal for literal in literals if fits(literal.values)]
+    if not candidates:
+        text = "values that are calculated are not read, as the file is not executed"
+        raise ImportFailed(f"{path} holds nothing that looks like {kind}; {text}")
+    if len(candidates) > 1:
+        names = ", ".join(f"{values.name} (line {values.line})" for values in candidates)
         raise ImportFailed(f"{path} holds several candidates: {names}; leave one there")
-    for line in _later_changes(tree, found[-1]):
-        found[-1].remarks.append(f"line {line} changes {found[-1].name}: this is not imported")
-    return found[-1]
+    found = candidates[-1]
+    for line in sorted(set(_changes(tree, found.name))):
+        if line > found.line:
+            found.remarks.append(f"line {line} changes {found.name}: this is not imported")
+    return found
 
 
 def _parsed(path: Path) -> ast.Module:
@@ -113,49 +114,20 @@ def _assignments(tree: ast.AST) -> Iterator[ImportedValues]:
                 yield ImportedValues(target.id, node.lineno, value)
 
 
-def _calculated(tree: ast.AST) -> Iterator[str]:
-    """Yield a text for each dictionary or list whose values are not all written in it."""
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict | ast.List):
-            continue
-        target = node.targets[0]
-        if not isinstance(target, ast.Name):
-            continue
-        kinds = ast.Name | ast.Call | ast.JoinedStr | ast.BinOp | ast.IfExp | ast.Starred
-        lines = [n.lineno for n in ast.walk(node.value) if isinstance(n, kinds)]
-        if lines:
-            yield (
-                f"{target.id} (line {node.lineno}) is calculated in line {min(lines)}: write the "
-                "value there, as the file is not executed"
-            )
-
-
-def _later_changes(tree: ast.AST, found: ImportedValues) -> list[int]:
-    """Return the lines that change a dictionary or list, or what it holds, or replace it."""
-    lines = set()
+def _changes(tree: ast.AST, name: str) -> Iterator[int]:
+    """Yield the lines that assign, delete or call a method of a variable or of what it holds."""
     for node in ast.walk(tree):
         targets: Sequence[ast.AST] = ()
         match node:
-            case ast.AugAssign(target=one) | ast.AnnAssign(target=one):
+            case ast.AugAssign(target=one) | ast.Expr(value=ast.Call(func=ast.Attribute() as one)):
                 targets = [one]
             case ast.Assign(targets=several) | ast.Delete(targets=several):
                 targets = several
-            case ast.Call(func=ast.Attribute(value=value, attr=method)) if method in _CHANGING:
-                targets = [value]
             case _:
                 pass
-        for changed in targets:
-            while isinstance(changed, ast.Subscript):
-                changed = changed.value  # noqa: PLW2901 - what is changed in the end
-            if isinstance(changed, ast.Name) and changed.id == found.name:
-                lines.add(changed.lineno)
-    return sorted(line for line in lines if line > found.line)
-
-
-_CHANGING = (
-    *("add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove"),
-    *("setdefault", "update"),
-)
+        for part in (part for target in targets for part in ast.walk(target)):
+            if isinstance(part, ast.Name) and part.id == name:
+                yield part.lineno
 
 
 def _are_rooms(value: Any) -> bool:
@@ -170,11 +142,12 @@ def _are_rooms(value: Any) -> bool:
 
 
 def _are_domains(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple | set | frozenset)
-        and all(isinstance(item, str) for item in value)
-        and any(item.startswith(("@", "*@")) for item in value)
-    )
+    return _are_texts(value) and any(item.startswith(("@", "*@")) for item in value)
+
+
+def _are_texts(value: Any) -> bool:
+    is_list = isinstance(value, list | tuple | set | frozenset)
+    return is_list and all(isinstance(item, str) for item in value)
 
 
 def _rooms(source: Mapping[str, Any], remarks: list[str]) -> dict[str, dict[str, Any]]:
@@ -204,22 +177,23 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     service = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
     if service is None:
         raise ImportFailed(f"{alias}: {kind!r} is not one of {', '.join(SERVICE_TYPES)}")
-    known = contract_of(service).hints
-    room: dict[str, Any] = {"name": _converted("str", fields["name"])}
     if not Alias(alias).user:
         raise ImportFailed(f"{alias!r} is not an alias")
+    known = contract_of(service).hints
     others = _other_aliases(alias, fields.get("aliases"))
-    for name, value in fields.items():
-        if name in ("name", "service_type") or value is None or (others and name == "aliases"):
+    room: dict[str, Any] = {}
+    for name, value in {"name": fields["name"], **fields}.items():
+        if name == "service_type" or value is None or (others and name == "aliases"):
             continue
         if name not in known:
             remarks.append(f"{alias}: {name} is left out: Infinity knows no such field")
-        elif (converted := _converted(str(known[name]), value)) is None:
+        elif (plain := _plain(value)) == "":
             remarks.append(f"{alias}: {name} is left out: it is empty")
         else:
-            room[name] = converted
+            room[name] = plain
+    room = RowValues(service).of(room)
     try:
-        decision = service(**{"service_tag": "", **room})
+        decision = service.from_result({"service_tag": "", **room}, strict=True)
     except DecisionError as error:
         raise ImportFailed(f"{alias}: {error.refusal.field}: {error.refusal.rule}") from None
     remarks += [f"{alias}: {warning}" for warning in decision.warnings]
@@ -238,27 +212,15 @@ def _other_aliases(alias: str, written: Any) -> list[str]:
     ]
 
 
-def _converted(hint: str, value: Any) -> Any:
-    """Return the value in the type of the field, without blanks around a text; ``None`` for an
-    empty one.
-    """
-    value = value.strip() if isinstance(value, str) else _plain(value)
-    if not isinstance(value, str):
-        if isinstance(value, float) and value.is_integer() and "int" in hint:
-            return int(value)
-        return str(value) if "str" in hint and isinstance(value, int) else value
-    if "bool" in hint and value.lower() in _BOOLEANS:
-        return _BOOLEANS[value.lower()]
-    if "int" in hint and value.isascii() and value.isdigit():
-        return int(value)
-    return value or None
-
-
 def _plain(value: Any) -> Any:
-    """Return a value as TOML can hold it: with lists instead of tuples, and without ``None``."""
+    """Return a value as TOML can hold it, numbers of a room as text: ``RowValues`` knows types."""
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items() if part is not None}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: part for name, part in value.items() if part is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(part) if isinstance(part, dict) else part for part in value]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
 
 
 def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSummary:
@@ -297,25 +259,18 @@ def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
     if not (allowed is None or _are_texts(allowed)):
         raise ImportFailed(f"{path}: {DOMAINS}.allowed is not a list of domains")
     listed = {_domain(entry) for entry in allowed or ()}
-    imported = {_domain(entry) for entry in domains}
-    missing = list(dict.fromkeys(entry for entry in domains if _domain(entry) not in listed))
-    blocks: list[str] = []
+    imported = {_domain(entry): entry for entry in domains}
     changes = MergeSummary(
-        added=missing,
-        unchanged=[entry for entry in domains if _domain(entry) in listed],
+        added=[entry for domain, entry in imported.items() if domain not in listed],
+        unchanged=[entry for domain, entry in imported.items() if domain in listed],
         kept=[entry for entry in allowed or () if _domain(entry) not in imported],
     )
     if allowed is None:
-        blocks.append(block(f"[{DOMAINS}]", {"allowed": missing}))
-    else:
-        allowed.extend(missing)
-    if missing:
-        write_document(path, document, blocks)
+        write_document(path, document, [block(f"[{DOMAINS}]", {"allowed": changes.added})])
+    elif changes.added:
+        allowed.extend(changes.added)
+        write_document(path, document)
     return changes
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _domain(entry: str) -> str:

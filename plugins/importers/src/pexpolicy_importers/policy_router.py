@@ -13,9 +13,9 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict
 
@@ -145,43 +145,36 @@ def read_export(
     """
     file = path.name
     text, delimiter, above = table_of(read_text(path, "CSV UTF-8"))
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     known = RouterRow.model_fields
-    try:
-        columns = ["_".join(column.lower().split()) for column in reader.fieldnames or ()]
-    except csv.Error as error:
-        raise TableError([TableIssue(file, above + 1, f"cannot be read ({error})")]) from None
-    reader.fieldnames = columns
-    if missing := [name for name in ("name", "regex") if name not in columns]:
-        end = f"is missing; an export has {','.join(known)}"
-        raise TableError([TableIssue(file, above + 1, f"the column {n} {end}") for n in missing])
-    if twice := {name for name in known if columns.count(name) > 1}:
-        end = "appears twice: delete one"
-        raise TableError([TableIssue(file, above + 1, f"the column {n} {end}") for n in twice])
-    others = [name for name in columns if name and name not in known]
-    remarks += [f"the column {brief(name)} is not read" for name in others]
     rows: list[tuple[int, RouterRow]] = []
-    line = above + reader.line_num + 1
+    line = above + 1
     try:
-        for cells in reader:
-            given = {name: cell for name, cell in cells.items() if _is_filled(cell)}
-            if None in given:
+        columns = ["_".join(column.lower().split()) for column in next(lines, [])]
+        wrong = [f"{name} is missing" for name in ("name", "regex") if name not in columns]
+        wrong += [f"{name} appears twice" for name in known if columns.count(name) > 1]
+        if wrong:
+            end = f"; an export has {','.join(known)}"
+            raise TableError([TableIssue(file, line, f"the column {one}{end}") for one in wrong])
+        others = [name for name in columns if name and name not in known]
+        remarks += [f"the column {brief(name)} is not read" for name in others]
+        line = above + lines.line_num + 1
+        for cells in lines:
+            given = {n: cell for n, cell in zip(columns, cells, strict=False) if cell.strip()}
+            if any(cell.strip() for cell in cells[len(columns) :]):
                 faults.append(TableIssue(file, line, "has more cells than columns"))
             elif given:
                 row, problems = validated(given, RouterRow, {})
-                name = cells.get("name") or ""
+                name = given.get("name", "")
                 faults += [row_issue(file, line, str(problem), name) for problem in problems]
                 if row is not None:
                     rows.append((line, row))
-            line = above + reader.line_num + 1
+            line = above + lines.line_num + 1
     except csv.Error as error:
         faults.append(TableIssue(file, line, f"cannot be read ({error})"))
+        if line == above + 1:
+            raise TableError(faults) from None
     return rows
-
-
-def _is_filled(cell: str | list[str] | None) -> bool:
-    """Return whether a cell, or one of the cells after the last column, is not blank."""
-    return any(part.strip() for part in (cell if isinstance(cell, list) else [cell or ""]))
 
 
 def row_issue(file: str, line: int, text: str, name: str) -> TableIssue:
@@ -191,8 +184,6 @@ def row_issue(file: str, line: int, text: str, name: str) -> TableIssue:
 
 UPSTREAM = "plugins.upstream.settings"
 ENDPOINTS = {"service": "service_configuration", "participant": "participant_properties"}
-MAX_LISTED = 8
-"""Number of lines that a remark lists."""
 MAX_NAME = 100
 """Maximum length of a rule's name, in characters."""
 _PART_OF_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f.]*:[0-9a-f:.]*")
@@ -204,8 +195,6 @@ class RouterImport:
     """The rules of an export in their order, and the servers to which it passed requests."""
 
     rules: list[Rule] = field(default_factory=list)
-    comments: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By rule name: the comments to write above it."""
     targets: dict[tuple[str, str], list[Rule]] = field(default_factory=dict)
     """By URL and user of a server: endpoints and conditions of the requests that it was sent."""
     remarks: list[str] = field(default_factory=list)
@@ -213,8 +202,7 @@ class RouterImport:
     """The rows that cannot be imported, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _ConvertedRule:
+class _ConvertedRule(NamedTuple):
     """A rule, the row it was made from, and the URL to which that row passed requests."""
 
     line: int
@@ -233,8 +221,8 @@ def read_router(path: Path, into: Path = Path()) -> RouterImport:
     # has no times, and usually the order in which the rules were made.
     exported = reversed(read_export(path, routed.faults, routed.remarks))
     rows = sorted(exported, key=lambda row: row[1].priority)
-    routed.remarks += _ties(rows)
-    names: dict[str, int] = {}
+    routed.remarks += _remarks(rows)
+    names: set[str] = set()
     converted: list[_ConvertedRule] = []
     for line, row in rows:
         try:
@@ -247,9 +235,6 @@ def read_router(path: Path, into: Path = Path()) -> RouterImport:
     failed = {fault.line for fault in routed.faults}
     for rule in (rule for rule in converted if rule.line not in failed):
         routed.rules.append(rule.table)
-        if rule.url:
-            comment = f"Went to {rule.url}: the plugin upstream is asked next."
-            routed.comments[rule.table["name"]] = (comment,)
         if rule.url and rule.row.is_active:
             user = rule.row.basic_auth_username if rule.row.basic_auth_password else ""
             routed.targets.setdefault((rule.url, user), []).append(rule.table)
@@ -257,27 +242,29 @@ def read_router(path: Path, into: Path = Path()) -> RouterImport:
     if len(routed.targets) > 1:
         text = "a server without a decision (404) is followed by the next route that matches"
         routed.remarks.append(f"{text}, which the router did not ask")
-    if any(row.source_match for _, row in rows):
-        text = "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10"
-        routed.remarks.append(f'{text}; write when.peer = "10.0.0.1" for that address only')
     return routed
 
 
-def _ties(rows: Sequence[tuple[int, RouterRow]]) -> Iterator[str]:
-    """Yield a remark for each priority that several active rules have."""
+def _remarks(rows: Sequence[tuple[int, RouterRow]]) -> Iterator[str]:
+    """Yield what the order of the rows, and their sources, may not mean."""
     active = ((line, row) for line, row in rows if row.is_active)
     for priority, group in groupby(active, key=lambda found: found[1].priority):
         lines = [str(line) for line, _ in group]
         if len(lines) > 1:
-            listed = ", ".join(lines[:MAX_LISTED]) + (", ..." if len(lines) > MAX_LISTED else "")
             yield (
-                f"lines {listed} have the priority {priority}: the router asked the rule that was "
-                "saved last first, which the export does not tell; they are in this order: check it"
+                f"lines {', '.join(lines)} have the priority {priority}: the router asked the rule "
+                "that was saved last first, which the export does not tell; they are in this "
+                "order: check it"
             )
+    if any(row.source_match for _, row in rows):
+        yield (
+            "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10; "
+            'write when.peer = "10.0.0.1" for that address only'
+        )
 
 
 def _convert(
-    line: int, row: RouterRow, names: dict[str, int], remarks: list[str]
+    line: int, row: RouterRow, names: set[str], remarks: list[str]
 ) -> list[_ConvertedRule]:
     """Return one rule for the row, or one for each endpoint where the decisions differ."""
     try:
@@ -295,11 +282,11 @@ def _convert(
     if not thens:
         remarks.append(f"line {line}: {row.name} is left out: it decided nothing")
         return []
-    same = len({json.dumps(decided, sort_keys=True) for decided in thens.values()}) == 1
-    groups = [list(thens)] if same else [[endpoint] for endpoint in thens]
+    decisions = list(thens.values())
+    same = all(decided == decisions[0] for decided in decisions)
     rules = []
-    for endpoints in groups:
-        name = unique_name(row.name, "" if len(groups) == 1 else f" ({endpoints[0]})", names)
+    for endpoints in [list(thens)] if same else [[endpoint] for endpoint in thens]:
+        name = unique_name(row.name, "" if same else f" ({endpoints[0]})", names)
         then, url = thens[endpoints[0]]
         rule: Rule = {"name": name, "endpoint": endpoints, "when": when, "then": dict(then)}
         if not when:
@@ -310,20 +297,15 @@ def _convert(
     return rules
 
 
-def unique_name(name: str, suffix: str, names: dict[str, int]) -> str:
-    """Return a name that no other rule has: names in the router need not be unique.
-
-    ``names`` holds the last number of each name.
-    """
-    first = unique = name[: MAX_NAME - len(suffix)] + suffix
-    number = names.get(first, 1)
-    while unique in names:
-        number += 1
-        end = f"{suffix} ({number})"
+def unique_name(name: str, suffix: str, names: set[str]) -> str:
+    """Return a name that no other rule has, and add it: in the router they need not be unique."""
+    for number in count(1):
+        end = suffix if number == 1 else f"{suffix} ({number})"
         unique = name[: MAX_NAME - len(end)] + end
-    names[first] = number
-    names.setdefault(unique, 1)
-    return unique
+        if unique not in names:
+            names.add(unique)
+            return unique
+    raise AssertionError
 
 
 def _then(row: RouterRow, kind: str, remarks: list[str]) -> tuple[Then, str] | None:
@@ -468,10 +450,3 @@ def upstream_tables(routed: RouterImport) -> str:
             routes[rule["name"]] = block(f"[[{UPSTREAM}.routes]]", route)
     order = [rule["name"] for rule in routed.rules if rule["name"] in routes]
     return "\n".join([*targets, *(routes[name] for name in order)])
-
-
-def first_misplaced(routed: RouterImport, names: Sequence[str]) -> str:
-    """Return the first rule whose position in a rule file is not the router's, or an empty text."""
-    expected = [rule["name"] for rule in routed.rules]
-    actual = [name for name in names if name in set(expected)]
-    return next((e for e, a in zip(expected, actual, strict=False) if e != a), "")

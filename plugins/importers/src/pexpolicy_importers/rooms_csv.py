@@ -96,12 +96,9 @@ def _line(room: WrittenRoom) -> dict[str, str]:
     if aliases.split() != room.aliases:
         raise _refusal(room, "aliases", "holds a blank, which separates aliases")
     for name, cell in line.items():
-        if "\0" in cell:
-            raise _refusal(room, name, "holds a NUL character")
-        if not cell or cell != cell.strip():
-            raise _refusal(
-                room, name, "has blanks around it, or no text: it would be read back differently"
-            )
+        if not cell or cell != cell.strip() or "\0" in cell:
+            text = "has blanks around it, NUL, or no text: it would be read back differently"
+            raise _refusal(room, name, text)
     if "name" not in line:
         raise _refusal(room, "name", "is missing")
     read = FieldValues().of(line)

@@ -177,12 +177,10 @@ def _tables(found: Any, path: Path, header: str) -> list[Rule]:
     return found
 
 
-def merge(
-    path: Path, rules: Sequence[Rule], comments: Mapping[str, tuple[str, ...]] | None = None
-) -> MergeSummary:
+def merge(path: Path, rules: Sequence[Rule]) -> MergeSummary:
     """Update the rules of a rule file that have the same name, and append the others.
 
-    ``comments`` go above new rules. Raise ``ImportFailed``.
+    Raise ``ImportFailed``.
     """
     rules_in(path)
     document = read_document(path)
@@ -194,7 +192,7 @@ def merge(
     for rule in rules:
         name = rule["name"]
         if (number := numbers.get(name)) is None:
-            blocks.append(block(HEADER, rule, (comments or {}).get(name, ())))
+            blocks.append(block(HEADER, rule))
             changes.added.append(name)
             continue
         current = unwrap(tables[number])

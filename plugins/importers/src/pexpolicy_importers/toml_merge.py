@@ -17,7 +17,6 @@ from tomlkit.exceptions import TOMLKitError
 
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.config.files import missing_hint
-from pexpolicy.text import printable
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 
@@ -55,10 +54,8 @@ def read_document(path: Path) -> tomlkit.TOMLDocument:
         return tomlkit.parse(read_text(path)) if path.exists() else tomlkit.document()
     except TableError as error:
         raise ImportFailed(str(error)) from None
-    except TOMLKitError as error:
+    except (TOMLKitError, RecursionError) as error:
         raise ImportFailed(f"{path} cannot be read: {error}") from None
-    except RecursionError:
-        raise ImportFailed(f"{path} cannot be read: it is nested too deeply") from None
 
 
 def table_at(document: Any, dotted: str) -> Any:
@@ -71,13 +68,6 @@ def table_at(document: Any, dotted: str) -> Any:
     return table
 
 
-def _read(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except ValueError:
-        return {}
-
-
 def write_document(
     path: Path, document: tomlkit.TOMLDocument, blocks: Sequence[str] = (), *, private: bool = False
 ) -> None:
@@ -86,18 +76,19 @@ def write_document(
     A symbolic link stays one, and a new file that is ``private`` gets mode 0600. Raise
     ``ImportFailed``, with the file unchanged, also where its text would not be read as meant.
     """
-    text = tomlkit.dumps(document)
+    written = tomlkit.dumps(document)
+    parts = (part.rstrip("\n") for part in (written, *blocks))
+    text = "\n\n".join(filter(None, parts)) + "\n" if blocks else written
     try:
-        if _read(text) != unwrap(document):
-            raise ImportFailed(f"{path} cannot be updated in place: delete what is changed first")
-        if blocks:
-            parts = (part.rstrip("\n") for part in (text, *blocks))
-            text = "\n\n".join(filter(None, parts)) + "\n"
-        if not _read(text) and text.strip():
-            header = blocks[0].partition("\n")[0]
-            raise ImportFailed(f"{path} cannot be updated: write each below a line like {header}")
-        target = path.resolve()
-        temporary = target.with_name(f".{target.name}.new")
+        is_as_meant = tomllib.loads(written) == unwrap(document) and tomllib.loads(text) is not None
+    except ValueError:
+        is_as_meant = False
+    if not is_as_meant:
+        how = f"write each below a line like {blocks[0].partition(chr(10))[0]}" if blocks else ""
+        raise ImportFailed(f"{path} cannot be updated: {how or 'delete what is changed first'}")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.new")
+    try:
         temporary.unlink(missing_ok=True)
         if private or target.exists():
             temporary.touch(0o600, exist_ok=False)
@@ -141,11 +132,9 @@ def unwrap(value: Any) -> Any:
     return value.unwrap() if hasattr(value, "unwrap") else value
 
 
-def block(header: str, table: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
-    """Return a table as text, with its header, such as ``[[rules]]``, and comments above it."""
-    # A line break in a comment would end it.
-    above = (f"# {printable(text)}" for text in comments)
-    return "\n".join([*above, header, *dotted_lines(table), ""])
+def block(header: str, table: Mapping[str, Any]) -> str:
+    """Return a table as text, with its header, such as ``[[rules]]``."""
+    return "\n".join([header, *dotted_lines(table), ""])
 
 
 def dotted_lines(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
