@@ -21,7 +21,7 @@ from pexpolicy_local_policy.lint import lint
 from pexpolicy_local_policy.script_process import Job, ScriptPool
 from pexpolicy_local_policy.variables import ENDPOINT_OF, Kind, from_request
 from pexpolicy_local_policy.verdict import Verdict, judge
-from tests.support.local_policy import NOON, ROOM, local_policy
+from tests.support.local_policy import ROOM, local_policy
 from tests.support.script_runs import Render
 
 SUGGESTED = {
@@ -105,22 +105,7 @@ def when(chosen: random.Random, depth: int = 2) -> dict[str, Any]:
         "remote_address": {
             chosen.choice(("in_subnet", "not_in_subnet")): ["10.1.0.0/16", "fe80::/10"]
         },
-        "time": {
-            "zone": chosen.choice(("Europe/Oslo", "America/New_York")),
-            chosen.choice(("between", "weekdays", "dates", "since", "until")): None,
-        },
     }
-    time = made["time"]
-    values = {
-        "between": chosen.choice((["08:00", "16:30"], ["20:00", "06:00"])),
-        "weekdays": chosen.sample(("monday", "thursday", "sunday", "saturday"), 2),
-        "dates": "@2026-01-15",
-        "since": "@2026-02-01",
-        "until": "@2026-02-29".replace("29", "28"),
-    }
-    for name in time:
-        if time[name] is None:
-            time[name] = [values[name]] if name == "dates" else values[name]
     names = chosen.sample(sorted(made), chosen.choice((0, 1, 1, 2)))
     found = {name: made[name] for name in names}
     if depth and chosen.random() < 0.4:
@@ -201,15 +186,13 @@ async def compared(
         found = await lint(pool, script, kind)
         assert not [str(one) for one in found if one.level == "error"], script
         for _ in range(calls):
-            now = NOON + chosen.randrange(0, 90 * 24 * 3600)
-            policy.context.wall_clock.at = now  # type: ignore[attr-defined]
             request = endpoint.parse(MultiDict(parameters(chosen)), "")
             ours = (await decide(policy, request)).decision
             others = {"service_config": ROOM}
             if kind == "media_location":
                 others["suggested_media_overflow_locations"] = SUGGESTED
             given = from_request(kind, request, **others)
-            rendering = await pool.run(Job(script, given.variables, now))
+            rendering = await pool.run(Job(script, given.variables))
             verdict = judge(given, rendering)
             told = f"{ours!r} {verdict}\n{dict(request.params)}\n{written}\n{script}"
             assert agree(kind, ours, verdict), told
@@ -217,8 +200,8 @@ async def compared(
 
 @pytest.mark.parametrize("kind", ["service", "participant", "media_location"])
 def test_a_script_decides_as_its_configuration(tmp_path: Path, kind: Kind) -> None:
-    for seed in range(12):
-        check(tmp_path / "config.toml", seed, kind, 25)
+    for seed in range(8):
+        check(tmp_path / "config.toml", seed, kind, 20)
 
 
 def test_the_normal_form_of_an_alias(render: Render) -> None:
@@ -269,10 +252,13 @@ then = {}
         (RULE.format('third_party_passcode = "1"', '"reject"'), "is a secret"),
         (RULE.format('remote_alias = { scheme = "sip" }', '"reject"'), "the scheme of an alias"),
         (RULE.format('vendor = "stra\u00dfe\u00e6"', '"reject"'), "is not ASCII"),
-        (RULE.format("vendor = { regex = '(a+)+' }", '"reject"'), "inside of a repeated group"),
-        (RULE.format("vendor = { regex = '(a|aa)+b' }", '"reject"'), "inside of a repeated group"),
+        (RULE.format("vendor = { regex = '(a|aa)+b' }", '"reject"'), "has '+b' at character 7"),
+        (
+            RULE.format("time = { zone = 'UTC', weekdays = ['monday'] }", '"reject"'),
+            "has nothing like it",
+        ),
         (RULE.format("vendor = { glob = '*a*b*c*' }", '"reject"'), "at most three repetitions"),
-        (RULE.format("vendor = { regex = '[[:alpha:]]' }", '"reject"'), "a named class"),
+        (RULE.format("vendor = { regex = '[[:alpha:]]' }", '"reject"'), "whose counterpart"),
         (RULE.format("remote_address = { in_subnet = '::/0' }", '"reject"'), "written as IPv6"),
         (RULE.format('vendor = { value_of = "location" }', '"reject"'), "has nothing like it"),
         (
@@ -292,21 +278,17 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, config: str, reaso
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("(.|a)+b", "inside of a repeated group"),
-        ("([^a]|b)+", "inside of a repeated group"),
-        ("(a|)*", "inside of a repeated group"),
-        ("(a?b?)+", "inside of a repeated group"),
-        ("((a|b)(c|cd))+", "inside of a repeated group"),
-        ("(a|aa){9}", "inside of a repeated group"),
-        ("(a{1,2}){9}", "inside of a repeated group"),
-        ("(\N{KELVIN SIGN}|k)+", "is not ASCII"),
-        ("(K|k)+", "inside of a repeated group"),
-        ("a*b+c{2,}d*", "at most three repetitions"),
+        ("(.|a)+b", "'+b' at character 6"),
+        ("(a?b?)+", "'+' at"),
+        ("(a{1,2}){9}", "'a{1,2}){'"),
+        ("a*b+c{2}d*e+", "at most three repetitions"),
         ("(a*b*)(c*d*)", "at most three repetitions"),
         ("a?" * 23, "few choices with them"),
-        ("a{0,25}" * 5, "few choices with them"),
         ("(a|aa)" * 23, "few choices with them"),
-        ("a{2}{3}", "{3} after a position or repetition"),
+        ("a{2}{3}", "a{2}{3}"),
+        ("[+-9]", "[+-9]"),
+        ("\\b", "\\\\b"),
+        ("[^\\D]", "[^"),
     ],
 )
 def test_a_pattern_that_can_take_long_is_refused(source: str, reason: str) -> None:
@@ -318,13 +300,13 @@ def test_a_pattern_that_can_take_long_is_refused(source: str, reason: str) -> No
     "source",
     [
         "(meet|room)[.-].*(@.*)?",
-        "(a|[b-d]|\\d)+x",
-        "(\\d{3}-)*\\d{3}",
+        "(?:a|[b-d]|\\d)x",
+        "\\d{3}-[\\d]+",
+        "[^.a-]+[skK-]",
         "(a|aa)?b",
-        "a*a+a{2,}",
-        "(a|b)" * 40,
+        "a*a+a{2}",
         "a?" * 22,
-        "(org|com).*@.*x.*",
+        "(org|com).*@.*x",
         "(a|aa)" * 22,
     ],
 )
@@ -337,7 +319,7 @@ def test_a_pattern_that_is_taken_means_the_same(source: str) -> None:
 
 
 def test_stars_of_a_glob_that_follow_each_other_are_one() -> None:
-    assert glob_pattern("**a****b", case_sensitive=True) == "(?s)\\A(.*a.*b)\\Z"
+    assert glob_pattern("**a****b", case_sensitive=True) == "(?s)\\A(?:.*a.*b)\\Z"
 
 
 def test_a_script_that_is_too_long_is_refused(tmp_path: Path) -> None:

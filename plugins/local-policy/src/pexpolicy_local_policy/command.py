@@ -18,7 +18,6 @@ from pexpolicy.explain.explanation import known_to_infinity
 from pexpolicy.testing import ConfigError, make_policy
 from pexpolicy.testing.cases import chosen_or_exit
 from pexpolicy.testing.report import Row, as_json, show
-from pexpolicy.text import printable
 from pexpolicy_local_policy.command_input import (
     EX_DATAERR,
     FILE,
@@ -114,7 +113,8 @@ def run(
     if verdict.document is not None:
         click.echo(indented(verdict.document))
     elif rendering.text.strip():
-        _show_output(rendering.text)
+        lines = rendering.text.splitlines()[:_MAX_SHOWN_LINES]
+        notes((f"{number:>4}  {line}" for number, line in enumerate(lines, 1)), "output", None)
     say(f"verdict: {verdict.summary}", "red" if verdict.dropped else "green")
     sys.exit(EX_DATAERR if verdict.dropped else 0)
 
@@ -130,16 +130,6 @@ def _remarks(source: str) -> list[str]:
     except (TemplateSyntaxError, RecursionError):
         return found
     return found + [f"line {line}: {text}" for line, text in unknown_points(tree)]
-
-
-def _show_output(text: str) -> None:
-    """Print the beginning of an output that is not JSON on standard error, with line numbers."""
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    click.echo("the output:", err=True)
-    for number, line in lines[:_MAX_SHOWN_LINES]:
-        click.echo(printable(f"{number:>4}  {line}"), err=True)
-    if len(lines) > _MAX_SHOWN_LINES:
-        click.echo(f"      (and {len(lines) - _MAX_SHOWN_LINES} more lines)", err=True)
 
 
 @local_policy.command(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -67,24 +65,15 @@ def fail(text: str) -> NoReturn:
     sys.exit(EX_USAGE)
 
 
-def notes(texts: Iterable[str], label: str = "note", colour: str = "yellow") -> None:
+def notes(texts: Iterable[str], label: str = "note", colour: str | None = "yellow") -> None:
     """Print lines with a label on standard error."""
     for text in texts:
         say(f"{label}: {text}", colour)
 
 
 def say(text: str, colour: str | None = None, *, err: bool = True) -> None:
-    """Print a line, broken between words where it is longer than the terminal is wide."""
-    shown = printable(text)
-    if (sys.stderr if err else sys.stdout).isatty():
-        shown = textwrap.fill(
-            shown,
-            shutil.get_terminal_size().columns,
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    click.secho(shown, fg=colour, err=err)
+    """Print a line."""
+    click.secho(printable(text), fg=colour, err=err)
 
 
 def indented(value: Any) -> str:

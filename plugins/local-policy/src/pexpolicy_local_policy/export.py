@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pexpolicy import Continue, Decision, MediaLocation
-from pexpolicy.matching import Condition
 from pexpolicy.testing import Policy
 from pexpolicy_local_policy.export_conditions import Expressions, networks
 from pexpolicy_local_policy.export_patterns import NotExportedError, text_literal
@@ -34,112 +33,97 @@ class _Step(NamedTuple):
 
 def export(policy: Policy, kind: Kind) -> str:
     """Return the script of one kind that decides as a policy; raises ``ExportError``."""
-    return _Export(policy, kind).script()
-
-
-class _Export:
-    def __init__(self, policy: Policy, kind: Kind) -> None:
-        self._policy = policy
-        self._kind = kind
-        self._endpoint = ENDPOINT_OF[kind]
-        self._expressions = Expressions(kind)
-        self._problems: list[str] = []
-
-    def script(self) -> str:
-        chain = self._policy.chains[self._endpoint]
-        table = self._policy.settings.endpoints.get(self._endpoint)
-        if table is not None and table.combine == "merge":
-            self._problems.append(f"endpoints.{self._endpoint}: a script cannot merge answers")
-        instances = {plugin.name: plugin.instance for plugin in self._policy.plugins}
-        groups: list[list[_Step]] = []
-        for link in chain.links:
-            if link.hook not in ("", self._endpoint):
-                text = f"{link.plugin}: it adjusts the decisions of others"
-                self._problems.append(text)
-            else:
-                groups.append(list(self._steps(link.plugin, instances.get(link.plugin))))
-        body = "" if self._problems else self._chain(groups, chain.default)
-        lines = [
-            "{# Made by pexpolicy local-policy export: change the configuration and export it. #}",
-            *self._expressions.preamble.values(),
-            "{",
-            body,
-            "}",
-        ]
-        made = "\n".join(lines) + "\n"
-        if not self._problems and len(made) > MAX_SCRIPT_LENGTH:
-            most = f"Infinity stores {MAX_SCRIPT_LENGTH:,}"
-            self._problems.append(f"the script has {len(made):,} characters, and {most}")
-        if self._problems:
-            raise ExportError(self._problems)
-        return made
-
-    def _steps(self, plugin: str, instance: object) -> Iterator[_Step]:
-        rules = getattr(instance, "compiled_rules", None)
-        locations = getattr(instance, "listed_locations", None)
-        if rules is not None:
-            for name, condition, answer in rules(self._endpoint):
-                try:
-                    yield self._rule(name, condition, answer)
-                except NotExportedError as error:
-                    self._problems.append(f"rule {name!r}: {error}")
-        elif locations is not None and self._kind == "media_location":
-            try:
-                yield from self._locations(locations())
-            except NotExportedError as error:
-                self._problems.append(f"{plugin}: {error}")
+    endpoint, expressions = ENDPOINT_OF[kind], Expressions(kind)
+    chain, table = policy.chains[endpoint], policy.settings.endpoints.get(endpoint)
+    instances = {plugin.name: plugin.instance for plugin in policy.plugins}
+    problems: list[str] = []
+    if table is not None and table.combine == "merge":
+        problems.append(f"endpoints.{endpoint}: a script cannot merge answers")
+    groups: list[list[_Step]] = []
+    for link in chain.links:
+        instance = instances.get(link.plugin)
+        if link.hook not in ("", endpoint):
+            problems.append(f"{link.plugin}: it adjusts the decisions of others")
+        elif hasattr(instance, "compiled_rules"):
+            groups.append(list(_rules(instance, endpoint, expressions, problems)))
+        elif hasattr(instance, "listed_locations") and kind == "media_location":
+            groups.append(list(_locations(link.plugin, instance.listed_locations(), problems)))
         else:
-            self._problems.append(f"{plugin}: it answers too, and only rules and locations fit")
+            problems.append(f"{link.plugin}: it answers too, and only rules and locations fit")
+    if problems:
+        raise ExportError(problems)
+    body = _output(kind, chain.default)
+    for steps in reversed(groups):
+        body = _branches(kind, steps, body)
+    head = "{# Made by pexpolicy local-policy export: change the configuration and export it. #}"
+    made = "\n".join((head, *expressions.preamble.values(), "{", body, "}")) + "\n"
+    if len(made) > MAX_SCRIPT_LENGTH:
+        most = f"Infinity stores {MAX_SCRIPT_LENGTH:,}"
+        raise ExportError([f"the script has {len(made):,} characters, and {most}"])
+    return made
 
-    def _rule(self, name: str, condition: Condition, answer: Any) -> _Step:
+
+def _rules(
+    plugin: Any, endpoint: str, expressions: Expressions, problems: list[str]
+) -> Iterator[_Step]:
+    for name, condition, answer in plugin.compiled_rules(endpoint):
         if answer.is_dynamic:
-            raise NotExportedError("its answer has placeholders")
-        return _Step(f"rule {name}", self._expressions.of(condition), answer.fixed)
+            problems.append(f"rule {name!r}: its answer has placeholders")
+            continue
+        try:
+            yield _Step(f"rule {name}", expressions.of(condition), answer.fixed)
+        except NotExportedError as error:
+            problems.append(f"rule {name!r}: {error}")
 
-    def _locations(self, listed: Any) -> Iterator[_Step]:
-        for source in listed.sources:
-            if source not in ("remote_address", "proxy_node_address"):
-                raise NotExportedError(f"addresses: {source} is not one value of the call")
-        if listed.has_countries:
-            raise NotExportedError("geoip: a script knows no countries")
-        for source in listed.sources:
-            address = f'call_info.{source}|default("", true)'
-            for subnets, choice in listed.rows:
-                parts = [f"pex_in_subnet({address}, [{networks(subnets)}])"]
-                for key, values in (
-                    ("protocol", choice.protocols),
-                    ("location", choice.node_locations),
-                ):
-                    if values:
-                        listed_values = ", ".join(map(text_literal, sorted(values)))
-                        parts.append(f"call_info.{key} in [{listed_values}]")
-                yield _Step("", " and ".join(parts), choice.decision)
-        if listed.default is not None:
-            yield _Step("", "true", listed.default)
 
-    def _chain(self, groups: Sequence[Sequence[_Step]], default: Decision) -> str:
-        """Return the branches of the first plugin, then of those that follow it."""
-        if not groups:
-            return self._output(default)
-        first, *following = groups
-        rest = self._chain(following, default)
-        lines = []
-        for number, step in enumerate(first):
-            comment = f" {{# {_comment(step.name)} #}}" if step.name else ""
-            lines.append(f"{{% {'elif' if number else 'if'} {step.condition} %}}{comment}")
-            lines.append(rest if step.decision is None else self._output(step.decision))
-        if not first:
-            return rest
-        return "\n".join((*lines, "{% else %}", rest, "{% endif %}"))
+def _locations(plugin: str, listed: Any, problems: list[str]) -> Iterator[_Step]:
+    if listed.has_countries:
+        problems.append(f"{plugin}: geoip: a script knows no countries")
+    for source in listed.sources:
+        if source not in ("remote_address", "proxy_node_address"):
+            text = f"{plugin}: addresses: {source} is not one value of the call"
+            problems.append(text)
+        for subnets, choice in listed.rows:
+            try:
+                found = networks(subnets)
+            except NotExportedError as error:
+                problems.append(f"{plugin}: {error}")
+                continue
+            condition = f'pex_in_subnet(call_info.{source}|default("", true), [{found}])'
+            for key, values in (
+                ("protocol", choice.protocols),
+                ("location", choice.node_locations),
+            ):
+                if values:
+                    written = ", ".join(map(text_literal, sorted(values)))
+                    condition += f" and call_info.{key} in [{written}]"
+            yield _Step("", condition, choice.decision)
+    if listed.default is not None:
+        yield _Step("", "true", listed.default)
 
-    def _output(self, decision: Decision) -> str:
-        """Return what a script prints for a decision."""
-        if isinstance(decision, Continue):
-            return _KEPT[self._kind]
-        result = json.loads(decision.result or b"{}")
-        if isinstance(decision, MediaLocation):
-            return f'"result": {_json(result)}'
-        return f'"action": "{decision.action}", "result": {_json(result)}'
+
+def _branches(kind: Kind, steps: Sequence[_Step], rest: str) -> str:
+    """Return the branches of one plugin; ``rest`` is what those that follow it decide."""
+    if not steps:
+        return rest
+    lines = []
+    for number, step in enumerate(steps):
+        comment = f" {{# {_comment(step.name)} #}}" if step.name else ""
+        lines.append(f"{{% {'elif' if number else 'if'} {step.condition} %}}{comment}")
+        lines.append(rest if step.decision is None else _output(kind, step.decision))
+    return "\n".join((*lines, "{% else %}", rest, "{% endif %}"))
+
+
+def _output(kind: Kind, decision: Decision) -> str:
+    """Return what a script prints for a decision."""
+    if isinstance(decision, Continue):
+        return _KEPT[kind]
+    result = json.dumps(json.loads(decision.result or b"{}"))
+    for mark in ("{{", "{%", "{#"):  # they begin a part of the script's language
+        result = result.replace(mark, "".join(f"\\u{ord(letter):04x}" for letter in mark))
+    if isinstance(decision, MediaLocation):
+        return f'"result": {result}'
+    return f'"action": "{decision.action}", "result": {result}'
 
 
 _KEPT: dict[Kind, str] = {
@@ -152,14 +136,6 @@ _KEPT: dict[Kind, str] = {
     "media_location": f'"result": {{{{ {SUGGESTED}|pex_to_json }}}}',
 }
 """What leaves the decision to Infinity."""
-
-
-def _json(value: Any) -> str:
-    """Return JSON without what begins a part of the script's language."""
-    text = json.dumps(value)
-    for mark in ("{{", "{%", "{#"):
-        text = text.replace(mark, "".join(f"\\u{ord(letter):04x}" for letter in mark))
-    return text
 
 
 def _comment(text: str) -> str:

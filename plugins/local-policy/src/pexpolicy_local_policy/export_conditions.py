@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from ipaddress import IPv4Network, ip_network
 
-from pexpolicy.matching import All, AnyOf, Clause, Condition, NoneOf, Subject, TimeCondition
+from pexpolicy.matching import All, AnyOf, Clause, Condition, NoneOf, Subject
 from pexpolicy.subnets import read_subnet
 from pexpolicy.text import brief
 from pexpolicy_local_policy.export_patterns import (
@@ -20,9 +20,7 @@ from pexpolicy_local_policy.variables import CALL_INFO, PARTICIPANT, Kind
 
 _MAPPED = ip_network("::ffff:0:0/96")
 _MAPPED_BITS = 96
-_SECONDS = 3600
 ANY_ADDRESS = '["0.0.0.0/0", "::/0"]'
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Expressions:
@@ -44,8 +42,6 @@ class Expressions:
                 return f"not {self._joined(parts, 'or')}"
             case Clause():
                 return self._clause(condition)
-            case TimeCondition():
-                return self._time(condition)
             case _:
                 raise NotExportedError(f"{condition}: a script has nothing like it")
 
@@ -144,26 +140,6 @@ class Expressions:
         self.preamble.setdefault(f"{name}_normal", _ALIAS.replace("NAME", name))
         return f"{name}_{part or 'normal'}"
 
-    def _time(self, condition: TimeCondition) -> str:
-        settings = condition.window.settings
-        name = f"now_{''.join(c if c.isalnum() else '_' for c in settings.zone)}"
-        self.preamble.setdefault(name, _NOW.replace("NAME", name).replace("ZONE", settings.zone))
-        parts = []
-        if settings.between is not None:
-            start, end = (t.hour * _SECONDS + t.minute * 60 + t.second for t in settings.between)
-            word = "and" if start < end else "or"
-            parts.append(f"({start} <= {name}_second {word} {name}_second < {end})")
-        if settings.weekdays is not None:
-            days = ", ".join(str((_WEEKDAYS.index(day) + 1) % 7) for day in settings.weekdays)
-            parts.append(f"{name}_weekday in [{days}]")
-        if settings.dates is not None:
-            parts.append(f"{name}_day in [{', '.join(f'{d:%Y%m%d}' for d in settings.dates)}]")
-        if settings.since is not None:
-            parts.append(f"{name}_day >= {settings.since:%Y%m%d}")
-        if settings.until is not None:
-            parts.append(f"{name}_day <= {settings.until:%Y%m%d}")
-        return f"({' and '.join(parts)})"
-
 
 @cache
 def _folds() -> str:
@@ -200,13 +176,6 @@ def _any(written: Iterable[str]) -> str:
     return f"({' or '.join(parts)})"
 
 
-_NOW = """{% set NAME = pex_now("ZONE") %}
-{% set NAME_second = NAME.hour * 3600 + NAME.minute * 60 + NAME.second %}
-{% set NAME_day = NAME.year * 10000 + NAME.month * 100 + NAME.day %}
-{% set NAME_year = NAME.year - ((14 - NAME.month) / 12)|int %}
-{% set NAME_weekday = (NAME_year + (NAME_year / 4)|int - (NAME_year / 100)|int
-  + (NAME_year / 400)|int + [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4][NAME.month - 1]
-  + NAME.day) % 7 %}"""
 _ALIAS = r"""{% set NAME_lower = call_info.NAME|default("", true)|trim|lower %}
 {% set NAME_rest = NAME_lower|pex_regex_replace("(?s)\\A(?:(?:sips?|h323|tel):\\s*)+", "") %}
 {% set NAME_scheme = pex_regex_search(

@@ -19,8 +19,9 @@ from pexpolicy_local_policy.verdict import judge
 
 CheckNames = Callable[[Decision], None]
 """Raises ``DecisionError`` for a decision with a name that Infinity does not know."""
-CALLER = ("remote_alias", "remote_display_name", "vendor", "local_alias", "call_tag")
+_CALLER = frozenset(("remote_alias", "remote_display_name", "vendor", "local_alias", "call_tag"))
 """Values of ``call_info`` that callers choose."""
+_FORGED = frozenset(("remote_alias", "remote_display_name", "vendor"))
 _WITHOUT_QUOTES = (
     *("abs", "float", "int", "length", "round"),
     *("pex_base64", "pex_clean_phone_number", "pex_hash", "pex_md5", "pex_strlen", "pex_to_json"),
@@ -29,13 +30,13 @@ _WITHOUT_QUOTES = (
 """Filters whose output has neither quotes nor backslashes."""
 _PIN = re.compile(r"\d{4,}")
 """Digits that may be a PIN which the script holds."""
-_FORGED = {"remote_alias", "remote_display_name", "vendor"}
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _DECISIONS = (nodes.And, nodes.Call, nodes.Compare, nodes.Const, nodes.Not, nodes.Or, nodes.Test)
 """Expressions whose value is an outcome, and not the value of a caller itself."""
-_Sources = Mapping[str, frozenset[str]]
-"""The values of ``call_info`` that each variable is made of."""
-_Reader = Callable[[nodes.Node, _Sources], frozenset[str]]
+_LAST = ("time", "memory", "output", "process")
+"""Failures after which no other sample is tried: each could take as long."""
+_Variables = Mapping[str, frozenset[str]]
+"""The values of a call that each variable is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,8 @@ async def lint(
     wrong = [LintFinding("error", line, text) for line, text in unknown_filters(tree)]
     found += wrong
     found += [LintFinding("note", line, text) for line, text in unknown_points(tree)]
-    for call in tree.find_all(nodes.Call):
-        if _calls(call, "pex_debug_log"):
-            text = "pex_debug_log writes to the support log at each call: remove it"
-            found.append(LintFinding("warning", call.lineno, text))
-    found += _quoted(tree)
-    found += _trust(tree)
+    doubts = (*_debug_calls(tree), *_quoted(tree), *_trust(tree))
+    found += [LintFinding("warning", line, text) for line, text in doubts]
     told: set[tuple[int, str]] = set()
     for sample in () if wrong else samples(kind, tree):
         rendering = await pool.run(Job(source, sample.given.variables))
@@ -95,10 +92,6 @@ async def lint(
         if rendering.failure is not None and rendering.failure.kind in _LAST:
             break
     return sorted(dict.fromkeys(found), key=lambda one: one.line)
-
-
-_LAST = ("time", "memory", "output", "process")
-"""Failures after which no other sample is tried: each could take as long."""
 
 
 def _judged(
@@ -122,39 +115,20 @@ def _judged(
                 yield "error", f"{error.refusal.field}: {error.refusal.rule}"
 
 
-def _calls(node: nodes.Node, name: str) -> bool:
-    """Return whether a node calls a function of this name."""
-    return (
-        isinstance(node, nodes.Call)
-        and isinstance(node.node, nodes.Name)
-        and node.node.name == name
-    )
+def _is_debug(node: nodes.Node) -> bool:
+    called = node.node if isinstance(node, nodes.Call) else None
+    return isinstance(called, nodes.Name) and called.name == "pex_debug_log"
 
 
-def _sources(
-    tree: nodes.Template, read: Callable[[nodes.Node, _Sources], frozenset[str]]
-) -> _Sources:
-    """Return what each variable is made of, by what ``read`` returns for an expression."""
-    made: dict[str, frozenset[str]] = {}
-    for _ in range(2):  # twice, as a loop may read what it assigns later
-        pairs: list[tuple[nodes.Node, nodes.Node]]
-        pairs = [(one.target, one.node) for one in tree.find_all(nodes.Assign)]
-        pairs += [(one.target, one.iter) for one in tree.find_all(nodes.For)]
-        for target, value in pairs:
-            for name in _names(target):
-                made[name] = made.get(name, frozenset()) | read(value, made)
-    return made
+def _debug_calls(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+    for call in filter(_is_debug, tree.find_all(nodes.Call)):
+        text = "pex_debug_log writes to the support log at each call: remove it"
+        yield call.lineno, text
 
 
-def _names(node: nodes.Node) -> frozenset[str]:
-    """Return the variables in an expression."""
-    inside = {found.name for found in node.find_all(nodes.Name)}
-    return frozenset({node.name, *inside} if isinstance(node, nodes.Name) else inside)
-
-
-def _quoted(tree: nodes.Template) -> Iterator[LintFinding]:
+def _quoted(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     """Yield values of callers between quotes, which a quote in the value breaks."""
-    variables = _sources(tree, _of_callers)
+    variables = _variables(tree, printed=True)
     for output in tree.find_all(nodes.Output):
         before = ""
         for part in output.nodes:
@@ -163,42 +137,16 @@ def _quoted(tree: nodes.Template) -> Iterator[LintFinding]:
             elif isinstance(part, nodes.Filter) and part.name == "pex_to_json":
                 if len(_QUOTE.findall(before)) % 2 == 1:
                     text = "pex_to_json prints quotes of its own: leave out those around it"
-                    yield LintFinding("warning", part.lineno, text)
+                    yield part.lineno, text
             else:
-                for name in sorted(_of_callers(part, variables)):
+                for name in sorted(_CALLER & _read(part, variables, printed=True)):
                     text = f"a quote or backslash in {name} breaks the JSON: use pex_to_json"
-                    yield LintFinding("warning", part.lineno, text)
+                    yield part.lineno, text
 
 
-def _of_callers(part: nodes.Node, variables: _Sources) -> frozenset[str]:
-    """Return the values of callers that an expression may print as they are."""
-    inner: Iterable[nodes.Node | None]
-    match part:
-        case nodes.Compare() | nodes.Test() | nodes.Not():
-            return frozenset()
-        case nodes.Filter(name=name) if name in _WITHOUT_QUOTES:
-            return frozenset()
-        case nodes.Call() if _calls(part, "pex_debug_log"):
-            return frozenset()
-        case nodes.Name(name=name):
-            return variables.get(name, frozenset())
-        case nodes.Getattr(attr=name) | nodes.Getitem(arg=nodes.Const(value=name)) if (
-            name in CALLER
-        ):
-            return frozenset({name})
-        case nodes.CondExpr(expr1=first, expr2=second):
-            inner = (first, second)
-        case nodes.Filter(node=filtered):
-            inner = (filtered,)
-        case _:
-            inner = tuple(part.iter_child_nodes())
-    found = (_of_callers(child, variables) for child in inner if child is not None)
-    return frozenset[str]().union(*found)
-
-
-def _trust(tree: nodes.Template) -> Iterator[LintFinding]:
+def _trust(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     """Yield conditions that depend on nothing but what a caller claims."""
-    variables = _sources(tree, _read)
+    variables = _variables(tree, printed=False)
     decisions = {
         name
         for one in tree.find_all(nodes.Assign)
@@ -208,22 +156,56 @@ def _trust(tree: nodes.Template) -> Iterator[LintFinding]:
     for condition in tree.find_all(nodes.If):
         test = condition.test
         # Testing whether there is any value trusts no caller, even if a variable holds the value.
-        if isinstance(test, nodes.Name) and test.name not in decisions:
+        if isinstance(test, nodes.Getattr) or (
+            isinstance(test, nodes.Name) and test.name not in decisions
+        ):
             continue
-        read = _read(test, variables) if not isinstance(test, nodes.Getattr) else frozenset()
+        read = _read(test, variables, printed=False)
         if read and read <= _FORGED:
             text = f"trusts {', '.join(sorted(read))} alone, which any caller can choose"
-            yield LintFinding("warning", condition.lineno, text)
+            yield condition.lineno, text
 
 
-def _read(expression: nodes.Node, variables: _Sources) -> frozenset[str]:
-    """Return what of ``call_info`` decides the value of an expression."""
-    found = [*expression.find_all(nodes.Getattr)]
-    found += [expression] if isinstance(expression, nodes.Getattr) else []
-    read = {
-        one.attr
-        for one in found
-        if isinstance(one.node, nodes.Name) and one.node.name == "call_info"
-    }
-    named = (variables.get(name, frozenset()) for name in _names(expression))
-    return frozenset(read).union(*named)
+def _variables(tree: nodes.Template, *, printed: bool) -> _Variables:
+    """Return what each variable is made of."""
+    made: dict[str, frozenset[str]] = {}
+    for _ in range(2):  # twice, as a loop may read what it assigns later
+        pairs: list[tuple[nodes.Node, nodes.Node]]
+        pairs = [(one.target, one.node) for one in tree.find_all(nodes.Assign)]
+        pairs += [(one.target, one.iter) for one in tree.find_all(nodes.For)]
+        for target, value in pairs:
+            for name in _names(target):
+                made[name] = made.get(name, frozenset()) | _read(value, made, printed=printed)
+    return made
+
+
+def _names(target: nodes.Node) -> set[str]:
+    """Return the variables that are assigned."""
+    inside = {found.name for found in target.find_all(nodes.Name)}
+    return {target.name, *inside} if isinstance(target, nodes.Name) else inside
+
+
+def _read(node: nodes.Node, variables: _Variables, *, printed: bool) -> frozenset[str]:
+    """Return the values of a call that decide an expression, or that it may print as they are."""
+    parts: Iterable[nodes.Node] = node.iter_child_nodes()
+    match node:
+        case nodes.Name(name=name):
+            return variables.get(name, frozenset())
+        case (
+            nodes.Getattr(node=nodes.Name(name=owner), attr=name)
+            | nodes.Getitem(node=nodes.Name(name=owner), arg=nodes.Const(value=name))
+        ) if printed or owner == "call_info":
+            return frozenset({name})
+        case _ if printed and (
+            isinstance(node, nodes.Compare | nodes.Test | nodes.Not)
+            or _is_debug(node)
+            or (isinstance(node, nodes.Filter) and node.name in _WITHOUT_QUOTES)
+        ):
+            return frozenset()
+        case nodes.Filter(node=nodes.Node() as filtered) if printed:
+            parts = (filtered,)
+        case nodes.CondExpr(expr1=first, expr2=second) if printed:
+            parts = (first, second) if second is not None else (first,)
+        case _:
+            pass
+    return frozenset[str]().union(*(_read(part, variables, printed=printed) for part in parts))

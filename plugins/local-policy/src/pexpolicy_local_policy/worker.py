@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 from collections.abc import Mapping
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
@@ -45,66 +46,33 @@ class _OutputLimitError(Exception):
     pass
 
 
-class Alarm:
-    """A timer that raises ``TimeLimitError`` once in what runs while it is set."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-        signal.signal(signal.SIGALRM, self._ring)
-
-    def set(self, seconds: float) -> None:
-        """Start the timer."""
-        self._is_set = True
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
-
-    def clear(self) -> None:
-        """Stop the timer."""
-        self._is_set = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _ring(self, _number: int, _frame: FrameType | None) -> None:
-        if self._is_set:
-            self._is_set = False
-            raise TimeLimitError
+@lru_cache(MAX_COMPILED)
+def _compiled(source: str) -> Any:
+    return ScriptEnvironment(Functions(0)).compile(source)
 
 
-class Runner:
-    """Runs scripts, and keeps what it has compiled."""
-
-    def __init__(self) -> None:
-        self._compiled: dict[str, Any] = {}
-
-    def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``text`` and ``debug``, and ``failure`` with ``kind``, ``text`` and ``line``."""
-        source = job["source"]
-        functions = Functions(job.get("now"))
-        environment = ScriptEnvironment(functions)
-        variables = {**job["variables"], **{name: UnknownValue(name) for name in job["unknown"]}}
-        if job["unknown"]:
-            environment.guard_tests()
-        pieces: list[str] = []
-        failure: dict[str, Any] | None = None
-        try:
-            if (code := self._compiled.get(source)) is None:
-                code = environment.compile(source)
-                self._keep(source, code)
-            template = environment.template_class.from_code(
-                environment, code, environment.globals, None
-            )
-            size = 0
-            for piece in template.generate(variables):
-                size += len(piece)
-                if size > MAX_OUTPUT:
-                    raise _OutputLimitError  # noqa: TRY301 - as other failures of the script
-                pieces.append(piece)
-        except (Exception, TimeLimitError) as error:  # noqa: BLE001 - a script raises what it likes
-            failure = _failure(error)
-        return {"text": "".join(pieces), "debug": functions.debug_lines, "failure": failure}
-
-    def _keep(self, source: str, code: Any) -> None:
-        if len(self._compiled) >= MAX_COMPILED:
-            self._compiled.clear()
-        self._compiled[source] = code
+def run(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``text`` and ``debug``, and ``failure`` with ``kind``, ``text`` and ``line``."""
+    functions = Functions(job.get("now"))
+    environment = ScriptEnvironment(functions)
+    variables = {**job["variables"], **{name: UnknownValue(name) for name in job["unknown"]}}
+    if job["unknown"]:
+        environment.guard_tests()
+    pieces: list[str] = []
+    failure: dict[str, Any] | None = None
+    try:
+        template = environment.template_class.from_code(
+            environment, _compiled(job["source"]), environment.globals, None
+        )
+        size = 0
+        for piece in template.generate(variables):
+            size += len(piece)
+            if size > MAX_OUTPUT:
+                raise _OutputLimitError  # noqa: TRY301 - as other failures of the script
+            pieces.append(piece)
+    except (Exception, TimeLimitError) as error:  # noqa: BLE001 - a script raises what it likes
+        failure = _failure(error)
+    return {"text": "".join(pieces), "debug": functions.debug_lines, "failure": failure}
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
@@ -177,17 +145,22 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(nothing, descriptor)
-    alarm, runner = Alarm(), Runner()
+    signal.signal(signal.SIGALRM, _ring)
     _limit()
     for job in jobs:
         try:
-            alarm.set(job["seconds"])
-            result = runner.run(job)
-            alarm.clear()
+            signal.setitimer(signal.ITIMER_REAL, max(job["seconds"], 0.001))
+            try:
+                result = run(job)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
         except (TimeLimitError, MemoryError) as error:
-            alarm.clear()
             result = {"text": "", "debug": [], "failure": _failure(error)}
         jobs.send(result)
+
+
+def _ring(_number: int, _frame: FrameType | None) -> None:
+    raise TimeLimitError
 
 
 if __name__ == "__main__":
