@@ -20,10 +20,11 @@ from pexpolicy.access.connections import AuthenticatedRequest, Connection
 from pexpolicy.access.credentials import (
     CancellableSleeps,
     Credentials,
-    KnownPeers,
     LoginThrottle,
+    RecentKeys,
     VerificationQueueFull,
     VerifiedDigests,
+    origin,
     pair_of,
 )
 from pexpolicy.access.networks import Networks, TrustedProxies
@@ -51,7 +52,8 @@ class SharedAccessState:
     verified: VerifiedDigests = field(default_factory=VerifiedDigests)
     throttle: LoginThrottle = field(default_factory=LoginThrottle)
     delays: CancellableSleeps = field(default_factory=CancellableSleeps)
-    known_peers: KnownPeers = field(default_factory=KnownPeers)
+    known_peers: RecentKeys = field(default_factory=RecentKeys)
+    """Addresses of right credentials."""
 
 
 class AccessControl:
@@ -81,25 +83,17 @@ class AccessControl:
         """Return the access control of a configuration."""
         return cls().for_settings(settings)
 
-    @property
-    def verifies_slowly(self) -> bool:
-        """True if a password is hashed, so that the order of verification matters."""
-        return self._credentials is not None and self._credentials.has_hashes
-
     def remember(self, peers: Iterable[str]) -> None:
         """Prefer these addresses: right credentials came from them."""
-        self._state.known_peers.add(*peers)
+        for peer in peers:
+            self._state.known_peers.add(origin(peer))
 
     def for_settings(self, settings: Settings) -> AccessControl:
         """Return the access control of another configuration, with the state of this one."""
         access = settings.access
-        return AccessControl(
-            Networks(access.networks),
-            TrustedProxies(Networks(access.trusted_proxies)),
-            settings.credentials,
-            self._state,
-            self._clock,
-        )
+        proxies = TrustedProxies(Networks(access.trusted_proxies))
+        networks, credentials = Networks(access.networks), settings.credentials
+        return AccessControl(networks, proxies, credentials, self._state, self._clock)
 
     def may_connect(self, peer: str) -> bool:
         """Return whether an address is in one of the networks, or is a trusted proxy."""
@@ -107,7 +101,7 @@ class AccessControl:
 
     def is_known(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy, or right credentials came from it."""
-        return peer in self._state.known_peers or self._proxies.holds(peer)
+        return origin(peer) in self._state.known_peers or self._proxies.holds(peer)
 
     def is_proxy(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy."""
@@ -117,13 +111,11 @@ class AccessControl:
         """Return the client of a request whose headers were admitted before on its connection; else
         ``None``.
         """
-        connection: Connection | None = getattr(request.protocol, "connection", None)
-        if (
-            connection is None
-            or (cached := connection.admission) is None
-            or cached.access is not self
-            or (connection.not_after is not None and connection.has_expired(self._clock()))
-        ):
+        connection = _connection(request)
+        cached = connection.admission
+        if cached is None or cached.access is not self:
+            return None
+        if connection.not_after is not None and connection.has_expired(self._clock()):
             return None
         if self._credentials is not None and not hmac.compare_digest(
             _authorization(request), cached.authorization
@@ -139,82 +131,74 @@ class AccessControl:
 
         Wrong credentials are refused after a delay that grows with their number.
         """
-        peer, client, forwarded = self._origin(request)
-        connection: Connection | None = getattr(request.protocol, "connection", None)
-        if connection is not None and connection.has_expired(self._clock()):
+        connection = _connection(request)
+        client, forwarded = self._client(request)
+        peer = client or connection.peer
+        if connection.has_expired(self._clock()):
             reason = CERTIFICATE_REVOKED if connection.is_revoked else CERTIFICATE_EXPIRED
-            return Refusal(reason, HTTPStatus.FORBIDDEN, client or peer, closes=True)
+            return Refusal(reason, HTTPStatus.FORBIDDEN, peer, closes=True)
         if self._networks and (client is None or not self._networks.holds(client)):
-            detail = self._proxies.describe_problem(peer, client, forwarded)
-            return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, client or peer, detail)
-        origin = client or peer
+            detail = self._proxies.describe_problem(connection.peer, client, forwarded)
+            return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, peer, detail)
         if self._credentials is not None:
-            verifying = self._verify_credentials(self._credentials, request, origin, connection)
-            refusal = await verifying
+            refusal = await self._verify_credentials(self._credentials, request, peer)
             if refusal is not None:
                 return refusal
             # Without credentials anyone is admitted, so that would distinguish no one.
-            self.remember((origin,))
-        admission = AuthenticatedRequest(self, _authorization(request), forwarded, origin)
-        if connection is not None:
-            connection.admit(admission)
+            self.remember((peer,))
+        admission = AuthenticatedRequest(self, _authorization(request), forwarded, peer)
+        connection.admit(admission)
         return admission
 
     def peer(self, request: web.BaseRequest) -> str:
         """Return the client of a request, for the audit."""
-        peer, client, _ = self._origin(request)
-        return client or peer
+        return self._client(request)[0] or _connection(request).peer
 
-    def _origin(self, request: web.BaseRequest) -> tuple[str, str | None, str | None]:
-        """Return the peer of a request, its client, and the header that names the client."""
-        connection: Connection | None = getattr(request.protocol, "connection", None)
-        peer = connection.peer if connection is not None else request.remote or ""
+    def _client(self, request: web.BaseRequest) -> tuple[str | None, str | None]:
+        """Return the client of a request, and the header of a trusted proxy that names it."""
+        peer = _connection(request).peer
         if not self._proxies.holds(peer):
-            return peer, peer, None
-        return peer, self._proxies.client(peer, request), self._proxies.header(request)
+            return peer, None
+        return self._proxies.client(peer, request), self._proxies.header(request)
 
     async def _verify_credentials(
-        self,
-        credentials: Credentials,
-        request: web.BaseRequest,
-        origin: str,
-        connection: Connection | None,
+        self, credentials: Credentials, request: web.BaseRequest, peer: str
     ) -> Refusal | None:
-        header = _authorization(request)
+        header, connection, state = _authorization(request), _connection(request), self._state
         if any(hmac.compare_digest(header, one) for one in self._right):
             return None
         pair = pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
         if not pair:
             # A request without user and password is no guess, so it is not delayed.
-            return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
+            return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
         now = asyncio.get_running_loop().time()
-        throttle = self._state.throttle
         if credentials.is_verified(pair):
             self._right.append(header)
             return None
-        if connection is not None:
-            connection.hold()
+        connection.hold()
         try:
-            with throttle.attempt(origin, now) as attempts:
-                is_known = origin in self._state.known_peers
-                if await credentials.verify(pair, attempts, peer=origin, is_known=is_known):
-                    return None
+            is_known = origin(peer) in state.known_peers
+            is_guessing = state.throttle.failures(peer, now) > 0
+            if await credentials.verify(pair, peer, is_known=is_known, is_guessing=is_guessing):
+                return None
+            refusal = Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
+            delay = state.throttle.record_failure(peer, now)
         except VerificationQueueFull:
-            await self._delay(BUSY_DELAY_S, connection)
-            return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
-        await self._delay(throttle.record_failure(origin, now), connection)
-        return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
-
-    async def _delay(self, seconds: float, connection: Connection | None) -> None:
-        """Delay a refusal; the connection may be evicted meanwhile."""
-        if connection is not None:
-            connection.wait()
-        await self._state.delays.wait(seconds)
+            refusal, delay = Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, peer), BUSY_DELAY_S
+        # The connection may be evicted meanwhile.
+        connection.wait()
+        await state.delays.wait(delay)
+        return refusal
 
     def close(self) -> None:
         """Stop verifying credentials and release all delayed replies."""
-        self._state.verified.pool.close()
+        self._state.verified.close()
         self._state.delays.cancel()
+
+
+def _connection(request: web.BaseRequest) -> Connection:
+    connection: Connection = request.protocol.connection  # type: ignore[attr-defined]
+    return connection
 
 
 def _authorization(request: web.BaseRequest) -> bytes:

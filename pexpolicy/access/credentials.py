@@ -15,13 +15,10 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
-from bisect import insort
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import count
-from typing import Any
 
 from pexpolicy.config.credentials import Credential, PasswordHash
 
@@ -31,8 +28,16 @@ MAX_DELAY_S = 4.0
 """Less than the 5 s after which a node gives up, so that it gets the 401."""
 RESET_AFTER_S = 600.0
 """Time without a wrong attempt after which the count of a peer is reset."""
-MAX_PEERS = 4096
-"""Peers that are stored; the least recently used one is removed first."""
+MAX_KEPT = 4096
+"""Peers, wrong pairs and attempts that are stored; the least recent one is removed first."""
+MAX_RUNNING = 2
+"""Verifications at the same time; each takes a thread, and the memory of scrypt."""
+MAX_QUEUED = 64
+"""Verifications in a queue."""
+MAX_FIRST = 16
+"""Those in a queue from which on only a pair that its peer has sent before is queued: a node sends
+the same one again.
+"""
 
 
 class LoginThrottle:
@@ -42,14 +47,10 @@ class LoginThrottle:
     client is not slowed down.
     """
 
-    def __init__(self, max_peers: int = MAX_PEERS) -> None:
+    def __init__(self) -> None:
         self._records: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """Number of wrong attempts, and when the last one was."""
         self._running: Counter[str] = Counter()
-        self._max_peers = max_peers
-
-    def __len__(self) -> int:
-        return len(self._records)
 
     def failures(self, peer: str, now: float) -> int:
         """Return the number of wrong attempts of a peer that count at ``now`` (seconds)."""
@@ -62,10 +63,10 @@ class LoginThrottle:
         verified or were wrong.
         """
         key = origin(peer)
-        rank = self.failures(peer, now) + self._running[key]
+        others = self.failures(peer, now) + self._running[key]
         self._running[key] += 1
         try:
-            yield rank
+            yield others
         finally:
             self._running[key] -= 1
             if not self._running[key]:
@@ -77,50 +78,37 @@ class LoginThrottle:
         key = origin(peer)
         self._records[key] = count + 1, now
         self._records.move_to_end(key)
-        if len(self._records) > self._max_peers:
+        if len(self._records) > MAX_KEPT:
             self._records.popitem(last=False)
         return float(min(FIRST_DELAY_S * 2 ** min(count, 32), MAX_DELAY_S))
 
 
-class KnownPeers:
-    """Addresses of right credentials. Their credentials are verified first, and their TLS
-    handshakes are not delayed.
-    """
+class RecentKeys:
+    """The last ``MAX_KEPT`` keys that were added."""
 
     def __init__(self) -> None:
-        self._peers: OrderedDict[str, None] = OrderedDict()
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()
 
-    def __contains__(self, peer: str) -> bool:
-        return origin(peer) in self._peers
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._keys
 
-    def add(self, *peers: str) -> None:
-        """Store addresses."""
-        for key in map(origin, peers):
-            self._peers[key] = None
-            self._peers.move_to_end(key)
-            if len(self._peers) > MAX_PEERS:
-                self._peers.popitem(last=False)
+    def add(self, key: Hashable) -> None:
+        """Store a key."""
+        self._keys[key] = None
+        self._keys.move_to_end(key)
+        if len(self._keys) > MAX_KEPT:
+            self._keys.popitem(last=False)
 
 
 def origin(peer: str) -> str:
     """Return the key of a peer: its IPv4 address, or the /64 of its IPv6 address."""
-    packed = _packed(peer)
-    return peer if packed is None else packed[:8].hex()
-
-
-def network_of(peer: str) -> str:
-    """Return the IPv4 address of a peer, or its IPv6 /64, as text."""
-    packed = _packed(peer)
-    return peer if packed is None else str(ipaddress.IPv6Network((packed[:8] + bytes(8), 64)))
-
-
-def _packed(peer: str) -> bytes | None:
     if ":" not in peer:
-        return None
+        return peer
     try:
-        return ipaddress.IPv6Address(peer.partition("%")[0]).packed
+        packed = ipaddress.IPv6Address(peer.partition("%")[0]).packed
     except ValueError:
-        return None
+        return peer
+    return f"{ipaddress.IPv6Address(packed[:8] + bytes(8))}/64"
 
 
 class CancellableSleeps:
@@ -132,84 +120,19 @@ class CancellableSleeps:
     async def wait(self, seconds: float) -> None:
         """Sleep for that time, or until ``cancel``."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._cancelled.wait()
+            await asyncio.wait_for(self._cancelled.wait(), seconds)
 
     def cancel(self) -> None:
         """End all delays, now and later."""
         self._cancelled.set()
 
 
-MAX_PAIRS = 4096
-"""Wrong pairs that are cached, and pairs whose attempts are counted; the oldest are removed."""
-
-
-MAX_RUNNING = 2
-"""Verifications at the same time; each takes a thread, and the memory of scrypt."""
-MAX_QUEUED = 64
-"""Verifications in the queue."""
-Rank = tuple[int, ...]
-"""Priority; the lowest is first."""
-
-
 class VerificationQueueFull(Exception):
-    """The queue is full of verifications with a lower rank."""
-
-
-class VerificationPool:
-    """Runs slow work in threads of its own.
-
-    The lowest rank is next; when the queue is full, the highest one is dropped.
-    """
-
-    def __init__(self, max_running: int = MAX_RUNNING, max_queued: int = MAX_QUEUED) -> None:
-        self._free = max_running
-        self._max_queued = max_queued
-        self._queue: list[tuple[Rank, int, asyncio.Future[None]]] = []
-        self._numbers = count()
-        self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="pexpolicy-verify")
-        self._closed = False
-
-    async def run(self, rank: Rank, work: Callable[[], bool]) -> bool:
-        """Run ``work`` in a thread when it is its turn; raises ``VerificationQueueFull``."""
-        loop = asyncio.get_running_loop()
-        turn = loop.create_future()
-        insort(self._queue, (rank, next(self._numbers), turn))
-        self._start_next()
-        if len(self._queue) > self._max_queued:
-            self._drop(self._queue.pop())
-        try:
-            await turn
-            return await loop.run_in_executor(self._threads, work)
-        finally:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._free += 1
-                self._start_next()
-
-    def _start_next(self) -> None:
-        while self._queue and self._free and not self._closed:
-            turn = self._queue.pop(0)[2]
-            if not turn.done():
-                self._free -= 1
-                turn.set_result(None)
-
-    def _drop(self, entry: tuple[Rank, int, asyncio.Future[None]]) -> None:
-        if not entry[2].done():
-            entry[2].set_exception(VerificationQueueFull())
-
-    def close(self) -> None:
-        """Start no further work and do not wait for any; callers in the queue get
-        ``VerificationQueueFull``.
-        """
-        self._closed = True
-        self._max_queued = 0
-        while self._queue:
-            self._drop(self._queue.pop())
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    """Too many verifications are queued."""
 
 
 class VerifiedDigests:
-    """The digests of verified credentials.
+    """The digests of verified credentials, and the threads that verify them.
 
     They are kept across a reload: a credential that is still configured needs no second slow
     hash.
@@ -218,11 +141,22 @@ class VerifiedDigests:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self.digests: dict[Credential, bytes] = {}
-        self.pool = VerificationPool()
+        self.threads = [
+            ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-verify") for _ in range(MAX_RUNNING)
+        ]
+        """One for known peers, which guesses from others must not delay, and one for others."""
+        self.queued = [0] * MAX_RUNNING
+        self.is_closed = False
 
     def digest(self, pair: bytes) -> bytes:
         """Return the fast digest of a user and password; it is useless without the key."""
         return hashlib.blake2b(pair, key=self._key).digest()
+
+    def close(self) -> None:
+        """Verify nothing more; callers in the queue get ``VerificationQueueFull``."""
+        self.is_closed = True
+        for thread in self.threads:
+            thread.shutdown(wait=False, cancel_futures=True)
 
 
 class Credentials:
@@ -234,9 +168,9 @@ class Credentials:
         self._cache = cache or VerifiedDigests()
         self._hashed: list[Credential] = []
         self._digests: list[bytes] = []
-        self._attempts: OrderedDict[tuple[bytes, str], int] = OrderedDict()
-        """Attempts of each peer with each pair that is not verified yet."""
-        self._wrong: OrderedDict[bytes, None] = OrderedDict()
+        self._sent = RecentKeys()
+        """Pairs that were not verified yet, with the peer that sent them."""
+        self._wrong = RecentKeys()
         for credential in configured:
             secret = credential.secret
             if isinstance(secret, PasswordHash):
@@ -245,26 +179,20 @@ class Credentials:
                 pair = f"{credential.user}:{secret.get_secret_value()}".encode()
                 self._digests.append(self._cache.digest(pair))
 
-    @property
-    def has_hashes(self) -> bool:
-        """True if a password is hashed."""
-        return bool(self._hashed)
-
     def is_verified(self, pair: bytes) -> bool:
         """Return whether a user and password are right, without a slow hash."""
-        digest = self._cache.digest(pair)
-        known = [*self._digests, *self._verified()]
+        digest, verified = self._cache.digest(pair), self._cache.digests
+        known = [*self._digests, *(verified[one] for one in self._hashed if one in verified)]
         return any(hmac.compare_digest(digest, one) for one in known)
 
     async def verify(
-        self, pair: bytes, attempts: int, *, peer: str = "", is_known: bool = False
+        self, pair: bytes, peer: str = "", *, is_known: bool = False, is_guessing: bool = False
     ) -> bool:
         """Return whether a user and password are right, by slow hashes where that is needed.
 
-        Guesses from many addresses must not lock out a node, even if they name its user. So a peer
-        that was admitted before (``is_known``) is first, and then the one with the fewest
-        ``attempts`` that are being verified or were wrong. Among equals the peer that sent its pair
-        most often is first: nodes repeat the same one, and a wrong one is verified once. Raises
+        Guesses from many addresses must not lock out a node, even if they name its user. So peers
+        that were admitted before (``is_known``) have a queue of their own, and a full one still
+        takes pairs that were sent before, unless the peer ``is_guessing``. Raises
         ``VerificationQueueFull``.
         """
         if self.is_verified(pair):
@@ -272,20 +200,24 @@ class Credentials:
         digest = self._cache.digest(pair)
         if not self._unverified() or digest in self._wrong:
             return False
-        key = digest, peer
-        repeated = self._attempts[key] = self._attempts.pop(key, 0) + 1
-        _bound(self._attempts)
-        rank = (not is_known, attempts, -repeated)
-        is_right = await self._cache.pool.run(rank, lambda: self._verify_slowly(pair, digest))
-        self._attempts.pop(key, None)
+        cache, number, sent = self._cache, int(is_known), (digest, peer)
+        limit = MAX_QUEUED if sent in self._sent and not is_guessing else MAX_FIRST
+        self._sent.add(sent)
+        if cache.is_closed or cache.queued[number] >= limit:
+            raise VerificationQueueFull
+        cache.queued[number] += 1
+        try:
+            work = cache.threads[number].submit(self._verify_slowly, pair, digest)
+            is_right = await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            if cache.is_closed:
+                raise VerificationQueueFull from None
+            raise
+        finally:
+            cache.queued[number] -= 1
         if not is_right:
-            self._wrong[digest] = None
-            _bound(self._wrong)
+            self._wrong.add(digest)
         return is_right
-
-    def _verified(self) -> list[bytes]:
-        digests = self._cache.digests
-        return [digests[one] for one in self._hashed if one in digests]
 
     def _unverified(self) -> list[Credential]:
         return [one for one in self._hashed if one not in self._cache.digests]
@@ -310,15 +242,9 @@ class Credentials:
         return False
 
 
-def _bound(pairs: OrderedDict[Any, Any]) -> None:
-    if len(pairs) > MAX_PAIRS:
-        pairs.popitem(last=False)
-
-
 def pair_of(header: str) -> bytes:
     """Return the user and password of an ``Authorization`` header, or nothing (RFC 7617)."""
-    value = header.encode("utf-8", "surrogateescape").strip()
-    scheme, _, encoded = value.partition(b" ")
+    scheme, _, encoded = header.encode("utf-8", "surrogateescape").strip().partition(b" ")
     if scheme.lower() != b"basic":
         return b""
     try:

@@ -16,7 +16,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pexpolicy.access.credentials import network_of, origin
+from pexpolicy.access.credentials import origin
 
 UNAUTHORISED = "unauthorised"
 """401: no credentials, or others than those of `[auth]`."""
@@ -70,7 +70,7 @@ CLOSED = 0
 SINGLE_LINES = 5
 """Refusals of one peer and reason that get a line each."""
 INTERVAL_S = 10.0
-"""Time between two shared lines. A peer without refusals for this time is removed."""
+"""Time between two shared lines. After that time without one, each refusal gets a line again."""
 MAX_PEERS = 1024
 """(Reason, peer) pairs that are counted separately; further ones are logged without a peer."""
 RATE = 2048
@@ -112,14 +112,13 @@ class Budget:
     def __init__(
         self, rate: float = RATE, burst: float = BURST, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._left = burst
-        self._at = clock()
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._left, self._at = burst, clock()
 
-    def take(self, size: int) -> bool:
-        """Take bytes and return true, or take none and return false if there are too few."""
+    def take(self, facts: Mapping[str, object]) -> bool:
+        """Take the bytes of a line and return true, or false if there are too few."""
+        texts = (len(value) for value in facts.values() if isinstance(value, str))
+        size = LINE_BYTES + sum(min(length, LINE_BYTES) for length in texts)
         now = self._clock()
         self._left = min(self._left + (now - self._at) * self._rate, self._burst)
         self._at = now
@@ -131,26 +130,23 @@ class Budget:
 
 @dataclass(slots=True)
 class _Group:
-    """The refusals of one key that share the next line."""
+    """The refusals of one key: how many had a line each, and those of the next shared line."""
 
-    peer: str | None = None
-    singles: int = 0
+    lines: int = 0
     times: int = 0
+    peer: str | None = None
     facts: dict[str, object] = field(default_factory=dict)
     """Facts that all of them have in common."""
-    is_idle: bool = False
-    """Whether there was none since the last shared lines."""
 
-    def add(self, peer: str | None, facts: Mapping[str, object]) -> None:
+    def add(self, peer: str | None, facts: Mapping[str, object], times: int = 1) -> None:
         if not self.times:
             self.peer = peer
             # Without long paths: those of all groups would take 60 MB.
             self.facts = {k: v for k, v in facts.items() if len(str(v)) <= LINE_BYTES}
-        if peer is not None and peer != self.peer:
-            self.peer = network_of(peer)
-        if self.facts and self.facts != facts:
-            self.facts = {k: v for k, v in self.facts.items() if facts.get(k) == v}
-        self.times += 1
+        elif self.peer is not None and self.peer != peer:
+            self.peer = origin(self.peer)
+        self.facts = {k: v for k, v in self.facts.items() if facts.get(k) == v}
+        self.times += times
 
 
 class RefusalLog:
@@ -181,73 +177,54 @@ class RefusalLog:
         self.counts[reason] += 1
         self._count(reason, peer)
         key: _Key = (reason, status, None if peer is None else origin(peer))
-        is_new = key not in self._groups and key[2] is not None
-        if is_new and not (len(self._groups) < MAX_PEERS and self._budget.take(_size(facts))):
+        is_new = key not in self._groups
+        is_paid = is_new and len(self._groups) < MAX_PEERS and self._budget.take(facts)
+        if is_new and not is_paid:
             key, peer, facts = (reason, status, None), None, {}
         group = self._groups.setdefault(key, _Group())
-        group.is_idle = False
         if self._timer is None:
-            self._schedule()
-        if group.times or not self._may_be_single(key, group, facts):
+            self._start_timer()
+        # The first line without a peer is free: there are few reasons.
+        limit = 1 if peer is None else SINGLE_LINES
+        is_single = not group.times and group.lines < limit and self._has_room()
+        if is_single and (is_paid or peer is None or self._budget.take(facts)):
+            group.lines += 1
+            self._write(reason, status, peer, **facts)
+        else:
             group.add(peer, facts)
-            return
-        group.singles += 1
-        self._write(reason, status, peer, **facts)
 
-    def _may_be_single(self, key: _Key, group: _Group, facts: Mapping[str, object]) -> bool:
-        if not self._has_room():
-            return False
-        if not group.singles:
-            return True  # its bytes were taken before; without a peer there are few groups
-        if key[2] is None or group.singles >= SINGLE_LINES:
-            return False
-        return self._budget.take(_size(facts))
+    def _write_shared(self) -> None:
+        groups, self._timer = self._groups, None
+        if self._has_room():
+            self.end()
+            # Those that go on share a line again, and others are forgotten.
+            groups = {key: _Group(SINGLE_LINES) for key, group in groups.items() if group.times}
+        self._groups = groups
+        if groups:
+            self._start_timer()
 
-    def _schedule(self) -> None:
+    def _start_timer(self) -> None:
         # In a new context, as the timer would keep that of the refused request alive.
-        self._timer = asyncio.get_running_loop().call_later(
-            INTERVAL_S, self._write_all_shared, context=Context()
-        )
-
-    def _write_all_shared(self) -> None:
-        for key, group in list(self._groups.items()):
-            if group.times:
-                has_budget = key[2] is None or self._budget.take(_size(group.facts))
-                if self._has_room() and has_budget:
-                    self._write_shared(key, group)
-            elif group.is_idle:
-                del self._groups[key]
-            group.is_idle = True
-        self._timer = None
-        if self._groups:
-            self._schedule()
-
-    def _write_shared(self, key: _Key, group: _Group) -> None:
-        times, group.times = group.times, 0
-        extra = {"times": times} if times > 1 else {}
-        reason, status, _ = key
-        self._write(reason, status, group.peer, **group.facts, **extra)
+        loop, empty = asyncio.get_running_loop(), Context()
+        self._timer = loop.call_later(INTERVAL_S, self._write_shared, context=empty)
 
     def end(self) -> None:
-        """Write the lines that are pending, even without room: one for each peer within the budget,
-        and one for each reason.
+        """Write the shared lines, even without room: one for each peer within the budget, and one
+        for each reason.
         """
-        others: dict[tuple[str, int], _Group] = {}
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for key, group in self._groups.items():
-            if group.times and key[2] is not None and self._budget.take(_size(group.facts)):
-                self._write_shared(key, group)
+        others: dict[_Key, _Group] = {}
+        for (reason, status, peer), group in self._groups.items():
+            if group.times and peer is not None and self._budget.take(group.facts):
+                self._write_group(reason, status, group)
             elif group.times:
-                others.setdefault(key[:2], _Group()).times += group.times
-        self._groups.clear()
-        for (reason, status), group in others.items():
-            self._write_shared((reason, status, None), group)
+                others.setdefault((reason, status, None), _Group()).add(None, {}, group.times)
+        self._groups = {}
+        for (reason, status, _), group in others.items():
+            self._write_group(reason, status, group)
 
-
-def _size(facts: Mapping[str, object]) -> int:
-    """Estimate the bytes of a line."""
-    return LINE_BYTES + sum(
-        min(len(value), LINE_BYTES) for value in facts.values() if isinstance(value, str)
-    )
+    def _write_group(self, reason: str, status: int, group: _Group) -> None:
+        times = {"times": group.times} if group.times > 1 else {}
+        self._write(reason, status, group.peer, **group.facts, **times)

@@ -205,8 +205,7 @@ async def _answering(
     async with exporter(settings.tracing) as spans:
         first = GenerationRunner(generation_of(policy, audit))
         access, audit_path = first.generation.access, settings.audit.path
-        prefers_known = access.verifies_slowly or (settings.credentials and settings.tls)
-        if prefers_known and audit_path is not None:
+        if settings.credentials and audit_path is not None:
             access.remember(recent_peers(settings.resolve(audit_path)))
         context.on_activation(policy)
         await first.open()

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from contextlib import AsyncExitStack
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -76,11 +77,12 @@ def test_what_was_wrong_is_forgotten_after_a_while() -> None:
 
 @given(st.lists(st.ip_addresses(), max_size=200))
 def test_the_memory_is_bounded_and_the_newest_are_kept(peers: list[object]) -> None:
-    attempts = LoginThrottle(max_peers=10)
-    for peer in peers:
-        attempts.record_failure(str(peer), 0.0)
-        assert attempts.failures(str(peer), 0.0) > 0
-        assert len(attempts) <= 10
+    attempts = LoginThrottle()
+    with patch.object(credentials, "MAX_KEPT", 10):
+        for peer in peers:
+            attempts.record_failure(str(peer), 0.0)
+            assert attempts.failures(str(peer), 0.0) > 0
+            assert len(attempts._records) <= 10
 
 
 @virtual
@@ -155,7 +157,8 @@ async def test_credentials_that_there_is_no_time_to_verify_are_refused_on_record
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_control, "BUSY_DELAY_S", 0.05)
-    monkeypatch.setattr(credentials.VerificationPool.__init__, "__defaults__", (1, 2))
+    monkeypatch.setattr(credentials, "MAX_QUEUED", 3)
+    monkeypatch.setattr(credentials, "MAX_FIRST", 3)
     held = threading.Event()
     matches = PasswordHash.matches
     monkeypatch.setattr(

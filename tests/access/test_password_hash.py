@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from pexpolicy.access import credentials
 from pexpolicy.access.credentials import (
     Credentials,
-    VerificationPool,
     VerificationQueueFull,
     VerifiedDigests,
 )
@@ -100,7 +98,7 @@ def test_what_is_no_hash_is_refused_without_being_shown(text: str) -> None:
 async def test_a_password_is_hashed_once_and_then_compared_by_a_digest(hashes: list[bytes]) -> None:
     known = Credentials([Credential("pexip", OLD)])
     for _ in range(5):
-        assert await known.verify(b"pexip:old password", 0)
+        assert await known.verify(b"pexip:old password")
     assert len(hashes) == 1
     assert known.is_verified(b"pexip:old password")
 
@@ -110,18 +108,18 @@ async def test_a_wrong_attempt_costs_the_same_whatever_user_it_names(hashes: lis
     costs = []
     for user in (b"pexip", b"b", b"nobody", b""):
         before = len(hashes)
-        assert not await known.verify(user + b":guess", 0)
+        assert not await known.verify(user + b":guess")
         costs.append(len(hashes) - before)
     assert costs == [3, 3, 3, 3]
 
 
 async def test_once_all_are_verified_no_attempt_costs_a_slow_hash(hashes: list[bytes]) -> None:
     known = Credentials([Credential("pexip", OLD), Credential("pexip", NEW)])
-    assert await known.verify(b"pexip:old password", 0)
-    assert await known.verify(b"pexip:new password", 0)
+    assert await known.verify(b"pexip:old password")
+    assert await known.verify(b"pexip:new password")
     before = len(hashes)
     for pair in (b"pexip:guess", b"nobody:old password", b"nobody:guess"):
-        assert not await known.verify(pair, 0)
+        assert not await known.verify(pair)
     assert len(hashes) == before
 
 
@@ -130,108 +128,81 @@ async def test_what_is_verified_while_others_wait_spares_them_the_slow_hash(
 ) -> None:
     known = Credentials([Credential("pexip", OLD)])
     pairs = [b"pexip:old password"] * 5 + [b"pexip:guess"] * 5
-    found = await asyncio.gather(*(known.verify(pair, 0) for pair in pairs))
+    found = await asyncio.gather(*(known.verify(pair) for pair in pairs))
     assert found == [True] * 5 + [False] * 5
     assert len(hashes) <= credentials.MAX_RUNNING
 
 
 async def test_a_password_belongs_to_its_user() -> None:
     known = Credentials([Credential("pexip", OLD), Credential("other", NEW)])
-    assert not await known.verify(b"other:old password", 0)
-    assert await known.verify(b"pexip:old password", 0)
-    assert not await known.verify(b"other:old password", 0)
+    assert not await known.verify(b"other:old password")
+    assert await known.verify(b"pexip:old password")
+    assert not await known.verify(b"other:old password")
 
 
 async def test_what_was_learned_outlives_a_configuration(hashes: list[bytes]) -> None:
     learned = VerifiedDigests()
-    assert await Credentials([Credential("pexip", OLD)], learned).verify(b"pexip:old password", 0)
+    assert await Credentials([Credential("pexip", OLD)], learned).verify(b"pexip:old password")
     both = Credentials([Credential("pexip", NEW), Credential("pexip", OLD)], learned)
     assert both.is_verified(b"pexip:old password")
     assert len(hashes) == 1
     assert not Credentials([Credential("pexip", NEW)], learned).is_verified(b"pexip:old password")
 
 
-async def test_who_was_wrong_least_is_verified_first() -> None:
-    held, order = threading.Event(), []
-    gate = VerificationPool(max_running=1, max_queued=10)
-
-    def work(number: int) -> bool:
-        order.append(number)
-        return held.wait(HANG_S)
-
-    first = asyncio.create_task(gate.run((0,), lambda: work(0)))
-    await asyncio.sleep(0)
-    others = [asyncio.create_task(gate.run((n,), partial(work, n))) for n in (5, 9, 1, 3)]
-    await asyncio.sleep(0.01)
-    held.set()
-    await asyncio.gather(first, *others)
-    assert order == [0, 1, 3, 5, 9]
-    gate.close()
-
-
-async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_time() -> None:
-    held = threading.Event()
-    gate = VerificationPool(max_running=1, max_queued=2)
-    tasks = [asyncio.create_task(gate.run((50,), lambda: held.wait(HANG_S))) for _ in range(3)]
-    await asyncio.sleep(0.01)
-    with pytest.raises(VerificationQueueFull):
-        await gate.run((50,), lambda: True)
-    node = asyncio.create_task(gate.run((0,), lambda: True))
-    await asyncio.sleep(0.01)
-    held.set()
-    assert await node
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(result, VerificationQueueFull) for result in results] == [False, False, True]
-    gate.close()
-
-
-async def test_a_turn_that_was_given_up_is_the_next_ones() -> None:
-    held = threading.Event()
-    gate = VerificationPool(max_running=1)
-    first = asyncio.create_task(gate.run((0,), lambda: held.wait(HANG_S)))
-    await asyncio.sleep(0.01)
-    gone = asyncio.create_task(gate.run((0,), lambda: True))
-    last = asyncio.create_task(gate.run((1,), lambda: True))
-    await asyncio.sleep(0.01)
-    gone.cancel()
-    held.set()
-    assert await first
-    assert await asyncio.wait_for(last, HANG_S)
-    gate.close()
-
-
-async def _are_admitted(*nodes: bool) -> list[bool]:
-    """Whether nodes are verified, each while other guesses wait that came before it. A node is true
-    where its address is known.
-    """
+async def _are_admitted(
+    asked: Sequence[str], *, known: Container[str] = (), is_guessing: bool = False
+) -> list[bool]:
+    """Whether these peers are admitted in turn, while guesses from other peers fill the queue."""
     learned = VerifiedDigests()
-    known = Credentials([Credential("pexip", OLD)], learned)
+    checked = Credentials([Credential("pexip", OLD)], learned)
     admitted = []
-    for number, is_known in enumerate(nodes):
-        pairs = [b"pexip:guess %d of %d" % (guess, number) for guess in range(200)]
-        guesses = [asyncio.create_task(known.verify(pair, 0)) for pair in pairs]
+    for number, peer in enumerate(asked):
+        guesses = [
+            asyncio.create_task(checked.verify(b"pexip:%d of %d" % (guess, number), f"{guess}"))
+            for guess in range(200)
+        ]
         await asyncio.sleep(0)
         try:
-            admitted.append(await known.verify(b"pexip:old password", 0, is_known=is_known))
+            is_right = await checked.verify(
+                b"pexip:old password", peer, is_known=peer in known, is_guessing=is_guessing
+            )
+            admitted.append(is_right)
         except VerificationQueueFull:
             admitted.append(False)
-        await asyncio.gather(*guesses, return_exceptions=True)
-    learned.pool.close()
+        refused = await asyncio.gather(*guesses, return_exceptions=True)
+        assert sum(isinstance(one, VerificationQueueFull) for one in refused) >= 100
+    learned.close()
     return admitted
 
 
-async def test_a_known_address_comes_before_guesses_from_any_number_of_others() -> None:
-    assert await _are_admitted(True) == [True]
+async def test_a_known_peer_comes_before_guesses_from_any_number_of_others() -> None:
+    assert await _are_admitted(["node"], known=["node"]) == [True]
 
 
-async def test_a_pair_that_is_sent_again_comes_before_guesses_of_the_same_rank() -> None:
-    assert await _are_admitted(False, False) == [False, True]
+async def test_a_pair_that_a_peer_sends_again_is_queued_after_guesses() -> None:
+    assert await _are_admitted(["node", "other", "node"]) == [False, False, True]
+    assert await _are_admitted(["node", "node"], is_guessing=True) == [False, False]
+
+
+async def test_calls_in_the_queue_are_refused_when_the_server_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = threading.Event()
+    monkeypatch.setattr(PasswordHash, "matches", lambda *_: held.wait(HANG_S))
+    learned = VerifiedDigests()
+    known = Credentials([Credential("pexip", OLD)], learned)
+    tasks = [asyncio.create_task(known.verify(b"pexip:old password")) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    learned.close()
+    held.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(result, VerificationQueueFull) for result in results] == [False, True, True]
 
 
 async def test_a_wrong_pair_is_verified_once(hashes: list[bytes]) -> None:
     known = Credentials([Credential("pexip", OLD)])
     for _ in range(5):
-        assert not await known.verify(b"pexip:guess", 0)
+        assert not await known.verify(b"pexip:guess")
     assert len(hashes) == 1
 
 
