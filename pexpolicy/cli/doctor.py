@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
+from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
 from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.audit import reader
 from pexpolicy.audit.verify import Verification
@@ -155,7 +155,7 @@ def _certificate(settings: Settings) -> Iterator[Row]:
     trusted = authority if authority.is_file() else None
     by = "the CAs of this system" if trusted is None else str(trusted)
     loaded = load(files)
-    expiry = expiry_warning(loaded.not_after, datetime.now(UTC))
+    expiry = loaded.expiry_warning(datetime.now(UTC))
     valid = f"valid until {loaded.not_after:%Y-%m-%d}"
     yield "warning" if expiry else "ok", expiry or valid
     if problem := verify_chain(files, trusted):

@@ -27,7 +27,6 @@ from pexpolicy.access.certificates import (
     CertificateError,
     CertificateFiles,
     Certificates,
-    certificate_warnings,
     load,
 )
 from tests.support import certificates
@@ -106,7 +105,7 @@ MISTAKES: list[tuple[Callable[[Path], None], str, str]] = [
     (changed("server.key", lambda _: b""), "key", "server.key"),
     (changed("server.pem", lambda c: c[:300]), "certificate", "server.pem"),
     (changed("server.pem", lambda c: c.decode().encode("utf-16")), "certificate", "server.pem"),
-    (linked, "key", "is not there"),
+    (linked, "key", "which is not there"),
     (of_another, "key", "is not the key of"),
 ]
 
@@ -126,10 +125,11 @@ def test_a_file_that_cannot_be_used_is_named_with_its_key(
 def test_a_certificate_of_the_future_has_a_warning(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     certificates.write_pair(tmp_path)
-    assert not list(certificate_warnings(tmp_path / "server.pem", now))
-    (said,) = certificate_warnings(tmp_path / "server.pem", now - timedelta(days=100))
+    loaded = load(files(tmp_path))
+    assert not list(loaded.warnings(now))
+    ((key, said),) = loaded.warnings(now - timedelta(days=100))
+    assert key == "certificate"
     assert "is not valid before" in said
-    assert "is the clock right?" in said
 
 
 def test_a_renewed_certificate_of_the_future_is_not_served(tmp_path: Path) -> None:
@@ -144,18 +144,19 @@ def test_a_renewed_certificate_of_the_future_is_not_served(tmp_path: Path) -> No
 
 
 def test_a_certificate_without_the_name_of_a_host_has_a_warning(tmp_path: Path) -> None:
-    key = generate_private_key(SECP256R1())
+    certificates.write_pair(tmp_path)
+    key = load_pem_private_key((tmp_path / "server.key").read_bytes(), None)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "policy.example.com")])
     now = datetime.now(UTC)
     made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        x509.CertificateBuilder(name, name, key.public_key(), 1)  # type: ignore[arg-type]
         .not_valid_before(now)
         .not_valid_after(now + timedelta(days=90))
-        .sign(key, hashes.SHA256())
+        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
     )
     (tmp_path / "server.pem").write_bytes(made.public_bytes(Encoding.PEM))
-    (said,) = certificate_warnings(tmp_path / "server.pem", now)
-    assert "names no host (subjectAltName)" in said
+    ((_, said),) = load(files(tmp_path)).warnings(now)
+    assert "names no host" in said
 
 
 def test_what_is_no_path_of_a_file_is_reported(tmp_path: Path) -> None:

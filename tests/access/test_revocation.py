@@ -172,7 +172,7 @@ def write_der(folder: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no file": (lambda folder: (folder / "crl.pem").unlink(), "is not there"),
+    "no file": (lambda folder: (folder / "crl.pem").unlink(), "No such file"),
     "DER": (write_der, "convert it with openssl crl -inform DER"),
     "another authority": (
         lambda folder: certificates.write_revocations(folder, of="nobody trusts it"),
