@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,14 @@ def build_policy(
         plugins={plugin.name: plugin.table for plugin in plugins},
     )
     told.files[:0] = (settings.path, *settings.secret_files)
-    told.warnings[:0] = (
-        *config_warnings(settings, plugins),
-        *_doubtful_values(told, settings.min_pin_length),
-        *file_warnings,
-    )
+    told.warnings[:0] = _doubtful_values(told, settings.min_pin_length)
     told.warnings += [ConfigWarning(("sources", n), "no plugin uses it") for n in sources.unused]
+
+    def warnings() -> Iterator[ConfigWarning]:
+        yield from config_warnings(settings, plugins)
+        yield from file_warnings
+        yield from told.warnings
+
     chains = _Chains(settings, context, names)
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     return Policy(
@@ -89,6 +91,7 @@ def build_policy(
         {name: chains.adjusted(endpoint, deciding) for name, endpoint in ENDPOINTS.items()},
         chains.background(plugins),
         context,
+        warnings,
     )
 
 

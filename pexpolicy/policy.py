@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -23,7 +24,7 @@ from pexpolicy.chain.fold import AdjustedChain
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.config.loader import Stage, silent
-from pexpolicy.config.problems import PluginBuildError, Problem, grouped
+from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem, grouped
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import Log, describe_error
@@ -106,6 +107,7 @@ class Policy:
         chains: Mapping[str, Chain | AdjustedChain],
         background: BackgroundTasks,
         context: BuildContext,
+        warnings: Callable[[], Iterable[ConfigWarning]] = tuple,
     ) -> None:
         self.settings = settings
         self.config_hash = settings.config_hash
@@ -115,7 +117,7 @@ class Policy:
         self.sources = built.sources
         self.files = tuple(built.told.files)
         """All files that it was built from; when one of them changes, it is out of date."""
-        self.warnings = tuple(grouped(built.told.warnings))
+        self._find_warnings = warnings
         self.routes = built.told.routes
         """The HTTP routes of each plugin that has any."""
         self.static_decisions = built.told.decisions if context.keeps_static_decisions else {}
@@ -131,6 +133,11 @@ class Policy:
         self._tasks: HookTasks | None = None
         self.lifespans: dict[str, Lifespan] = {}
         """What is open while the policy serves, by the name of a plugin or ``sources.NAME``."""
+
+    @cached_property
+    def warnings(self) -> tuple[ConfigWarning, ...]:
+        """The warnings about the configuration, found when they are first asked for."""
+        return tuple(grouped(self._find_warnings()))
 
     def take_over(self, previous: Policy) -> None:
         """Start with the refreshed data of another policy, where plugin and key are the same.

@@ -6,6 +6,7 @@ Its errors come from ``config/loader.py``, its warnings from ``builder.py`` (``c
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterable
@@ -31,7 +32,6 @@ from pexpolicy.config.places import Places
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from pexpolicy.server.process import run
 
 
 @click.command(
@@ -73,7 +73,7 @@ def check(
         if not as_json:
             print_warnings(policy)
         if opens:
-            run(_open_and_close(policy))
+            asyncio.run(_open_and_close(policy))
     except ConfigError as raised:
         error = raised
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
@@ -58,7 +59,6 @@ from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Outcome, St
 from pexpolicy.models.request import POLICY_PREFIX, parameters_of
 from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.policy import BuildContext
-from pexpolicy.server.process import run
 from pexpolicy.testing.requests import composed, url_of
 from pexpolicy.text import did_you_mean, is_utf8, printable
 
@@ -156,7 +156,7 @@ def explain(  # noqa: PLR0913 - the options of the command
                     policy, request, all=ask_all, moment=moment, local_policy=local_policy
                 )
 
-        explained = run(answer())
+        explained = asyncio.run(answer())
     except (InvalidRequestError, LocalPolicyError) as error:
         refuse(str(error))
     except ConfigError as error:

@@ -149,7 +149,7 @@ def serve(
                 server = run_server(policy, listeners, read_at, context)
                 del policy
                 with context.log_thread():
-                    leftovers = run(server, serving=True)
+                    leftovers = run(server)
     except ConfigError as error:
         fail(error)
     except OSError as error:

@@ -112,20 +112,16 @@ class Credential:
     secret: SecretStr | PasswordHash = field(repr=False)
 
 
-def credentials_of(
-    auth: AuthTable | None, folder: Path
-) -> tuple[tuple[Credential, ...], list[Problem]]:
+def credentials_of(auth: AuthTable, folder: Path) -> tuple[tuple[Credential, ...], list[Problem]]:
     """Return all credentials of ``[auth]``, and a problem for each that cannot be read.
 
     Files are relative to ``folder``.
     """
     credentials: list[Credential] = []
     problems: list[Problem] = []
-    tables: list[tuple[Key, str | None, PasswordTable]] = []
-    if auth is not None:
-        tables.append((("auth",), auth.user, auth))
-        named = enumerate(auth.credentials)
-        tables += [(("auth", "credentials", number), one.user, one) for number, one in named]
+    tables: list[tuple[Key, str | None, PasswordTable]] = [(("auth",), auth.user, auth)]
+    named = enumerate(auth.credentials)
+    tables += [(("auth", "credentials", number), one.user, one) for number, one in named]
     for key, user, table in tables:
         try:
             if user is not None:

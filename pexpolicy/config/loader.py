@@ -172,7 +172,9 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             return None
 
     with tracking_files() as secret_files:
-        credentials, unreadable = credentials_of(tables.auth, path.parent)
+        credentials, unreadable = (
+            credentials_of(tables.auth, path.parent) if tables.auth else ((), [])
+        )
         problems += unreadable
         key = read_optional("privacy", privacy.secret("key"))
         token = read_optional("admin", admin.secret("token"))

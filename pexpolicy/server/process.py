@@ -22,26 +22,21 @@ from pexpolicy.tasks import hide
 T = TypeVar("T")
 
 
-def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
-    """Run a coroutine on a new event loop.
+def run(server: Coroutine[Any, Any, T]) -> T:
+    """Run a server on a new event loop, with uvloop if it is installed.
 
-    A server uses uvloop if it is installed, and survives ``SystemExit`` and ``KeyboardInterrupt``
-    in tasks of plugins.
+    It survives ``SystemExit`` and ``KeyboardInterrupt`` in tasks of plugins.
     """
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if serving:
-        try:
-            from uvloop import new_event_loop as factory  # noqa: PLC0415 - an optional dependency
-        except ImportError:
-            factory = None
+    with suppress(ImportError):
+        from uvloop import new_event_loop as factory  # noqa: PLC0415 - an optional dependency
     with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
-        task = loop.create_task(main_coroutine)
-        if serving:
-            hide(task)
-            _run_server(loop, task)
+        task = loop.create_task(server)
+        hide(task)
+        _run_server(loop, task)
         while not task.done():
-            with suppress(RuntimeError):  # a plugin that stops the loop does not stop a command
+            with suppress(RuntimeError):  # a plugin may stop the loop
                 loop.run_until_complete(task)
         return task.result()
 

@@ -244,7 +244,7 @@ def test_threads_of_anyio_serve_many_calls() -> None:
             for _ in range(20):
                 await asked(served, "a")
 
-    run(main(), serving=True)
+    run(main())
     assert len(threads) == 20
     assert len(set(threads)) < 3
 
@@ -257,4 +257,4 @@ def test_whatever_cancels_all_tasks_does_not_end_a_server() -> None:
             await asyncio.sleep(0.001)
         return "served"
 
-    assert run(main(), serving=True) == "served"
+    assert run(main()) == "served"

@@ -183,7 +183,7 @@ def run_worker(
     ``connection`` is the worker's end of the socket to the supervisor.
     """
     with context.log_thread():
-        leftovers = run(_serve(content, listeners, connection, context), serving=True)
+        leftovers = run(_serve(content, listeners, connection, context))
     if leftovers():
         force_exit(leftovers)
 
