@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.replay import replayer
+from pexpolicy.replay import run
 from pexpolicy_console import worker
 from pexpolicy_console.children import Job
 from tests.replay import audits
@@ -95,7 +95,7 @@ def test_a_replay_tells_how_far_it_is(
     rotated, written = files
     rotated.unlink()
     written.write_bytes(3 * written.read_bytes())
-    monkeypatch.setattr(replayer, "PART_S", -1.0)
+    monkeypatch.setattr(run, "PROGRESS_S", -1.0)
     monkeypatch.setattr(worker, "PROGRESS_INTERVAL_S", -1.0)
     told: list[dict[str, Any]] = []
     worker.replay(config, told.append, SINCE, "config.toml")

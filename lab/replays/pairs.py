@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.policy import Answer
-from pexpolicy.replay.replayer import Job
-from pexpolicy.replay.run import run_replay
+from pexpolicy.replay.run import Job, run_replay
 from tests.replay import audits
 
 CALLS = 200
@@ -37,7 +36,7 @@ def check(folder: Path, pairs: int, seed: int) -> int:
         audit.write_bytes(b"\n".join(lines) + b"\n")
         expected: list[bool] = []
         for against, whole in ((None, False), (old, True)):
-            result = run_replay([audit], Job(new, against), processes=0)
+            result = run_replay([audit], Job(new, against))
             expected = [
                 _answer(one, whole=whole) == _answer(other, whole=whole)
                 for one, other in zip(before, after, strict=True)
@@ -52,9 +51,9 @@ def check(folder: Path, pairs: int, seed: int) -> int:
             equal = [line for line, is_same in zip(lines, expected, strict=True) if is_same]
             apart = folder / "equal"
             apart.write_bytes(b"\n".join(equal) + b"\n")
-            told_apart = run_replay([apart], Job(new, against), processes=0).tally
+            told_apart = run_replay([apart], Job(new, against)).tally
             assert (told_apart.same, told_apart.changed) == (len(equal), 0)
-        same = run_replay([audit], Job(old), processes=0)
+        same = run_replay([audit], Job(old))
         assert same.tally.changed == 0, same.groups
         differing += sum(not is_same for is_same in expected)
     return differing

@@ -13,7 +13,6 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from pexpolicy.child import ChildError
 from pexpolicy.cli.audit import paths_of, period, since_option
 from pexpolicy.cli.common import config_option, examples, fail, json_option, refuse
 from pexpolicy.config.settings import ConfigError
@@ -21,10 +20,9 @@ from pexpolicy.conformance.http_client import basic
 from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.replay import report
 from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.replayer import Job
 from pexpolicy.replay.report import parts, rows, title
 from pexpolicy.replay.result import ReplayResult, Tally
-from pexpolicy.replay.run import run_replay
+from pexpolicy.replay.run import Job, run_replay
 from pexpolicy.replay.sides import ServerAddress, ServerFailedError
 from pexpolicy.testing.report import print_parts, report_option, write_reports
 
@@ -158,7 +156,7 @@ def _replayed(records: Sequence[Path], job: Job) -> ReplayResult:
         fail(error)
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (ChildError, ServerFailedError, LocalPolicyError) as error:
+    except (ServerFailedError, LocalPolicyError) as error:
         refuse(str(error))
 
 

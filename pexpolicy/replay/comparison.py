@@ -1,37 +1,89 @@
-"""Comparison of two answers to one call: the changed fields, without secrets."""
+"""Comparison of what two sides answered to one call: the changed fields, without secrets."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
 from pexpolicy.audit.redaction import REMOVED, Redaction
-from pexpolicy.conformance.disposition import read_envelope
+from pexpolicy.conformance.disposition import Disposition, read_envelope
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.models.contract import contract_of
 from pexpolicy.models.difference import Changes, add_change, changed_fields, is_same
 from pexpolicy.policy import Answer
-from pexpolicy.replay.replies import EMPTY, RecordedReply, action_word
 
+PICTURE = {"image": REMOVED}
+"""The result of a side with a picture that is not known further."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_HTTP_OK = 200
 
 
-def action_of(answer: Answer, redaction: Redaction) -> str:
-    """Return the action of an answer, as ``action_word``."""
-    reply = answer.reply
-    if reply.action != "continue":
-        return reply.action
-    if reply.content_type != JSON:
-        return "continue with result"
-    result, removed = redaction.result(answer.outcome.endpoint, answer.outcome.decision)
-    # All of a result may be personal, and left out.
-    return action_word("continue", has_result=bool(removed) or _encoded(result) not in EMPTY)
+class Side(NamedTuple):
+    """What one side answered to a call, as far as it is known."""
+
+    action: str
+    status: int
+    shown: Any = UNSET
+    """The result without its secrets; unset for another server, whose results are all secret."""
+    removed: Collection[str] = ()
+    """Names of fields that ``shown`` may have, but does not show."""
+    whole: Any = UNSET
+    """The result with its secrets; unset where a record has none."""
+    decided_by: str | None = None
+    reason: str | None = None
+    is_ours: bool = True
+    """False for a reply without ``decided_by`` and ``reason``, which then are not compared."""
+    ignore_local: bool | None = None
+
+    def word(self, endpoint: str) -> str:
+        """Return the action; one that continues with a result is told apart."""
+        result = self.shown if self.whole is UNSET else self.whole
+        is_left_out = result == {} and not _fields(endpoint)[0].isdisjoint(self.removed)
+        has_result = self.action == "continue" and (bool(result) or is_left_out)
+        return "continue with result" if has_result else self.action
+
+
+def of_answer(answer: Answer, redaction: Redaction) -> Side:
+    """Return the side of a configuration."""
+    outcome, reply = answer.outcome, answer.reply
+    decision = outcome.decision
+    result, removed = redaction.result(outcome.endpoint, decision)
+    shown, ignore_local = msgspec.json.decode(_encoded(result)), None
+    if reply.content_type == JSON:
+        body = msgspec.json.decode(reply.body)
+        whole, ignore_local = body.get("result"), body.get("ignore_local")
+    else:
+        shown = whole = {"image": decision.facts()["image"]}
+    sent = (reply.action, reply.status, shown, removed, whole)
+    return Side(*sent, outcome.decided_by, decision.reason, ignore_local=ignore_local)
+
+
+def of_record(endpoint: str, action: str, status: int, sent: Any, removed: Collection[str]) -> Side:
+    """Return the side of an audit line, whose result has lost its secrets."""
+    is_picture = endpoint == "participant_avatar" and status == _HTTP_OK
+    shown = PICTURE if is_picture else _without_secrets(endpoint, sent)
+    return Side(action, status, shown, removed)
+
+
+def of_reply(endpoint: str, status: int, body: Any) -> Side:
+    """Return the side of any policy server, as Infinity reads its reply."""
+    action, result = "continue", None
+    ours: Mapping[str, Any] = {}
+    if isinstance(body, Mapping) and status == _HTTP_OK:
+        reading = read_envelope(endpoint, body)
+        if reading.disposition in (Disposition.REJECT, Disposition.REDIRECT):
+            action = str(reading.disposition)
+        if reading.disposition not in (Disposition.DROPPED, Disposition.REJECT):
+            result = body.get("result")
+        ours = body if "decided_by" in body else {}
+    by, reason, ignore_local = map(ours.get, ("decided_by", "reason", "ignore_local"))
+    return Side(action, status, UNSET, (), result, by, reason, bool(ours), ignore_local)
 
 
 def without_ids(reason: str | None) -> str:
@@ -39,81 +91,73 @@ def without_ids(reason: str | None) -> str:
     return _UUID.sub("{id}", reason or "")
 
 
-def compare_with_record(
-    endpoint: str, record: RecordedReply, answer: Answer, redaction: Redaction
-) -> Changes:
-    """Return what differs between what was sent and an answer, as far as both are known."""
-    outcome, reply = answer.outcome, answer.reply
-    decision = outcome.decision
+def compare(endpoint: str, old: Side, new: Side, redaction: Redaction) -> Changes:
+    """Return what differs between two sides: each field, ``from`` what ``to`` what."""
     changes: Changes = {}
-    add_change(changes, "action", record.action, reply.action)
-    if record.is_ours:
-        add_change(changes, "status", record.status, reply.status)
-        add_change(changes, "decided_by", record.decided_by, outcome.decided_by)
-        if without_ids(record.reason) != without_ids(decision.reason):
-            add_change(changes, "reason", record.reason or UNSET, decision.reason or UNSET)
-    result, removed = redaction.result(endpoint, decision)
-    new = _encoded(result)
-    if isinstance(record.result, msgspec.Raw):
-        if new != bytes(record.result):
-            before = _without_secrets(endpoint, msgspec.json.decode(record.result))
-            _add_redacted(changes, before, msgspec.json.decode(new), record.removed, removed)
-    elif reply.content_type == JSON:
-        after = msgspec.json.decode(reply.body).get("result")
-        masked = _masked_foreign(endpoint, record, redaction)
-        _add_masked(changes, record.result, after, masked, msgspec.json.decode(new))
-    elif not record.result:
-        _add_whole(changes, None, "a picture")
+    is_known = UNSET not in (old.whole, new.whole)
+    add_change(changes, "action", old.action, new.action)
+    if old.is_ours and new.is_ours:
+        add_change(changes, "status", old.status, new.status)
+        add_change(changes, "decided_by", old.decided_by, new.decided_by)
+        if without_ids(old.reason) != without_ids(new.reason):
+            add_change(changes, "reason", old.reason or UNSET, new.reason or UNSET)
+        if is_known:
+            add_change(changes, "ignore_local", old.ignore_local, new.ignore_local)
+    shown = tuple(_shown(endpoint, side, redaction) or {} for side in (old, new))
+    before, after = (old.whole or {}, new.whole or {}) if is_known else shown
+    removed = () if is_known else (old.removed, new.removed)
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        if not _may_be_same("", before, after, removed):
+            changes["result"] = {"from": _summary(before), "to": _summary(after)}
+        return changes
+    for name, pair in changed_fields(before, after).items():
+        if not _may_be_same(name, *pair, removed):
+            changes[name] = {
+                side: values.get(name, REMOVED) if isinstance(values, dict) else REMOVED
+                for side, value, values in zip(("from", "to"), pair, shown, strict=True)
+                if value is not UNSET
+            }
     return changes
 
 
-def compare_answers(old: Answer, new: Answer, redaction: Redaction) -> Changes:
-    """Return what differs between two answers: each field, ``from`` what ``to`` what."""
-    if old.reply == new.reply:
-        return {}
-    changes: Changes = {}
-    add_change(changes, "status", old.reply.status, new.reply.status)
-    sent, would_send = _envelope(old), _envelope(new)
-    results = sent.pop("result", None), would_send.pop("result", None)
-    for name, pair in changed_fields(sent, would_send).items():
-        reasons = sent.get(name), would_send.get(name)
-        if name != "reason" or without_ids(reasons[0]) != without_ids(reasons[1]):
-            add_change(changes, name, *pair)
-    if results[0] != results[1]:
-        shown = [
-            msgspec.json.decode(
-                _encoded(redaction.result(answer.outcome.endpoint, answer.outcome.decision)[0])
-            )
-            for answer in (old, new)
-        ]
-        _add_masked(changes, *results, *shown)
-    return changes
+def _may_be_same(name: str, old: Any, new: Any, removed: tuple[Collection[str], ...]) -> bool:
+    """Return whether two values may be equal, at any depth.
+
+    ``removed`` are the names of fields that each side may have without showing them; with it, a
+    value with ``***`` or a hash equals any other. It is empty for values that show all.
+    """
+    if not removed or UNSET in (old, new):
+        return (bool(removed) and name in removed[old is not UNSET]) or is_same(old, new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        both = changed_fields(old, new)
+        return all(_may_be_same(inner, *pair, removed) for inner, pair in both.items())
+    if isinstance(old, list) and isinstance(new, list):
+        pairs = zip(old, new, strict=False)
+        return len(old) == len(new) and all(_may_be_same("", *pair, removed) for pair in pairs)
+    texts = (value for value in (old, new) if isinstance(value, str))
+    is_masked = any(text == REMOVED or text.startswith("hash:") for text in texts)
+    return is_masked or is_same(old, new)
 
 
-def _envelope(answer: Answer) -> dict[str, Any]:
-    """Return what is sent but for the decision ID; of a picture its size and checksum."""
-    outcome, reply = answer.outcome, answer.reply
-    if reply.content_type != JSON:
-        facts = outcome.decision.facts()
-        known: dict[str, Any] = {n: facts[n] for n in ("reason", "image") if n in facts}
-        return {"action": reply.action, "decided_by": outcome.decided_by, **known}
-    envelope: dict[str, Any] = msgspec.json.decode(reply.body)
-    for name in ("status", "decision_id"):
-        envelope.pop(name, None)
-    return envelope
+def _shown(endpoint: str, side: Side, redaction: Redaction) -> Any:
+    """Return the result of a side without secrets; of another server's, what is no secret."""
+    if side.shown is not UNSET:
+        return side.shown
+    body = {"status": "success", "action": side.action, "result": side.whole}
+    decision = read_envelope(endpoint, body).decision
+    if decision is None:
+        return None
+    return msgspec.json.decode(_encoded(redaction.result(endpoint, decision)[0]))
 
 
 def _encoded(result: object) -> bytes:
     return bytes(result) if isinstance(result, msgspec.Raw) else msgspec.json.encode(result)
 
 
-def _masked_foreign(endpoint: str, record: RecordedReply, redaction: Redaction) -> Any:
-    """Return the result of another server without its secrets; nothing where it is unknown."""
-    body = {"status": "success", "action": record.action, "result": record.result}
-    decision = read_envelope(endpoint, body).decision
-    if decision is None:
-        return None
-    return msgspec.json.decode(_encoded(redaction.result(endpoint, decision)[0]))
+def _summary(result: Any) -> str:
+    if isinstance(result, list):
+        return f"{len(result)} entries"
+    return "a result" if result else "nothing"
 
 
 def _without_secrets(endpoint: str, written: Any) -> Any:
@@ -122,7 +166,7 @@ def _without_secrets(endpoint: str, written: Any) -> Any:
         return [_without_secrets(endpoint, item) for item in written]
     if not isinstance(written, dict):
         return written
-    secrets = _secret_names(endpoint)
+    secrets = _fields(endpoint)[1]
     return {
         name: REMOVED if name in secrets else _without_secrets(endpoint, value)
         for name, value in written.items()
@@ -130,68 +174,9 @@ def _without_secrets(endpoint: str, written: Any) -> Any:
 
 
 @cache
-def _secret_names(endpoint: str) -> frozenset[str]:
-    decisions = map(contract_of, ENDPOINTS[endpoint].decisions)
-    models = [m for d in decisions for m in (d, *d.nested)]
-    return frozenset(name for model in models for name in model.secrets)
-
-
-def _add_redacted(
-    changes: Changes,
-    before: Any,
-    after: Any,
-    unrecorded: Collection[str],
-    removed: Collection[str],
-) -> None:
-    """Add the fields that differ between two results without secrets.
-
-    A field with ``***`` or a hash equals any value. ``unrecorded`` and ``removed`` are the names
-    of fields that a side may have without showing them.
-    """
-
-    def may_be_same(name: str, old: Any, new: Any) -> bool:
-        if old is UNSET or new is UNSET:
-            return name in (unrecorded if old is UNSET else removed)
-        if isinstance(old, dict) and isinstance(new, dict):
-            return all(may_be_same(n, *pair) for n, pair in changed_fields(old, new).items())
-        if isinstance(old, list) and isinstance(new, list):
-            return len(old) == len(new) and all(map(may_be_same, [""] * len(old), old, new))
-        return _is_masked(old) or _is_masked(new) or is_same(old, new)
-
-    if isinstance(before or {}, dict) and isinstance(after or {}, dict):
-        for name, pair in changed_fields(before or {}, after or {}).items():
-            if not may_be_same(name, *pair):
-                add_change(changes, name, *pair)
-    elif not may_be_same("", before, after):
-        _add_whole(changes, before, after)
-
-
-def _is_masked(value: Any) -> bool:
-    return isinstance(value, str) and (value == REMOVED or value.startswith("hash:"))
-
-
-def _add_masked(changes: Changes, old: Any, new: Any, old_shown: Any, new_shown: Any) -> None:
-    """Add the fields that differ between two whole results; show them without secrets."""
-    old, new = old or {}, new or {}
-    if not isinstance(old, dict) or not isinstance(new, dict):
-        if old != new:
-            _add_whole(changes, old, new)
-        return
-    for name, pair in changed_fields(old, new).items():
-        sides = zip(("from", "to"), pair, (old_shown, new_shown), strict=True)
-        changes[name] = {
-            side: shown.get(name, REMOVED) if isinstance(shown, dict) else REMOVED
-            for side, value, shown in sides
-            if value is not UNSET
-        }
-
-
-def _add_whole(changes: Changes, before: Any, after: Any) -> None:
-    """Add the change of a result that is a list, by its length."""
-    changes["result"] = {"from": _summary(before), "to": _summary(after)}
-
-
-def _summary(result: Any) -> str:
-    if isinstance(result, list):
-        return f"{len(result)} entries"
-    return "a result" if result else "nothing"
+def _fields(endpoint: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the fields that a result may have, and those of secrets in it."""
+    models = [contract_of(kind) for kind in ENDPOINTS[endpoint].decisions]
+    nested = [inner for model in models for inner in (model, *model.nested)]
+    secrets = frozenset(name for model in nested for name in model.secrets)
+    return frozenset().union(*(model.names for model in models)), secrets

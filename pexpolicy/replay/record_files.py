@@ -1,4 +1,4 @@
-"""The files of records: each form is found by itself, and read as blocks of lines."""
+"""The files of records: the form of each is found by itself."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 from urllib.parse import quote, urlencode
 
 from pexpolicy.audit.reader import file_and_rotated
+from pexpolicy.explain.request_forms import InvalidRequestError, parse_time, read_request
+from pexpolicy.replay.comparison import of_reply
+from pexpolicy.replay.records import (
+    Call,
+    Exactness,
+    Form,
+    Unusable,
+    of_audit,
+    of_line,
+    of_request,
+)
 from pexpolicy.testing.cases import CasesError, load_cases
 from pexpolicy.testing.requests import url_of
 
-BLOCK_SIZE = 1 << 20
-"""Bytes of lines that are replayed together."""
 MAX_LINE = 1 << 18
 """Bytes of the longest line that is read; no node sends a URL that long."""
 MAX_CELL = 1 << 20
@@ -29,216 +38,164 @@ MAX_CELL = 1 << 20
 SNIFFED = 1 << 13
 """Bytes at the beginning of a file by which its form is found."""
 _GZIP = b"\x1f\x8b"
-_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "Zstandard", b"PK\3\4": "zip"}
+_PACKED = (b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\3\4")
+"""The beginnings of files of bzip2, xz, Zstandard and zip; those of tar have a mark further on."""
 _TAR_MARK = slice(257, 262)
-_DAMAGE = (OSError, EOFError, zlib.error, csv.Error)
 _INFINITY_LOG = re.compile(rb'\bName=(?:"|&quot;)[a-z]+\.|\bsupport\.externalpolicy\b')
 _HTTP_LINE = re.compile(rb" HTTP/\d|\"(?:request|request_uri|uri|url|path)\"\s*:")
 _AUDIT_LINE = re.compile(rb'^[^"{]*\{(?=.*"timestamp"\s*:).*"event"\s*:\s*"[a-z]+"')
+_STATUS = re.compile(r"[0-9]{1,3}")
 _PATHS = ("request_path", "path")
-_PARAMETERS = ("request_params", "params", "parameters")
-_RESPONSES = ("response_body", "response", "override_response")
-_STATUSES = ("response_status", "status")
-_TIMES = ("created_at", "timestamp", "time")
-_SOURCES = ("source_host", "source")
-
-
-class Form(StrEnum):
-    """What a file holds; it decides what a line without a policy request is."""
-
-    AUDIT = "audit log"
-    SUPPORT_LOG = "support log"
-    ACCESS_LOG = "access log"
-    URLS = "URLs"
-    ROUTER = "export of a policy router"
-    CASES = "cases"
-
-
-class Block(NamedTuple):
-    """Consecutive lines of a file. ``start`` is the number of the first one, from 1.
-
-    The rows of a router and cases are JSON objects with ``line``, ``url``, ``time``, ``peer``,
-    ``status`` and ``body``, what there is of them.
-    """
-
-    number: int
-    file: str
-    form: Form
-    start: int
-    content: bytes
 
 
 class RecordFiles:
-    """The blocks of some files, in order. ``position`` is the number of bytes read so far.
+    """The records of some files, in order.
 
     ``with_rotated`` adds the files that were rotated away from an audit file, and opens folders.
     """
 
     def __init__(self, paths: Iterable[Path], *, with_rotated: bool = True) -> None:
-        self.paths = _with_rotated(paths) if with_rotated else list(paths)
+        found = [one for path in paths for one in (_files_of(path) if with_rotated else [path])]
         # A server may append to its audit log meanwhile, also because of this replay.
-        self._sizes = {path: path.stat().st_size for path in self.paths}
-        self.size = sum(self._sizes.values())
-        """Bytes of all files, as they are stored."""
+        self._sizes = {path: path.stat().st_size for path in dict.fromkeys(found)}
+        self._size = sum(self._sizes.values())
         self.forms: list[tuple[str, Form]] = []
         """Each file that was begun, and its form."""
-        self.damage: list[tuple[str, str]] = []
-        """Each place that cannot be read, and why."""
         self._done = 0
         self._file: IO[bytes] | None = None
-        self._line = 0
 
     @property
-    def position(self) -> int:
-        """Return the number of stored bytes that have been read."""
+    def share(self) -> float:
+        """Return the part of the stored bytes that has been read, 0 to 1."""
         file = self._file
-        return self._done + (file.tell() if file is not None and file.seekable() else 0)
+        position = self._done + (file.tell() if file is not None and file.seekable() else 0)
+        return min(position / self._size, 1.0) if self._size else 1.0
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the blocks of all files."""
-        number = 0
+    def records(self) -> Iterator[Call | Unusable]:
+        """Yield the records of all files, and the damage to files."""
         for path, size in self._sizes.items():
-            self._line = 0
+            last = str(path)
             try:
-                with path.open("rb") as file:
-                    self._file = file
-                    for start, content in self._contents(path, file, size):
-                        yield Block(number, str(path), self.forms[-1][1], start, content)
-                        number += 1
-            except _DAMAGE as error:
-                text = f"the file is damaged, or ends early: {error}"
+                with path.open("rb") as self._file:
+                    for record in self._records(path, self._file, size):
+                        last = record.place
+                        yield record
+            except (OSError, EOFError, zlib.error, csv.Error) as error:
+                why = f"the file is damaged, or ends early: {error}"
                 if isinstance(error, OSError) and error.strerror:
-                    text = error.strerror
-                self.damage.append((f"{path}:{self._line}" if self._line else str(path), text))
+                    why = error.strerror
+                yield Unusable(last, Exactness.UNREADABLE, why)
             finally:
                 self._file = None
             self._done += size
 
-    def _contents(self, path: Path, stored: IO[bytes], size: int) -> Iterator[tuple[int, bytes]]:
-        """Yield lines of a file with the number of the first."""
-        name = str(path)
+    def _records(self, path: Path, stored: IO[bytes], size: int) -> Iterator[Call | Unusable]:
         if path.suffix == ".toml":
-            self.forms.append((name, Form.CASES))
-            yield from _joined(self._cases(path))
+            self.forms.append((str(path), Form.CASES))
+            yield from _cases(path)
             return
         content = stored
         if _peek(stored).startswith(_GZIP):
             content = cast("IO[bytes]", gzip.GzipFile(fileobj=stored))
         beginning = _peek(content)
-        packed = next((kind for mark, kind in _PACKED.items() if beginning.startswith(mark)), "")
-        if packed or beginning[_TAR_MARK] == b"ustar":
-            text = f"it is a file of {packed or 'tar'}: unpack it; plain files and gzip are read"
-            self.damage.append((name, text))
+        if beginning.startswith(_PACKED) or beginning[_TAR_MARK] == b"ustar":
+            why = "it is a packed file: unpack it; plain files and gzip are read"
+            yield Unusable(str(path), Exactness.UNREADABLE, why)
             return
         form = form_of(beginning)
-        self.forms.append((name, form))
+        self.forms.append((str(path), form))
         if form is Form.ROUTER:
             table = io.TextIOWrapper(content, "utf-8-sig", errors="replace", newline="")
-            try:
-                yield from _joined(router_rows(table))
-            finally:
-                table.detach()
+            yield from _router_rows(path, table)
+            table.detach()  # which otherwise closes the file
             return
         is_plain = content is stored and path.is_file()
-        yield from self._lines(content, size if is_plain else sys.maxsize)
-
-    def _cases(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Yield a record for each case of ``pexpolicy test``."""
-        try:
-            cases = load_cases(path)
-        except CasesError as error:
-            self.damage += [(str(path), problem) for problem in error.problems]
-            return
-        for number, case in enumerate(cases, 1):
-            url = case.url if case.request is None else str(url_of(case.request))
-            time = None if case.at is None else case.at.isoformat()
-            yield {"line": number, "url": url, "time": time, "peer": case.peer}
-
-    def _lines(self, file: IO[bytes], left: int) -> Iterator[tuple[int, bytes]]:
-        """Yield ``left`` bytes of a file, up to the end of a line, in blocks of whole lines."""
-        self._line, rest = 1, b""
-        damage = None
-        try:
-            while left and (piece := file.read1(min(BLOCK_SIZE, left))):  # type: ignore[attr-defined]
-                left -= len(piece)
-                if left == 0 and not piece.endswith(b"\n"):
-                    piece += file.readline(MAX_LINE + 1)
-                content = rest + piece
-                end = content.rfind(b"\n") + 1
-                # Of a line that is too long, what makes it unreadable is kept.
-                rest = content[end:][: MAX_LINE + 1]
-                if end:
-                    yield self._line, content[:end]
-                    self._line += content.count(b"\n", 0, end)
-        except _DAMAGE as error:
-            damage = error
-        if rest:
-            yield self._line, rest
-        if damage is not None:
-            raise damage
+        for place, line in _lines(path, content, size if is_plain else sys.maxsize):
+            if form is Form.AUDIT:
+                yield from of_audit(place, line)
+            elif len(line) > MAX_LINE:
+                yield Unusable(place, Exactness.UNREADABLE, "the line is too long")
+            elif line and not line.startswith(b"#"):
+                record = of_line(place, line, form)
+                if record is not None:
+                    yield record
 
 
-def _joined(records: Iterable[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
-    """Yield records as lines of JSON."""
-    lines: list[bytes] = []
-    size = 0
-    damage = None
+def _lines(path: Path, file: IO[bytes], left: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the places and lines of a file, the last of which begins in the ``left`` bytes.
+
+    Of a line that is too long, what makes it unreadable is kept.
+    """
+    number = 0
+    while left > 0 and (line := file.readline(MAX_LINE + 1)):
+        number += 1
+        left -= len(line)
+        part = line
+        while len(part) > MAX_LINE and not part.endswith(b"\n"):
+            part = file.readline(MAX_LINE + 1)
+            left -= len(part)
+        yield f"{path}:{number}", line.strip()
+
+
+def _cases(path: Path) -> Iterator[Call | Unusable]:
+    """Yield the calls of the cases of ``pexpolicy test``."""
     try:
-        for record in records:
-            lines.append(json.dumps(record).encode())
-            size += len(lines[-1])
-            if size > BLOCK_SIZE:
-                yield 1, b"\n".join(lines)
-                lines, size = [], 0
-    except _DAMAGE as error:
-        damage = error
-    if lines:
-        yield 1, b"\n".join(lines)
-    if damage is not None:
-        raise damage
+        cases = load_cases(path)
+    except CasesError as error:
+        for problem in error.problems:
+            yield Unusable(str(path), Exactness.UNREADABLE, problem)
+        return
+    for number, case in enumerate(cases, 1):
+        url = case.url if case.request is None else str(url_of(case.request))
+        call = _of_url(f"{path}:{number}", url or "")
+        if isinstance(call, Call):
+            at = None if case.at is None else case.at.timestamp()
+            call = call._replace(at=at, peer=case.peer)
+        yield call
 
 
-def router_rows(text: IO[str]) -> Iterator[dict[str, Any]]:
-    """Yield each row of a policy router's table of requests as a record; raise ``csv.Error``."""
+def _of_url(place: str, url: str) -> Call | Unusable:
+    try:
+        return of_request(place, replace(read_request(url), at=None))
+    except InvalidRequestError:
+        return Unusable(place, Exactness.NOT_REPLAYABLE, "its path is no policy request")
+
+
+def _router_rows(path: Path, text: IO[str]) -> Iterator[Call | Unusable]:
+    """Yield each row of a policy router's table of requests; raise ``csv.Error``."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
     header = text.readline()
     delimiter = ";" if header.count(";") > header.count(",") else ","
     columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter))]
-    reader = csv.reader(text, delimiter=delimiter)
-    line = 2
-    while (cells := _next_row(reader)) is not None:
+    line, reader = 2, csv.reader(text, delimiter=delimiter)
+    for cells in reader:
         if cells:
-            yield {"line": line, **_router_record(dict(zip(columns, cells, strict=False)))}
+            yield _router_record(f"{path}:{line}", dict(zip(columns, cells, strict=False)))
         line = reader.line_num + 2
 
 
-def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
-    """Return the next row, whose cells may have ``MAX_CELL`` characters; ``None`` at the end."""
-    # The module has one limit for all readers of the process.
-    others = csv.field_size_limit(MAX_CELL)
-    try:
-        return next(reader, None)
-    finally:
-        csv.field_size_limit(others)
-
-
-def _router_record(row: dict[str, str]) -> dict[str, Any]:
-    def first(names: tuple[str, ...]) -> str:
+def _router_record(place: str, row: dict[str, str]) -> Call | Unusable:
+    def first(*names: str) -> str:
         return next((row[name].strip() for name in names if row.get(name)), "")
 
-    parameters = _decoded(first(_PARAMETERS))
-    path = quote(first(_PATHS), safe="/%:@+?=&;,~")
-    record: dict[str, Any] = {
-        "url": path,
-        "time": first(_TIMES),
-        "peer": first(_SOURCES) or None,
-        "status": first(_STATUSES),
-        "body": _decoded(first(_RESPONSES)),
-    }
+    parameters = _decoded(first("request_params", "params", "parameters"))
+    url = quote(first(*_PATHS), safe="/%:@+?=&;,~")
     if isinstance(parameters, dict):
-        record["url"] = f"{path}?{urlencode(parameters, doseq=True)}"
-    elif "?" not in path:
-        record["cut"] = "the row has no parameters"
-    return record
+        url = f"{url}?{urlencode(parameters, doseq=True)}"
+    elif "?" not in url:
+        return Unusable(place, Exactness.NOT_REPLAYABLE, "the row has no parameters")
+    call = _of_url(place, url)
+    if isinstance(call, Unusable):
+        return call
+    at = parse_time(first("created_at", "timestamp", "time"))
+    body = _decoded(first("response_body", "response", "override_response"))
+    status = first("response_status", "status")
+    code = int(status) if _STATUS.fullmatch(status) else 200
+    return call._replace(
+        at=None if at is None else at.timestamp(),
+        peer=first("source_host", "source") or None,
+        reply=of_reply(call.endpoint, code, body) if isinstance(body, dict) else None,
+    )
 
 
 def _decoded(cell: str) -> Any:
@@ -272,17 +229,8 @@ def form_of(beginning: bytes) -> Form:
     return Form.URLS
 
 
-def _with_rotated(paths: Iterable[Path]) -> list[Path]:
-    """Return the files; those rotated away from an audit file too, and the files in folders."""
-    found: dict[tuple[int, int], Path] = {}
-    for path in paths:
-        for one in _files_of(path):
-            known = one.stat()
-            found.setdefault((known.st_dev, known.st_ino), one)
-    return list(found.values())
-
-
 def _files_of(path: Path) -> list[Path]:
+    """Return a file, with those that were rotated away from an audit; or the files of a folder."""
     if path.is_dir():
         return sorted(one for one in path.rglob("*") if one.is_file())
     if not path.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -13,21 +13,18 @@ from urllib.parse import quote, urlencode
 import msgspec
 from multidict import MultiDict
 
-from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
+from pexpolicy.audit.reader import CorruptLine, RawLine, read
 from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     RecordedRequest,
     endpoint_of,
-    of_audit_line,
-    parse_time,
     read_request,
 )
 from pexpolicy.models.request import POLICY_PREFIX, Params, by_prefix, header_name, parameters_of
 from pexpolicy.models.rules import Privacy
-from pexpolicy.replay.record_files import MAX_LINE, Block, Form
-from pexpolicy.replay.replies import RecordedReply, foreign_reply
+from pexpolicy.replay.comparison import Side, of_record
 
 
 class Exactness(StrEnum):
@@ -43,10 +40,22 @@ class Exactness(StrEnum):
     """The line is damaged, or is no record at all."""
 
 
+class Form(StrEnum):
+    """What a file holds; it decides what a line without a policy request is."""
+
+    AUDIT = "audit log"
+    SUPPORT_LOG = "support log"
+    ACCESS_LOG = "access log"
+    URLS = "URLs"
+    ROUTER = "export of a policy router"
+    CASES = "cases"
+
+
 class Call(NamedTuple):
     """A call that was recorded."""
 
-    line: int
+    place: str
+    """File and line."""
     endpoint: str
     alias: str
     params: Params
@@ -54,138 +63,103 @@ class Call(NamedTuple):
     """Seconds since 1970."""
     peer: str | None = None
     decision_id: str = ""
-    reply: RecordedReply | None = None
-    missing: tuple[str, ...] = ()
+    reply: Side | None = None
+    missing: Collection[str] = ()
     """Parameters that the record was written without, or with a part of their value."""
-    hashed: tuple[str, ...] = ()
+    hashed: Collection[str] = ()
     """Personal parameters: those with a hash as their value, and those that were left out."""
-    key: bytes = b""
-    """Equal for calls with equal requests; empty where that is not known."""
 
     @property
     def url(self) -> str:
         """Return the path with the query."""
         path = ENDPOINTS[self.endpoint].path
-        query = urlencode([*self.params.items()])
-        return f"{path}{quote(self.alias, safe='')}?{query}"
+        return f"{path}{quote(self.alias, safe='')}?{urlencode([*self.params.items()])}"
 
 
 class Unusable(NamedTuple):
     """A record that is not replayed, and why."""
 
-    line: int
+    place: str
     exactness: Exactness
     why: str
 
 
 class _AuditLine(msgspec.Struct, gc=False):
-    event: str
     timestamp: datetime
+    request: dict[str, str | list[str]]
     decision_id: str = ""
     endpoint: str = ""
     peer: str | None = None
-    request: msgspec.Raw = msgspec.Raw(b"{}")
     decided_by: str | None = None
     reason: str | None = None
     action: str = "continue"
     status: int = 200
-    sent: msgspec.Raw = msgspec.Raw(b"null")
+    sent: Any = None
     removed: tuple[str, ...] = ()
     redaction_error: str | None = None
 
 
 _decode_line = msgspec.json.Decoder(_AuditLine).decode
-_decode_request = msgspec.json.Decoder(dict[str, str | list[str]]).decode
-_WITH_ALIAS = frozenset(name for name, e in ENDPOINTS.items() if e.path.endswith("/"))
 _HASH = "hash:"
-_NO_ALIAS = "it was written without its alias: [privacy] personal is dropped"
-_REFUSED = "the call was refused before any plugin was asked"
-_NO_REQUEST = "its path is no policy request"
-_LOGGED_REQUEST = "External policy request"
 _HTTP_REQUEST = re.compile(
-    r'''"[A-Z]+ \S| HTTP/\d|\] "(?:[^"\\]|\\.)*" [1-5][0-9]{2} |"<BADREQ>"'''
+    r""""[A-Z]+ \S| HTTP/\d|\] "(?:[^"\\]|\\.)*" [1-5][0-9]{2} |"<BADREQ>"|^\{.*\}$"""
 )
 """A request of an access log, also one that is none, such as a TLS handshake or a scan."""
-_STATUS = re.compile(r"[0-9]{1,3}")
 _YEARS = (1970, 9000)
 _CUT = "the line is cut: parameters are missing at its end"
+_NO_REQUEST = "its path is no policy request"
 
 
-def records(block: Block) -> Iterator[Call | Unusable]:
-    """Yield the records in a block of lines; other lines of a log are none."""
-    for number, content in enumerate(block.content.removesuffix(b"\n").split(b"\n"), block.start):
-        if block.form is Form.AUDIT:
-            yield from _audit(number, content)
-        elif block.form in (Form.ROUTER, Form.CASES):
-            yield _of_object(msgspec.json.decode(content))
-        elif len(text := content.strip()) > MAX_LINE:
-            yield Unusable(number, Exactness.UNREADABLE, "the line is too long")
-        elif text and not text.startswith(b"#"):
-            yield from _of_line(number, text, block.form)
-
-
-def _audit(number: int, content: bytes) -> Iterator[Call | Unusable]:
-    try:
-        line = _decode_line(content)
-        if line.event == "decision" and line.endpoint in ENDPOINTS and not line.redaction_error:
-            yield _of_audit(number, line)
-            return
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    # A line of another event, one after the prefix of a log, or a damaged one.
+def of_audit(place: str, content: bytes) -> Iterator[Call | Unusable]:
+    """Yield the call in a line of the audit, and the damage; lines of other events hold none."""
     before, start, rest = content.partition(LINE_START)
-    if start and before and b'"' not in before:
-        content = start + rest
-    for found in read(RawLine(Path(), number, content.rstrip(b"\r"))):
+    if b'"' not in before:
+        content = start + rest or content  # without the prefix that another log adds
+    for found in read(RawLine(Path(), 0, content)):
         if isinstance(found, CorruptLine):
-            yield Unusable(number, Exactness.UNREADABLE, found.text)
+            yield Unusable(place, Exactness.UNREADABLE, found.text)
         elif found.event["event"] == "refused":
-            yield Unusable(number, Exactness.NOT_REPLAYABLE, _REFUSED)
+            why = "the call was refused before any plugin was asked"
+            yield Unusable(place, Exactness.NOT_REPLAYABLE, why)
         elif found.event["event"] == "decision":
-            yield _of_event(number, found)
+            try:
+                yield _of_decision(place, _decode_line(found.raw.content))
+            except (msgspec.DecodeError, ValueError) as error:
+                yield Unusable(place, Exactness.UNREADABLE, str(error))
 
 
-def _of_event(number: int, found: Record) -> Call | Unusable:
-    try:
-        line = _decode_line(found.raw.content)
-        if line.endpoint in ENDPOINTS and not line.redaction_error:
-            return _of_audit(number, line)
-        return _of_request(number, of_audit_line(found.event))
-    except InvalidRequestError as error:
-        return Unusable(number, Exactness.NOT_REPLAYABLE, str(error))
-    except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return Unusable(number, Exactness.UNREADABLE, str(error).partition("\n")[0])
-
-
-def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
-    written = _decode_request(line.request)
-    msgspec.json.decode(line.sent)  # raises for a damaged one
-    alias = ""
-    if line.endpoint in _WITH_ALIAS:
+def _of_decision(place: str, line: _AuditLine) -> Call | Unusable:
+    endpoint, written, alias = line.endpoint, line.request, ""
+    if endpoint not in ENDPOINTS or line.redaction_error:
+        return Unusable(place, Exactness.NOT_REPLAYABLE, "it was written without its request")
+    if ENDPOINTS[endpoint].path.endswith("/"):
         called = written.pop("alias", "")
         if not called or not isinstance(called, str):
-            return Unusable(number, Exactness.NOT_REPLAYABLE, _NO_ALIAS)
+            why = "it was written without its alias: [privacy] personal is dropped"
+            return Unusable(place, Exactness.NOT_REPLAYABLE, why)
         alias = called
     pairs = [
         (name, one)
         for name, value in written.items()
         for one in (value if isinstance(value, list) else (value,))
     ]
-    # Other names are those of fields of the reply.
-    removed = [n for n in line.removed if msgspec.json.encode(n) + b":" not in bytes(line.sent)]
-    personal = [name for name in removed if _is_personal(line.endpoint, name)]
-    missing = [name for name in removed if name not in personal]
-    missing += [name for name, one in pairs if "***" in one and not one.startswith(_HASH)]
-    hashed = personal + [name for name, one in (*pairs, ("alias", alias)) if one.startswith(_HASH)]
-    at = _seconds(line.timestamp)
-    if at is None:
-        return Unusable(number, Exactness.UNREADABLE, "its time is out of range")
-    told = (line.removed, line.decided_by, line.reason)
-    reply = RecordedReply(line.action, line.status, line.sent, *told, is_ours=True)
-    origin = (at, line.peer, line.decision_id)
-    lacks = (tuple(missing), tuple(hashed))
-    key = bytes(line.request)
-    return Call(number, line.endpoint, alias, MultiDict(pairs), *origin, reply, *lacks, key)
+    # Other names that were removed are those of fields of the reply.
+    sent = msgspec.json.encode(line.sent)
+    removed = [name for name in line.removed if msgspec.json.encode(name) + b":" not in sent]
+    personal = {name for name in removed if _is_personal(endpoint, name)}
+    missing = {name for name, one in pairs if "***" in one and not one.startswith(_HASH)}
+    hashed = {name for name, one in (*pairs, ("alias", alias)) if one.startswith(_HASH)}
+    return Call(
+        *(place, endpoint, alias, MultiDict(pairs)),
+        at=_seconds(line.timestamp),
+        peer=line.peer,
+        decision_id=line.decision_id,
+        reply=of_record(endpoint, line.action, line.status, line.sent, line.removed)._replace(
+            decided_by=line.decided_by, reason=line.reason
+        ),
+        missing={*removed, *missing} - personal,
+        hashed=hashed | personal,
+    )
 
 
 def _is_personal(endpoint: str, name: str) -> bool:
@@ -199,43 +173,33 @@ def _is_personal(endpoint: str, name: str) -> bool:
     )
 
 
-def _seconds(at: datetime | None) -> float | None:
-    """Return seconds since 1970; ``None`` for a year in which no call was made."""
-    return at.timestamp() if at is not None and _YEARS[0] <= at.year <= _YEARS[1] else None
+def _seconds(at: datetime) -> float:
+    """Return seconds since 1970; raise ``ValueError`` for a year in which no call was made."""
+    if not _YEARS[0] <= at.year <= _YEARS[1]:
+        raise ValueError("its time is out of range")
+    return at.timestamp()
 
 
-def _of_line(number: int, text: bytes, form: Form) -> Iterator[Call | Unusable]:
+def of_line(place: str, text: bytes, form: Form) -> Call | Unusable | None:
+    """Return the call in a line of a log; ``None`` for a line of a support log about no call."""
     line = text.decode("utf-8", "replace")
     if POLICY_PREFIX not in line:
         if form is Form.SUPPORT_LOG:
-            if _LOGGED_REQUEST in line:
-                yield Unusable(number, Exactness.NOT_REPLAYABLE, _CUT)
-        elif form is Form.ACCESS_LOG and _is_http(line):
-            yield Unusable(number, Exactness.NOT_REPLAYABLE, _NO_REQUEST)
-        else:
-            yield Unusable(number, Exactness.UNREADABLE, f"it is no record ({len(text)} bytes)")
-        return
+            is_call = "External policy request" in line
+            return Unusable(place, Exactness.NOT_REPLAYABLE, _CUT) if is_call else None
+        if form is Form.ACCESS_LOG and _HTTP_REQUEST.search(line):
+            return Unusable(place, Exactness.NOT_REPLAYABLE, _NO_REQUEST)
+        return Unusable(place, Exactness.UNREADABLE, f"it is no record ({len(text)} bytes)")
     try:
         request = read_request(line)
         if request.is_cut or _is_cut(line):
-            yield Unusable(number, Exactness.NOT_REPLAYABLE, _CUT)
-        else:
-            yield _of_request(number, request)
+            return Unusable(place, Exactness.NOT_REPLAYABLE, _CUT)
+        return of_request(place, request)
     except InvalidRequestError as error:
+        # A whole line, about another path.
         known = "is not one of the paths" in str(error) or "/policy/v1 twice" in str(error)
-        why = _NO_REQUEST if known else str(error).partition("\n")[0]
         kind = Exactness.NOT_REPLAYABLE if known else Exactness.UNREADABLE
-        yield Unusable(number, kind, why)
-
-
-def _is_http(line: str) -> bool:
-    """Return whether a line of an access log is whole enough to tell that it is another request."""
-    if not line.startswith("{"):
-        return _HTTP_REQUEST.search(line) is not None
-    try:
-        return isinstance(msgspec.json.decode(line), dict)
-    except (msgspec.DecodeError, RecursionError):
-        return False
+        return Unusable(place, kind, _NO_REQUEST if known else str(error).partition("\n")[0])
 
 
 def _is_cut(line: str) -> bool:
@@ -247,32 +211,9 @@ def _is_cut(line: str) -> bool:
     return False
 
 
-def _of_request(number: int, request: RecordedRequest) -> Call:
+def of_request(place: str, request: RecordedRequest) -> Call:
+    """Return the call of a request; raise ``InvalidRequestError`` for another path."""
     name, alias, _ = endpoint_of(request.url)
-    return Call(
-        number,
-        name,
-        alias,
-        request.url.query,
-        _seconds(request.at),
-        request.peer,
-        missing=request.missing + request.altered,
-        key=request.url.raw_path_qs.encode(),
-    )
-
-
-def _of_object(record: dict[str, Any]) -> Call | Unusable:
-    """Return the record of a row or a case."""
-    number = record["line"]
-    if "cut" in record:
-        return Unusable(number, Exactness.NOT_REPLAYABLE, record["cut"])
-    try:
-        found = _of_request(number, read_request(record["url"]))
-    except InvalidRequestError:
-        return Unusable(number, Exactness.NOT_REPLAYABLE, _NO_REQUEST)
-    reply, status = None, str(record.get("status") or "200")
-    if isinstance(body := record.get("body"), dict):
-        code = int(status) if _STATUS.fullmatch(status) else 200
-        reply = foreign_reply(found.endpoint, code, body)
-    at = _seconds(parse_time(record.get("time") or ""))
-    return found._replace(at=at, peer=record.get("peer"), reply=reply)
+    at = None if request.at is None else _seconds(request.at)
+    lacks = request.missing + request.altered
+    return Call(place, name, alias, request.url.query, at, request.peer, missing=lacks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -25,9 +24,8 @@ from pexpolicy.testing.report import (
 )
 
 SHOWN_GROUPS = 20
-SHOWN_REASONS = 8
-SHOWN_CHANGES = 6
-"""Changed fields of an example that are printed."""
+SHOWN = 8
+"""Reasons, places, verdicts, and changed fields of an example that are shown; JSON has all."""
 MAX_GROUPS = 500
 """Groups on a page; JSON has all of them."""
 MAX_VALUE = 200
@@ -55,12 +53,10 @@ def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
     if tally.matrix:
         yield Line("Actions", TITLE)
         yield _matrix(result)
-    if verdicts := _by_count(tally.verdicts):
+    if tally.verdicts:
         yield Line("Local policy", TITLE)
-        for verdict, count in verdicts[:SHOWN_REASONS]:
+        for verdict, count in tally.verdicts.most_common(SHOWN):
             yield Line(f"{verdict} ({count:,})", BAD if ": dropped: " in verdict else "", 2)
-        if (left := len(verdicts) - SHOWN_REASONS) > 0:
-            yield Line(f"and {left} more", QUIET, 2)
     most = MAX_GROUPS if full else SHOWN_GROUPS
     for number, group in enumerate(result.groups[:most], 1):
         yield from _group(number, group, result, full=full)
@@ -77,16 +73,12 @@ def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
 def _records(result: ReplayResult) -> Iterator[Part]:
     tally = result.tally
     yield Line(title(result), TITLE)
-    counts = [(kind, tally.records[kind]) for kind in Exactness]
-    rows = [(f"{count:,}", _name(kind)) for kind, count in counts]
-    styles = [_STYLES.get(kind, "") if count else QUIET for kind, count in counts]
-    yield Table((), rows, {0}, styles)
-    reasons = _by_count(tally.reasons)
-    for (kind, why), count in reasons[:SHOWN_REASONS]:
+    counts = [(f"{tally.records[kind]:,}", _name(kind)) for kind in Exactness]
+    styles = [_STYLES.get(kind, "") if tally.records[kind] else QUIET for kind in Exactness]
+    yield Table((), counts, {0}, styles)
+    for (kind, why), count in tally.reasons.most_common(SHOWN):
         yield Line(f"{_name(kind)}: {why} ({count:,})", _STYLES.get(kind, QUIET), 2)
-    if (left := len(reasons) - SHOWN_REASONS) > 0:
-        yield Line(f"and {left} more reasons", QUIET, 2)
-    for place, why in tally.places[:SHOWN_REASONS]:
+    for place, why in tally.places[:SHOWN]:
         yield Line(f"{place}: {why}", BAD, 2)
     if tally.outside:
         yield Line(f"{tally.outside:,} more are outside the period", QUIET)
@@ -109,7 +101,8 @@ def _group(number: int, group: Group, result: ReplayResult, *, full: bool) -> It
     calls = f"{group.count:,} {'call' if group.count == 1 else 'calls'}"
     share = f"{group.count / result.compared:.2%}"
     yield Line(f"{number}. {calls} ({share})  {key.endpoint}  {action}", TITLE)
-    before, after = _side(key.old_by, key.old_reason), _side(key.new_by, key.new_reason)
+    before = ": ".join(filter(None, (key.old_by, key.old_reason)))
+    after = ": ".join(filter(None, (key.new_by, key.new_reason)))
     if before and before != after:
         yield Line(f"was by {before}", indent=3)
     yield Line(f"by {after}" if before == after else f"now by {after}", indent=3)
@@ -124,27 +117,18 @@ def _group(number: int, group: Group, result: ReplayResult, *, full: bool) -> It
     yield Line(f"example {example.place}{call}", QUIET, 3)
     if full:
         yield Line(example.url, QUIET, 3)
-    for name, change in list(example.changes.items())[:SHOWN_CHANGES]:
+    for name, change in list(example.changes.items())[:SHOWN]:
         text = describe_changes({name: change})
         yield Line(text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…", indent=5)
-    if (more := len(example.changes) - SHOWN_CHANGES) > 0:
-        yield Line(f"and {more} more fields", indent=5)
-
-
-def _side(by: str, reason: str) -> str:
-    return f"{by}: {reason}" if by and reason else by
 
 
 def _verdict(result: ReplayResult) -> Iterator[Line]:
     tally = result.tally
-    unnoticed = sum(group.count for group in result.groups if group.is_unnoticed)
     text = f"{tally.same:,} same, {tally.changed:,} changed"
     if result.compared:
-        text += f" ({result.changed_share:.2%})"
+        text += f" ({tally.changed / result.compared:.2%})"
     if result.selected != tally.changed:
         text += f", {result.selected:,} of them selected"
-    if unnoticed:
-        text += f", {unnoticed:,} in nothing that Infinity reads"
     if tally.uncompared:
         text += f", {tally.uncompared:,} without a reply to compare with"
     yield Line(text, WARNING if result.selected else GOOD)
@@ -154,11 +138,6 @@ def _verdict(result: ReplayResult) -> Iterator[Line]:
 
 def _name(kind: Exactness) -> str:
     return kind.replace("_", " ")
-
-
-def _by_count(counts: Counter[Any]) -> list[tuple[Any, int]]:
-    """Return the counts, the largest first."""
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _times(period: Period) -> str:
@@ -191,6 +170,7 @@ def rows(result: ReplayResult) -> list[Row]:
 def as_json(result: ReplayResult) -> dict[str, Any]:
     """Return all figures, and each selected group with its example."""
     tally = result.tally
+    verdicts = [{"verdict": text, "count": n} for text, n in tally.verdicts.most_common()]
     return {
         "config": result.config,
         "against": result.against or None,
@@ -198,7 +178,7 @@ def as_json(result: ReplayResult) -> dict[str, Any]:
         "records": {str(kind): tally.records[kind] for kind in Exactness},
         "reasons": [
             {"class": str(kind), "reason": why, "count": count}
-            for (kind, why), count in _by_count(tally.reasons)
+            for (kind, why), count in tally.reasons.most_common()
         ],
         "unreadable": [{"place": place, "reason": why} for place, why in tally.places],
         "outside_period": tally.outside,
@@ -212,17 +192,12 @@ def as_json(result: ReplayResult) -> dict[str, Any]:
             {"endpoint": endpoint, "from": before or None, "to": after, "count": count}
             for (endpoint, before, after), count in sorted(tally.matrix.items())
         ],
-        **({"local_policy": _verdicts(result)} if tally.verdicts else {}),
+        **({"local_policy": verdicts} if verdicts else {}),
         "groups": [_group_object(n, group, result) for n, group in enumerate(result.groups, 1)],
         **({"coverage": _coverage(result)} if result.covers else {}),
         "remarks": list(result.remarks),
         "seconds": round(result.seconds, 3),
     }
-
-
-def _verdicts(result: ReplayResult) -> list[dict[str, Any]]:
-    found = _by_count(result.tally.verdicts)
-    return [{"verdict": verdict, "count": count} for verdict, count in found]
 
 
 def _coverage(result: ReplayResult) -> dict[str, Any]:
@@ -237,12 +212,19 @@ def _coverage(result: ReplayResult) -> dict[str, Any]:
 
 def _group_object(number: int, group: Group, result: ReplayResult) -> dict[str, Any]:
     key, example = group.key, group.example
-    old, new = (key.old_action, key.old_by, key.old_reason), (key.new_action, key.new_by)
+    sides = (
+        (key.old_action, key.old_by, key.old_reason),
+        (key.new_action, key.new_by, key.new_reason),
+    )
+    before, after = (
+        {"action": action, "decided_by": by or None, "reason": reason or None}
+        for action, by, reason in sides
+    )
     return {
         "number": number,
         "endpoint": key.endpoint,
-        "from": {"action": old[0], "decided_by": old[1] or None, "reason": old[2] or None},
-        "to": {"action": new[0], "decided_by": new[1], "reason": key.new_reason or None},
+        "from": before,
+        "to": after,
         "fields": list(key.fields),
         "count": group.count,
         "partial": group.partial,
@@ -252,7 +234,6 @@ def _group_object(number: int, group: Group, result: ReplayResult) -> dict[str, 
             **example._asdict(),
             "at": _utc(example.at),
             "decision_id": example.decision_id or None,
-            "missing": list(example.missing),
         },
     }
 

@@ -8,15 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pexpolicy.replay.records import Exactness
+from pexpolicy.replay.records import Exactness, Unusable
 from pexpolicy.testing.coverage import CoverageItem
 
 MAX_PLACES = 20
 """Damaged places that are listed; all are counted."""
 MAX_GROUPS = 2_000
 """Groups that are told apart by their reasons; further ones are not."""
-MAX_VERDICTS = 200
-"""Verdicts about the output of scripts that are told apart."""
 VARIOUS = "(various)"
 _LENGTH = re.compile(r" \(\d+ bytes\)|^\d+ bytes of ")
 """What differs in the reasons of damaged lines."""
@@ -60,12 +58,11 @@ class Period:
     first: float | None = None
     last: float | None = None
 
-    def extend(self, *times: float | None) -> None:
-        """Include the times that are known."""
-        for at in times:
-            if at is not None:
-                self.first = at if self.first is None else min(self.first, at)
-                self.last = at if self.last is None else max(self.last, at)
+    def extend(self, at: float | None) -> None:
+        """Include a time, if it is known."""
+        if at is not None:
+            self.first = at if self.first is None else min(self.first, at)
+            self.last = at if self.last is None else max(self.last, at)
 
 
 @dataclass(slots=True)
@@ -78,18 +75,6 @@ class Group(Period):
     partial: int = 0
     """Those whose records are not exact."""
 
-    def add(self, at: float | None, *, partial: bool) -> None:
-        """Count one call."""
-        self.count += 1
-        self.partial += partial
-        self.extend(at)
-
-    def merge(self, other: Group) -> None:
-        """Add the calls of another group that come after those of this one."""
-        self.count += other.count
-        self.partial += other.partial
-        self.extend(other.first, other.last)
-
     @property
     def is_unnoticed(self) -> bool:
         """True where only the plugin or the reason changes, which Infinity does not read."""
@@ -98,7 +83,7 @@ class Group(Period):
 
 @dataclass(slots=True)
 class Tally(Period):
-    """The counts of some records; those of consecutive records can be merged."""
+    """The counts of the records so far."""
 
     records: Counter[Exactness] = field(default_factory=Counter)
     reasons: Counter[tuple[Exactness, str]] = field(default_factory=Counter)
@@ -106,7 +91,7 @@ class Tally(Period):
     places: list[tuple[str, str]] = field(default_factory=list)
     """The first unreadable places, each with what is wrong."""
     outside: int = 0
-    """Records before or after the requested period."""
+    """Records before the requested period."""
     same: int = 0
     changed: int = 0
     uncompared: int = 0
@@ -121,45 +106,25 @@ class Tally(Period):
     used: Counter[CoverageItem] = field(default_factory=Counter)
     """Decisions of each item, with coverage."""
     items: tuple[CoverageItem, ...] = ()
-    """All items of the new configuration; those of the first block are those of all."""
+    """All items of the new configuration, with coverage."""
 
-    def unusable(self, exactness: Exactness, why: str, place: str) -> None:
+    def unusable(self, record: Unusable) -> None:
         """Count a record that is not replayed."""
-        self.records[exactness] += 1
-        self.reasons[exactness, _LENGTH.sub("", why)] += 1
-        if exactness is Exactness.UNREADABLE and len(self.places) < MAX_PLACES:
-            self.places.append((place, why))
+        kind = record.exactness
+        self.records[kind] += 1
+        self.reasons[kind, _LENGTH.sub("", record.why)] += 1
+        if kind is Exactness.UNREADABLE and len(self.places) < MAX_PLACES:
+            self.places.append((record.place, record.why))
 
-    def verdict(self, text: str, count: int = 1) -> None:
-        """Count what the node made of the output of its script; empty without a script."""
-        if text and text not in self.verdicts and len(self.verdicts) >= MAX_VERDICTS:
-            text = VARIOUS
-        if text:
-            self.verdicts[text] += count
-
-    def merge(self, other: Tally) -> None:
-        """Add the counts of the records that follow."""
-        for name in ("records", "reasons", "matrix", "steps", "used"):
-            getattr(self, name).update(getattr(other, name))
-        for name in ("outside", "same", "changed", "uncompared"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for text, count in other.verdicts.items():
-            self.verdict(text, count)
-        self.items = self.items or other.items
-        self.places = [*self.places, *other.places][:MAX_PLACES]
-        self.extend(other.first, other.last)
-        for key, group in other.groups.items():
-            self._merge_group(key, group)
-
-    def _merge_group(self, key: GroupKey, group: Group) -> None:
+    def change(self, key: GroupKey, example: Example, *, partial: bool) -> None:
+        """Count a call whose answer changes."""
+        self.changed += 1
         if key not in self.groups and len(self.groups) >= MAX_GROUPS:
             key = key._replace(old_reason=VARIOUS, new_reason=VARIOUS)
-            group.key = key
-        known = self.groups.get(key)
-        if known is None:
-            self.groups[key] = group
-        else:
-            known.merge(group)
+        group = self.groups.setdefault(key, Group(key=key, example=example))
+        group.count += 1
+        group.partial += partial
+        group.extend(example.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +154,6 @@ class ReplayResult:
     def selected(self) -> int:
         """Return the number of calls in the selected groups."""
         return sum(group.count for group in self.groups)
-
-    @property
-    def changed_share(self) -> float:
-        """Return the part of the compared calls that changes, 0 to 1."""
-        return self.tally.changed / self.compared if self.compared else 0.0
 
     @property
     def share(self) -> float:

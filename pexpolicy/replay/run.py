@@ -1,35 +1,65 @@
-"""A replay from files to its result, in this process or in several."""
+"""A replay from files to its result."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import pickle
+import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+from urllib.parse import quote, urlencode
 
-from pexpolicy.child import UNLIMITED, Channel, Child, ChildError, parent_socket
-from pexpolicy.replay.record_files import Block, RecordFiles
-from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.replayer import Job, open_replayer
-from pexpolicy.replay.result import ReplayResult, Tally, ordered
-from pexpolicy.replay.sides import ServerAddress
+from pexpolicy.audit.redaction import Redaction
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain.explanation import load_local_policy, local_policy_files
+from pexpolicy.models.difference import Changes
+from pexpolicy.replay.comparison import Side, compare, without_ids
+from pexpolicy.replay.record_files import RecordFiles
+from pexpolicy.replay.records import Call, Exactness, Unusable
+from pexpolicy.replay.result import Example, GroupKey, ReplayResult, Tally, ordered
+from pexpolicy.replay.sides import (
+    NetworkBlock,
+    NotReplayableError,
+    PolicyServer,
+    ReplayPolicy,
+    ServerAddress,
+    asking,
+    opened,
+)
+from pexpolicy.testing.coverage import Coverage
 
-SMALL = 8 << 20
-"""Bytes of records below which further processes would only cost time."""
-MAX_PROCESSES = 8
-AHEAD = 4
-"""Blocks for each worker that are read before their predecessors are counted."""
-CLOSE_TIMEOUT_S = 1.0
-"""Time for a worker to close its plugins at the end."""
+PROGRESS_S = 0.5
+"""Time after which the counts so far are told."""
+_IN_REASONS = ("alias", "name", "address", "tag", "uuid")
+"""Ends of the names of parameters whose values differ from call to call."""
+_DISTINCT = re.compile(r"[0-9@:].*..|..[0-9@:]")
+"""Found in values that are no words of a reason by accident."""
+
 Progress = Callable[[Tally, float], None]
 """Is told the counts so far, and the share of the files that is replayed, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is replayed and compared: the new configuration, and the other side."""
+
+    config: Path
+    against: Path | ServerAddress | None = None
+    """Another configuration, or a server; by default the replies of the records."""
+    since: float | None = None
+    """Seconds since 1970; records without a time are always replayed."""
+    ignore: frozenset[str] = frozenset()
+    """Names of fields that may differ."""
+    only: tuple[str, ...] = ()
+    """Actions, endpoints, plugins or fields that the reported groups have."""
+    coverage: bool = False
+    """True: the items of plugins that decide are counted."""
+    local_policy: tuple[str, ...] = ()
+    """Scripts of the node, which follow each answer, as ``FILE`` or ``KIND=FILE``; at most one file
+    that ends in ``.json`` is the service that Infinity itself has.
+    """
 
 
 def run_replay(
@@ -37,57 +67,29 @@ def run_replay(
     job: Job,
     *,
     with_rotated: bool = True,
-    processes: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> ReplayResult:
     """Replay the records of files, and return what would change.
 
     Without ``with_rotated`` the files are read as listed; with it, those rotated away from an audit
-    file are read too, and the files in folders. ``processes`` is the number of worker processes; 0
-    is this process alone, which then has the event loop of the replay, and ``None`` chooses by the
-    size of the files. Raise ``ConfigError`` for a configuration that cannot be used, and
+    file are read too, and the files in folders. Raise ``ConfigError`` for a configuration that
+    cannot be used, ``LocalPolicyError`` for a script, ``ServerFailedError`` for a server, and
     ``OSError`` for a file that cannot be opened.
     """
     began = time.monotonic()
     files = RecordFiles(records, with_rotated=with_rotated)
+    tally = asyncio.run(_replay(files, job, progress))
     server = job.against.url if isinstance(job.against, ServerAddress) else ""
-    if processes is None:
-        processes = 0 if files.size < SMALL or server else min(_cpus(), MAX_PROCESSES)
-    total = Tally()
-
-    def add(tally: Tally, position: float) -> None:
-        total.merge(tally)
-        progress(total, min(position / files.size, 1.0) if files.size else 1.0)
-
-    if processes == 0:
-        asyncio.run(_here(files, job, add))
-    else:
-        for tally in tallies(files.blocks(), job, processes):
-            add(tally, files.position)
-    for place, text in files.damage:
-        total.unusable(Exactness.UNREADABLE, text, place)
-    groups = ordered(total.groups.values(), job.only)
     return ReplayResult(
         config=str(job.config),
         against=server or str(job.against or ""),
         files=tuple((name, str(form)) for name, form in files.forms),
-        tally=total,
-        groups=groups,
+        tally=tally,
+        groups=ordered(tally.groups.values(), job.only),
         remarks=tuple(_remarks(job)),
         seconds=time.monotonic() - began,
         covers=job.coverage,
     )
-
-
-async def _here(files: RecordFiles, job: Job, add: Callable[[Tally, float], None]) -> None:
-    async with AsyncExitStack() as stack:
-        replayer = await open_replayer(stack, job)
-        begins = 0
-        for block in files.blocks():
-            ends = files.position
-            async for tally, share in replayer.parts(block):
-                add(tally, begins + share * (ends - begins))
-            begins = ends
 
 
 def _remarks(job: Job) -> Iterator[str]:
@@ -97,82 +99,128 @@ def _remarks(job: Job) -> Iterator[str]:
         yield "the records hold what was sent, so all that the local policy changes is a change"
 
 
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def tallies(blocks: Iterator[Block], job: Job, processes: int) -> Iterator[Tally]:
-    """Yield the counts of each block, in their order, from worker processes.
-
-    Raise what a worker raised, such as ``ConfigError``, and ``ChildError`` where one has ended.
-    """
-    free: SimpleQueue[Child[Any]] = SimpleQueue()
-    children: list[Child[Any]] = []
-    asked: deque[Future[Tally]] = deque()
-    with ThreadPoolExecutor(processes) as threads:
-        try:
-            for _ in range(processes):
-                children.append(
-                    Child("a worker of the replay", __name__, decode=pickle.loads, encode=_encode)
-                )
-                children[-1].limit = UNLIMITED
-                children[-1].send(job)
-                free.put(children[-1])
-            for block in blocks:
-                asked.append(threads.submit(_ask, free, block))
-                if len(asked) > AHEAD * processes:
-                    yield asked.popleft().result()
-            while asked:
-                yield asked.popleft().result()
-            for child in children:
-                child.send(None)
-            for child in children:
-                with suppress(ChildError, TimeoutError):
-                    child.receive(time.monotonic() + CLOSE_TIMEOUT_S)
-        finally:
-            for child in children:
-                child.end_now()
-            threads.shutdown(cancel_futures=True)
-
-
-def _ask(free: SimpleQueue[Child[Any]], block: Block) -> Tally:
-    child = free.get()
-    try:
-        child.send(block)
-        answer = child.receive()
-    finally:
-        free.put(child)
-    if isinstance(answer, Exception):
-        raise answer
-    tally: Tally = answer
+async def _replay(files: RecordFiles, job: Job, progress: Progress) -> Tally:
+    told = time.monotonic()
+    async with AsyncExitStack() as stack:
+        replayer = await _opened(stack, job)
+        tally = replayer.tally
+        for record in files.records():
+            await replayer.add(record)
+            if time.monotonic() - told >= PROGRESS_S:
+                progress(tally, files.share)
+                told = time.monotonic()
+    progress(tally, 1.0)
     return tally
 
 
-def _encode(message: object) -> bytes:
-    return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+async def _opened(stack: AsyncExitStack, job: Job) -> Replayer:
+    """Open both sides of a job on this event loop, until the stack is left."""
+    node = None
+    if job.local_policy:
+        scripts, service = local_policy_files(job.local_policy)
+        node = load_local_policy(scripts, None, service)
+        await stack.enter_async_context(node.running())
+    block = NetworkBlock()
+    new = await stack.enter_async_context(opened(job.config, block, node))
+    old: ReplayPolicy | PolicyServer | None = None
+    if isinstance(job.against, Path):
+        old = await stack.enter_async_context(opened(job.against, block, node))
+    elif job.against is not None:
+        extras = new.policy.settings.extras
+        old = await stack.enter_async_context(asking(job.against, block, node, extras))
+    return Replayer(new, old, job)
 
 
-async def _work(channel: Channel[Any]) -> None:
-    """Replay the blocks of a job in a worker process, until ``None`` is sent."""
-    async with AsyncExitStack() as stack:
-        try:
-            replayer = await open_replayer(stack, channel.receive())
-        except Exception as error:  # noqa: BLE001 - the other process raises it
-            channel.receive()
-            channel.send(error)
+class Replayer:
+    """Asks both sides about recorded calls, and counts what differs."""
+
+    def __init__(
+        self, new: ReplayPolicy, old: ReplayPolicy | PolicyServer | None, job: Job
+    ) -> None:
+        self.tally = Tally()
+        self._new = new
+        self._old = old
+        self._job = job
+        self._coverage = Coverage(new.policy) if job.coverage else None
+        if self._coverage is not None:
+            self.tally.items = self._coverage.items
+            self.tally.used = self._coverage.used
+
+    async def add(self, record: Call | Unusable) -> None:
+        """Count a record."""
+        if isinstance(record, Unusable):
+            self.tally.unusable(record)
             return
-        while (block := channel.receive()) is not None:
-            tally = Tally()
-            async for part, _ in replayer.parts(block):
-                tally.merge(part)
-            channel.send(tally)
-    channel.send(None)
+        if record.at is not None and record.at < (self._job.since or record.at):
+            self.tally.outside += 1
+            return
+        try:
+            await self._replay(record)
+        except NotReplayableError as error:
+            why = Unusable(record.place, Exactness.NOT_REPLAYABLE, str(error))
+            self.tally.unusable(why)
+
+    async def _replay(self, call: Call) -> None:
+        tally, before = self.tally, call.reply
+        new = await self._new.answer(call)
+        read = new.read
+        if isinstance(self._old, ReplayPolicy):
+            old = await self._old.answer(call)
+            before, read = old.side, read | old.read
+        elif self._old is not None:
+            before = await self._old.reply(call)
+        exactness = Exactness.PARTIAL if read else Exactness.EXACT
+        if read:
+            text = f"written without {', '.join(sorted(read))}, which a plugin reads"
+            tally.reasons[exactness, text] += 1
+        tally.records[exactness] += 1
+        tally.extend(call.at)
+        if new.verdict:
+            tally.verdicts[new.verdict] += 1
+        if self._coverage is not None:
+            self._coverage.add(new.outcome)
+            for step in new.outcome.steps:
+                hook = step.hook or new.outcome.endpoint
+                tally.steps[step.plugin, hook, step.outcome] += 1
+        self._compare(call, before, new.side, partial=bool(read))
+
+    def _compare(self, call: Call, old: Side | None, new: Side, *, partial: bool) -> None:
+        """Count what the new side changes; ``old`` is ``None`` for a record without a reply."""
+        tally, endpoint = self.tally, call.endpoint
+        before, after = old.word(endpoint) if old is not None else "", new.word(endpoint)
+        tally.matrix[endpoint, before, after] += 1
+        if old is None:
+            tally.uncompared += 1
+            return
+        redaction = self._new.redaction
+        changes = {
+            name: change
+            for name, change in compare(endpoint, old, new, redaction).items()
+            if name not in self._job.ignore
+        }
+        if not changes:
+            tally.same += 1
+            return
+        old_reason, new_reason = _general(old, call), _general(new, call)
+        sides = (old.decided_by or "", old_reason, new.decided_by or "", new_reason)
+        key = GroupKey(endpoint, before, after, *sides, tuple(sorted(changes)))
+        tally.change(key, _example(call, changes, redaction), partial=partial)
 
 
-if __name__ == "__main__":
-    parent = Channel[Any]("the replay", parent_socket(), pickle.loads, _encode)
-    parent.limit = UNLIMITED
-    with suppress(EOFError):
-        asyncio.run(_work(parent))
+def _general(side: Side, call: Call) -> str:
+    """Return a reason with names in braces for values that differ from call to call."""
+    reason = side.reason or ""
+    for name, value in (*call.params.items(), ("alias", call.alias)) if reason else ():
+        if name.endswith(_IN_REASONS) and value in reason and _DISTINCT.search(value):
+            reason = reason.replace(value, f"{{{name}}}")
+    return without_ids(reason)
+
+
+def _example(call: Call, changes: Changes, redaction: Redaction) -> Example:
+    facts, withheld = redaction.request(call.endpoint, call.params, call.alias)
+    path = ENDPOINTS[call.endpoint].path
+    if path.endswith("/"):
+        path += quote(str(facts.pop("alias", "")), safe="")
+    missing = tuple(dict.fromkeys((*call.missing, *call.hashed, *withheld)))
+    url = f"{path}?{urlencode(facts, doseq=True)}"
+    return Example(call.place, call.at, call.decision_id, url, changes, missing, call.peer)

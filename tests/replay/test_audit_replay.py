@@ -1,20 +1,12 @@
 """Replay of an audit file: what is the same, what changes, and how it is told."""
 
 import json
-import os
-import signal
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pexpolicy.child import ChildError
-from pexpolicy.replay.record_files import Block, RecordFiles
-from pexpolicy.replay.replayer import Job
-from pexpolicy.replay.report import as_json
-from pexpolicy.replay.run import run_replay, tallies
 from tests.cli.test_main import invoked
 from tests.replay import audits
 from tests.replay.audits import replayed
@@ -284,41 +276,6 @@ def test_no_report_has_control_characters(config: Path, tmp_path: Path) -> None:
     shown = invoked("replay", str(audit), "--config", str(config)).stdout
     assert "[31mred" in shown
     assert not {"\x1b", "\x9b", "\u202e"} & {*shown}
-
-
-def test_one_process_and_two_find_the_same(config: Path, tmp_path: Path) -> None:
-    calls = [
-        service(("office", "lobby", f"none{n}")[n % 3], NOON + timedelta(minutes=7 * n), x=f"{n}")
-        for n in range(4000)
-    ]
-    audit = audits.written(config, calls, tmp_path / "audit.jsonl")
-    new = tmp_path / "new.toml"
-    new.write_text(ROOMS.format(office="Head Office", pin="47124712").replace("20:00", "19:00"))
-    results = [
-        as_json(run_replay([audit], Job(new, coverage=True), processes=count))
-        for count in (0, 1, 2)
-    ]
-    for result in results:
-        del result["seconds"]
-    assert results[0] == results[1] == results[2]
-    assert results[0]["changed"] > 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
-def test_a_worker_that_dies_is_told(config: Path, tmp_path: Path) -> None:
-    audit = audits.written(config, [service("lobby", NOON)], tmp_path / "audit.jsonl")
-    (block,) = RecordFiles([audit]).blocks()
-
-    def blocks() -> Iterator[Block]:
-        yield block
-        for children in Path("/proc/self/task").glob("*/children"):
-            for pid in children.read_text().split():
-                if b"pexpolicy.replay.run" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(int(pid), signal.SIGKILL)
-        yield block
-
-    with pytest.raises(ChildError, match="SIGKILL"):
-        list(tallies(blocks(), Job(config), 1))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file that cannot be read, even by root")

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.replay.record_files import router_rows
 from tests.cli.test_main import invoked
 from tests.replay import audits
 from tests.support import live_server
@@ -174,20 +173,15 @@ def test_rows_of_a_router_have_their_replies(tmp_path: Path) -> None:
     ]
 
 
-def test_long_replies_of_a_router_change_no_limit_of_other_readers(tmp_path: Path) -> None:
-    before = csv.field_size_limit()
+def test_a_row_may_have_a_long_reply(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    reply = json.dumps({"status": "success", "x": "y" * (before + 1)})
+    reply = json.dumps({"status": "success", "x": "y" * 200_000})
     params = json.dumps({"local_alias": "engineering", "call_direction": "dial_in"})
     path.write_text(
         "request_path,request_params,response_status,response_body\n"
         + f"/policy/v1/service/configuration,{_cell(params)},200,{_cell(reply)}\n" * 2
     )
-    with path.open(newline="") as file:
-        assert next(router_rows(file))["body"]["x"] == "y" * (before + 1)
-        assert csv.field_size_limit() == before, "also while a reader is in use"
     assert counts(replayed(path, code=1)) == (2, 0, 0, 0)
-    assert csv.field_size_limit() == before
 
 
 def _cell(text: str) -> str:

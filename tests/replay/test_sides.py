@@ -140,7 +140,7 @@ def test_plugins_reach_no_network(tmp_path: Path) -> None:
         path = urls(tmp_path, ENGINEERING)
         blocked = replayed(path, "--config", config, code=2)
     assert list(blocked["records"].values()) == [0, 0, 1, 0]
-    assert "asks the network" in blocked["reasons"][0]["reason"]
+    assert "the plugin upstream asks the network" in blocked["reasons"][0]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -271,10 +271,7 @@ def replay(config: Path, tell: Tell, since: float, file: str) -> dict[str, Any]:
             tell({"records": records, "share": share, "changed": counts.changed})
 
     job = Job(config.with_name(file), since=since)
-    # One process, as the server needs the other processors.
-    done = run_replay(
-        files_since(audit, since), job, with_rotated=False, processes=0, progress=progress
-    )
+    done = run_replay(files_since(audit, since), job, with_rotated=False, progress=progress)
     result = replay_as_json(done)
     groups = result["groups"]
     return {
