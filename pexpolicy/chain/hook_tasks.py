@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -164,32 +162,11 @@ def has_debugger() -> bool:
     return "bdb" in sys.modules and any(map(is_at_prompt, sys._current_frames()))  # noqa: SLF001 - documented
 
 
-LONG_S = 0.1
-"""Duration of a call that ``PluginThreadPool.calls`` still returns after its end."""
-
-
 class PluginBusyError(Exception):
     """All threads of the plugin are taken by calls that have not returned.
 
     For a plugin in processes of its own: all its workers are taken, and too many calls wait.
     """
-
-
-class ThreadCall:
-    """A call of a hook in a thread: when it began and ended (monotonic), and the processor time of
-    the thread in seconds at both times. ``ended`` is unset while it runs.
-    """
-
-    __slots__ = ("began", "cpu", "cpu_at_end", "ended", "hook", "native_id", "thread")
-
-    def __init__(self, hook: str) -> None:
-        self.hook = hook
-        self.thread = threading.get_ident()
-        self.native_id = threading.get_native_id()
-        self.began = time.monotonic()
-        self.cpu = time.thread_time()
-        self.ended: float | None = None
-        self.cpu_at_end = 0.0
 
 
 class PluginThreadPool:
@@ -202,8 +179,8 @@ class PluginThreadPool:
         self._size = size
         self._futures: set[Future[Any]] = set()
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=f"plugin-{plugin}")
-        self._calls: set[ThreadCall] = set()
-        self._ended: deque[ThreadCall] = deque(maxlen=size)
+        self.hooks: dict[int, str] = {}
+        """The last hook in each of the threads, for the watchdog."""
 
     async def run(self, call: Callable[[Any], Any], request: Any, hook: str = "") -> Any:
         """Call ``hook`` in a thread; raise ``PluginBusyError`` when none is free.
@@ -233,11 +210,6 @@ class PluginThreadPool:
         """True while calls have not returned."""
         return bool(self._futures)
 
-    @property
-    def calls(self) -> list[ThreadCall]:
-        """The running calls, and the last long ones that have ended. Safe in any thread."""
-        return [*self._calls.copy(), *self._ended.copy()]
-
     def close(self) -> None:
         """Stop accepting calls, and do not wait for blocked threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -251,15 +223,8 @@ class PluginThreadPool:
         """
         if not calls:
             return None, None
-        this = ThreadCall(hook)
-        self._calls.add(this)
+        self.hooks[threading.get_ident()] = hook
         try:
             return calls[0](request), None
         except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited
             return None, error
-        finally:
-            now = time.monotonic()
-            if now - this.began > LONG_S:
-                this.ended, this.cpu_at_end = now, time.thread_time()
-                self._ended.append(this)
-            self._calls.discard(this)

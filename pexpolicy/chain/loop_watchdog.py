@@ -17,19 +17,16 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, Self
+from typing import Self
 
 from pexpolicy.chain.hook_tasks import (
     SERVER,
     HookTasks,
     Names,
     PluginThreadPool,
-    ThreadCall,
     frames_of,
     is_at_prompt,
 )
@@ -40,19 +37,9 @@ REPORT_AFTER_S = 0.1
 """Delay of a heartbeat that is reported."""
 STILL_HELD_AFTER_S = 1.0
 """Delay after which a loop that is still held is reported before it is released."""
-MIN_USED_S = 0.05
-"""Processor time below which no thread can have kept the interpreter."""
 UNKNOWN = ("unknown", "")
-_TICKS = os.sysconf("SC_CLK_TCK")
 _CALLERS = os.path.join(PACKAGE_ROOT, "chain") + os.sep  # noqa: PTH118 - compared with names
 """The beginning of the file names of the code that calls hooks."""
-
-
-class _Beat(NamedTuple):
-    """A heartbeat of the loop: its time, and the processor time of the loop's thread."""
-
-    at: float
-    cpu: float
 
 
 class Watchdog:
@@ -77,14 +64,11 @@ class Watchdog:
         self._owners = {top: name for top, name in owners if packages[top] == 1} | dict(modules)
         self._pools = pools or {}
         self._stopped = threading.Event()
-        self._beats = (_Beat(time.monotonic(), 0.0),) * 2
-        self._samples: dict[ThreadCall, float] = {}
-        """Processor time of the threads in running calls, at the last look."""
-        self._process_cpu = time.process_time()
-        """Processor time of the process at the last look."""
+        self._beat_at = time.monotonic()
+        self._used: dict[int, float] = {}
+        """Processor time of the threads at the last look."""
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
-        self._loop_native_id = threading.get_native_id()
         self._thread = threading.Thread(target=self._watch, name="pexpolicy-watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -100,53 +84,47 @@ class Watchdog:
         self._thread.join()
 
     def _beat(self) -> None:
-        self._beats = self._beats[1], _Beat(time.monotonic(), time.thread_time())
+        self._beat_at = time.monotonic()
         self._timer = self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _watch(self) -> None:
         woke = time.monotonic()
         while not self._stopped.wait(HEARTBEAT_S):
             slept, woke = woke, time.monotonic()
-            last_beat = self._beats[1].at
-            if woke - slept > HEARTBEAT_S + REPORT_AFTER_S:
-                self._report_interpreter(slept + HEARTBEAT_S, woke - slept - HEARTBEAT_S)
-            elif woke - last_beat > HEARTBEAT_S + REPORT_AFTER_S:
-                self._report_loop(last_beat)
-            else:
-                self._samples = {call: _processor_time(call.native_id) for _, call in self._calls()}
-                self._process_cpu = time.process_time()
-                continue
-            woke, self._process_cpu = time.monotonic(), time.process_time()
+            beat_at, held = self._beat_at, woke - slept - HEARTBEAT_S
+            if held > REPORT_AFTER_S:
+                self._report_interpreter(slept + HEARTBEAT_S, held)
+            elif woke - beat_at > HEARTBEAT_S + REPORT_AFTER_S:
+                self._report_loop(beat_at)
+            self._used = self._processor_times()
+            woke = time.monotonic()
 
-    def _calls(self) -> Iterator[tuple[str, ThreadCall]]:
-        for plugin, pool in self._pools.items():
-            for call in pool.calls:
-                yield plugin, call
+    def _processor_times(self) -> dict[int, float]:
+        """Return the processor time of the loop's thread and of each thread of a plugin."""
+        pools = self._pools.values()
+        threads = [self._loop_thread, *(one for pool in pools for one in tuple(pool.hooks))]
+        return {one: time.clock_gettime(time.pthread_getcpuclockid(one)) for one in threads}
 
     def _report_interpreter(self, since: float, held: float) -> None:
         """Log which thread kept this one from running for ``held`` seconds.
 
-        It used most of the processor time of the process, however busy the machine is.
+        On a busy machine it may be none: every thread waits for the processor then.
         """
         # First of all: to read processor times passes the lock on, and the hook may return.
-        (owner, line), beats = self._owner(), self._beats
-        least = max((time.process_time() - self._process_cpu) / 2, MIN_USED_S)
-        beat = beats[1] if beats[1].at <= since else beats[0]
-        used = _processor_time(self._loop_native_id) - beat.cpu
-        if used < least or beats[1] is not beat or owner == SERVER:
+        (owner, line), is_loop_held = self._owner(), self._beat_at <= since
+        used = {one: now - self._used.get(one, 0.0) for one, now in self._processor_times().items()}
+        busiest = max(used, key=lambda thread: used[thread])
+        least = max(REPORT_AFTER_S, sum(used.values()) / 2)
+        for plugin, pool in self._pools.items():
+            if busiest in pool.hooks:
+                owner, line = (plugin, pool.hooks[busiest]), ""
+        if busiest == self._loop_thread and (owner == SERVER or not is_loop_held):
             # A hook may have returned before the lock was passed on, as on Python 3.12.
-            owner, line = UNKNOWN, ""
-        for plugin, call in self._calls():
-            before = self._samples.get(call, call.cpu)
-            after = _processor_time(call.native_id) if call.ended is None else call.cpu_at_end
-            if (call.ended or held + since) > since and after - before >= max(used, least):
-                used, owner = after - before, (plugin, call.hook)
-                line = _line(list(frames_of(call.thread))) if call.ended is None else ""
-        what = "held the Python interpreter and stopped all calls"
-        if owner != UNKNOWN or (what := describe_unknown(held, used, least)):
-            self._log_hold(owner, line, held, what)
+            owner, line, least = UNKNOWN, "", max(least, held / 2)
+        if used[busiest] >= least:
+            self._log_hold(owner, line, held, "held the Python interpreter and stopped all calls")
 
-    def _report_loop(self, last_beat: float) -> None:
+    def _report_loop(self, beat_at: float) -> None:
         """Read the stack of the loop, wait until it is released, and log both.
 
         A prompt of a debugger is left alone, and time limits are suspended.
@@ -154,16 +132,15 @@ class Watchdog:
         at_prompt = is_at_prompt(self._loop_thread)
         self._tasks.has_debugger = self._tasks.has_debugger or at_prompt
         names, line = self._owner()
-        held, is_logged = 0.0, at_prompt
-        while self._beats[1].at == last_beat and not self._stopped.wait(HEARTBEAT_S / 5):
-            held = time.monotonic() - last_beat
+        is_logged = at_prompt
+        while self._beat_at == beat_at and not self._stopped.wait(HEARTBEAT_S / 5):
+            held = time.monotonic() - beat_at
             if held > STILL_HELD_AFTER_S and not is_logged:
                 is_logged = True
                 what = "holds the event loop, and has not released it yet"
                 self._log_hold(names, line, held, what)
         if not at_prompt:
-            held = max(held, self._beats[1].at - last_beat)
-            self._log_hold(names, line, held, "held the event loop")
+            self._log_hold(names, line, time.monotonic() - beat_at, "held the event loop")
 
     def _owner(self) -> tuple[Names, str]:
         """Return the owner of the code that the loop's thread runs, and the line.
@@ -188,28 +165,6 @@ class Watchdog:
         fields = {"hook": hook, "ms": round(held * 1000), "since": since}
         fields |= {"line": line} if line else {}
         self._log.warning(f"{plugin} {what}", plugin=plugin, **fields)
-
-
-def describe_unknown(held: float, used: float, least: float) -> str:
-    """Return what is logged where no plugin is known to have stopped the process; empty if nothing.
-
-    All in seconds: how long it stood still, the processor time of the loop's thread meanwhile, and
-    that below which the thread is not suspected. On a busy machine a thread that does little waits
-    for the processor most of the time, and has held nothing.
-    """
-    if used >= max(least, held / 2):
-        return "code on the event loop held the interpreter"
-    return "code or another process stopped this process" if held > STILL_HELD_AFTER_S else ""
-
-
-def _processor_time(native_id: int) -> float:
-    """Return the processor time of a thread of this process in seconds; 0.0 where the system does
-    not report it, or the thread has ended.
-    """
-    with suppress(OSError, IndexError, ValueError):
-        fields = Path(f"/proc/self/task/{native_id}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-    return 0.0
 
 
 def _is_in_hook(frames: list[FrameType]) -> bool:
