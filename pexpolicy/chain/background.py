@@ -10,10 +10,10 @@ logged.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,6 @@ from pexpolicy.chain.fold import adjust, was_decided
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.errors import LOG_INTERVAL_S, Log, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT
-from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import (
     ANSWERED,
     DECIDED,
@@ -100,13 +99,11 @@ class ObserverQueue:
         self._waiting: deque[Outcome] = deque()
         self._bytes = 0
         self._current: list[Outcome] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._arrived = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+        """Delivers until nothing waits."""
         self._counts: BackgroundCounts | None = None
         self._dropped = 0
-        self._logged_at: float | None = None
+        self._logged_at = -math.inf
         self._attempted: Sequence[Outcome] = ()
         self._attempt_task: asyncio.Task[BaseException | None] | None = None
         """The last attempt, of ``_attempted``. It may still run after its time."""
@@ -121,53 +118,46 @@ class ObserverQueue:
         """True while an attempt runs, also one that ignores its cancellation."""
         return self._attempt_task is not None and not self._attempt_task.done()
 
-    def open(self) -> None:
-        """Accept decisions, and those that a predecessor could not deliver."""
-        self.is_open = True
-
     def put(self, outcome: Outcome, counts: BackgroundCounts | None) -> None:
         """Deliver a decision soon, or drop it where too many wait."""
         if counts is not None:
             self._counts = counts
         size = _size(outcome)
-        full = self._bytes + size > MAX_WAITING_BYTES and self._waiting
-        if len(self._waiting) >= MAX_WAITING or full:
+        is_full = self._bytes + size > MAX_WAITING_BYTES and self._waiting
+        if len(self._waiting) >= MAX_WAITING or is_full:
             self._drop([outcome], "its queue is full")
             return
         self._bytes += size
         self._waiting.append(outcome)
-        self._arrived.set()
-        self._idle.clear()
-        if not self._tasks:
-            _ = start_background(self._run(), self._tasks)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+            hide(self._task)
 
     def put_back(self, outcomes: Iterable[Outcome], counts: BackgroundCounts | None) -> None:
         """Deliver what a predecessor could not, before all else."""
-        later = list(self._waiting)
+        later = [*self._waiting]
         self._waiting.clear()
         self._bytes = 0
         for outcome in (*outcomes, *later):
             self.put(outcome, counts)
 
     async def _run(self) -> None:
-        while True:
-            if not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
-            # The reply leaves at the start of the next turn of the event loop.
-            await asyncio.sleep(0)
-            self._current = self._take()
-            await self._deliver(self._current)
-            self._current = []
-            if not self._waiting:
-                self._idle.set()
+        try:
+            while self._waiting:
+                # The reply leaves at the start of the next turn of the event loop.
+                await asyncio.sleep(0)
+                self._current = self._take()
+                await self._deliver(self._current)
+                self._current = []
+        finally:
+            self._task = None
 
     def _take(self) -> list[Outcome]:
-        batch = [self._waiting.popleft()]
-        taken = _size(batch[0])
+        batch: list[Outcome] = []
+        taken = 0
         while self._waiting and len(batch) < self._observer.batch:
             size = _size(self._waiting[0])
-            if taken + size > MAX_BATCH_BYTES:
+            if batch and taken + size > MAX_BATCH_BYTES:
                 break
             taken += size
             batch.append(self._waiting.popleft())
@@ -178,13 +168,17 @@ class ObserverQueue:
         """Notify the observer until it succeeds, has a defect, or has failed for too long."""
         loop = asyncio.get_running_loop()
         began, pause = loop.time(), MIN_RETRY_S
-        while True:
-            result, error = await self._attempt(batch)
-            if error is None:
-                self._count(DELIVERED, len(batch))
-                return
+        while (failed := await self._attempt(batch)) is not None:
+            result, error = failed
             self._count(result, 1)
-            self._log_failure(error, batch)
+            secrets = {secret for one in batch for secret in withheld_values(one.request)}
+            self._failure_log.failed(
+                "plugin failed",
+                self.plugin,
+                describe_error(error, secrets),
+                loop.time(),
+                decision_id=batch[0].decision_id,
+            )
             if is_defect(error):
                 self._drop(batch, "the observer failed")
                 return
@@ -193,9 +187,10 @@ class ObserverQueue:
                 return
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, MAX_RETRY_S if self.is_open else MIN_RETRY_S)
+        self._count(DELIVERED, len(batch))
 
-    async def _attempt(self, batch: Sequence[Outcome]) -> tuple[str, BaseException | None]:
-        """Notify the observer once; return what became of it, and why it failed.
+    async def _attempt(self, batch: Sequence[Outcome]) -> tuple[str, BaseException] | None:
+        """Notify the observer once; return what failed and why, or ``None``.
 
         It runs once at a time: the last attempt may block, or ignore its cancellation. If it has
         succeeded meanwhile, the batch is delivered.
@@ -206,7 +201,7 @@ class ObserverQueue:
             if not last.done():
                 return TIMED_OUT, TimeoutError("its last call still runs")
             if self._attempted is batch and not last.cancelled() and last.result() is None:
-                return DELIVERED, None
+                return None
         self._attempted = batch
         task = self._attempt_task = asyncio.create_task(_notify(self._observer, batch))
         await asyncio.wait((task,), timeout=limit)
@@ -217,7 +212,8 @@ class ObserverQueue:
         self._attempt_task = None
         if task.cancelled():
             return FAILED, asyncio.CancelledError("something in this process cancelled it")
-        return FAILED, task.result()
+        error = task.result()
+        return None if error is None else (FAILED, error)
 
     def _cancel_attempt(self) -> None:
         task = self._attempt_task
@@ -226,22 +222,14 @@ class ObserverQueue:
             # On closing, the event loop would wait for it, and it may never end.
             hide(task)
 
-    def _log_failure(self, error: BaseException, batch: Sequence[Outcome]) -> None:
-        secrets = {secret for outcome in batch for secret in withheld_values(outcome.request)}
-        report = describe_error(error, tuple(secrets))
-        now = asyncio.get_running_loop().time()
-        decision_id = batch[0].decision_id
-        self._failure_log.failed("plugin failed", self.plugin, report, now, decision_id=decision_id)
-
     async def drain(self) -> None:
         """Deliver what waits within ``DRAIN_TIMEOUT_S``; pass the rest to the queue that is open.
 
         That of the next generation may be closed already, after reloads that follow quickly.
         """
         self.is_open = False
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), DRAIN_TIMEOUT_S)
-        for task in self._tasks:
+        if (task := self._task) is not None:
+            await asyncio.wait((task,), timeout=DRAIN_TIMEOUT_S)
             task.cancel()
         self._cancel_attempt()
         left = [*self._current, *self._waiting]
@@ -262,7 +250,7 @@ class ObserverQueue:
         self._count(DROPPED, len(outcomes))
         self._dropped += len(outcomes)
         now = asyncio.get_running_loop().time()
-        if self._logged_at is None or now - self._logged_at >= LOG_INTERVAL_S:
+        if now - self._logged_at >= LOG_INTERVAL_S:
             self._logged_at = now
             self._log_dropped(why=why, decision_id=outcomes[0].decision_id)
 
@@ -325,10 +313,8 @@ class BackgroundTasks:
     ) -> None:
         self._shadows = shadows
         self._adjusters = shadow_adjusters or {}
-        self.shadows = (
-            *(chain for chains in shadows.values() for chain in chains),
-            *(chain for chains in self._adjusters.values() for chain in chains),
-        )
+        chains = (*shadows.values(), *self._adjusters.values())
+        self.shadows = tuple(chain for found in chains for chain in found)
         """All shadow chains."""
         self.observers = tuple(ObserverQueue(observer, log) for observer in observers)
         self._log = log
@@ -351,17 +337,12 @@ class BackgroundTasks:
         """Start the background work of a call; it runs after the reply has left."""
         for observer in self.observers:
             observer.put(outcome, counts)
-        if not self.shadows:
-            return
-        if len(self._pending) < MAX_PENDING:
+        if self.shadows and len(self._pending) < MAX_PENDING:
             _ = start_background(self._run(outcome, tasks, audit, counts), self._pending)
-        elif not self._has_skipped:
+        elif self.shadows and not self._has_skipped and self._log is not None:
             self._has_skipped = True
-            if self._log is not None:
-                self._log.warning(
-                    "shadow plugins do not keep up: calls are left out",
-                    decision_id=outcome.decision_id,
-                )
+            event = "shadow plugins do not keep up: calls are left out"
+            self._log.warning(event, decision_id=outcome.decision_id)
 
     async def _run(
         self,
@@ -372,33 +353,22 @@ class BackgroundTasks:
     ) -> None:
         # The reply leaves at the start of the next turn of the event loop.
         await asyncio.sleep(0)
-        for chain in self._shadows.get(outcome.endpoint, ()):
-            shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
-            self._report(outcome, shadow, audit, counts, merges=chain.merges)
-        if was_decided(outcome):
-            for adjusters in self._adjusters.get(outcome.endpoint, ()):
-                shadow = await adjust(adjusters, outcome, tasks)
-                self._report(outcome, shadow, audit, counts)
-
-    def _report(
-        self,
-        actual: Outcome,
-        shadow: Outcome,
-        audit: ShadowLog | None,
-        counts: BackgroundCounts | None,
-        *,
-        merges: bool = False,
-    ) -> None:
-        differs = _differ(actual, shadow, merges=merges)
-        if counts is not None:
-            counts.shadowed(shadow, differs=differs)
-        if audit is not None:
-            audit.shadow(actual, shadow, self._config_hash, differs=differs)
+        adjusters = self._adjusters.get(outcome.endpoint, ()) if was_decided(outcome) else ()
+        for chain in (*self._shadows.get(outcome.endpoint, ()), *adjusters):
+            if chain.adjusts:
+                shadow = await adjust(chain, outcome, tasks)
+            else:
+                shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
+            differs = _differ(outcome, shadow, merges=chain.merges)
+            if counts is not None:
+                counts.shadowed(shadow, differs=differs)
+            if audit is not None:
+                audit.shadow(outcome, shadow, self._config_hash, differs=differs)
 
     def open(self) -> None:
-        """Accept decisions for the observers."""
+        """Accept what the observers of an earlier generation could not deliver."""
         for observer in self.observers:
-            observer.open()
+            observer.is_open = True
 
     async def finish(self) -> None:
         """Drain the observers, wait as long for shadow plugins, and cancel the rest."""
@@ -424,10 +394,5 @@ def _differ(actual: Outcome, shadow: Outcome, *, merges: bool) -> bool | None:
         return False
     would, was = shadow.decision, actual.decision
     if merges and would.action != "reject" and was.action != "reject":
-        return not _contains(was, would)
+        return not was.set_fields().items() >= would.set_fields().items()
     return would != was and (type(would) is not type(was) or would.set_fields() != was.set_fields())
-
-
-def _contains(decision: Decision, part: Decision) -> bool:
-    fields = decision.set_fields()
-    return fields.items() >= part.set_fields().items()
