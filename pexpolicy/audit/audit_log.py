@@ -9,8 +9,6 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-
 from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction, plain_steps
 from pexpolicy.audit.sinks import NotRecorded, Sink
@@ -22,18 +20,6 @@ from pexpolicy.policy import Answer
 RESERVE = 64 << 20
 """Free bytes of the disk reserved for decisions, or ``RESERVE_PERCENT`` of a small one."""
 RESERVE_PERCENT = 10
-Render = Callable[[Any, str, Any], bytes]
-
-
-class _Logger(structlog.BoundLoggerBase):
-    """A logger of structlog for complete lines: only the processors are applied."""
-
-    def info(self, line: Any) -> Awaitable[bool] | None:
-        """Render and write a line."""
-        for render in self._processors:
-            line = render(self._logger, "info", line)
-        recorded: Awaitable[bool] | None = self._logger.info(line)
-        return recorded
 
 
 class AuditLog:
@@ -47,7 +33,7 @@ class AuditLog:
     def __init__(
         self,
         sink: Sink,
-        render: Render | None = None,
+        render: Callable[[object], bytes] = as_json,
         redaction: Redaction | None = None,
         *,
         state: AuditState | None = None,
@@ -62,14 +48,11 @@ class AuditLog:
         self._answers = answers
         self._sink = sink
         self._timer: asyncio.TimerHandle | None = None
-        logger = structlog.wrap_logger(
-            sink,
-            processors=[render or as_json],
-            wrapper_class=_Logger,
-            cache_logger_on_first_use=True,
-        )
-        self.write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
-        """Writes a line; returns as the other methods do."""
+        self._render = render
+
+    def write(self, line: object) -> Awaitable[bool] | None:
+        """Write a line."""
+        return self._sink.record(self._render(line))
 
     def with_redaction(self, redaction: Redaction) -> AuditLog:
         """Return the same audit log with another redaction, for a reloaded configuration."""

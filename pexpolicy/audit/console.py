@@ -28,7 +28,7 @@ SEPARATOR: Part = ("dim", "|")
 """Between texts that would run into each other."""
 
 
-def render(_: Any, __: str, line: Any) -> bytes:
+def render(line: Any) -> bytes:
     """Render one line in colours unless NO_COLOR is set, with the local time."""
     event = msgspec.structs.asdict(line) if isinstance(line, msgspec.Struct) else line
     now = datetime.now().astimezone().strftime("%H:%M:%S")

@@ -15,9 +15,10 @@ from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.console import render
 from pexpolicy.audit.hash_chain import HashChain, NoHashChain, Signer, last_position
 from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
-from pexpolicy.audit.sinks import Durability, GroupCommitSink, JournalSink, Sink
+from pexpolicy.audit.sinks import GroupCommitSink, JournalSink, Sink
 from pexpolicy.audit.spool import Backlog, Spool, WriteResult, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import AppendFile, Stream, tail_of
@@ -90,7 +91,7 @@ def open_audit(
         )
     return AuditLog(
         _sink(table, journal, batches=isinstance(target, AppendFile)),
-        render if on_terminal else None,
+        render if on_terminal else as_json,
         redaction,
         state=state,
         rejects=table.on_fail == "reject",
@@ -167,4 +168,4 @@ def _sink(table: AuditTable, journal: Journal, *, batches: bool) -> Sink:
     if table.level == "file":
         return JournalSink(journal, answers=answers, batches=batches and answers)
     least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
-    return GroupCommitSink(journal, Durability(answers=answers, least=least), BUFFER_BYTES)
+    return GroupCommitSink(journal, BUFFER_BYTES, answers=answers, least=least)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pexpolicy.audit.hash_chain import CHECKPOINT, END, HashChain, Signer, unsigned_end
 from pexpolicy.audit.spool import Backlog, WriteResult
 from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
-from pexpolicy.audit.targets import SyncedTarget, Target
+from pexpolicy.audit.targets import Target
 
 CHECK_INTERVAL_S = 1.0
 """Between two checks of the path, the disk and the age of the file."""
@@ -52,7 +52,7 @@ class Journal:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state: AuditState = backlog.state
-        self._target = SyncedTarget(target)
+        self._target = target
         self._chain = chain
         self._backlog = backlog
         self._alerts = alerts or AlertWriter()
@@ -68,6 +68,10 @@ class Journal:
         self._unreachable = False
         """True while the path cannot be opened."""
         self._reopen_requested = False
+        self._syncs = self._has_unsynced = False
+        """Whether lines are synced at all, and whether there are some to sync."""
+        self._sync_error: OSError | None = None
+        """Why the lines of an earlier file could not be synced."""
         self._watermarks_passed = 0
         self._check_at = clock() + CHECK_INTERVAL_S
         self._retry_at = self._next_sync_alert_at = self._next_sync_rotation_at = 0.0
@@ -82,7 +86,7 @@ class Journal:
             return self._store(bodies)
         lines, position = self._chain.chain_lines(*bodies)
         try:
-            self._target.write(lines)
+            self._write(lines)
         except OSError as error:
             self._start_buffering(error, now)
             return self._store(bodies)
@@ -135,7 +139,7 @@ class Journal:
         ``SYNC_ROTATION_INTERVAL_S``: while a disk is broken, each new file would fail as well.
         """
         try:
-            self._target.sync()
+            self._sync_target()
             self._backlog.sync()
         except OSError as error:
             now = self._clock()
@@ -147,6 +151,22 @@ class Journal:
                 self._rotate_away(now, anyway=True)
             raise
         self.state.synced_at = time.time()
+
+    def _write(self, lines: bytes) -> None:
+        self._target.write(lines)
+        self._has_unsynced = True
+
+    def _sync_target(self) -> None:
+        """Sync what was written since the last call: a file that cannot be synced must not fail
+        lines that went to the spool.
+        """
+        self._syncs = True
+        error, self._sync_error = self._sync_error, None
+        if error is not None:
+            raise error
+        if self._has_unsynced:
+            self._has_unsynced = False
+            self._target.sync()
 
     def close(self) -> None:
         """Write waiting lines as far as possible, and close everything."""
@@ -194,8 +214,8 @@ class Journal:
             return False
         try:
             if self._backlog.is_empty:
-                self._target.write(PROBE)  # what could not be written is lost
-            elif not self._backlog.drain(self._target.write, self._chain):
+                self._write(PROBE)  # what could not be written is lost
+            elif not self._backlog.drain(self._write, self._chain):
                 return False
         except OSError as error:
             self._start_buffering(error, now)
@@ -233,13 +253,18 @@ class Journal:
             return True
         began = self._clock()
         try:
-            self._target.write(b"\n")
-            self._target.sync()
+            self._write(b"\n")
+            self._sync_target()
         except OSError:
             return False
         return self._clock() - began <= self.sync_limit
 
     def _reopen_target(self, now: float) -> None:
+        if self._syncs:
+            try:
+                self._sync_target()
+            except OSError as error:
+                self._sync_error = error
         try:
             deleted = self._target.reopen()
         except OSError as error:
@@ -271,7 +296,7 @@ class Journal:
         """Write a checkpoint or the end; a signed one goes to standard error too, as an anchor."""
         line, position = self._chain.chain_lines(body)
         try:
-            self._target.write(line)
+            self._write(line)
         except OSError as error:
             self._start_buffering(error, now)
             return

@@ -77,7 +77,7 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """Why removing secrets failed: then no value of the call is written."""
 
 
-def as_json(_: Any, __: str, line: object) -> bytes:
+def as_json(line: object) -> bytes:
     """Return a line as JSON; replace values that JSON cannot hold rather than lose the line."""
     try:
         encoded = encode(line)
@@ -88,7 +88,7 @@ def as_json(_: Any, __: str, line: object) -> bytes:
 
 def with_audit_line(outcome: Outcome, line: DecisionRecord) -> Outcome:
     """Return an outcome with its audit line, for observers."""
-    return msgspec.structs.replace(outcome, audit_line=as_json(None, "", line))
+    return msgspec.structs.replace(outcome, audit_line=as_json(line))
 
 
 def escape_controls(encoded: bytes) -> bytes:

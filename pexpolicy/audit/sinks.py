@@ -1,4 +1,4 @@
-"""Sinks: the end of structlog's chain, which hand rendered lines to the journal.
+"""Sinks: they hand rendered lines to the journal.
 
 For the levels at which a reply waits for the disk a thread writes (group commit): all lines that
 arrive while the disk is busy are written and synced together, so one ``fdatasync`` serves many
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Generator, Iterable
+from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -34,7 +34,7 @@ MAX_BATCH = 64
 class Sink(Protocol):
     """Takes lines."""
 
-    def info(self, line: bytes) -> Awaitable[bool] | None:
+    def record(self, line: bytes) -> Awaitable[bool] | None:
         """Take a line, a JSON object without a line end.
 
         Return ``None`` when the reply may be sent, or an awaitable of whether it may: false when
@@ -53,12 +53,15 @@ class Sink(Protocol):
 
     def tick(self) -> float:
         """Do what is due without a line; return the seconds until the next call."""
+        return CHECK_INTERVAL_S
 
     def reopen(self) -> None:
         """Open the file again."""
+        return
 
     def close(self) -> None:
         """Write waiting lines, and close the file."""
+        return
 
 
 class NotRecorded(Awaitable[bool]):
@@ -85,7 +88,7 @@ class JournalSink(Sink):
         self._context = Context()
         self._lines: list[bytes] = []
 
-    def info(self, line: bytes) -> Awaitable[bool] | None:
+    def record(self, line: bytes) -> Awaitable[bool] | None:
         """Write or store a line, with others of this turn while batching is on."""
         if self._loop is None:
             return None if self._journal.record(line) or self._answers else NotRecorded()
@@ -135,44 +138,43 @@ JOIN_TIMEOUT_S = 1.5
 """How long ``close`` waits for the thread; the process is ended soon after."""
 
 
-@dataclass(frozen=True)
-class Durability:
-    """What holds when a reply is sent."""
-
-    answers: bool = True
-    """It is sent even if its line is not recorded."""
-    least: WriteResult = WriteResult.BUFFERED
-    """The least durable result that counts as recorded."""
-
-
 class _PendingRecord:
     """A line on its way to the thread, and the future that its reply waits for, if any."""
 
-    __slots__ = ("body", "loop", "recorded", "timed_out", "timer")
+    __slots__ = ("body", "is_late", "is_recorded", "reply", "timer")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-        self.recorded: asyncio.Future[bool] | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.reply: asyncio.Future[bool] | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.timed_out = False
+        self.is_recorded: bool | None = None
+        """Set by the thread; unknown until then."""
+        self.is_late = False
+        """True where the time was over before that, and so its decision is not sent."""
 
 
 class GroupCommitSink(Sink):
-    """Takes lines on the event loop, and writes them in a thread. ``capacity`` in bytes."""
+    """Takes lines on the event loop, and writes them in a thread. ``capacity`` in bytes.
+
+    ``answers``: a reply is sent even if its line is not recorded. ``least``: the least durable
+    result that counts as recorded.
+    """
 
     def __init__(
         self,
         journal: Journal,
-        durability: Durability,
         capacity: int,
         timeout: float = RECORD_TIMEOUT_S,
+        *,
+        answers: bool = True,
+        least: WriteResult = WriteResult.BUFFERED,
     ) -> None:
         self._journal = journal
-        self._durability = durability
         self._capacity = capacity
         self._timeout = timeout
-        if not durability.answers:
+        self._answers = answers
+        self._least = least
+        if not answers:
             journal.sync_limit = timeout
         self._queue: list[_PendingRecord] = []
         self._queued_bytes = 0
@@ -181,52 +183,46 @@ class GroupCommitSink(Sink):
         """The lines that the thread is writing."""
         self._lost = 0
         """Lines lost since the thread last took the queue."""
-        self._unresolved: list[tuple[_PendingRecord, bool]] = []
-        """Entries that the thread has handed to the loop, and whether each is recorded."""
         self._writing_since: float | None = None
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="pexpolicy-audit", daemon=True)
         self._thread.start()
 
-    def info(self, line: bytes) -> Awaitable[bool] | None:
+    def record(self, line: bytes) -> Awaitable[bool] | None:
         """Queue a line."""
-        answers = self._durability.answers
         since = self._writing_since
-        stuck = since is not None and time.monotonic() - since > self._timeout
-        if self._queued_bytes + len(line) > self._capacity or (stuck and not answers):
+        is_stuck = since is not None and time.monotonic() - since > self._timeout
+        if self._queued_bytes + len(line) > self._capacity or (is_stuck and not self._answers):
             self._journal.mark_failed(DISK_TOO_SLOW)
             with self._changed:
                 self._lost += 1
-            return None if answers else NotRecorded()
+            return None if self._answers else NotRecorded()
         entry = _PendingRecord(line)
-        if not stuck:
-            self._start_timeout(entry)
-        self._enqueue(entry)
-        return entry.recorded
-
-    def _enqueue(self, entry: _PendingRecord) -> None:
+        if not is_stuck:
+            loop = asyncio.get_running_loop()
+            entry.reply = loop.create_future()
+            entry.timer = loop.call_later(self._timeout, self._time_out, entry)
         with self._changed:
             self._queue.append(entry)
-            self._queued_bytes += len(entry.body)
+            self._queued_bytes += len(line)
             self._changed.notify()
-
-    def _start_timeout(self, entry: _PendingRecord) -> None:
-        entry.loop = loop = asyncio.get_running_loop()
-        entry.recorded = loop.create_future()
-        entry.timer = loop.call_later(self._timeout, self._time_out, entry)
+        return entry.reply
 
     def _time_out(self, entry: _PendingRecord) -> None:
-        assert entry.recorded is not None
-        if not entry.recorded.done():
-            entry.timed_out = not self._durability.answers
-            if entry.timed_out:
-                self._journal.mark_failed(DISK_TOO_SLOW)
-            entry.recorded.set_result(self._durability.answers)
+        with self._changed:
+            entry.is_late = entry.is_recorded is None and not self._answers
+        if entry.is_late:
+            self._journal.mark_failed(DISK_TOO_SLOW)
+        self._release([entry])
 
-    def tick(self) -> float:
-        """Do nothing: the thread calls ``Journal.tick``."""
-        return CHECK_INTERVAL_S
+    def _release(self, entries: Iterable[_PendingRecord]) -> None:
+        """Release the replies that wait for these lines; on the event loop."""
+        for entry in entries:
+            if entry.timer is not None:
+                entry.timer.cancel()
+            if entry.reply is not None and not entry.reply.done():
+                entry.reply.set_result(bool(entry.is_recorded) or self._answers)
 
     def reopen(self) -> None:
         """Open the file again."""
@@ -244,7 +240,7 @@ class GroupCommitSink(Sink):
         self._thread.join(JOIN_TIMEOUT_S)
         if self._thread.is_alive():
             waiting = [*self._group, *self._queue]
-            self._journal.report_unwritten(sum(not entry.timed_out for entry in waiting))
+            self._journal.report_unwritten(sum(not entry.is_late for entry in waiting))
 
     def _run(self) -> None:
         pause = CHECK_INTERVAL_S
@@ -264,7 +260,6 @@ class GroupCommitSink(Sink):
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded
                 self._journal.report_error(error)
             if closed and not group:
-                self._retract_unresolved()
                 self._journal.close()
                 return
             self._writing_since = None
@@ -273,34 +268,53 @@ class GroupCommitSink(Sink):
         results: list[tuple[_PendingRecord, WriteResult]] = []
         for entry in group:
             # Entries may time out while an earlier one is being written.
-            if entry.timed_out:
+            if entry.is_late:
                 self._journal.count_lost(1)
             else:
                 results.append((entry, self._record(entry.body)))
-        least: int = self._durability.least
-        if results:
-            try:
-                self._journal.sync()
-            except OSError:
-                least = WriteResult.WRITTEN + 1
-                if not self._durability.answers:
-                    self._on_unsynced(results)
-        awaited = [(entry, result >= least) for entry, result in results if entry.loop is not None]
-        if awaited:
-            loop = awaited[0][0].loop
-            assert loop is not None
-            with self._changed:
-                self._unresolved += awaited
-            try:
-                loop.call_soon_threadsafe(self._resolve)
-            except RuntimeError:
-                return  # the loop has ended
+        if not results:
+            return
+        is_synced = self._sync()
+        with self._changed:
+            for entry, result in results:
+                entry.is_recorded = is_synced and result >= self._least
+            stored = [entry for entry, result in results if result is not WriteResult.LOST]
+            unsent = [entry for entry in stored if entry.is_late or not is_synced]
+        if unsent and not self._answers:
+            self._retract(unsent)
+        awaited = [entry for entry, _ in results if entry.reply is not None]
+        if awaited and (reply := awaited[0].reply) is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                reply.get_loop().call_soon_threadsafe(self._release, awaited)
 
-    def _on_unsynced(self, results: list[tuple[_PendingRecord, WriteResult]]) -> None:
-        """Retract lines that are in the file although their decisions are not sent."""
-        self._journal.mark_failed(NOT_SYNCED)
-        for line in retractions(e for e, result in results if result is not WriteResult.LOST):
-            self._record(line)
+    def _sync(self) -> bool:
+        """Wait for the disk; return false where the lines are not on it."""
+        try:
+            self._journal.sync()
+        except OSError:
+            if not self._answers:
+                self._journal.mark_failed(NOT_SYNCED)
+            return False
+        return True
+
+    def _retract(self, entries: Iterable[_PendingRecord]) -> None:
+        """Retract the decisions among lines that are in the file although they are not sent.
+
+        The line of a shadow has the ``decision_id`` of a decision that may have been sent.
+        """
+        for entry in entries:
+            event = msgspec.json.decode(entry.body)
+            if event["event"] == "decision":
+                retraction = {
+                    "timestamp": datetime.now(UTC),
+                    "event": "retracted",
+                    "decision_id": event.get("decision_id"),
+                    "reason": "not recorded in time: the audit was unavailable when the reply was "
+                    "sent",
+                    "config_hash": event.get("config_hash"),
+                }
+                self._record(msgspec.json.encode(retraction))
+        self._sync()
 
     def _record(self, body: bytes) -> WriteResult:
         try:
@@ -309,41 +323,3 @@ class GroupCommitSink(Sink):
             self._journal.report_error(error)
             self._journal.count_lost(1, INTERNAL_ERROR)
             return WriteResult.LOST
-
-    def _resolve(self) -> None:
-        """Release the replies, and retract lines that were recorded too late."""
-        resolved = [*self._unresolved]
-        for entry, recorded in resolved:
-            assert entry.recorded is not None
-            assert entry.timer is not None
-            entry.timer.cancel()
-            if not entry.recorded.done():
-                entry.recorded.set_result(recorded or self._durability.answers)
-        for line in retractions(e for e, recorded in resolved if e.timed_out and recorded):
-            self._enqueue(_PendingRecord(line))
-        with self._changed:
-            del self._unresolved[: len(resolved)]
-
-    def _retract_unresolved(self) -> None:
-        """Retract lines that were recorded too late, as the loop no longer does it."""
-        for line in retractions(e for e, recorded in self._unresolved if e.timed_out and recorded):
-            self._record(line)
-
-
-def retractions(entries: Iterable[_PendingRecord]) -> Iterator[bytes]:
-    """Yield the lines that retract the decisions among these lines, which were not sent.
-
-    The line of a shadow has the ``decision_id`` of a decision that may have been sent.
-    """
-    for entry in entries:
-        event = msgspec.json.decode(entry.body)
-        if event["event"] != "decision":
-            continue
-        retraction = {
-            "timestamp": datetime.now(UTC),
-            "event": "retracted",
-            "decision_id": event.get("decision_id"),
-            "reason": "not recorded in time: the audit was unavailable when the reply was sent",
-            "config_hash": event.get("config_hash"),
-        }
-        yield msgspec.json.encode(retraction)

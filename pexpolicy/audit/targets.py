@@ -10,76 +10,37 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from pexpolicy.audit.torn_lines import overwrite, repair_torn_lines, terminate_last_line
 
 
-class Target(Protocol):
-    """A file or a stream that lines are written to. ``retry`` is the seconds between attempts."""
+class Target:
+    """A file or a stream that lines are written to; by default it has no path and no disk."""
 
-    retry: float
+    retry = 0.5
+    """Seconds between attempts after a failed write."""
 
     def write(self, lines: bytes) -> None:
         """Write whole lines; raises ``OSError``, and then none of them was written."""
+        raise NotImplementedError
 
     def sync(self) -> None:
         """Wait for the disk; raises ``OSError``."""
 
     def is_current(self) -> bool:
         """Return false when the path leads to another file than the open one."""
+        return True
 
     def reopen(self) -> bool:
         """Open the path again; return true when the old content is gone. Raises ``OSError``."""
+        return False
 
     def space(self) -> tuple[int, int] | None:
         """Return the free bytes of its disk, and percent."""
+        return None
 
     def close(self, timeout: float) -> None:
         """Close it, within ``timeout`` seconds."""
-
-
-class SyncedTarget:
-    """A target whose lines are synced once, where they are synced at all.
-
-    A file that cannot be synced must not fail lines that went to the spool.
-    """
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._syncs = self._has_unsynced = False
-        self._error: OSError | None = None
-        self.retry = target.retry
-        self.is_current = target.is_current
-        self.space = target.space
-        self.close = target.close
-
-    def write(self, lines: bytes) -> None:
-        """Write whole lines; raises ``OSError``, and then none of them was written."""
-        self._target.write(lines)
-        self._has_unsynced = True
-
-    def sync(self) -> None:
-        """Wait until the lines since the last call are on the disk; raises ``OSError``."""
-        self._syncs = True
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-        if self._has_unsynced:
-            self._has_unsynced = False
-            self._target.sync()
-
-    def reopen(self) -> bool:
-        """Sync the lines, and open the path again, as a target does.
-
-        If they cannot be synced, the next ``sync`` fails.
-        """
-        if self._syncs:
-            try:
-                self.sync()
-            except OSError as error:
-                self._error = error
-        return self._target.reopen()
 
 
 FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -90,15 +51,12 @@ TAIL = 1 << 20
 """Bytes at the end of a file that hold its last line."""
 
 
-class AppendFile:
+class AppendFile(Target):
     """A regular file, or a device. Each ``write`` system call has whole lines, so the lines of
     several writers never mix.
 
     Raises ``OSError`` if it cannot be opened.
     """
-
-    retry = 0.5
-    """Seconds between attempts after a failed write."""
 
     def __init__(self, path: Path, mark: bytes = b"", *, audit_only: bool = True) -> None:
         """``mark`` occurs in each line of this writer, and of no other. ``audit_only``: the file
@@ -146,22 +104,16 @@ class AppendFile:
     def write(self, lines: bytes) -> None:
         """Append whole lines. Raises ``OSError``, and then none of them is in the file."""
         written = os.write(self._descriptor, lines)
-        if written != len(lines):
-            self._blank(written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.size += written
-
-    def _blank(self, count: int) -> None:
-        """Overwrite the last ``count`` bytes, part of a line, with blanks.
-
-        Their blocks exist, so this needs no space. Truncating could remove the line of another
-        writer.
-        """
-        if not self._regular:
+        if written == len(lines):
+            self.size += written
             return
-        end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
-        with suppress(OSError):
-            overwrite(self._descriptor, end - count, b" " * (count - 1) + b"\n")
+        if self._regular:
+            # Blanks need no space, as their blocks exist. To truncate the file could remove the
+            # line of another writer.
+            end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+            with suppress(OSError):
+                overwrite(self._descriptor, end - written, b" " * (written - 1) + b"\n")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sync(self) -> None:
         """Wait until all written lines are on the disk; raises ``OSError``."""
@@ -229,12 +181,8 @@ class AppendFile:
 
 def tail_of(path: Path) -> bytes:
     """Return the end of a file; empty if it cannot be read."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return _tail(descriptor)
-        finally:
-            os.close(descriptor)
+    with suppress(OSError), path.open("rb") as file:
+        return _tail(file.fileno())
     return b""
 
 
@@ -244,7 +192,7 @@ def _tail(descriptor: int) -> bytes:
     return b""
 
 
-class Stream:
+class Stream(Target):
     """A non-blocking writer for a descriptor, such as standard output. ``write`` raises
     ``BlockingIOError`` when the reader has stalled.
 
@@ -254,7 +202,6 @@ class Stream:
     """
 
     retry = 0.02
-    """Seconds between attempts after a failed write."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket: socket.socket | None = None
@@ -292,21 +239,6 @@ class Stream:
                 raise BlockingIOError
             content = content[: select.PIPE_BUF]
         return os.write(self._descriptor, content)
-
-    def sync(self) -> None:
-        """Do nothing: a stream has no disk."""
-
-    def is_current(self) -> bool:
-        """Return true: a stream has no path."""
-        return True
-
-    def reopen(self) -> bool:
-        """Return false: a stream cannot be reopened."""
-        return False
-
-    def space(self) -> tuple[int, int] | None:
-        """Return ``None``: a stream has no disk."""
-        return None
 
     def close(self, timeout: float) -> None:
         """Write the rest of a line within ``timeout`` seconds, and close it."""

@@ -28,22 +28,12 @@ _listeners: list[list[Line]] = []
 class _CapturingSink(Sink):
     """Audit sink that passes each line to the active ``capture_audit`` blocks."""
 
-    def info(self, line: bytes) -> None:
+    def record(self, line: bytes) -> None:
         """Hand one line to every listener."""
         if _listeners:
             event = json.loads(line)
             for lines in _listeners:
                 lines.append(copy.deepcopy(event))
-
-    def tick(self) -> float:
-        """Return an interval; there is nothing to do."""
-        return 3600.0
-
-    def reopen(self) -> None:
-        """Do nothing: there is no file."""
-
-    def close(self) -> None:
-        """Do nothing: there is no file."""
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def test_any_annotation_is_valid_json_of_bounded_size(
         except ValueError:
             assert not name.isidentifier() or len(name) > 64
     written, _ = redact_annotations(made, Redaction(keyed_hash(b"k" * 32)))
-    line = as_json(None, "", {"annotations": written})
+    line = as_json({"annotations": written})
     assert len(line) < MAX_ANNOTATIONS * (64 + MAX_TEXT) * 6 + 100
     assert set(json.loads(line)["annotations"].get("unknown", {})) <= annotations.keys()
 

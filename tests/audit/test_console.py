@@ -31,7 +31,7 @@ LINE: dict[str, Any] = {
 
 
 def rendered(**other: Any) -> str:
-    return render(None, "", {**LINE, **other}).decode()
+    return render({**LINE, **other}).decode()
 
 
 @pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False)])
@@ -84,7 +84,7 @@ def test_what_was_closed_without_a_reply_has_no_status(
 
 def test_a_refused_call_is_one_line() -> None:
     line = {"event": "refused", "status": 404, "reason": "unknown path", "peer": "192.0.2.7"}
-    text = render(None, "", line | {"path": "/wrong"}).decode()
+    text = render(line | {"path": "/wrong"}).decode()
     assert text.count("\n") == 1
     for part in ("404", "unknown path", "/wrong", "from 192.0.2.7"):
         assert part in text

@@ -9,19 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pexpolicy.audit import sinks
 from pexpolicy.audit.journal import DISK_TOO_SLOW, NOT_SYNCED
-from pexpolicy.audit.sinks import Durability, GroupCommitSink
+from pexpolicy.audit.sinks import GroupCommitSink
 from pexpolicy.audit.spool import WriteResult
 from tests.audit.places import Clock, Faulty, Place, body, faults, lines
 from tests.support.virtual_time import skip
 from tests.support.waiting import wait_until
 
-FSYNC = Durability()
-REQUIRED = Durability(answers=False, least=WriteResult.SPOOLED)
+FSYNC: dict[str, Any] = {}
+REQUIRED: dict[str, Any] = {"answers": False, "least": WriteResult.SPOOLED}
 LONG = 300.0
 """Timeout of replies in seconds: passes only when a test moves the clocks."""
 
@@ -54,9 +55,9 @@ class Hung:
 
 @contextmanager
 def grouped(
-    place: Place, durability: Durability, capacity: int = 1 << 20
+    place: Place, durability: dict[str, Any], capacity: int = 1 << 20
 ) -> Iterator[GroupCommitSink]:
-    sink = GroupCommitSink(place.journal, durability, capacity, LONG)
+    sink = GroupCommitSink(place.journal, capacity, LONG, **durability)
     try:
         yield sink
     finally:
@@ -73,7 +74,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def answer(sink: GroupCommitSink, number: int) -> bool:
     """Return whether the reply may be sent."""
-    recorded = sink.info(body(number))
+    recorded = sink.record(body(number))
     return True if recorded is None else await recorded
 
 
@@ -122,7 +123,7 @@ async def test_no_reply_waits_for_a_file_that_hangs_and_no_line_is_lost(
         skip(LONG + 1)
         assert all(await asyncio.gather(*replies))
         clock.pass_by(LONG + 1)
-        assert [sink.info(body(n)) for n in range(5, 9)] == [None] * 4
+        assert [sink.record(body(n)) for n in range(5, 9)] == [None] * 4
         hung.resume()
     assert place.numbers == list(range(9))
 
@@ -167,7 +168,7 @@ async def test_a_decision_recorded_too_late_is_retracted_when_the_server_ends(
     place = Place(tmp_path, capacity=0)
     syncing, synced = slow_sync(place)
     with grouped(place, REQUIRED) as sink:
-        recorded = sink.info(body(0).replace(b"decision", event.encode()))
+        recorded = sink.record(body(0).replace(b"decision", event.encode()))
         assert recorded is not None
         reply = asyncio.ensure_future(recorded)
         assert await asyncio.to_thread(syncing.wait, LONG)
@@ -240,7 +241,7 @@ async def test_a_required_line_may_be_in_the_spool_but_not_in_memory(tmp_path: P
 
 async def test_an_end_writes_all_that_was_taken(place: Place) -> None:
     with grouped(place, FSYNC) as sink:
-        assert None not in [sink.info(body(n)) for n in range(500)]
+        assert None not in [sink.record(body(n)) for n in range(500)]
     assert place.numbers == list(range(500))
 
 
@@ -252,10 +253,10 @@ async def test_lines_that_cannot_be_written_at_the_end_are_reported(
     hung = Hung(place.file)
     with grouped(place, FSYNC) as sink:
         hung.hang()
-        sink.info(body(0))
+        sink.record(body(0))
         await hung.until_writing()
         for number in (1, 2):
-            sink.info(body(number))
+            sink.record(body(number))
     assert place.alerts.texts[-1] == "the audit ends with 3 lines that were not written"
     hung.resume()
     await asyncio.to_thread(wait_until, lambda: place.numbers == [0, 1, 2])
@@ -265,13 +266,13 @@ async def test_lines_beyond_the_room_are_counted_as_lost(place: Place) -> None:
     hung = Hung(place.file)
     with grouped(place, FSYNC, capacity=10 * len(body(10))) as sink:
         hung.hang()
-        sink.info(body(10))
+        sink.record(body(10))
         await hung.until_writing()
-        taken = [sink.info(body(number)) is not None for number in range(11, 31)]
+        taken = [sink.record(body(number)) is not None for number in range(11, 31)]
         assert taken == [True] * 10 + [False] * 10
         hung.resume()
         await until_written(place, 11)
-        sink.info(body(31))
+        sink.record(body(31))
     assert place.numbers == [*range(10, 21), 31]
     assert place.state.lost == 10
     assert f"the audit loses lines: {DISK_TOO_SLOW}" in place.alerts.texts

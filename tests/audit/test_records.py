@@ -176,11 +176,11 @@ async def test_control_characters_are_escaped_in_the_file(serving: Serve) -> Non
 
 
 def test_the_delete_character_is_escaped_in_a_line_of_ascii() -> None:
-    assert as_json(None, "", {"alias": "a\x7fb"}) == b'{"alias":"a\\u007fb"}'
+    assert as_json({"alias": "a\x7fb"}) == b'{"alias":"a\\u007fb"}'
 
 
 def test_a_value_that_json_cannot_hold_costs_no_line() -> None:
     line = {"alias": "a", "annotations": {"p": {"cost": object(), "n": 1, "bad": "\ud800"}}}
-    assert as_json(None, "", line) == (
+    assert as_json(line) == (
         b'{"alias":"a","annotations":{"p":{"cost":"(object)","n":1,"bad":"?"}}}'
     )

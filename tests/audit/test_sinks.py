@@ -33,7 +33,7 @@ def place(tmp_path: Path) -> Iterator[Counting]:
 
 def take(sink: JournalSink, *numbers: int) -> None:
     for number in numbers:
-        sink.info(body(number))
+        sink.record(body(number))
 
 
 async def test_lines_of_a_turn_are_one_write_in_the_next_one(place: Counting) -> None:

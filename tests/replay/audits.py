@@ -46,7 +46,7 @@ async def _answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], 
             line = audit.record(call, answer)
             line.timestamp = at
             given.append(answer)
-            lines.append(as_json(None, "", line))
+            lines.append(as_json(line))
     return given, lines
 
 

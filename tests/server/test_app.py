@@ -242,7 +242,7 @@ async def test_a_call_that_waits_outside_of_plugins_outlives_whatever_cancels_ev
 
     pending: list[asyncio.Future[bool]] = []
     if waits_for == "its audit line":
-        monkeypatch.setattr(JournalSink, "info", write)
+        monkeypatch.setattr(JournalSink, "record", write)
     else:
         monkeypatch.setattr(AccessControl, "authenticate", admit)
     async with serving({"rude": plugin(media_location=cancels)}) as server:

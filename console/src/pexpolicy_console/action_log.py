@@ -43,7 +43,7 @@ class ActionLog:
             "peer": peer,
             **{name: value for name, value in details.items() if value not in (None, "", [], {})},
         }
-        content = as_json(None, "", line) + b"\n"
+        content = as_json(line) + b"\n"
         try:
             with self._lock:
                 self._append(content)
