@@ -9,13 +9,12 @@ import select
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from logging import getLogger
-from types import ModuleType
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import orjson
@@ -23,32 +22,19 @@ import orjson
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, with_full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
 from pexpolicy.models.request_secrets import withheld_values
-from pexpolicy.text import brief, is_without_colour, printable
+from pexpolicy.text import is_without_colour, printable
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
 
-def _import_structlog() -> Any:
-    """Import structlog without rich, which it imports for tracebacks that are never printed.
+# structlog imports rich for tracebacks that are never printed: a third of the start-up time.
+# None is the documented way to mark a module as missing.
+_is_hidden = sys.modules.setdefault("rich", None) is None  # type: ignore[arg-type]
+import structlog  # noqa: E402
 
-    That is a third of the start-up time.
-    """
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
-    is_hidden = "structlog" not in modules and "rich" not in modules
-    if is_hidden:
-        # None is the documented way to mark a module as missing.
-        modules["rich"] = None
-    try:
-        import structlog  # noqa: PLC0415 - as above
-    finally:
-        if is_hidden:
-            del modules["rich"]
-    return structlog
-
-
-structlog = _import_structlog()
-
+if _is_hidden:
+    del sys.modules["rich"]
 
 MAX_PENDING = 4 * 1024 * 1024
 """Bytes that may wait for a slow reader. Further lines of plugins are left out and counted."""
@@ -57,184 +43,133 @@ RESERVED = 256 * 1024
 STOP_TIMEOUT_S = 1.0
 """Time for the lines that wait when the server stops."""
 
-Report = Callable[[Mapping[str, int]], str]
-"""Returns the line about lines that were left out, counted by plugin."""
-
 
 class StandardError:
     """Lines to a stream: written at once, or inside ``background()`` by a thread. Thread-safe.
 
     A line is written whole, also where several processes write to the same pipe. ``report`` makes
-    the line about lines that were left out.
+    the line about lines that were left out, counted by plugin.
     """
 
-    def __init__(self, stream: TextIO, report: Report | None = None) -> None:
+    def __init__(self, stream: TextIO, report: Callable[[Mapping[str, int]], str]) -> None:
         self._stream = stream
-        self.report = report
+        self._report = report
         self.is_terminal = stream.isatty()
-        self._is_droppable = False
         try:
             self._descriptor: int | None = stream.fileno()
         except (OSError, ValueError, AttributeError):
             self._descriptor = None
+        self._may_wait = True
         self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
-        # Reentrant: a destructor or signal handler that runs meanwhile may log as well.
+        # Reentrant, as the queue is: a destructor or signal handler may log as well.
         self._lock = threading.RLock()
-        self._lines: deque[bytes] = deque()
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._pending = 0
         self._left_out: Counter[str] = Counter()
-        self._is_stopping = False
 
     def write(self, line: str, plugin: str = "") -> None:
         """Write one line; ``plugin`` is whose line it is, empty for the server's own."""
         content = line.encode("utf-8", "replace") + b"\n"
-        thread = self._thread
         # A process that a plugin forked has no such thread.
-        if thread is None or not thread.is_alive():
-            self._write_now(content, plugin)
-            return
-        limit = MAX_PENDING if plugin else MAX_PENDING + RESERVED
-        with self._lock:
-            if self._pending + len(content) > limit:
-                self._left_out[plugin] += 1
-                return
-            self._lines.append(content)
-            self._pending += len(content)
-        if not self._wake.is_set():
-            self._wake.set()
-
-    def _write_now(self, content: bytes, plugin: str) -> None:
-        if self._is_droppable and not self._is_writable():
+        if self._thread is not None and self._thread.is_alive():
+            with self._lock:
+                if self._pending + len(content) > MAX_PENDING + RESERVED * (not plugin):
+                    self._left_out[plugin] += 1
+                    return
+                self._pending += len(content)
+            self._queue.put(content)
+        elif self._may_wait or self._is_writable():
+            self._write(content)
+        else:
             self._left_out[plugin] += 1
-            return
+
+    def _write(self, content: bytes) -> None:
+        if self._left_out and self._queue.empty():
+            with self._lock:
+                left_out, self._left_out = self._left_out, Counter()
+            content = self._report(left_out).encode("utf-8", "replace") + b"\n" + content
         # A plugin may have closed standard error.
         with suppress(OSError, ValueError):
-            if self._left_out and self.report is not None:
-                left_out, self._left_out = self._left_out, Counter()
-                content = self.report(left_out).encode("utf-8", "replace") + b"\n" + content
             if self._descriptor is None:
                 self._stream.write(content.decode())
-            else:
-                self._stream.flush()
-                _write_all(self._descriptor, content)
             self._stream.flush()
+            if self._descriptor is not None:
+                _write_all(self._descriptor, content)
 
     def _is_writable(self) -> bool:
-        if self._descriptor is None:
-            return True
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        return any(event & select.POLLOUT for _, event in poll.poll(0))
+        with suppress(OSError, ValueError):
+            return self._descriptor is None or any(select.select((), (self._descriptor,), (), 0))
+        return False
 
     def never_wait(self) -> None:
         """Leave out lines while the reader has stalled; for a process without threads."""
-        self._is_droppable = True
+        self._may_wait = False
 
     @contextmanager
     def background(self) -> Iterator[None]:
         """Write in a thread until exit, and wait at most ``STOP_TIMEOUT_S`` for the last lines."""
-        if self._descriptor is None or self._thread is not None:
+        if self._descriptor is None:
             yield
             return
-        self._is_stopping = False
         # A daemon: where the reader has stalled, the process must end all the same.
-        thread = threading.Thread(target=self._run, name="pexpolicy-log", daemon=True)
-        thread.start()
-        self._thread = thread
+        self._thread = threading.Thread(target=self._run, name="pexpolicy-log", daemon=True)
+        self._thread.start()
         try:
             yield
         finally:
-            self._is_stopping = True
-            self._wake.set()
-            thread.join(STOP_TIMEOUT_S)
-            self._thread = None
-            if thread.is_alive():
+            self.flush()
+            if self._thread.is_alive():
                 self.never_wait()
             else:
-                self._write_pending()
+                self._queue.put(None)
+                self._run()
+            self._thread = None
 
     def flush(self) -> None:
         """Wait up to ``STOP_TIMEOUT_S`` until the thread has written all lines, and end it."""
-        thread = self._thread
-        if thread is not None:
-            self._is_stopping = True
-            self._wake.set()
-            thread.join(STOP_TIMEOUT_S)
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            is_stopping = self._is_stopping
-            self._write_pending()
-            if is_stopping:
-                return
-
-    def _write_pending(self) -> None:
-        assert self._descriptor is not None
-        while True:
+        while (content := self._queue.get()) is not None:
+            self._write(content)
             with self._lock:
-                lines, self._lines = self._lines, deque()
-                left_out, self._left_out = self._left_out, Counter()
-            if not lines and not left_out:
-                return
-            if left_out and self.report is not None:
-                lines.append(self.report(left_out).encode("utf-8", "replace") + b"\n")
-                with self._lock:
-                    self._pending += len(lines[-1])
-            while lines:
-                chunk = _chunk(lines)
-                with suppress(OSError, ValueError), _locked(self._descriptor):
-                    _write_all(self._descriptor, chunk)
-                with self._lock:
-                    self._pending -= len(chunk)
-
-
-def _chunk(lines: deque[bytes]) -> bytes:
-    """Remove and return the next lines, as many as a pipe takes whole, but at least one."""
-    taken = [lines.popleft()]
-    size = len(taken[0])
-    while lines and size + len(lines[0]) <= select.PIPE_BUF:
-        taken.append(lines.popleft())
-        size += len(taken[-1])
-    return b"".join(taken)
-
-
-@contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    """Keep other processes of the server from writing.
-
-    A pipe takes ``PIPE_BUF`` bytes whole, and longer lines in pieces.
-    """
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
-    except OSError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+                self._pending -= len(content)
+        if self._left_out:
+            self._write(b"")
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
-    while content:
-        try:
-            content = content[os.write(descriptor, content) :]
-        except BlockingIOError:  # another process has made the pipe non-blocking
-            select.select((), (descriptor,), ())
+    # Other processes of the server wait: a pipe takes long lines in pieces.
+    with suppress(OSError):
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    try:
+        while content:
+            try:
+                content = content[os.write(descriptor, content) :]
+            except BlockingIOError:  # another process has made the pipe non-blocking
+                select.select((), (descriptor,), ())
+    finally:
+        with suppress(OSError):
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)
 
 
+@dataclass(frozen=True, slots=True)
 class LogEvent:
     """The message of a record that has fields; as text ``event key=value``."""
 
-    def __init__(self, event: object, fields: Mapping[str, object]) -> None:
-        self.event = event
-        self.fields = fields
+    event: object
+    arguments: tuple[object, ...]
+    fields: Mapping[str, object]
+
+    @property
+    def text(self) -> str:
+        """The event with its arguments, as ``logging`` formats them."""
+        return str(self.event) % self.arguments if self.arguments else str(self.event)
 
     def __str__(self) -> str:
-        return " ".join([str(self.event), *(f"{name}={v!r}" for name, v in self.fields.items())])
+        return " ".join([self.text, *(f"{name}={v!r}" for name, v in self.fields.items())])
 
 
 def get_logger(name: str | None = None) -> BoundLogger:
@@ -253,22 +188,6 @@ def get_logger(name: str | None = None) -> BoundLogger:
     return cast("BoundLogger", logger.bind())
 
 
-_format = structlog.stdlib.PositionalArgumentsFormatter()
-
-
-def _formatted(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
-    """Format the arguments of a message as ``logging`` does.
-
-    Arguments that do not fit are written as they are: no hook may fail because of a log line,
-    perhaps at a level that is switched on later.
-    """
-    try:
-        return _format(logger, method, event)
-    except Exception:  # noqa: BLE001 - the text of an argument may raise anything
-        event["arguments"] = ", ".join(map(brief, event.pop("positional_args")))
-        return event
-
-
 def _as_record(
     _: Any, __: str, event: MutableMapping[str, Any]
 ) -> tuple[tuple[LogEvent], dict[str, Any]]:
@@ -277,13 +196,13 @@ def _as_record(
     options: dict[str, Any] = {
         name: fields.pop(name) for name in ("exc_info", "stack_info") if name in fields
     }
-    return (LogEvent(fields.pop("event", ""), fields),), options
+    arguments = fields.pop("positional_args", ())
+    return (LogEvent(fields.pop("event", ""), arguments, fields),), options
 
 
 PROCESSORS: tuple[Any, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.filter_by_level,
-    _formatted,
     _as_record,
 )
 """For loggers of structlog whose lines are to be records of ``logging``."""
@@ -333,7 +252,7 @@ class ServerLog:
 def plain_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace lists and tables by text, and show the traceback on lines of its own."""
     plain = {key: _plain(value) for key, value in event.items() if key not in _LINES}
-    if isinstance(error := plain.get("error"), str) and error:
+    if plain.get("error"):
         # What went wrong is read first, and without quotes.
         plain["event"] = f"{plain.get('event', '')}: {plain.pop('error')}"
     for key, shown in _LINES.items():
@@ -351,28 +270,23 @@ def _plain(value: object) -> object:
         return ", ".join(f"{key}={_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(str(_plain(inner)) for inner in value)
-    if value is None or isinstance(value, int | float):
-        return value
-    return printable(value if isinstance(value, str) else _text(value))
+    return value if value is None or isinstance(value, int | float) else printable(_text(value))
 
 
 def _dumps(event: Any, **_: Any) -> str:
     try:
         line = orjson.dumps(event, default=_text).decode()
     except TypeError:  # a key that is no text, a lone surrogate, a number of more than 64 bits
-        line = orjson.dumps({str(key): _known(value) for key, value in event.items()}).decode()
+        texts = {str(key): _text(value) for key, value in event.items()}
+        escaped = {k: v.encode("utf-8", "backslashreplace").decode() for k, v in texts.items()}
+        line = orjson.dumps(escaped).decode()
     return line.translate(_ESCAPES)
-
-
-def _known(value: object) -> object:
-    known = value if isinstance(value, str) else _text(value)
-    return known.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(value: object) -> str:
     """Return a value that JSON does not know as text; a broken ``repr`` must not lose the line."""
     try:
-        return repr(value)
+        return value if isinstance(value, str) else repr(value)
     except Exception:  # noqa: BLE001 - a plugin may log any object
         return f"<{type(value).__name__}>"
 
@@ -433,21 +347,8 @@ class LogHandler(logging.Handler):
         super().__init__()
         self._log = log
         self._levels = LogLevels()
-
-    @cached_property
-    def _tracebacks(self) -> RateLimit[tuple[str, ...]]:
-        return RateLimit(0.0 if self._log.is_debugging else LOG_INTERVAL_S)
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Write without a lock: ``emit`` is thread-safe, and no hook must wait for a thread."""
-        # From Python 3.12 on, a filter may return another record.
-        admitted: Any = self.filter(record)
-        if admitted:
-            try:
-                self.emit(admitted if isinstance(admitted, logging.LogRecord) else record)
-            except Exception:  # noqa: BLE001 - a line must not fail the hook that logs it
-                self.handleError(record)
-        return bool(admitted)
+        interval = 0.0 if log.is_debugging else LOG_INTERVAL_S
+        self._tracebacks: RateLimit[tuple[str, ...]] = RateLimit(interval)
 
     def use(self, levels: LogLevels) -> None:
         """Apply the levels of a configuration."""
@@ -456,16 +357,20 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
+        try:
+            self._write(record)
+        except Exception:  # noqa: BLE001 - a line must not fail the hook that logs it
+            self.handleError(record)
+
+    def _write(self, record: logging.LogRecord) -> None:
         levels = self._levels
-        context = NO_HOOK if record.name in _COLLECTED else HOOK_CONTEXT.get()
-        (plugin, hook), request = context
+        (plugin, hook), request = NO_HOOK if record.name in _COLLECTED else HOOK_CONTEXT.get()
         plugin = plugin or _owner(record.name, levels.modules)
         if record.levelno < levels.plugins.get(plugin, levels.level):
             return
         decision_id = request.decision_id if request is not None else ""
-        bound = {"plugin": plugin, "hook": hook, "decision_id": decision_id}
+        bound = {"plugin": plugin, "hook": hook, "decision_id": decision_id, "logger": record.name}
         fields: dict[str, object] = {name: value for name, value in bound.items() if value}
-        fields["logger"] = record.name
         event = _event(record, fields)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
@@ -492,20 +397,17 @@ class LogHandler(logging.Handler):
 
 def _event(record: logging.LogRecord, fields: dict[str, object]) -> str:
     """Return the text of a record, and add its own fields to ``fields``."""
-    message, own = record.msg, _extra(record)
+    message = record.msg
+    own = {name: value for name, value in vars(record).items() if name not in _STANDARD}
     if isinstance(message, LogEvent):
         own |= message.fields
     for name, value in own.items():
         fields[f"{name}_" if name in _RESERVED else str(name)] = value
     try:
-        return str(message.event) if isinstance(message, LogEvent) else record.getMessage()
+        return message.text if isinstance(message, LogEvent) else record.getMessage()
     except Exception as error:  # noqa: BLE001 - arguments do not fit the text, or their repr raises
         fields["error"] = f"its arguments cannot be formatted: {describe_error(error).summary}"
-        return str(message) if isinstance(message, str) else f"<{type(message).__name__}>"
-
-
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        return _text(message.event if isinstance(message, LogEvent) else message)
 
 
 def _owner(logger: str, modules: Mapping[str, str]) -> str:

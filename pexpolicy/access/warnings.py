@@ -85,12 +85,12 @@ def console_exposure(console: ConsoleTable) -> str:
 def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     """Yield a warning for each secret that is easy to guess."""
     advice = f"is shorter than {MIN_KEY_LENGTH} characters: make one with openssl rand -hex 32"
-    for table, secret, value in (
+    for table, source, value in (
         ("privacy", settings.privacy.secret("key"), settings.privacy_key),
         ("admin", settings.admin.secret("token"), settings.admin_token),
     ):
         if value is not None and len(value) < MIN_KEY_LENGTH:
-            yield ConfigWarning((table, secret.key), f"the {secret.name} {advice}")
+            yield ConfigWarning((table, source.key), f"the {source.name} {advice}")
     for credential in settings.credentials:
         secret, user = credential.secret, credential.user
         if isinstance(secret, SecretStr):
