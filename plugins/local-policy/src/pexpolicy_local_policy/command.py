@@ -24,7 +24,6 @@ from pexpolicy_local_policy.command_input import (
     KINDS,
     fail,
     indented,
-    input_of,
     notes,
     say,
     usage_errors,
@@ -37,7 +36,13 @@ from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
 from pexpolicy_local_policy.script_cases import ScriptCase, load_script_cases, run_case
 from pexpolicy_local_policy.script_process import COMMAND_SECONDS, Job, ScriptPool
-from pexpolicy_local_policy.variables import Kind, read_json, read_moment, read_text
+from pexpolicy_local_policy.variables import (
+    Kind,
+    given_input,
+    read_json,
+    read_moment,
+    read_text,
+)
 from pexpolicy_local_policy.verdict import judge
 
 EX_FAILED = 1
@@ -99,7 +104,8 @@ def run(
 
     Exit code 0: Infinity would apply the JSON. 65: it would drop it. 2: wrong usage.
     """
-    found, moment = input_of(kind, input_file, request, service_config)
+    own = {} if service_config is None else {"service_config": read_json(service_config)}
+    found, moment = given_input(kind, input_file, request, own)
     if at is not None:
         moment = read_moment(at)
     source = read_text(script)

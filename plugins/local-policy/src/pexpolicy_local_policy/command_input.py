@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,14 +13,7 @@ import click
 
 from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.text import printable
-from pexpolicy_local_policy.variables import (
-    VARIABLES,
-    Kind,
-    ScriptInput,
-    from_test_page,
-    read_json,
-    recorded_input,
-)
+from pexpolicy_local_policy.variables import VARIABLES
 
 EX_USAGE = 2
 EX_DATAERR = 65
@@ -37,26 +29,6 @@ def usage_errors() -> Iterator[None]:
         yield
     except LocalPolicyError as error:
         fail(str(error))
-
-
-def input_of(
-    kind: Kind | None, path: Path | None, request: str | None, service_config: Path | None
-) -> tuple[ScriptInput, datetime | None]:
-    """Return the variables that the options name, and the time of the request."""
-    if path is not None and request is not None:
-        raise LocalPolicyError("write --input or --request, not both")
-    if request is not None:
-        found, at = recorded_input(request, kind)
-    else:
-        document = {"call_info": {}} if path is None else read_json(path)
-        try:
-            found, at = from_test_page(document, kind), None
-        except LocalPolicyError as error:
-            raise LocalPolicyError(f"{path}: {error}") from None
-    if service_config is not None:
-        variables = {**found.variables, "service_config": read_json(service_config)}
-        found = from_test_page(variables, found.kind)
-    return found, at
 
 
 def fail(text: str) -> NoReturn:

@@ -132,12 +132,9 @@ def _fields(decision: Decision) -> dict[str, Any]:
 _WIRE_NAMES = {"ms_subnet": "ms-subnet", "p_asserted_identity": "p_Asserted-Identity"}
 _WORDS = re.compile(r"\w+").findall
 _WHOLE = re.compile(
-    r"""\b(?:call_info|participant)\b
-    (?!\s*\.\s*(?!(?:get|items|keys|values)\b)\w
-    |\s*(?:\.\s*get\s*\(|\[)\s*(?:"\w+"|'\w+')\s*[])])""",
-    re.VERBOSE,
+    r"\b(?:call_info|participant)\b(?!\s*\.\s*(?!(?:get|items|keys|values)\b)\w)"
 ).search
-"""Finds a variable that may be read by a name that the script does not write."""
+"""Finds a variable that may be read by a name that the script does not write after a dot."""
 
 
 class NodePolicy:
@@ -148,7 +145,7 @@ class NodePolicy:
     ) -> None:
         self._scripts = scripts
         self._own = own
-        self._names: dict[str, frozenset[str]] = {}
+        self._names = {name: names_in(source) for name, (_, source) in scripts.items()}
         self._pool = ScriptPool(1, COMMAND_SECONDS)
 
     @asynccontextmanager
@@ -203,11 +200,7 @@ class NodePolicy:
 
     def reads(self, endpoint: str) -> frozenset[str]:
         """Return the names that a script uses, as attributes, keys, functions or filters."""
-        if endpoint not in self._scripts:
-            return frozenset()
-        if endpoint not in self._names:
-            self._names[endpoint] = names_in(self._scripts[endpoint][1])
-        return self._names[endpoint]
+        return self._names.get(endpoint, frozenset())
 
 
 def load(scripts: Sequence[str], endpoint: str | None, service_config: Path | None) -> NodePolicy:
@@ -221,7 +214,7 @@ def load(scripts: Sequence[str], endpoint: str | None, service_config: Path | No
         if is_named:
             name = next(name for name, kind in KIND_OF.items() if kind == named)
         else:
-            name = endpoint if endpoint in KIND_OF else ENDPOINT_OF[kind_of(source, path)]
+            name = endpoint if endpoint in KIND_OF else ENDPOINT_OF[told_kind(source)]
         if name in found:
             msg = f"{path} and {found[name][0]} are both for {name}"
             raise LocalPolicyError(msg)
@@ -229,28 +222,15 @@ def load(scripts: Sequence[str], endpoint: str | None, service_config: Path | No
     return NodePolicy(found, _own(service_config))
 
 
-def kind_of(source: str, path: Path) -> Kind:
-    """Return the kind that the variables of a script tell; raises ``LocalPolicyError``."""
-    try:
-        tree = parse(source)
-    except TemplateSyntaxError as error:
-        msg = f"{path}, line {error.lineno}: {error.message}"
-        raise LocalPolicyError(msg) from None
-    except RecursionError:
-        msg = f"{path}: is nested too deeply"
-        raise LocalPolicyError(msg) from None
-    names = {node.name for node in tree.find_all(nodes.Name)}
-    if "participant" in names:
-        return "participant"
-    return "media_location" if SUGGESTED in names else "service"
-
-
 def told_kind(source: str) -> Kind:
     """Return the kind that the variables of a script tell; service for one that cannot be read."""
     try:
-        return kind_of(source, Path())
-    except LocalPolicyError:
+        names = {node.name for node in parse(source).find_all(nodes.Name)}
+    except (TemplateSyntaxError, RecursionError):
         return "service"
+    if "participant" in names:
+        return "participant"
+    return "media_location" if SUGGESTED in names else "service"
 
 
 def names_in(source: str) -> frozenset[str]:

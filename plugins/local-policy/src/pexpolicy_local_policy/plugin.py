@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jinja2 import TemplateSyntaxError
-from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import override
 
 from pexpolicy import (
@@ -58,10 +58,9 @@ class LocalPolicySettings(PluginSettings):
 
     _timeout: float = PrivateAttr(PLUGIN_TIMEOUT)
 
-    @model_validator(mode="after")
-    def _surroundings(self, info: ValidationInfo) -> Self:
-        self._timeout = (info.context or {}).get("timeout", PLUGIN_TIMEOUT)
-        return self
+    def model_post_init(self, context: Any, /) -> None:
+        """Store the timeout of the plugin."""
+        self._timeout = (context or {}).get("timeout", PLUGIN_TIMEOUT)
 
     @model_validator(mode="after")
     def _has_a_script(self) -> Self:

@@ -6,7 +6,6 @@ process that it runs in: see ``worker``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
@@ -29,7 +28,6 @@ MAX_SCRIPT_LENGTH = 49_152
 """Characters of a script that Infinity stores (documented)."""
 MAX_DIGITS = 4_300
 """Digits of a number that Python reads."""
-_LONG_NUMBER = re.compile(rf"(?:\d_?){{{MAX_DIGITS}}}\d").search
 _KEPT_GLOBALS = ("cycler", "dict", "joiner", "namespace")
 _VALUES = frozenset(
     (
@@ -79,9 +77,7 @@ class ScriptEnvironment(SandboxedEnvironment):
             tree = super()._parse(source, name, filename)
         except ValueError:
             # Python refuses numbers this long, as converting them takes too much time.
-            line = next((n for n, x in enumerate(source.split("\n"), 1) if _LONG_NUMBER(x)), 1)
-            text = f"a number has more than {MAX_DIGITS:,} digits"
-            raise TemplateSyntaxError(text, line) from None
+            raise TemplateSyntaxError(f"a number has more than {MAX_DIGITS:,} digits", 1) from None
         for found in tree.find_all(tuple(_STATEMENTS)):
             text = f"{_STATEMENTS[type(found)]}: a script is a single text without other templates"
             raise TemplateSyntaxError(text, found.lineno)

@@ -26,8 +26,7 @@ from pexpolicy_local_policy.variables import (
     VARIABLES,
     Kind,
     ScriptInput,
-    from_test_page,
-    read_json,
+    given_input,
     read_moment,
     read_text,
     recorded_input,
@@ -109,7 +108,9 @@ def _case(path: Path, document: Mapping[str, Any], table: _CaseTable) -> ScriptC
     kind = table.kind or document.get("kind") or _kind(table, source)
     if kind not in tuple(VARIABLES):  # a list has no hash
         raise LocalPolicyError(f"kind: is not one of {', '.join(VARIABLES)}")
-    given, at = _input(path, table, kind)
+    written = {name: value for name in _NAMES if (value := getattr(table, name)) is not None}
+    input_file = None if table.input is None else path.parent / table.input
+    given, at = given_input(kind, input_file, table.request, written)
     if table.at is not None:
         at = read_moment(str(table.at))
     seconds = None if at is None else at.timestamp()
@@ -124,20 +125,6 @@ def _kind(table: _CaseTable, source: str) -> Kind:
     if table.suggested_media_overflow_locations is not None:
         return "media_location"
     return told_kind(source)
-
-
-def _input(path: Path, table: _CaseTable, kind: Kind) -> tuple[ScriptInput, datetime | None]:
-    """Return the variables: those of the file or of the request, then those of the case."""
-    if table.input is not None and table.request is not None:
-        raise LocalPolicyError("request: write it, or input, not both")
-    written = {name: value for name in _NAMES if (value := getattr(table, name)) is not None}
-    found, at = ScriptInput(kind, {}), None
-    if table.input is not None:
-        found = from_test_page(read_json(path.parent / table.input), kind)
-    elif table.request is not None:
-        found, at = recorded_input(table.request, kind)
-    call_info = {**found.variables.get("call_info", {}), **written.pop("call_info", {})}
-    return from_test_page({**found.variables, **written, "call_info": call_info}, kind), at
 
 
 async def run_case(pool: ScriptPool, case: ScriptCase) -> Row:

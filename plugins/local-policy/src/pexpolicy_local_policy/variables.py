@@ -166,15 +166,13 @@ def _number(text: str | None) -> int | None:
 
 def _participant(request: ParticipantPropertiesRequest) -> dict[str, Any]:
     found: dict[str, Any] = {
-        name: request.params.get(name)
+        name: value
         for name in ("call_uuid", "participant_type", "participant_uuid", "receive_from_audio_mix")
-        if request.params.get(name) is not None
+        if (value := request.params.get(name)) is not None
     }
-    found["auth_type"] = request.params.get("auth_type")
-    found["display_count"] = request.display_count
-    found["preauthenticated_role"] = request.preauthenticated_role
-    found["remote_alias"] = request.params.get("remote_alias")
-    found["remote_display_name"] = request.remote_display_name
+    found |= {name: request.params.get(name) for name in ("auth_type", "remote_alias")}
+    for name in ("display_count", "preauthenticated_role", "remote_display_name"):
+        found[name] = getattr(request, name)
     found["idp_attributes"] = {
         name: values[0] if len(values) == 1 else list(values)
         for name, values in request.idp_attributes.items()
@@ -197,6 +195,32 @@ def recorded_input(text: str, kind: Kind | None) -> tuple[ScriptInput, datetime 
         raise LocalPolicyError(f"request: {endpoint} is not asked for a {kind or 'local'} script")
     parsed = ENDPOINTS[endpoint].parse(recorded.url.query, alias)
     return from_request(KIND_OF[endpoint], parsed), recorded.at
+
+
+def given_input(
+    kind: Kind | None, path: Path | None, request: str | None, written: Mapping[str, Any]
+) -> tuple[ScriptInput, datetime | None]:
+    """Return the variables of a file or of a request, then those that are ``written``.
+
+    Also return the time of the request. Raises ``LocalPolicyError``.
+    """
+    if path is not None and request is not None:
+        raise LocalPolicyError("request: write it, or input, not both")
+    document, at = {}, None
+    if request is not None:
+        found, at = recorded_input(request, kind)
+        document, kind = dict(found.variables), found.kind
+    elif path is not None:
+        document = read_json(path)
+    try:
+        if isinstance(document, dict):
+            call_info = document.get("call_info", {})
+            if isinstance(call_info, dict):
+                call_info = {**call_info, **written.get("call_info", {})}
+            document = {**document, **written, "call_info": call_info}
+        return from_test_page(document, kind), at
+    except LocalPolicyError as error:
+        raise LocalPolicyError(f"{path}: {error}" if path else str(error)) from None
 
 
 def read_moment(text: str) -> datetime:

@@ -63,10 +63,9 @@ def written_rooms(
     for alias, table in settings.rooms.items():
         key = ("rooms", alias)
         if not isinstance(table, dict):
-            text = "expected a table of fields, such as name and service_tag"
-            if isinstance(table, list):
-                text += ": write […] with single brackets, not [[…]]"
-            problems.append(Problem(key, text))
+            problems.append(
+                Problem(key, "expected a table of fields, such as name and service_tag")
+            )
             continue
         if table and all(isinstance(value, dict) for value in table.values()):
             whole = f"{alias}.{next(iter(table))}"
@@ -118,10 +117,8 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
         place = (*key, f"{table.file} line {table.line}")
         aliases = _aliases(place, table.values.get("aliases", []), problems)
         if not aliases:
-            guess = "; write aliases = [...]" if "alias" in table.values else ""
-            problems.append(
-                Problem((*place, "aliases"), f"is missing: a room needs an alias{guess}")
-            )
+            text = "is missing: a room needs an alias; write aliases = [...]"
+            problems.append(Problem((*place, "aliases"), text))
         yield WrittenRoom(place, aliases, _without_aliases(table.values))
 
 
@@ -161,10 +158,6 @@ def _row_model(extras: Extras) -> type[TableRow]:
     """Return the model of a line: all fields of all service types, as text."""
     cells: dict[str, Any] = dict.fromkeys(columns(extras), (str | None, None))
     return pydantic.create_model("RoomRow", __base__=TableRow, aliases=(str, ...), **cells)
-
-
-_OF_PLUGIN = frozenset(("priority", "timeout", "on_error", *Settings.model_fields)) - {*PINS}
-"""Keys that are often written below the last room."""
 
 
 class RoomTableBuilder:
@@ -225,7 +218,7 @@ class RoomTableBuilder:
             problems.append(Problem((*key, "reason"), "is not a field of a service"))
         for name in [n for n, value in given.items() if isinstance(value, date | time)]:
             del given[name]
-            guess = did_you_mean(name, [*contract_of(kind).names, *VALIDITY])
+            guess = did_you_mean(name, VALIDITY)
             problems.append(Problem((*key, name), f"there is no such time of a room{guess}"))
         try:
             return kind.from_result(given, extras=self._extras, strict=True)
@@ -281,10 +274,6 @@ class RoomTableBuilder:
 def _text(key: Key, refusal: ValidationIssue) -> str:
     """Return the text of a problem; for a line of a file with the value, if it is no secret."""
     text = refusal.text
-    if refusal.field in _OF_PLUGIN and text.startswith("there is no field"):
-        place = "" if refusal.field in Settings.model_fields else ", and not of settings"
-        table = "[plugins.NAME.settings]" if not place else "[plugins.NAME] itself"
-        return f"{text.partition(';')[0]}; it is a key of {table}{place}: write it below that line"
     if text.startswith("there is no field") and ";" not in text:
         return text + did_you_mean(refusal.field, ["aliases", *VALIDITY])
     is_scalar = isinstance(refusal.value, str | int | float)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from sys import intern
 from typing import NamedTuple
 
 from pexpolicy import Alias, Service
-from pexpolicy.plugins.changes import listed
+from pexpolicy.files import named_changes
 from pexpolicy_rooms.validity import Validity
 
 
@@ -112,16 +112,14 @@ class RoomTable:
                 yield user, list(rooms)
 
 
-def changed_rooms(table: RoomTable, previous: RoomTable) -> Iterator[str]:
+def changed_rooms(table: RoomTable, previous: RoomTable) -> Iterable[str]:
     """Yield the names of the rooms that were added, removed and changed since ``previous``."""
-    before = dict(previous.entries())
-    kept = {alias for alias, room in table.entries() if before.get(alias) == room}
-    names = {str(service.name) for alias, service in table.rooms() if alias in kept}
-    added = {str(service.name) for alias, service in table.rooms() if alias not in kept}
-    removed = {str(service.name) for alias, service in previous.rooms() if alias not in kept}
-    # A room that keeps an alias, or has another one now, is still there.
-    changed = (added & removed) | (names & (added | removed))
-    kinds = {"added": added - changed, "removed": removed - changed, "changed": changed}
-    for what, rooms in kinds.items():
-        if rooms:
-            yield f"{what} {listed(rooms)}"
+    return named_changes(_by_name(previous), _by_name(table))
+
+
+def _by_name(table: RoomTable) -> dict[str, dict[str, Service | TimedService]]:
+    rooms: dict[str, dict[str, Service | TimedService]] = {}
+    for alias, room in table.entries():
+        service = room.service if isinstance(room, TimedService) else room
+        rooms.setdefault(str(service.name), {})[alias] = room
+    return rooms

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -21,8 +20,6 @@ from pexpolicy_rules.parser import as_written, literal_placeholders, parse, poss
 from pexpolicy_rules.rule_set import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
 from pexpolicy_rules.source_lists import SourceLists
-
-_IN_REASON = re.compile(r"\{\s*\w[\w.]*\s*\}")
 
 
 class RuleBuilder:
@@ -101,9 +98,6 @@ class RuleBuilder:
                 f'{{ value_of = "{text.strip("{ }")}" }} for the value of the request'
             )
             self.warnings.append(ConfigWarning(key, warning))
-        if found := _IN_REASON.search(rule.then.reason or ""):
-            text = f"rule {label}: {found[0]} in reason is not replaced: leave it out"
-            self.warnings.append(ConfigWarning(key, text))
 
     def _register_name(self, name: object, table: Table | None) -> str | None:
         """Store the place of a name; return the problem if an earlier rule has it."""

@@ -34,11 +34,11 @@ from pexpolicy_rules.placeholders import (
     Captures,
     Text,
     compile_texts,
-    doubtful_placeholders,
     has_placeholders,
     hashed_fields,
     placeholder_issues,
     render,
+    unfilled_placeholders,
     with_sample,
 )
 from pexpolicy_rules.settings import Then
@@ -108,9 +108,8 @@ class Answer:
     ) -> None:
         self._endpoint, self._extras = endpoint, extras
         self._factory, fields = _factory(endpoint, then, extras)
-        found = doubtful_placeholders(fields, groups, REQUESTS[endpoint])
-        self.doubts = list(dict.fromkeys(found))
-        """What looks like a placeholder and is none, or is never filled."""
+        self.doubts = list(unfilled_placeholders(fields, groups, REQUESTS[endpoint]))
+        """Warnings of placeholders that are never filled."""
         self.reason = reason
         self.is_dynamic = has_placeholders(fields)
         """True if the decision is built for each request."""

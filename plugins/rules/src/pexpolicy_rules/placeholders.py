@@ -15,8 +15,6 @@ from pexpolicy_rules.filters import ConversionError, FilterError, read_filters
 _PIECE = re.compile(
     r"""\{\{|\}\}|\{((?:[^{}'"|]*)(?:\|(?:[^{}'"]|'[^']*'|"[^"]*")*)|[^{}]*)\}|[{}]"""
 )
-_FOREIGN = re.compile(r"\$\{?(\w+)\}?|\{\{([^{}]+)\}\}|(?:\\|%)(\d)|[<\[%]([A-Za-z_]\w+)[>\]%]")
-"""What other programs write in place of ``{1}`` or ``{name}``."""
 DECISION_ID = "decision_id"
 """The placeholder of the ID of the call."""
 Captures = Mapping[str, str]
@@ -51,48 +49,17 @@ def placeholder_issues(value: Any, groups: Collection[str]) -> Iterator[tuple[Ke
                 yield key, str(error)
 
 
-def doubtful_placeholders(
+def unfilled_placeholders(
     value: Any, groups: Collection[str], request: type[Request]
 ) -> Iterator[str]:
-    """Yield what is sent as it is and looks like a placeholder, and placeholders that requests of
-    this type never fill.
-    """
+    """Yield a warning for each placeholder that requests of this type never fill."""
     for _, text in _texts(value, ()):
-        for found in _FOREIGN.finditer(text):
-            name = found[1] or found[2] or found[3] or found[4]
-            meant = name.strip().partition(" ")[0].removeprefix("call_info.")
-            known = _is_subject(meant)
-            if (
-                found[2]
-                or name in groups
-                or (found[1] and not name.isdigit())
-                or (found[4] and known)
-            ):
-                is_of = not known or subject(meant).is_of(request)
-                advice = f"write {{{meant}}}" if is_of else _other(meant, request)
-                yield f"{found[0]} is sent as it is: {advice}"
         for found in _PIECE.finditer(text):
-            if found[1] is None or (name := found[1].partition("|")[0].strip()) in groups:
-                continue
+            name = (found[1] or "").partition("|")[0].strip()
             with suppress(UnknownSubjectError):
-                if name != DECISION_ID and not subject(name).is_of(request):
-                    yield f"{found[0]} is always empty: {_other(name, request)}"
-
-
-def _is_subject(name: str) -> bool:
-    try:
-        subject(name)
-    except UnknownSubjectError:
-        return False
-    return True
-
-
-def _other(name: str, request: type[Request]) -> str:
-    """Return which alias requests of a type have instead, or that they have no such value."""
-    head, dot, part = name.partition(".")
-    aliases = ("local_alias", "alias") if head.endswith("alias") else ()
-    found = next((one for one in aliases if hasattr(request, one)), "")
-    return f"write {{{found}{dot}{part}}}" if found else f"these requests have no {head}"
+                if name not in (*groups, "", DECISION_ID) and not subject(name).is_of(request):
+                    head = name.partition(".")[0]
+                    yield f"{found[0]} is always empty: these requests have no {head}"
 
 
 def compile_texts(value: Any, groups: Collection[str], secret: str = "") -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from pexpolicy import Alias, Problem, Request
 from pexpolicy.matching import ValueList
@@ -42,10 +43,8 @@ class SourceLists:
         self._snapshots: dict[str, RowSnapshot[ByForm]] = {}
         self._forms: dict[str, set[bool]] = {}
         """The forms in which conditions need the values of a snapshot."""
-        self._calls: dict[int, Answers] = {}
-        """The answers of sources to the calls that are being decided."""
-        self._last: list[tuple[Request, Answers]] = []
-        """The last call that was decided, with the answers: its coverage is counted after it."""
+        self._answers: WeakKeyDictionary[Request, Answers] = WeakKeyDictionary()
+        """The answers of sources to a call, which its coverage needs after it, too."""
         self.asks = False
         """True if a condition may have to ask a source."""
 
@@ -72,7 +71,7 @@ class SourceLists:
             if table.by_key:
                 self.asks = True
                 lookup = table.source.lookup(table.query, ["value"])
-                return KeyList(lookup, self._calls, self._last)
+                return KeyList(lookup, self._answers)
             # One snapshot has both forms: its rows would be fetched twice.
             forms = self._forms.setdefault(name, set())
             forms.add(is_alias)
@@ -105,8 +104,7 @@ class SourceLists:
 
         It is called again after each answer, so it must have no effect where it raises.
         """
-        answers: Answers = {}
-        self._calls[id(request)] = answers
+        answers = self._answers.setdefault(request, {})
         try:
             while True:
                 try:
@@ -115,8 +113,6 @@ class SourceLists:
                     found = await needed.list.lookup.ask(value=needed.value)
                     answers[needed.list, needed.value] = found
         finally:
-            del self._calls[id(request)]
-            self._last[:] = [(request, answers)]
             if answers:
                 age = max(found.age for found in answers.values())
                 request.annotate(source_age=round(age, 1))
@@ -140,23 +136,14 @@ class SnapshotList:
 class KeyList:
     """A list whose source is asked for each value."""
 
-    def __init__(
-        self,
-        lookup: RowLookup,
-        calls: Mapping[int, Answers],
-        last: Sequence[tuple[Request, Answers]],
-    ) -> None:
+    def __init__(self, lookup: RowLookup, answers: Mapping[Request, Answers]) -> None:
         self.lookup = lookup
-        self._calls = calls
-        self._last = last
+        self._answers = answers
 
     def has(self, value: Any, request: Request) -> bool:
         """Return whether the source has a row; raises ``LookupNeededError`` before it was asked."""
         text = str(value)
-        answers = self._calls.get(id(request))
-        if answers is None:
-            answers = next((one for asked, one in self._last if asked is request), {})
-        found = answers.get((self, text))
+        found = self._answers.get(request, {}).get((self, text))
         if found is None:
             raise LookupNeededError(self, text)
         return bool(found.rows)
