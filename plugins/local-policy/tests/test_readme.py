@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
 from pexpolicy.testing import client
+from pexpolicy_local_policy.command import EX_DATAERR
 from pexpolicy_local_policy.command import local_policy as group
-from pexpolicy_local_policy.command_input import EX_DATAERR
 from pexpolicy_local_policy.plugin import LocalPolicySettings
 from pexpolicy_local_policy.variables import VARIABLES
 from pexpolicy_local_policy.worker import MAX_OUTPUT, MEMORY

@@ -7,27 +7,19 @@ import json
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from jinja2 import TemplateSyntaxError
 
-from pexpolicy.explain.explanation import known_to_infinity
+from pexpolicy.explain.explanation import LocalPolicyError, known_to_infinity
 from pexpolicy.testing import ConfigError, make_policy
 from pexpolicy.testing.cases import chosen_or_exit
 from pexpolicy.testing.report import Row, as_json, show
-from pexpolicy_local_policy.command_input import (
-    EX_DATAERR,
-    FILE,
-    KINDS,
-    fail,
-    indented,
-    notes,
-    say,
-    usage_errors,
-)
+from pexpolicy.text import printable
 from pexpolicy_local_policy.export import ExportError
 from pexpolicy_local_policy.export import export as exported
 from pexpolicy_local_policy.language import unknown_points
@@ -37,6 +29,7 @@ from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
 from pexpolicy_local_policy.script_cases import ScriptCase, load_script_cases, run_case
 from pexpolicy_local_policy.script_process import COMMAND_SECONDS, Job, ScriptPool
 from pexpolicy_local_policy.variables import (
+    VARIABLES,
     Kind,
     given_input,
     read_json,
@@ -45,7 +38,11 @@ from pexpolicy_local_policy.variables import (
 )
 from pexpolicy_local_policy.verdict import judge
 
-EX_FAILED = 1
+EX_FAILED, EX_USAGE = 1, 2
+EX_DATAERR = 65
+"""Exit code where Infinity would drop what a script gives (sysexits.h)."""
+FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+KINDS = click.Choice(list(VARIABLES))
 _COLOURS = {"error": "red", "warning": "yellow", "note": None}
 _TEMPLATES = {
     "internal_service_policy_template": "service",
@@ -65,6 +62,38 @@ T = TypeVar("T")
 )
 def local_policy() -> None:
     """Run, check and convert local policy scripts of Pexip Infinity."""
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Print what cannot be used, and exit with 2."""
+    try:
+        yield
+    except LocalPolicyError as error:
+        fail(str(error))
+
+
+def fail(text: str) -> NoReturn:
+    """Print an error and exit with 2."""
+    say(text, "red")
+    sys.exit(EX_USAGE)
+
+
+def notes(texts: Iterable[str], label: str = "note", colour: str | None = "yellow") -> None:
+    """Print lines with a label on standard error."""
+    for text in texts:
+        say(f"{label}: {text}", colour)
+
+
+def say(text: str, colour: str | None = None, *, err: bool = True) -> None:
+    """Print a line."""
+    click.secho(printable(text), fg=colour, err=err)
+
+
+def indented(value: Any) -> str:
+    """Return indented JSON without characters that control a terminal."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 async def _with_pool(use: Callable[[ScriptPool], Awaitable[T]]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -17,7 +17,7 @@ from pexpolicy import (
 )
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.matching import ValueOf, compile_value_of
-from pexpolicy.subnets import Match, SubnetError, Subnets, lone_network, read_subnet
+from pexpolicy.subnets import Match, SubnetError, Subnets, read_subnet
 from pexpolicy_locations.settings import AddressName, Entry
 
 
@@ -29,15 +29,14 @@ class Choice:
     node_locations: frozenset[str]
     decision: MediaLocation
     description: str = ""
-    suffix: str = field(init=False, repr=False)
-    """The end of a reason: the description, and the calls that it is for."""
 
-    def __post_init__(self) -> None:
+    @property
+    def suffix(self) -> str:
+        """Return the end of a reason: the description, and the calls that it is for."""
         protocols, nodes = sorted(self.protocols), sorted(self.node_locations)
         text = f" ({self.description})" if self.description else ""
         text += f", for {' and '.join(protocols)}" if protocols else ""
-        text += f", at {' and '.join(nodes)}" if nodes else ""
-        object.__setattr__(self, "suffix", text)
+        return text + (f", at {' and '.join(nodes)}" if nodes else "")
 
     @property
     def plain(self) -> bool:
@@ -152,9 +151,6 @@ _READERS: Mapping[AddressName, Reader] = {
 }
 
 
-_CIRCLE = "a full location cannot overflow to itself: remove it from its list"
-
-
 class Draft:
     """Builder of a location table: collects entries, problems, subnets and warnings."""
 
@@ -190,19 +186,15 @@ class Draft:
     def _network(self, key: Key, written: str) -> IPv4Network | IPv6Network | None:
         """Return a network without host bits; ``None`` for a problem."""
         try:
-            network = read_subnet(written)
+            network = read_subnet(written, strict=False)
         except SubnetError as error:
-            try:
-                network = read_subnet(written, strict=False)
-            except SubnetError:
-                self.problems.append(Problem((*key, "subnet"), str(error)))
-                return None
+            self.problems.append(Problem((*key, "subnet"), str(error)))
+            return None
+        try:
+            read_subnet(written)
+        except SubnetError:
             text = "has host bits set, which are ignored: write its network"
             self._warnings.append(ConfigWarning((*key, "subnet"), text))
-        else:
-            if lone_network(written):
-                text = "is a single address: write such as /24 after it if its network is meant"
-                self._warnings.append(ConfigWarning((*key, "subnet"), text))
         return network
 
     def rendered(
@@ -241,23 +233,14 @@ class Draft:
                 text = "leads to the same as the subnet that it lies in: it is needless"
                 yield ConfigWarning((*self._keys[inner.subnet][0][1], "subnet"), text)
         spelled: dict[str, str] = {}
-        for (location, then), (key, _) in self._rendered.items():
+        for (location, _), (key, _) in self._rendered.items():
             first = spelled.setdefault("".join(location.split()).casefold(), location)
             if location != first:
                 text = f"{location!r} is nearly {first!r}: write both as in Infinity"
                 yield ConfigWarning((*key, "location"), text)
-            if ";" in location or not location.isprintable():
-                yield ConfigWarning((*key, "location"), f"{location!r} is not the name of one")
-            if location in then and location not in self._overflow.get(location, ()):
-                yield ConfigWarning((*key, "overflow_locations"), _CIRCLE)
-        used = {location for location, _ in self._rendered}
-        for location, others in self._overflow.items():
-            key = ("overflow", location)
-            if location not in used:
-                text = "no subnet leads to this location, and it is not the default"
-                yield ConfigWarning(key, text)
-            if location in others:
-                yield ConfigWarning(key, _CIRCLE)
+        for location in self._overflow.keys() - {location for location, _ in self._rendered}:
+            text = "no subnet leads to this location, and it is not the default"
+            yield ConfigWarning(("overflow", location), text)
 
 
 def _place(key: Key) -> str:

@@ -32,18 +32,17 @@ DN = "dn"
 """Written like an attribute, it is the name of the entry."""
 _RANGE = ";range="
 """In the name of an attribute of which an entry has a part of the values."""
-_EXAMPLE = 'write a filter such as "(mail={alias}) name=cn"'
 _ITEM = re.compile(
-    r"((?:[\w.;-]+(?::dn)?(?::[\w.-]+)?[~<>:]?|(?::dn)?:[\w.-]+:)=)((?:\\[0-9A-Fa-f]{2}|\{\w+\}|[^()\\{}\0])*)",
+    r"\((?:(?:[\w.;-]+(?::dn)?(?::[\w.-]+)?[~<>:]?|(?::dn)?:[\w.-]+:)=)(?:\\[0-9A-Fa-f]{2}|\{\w+\}|[^()\\{}\0\1])+\)",
     re.ASCII,
 )
-"""A comparison without its parentheses: what is compared, and a value in which only ``*`` has a
-meaning of its own.
-"""
+"""A comparison: what is compared, and a value in which only ``*`` has a meaning of its own."""
+_GROUP = re.compile("\\((?:[&|](?:\0\1*)+|!\0\1*)\\)")
+"""Filters that are joined, each written as ``\\0\\1...`` already."""
+_BLANKS = re.compile(r"(?<=\()\s+|(?<=[(&|!)])\s+(?=[()])")
 _PARAMETER = re.compile(r"\{(\w+)\}", re.ASCII)
 _ATTRIBUTE = re.compile(r"(?:(\w+)=)?([A-Za-z0-9][\w.;-]*)", re.ASCII).fullmatch
 _ESCAPED = str.maketrans({character: f"\\{ord(character):02x}" for character in "\\*()\0"})
-_SPACE = re.compile(r"\s*")
 
 
 class LdapQuery:
@@ -55,10 +54,10 @@ class LdapQuery:
     """
 
     def __init__(self, written: str, parameters: Collection[str]) -> None:
-        pieces: list[str] = []
-        end = _read_filter(written, _skip(written, 0), pieces)
+        written = _BLANKS.sub("", written.strip())
+        end = _filter_end(written)
         # Alternately text and the name of a parameter.
-        self._parts = _PARAMETER.split("".join(pieces))
+        self._parts = _PARAMETER.split(written[:end])
         for name in self._parts[1::2]:
             if name not in parameters:
                 there = ", ".join(f"{{{known}}}" for known in parameters) or "none"
@@ -98,40 +97,22 @@ class LdapQuery:
         return row
 
 
-def _read_filter(text: str, at: int, pieces: list[str]) -> int:
-    """Append the filter at a place, without blanks between its parts; return where it ends."""
-    if text[at : at + 1] != "(":
-        raise ValueError(f"has no filter at {_excerpt(text, at)}: {_EXAMPLE}")
-    pieces.append("(")
-    at = _skip(text, at + 1)
-    operator = text[at : at + 1]
-    if operator in ("&", "|", "!"):
-        pieces.append(operator)
-        at = _read_filter(text, _skip(text, at + 1), pieces)
-        while operator != "!" and text[(at := _skip(text, at)) :].startswith("("):
-            at = _read_filter(text, at, pieces)
-    elif (item := _ITEM.match(text, at)) is not None and item[2]:
-        pieces.append(item[0])
-        at = item.end()
-    else:
-        raise ValueError(f"has no comparison at {_excerpt(text, at)}: {_EXAMPLE}")
-    at = _skip(text, at)
-    if text[at : at + 1] != ")":
+def _filter_end(text: str) -> int:
+    """Return where the filter at the beginning of a text ends; raises ``ValueError``."""
+    shape, found = _ITEM.subn(_shape, text)
+    while found:
+        shape, found = _GROUP.subn(_shape, shape)
+    if (whole := re.match("\0\1*", shape)) is None:
+        at = next(iter(re.findall(r"\([^()\0\1]*\)?", shape)), text)
         raise ValueError(
-            f"has no ) at {_excerpt(text, at)}; in a value write \\28, \\29, \\7b, \\7d"
+            f'has no filter at {at[:20]!r}: write one such as "(mail={{alias}}) name=cn"; in a '
+            "value write \\28, \\29, \\7b, \\7d"
         )
-    pieces.append(")")
-    return at + 1
+    return whole.end()
 
 
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return at if match is None else match.end()
-
-
-def _excerpt(text: str, at: int) -> str:
-    rest = text[at:]
-    return repr(rest[:20]) if rest else "its end"
+def _shape(found: re.Match[str]) -> str:
+    return "\0" + "\1" * (len(found[0]) - 1)
 
 
 def _columns(written: Sequence[str]) -> Iterator[tuple[str, str]]:
