@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -202,7 +203,7 @@ async def test_a_plugin_that_hangs_or_ends_the_process_holds_nothing_up(tmp_path
     (tmp_path / "plugins/hanging.py").write_text(HANGING)
     config = tmp_path / "config.toml"
     config.write_text('plugin_dirs = ["plugins"]\n[plugins.hanging]\n')
-    async with DryRuns(config, timeout=HANG_S) as dry:
+    async with aclosing(DryRuns(config, timeout=HANG_S)) as dry:
         assert (await dry.ask("explain", request="quick"))["decided_by"] == "default"
         with pytest.raises(DryRunFailed, match="exit code 3"):
             await dry.ask("explain", request="exit")
@@ -222,7 +223,7 @@ async def test_a_plugin_that_hangs_or_ends_the_process_holds_nothing_up(tmp_path
 async def test_a_cancelled_question_is_not_answered_later_and_the_process_ends_with_the_console(
     config: Path,
 ) -> None:
-    async with DryRuns(config) as dry:
+    async with aclosing(DryRuns(config)) as dry:
         task = asyncio.create_task(dry.ask("explain", request="meet7@example.com", at=NOON))
         await asyncio.sleep(0.05)
         task.cancel()

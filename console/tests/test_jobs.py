@@ -128,7 +128,7 @@ async def test_a_job_that_takes_too_long_is_ended(
     await until((config.parent / "runs").exists)
     virtual_time.skip(HANG_S + 1)
     await until(lambda: not job.is_running)
-    assert f"took longer than {HANG_S:.3g} s" in job.problems[0]
+    assert f"no answer within {HANG_S:.3g} s" in job.problems[0]
 
 
 async def test_a_process_that_cannot_start_is_reported_and_another_one_may(

@@ -1,14 +1,12 @@
 """The pages where a configuration has many rooms, rules and errors, and no server runs."""
 
 import re
-import tomllib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pexpolicy_console.config_file import ConfigFile
 from tests.support.live_console import LiveConsole, running_console
 from tests.support.server_process import free_port
 
@@ -78,16 +76,3 @@ def test_of_many_errors_the_first_are_shown(console: LiveConsole) -> None:
 def test_a_page_after_the_last_one_says_so(console: LiveConsole, path: str) -> None:
     page = console.get(f"{path}?skip={5 * COUNT}").text
     assert ("There are no more." in page, "No plugin has" in page) == (True, False)
-
-
-def test_other_files_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("config.toml", "next.toml"):
-        (tmp_path / name).write_text("[server]\n")
-    (tmp_path / "rules.toml").write_text("[[rules]]\n")
-    file = ConfigFile(tmp_path / "config.toml")
-    assert file.others() == ["next.toml"]
-    with monkeypatch.context() as patched:
-        patched.setattr(tomllib, "loads", lambda _: pytest.fail("parsed again"))
-        assert file.others() == ["next.toml"]
-    (tmp_path / "next.toml").write_text("[[rules]] # changed\n")
-    assert file.others() == []

@@ -109,7 +109,6 @@ def _first(index: Path, audit: Path) -> tuple[int, float]:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     reader = IndexReader(index, audit)
-    reader.warm()
     began = time.perf_counter()
     hits = reader.search(SEARCHES["a caller"], limit=PAGE)
     return len(hits), time.perf_counter() - began

@@ -120,11 +120,11 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
     console = app[CONSOLE]
     console.index.open()
     try:
-        async with console.server, console.dry_runs:
+        async with console.server:
             yield
-            await console.verification.close()
-            await console.replay.close()
     finally:
+        for child in (console.dry_runs, console.verification, console.replay):
+            await child.aclose()
         console.attempts.close()
         console.feed.close()
         await asyncio.to_thread(console.index.close)

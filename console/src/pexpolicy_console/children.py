@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -17,8 +17,6 @@ TIMEOUT_S = 30.0
 """For a question, the building of the configuration included."""
 MAX_WAITING = 8
 """Questions that wait for another one; further ones are refused."""
-IDLE_S = 300.0
-"""Seconds without a question after which the process is ended."""
 JOB_TIMEOUT_S = 900.0
 """After which a replay is ended."""
 
@@ -35,34 +33,40 @@ class DryRunFailed(Exception):
 
 
 class _Process(Child[dict[str, Any]]):
-    """A process of ``worker``, which may tell its progress before it answers."""
+    """A process of ``worker``, which may send its progress before it answers."""
 
     def __init__(self, name: str, config: Path, *arguments: str) -> None:
-        codec = msgspec.json
-        module = "pexpolicy_console.worker"
+        module, codec = "pexpolicy_console.worker", msgspec.json
         super().__init__(
             name, module, str(config), *arguments, decode=codec.decode, encode=codec.encode
         )
-        self.progress: Mapping[str, Any] = PROGRESS
+        self.progress = dict(PROGRESS)
 
     def on_message(self, message: dict[str, Any]) -> None:
-        self.progress = message.get("progress", self.progress)
-        if "progress" not in message:
+        if "progress" in message:
+            self.progress |= message["progress"]
+        else:
             super().on_message(message)
 
-    async def result(self, question: dict[str, Any], seconds: float | None) -> Any:
-        """Return the answer to a question; raise ``DryRunFailed``, and what ``ask`` raises."""
-        reply = await self.ask(question, seconds)
-        if "failures" in reply:
-            raise DryRunFailed(reply["failures"])
-        return reply["answer"]
+
+@asynccontextmanager
+async def _failures_told(name: str, seconds: float | None) -> AsyncIterator[None]:
+    """Raise ``DryRunFailed`` for what keeps a process from answering."""
+    try:
+        yield
+    except TimeoutError:
+        raise DryRunFailed([f"{name} gave no answer within {seconds:.3g} s"]) from None
+    except ChildError as error:
+        raise DryRunFailed([str(error)]) from None
+    except OSError as error:
+        raise DryRunFailed([f"{name} could not be started: {error.strerror}"]) from None
 
 
 class DryRuns:
-    """Asks the configuration on the disk in a process of its own; an async context manager.
+    """Asks the configuration on the disk in a process of its own.
 
-    The process starts with the first question. Plugins run in it, so one that hangs or ends its
-    process holds up neither the console nor the server.
+    The process starts with the first question, and ends where there are none. Plugins run in it,
+    so one that hangs or ends its process holds up neither the console nor the server.
     """
 
     def __init__(self, config: Path, timeout: float = TIMEOUT_S) -> None:
@@ -71,18 +75,6 @@ class DryRuns:
         self._process: _Process | None = None
         self._lock = asyncio.Lock()
         self._waiting = 0
-        self._idle: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._end()
 
     @property
     def pid(self) -> int | None:
@@ -95,40 +87,27 @@ class DryRuns:
             raise DryRunFailed([f"{MAX_WAITING} dry runs are waiting: try again in a moment"])
         self._waiting += 1
         try:
-            async with self._lock:
-                return await self._exchange({"question": question, **arguments})
+            async with self._lock, _failures_told("the dry run", self._timeout):
+                reply = await self._exchange({"question": question, **arguments})
         finally:
             self._waiting -= 1
+        return _answer_in(reply)
 
-    async def _exchange(self, question: dict[str, Any]) -> Any:
-        if self._idle is not None:
-            self._idle.cancel()
+    async def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
         if self._process is not None and self._process.has_ended:
-            await self._end()
+            await self.aclose()
         try:
             if self._process is None:
                 self._process = _Process("the process of the dry runs", self._config)
                 await self._process.attach()
-            return await self._process.result(question, self._timeout)
-        except DryRunFailed:
-            raise
-        except TimeoutError:
-            failure = f"gave no answer within {self._timeout:.3g} s"
-        except (ChildError, OSError) as error:
-            failure = str(error)
+            return await self._process.ask(question, self._timeout)
         except BaseException:
             # The answer to this question must not become that to the next one.
-            await self._end()
+            await self.aclose()
             raise
-        finally:
-            if (process := self._process) is not None:
-                self._idle = asyncio.get_running_loop().call_later(IDLE_S, process.kill)
-        await self._end()
-        raise DryRunFailed([failure])
 
-    async def _end(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
+    async def aclose(self) -> None:
+        """End the process."""
         process, self._process = self._process, None
         if process is not None:
             await process.end()
@@ -142,7 +121,8 @@ class Job:
         self._config = config
         self._timeout = timeout
         self._task: asyncio.Task[None] | None = None
-        self._process: _Process | None = None
+        self.progress: Mapping[str, Any] = PROGRESS
+        """How far the job is that runs."""
         self.file = config
         """The configuration that is asked."""
         self.started: float | None = None
@@ -157,11 +137,6 @@ class Job:
         """Whether a job runs."""
         return self._task is not None and not self._task.done()
 
-    @property
-    def progress(self) -> Mapping[str, Any]:
-        """How far the job is that runs."""
-        return PROGRESS if self._process is None else self._process.progress
-
     def start(self, **arguments: Any) -> None:
         """Start a job, unless one runs."""
         if not self.is_running:
@@ -172,30 +147,33 @@ class Job:
     async def cancel(self) -> None:
         """End the job that runs, without a result."""
         if self.is_running:
-            await self.close()
+            await self.aclose()
             self.problems = [f"the {self._name} was cancelled"]
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """End the job that runs."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self, arguments: dict[str, Any]) -> None:
+        name = f"the {self._name}"
         try:
-            self._process = _Process(f"the {self._name}", self._config, "--job")
-            await self._process.attach()
-            question = {"job": self._name, **arguments}
-            self.last = await self._process.result(question, self._timeout)
+            async with _failures_told(name, self._timeout):
+                process = _Process(name, self._config, "--job")
+                try:
+                    await process.attach()
+                    self.progress = process.progress
+                    reply = await process.ask({"job": self._name, **arguments}, self._timeout)
+                finally:
+                    await process.end()
+            self.last = _answer_in(reply)
         except DryRunFailed as error:
             self.problems = error.failures
-        except TimeoutError:
-            self.problems = [f"the {self._name} took longer than {self._timeout:.3g} s"]
-        except ChildError as error:
-            self.problems = [str(error)]
-        except OSError as error:
-            self.problems = [f"the {self._name} could not be started: {error.strerror}"]
-        finally:
-            process, self._process = self._process, None
-            if process is not None:
-                await process.end()
+
+
+def _answer_in(reply: Mapping[str, Any]) -> Any:
+    """Return the answer in a reply; raise ``DryRunFailed`` where it has none."""
+    if "failures" in reply:
+        raise DryRunFailed(reply["failures"])
+    return reply["answer"]

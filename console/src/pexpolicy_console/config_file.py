@@ -8,11 +8,10 @@ from pathlib import Path
 
 from pexpolicy.audit.redaction import Personal, drop, redaction_of
 from pexpolicy.cli.for_console import Document, load
-from pexpolicy.config.files import FileVersion, version_of
+from pexpolicy.config.files import version_of
 from pexpolicy.config.settings import ConfigError, Settings
 
 MAX_OTHERS = 20
-MAX_OTHER_BYTES = 1 << 20
 
 
 class ConfigFile:
@@ -26,7 +25,6 @@ class ConfigFile:
         self._version = version_of(path)
         self._settings, _ = _usable(path)
         self._personal = _personal_of(self._settings)
-        self._kinds: dict[Path, tuple[FileVersion | None, bool]] = {}
 
     @property
     def settings(self) -> Settings:
@@ -67,27 +65,14 @@ class ConfigFile:
 
     def others(self) -> list[str]:
         """Return the names of other configurations in the folder, such as one that is not in force
-        yet. Large files take a while.
-
-        TOML files without a table of a configuration are those of plugins.
+        yet; TOML files without a table of a configuration are those of plugins.
         """
-        found = sorted(path for path in self.path.parent.glob("*.toml") if path.is_file())
-        return [
-            path.name for path in found if path.name != self.path.name and self._is_config(path)
-        ][:MAX_OTHERS]
-
-    def _is_config(self, path: Path) -> bool:
-        """Return whether a file is a configuration; it is parsed again when it has changed."""
-        version, known = version_of(path), self._kinds.get(path)
-        if known is None or known[0] != version:
-            known = self._kinds[path] = version, _is_config(path)
-        return known[1]
+        found = sorted(set(self.path.parent.glob("*.toml")) - {self.path})
+        return [path.name for path in found if _is_config(path)][:MAX_OTHERS]
 
 
 def _is_config(path: Path) -> bool:
     try:
-        if path.stat().st_size > MAX_OTHER_BYTES:
-            return False
         keys = tomllib.loads(path.read_text()).keys()
     except (OSError, ValueError):
         return False

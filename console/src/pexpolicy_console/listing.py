@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from pexpolicy import Alias, Decision, Key, Service
+from pexpolicy import Alias, Decision, Key
 from pexpolicy.audit.redaction import REMOVED, Redaction, redaction_of
 from pexpolicy.cli.for_console import Places, Policy
 from pexpolicy.config.problems import dotted_key
@@ -17,48 +17,12 @@ HIDDEN = "hidden from viewers, as it may name people"
 _LINE = re.compile(r"\S.* line \d+")
 
 
-class _RuleSummary(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def endpoints(self) -> tuple[str, ...]: ...
-    @property
-    def condition(self) -> str: ...
-    @property
-    def actions(self) -> tuple[str, ...]: ...
-    @property
-    def key(self) -> Key: ...
-
-
-class _RoomEntry(Protocol):
-    @property
-    def alias(self) -> str: ...
-    @property
-    def service(self) -> Service: ...
-    @property
-    def valid(self) -> str: ...
-
-
-@runtime_checkable
-class HasRules(Protocol):
-    """A plugin that decides by rules, such as ``rules``."""
-
-    def rule_summaries(self) -> Sequence[_RuleSummary]:
-        """Return the rules in their order, in words."""
-
-
-@runtime_checkable
-class HasRooms(Protocol):
-    """A plugin that leads aliases to services, such as ``rooms``."""
-
-    def room_entries(self) -> Iterable[_RoomEntry]:
-        """Yield each alias that leads to a room."""
-
-
 class Listing:
     """The rooms and rules of one policy, which keeps its static decisions.
 
-    ``content`` is the text of its configuration file.
+    A plugin that decides by rules has ``rule_summaries``, and one that leads aliases to services
+    ``room_entries``, such as ``rules`` and ``rooms``. ``content`` is the text of the configuration
+    file.
     """
 
     def __init__(self, policy: Policy, content: str) -> None:
@@ -101,15 +65,14 @@ class Listing:
         known = [
             (plugin.name, entry)
             for plugin in self._policy.plugins
-            if isinstance(plugin.instance, HasRooms)
-            for entry in plugin.instance.room_entries()
+            for entry in getattr(plugin.instance, "room_entries", tuple)()
         ]
         whole, normal = redaction.personal is not None, str(Alias(text))
         found = [one for one in known if not text or _matches(one[1], text, normal, whole=whole)]
         shown = [self._room(*one, redaction) for one in islice(found, skip, skip + limit)]
         return {"rooms": shown, "total": len(known), "matching": len(found)}
 
-    def _room(self, plugin: str, entry: _RoomEntry, redaction: Redaction) -> dict[str, Any]:
+    def _room(self, plugin: str, entry: Any, redaction: Redaction) -> dict[str, Any]:
         masked = redaction.masked_fields("service_configuration", entry.service)
         facts = dict(entry.service.set_fields() if masked is None else masked)
         alias, place = entry.alias, self._place_of_decision(entry.service)
@@ -153,11 +116,10 @@ class Listing:
             )
         return listed
 
-    def _summaries(self) -> Iterator[tuple[str, _RuleSummary]]:
+    def _summaries(self) -> Iterator[tuple[str, Any]]:
         for plugin in self._policy.plugins:
-            if isinstance(plugin.instance, HasRules):
-                for summary in plugin.instance.rule_summaries():
-                    yield plugin.name, summary
+            for summary in getattr(plugin.instance, "rule_summaries", tuple)():
+                yield plugin.name, summary
 
     def _place(self, plugin: str, key: Key) -> str:
         """Return file and line of a key of a plugin's settings, or the dotted key.
@@ -172,7 +134,7 @@ class Listing:
         return f"{self._policy.settings.path.name} line {line}" if line else dotted_key(whole)
 
 
-def _matches(entry: _RoomEntry, text: str, normal: str, *, whole: bool) -> bool:
+def _matches(entry: Any, text: str, normal: str, *, whole: bool) -> bool:
     """Return whether a room has a text in its name or alias. Parts of hidden aliases must not be
     found by trying, so ``whole`` ones are compared.
     """

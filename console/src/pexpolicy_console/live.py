@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections import Counter, deque
@@ -14,27 +13,22 @@ from pathlib import Path
 from pexpolicy.audit.reader import follow
 
 CAPACITY = 4000
-"""Lines that are kept for streams that are slow or come back."""
-LINGER_S = 60.0
-"""Time that the file is followed for a browser that comes back, after the last stream has ended."""
+"""Lines that are kept for streams that are slow."""
 RETRY_INTERVAL_S = 0.5
 
 
 class LiveFeed:
     """Follows the audit file while anybody looks.
 
-    A position is the number of lines read since the console started. It is sent with ``epoch``,
-    so that positions of another start are recognized.
+    A position is the number of lines read since the console started.
     """
 
     def __init__(self, audit: Path | None) -> None:
         self._audit = audit
-        self.epoch = secrets.token_hex(4)
         self._lines: deque[bytes] = deque(maxlen=CAPACITY)
         self._count = 0
         self._lock = threading.Lock()
         self._streams = Counter[str]()
-        self._wanted_until = 0.0
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
@@ -67,7 +61,6 @@ class LiveFeed:
             self._streams[user] -= 1
             if not self._streams[user]:
                 del self._streams[user]
-            self._wanted_until = time.monotonic() + LINGER_S
 
     def since(self, position: int) -> tuple[int, Sequence[bytes], int]:
         """Return the lines after a position, how many of them are no longer there, and the
@@ -84,9 +77,7 @@ class LiveFeed:
         self._is_closed = True
 
     def _is_wanted(self) -> bool:
-        if self._is_closed:
-            return False
-        return self.streams > 0 or time.monotonic() < self._wanted_until
+        return self.streams > 0 and not self._is_closed
 
     def _follow(self, audit: Path) -> None:
         while self._is_wanted():

@@ -75,7 +75,6 @@ class PluginState(_Part, frozen=True):
     isolation: str | None = None
     hooks: list[str] = []
     calls: dict[str, int] = {}
-    latency: dict[str, float | None] | None = None
     observed: dict[str, Any] | None = None
     breaker_open: bool | None = None
     has_stuck_calls: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -56,8 +55,6 @@ def milliseconds(value: float | None) -> str:
     """Return milliseconds with three significant digits."""
     if value is None:
         return "-"
-    if math.isinf(value):
-        return "over 5000"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - digits
 
 

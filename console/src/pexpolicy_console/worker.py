@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -54,6 +55,8 @@ from pexpolicy_console.listing import Listing
 LOOKED_UP = tuple(name for name in ENDPOINTS if name != "media_location")
 """What is asked about an alias; a location depends on the network of the caller."""
 PROGRESS_INTERVAL_S = 0.5
+IDLE_S = 300
+"""Seconds without a question after which the process of the dry runs is ended, by SIGALRM."""
 MAX_GROUPS = 50
 MAX_FAULTS = 50
 """Groups of a replay and faults of a verification that are kept; all are counted."""
@@ -305,7 +308,10 @@ async def _serve_dry_runs(config: Path, channel: Channel[dict[str, Any]]) -> Non
     receive = partial(asyncio.get_running_loop().run_in_executor, None, channel.receive)
     with suppress(EOFError):
         while True:
-            _send(channel, await worker.answer(**await receive()))
+            signal.alarm(IDLE_S)
+            question = await receive()
+            signal.alarm(0)
+            _send(channel, await worker.answer(**question))
     await worker.close()
 
 

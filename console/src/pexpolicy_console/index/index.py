@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,11 +59,6 @@ class Index:
 
     def open(self) -> None:
         """Start to follow the audit."""
-        if self._reader is not None:
-            # Searches do not wait for this thread.
-            threading.Thread(
-                target=_warm, args=(self._reader,), name="index-warm", daemon=True
-            ).start()
         if self._writer is not None:
             self._thread = threading.Thread(target=self._follow, args=(self._writer,), name="index")
             self._thread.start()
@@ -120,9 +115,3 @@ def _locked(folder: Path) -> Iterator[None]:
             msg = "another console with this folder writes it, and searches here find its lines"
             raise OSError(msg) from None
         yield
-
-
-def _warm(reader: IndexReader) -> None:
-    # A failure is that of the next search too, which reports it.
-    with suppress(sqlite3.Error):
-        reader.warm()

@@ -79,7 +79,7 @@ def quantile(buckets: Mapping[int, int], share: float) -> float | None:
 
 
 class IndexReader:
-    """Searches an index while it is written, in one thread; another may call ``warm``.
+    """Searches an index while it is written, in one thread.
 
     Raises ``sqlite3.Error``, which ``took_too_long`` where a search took ``LIMIT_S``.
     """
@@ -167,12 +167,6 @@ class IndexReader:
             ):
                 found[tuple(key)] += count
         return [MinuteCount(*key, count) for key, count in sorted(found.items())]
-
-    def warm(self) -> None:
-        """Read what each search by a word reads of each segment, so that the first one is quick."""
-        for base in self._bases():
-            base.execute("SELECT count(term) FROM word_idx").fetchone()
-            base.execute("SELECT rowid FROM word WHERE word MATCH '\"v:none\"'").fetchone()
 
     def _bases(
         self, since: int | None = None, until: int | None = None

@@ -183,7 +183,7 @@ class OidcLogin:
             found = await self._provider_of(table).discover()
         except OidcError as error:
             return _refuse(request, error)
-        attempt = {
+        attempt: dict[str, Any] = {
             "state": secrets.token_urlsafe(24),
             "nonce": secrets.token_urlsafe(24),
             "verifier": secrets.token_urlsafe(48),

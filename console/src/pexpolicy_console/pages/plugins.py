@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -48,7 +47,7 @@ class Row(NamedTuple):
     p50: float | None
     """Over the last hour, in milliseconds."""
     p99: float | None
-    """The same; since the server started where the audit has no call of that hour."""
+    """The same."""
     hour_calls: int
     problems: list[str]
 
@@ -60,7 +59,7 @@ class Row(NamedTuple):
     @property
     def slow(self) -> int:
         """The filter for the calls that are as slow, in milliseconds."""
-        return 0 if self.p99 is None or math.isinf(self.p99) else int(self.p99 * 0.8)
+        return int((self.p99 or 0.0) * 0.8)
 
 
 class Hour:
@@ -130,17 +129,10 @@ def _row(state: PluginState, hour: Hour, hides: bool) -> Row:  # noqa: FBT001 - 
         calls.get(ABSTAINED, 0),
         sum(calls.get(one, 0) for one in FAULTS),
         quantile(latency, 0.5),
-        quantile(latency, 0.99) if latency else _p99_since_start(state),
+        quantile(latency, 0.99),
         latency.total(),
         _problems(state, hides=hides),
     )
-
-
-def _p99_since_start(state: PluginState) -> float | None:
-    if state.latency is None:
-        return None
-    bound = state.latency.get("p99")
-    return math.inf if bound is None else bound * 1000
 
 
 def _problems(state: PluginState, *, hides: bool) -> list[str]:

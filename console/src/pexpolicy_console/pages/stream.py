@@ -109,19 +109,10 @@ class _Sender:
         self._filter = LineFilter(query, console_of(request).config.personal)
         self._pending = Pending()
         self._position = feed.position
-        self._is_gap = False
-        last = request.headers.get("Last-Event-ID", "")
-        epoch, _, position = last.partition("-")
-        if epoch == feed.epoch and position.isdecimal():
-            self._position = min(int(position[:15]), feed.position)
-        elif last:
-            self._is_gap = True
 
     async def run(self) -> None:
         # Browsers that lost the same server come back at different times.
         await self._write(f"retry: {random.randint(1000, 4000)}\n\n")  # noqa: S311 - no secret
-        if self._is_gap:
-            await self._write("event: gap\ndata: {}\n\n")
         loop = asyncio.get_running_loop()
         began = commented = loop.time()
         after = self._request.query.get("after", "")
@@ -159,7 +150,9 @@ class _Sender:
                 self._pending.add(Hit(0, None, int(line.timestamp.timestamp() * 1000), content))
 
     async def _catch_up(self, after: str) -> None:
-        """Add the lines that were written between the page and its stream."""
+        """Add the lines that were written between the page and its stream, also one that a browser
+        opened again.
+        """
         number = int(after) if after.isdecimal() and len(after) < 16 else 0  # noqa: PLR2004
         search = partial(IndexReader.search, query=self._query, limit=MAX_ROWS)
         try:
@@ -175,7 +168,7 @@ class _Sender:
         rows = [row_of(_decoded(hit)) for hit in hits]
         html = aiohttp_jinja2.render_string("decision_rows.html", self._request, {"rows": rows})
         data = json.dumps({"rows": html, "count": len(rows), "left_out": left_out})
-        await self._write(f"id: {self._feed.epoch}-{self._position}\nevent: rows\ndata: {data}\n\n")
+        await self._write(f"event: rows\ndata: {data}\n\n")
         return True
 
     async def _write(self, text: str) -> None:

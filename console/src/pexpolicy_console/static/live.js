@@ -49,7 +49,6 @@ class Live {
     const source = new EventSource(this.url);
     this.source = source;
     source.addEventListener("rows", (event) => this.receive(JSON.parse(event.data)));
-    source.addEventListener("gap", () => this.say("live; lines may be missing: load the page again"));
     source.onopen = () => this.say("live");
     source.onerror = () => {
       this.say("not connected");
