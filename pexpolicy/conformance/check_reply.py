@@ -121,7 +121,7 @@ def judge(asked: SentRequest, reply: Reply, limit: float) -> CheckResult:
     ``limit`` is the time for a whole reply in seconds.
     """
     if reply.failure:
-        return CheckResult([_no_reply(asked, reply, limit)])
+        return CheckResult([no_reply(reply, limit, strain=asked.strain)])
     coding = brief(reply.headers.get("Content-Encoding", ""), 20)
     if reply.codings & CODINGS:
         text = f"the body has the content coding {coding}, which was not requested"
@@ -154,12 +154,13 @@ def judge(asked: SentRequest, reply: Reply, limit: float) -> CheckResult:
     return replace(judged, findings=findings)
 
 
-def _no_reply(asked: SentRequest, reply: Reply, limit: float) -> Finding:
+def no_reply(reply: Reply, limit: float, *, strain: bool = False) -> Finding:
+    """Return the finding for a request without a whole reply."""
     if reply.late:
         text = "Infinity gives up at 5 s and uses its own database"
         return violation(Topic.TIME, f"no whole reply within {limit:g} s; {text}", TRANSCRIBED)
     text = f"no reply: {reply.failure}"
-    if asked.strain:
+    if strain:
         return warning(Topic.CONNECTION, text, REPORTED)
     return violation(Topic.FRAMING, text) if reply.torn else operation(Topic.CONNECTION, text)
 

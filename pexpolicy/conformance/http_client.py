@@ -48,6 +48,8 @@ class Reply:
     """True if the body has another length than announced, or is too long."""
     refused: bool = False
     """True if there was no connection."""
+    closes: bool = False
+    """True if the server announced that it closes the connection."""
 
     @property
     def line(self) -> str:
@@ -84,20 +86,13 @@ class Wire:
         limit: float = LIMIT,
         max_body: int = MAX_BODY,
         clock: Clock = time.perf_counter,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.base = base.rstrip("/")
         self.authorization = authorization
         self.limit = limit
         self.max_body = max_body
-        self.tls = tls
         self._session = session
         self._clock = clock
-
-    @property
-    def path(self) -> str:
-        """Return the path before ``/policy/v1``, as it is sent."""
-        return URL(self.base, encoded=True).raw_path.rstrip("/")
 
     async def get(self, target: str, limit: float | None = None) -> Reply:
         """Return the reply for a path and query, which are sent unchanged.
@@ -130,7 +125,10 @@ async def fetch(
             session.request(method, url, allow_redirects=False, **options) as response,
         ):
             body = await _read(response.content, max_body)
-            return Reply(clock() - started, response.status, response.headers.copy(), body)
+            usual = "close" if response.version == aiohttp.HttpVersion10 else ""
+            closes = response.headers.get("Connection", usual).lower() == "close"
+            facts = (response.status, response.headers.copy(), body)
+            return Reply(clock() - started, *facts, closes=closes)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return _failed(error, clock() - started)
 
@@ -238,13 +236,15 @@ async def connected(
     authorization: str | None = None,
     limit: float = LIMIT,
     clock: Clock = time.perf_counter,
-    tls: ssl.SSLContext | None = None,
+    **options: Any,
 ) -> AsyncIterator[Wire]:
     """Yield a wire to the server at ``base``, the URL before ``/policy/v1``.
 
-    ``tls`` says which certificates to trust, by default those of the system.
+    It trusts the certificates of the system, or those of ``SSL_CERT_FILE``; ``options`` are those
+    of the session.
     """
-    connector = aiohttp.TCPConnector(limit=1, ssl=tls or True)
+    tls = ssl.create_default_context() if base.startswith("https:") else True
+    connector = aiohttp.TCPConnector(limit=1, ssl=tls)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9)
-    async with client_session(connector, timeout, skip_auto_headers=BARE) as session:
-        yield Wire(session, base, authorization=authorization, limit=limit, clock=clock, tls=tls)
+    async with client_session(connector, timeout, skip_auto_headers=BARE, **options) as session:
+        yield Wire(session, base, authorization=authorization, limit=limit, clock=clock)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
+import aiohttp
+
 from pexpolicy.conformance.call_flows import AGAIN, FLOWS, CallState, Flow, Step, breakout_room
-from pexpolicy.conformance.check_reply import judge
+from pexpolicy.conformance.check_reply import judge, no_reply
 from pexpolicy.conformance.findings import (
     CheckResult,
     Finding,
@@ -21,8 +23,13 @@ from pexpolicy.conformance.findings import (
     violation,
     warning,
 )
-from pexpolicy.conformance.http_checks import HEAD, HttpChecks
-from pexpolicy.conformance.http_client import Reply, Wire, accepts_connections, speaks_tls
+from pexpolicy.conformance.http_client import (
+    Reply,
+    Wire,
+    accepts_connections,
+    connected,
+    speaks_tls,
+)
 from pexpolicy.models.rules import Confidence
 
 PER_PARTICIPANT = frozenset(
@@ -103,6 +110,13 @@ RESTART_TIMEOUT_S = 2.0
 """Time for a server that ended to accept connections again."""
 RETRY_INTERVAL_S = 0.1
 HTTP_FLOW = "HTTP itself"
+ANONYMOUS = "no credentials"
+HTTP_CHECKS = ("two requests on one connection", ANONYMOUS)
+RFC = "RFC 9112"
+UNANNOUNCED = (
+    "the server closes the connection after a reply without Connection: close; "
+    "a node loses the next request that it sends there"
+)
 
 
 class UnreachableError(Exception):
@@ -124,7 +138,6 @@ class StepResult:
     status: int
     seconds: float
     findings: tuple[Finding, ...]
-    method: str = "GET"
 
     @property
     def fails(self) -> bool:
@@ -148,7 +161,9 @@ class ConformanceTest:
         self._alias = alias
         self._caller = caller
         self._services = ServiceConsistency()
-        self._http_checks = HttpChecks(wire)
+        self._http_checks = [
+            name for name in HTTP_CHECKS if name != ANONYMOUS or wire.authorization is not None
+        ]
         self._visited_breakouts: set[str] = set()
         self._unrepeatable: set[tuple[str, str]] = set()
         self._failures = 0
@@ -157,7 +172,7 @@ class ConformanceTest:
     @property
     def length(self) -> int:
         """The number of steps, without the breakout rooms that a server announces."""
-        return sum(len(flow.steps) for flow in self.flows) + len(self._http_checks.names)
+        return sum(len(flow.steps) for flow in self.flows) + len(self._http_checks)
 
     async def run(self) -> AsyncIterator[StepResult]:
         """Yield the result of each step. Raises ``UnreachableError`` and ``UnauthorizedError``."""
@@ -276,11 +291,35 @@ class ConformanceTest:
         state = CallState(self._alias, self._caller)
         step = self.flows[0].steps[0]
         target = state.target(step, state.pairs(step.query))
-        path = self._wire.path + target
-        for name in self._http_checks.names:
-            findings = tuple(await self._http_checks.run(name, path))
-            method = HEAD if name == HEAD else "GET"
-            yield StepResult(HTTP_FLOW, name, step.endpoint, target, 0, 0.0, findings, method)
+        for name in self._http_checks:
+            findings = tuple(await check_http(self._wire, name, target))
+            yield StepResult(HTTP_FLOW, name, step.endpoint, target, 0, 0.0, findings)
+
+
+async def check_http(wire: Wire, name: str, target: str) -> list[Finding]:
+    """Return the findings of one of ``HTTP_CHECKS``, on a connection of its own."""
+    created: list[object] = []
+
+    async def count(*facts: object) -> None:
+        created.append(facts)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(count)
+    authorization = None if name == ANONYMOUS else wire.authorization
+    options = {"limit": wire.limit, "trace_configs": [trace]}
+    async with connected(wire.base, authorization=authorization, **options) as own:
+        first = await own.get(target)
+        if first.failure:
+            return [no_reply(first, wire.limit)]
+        if name == ANONYMOUS:
+            text = "the server also answers without credentials"
+            is_open = first.status == HTTPStatus.OK
+            return [warning(Topic.AUTHENTICATION, text)] if is_open else []
+        second = await own.get(target)
+    if second.failure:
+        # The second reply shows the length of the first.
+        return [no_reply(second, wire.limit)]
+    return [warning(Topic.CONNECTION, UNANNOUNCED, RFC)] * (len(created) > 1 and not first.closes)
 
 
 def _is_call(asked: SentRequest) -> bool:

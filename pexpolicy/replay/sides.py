@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -322,6 +321,5 @@ async def asking(
     address: ServerAddress, block: NetworkBlock, node: LocalPolicy | None, extras: Extras
 ) -> AsyncIterator[PolicyServer]:
     """Yield what asks a server."""
-    tls = ssl.create_default_context() if address.url.startswith("https:") else None
-    async with connected(address.url, authorization=address.authorization, tls=tls) as wire:
+    async with connected(address.url, authorization=address.authorization) as wire:
         yield PolicyServer(wire, block, node, extras)

@@ -73,6 +73,8 @@ class Line(NamedTuple):
     text: str
     style: str = ""
     indent: int = 0
+    is_whole: bool = False
+    """True for a line that no terminal wraps, such as a URL."""
 
 
 class Table(NamedTuple):
@@ -131,6 +133,9 @@ def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
             if part.style == TITLE and at:
                 out.print()
             text = Text(printable(part.text), part.style)
+            if part.is_whole:
+                out.print(Text(" " * part.indent) + text, soft_wrap=True)
+                continue
             for line in text.wrap(out, out.width - part.indent) or [Text()]:
                 line.rstrip()
                 out.print(Text(" " * part.indent) + line)

@@ -1,54 +1,33 @@
 """What a terminal shows, and how slow replies are told apart by a clock."""
 
-import io
 import itertools
-from contextlib import closing
 
 import pytest
-from rich.console import Console
 
-from pexpolicy.cli.conformance import ProgressBar, Report, show
+from pexpolicy.cli.conformance import parts
 from pexpolicy.conformance.call_flows import FLOWS
 from pexpolicy.conformance.check_reply import NotJSONError, strict_json
 from pexpolicy.conformance.findings import Level, Topic, violation, warning
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.conformance.runner import ConformanceTest, StepResult
 from pexpolicy.models.rules import Confidence
-from pexpolicy.testing.report import THEME
+from pexpolicy.testing.report import print_parts
 from tests.conformance.run_flows import found
 from tests.conformance.servers import go_on, serving
 
-FINDINGS = (
-    violation(Topic.JSON, "it is empty", Confidence.DOCUMENTED),
-    warning(Topic.TIME, "rather late"),
-)
 
-
-def played(*findings: object, step: str = "service") -> StepResult:
-    return StepResult("web join", step, "service_configuration", "/x?y=[z]", 200, 0.0042, findings)  # type: ignore[arg-type]
-
-
-def shown(report: Report) -> str:
-    console = Console(file=io.StringIO(), width=100, theme=THEME)
-    show(console, report)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def test_a_terminal_shows_the_progress() -> None:
-    console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    with closing(ProgressBar(console, 2)) as bar:
-        bar.advance(played(*FINDINGS))
-        bar.advance(played())
-    assert isinstance(console.file, io.StringIO)
-    frames = console.file.getvalue()
-    assert "web join" in frames
-    assert "2/2" in frames
-    assert "1✗" in frames
-
-
-def test_the_same_finding_is_shown_once_with_its_number_of_times() -> None:
-    text = shown(Report("http://127.0.0.1", [played(*FINDINGS), played(FINDINGS[0], step="again")]))
+def test_the_same_finding_is_shown_once_with_its_number_of_times(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = violation(Topic.JSON, "it is empty", Confidence.DOCUMENTED)
+    late = warning(Topic.TIME, "rather late")
+    place = ("service_configuration", "/x?y=[z]", 200, 0.0042)
+    steps = [
+        StepResult("web join", "service", *place, (late, empty)),
+        StepResult("web join", "again", *place, (empty,)),
+    ]
+    print_parts(parts("http://127.0.0.1", steps))
+    text = capsys.readouterr().out
     assert text.count("it is empty") == 1
     assert "2 times" in text
     assert "/x?y=[z]" in text
