@@ -15,7 +15,7 @@ from pexpolicy.config.csv_tables import (
     TableError,
     TableRow,
     is_list,
-    iterate_table,
+    read_table,
 )
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.config.problems import Key, Problem
@@ -182,7 +182,7 @@ def listed_rows(
     for number, row in enumerate(written):
         yield (name, number), row
     try:
-        for found in () if file is None else iterate_table(file, model):
+        for found in () if file is None else read_table(file, model):
             yield ("csv", f"{found.file} line {found.line}"), found.values
     except TableError as error:
         problems += error.under(("csv",))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from pexpolicy.config.files import (
@@ -37,12 +37,8 @@ LIST_SEPARATOR = "|"
 _FORMULA = re.compile(r"'*[=+\-@]").match
 """Text that a spreadsheet executes as a formula, or that would become one when unescaped."""
 _ESCAPED = re.compile(r"'+[=+\-@]").match
-_FAILED = re.compile(
-    r"#(?:[A-ZÀ-Þ_/0]+[!?]|N/A|NV|N/V)|=\$?[A-Z]{1,3}\$?\d+\b.*|=[A-Z.]{2,}\(.*"
-).fullmatch
-"""A formula, or what a spreadsheet saves for one that has failed."""
-_DELIMITER = re.compile(r"sep=([,;])\s*\Z", re.IGNORECASE).match
-"""Matches the line of Excel that names the delimiter, before the header."""
+_DELIMITER = re.compile(r"sep=[,;]", re.IGNORECASE).match
+"""A line before the header that names the delimiter."""
 
 
 class TableRow(BaseModel):
@@ -54,6 +50,8 @@ class TableRow(BaseModel):
 TableFile = ConfigPath
 """A setting that names a file, relative to the configuration file."""
 R = TypeVar("R", bound=BaseModel)
+_Columns = Mapping[str, tuple[str, FieldInfo]]
+"""The name of each attribute, and its field, by the lower-case name in the header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +91,29 @@ class TableError(ValueError):
         return [Problem(key, str(fault)) for fault in self.faults]
 
 
-def read_table(path: Path, model: type[R]) -> list[Row[R]]:
-    """Read a CSV file in UTF-8, with or without a byte order mark.
+def read_table(path: Path, model: type[R]) -> Iterator[Row[R]]:
+    """Yield the rows of a CSV file in UTF-8, with or without a byte order mark.
 
-    Blocks; for use while a policy is built. Raises ``TableError``, for an unreadable file too.
-    """
-    return list(iterate_table(path, model))
-
-
-def iterate_table(path: Path, model: type[R]) -> Iterator[Row[R]]:
-    """Yield the rows of a CSV file one by one, for large files; else as ``read_table``.
-
-    Raises ``TableError`` after the last valid row, or before the first one.
+    Blocks; for use while a policy is built. Raises ``TableError`` after the last valid row, or
+    before the first one, for an unreadable file too.
     """
     return _parse(read_text(path, "CSV UTF-8"), model, path.name)
+
+
+def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
+    """Parse a table; ``file`` is its name in issues. Raises ``TableError``."""
+    return list(_parse(text, model, file))
+
+
+def read_cells(path: Path) -> list[dict[str, Any]]:
+    """Read a CSV file with any columns: the cells that are not empty, by the lower-case names of
+    their columns. Raises ``TableError``.
+    """
+    faults: list[TableIssue] = []
+    rows = [cells for _, cells in _rows(read_text(path, "CSV UTF-8"), path.name, faults, None)]
+    if faults:
+        raise TableError(faults)
+    return rows
 
 
 def read_text(path: Path, save_as: str = "UTF-8") -> str:
@@ -126,77 +133,30 @@ def read_text(path: Path, save_as: str = "UTF-8") -> str:
         raise TableError([TableIssue(path.name, error.line or 1, text)]) from None
 
 
-def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
-    """Parse a table; ``file`` is its name in issues. Raises ``TableError``."""
-    return list(_parse(text, model, file))
-
-
-def _parse(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
-    faults: list[TableIssue] = []
-    records = _records(text, file, faults)
-    columns = _columns(model)
-    names = _names(records, columns, file, faults)
-    for line, cells in records:
-        if message := _wrong_shape(names, cells, columns):
-            faults.append(TableIssue(file, line, message))
-            continue
-        try:
-            values = model.model_validate(_cell_values(names, cells, columns))
-        except pydantic.ValidationError as error:
-            faults += [TableIssue(file, line, str(one)) for one in problems_of(error, model)]
-        else:
-            yield Row(file, line, values)
-    if faults:
-        raise TableError(faults)
-
-
-def read_cells(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file with any columns: the cells that are not empty, by the lower-case names of
-    their columns; else as ``read_table``.
-    """
-    text = read_text(path, "CSV UTF-8")
-    _, header = next(_records(text, path.name, []), (1, []))
-    columns: dict[str, Any] = {
-        f"column_{number}": (str | None, Field(None, alias=name.lower()))
-        for number, name in enumerate(header)
-    }
-    model = pydantic.create_model("Cells", __base__=TableRow, **columns)
-    rows = parse_table(text, model, path.name)
-    return [row.values.model_dump(by_alias=True, exclude_none=True) for row in rows]
-
-
 def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
     """Return rows as the text of a CSV file with a header.
 
     Raises ``ValueError`` for a row that would be read back differently, such as one with an empty
     text in a field with another default.
     """
+    written = list(rows)
     columns = _columns(model)
     output = io.StringIO()
     writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
     # Before Python 3.13 the csv module does not quote a carriage return.
     quoting = csv.writer(output, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
-    for row in rows:
-        cells = [_escaped_cell(getattr(row, field.attribute)) for field in columns.values()]
-        _refuse_lossy(row, model, _cell_values(list(columns), [c.strip() for c in cells], columns))
+    for row in written:
+        cells = [_escaped_cell(getattr(row, attribute)) for attribute, _ in columns.values()]
         (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
-    return output.getvalue()
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    attribute: str
-    info: FieldInfo
-    is_list: bool
-
-
-def _columns(model: type[BaseModel]) -> dict[str, _Column]:
-    """Return the columns of a model by their lower-case names in the header."""
-    return {
-        (info.alias or name).lower(): _Column(name, info, is_list(info.annotation))
-        for name, info in model.model_fields.items()
-    }
+    text = output.getvalue()
+    read = parse_table(text, model, "the CSV file")
+    for row, back in zip(written, read, strict=True):
+        if lossy := [name for name, value in row if getattr(back.values, name) != value]:
+            what = f"{', '.join(lossy)} of {brief(next(value for _, value in row))}"
+            msg = f"a table cannot hold {what}: it would be read back differently"
+            raise ValueError(msg)
+    return text
 
 
 def is_list(annotation: Any) -> bool:
@@ -207,23 +167,80 @@ def is_list(annotation: Any) -> bool:
     return any(is_list(part) for part in get_args(annotation) if part is not type(None))
 
 
+def _columns(model: type[BaseModel]) -> _Columns:
+    fields = model.model_fields.items()
+    return {(info.alias or name).lower(): (name, info) for name, info in fields}
+
+
+def _parse(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
+    faults: list[TableIssue] = []
+    for line, values in _rows(text, file, faults, _columns(model)):
+        try:
+            row = Row(file, line, model.model_validate(values))
+        except pydantic.ValidationError as error:
+            faults += [TableIssue(file, line, str(one)) for one in problems_of(error, model)]
+        else:
+            yield row
+    if faults:
+        raise TableError(faults)
+
+
+def _rows(
+    text: str, file: str, faults: list[TableIssue], columns: _Columns | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the line of each row and its cells by the names of the model, or any names without one.
+
+    What is wrong with the shape of a row is appended to ``faults``. Raises ``TableError`` for an
+    invalid header.
+    """
+    records = _records(text, file, faults)
+    line, header = next(records, (1, []))
+    names = _names_in(header, columns)
+    if not faults:
+        faults += [TableIssue(file, line, text) for text in _header_faults(names, columns)]
+    if faults:
+        raise TableError(faults)
+    keys, lists = names, [False] * len(names)
+    if columns is not None:
+        fields = [columns[name] for name in names]
+        keys = [info.alias or attribute for attribute, info in fields]
+        lists = [is_list(info.annotation) for _, info in fields]
+    for line, cells in records:
+        if (excess := len(cells) - len(names)) > 0:
+            message = f"has {excess} cells more than columns; put text with , or ; in quotes"
+        elif _names_in(cells, columns) == names:
+            message = "is the header again: delete the line"
+        elif len(cells) == 1 < len(names) and re.search(r"^#|[\t,;]", cells[0]):
+            message = f"is not a row: it has one cell, and the header has {len(names)}"
+        else:
+            filled = [one for one in zip(keys, cells, lists, strict=False) if one[1]]
+            yield line, {key: _value(cell, several=several) for key, cell, several in filled}
+            continue
+        faults.append(TableIssue(file, line, message))
+
+
+def _value(cell: str, *, several: bool) -> str | list[str]:
+    text = cell[1:] if _ESCAPED(cell) else cell
+    return [item.strip() for item in text.split(LIST_SEPARATOR)] if several else text
+
+
 def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each line that is not blank, stripped, with the number of the line."""
-    header = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
-    declared = _DELIMITER(header)
-    delimiter = ";" if header.count(";") > header.count(",") else ","
+    begin = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
+    delimiter = ";" if begin.count(";") > begin.count(",") else ","
+    skipped = 1 if _DELIMITER(begin) else 0
     stream = io.StringIO(text, newline="")
     reader = csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
     line = 1
     try:
-        for cells in reader:
-            stripped = [cell.strip() for cell in cells]
-            while stripped and not stripped[-1]:
-                stripped.pop()
-            if stripped and declared is None:
-                yield line, stripped
-            elif stripped:
-                declared = None
+        for record in reader:
+            cells = [cell.strip() for cell in record]
+            while cells and not cells[-1]:
+                cells.pop()
+            if cells and skipped:
+                skipped -= 1
+            elif cells:
+                yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
         why = "a quote is never closed" if "end of data" in str(error) else str(error)
@@ -231,29 +248,14 @@ def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[i
         faults.append(TableIssue(file, line, message))
 
 
-def _names(
-    records: Iterator[tuple[int, list[str]]],
-    columns: Mapping[str, _Column],
-    file: str,
-    faults: list[TableIssue],
-) -> list[str]:
-    """Return the lower-case names in the header; raises ``TableError`` for an invalid header."""
-    line, header = next(records, (1, []))
-    names = _names_in(header, columns)
-    if not faults:
-        faults += [TableIssue(file, line, text) for text in _header_faults(names, columns)]
-    if faults:
-        raise TableError(faults)
-    return names
-
-
-def _names_in(cells: Sequence[str], columns: Mapping[str, _Column]) -> list[str]:
+def _names_in(cells: Sequence[str], columns: _Columns | None) -> list[str]:
     """Return the names in a header in lower case; ``Guest PIN`` is the column ``guest_pin``."""
     lower = [cell.lstrip("\ufeff").lower() for cell in cells]
-    return [one if one in columns else re.sub("[ \N{NO-BREAK SPACE}]+", "_", one) for one in lower]
+    known = lower if columns is None else columns
+    return [one if one in known else re.sub("[ \N{NO-BREAK SPACE}]+", "_", one) for one in lower]
 
 
-def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
+def _header_faults(names: Sequence[str], columns: _Columns | None) -> Iterator[str]:
     """Yield what is wrong with the names of a header."""
     if len(names) == 1 and re.search(r"[\t,;|<]", names[0]):
         yield "is one cell: save the file as CSV, with , or ; between the columns"
@@ -261,44 +263,13 @@ def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iter
     for number, name in enumerate(names, 1):
         if not name:
             yield f"column {number} has no name: name it, or delete the column"
-        elif name not in columns:
-            meant = suggest(re.sub(r"[\W_]+", "_", name).strip("_"), list(columns))
-            yield f"there is no column {brief(name)}{meant}"
+        elif columns is not None and name not in columns:
+            yield f"there is no column {brief(name)}{suggest(name, list(columns))}"
         elif name in names[: number - 1]:
             yield f"the column {name} appears twice: delete one"
-    for name, column in columns.items():
-        if column.info.is_required() and name not in names:
+    for name, (_, info) in (columns or {}).items():
+        if info.is_required() and name not in names:
             yield f"the column {name} is missing"
-
-
-def _wrong_shape(names: Sequence[str], cells: Sequence[str], columns: Mapping[str, _Column]) -> str:
-    """Return why a line is not a row under a header with these names, or nothing."""
-    if (excess := len(cells) - len(names)) > 0:
-        return f"has {excess} cells more than columns; put text with , or ; in quotes"
-    if _names_in(cells, columns) == names:
-        return "is the header again, as where files were joined: delete the line"
-    if len(cells) == 1 < len(names) and re.search(r"^#|[\t,;]", cells[0]):
-        return f"is not a row: it has one cell, and the header has {len(names)}"
-    for name, cell in zip(names, cells, strict=False):
-        if _FAILED(cell):
-            return f"{name}: is a formula, or the error of one: save the values of the spreadsheet"
-    return ""
-
-
-def _cell_values(
-    names: Sequence[str], cells: Sequence[str], columns: Mapping[str, _Column]
-) -> dict[str, Any]:
-    """Return the cells that are not empty, by the names that the model validates."""
-    values: dict[str, Any] = {}
-    for name, escaped in zip(names, cells, strict=False):
-        if escaped:
-            cell = escaped[1:] if _ESCAPED(escaped) else escaped
-            column = columns[name]
-            key = column.info.alias or column.attribute
-            values[key] = (
-                [item.strip() for item in cell.split(LIST_SEPARATOR)] if column.is_list else cell
-            )
-    return values
 
 
 def _escaped_cell(value: Any) -> str:
@@ -308,23 +279,6 @@ def _escaped_cell(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, list | tuple | set | frozenset):
-        return LIST_SEPARATOR.join(_cell(item) for item in value)
-    return str(value)
-
-
-def _refuse_lossy(row: BaseModel, model: type[BaseModel], cells: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` with the first cell and names of others, as those may be PINs."""
-    try:
-        read = dict(model.model_validate(cells))
-        lossy = [name for name, value in row if read[name] != value]
-    except pydantic.ValidationError as error:
-        lossy = [str(place) for found in error.errors() for place in found["loc"][:1]] or ["it"]
-    if lossy:
-        at = brief(next(value for _, value in row))
-        msg = f"a table cannot hold {', '.join(lossy)} of {at}: it would be read back differently"
-        raise ValueError(msg)
+        return LIST_SEPARATOR.join(map(_cell, value))
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)

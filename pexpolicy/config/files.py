@@ -6,10 +6,12 @@ import codecs
 import errno
 import hashlib
 import os
+import pwd
 import re
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from difflib import get_close_matches
@@ -63,40 +65,31 @@ def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
     Raises ``OSError`` if that is not possible, and for a pipe or device, which may have no end. A
     read that takes longer is left to a thread that does not keep the process alive.
     """
-    content: list[bytes] = []
-    errors: list[OSError] = []
+    done: Future[bytes] = Future()
 
     def read() -> None:
         try:
-            content.append(_read_regular(path))
-        except OSError as error:
-            errors.append(error)
+            done.set_result(_read_regular(path))
         except ValueError:
-            errors.append(OSError(errno.EINVAL, "its name holds a NUL character", str(path)))
+            done.set_exception(OSError(errno.EINVAL, "its name holds a NUL character", str(path)))
+        except OSError as error:
+            done.set_exception(error)
 
-    thread = threading.Thread(target=read, name="pexpolicy-read", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if errors:
-        raise errors[0]
-    if not content:
-        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout:g} s", str(path))
-    return content[0]
+    threading.Thread(target=read, name="pexpolicy-read", daemon=True).start()
+    try:
+        return done.result(timeout)
+    except TimeoutError:
+        if done.done():
+            raise  # the file system timed out
+        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout:g} s", str(path)) from None
 
 
 def _read_regular(path: Path) -> bytes:
     # Opening a pipe would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(mode):
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(descriptor)
+        return file.read()
 
 
 class FileVersion(NamedTuple):
@@ -191,13 +184,10 @@ def missing_hint(path: Path) -> str:
     """Return why a file may not be there, after a semicolon, or nothing."""
     if odd := odd_path(str(path)):
         return f"; {odd}"
+    if not path.parent.exists():
+        return f"; there is no folder {path.parent}"
     with suppress(OSError):
-        if path.is_symlink():
-            return f"; it is a symbolic link to {path.readlink()}, which is not there"
-        if not path.parent.exists():
-            return f"; there is no folder {path.parent}"
-        entries = islice(path.parent.iterdir(), _MAX_LISTED)
-        names = [entry.name for entry in entries if entry.name != path.name]
+        names = [entry.name for entry in islice(path.parent.iterdir(), _MAX_LISTED)]
         similar = get_close_matches(path.name, names, n=1, cutoff=0.8)
         similar += sorted(name for name in names if PurePath(name).stem == path.stem)
         return f"; did you mean {similar[0]!r}?" if similar else ""
@@ -214,32 +204,20 @@ def odd_path(written: str) -> str:
 
 def denied_right(path: Path, right: int) -> str:
     """Return which right this user lacks to read or append to a file; no file is made or opened."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # as in a container
+        user = str(os.geteuid())
     closed = next((one for one in reversed(path.parents) if not _may(one, os.X_OK)), None)
     if closed is not None:
-        return f"the user {_user_name()} may not enter {closed.absolute()}"
+        return f"the user {user} may not enter {closed.absolute()}"
     wanted = path if path.exists() or right == os.R_OK else path.parent
-    if _may(wanted, right) or not wanted.exists():
+    if _may(wanted, right):
         return ""
-    verb = "read" if right == os.R_OK else "write to"
-    return f"the user {_user_name()} may not {verb} {wanted}"
+    return f"the user {user} may not {'read' if right == os.R_OK else 'write to'} {wanted}"
 
 
 def _may(path: Path, right: int) -> bool:
-    """Return whether the user that this process acts as has a right; true where it is unknown."""
+    """Return whether the user that this process acts as has a right, if the path is there."""
     effective = os.access in os.supports_effective_ids
-    if os.name != "posix" or os.access(path, right, effective_ids=effective):
-        return True
-    try:
-        path.lstat()
-    except OSError as error:
-        return isinstance(error, FileNotFoundError)
-    return False
-
-
-def _user_name() -> str:
-    import pwd  # noqa: PLC0415 - for messages only, and not on each system
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # as in a container
-        return str(os.geteuid())
+    return os.access(path, right, effective_ids=effective) or not path.exists()

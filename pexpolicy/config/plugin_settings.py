@@ -27,7 +27,6 @@ from pydantic_core import CoreSchema, core_schema
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.contract import NO_EXTRAS, Extras
-from pexpolicy.text import did_you_mean
 
 _AS_IN_PYTHON = frozenset(
     (
@@ -69,44 +68,33 @@ class PluginSettings(BaseModel):
     _extras: Extras = PrivateAttr(NO_EXTRAS)
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
-    _files: ClassVar[frozenset[str]] = frozenset()
-    """The fields of the type ``ConfigPath``."""
-    _defaults: ClassVar[tuple[str, ...]] = ()
-    """The fields whose default may hold a path that is relative to the configuration file."""
+    _unread: ClassVar[frozenset[str]] = frozenset()
+    """The fields with a default that is, or may hold, a ``ConfigPath``."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Find the fields that are relative to the configuration file."""
+        """Find the defaults that are relative to the configuration file."""
         super().__pydantic_init_subclass__(**kwargs)
-        fields = cls.model_fields.items()
-        cls._files = frozenset(name for name, field in fields if _is_config_path(field))
-        cls._defaults = tuple(
+        cls._unread = frozenset(
             name
-            for name, field in fields
+            for name, field in cls.model_fields.items()
             if isinstance(field.default, PluginSettings)
             or field.default_factory is not None
-            or (isinstance(field.default, Path) and name in cls._files)
+            or (isinstance(field.default, Path) and _is_config_path(field))
         )
 
     @model_validator(mode="after")
     def _set_context(self, info: ValidationInfo) -> Self:
         context = info.context or {}
         self._extras = context.get("extras", NO_EXTRAS)
-        if self._defaults:
-            unset = [name for name in self._defaults if name not in self.model_fields_set]
-            self._rebase(unset, context.get("root", Path()))
-        return self
-
-    def _rebase(self, names: Iterable[str], root: Path) -> None:
-        """Make the paths of these fields relative to ``root``, in copies of nested models too."""
-        for name in names:
+        for name in self._unread - self.model_fields_set:
             value = self.__dict__[name]
             if isinstance(value, PluginSettings):
-                self.__dict__[name] = nested = value.model_copy()
-                nested._extras = self._extras  # noqa: SLF001 - of the same class
-                nested._rebase(nested.__dict__.copy(), root)  # noqa: SLF001 - as above
-            elif name in self._files and isinstance(value, Path):
-                self.__dict__[name] = root / value
+                written = {name: value.__dict__[name] for name in value.model_fields_set}
+                self.__dict__[name] = type(value).model_validate(written, context=context)
+            elif isinstance(value, Path) and _is_config_path(type(self).model_fields[name]):
+                self.__dict__[name] = context.get("root", Path()) / value
+        return self
 
     @property
     def extras(self) -> Extras:
@@ -214,18 +202,10 @@ def zone_names() -> frozenset[str]:
 
 
 def _known(zone: str) -> str:
-    known = zone_names()
-    if zone in known:
-        return zone
-    wanted = "_".join(zone.split()).lower()
-    # Etc/GMT+1 is an hour behind UTC, and CEST or GMT+1 would resemble other zones.
-    cities = sorted(name for name in known if not name.startswith("Etc/"))
-    meant = [name for name in cities if wanted in (name.lower(), name.lower().rpartition("/")[2])]
-    guess = did_you_mean(zone, cities) if "/" in zone else ""
-    guess = f"; did you mean {meant[0]!r}?" if meant else guess
-    advice = guess or "; write one with a city, such as 'Europe/Oslo'"
-    msg = f"there is no time zone {zone!r}{advice}"
-    raise ValueError(msg)
+    if zone not in zone_names():
+        msg = f"there is no time zone {zone!r}; write one with a city, such as 'Europe/Oslo'"
+        raise ValueError(msg)
+    return zone
 
 
 TimeZone = Annotated[str, AfterValidator(_known)]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import takewhile
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import pydantic
-from pydantic import AliasChoices, BaseModel
-from typing_extensions import is_typeddict
+from pydantic import BaseModel
 
 from pexpolicy.config.schema import key_docs
 from pexpolicy.config.schema.plugins import PluginTable
@@ -128,22 +126,16 @@ def grouped(warnings: Iterable[ConfigWarning]) -> list[ConfigWarning]:
     found: dict[tuple[str, Key], list[Key]] = {}
     for one in warnings:
         found.setdefault((one.text, one.key[:3]), []).append(one.key)
-    return [_of_several(text, keys) for (text, _), keys in found.items()]
-
-
-def _of_several(text: str, keys: list[Key]) -> ConfigWarning:
-    if len(keys) == 1:
-        return ConfigWarning(keys[0], text)
-    alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*keys, strict=False))
-    common = tuple(parts[0] for parts in alike)
-    places = [dotted_key(key[len(common) :]).replace('"', "") for key in keys[:MAX_PLACES]]
-    more = ", …" if len(keys) > MAX_PLACES else ""
-    return ConfigWarning(common, f"{len(keys)} times, at {', '.join(places)}{more}: {text}")
-
-
-def may_be_secret(key: Key) -> bool:
-    """Return whether the name of a key, or of a table around it, is that of a secret."""
-    return any(isinstance(part, str) and _SECRET.search(part) for part in key)
+    together = []
+    for (text, _), keys in found.items():
+        alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*keys, strict=False))
+        common = tuple(parts[0] for parts in alike)
+        if len(keys) > 1:
+            places = [dotted_key(key[len(common) :]).replace('"', "") for key in keys[:MAX_PLACES]]
+            more = ", …" if len(keys) > MAX_PLACES else ""
+            text = f"{len(keys)} times, at {', '.join(places)}{more}: {text}"  # noqa: PLW2901
+        together.append(ConfigWarning(common, text))
+    return together
 
 
 def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list[Problem]:
@@ -158,11 +150,11 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return Problem(key, f"unknown key{_instead(place, model)}")
     if kind.startswith("union_tag"):
-        key = (*key, context["discriminator"].strip("'"))
         tag = suggest(str(context.get("tag")), words)
-        return Problem(key, f"is none of these{tag}" if words else "is missing")
+        at = (*key, context["discriminator"].strip("'"))
+        return Problem(at, f"is none of these{tag}" if words else "is missing")
     if kind in ("missing", "missing_argument"):
-        words = [word for one in place.annotations[-1:] for word in _words_in(one)]
+        words = _words_in(place.annotation)
         choice = f"; write one of {', '.join(map(repr, words))}" if words else ""
         return Problem(key, f"is missing{choice or place.meaning(': {}')}")
     text = re.sub(
@@ -188,7 +180,6 @@ def _form(kind: str, written: Any, key: Key, model: type[BaseModel]) -> str:
     """Return in which form to write a value of another type."""
     at = dotted_key(tuple(part for part in key if isinstance(part, str)))
     at = at if _is_whole(model) else f"….{at}"
-    kind = kind.replace("dataclass", "model")
     kind = f"item of {kind}" if kind.startswith("model") and isinstance(key[-1], int) else kind
     found = (
         form for begin, of, form in _FORMS if kind.startswith(begin) and isinstance(written, of)
@@ -207,7 +198,6 @@ def _instead(place: _Place, model: type[BaseModel]) -> str:
     if guess := did_you_mean(name, known):
         return guess
     secrets = [one for one in (f"{name}_env", f"{name}_file") if one in known]
-    inside = [path for path, inner in _below(table) if name in _fields_of(inner)]
     top = name if name == "plugin_dirs" else f"[{name}]"
     hints: dict[str, object] = {
         f"a secret is never in this file: write {' or '.join(secrets)}": secrets,
@@ -215,11 +205,11 @@ def _instead(place: _Place, model: type[BaseModel]) -> str:
         f"it belongs at the top of the file, as {top}": is_whole and name in model.model_fields,
         f"keys of the plugin itself belong under [{around}.settings]": table is PluginTable,
         f"write a field of the answer in {around}.result": around and "result" in known,
-        f"it is a key of {' '.join(inside)}: write {' '.join(inside)}.{name}": len(inside) == 1,
         "it is a key of [plugins.NAME] itself": not is_whole and name in PluginTable.model_fields,
     }
-    hint = next((f"; {hint}" for hint, applies in hints.items() if applies), "")
-    return hint + suggest(name, known)
+    return next((f"; {hint}" for hint, applies in hints.items() if applies), "") + suggest(
+        name, known
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +218,9 @@ class _Place:
 
     key: Key
     table: Any
-    annotations: list[Any]
+    annotation: Any
+    """The type of the key; ``None`` if it is unknown."""
+    may_be_secret: bool
 
     def meaning(self, form: str) -> str:
         """Return the first sentence about the key in a form such as ``({})``, if it has one."""
@@ -242,12 +234,9 @@ class _Place:
         return form.format(begin + first[1:]) if is_short else ""
 
     def may_hold_secret(self, value: Any) -> bool:
-        """Return whether a value must not be shown, by the types of it and of the tables around
-        it, by the name of its key, or by its form.
-        """
-        named = any("Secret" in str(one) for one in self.annotations) or may_be_secret(self.key)
+        """Return whether a value must not be shown, by its types, its key or its form."""
         may_hold = _USER_OR_URL.search(str(self.key[-1])) is not None
-        return named or (may_hold and re.search("[:?@]", str(value)) is not None)
+        return self.may_be_secret or (may_hold and re.search("[:?@]", str(value)) is not None)
 
 
 def _locate(location: Key, model: type[BaseModel]) -> _Place:
@@ -255,59 +244,45 @@ def _locate(location: Key, model: type[BaseModel]) -> _Place:
 
     pydantic adds a part for the member of a union, such as ``str`` or the tag of a table.
     """
-    key: list[str | int] = []
-    passed: list[Any] = []
+    key: Key = ()
     table: Any = object
     here: list[Any] = [model]
+    is_secret = False
     parts = iter(location)
     for part in parts:
-        key.append(part)
-        members = [member for found in here for member in _members_of(found)]
+        key = (*key, part)
+        members = [member for one in here for member in _members_of(one)]
         tables = [(kind, fields) for kind in members if (fields := _fields_of(kind))]
         table = tables[0][0] if tables else object
         found = [fields[part] for _, fields in tables if part in fields]
         here = found or [inner for kind in members for inner in get_args(kind)]
-        passed += found
+        is_secret = is_secret or not here or any("Secret" in str(one) for one in found)
         if any(len(_members_of(one)) > 1 for one in here):
             next(parts, None)
-    return _Place(tuple(key), table, passed)
+    is_secret = is_secret or any(isinstance(one, str) and _SECRET.search(one) for one in key)
+    return _Place(key, table, here[-1] if here else None, is_secret)
 
 
 def _members_of(annotation: Any) -> list[Any]:
     """Return the members of a union but ``None``, or the type itself."""
     annotation = getattr(annotation, "__value__", annotation)
-    origin = get_origin(annotation)
+    origin, members = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _members_of(get_args(annotation)[0])
+        return _members_of(members[0])
     if origin in (Union, UnionType):
-        members = (one for one in get_args(annotation) if one is not type(None))
-        return [inner for member in members for inner in _members_of(member)]
+        return [one for m in members if m is not type(None) for one in _members_of(m)]
     return [annotation]
 
 
 def _fields_of(kind: Any) -> dict[Any, Any]:
     """Return the keys of a table with their annotations, and nothing for another type."""
     kind = get_origin(kind) or kind
+    found: dict[Any, Any] = {}
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        found: dict[Any, Any] = {}
         for name, info in kind.model_fields.items():
             alias = info.validation_alias or info.alias or name
-            choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-            found |= {one: info.annotation for one in choices if isinstance(one, str)}
-        return found
-    if is_dataclass(kind) or is_typeddict(kind):
-        with suppress(NameError, TypeError):  # a type that only type checkers know
-            return get_type_hints(kind, include_extras=True)
-    return {}
-
-
-def _below(table: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the tables in a table with their places; ``NAME`` stands for any name."""
-    for name, hint in _fields_of(table).items():
-        for member in _members_of(hint):
-            is_named = get_origin(member) is dict
-            for inner in _members_of(get_args(member)[1] if is_named else member):
-                yield (f"{name}.NAME" if is_named else name), inner
+            found |= dict.fromkeys(getattr(alias, "choices", [alias]), info.annotation)
+    return found
 
 
 def _words_in(annotation: Any) -> list[str]:

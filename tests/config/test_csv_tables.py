@@ -47,7 +47,7 @@ def test_a_table_is_read_as_a_spreadsheet_saves_it(
     lines = ["Floor,SUBNET, open", "3,a,no", "", ",b,", ",,", '"4","c d",true']
     path = tmp_path / "places.csv"
     path.write_bytes((mark + end.join(lines).replace(",", delimiter)).encode())
-    rows = read_table(path, Place)
+    rows = list(read_table(path, Place))
     assert [row.values for row in rows] == [
         Place(subnet="a", floor=3, open=False),
         Place(subnet="b"),
@@ -77,13 +77,6 @@ def test_a_list_takes_several_values() -> None:
             ["line 2: subnet: ", "line 3: floor: ", "line 4: kind: ", "line 5: "],
         ),
         ("subnit,,floor,Floor,zzz\na\n", ["line 1: "] * 5),
-        *(
-            (f"subnet,note\na,{cell}\nb,#1\n", ["line 2: note: "])
-            for cell in (
-                *("#N/A", "#NV", "#WERT!", "#VALEUR!", "#REF!", "#DIV/0!", "#NAME?", "=A1"),
-                *("=$B$12&C3", '"=CONCATENATE(A1;"" "";B1)"'),
-            )
-        ),
         ("<table><tr><td>subnet</td></tr></table>\n", ["line 1: "]),
         ("subnet\tfloor\na\t1\n", ["line 1: "]),
         ("subnet,floor\na,1\n# b\n", ["line 3: "]),
@@ -128,7 +121,7 @@ def test_a_file_that_is_not_utf8_is_named_with_the_line(tmp_path: Path) -> None:
     path = tmp_path / "places.csv"
     path.write_bytes("subnet\na\nKöln\n".encode("cp1252"))
     with pytest.raises(TableError, match="line 3: is not UTF-8 text; save the file as CSV UTF-8"):
-        read_table(path, Place)
+        list(read_table(path, Place))
 
 
 def test_a_file_that_is_not_there_is_a_problem_of_the_setting(tmp_path: Path) -> None:
@@ -169,10 +162,15 @@ def test_what_is_written_reads_back_or_is_refused(written: list[Place], delimite
 
 
 @pytest.mark.parametrize(
-    "lossy", [Place(subnet=""), Place(subnet=" a"), Place(subnet="a", phones=("1|2",))]
+    ("lossy", "why"),
+    [
+        (Place(subnet=""), "subnet: is missing"),
+        (Place(subnet=" a"), "subnet of ' a': it would be read back differently"),
+        (Place(subnet="a", phones=("1|2",)), "phones of 'a'"),
+    ],
 )
-def test_a_row_that_would_not_read_back_is_refused(lossy: Place) -> None:
-    with pytest.raises(ValueError, match="would be read back differently"):
+def test_a_row_that_would_not_read_back_is_refused(lossy: Place, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
         write_table([lossy], Place)
 
 

@@ -23,7 +23,7 @@ IRREGULAR: list[Callable[[Path], object]] = [
 ]
 READERS: list[Callable[[Path], object]] = [
     load,
-    lambda path: read_table(path, TableRow),
+    lambda path: list(read_table(path, TableRow)),
     lambda path: read_tables(path, "rules"),
     lambda path: read_secret("token", None, path.name, path.parent),
 ]

@@ -414,18 +414,14 @@ def test_mode_and_symbolic_link_of_the_file_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[rules]]\nendpoint = 'media_location'\nthen = 'continue'\n", "a table cannot hold"),
+        ("[[rules]]\nendpoint = 'media_location'\nthen = 'continue'\n", "the CSV file line 2: name: "),
         ("[[rules]]\nname = 5\nthen = 'continue'\n", "an invalid rule cannot be exported: name: "),
-        ("[[rules]]\nname = ' x'\nthen = 'continue'\n", "a table cannot hold"),
+        ("[[rules]]\nname = ' x'\nthen = 'continue'\n", "the CSV file line 2: endpoint: "),
         (
             "[[rules]]\nname = ' x'\nendpoint = 'media_location'\nthen.result.pin = '4711'\n",
             "a table cannot hold name of ' x'",
         ),
         ("[[rules]]\nname = 'x'\nendpoint = 5\nthen = 5\n", "an invalid rule cannot be"),
-        (
-            "[[rules]]\nname = '#N/A'\nendpoint = 'media_location'\nthen = 'continue'\n",
-            "the CSV file line 2: name: is a formula, or the error of one",
-        ),
         ("[plugins.rules.settings]\nfiles = 5\n", ""),
     ],
 )

@@ -67,7 +67,7 @@ MISTAKES = [
     ('aliases,name\nx,"X\n', "", "a quote is never closed"),
     ("aliases,name\nx,X\ny,Y\nsip:X,Z\n", "", "the alias x already, in rooms.csv line 2"),
     ("aliases,name\nMeet One,A\nMeet Two,B\n", "", "the alias meet already, in rooms.csv line 2"),
-    ("aliases,name,pin\nx,X,#N/A\n", "", "line 2: pin: is a formula"),
+    ("aliases,name,pin\nx,X,#N/A\n", "", 'line 2".pin: '),
     ("aliases,name,allow_guests\nx,X,X\n", "", "'X' must be true or false"),
     ("aliases,name,participant_limit\nx,X,30.0\n", "", "30.0 must be a whole number"),
     ("aliases;name;max_callrate_in\nx;X;1.024.000,00\n", "", 'line 2".max_callrate_in: '),

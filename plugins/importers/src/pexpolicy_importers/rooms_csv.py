@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from pexpolicy import Problem
-from pexpolicy.config.csv_tables import TableRow, parse_table, write_table
+from pexpolicy.config.csv_tables import TableRow, write_table
 from pexpolicy.config.toml_tables import validated
 from pexpolicy_importers.toml_merge import ImportFailed, read_document, unwrap
 
@@ -68,11 +68,9 @@ def to_csv(rooms: Iterable[WrittenRoom]) -> str:
     columns |= dict.fromkeys(sorted(used - columns.keys()), (str | None, None))
     model = pydantic.create_model("RoomLine", __base__=TableRow, **columns)
     try:
-        text = write_table((model(**line) for line in lines), model)
-        parse_table(text, model, "the CSV file")
+        return write_table((model(**line) for line in lines), model)
     except ValueError as error:
         raise ImportFailed(str(error)) from None
-    return text
 
 
 def _merged(rooms: Iterable[WrittenRoom]) -> list[WrittenRoom]:

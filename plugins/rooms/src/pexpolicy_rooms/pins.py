@@ -43,7 +43,7 @@ class Pins:
 
     def _read(self, path: Path) -> None:
         try:
-            rows = read_table(path, PinRow)
+            rows = list(read_table(path, PinRow))
         except TableError as error:
             self._problems += error.under(("pins",))
             return

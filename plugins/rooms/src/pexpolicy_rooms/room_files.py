@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pydantic
 
 from pexpolicy import Alias, ConfigWarning, DecisionError, Key, Problem, Service, get_logger
-from pexpolicy.config.csv_tables import TableError, TableRow, iterate_table
+from pexpolicy.config.csv_tables import TableError, TableRow, read_table
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.toml_tables import read_tables
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
@@ -125,7 +125,7 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
 def _csv_rooms(path: Path, extras: Extras, problems: list[Problem]) -> Iterator[WrittenRoom]:
     values = FieldValues()
     try:
-        for row in iterate_table(path, _row_model(extras)):
+        for row in read_table(path, _row_model(extras)):
             cells = row.values.model_dump(exclude_none=True)
             place = ("csv", f"{row.file} line {row.line}")
             aliases = split_aliases(place, cells.pop("aliases"), problems)
