@@ -15,7 +15,7 @@ from pexpolicy.config.csv_tables import TableError, TableIssue, read_text
 from pexpolicy.config.places import Places, broken_toml
 from pexpolicy.config.plugin_settings import PluginSettings, read_settings
 from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,7 +26,7 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
     Blocks; for use while a policy is built. Raises ``TableError`` for a file that cannot be read or
     parsed.
     """
-    text, file = read_text(path).replace("\r\n", "\n"), path.name
+    text, file = read_text(path), path.name
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -34,21 +34,19 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
         fault = TableIssue(file, at[0] if at else 1, f"is not valid TOML: {why}")
         raise TableError([fault]) from None
     places = Places(text)
+    advice = f"write each table below a line [[{name}]]"
     faults = [
         TableIssue(
-            file, places.line_of((key,)), f"{brief(key)} has no meaning in this file{advice}"
+            file, places.line_of((key,)), f"{brief(key)} has no meaning in this file; {advice}"
         )
         for key in document
         if key != name
-        for advice in [did_you_mean(key, [name]) or f"; write each table below a line [[{name}]]"]
     ]
     tables = document.get(name, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        line = places.line_of((name,))
-        faults.append(TableIssue(file, line, f"must be tables, each below a line [[{name}]]"))
+        faults.append(TableIssue(file, places.line_of((name,)), f"must be tables: {advice}"))
         raise TableError(faults)
-    found = [Table(file, values, (name, n), places) for n, values in enumerate(tables)]
-    return found, faults
+    return [Table(file, values, (name, n), places) for n, values in enumerate(tables)], faults
 
 
 def validated(

@@ -414,7 +414,10 @@ def test_mode_and_symbolic_link_of_the_file_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[rules]]\nendpoint = 'media_location'\nthen = 'continue'\n", "the CSV file line 2: name: "),
+        (
+            "[[rules]]\nendpoint = 'media_location'\nthen = 'continue'\n",
+            "the CSV file line 2: name: ",
+        ),
         ("[[rules]]\nname = 5\nthen = 'continue'\n", "an invalid rule cannot be exported: name: "),
         ("[[rules]]\nname = ' x'\nthen = 'continue'\n", "the CSV file line 2: endpoint: "),
         (

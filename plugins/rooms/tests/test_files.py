@@ -108,7 +108,7 @@ def test_toml_files_hold_rooms_with_any_field(build: Build, folder: Path) -> Non
     [
         ('[[rooms]]\nname = "A"\n', "aliases: is missing"),
         ('[[rooms]]\naliases = 3\nname = "A"\n', "takes a list of aliases"),
-        ('[[room]]\nname = "A"\n', "did you mean 'rooms'"),
+        ('[[room]]\nname = "A"\n', "below a line [[rooms]]"),
         ('[[rooms]]\n\naliases = ["a"]\nnam = "A"\n', 'rooms.toml line 1".nam'),
     ],
 )

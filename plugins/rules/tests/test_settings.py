@@ -137,7 +137,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path
     assert [line.split(": ", 2)[:2] for line in messages] == [
         ["files", "floor.toml line 5"],
         ["files", "floor.toml line 11"],
-        ["files", "floor.toml line 18"],
+        ["files", "floor.toml line 16"],
     ]
     assert "leave it out, or write it below raw" in messages[0]
 
@@ -149,8 +149,8 @@ def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path
             "[[rules]]\nname = first\n",
             "floor.toml line 2: is not valid TOML: Invalid value",
         ),
-        ("[[rule]]\nname = 'x'\n", "floor.toml line 1: 'rule' has no meaning in this file; did"),
-        ("rules = 3\n", "floor.toml line 1: must be tables, each below a line [[rules]]"),
+        ("[[rule]]\nname = 'x'\n", "floor.toml line 1: 'rule' has no meaning in this file; write"),
+        ("rules = 3\n", "floor.toml line 1: must be tables: write each table below"),
         ("[[rules]]\n", "floor.toml line 1: name: is missing"),
         ("rules = [{ name = 'x' }]\n", "floor.toml line 1: endpoint: is missing"),
         ("\udcff", "floor.toml line 1: is not UTF-8 text"),
@@ -183,7 +183,7 @@ def test_a_mistake_in_a_file_is_at_its_own_line_and_not_at_a_name_of_the_rule(
     found = problems({"files": ["floor.toml"]}, tmp_path)
     assert [text.partition(": ")[2].partition(":")[0] for text in found] == [
         "floor.toml line 5",
-        "floor.toml line 11",
+        "floor.toml line 9",
     ]
 
 
