@@ -7,18 +7,18 @@ logarithm of the cost.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass, field
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.config.schema.server import AuthTable, PasswordTable
+from pexpolicy.config.schema.server import AuthTable, CredentialTable, PasswordTable
 from pexpolicy.config.secrets import SecretError, read_secret
 
 COST = 15
@@ -50,8 +50,8 @@ class PasswordHash:
     @classmethod
     def create(cls, password: str, ln: int = COST) -> PasswordHash:
         """Hash a password with a random salt."""
-        salt = secrets.token_bytes(16)
-        return cls(ln, 8, 1, salt, _scrypt(password.encode(), salt, ln, 8, 1, 32))
+        made = cls(ln, 8, 1, secrets.token_bytes(16), bytes(32))
+        return replace(made, digest=made._scrypt(password.encode()))
 
     @classmethod
     def parse(cls, text: str) -> PasswordHash:
@@ -60,48 +60,40 @@ class PasswordHash:
         if found is None:
             msg = "is not a password hash; make one with pexpolicy hash-password"
             raise PasswordHashError(msg)
-        ln, r, p = (int(number) for number in found.groups()[:3])
-        if _memory(ln, r, p) > MAX_MEMORY:
+        try:
+            salt, digest = (b64decode(part + "=" * (-len(part) % 4)) for part in found.groups()[3:])
+        except ValueError:
+            msg = "is not a password hash: its salt or digest is cut off"
+            raise PasswordHashError(msg) from None
+        read = cls(*map(int, found.groups()[:3]), salt, digest)
+        if read._memory > MAX_MEMORY:
             msg = f"takes more than {MAX_MEMORY // 1024**2} MB to verify; use a smaller ln or r"
             raise PasswordHashError(msg)
-        return cls(ln, r, p, _decode(found[4]), _decode(found[5]))
+        return read
 
     def matches(self, password: bytes) -> bool:
         """Return whether this is the hashed password. Takes the time and the memory of scrypt."""
-        size = len(self.digest)
-        digest = _scrypt(password, self.salt, self.ln, self.r, self.p, size)
-        return hmac.compare_digest(digest, self.digest)
+        return hmac.compare_digest(self._scrypt(password), self.digest)
 
     def __str__(self) -> str:
-        costs = f"ln={self.ln},r={self.r},p={self.p}"
-        return f"$scrypt${costs}${_encode(self.salt)}${_encode(self.digest)}"
+        salt, digest = (b64encode(part).decode().rstrip("=") for part in (self.salt, self.digest))
+        return f"$scrypt$ln={self.ln},r={self.r},p={self.p}${salt}${digest}"
 
+    @property
+    def _memory(self) -> int:
+        """The bytes that OpenSSL needs (EVP_PBE_scrypt), with a margin."""
+        return 128 * self.r * ((1 << self.ln) + self.p + 2) + 4096
 
-def looks_like_hash(text: str) -> bool:
-    """Return whether a text is a password hash, of any usual kind, and no password."""
-    return _HASH.fullmatch(text.strip()) is not None
-
-
-def _scrypt(password: bytes, salt: bytes, ln: int, r: int, p: int, size: int) -> bytes:
-    memory = _memory(ln, r, p)
-    return hashlib.scrypt(password, salt=salt, n=1 << ln, r=r, p=p, dklen=size, maxmem=memory)
-
-
-def _memory(ln: int, r: int, p: int) -> int:
-    """Return the bytes that OpenSSL needs (EVP_PBE_scrypt), with a margin."""
-    return 128 * r * ((1 << ln) + p + 2) + 4096
-
-
-def _encode(content: bytes) -> str:
-    return base64.b64encode(content).decode().rstrip("=")
-
-
-def _decode(text: str) -> bytes:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        msg = "is not a password hash: its salt or digest is cut off"
-        raise PasswordHashError(msg) from None
+    def _scrypt(self, password: bytes) -> bytes:
+        return hashlib.scrypt(
+            password,
+            salt=self.salt,
+            n=1 << self.ln,
+            r=self.r,
+            p=self.p,
+            dklen=len(self.digest),
+            maxmem=self._memory,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +104,23 @@ class Credential:
     secret: SecretStr | PasswordHash = field(repr=False)
 
 
-def credentials_of(auth: AuthTable, folder: Path) -> tuple[tuple[Credential, ...], list[Problem]]:
+def credentials_of(
+    auth: AuthTable | None, folder: Path
+) -> tuple[tuple[Credential, ...], list[Problem]]:
     """Return all credentials of ``[auth]``, and a problem for each that cannot be read.
 
     Files are relative to ``folder``.
     """
     credentials: list[Credential] = []
     problems: list[Problem] = []
-    tables: list[tuple[Key, str | None, PasswordTable]] = [(("auth",), auth.user, auth)]
-    named = enumerate(auth.credentials)
-    tables += [(("auth", "credentials", number), one.user, one) for number, one in named]
-    for key, user, table in tables:
+    tables: list[tuple[Key, AuthTable | CredentialTable]] = []
+    if auth is not None:
+        tables = [(("auth",), auth)]
+        tables += [(("auth", "credentials", n), one) for n, one in enumerate(auth.credentials)]
+    for key, table in tables:
         try:
-            if user is not None:
-                credentials.append(Credential(user, secret_of(table, folder)))
+            if table.user is not None:
+                credentials.append(Credential(table.user, secret_of(table, folder)))
         except SecretError as error:
             problems.append(Problem((*key, error.key), str(error)))
     return tuple(credentials), problems
@@ -133,21 +128,20 @@ def credentials_of(auth: AuthTable, folder: Path) -> tuple[tuple[Credential, ...
 
 def secret_of(table: PasswordTable, folder: Path) -> SecretStr | PasswordHash:
     """Return the password or the hash of a user; raises ``SecretError``."""
-    if table.password_hash is None and table.password_hash_file is None:
+    key, text = "password_hash", table.password_hash
+    if table.password_hash_file is not None:
+        key = "password_hash_file"
+        text = read_secret("password_hash", None, table.password_hash_file, folder)
+    if text is None:
         source = table.secret("password")
         password = source.read(folder)
-        if looks_like_hash(password):
+        if _HASH.fullmatch(password.strip()):
             msg = (
                 "holds a hash and no password: name it in password_hash_file, with a hash that "
                 "pexpolicy hash-password prints"
             )
             raise SecretError(source.key, msg)
         return SecretStr(password)
-    key = "password_hash"
-    text = table.password_hash
-    if text is None:
-        key = "password_hash_file"
-        text = read_secret("password_hash", None, table.password_hash_file, folder)
     try:
         return PasswordHash.parse(text)
     except PasswordHashError as error:

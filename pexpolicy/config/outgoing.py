@@ -22,23 +22,17 @@ def whole_url(written: str, example: str, instead: str, *, encoded: bool = False
 
     ``example`` is such a URL, and ``instead`` the keys that credentials are written under.
     """
-    if re.search(r"[\s{}\\]", written):
-        msg = f"must not contain blanks, braces or backslashes: write it as in {example}"
-        raise ValueError(msg)
-    if re.fullmatch(r"https?://[^/\[\]]*:[^/\[\]]*:[^/\[\]@]*(/.*)?", written):
-        msg = "write an IPv6 address in brackets, as in http://[::1]:8000"
-        raise ValueError(msg)
     try:
         url = URL(written, encoded=encoded)
         host = url.raw_host
-    except ValueError:
-        msg = "is not a URL: write https://HOST/PATH; a port is at most 65535"
-        raise ValueError(msg) from None
-    if url.scheme not in ("http", "https") or not host:
-        msg = f"write a whole URL, as in {example}"
-        raise ValueError(msg)
-    if re.search("(?<!:)//", url.raw_path):
-        msg = "has // in its path, which most servers answer with 404: write each / once"
+    except ValueError:  # an IPv6 address without brackets, a port above 65535
+        url, host = URL(), None
+    odd = re.search(r"[\s{}\\]|(?<!:)//|://[^/\[@]*:[^/\[@]*:", written)
+    if odd or url.scheme not in ("http", "https") or not host:
+        msg = (
+            f"write a whole URL, as in {example}: without blanks, braces, backslashes and //, and "
+            "an IPv6 address in brackets"
+        )
         raise ValueError(msg)
     if url.raw_user is not None or url.raw_password is not None:
         msg = f"credentials are never in this file: write {instead}"
@@ -93,7 +87,7 @@ def tls_context(
     """
     for file in filter(None, (ca_file, client_cert, client_key)):
         track_file(file)
-    key, path = "ca_file", ca_file
+    key, path = ("ca_file", ca_file)
     try:
         context = ssl.create_default_context(cafile=ca_file)
         if ca_file is not None:
@@ -101,11 +95,12 @@ def tls_context(
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if client_cert is not None:
             key, path = "client_cert", client_cert
-            context.load_cert_chain(client_cert, client_key, password=_no_password)
+            # Without a password, an encrypted key would be asked for on the terminal.
+            context.load_cert_chain(client_cert, client_key, password="")
     except (OSError, ValueError) as error:
         reason = str(error)
         if isinstance(error, ssl.SSLError):
-            reason = f"it has no certificate or key in PEM ({error.reason or 'nothing was found'})"
+            reason = "it holds no certificate or key in PEM without a password"
         elif path is not None and isinstance(error, OSError):
             reason = why_unusable(path, error)
         raise SettingsError(f"{path} cannot be used: {reason}", key=(key,)) from None
@@ -113,9 +108,3 @@ def tls_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _no_password() -> str:
-    """Raise an error for an encrypted key instead of asking on the terminal."""
-    msg = "the key is encrypted; store it without a password, readable for the server only"
-    raise ValueError(msg)

@@ -58,38 +58,31 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
 
     A line end after it is removed. Raises ``SecretError``, also for an empty one.
     """
+    source = SecretSource(name, variable, file)
     if variable is not None:
-        key, place = f"{name}_env", f"the environment variable {variable}"
-        written = os.environ.get(variable, "")
-        if not written:
-            state = "empty" if variable in os.environ else "not set"
-            if not _VARIABLE.fullmatch(variable):
-                # It may be the secret itself.
-                text = (
-                    "there is no environment variable of this name; write the name of one, such as "
-                    f"PEXPOLICY_{name.upper()}, without $ and not the secret, or write {name}_file"
-                )
-                raise SecretError(key, text)
-            raise SecretError(key, f"{place} is {state}; set it, or write {name}_file")
-    else:
-        if file is None:
-            raise SecretError(f"{name}_env", f"is not set; write {name}_env or {name}_file")
-        key, place = f"{name}_file", "the file"
-        track_file(folder / file)
+        place, written = f"the environment variable {variable}", os.environ.get(variable)
+        if written is None:
+            # Another name may be the secret itself.
+            named = f"{place} is not set" if _VARIABLE.fullmatch(variable) else "is not the name"
+            text = f"{named}: write that of a variable, such as PEXPOLICY_{name.upper()}, without $"
+            raise SecretError(source.key, f"{text}, or write {name}_file")
+    elif file is not None:
+        path, place = folder / file, "the file"
+        track_file(path)
         try:
-            written = decode_text(read_file(folder / file))
+            written = decode_text(read_file(path))
         except OSError as error:
-            text = f"{folder / file} cannot be read: {why_unusable(folder / file, error)}"
-            if isinstance(error, FileNotFoundError) and ";" not in text:
-                text += f"; write the {name.replace('_', ' ')} into it"
-            raise SecretError(key, text) from None
+            text = f"{path} cannot be read: {why_unusable(path, error)}"
+            raise SecretError(source.key, text) from None
         except EncodingError as error:
-            raise SecretError(key, f"{folder / file}: {error}") from None
+            raise SecretError(source.key, f"{path}: {error}") from None
+    else:
+        raise SecretError(f"{name}_env", f"is not set; write {source.keys}")
     value = written.rstrip("\r\n")
     if not value:
-        raise SecretError(key, f"{place} is empty: write the {name.replace('_', ' ')} into it")
+        raise SecretError(source.key, f"{place} is empty: write the {name} into it")
     if re.search(r"[\r\n]", value) and not value.startswith("-----BEGIN "):
-        raise SecretError(key, f"{place} has several lines, and a secret is one line")
+        raise SecretError(source.key, f"{place} has several lines, and a secret is one line")
     return value
 
 
@@ -103,19 +96,14 @@ class InvalidKeyError(ValueError):
 def private_key(pem: str) -> Ed25519PrivateKey:
     """Parse a private key in PEM (PKCS #8) without a password; raises ``InvalidKeyError``."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - only if there is a key
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - the same
-        Ed25519PrivateKey,
-    )
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
-        load_pem_private_key,
-    )
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - the same
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - the same
 
     try:
-        key = load_pem_private_key(pem.encode(), None)
+        key = serialization.load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        msg = f"is not a private key in PEM without a password; {MAKE_PRIVATE}"
-        raise InvalidKeyError(msg) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        msg = f"is not an Ed25519 key; {MAKE_PRIVATE}"
+        key = None
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        msg = f"is not an Ed25519 key in PEM without a password; {MAKE_PRIVATE}"
         raise InvalidKeyError(msg)
     return key

@@ -17,7 +17,7 @@ GOOD = {"url": URL}
         ("policy.example.com", "write a whole URL"),
         ("ftp://policy.example.com", "write a whole URL"),
         ("https://", "URL"),
-        ("https://policy.example.com:port", "is not a URL: write http"),
+        ("https://policy.example.com:port", "write a whole URL, as in http"),
         ("https://node:secret@policy.example.com", "credentials are never in this file"),
         ("https://node@policy.example.com", "credentials are never in this file"),
         ("https://policy.example.com/?a=b", "leave out what begins with ?"),

@@ -111,7 +111,7 @@ async def test_https_to_a_server_without_tls_is_a_failure(serving: fake_plugins.
         ({"ca_file": "text.pem"}, "ca_file", "no certificate or key"),
         ({"client_cert": "none.pem"}, "client_cert", "No such file"),
         ({"client_cert": "text.pem"}, "client_cert", "no certificate or key"),
-        ({"client_cert": "locked.pem"}, "client_cert", "encrypted"),
+        ({"client_cert": "locked.pem"}, "client_cert", "without a password"),
     ],
 )
 def test_certificates_that_cannot_be_used_are_named(
