@@ -281,15 +281,6 @@ class Policy:
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)
 
-    async def ask_rest(self, request: Request, asked: int) -> list[Outcome]:
-        """Ask each plugin after the first ``asked`` ones alone, for a dry run."""
-        chain = self._chain_of[type(request)]
-        if isinstance(chain, AdjustedChain):
-            chain = chain.chain
-        assert self._tasks is not None, "the policy is not serving"
-        alone = [replace(chain, links=(link,)) for link in chain.links[asked:]]
-        return [await one.ask(request, self._tasks) for one in alone]
-
     def run_background(
         self,
         outcome: Outcome,

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.explanation import load_local_policy, local_policy_files
+from pexpolicy.explain.explanation import load_local_policy
 from pexpolicy.models.difference import Changes
 from pexpolicy.replay.comparison import Side, compare, without_ids
 from pexpolicy.replay.record_files import RecordFiles
@@ -117,8 +117,7 @@ async def _opened(stack: AsyncExitStack, job: Job) -> Replayer:
     """Open both sides of a job on this event loop, until the stack is left."""
     node = None
     if job.local_policy:
-        scripts, service = local_policy_files(job.local_policy)
-        node = load_local_policy(scripts, None, service)
+        node = load_local_policy(job.local_policy)
         await stack.enter_async_context(node.running())
     block = NetworkBlock()
     new = await stack.enter_async_context(opened(job.config, block, node))

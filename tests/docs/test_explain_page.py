@@ -26,12 +26,9 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two configurations, and the audit of a call."""
+    """A folder with a configuration, and the audit of a call."""
     made = tmp_path_factory.mktemp("explained")
     (made / "config.toml").write_text(CONFIG)
-    (made / "next.toml").write_text(CONFIG.replace("Meeting 07", "Seven"))
-    (made / "policy.j2").write_text('{"result": {{service_config|pex_to_json}}}')
-    (made / "service.json").write_text('{"name": "Meeting 07", "service_type": "conference"}')
     with live_server.running(made / "config.toml") as server:
         server.ask(f"{wire.SERVICE}?local_alias=meet07")
         (made / "line.json").write_text(json.dumps(server.last_line()))
@@ -63,7 +60,7 @@ def test_the_keys_of_the_page_are_those_of_the_json(
             r"`([a-z_]+)`", doc_pages.OPERATIONS.read_text().split(command)[1].split("\n")[0]
         )
     )
-    words = [*shlex.split(command)[1:], "--all"]
+    words = shlex.split(command)[1:]
     shown = json.loads(CliRunner().invoke(main, words, catch_exceptions=False).stdout)
     assert len(keys) > 10
     assert keys <= shown.keys()

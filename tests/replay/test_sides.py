@@ -176,7 +176,7 @@ def test_a_record_without_a_time_counts_where_the_time_is_read(tmp_path: Path) -
     both = 'time = { zone = "UTC", between = ["08:00", "16:00"] }, call_tag'
     config.write_text(BY_TAG.format(name="closed", parameter=both))
     read, unread = (f"{ENGINEERING}&call_tag={tag}" for tag in "xy")
-    timed = json.dumps({"ts": NOON.timestamp(), "uri": read})
+    timed = json.dumps({"ts": NOON.isoformat(), "uri": read})
     for record, expected in ((read, [0, 1, 0, 0]), (unread, [1, 0, 0, 0]), (timed, [1, 0, 0, 0])):
         found = replayed(urls(tmp_path, record), "--config", config)
         assert list(found["records"].values()) == expected, record

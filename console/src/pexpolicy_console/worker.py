@@ -164,14 +164,12 @@ class DryRunWorker:
         shape: str | None = None,
         changes: dict[str, list[str]] | None = None,
         at: str | None = None,
-        *,
-        ask_all: bool = False,
     ) -> dict[str, Any]:
         """Answer one request, as ``pexpolicy explain`` does."""
         # Before the configuration is built, which takes longer than finding a mistake.
         found = _command(requested, request, self._config, endpoint, changes or {}, shape or None)
         remarks = doubts(found, changes or {})
-        return await self._walk(found, parse_at(at or None, found.at), remarks, ask_all=ask_all)
+        return await self._walk(found, parse_at(at or None, found.at), remarks)
 
     async def _look_up(self, alias: str, at: str | None = None) -> dict[str, Any]:
         """Ask each endpoint about one alias."""
@@ -184,16 +182,11 @@ class DryRunWorker:
         return {"alias": str(known), "walks": walks}
 
     async def _walk(
-        self,
-        request: RecordedRequest,
-        at: datetime | None,
-        remarks: Sequence[str] = (),
-        *,
-        ask_all: bool = False,
+        self, request: RecordedRequest, at: datetime | None, remarks: Sequence[str] = ()
     ) -> dict[str, Any]:
         policy, listing = await self._disk.opened()
         with at_time(self._disk.clock, at):
-            explained: Explanation = await explain(policy, request, all=ask_all, moment=at)
+            explained: Explanation = await explain(policy, request, moment=at)
         shown = as_document(request, at, [*remarks], self._config, explained, show_secrets=False)
         return {**shown, "place": listing.place_of(explained.answer.outcome)}
 

@@ -53,10 +53,12 @@ def written(command: str) -> None:
     """Write the files that a command of the page names."""
     profile = {"name": "Oslo", "internal_service_policy_template": PASS}
     given = {"call_info": CALL, "service_config": ROOM}
-    content = {"import": {"objects": [profile]}, "explain": ROOM}
+    content = {"import": {"objects": [profile]}, "replay": ROOM}
     write_json(Path("FILE"), content.get(command, given))
     if command == "lint":
         Path("FILE").write_text('[infinity]\nthemes = ["Summer"]\n')
+    if command == "replay":
+        Path("RECORDS").write_text("/policy/v1/service/configuration?local_alias=meet07\n")
     if command == "test":
         Path("CASES").write_text(f"script = 'SCRIPT'\n{CASE}")
     if command == "export":

@@ -22,23 +22,22 @@ FIELDS = ("request", "endpoint", "shape", "parameters", "at", "zone")
 async def form(request: web.Request) -> web.StreamResponse:
     """Show the form, with what another page fills in."""
     given = {name: request.query.get(name, "") for name in FIELDS}
-    return _page(request, given, ask_all=False)
+    return _page(request, given)
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
     """Answer the request of the form, and show the form again."""
     posted = form_of(request)
     given = {name: posted.get(name, "").strip() for name in FIELDS}
-    ask_all = "ask_all" in posted
     record(request, "try", text=given["request"][:1000], endpoint=given["endpoint"])
     try:
         question = _question(given)
     except click.UsageError as error:
-        return _page(request, given, ask_all=ask_all, failures=[error.message])
+        return _page(request, given, failures=[error.message])
     except ValueError as error:
-        return _page(request, given, ask_all=ask_all, failures=[str(error)])
-    walk, failures = await dry_run(request, "explain", **question, ask_all=ask_all)
-    return _page(request, given, ask_all=ask_all, walk=walk, failures=failures)
+        return _page(request, given, failures=[str(error)])
+    walk, failures = await dry_run(request, "explain", **question)
+    return _page(request, given, walk=walk, failures=failures)
 
 
 def _question(given: Mapping[str, str]) -> dict[str, Any]:
@@ -63,7 +62,6 @@ def _page(
     request: web.Request,
     given: Mapping[str, str],
     *,
-    ask_all: bool,
     walk: dict[str, Any] | None = None,
     failures: list[str] | None = None,
 ) -> web.StreamResponse:
@@ -73,7 +71,6 @@ def _page(
         request,
         "try.html",
         given={**given, "endpoint": endpoint},
-        ask_all=ask_all,
         endpoints=list(ENDPOINTS),
         shapes=shape_names_of(endpoint) if endpoint else (),
         parameters=sorted(parameters),

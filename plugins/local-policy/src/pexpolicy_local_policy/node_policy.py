@@ -1,4 +1,4 @@
-"""The scripts of a node after our answer, for ``pexpolicy explain`` and ``pexpolicy replay``."""
+"""The scripts of a node after our answer, for ``pexpolicy replay``."""
 
 from __future__ import annotations
 
@@ -169,11 +169,9 @@ class NodePolicy:
         found, unknown = input_after(endpoint, request, decision, self._own)
         rendering = await self._pool.run(Job(source, found.variables, now, unknown))
         verdict = judge(found, rendering, extras)
-        notes = [*(f"pex_debug_log: {line}" for line in rendering.debug), *verdict.warnings]
-        if isinstance(decision, MediaLocation) and "overflow_locations" in verdict.changed:
-            notes.append("overflow locations of external policy stay as they are [reported]")
         text = verdict.summary
-        if rendering.failure is not None and rendering.failure.kind == "unknown":
+        unknown_to_us = rendering.failure is not None and rendering.failure.kind == "unknown"
+        if rendering.failure is not None and unknown_to_us:
             what = SUGGESTED if SUGGESTED in rendering.failure.text else "the service of Infinity"
             text = f"not known: {rendering.failure}; add a JSON file with {what}"
         made, final = verdict.decision, None
@@ -187,23 +185,14 @@ class NodePolicy:
             text = (
                 "applied: continue without a result, which leaves the call to Infinity [reported]"
             )
-        return LocalPolicyOutcome(
-            path.name,
-            not verdict.dropped,
-            masked(text, request, found),
-            verdict.changed,
-            made,
-            tuple(masked(note, request, found) for note in notes),
-            unknown=rendering.failure is not None and rendering.failure.kind == "unknown",
-            final=final,
-        )
+        return LocalPolicyOutcome(path.name, masked(text, request, found), unknown_to_us, final)
 
     def reads(self, endpoint: str) -> frozenset[str]:
         """Return the names that a script uses, as attributes, keys, functions or filters."""
         return self._names.get(endpoint, frozenset())
 
 
-def load(scripts: Sequence[str], endpoint: str | None, service_config: Path | None) -> NodePolicy:
+def load(scripts: Sequence[str], service_config: Path | None = None) -> NodePolicy:
     """Return scripts, each a file or ``KIND=FILE``; raises ``LocalPolicyError``."""
     found: dict[str, tuple[Path, str]] = {}
     for written in scripts:
@@ -214,7 +203,7 @@ def load(scripts: Sequence[str], endpoint: str | None, service_config: Path | No
         if is_named:
             name = next(name for name, kind in KIND_OF.items() if kind == named)
         else:
-            name = endpoint if endpoint in KIND_OF else ENDPOINT_OF[told_kind(source)]
+            name = ENDPOINT_OF[told_kind(source)]
         if name in found:
             msg = f"{path} and {found[name][0]} are both for {name}"
             raise LocalPolicyError(msg)
