@@ -96,7 +96,7 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
 	@$(COMPILE) $(UPGRADE) --group compiled -c requirements.lock -o tests/support/compiled.lock
-	@for name in bench/peers/requirements docs/site-requirements; do $(COMPILE) $(UPGRADE) $$name.in -o $$name.lock || exit 1; done
+	@$(COMPILE) $(UPGRADE) docs/site-requirements.in -o docs/site-requirements.lock
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"

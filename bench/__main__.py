@@ -16,13 +16,12 @@ from bench.cpu import ThreadEnded
 from bench.findings import Finding
 from bench.lab import Lab, Terms
 from bench.load import LoadFailed, WrkMissing, require_wrk
-from bench.peers.launches import PeersMissing
 from bench.scenarios import DEFAULT, SCENARIOS
 from bench.servers import NotServing
 from bench.verification import VerificationError
 
 _PAGE = 150
-_FAILURES = (NotServing, VerificationError, LoadFailed, ThreadEnded, PeersMissing, OSError)
+_FAILURES = (NotServing, VerificationError, LoadFailed, ThreadEnded, OSError)
 
 
 @click.command()

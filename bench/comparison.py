@@ -116,29 +116,6 @@ def compare(lab: Lab, contenders: Sequence[Contender]) -> Comparison:
     return Comparison(costs)
 
 
-def compare_alternately(lab: Lab, contenders: Sequence[Contender], warm_up: int = 10) -> Comparison:
-    """As ``compare``, with one server under load at a time, in turn.
-
-    For servers whose runtime compiles or collects garbage in threads, which would starve next to
-    other servers on one core. The rounds are short, so that all get the same share of noise.
-    """
-    for one in contenders:
-        verification.check_sample(one.server, one.traffic, lab.authorization)
-    targets = {one.name: lab.target(one.server, one.traffic) for one in contenders}
-    for one in contenders:
-        lab.load([targets[one.name]], warm_up)
-    costs: dict[str, list[float]] = {one.name: [] for one in contenders}
-    for number in range(1, lab.terms.rounds + 1):
-        for one in contenders:
-            measured = _round(lab, [one], [targets[one.name]])
-            requests, seconds = measured[one.name]
-            costs[one.name].append(seconds / requests)
-        lab.log(f"round {number}/{lab.terms.rounds}: {_latest(costs)}")
-    for one in contenders:
-        verification.check_all(one.server, one.traffic, lab.authorization)
-    return Comparison(costs)
-
-
 def _round(
     lab: Lab, contenders: Sequence[Contender], targets: list[Target]
 ) -> dict[str, tuple[int, float]]:

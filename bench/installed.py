@@ -28,20 +28,5 @@ def site(folder: Path) -> Path:
     return directory
 
 
-def crowd(folder: Path, count: int) -> Path:
-    """Create a directory for PYTHONPATH with ``count`` distributions of one plugin each."""
-    directory = folder / f"crowd-{count}"
-    for number in range(count):
-        info = directory / f"bench_idle_{number}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: bench-idle-{number}\nVersion: 1.0\n"
-        )
-        (info / "entry_points.txt").write_text(
-            f"[pexpolicy]\nbench_idle_{number} = pexpolicy_bench:Abstain\n"
-        )
-    return directory
-
-
 def _entry_points(project: dict[str, dict[str, dict[str, str]]]) -> list[tuple[str, str]]:
     return list(project["entry-points"]["pexpolicy"].items())

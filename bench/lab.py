@@ -1,6 +1,6 @@
 """The lab: cores, credentials, a working folder and a log for a scenario."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,9 @@ class Lab:
         """Return the Authorization header of every call."""
         return authorization(self.password)
 
-    def ours(self, name: str, config: Table, sites: Sequence[Path] = ()) -> Launch:
-        """Return pexpolicy with ``config``, credentials, an audit file and ``sites`` installed."""
-        return launches.ours(name, config, self.password, self.folder, sites)
+    def ours(self, name: str, config: Table, *, auth: bool = True) -> Launch:
+        """Return pexpolicy with ``config``, an audit file, and credentials unless told not to."""
+        return launches.ours(name, config, self.password, self.folder, auth=auth)
 
     def serve(self, launch: Launch, traffic: Traffic) -> AbstractContextManager[Server]:
         """Start a server and wait until it is ready for ``traffic``."""

@@ -1,9 +1,8 @@
 """Launches of the benchmarked servers: pexpolicy as users start it, and the bare one."""
 
-import os
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench import installed
@@ -26,23 +25,6 @@ def with_plugins(config: Table, plugins: Mapping[str, Table]) -> dict[str, objec
     return {**config, "plugins": {**own, **plugins}}
 
 
-def ours(
-    name: str, config: Table, password: str, folder: Path, sites: Sequence[Path] = ()
-) -> Launch:
-    """Return pexpolicy started by its command line, with credentials and an audit file.
-
-    ``sites`` are folders with further installed distributions.
-    """
-    return _ours(name, config, password, folder, ["-m", "pexpolicy"], sites)
-
-
-def ours_watched(
-    name: str, config: Table, password: str, folder: Path, collections: Path
-) -> Launch:
-    """Return the same, with garbage collections written to ``collections`` at the end."""
-    return _ours(name, config, password, folder, ["-m", "bench.gc_monitor", str(collections)])
-
-
 def bare(
     reply: bytes, folder: Path, name: str = "bare", pair: tuple[Path, Path] | None = None
 ) -> Launch:
@@ -57,33 +39,24 @@ def bare(
     )
 
 
-def _ours(
-    name: str,
-    config: Table,
-    password: str,
-    folder: Path,
-    program: list[str],
-    sites: Sequence[Path] = (),
-) -> Launch:
+def ours(name: str, config: Table, password: str, folder: Path, *, auth: bool = True) -> Launch:
+    """Return pexpolicy started by its command line, with an audit file, and with credentials."""
     home = folder / name
     home.mkdir()
     file = home / "config.toml"
     audit = config.get("audit", {})
     assert isinstance(audit, Mapping)
-    access = {
-        "auth": {"user": USER, "password_env": _PASSWORD_VARIABLE},
-        "audit": {"path": "audit.jsonl", **audit},
-    }
-    file.write_text(rendered({**config, **access}))
+    access = {"auth": {"user": USER, "password_env": _PASSWORD_VARIABLE}} if auth else {}
+    file.write_text(rendered({**config, **access, "audit": {"path": "audit.jsonl", **audit}}))
     options = ["serve", "--config", str(file), "--admin-port", "0", "--port"]
     return Launch(
         name,
-        lambda port: [sys.executable, *program, *options, str(port)],
+        lambda port: [sys.executable, "-m", "pexpolicy", *options, str(port)],
         environment={
             _PASSWORD_VARIABLE: password,
-            "PYTHONPATH": os.pathsep.join(str(site) for site in (installed.site(folder), *sites)),
+            "PYTHONPATH": str(installed.site(folder)),
         },
         audit=home / "audit.jsonl",
-        authenticates=True,
+        authenticates=auth,
         tls="tls" in config,
     )

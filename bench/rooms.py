@@ -1,6 +1,6 @@
-"""Scenarios with many rooms: cost of a call, memory, and garbage collection pauses."""
+"""Scenarios with many rooms: cost of a call, and memory."""
 
-from bench import cpu, launches, pauses
+from bench import cpu, launches
 from bench.comparison import Contender, compare, running_with_bare
 from bench.findings import Finding, Limit, goal, single
 from bench.lab import Lab
@@ -8,7 +8,6 @@ from bench.toml import Table
 from bench.traffic import Traffic, calls
 
 FEW, MANY, MILLION = 10, 100_000, 1_000_000
-_GC_SECONDS = 10
 _MB = 1e6
 
 
@@ -18,16 +17,8 @@ def hundred_thousand(lab: Lab) -> list[Finding]:
 
 
 def million(lab: Lab) -> list[Finding]:
-    """Measure the same with 1,000,000 rooms, and the garbage collection pauses."""
-    return [
-        *_many(lab, "million-rooms", MILLION, None),
-        *_pauses(lab, "million-rooms", MILLION, 10),
-    ]
-
-
-def gc_pause(lab: Lab) -> list[Finding]:
-    """Measure the longest garbage collection pause with 100,000 rooms."""
-    return _pauses(lab, "gc-pause", MANY, 5)
+    """Measure the same with 1,000,000 rooms."""
+    return _many(lab, "million-rooms", MILLION, None)
 
 
 def _many(lab: Lab, scenario: str, count: int, most: Limit | None) -> list[Finding]:
@@ -52,22 +43,6 @@ def _many(lab: Lab, scenario: str, count: int, most: Limit | None) -> list[Findi
     )
     title = f"{count:,} rooms over 10 rooms"
     return [Finding(scenario, title, flat, "x", goal(1.10), detail), memory]
-
-
-def _pauses(lab: Lab, scenario: str, count: int, most: float) -> list[Finding]:
-    found = pauses.measure(lab, with_rooms(count), room_calls(count), _GC_SECONDS)
-    kinds = {"longest pause under load": found.natural, "full collection, forced": found.forced}
-    return [
-        Finding(
-            scenario,
-            what,
-            single(longest.cpu * 1e3),
-            "ms",
-            goal(most),
-            f"longest of {longest.count}, CPU time; by the clock {longest.clock * 1e3:.2f} ms",
-        )
-        for what, longest in kinds.items()
-    ]
 
 
 def with_rooms(count: int) -> Table:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from bench import conditions, frameworks, launches, rooms, rules, startup, subnets
+from bench import conditions, launches, rooms, rules, startup, subnets
 from bench.comparison import Comparison, compare, running_with_bare
 from bench.findings import Finding, aim, goal
 from bench.lab import Lab
@@ -31,14 +31,6 @@ def shipped(lab: Lab) -> list[Finding]:
     detail = comparison.describe({"bare": "bare", "shipped": "ours"})
     figure = comparison.ratio("shipped", "bare")
     return [Finding("shipped", "a prepared room", figure, "A", goal(2.8), detail)]
-
-
-def plain_query(lab: Lab) -> list[Finding]:
-    """Measure the same as ``shipped`` with unescaped query values."""
-    comparison = _compare(lab, [("plain-query", launches.shipped_config(), PREPARED.unescaped())])
-    detail = comparison.describe({"bare": "bare", "plain-query": "ours"})
-    figure = comparison.ratio("plain-query", "bare")
-    return [Finding("plain-query", "a prepared room, query not escaped", figure, "A", None, detail)]
 
 
 def per_call(lab: Lab) -> list[Finding]:
@@ -118,24 +110,19 @@ SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "rooms": rooms.hundred_thousand,
     "subnets": subnets.hundred_thousand,
     "rules": rules.ten_thousand,
-    "gc-pause": rooms.gc_pause,
     "million-rooms": rooms.million,
     "start-up": start_up,
     "ten-plugins": ten_plugins,
     "one-adjuster": one_adjuster,
     "eight-fields": eight_fields,
     "full-45-fields": full_45_fields,
-    "peers": frameworks.peers,
-    "express": frameworks.express,
-    "latency": frameworks.latency,
-    "unconfigured": conditions.unconfigured,
+    "latency": conditions.latency,
     "tls": conditions.tls,
     "new-connections": conditions.new_connections,
     "fsync": conditions.fsync,
-    "plain-query": plain_query,
     "self-check": self_check,
 }
-ON_REQUEST = ("million-rooms", "new-connections", "plain-query", "self-check")
+ON_REQUEST = ("million-rooms", "new-connections", "self-check")
 DEFAULT = tuple(name for name in SCENARIOS if name not in ON_REQUEST)
 
 

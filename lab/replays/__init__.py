@@ -1,1 +1,0 @@
-"""Generated configurations and traffic: what a replay says, and what both would answer live."""
