@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from pexpolicy.models.context import HOOK_CONTEXT
 
@@ -34,6 +34,7 @@ OTHER = "other"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Default bounds of a histogram."""
 MAX_BOUNDS = 30
+_BOUNDS = f"a histogram, and no other metric, has up to {MAX_BOUNDS} bounds in ascending order"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SEPARATORS = re.compile("[\x00-\x1f]")
 
@@ -51,51 +52,47 @@ class Definition:
     """How the gauges of several workers are combined."""
 
     def __post_init__(self) -> None:
-        name = f"metric {self.name}"
-        if self.combine not in ("sum", "max", "min"):
-            msg = f"{name}: combine is 'sum', 'max' or 'min', and not {self.combine!r}"
-            raise ValueError(msg)
         if not isinstance(self.help, str):
-            raise TypeError(f"{name}: help is a text, and labels follow it")
-        if not _NAME.fullmatch(self.name):
-            msg = f"metric {self.name!r}: a name has lower-case letters, digits and _, such as hits"
-            raise ValueError(msg)
-        for label in self.labels:
-            if not _NAME.fullmatch(label) or label == "le":
-                raise ValueError(f"{name}: {label!r} is not the name of a label")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"{name}: a label is named twice")
+            raise TypeError(f"metric {self.name!r}: help is a text, and labels follow it")
         ascending = list(self.bounds) == sorted(set(self.bounds))
-        if not ascending or not all(map(math.isfinite, self.bounds)):
-            raise ValueError(f"{name}: bounds must be numbers in ascending order")
-        if (self.kind == "histogram") != bool(self.bounds) or len(self.bounds) > MAX_BOUNDS:
-            raise ValueError(f"{name}: a histogram has up to {MAX_BOUNDS} bounds")
+        wrong_labels = [one for one in self.labels if not _NAME.fullmatch(one) or one == "le"]
+        for is_wrong, text in (
+            (not _NAME.fullmatch(self.name), "a name has lower-case letters, digits and _"),
+            (self.combine not in ("sum", "max", "min"), "combine is 'sum', 'max' or 'min'"),
+            (wrong_labels, f"{''.join(map(repr, wrong_labels[:1]))} is not the name of a label"),
+            (len(set(self.labels)) < len(self.labels), "a label is named twice"),
+            (not ascending or not all(map(math.isfinite, self.bounds)), _BOUNDS),
+            ((self.kind == "histogram") != bool(self.bounds), _BOUNDS),
+            (len(self.bounds) > MAX_BOUNDS, _BOUNDS),
+        ):
+            if is_wrong:
+                raise ValueError(f"metric {self.name!r}: {text}")
 
-    def __hash__(self) -> int:
-        # Less than all fields, as each use of a metric is a look-up.
-        return hash(self.name)
-
-    def make(self, name: str = "") -> Any:
-        """Return the metric of ``prometheus_client``, by default under its own name."""
+    def make(self) -> Any:
+        """Return the metric of ``prometheus_client``."""
         # Imported with the first metric, to keep commands and workers of plugins fast.
         from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415
 
-        name = name or self.name
         if self.kind == "histogram":
-            return Histogram(name, self.help, self.labels, registry=None, buckets=self.bounds)
+            return Histogram(self.name, self.help, self.labels, registry=None, buckets=self.bounds)
         kind = Counter if self.kind == "counter" else Gauge
-        return kind(name, self.help, self.labels, registry=None)
+        return kind(self.name, self.help, self.labels, registry=None)
+
+
+class _Counted(NamedTuple):
+    """A metric of one plugin, and its series by the values of the labels."""
+
+    definition: Definition
+    metric: Any
+    series: dict[tuple[str, ...], Any]
 
 
 class PluginMetrics:
     """The metrics of the plugins of this process. Safe in any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._metrics: dict[tuple[str, Definition], Any] = {}
-        self._children: dict[tuple[str, Definition, tuple[str, ...]], Any] = {}
-        self._counts: dict[tuple[str, Definition | None], int] = {}
-        """The series of each metric, and the metrics of each plugin."""
+        self._lock = threading.RLock()
+        self._metrics: dict[tuple[str, str, Kind], _Counted] = {}
         self._told: set[tuple[str, str]] = set()
         self._changes: Changes | None = None
 
@@ -112,14 +109,19 @@ class PluginMetrics:
         value: float,
     ) -> None:
         """Change one series of a metric."""
-        child = self._children.get((plugin, definition, labels))
-        if child is None:
-            with self._lock:
-                child = self._find(plugin, definition, labels)
-        if child is not None:
-            getattr(child, operation)(value)
+        with self._lock:
+            series = self._find(plugin, definition, labels)
+            if series is None:
+                return
+            getattr(series, operation)(value)
             if self._changes is not None:
-                self._keep(plugin, definition, labels, value)
+                values = self._changes.setdefault((definition, labels), [])
+                if definition.kind == "histogram":
+                    values.append(value)
+                elif definition.kind == "counter":
+                    values[:] = [sum(values, value)]
+                else:
+                    values[:] = [self.value(plugin, definition, labels)]
 
     def keep_changes(self) -> None:
         """Keep all changes from now on until they are taken."""
@@ -131,25 +133,12 @@ class PluginMetrics:
             changes, self._changes = self._changes, {}
         return changes or {}
 
-    def _keep(
-        self, plugin: str, definition: Definition, labels: tuple[str, ...], value: float
-    ) -> None:
-        with self._lock:
-            assert self._changes is not None
-            values = self._changes.setdefault((definition, labels), [])
-            if definition.kind == "histogram" or not values:
-                values.append(value)
-            elif definition.kind == "counter":
-                values[0] += value
-            if definition.kind == "gauge":
-                values[0] = self.value(plugin, definition, labels)
-
     def value(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> float:
         """Return the value of a series, or the number of observations of a histogram."""
-        child = self._children.get((plugin, definition, labels))
-        if child is None:
+        found = self._metrics.get((plugin, definition.name, definition.kind))
+        if found is None or labels not in found.series:
             return 0.0
-        samples = next(iter(child.collect())).samples
+        samples = next(iter(found.series[labels].collect())).samples
         wanted = "_count" if definition.kind == "histogram" else ""
         return float(next(s.value for s in samples if s.name.endswith(wanted)))
 
@@ -158,65 +147,45 @@ class PluginMetrics:
     ) -> Iterator[tuple[str, Definition, Any]]:
         """Yield each metric by its exposed name; gauges of these ``plugins`` only.
 
-        Of two definitions of one metric the last one is yielded. Metrics whose exposed name is
-        ``taken``, or that of another plugin, are not.
+        Metrics whose exposed name is ``taken``, or that of another plugin, are not.
         """
-        with self._lock:
-            found = list(self._metrics.items())
-        owners = dict.fromkeys(taken, ("", ""))
-        last: dict[str, tuple[str, Definition, Any]] = {}
-        for (plugin, definition), metric in found:
-            if not plugin or (definition.kind == "gauge" and plugin not in plugins):
+        owners = dict.fromkeys(taken, "")
+        for (plugin, name, kind), found in self._metrics.copy().items():
+            if not plugin or (kind == "gauge" and plugin not in plugins):
                 continue
-            owner = plugin, definition.name
-            name = f"pexpolicy_plugin_{re.sub('[^a-zA-Z0-9_]', '_', plugin)}_{definition.name}"
-            name += "_total" * (definition.kind == "counter")
-            if owners.setdefault(name, owner) == owner:
-                last[name] = name, definition, metric
+            exposed = f"pexpolicy_plugin_{re.sub('[^a-zA-Z0-9_]', '_', plugin)}_{name}"
+            exposed += "_total" * (kind == "counter")
+            if owners.setdefault(exposed, plugin) == plugin:
+                yield exposed, found.definition, found.metric
             else:
-                text = f"is not exposed: another one has the name {name}"
-                self._tell(plugin, name, f"the metric {definition.name} {text}")
-        yield from last.values()
+                text = f"the metric {name} is not exposed: another one has the name {exposed}"
+                self._warn(plugin, exposed, text)
 
     def _find(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> Any:
         """Return a series, which is made if there is room for it."""
-        found = self._children.get((plugin, definition, labels))
-        if found is not None:
-            return found
-        size = self._counts.get((plugin, definition), 0)
-        if not size:
-            count = self._counts.get((plugin, None), 0)
-            if count >= MAX_METRICS:
-                text = f"has more than {MAX_METRICS} metrics: others are not counted"
-                self._tell(plugin, "", text)
-                return None
-            self._counts[plugin, None] = count + 1
-            self._add(plugin, definition)
-        other = (OTHER,) * len(labels)
-        if size >= MAX_SERIES and labels != other:
+        name, key = definition.name, (plugin, definition.name, definition.kind)
+        found = self._metrics.get(key)
+        if found is None and sum(owner == plugin for owner, _, _ in self._metrics) >= MAX_METRICS:
+            text = f"has more than {MAX_METRICS} metrics: others are not counted"
+            return self._warn(plugin, "", text)
+        if found is None or found.definition != definition:
+            if found is not None and found.definition.labels != definition.labels:
+                both = (", ".join(one.labels) or "none" for one in (found.definition, definition))
+                text = f"the metric {name} is made twice, with the labels {' and '.join(both)}"
+                self._warn(plugin, name, f"{text}: only the last one is exposed")
+            found = self._metrics[key] = _Counted(definition, definition.make(), {})
+        if labels not in found.series and len(found.series) >= MAX_SERIES:
             text = (
-                f"the metric {definition.name} has more than {MAX_SERIES} combinations of label "
-                f"values: further ones are counted as {OTHER!r}"
+                f"the metric {name} has more than {MAX_SERIES} combinations of label values: "
+                f"further ones are counted as {OTHER!r}"
             )
-            self._tell(plugin, definition.name, text)
-            return self._find(plugin, definition, other)
-        self._counts[plugin, definition] = size + 1
-        metric = self._metrics[plugin, definition]
-        child = metric.labels(*labels) if labels else metric
-        self._children[plugin, definition, labels] = child
-        return child
+            self._warn(plugin, name, text)
+            labels = (OTHER,) * len(labels)
+        if labels not in found.series:
+            found.series[labels] = found.metric.labels(*labels) if labels else found.metric
+        return found.series[labels]
 
-    def _add(self, plugin: str, definition: Definition) -> None:
-        """Make a metric; log one of this name with other labels: a mistake, or another version."""
-        for owner, before in reversed(self._metrics):
-            if (owner, before.name, before.kind) == (plugin, definition.name, definition.kind):
-                labels = " and ".join(", ".join(d.labels) or "(none)" for d in (before, definition))
-                text = f"is made twice, with the labels {labels}: only the last one is exposed"
-                self._tell(plugin, definition.name, f"the metric {definition.name} {text}")
-                break
-        self._metrics[plugin, definition] = definition.make()
-
-    def _tell(self, plugin: str, metric: str, text: str) -> None:
+    def _warn(self, plugin: str, metric: str, text: str) -> None:
         if (plugin, metric) not in self._told:
             self._told.add((plugin, metric))
             logging.getLogger(__name__).warning("plugin %s: %s", plugin, text)
@@ -237,16 +206,13 @@ def _label_value(value: object) -> str:
 
 
 class _Metric:
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> NoReturn:
-            """Refuse an unknown attribute, such as those of ``prometheus_client``."""
-            hint = ": labels are arguments, as in inc(room='x')" if name == "labels" else ""
-            raise AttributeError(f"a {type(self).__name__} has no attribute {name!r}{hint}")
-
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
         (self._maker, _), _ = HOOK_CONTEXT.get()
+
+    def labels(self, *_: object) -> NoReturn:
+        """Refuse what ``prometheus_client`` does."""
+        raise AttributeError("labels are arguments, as in inc(room='x')")
 
     def _labels(self, values: dict[str, str]) -> tuple[str, ...]:
         """Return label values in their order; raises ``TypeError`` for other labels."""
