@@ -160,16 +160,10 @@ class LogEvent:
     """The message of a record that has fields; as text ``event key=value``."""
 
     event: object
-    arguments: tuple[object, ...]
     fields: Mapping[str, object]
 
-    @property
-    def text(self) -> str:
-        """The event with its arguments, as ``logging`` formats them."""
-        return str(self.event) % self.arguments if self.arguments else str(self.event)
-
     def __str__(self) -> str:
-        return " ".join([self.text, *(f"{name}={v!r}" for name, v in self.fields.items())])
+        return " ".join([str(self.event), *(f"{name}={v!r}" for name, v in self.fields.items())])
 
 
 def get_logger(name: str | None = None) -> BoundLogger:
@@ -191,13 +185,20 @@ def get_logger(name: str | None = None) -> BoundLogger:
 def _as_record(
     _: Any, __: str, event: MutableMapping[str, Any]
 ) -> tuple[tuple[LogEvent], dict[str, Any]]:
-    """Return the arguments for a method of ``logging.Logger``."""
+    """Return the arguments for a method of ``logging.Logger``.
+
+    Arguments that do not fit the text are written as they are: no hook may fail because of a line.
+    """
     fields = dict(event)
     options: dict[str, Any] = {
         name: fields.pop(name) for name in ("exc_info", "stack_info") if name in fields
     }
-    arguments = fields.pop("positional_args", ())
-    return (LogEvent(fields.pop("event", ""), arguments, fields),), options
+    text, arguments = fields.pop("event", ""), fields.pop("positional_args", ())
+    try:
+        text = str(text) % arguments if arguments else text
+    except Exception:  # noqa: BLE001 - the text of an argument may raise anything
+        fields["arguments"] = ", ".join(map(brief, arguments))
+    return (LogEvent(text, fields),), options
 
 
 PROCESSORS: tuple[Any, ...] = (
@@ -404,7 +405,7 @@ def _event(record: logging.LogRecord, fields: dict[str, object]) -> str:
     for name, value in own.items():
         fields[f"{name}_" if name in _RESERVED else str(name)] = value
     try:
-        return message.text if isinstance(message, LogEvent) else record.getMessage()
+        return str(message.event) if isinstance(message, LogEvent) else record.getMessage()
     except Exception as error:  # noqa: BLE001 - arguments do not fit the text, or their repr raises
         fields["error"] = f"its arguments cannot be formatted: {describe_error(error).summary}"
         return _text(message.event if isinstance(message, LogEvent) else message)
