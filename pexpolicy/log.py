@@ -22,7 +22,7 @@ import orjson
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, with_full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
 from pexpolicy.models.request_secrets import withheld_values
-from pexpolicy.text import is_without_colour, printable
+from pexpolicy.text import brief, is_without_colour, printable
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
