@@ -6,7 +6,7 @@ endpoints, configured plugins and words of this program, so their number does no
 
 from __future__ import annotations
 
-from pexpolicy.metrics import Definition
+from pexpolicy.metrics import Combine, Definition
 
 CALL_BOUNDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -16,160 +16,150 @@ CALL_BOUNDS = (
 LEFT_BOUNDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
 """Seconds; the first bucket has the calls that used up their budget."""
 
-REQUESTS = Definition(
-    "counter",
+
+def _counter(name: str, text: str, *labels: str) -> Definition:
+    return Definition("counter", name, text, labels)
+
+
+def _gauge(name: str, text: str, *labels: str, combine: Combine = "sum") -> Definition:
+    return Definition("gauge", name, text, labels, combine=combine)
+
+
+def _histogram(name: str, bounds: tuple[float, ...], text: str, *labels: str) -> Definition:
+    return Definition("histogram", name, text, labels, bounds)
+
+
+REQUESTS = _counter(
     "pexpolicy_requests_total",
     "Calls that were answered, by the action of the reply and whether a plugin decided.",
-    ("endpoint", "outcome"),
+    "endpoint",
+    "outcome",
 )
-DURATION = Definition(
-    "histogram",
+DURATION = _histogram(
     "pexpolicy_request_duration_seconds",
+    CALL_BOUNDS,
     "Time from the head of a request until its reply is ready to leave.",
-    ("endpoint",),
-    bounds=CALL_BOUNDS,
+    "endpoint",
 )
-REMAINING = Definition(
-    "histogram",
+REMAINING = _histogram(
     "pexpolicy_budget_remaining_seconds",
+    LEFT_BOUNDS,
     "Part of the budget that was left when the reply was ready.",
-    bounds=LEFT_BOUNDS,
 )
-FALLBACK = Definition(
-    "counter",
+FALLBACK = _counter(
     "pexpolicy_fallback_total",
     "Calls answered although a plugin gave no usable answer, by its outcome.",
-    ("endpoint", "cause"),
+    "endpoint",
+    "cause",
 )
-PLUGIN_CALLS = Definition(
-    "counter",
-    "pexpolicy_plugin_calls_total",
-    "Steps of plugins, by outcome.",
-    ("plugin", "outcome"),
+PLUGIN_CALLS = _counter(
+    "pexpolicy_plugin_calls_total", "Steps of plugins, by outcome.", "plugin", "outcome"
 )
-PLUGIN_DURATION = Definition(
-    "histogram",
+PLUGIN_DURATION = _histogram(
     "pexpolicy_plugin_duration_seconds",
+    CALL_BOUNDS,
     "Time that a plugin took for one answer.",
-    ("plugin",),
-    bounds=CALL_BOUNDS,
+    "plugin",
 )
-BREAKER_OPEN = Definition(
-    "gauge",
+BREAKER_OPEN = _gauge(
     "pexpolicy_plugin_breaker_open",
     "1 while the circuit breaker of a plugin is open in any worker.",
-    ("plugin",),
+    "plugin",
     combine="max",
 )
-DATA_AGE = Definition(
-    "gauge",
+DATA_AGE = _gauge(
     "pexpolicy_data_age_seconds",
     "Age of the refreshed data of a plugin, in the worker where it is oldest.",
-    ("plugin", "data"),
+    "plugin",
+    "data",
     combine="max",
 )
-DATA_INTERVAL = Definition(
-    "gauge",
+DATA_INTERVAL = _gauge(
     "pexpolicy_data_interval_seconds",
     "Interval at which the data of a plugin is to be refreshed.",
-    ("plugin", "data"),
+    "plugin",
+    "data",
     combine="max",
 )
-BACKGROUND_FAILURES = Definition(
-    "gauge",
+BACKGROUND_FAILURES = _gauge(
     "pexpolicy_plugin_background_failures",
     "Lifespans and background tasks of a plugin that have ended by a failure.",
-    ("plugin",),
+    "plugin",
 )
-JOB_RUNS = Definition(
-    "counter",
+JOB_RUNS = _counter(
     "pexpolicy_job_runs_total",
     "Runs of the scheduled jobs of plugins, by what became of them.",
-    ("plugin", "job", "outcome"),
+    "plugin",
+    "job",
+    "outcome",
 )
-OBSERVER_CALLS = Definition(
-    "counter",
+OBSERVER_CALLS = _counter(
     "pexpolicy_observer_calls_total",
     "Decisions delivered to an observer or dropped, and attempts that failed or timed out.",
-    ("plugin", "outcome"),
+    "plugin",
+    "outcome",
 )
-OBSERVER_PENDING = Definition(
-    "gauge", "pexpolicy_observer_pending", "Decisions that wait for an observer.", ("plugin",)
+OBSERVER_PENDING = _gauge(
+    "pexpolicy_observer_pending", "Decisions that wait for an observer.", "plugin"
 )
-SHADOW_DIFF = Definition(
-    "counter",
+SHADOW_DIFF = _counter(
     "pexpolicy_shadow_diff_total",
     "Calls that a shadow plugin would have answered differently.",
-    ("plugin",),
+    "plugin",
 )
-REFUSED = Definition(
-    "counter",
+REFUSED = _counter(
     "pexpolicy_refused_requests_total",
     "Requests refused before any plugin was asked, by the reason in the audit line.",
-    ("reason",),
+    "reason",
 )
-AUTH_FAILURES = Definition(
-    "counter", "pexpolicy_auth_failures_total", "Requests without credentials, or with wrong ones."
+AUTH_FAILURES = _counter(
+    "pexpolicy_auth_failures_total", "Requests without credentials, or with wrong ones."
 )
-AUDIT_RECORDS = Definition(
-    "counter",
-    "pexpolicy_audit_records_total",
-    "Audit records: calls, refusals and shadow decisions.",
+AUDIT_RECORDS = _counter(
+    "pexpolicy_audit_records_total", "Audit records: calls, refusals and shadow decisions."
 )
-AUDIT_LOST = Definition(
-    "counter", "pexpolicy_audit_lost_total", "Audit records that could not be written."
-)
-AUDIT_LAST_FSYNC = Definition(
-    "gauge",
+AUDIT_LOST = _counter("pexpolicy_audit_lost_total", "Audit records that could not be written.")
+AUDIT_LAST_FSYNC = _gauge(
     "pexpolicy_audit_last_fsync_timestamp_seconds",
     "Time of the last fsync of the audit.",
     combine="max",
 )
-AUDIT_FREE = Definition(
-    "gauge",
-    "pexpolicy_audit_free_bytes",
-    "Free space on the file system of the audit.",
-    combine="min",
+AUDIT_FREE = _gauge(
+    "pexpolicy_audit_free_bytes", "Free space on the file system of the audit.", combine="min"
 )
-CONFIG_INFO = Definition(
-    "gauge",
+CONFIG_INFO = _gauge(
     "pexpolicy_config_info",
     "1 for the active configuration; two series mean that workers differ.",
-    ("hash",),
+    "hash",
     combine="max",
 )
-RELOAD_SUCCESSFUL = Definition(
-    "gauge",
+RELOAD_SUCCESSFUL = _gauge(
     "pexpolicy_config_last_reload_successful",
     "0 after a refused reload, until a configuration is activated.",
     combine="min",
 )
-RELOADED = Definition(
-    "gauge",
+RELOADED = _gauge(
     "pexpolicy_config_last_reload_success_timestamp_seconds",
     "Time at which the active configuration was activated.",
     combine="min",
 )
-CERTIFICATE = Definition(
-    "gauge",
+CERTIFICATE = _gauge(
     "pexpolicy_tls_cert_not_after_timestamp_seconds",
     "End of validity of the certificate of the server.",
     combine="min",
 )
-LOOP_LAG = Definition(
-    "gauge",
+LOOP_LAG = _gauge(
     "pexpolicy_loop_lag_seconds",
     "Maximum event loop lag over the last 30 to 60 s, of the worst worker.",
     combine="max",
 )
-READY = Definition(
-    "gauge",
+READY = _gauge(
     "pexpolicy_ready",
     "1 while every worker is ready: configured, able to write its audit, not stopping.",
     combine="min",
 )
-CONNECTIONS = Definition("gauge", "pexpolicy_connections", "Open connections.")
-WORKERS = Definition("gauge", "pexpolicy_workers", "Running worker processes.")
+CONNECTIONS = _gauge("pexpolicy_connections", "Open connections.")
+WORKERS = _gauge("pexpolicy_workers", "Running worker processes.")
 
 METRICS = {found.name: found for found in globals().values() if isinstance(found, Definition)}
 """The exported metrics by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -78,14 +78,7 @@ class Snapshot(msgspec.Struct, array_like=True):
                 refused.last_refused,
                 refused.refused_because,
             )
-        if len(self.nodes) > MAX_NODES:
-            self.nodes = {node.address: node for node in self.last_nodes()[-MAX_NODES:]}
-
-    def last_nodes(self) -> list[Node]:
-        """Return the nodes, the longest silent first."""
-        return sorted(
-            self.nodes.values(), key=lambda node: (node.last_call, node.last_refused, node.address)
-        )
+        self.nodes = last_nodes(self.nodes.values())
 
     def value(self, definition: Definition, *labels: str) -> float | None:
         """Return the value of a counter or gauge; ``None`` if it has none."""
@@ -109,6 +102,15 @@ class Snapshot(msgspec.Struct, array_like=True):
                 names = zip((*family.labels, "le"), values, strict=False)
                 metric.add_sample(name, dict(names), value)
             yield metric
+
+
+def last_nodes(nodes: Iterable[Node]) -> dict[str, Node]:
+    """Return the last nodes by address, the longest silent first.
+
+    Addresses that were only refused go before others: anyone can send from thousands.
+    """
+    found = sorted(nodes, key=lambda node: (node.last_call, node.last_refused, node.address))
+    return {node.address: node for node in found[-MAX_NODES:]}
 
 
 def family_of(name: str, definition: Definition, metric: MetricWrapperBase) -> Family:

@@ -42,12 +42,12 @@ class Status:
 
     async def document(self) -> dict[str, Any]:
         """Return the document; times are seconds of the Unix epoch, durations seconds."""
-        policy = self._policy()
+        policy, sources = self._policy(), self._telemetry.sources
         statuses = await self._statuses.collect(policy.plugins)
         counted = await self._telemetry.merged()
-        now = time.time()
-        sources = self._telemetry.sources
-        reasons = sources.not_ready_reasons()
+        audit, certificate, reload = sources.audit(), sources.certificate(), sources.reload()
+        reasons, now = sources.not_ready_reasons(), time.time()
+        records = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -60,14 +60,40 @@ class Status:
             "connections": _whole(counted.value(metrics.CONNECTIONS)),
             "loop_lag": counted.value(metrics.LOOP_LAG),
             "memory": _memory(),
-            "config": self._config(policy, now),
-            "audit": self._audit(counted),
-            "certificate": self._certificate(),
+            "config": {
+                "path": str(policy.settings.path),
+                "hash": policy.config_hash,
+                "activated_at": reload.last_success,
+                "age": now - reload.last_success,
+                "last_reload_successful": reload.last_successful,
+                "problems": list(reload.problems),
+                "restart_required": list(reload.restart_required),
+                "changes": list(reload.changes),
+            },
+            "audit": records
+            if audit is None
+            else {
+                **records,
+                "status": audit.status,
+                "problem": audit.error or None,
+                "lost": _whole(counted.value(metrics.AUDIT_LOST)),
+                "spooled_bytes": audit.spooled_bytes,
+                "free_bytes": audit.free_bytes,
+                "synced_at": audit.synced_at,
+            },
+            "certificate": certificate
+            and {
+                "not_after": certificate.not_after.timestamp(),
+                "problem": certificate.problem or None,
+            },
             "endpoints": {
                 name: counted.by_last_label(metrics.REQUESTS, name) for name in ENDPOINTS
             },
             "refused": counted.by_last_label(metrics.REFUSED),
-            "plugins": [_plugin(plugin, policy, counted, statuses) for plugin in policy.plugins],
+            "plugins": [
+                {**_plugin(plugin, policy, counted), **statuses.get(plugin.name, {})}
+                for plugin in policy.plugins
+            ],
             "sources": [
                 {"name": source.name, "driver": source.driver_name, **source.lifespan.report()}
                 for source in policy.sources
@@ -82,42 +108,9 @@ class Status:
                     "last_refused": node.last_refused or None,
                     "refused_because": node.refused_because or None,
                 }
-                for node in counted.last_nodes()
+                for node in counted.nodes.values()
             ],
         }
-
-    def _config(self, policy: Policy, now: float) -> dict[str, Any]:
-        reload = self._telemetry.sources.reload()
-        return {
-            "path": str(policy.settings.path),
-            "hash": policy.config_hash,
-            "activated_at": reload.last_success,
-            "age": now - reload.last_success,
-            "last_reload_successful": reload.last_successful,
-            "problems": list(reload.problems),
-            "restart_required": list(reload.restart_required),
-            "changes": list(reload.changes),
-        }
-
-    def _audit(self, counted: Snapshot) -> dict[str, Any]:
-        state = self._telemetry.sources.audit()
-        document: dict[str, Any] = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
-        if state is not None:
-            document |= {
-                "status": state.status,
-                "problem": state.error or None,
-                "lost": _whole(counted.value(metrics.AUDIT_LOST)),
-                "spooled_bytes": state.spooled_bytes,
-                "free_bytes": state.free_bytes,
-                "synced_at": state.synced_at,
-            }
-        return document
-
-    def _certificate(self) -> dict[str, Any] | None:
-        state = self._telemetry.sources.certificate()
-        if state is None:
-            return None
-        return {"not_after": state.not_after.timestamp(), "problem": state.problem or None}
 
     def close(self) -> None:
         """Cancel the status hooks that are running."""
@@ -133,39 +126,28 @@ def _memory() -> dict[str, int] | None:
     return {"resident_bytes": pages * os.sysconf("SC_PAGE_SIZE")}
 
 
-def _plugin(
-    plugin: BuiltPlugin, policy: Policy, counted: Snapshot, statuses: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def _plugin(plugin: BuiltPlugin, policy: Policy, counted: Snapshot) -> dict[str, Any]:
+    name, lifespan = plugin.name, policy.lifespans.get(plugin.name)
+    observed = None
+    if plugin.hooks.keys() & {"on_decision", "on_decisions"}:
+        pending = int(counted.value(metrics.OBSERVER_PENDING, name) or 0)
+        observed = {**counted.by_last_label(metrics.OBSERVER_CALLS, name), "pending": pending}
     links = [link for chain in policy.chains.values() for link in chain.links]
-    breakers = [
-        link.breaker for link in links if link.plugin == plugin.name and link.breaker is not None
-    ]
-    lifespan = policy.lifespans.get(plugin.name)
+    has_breaker = any(link.plugin == name and link.breaker for link in links)
     return {
-        "name": plugin.name,
+        "name": name,
         "distribution": plugin.available.distribution,
         "version": plugin.available.version,
         "mode": plugin.table.mode,
         "isolation": plugin.table.isolation,
         "hooks": list(plugin.implemented),
-        "calls": counted.by_last_label(metrics.PLUGIN_CALLS, plugin.name),
-        "latency": _latency(counted, plugin.name),
-        "observed": _observed(plugin.name, counted)
-        if plugin.hooks.keys() & {"on_decision", "on_decisions"}
-        else None,
-        "breaker_open": bool(counted.value(metrics.BREAKER_OPEN, plugin.name))
-        if breakers
-        else None,
+        "calls": counted.by_last_label(metrics.PLUGIN_CALLS, name),
+        "latency": _latency(counted, name),
+        "observed": observed,
+        "breaker_open": bool(counted.value(metrics.BREAKER_OPEN, name)) if has_breaker else None,
         "has_stuck_calls": bool(plugin.threads and plugin.threads.stuck),
         **(lifespan.report() if lifespan is not None else {"data": {}, "jobs": {}, "failures": []}),
-        **statuses.get(plugin.name, {}),
     }
-
-
-def _observed(plugin: str, counted: Snapshot) -> dict[str, int]:
-    """Return what became of notifying an observer, and how many decisions wait for it."""
-    pending = int(counted.value(metrics.OBSERVER_PENDING, plugin) or 0)
-    return {**counted.by_last_label(metrics.OBSERVER_CALLS, plugin), "pending": pending}
 
 
 def _latency(counted: Snapshot, plugin: str) -> dict[str, float | None] | None:
@@ -199,29 +181,26 @@ class PluginStatuses:
 
     async def collect(self, plugins: Iterable[BuiltPlugin]) -> dict[str, dict[str, Any]]:
         """Return for each plugin with the hook its ``status``, or the ``problem`` of getting it."""
+        tasks: dict[str, ReportTask] = {}
         reporting = [plugin for plugin in plugins if "status" in plugin.hooks]
         for plugin in reporting:
-            previous = self._running.get(plugin.name)
-            if previous is None or previous.done():
-                task = asyncio.get_running_loop().create_task(_report(plugin))
+            task = self._running.get(plugin.name)
+            if task is None or task.done():
+                task = self._running[plugin.name] = asyncio.create_task(_report(plugin))
                 hide(task)
-                self._running[plugin.name] = task
-        tasks = {plugin.name: self._running[plugin.name] for plugin in reporting}
+            tasks[plugin.name] = task
         if tasks:
             await asyncio.wait(tasks.values(), timeout=self._timeout)
+        late = {"problem": f"its status gave no answer within {self._timeout:.3g} s"}
+        found = {}
         for plugin in reporting:
-            if plugin.is_isolated:
+            task = tasks[plugin.name]
+            if not task.done() and plugin.is_isolated:
                 # A late worker is killed and replaced, so no task of it stays.
-                tasks[plugin.name].cancel()
-        return {name: self._result(name, task) for name, task in tasks.items()}
-
-    def _result(self, name: str, task: ReportTask) -> dict[str, Any]:
-        if not task.done():
-            return {"problem": f"its status gave no answer within {self._timeout:.3g} s"}
-        self._running.pop(name, None)
-        if task.cancelled():
-            return {"problem": "its status was cancelled"}
-        return task.result()
+                task.cancel()
+            is_answered = task.done() and not task.cancelled()
+            found[plugin.name] = task.result() if is_answered else late
+        return found
 
     def close(self) -> None:
         """Cancel the hooks that are running."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from itertools import product
+from typing import TYPE_CHECKING, Any, Self
 
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
@@ -39,7 +39,8 @@ from pexpolicy.models.outcome import (
 )
 from pexpolicy.observability import metrics
 from pexpolicy.observability.metrics import METRICS
-from pexpolicy.observability.snapshot import MAX_NODES, Family, Node, Snapshot, family_of
+from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot, family_of, last_nodes
+from pexpolicy.tasks import run_in_thread
 
 if TYPE_CHECKING:
     from pexpolicy.models.request import CallFacts
@@ -60,7 +61,6 @@ MAX_ADDRESS = 48
 SAMPLE_INTERVAL_S = 0.25
 LAG_WINDOW_S = 30.0
 """Minimum time for which a maximum is kept; it is kept at most twice as long."""
-T = TypeVar("T")
 _QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
@@ -106,11 +106,6 @@ class ReloadState:
     """What the last reload changed, by name."""
 
 
-def _no_reloads() -> Callable[[], ReloadState]:
-    state = ReloadState()
-    return lambda: state
-
-
 @dataclass(frozen=True, slots=True)
 class StateSources:
     """The parts of a server with a state. They are read four times a second on the event loop, so
@@ -119,7 +114,7 @@ class StateSources:
 
     readiness: Readiness = field(default_factory=lambda: Readiness(ReadinessState.READY))
     audit: Callable[[], AuditState | None] = lambda: None
-    reload: Callable[[], ReloadState] = field(default_factory=_no_reloads)
+    reload: Callable[[], ReloadState] = ReloadState
     certificate: Callable[[], Certificates | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
     job_runs: Callable[[], JobRuns] = Counter
@@ -143,18 +138,37 @@ class StateSources:
         return ["not ready" if self.readiness.is_ready else self.readiness.state.value]
 
 
-class _Children(dict[str, Any]):
-    """The child of a metric for each value of its last label."""
+class _Series(dict[tuple[str, ...], Any]):
+    """The series of a metric by the values of its labels; a missing one is made."""
 
-    def __init__(self, metric: Any, before: tuple[str, ...], known: Iterable[str]) -> None:
+    def __init__(self, definition: Definition) -> None:
         super().__init__()
-        self._metric, self._before = metric, before
-        for value in known:
-            _ = self[value]
+        self.definition, self.metric = definition, definition.make()
+        if not definition.labels:
+            self[()] = self.metric
+            if definition.kind == "gauge":
+                self.metric.set(math.nan)
 
-    def __missing__(self, value: str) -> Any:
-        child = self[value] = self._metric.labels(*self._before, value)
-        return child
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        series = self[labels] = self.metric.labels(*labels)
+        return series
+
+    def make(self, *labels: Iterable[str]) -> None:
+        """Make the series of all combinations, so that they are exposed from the start."""
+        for values in product(*labels):
+            _ = self[values]
+
+    def set(self, value: float | None) -> None:
+        """Set a gauge without labels; an unknown value has no series."""
+        self.metric.set(math.nan if value is None else value)
+
+    def show(self, values: Mapping[Any, float]) -> None:
+        """Set the series of a gauge, and remove its others."""
+        for labels, value in values.items():
+            self[labels].set(value)
+        for labels in self.keys() - values.keys():
+            self.metric.remove(*labels)
+            del self[labels]
 
 
 class Telemetry(AbstractContextManager["Telemetry"]):
@@ -164,46 +178,47 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self.sources = sources or StateSources()
         self.merge: Callable[[Snapshot], Awaitable[Snapshot]] | None = None
         """Returns the snapshot of all workers, given that of this one, where there are several."""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-metrics")
-        self._metrics = {name: definition.make() for name, definition in METRICS.items()}
         self.nodes = Nodes()
-        self._endpoints = {name: _EndpointMetrics(self._of, name) for name in ENDPOINTS}
-        self._left = self._of(metrics.REMAINING)
-        self._records = self._of(metrics.AUDIT_RECORDS)
-        self._refused = _Children(self._of(metrics.REFUSED), (), REASONS)
-        self._differing = _Children(self._of(metrics.SHADOW_DIFF), (), ())
-        self._steps: dict[str, _PluginMetrics] = {}
-        self._observed: dict[str, _Children] = {}
+        self.problem = ""
+        """Why the last sample failed, or an empty text."""
+        self._metrics = {name: _Series(definition) for name, definition in METRICS.items()}
+        self._requests = self._of(metrics.REQUESTS)
+        self._durations = self._of(metrics.DURATION)
+        self._left = self._of(metrics.REMAINING)[()]
+        self._records = self._of(metrics.AUDIT_RECORDS)[()]
+        self._steps = self._of(metrics.PLUGIN_CALLS)
+        self._step_durations = self._of(metrics.PLUGIN_DURATION)
+        self._quick: dict[tuple[str, str], list[int]] = {}
+        """How many quick steps took each microsecond, by plugin and outcome."""
         self._budget = 0.0
         self._policy: Policy | None = None
         self._plugins: set[str] = set()
-        self._shown: dict[str, set[tuple[str, ...]]] = {}
         self._lost = 0
         self._lag = LoopLag()
         self._timer: asyncio.TimerHandle | None = None
-        self.problem = ""
-        """Why the last sample failed, or an empty text."""
-        for name, definition in METRICS.items():
-            if definition.kind == "gauge" and not definition.labels:
-                self._metrics[name].set(math.nan)
+        causes = (*NOT_ANSWERED, INTERNAL, UNRECORDED)
+        self._requests.make(ENDPOINTS, CALL_OUTCOMES)
+        self._durations.make(ENDPOINTS)
+        self._of(metrics.FALLBACK).make(ENDPOINTS, causes)
+        self._of(metrics.REFUSED).make(REASONS)
         self._of(metrics.WORKERS).set(1)
         self._of(metrics.LOOP_LAG).set(0)
 
-    def _of(self, definition: Definition) -> Any:
+    def _of(self, definition: Definition) -> _Series:
         return self._metrics[definition.name]
 
     def use_policy(self, policy: Policy) -> None:
         """Count for another policy from now on."""
         for link in policy.links():
-            counted = self._plugin(link.plugin)
+            self._steps.make((link.plugin,), STEP_OUTCOMES)
+            self._step_durations.make((link.plugin,))
             for steps in (link.abstained_steps, link.decided_steps):
-                _ = counted.outcomes[steps.outcome]
-                steps.cells = counted.quick.setdefault(steps.outcome, steps.cells)
-        for plugin in policy.plugins:
-            if plugin.table.mode == "shadow":
-                _ = self._differing[plugin.name]
-        for queue in policy.observers:
-            self._observers(queue.plugin)
+                quick = self._quick.setdefault((link.plugin, steps.outcome), steps.cells)
+                steps.cells = quick
+        shadows = [plugin.name for plugin in policy.plugins if plugin.table.mode == "shadow"]
+        self._of(metrics.SHADOW_DIFF).make(shadows)
+        observers = [queue.plugin for queue in policy.observers]
+        self._of(metrics.OBSERVER_CALLS).make(observers, OBSERVER_OUTCOMES)
         self._budget = policy.settings.server.budget
         self._policy = policy
         self._plugins = {plugin.name for plugin in policy.plugins}
@@ -213,58 +228,41 @@ class Telemetry(AbstractContextManager["Telemetry"]):
     def answered(self, call: CallFacts, answer: Answer) -> None:
         """Count a call."""
         outcome, action, seconds = answer.outcome, answer.reply.action, call.seconds()
-        endpoint = self._endpoints[outcome.endpoint]
         if outcome.decided_by == DEFAULT:
             action = _BY_DEFAULT.get(action, action)
-        endpoint.outcomes[action].inc()
-        endpoint.duration.observe(seconds)
+        self._requests[outcome.endpoint, action].inc()
+        self._durations[outcome.endpoint,].observe(seconds)
         self._left.observe(self._budget - seconds if seconds < self._budget else 0.0)
-        if outcome.has_slow_or_failed_steps:
-            cause = self._count_steps(outcome)
-            if cause:
-                endpoint.causes[cause].inc()
+        self._records.inc()
+        if outcome.has_slow_or_failed_steps and (cause := self._count_steps(outcome)):
+            self.count_fallback(outcome.endpoint, cause)
         self.nodes.called(call.params.get("node_ip"), call.peer)
 
-    def _plugin(self, name: str) -> _PluginMetrics:
-        found = self._steps.get(name)
-        if found is None:
-            found = self._steps[name] = _PluginMetrics(self._of, name)
-        return found
-
-    def _observers(self, plugin: str) -> _Children:
-        found = self._observed.get(plugin)
-        if found is None:
-            calls = self._of(metrics.OBSERVER_CALLS)
-            found = self._observed[plugin] = _Children(calls, (plugin,), OBSERVER_OUTCOMES)
-        return found
-
     def _count_steps(self, outcome: Outcome) -> str:
-        """Count each step except quick ones, which ``StepCounter`` has counted.
+        """Count each step except quick ones, which the chain has counted.
 
         Return the outcome of the first plugin without a usable answer, or an empty text.
         """
         cause = ""
         for step in outcome.steps:
-            result, ms = step.outcome, step.ms
-            if ms < _QUICK_MS and result in ANSWERED:
+            if step.ms < _QUICK_MS and step.outcome in ANSWERED:
                 continue
-            plugin = self._plugin(step.plugin)
-            plugin.outcomes[result].inc()
-            if result != SKIPPED:
-                plugin.duration.observe(ms / 1000)
-            if not cause and result in NOT_ANSWERED:
-                cause = result
+            self._steps[step.plugin, step.outcome].inc()
+            if step.outcome != SKIPPED:
+                self._step_durations[step.plugin,].observe(step.ms / 1000)
+            if not cause and step.outcome in NOT_ANSWERED:
+                cause = step.outcome
         return cause
 
     def count_fallback(self, endpoint: str, cause: str) -> None:
-        """Count a call with a fallback that no plugin caused."""
-        self._endpoints[endpoint].causes[cause].inc()
+        """Count a call with a fallback."""
+        self._of(metrics.FALLBACK)[endpoint, cause].inc()
 
     def refused(self, reason: str, peer: str | None) -> None:
         """Count a request that was refused before any plugin was asked."""
-        self._refused[reason].inc()
+        self._of(metrics.REFUSED)[reason,].inc()
         if reason in (UNAUTHORISED, WRONG_TOKEN):
-            self._of(metrics.AUTH_FAILURES).inc()
+            self._of(metrics.AUTH_FAILURES)[()].inc()
         self.nodes.refused(address_of(None, peer), reason)
 
     def recorded(self) -> None:
@@ -273,63 +271,55 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
     def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
         """Count what became of notifying an observer."""
-        self._observers(plugin)[outcome].inc(count)
+        self._of(metrics.OBSERVER_CALLS)[plugin, outcome].inc(count)
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count the decision of a shadow plugin."""
-        if shadow.has_slow_or_failed_steps:
-            self._count_steps(shadow)
+        self._count_steps(shadow)
         self._records.inc()
-        if differs:
-            for step in shadow.steps:
-                self._differing[step.plugin].inc()
+        for step in shadow.steps if differs else ():
+            self._of(metrics.SHADOW_DIFF)[step.plugin,].inc()
 
     def snapshot(self) -> Snapshot:
         """Return what this process has counted. Safe in any thread."""
         families = {
-            name: family_of(name, METRICS[name], metric) for name, metric in self._metrics.items()
+            name: family_of(name, series.definition, series.metric)
+            for name, series in self._metrics.items()
         }
-        calls, durations = (
-            families[metrics.PLUGIN_CALLS.name],
-            families[metrics.PLUGIN_DURATION.name],
-        )
-        for plugin, counted in self._steps.copy().items():
-            counted.add_quick(plugin, calls, durations)
-        # A call is not counted as a record, to save an addition; other records are.
-        answered = sum(families[metrics.REQUESTS.name].samples.values())
-        families[metrics.AUDIT_RECORDS.name].add((metrics.AUDIT_RECORDS.name,), answered)
+        calls = families[metrics.PLUGIN_CALLS.name]
+        durations = families[metrics.PLUGIN_DURATION.name]
+        for (plugin, outcome), cells in self._quick.copy().items():
+            count, seconds = sum(cells), sum(us * n for us, n in enumerate(cells)) / 1e6
+            calls.add((calls.name, plugin, outcome), count)
+            for key in durations.samples:
+                if key[1] == plugin:
+                    # They are in each bucket of the histogram.
+                    durations.add(key, seconds if key[0].endswith("_sum") else count)
         for name, definition, metric in PLUGIN_METRICS.collect(self._plugins, METRICS):
             families[name] = family_of(name, definition, metric)
         return Snapshot(families, self.nodes.copy())
 
     async def merged(self) -> Snapshot:
         """Return what all workers have counted."""
-        own = await self.in_thread(self.snapshot)
+        own = await run_in_thread(self.snapshot, "pexpolicy-metrics")
         return own if self.merge is None else await self.merge(own)
-
-    def in_thread(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """Call a function that takes milliseconds, which must not delay calls."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._next(self._loop.time())
+        self._beat(None)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _next(self, now: float) -> None:
-        self._due = now + SAMPLE_INTERVAL_S
-        self._timer = self._loop.call_at(self._due, self._beat)
-
-    def _beat(self) -> None:
+    def _beat(self, due: float | None) -> None:
         now = self._loop.time()
-        self._of(metrics.LOOP_LAG).set(self._lag.record(now, max(now - self._due, 0.0)))
-        self.sample()
-        self._next(self._loop.time())
+        if due is not None:
+            self._of(metrics.LOOP_LAG).set(self._lag.record(now, max(now - due, 0.0)))
+            self.sample()
+        due = self._loop.time() + SAMPLE_INTERVAL_S
+        self._timer = self._loop.call_at(due, self._beat, due)
 
     def sample(self) -> None:
         """Set all gauges; ``problem`` is set if a source fails, which is read again next time."""
@@ -343,98 +333,51 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             self.problem = ""
 
     def _sample_policy(self, policy: Policy) -> None:
-        self._show(metrics.CONFIG_INFO, {(policy.config_hash,): 1})
-        pending = {(queue.plugin,): queue.pending for queue in policy.observers}
-        self._show(metrics.OBSERVER_PENDING, pending)
-        breakers: dict[tuple[str, ...], float] = {}
-        for chain in policy.chains.values():
-            for link in chain.links:
-                is_open = link.breaker is not None and link.breaker.is_open
-                breakers[link.plugin,] = breakers.get((link.plugin,), 0) or int(is_open)
-        self._show(metrics.BREAKER_OPEN, breakers)
         lifespans = policy.lifespans.copy()
-        failures = {(name,): len(found.failures) for name, found in lifespans.items()}
-        self._show(metrics.BACKGROUND_FAILURES, failures)
+        links = [link for chain in policy.chains.values() for link in chain.links]
+        is_open = {(link.plugin,): 0 for link in links}
+        is_open |= {(one.plugin,): 1 for one in links if one.breaker and one.breaker.is_open}
         data = {
             (name, found.name): found
             for name, lifespan in lifespans.items()
             for found in lifespan.refreshed
         }
-        # A series without a value would raise no alert.
-        ages = {labels: max(found.waiting_for, 0.001) for labels, found in data.items()}
-        self._show(metrics.DATA_AGE, ages)
-        self._show(metrics.DATA_INTERVAL, {labels: found.every for labels, found in data.items()})
+        for definition, values in (
+            (metrics.CONFIG_INFO, {(policy.config_hash,): 1}),
+            (metrics.OBSERVER_PENDING, {(one.plugin,): one.pending for one in policy.observers}),
+            (metrics.BREAKER_OPEN, is_open),
+            (
+                metrics.BACKGROUND_FAILURES,
+                {(name,): len(found.failures) for name, found in lifespans.items()},
+            ),
+            # A series without a value would raise no alert.
+            (metrics.DATA_AGE, {key: max(one.waiting_for, 0.001) for key, one in data.items()}),
+            (metrics.DATA_INTERVAL, {key: one.every for key, one in data.items()}),
+        ):
+            self._of(definition).show(values)
 
     def _sample_sources(self, sources: StateSources) -> None:
         for labels, runs in sources.job_runs().items():
-            self._of(metrics.JOB_RUNS).labels(*labels).inc(runs)
-        self._of(metrics.READY).set(not sources.not_ready_reasons())
+            self._of(metrics.JOB_RUNS)[labels].inc(runs)
         reload, audit, certificate = sources.reload(), sources.audit(), sources.certificate()
+        self._of(metrics.READY).set(not sources.not_ready_reasons())
         self._of(metrics.RELOAD_SUCCESSFUL).set(reload.last_successful)
         self._of(metrics.RELOADED).set(reload.last_success)
         if audit is not None:
-            self._of(metrics.AUDIT_LOST).inc(max(audit.lost - self._lost, 0))
+            self._of(metrics.AUDIT_LOST)[()].inc(max(audit.lost - self._lost, 0))
             self._lost = audit.lost
-            self._set(metrics.AUDIT_FREE, audit.free_bytes)
-            self._set(metrics.AUDIT_LAST_FSYNC, audit.synced_at)
+            self._of(metrics.AUDIT_FREE).set(audit.free_bytes)
+            self._of(metrics.AUDIT_LAST_FSYNC).set(audit.synced_at)
         if certificate is not None:
-            self._set(metrics.CERTIFICATE, certificate.not_after.timestamp())
-        self._set(metrics.CONNECTIONS, sources.connections())
-
-    def _set(self, definition: Definition, value: float | None) -> None:
-        """Set a gauge; an unknown value has no series."""
-        if value is not None:
-            self._of(definition).set(value)
-
-    def _show(self, definition: Definition, values: Mapping[Any, float]) -> None:
-        """Set the series of a gauge, and remove its others."""
-        gauge = self._of(definition)
-        for labels, value in values.items():
-            gauge.labels(*labels).set(value)
-        for labels in self._shown.get(definition.name, set()) - values.keys():
-            gauge.remove(*labels)
-        self._shown[definition.name] = set(values)
-
-
-class _EndpointMetrics:
-    __slots__ = ("causes", "duration", "outcomes")
-
-    def __init__(self, of: Callable[[Definition], Any], endpoint: str) -> None:
-        causes = (*NOT_ANSWERED, INTERNAL, UNRECORDED)
-        self.outcomes = _Children(of(metrics.REQUESTS), (endpoint,), CALL_OUTCOMES)
-        self.causes = _Children(of(metrics.FALLBACK), (endpoint,), causes)
-        self.duration = of(metrics.DURATION).labels(endpoint)
-
-
-class _PluginMetrics:
-    """The steps of one plugin, and by outcome how many quick ones took each microsecond."""
-
-    __slots__ = ("duration", "outcomes", "quick")
-
-    def __init__(self, of: Callable[[Definition], Any], plugin: str) -> None:
-        self.outcomes = _Children(of(metrics.PLUGIN_CALLS), (plugin,), STEP_OUTCOMES)
-        self.duration = of(metrics.PLUGIN_DURATION).labels(plugin)
-        self.quick: dict[str, list[int]] = {}
-
-    def add_quick(self, plugin: str, calls: Family, durations: Family) -> None:
-        """Add the quick steps: they are in each bucket of the histogram."""
-        name = durations.name
-        bounds = [key for key in durations.samples if key[:2] == (f"{name}_bucket", plugin)]
-        for outcome, cells in self.quick.copy().items():
-            count = sum(cells)
-            calls.add((calls.name, plugin, outcome), count)
-            for key in (*bounds, (f"{name}_count", plugin)):
-                durations.add(key, count)
-            seconds = sum(us * n for us, n in enumerate(cells)) / 1e6
-            durations.add((f"{name}_sum", plugin), seconds)
+            self._of(metrics.CERTIFICATE).set(certificate.not_after.timestamp())
+        self._of(metrics.CONNECTIONS).set(sources.connections())
 
 
 class LoopLag:
     """Maximum event loop lag over the last 30 to 60 s."""
 
     def __init__(self) -> None:
-        self._since = 0.0
-        self._worst = self._before = 0.0
+        self._since = self._worst = self._before = 0.0
 
     def record(self, now: float, lag: float) -> float:
         """Record a lag in seconds, and return the maximum."""
@@ -446,47 +389,33 @@ class LoopLag:
 
 
 class Nodes:
-    """The last nodes of one worker; the symptom of a wrong URL is that none calls.
-
-    Addresses that were only refused are forgotten before others: anyone can send from thousands.
-    """
+    """The last nodes of one worker; the symptom of a wrong URL is that none calls."""
 
     def __init__(self) -> None:
-        self._callers: OrderedDict[str, Node] = OrderedDict()
-        self._strangers: OrderedDict[str, Node] = OrderedDict()
-        """Those that were only refused."""
+        self._nodes: dict[str, Node] = {}
 
     def called(self, node_ip: str | None, peer: str | None = None) -> None:
         """Record an answered call of a node, which it names or else is its peer."""
-        node = self._callers.get(node_ip or "")
-        if node is None:
-            address = address_of(node_ip, peer)
-            node = self._callers.get(address)
-            if node is None:
-                node = self._strangers.pop(address, None) or self._new(address)
-                self._callers[address] = node
-        self._callers.move_to_end(node.address)
+        node = self._nodes.get(node_ip or "") or self._node(address_of(node_ip, peer))
         node.last_call = time.time()
         node.calls += 1
 
     def refused(self, address: str, why: str) -> None:
         """Record a refused request."""
-        known = self._callers if address in self._callers else self._strangers
-        if address not in known:
-            known[address] = self._new(address)
-        known.move_to_end(address)
-        node = known[address]
+        node = self._node(address)
         node.last_refused, node.refused_because = time.time(), why
 
-    def _new(self, address: str) -> Node:
-        """Return a new node, in place of the longest silent one if there are too many."""
-        if len(self._callers) + len(self._strangers) >= MAX_NODES:
-            (self._strangers or self._callers).popitem(last=False)
-        return Node(address)
+    def _node(self, address: str) -> Node:
+        node = self._nodes.get(address)
+        if node is None:
+            if len(self._nodes) >= 2 * MAX_NODES:
+                self._nodes = self.copy()
+            node = self._nodes[address] = Node(address)
+        return node
 
     def copy(self) -> dict[str, Node]:
-        """Return the nodes by address. Safe in any thread."""
-        return {**self._strangers.copy(), **self._callers.copy()}
+        """Return the last nodes by address. Safe in any thread."""
+        return last_nodes(self._nodes.copy().values())
 
 
 def address_of(node_ip: str | None, peer: str | None) -> str:

@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pexpolicy import __version__
 from pexpolicy.config.schema.server import TracingTable
-from pexpolicy.models.outcome import ANSWERED, Step
+from pexpolicy.models.outcome import ANSWERED
+from pexpolicy.tasks import run_in_thread
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
 
     from pexpolicy.policy import Answer
@@ -36,35 +35,31 @@ class Spans:
 
     def __init__(self, provider: TracerProvider) -> None:
         from opentelemetry import context, trace  # noqa: PLC0415 - an extra
-        from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
-            TraceContextTextMapPropagator,
-        )
+        from opentelemetry.propagate import extract  # noqa: PLC0415
 
-        self.trace, self.context = trace, context
+        self.trace, self.context, self.extract = trace, context, extract
         self.tracer = provider.get_tracer("pexpolicy", __version__)
-        self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, endpoint: str, headers: Mapping[str, str], decision_id: str) -> CallSpan:
         """Start the span of a call, as a child of a ``traceparent`` header (W3C Trace Context).
 
         It is the current span until it is closed, so that plugins can propagate it.
         """
-        context = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
-        parent = self._propagator.extract(context) if context else None
-        return CallSpan(self, endpoint, parent, decision_id)
+        return CallSpan(self, endpoint, headers, decision_id)
 
 
 class CallSpan:
     """The span of one call."""
 
     def __init__(
-        self, spans: Spans, endpoint: str, parent: Context | None, decision_id: str
+        self, spans: Spans, endpoint: str, headers: Mapping[str, str], decision_id: str
     ) -> None:
         self._spans = spans
         self._started = time.time_ns()
+        carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         self._span = spans.tracer.start_span(
             endpoint,
-            context=parent,
+            context=spans.extract(carrier) if carrier else None,
             kind=spans.trace.SpanKind.SERVER,
             attributes={"pexpolicy.decision_id": decision_id},
             start_time=self._started,
@@ -73,45 +68,33 @@ class CallSpan:
         self._token = spans.context.attach(self._context)
 
     def record_answer(self, answer: Answer) -> None:
-        """Record the answer of the call."""
-        span, outcome = self._span, answer.outcome
-        if not span.is_recording():
+        """Record the answer of the call, with names of fields, never their values."""
+        outcome, started = answer.outcome, self._started
+        if not self._span.is_recording():
             return
-        span.set_attributes(
+        self._span.set_attributes(
             {
                 "pexpolicy.decided_by": outcome.decided_by,
                 "pexpolicy.action": answer.reply.action,
                 "http.response.status_code": answer.reply.status,
             }
         )
-        started = self._started
         for step in outcome.steps:
-            ended = started + int(step.ms * 1e6)
-            child = self._spans.tracer.start_span(
-                step.plugin,
-                context=self._context,
-                attributes=_attributes(step),
-                start_time=started,
-            )
+            child = self._spans.tracer.start_span(step.plugin, self._context, start_time=started)
+            child.set_attribute("pexpolicy.outcome", step.outcome)
+            if step.hook:
+                child.set_attribute("pexpolicy.hook", step.hook)
+            if fields := tuple(step.changes) or step.fields:
+                child.set_attribute("pexpolicy.fields", fields)
             if step.outcome not in ANSWERED:
                 child.set_status(self._spans.trace.StatusCode.ERROR, step.outcome)
-            child.end(ended)
-            started = ended
+            started += int(step.ms * 1e6)
+            child.end(started)
 
     def close(self) -> None:
         """End the span."""
         self._spans.context.detach(self._token)
         self._span.end()
-
-
-def _attributes(step: Step) -> dict[str, str | Sequence[str]]:
-    """Return the attributes of a step: names of fields, never their values."""
-    found: dict[str, str | Sequence[str]] = {"pexpolicy.outcome": step.outcome}
-    if step.hook:
-        found["pexpolicy.hook"] = step.hook
-    if fields := tuple(step.changes) or step.fields:
-        found["pexpolicy.fields"] = fields
-    return found
 
 
 @asynccontextmanager
@@ -125,17 +108,9 @@ async def exporter(table: TracingTable | None) -> AsyncIterator[Spans | None]:
         yield Spans(provider)
     finally:
         # In a thread, as an unreachable collector must not delay the shutdown.
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            provider.shutdown()
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(ended.set)
-
-        threading.Thread(target=end, name="pexpolicy-tracing", daemon=True).start()
+        ending = run_in_thread(provider.shutdown, "pexpolicy-tracing")
         with suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), SPAN_FLUSH_TIMEOUT_S)
+            await asyncio.wait_for(ending, SPAN_FLUSH_TIMEOUT_S)
 
 
 class SecretFilter(logging.Filter):
@@ -153,6 +128,9 @@ class SecretFilter(logging.Filter):
         return True
 
 
+_FILTER = SecretFilter()
+
+
 def _provider(table: TracingTable) -> TracerProvider:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
         OTLPSpanExporter,
@@ -162,11 +140,8 @@ def _provider(table: TracingTable) -> TracerProvider:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     for name in tuple(logging.root.manager.loggerDict):
-        logger = logging.getLogger(name)
-        if name.startswith("opentelemetry") and not any(
-            isinstance(known, SecretFilter) for known in logger.filters
-        ):
-            logger.addFilter(SecretFilter())
+        if name.startswith("opentelemetry"):
+            logging.getLogger(name).addFilter(_FILTER)
     resource = Resource.create({"service.name": "pexpolicy", "service.version": __version__})
     resource = resource.merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)

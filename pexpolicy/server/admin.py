@@ -45,6 +45,7 @@ from pexpolicy.server.http.response import (
     health,
     not_allowed,
 )
+from pexpolicy.tasks import run_in_thread
 from pexpolicy.text import readable
 
 PUBLIC_PATHS = ("/livez", "/readyz")
@@ -142,7 +143,8 @@ class AdminApp:
         if path == "/status":
             status = readable(await self._status.document())
             return PrerenderedResponse(200, JSON, orjson.dumps(status, option=orjson.OPT_INDENT_2))
-        text = await self._telemetry.in_thread(expose, await self._telemetry.merged())
+        merged = await self._telemetry.merged()
+        text = await run_in_thread(lambda: expose(merged), "pexpolicy-metrics")
         return PrerenderedResponse(200, CONTENT_TYPE, text)
 
     def close(self) -> None:

@@ -428,13 +428,13 @@ def test_the_last_nodes_are_kept_and_the_most_silent_ones_forgotten() -> None:
         nodes.called(f"10.0.{number // 250}.{number % 250}")
     nodes.called("10.0.0.0")
     nodes.called("10.9.9.9")
+    nodes.called("10.9.9.8")
     nodes.refused("10.9.9.8", "unknown path")
     found = nodes.copy()
     assert len(found) == MAX_NODES
     assert (found["10.0.0.0"].calls, found["10.9.9.9"].calls) == (2, 1)
     assert not {"10.0.0.1", "10.0.0.2"} & found.keys()
-    refused = found["10.9.9.8"]
-    assert (refused.refused_because, refused.last_call) == ("unknown path", 0)
+    assert (found["10.9.9.8"].refused_because, found["10.9.9.8"].calls) == ("unknown path", 1)
 
 
 def test_addresses_that_are_only_refused_push_out_no_node() -> None:

@@ -67,7 +67,7 @@ def test_a_node_that_several_workers_saw_is_one_node() -> None:
     total = Snapshot()
     total.add(Snapshot({}, {"10.0.0.1": Node("10.0.0.1", 5.0, 1)}))
     total.add(Snapshot({}, {"10.0.0.1": Node("10.0.0.1", 4.0, 2, 6.0, "unauthorised")}))
-    assert total.last_nodes() == [Node("10.0.0.1", 5.0, 3, 6.0, "unauthorised")]
+    assert list(total.nodes.values()) == [Node("10.0.0.1", 5.0, 3, 6.0, "unauthorised")]
     strangers = {f"{n}": Node(f"{n}", last_refused=9.0) for n in range(MAX_NODES)}
     total.add(Snapshot({}, strangers))
     assert len(total.nodes) == MAX_NODES

@@ -48,7 +48,7 @@ from pexpolicy.server.workers.reload import (
     SupervisorConnection,
     WorkerConnection,
 )
-from pexpolicy.tasks import start_background
+from pexpolicy.tasks import run_in_thread, start_background
 
 if TYPE_CHECKING:
     from pexpolicy.observability.telemetry import Telemetry
@@ -133,7 +133,7 @@ class WorkerMetrics:
     async def send(self, *, is_refreshed: bool = False) -> None:
         """Send a heartbeat with a snapshot; without one, the supervisor would kill the worker."""
         try:
-            snapshot = await self._telemetry.in_thread(self._telemetry.snapshot)
+            snapshot = await run_in_thread(self._telemetry.snapshot, "pexpolicy-metrics")
             self._report(Alive(snapshot, is_refreshed))
         except Exception:  # noqa: BLE001 - no label of a plugin's metric may end the worker
             self._report(Alive(None, is_refreshed))
