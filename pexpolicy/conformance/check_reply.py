@@ -8,7 +8,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -102,7 +102,16 @@ def _finite(text: str) -> float:
 
 
 UNREADABLE = {400, 405, 411, 413, 414, 415, 422, 431}
-ACCESS_DENIED = {401, 403, 407}
+_STATUSES: tuple[tuple[Container[int], Callable[..., Finding], str], ...] = (
+    ({401, 403, 407}, operation, "the server refuses access to the node; check user and password"),
+    (UNREADABLE, operation, "the server refuses to read what a node sends"),
+    ({429}, operation, "the server limits requests; Infinity uses its own database"),
+    (range(500, 1000), operation, "the server failed; Infinity uses its own database"),
+    (range(400, 500), warning, "it has the effect of a 404, which is what nodes expect"),
+    (range(300, 400), violation, "redirects are not followed"),
+    (range(300), violation, "a decision is sent with 200"),
+)
+"""What a status other than 200 and 404 means; the first row that has it counts."""
 UNSETTLED = ("reject", "redirect")
 """Actions that may or may not count with a status other than 200."""
 CODINGS = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"))
@@ -186,22 +195,10 @@ def _not_ok(asked: SentRequest, reply: Reply) -> Iterator[Finding]:
 
 def _status(asked: SentRequest, status: int) -> Finding:
     """Return the finding for a status that is neither 200 nor 404."""
-    make, mark = violation, DOCUMENTED
-    if status in ACCESS_DENIED:
-        make, text = operation, "the server refuses access to the node; check user and password"
-    elif status in UNREADABLE:
-        make = warning if asked.strain else operation
-        text = "the server refuses to read what a node sends"
-    elif status == HTTPStatus.TOO_MANY_REQUESTS:
-        make, text = operation, "the server limits requests; Infinity uses its own database"
-    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        make, text = operation, "the server failed; Infinity uses its own database"
-    elif status >= HTTPStatus.BAD_REQUEST:
-        make, text = warning, "it has the effect of a 404, which is what nodes expect"
-    elif status >= HTTPStatus.MULTIPLE_CHOICES:
-        text, mark = "redirects are not followed", TRANSCRIBED
-    else:
-        text = "a decision is sent with 200"
+    make, text = next((make, text) for some, make, text in _STATUSES if status in some)
+    if status in UNREADABLE and asked.strain:
+        make = warning
+    mark = TRANSCRIBED if text.startswith("redirects") else DOCUMENTED
     return make(Topic.STATUS, f"{status}: {text}", mark)
 
 
@@ -228,33 +225,17 @@ def _decision(asked: SentRequest, reply: Reply) -> CheckResult:
     if not isinstance(body, dict):
         text = "the body is JSON, but not an object with status, action and result"
         return CheckResult([*findings, violation(Topic.JSON, text, DOCUMENTED)])
-    if trace := next(_wrong_decodings(asked, body), None):
+    if trace := _wrong_decoding(asked, body):
         text = f"a text of the request comes back as …{trace.text}…: {trace.why}"
         findings.append(violation(Topic.DECODING, text, DOCUMENTED))
     judged = judge_envelope(asked, body)
     return replace(judged, findings=findings + judged.findings)
 
 
-def _wrong_decodings(asked: SentRequest, body: Any) -> Iterator[DecodingMarker]:
-    """Yield what shows that the request was decoded wrongly."""
-    for text in _texts(body) if asked.traces else ():
-        folded = text.casefold()
-        yield from (trace for trace in asked.traces if trace.text.casefold() in folded)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    pending = [value]
-    while pending:
-        match pending.pop():
-            case str(text):
-                yield text
-            case dict(inner):
-                yield from inner
-                pending += inner.values()
-            case list(items):
-                pending += items
-            case _:
-                pass
+def _wrong_decoding(asked: SentRequest, body: Any) -> DecodingMarker | None:
+    """Return what shows that the request was decoded wrongly."""
+    text = json.dumps(body, ensure_ascii=False).casefold() if asked.traces else ""
+    return next((trace for trace in asked.traces if trace.text.casefold() in text), None)
 
 
 def _picture(asked: SentRequest, body: bytes) -> tuple[list[Finding], str]:

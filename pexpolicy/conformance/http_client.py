@@ -6,8 +6,8 @@ import asyncio
 import base64
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -28,8 +28,6 @@ which is the default of the library.
 """
 BARE = ("Accept-Encoding", "User-Agent")
 """Headers of the library that a request to a policy server does not have."""
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +63,9 @@ class Reply:
     @property
     def codings(self) -> frozenset[str]:
         """Return the content codings in lower case; none where the header is missing."""
-        written = self.headers.get("Content-Encoding")
-        return frozenset(
-            coding.strip().lower() for coding in ([] if written is None else written.split(","))
-        )
+        if (written := self.headers.get("Content-Encoding")) is None:
+            return frozenset()
+        return frozenset(coding.strip().lower() for coding in written.split(","))
 
 
 class Wire:
@@ -85,14 +82,12 @@ class Wire:
         authorization: str | None = None,
         limit: float = LIMIT,
         max_body: int = MAX_BODY,
-        clock: Clock = time.perf_counter,
     ) -> None:
         self.base = base.rstrip("/")
         self.authorization = authorization
         self.limit = limit
         self.max_body = max_body
         self._session = session
-        self._clock = clock
 
     async def get(self, target: str, limit: float | None = None) -> Reply:
         """Return the reply for a path and query, which are sent unchanged.
@@ -102,7 +97,7 @@ class Wire:
         headers = {} if self.authorization is None else {"Authorization": self.authorization}
         url = URL(self.base + target, encoded=True)
         limit, most = self.limit if limit is None else limit, self.max_body
-        return await fetch(self._session, "GET", url, limit, most, self._clock, headers=headers)
+        return await fetch(self._session, "GET", url, limit, most, headers=headers)
 
 
 async def fetch(
@@ -111,14 +106,13 @@ async def fetch(
     url: URL,
     limit: float,
     max_body: int,
-    clock: Clock = time.perf_counter,
     **options: Any,
 ) -> Reply:
     """Return the whole reply to a request, without redirects, or why there is none.
 
     ``limit`` is in seconds, ``max_body`` in bytes; ``options`` are those of the session.
     """
-    started = clock()
+    started = time.perf_counter()
     try:
         async with (
             asyncio.timeout(limit),
@@ -128,77 +122,47 @@ async def fetch(
             usual = "close" if response.version == aiohttp.HttpVersion10 else ""
             closes = response.headers.get("Connection", usual).lower() == "close"
             facts = (response.status, response.headers.copy(), body)
-            return Reply(clock() - started, *facts, closes=closes)
+            return Reply(time.perf_counter() - started, *facts, closes=closes)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        return _failed(error, clock() - started)
+        return _failed(error, time.perf_counter() - started)
 
 
 CLOSED = "the server closed the connection"
 NO_HTTP = "the reply is not HTTP, or follows a body that was longer than announced"
+SHORT = "the body is shorter than announced"
 
 
 class TooLongError(aiohttp.ClientPayloadError):
     """The body is longer than the limit."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"the body is longer than {limit} bytes")
-
-
-_FAILURES: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
-    (
-        aiohttp.ConnectionTimeoutError,
-        {"failure": "the connection is not accepted", "refused": True},
-    ),
-    (TimeoutError, {"failure": "no whole reply in time", "late": True}),
-    (aiohttp.ClientConnectorError, {"failure": "there is no connection", "refused": True}),
-    (aiohttp.ServerDisconnectedError, {"failure": CLOSED}),
-    (aiohttp.ClientOSError, {"failure": CLOSED}),
-    (ConnectionError, {"failure": CLOSED}),
-    (TooLongError, {"torn": True}),
-    (aiohttp.ClientPayloadError, {"failure": "the body is shorter than announced", "torn": True}),
-    (Exception, {"failure": NO_HTTP, "torn": True}),
-)
-"""The meaning of an error, by its first matching class."""
-
 
 def _failed(error: Exception, seconds: float) -> Reply:
     """Return why there is no reply, without the error text, which may contain a PIN."""
-    meaning = next(meaning for kind, meaning in _FAILURES if isinstance(error, kind))
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Reply(seconds, failure="the connection is not accepted", refused=True)
     if isinstance(error, aiohttp.ClientConnectorError):
-        place = f"{error.host}:{error.port}"
-        reason = f"no connection to {place}: {describe_network_error(_cause(error))}"[:200]
-        meaning = {**meaning, "failure": reason}
-    elif isinstance(error, TooLongError):
-        meaning = {**meaning, "failure": str(error)}
-    return Reply(seconds, **meaning)
-
-
-def _cause(error: aiohttp.ClientConnectorError) -> BaseException:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return error.certificate_error
-    return error.os_error
-
-
-async def accepts_connections(base: str) -> bool:
-    """Return True if the server at a URL accepts a connection."""
-    url = URL(base)
-    return await _connects(url, None)
+        is_tls = isinstance(error, aiohttp.ClientConnectorCertificateError)
+        cause = error.certificate_error if is_tls else error.os_error  # type: ignore[attr-defined]
+        reason = f"no connection to {error.host}:{error.port}: {describe_network_error(cause)}"
+        return Reply(seconds, failure=reason[:200], refused=True)
+    if isinstance(error, TimeoutError):
+        return Reply(seconds, failure="no whole reply in time", late=True)
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError):
+        return Reply(seconds, failure=CLOSED)
+    torn = NO_HTTP
+    if isinstance(error, aiohttp.ClientPayloadError):
+        torn = str(error) if isinstance(error, TooLongError) else SHORT
+    return Reply(seconds, failure=torn, torn=True)
 
 
 async def speaks_tls(base: str) -> bool:
     """Return True if the port of a URL completes a TLS handshake."""
-    context = ssl.create_default_context()
+    url, context = URL(base), ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return await _connects(URL(base), context)
-
-
-async def _connects(url: URL, tls: ssl.SSLContext | None) -> bool:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(url.host, url.port, ssl=tls)
+            _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
             writer.transport.abort()
-            with suppress(OSError):
-                await writer.wait_closed()
     except OSError:
         return False
     return True
@@ -209,7 +173,7 @@ async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
     async for chunk in content.iter_any():
         body += chunk
         if len(body) > limit:
-            raise TooLongError(limit)
+            raise TooLongError(f"the body is longer than {limit} bytes")
     return bytes(body)
 
 
@@ -235,7 +199,6 @@ async def connected(
     *,
     authorization: str | None = None,
     limit: float = LIMIT,
-    clock: Clock = time.perf_counter,
     **options: Any,
 ) -> AsyncIterator[Wire]:
     """Yield a wire to the server at ``base``, the URL before ``/policy/v1``.
@@ -247,4 +210,4 @@ async def connected(
     connector = aiohttp.TCPConnector(limit=1, ssl=tls)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9)
     async with client_session(connector, timeout, skip_auto_headers=BARE, **options) as session:
-        yield Wire(session, base, authorization=authorization, limit=limit, clock=clock)
+        yield Wire(session, base, authorization=authorization, limit=limit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -13,6 +12,8 @@ import aiohttp
 from pexpolicy.conformance.call_flows import AGAIN, FLOWS, CallState, Flow, Step, breakout_room
 from pexpolicy.conformance.check_reply import judge, no_reply
 from pexpolicy.conformance.findings import (
+    REPORTED,
+    TRANSCRIBED,
     CheckResult,
     Finding,
     SentRequest,
@@ -23,14 +24,7 @@ from pexpolicy.conformance.findings import (
     violation,
     warning,
 )
-from pexpolicy.conformance.http_client import (
-    Reply,
-    Wire,
-    accepts_connections,
-    connected,
-    speaks_tls,
-)
-from pexpolicy.models.rules import Confidence
+from pexpolicy.conformance.http_client import Reply, Wire, connected, speaks_tls
 
 PER_PARTICIPANT = frozenset(
     (
@@ -43,72 +37,10 @@ PER_PARTICIPANT = frozenset(
     )
 )
 """Fields of a service that may differ from one participant to the next."""
-
-
-def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> list[Finding]:
-    """Return a finding if a step got another decision than its earlier equivalent."""
-    if earlier is None or earlier.decision is None or judged.decision is None:
-        return []
-    if earlier.broken or judged.broken:
-        return []
-    if earlier.decision == judged.decision:
-        return []
-    what = difference(earlier.decision, judged.decision)
-    text = f"not the same decision as “{step.same_as}” ({what}): {step.because}"
-    again = step.because == AGAIN
-    if _is_gateway(earlier, judged) and what == "name differs":
-        unique = "a gateway's name must be unique for each call"
-        return [warning(Topic.REPEATABLE, text, unique)] if again else []
-    topic = Topic.REPEATABLE if again else Topic.CONSISTENT
-    return [
-        violation(topic, text, Confidence.TRANSCRIBED)
-        if step.certain
-        else warning(topic, text, Confidence.REPORTED)
-    ]
-
-
-def _is_gateway(*both: CheckResult) -> bool:
-    return all(judged.service.get("service_type") == "gateway" for judged in both)
-
-
-class ServiceConsistency:
-    """The services that the server has named: one name must mean one service (rule 14)."""
-
-    def __init__(self) -> None:
-        self._services: dict[str, tuple[Mapping[str, Any], str]] = {}
-
-    def compare(self, asked: SentRequest, judged: CheckResult, where: str) -> list[Finding]:
-        """Return a finding if a service differs from an earlier one of the same name."""
-        service = judged.service
-        if not service or service.get("breakout") is True or asked.get("breakout_uuid"):
-            return []
-        # Before dialing out only the name counts, and prefer_ipv6.
-        if asked.get("call_direction") == "dial_out":
-            return []
-        stable = {n: v for n, v in service.items() if n not in PER_PARTICIPANT}
-        before, first = self._services.setdefault(str(service["name"]), (stable, where))
-        if before == stable:
-            return []
-        what = differing_fields(before, stable)
-        if service["service_type"] == before["service_type"] == "gateway":
-            text = (
-                f"two calls have the same gateway name ({what}, first in {first}); "
-                "it must be unique for each call"
-            )
-            return [warning(Topic.CONSISTENT, text, Confidence.TRANSCRIBED)]
-        text = (
-            f"the service differs from an earlier one of the same name ({what}, first in {first})"
-        )
-        return [violation(Topic.CONSISTENT, text, Confidence.TRANSCRIBED)]
-
-
 MAX_BREAKOUTS = 5
 """Breakout rooms of one main room that are visited."""
 MAX_FAILURES = 5
 """Requests in a row without a reply after which the rest is not sent."""
-RESTART_TIMEOUT_S = 2.0
-"""Time for a server that ended to accept connections again."""
-RETRY_INTERVAL_S = 0.1
 HTTP_FLOW = "HTTP itself"
 ANONYMOUS = "no credentials"
 HTTP_CHECKS = ("two requests on one connection", ANONYMOUS)
@@ -133,11 +65,11 @@ class StepResult:
 
     flow: str
     step: str
-    endpoint: str
-    target: str
-    status: int
-    seconds: float
-    findings: tuple[Finding, ...]
+    endpoint: str = ""
+    target: str = ""
+    status: int = 0
+    seconds: float = 0.0
+    findings: tuple[Finding, ...] = ()
 
     @property
     def fails(self) -> bool:
@@ -158,50 +90,46 @@ class ConformanceTest:
     ) -> None:
         self.flows = flows
         self._wire = wire
-        self._alias = alias
-        self._caller = caller
-        self._services = ServiceConsistency()
-        self._http_checks = [
-            name for name in HTTP_CHECKS if name != ANONYMOUS or wire.authorization is not None
-        ]
+        self._aliases = (alias, caller)
+        self._checks = [n for n in HTTP_CHECKS if n != ANONYMOUS or wire.authorization is not None]
+        self._services: dict[str, tuple[Mapping[str, Any], str]] = {}
         self._visited_breakouts: set[str] = set()
         self._unrepeatable: set[tuple[str, str]] = set()
         self._failures = 0
-        self._answered = self._late = self._ended = False
+        self._answered = self._late = False
 
     @property
     def length(self) -> int:
         """The number of steps, without the breakout rooms that a server announces."""
-        return sum(len(flow.steps) for flow in self.flows) + len(self._http_checks)
+        return sum(len(flow.steps) for flow in self.flows) + len(self._checks)
 
     async def run(self) -> AsyncIterator[StepResult]:
         """Yield the result of each step. Raises ``UnreachableError`` and ``UnauthorizedError``."""
+        async for result in self._flows():
+            yield result
+        if self._late:
+            return
+        state, step = CallState(*self._aliases), self.flows[0].steps[0]
+        target = state.target(step, state.pairs(step.query))
+        for name in self._checks:
+            findings = tuple(await check_http(self._wire, name, target))
+            yield StepResult(HTTP_FLOW, name, step.endpoint, target, findings=findings)
+
+    async def _flows(self) -> AsyncIterator[StepResult]:
         for flow in self.flows:
-            async for result in self._flow(flow):
+            state = CallState(*self._aliases)
+            judged: dict[str, CheckResult] = {}
+            steps = list(flow.steps)
+            while steps:
+                step = steps.pop(0)
+                result, judged[step.name] = await self._step(flow, step, state, judged)
                 yield result
-                if self._gives_up:
-                    yield _gave_up(flow, ended=self._ended)
-                    if self._late or self._ended:
-                        return
-                    break
-            if self._gives_up:
-                break
-        async for result in self._http():
-            yield result
-
-    @property
-    def _gives_up(self) -> bool:
-        return self._ended or self._failures >= MAX_FAILURES
-
-    async def _flow(self, flow: Flow) -> AsyncIterator[StepResult]:
-        state = CallState(self._alias, self._caller)
-        judged: dict[str, CheckResult] = {}
-        steps = list(flow.steps)
-        while steps:
-            step = steps.pop(0)
-            result, judged[step.name] = await self._step(flow, step, state, judged)
-            yield result
-            steps[:0] = self._breakouts(step, judged[step.name])
+                if self._failures >= MAX_FAILURES:
+                    text = f"no reply to {MAX_FAILURES} requests in a row: the rest was not sent"
+                    finding = operation(Topic.CONNECTION, text)
+                    yield StepResult(flow.name, "gave up", findings=(finding,))
+                    return
+                steps[:0] = self._breakouts(step, judged[step.name])
 
     async def _step(
         self, flow: Flow, step: Step, state: CallState, earlier: dict[str, CheckResult]
@@ -214,20 +142,19 @@ class ConformanceTest:
         reply = await self._wire.get(target)
         if not self._answered:
             await self._check_access(reply)
+        self._failures = self._failures + 1 if reply.failure else 0
+        self._late = reply.late
         judged = judge(asked, reply, self._wire.limit)
-        findings = [
+        findings = (
             *judged.findings,
             *self._compared(flow, step, judged, earlier),
-            *self._services.compare(asked, judged, f"{flow.name}: {step.name}"),
-            *await self._check_alive(reply),
-        ]
-        if step.endpoint == "service_configuration" and _is_call(asked):
-            state.learn(judged.service, asked.query)
-        result = StepResult(
-            *(flow.name, step.name, step.endpoint, target),
-            *(reply.status, reply.seconds, tuple(findings)),
+            *self._consistent(asked, judged, f"{flow.name}: {step.name}"),
         )
-        return result, judged
+        is_call = asked.get("call_direction") == "dial_in" and not asked.get("breakout_uuid")
+        if step.endpoint == "service_configuration" and is_call:
+            state.learn(judged.service, asked.query)
+        facts = (step.endpoint, target, reply.status, reply.seconds, findings)
+        return StepResult(flow.name, step.name, *facts), judged
 
     def _compared(
         self, flow: Flow, step: Step, judged: CheckResult, earlier: dict[str, CheckResult]
@@ -240,6 +167,25 @@ class ConformanceTest:
         if any(finding.topic is Topic.REPEATABLE for finding in findings):
             self._unrepeatable.add(key)
         return findings
+
+    def _consistent(self, asked: SentRequest, judged: CheckResult, where: str) -> list[Finding]:
+        """Return a finding if a service differs from an earlier one of the same name (rule 14)."""
+        service = judged.service
+        if not service or service.get("breakout") is True or asked.get("breakout_uuid"):
+            return []
+        # Before dialing out only the name counts, and prefer_ipv6.
+        if asked.get("call_direction") == "dial_out":
+            return []
+        stable = {n: v for n, v in service.items() if n not in PER_PARTICIPANT}
+        before, first = self._services.setdefault(str(service["name"]), (stable, where))
+        if before == stable:
+            return []
+        what = f"{differing_fields(before, stable)}, first in {first}"
+        if service["service_type"] == before["service_type"] == "gateway":
+            text = f"two calls have the same gateway name ({what}); it must be unique for each call"
+            return [warning(Topic.CONSISTENT, text, TRANSCRIBED)]
+        text = f"the service differs from an earlier one of the same name ({what})"
+        return [violation(Topic.CONSISTENT, text, TRANSCRIBED)]
 
     def _breakouts(self, step: Step, judged: CheckResult) -> list[Step]:
         """Return the requests for the ``breakout_uuids`` of a main room, each room once."""
@@ -272,28 +218,24 @@ class ConformanceTest:
             raise UnauthorizedError
         self._answered = True
 
-    async def _check_alive(self, reply: Reply) -> list[Finding]:
-        """Count failures in a row, and return a finding if the server has ended."""
-        self._failures = self._failures + 1 if reply.failure else 0
-        self._late = reply.late
-        if not reply.failure or reply.late:
-            return []
-        for _ in range(round(RESTART_TIMEOUT_S / RETRY_INTERVAL_S)):
-            if await accepts_connections(self._wire.base):
-                return []
-            await asyncio.sleep(RETRY_INTERVAL_S)
-        self._ended = True
-        # The client repeats a request whose connection was closed, so the two look alike.
-        text = "the server ended during this request or after the previous one: its port is closed"
-        return [operation(Topic.CONNECTION, text)]
 
-    async def _http(self) -> AsyncIterator[StepResult]:
-        state = CallState(self._alias, self._caller)
-        step = self.flows[0].steps[0]
-        target = state.target(step, state.pairs(step.query))
-        for name in self._http_checks:
-            findings = tuple(await check_http(self._wire, name, target))
-            yield StepResult(HTTP_FLOW, name, step.endpoint, target, 0, 0.0, findings)
+def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> list[Finding]:
+    """Return a finding if a step got another decision than its earlier equivalent."""
+    if earlier is None or earlier.decision is None or judged.decision is None:
+        return []
+    if earlier.broken or judged.broken or earlier.decision == judged.decision:
+        return []
+    what = difference(earlier.decision, judged.decision)
+    text = f"not the same decision as “{step.same_as}” ({what}): {step.because}"
+    again = step.because == AGAIN
+    kinds = {one.service.get("service_type") for one in (earlier, judged)}
+    if kinds == {"gateway"} and what == "name differs":
+        unique = "a gateway's name must be unique for each call"
+        return [warning(Topic.REPEATABLE, text, unique)] if again else []
+    topic = Topic.REPEATABLE if again else Topic.CONSISTENT
+    if step.certain:
+        return [violation(topic, text, TRANSCRIBED)]
+    return [warning(topic, text, REPORTED)]
 
 
 async def check_http(wire: Wire, name: str, target: str) -> list[Finding]:
@@ -306,8 +248,9 @@ async def check_http(wire: Wire, name: str, target: str) -> list[Finding]:
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(count)
     authorization = None if name == ANONYMOUS else wire.authorization
-    options = {"limit": wire.limit, "trace_configs": [trace]}
-    async with connected(wire.base, authorization=authorization, **options) as own:
+    async with connected(
+        wire.base, authorization=authorization, limit=wire.limit, trace_configs=[trace]
+    ) as own:
         first = await own.get(target)
         if first.failure:
             return [no_reply(first, wire.limit)]
@@ -320,14 +263,3 @@ async def check_http(wire: Wire, name: str, target: str) -> list[Finding]:
         # The second reply shows the length of the first.
         return [no_reply(second, wire.limit)]
     return [warning(Topic.CONNECTION, UNANNOUNCED, RFC)] * (len(created) > 1 and not first.closes)
-
-
-def _is_call(asked: SentRequest) -> bool:
-    """Return True for a request whose answer becomes the service of the call."""
-    return asked.get("call_direction") == "dial_in" and not asked.get("breakout_uuid")
-
-
-def _gave_up(flow: Flow, *, ended: bool) -> StepResult:
-    reason = "the server ended" if ended else f"no reply to {MAX_FAILURES} requests in a row"
-    finding = operation(Topic.CONNECTION, f"{reason}: the rest was not sent")
-    return StepResult(flow.name, "gave up", "", "", 0, 0.0, (finding,))

@@ -1,19 +1,14 @@
 """What a terminal shows, and how slow replies are told apart by a clock."""
 
-import itertools
-
 import pytest
 
 from pexpolicy.cli.conformance import parts
-from pexpolicy.conformance.call_flows import FLOWS
-from pexpolicy.conformance.check_reply import NotJSONError, strict_json
-from pexpolicy.conformance.findings import Level, Topic, violation, warning
-from pexpolicy.conformance.http_client import connected
-from pexpolicy.conformance.runner import ConformanceTest, StepResult
+from pexpolicy.conformance.check_reply import NotJSONError, judge, strict_json
+from pexpolicy.conformance.findings import Level, SentRequest, Topic, violation, warning
+from pexpolicy.conformance.http_client import Reply
+from pexpolicy.conformance.runner import StepResult
 from pexpolicy.models.rules import Confidence
 from pexpolicy.testing.report import print_parts
-from tests.conformance.run_flows import found
-from tests.conformance.servers import go_on, serving
 
 
 def test_the_same_finding_is_shown_once_with_its_number_of_times(
@@ -39,14 +34,12 @@ def test_the_same_finding_is_shown_once_with_its_number_of_times(
     ("seconds", "levels"),
     [(1.0, set()), (3.0, {Level.WARNING}), (6.0, {Level.CONTRACT})],
 )
-async def test_a_slow_reply_is_doubtful_and_a_late_one_is_wrong(
+def test_a_slow_reply_is_doubtful_and_a_late_one_is_wrong(
     seconds: float, levels: set[Level]
 ) -> None:
-    ticks = itertools.count(0.0, seconds)
-    flows = [flow for flow in FLOWS if flow.name == "requests without a call"]
-    async with serving(go_on) as url, connected(url, clock=lambda: next(ticks)) as wire:
-        steps = [step async for step in ConformanceTest(wire, flows=flows).run()]
-    assert {level for level in Level if found(steps, level)} == levels
+    reply = Reply(seconds, 200, {"Content-Type": "application/json"}, b'{"status": "success"}')
+    found = judge(SentRequest("service_configuration", {}), reply, 5.0).findings
+    assert {finding.level for finding in found} == levels
 
 
 @pytest.mark.parametrize(

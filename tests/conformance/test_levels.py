@@ -1,7 +1,5 @@
 """The levels of findings, warnings, and faults that a reply has in addition to its first."""
 
-import asyncio
-import contextlib
 from typing import Any
 
 import pytest
@@ -103,46 +101,6 @@ async def test_a_wrong_password_ends_the_test_at_the_first_request() -> None:
         with pytest.raises(UnauthorizedError):
             await run_flows(url)
     assert len(asked) == 1
-
-
-class Mortal:
-    """A server that closes its port at the first participant request without a service tag."""
-
-    def __init__(self) -> None:
-        self.stack = contextlib.AsyncExitStack()
-        self.ended = asyncio.Event()
-
-    async def __call__(self, question: Question) -> web.StreamResponse:
-        if question.endpoint == PARTICIPANT and "service_tag" not in question.query:
-            self.ended.set()
-            assert question.request.transport is not None
-            question.request.transport.abort()
-        reply = sound(question)
-        assert isinstance(reply, web.StreamResponse)
-        return reply
-
-
-async def test_a_server_that_dies_of_an_absent_parameter_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("pexpolicy.conformance.runner.RESTART_TIMEOUT_S", 0.2)
-    mortal = Mortal()
-    url = await mortal.stack.enter_async_context(serving(mortal))
-
-    async def bury() -> None:
-        await mortal.ended.wait()
-        await mortal.stack.aclose()
-
-    burial = asyncio.create_task(bury())
-    steps = await run_flows(url)
-    await burial
-    last, gave_up = steps[-2:]
-    assert last.step == "participant_properties: node and direction only"
-    assert "the server ended during this request or after the previous one: its port is closed" in [
-        f.text for f in found([last], Level.OPERATION)
-    ]
-    assert found([gave_up], Level.OPERATION)[0].text == "the server ended: the rest was not sent"
-    assert not found(steps[:-2])
 
 
 async def test_plain_http_at_a_port_of_tls_is_reported(tls_url: str) -> None:
