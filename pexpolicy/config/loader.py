@@ -82,15 +82,16 @@ def silent(_: str) -> None:
 
 BATCH = 500
 """Entries of a table that are pickled at a time."""
+COMPACT_FROM = 1_000_000
+"""Characters from which on a configuration is compacted after parsing."""
 
 
 def compact_copy(document: dict[str, Any]) -> dict[str, Any]:
     """Return a deep copy of a document in contiguous memory.
 
-    If the caller keeps no reference, the document is freed before the copy is made, so that the
-    copy does not lie between the holes that parsing leaves. It is made in batches, so that other
-    threads, which answer calls, run in between. Each batch is pickled separately: a common memo
-    would leave a hole everywhere when it is freed.
+    If the caller keeps no reference, the document is freed before the copy is made: what is built
+    from 100,000 rooms does not lie in the holes that parsing leaves, which would pin three times
+    its size. It is made in batches, so that other threads, which answer calls, run in between.
     """
     packed = [(path, pickle.dumps(batch)) for path, batch in _batches(document, ())]
     del document
@@ -118,10 +119,6 @@ def _batches(
         yield path, batch
 
 
-COMPACT_FROM = 1_000_000
-"""Characters from which on a configuration is compacted after parsing."""
-
-
 def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> Settings:
     """Read and check a configuration file; raises ``ConfigError`` with all problems.
 
@@ -143,15 +140,10 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
 
 
 def _parse(content: str, path: Path) -> dict[str, Any]:
-    """Parse TOML, and compact a large document.
-
-    Otherwise the objects built from 100,000 rooms would lie in the holes that parsing leaves, and
-    pin three times their size.
-    """
+    """Parse TOML, and compact a large document."""
     try:
-        if len(content) < COMPACT_FROM:
-            return tomllib.loads(content)
-        return compact_copy(tomllib.loads(content))
+        is_small = len(content) < COMPACT_FROM
+        return tomllib.loads(content) if is_small else compact_copy(tomllib.loads(content))
     except (ValueError, RecursionError) as error:
         why, at = broken_toml(error, content)
         raise ConfigError(path, [Problem((), f"is not valid TOML: {why}", at=at)]) from None
@@ -162,7 +154,6 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     tables, problems = _salvage(document)
     problems += [*_endpoint_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
     problems += _extra_value_problems(tables.infinity.extra_values)
-    privacy, admin, audit = tables.privacy, tables.admin, tables.audit
 
     def read_optional(table: str, source: SecretSource) -> SecretStr | None:
         try:
@@ -172,53 +163,47 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             return None
 
     with tracking_files() as secret_files:
-        credentials, unreadable = (
-            credentials_of(tables.auth, path.parent) if tables.auth else ((), [])
-        )
+        credentials, unreadable = credentials_of(tables.auth, path.parent)
         problems += unreadable
-        key = read_optional("privacy", privacy.secret("key"))
-        token = read_optional("admin", admin.secret("token"))
+        privacy_key = read_optional("privacy", tables.privacy.secret("key"))
+        admin_token = read_optional("admin", tables.admin.secret("token"))
     for file in secret_files:
         track_file(file)  # for the caller as well
-    sign_key = read_optional("audit", audit.secret("sign_key"))
-    if sign_key is not None:
-        try:
-            private_key(sign_key.get_secret_value())
-        except InvalidKeyError as error:
-            problems.append(Problem(("audit", audit.secret("sign_key").key), str(error)))
+    source = tables.audit.secret("sign_key")
+    sign_key = read_optional("audit", source)
+    try:
+        private_key(sign_key.get_secret_value()) if sign_key is not None else None
+    except InvalidKeyError as error:
+        problems.append(Problem(("audit", source.key), str(error)))
+    infinity = tables.infinity
+    plugins = tables.plugins.items()
     settings = Settings(
         path=path,
         config_hash=config_hash,
-        server=tables.server,
-        audit=audit,
-        endpoints=dict(tables.endpoints.items()),
-        infinity=tables.infinity.names,
-        extras=tables.infinity.extras,
-        min_pin_length=tables.infinity.min_pin_length,
-        plugins={
-            name: table.with_extras(tables.infinity.extras, tables.log.level)
-            for name, table in tables.plugins.items()
-        },
-        sources=tables.sources,
+        infinity=infinity.names,
+        extras=infinity.extras,
+        min_pin_length=infinity.min_pin_length,
+        plugins={n: t.with_extras(infinity.extras, tables.log.level) for n, t in plugins},
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
+        endpoints=dict(tables.endpoints.items()),
         credentials=credentials,
-        access=tables.access,
-        tls=tables.tls,
-        limits=tables.limits,
-        privacy=privacy,
-        privacy_key=key,
-        admin=admin,
-        admin_token=token,
-        console=tables.console,
-        tracing=tables.tracing,
-        log=tables.log,
-        secret_files=tuple(secret_files),
+        privacy_key=privacy_key,
+        admin_token=admin_token,
         sign_key=sign_key,
+        secret_files=tuple(secret_files),
         wrong=frozenset(problem.key[0] for problem in problems),
+        **{name: getattr(tables, name) for name in _AS_WRITTEN},
     )
     if problems:
         raise ConfigError(path, problems, settings)
     return settings
+
+
+_AS_WRITTEN = (
+    *("server", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
+    *("privacy", "sources"),
+)
+"""Tables that settings hold as they are written."""
 
 
 def _salvage(document: Mapping[str, Any]) -> tuple[Document, list[Problem]]:
@@ -256,16 +241,13 @@ def _endpoint_problems(endpoints: Mapping[EndpointName, EndpointTable]) -> Itera
                 ("endpoints", name, "default"), "Infinity has no reject here; leave it out"
             )
         if table.combine == "merge" and not ENDPOINTS[name].can_merge:
-            able = " and ".join(e.name for e in ENDPOINTS.values() if e.can_merge)
-            text = f"only {able} can be merged, here the first decision is the reply; leave it out"
+            text = "the decisions of this request cannot be merged; leave it out"
             yield Problem(("endpoints", name, "combine"), text)
 
 
 def _extra_value_problems(values: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     """Yield a problem for each field without a fixed set of values, which has no further ones."""
-    if not values:
-        return
-    models = [model for one in ENDPOINTS.values() for model in one.decisions]
+    models = [*(model for one in ENDPOINTS.values() for model in one.decisions)]
     models += SERVICE_TYPES.values()
     known = {"service_type"}.union(*map(enumerated_fields, map(contract_of, models)))
     for name in values.keys() - known:
@@ -278,6 +260,5 @@ def _client_ca_problems(tls: TlsTable | None, problems: Sequence[Problem]) -> It
     key = ("tls", "client_ca")
     if tls is None or tls.client_ca is not None or any(problem.key == key for problem in problems):
         return
-    for dependent in ("client_certificate", "client_crl"):
-        if dependent in tls.model_fields_set:
-            yield Problem(key, f"is missing: {dependent} has no effect without it")
+    for dependent in tls.model_fields_set & {"client_certificate", "client_crl"}:
+        yield Problem(key, f"is missing: {dependent} has no effect without it")

@@ -27,6 +27,7 @@ from pydantic_core import CoreSchema, core_schema
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.contract import NO_EXTRAS, Extras
+from pexpolicy.text import did_you_mean
 
 _AS_IN_PYTHON = frozenset(
     (
@@ -203,7 +204,10 @@ def zone_names() -> frozenset[str]:
 
 def _known(zone: str) -> str:
     if zone not in zone_names():
-        msg = f"there is no time zone {zone!r}; write one with a city, such as 'Europe/Oslo'"
+        # Another short name, such as CEST, would resemble that of another zone.
+        meant = did_you_mean(zone, zone_names()) if "/" in zone else ""
+        advice = meant or "; write one with a city, such as 'Europe/Oslo'"
+        msg = f"there is no time zone {zone!r}{advice}"
         raise ValueError(msg)
     return zone
 

@@ -49,10 +49,10 @@ from pexpolicy.matching.conditions import (
     TimeCondition,
     captures,
     group_names,
+    pitfalls,
     required,
 )
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
-from pexpolicy.matching.pitfalls import pitfalls
 from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 from pexpolicy.matching.when import VALUE_LISTS, ValueOf, When, compile_value_of, compile_when
 

@@ -6,6 +6,7 @@ prefix or a suffix is tested only if the request has it. All others are tested f
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +15,11 @@ from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.subjects import Subject
+from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, known_words
 from pexpolicy.matching.time_window import TimeWindow
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.request import Request
+from pexpolicy.text import brief
 
 
 class Condition(Protocol):
@@ -178,6 +180,50 @@ def required(condition: Condition) -> Iterator[Clause]:
         yield from required(condition.parts[0])
 
 
+_SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", re.IGNORECASE)
+"""A pattern that begins with the scheme of an alias, or with several in parentheses."""
+_NO_ADDRESS = re.compile(r"/|-|\*|[g-zG-Z]")
+_DIALED_CODE = re.compile(r"[*#\d]+")
+_DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}", re.IGNORECASE)
+
+
+def pitfalls(condition: Condition) -> Iterator[str]:
+    """Yield what matches nothing in a condition, or more than it seems to, with what to write."""
+    if isinstance(condition, All | AnyOf | NoneOf):
+        for part in condition.parts:
+            yield from pitfalls(part)
+    elif isinstance(condition, Clause):
+        for operand in map(str, condition.operands):
+            if advice := _pitfall(condition, operand):
+                operator = "not_" * condition.negated + condition.operator
+                yield f"{condition.subject.key}.{operator} = {brief(operand)} {advice}"
+
+
+def _pitfall(clause: Clause, operand: str) -> str:
+    key, negated, kind = clause.subject.key, "not_" * clause.negated, clause.subject.kind
+    name, _, part = key.partition(".")
+    is_alias = kind == "alias" or (name.endswith("alias") and part in ALIAS_PARTS)
+    advice = ""
+    if clause.operator == "regex" and kind == "alias" and _SCHEME.match(operand):
+        advice = (
+            f"matches no alias, whose normal form has no scheme; write {key}.raw.{negated}regex"
+        )
+    elif clause.operator == "suffix" and is_alias and _DOMAIN.fullmatch(operand):
+        advice = f"also matches not{operand}: write {name}.host = {operand!r}"
+    elif clause.operator != "equals":
+        pass
+    elif (key == "peer" or key.endswith(("_address", "_ip"))) and _NO_ADDRESS.search(operand):
+        advice = f"is not an address: write one, or a network in {key}.{negated}in_subnet"
+    elif part in ("user", "host") and (operand != operand.strip() or "@" in operand):
+        meant = f"{name} = {operand!r}" if part == "user" else repr(operand.strip().lstrip("@"))
+        advice = f"has an @ or a blank at its end, and no {part} has one: write {meant}"
+    elif is_alias and "*" in operand and not _DIALED_CODE.fullmatch(operand):
+        advice = f"compares the whole text: write {key} = {{ {negated}glob = {operand!r} }}"
+    elif (words := known_words(key)) and operand.lower() not in words:
+        advice = f"is not a value that Infinity is known to send: {', '.join(words)}"
+    return advice
+
+
 T = TypeVar("T")
 _INDEXED = ("equals", "prefix", "suffix")
 _Positions = dict[Any, list[int]]
@@ -214,60 +260,48 @@ class Index(Generic[T]):
         found: list[int] = []
         for bucket in self._buckets.values():
             bucket.collect(request, found)
-        if not found:
-            return self._always
-        return sorted({*found, *self._always})
+        return sorted({*found, *self._always}) if found else self._always
 
 
-@dataclass(frozen=True, slots=True)
 class _Bucket:
     """Positions of conditions on one subject, by exact value, and by length, prefix and suffix."""
 
-    subject: Subject
-    exact: _Positions = field(default_factory=dict)
-    prefixes: dict[int, _Positions] = field(default_factory=dict)
-    suffixes: dict[int, _Positions] = field(default_factory=dict)
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._exact: _Positions = {}
+        self._prefixes: dict[int, _Positions] = {}
+        self._suffixes: dict[int, _Positions] = {}
 
     def add(self, clause: Clause, position: int) -> None:
-        for operand in _folded(clause):
-            match clause.operator:
-                case "prefix":
-                    positions = self.prefixes.setdefault(len(operand), {})
-                case "suffix":
-                    positions = self.suffixes.setdefault(len(operand), {})
-                case _:
-                    positions = self.exact
+        for _, operator, operand in _keys(clause):
+            positions = self._exact
+            if operator != "equals":
+                ends = self._prefixes if operator == "prefix" else self._suffixes
+                positions = ends.setdefault(len(operand), {})
             positions.setdefault(operand, []).append(position)
 
     def collect(self, request: Request, found: list[int]) -> None:
         """Add the positions of conditions that the values of a request may satisfy."""
-        for value in self.subject.read(request):
+        for value in self._subject.read(request):
             key = value.casefold() if isinstance(value, str) else value
-            if positions := self.exact.get(key):
+            if positions := self._exact.get(key):
                 found += positions
             if not isinstance(key, str):
                 continue
-            for length, by_prefix in self.prefixes.items():
+            for length, by_prefix in self._prefixes.items():
                 if positions := by_prefix.get(key[:length]):
                     found += positions
-            for length, by_suffix in self.suffixes.items():
+            for length, by_suffix in self._suffixes.items():
                 if positions := by_suffix.get(key[-length:]):
                     found += positions
 
 
 def _indexable(condition: Condition) -> list[Clause]:
-    return [
-        clause
-        for clause in required(condition)
-        if clause.operator in _INDEXED and not clause.negated
-    ]
+    found = required(condition)
+    return [one for one in found if one.operator in _INDEXED and not one.negated]
 
 
 def _keys(clause: Clause) -> Iterator[tuple[str, str, Any]]:
-    for operand in _folded(clause):
-        yield clause.subject.key, clause.operator, operand
-
-
-def _folded(clause: Clause) -> Iterator[Any]:
     for operand in clause.operands:
-        yield operand.casefold() if isinstance(operand, str) else operand
+        folded = operand.casefold() if isinstance(operand, str) else operand
+        yield clause.subject.key, clause.operator, folded

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from typing import Any, Literal
 
@@ -40,31 +41,40 @@ class Subject:
         return self.attribute in ("params", "peer") or hasattr(request, self.attribute)
 
 
-def named_values(read: request.ParameterParser[Any]) -> bool:
-    """Return whether a parameter is a table of attributes by name."""
-    return read is request.by_prefix
-
-
-def several_values(read: request.ParameterParser[Any]) -> bool:
-    """Return whether a parameter may have several values."""
-    return read is request.header_values
-
-
-def kind_of(read: request.ParameterParser[Any]) -> Kind:
+def kind_of(parameter: request.Parameter[Any]) -> Kind:
     """Return the kind of a parameter's values."""
-    if read is request.alias:
+    if parameter.read is request.alias:
         return "alias"
-    if read is request.integer:
+    if parameter.read is request.integer:
         return "number"
-    return "flag" if read is request.flag else "text"
+    return "flag" if parameter.read is request.flag else "text"
+
+
+def is_named(parameter: request.Parameter[Any]) -> bool:
+    """Return whether a parameter is a table of attributes by name."""
+    return parameter.read is request.by_prefix
+
+
+def has_several(parameter: request.Parameter[Any]) -> bool:
+    """Return whether a parameter may have several values."""
+    return parameter.read is request.header_values
 
 
 def known_parameters() -> dict[str, request.Parameter[Any]]:
     """Return every parameter of the six requests, by attribute name."""
-    found: dict[str, request.Parameter[Any]] = {}
+    return dict(sorted(dict(_parameters()).items()))
+
+
+@cache
+def known_words(name: str) -> tuple[str, ...]:
+    """Return the known values of a parameter; none if it may be any text."""
+    words = (p.values for key, p in _parameters() if key == name and p.read is request.word)
+    return tuple(dict.fromkeys(chain.from_iterable(words)))
+
+
+def _parameters() -> Iterator[tuple[str, request.Parameter[Any]]]:
     for endpoint in ENDPOINTS.values():
-        found |= parameters_of(endpoint.request)
-    return dict(sorted(found.items()))
+        yield from parameters_of(endpoint.request).items()
 
 
 def subject(key: str) -> Subject:
@@ -74,30 +84,28 @@ def subject(key: str) -> Subject:
     """
     name, _, part = key.partition(".")
     parameter = _KNOWN.get(name)
+    # The alias of a path is no parameter.
+    kind = kind_of(parameter) if parameter is not None else "alias" if name == "alias" else "text"
     if name == "params" and part:
         shown = part in _SHOWN_NAMES or part.startswith(_PREFIXES)
-        return Subject(
-            key, "text", _of_wire_name(part), name, part in _SECRET_NAMES, shown, several=True
-        )
-    if name == "peer" and not part:
-        return Subject(key, "text", _single(name), name)
-    if parameter is not None and named_values(parameter.read):
-        if part:
-            return Subject(key, "text", _of_attribute(name, part), name, several=True)
-        raise UnknownSubjectError(f"{key!r} has many attributes; name one, as in {name}.department")
-    if parameter is None and name != "alias":
+        read, secret = _of_wire_name(part), part in _SECRET_NAMES
+        return Subject(key, "text", read, name, secret, shown, several=True)
+    if parameter is not None and is_named(parameter):
+        if not part:
+            raise UnknownSubjectError(
+                f"{key!r} has many attributes; name one, as in {name}.department"
+            )
+        return Subject(key, "text", _of_attribute(name, part), name, several=True)
+    if parameter is None and name not in ("alias", "peer"):
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
-    # The alias of a path is no parameter.
-    kind = "alias" if parameter is None else kind_of(parameter.read)
     if kind == "alias" and part in ALIAS_PARTS:
         return Subject(key, "text", _of_alias_part(name, part), name)
     if part:
         known = f"; an alias has {', '.join(ALIAS_PARTS)}" if kind == "alias" else ""
         raise UnknownSubjectError(f"{name} has no part {part!r}{known}")
-    several = parameter is not None and several_values(parameter.read)
-    read = _several(name) if several else _single(name)
+    several = parameter is not None and has_several(parameter)
     secret = parameter is not None and parameter.secret
-    return Subject(key, kind, read, name, secret, several=several)
+    return Subject(key, kind, _of_attributes(name, several), name, secret, several=several)
 
 
 class UnknownSubjectError(ValueError):
@@ -130,7 +138,11 @@ def _of_wire_name(name: str) -> Callable[[Request], Values]:
     return lambda request: tuple(filter(None, request.params.getall(name, ())))
 
 
-def _single(name: str) -> Callable[[Request], Values]:
+def _of_attributes(name: str, several: bool) -> Callable[[Request], Values]:  # noqa: FBT001 - private
+    """Return what reads a parameter of one or several values."""
+    if several:
+        return lambda request: getattr(request, name, ())
+
     def read(request: Request) -> Values:
         value = getattr(request, name, None)
         return () if value is None or value == "" else (value,)
@@ -138,11 +150,7 @@ def _single(name: str) -> Callable[[Request], Values]:
     return read
 
 
-def _several(name: str) -> Callable[[Request], Values]:
-    return lambda request: getattr(request, name, ())
-
-
 _KNOWN = known_parameters()
 _SECRET_NAMES = frozenset(parameter.wire for parameter in _KNOWN.values() if parameter.secret)
 _SHOWN_NAMES = frozenset(p.wire for p in _KNOWN.values()) - _SECRET_NAMES
-_PREFIXES = tuple(p.wire for p in _KNOWN.values() if named_values(p.read))
+_PREFIXES = tuple(p.wire for p in _KNOWN.values() if is_named(p))

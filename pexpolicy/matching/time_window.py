@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pexpolicy.config.plugin_settings import PluginSettings, TimeZone
 
@@ -33,51 +34,22 @@ class TimeOperators(PluginSettings):
     until: Day | None = None
     """The last day."""
 
-    @model_validator(mode="before")
+    @field_validator("between", "weekdays", "dates", "since", "until", mode="before")
     @classmethod
-    def _is_a_table(cls, written: Any) -> Any:
-        if not isinstance(written, dict | PluginSettings):
-            msg = (
-                'is a table: write time = { zone = "Europe/Oslo", between = ["18:00", "08:00"] }, '
-                "with the zone of your clock"
-            )
-            raise ValueError(msg)  # noqa: TRY004 - pydantic reports a ValueError only
-        return written
-
-    @field_validator("between", mode="before")
-    @classmethod
-    def _are_two_times(cls, between: Any) -> Any:
-        hours = between if isinstance(between, list) else [between]
-        for hour in hours:
-            if not isinstance(hour, time) and not _HOUR.fullmatch(str(hour)):
-                msg = f'{hour!r} is not a time of day; write it as in "08:00", midnight is "00:00"'
-                raise ValueError(msg)
-        if len(hours) != 2:  # noqa: PLR2004 - a from and a to
-            msg = 'takes two times, as in ["08:00", "17:00"]'
-            raise ValueError(msg)
-        return between
-
-    @field_validator("weekdays", mode="before")
-    @classmethod
-    def _are_weekdays(cls, weekdays: Any) -> Any:
-        for day in weekdays if isinstance(weekdays, list) else [weekdays]:
-            if day not in WEEKDAYS or not isinstance(weekdays, list):
-                msg = f"{day!r} is not in a list of weekdays; write some of {list(WEEKDAYS)}"
-                raise ValueError(msg)
-        return weekdays
-
-    @field_validator("dates", "since", "until", mode="before")
-    @classmethod
-    def _are_dates(cls, written: Any) -> Any:
-        for day in written if isinstance(written, list) else [written]:
-            if isinstance(day, str) and not _is_date(day):
-                msg = f"{day!r} is not a date; write year, month and day, as in 2030-12-24"
+    def _are_in_form(cls, written: Any, info: ValidationInfo) -> Any:
+        is_valid, form = _FORMS.get(str(info.field_name), (_is_date, _DATE))
+        for one in written if isinstance(written, list) else [written]:
+            if not is_valid(one):
+                msg = f"{one!r} is not {form}"
                 raise ValueError(msg)
         return written
 
     @field_validator("between")
     @classmethod
     def _are_local_times(cls, between: list[time] | None) -> list[time] | None:
+        if between is not None and len(between) != 2:  # noqa: PLR2004 - a from and a to
+            msg = 'takes two times, as in ["08:00", "17:00"]'
+            raise ValueError(msg)
         if between is not None and between[0] == between[1]:
             msg = "the two times are equal; leave it out for the whole day"
             raise ValueError(msg)
@@ -97,15 +69,26 @@ class TimeOperators(PluginSettings):
         return self
 
 
-_HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
+_HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?").fullmatch
+_DATE = "a date; write year, month and day, as in 2030-12-24"
 
 
-def _is_date(written: str) -> bool:
+def _is_date(written: Any) -> bool:
     try:
-        date.fromisoformat(written)
-    except ValueError:
+        return isinstance(written, date) or bool(date.fromisoformat(written))
+    except (ValueError, TypeError):
         return False
-    return True
+
+
+def _is_hour(written: Any) -> bool:
+    return isinstance(written, time) or _HOUR(str(written)) is not None
+
+
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "between": (_is_hour, 'a time of day; write two, as in ["08:00", "17:00"]'),
+    "weekdays": (lambda day: day in WEEKDAYS, f"a weekday; write some of {list(WEEKDAYS)}"),
+}
+"""By key: what tests a value before it is converted, and what to write instead."""
 
 
 class TimeWindow:

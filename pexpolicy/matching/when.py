@@ -30,10 +30,10 @@ from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
 from pexpolicy.matching.subjects import (
     ALIAS_PARTS,
     Subject,
+    has_several,
+    is_named,
     kind_of,
     known_parameters,
-    named_values,
-    several_values,
     subject,
 )
 from pexpolicy.matching.time_window import TimeOperators, TimeWindow
@@ -276,10 +276,10 @@ else:
         "text": TextOperators,
     }
 
-    def _table_of(read: Any) -> Any:
-        if named_values(read):
+    def _table_of(parameter: Any) -> Any:
+        if is_named(parameter):
             return Annotated[dict[Word, MultiValueOperators], Field(min_length=1)]
-        return MultiValueOperators if several_values(read) else _TABLES[kind_of(read)]
+        return MultiValueOperators if has_several(parameter) else _TABLES[kind_of(parameter)]
 
     When = create_model(
         "When",
@@ -287,13 +287,13 @@ else:
         __module__=__name__,
         __doc__="Conditions on a request. Each key is a parameter of a request.",
         alias=(AliasOperators | None, None),
-        **{n: (_table_of(p.read) | None, None) for n, p in known_parameters().items()},
+        **{n: (_table_of(p) | None, None) for n, p in known_parameters().items()},
     )
     Conditions.model_rebuild(_types_namespace={"When": When, "TimeOperators": TimeOperators})
     When.model_rebuild(force=True)
 
 
-_OPTIONS = frozenset(("case_sensitive", "values", *ALIAS_PARTS))
+_OPTIONS = ("case_sensitive", "values")
 _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
     "all": All,
     "any": AnyOf,
@@ -310,7 +310,30 @@ def compile_when(
     ``clock`` returns seconds since 1970; by default it is ``wall_clock()``. ``find_list`` returns
     the lists of ``in_source``, whose names the validation of ``when`` has checked.
     """
-    return _Compiler(clock or wall_clock(), find_list).condition(when)
+    clock = clock or wall_clock()
+    parts: list[Condition] = []
+    for key in _set_keys(when):
+        table = getattr(when, key)
+        if key in _GROUPS:
+            inner = [compile_when(one, clock, find_list) for one in table]
+            if key == "any" and not any(map(group_names, inner)):
+                inner.sort(key=_asks)
+            parts.append(_GROUPS[key](tuple(inner)))
+        elif key == "time":
+            parts.append(TimeCondition(TimeWindow(table), clock))
+        elif isinstance(table, dict):
+            for name, operators in table.items():
+                parts += _on_subject(subject(f"{key}.{name}"), operators, find_list)
+        else:
+            parts += _on_subject(subject(key), table, find_list)
+    parts.sort(key=lambda part: _asks(part) and not group_names(part))
+    return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+
+def compile_value_of(written: ValueOf) -> OtherValue:
+    """Return what reads the value that a ``ValueOf`` names."""
+    pattern = Pattern(written.regex) if written.regex is not None else None
+    return OtherValue(subject(written.value_of), pattern)
 
 
 def _set_keys(tables: Any) -> list[str]:
@@ -329,65 +352,32 @@ def _asks(condition: Condition) -> bool:
     return isinstance(condition, InSource)
 
 
-def compile_value_of(written: ValueOf) -> OtherValue:
-    """Return what reads the value that a ``ValueOf`` names."""
-    pattern = Pattern(written.regex) if written.regex is not None else None
-    return OtherValue(subject(written.value_of), pattern)
-
-
-class _Compiler:
-    """Compiles tables with one clock and one set of lists."""
-
-    def __init__(self, clock: WallClock, find_list: FindList | None) -> None:
-        self._clock = clock
-        self._find_list = find_list
-
-    def condition(self, when: When) -> Condition:
-        parts = [part for key in _set_keys(when) for part in self._parts(when, key)]
-        parts.sort(key=lambda part: _asks(part) and not group_names(part))
-        return parts[0] if len(parts) == 1 else All(tuple(parts))
-
-    def _parts(self, when: When, key: str) -> Iterator[Condition]:
-        table = getattr(when, key)
-        if key in _GROUPS:
-            parts = list(map(self.condition, table))
-            if key == "any" and not any(map(group_names, parts)):
-                parts.sort(key=_asks)
-            yield _GROUPS[key](tuple(parts))
-        elif key == "time":
-            yield TimeCondition(TimeWindow(table), self._clock)
-        elif isinstance(table, dict):
-            for name, operators in table.items():
-                yield from self._of(subject(f"{key}.{name}"), operators)
+def _on_subject(
+    tested: Subject, table: Operators, find_list: FindList | None
+) -> Iterator[Condition]:
+    """Yield the conditions of the operators on one subject, and on the parts of an alias."""
+    every = getattr(table, "values", "any") == "all"
+    case_sensitive = getattr(table, "case_sensitive", False)
+    for key in _set_keys(table):
+        operands = getattr(table, key)
+        operator, negated = key.removeprefix(NEGATION), key.startswith(NEGATION)
+        if key in ALIAS_PARTS:
+            yield from _on_subject(subject(f"{tested.key}.{key}"), operands, find_list)
+        elif key in _OPTIONS:
+            continue
+        elif isinstance(operands, ValueOf):
+            other = compile_value_of(operands)
+            yield Comparison(tested, operator, other, negated, every, case_sensitive)
+        elif operator == "in_source":
+            assert find_list is not None, "the validation refuses in_source without lists"
+            lists = tuple(find_list(name, tested.kind) for name in operands)
+            yield InSource(tested, tuple(operands), lists, negated, every)
         else:
-            yield from self._of(subject(key), table)
-
-    def _of(self, tested: Subject, table: Operators) -> Iterator[Condition]:
-        """Yield the conditions of the operators on one subject."""
-        every = getattr(table, "values", "any") == "all"
-        case_sensitive = getattr(table, "case_sensitive", False)
-        for key in _set_keys(table):
-            if key in _OPTIONS:
-                continue
-            operands = getattr(table, key)
-            operator, negated = key.removeprefix(NEGATION), key.startswith(NEGATION)
-            if isinstance(operands, ValueOf):
-                other = compile_value_of(operands)
-                yield Comparison(tested, operator, other, negated, every, case_sensitive)
-            elif operator == "in_source":
-                assert self._find_list is not None, "the validation refuses in_source without lists"
-                lists = tuple(self._find_list(name, tested.kind) for name in operands)
-                yield InSource(tested, tuple(operands), lists, negated, every)
-            else:
-                yield clause(
-                    tested,
-                    "equals" if operator == "one_of" else operator,
-                    tuple(operands) if isinstance(operands, list) else (operands,),
-                    negated=negated,
-                    every=every,
-                    case_sensitive=case_sensitive,
-                )
-        if isinstance(table, AliasOperators):
-            for part in ALIAS_PARTS:
-                if (inner := getattr(table, part)) is not None:
-                    yield from self._of(subject(f"{tested.key}.{part}"), inner)
+            yield clause(
+                tested,
+                "equals" if operator == "one_of" else operator,
+                tuple(operands) if isinstance(operands, list) else (operands,),
+                negated=negated,
+                every=every,
+                case_sensitive=case_sensitive,
+            )

@@ -85,7 +85,7 @@ def test_what_a_condition_may_capture_is_not_complained_of(problems: Problems, r
         ({"vendor": {"prefix": ""}}, "rules[0].when.vendor.prefix: should have at least 1"),
         (
             {"time": {"zone": "europe/oslo", "weekdays": ["monday"]}},
-            "there is no time zone 'europe/oslo'; write one with a city, such as 'Europe/Oslo'",
+            "there is no time zone 'europe/oslo'; did you mean 'Europe/Oslo'? (rule 'r0')",
         ),
         (
             {"time": {"zone": "Europe/Oslo", "between": ["08:00"]}},
