@@ -9,6 +9,7 @@ anything. The configuration selects what is written for personal values.
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
@@ -104,7 +105,16 @@ class Redaction:
 
     def __init__(self, personal: Personal | None = None) -> None:
         self.personal = personal
-        self._parameters = {n: _Parameters(e.request, personal) for n, e in ENDPOINTS.items()}
+        self._allowed = {
+            name: frozenset(
+                written
+                for known in parameters_of(endpoint.request).values()
+                if not known.secret
+                for written in (known.wire, header_name(known.wire))
+            )
+            for name, endpoint in ENDPOINTS.items()
+        }
+        """The parameters of each request type that may be written."""
 
     def request(
         self, endpoint: str, params: Params, called: str
@@ -114,18 +124,44 @@ class Redaction:
         Empty values are left out; a repeated parameter keeps all its values. ``called`` is the
         alias in the path, or empty.
         """
-        facts, withheld = self._parameters[endpoint].of(params)
+        allowed = self._allowed[endpoint]
+        facts: dict[str, Any] = {}
+        withheld: list[str] = []
+        for name, value in params.items():
+            if not value:
+                continue
+            if (
+                name not in allowed
+                and not name.startswith(IDP_ATTRIBUTE)
+                and header_name(name) not in allowed
+            ):
+                withheld.append(name[:MAX_NAME_LENGTH])
+                continue
+            text = without_password(value) if "@" in value else value
+            facts[name] = [*_as_list(facts[name]), text] if name in facts else text
         if called:
-            called = without_password(called)
-            if self.personal is None:
-                written: str | None = without_stream_key(called)
-            else:
-                written = self.personal(Alias(called))
-            if written is None:
-                withheld.append("alias")
-            else:
-                facts["alias"] = written
+            text = without_password(called)
+            facts["alias"] = without_stream_key(text) if self.personal is None else text
+        if self.personal is not None or facts.get("protocol") == "rtmp":
+            self._mask(facts, withheld, ENDPOINTS[endpoint].request)
         return facts, withheld
+
+    def _mask(self, facts: dict[str, Any], withheld: list[str], kind: type[Request]) -> None:
+        """Apply ``personal`` to the personal values, or remove the keys of streams."""
+        personal = self.personal
+        people = {"alias": True} | _personal_parameters(kind)
+        for name, value in [*facts.items()]:
+            is_alias = people.get(header_name(name))
+            texts: list[str | None] = [*_as_list(value)]
+            if personal is None:
+                texts = [without_stream_key(t) if name.endswith("alias") else t for t in texts if t]
+            elif is_alias is not None or name.startswith(IDP_ATTRIBUTE):
+                texts = [personal(Alias(text) if is_alias else text) for text in texts if text]
+            if None in texts:
+                del facts[name]
+                withheld.append(name[:MAX_NAME_LENGTH])
+            else:
+                facts[name] = texts if isinstance(value, list) else texts[0]
 
     def path(self, path: str) -> str:
         """Return what may be written of a path that is not answered, percent-encoded as received.
@@ -164,15 +200,12 @@ class Redaction:
         if annotations_of(outcome.request) is not None:
             annotations, dropped = redact_annotations(outcome.request, self, plugins)
             removed = [*removed, *dropped]
-        return redact_steps(outcome, self), result, annotations, removed
+        return _redact_steps(outcome, self), result, annotations, removed
 
-    def masked_fields(self, endpoint: str, decision: Decision) -> Mapping[str, Any] | None:
+    def masked_fields(self, decision: Decision) -> Mapping[str, Any] | None:
         """Return the fields of a decision without its secrets; ``None`` if nothing is removed."""
-        if type(decision) in _SHAPED:
-            masked = self._masked_result(decision)
-            return None if masked is None else masked[0]
-        written, _ = self.result(endpoint, decision)
-        return written if isinstance(written, dict) else None
+        masked = self._masked_result(decision)
+        return None if masked is None else masked[0]
 
     def _shaped(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
         shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
@@ -207,115 +240,34 @@ class Redaction:
                 masked[name] = REMOVED
                 removed.append(name)
             elif contract.nested and isinstance(value, list):
+                inner = contract.nested[0]
                 masked[name] = [
-                    self._masked(item, contract.nested[0], removed)
-                    if isinstance(item, dict)
-                    else item
+                    self._masked(item, inner, removed) if isinstance(item, dict) else item
                     for item in value
                 ]
-            elif (
-                self.personal is not None
-                and isinstance(value, str)
-                and _is_personal(contract, name)
-            ):
+            elif not isinstance(value, str):
+                masked[name] = value
+            elif self.personal is not None and contract.fields[name].privacy is Privacy.PERSONAL:
                 # In its normal form, as in a request, so that both have one hash.
-                is_alias = name.endswith("alias")
-                if (written := self.personal(Alias(value) if is_alias else value)) is None:
+                written = self.personal(Alias(value) if name.endswith("alias") else value)
+                if written is None:
                     removed.append(name)
                 else:
                     masked[name] = written
             else:
-                masked[name] = value
-                if isinstance(value, str):
-                    masked[name] = without_password(without_stream_key(value))
-                    if _STREAM_KEY.search(value):
-                        removed.append(name)
+                masked[name] = without_password(without_stream_key(value))
+                if _STREAM_KEY.search(value):
+                    removed.append(name)
         return masked
 
 
-class _Parameters:
-    """The parameters of one request type that may be written."""
-
-    def __init__(self, request: type[Request], personal: Personal | None) -> None:
-        known = parameters_of(request).values()
-        wires = {p.wire for p in known if not p.secret}
-        self._allowed = frozenset(wires | {header_name(wire) for wire in wires})
-        self._personal = personal
-        self._people = {
-            name: p.read is alias
-            for p in known
-            if p.privacy is Privacy.PERSONAL
-            for name in (p.wire, header_name(p.wire))
-        }
-        """Personal parameters, and whether each is an alias."""
-
-    def of(self, params: Params) -> tuple[dict[str, Any], list[str]]:
-        facts: dict[str, Any] = {}
-        withheld: list[str] = []
-        empty = 0
-        for name, value in params.items():
-            if not value:
-                empty += 1
-            elif "@" in value:
-                facts[name] = without_password(value)
-            else:
-                facts[name] = value
-        if len(facts) + empty < len(params) or not self._allowed.issuperset(facts):
-            facts, withheld = self._select(params)
-        if self._personal is not None:
-            self._mask(facts, withheld, self._personal)
-        elif facts.get("protocol") == "rtmp":
-            for name, value in facts.items():
-                if name.endswith("alias"):
-                    is_list = isinstance(value, list)
-                    facts[name] = (
-                        [*map(without_stream_key, value)] if is_list else without_stream_key(value)
-                    )
-        return facts, withheld
-
-    def _select(self, params: Params) -> tuple[dict[str, Any], list[str]]:
-        """Return the allowed parameters, with all values of a repeated one, and other names."""
-        allowed = self._allowed
-        facts: dict[str, Any] = {}
-        withheld: list[str] = []
-        for name, value in params.items():
-            if not value:
-                continue
-            if (
-                name not in allowed
-                and not name.startswith(IDP_ATTRIBUTE)
-                and header_name(name) not in allowed
-            ):
-                withheld.append(name[:MAX_NAME_LENGTH])
-            elif name in facts:
-                facts[name] = _more(facts[name], without_password(value))
-            else:
-                facts[name] = without_password(value)
-        return facts, withheld
-
-    def _mask(self, facts: dict[str, Any], withheld: list[str], personal: Personal) -> None:
-        """Apply ``personal`` to the personal values."""
-        for name in list(facts):
-            is_alias = self._people.get(name, self._people.get(header_name(name)))
-            if is_alias is None and not name.startswith(IDP_ATTRIBUTE):
-                continue
-            values = facts[name] if isinstance(facts[name], list) else [facts[name]]
-            replaced = [personal(Alias(value) if is_alias else value) for value in values]
-            if None in replaced:
-                del facts[name]
-                withheld.append(name[:MAX_NAME_LENGTH])
-            else:
-                facts[name] = replaced if isinstance(facts[name], list) else replaced[0]
+def _as_list(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
 
 
 def without_stream_key(text: str) -> str:
     """Return a text with ``***`` for the path of each RTMP URL in it."""
     return _STREAM_KEY.sub(r"\1\2/***", text)
-
-
-def _is_personal(contract: Contract, name: str) -> bool:
-    field = contract.fields.get(name)
-    return field is not None and field.privacy is Privacy.PERSONAL
 
 
 def _segment(encoded: str) -> str:
@@ -333,10 +285,6 @@ def _shows_password(result: bytes) -> bool:
     return without_password(text) != text
 
 
-def _more(before: Any, value: str) -> list[str]:
-    return [*before, value] if isinstance(before, list) else [before, value]
-
-
 def redact_annotations(
     request: Request, redaction: Redaction, plugins: Collection[str] | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -349,7 +297,7 @@ def redact_annotations(
     if annotations is None:
         return {}, []
     personal, secrets = redaction.personal, secrets_of(request)
-    people = {} if personal is None else personal_texts(request)
+    people = {} if personal is None else _personal_texts(request)
 
     def written_value(value: AnnotationValue, privacy: Privacy) -> AnnotationValue | UnsetType:
         text = str(value)
@@ -376,14 +324,21 @@ def redact_annotations(
     return kept, removed
 
 
-def personal_texts(request: Request) -> Mapping[str, str]:
-    """Return the personal texts of a request, each in the form that is hashed for the audit."""
-    personal = {
+@cache
+def _personal_parameters(kind: type[Request]) -> dict[str, bool]:
+    """Return the personal parameters of a request type as ``header_name`` has them, and whether
+    each is an alias.
+    """
+    return {
         header_name(parameter.wire): parameter.read is alias
-        for parameter in parameters_of(type(request)).values()
+        for parameter in parameters_of(kind).values()
         if parameter.privacy is Privacy.PERSONAL
     }
-    people: dict[str, str] = {}
+
+
+def _personal_texts(request: Request) -> Mapping[str, str]:
+    """Return the personal texts of a request, each in the form that is hashed for the audit."""
+    personal, people = _personal_parameters(type(request)), dict[str, str]()
     for name, text in request.params.items():
         is_alias = personal.get(header_name(name))
         if is_alias is not None or name.startswith(IDP_ATTRIBUTE):
@@ -394,7 +349,7 @@ def personal_texts(request: Request) -> Mapping[str, str]:
     return people
 
 
-def redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
+def _redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
     """Return the steps of an outcome for a line: adjusted ones with their changes, and details
     without the personal values of the request and of the answer.
     """
@@ -402,22 +357,17 @@ def redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
     if outcome.adjusted:
         steps = [
             AdjustedStepRecord(
-                step.plugin,
-                step.outcome,
-                step.ms,
-                step.hook,
-                _written_changes(outcome.endpoint, step, redaction),
+                step.plugin, step.outcome, step.ms, step.hook, _written_changes(step, redaction)
             )
             if type(step) is AdjustedStep
             else step
             for step in steps
         ]
-    if redaction.personal is not None and outcome.has_slow_or_failed_steps:
-        people = personal_texts(outcome.request)
+    if (personal := redaction.personal) is not None and outcome.has_slow_or_failed_steps:
+        people, endpoint = _personal_texts(outcome.request), outcome.endpoint
         steps = [
             msgspec.structs.replace(
-                step,
-                detail=_redact_detail(step.detail, outcome.endpoint, people, redaction.personal),
+                step, detail=_redact_detail(step.detail, endpoint, people, personal)
             )
             if type(step) is Step and step.detail
             else step
@@ -434,32 +384,28 @@ def plain_steps(outcome: Outcome) -> Steps:
     ]
 
 
-def _written_changes(endpoint: str, step: AdjustedStep, redaction: Redaction) -> Raw:
+def _written_changes(step: AdjustedStep, redaction: Redaction) -> Raw:
     """Return the redacted changes in JSON, kept in the decision that they lead to."""
     before, state = step.before, state_of(step.after)
     known = state.changes
     # Not the decision before, whose ``replaced`` holds the one after: that would be a circle.
-    if (
-        known is not None
-        and known[0] is redaction
-        and known[1] is before.result
-        and known[2] is before.reason
-    ):
+    made_of = redaction, before.result, before.reason
+    if known is not None and all(map(operator.is_, known, made_of)):
         return known[3]
-    written = Raw(encode(redact_changes(endpoint, step, redaction)))
-    state.changes = redaction, before.result, before.reason, written
+    written = Raw(encode(redact_changes(step, redaction)))
+    state.changes = (*made_of, written)
     return written
 
 
-def redact_changes(endpoint: str, step: AdjustedStep, redaction: Redaction | None) -> Changes:
+def redact_changes(step: AdjustedStep, redaction: Redaction | None) -> Changes:
     """Return each changed field, ``from`` what ``to`` what, with ``***`` for what is removed.
 
     Without a redaction nothing is.
     """
     before = after = None
     if redaction is not None:
-        before = redaction.masked_fields(endpoint, step.before)
-        after = redaction.masked_fields(endpoint, step.after)
+        before = redaction.masked_fields(step.before)
+        after = redaction.masked_fields(step.after)
     changes: Changes = {}
     for name, (old, new) in step.changes.items():
         change = changes[name] = {}

@@ -288,7 +288,7 @@ def as_document(
         found |= {name: value for name, value in optional.items() if value}
         if isinstance(step, AdjustedStep):
             hiding = None if show_secrets else redaction
-            found["changes"] = redact_changes(explained.endpoint, step, hiding)
+            found["changes"] = redact_changes(step, hiding)
         return found
 
     return {

@@ -162,7 +162,7 @@ async def test_metrics_and_traces_count_adjusted_steps(tmp_path: Path) -> None:
 def test_the_terminal_names_who_adjusted() -> None:
     with capture_audit() as lines:
         decide_sync([Rooms, Banner], REQUEST)
-    shown = render(None, "info", lines[0]).decode()
+    shown = render(lines[0]).decode()
     assert "by rooms" in shown
     assert "adjusted by banner" in shown
 
@@ -173,8 +173,8 @@ def test_audit_show_prints_each_change(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_text(json.dumps({**lines[0], "boot_id": "b", "seq": 1, "hash": "0" * 64}) + "\n")
     shown = invoked("audit", "show", "--file", str(path), lines[0]["decision_id"]).stdout
-    assert "ivr_theme_name from Oslo to Bergen" in shown
-    assert "description removed, was Third floor" in shown
+    assert '"ivr_theme_name": {"from": "Oslo", "to": "Bergen"}' in shown
+    assert '"description": {"from": "Third floor"}' in shown
 
 
 async def test_observers_see_the_changes_and_in_a_process_their_names(

@@ -73,7 +73,7 @@ class Listing:
         return {"rooms": shown, "total": len(known), "matching": len(found)}
 
     def _room(self, plugin: str, entry: Any, redaction: Redaction) -> dict[str, Any]:
-        masked = redaction.masked_fields("service_configuration", entry.service)
+        masked = redaction.masked_fields(entry.service)
         facts = dict(entry.service.set_fields() if masked is None else masked)
         alias, place = entry.alias, self._place_of_decision(entry.service)
         if redaction.personal is not None:
