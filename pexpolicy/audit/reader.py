@@ -18,8 +18,8 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from pexpolicy.audit.rotation import rotated
-from pexpolicy.audit.targets import BLOCK
+from pexpolicy.audit.rotation import first_time, rotated
+from pexpolicy.audit.targets import tail_of
 from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.text import printable
 
@@ -29,10 +29,10 @@ FOLLOW_INTERVAL_S = 0.2
 """Between two reads of a file that is followed."""
 OLD_FILE_S = 3.0
 """How long a file that was rotated is followed."""
-COUNT_BLOCK = 1 << 20
-"""Bytes read at a time to count lines."""
-PEERS_WINDOW = 1 << 23
-"""Bytes at the end of the file that ``recent_peers`` searches, which takes some 20 ms."""
+LONGEST = 1 << 14
+"""Bytes of a long line: ``last_lines`` reads as many for each line."""
+PEERS_WINDOW = 1 << 22
+"""Bytes at the end of a file that ``recent_peers`` searches, which takes some 10 ms."""
 _NOT_AUDIT = re.compile(r"\.(lock|spool|new)$")
 _PEER = re.compile(
     rb'"event":"decision","decision_id":"[0-9a-f-]{36}","endpoint":"[a-z_]+","peer":"([^"\\]{2,64})"'
@@ -42,6 +42,8 @@ _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 class RawLine(NamedTuple):
     """A line of a file, without its line end; ``terminated`` if it had one.
+
+    ``number`` is 0 where the file was not read from its beginning.
 
     ``damage``: why a compressed file could not be read further, in place of a line.
     """
@@ -55,7 +57,7 @@ class RawLine(NamedTuple):
     @property
     def place(self) -> str:
         """File and line number, for people."""
-        return f"{printable(self.path)}:{self.number}"
+        return printable(self.path) + (f":{self.number}" if self.number else "")
 
 
 class Record(NamedTuple):
@@ -97,13 +99,9 @@ def file_and_rotated(path: Path) -> list[Path]:
 
 
 def _first_time(path: Path) -> datetime:
-    """Return the time of the first line that has one; a file without any sorts first."""
-    with suppress(OSError):
-        for raw in raw_lines([path]):
-            if (match := re.search(rb'\{"timestamp":"([^"]{10,40})"', raw.content)) is not None:
-                with suppress(ValueError):
-                    found = datetime.fromisoformat(match[1].decode("ascii", "replace"))
-                    return found if found.tzinfo is not None else _OLDEST
+    """Return the time of the first line; a file that cannot be read sorts first."""
+    with suppress(OSError, EOFError, zlib.error), _open(path) as file:
+        return first_time(file) or _OLDEST
     return _OLDEST
 
 
@@ -180,32 +178,25 @@ def records(paths: Iterable[Path]) -> Iterator[Record | CorruptLine]:
 
 
 def last_lines(path: Path, count: int) -> list[RawLine]:
-    """Return the last ``count`` lines of a file, read from its end."""
-    if count < 1:
-        return []
-    with path.open("rb") as file:
-        end = start = file.seek(0, 2)
-        content = b""
-        while start > 0 and content.count(b"\n") <= count:
-            start = max(0, end - 2 * max(len(content), BLOCK))
+    """Return the last ``count`` lines of a file; those of a large one have no number."""
+    with _open(path) as file:
+        start = 0
+        if path.suffix != ".gz":
+            start = max(0, os.fstat(file.fileno()).st_size - (count + 1) * LONGEST)
+        if start:
             file.seek(start)
-            content = file.read(end - start)
-        *lines, rest = content.split(b"\n")
-        found = list(_numbered(path, file, start, lines))
-        if rest:
-            found += _numbered(path, file, end - len(rest), [rest], terminated=False)
-    return found[-count:]
+            file.readline()
+        found = deque(_lines_of(path, file), count)
+    return [raw._replace(number=0) if start else raw for raw in found]
 
 
 def last_lines_of(paths: Sequence[Path], count: int) -> list[RawLine]:
     """Return the last ``count`` lines of files, the oldest lines of which are in the first one."""
     found: list[RawLine] = []
     for path in reversed(paths):
-        if (left := count - len(found)) < 1:
+        if len(found) >= count:
             break
-        is_packed = path.suffix == ".gz"
-        before = deque(raw_lines([path]), left) if is_packed else last_lines(path, left)
-        found = [*before, *found]
+        found = [*last_lines(path, count - len(found)), *found]
     return found
 
 
@@ -215,14 +206,15 @@ def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> It
     One of several writers rotates; the others write to the old file for up to a second.
     """
     file: IO[bytes] = path.open("rb")
-    files = [current := _Followed(path, file, file.seek(0, 2))]
+    file.seek(0, os.SEEK_END)
+    files = [current := _Followed(path, file)]
     try:
         while should_continue():
             if found := [raw for one in files for raw in one.new_lines()]:
                 yield from found
             elif (newer := _replaced(current.file, path)) is not None:
                 current.until = time.monotonic() + OLD_FILE_S
-                current = _Followed(path, newer, 0)
+                current = _Followed(path, newer)
                 files.append(current)
             else:
                 current.restart_if_truncated()
@@ -236,49 +228,24 @@ def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> It
 
 
 class _Followed:
-    """A file that is read as it grows, from ``at`` on."""
+    """A file that is read as it grows."""
 
-    def __init__(self, path: Path, file: IO[bytes], at: int) -> None:
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.file = file
         self.until = math.inf
         self._path = path
-        self._at = at
         self._rest = b""
 
     def new_lines(self) -> list[RawLine]:
         """Return the lines that were completed since the last call."""
-        self._rest += self.file.read()
-        *lines, self._rest = self._rest.split(b"\n")
-        found = list(_numbered(self._path, self.file, self._at, lines))
-        self._at += sum(len(line) + 1 for line in lines)
-        return found
+        *lines, self._rest = (self._rest + self.file.read()).split(b"\n")
+        return [RawLine(self._path, 0, line) for line in lines]
 
     def restart_if_truncated(self) -> None:
         """Read from the beginning if the file is shorter than what was read."""
-        if os.fstat(self.file.fileno()).st_size < self._at + len(self._rest):
-            self._at, self._rest = self.file.seek(0), b""
-
-
-def _numbered(
-    path: Path, file: IO[bytes], start: int, lines: Iterable[bytes], *, terminated: bool = True
-) -> Iterator[RawLine]:
-    """Yield lines of a file that was not read from its beginning.
-
-    Only damaged lines get their number, for messages: all bytes before them are read to count it.
-    """
-    for line in lines:
-        valid = terminated and _decode(line) is not None
-        yield RawLine(path, 0 if valid else 1 + _count_lines(file, start), line, terminated)
-        start += len(line) + 1
-
-
-def _count_lines(file: IO[bytes], before: int) -> int:
-    """Return the number of line ends before an offset."""
-    count = at = 0
-    while at < before and (block := os.pread(file.fileno(), min(COUNT_BLOCK, before - at), at)):
-        count += block.count(b"\n")
-        at += len(block)
-    return count
+        if os.fstat(self.file.fileno()).st_size < self.file.tell():
+            self.file.seek(0)
+            self._rest = b""
 
 
 def _replaced(file: IO[bytes], path: Path) -> IO[bytes] | None:
@@ -287,34 +254,13 @@ def _replaced(file: IO[bytes], path: Path) -> IO[bytes] | None:
         newer = path.open("rb")
     except OSError:
         return None
-    ours, theirs = _identity(file), _identity(newer)
-    if ours == theirs:
+    if os.path.sameopenfile(file.fileno(), newer.fileno()):
         newer.close()
         return None
     return newer
 
 
-def _identity(file: IO[bytes]) -> tuple[int, int]:
-    known = os.fstat(file.fileno())
-    return known.st_dev, known.st_ino
-
-
 def recent_peers(path: Path) -> set[str]:
     """Return the peers of the last decisions; empty if the file cannot be read."""
-    return {peer.decode("ascii", "replace") for peer in _recent_peers(path)}
-
-
-def _recent_peers(path: Path) -> Iterator[bytes]:
-    left = PEERS_WINDOW
-    for file in (path, *rotated(path)[-1:]):
-        with suppress(OSError):
-            descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                start = max(os.fstat(descriptor).st_size - left, 0)
-                content = os.pread(descriptor, left, start)
-            finally:
-                os.close(descriptor)
-            left -= len(content)
-            yield from _PEER.findall(content)
-        if left <= 0:
-            return
+    contents = (tail_of(file, PEERS_WINDOW) for file in (*rotated(path)[-1:], path))
+    return {peer.decode("ascii", "replace") for one in contents for peer in _PEER.findall(one)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,7 +48,9 @@ class Rotation:
             return True
         if self.age is None or not size:
             return False
-        began = first_time(path)
+        began = None
+        with suppress(OSError), path.open("rb") as file:
+            began = first_time(file)
         return began is not None and abs((self.clock() - began).total_seconds()) >= self.age
 
     def rotate(self, path: Path, is_current: Callable[[], bool]) -> bool:
@@ -113,13 +115,13 @@ def rotated(path: Path) -> list[Path]:
     )
 
 
-def first_time(path: Path) -> datetime | None:
+def first_time(lines: Iterable[bytes]) -> datetime | None:
     """Return the time of the first line of a file; ``None`` if it has none.
 
     Blanks before it are those of a line that was torn, or had no space.
     """
-    with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
-        head = next((text for line in file if (text := line.strip())), b"")[:HEAD]
+    head = next((text for line in lines if (text := line.strip())), b"")[:HEAD]
+    with suppress(ValueError, IndexError):
         found = datetime.fromisoformat(head.split(b'"', 4)[3].decode())
         return found if found.tzinfo is not None else None
     return None

@@ -179,16 +179,16 @@ class AppendFile(Target):
         os.close(self._descriptor)
 
 
-def tail_of(path: Path) -> bytes:
-    """Return the end of a file; empty if it cannot be read."""
+def tail_of(path: Path, count: int = TAIL) -> bytes:
+    """Return the last ``count`` bytes of a file; empty if it cannot be read."""
     with suppress(OSError), path.open("rb") as file:
-        return _tail(file.fileno())
+        return _tail(file.fileno(), count)
     return b""
 
 
-def _tail(descriptor: int) -> bytes:
+def _tail(descriptor: int, count: int = TAIL) -> bytes:
     with suppress(OSError):
-        return os.pread(descriptor, TAIL, max(os.fstat(descriptor).st_size - TAIL, 0))
+        return os.pread(descriptor, count, max(os.fstat(descriptor).st_size - count, 0))
     return b""
 
 

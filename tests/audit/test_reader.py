@@ -173,27 +173,6 @@ def test_a_file_is_followed_across_its_rotations(tmp_path: Path, place: Place) -
     assert [one for one in seen if isinstance(one, int) and one < 100] == [1, 2, 3, 4, 5, 6]
 
 
-def test_damage_in_a_file_that_is_followed_is_named_by_its_line(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    path.write_bytes(body(1) + b"\n" + body(2) + b"\n")
-    looks = 0
-
-    def goes_on() -> bool:
-        nonlocal looks
-        looks += 1
-        with path.open("ab") as file:
-            file.write(body(3) + b"\n\xff\n")
-        return looks < 3
-
-    places = [
-        str(one)
-        for raw in follow(path, goes_on)
-        for one in read(raw)
-        if isinstance(one, CorruptLine)
-    ]
-    assert places == [f"{path}:{n}: not an audit line (1 bytes)" for n in (4, 6)]
-
-
 def test_a_truncated_file_is_followed_from_its_beginning(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_bytes(body(1) + b"\n" + body(2) + b"\n")
