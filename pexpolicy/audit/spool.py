@@ -69,6 +69,9 @@ class Spool:
 
     def remove(self, count: int) -> None:
         """Remove ``count`` bytes at the front, which have been written."""
+        with suppress(OSError):
+            # Otherwise they are written twice, which can be recognized.
+            _blank(self._descriptor, self._start, count)
         self._start += count
         if self._start == self._size:
             self.close()
@@ -84,62 +87,45 @@ class Spool:
             return
         if self._start == self._size:
             self._path.unlink(missing_ok=True)
-        elif self._start:
-            self._keep_rest()
         os.close(self._descriptor)
         self._descriptor, self._start, self._size = -1, 0, 0
 
-    def _keep_rest(self) -> None:
-        """Remove written lines from the file, so that nothing is written twice."""
-        rest = os.pread(self._descriptor, self.pending, self._start)
-        new = self._path.with_name(f"{self._path.name}.new")
-        try:
-            with open(new, "wb", opener=_private) as file:
-                file.write(rest)
-            new.replace(self._path)
-        except OSError:
-            # The whole file stays: duplicate lines can be recognized, lost ones cannot.
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
+
+def _blank(descriptor: int, start: int, count: int) -> None:
+    """Overwrite whole lines with blanks, which needs no space; raises ``OSError``."""
+    os.pwrite(descriptor, b" " * (count - 1) + b"\n", start)
 
 
 def _silent(_: str) -> None:
     """Ignore an alert."""
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, MODE)
-
-
 def orphaned_lines(folder: Path, alert: Callable[[str], None] = _silent) -> Iterator[bytes]:
     """Yield the lines of writers that have died, in blocks.
 
-    Each block is blanked in its file after it was processed, which needs no space and leaves the
-    rest for the next start. An empty file is removed. A torn last line, as after a loss of power,
-    is kept in a file of its own, and ``alert`` is told.
+    Each block is blanked in its file after it was processed, so the rest is left for the next
+    start. An empty file is removed. One with a torn last line, as after a loss of power, is
+    renamed, and ``alert`` is told.
     """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         with suppress(OSError), path.open("r+b", buffering=0) as file:
+            descriptor = file.fileno()
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.fstat(file.fileno()).st_nlink:
+            if not os.fstat(descriptor).st_nlink:
                 continue  # another process was faster
             start = 0
-            while block := _read_lines(file.fileno(), start):
+            while block := _read_lines(descriptor, start):
                 if lines := block.lstrip(b" \n"):
                     yield lines
-                    os.pwrite(file.fileno(), b" " * (len(block) - 1) + b"\n", start)
+                    _blank(descriptor, start, len(block))
                 start += len(block)
-            if (torn := os.fstat(file.fileno()).st_size - start) <= 0:
+            if os.fstat(descriptor).st_size <= start:
                 path.unlink()
                 continue
-            rest = path.with_name(f"{path.name}.torn")
-            file.seek(start)
-            with open(rest, "wb", opener=_private) as kept:
-                kept.write(file.read(torn))
-            path.unlink()
+            torn = path.rename(path.with_name(f"{path.name}.torn"))
             alert(
-                f"{path} ended in the middle of a line: {torn} bytes are no audit line, and were "
-                f"moved to {rest}; pexpolicy audit verify reports the gap"
+                f"{path} ended in the middle of a line, and was renamed to {torn}; pexpolicy audit "
+                "verify reports the gap"
             )
 
 

@@ -144,7 +144,7 @@ def test_a_named_pipe_blocks_no_call(tmp_path: Path) -> None:
 def test_a_key_that_cannot_sign_is_an_error_of_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "sign.pem"
     path.write_text("no key")
-    with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is not a private key in PEM"):
+    with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is not an Ed25519 key in PEM"):
         fake_plugins.policy({}, audit={"path": "audit.jsonl", "sign_key_file": str(path)})
 
 

@@ -96,7 +96,8 @@ def test_the_age_of_a_file_that_begins_with_a_torn_line_is_that_of_the_next(
 ) -> None:
     place.path.write_bytes(blanks)
     place.fill([1])
-    assert first_time(place.path.read_bytes().splitlines()) == datetime(2026, 11, 26, 1, 2, 3, 4, tzinfo=UTC)
+    began = first_time(place.path.read_bytes().splitlines())
+    assert began == datetime(2026, 11, 26, 1, 2, 3, 4, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
