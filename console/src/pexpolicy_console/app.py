@@ -126,7 +126,6 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         for child in (console.dry_runs, console.verification, console.replay):
             await child.aclose()
         console.attempts.close()
-        console.feed.close()
         await asyncio.to_thread(console.index.close)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -11,7 +12,6 @@ from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.children import DryRuns, Job
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.index.index import Index
-from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Session, Sessions
 from pexpolicy_console.server_client import ServerClient
@@ -27,10 +27,11 @@ class Console:
     actions: ActionLog
     attempts: LoginAttempts
     index: Index
-    feed: LiveFeed
     dry_runs: DryRuns
     verification: Job
     replay: Job
+    streams: Counter[str] = field(default_factory=Counter)
+    """Open streams of each user."""
 
 
 CONSOLE = web.AppKey("console", Console)

@@ -24,7 +24,6 @@ from pexpolicy_console.children import JOB_TIMEOUT_S, DryRuns, Job
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.context import Console
 from pexpolicy_console.index.index import Index
-from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.attempts import LoginAttempts
 from pexpolicy_console.login.sessions import Sessions
 from pexpolicy_console.protocol import LIMITS, ConsoleProtocol
@@ -66,7 +65,6 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         actions,
         LoginAttempts(actions),
         Index(config.folder / "index", audit, config.written),
-        LiveFeed(audit),
         DryRuns(config.path),
         Job("verification", config.path),
         Job("replay", config.path, JOB_TIMEOUT_S),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Self
 
 from pexpolicy import Alias
 from pexpolicy.audit.redaction import Personal
-from pexpolicy_console.index.lines import ORDINARY, SLOWER_MS, AuditLine, common_reason, word
+from pexpolicy_console.index.lines import ORDINARY, SLOWER_MS, common_reason, word
 from pexpolicy_console.periods import moment
 
 _WORDS: Mapping[str, str] = {
@@ -147,28 +147,3 @@ def _term(kind: str, text: str) -> str:
 def _quoted(term: str) -> str:
     # A word has no quotation marks.
     return f'"{term[:-1]}"*' if term.endswith("*") else f'"{term}"'
-
-
-class LineFilter:
-    """A query for lines that are not in the index, with the same result. Time is not compared."""
-
-    def __init__(self, query: Query, personal: Personal | None = None) -> None:
-        self._terms = query.terms(personal)
-        self._slower_ms = query.slower_us() / 1000
-
-    @property
-    def needs_words(self) -> bool:
-        """Whether ``matches`` uses the words of a line."""
-        return bool(self._terms)
-
-    def matches(self, line: AuditLine, words: Collection[str]) -> bool:
-        """Return whether a line with these words matches."""
-        return line.ms >= self._slower_ms and all(
-            any(_has(term, words) for term in group) for group in self._terms
-        )
-
-
-def _has(term: str, words: Collection[str]) -> bool:
-    if term.endswith("*"):
-        return any(one.startswith(term[:-1]) for one in words)
-    return term in words

@@ -106,6 +106,24 @@ class IndexReader:
                 break
         return found
 
+    def newer(self, query: Query, after: int, limit: int) -> tuple[list[Hit], int]:
+        """Return the newest of the lines after a number in the index, and how many there are
+        besides.
+        """
+        found: list[Hit] = []
+        left_out = 0
+        for base in self._bases(*query.period()):
+            rows = self._select(base, query, "*", None, limit - len(found), after)
+            found += self._hits(base, rows)
+            if len(found) == limit:
+                oldest = rows[-1][0] if rows else None
+                ((count,),) = self._select(base, query, "count(*)", oldest, 1, after)
+                left_out += count
+            (first,) = base.execute("SELECT id FROM first").fetchone()
+            if first <= after:
+                break
+        return found, left_out
+
     def counts(self, query: Query, limit: int = 5000) -> tuple[int, dict[str, Counter[str]]]:
         """Count the values of each column in the newest ``limit`` lines; return how many lines
         were counted too.
@@ -194,7 +212,13 @@ class IndexReader:
                     raise
 
     def _select(
-        self, base: sqlite3.Connection, query: Query, columns: str, before: int | None, limit: int
+        self,
+        base: sqlite3.Connection,
+        query: Query,
+        columns: str,
+        before: int | None,
+        limit: int,
+        after: int | None = None,
     ) -> list[tuple[Any, ...]]:
         since, until = query.period()
         slower, match = query.slower_us(), query.expression(self._personal)
@@ -204,6 +228,7 @@ class IndexReader:
         number = "word.rowid" if match else "line.id"
         for term, value in (
             (f"{number} < ?", before),
+            (f"{number} > ?", after),
             ("at >= ?", since),
             ("at < ?", until),
             ("us >= ?", slower or None),
