@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -232,15 +231,8 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
         made.lookup("SELECT 1 WHERE 1 = :als", ["alias"])
     with pytest.raises(ValueError, match="is empty"):
         made.snapshot("  ", list, every=60)
-    with pytest.raises(ValueError, match="DELETE changes the database"):
-        made.snapshot("delete from rooms", list, every=60)
-    for other, said in (
-        ("rooms", 'does not begin like a query; write one such as "SELECT'),
-        ("selct * from rooms", "did you mean 'select'?"),
-        ("/* all of them", "write one such as"),
-        ("-- all", "write one such as"),
-    ):
-        with pytest.raises(ValueError, match=re.escape(said)):
+    for other in ("delete from rooms", "rooms", "/* all of them", "-- all"):
+        with pytest.raises(ValueError, match="does not begin like a query; write one such as"):
             made.snapshot(other, list, every=60)
     for query in (
         "-- all\n (/* of */ Select 1)",

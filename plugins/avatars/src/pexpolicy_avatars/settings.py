@@ -59,11 +59,7 @@ def is_plain(part: str) -> bool:
     """Return whether a part of an alias is a name: no path, no control character, not too long."""
     if not 0 < len(part) <= MAX_LENGTH or part.strip(".") == "":
         return False
-    if part.isascii() and part.isprintable():
-        return "/" not in part and "\\" not in part
-    return not any(
-        character in "/\\" or unicodedata.category(character)[0] == "C" for character in part
-    )
+    return not any(c in "/\\" or unicodedata.category(c)[0] == "C" for c in part)
 
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")

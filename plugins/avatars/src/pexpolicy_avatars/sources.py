@@ -17,7 +17,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
@@ -59,14 +59,6 @@ change may have the same timestamp.
 log = get_logger(__name__)
 
 
-class Listing(NamedTuple):
-    """The names of the files in a folder, by their normal form."""
-
-    names: Mapping[str, str]
-    changed_ns: int
-    is_settled: bool
-
-
 class Folder:
     """Reads pictures. An alias selects one of the names that the folder has; no path is made of it.
 
@@ -79,7 +71,8 @@ class Folder:
         self._folder = folder
         self._files = tuple(files)
         self._lock = Lock()
-        self._listing = Listing({}, -1, is_settled=False)
+        self._listed: Mapping[str, str] = {}
+        self._changed_ns = -1
         self._threads: ThreadPoolExecutor
 
     @asynccontextmanager
@@ -111,16 +104,12 @@ class Folder:
     def _names(self) -> Mapping[str, str]:
         with self._lock:
             changed = self._folder.stat().st_mtime_ns
-            if changed != self._listing.changed_ns or not self._listing.is_settled:
+            if changed != self._changed_ns:
                 is_settled = time.time_ns() - changed > SETTLED_NS
-                names = by_normal_form(os.listdir(self._folder))  # noqa: PTH208 - names, not paths
-                self._listing = Listing(names, changed, is_settled)
-            return self._listing.names
-
-
-def by_normal_form(names: Iterable[str]) -> Mapping[str, str]:
-    """Return file names by their normal form, without hidden files."""
-    return {_normal(name): name for name in sorted(names) if not name.startswith(".")}
+                self._changed_ns = changed if is_settled else -1
+                names = sorted(os.listdir(self._folder))  # noqa: PTH208 - names, not paths
+                self._listed = {_normal(name): name for name in names if name[0] != "."}
+            return self._listed
 
 
 def find(names: Mapping[str, str], files: Iterable[Template], alias: Alias) -> str | None:

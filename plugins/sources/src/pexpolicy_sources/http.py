@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from string import Formatter
@@ -33,9 +32,6 @@ from pexpolicy_sources.rows import (
 
 _WRITTEN = "/?&=%:@!$'()*+,;~"
 """Characters of the template that stay as they are."""
-_FOREIGN = re.compile(r"(?<=[/=])([:$][A-Za-z]\w*|<\w+>|%s|%\(\w+\)s)(?=[/&?]|\Z)")
-"""Parameters as other programs write them."""
-
 Parts = tuple[tuple[str, str | None], ...]
 """Encoded text and the name of the parameter after it, if there is one."""
 
@@ -52,11 +48,6 @@ class UrlTemplate:
             raise ValueError("is not a path: write one such as /rooms?alias={alias}")
         if "#" in written:
             raise ValueError("has a #: a server never gets what follows it")
-        if (other := _FOREIGN.search(written)) is not None:
-            advice = "all rows are asked for: leave it out"
-            if parameters:
-                advice = f"write one in braces, as in {{{next(iter(parameters))}}}"
-            raise ValueError(f"has {other[1]}, which is no parameter here: {advice}")
         path, mark, query = written.partition("?")
         self._segments = [_parts(segment, parameters) for segment in path[1:].split("/")]
         self._mark = mark

@@ -41,14 +41,12 @@ CHECK_S = 2.0
 """Seconds for the columns of a query, while a policy is built."""
 CHUNK = 500
 """Rows of a snapshot that are converted without a pause for other calls."""
-_CHANGE = re.compile(r"\s*(insert|update|delete|merge|drop|create|alter|truncate)\b", re.IGNORECASE)
-_BEGIN = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*(\w*)", re.DOTALL)
-"""The first word of a query, after blanks and comments."""
-_QUERIES = (
-    *("select", "with", "from", "values", "table", "show", "describe", "pragma", "explain"),
-    *("call", "exec", "execute", "begin", "declare", "set"),
+_BEGIN = re.compile(
+    r"(?:\s|\(|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*(?:select|with|from|values|table|show|describe|pragma"
+    r"|explain|call|exec|execute|begin|declare|set)\b",
+    re.DOTALL | re.IGNORECASE,
 )
-"""First words of what returns rows in some database."""
+"""The first word of what returns rows in some database, after blanks and comments."""
 _QUOTED = re.compile(r"'[^']*'")
 _PLACEHOLDER = re.compile(r"(%s|%\(\w+\)s|(?<==)\s*\?|\{\w+\})")
 """Parameters as other programs write them; ``?`` alone is an operator of PostgreSQL."""
@@ -100,12 +98,9 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
 
         if not query.strip():
             raise ValueError('is empty: write a query such as "SELECT * FROM rooms"')
-        if (word := _CHANGE.match(query)) is not None:
-            msg = f'{word[1].upper()} changes the database: write a query such as "SELECT ..."'
-            raise ValueError(msg)
-        begin = _BEGIN.match(query)
-        if begin is not None and (verb := begin[1].lower()) not in _QUERIES:
-            guess = did_you_mean(verb, _QUERIES[:1]) or '; write one such as "SELECT * FROM rooms"'
+        if _BEGIN.match(query) is None:
+            guess = did_you_mean(query.split(maxsplit=1)[0].lower(), ["select"])
+            guess = guess or '; write one such as "SELECT * FROM rooms"'
             raise ValueError(f"does not begin like a query{guess}")
         if (other := _PLACEHOLDER.search(_QUOTED.sub("", query))) is not None:
             example = next(iter(parameters), "alias")

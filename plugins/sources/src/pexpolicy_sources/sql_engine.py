@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -100,7 +101,6 @@ def make_engine(settings: SqlSettings) -> Callable[[], AsyncEngine]:
 def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine]:
     import_module("asyncpg")
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
 
     url = postgresql_url(written)
     folder = url.query.get("host")
@@ -123,18 +123,21 @@ def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine
         query={} if folder is None else {"host": folder},
     )
 
-    def make() -> AsyncEngine:
-        return create_async_engine(
-            address,
-            connect_args=arguments,
-            hide_parameters=True,
-            max_overflow=0,
-            pool_size=settings.pool_size,
-            pool_timeout=settings.snapshot_timeout,
-            pool_use_lifo=True,
-        )
+    return partial(_engine, address, arguments, settings)
 
-    return make
+
+def _engine(address: Any, arguments: Mapping[str, Any], settings: SqlSettings) -> AsyncEngine:
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
+
+    return create_async_engine(
+        address,
+        connect_args=dict(arguments),
+        hide_parameters=True,
+        max_overflow=0,
+        pool_size=settings.pool_size,
+        pool_timeout=settings.snapshot_timeout,
+        pool_use_lifo=True,
+    )
 
 
 def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
@@ -142,7 +145,6 @@ def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
     from sqlalchemy import event  # noqa: PLC0415 - an extra
     from sqlalchemy.exc import DisconnectionError  # noqa: PLC0415 - an extra
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
 
     assert settings.path is not None
     path = settings.path
@@ -167,15 +169,7 @@ def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
         connection.run_async(lambda driver: driver.set_progress_handler(is_late, INSTRUCTIONS))
 
     def make() -> AsyncEngine:
-        engine = create_async_engine(
-            address,
-            connect_args={"timeout": settings.timeout},
-            hide_parameters=True,
-            max_overflow=0,
-            pool_size=settings.pool_size,
-            pool_timeout=settings.snapshot_timeout,
-            pool_use_lifo=True,
-        )
+        engine = _engine(address, {"timeout": settings.timeout}, settings)
         event.listen(engine.sync_engine, "connect", connected)
         event.listen(engine.sync_engine, "do_connect", connecting)
         event.listen(engine.sync_engine, "checkout", checked_out)
