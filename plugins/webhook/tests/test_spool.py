@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,15 +214,6 @@ def test_a_process_without_descriptors_keeps_no_segment_locked(
 
 def exhausted(_: Path) -> int:
     raise OSError(errno.EMFILE, "too many open files")
-
-
-def test_leftovers_are_deleted_when_they_are_old(tmp_path: Path) -> None:
-    for name in ("1.new", "2.position"):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time.time() - 120,) * 2)
-    (tmp_path / "3.new").touch()
-    Spool(tmp_path, 1000).close()
-    assert [path.name for path in tmp_path.iterdir()] == ["3.new"]
 
 
 def directory(path: Path) -> None:

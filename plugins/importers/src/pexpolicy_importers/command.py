@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -26,18 +25,8 @@ def _examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  pexpolicy {line}" for line in lines)])
 
 
-class _TomlFile(click.Path):
-    """A file of TOML, which may not exist yet."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; fail for the name of another kind of file."""
-        if not str(value).endswith(".toml"):
-            self.fail(f"{value} is not the name of a TOML file, such as rules.toml", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 _into = partial(
-    click.option, "--into", type=_TomlFile(path_type=Path, dir_okay=False), show_default=True
+    click.option, "--into", type=click.Path(path_type=Path, dir_okay=False), show_default=True
 )
 rule_file = _into(default=Path("rules.toml"), help="The rule file.")
 config_file = _into(default=Path("config.toml"), help="The configuration.")

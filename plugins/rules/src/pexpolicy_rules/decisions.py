@@ -28,7 +28,6 @@ from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
 from pexpolicy.files import read_file, track_file
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
-from pexpolicy.models.errors import ValidationIssue
 from pexpolicy_rules.filters import ConversionError
 from pexpolicy_rules.placeholders import (
     Captures,
@@ -175,33 +174,17 @@ class Answer:
         try:
             fields = render(self._fields, request, captures)
         except ConversionError as error:
-            raise _refused("", str(error), "The decision would not be that of the rule") from None
+            raise ENDPOINTS[self._endpoint].refuse(str(error)) from None
         for name in self._protections:
             if not str(fields[name]).strip():
-                text = "is empty, as its placeholder has no value"
-                raise _refused(name, text, "An empty one would admit every caller")
+                text = f"{name}: is empty, as its placeholder has no value"
+                raise ENDPOINTS[self._endpoint].refuse(text)
         decision = self._factory(fields, self.reason)
         name = self._fields.get("name")
         named = isinstance(decision, Gateway) and isinstance(name, Text)
         if named and name.lacks_value(request, captures):
             return decision.with_warnings(NOT_UNIQUE)
         return decision
-
-
-def _refused(name: str, rule: str, consequence: str) -> DecisionError:
-    return DecisionError(
-        ValidationIssue(
-            model="then",
-            field=name,
-            value=None,
-            shown=False,
-            rule=rule,
-            doc="",
-            mark="",
-            source="",
-            consequence=consequence,
-        )
-    )
 
 
 def _factory(endpoint: str, then: Then, extras: Extras) -> tuple[Factory, Mapping[str, Any]]:

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 from typing_extensions import override
 
-from pexpolicy import (
-    ConfigWarning,
-    Decision,
-    DirectoryInformationRequest,
-    MediaLocationRequest,
-    ParticipantAvatarRequest,
-    ParticipantPropertiesRequest,
-    Plugin,
-    RegistrationAliasRequest,
-    Request,
-    ServiceConfigurationRequest,
-)
+from pexpolicy import ConfigWarning, Decision, Plugin, Request, hookimpl
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy_upstream.builder import built
 from pexpolicy_upstream.settings import UpstreamSettings, config_warnings
 
@@ -38,6 +27,8 @@ class Upstream(Plugin[UpstreamSettings]):
         self._each_route = tuple(dict.fromkeys(r for found in self._routes.values() for r in found))
         self._time = max(settings.plugin_timeout - MARGIN, settings.plugin_timeout / 2)
         self._warnings = tuple(config_warnings(settings))
+        for endpoint in ENDPOINTS:
+            setattr(self, endpoint, self._hook(endpoint))
 
     @override
     @asynccontextmanager
@@ -56,51 +47,24 @@ class Upstream(Plugin[UpstreamSettings]):
         """Warn of unverified targets, timeouts that do not fit, and unused targets."""
         return self._warnings
 
-    @override
-    async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:
-        """Ask the targets."""
-        return await self._ask("service_configuration", request)
+    def _hook(self, endpoint: str) -> Callable[[Request], Awaitable[Decision | None]]:
+        async def ask(request: Request) -> Decision | None:
+            deadline = time.monotonic() + self._time
+            for route in self._routes[endpoint]:
+                matches = route.condition.matches(request)
+                if request.notes is not None:
+                    why = "" if matches else route.condition.why(request)
+                    request.notes.append(
+                        f"{route.name}: {why}" if why else f"{route.name} is asked"
+                    )
+                if (
+                    matches
+                    and (decision := await route.ask(endpoint, request, deadline)) is not None
+                ):
+                    return decision
+            return None
 
-    @override
-    async def participant_properties(self, request: ParticipantPropertiesRequest) -> Any:
-        """Ask the targets."""
-        return await self._ask("participant_properties", request)
-
-    @override
-    async def media_location(self, request: MediaLocationRequest) -> Any:
-        """Ask the targets."""
-        return await self._ask("media_location", request)
-
-    @override
-    async def participant_avatar(self, request: ParticipantAvatarRequest) -> Any:
-        """Ask the targets."""
-        return await self._ask("participant_avatar", request)
-
-    @override
-    async def directory_information(self, request: DirectoryInformationRequest) -> Any:
-        """Ask the targets."""
-        return await self._ask("directory_information", request)
-
-    @override
-    async def registration_alias(self, request: RegistrationAliasRequest) -> Any:
-        """Ask the targets."""
-        return await self._ask("registration_alias", request)
-
-    async def _ask(self, endpoint: str, request: Request) -> Decision | None:
-        """Return the decision of the first route that has one."""
-        deadline = time.monotonic() + self._time
-        notes = request.notes
-        for route in self._routes[endpoint]:
-            if not route.condition.matches(request):
-                if notes is not None:
-                    notes.append(f"{route.name}: {route.condition.why(request)}")
-                continue
-            if notes is not None:
-                notes.append(f"{route.name} is asked")
-            decision = await route.ask(endpoint, request, deadline)
-            if decision is not None:
-                return decision
-        return None
+        return hookimpl(specname=endpoint)(ask)
 
     @override
     def status(self) -> Mapping[str, object]:

@@ -29,8 +29,6 @@ SEGMENT_BYTES = 1 << 20
 MAX_OPEN = 64
 """Segments that an instance has open, of two files each; more only while many are small."""
 EVENTS, POSITION, NEW = ".events", ".position", ".new"
-STALE_S = 60.0
-"""Age from which files that a killed process left without a segment are deleted."""
 _DIGITS = 20
 _UNUSABLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ESPIPE, errno.ENXIO}
 """Errors of one file, such as that of another user; the other segments are delivered."""
@@ -58,13 +56,10 @@ class Segment:
 
     def read(self, count: int, limit: int) -> list[bytes]:
         """Return up to ``count`` events of together about ``limit`` bytes."""
-        length = min(self.pending, limit)
-        while True:
-            piece = os.pread(self.fd, length, self.delivered)
-            end = piece.rfind(b"\n") + 1
-            if end or length >= self.pending:
-                break
-            length = min(length * 2, self.pending)
+        piece = os.pread(self.fd, min(self.pending, limit), self.delivered)
+        if b"\n" not in piece:
+            piece = os.pread(self.fd, self.pending, self.delivered)
+        end = piece.rfind(b"\n") + 1
         return piece[:end].split(b"\n")[:-1][:count]
 
     def acknowledge(self, size: int) -> None:
@@ -195,7 +190,6 @@ class Spool:
         with self._lock:
             if not self.is_open:
                 return
-            self._delete_stale()
             own = {segment.path for segment in self._segments}
             found = [path for path in self._folder.glob(f"*{EVENTS}") if path not in own]
             # The others once these are delivered; each descriptor is one connection less.
@@ -217,13 +211,6 @@ class Spool:
                 problem = os.strerror(error.errno)
                 log.warning("a file of the spool is left out", file=str(path), problem=problem)
             return None
-
-    def _delete_stale(self) -> None:
-        before = time.time() - STALE_S
-        for path in (*self._folder.glob(f"*{POSITION}"), *self._folder.glob(f"*{NEW}")):
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < before and not path.with_suffix(EVENTS).exists():
-                    path.unlink()
 
     def close(self) -> None:
         """Release all segments to other instances."""
