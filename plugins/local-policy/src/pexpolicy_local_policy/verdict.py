@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pexpolicy import Decision, DecisionError, Redirect, Reject
@@ -15,7 +16,7 @@ from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.text import brief
 from pexpolicy_local_policy.script_process import Rendering
 from pexpolicy_local_policy.secrets import covered, covered_value, given_secrets, without
-from pexpolicy_local_policy.variables import ENDPOINT_OF, JSON_NUMBERS, ScriptInput
+from pexpolicy_local_policy.variables import ENDPOINT_OF, JSON_NUMBERS, Kind, ScriptInput
 
 ACTIONS = {
     "service": ("continue", "reject", "redirect"),
@@ -81,104 +82,115 @@ def judge(found: ScriptInput, rendering: Rendering, extras: Extras = NO_EXTRAS) 
     if failure is not None:
         prefix = "" if failure.kind == "not applied" else "the script failed: "
         return Verdict(dropped=f"{prefix}{failure}")
-    duplicates: dict[str, None] = {}
-    try:
-        document = _parsed(rendering.text, duplicates, given_secrets(found))
-    except ValueError as error:
-        return Verdict(dropped=f"the output is not JSON: {error}")
-    if not isinstance(document, dict):
-        shown = covered_value(document, given_secrets(found))
-        text = f"the output is {shown}, not an object"
-        return Verdict(dropped=text, document=document)
-    warnings = [
-        f"{brief_name(key)} is printed twice in one object; the last one counts, as far as is known"
-        for key in duplicates
-    ]
-    verdict = _document(found, document, extras)
-    return replace(verdict, document=document, warnings=(*warnings, *verdict.warnings))
-
-
-def _parsed(text: str, duplicates: dict[str, None], secrets: Collection[str]) -> Any:
-    """Return the value of a JSON text, and add repeated keys; raises ``ValueError``."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in made:
-                duplicates[key] = None
-            made[key] = value
-        return made
-
-    if not text.strip():
-        raise ValueError("it is empty")
-    try:
-        return json.loads(text, object_pairs_hook=unique, **JSON_NUMBERS)
-    except json.JSONDecodeError as error:
-        lines = text.splitlines() or [""]
-        line = lines[error.lineno - 1] if error.lineno <= len(lines) else ""
-        start = max(error.colno - 1 - _MAX_EXCERPT // 2, 0)
-        excerpt = covered(line, secrets)[start : start + _MAX_EXCERPT].strip()
-        at = f" at {brief(excerpt)}" if excerpt else " at its end"
-        raise ValueError(f"{error.msg.lower()}{at} (line {error.lineno} of the output)") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _document(found: ScriptInput, document: Mapping[str, Any], extras: Extras) -> Verdict:
-    kind = found.kind
     warnings: list[str] = []
+    made: dict[str, Any] = {}
+    try:
+        _read(found, rendering.text, extras, made, warnings)
+    except DecisionError as error:
+        made["dropped"] = _why(error)
+    except _DroppedError as error:
+        made["dropped"] = str(error)
+    return Verdict(**made, warnings=tuple(warnings))
+
+
+class _DroppedError(Exception):
+    """An output that Infinity does not apply; the text says why."""
+
+
+def _read(
+    found: ScriptInput, text: str, extras: Extras, made: dict[str, Any], warnings: list[str]
+) -> None:
+    """Add the parts of the verdict to ``made``; raises ``_DroppedError`` and ``DecisionError``."""
+    kind, secrets = found.kind, given_secrets(found)
+    document = made["document"] = _parsed(text, warnings, secrets)
+    if not isinstance(document, dict):
+        raise _DroppedError(f"the output is {covered_value(document, secrets)}, not an object")
     actions = ACTIONS.get(kind, ())
-    action = document.get("action")
+    action = document.get("action") if actions else "continue"
     if actions and action not in actions:
-        shown = covered_value(action, given_secrets(found))
+        shown = covered_value(action, secrets)
         given = f"action = {shown}" if "action" in document else "there is no action, which"
-        return Verdict(dropped=f"{given} is not one of {', '.join(actions)}")
+        raise _DroppedError(f"{given} is not one of {', '.join(actions)}")
+    made["action"] = action
     if not actions and "action" in document:
         warnings.append("action: scripts for media locations have none")
-        action = None
-    result = document.get("result")
+    result = document.get("result", {})
+    if not isinstance(result, dict):
+        raise _DroppedError(f"result is {covered_value(result, secrets)}, not an object")
     if "result" not in document:
         if kind == "media_location" or action == "redirect":
-            return Verdict(str(action or ""), dropped="there is no result")
+            raise _DroppedError("there is no result")
         warnings.append("there is no result, and Pexip's text asks for one, such as {}")
-    elif not isinstance(result, dict):
-        shown = covered_value(result, given_secrets(found))
-        return Verdict(str(action or ""), dropped=f"result is {shown}, not an object")
-    verdict = _action(found, str(action or "continue"), result or {}, extras)
-    return replace(verdict, warnings=(*warnings, *verdict.warnings))
+    made["result"] = result
+    _judge_result(found, action, extras, made, warnings)
 
 
-def _action(found: ScriptInput, action: str, result: dict[str, Any], extras: Extras) -> Verdict:
-    if action == "reject":
-        return _rejected(found, result)
+def _judge_result(
+    found: ScriptInput, action: str, extras: Extras, made: dict[str, Any], warnings: list[str]
+) -> None:
+    result = made["result"]
     if action == "redirect":
-        try:
-            redirect = Redirect.from_result(result)
-        except DecisionError as error:
-            return Verdict(action, result, dropped=_why(error))
-        return Verdict(action, result, warnings=redirect.warnings, decision=redirect)
-    if not result:
-        if found.kind == "media_location":
-            return Verdict(action, result, dropped="the result has no location")
-        return Verdict(action, result)
-    return _result(found, result, extras)
+        made["decision"] = redirect = Redirect.from_result(result)
+        warnings += redirect.warnings
+    elif action == "reject":
+        made["decision"] = _rejected(found.kind, result, warnings)
+    elif result:
+        _judge_fields(found, result, extras, made, warnings)
+    elif found.kind == "media_location":
+        raise _DroppedError("the result has no location")
 
 
-def _rejected(found: ScriptInput, result: dict[str, Any]) -> Verdict:
-    if found.kind == "service":
-        text = ("the result of a reject is not used",) if result else ()
-        return Verdict("reject", result, warnings=text, decision=Reject())
-    reason = {name: value for name, value in result.items() if name == "reject_reason"}
+def _parsed(text: str, warnings: list[str], secrets: Collection[str]) -> Any:
+    """Return the value of a JSON text; raises ``_DroppedError``."""
+    duplicates: dict[str, None] = {}
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            duplicates.update(dict.fromkeys(name for name in made if counts[name] > 1))
+        return made
+
     try:
-        decision = Reject.from_result(reason)
-    except DecisionError as error:
-        return Verdict("reject", result, dropped=_why(error))
+        found = json.loads(text, object_pairs_hook=unique, **JSON_NUMBERS)
+    except json.JSONDecodeError as error:
+        what = "it is empty"
+        if text.strip():
+            line = (text.splitlines() or [""])[error.lineno - 1 :][:1]
+            start = max(error.colno - 1 - _MAX_EXCERPT // 2, 0)
+            excerpt = covered("".join(line), secrets)[start : start + _MAX_EXCERPT].strip()
+            at = f" at {brief(excerpt)}" if excerpt else " at its end"
+            what = f"{error.msg.lower()}{at} (line {error.lineno} of the output)"
+    except RecursionError:
+        what = "it is nested too deeply"
+    except ValueError as error:
+        what = str(error)
+    else:
+        warnings += [
+            f"{brief_name(name)} is printed twice in one object; the last one counts, as far as is "
+            "known"
+            for name in duplicates
+        ]
+        return found
+    raise _DroppedError(f"the output is not JSON: {what}")
+
+
+def _rejected(kind: Kind, result: dict[str, Any], warnings: list[str]) -> Reject:
+    if kind == "service":
+        warnings += ["the result of a reject is not used"] if result else []
+        return Reject()
     others = [name for name in result if name != "reject_reason"]
-    text = (f"{brief_name(others[0])}: a reject has nothing but reject_reason",) if others else ()
-    return Verdict("reject", result, warnings=text, decision=decision)
+    warnings += [f"{brief_name(name)}: a reject has nothing but reject_reason" for name in others]
+    return Reject.from_result({n: value for n, value in result.items() if n not in others})
 
 
-def _result(found: ScriptInput, result: dict[str, Any], extras: Extras) -> Verdict:
+def _judge_fields(
+    found: ScriptInput,
+    result: dict[str, Any],
+    extras: Extras,
+    made: dict[str, Any],
+    warnings: list[str],
+) -> None:
     """Judge the fields that the script has changed; the others are Infinity's own, and valid."""
     endpoint = ENDPOINT_OF[found.kind]
     before = found.variables.get(BASELINE[found.kind]) or {}
@@ -195,34 +207,23 @@ def _result(found: ScriptInput, result: dict[str, Any], extras: Extras) -> Verdi
         except DecisionError as error:
             name = str(error.refusal.key[0]) if error.refusal.key else "service_type"
             if name in changed or not before:
-                return Verdict("continue", result, dropped=_why(error))
+                raise
             if fields.pop(name, None) is None:
                 break
-    warnings = [*reading.repairs, *(decision.warnings if decision is not None else ())]
+    doubts = [*reading.repairs, *(decision.warnings if decision is not None else ())]
     secrets = given_secrets(found)
-    shown = [without(text, secrets) for text in warnings if _concerns(text, changed, before)]
-    return Verdict(
-        "continue",
-        result,
-        warnings=(*shown, *_limits(found, changed)),
-        changed=tuple(changed),
-        decision=decision,
-    )
+    warnings += [without(text, secrets) for text in doubts if _concerns(text, changed, before)]
+    direction = found.call_info.get("call_direction")
+    if found.kind == "service" and direction == "dial_out" and {*changed} - {"prefer_ipv6"}:
+        text = "a call that dials out joins a running service: only prefer_ipv6 has an effect"
+        warnings.append(f"{text} [transcribed]")
+    made.update(changed=tuple(changed), decision=decision)
 
 
 def _concerns(text: str, changed: Sequence[str], before: Mapping[str, Any]) -> bool:
     """Return False for a warning about a field that the script has not changed."""
     name = text.partition(":")[0].partition("[")[0].partition(".")[0]
     return not before or name in changed
-
-
-def _limits(found: ScriptInput, changed: Sequence[str]) -> list[str]:
-    """Return what Infinity ignores of the changes."""
-    direction = found.call_info.get("call_direction")
-    if found.kind == "service" and direction == "dial_out" and {*changed} - {"prefer_ipv6"}:
-        text = "a call that dials out joins a running service: only prefer_ipv6 has an effect"
-        return [f"{text} [transcribed]"]
-    return []
 
 
 def _why(error: DecisionError) -> str:
