@@ -82,10 +82,7 @@ INTERNAL = (
 MAX_LINES = 600
 SMALL = 80
 """Lines below which a module with one importer joins it, unless it is a border."""
-BORDERS = {
-    "pexpolicy_registrations.settings": "what an administrator writes, as in each other plugin",
-    "pexpolicy_sql.settings": "the same",
-}
+BORDERS: dict[str, str] = {}
 """Small modules with one importer that stay on their own, each with the reason. It only shrinks."""
 MAX_ENTRIES = 34
 

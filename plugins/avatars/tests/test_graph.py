@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Alias
-from pexpolicy_avatars.graph import Graph
 from pexpolicy_avatars.settings import GraphSettings, is_plain
-from pexpolicy_avatars.sources import PictureError
+from pexpolicy_avatars.sources import Graph, PictureError
 from tests.support.avatars import SECRET, GraphServer, Serving, graph_error, image_of, picture
 
 ANNA = "anna@example.com"

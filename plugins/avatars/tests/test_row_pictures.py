@@ -17,8 +17,7 @@ from pexpolicy.testing import ConfigError, make_policy, make_request
 from pexpolicy_avatars import Avatars
 from pexpolicy_avatars.settings import AvatarsSettings
 from pexpolicy_sources.ldap import LdapSettings, LdapSource
-from pexpolicy_sources.sql import SqlSource
-from pexpolicy_sources.sql_engine import SqlSettings
+from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support import programs, slapd
 from tests.support.avatars import BLUE, RED, Asker, color_of, picture
 from tests.support.waiting import HANG_S

@@ -15,8 +15,7 @@ from pexpolicy import Directory
 from pexpolicy.testing import ConfigError, decide, make_policy, make_request
 from pexpolicy_directory import PhoneBook
 from pexpolicy_directory.settings import Settings
-from pexpolicy_sources.sql import SqlSource
-from pexpolicy_sources.sql_engine import SqlSettings
+from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support.waiting import HANG_S
 
 ANNA = ("anna@example.com", "Anna Berg", None, "reception", "")

@@ -14,9 +14,13 @@ from pexpolicy import Alias, Continue, Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import Pattern, subject
 from pexpolicy.testing import Policy, decide, make_policy
-from pexpolicy_local_policy.export import export
-from pexpolicy_local_policy.export_conditions import Expressions
-from pexpolicy_local_policy.export_patterns import NotExportedError, glob_pattern, python_pattern
+from pexpolicy_local_policy.export import (
+    Expressions,
+    NotExportedError,
+    export,
+    glob_pattern,
+    python_pattern,
+)
 from pexpolicy_local_policy.lint import lint
 from pexpolicy_local_policy.script_process import Job, ScriptPool
 from pexpolicy_local_policy.variables import ENDPOINT_OF, Kind, from_request

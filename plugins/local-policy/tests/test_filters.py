@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pexpolicy_local_policy.functions import pex_hash
+from pexpolicy_local_policy.language import pex_hash
 from pexpolicy_local_policy.script_process import Rendering
 
 Render = Callable[..., Rendering]

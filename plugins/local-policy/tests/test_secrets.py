@@ -3,8 +3,8 @@
 import pytest
 
 from pexpolicy.testing import make_request
-from pexpolicy_local_policy.secrets import covered, masked
 from pexpolicy_local_policy.variables import from_test_page
+from pexpolicy_local_policy.verdict import covered, masked
 
 FOUND = from_test_page({"call_info": {}, "service_config": {"pin": "482913"}}, "service")
 

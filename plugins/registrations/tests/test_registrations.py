@@ -11,8 +11,7 @@ from multidict import MultiDict
 
 from pexpolicy import Alias, RegistrationAliasRequest, SettingsError
 from pexpolicy.testing import decide, make_policy
-from pexpolicy_registrations.plugin import MAX_ADDRESSES, Bursts, Registrations
-from pexpolicy_registrations.settings import Device, Settings
+from pexpolicy_registrations.plugin import MAX_ADDRESSES, Bursts, Device, Registrations, Settings
 from tests.support.virtual_time import clock, virtual
 
 DEVICES: list[dict[str, Any]] = [

@@ -13,10 +13,8 @@ from multidict import MultiDict
 
 from pexpolicy import RegistrationAliasRequest, SettingsError
 from pexpolicy.testing import decide, make_policy
-from pexpolicy_registrations.plugin import Registrations
-from pexpolicy_registrations.settings import Settings
-from pexpolicy_sources.sql import SqlSource
-from pexpolicy_sources.sql_engine import SqlSettings
+from pexpolicy_registrations.plugin import Registrations, Settings
+from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support.waiting import HANG_S
 
 QUERY = "SELECT * FROM devices"

@@ -13,8 +13,8 @@ from multidict import MultiDict
 
 from pexpolicy import ServiceConfigurationRequest, SettingsError
 from pexpolicy.builder import policy_from
-from pexpolicy_rooms.pins import derived_pin
 from pexpolicy_rooms.plugin import Rooms as Plugin
+from pexpolicy_rooms.room_files import derived_pin
 from pexpolicy_rooms.settings import DerivedPin, Settings
 
 Build = Callable[..., Any]

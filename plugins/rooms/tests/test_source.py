@@ -17,8 +17,7 @@ from pexpolicy.testing import decide, make_policy
 from pexpolicy_rooms.plugin import Rooms
 from pexpolicy_rooms.settings import Settings
 from pexpolicy_sources.file import FileSettings, FileSource
-from pexpolicy_sources.sql import SqlSource
-from pexpolicy_sources.sql_engine import SqlSettings
+from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support.waiting import HANG_S
 
 QUERY = "SELECT * FROM rooms"

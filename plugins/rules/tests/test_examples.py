@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import Phase, given, settings
 
-from pexpolicy_rules.examples import example
+from pexpolicy_rules.analysis import example
 from tests.matching.strategies import FLAT, WHENS, Written, compiled
 
 

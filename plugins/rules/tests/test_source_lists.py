@@ -16,8 +16,7 @@ from pexpolicy.testing import decide, make_policy
 from pexpolicy.testing.coverage import Coverage
 from pexpolicy_rules import Rules
 from pexpolicy_sources.file import FileSettings, FileSource
-from pexpolicy_sources.sql import SqlSource
-from pexpolicy_sources.sql_engine import SqlSettings
+from pexpolicy_sources.sql import SqlSettings, SqlSource
 
 SNAPSHOT = {"query": "SELECT alias FROM callers"}
 KNOWN: dict[str, Any] = {"remote_alias": {"in_source": "callers"}}

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from pexpolicy import Alias, SettingsError
 from pexpolicy_sources import Found, QueryError, SourceUnavailableError
-from pexpolicy_sources.ldap import LdapSettings, LdapSource
-from pexpolicy_sources.ldap_query import LdapQuery
+from pexpolicy_sources.ldap import LdapQuery, LdapSettings, LdapSource
 from tests.support import programs, slapd
 from tests.support.outages import stale_while_down
 from tests.support.secret_canaries import PIN, find_canaries

@@ -7,7 +7,7 @@ import pytest
 from pexpolicy_sources import DataSourceSettings
 from pexpolicy_sources.http import HttpSettings
 from pexpolicy_sources.ldap import LdapSettings
-from pexpolicy_sources.sql_engine import SqlSettings
+from pexpolicy_sources.sql import SqlSettings
 
 
 @pytest.mark.parametrize(

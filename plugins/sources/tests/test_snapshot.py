@@ -10,9 +10,9 @@ import pytest
 
 from pexpolicy import DataUnavailableError
 from pexpolicy_sources import Row, Snapshot, SourceUnavailableError
+from pexpolicy_sources.data_source import Answer
 from pexpolicy_sources.file import FileSettings, FileSource
 from pexpolicy_sources.http import HttpSettings, HttpSource
-from pexpolicy_sources.rows import Answer
 
 
 class Names:

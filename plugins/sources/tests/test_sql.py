@@ -17,8 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pexpolicy import Alias, SettingsError
 from pexpolicy_sources import Found, QueryError, SourceUnavailableError, sql
-from pexpolicy_sources.sql import SqlSource
-from pexpolicy_sources.sql_engine import SqlSettings
+from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support import postgresql
 from tests.support.outages import stale_while_down
 from tests.support.waiting import HANG_S

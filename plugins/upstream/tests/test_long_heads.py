@@ -7,8 +7,8 @@ from pexpolicy import Reject
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.models.request import set_origin
 from pexpolicy.testing import make_request
+from pexpolicy_upstream.route import Target
 from pexpolicy_upstream.settings import TargetSettings
-from pexpolicy_upstream.target import Target
 
 TARGET = "/policy/v1/service/configuration?local_alias=a"
 REJECT = {"status": "success", "action": "reject"}

@@ -7,8 +7,8 @@ import pytest
 
 from pexpolicy import Reject
 from pexpolicy.testing import make_request
+from pexpolicy_upstream.route import Target, TargetError
 from pexpolicy_upstream.settings import TargetSettings
-from pexpolicy_upstream.target import Target, TargetError
 from tests.support import fake_plugins, wire
 from tests.support import upstream_broken as broken
 from tests.support import upstream_policies as policies

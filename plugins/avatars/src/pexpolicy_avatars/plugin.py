@@ -25,11 +25,11 @@ from pexpolicy import (
 from pexpolicy.config.files import missing_hint
 from pexpolicy.config.outgoing import is_encrypted
 from pexpolicy_avatars.cache import Cache, Entry, SingleFlight
-from pexpolicy_avatars.graph import Graph
 from pexpolicy_avatars.initials import Initials
 from pexpolicy_avatars.settings import AvatarsSettings, Template
 from pexpolicy_avatars.sources import (
     Folder,
+    Graph,
     PictureSource,
     RowPictures,
     WebServer,

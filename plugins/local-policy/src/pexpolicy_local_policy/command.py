@@ -22,10 +22,9 @@ from pexpolicy.testing.report import Row, as_json, show
 from pexpolicy.text import printable
 from pexpolicy_local_policy.export import ExportError
 from pexpolicy_local_policy.export import export as exported
-from pexpolicy_local_policy.language import unknown_points
+from pexpolicy_local_policy.language import MAX_SCRIPT_LENGTH, parse, unknown_points
 from pexpolicy_local_policy.lint import lint as findings_of
 from pexpolicy_local_policy.node_policy import told_kind
-from pexpolicy_local_policy.sandbox import MAX_SCRIPT_LENGTH, parse
 from pexpolicy_local_policy.script_cases import ScriptCase, load_script_cases, run_case
 from pexpolicy_local_policy.script_process import COMMAND_SECONDS, Job, ScriptPool
 from pexpolicy_local_policy.variables import (

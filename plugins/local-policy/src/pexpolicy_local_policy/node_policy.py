@@ -15,9 +15,8 @@ from pexpolicy import Continue, Decision, MediaLocation, Reject, Request, Servic
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.explanation import LocalPolicyError, LocalPolicyOutcome
 from pexpolicy.models.contract import Extras
-from pexpolicy_local_policy.sandbox import parse
+from pexpolicy_local_policy.language import parse
 from pexpolicy_local_policy.script_process import COMMAND_SECONDS, Job, ScriptPool
-from pexpolicy_local_policy.secrets import masked
 from pexpolicy_local_policy.variables import (
     CALL_INFO,
     ENDPOINT_OF,
@@ -29,7 +28,7 @@ from pexpolicy_local_policy.variables import (
     read_json,
     read_text,
 )
-from pexpolicy_local_policy.verdict import judge
+from pexpolicy_local_policy.verdict import judge, masked
 
 SUGGESTED = "suggested_media_overflow_locations"
 

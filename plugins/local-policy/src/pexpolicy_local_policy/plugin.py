@@ -27,13 +27,11 @@ from pexpolicy import (
 )
 from pexpolicy.config.files import why_unusable
 from pexpolicy.files import read_file
-from pexpolicy_local_policy.language import unknown_filters
+from pexpolicy_local_policy.language import parse, unknown_filters
 from pexpolicy_local_policy.node_policy import final_decision, input_after, input_before
-from pexpolicy_local_policy.sandbox import parse
 from pexpolicy_local_policy.script_process import Job, ScriptPool
-from pexpolicy_local_policy.secrets import masked
 from pexpolicy_local_policy.variables import ScriptInput
-from pexpolicy_local_policy.verdict import judge
+from pexpolicy_local_policy.verdict import judge, masked
 
 PLUGIN_TIMEOUT = 1.0
 MARGIN = 0.2

@@ -21,7 +21,6 @@ from pexpolicy.testing.report import Row
 from pexpolicy.testing.runner import case_row
 from pexpolicy_local_policy.node_policy import told_kind
 from pexpolicy_local_policy.script_process import Job, Rendering, ScriptPool
-from pexpolicy_local_policy.secrets import HIDDEN, given_secrets, without
 from pexpolicy_local_policy.variables import (
     VARIABLES,
     Kind,
@@ -31,7 +30,7 @@ from pexpolicy_local_policy.variables import (
     read_text,
     recorded_input,
 )
-from pexpolicy_local_policy.verdict import Verdict, judge
+from pexpolicy_local_policy.verdict import HIDDEN, Verdict, given_secrets, judge, without
 
 _TOP = ("case", "kind", "script")
 _NAMES = tuple(dict.fromkeys(name for names in VARIABLES.values() for name in names))

@@ -20,7 +20,7 @@ from pexpolicy.explain.request_forms import (
     read_request,
 )
 from pexpolicy.text import did_you_mean
-from pexpolicy_local_policy.sandbox import MAX_DIGITS
+from pexpolicy_local_policy.language import MAX_DIGITS
 
 Kind = Literal["service", "participant", "media_location"]
 ENDPOINT_OF: Mapping[Kind, str] = {

@@ -21,13 +21,13 @@ from jinja2 import TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
 from pexpolicy.child import Channel, parent_socket
-from pexpolicy_local_policy.functions import (
+from pexpolicy_local_policy.language import (
     Functions,
     PolicyNotAppliedError,
+    ScriptEnvironment,
     UnknownValue,
     UnknownValueError,
 )
-from pexpolicy_local_policy.sandbox import ScriptEnvironment
 
 MEMORY = 256 * 1024 * 1024
 """Address space of the process in bytes."""

@@ -19,9 +19,8 @@ from pexpolicy import (
 )
 from pexpolicy.files import named_changes
 from pexpolicy.rows import listed_rows
-from pexpolicy_locations.geoip import GeoLocations
 from pexpolicy_locations.settings import Entry, Settings
-from pexpolicy_locations.table import Choice, Draft, LocationTable
+from pexpolicy_locations.table import Choice, Draft, GeoLocations, LocationTable
 
 
 class ListedLocations(NamedTuple):

@@ -25,11 +25,9 @@ from pexpolicy import (
     wall_clock,
 )
 from pexpolicy.rows import RowSnapshot
-from pexpolicy_rooms.pins import Pins
-from pexpolicy_rooms.room_files import RoomTableBuilder, rooms_of, written_rooms
+from pexpolicy_rooms.room_files import Pins, RoomTableBuilder, rooms_of, written_rooms
 from pexpolicy_rooms.settings import Settings
-from pexpolicy_rooms.table import RoomEntry, RoomTable, TimedService, changed_rooms
-from pexpolicy_rooms.validity import moment
+from pexpolicy_rooms.table import RoomEntry, RoomTable, TimedService, changed_rooms, moment
 
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250

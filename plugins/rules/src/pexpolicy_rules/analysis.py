@@ -1,12 +1,19 @@
-"""Warnings about rules that never match, duplicates, and rules that overlap."""
+"""Warnings about rules that never match, duplicates, and overlaps, with example requests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import islice, product
+from typing import Any
+from urllib.parse import quote, urlencode
 
-from pexpolicy import Request
+from multidict import MultiDict
+
+from pexpolicy import Alias, Request
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import (
     All,
     AnyOf,
@@ -19,8 +26,162 @@ from pexpolicy.matching import (
     Subject,
     TimeCondition,
 )
-from pexpolicy_rules.examples import Example, example
-from pexpolicy_rules.rule_set import ReadyRule
+from pexpolicy.models.request import parameters_of, set_origin
+from pexpolicy.subnets import read_subnet
+from pexpolicy_rules.builder import ReadyRule
+
+ANY = "x"
+MAX_TRIES = 300
+"""Maximum number of combinations of values to try for one example."""
+_PER_SUBJECT = 12
+_ALTERNATIVES = 8
+_TYPED_FILLERS: Mapping[str, tuple[Any, ...]] = {
+    "number": (1, 2, 1000),
+    "flag": (True, False),
+}
+_BY_NAME = ("params", "idp_attributes")
+_FILLERS = (ANY, "example", "1", "1234", "a@example.com", "other@example.org")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A request of an endpoint: its query parameters, and the alias of its path."""
+
+    endpoint: str
+    params: Mapping[str, str]
+    alias: str = ""
+    peer: str | None = None
+
+    def request(self) -> Request:
+        """Return the request."""
+        request: Request = ENDPOINTS[self.endpoint].parse(MultiDict(self.params), self.alias)
+        set_origin(request, "", self.peer)
+        return request
+
+    def __str__(self) -> str:
+        """Return the path with its query, and the client, for ``pexpolicy explain``."""
+        path = ENDPOINTS[self.endpoint].path + quote(self.alias, safe="@:+.")
+        query = urlencode(self.params, safe="@:+./~")
+        target = f"{path}?{query}" if query else path
+        return target if self.peer is None else f"{target} --set peer={self.peer}"
+
+
+def example(condition: Condition, endpoint: str) -> Example | None:
+    """Return a request of this endpoint that matches, or ``None`` if none is found."""
+    for clauses in islice(_choices(condition), _ALTERNATIVES):
+        by_key: dict[str, list[Clause]] = {}
+        for clause in clauses:
+            by_key.setdefault(_group_key(clause.subject), []).append(clause)
+        candidates = [list(islice(_values(found), _PER_SUBJECT)) for found in by_key.values()]
+        for values in islice(product(*candidates), MAX_TRIES):
+            found = _build(endpoint, dict(zip(by_key, values, strict=True)))
+            if condition.matches(found.request()):
+                return found
+    return None
+
+
+def _choices(condition: Condition) -> Iterator[list[Clause]]:
+    """Yield the clauses to satisfy, for each combination of alternatives."""
+    if isinstance(condition, Clause):
+        yield [condition]
+    elif isinstance(condition, AnyOf):
+        for part in condition.parts:
+            yield from _choices(part)
+    elif isinstance(condition, All):
+        ways = (list(islice(_choices(part), _ALTERNATIVES)) for part in condition.parts)
+        for way in product(*ways):
+            yield [clause for clauses in way for clause in clauses]
+    else:
+        yield []
+
+
+def _group_key(subject: Subject) -> str:
+    """Return one key for an alias and its parts, which are chosen together."""
+    return subject.key if subject.attribute in _BY_NAME else subject.attribute
+
+
+def _values(clauses: list[Clause]) -> Iterator[Any]:
+    """Yield values that satisfy all clauses on one subject; ``None`` leaves it unset."""
+    if any(clause.operator == "exists" and clause.operands[0] is False for clause in clauses):
+        yield None
+        return
+    if all(clause.negated for clause in clauses):
+        yield None
+    parts = {clause.subject.key.partition(".")[2] for clause in clauses}
+    if clauses[0].subject.attribute not in _BY_NAME and parts != {""}:
+        yield from _aliases(clauses)
+        return
+    is_text = clauses[0].subject.kind in ("text", "alias")
+    for value in _texts(clauses):
+        if isinstance(value, str) is is_text and all(c.admits((value,)) for c in clauses):
+            yield value
+
+
+def _aliases(clauses: list[Clause]) -> Iterator[str]:
+    """Yield aliases whose parts satisfy their clauses."""
+    by_part: dict[str, list[Clause]] = {}
+    for clause in clauses:
+        by_part.setdefault(clause.subject.key.partition(".")[2], []).append(clause)
+    texts = {part: [str(t) for t in _texts(found)] for part, found in by_part.items()}
+    schemes = [f"{scheme}:" for scheme in texts.get("scheme", [])]
+    yield from texts.get("raw", [])
+    for user, host in product(texts.get("user", [ANY]), texts.get("host", ["example.com", ""])):
+        alias = f"{user}@{host}" if host else user
+        yield from (f"{scheme}{alias}" for scheme in (*schemes, ""))
+    for whole, scheme in product(texts.get("", []), (*schemes, "")):
+        yield f"{scheme}{whole}"
+
+
+def _texts(clauses: list[Clause]) -> list[Any]:
+    """Return values that one or two of the clauses suggest."""
+    by_operator: dict[str, list[Any]] = {}
+    for clause in clauses:
+        if not clause.negated:
+            by_operator.setdefault(clause.operator, []).extend(clause.operands)
+    found: list[Any] = []
+    for operator, operands in by_operator.items():
+        for operand in operands if operator in _SUGGESTIONS else ():
+            found += _SUGGESTIONS[operator](operand)
+    for first, last in product(by_operator.get("prefix", ()), by_operator.get("suffix", ())):
+        found += [f"{first}{last}", f"{first}{ANY}{last}"]
+    kind = clauses[0].subject.kind
+    fillers: tuple[Any, ...] = _TYPED_FILLERS.get(kind, _FILLERS)
+    return [*dict.fromkeys((*found, *fillers))]
+
+
+def _addresses(operand: str) -> Iterable[str]:
+    network = read_subnet(operand)
+    return (str(network[min(1, network.num_addresses - 1)]),)
+
+
+_SUGGESTIONS: Mapping[str, Callable[[Any], Iterable[Any]]] = {
+    "equals": lambda operand: (str(operand) if isinstance(operand, Alias) else operand,),
+    "prefix": lambda operand: (f"{operand}{ANY}", f"{operand}{ANY}@example.com", operand),
+    "suffix": lambda operand: (f"{ANY}{operand}", operand),
+    "contains": lambda operand: (operand, f"{ANY}{operand}{ANY}"),
+    "glob": lambda operand: (operand.replace("*", ANY).replace("?", ANY),),
+    "in_subnet": _addresses,
+    "greater": lambda operand: (int(operand // 1) + 1, str(int(operand // 1) + 1)),
+    "less": lambda operand: (-int(-operand // 1) - 1, str(-int(-operand // 1) - 1)),
+}
+"""By operator: values that may satisfy it, from one operand."""
+
+
+def _build(endpoint: str, values: Mapping[str, Any]) -> Example:
+    known = parameters_of(ENDPOINTS[endpoint].request)
+    params: dict[str, str] = {}
+    for key, value in values.items():
+        if value is None:
+            continue
+        name, _, rest = key.partition(".")
+        if name == "params":
+            params[rest] = str(value)
+        elif name in known:
+            params[known[name].wire + rest] = str(value)
+    alias = values.get("alias") or "a@example.com"
+    alias = str(alias) if ENDPOINTS[endpoint].path.endswith("/") else ""
+    return Example(endpoint, params, alias, values.get("peer"))
+
 
 MAX_FINDINGS = 20
 """Maximum number of findings for one endpoint."""

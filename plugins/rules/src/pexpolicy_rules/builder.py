@@ -1,25 +1,213 @@
-"""Builder of rules from settings and files that reports all problems at once."""
+"""Rules of an endpoint in their order, and their builder, which reports all problems at once."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from glob import escape, glob, has_magic
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pexpolicy import ConfigWarning, Key, Problem, read_secret
+from pexpolicy import ConfigWarning, Decision, Key, Problem, Request, read_secret
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.secrets import SecretError
-from pexpolicy.config.toml_tables import Table, read_tables
+from pexpolicy.config.toml_tables import Table, read_tables, validated
 from pexpolicy.files import track_file
-from pexpolicy.matching import compile_when, group_names, pitfalls
+from pexpolicy.matching import (
+    VALUE_LISTS,
+    All,
+    AnyOf,
+    Condition,
+    Index,
+    captures,
+    compile_when,
+    group_names,
+    pitfalls,
+)
 from pexpolicy_rules.decisions import Answer, AnswerError
-from pexpolicy_rules.parser import as_written, literal_placeholders, parse, possible_groups
-from pexpolicy_rules.rule_set import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
 from pexpolicy_rules.source_lists import SourceLists
+
+MAX_NOTES = 200
+"""Maximum number of rules in an explanation."""
+
+
+@dataclass(slots=True)
+class Hits:
+    """Number of decisions of a rule, and the time of the last one in seconds since 1970."""
+
+    count: int = 0
+    last: float | None = None
+
+
+class RuleSummary(NamedTuple):
+    """One rule in words, for people."""
+
+    name: str
+    endpoints: tuple[str, ...]
+    condition: str
+    """What a request must have; empty for a rule that matches every request."""
+    actions: tuple[str, ...]
+    """What it does at each endpoint, such as ``reject`` or ``result``."""
+    key: Key
+    """Its key in the settings, followed by its file and line if it is in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyRule:
+    """A compiled rule. ``place`` is its file and line, ``key`` its key in the settings."""
+
+    name: str
+    place: str
+    key: Key
+    condition: Condition
+    answers: Mapping[str, Answer]
+    """The decisions by endpoint."""
+    digest: str = ""
+    """A hash of the rule as it is written."""
+    hits: Hits = field(default_factory=Hits, compare=False)
+
+    @property
+    def summary(self) -> RuleSummary:
+        """The rule in words."""
+        actions = tuple(answer.action for answer in self.answers.values())
+        key = (*self.key, self.place) if self.place else self.key
+        return RuleSummary(self.name, tuple(self.answers), str(self.condition), actions, key)
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.place})" if self.place else repr(self.name)
+
+
+class RuleChain:
+    """The rules of one endpoint in their order, indexed."""
+
+    def __init__(self, endpoint: str, rules: Sequence[ReadyRule]) -> None:
+        self.endpoint = endpoint
+        self.rules = tuple(rule for rule in rules if endpoint in rule.answers)
+        self._index = Index((rule.condition, rule) for rule in self.rules)
+
+    def decide(self, request: Request, clock: Callable[[], float]) -> Decision | None:
+        """Return the decision of the first rule that matches; ``None`` to abstain.
+
+        ``clock`` returns the time of a hit, in seconds since 1970. Raise ``DecisionError`` if the
+        values of placeholders make the decision invalid.
+        """
+        rule = self._index.first(request)
+        if rule is None:
+            return None
+        rule.hits.count += 1
+        rule.hits.last = clock()
+        answer = rule.answers[self.endpoint]
+        if not answer.is_dynamic:
+            return answer.fixed
+        return answer.render(request, captures(rule.condition, request))
+
+    def explain(self, request: Request) -> Iterator[str]:
+        """Yield why each rule does not match, up to the one that decides."""
+        for number, rule in enumerate(self.rules):
+            if number == MAX_NOTES:
+                yield f"and {len(self.rules) - MAX_NOTES} more rules"
+                decides = self._index.first(request)
+                yield f"the rule that matches: {decides}" if decides else "none of them matches"
+                return
+            why = rule.condition.why(request)
+            if not why:
+                yield f"rule {rule}: matches"
+                return
+            yield f"rule {rule}: {why}"
+
+
+def alternatives(condition: Condition) -> Iterator[Condition]:
+    """Yield the conditions of which one is enough, those inside of others included."""
+    if isinstance(condition, All | AnyOf):
+        for part in condition.parts:
+            if isinstance(condition, AnyOf) and len(condition.parts) > 1:
+                yield part
+            yield from alternatives(part)
+
+
+_PLACEHOLDER = re.compile(r"\{\s*[A-Za-z_][\w.~-]*\s*\}")
+_NAMED = re.compile(r"\(\?P?<(\w+)>")
+
+
+def parse(
+    written: Mapping[str, Any], root: Path, lists: Collection[str] = ()
+) -> tuple[Rule | None, list[tuple[Key, str]]]:
+    """Return the rule of a table, and the problems of the table.
+
+    ``lists`` are the names that ``in_source`` may use.
+
+    If there are problems, the rule is that of the valid keys, so that it can be checked further, or
+    ``None`` if they are too few.
+    """
+    context = {"root": root, VALUE_LISTS: lists}
+    rule, problems = validated(written, Rule, context)
+    issues = [(problem.key, problem.text) for problem in problems]
+    if problems:
+        rest = _without(written, [problem.key for problem in problems])
+        rule, _ = validated(rest, Rule, context)
+    return rule, issues
+
+
+def as_written(key: Key, written: Any) -> Key:
+    """Return the key without the steps of a short form: ``then = "x"`` has no ``action``."""
+    kept: list[str | int] = []
+    for number, step in enumerate(key):
+        if isinstance(written, dict):
+            kept.append(step)
+            if step not in written:
+                return (*kept, *key[number + 1 :])
+            written = written[step]
+        elif isinstance(written, list):
+            if isinstance(step, int):
+                kept.append(step)
+                written = written[step]
+        else:
+            break
+    return tuple(kept)
+
+
+def possible_groups(when: Any) -> Collection[str]:
+    """Return all groups that an invalid condition might capture; some may not exist."""
+    text = str(when)
+    captures = "(" in text or "*" in text
+    return {*_NAMED.findall(text), *(map(str, range(1, 100)) if captures else ())}
+
+
+def literal_placeholders(when: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
+    """Yield operands that look like placeholders, each with its key: in ``when`` they are text.
+
+    Patterns are skipped, as braces are repetitions there.
+    """
+    if isinstance(when, dict):
+        for name, value in when.items():
+            if not str(name).endswith("regex"):
+                yield from literal_placeholders(value, (*key, name))
+    elif isinstance(when, list):
+        for number, value in enumerate(when):
+            yield from literal_placeholders(value, (*key, number))
+    elif isinstance(when, str) and _PLACEHOLDER.fullmatch(when):
+        yield key, when
+
+
+def _without(written: Mapping[str, Any], keys: list[Key]) -> dict[str, Any]:
+    rest = deepcopy(dict(written))
+    for key in keys:
+        top = key[0] if key else ""
+        if top == "name":
+            rest["name"] = "?"
+        elif top == "endpoint" and isinstance(rest.get("endpoint"), list):
+            known = [text for at, text in enumerate(written["endpoint"]) if key != (top, at)]
+            rest["endpoint"] = [text for text in rest["endpoint"] if text in known]
+        elif top == "then" and len(key) > 1 and isinstance(rest.get("then"), dict):
+            rest["then"].pop(key[1], None)
+        else:
+            rest.pop(str(top), None)
+    return rest
 
 
 class RuleBuilder:

@@ -28,9 +28,9 @@ from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
 from pexpolicy.files import read_file, track_file
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
-from pexpolicy_rules.filters import ConversionError
 from pexpolicy_rules.placeholders import (
     Captures,
+    ConversionError,
     Text,
     compile_texts,
     has_placeholders,

@@ -24,9 +24,8 @@ from pexpolicy import (
 from pexpolicy.files import named_changes
 from pexpolicy.matching import Condition
 from pexpolicy_rules.analysis import findings
-from pexpolicy_rules.builder import RuleBuilder
+from pexpolicy_rules.builder import RuleBuilder, RuleChain, RuleSummary, alternatives
 from pexpolicy_rules.decisions import REQUESTS, Answer
-from pexpolicy_rules.rule_set import RuleChain, RuleSummary, alternatives
 from pexpolicy_rules.settings import Settings
 
 

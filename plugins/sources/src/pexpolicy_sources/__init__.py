@@ -1,10 +1,14 @@
 """Sources of data for plugins: asked by key, or taken as a snapshot."""
 
-from pexpolicy_sources.data_source import DataSource, DataSourceSettings, Found, Lookup, Snapshot
-from pexpolicy_sources.rows import (
+from pexpolicy_sources.data_source import (
     Answer,
+    DataSource,
+    DataSourceSettings,
+    Found,
+    Lookup,
     QueryError,
     Row,
+    Snapshot,
     SourceError,
     SourceUnavailableError,
     Value,

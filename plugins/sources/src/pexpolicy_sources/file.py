@@ -17,8 +17,14 @@ from typing_extensions import override
 from pexpolicy import Alias, ConfigPath, Problem, SettingsError
 from pexpolicy.config.csv_tables import TableError, read_cells, read_text
 from pexpolicy.text import did_you_mean
-from pexpolicy_sources.data_source import DataSource, DataSourceSettings
-from pexpolicy_sources.rows import Answer, Row, Value, rows_at
+from pexpolicy_sources.data_source import (
+    Answer,
+    DataSource,
+    DataSourceSettings,
+    Row,
+    Value,
+    rows_at,
+)
 
 _CONDITION = re.compile(r"\s*(\w[^=:]*?)\s*=\s*:(\w+)\s*").fullmatch
 _AND = re.compile(r"\s+and\s+", re.IGNORECASE)

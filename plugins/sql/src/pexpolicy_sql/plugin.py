@@ -2,27 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 from multidict import MultiDict
+from pydantic import model_validator
 from typing_extensions import override
 
 from pexpolicy import (
     ConfigWarning,
     Decision,
     Plugin,
+    PluginSettings,
     Problem,
     Request,
     SettingsError,
+    Source,
     hookimpl,
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import parameters_of
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources import QueryError, SourceUnavailableError
+from pexpolicy_sources.sql import SqlSource
 from pexpolicy_sql.decisions import RowDecisions
-from pexpolicy_sql.settings import Settings
+
+
+class Settings(PluginSettings):
+    """``[plugins.sql.settings]``: the columns of each query are fields of the decision."""
+
+    source: Source[SqlSource]
+    """NAME of a table ``[sources.NAME]`` with ``driver = "sql"``."""
+
+    service_configuration: str | None = None
+    """The service of an alias."""
+
+    participant_properties: str | None = None
+    """The properties of a participant."""
+
+    media_location: str | None = None
+    """The location for the media of a participant."""
+
+    participant_avatar: str | None = None
+    """The picture of a participant, in the column ``image``."""
+
+    directory_information: str | None = None
+    """The entries of the phone book for a search; a row for each."""
+
+    registration_alias: str | None = None
+    """The credentials of a device."""
+
+    @model_validator(mode="after")
+    def _has_a_query(self) -> Self:
+        if not any(self.queries()):
+            msg = f"there is no query: write one for any of {', '.join(ENDPOINTS)}"
+            raise ValueError(msg)
+        return self
+
+    def queries(self) -> Iterator[tuple[str, str]]:
+        """Yield each endpoint that has a query, with the query."""
+        for endpoint in ENDPOINTS:
+            query: str | None = getattr(self, endpoint)
+            if query is not None:
+                yield endpoint, query
+
 
 _SCALARS = (str, int, type(None))
 
