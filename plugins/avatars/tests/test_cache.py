@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy_avatars.cache import OVERHEAD, Cache, Entry, OverloadError, SingleFlight
+from pexpolicy_avatars.sources import OVERHEAD, Cache, Entry, OverloadError, SingleFlight
 
 
 def test_an_entry_is_used_up_to_its_age() -> None:

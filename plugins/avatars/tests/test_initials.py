@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import ImageFont
 
 from pexpolicy import Alias
-from pexpolicy_avatars.initials import Initials
+from pexpolicy_avatars.plugin import Initials
 from pexpolicy_avatars.settings import InitialsSettings
 from tests.support.avatars import BLUE, RED, Serving, color_of, image_of, picture
 

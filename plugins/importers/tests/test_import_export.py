@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pexpolicy.cli.main import main
-from pexpolicy_importers import rules_csv
+from pexpolicy_importers import csv_files
 from pexpolicy_importers.django_policy import (
     find_domains,
     find_rooms,
@@ -54,7 +54,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def exported(file: Path) -> str:
-    return rules_csv.to_csv(rules_csv.rules_in(file))
+    return csv_files.to_csv(csv_files.rules_in(file))
 
 
 def test_what_is_exported_and_imported_changes_nothing(file: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_rule_that_the_csv_does_not_have_is_kept(file: Path, tmp_path: Path) -
     csv.write_text('name,endpoint,then\nScanners,service_configuration,"action = ""continue"""\n')
     result = run("import", "rules", csv, "--into", file)
     assert result.output == f"{file}: 1 changed, 1 kept though not in the file\n"
-    (first, second) = map(rules_csv.normal, rules_csv.rules_in(file))
+    (first, second) = map(csv_files.normal, csv_files.rules_in(file))
     assert first == {
         "name": "Scanners",
         "endpoint": ["service_configuration"],
@@ -127,22 +127,22 @@ def test_any_rules_survive_the_way_through_csv(
 ) -> None:
     folder = tmp_path_factory.mktemp("csv")
     csv = folder / "rules.csv"
-    csv.write_text(rules_csv.to_csv(rules), newline="")
-    read, _ = rules_csv.read_csv(csv)
-    assert read == [rules_csv.normal(rule) for rule in rules]
+    csv.write_text(csv_files.to_csv(rules), newline="")
+    read, _ = csv_files.read_csv(csv)
+    assert read == [csv_files.normal(rule) for rule in rules]
     into = folder / "rules.toml"
-    rules_csv.merge(into, read)
+    csv_files.merge(into, read)
     if rules:
-        assert [rules_csv.normal(r) for r in rules_csv.rules_in(into)] == read
+        assert [csv_files.normal(r) for r in csv_files.rules_in(into)] == read
         before = into.read_text()
-        assert rules_csv.merge(into, read).changed == []
+        assert csv_files.merge(into, read).changed == []
         assert into.read_text() == before
 
 
 @given(DRAWN)
 @settings(max_examples=25, phases=[Phase.generate])
 def test_no_exported_cell_is_a_formula(rules: list[dict[str, Any]]) -> None:
-    for cells in reader(io.StringIO(rules_csv.to_csv(rules), newline="")):
+    for cells in reader(io.StringIO(csv_files.to_csv(rules), newline="")):
         assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
 
 
@@ -157,11 +157,11 @@ def test_no_exported_cell_is_a_formula(rules: list[dict[str, Any]]) -> None:
     ],
 )
 def test_a_formula_is_exported_as_text_and_read_back(tmp_path: Path, name: str, cell: str) -> None:
-    rule = rules_csv.normal({"name": name, "endpoint": "media_location", "then": "continue"})
+    rule = csv_files.normal({"name": name, "endpoint": "media_location", "then": "continue"})
     file = tmp_path / "rules.csv"
-    file.write_text(rules_csv.to_csv([rule]), newline="")
+    file.write_text(csv_files.to_csv([rule]), newline="")
     assert list(reader(file.read_text().splitlines()))[1][0] == cell
-    assert rules_csv.read_csv(file)[0] == [rule]
+    assert csv_files.read_csv(file)[0] == [rule]
 
 
 @given(DRAWN, DRAWN)
@@ -176,11 +176,11 @@ def test_an_update_leaves_what_was_meant(
         rule["name"] = f"rule {number}"
     for number, rule in enumerate(after):
         rule["name"] = f"rule {number}"
-    rules_csv.merge(into, [rules_csv.normal(rule) for rule in before])
-    wanted = [rules_csv.normal(rule) for rule in after]
-    rules_csv.merge(into, wanted)
+    csv_files.merge(into, [csv_files.normal(rule) for rule in before])
+    wanted = [csv_files.normal(rule) for rule in after]
+    csv_files.merge(into, wanted)
     if before or after:
-        there = {rule["name"]: rules_csv.normal(rule) for rule in rules_csv.rules_in(into)}
+        there = {rule["name"]: csv_files.normal(rule) for rule in csv_files.rules_in(into)}
         assert [there[rule["name"]] for rule in wanted] == wanted
         assert len(there) == max(len(before), len(after))
 
@@ -375,9 +375,9 @@ RULE = {"name": "x", "endpoint": ["media_location"], "then": {"action": "continu
             "not a list of dom",
         ),
         (merge_domains, "[plugins.domains.settings]\nallowed = [5]\n", "not a list of dom"),
-        (rules_csv.merge, "rules = 3\n", "is not a rule file"),
-        (rules_csv.merge, "rules = [\n", "cannot be read"),
-        (rules_csv.merge, "[server]\nport = 1\n[plugins.rules]\n", "holds server, plugins"),
+        (csv_files.merge, "rules = 3\n", "is not a rule file"),
+        (csv_files.merge, "rules = [\n", "cannot be read"),
+        (csv_files.merge, "[server]\nport = 1\n[plugins.rules]\n", "holds server, plugins"),
     ],
 )
 def test_a_file_of_another_form_is_not_touched(
@@ -394,8 +394,8 @@ def test_a_file_of_another_form_is_not_touched(
 def test_a_rule_of_another_form_is_replaced(tmp_path: Path) -> None:
     into = tmp_path / "rules.toml"
     into.write_text('[[rules]]\nname = "x"\n# Kept.\nendpoint = 5\nthen = 5\n\n# Of y.\n')
-    assert rules_csv.merge(into, [RULE]).changed == ["x"]
-    assert rules_csv.rules_in(into) == [RULE]
+    assert csv_files.merge(into, [RULE]).changed == ["x"]
+    assert csv_files.rules_in(into) == [RULE]
     assert [line for line in into.read_text().splitlines() if "#" in line] == ["# Kept.", "# Of y."]
 
 

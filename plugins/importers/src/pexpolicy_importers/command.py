@@ -12,7 +12,7 @@ import click
 
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy.text import printable
-from pexpolicy_importers import django_policy, policy_router, rooms_csv, rules_csv, subnet_maps
+from pexpolicy_importers import csv_files, django_policy, policy_router, subnet_maps
 from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
 
 EX_DATAERR = 65
@@ -43,10 +43,10 @@ def import_() -> None:
 def rules(file: Path, into: Path) -> None:
     """Rules from a CSV FILE, such as ``pexpolicy export rules`` writes."""
     with _errors_reported():
-        imported, rows = rules_csv.read_csv(file)
-        if issues := rules_csv.validation_issues(imported, into.parent):
+        imported, rows = csv_files.read_csv(file)
+        if issues := csv_files.validation_issues(imported, into.parent):
             raise TableError([rows[number].fault(text) for number, text in issues])
-        _report(into, rules_csv.merge(into, imported))
+        _report(into, csv_files.merge(into, imported))
 
 
 @import_.command(epilog=_examples("import rooms policy.py"))
@@ -88,7 +88,7 @@ def from_router(file: Path, into: Path) -> None:
         routed = policy_router.read_router(file, into.parent)
         _notes(routed.remarks)
         if routed.rules:
-            changes = rules_csv.merge(into, routed.rules)
+            changes = csv_files.merge(into, routed.rules)
             if changes.added and (changes.changed or changes.unchanged or changes.kept):
                 text = "new rules are at its end: move them, as the first that matches decides"
                 changes.remarks.append(f"{into}: {text}")
@@ -110,8 +110,8 @@ def export() -> None:
 def export_rules(file: Path) -> None:
     """The rules of a rule FILE, or of a configuration, as CSV on standard output."""
     with _errors_reported():
-        found, remarks = rules_csv.rules_to_export(file)
-        click.echo(rules_csv.to_csv(found), nl=False)
+        found, remarks = csv_files.rules_to_export(file)
+        click.echo(csv_files.to_csv(found), nl=False)
         _notes(remarks)
 
 
@@ -123,7 +123,7 @@ def export_rooms(file: Path) -> None:
     The plugin rooms reads it (csv = "rooms.csv"). PINs are included.
     """
     with _errors_reported():
-        text, remarks = rooms_csv.rooms_to_export(file)
+        text, remarks = csv_files.rooms_to_export(file)
         click.echo(text, nl=False)
         _notes(remarks)
 

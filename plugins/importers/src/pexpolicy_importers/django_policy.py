@@ -14,7 +14,7 @@ from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of
 from pexpolicy.rows import RowValues
-from pexpolicy_importers.rules_csv import plugin_problems
+from pexpolicy_importers.csv_files import plugin_problems
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,

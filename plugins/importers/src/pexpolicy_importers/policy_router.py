@@ -32,7 +32,7 @@ from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.matching import Pattern, PatternError
 from pexpolicy.models.contract import contract_of
 from pexpolicy.text import brief
-from pexpolicy_importers.rules_csv import (
+from pexpolicy_importers.csv_files import (
     Rule,
     SpreadsheetBool,
     plugin_problems,

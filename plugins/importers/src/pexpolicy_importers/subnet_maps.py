@@ -15,7 +15,7 @@ import tomlkit
 
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.subnets import SubnetError, read_subnet
-from pexpolicy_importers.rules_csv import table_of
+from pexpolicy_importers.csv_files import table_of
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
