@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -19,13 +19,13 @@ WIDTH = 22
 """Of the first column: the longest name of a request type."""
 MAX_MS = 1e12
 """A longer time is not shown: the line may hold anything."""
-REPEATS = ", and its on_error is reject"
-"""End of a reason made by the server, which repeats what a step says."""
 
 Part = tuple[str, str]
 """A style of ``CODES``, or none, and a text without control characters."""
 SEPARATOR: Part = ("dim", "|")
 """Between texts that would run into each other."""
+_Step = tuple[str, str, str]
+"""Plugin, outcome and detail of a step."""
 
 
 def render(line: Any) -> bytes:
@@ -45,56 +45,44 @@ def parts(event: Mapping[str, Any]) -> list[Part]:
 
     The line may come from a file and hold anything.
     """
-    kinds = {"decision": _decision, "shadow": _shadow, "checkpoint": _checkpoint}
-    kind = kinds.get(str(event.get("event")), _refused)
-    found, remarks = [*kind(event)], [*_failures(event)]
-    warnings = event.get("warnings")
-    if isinstance(warnings, list | tuple):
+    kinds = {"decision": _decision, "shadow": _shadow}
+    kind = kinds.get(str(event.get("event")), _other)
+    steps = [*_steps(event)]
+    found = [*kind(event, steps)]
+    remarks = [
+        ("red", f"{plugin} {outcome}" + (f": {detail}" if detail else ""))
+        for plugin, outcome, detail in steps
+        if outcome in FAILURES
+    ]
+    if isinstance(warnings := event.get("warnings"), list | tuple):
         remarks += [("yellow", warning) for warning in warnings]
     for number, remark in enumerate(remarks):
         found += [remark] if number == 0 and kind is _shadow else [SEPARATOR, remark]
     return [(style, printable(text)) for style, text in found if text is not None and text != ""]
 
 
-def _decision(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _decision(event: Mapping[str, Any], steps: Sequence[_Step]) -> Iterator[tuple[str, Any]]:
     action, status, ms = str(event.get("action")), event.get("status"), event.get("ms")
     yield "cyan", f"{event.get('endpoint')!s:<{WIDTH}}"
-    yield "bold", _subject(event)
+    request = _table(event.get("request"))
+    about = request.get("alias") or request.get("local_alias") or request.get("q") or "-"
+    caller = request.get("remote_alias") or request.get("registration_alias")
+    yield "bold", f"{about} ← {caller}" if caller else str(about)
     if status == HTTPStatus.OK:
         yield STYLES.get(action, "yellow"), action
     else:
         yield "yellow", status
     yield "", f"by {event.get('decided_by')}"
-    if adjusted := [plugin for plugin, outcome, _ in _steps(event) if outcome == ADJUSTED]:
+    if adjusted := [plugin for plugin, outcome, _ in steps if outcome == ADJUSTED]:
         yield "", f"adjusted by {', '.join(adjusted)}"
     yield "dim", f"{ms:.1f} ms" if isinstance(ms, int | float) and 0 <= ms < MAX_MS else ""
-    reason, decided_by = str(event.get("reason") or ""), event.get("decided_by")
-    faulty = any(
-        plugin == decided_by and outcome in FAILURES for plugin, outcome, _ in _steps(event)
-    )
-    yield "", "" if faulty and reason.endswith(REPEATS) else reason
-
-
-def _refused(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of a refusal, or of a line of another kind."""
-    yield "yellow", f"{event.get('event')!s:<{WIDTH}}"
-    yield "red", None if event.get("status") is None else str(event["status"] or "-")
     yield "", event.get("reason")
-    yield "bold", event.get("path") or event.get("endpoint")
-    if event.get("peer"):
-        yield "", f"from {event['peer']}"
-    if event.get("detail"):
-        yield "red", event["detail"]
-    if event.get("times"):
-        yield "dim", "(once)" if event["times"] == 1 else f"({event['times']} times)"
 
 
-def _shadow(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _shadow(event: Mapping[str, Any], steps: Sequence[_Step]) -> Iterator[tuple[str, Any]]:
     """Yield the parts of a shadow decision; what it would have sent only if it differs."""
     yield "dim", f"{event.get('endpoint')!s:<{WIDTH}}"
-    asked = [
-        f"{plugin} {outcome}" for plugin, outcome, _ in _steps(event) if outcome not in FAILURES
-    ]
+    asked = [f"{plugin} {outcome}" for plugin, outcome, _ in steps if outcome not in FAILURES]
     yield "dim", f"shadow: {', '.join(asked)}{':' * bool(asked)}".rstrip()
     if event.get("differs") is False:
         yield "dim", "agrees"
@@ -105,31 +93,27 @@ def _shadow(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "yellow", would + (f": {event['reason']}" if event.get("reason") else "")
 
 
-def _checkpoint(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    yield "dim", f"{'checkpoint':<{WIDTH}}"
-    yield "dim", f"{event.get('covers')}:{event.get('head')}"
+def _other(event: Mapping[str, Any], _: Sequence[_Step]) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of a refusal, or of a line of another kind."""
+    yield "yellow", f"{event.get('event')!s:<{WIDTH}}"
+    yield "red", None if event.get("status") is None else str(event["status"] or "-")
+    yield "", event.get("reason")
+    yield "bold", event.get("path") or event.get("endpoint")
+    for name, style, text in (
+        ("peer", "", "from {}"),
+        ("detail", "red", "{}"),
+        ("times", "dim", "(times: {})"),
+        ("covers", "dim", "line {} is signed"),
+    ):
+        if event.get(name):
+            yield style, text.format(event[name])
 
 
-def _failures(event: Mapping[str, Any]) -> Iterator[Part]:
-    for plugin, outcome, detail in _steps(event):
-        if outcome in FAILURES:
-            yield "red", f"{plugin} {outcome}" + (f": {detail}" if detail else "")
-
-
-def _steps(event: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield plugin, outcome and detail of each step."""
+def _steps(event: Mapping[str, Any]) -> Iterator[_Step]:
     steps = event.get("steps")
     for given in steps if isinstance(steps, list | tuple) else ():
         step = msgspec.structs.asdict(given) if isinstance(given, msgspec.Struct) else _table(given)
         yield str(step.get("plugin")), str(step.get("outcome")), str(step.get("detail") or "")
-
-
-def _subject(event: Mapping[str, Any]) -> str:
-    """Return the called alias, and the calling one if there is one."""
-    request = _table(event.get("request"))
-    about = request.get("alias") or request.get("local_alias") or request.get("q") or "-"
-    caller = request.get("remote_alias") or request.get("registration_alias")
-    return f"{about} ← {caller}" if caller else str(about)
 
 
 def _table(value: object) -> Mapping[str, Any]:

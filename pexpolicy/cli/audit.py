@@ -34,7 +34,7 @@ from pexpolicy.cli.common import (
     load_or_exit,
     refuse,
 )
-from pexpolicy.cli.text import as_text, format_time, screen
+from pexpolicy.cli.text import format_time, screen
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.config.secrets import InvalidKeyError
 from pexpolicy.config.settings import Settings
@@ -221,29 +221,11 @@ def tail(config: Path, files: tuple[Path, ...], lines: int, *, follow: bool) -> 
                 _print_short(console, record.event)
 
 
-@audit.command(epilog=examples("pexpolicy audit show 019f3c7e"))
-@files_option
-@click.argument("decision_id", metavar="ID")
-def show(config: Path, files: tuple[Path, ...], decision_id: str) -> None:
-    """Print all lines of the call with the decision id ID, or with one that starts with it."""
-    beginning, console, number = decision_id.strip().lower(), screen(), 0
-    if not beginning:
-        refuse("write the decision id, or its beginning")
-    for record in records_of(reader.records(paths_of(config, files))):
-        if not str(record.event.get("decision_id", "")).startswith(beginning):
-            continue
-        if number:
-            console.print()
-        _print_whole(console, record.event)
-        number += 1
-    if not number:
-        refuse(f"no line has a decision id that begins with {decision_id}", NOTHING_FOUND)
-
-
 @audit.command(
     epilog=examples(
         "pexpolicy audit grep --alias meet07 --since yesterday",
         "pexpolicy audit grep --where action=reject --where decided_by=rules",
+        "pexpolicy audit grep --json 019f3c7e",
         "pexpolicy audit grep --where plugin=crm --where outcome=timed_out",
     )
 )
@@ -440,39 +422,14 @@ def _dicts(found: object) -> list[dict[str, Any]]:
 
 ID_LENGTH = 13
 """Of a decision id on a terminal: its milliseconds, which are rarely those of another call."""
-CHAIN_FIELDS = ("instance", "after", "prev", "lost_count", "boot_id", "seq", "hash")
 
 
 def _print_short(console: Console, event: Event) -> None:
-    """Print a line as on the terminal of a server, with the date and the decision id.
-
-    On a terminal the id is shortened; ``audit show`` takes its beginning.
-    """
+    """Print a line as on the terminal of a server, with the date and the decision id."""
     texts = [("dim", format_time(event.get("timestamp"))), *parts(event)]
     if decision_id := printable(event.get("decision_id") or ""):
         texts += [SEPARATOR, ("dim", decision_id[: ID_LENGTH if console.is_terminal else None])]
     console.print(Text(" ").join(Text(text, style) for style, text in texts))
-
-
-def _print_whole(console: Console, event: Event) -> None:
-    """Print a line for each field, and for each value in it."""
-    _print_short(console, event)
-    rows: list[tuple[str, Any]] = []
-    for name, value in event.items():
-        if isinstance(value, dict):
-            rows += [(name, ""), *((f"  {key} =", part) for key, part in value.items())]
-        elif isinstance(value, list) and value:
-            rows += [(name, value[0]), *(("", part) for part in value[1:])]
-        elif name not in ("event", *CHAIN_FIELDS):
-            rows.append((name, value))
-    rows.append(("chain", " ".join(f"{n}={event[n]}" for n in CHAIN_FIELDS if n in event)))
-    if "seq" in event and "hash" in event:
-        rows.append(("anchor", f"{event['seq']}:{event['hash']}"))
-    width = max(len(printable(name)) for name, _ in rows)
-    for name, value in rows:
-        # An anchor is copied, so it is not broken into lines.
-        text = Text.assemble((f"{printable(name):<{width}}  ", "dim"), as_text(value))
-        console.print(text, soft_wrap=name == "anchor")
 
 
 # ---- chains

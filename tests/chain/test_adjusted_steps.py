@@ -1,7 +1,6 @@
 """Adjusted and merged decisions where they are shown: explain, metrics, traces and tests."""
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -165,16 +164,6 @@ def test_the_terminal_names_who_adjusted() -> None:
     shown = render(lines[0]).decode()
     assert "by rooms" in shown
     assert "adjusted by banner" in shown
-
-
-def test_audit_show_prints_each_change(tmp_path: Path) -> None:
-    with capture_audit() as lines:
-        decide_sync([Rooms, Banner], REQUEST)
-    path = tmp_path / "audit.jsonl"
-    path.write_text(json.dumps({**lines[0], "boot_id": "b", "seq": 1, "hash": "0" * 64}) + "\n")
-    shown = invoked("audit", "show", "--file", str(path), lines[0]["decision_id"]).stdout
-    assert '"ivr_theme_name": {"from": "Oslo", "to": "Bergen"}' in shown
-    assert '"description": {"from": "Third floor"}' in shown
 
 
 async def test_observers_see_the_changes_and_in_a_process_their_names(

@@ -108,7 +108,7 @@ def completed(line: str, folder: Path) -> list[str]:
     ("line", "expected"),
     [
         ("pexpolicy st", ["status"]),
-        ("pexpolicy audit ", ["grep", "show", "tail", "verify"]),
+        ("pexpolicy audit ", ["grep", "tail", "verify"]),
         ("pexpolicy check --str", ["--strict"]),
         ("pexpolicy completion ", ["bash", "zsh", "fish"]),
         ("pexpolicy unknown st", ["status"]),
