@@ -228,7 +228,7 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
         return _redirected(result)
     if decision is not None:
         return used
-    if wrong and not _is_open(endpoint, result):
+    if wrong and not is_open(endpoint, result):
         return Reading(Disposition.DROPPED, made.get("result"), repairs, wrong)
     return Reading(Disposition.RESULT, result, text=wrong) if wrong else _without(endpoint, action)
 
@@ -277,14 +277,14 @@ def without_null(result: object) -> dict[str, Any]:
 
 def is_used(endpoint: str, reading: Reading) -> bool:
     """Return True if Infinity would use a result although there is an action."""
-    if _is_open(endpoint, reading.result):
+    if is_open(endpoint, reading.result):
         return True
     if isinstance(reading.decision, ParticipantProperties):
         return not contract_of(ParticipantProperties).names.isdisjoint(reading.result)
     return reading.decision is not None
 
 
-def _is_open(endpoint: str, result: object) -> bool:
+def is_open(endpoint: str, result: object) -> bool:
     """Return True for credentials that let any device register."""
     return endpoint == "registration_alias" and result == {"username": "", "password": ""}
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from pexpolicy.conformance.disposition import (
     REDIRECTED_SERVICE,
     Disposition,
     Reading,
+    is_open,
     is_used,
     read_envelope,
     repaired,
@@ -37,11 +37,11 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.endpoints.service_configuration import service_class
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.contract import Contract, contract_of
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import MAX_DIGITS
+from pexpolicy.models.validation import NO_FIELD
 from pexpolicy.text import brief
 
 Envelope = Mapping[str, Any]
@@ -64,15 +64,18 @@ MAX_FINDINGS = 5
 
 def judge_envelope(asked: SentRequest, body: Envelope) -> CheckResult:
     """Return the findings about a reply with status 200, and how Infinity reads it."""
-    reading = read_envelope(asked.endpoint, body, asked.extras)
-    service: Result = {}
+    endpoint = asked.endpoint
+    reading = read_envelope(endpoint, body, asked.extras)
     found = [
         *_action(asked, body, reading),
-        *_status_and_result(asked, body, reading, service),
+        *_status_and_result(asked, body, reading),
         *_outside(asked, body, reading),
     ]
     if reading.disposition is Disposition.DROPPED and not CheckResult(found).broken:
         found.append(violation(Topic.RESULT, reading.text, TRANSCRIBED))
+    is_service = endpoint == "service_configuration" and body.get("action") != "redirect"
+    is_used = reading.disposition is Disposition.RESULT and reading.decision is not None
+    service = reading.result if is_service and is_used else {}
     return CheckResult(found, comparable(asked, body, reading), service, reading)
 
 
@@ -118,10 +121,7 @@ def _outside(asked: SentRequest, body: Envelope, reading: Reading) -> Findings:
         yield warning(Topic.RESULT, text, DOCUMENTED)
 
 
-def _status_and_result(
-    asked: SentRequest, body: Envelope, reading: Reading, service: Result
-) -> Findings:
-    """Yield the findings about status and result; add the fields of a service to ``service``."""
+def _status_and_result(asked: SentRequest, body: Envelope, reading: Reading) -> Findings:
     endpoint, action, result = asked.endpoint, body.get("action"), body.get("result")
     is_empty = result is None or result in ({}, [])
     if body.get("status") != "success":
@@ -141,9 +141,7 @@ def _status_and_result(
         yield from _redirect(asked, action, result or {}, reading)
     else:
         yield from map(_from_warning, reading.repairs)
-        made = repaired(endpoint, body)[0] if reading.repairs else body
-        if (yield from _result(asked, made)) and endpoint == "service_configuration":
-            service |= made["result"]
+        yield from _result(asked, repaired(endpoint, body)[0] if reading.repairs else body)
 
 
 def _failed(body: Envelope, reading: Reading) -> Finding:
@@ -205,26 +203,27 @@ def _redirect(asked: SentRequest, action: Any, result: Any, reading: Reading) ->
         yield warning(Topic.REDIRECT, text)
 
 
-Taken = Generator[Finding, None, bool]
-"""Findings, and in the end whether a result is usable."""
-
-
-def _result(asked: SentRequest, body: Envelope) -> Taken:
+def _result(asked: SentRequest, body: Envelope) -> Findings:
     """Yield the findings about the result of a reply with ``status`` success, and no reject."""
-    result = body.get("result")
-    if asked.endpoint == "directory_information" and ("result" not in body or result is not None):
+    endpoint, result = asked.endpoint, body.get("result")
+    if endpoint == "directory_information" and ("result" not in body or result is not None):
         yield from _directory(asked, body)
+    elif is_open(endpoint, result):
+        text = "user name and password are both empty: any device may register under this alias"
+        yield warning(Topic.CREDENTIALS, text, TRANSCRIBED)
     elif result:
-        return (yield from _JUDGES[asked.endpoint](asked, result))
+        found = _by_model(asked, result)
+        yield from found
+        if not any(finding.level.fails for finding in found):
+            yield from _beyond_model(asked, result)
     elif "result" in body and result is None:
         yield warning(Topic.RESULT, "result is null; leave it out", REPORTED)
     elif result == []:
         text = "the empty result is a list, and not an object; leave it out"
         yield warning(Topic.RESULT, text, REPORTED)
-    elif asked.endpoint == "media_location":
+    elif endpoint == "media_location":
         text = "a success without a location may count as invalid; a 404 is safer"
         yield warning(Topic.RESULT, text, DISPUTED)
-    return False
 
 
 def _from_issue(issue: ValidationIssue, topic: Topic) -> Finding:
@@ -238,47 +237,41 @@ def _from_warning(text: str) -> Finding:
     return warning(Topic.RESULT, plain if bracket else text, mark.rstrip("]") if bracket else "")
 
 
-def _by_model(asked: SentRequest, result: Result) -> Taken:
-    """Yield the findings of the model of an endpoint."""
+def _by_model(asked: SentRequest, result: Result) -> list[Finding]:
+    """Return the findings of the model of an endpoint."""
+    if asked.endpoint == "participant_properties":
+        # One that rejects nothing is the envelope's fault, and no unknown field as well.
+        result = {name: value for name, value in result.items() if name != "reject_reason"}
     try:
         decision = ENDPOINTS[asked.endpoint].from_result(result, asked.extras)
     except DecisionError as error:
         issues = _issues(asked, result) or [error.refusal]
-        yield from (_from_issue(issue, Topic.RESULT) for issue in issues)
-        return False
-    yield from map(_from_warning, decision.warnings)
-    return True
+        return [_from_issue(issue, Topic.RESULT) for issue in issues]
+    return [*map(_from_warning, decision.warnings)]
 
 
 def _issues(asked: SentRequest, result: Result) -> list[ValidationIssue]:
     """Return every issue of a result but unknown fields, which Infinity appears to ignore."""
-    model: type[Model] | None
+    model: type[Model] | None = ENDPOINTS[asked.endpoint].decisions[0]
     if asked.endpoint == "service_configuration":
         model = service_class(result.get("service_type"), asked.extras)
-    else:
-        model = ENDPOINTS[asked.endpoint].decisions[0]
-    if model is None:
-        return []
-    issues = model.find_issues(result, asked.extras)
-    return [issue for issue in issues if not _is_unknown(contract_of(model), issue.field)]
+    issues = model.find_issues(result, asked.extras) if model is not None else []
+    return [issue for issue in issues if not issue.rule.startswith(NO_FIELD)]
 
 
-def _is_unknown(model: Contract | None, field: str) -> bool:
-    """Return True for the place of a field that its model does not have."""
-    for name in re.findall(r"[^.\[\]]+", field):
-        if model is None:
-            return False
-        if name.isdecimal():
-            continue
-        if name not in model.names and name not in model.constants:
-            return True
-        model = model.nested_models.get(name)
-    return False
+def _beyond_model(asked: SentRequest, result: Result) -> Findings:
+    """Yield what is wrong with a result for this request, though its model takes it."""
+    if asked.endpoint == "service_configuration":
+        yield from _service(asked, result)
+    elif asked.endpoint == "registration_alias" and asked.get("auth_type").strip('"') == "sso":
+        text = "takes an empty result; user name and password are for credentials only"
+        yield violation(Topic.CREDENTIALS, f"single sign-on {text}", TRANSCRIBED)
+    elif asked.get("remote_display_name") and result.get("remote_display_name", "") is None:
+        text = "remote_display_name may be null only where it was null; the caller has a name"
+        yield violation(Topic.RESULT, text, TRANSCRIBED)
 
 
-def _service(asked: SentRequest, result: Result) -> Taken:
-    if not (yield from _by_model(asked, result)):
-        return False
+def _service(asked: SentRequest, result: Result) -> Findings:
     requested = asked.get("breakout_uuid")
     if requested and result.get("breakout") is not True:
         # A breakout room needs its own fields, not those of another room.
@@ -298,38 +291,6 @@ def _service(asked: SentRequest, result: Result) -> Taken:
     elif not asked.get("local_alias") and not requested:
         text = "a request without an alias is answered with a service"
         yield warning(Topic.NON_DIAL, text, REPORTED)
-    return True
-
-
-def _participant(asked: SentRequest, result: Result) -> Taken:
-    # A reject_reason that rejects nothing is the envelope's fault, and no unknown field as well.
-    known = {name: value for name, value in result.items() if name != "reject_reason"}
-    is_taken = yield from _by_model(asked, known)
-    named = asked.get("remote_display_name")
-    if is_taken and named and result.get("remote_display_name", "") is None:
-        text = "remote_display_name may be null only where it was null; the caller has a name"
-        yield violation(Topic.RESULT, text, TRANSCRIBED)
-    return is_taken
-
-
-def _registration(asked: SentRequest, result: Result) -> Taken:
-    if result.get("username") == "" and result.get("password") == "":
-        text = "user name and password are both empty: any device may register under this alias"
-        yield warning(Topic.CREDENTIALS, text, TRANSCRIBED)
-        return False
-    is_taken = yield from _by_model(asked, result)
-    if is_taken and asked.get("auth_type").strip('"') == "sso":
-        text = "takes an empty result; user name and password are for credentials only"
-        yield violation(Topic.CREDENTIALS, f"single sign-on {text}", TRANSCRIBED)
-    return is_taken
-
-
-_JUDGES: Mapping[str, Callable[[SentRequest, Result], Taken]] = {
-    "service_configuration": _service,
-    "participant_properties": _participant,
-    "media_location": _by_model,
-    "registration_alias": _registration,
-}
 
 
 def _directory(asked: SentRequest, body: Envelope) -> Findings:

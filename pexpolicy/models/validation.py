@@ -128,6 +128,8 @@ def _of_number(base: Any, meta: Meta, value: int) -> str:
     return ""
 
 
+NO_FIELD = "there is no field"
+"""The beginning of the rule that a field breaks which its model does not have."""
 MAX_TEXT = 250
 """Maximum length of a text in Infinity (transcribed)."""
 MAX_CHECKED = 100_000
@@ -404,7 +406,7 @@ def unknown_field(contract: Contract, name: str) -> ValidationIssue:
 def _no_such_field(model: Contract, name: str) -> str:
     hint = model.field_hint(name) or suggest(name, list(model.hints)).removeprefix("; ")
     field = repr(brief_name(name))
-    return f"there is no field {field} in {model.name}" + (f"; {hint}" if hint else "")
+    return f"{NO_FIELD} {field} in {model.name}" + (f"; {hint}" if hint else "")
 
 
 def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:
