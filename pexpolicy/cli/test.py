@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -49,17 +48,18 @@ def test(
         run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))
     except ConfigError as error:
         fail(error)
-    items, used = run.items.items, run.items.used
+    coverage = run.coverage
+    items, used = coverage.items, coverage.used
     if as_json:
-        hooks = [{**asdict(hook), "reasons": sorted(hook.reasons)} for hook in run.coverage]
-        objects = report.coverage_objects(items, used)
         shown = report.as_json(run.rows, run.seconds)
-        click.echo(json.dumps({**shown, "coverage": hooks, "coverage_items": objects}, indent=2))
+        objects = report.coverage_objects(items, used)
+        covered = {"coverage": coverage.hooks(), "coverage_items": objects}
+        click.echo(json.dumps({**shown, **covered}, indent=2))
     else:
-        parts = [*run.coverage_parts()]
+        parts = [*report.hook_parts(coverage)]
         if any(path.suffix == ".html" for path in reports):
             parts += report.coverage_parts(items, used)
         report.show(run.rows, run.seconds, parts)
     page = [*report.coverage_parts(items, used, full=True)]
     report.write_reports(reports, "pexpolicy test", run.rows, "Coverage of the cases", page)
-    sys.exit(EX_FAILED if run.failed else 0)
+    sys.exit(EX_FAILED if not all(row.ok for row in run.rows) else 0)

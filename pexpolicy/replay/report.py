@@ -9,6 +9,7 @@ from typing import Any
 from pexpolicy.models.difference import describe_changes
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.result import Group, Period, ReplayResult
+from pexpolicy.testing.coverage import Coverage
 from pexpolicy.testing.report import (
     BAD,
     GOOD,
@@ -63,9 +64,9 @@ def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
     if others := result.groups[most:]:
         calls = sum(group.count for group in others)
         yield Line(f"and {len(others):,} more groups with {calls:,} calls; --json has all", TITLE)
-    if result.covers:
+    if tally.coverage is not None:
         yield Line("Coverage", TITLE)
-        yield from coverage_parts(tally.items, tally.used, full=full)
+        yield from coverage_parts(tally.coverage.items, tally.coverage.used, full=full)
     yield Line("Result", TITLE)
     yield from _verdict(result)
 
@@ -194,19 +195,20 @@ def as_json(result: ReplayResult) -> dict[str, Any]:
         ],
         **({"local_policy": verdicts} if verdicts else {}),
         "groups": [_group_object(n, group, result) for n, group in enumerate(result.groups, 1)],
-        **({"coverage": _coverage(result)} if result.covers else {}),
+        **({"coverage": _coverage(tally.coverage)} if tally.coverage is not None else {}),
         "remarks": list(result.remarks),
         "seconds": round(result.seconds, 3),
     }
 
 
-def _coverage(result: ReplayResult) -> dict[str, Any]:
-    hooks: dict[tuple[str, str], dict[str, int]] = {}
-    for (plugin, hook, outcome), count in sorted(result.tally.steps.items()):
-        hooks.setdefault((plugin, hook), {})[outcome] = count
+def _coverage(coverage: Coverage) -> dict[str, Any]:
     return {
-        "hooks": [{"plugin": p, "hook": h, "steps": steps} for (p, h), steps in hooks.items()],
-        "items": coverage_objects(result.tally.items, result.tally.used),
+        "hooks": [
+            {"plugin": plugin, "hook": hook, "steps": steps}
+            for (plugin, hook), steps in sorted(coverage.steps.items())
+            if steps
+        ],
+        "items": coverage_objects(coverage.items, coverage.used),
     }
 
 

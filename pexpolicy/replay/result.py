@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pexpolicy.replay.records import Exactness, Unusable
-from pexpolicy.testing.coverage import CoverageItem
+from pexpolicy.testing.coverage import Coverage
 
 MAX_PLACES = 20
 """Damaged places that are listed; all are counted."""
@@ -99,14 +99,10 @@ class Tally(Period):
     matrix: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Calls by endpoint, old action and new action; the old one is empty if it is not known."""
     groups: dict[GroupKey, Group] = field(default_factory=dict)
-    steps: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """Steps of the new configuration by plugin, hook and outcome, with coverage."""
     verdicts: Counter[str] = field(default_factory=Counter)
     """What the node made of the output of its script."""
-    used: Counter[CoverageItem] = field(default_factory=Counter)
-    """Decisions of each item, with coverage."""
-    items: tuple[CoverageItem, ...] = ()
-    """All items of the new configuration, with coverage."""
+    coverage: Coverage | None = None
+    """What decided in the new configuration, if that is asked for."""
 
     def unusable(self, record: Unusable) -> None:
         """Count a record that is not replayed."""
@@ -142,8 +138,6 @@ class ReplayResult:
     remarks: tuple[str, ...]
     """What the figures do not include."""
     seconds: float
-    covers: bool = False
-    """True with coverage."""
 
     @property
     def compared(self) -> int:

@@ -88,7 +88,6 @@ def run_replay(
         groups=ordered(tally.groups.values(), job.only),
         remarks=tuple(_remarks(job)),
         seconds=time.monotonic() - began,
-        covers=job.coverage,
     )
 
 
@@ -140,10 +139,8 @@ class Replayer:
         self._new = new
         self._old = old
         self._job = job
-        self._coverage = Coverage(new.policy) if job.coverage else None
-        if self._coverage is not None:
-            self.tally.items = self._coverage.items
-            self.tally.used = self._coverage.used
+        if job.coverage:
+            self.tally.coverage = Coverage(new.policy)
 
     async def add(self, record: Call | Unusable) -> None:
         """Count a record."""
@@ -176,11 +173,8 @@ class Replayer:
         tally.extend(call.at)
         if new.verdict:
             tally.verdicts[new.verdict] += 1
-        if self._coverage is not None:
-            self._coverage.add(new.outcome)
-            for step in new.outcome.steps:
-                hook = step.hook or new.outcome.endpoint
-                tally.steps[step.plugin, hook, step.outcome] += 1
+        if tally.coverage is not None:
+            tally.coverage.add(new.outcome)
         self._compare(call, before, new.side, partial=bool(read))
 
     def _compare(self, call: Call, old: Side | None, new: Side, *, partial: bool) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.outcome import AdjustedStep, Outcome
+from pexpolicy.models.outcome import (
+    ADJUSTED,
+    ANSWERED,
+    DECIDED,
+    SKIPPED,
+    AdjustedStep,
+    Outcome,
+)
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.binding import collect
 from pexpolicy.policy import Policy
@@ -28,7 +35,7 @@ class CoverageItem(NamedTuple):
 
 
 class Coverage:
-    """Counts the decisions of each item of a serving policy.
+    """Counts the decisions of each item of a serving policy, and the steps of each hook.
 
     Raises ``ConfigError`` for plugins that cannot describe their items.
     """
@@ -54,13 +61,40 @@ class Coverage:
             raise ConfigError(policy.settings.path, problems)
         self.items = tuple(items)
         """All items, in the order of the plugins."""
+        self.steps: dict[tuple[str, str], Counter[str]] = {
+            (link.plugin, link.hook or name): Counter()
+            for name, chain in policy.chains.items()
+            for link in chain.links
+        }
+        """The outcomes of each plugin and hook, by endpoint and in the order of the plugins."""
+        self.reasons: dict[tuple[str, str], set[str]] = {key: set() for key in self.steps}
+        """The reasons of the decisions."""
 
     def add(self, outcome: Outcome) -> None:
-        """Count the items that made a decision; call it right after the decision."""
-        self.used.update(self.used_by(outcome))
+        """Count the steps of a decision and the items that made it, right after the decision."""
+        self.used.update(self._used_by(outcome))
+        reason = outcome.decision.reason
+        for step in outcome.steps:
+            key = (step.plugin, step.hook or outcome.endpoint)
+            self.steps[key][step.outcome] += 1
+            if step.outcome == DECIDED and reason:
+                self.reasons[key].add(reason)
 
-    def used_by(self, outcome: Outcome) -> list[CoverageItem]:
-        """Return the items that made a decision; call it right after the decision."""
+    def hooks(self) -> list[dict[str, Any]]:
+        """Return for each hook how often it was asked, decided and failed, as JSON."""
+        return [
+            {
+                "plugin": plugin,
+                "hook": hook,
+                "asked": steps.total() - steps[SKIPPED],
+                "decided": steps[DECIDED] + steps[ADJUSTED],
+                "failed": sum(n for kind, n in steps.items() if kind not in (*ANSWERED, SKIPPED)),
+                "reasons": sorted(self.reasons[plugin, hook]),
+            }
+            for (plugin, hook), steps in self.steps.items()
+        ]
+
+    def _used_by(self, outcome: Outcome) -> list[CoverageItem]:
         adjusted = (step.before for step in outcome.steps if isinstance(step, AdjustedStep))
         decision = next(adjusted, outcome.decision)
         entries = (

@@ -31,7 +31,7 @@ from rich.console import Console, JustifyMethod
 from rich.text import Text
 from rich.theme import Theme
 
-from pexpolicy.testing.coverage import CoverageItem
+from pexpolicy.testing.coverage import Coverage, CoverageItem
 from pexpolicy.text import printable
 
 EX_USAGE = 2
@@ -234,6 +234,24 @@ def _html_part(part: Part) -> str:
 def _html(value: str) -> str:
     text = printable(value)
     return escape(text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…")
+
+
+def hook_parts(coverage: Coverage) -> Iterator[Part]:
+    """Yield how often each hook was asked, and decided."""
+    hooks = coverage.hooks()
+    if not hooks:
+        yield Line("no plugin answers anything in this configuration")
+        return
+    columns = ("plugin", "hook", "asked", "decided", "failed")
+    rows = [
+        (
+            *(str(hook[name]) for name in columns),
+            "never asked" if not hook["asked"] else "never decided" * (not hook["decided"]),
+        )
+        for hook in hooks
+    ]
+    styles = ["" if hook["decided"] else QUIET for hook in hooks]
+    yield Table((*columns, ""), rows, {2, 3, 4}, styles)
 
 
 def coverage_parts(

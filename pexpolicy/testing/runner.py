@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -15,12 +15,12 @@ from pexpolicy.explain.explanation import explain
 from pexpolicy.explain.request_forms import InvalidRequestError, read_request
 from pexpolicy.models.context import at_time
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
-from pexpolicy.models.outcome import ADJUSTED, ANSWERED, DECIDED, DEFAULT, SKIPPED, Outcome, Step
+from pexpolicy.models.outcome import DEFAULT, Outcome, Step
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected, NamedCase
 from pexpolicy.testing.coverage import Coverage
-from pexpolicy.testing.report import QUIET, Line, Part, Row, Table
+from pexpolicy.testing.report import Row
 from pexpolicy.text import did_you_mean
 
 
@@ -206,86 +206,29 @@ def _below(key: str, expected: Any, got: Any, removed: list[str]) -> Iterator[Di
     return unmet(key, expected, got, lambda _, value: one_line(value), shown_got)
 
 
-@dataclass(slots=True)
-class HookCoverage:
-    """How often the cases asked one hook of one plugin, with which outcomes."""
-
-    plugin: str
-    hook: str
-    asked: int = 0
-    decided: int = 0
-    failed: int = 0
-    reasons: set[str] = field(default_factory=set)
-    """The reasons of its decisions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """The results of all cases, in their order, and the coverage."""
 
     results: list[CaseResult]
-    coverage: list[HookCoverage]
+    coverage: Coverage
     seconds: float
-    items: Coverage
-    """What the plugins decided by."""
 
     @property
     def rows(self) -> list[Row]:
         """Return the rows of a report."""
         return [result.row for result in self.results]
 
-    @property
-    def failed(self) -> list[CaseResult]:
-        """Return the results of cases that did not pass."""
-        return [result for result in self.results if not result.passed]
-
-    def coverage_parts(self) -> Iterator[Part]:
-        """Yield how often each hook was asked, and decided, as parts of a report."""
-        if not self.coverage:
-            yield Line("no plugin answers anything in this configuration")
-            return
-        rows = [
-            (
-                *(hook.plugin, hook.hook, str(hook.asked), str(hook.decided), str(hook.failed)),
-                "never asked" if not hook.asked else "never decided" * (not hook.decided),
-            )
-            for hook in self.coverage
-        ]
-        styles = ["" if hook.decided else QUIET for hook in self.coverage]
-        yield Table(("plugin", "hook", "asked", "decided", "failed", ""), rows, {2, 3, 4}, styles)
-
 
 async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
     """Open a policy and ask it all cases, one after the other."""
     began = time.perf_counter()
     async with policy.serving():
-        items = Coverage(policy)
+        coverage = Coverage(policy)
         results = []
         for case in cases:
             result = await judge(policy, case)
             results.append(result)
             if result.outcome is not None:
                 with at_time(policy.context.wall_clock, case.at):
-                    items.add(result.outcome)
-    return Run(results, _hook_coverage(policy, results), time.perf_counter() - began, items)
-
-
-def _hook_coverage(policy: Policy, results: Iterable[CaseResult]) -> list[HookCoverage]:
-    """Return the coverage of these results, by endpoint and in the order of the plugins."""
-    found = {
-        (link.plugin, link.hook or name): HookCoverage(link.plugin, link.hook or name)
-        for name, chain in policy.chains.items()
-        for link in chain.links
-    }
-    for outcome in (result.outcome for result in results):
-        for step in outcome.steps if outcome is not None else ():
-            if step.outcome == SKIPPED:
-                continue
-            assert outcome is not None
-            hook = found[step.plugin, step.hook or outcome.endpoint]
-            hook.asked += 1
-            hook.decided += step.outcome in (DECIDED, ADJUSTED)
-            hook.failed += step.outcome not in ANSWERED
-            if step.outcome == DECIDED and outcome.decision.reason:
-                hook.reasons.add(outcome.decision.reason)
-    return list(found.values())
+                    coverage.add(result.outcome)
+    return Run(results, coverage, time.perf_counter() - began)
