@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from copy import copy
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
@@ -36,64 +35,50 @@ from pexpolicy.access.refusals import (
     UNAUTHORISED,
     Refusal,
 )
-from pexpolicy.config.credentials import Credential
 from pexpolicy.config.settings import Settings
 
 BUSY_DELAY_S = 0.5
 """Delay of the reply to credentials that were not verified because the queue is full."""
-MAX_RIGHT = 8
-"""Headers with right credentials that are stored, to compare those of new connections with."""
-
-
-@dataclass(frozen=True, slots=True)
-class SharedAccessState:
-    """State that the access control of the next configuration continues to use."""
-
-    verified: VerifiedDigests = field(default_factory=VerifiedDigests)
-    throttle: LoginThrottle = field(default_factory=LoginThrottle)
-    delays: CancellableSleeps = field(default_factory=CancellableSleeps)
-    known_peers: RecentKeys = field(default_factory=RecentKeys)
-    """Addresses of right credentials."""
 
 
 class AccessControl:
     """Admits or refuses requests. ``for_settings`` makes the one of another configuration, which
-    shares the state of this one.
+    shares what this one has learned.
     """
 
-    def __init__(
-        self,
-        networks: Networks | None = None,
-        proxies: TrustedProxies | None = None,
-        credentials: Iterable[Credential] = (),
-        state: SharedAccessState | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._networks = networks or Networks()
-        self._proxies = proxies or TrustedProxies()
-        self._state = state or SharedAccessState()
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._networks = Networks()
+        self._proxies = TrustedProxies(self._networks)
+        self._credentials: Credentials | None = None
         self._clock = clock
-        configured = tuple(credentials)
-        self._credentials = Credentials(configured, self._state.verified) if configured else None
-        self._right: deque[bytes] = deque(maxlen=MAX_RIGHT)
-        """``Authorization`` headers with right credentials."""
+        self._verified = VerifiedDigests()
+        self._throttle = LoginThrottle()
+        self._delays = CancellableSleeps()
+        self._known_peers = RecentKeys()
+        """Addresses of right credentials."""
 
     @classmethod
     def of(cls, settings: Settings) -> AccessControl:
         """Return the access control of a configuration."""
         return cls().for_settings(settings)
 
+    def for_settings(self, settings: Settings) -> AccessControl:
+        """Return the access control of another configuration, with the state of this one."""
+        made = copy(self)
+        made.use(settings)
+        return made
+
+    def use(self, settings: Settings) -> None:
+        """Apply a configuration."""
+        self._networks = Networks(settings.access.networks)
+        self._proxies = TrustedProxies(Networks(settings.access.trusted_proxies))
+        configured = settings.credentials
+        self._credentials = Credentials(configured, self._verified) if configured else None
+
     def remember(self, peers: Iterable[str]) -> None:
         """Prefer these addresses: right credentials came from them."""
         for peer in peers:
-            self._state.known_peers.add(origin(peer))
-
-    def for_settings(self, settings: Settings) -> AccessControl:
-        """Return the access control of another configuration, with the state of this one."""
-        access = settings.access
-        proxies = TrustedProxies(Networks(access.trusted_proxies))
-        networks, credentials = Networks(access.networks), settings.credentials
-        return AccessControl(networks, proxies, credentials, self._state, self._clock)
+            self._known_peers.add(origin(peer))
 
     def may_connect(self, peer: str) -> bool:
         """Return whether an address is in one of the networks, or is a trusted proxy."""
@@ -101,7 +86,7 @@ class AccessControl:
 
     def is_known(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy, or right credentials came from it."""
-        return origin(peer) in self._state.known_peers or self._proxies.holds(peer)
+        return origin(peer) in self._known_peers or self._proxies.holds(peer)
 
     def is_proxy(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy."""
@@ -164,36 +149,32 @@ class AccessControl:
     async def _verify_credentials(
         self, credentials: Credentials, request: web.BaseRequest, peer: str
     ) -> Refusal | None:
-        header, connection, state = _authorization(request), _connection(request), self._state
-        if any(hmac.compare_digest(header, one) for one in self._right):
-            return None
         pair = pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
         if not pair:
             # A request without user and password is no guess, so it is not delayed.
             return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
-        now = asyncio.get_running_loop().time()
         if credentials.is_verified(pair):
-            self._right.append(header)
             return None
+        connection, now = _connection(request), asyncio.get_running_loop().time()
         connection.hold()
         try:
-            is_known = origin(peer) in state.known_peers
-            is_guessing = state.throttle.failures(peer, now) > 0
+            is_known = origin(peer) in self._known_peers
+            is_guessing = self._throttle.failures(peer, now) > 0
             if await credentials.verify(pair, peer, is_known=is_known, is_guessing=is_guessing):
                 return None
             refusal = Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
-            delay = state.throttle.record_failure(peer, now)
+            delay = self._throttle.record_failure(peer, now)
         except VerificationQueueFull:
             refusal, delay = Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, peer), BUSY_DELAY_S
         # The connection may be evicted meanwhile.
         connection.wait()
-        await state.delays.wait(delay)
+        await self._delays.wait(delay)
         return refusal
 
     def close(self) -> None:
         """Stop verifying credentials and release all delayed replies."""
-        self._state.verified.close()
-        self._state.delays.cancel()
+        self._verified.close()
+        self._delays.cancel()
 
 
 def _connection(request: web.BaseRequest) -> Connection:

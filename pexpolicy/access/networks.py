@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from itertools import product
 
 from aiohttp import hdrs, web
 
@@ -34,8 +35,8 @@ class TrustedProxies:
     read from its end, and the first address that is not a trusted proxy is the client.
     """
 
-    def __init__(self, proxies: Networks | None = None) -> None:
-        self._proxies = proxies or Networks()
+    def __init__(self, proxies: Networks) -> None:
+        self._proxies = proxies
 
     def holds(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy."""
@@ -91,22 +92,16 @@ def overlap(one: str, other: str) -> bool:
     """Return whether two hosts to listen on cannot use the same port. Host names other than
     ``localhost`` are not resolved.
     """
-    mine, others = _addresses(one), _addresses(other)
-    if mine & others:
-        return True
-    return any(
-        wildcard in ours and any((":" in address) is (":" in wildcard) for address in theirs)
-        for wildcard in _WILDCARDS
-        for ours, theirs in ((mine, others), (others, mine))
+    return one.lower() == other.lower() or any(
+        mine == theirs
+        or (mine.version == theirs.version and (mine.is_unspecified or theirs.is_unspecified))
+        for mine, theirs in product(_addresses(one), _addresses(other))
     )
 
 
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here
-
-
-def _addresses(host: str) -> set[str]:
-    named = {"": {*_WILDCARDS}, "localhost": {"127.0.0.1", "::1"}}
+def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    named = {"": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}  # noqa: S104 - nothing listens
     try:
-        return {str(ipaddress.ip_address(host.strip("[]")))}
+        return [ipaddress.ip_address(one) for one in named.get(host.lower(), (host.strip("[]"),))]
     except ValueError:
-        return named.get(host.lower(), {host.lower()})
+        return []

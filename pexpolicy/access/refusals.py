@@ -2,8 +2,8 @@
 
 A client without credentials can be refused thousands of times a second. It must not fill the disk
 or evict decisions from the rotated files. So the first refusals of a peer and reason get a line
-each, further ones share a line with their number (``times``), and all of these lines together have
-a budget of bytes.
+each, further ones share a line with their number (``times``) and what is known of the last one, and
+all of these lines together have a budget of bytes.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ RATE = 2048
 BURST = 1 << 17
 """Bytes of the budget that accumulate while there are few refusals."""
 LINE_BYTES = 400
-"""Bytes of a line without optional facts, chain included."""
+"""Bytes of a line without the texts of its facts, chain included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,7 @@ class Budget:
 
     def take(self, facts: Mapping[str, object]) -> bool:
         """Take the bytes of a line and return true, or false if there are too few."""
-        texts = (len(value) for value in facts.values() if isinstance(value, str))
-        size = LINE_BYTES + sum(min(length, LINE_BYTES) for length in texts)
+        size = LINE_BYTES + sum(len(value) for value in facts.values() if isinstance(value, str))
         now = self._clock()
         self._left = min(self._left + (now - self._at) * self._rate, self._burst)
         self._at = now
@@ -134,27 +133,16 @@ class _Group:
 
     lines: int = 0
     times: int = 0
-    peer: str | None = None
-    facts: dict[str, object] = field(default_factory=dict)
-    """Facts that all of them have in common."""
-
-    def add(self, peer: str | None, facts: Mapping[str, object], times: int = 1) -> None:
-        if not self.times:
-            self.peer = peer
-            # Without long paths: those of all groups would take 60 MB.
-            self.facts = {k: v for k, v in facts.items() if len(str(v)) <= LINE_BYTES}
-        elif self.peer is not None and self.peer != peer:
-            self.peer = origin(self.peer)
-        self.facts = {k: v for k, v in self.facts.items() if facts.get(k) == v}
-        self.times += times
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """Those of the last one."""
 
 
 class RefusalLog:
     """Counts each refusal at once, and aggregates lines by reason, status and peer. Each is logged,
     alone or within ``times``.
 
-    ``counts`` has the number by reason; ``count`` is called with the reason and the peer.
-    ``has_room`` returns whether a line may be written now; if not, refusals are only counted.
+    ``count`` is called with the reason and the peer of each. ``has_room`` returns whether a line
+    may be written now; if not, refusals are only counted.
     """
 
     def __init__(
@@ -164,7 +152,6 @@ class RefusalLog:
         has_room: Callable[[], bool] = lambda: True,
         budget: Budget | None = None,
     ) -> None:
-        self.counts: Counter[str] = Counter()
         self._write = write
         self._count = count
         self._has_room = has_room
@@ -174,7 +161,6 @@ class RefusalLog:
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         """Count a refusal, and write a line now, or later together with others."""
-        self.counts[reason] += 1
         self._count(reason, peer)
         key: _Key = (reason, status, None if peer is None else origin(peer))
         is_new = key not in self._groups
@@ -191,7 +177,13 @@ class RefusalLog:
             group.lines += 1
             self._write(reason, status, peer, **facts)
         else:
-            group.add(peer, facts)
+            group.times += 1
+            group.facts = facts
+
+    def _start_timer(self) -> None:
+        # In a new context, as the timer would keep that of the refused request alive.
+        loop, empty = asyncio.get_running_loop(), Context()
+        self._timer = loop.call_later(INTERVAL_S, self._write_shared, context=empty)
 
     def _write_shared(self) -> None:
         groups, self._timer = self._groups, None
@@ -203,11 +195,6 @@ class RefusalLog:
         if groups:
             self._start_timer()
 
-    def _start_timer(self) -> None:
-        # In a new context, as the timer would keep that of the refused request alive.
-        loop, empty = asyncio.get_running_loop(), Context()
-        self._timer = loop.call_later(INTERVAL_S, self._write_shared, context=empty)
-
     def end(self) -> None:
         """Write the shared lines, even without room: one for each peer within the budget, and one
         for each reason.
@@ -215,16 +202,16 @@ class RefusalLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        others: dict[_Key, _Group] = {}
+        others: Counter[tuple[str, int]] = Counter()
         for (reason, status, peer), group in self._groups.items():
             if group.times and peer is not None and self._budget.take(group.facts):
-                self._write_group(reason, status, group)
-            elif group.times:
-                others.setdefault((reason, status, None), _Group()).add(None, {}, group.times)
+                self._write(reason, status, peer, **group.facts, **_times(group.times))
+            else:
+                others[reason, status] += group.times
         self._groups = {}
-        for (reason, status, _), group in others.items():
-            self._write_group(reason, status, group)
+        for (reason, status), times in (+others).items():
+            self._write(reason, status, None, **_times(times))
 
-    def _write_group(self, reason: str, status: int, group: _Group) -> None:
-        times = {"times": group.times} if group.times > 1 else {}
-        self._write(reason, status, group.peer, **group.facts, **times)
+
+def _times(times: int) -> dict[str, int]:
+    return {"times": times} if times > 1 else {}

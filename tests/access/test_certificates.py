@@ -141,9 +141,7 @@ async def test_an_expired_client_certificate_ends_a_kept_connection(
     serving: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [time.time()]
-    monkeypatch.setattr(
-        AccessControl.__init__, "__defaults__", (None, None, (), None, lambda: now[0])
-    )
+    monkeypatch.setattr(AccessControl.__init__, "__defaults__", (lambda: now[0],))
     table = certificates.tls(folder, client_ca=str(folder / "ca.pem"))
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
     async with (

@@ -134,10 +134,10 @@ async def test_the_credentials_of_a_connection_may_change(serving: Serve, guarde
 
 def test_another_configuration_takes_over_what_was_learned(settings: Settings) -> None:
     first = AccessControl.of(settings)
-    first._state.throttle.record_failure("192.0.2.1", 0.0)
+    first._throttle.record_failure("192.0.2.1", 0.0)
     renewed = first.for_settings(settings)
     assert renewed is not first
-    assert renewed._state.throttle.failures("192.0.2.1", 0.0) == 1
+    assert renewed._throttle.failures("192.0.2.1", 0.0) == 1
     first.close()
 
 

@@ -105,7 +105,7 @@ MISTAKES: list[tuple[Callable[[Path], None], str, str]] = [
     (changed("server.key", lambda _: b""), "key", "server.key"),
     (changed("server.pem", lambda c: c[:300]), "certificate", "server.pem"),
     (changed("server.pem", lambda c: c.decode().encode("utf-16")), "certificate", "server.pem"),
-    (linked, "key", "which is not there"),
+    (linked, "key", "server.key cannot be used"),
     (of_another, "key", "is not the key of"),
 ]
 

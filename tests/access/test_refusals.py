@@ -164,7 +164,6 @@ async def test_a_flood_that_goes_on_leaves_a_line_now_and_then() -> None:
         for _ in range(20):
             refusals.note("unknown path", 404, "192.0.2.1", path="/a")
         await asyncio.sleep(2)
-    assert refusals.counts["unknown path"] == 1000
     await asyncio.sleep(INTERVAL_S)
     assert lines.times == 1000
     assert SINGLE_LINES + 8 <= len(lines.lines) <= SINGLE_LINES + 20
@@ -196,17 +195,7 @@ async def test_addresses_that_one_host_may_choose_from_share_a_line() -> None:
     assert lines.lines[-1][1:3] == ("2001:db8:1:2::/64", 100 - SINGLE_LINES)
 
 
-async def test_long_paths_are_not_kept_for_shared_lines() -> None:
-    lines = Lines()
-    bursts = RefusalLog(lines)
-    path = "/" + "x" * 60_000
-    for _ in range(SINGLE_LINES + 2):
-        bursts.note("unknown path", 404, "192.0.2.1", path=path)
-    bursts.end()
-    assert lines.lines[-1] == ("unknown path", "192.0.2.1", 2, {})
-
-
-async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
+async def test_a_shared_line_has_the_facts_of_the_last_one() -> None:
     lines = Lines()
     bursts = RefusalLog(lines)
     for number in range(SINGLE_LINES + 1):
@@ -217,7 +206,7 @@ async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
     assert [facts for *_, facts in lines.lines][:SINGLE_LINES] == [
         {"path": f"/{number}"} for number in range(SINGLE_LINES)
     ]
-    assert lines.lines[-1] == ("unknown path", "192.0.2.1", 2, {})
+    assert lines.lines[-1] == ("unknown path", "192.0.2.1", 2, {"path": "/other"})
 
 
 @virtual
@@ -248,7 +237,6 @@ async def test_refused_peers_are_counted_apart_only_up_to_a_bound(
         (None, 1),
         (None, 16),
     ]
-    assert refusals.counts["too many connections"] == 20
 
 
 notes = st.lists(
