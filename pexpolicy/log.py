@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import select
@@ -16,8 +17,6 @@ from dataclasses import dataclass, field
 from logging import getLogger
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TextIO, cast
-
-import orjson
 
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, with_full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
@@ -251,43 +250,27 @@ class ServerLog:
 
 
 def plain_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace lists and tables by text, and show the traceback on lines of its own."""
-    plain = {key: _plain(value) for key, value in event.items() if key not in _LINES}
-    if plain.get("error"):
+    """Escape what would command a terminal, and show the traceback on lines of its own."""
+    plain = {key: printable(_text(value)) for key, value in event.items()}
+    if error := plain.pop("error", ""):
         # What went wrong is read first, and without quotes.
-        plain["event"] = f"{plain.get('event', '')}: {plain.pop('error')}"
-    for key, shown in _LINES.items():
-        if key in event:
+        plain["event"] = f"{plain.get('event', '')}: {error}"
+    # The renderer has these names for fields of several lines.
+    for key, shown in (("traceback", "exception"), ("stack", "stack")):
+        if plain.pop(key, ""):
             plain[shown] = "\n".join(map(printable, str(event[key]).splitlines()))
     return plain
 
 
-_LINES = {"traceback": "exception", "stack": "stack"}
-"""Fields of several lines, and the names that the renderer for terminals has for them."""
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_plain(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(str(_plain(inner)) for inner in value)
-    return value if value is None or isinstance(value, int | float) else printable(_text(value))
-
-
 def _dumps(event: Any, **_: Any) -> str:
-    try:
-        line = orjson.dumps(event, default=_text).decode()
-    except TypeError:  # a key that is no text, a lone surrogate, a number of more than 64 bits
-        texts = {str(key): _text(value) for key, value in event.items()}
-        escaped = {k: v.encode("utf-8", "backslashreplace").decode() for k, v in texts.items()}
-        line = orjson.dumps(escaped).decode()
+    line = json.dumps(event, default=_text, ensure_ascii=False, skipkeys=True)
     return line.translate(_ESCAPES)
 
 
 def _text(value: object) -> str:
-    """Return a value that JSON does not know as text; a broken ``repr`` must not lose the line."""
+    """Return a value that JSON does not know as text; a broken one must not lose the line."""
     try:
-        return value if isinstance(value, str) else repr(value)
+        return str(value)
     except Exception:  # noqa: BLE001 - a plugin may log any object
         return f"<{type(value).__name__}>"
 
@@ -398,17 +381,16 @@ class LogHandler(logging.Handler):
 
 def _event(record: logging.LogRecord, fields: dict[str, object]) -> str:
     """Return the text of a record, and add its own fields to ``fields``."""
-    message = record.msg
+    message: Any = record.msg
     own = {name: value for name, value in vars(record).items() if name not in _STANDARD}
     if isinstance(message, LogEvent):
-        own |= message.fields
-    for name, value in own.items():
-        fields[f"{name}_" if name in _RESERVED else str(name)] = value
+        message, own = message.event, own | dict(message.fields)
+    fields |= {f"{name}_" if name in _RESERVED else str(name): own[name] for name in own}
     try:
-        return str(message.event) if isinstance(message, LogEvent) else record.getMessage()
+        return str(message) % record.args if record.args else str(message)
     except Exception as error:  # noqa: BLE001 - arguments do not fit the text, or their repr raises
         fields["error"] = f"its arguments cannot be formatted: {describe_error(error).summary}"
-        return _text(message.event if isinstance(message, LogEvent) else message)
+        return _text(message)
 
 
 def _owner(logger: str, modules: Mapping[str, str]) -> str:

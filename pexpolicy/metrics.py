@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pexpolicy.models.context import HOOK_CONTEXT
 
@@ -68,23 +68,23 @@ class Definition:
             if is_wrong:
                 raise ValueError(f"metric {self.name!r}: {text}")
 
-    def make(self) -> Any:
-        """Return the metric of ``prometheus_client``."""
+
+class Series(dict[tuple[str, ...], Any]):
+    """The series of a metric by the values of its labels; a missing one is made."""
+
+    def __init__(self, definition: Definition, name: str) -> None:
         # Imported with the first metric, to keep commands and workers of plugins fast.
-        from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415
+        import prometheus_client  # noqa: PLC0415
 
-        if self.kind == "histogram":
-            return Histogram(self.name, self.help, self.labels, registry=None, buckets=self.bounds)
-        kind = Counter if self.kind == "counter" else Gauge
-        return kind(self.name, self.help, self.labels, registry=None)
+        super().__init__()
+        self.definition = definition
+        kind = getattr(prometheus_client, definition.kind.title())
+        buckets = {"buckets": definition.bounds} if definition.bounds else {}
+        self.metric = kind(name, definition.help, definition.labels, registry=None, **buckets)
 
-
-class _Counted(NamedTuple):
-    """A metric of one plugin, and its series by the values of the labels."""
-
-    definition: Definition
-    metric: Any
-    series: dict[tuple[str, ...], Any]
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        series = self[labels] = self.metric.labels(*labels) if labels else self.metric
+        return series
 
 
 class PluginMetrics:
@@ -92,7 +92,7 @@ class PluginMetrics:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._metrics: dict[tuple[str, str, Kind], _Counted] = {}
+        self._metrics: dict[tuple[str, str, Kind], Series] = {}
         self._told: set[tuple[str, str]] = set()
         self._changes: Changes | None = None
 
@@ -136,15 +136,15 @@ class PluginMetrics:
     def value(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> float:
         """Return the value of a series, or the number of observations of a histogram."""
         found = self._metrics.get((plugin, definition.name, definition.kind))
-        if found is None or labels not in found.series:
+        if found is None or labels not in found:
             return 0.0
-        samples = next(iter(found.series[labels].collect())).samples
+        samples = next(iter(found[labels].collect())).samples
         wanted = "_count" if definition.kind == "histogram" else ""
         return float(next(s.value for s in samples if s.name.endswith(wanted)))
 
     def collect(
         self, plugins: Collection[str], taken: Collection[str]
-    ) -> Iterator[tuple[str, Definition, Any]]:
+    ) -> Iterator[tuple[str, Series]]:
         """Yield each metric by its exposed name; gauges of these ``plugins`` only.
 
         Metrics whose exposed name is ``taken``, or that of another plugin, are not.
@@ -153,10 +153,9 @@ class PluginMetrics:
         for (plugin, name, kind), found in self._metrics.copy().items():
             if not plugin or (kind == "gauge" and plugin not in plugins):
                 continue
-            exposed = f"pexpolicy_plugin_{re.sub('[^a-zA-Z0-9_]', '_', plugin)}_{name}"
-            exposed += "_total" * (kind == "counter")
+            exposed = _exposed(plugin, found.definition)
             if owners.setdefault(exposed, plugin) == plugin:
-                yield exposed, found.definition, found.metric
+                yield exposed, found
             else:
                 text = f"the metric {name} is not exposed: another one has the name {exposed}"
                 self._warn(plugin, exposed, text)
@@ -173,17 +172,15 @@ class PluginMetrics:
                 both = (", ".join(one.labels) or "none" for one in (found.definition, definition))
                 text = f"the metric {name} is made twice, with the labels {' and '.join(both)}"
                 self._warn(plugin, name, f"{text}: only the last one is exposed")
-            found = self._metrics[key] = _Counted(definition, definition.make(), {})
-        if labels not in found.series and len(found.series) >= MAX_SERIES:
+            found = self._metrics[key] = Series(definition, _exposed(plugin, definition))
+        if labels not in found and len(found) >= MAX_SERIES:
             text = (
                 f"the metric {name} has more than {MAX_SERIES} combinations of label values: "
                 f"further ones are counted as {OTHER!r}"
             )
             self._warn(plugin, name, text)
             labels = (OTHER,) * len(labels)
-        if labels not in found.series:
-            found.series[labels] = found.metric.labels(*labels) if labels else found.metric
-        return found.series[labels]
+        return found[labels]
 
     def _warn(self, plugin: str, metric: str, text: str) -> None:
         if (plugin, metric) not in self._told:
@@ -196,6 +193,12 @@ PLUGIN_METRICS = PluginMetrics()
 threads uses them, so nothing could hand it to them.
 """
 os.register_at_fork(after_in_child=PLUGIN_METRICS.clear)
+
+
+def _exposed(plugin: str, definition: Definition) -> str:
+    plugin = re.sub("[^a-zA-Z0-9_]", "_", plugin)
+    total = "_total" * (definition.kind == "counter")
+    return f"pexpolicy_plugin_{plugin}_{definition.name}{total}"
 
 
 def _label_value(value: object) -> str:

@@ -150,7 +150,7 @@ CERTIFICATE = _gauge(
 )
 LOOP_LAG = _gauge(
     "pexpolicy_loop_lag_seconds",
-    "Maximum event loop lag over the last 30 to 60 s, of the worst worker.",
+    "Maximum event loop lag over the last 60 s, of the worst worker.",
     combine="max",
 )
 READY = _gauge(

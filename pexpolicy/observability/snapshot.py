@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from pexpolicy.metrics import Combine, Definition, Kind
+from pexpolicy.metrics import Combine, Definition, Series
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
-    from prometheus_client.metrics import MetricWrapperBase
 
 MAX_NODES = 1000
 """Nodes of a process; further ones take the place of those that were silent longest."""
+
+
+_COMBINE: dict[Combine, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max, "min": min}
 
 
 class Family(msgspec.Struct, array_like=True):
     """The samples of one metric."""
 
     name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...]
-    combine: Combine
+    """Without the ending of a counter."""
+    definition: Definition
     samples: dict[tuple[str, ...], float] = {}
     """By the name of the sample and the values of its labels, ``le`` last."""
 
     def add(self, key: tuple[str, ...], value: float) -> None:
         """Combine a value with that of another process."""
-        before = self.samples.get(key)
-        if before is None:
-            self.samples[key] = value
-        elif self.combine == "sum":
-            self.samples[key] = before + value
-        else:
-            self.samples[key] = (max if self.combine == "max" else min)(before, value)
+        if (before := self.samples.get(key)) is not None:
+            value = _COMBINE[self.definition.combine]((before, value))
+        self.samples[key] = value
 
 
 class Node(msgspec.Struct, array_like=True):
@@ -63,9 +59,9 @@ class Snapshot(msgspec.Struct, array_like=True):
         """
         for name, family in other.families.items():
             known = self.families.get(name)
-            if known is None or (known.kind, known.labels) != (family.kind, family.labels):
-                known = self.families[name] = msgspec.structs.replace(family, samples={})
-            if is_running or family.kind != "gauge":
+            if known is None or known.definition.labels != family.definition.labels:
+                known = self.families[name] = Family(family.name, family.definition, {})
+            if is_running or family.definition.kind != "gauge":
                 for key, value in family.samples.items():
                     known.add(key, value)
         for address, node in other.nodes.items():
@@ -97,9 +93,10 @@ class Snapshot(msgspec.Struct, array_like=True):
         from prometheus_client.core import Metric  # noqa: PLC0415 - the supervisor does without
 
         for family in self.families.values():
-            metric = Metric(_base(family.name, family.kind), family.help, family.kind)
+            definition = family.definition
+            metric = Metric(family.name, definition.help, definition.kind)
             for (name, *values), value in family.samples.items():
-                names = zip((*family.labels, "le"), values, strict=False)
+                names = zip((*definition.labels, "le"), values, strict=False)
                 metric.add_sample(name, dict(names), value)
             yield metric
 
@@ -113,22 +110,15 @@ def last_nodes(nodes: Iterable[Node]) -> dict[str, Node]:
     return {node.address: node for node in found[-MAX_NODES:]}
 
 
-def family_of(name: str, definition: Definition, metric: MetricWrapperBase) -> Family:
-    """Return the samples of a metric under a name; of a gauge, those that are known."""
-    text = definition.help.encode("utf-8", "replace").decode()
-    family = Family(name, definition.kind, text, definition.labels, definition.combine, {})
-    base = _base(name, definition.kind)
-    for found in metric.collect():
-        for sample in found.samples:
-            suffix = sample.name[len(found.name) :]
-            if suffix != "_created" and not math.isnan(sample.value):
-                family.samples[base + suffix, *sample.labels.values()] = sample.value
-    return family
-
-
-def _base(name: str, kind: Kind) -> str:
-    """Return the name without the ending that ``prometheus_client`` adds itself."""
-    return name.removesuffix("_total") if kind == "counter" else name
+def family_of(series: Series) -> Family:
+    """Return the samples of a metric; of a gauge, those that are known."""
+    (found,) = series.metric.collect()
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for sample in found.samples
+        if sample.name != f"{found.name}_created" and not math.isnan(sample.value)
+    }
+    return Family(found.name, series.definition, samples)
 
 
 def expose(snapshot: Snapshot) -> bytes:

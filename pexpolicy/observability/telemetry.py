@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
-from pexpolicy.metrics import PLUGIN_METRICS, Definition
+from pexpolicy.metrics import PLUGIN_METRICS, Definition, Series
 from pexpolicy.models.outcome import (
     ABSTAINED,
     ANSWERED,
@@ -59,8 +59,8 @@ CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 MAX_ADDRESS = 48
 """Maximum length of an address; the longest IPv6 address has 45."""
 SAMPLE_INTERVAL_S = 0.25
-LAG_WINDOW_S = 30.0
-"""Minimum time for which a maximum is kept; it is kept at most twice as long."""
+LAG_SAMPLES = 240
+"""Samples of which the maximum lag is exposed, those of 60 s."""
 _QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
@@ -83,11 +83,6 @@ class Readiness:
     def is_draining(self) -> bool:
         """True after the signal to stop: the server answers, and asks for no new calls."""
         return self.state is ReadinessState.DRAINING
-
-    @property
-    def is_ready(self) -> bool:
-        """True while new calls should be sent here."""
-        return self.state is ReadinessState.READY
 
 
 @dataclass
@@ -125,7 +120,8 @@ class StateSources:
 
         A failing plugin is not a reason: it fails on every server, and all would become unready.
         """
-        reasons = [] if self.readiness.is_ready else [self.readiness.state.value]
+        state = self.readiness.state
+        reasons = [] if state is ReadinessState.READY else [state.value]
         audit = self.audit()
         if audit is not None and audit.status == "failed":
             reasons.append(f"the audit cannot be written: {audit.error or 'unknown reason'}")
@@ -133,25 +129,14 @@ class StateSources:
 
     def public_reasons(self) -> list[str]:
         """Return the same for clients without credentials: no errors or paths."""
-        if not self.not_ready_reasons():
-            return []
-        return ["not ready" if self.readiness.is_ready else self.readiness.state.value]
+        state = self.readiness.state
+        if state is not ReadinessState.READY:
+            return [state.value]
+        return ["not ready"] if self.not_ready_reasons() else []
 
 
-class _Series(dict[tuple[str, ...], Any]):
-    """The series of a metric by the values of its labels; a missing one is made."""
-
-    def __init__(self, definition: Definition) -> None:
-        super().__init__()
-        self.definition, self.metric = definition, definition.make()
-        if not definition.labels:
-            self[()] = self.metric
-            if definition.kind == "gauge":
-                self.metric.set(math.nan)
-
-    def __missing__(self, labels: tuple[str, ...]) -> Any:
-        series = self[labels] = self.metric.labels(*labels)
-        return series
+class _Series(Series):
+    """The series of a metric of the server."""
 
     def make(self, *labels: Iterable[str]) -> None:
         """Make the series of all combinations, so that they are exposed from the start."""
@@ -181,7 +166,10 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self.nodes = Nodes()
         self.problem = ""
         """Why the last sample failed, or an empty text."""
-        self._metrics = {name: _Series(definition) for name, definition in METRICS.items()}
+        self._metrics = {name: _Series(found, name) for name, found in METRICS.items()}
+        for found in self._metrics.values():
+            if found.definition.kind == "gauge" and not found.definition.labels:
+                found.set(None)
         self._requests = self._of(metrics.REQUESTS)
         self._durations = self._of(metrics.DURATION)
         self._left = self._of(metrics.REMAINING)[()]
@@ -194,7 +182,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._policy: Policy | None = None
         self._plugins: set[str] = set()
         self._lost = 0
-        self._lag = LoopLag()
+        self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._timer: asyncio.TimerHandle | None = None
         causes = (*NOT_ANSWERED, INTERNAL, UNRECORDED)
         self._requests.make(ENDPOINTS, CALL_OUTCOMES)
@@ -282,21 +270,18 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
     def snapshot(self) -> Snapshot:
         """Return what this process has counted. Safe in any thread."""
-        families = {
-            name: family_of(name, series.definition, series.metric)
-            for name, series in self._metrics.items()
-        }
+        families = {name: family_of(found) for name, found in self._metrics.items()}
         calls = families[metrics.PLUGIN_CALLS.name]
         durations = families[metrics.PLUGIN_DURATION.name]
         for (plugin, outcome), cells in self._quick.copy().items():
             count, seconds = sum(cells), sum(us * n for us, n in enumerate(cells)) / 1e6
-            calls.add((calls.name, plugin, outcome), count)
+            calls.add((metrics.PLUGIN_CALLS.name, plugin, outcome), count)
             for key in durations.samples:
                 if key[1] == plugin:
                     # They are in each bucket of the histogram.
                     durations.add(key, seconds if key[0].endswith("_sum") else count)
-        for name, definition, metric in PLUGIN_METRICS.collect(self._plugins, METRICS):
-            families[name] = family_of(name, definition, metric)
+        for name, found in PLUGIN_METRICS.collect(self._plugins, METRICS):
+            families[name] = family_of(found)
         return Snapshot(families, self.nodes.copy())
 
     async def merged(self) -> Snapshot:
@@ -314,9 +299,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             self._timer.cancel()
 
     def _beat(self, due: float | None) -> None:
-        now = self._loop.time()
         if due is not None:
-            self._of(metrics.LOOP_LAG).set(self._lag.record(now, max(now - due, 0.0)))
+            self._lags.append(max(self._loop.time() - due, 0.0))
+            self._of(metrics.LOOP_LAG).set(max(self._lags))
             self.sample()
         due = self._loop.time() + SAMPLE_INTERVAL_S
         self._timer = self._loop.call_at(due, self._beat, due)
@@ -371,21 +356,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         if certificate is not None:
             self._of(metrics.CERTIFICATE).set(certificate.not_after.timestamp())
         self._of(metrics.CONNECTIONS).set(sources.connections())
-
-
-class LoopLag:
-    """Maximum event loop lag over the last 30 to 60 s."""
-
-    def __init__(self) -> None:
-        self._since = self._worst = self._before = 0.0
-
-    def record(self, now: float, lag: float) -> float:
-        """Record a lag in seconds, and return the maximum."""
-        if now - self._since >= LAG_WINDOW_S:
-            self._before = self._worst if now - self._since < 2 * LAG_WINDOW_S else 0.0
-            self._since, self._worst = now, 0.0
-        self._worst = max(self._worst, lag)
-        return max(self._worst, self._before)
 
 
 class Nodes:

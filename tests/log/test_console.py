@@ -17,17 +17,13 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_line_on_a_terminal_holds_no_python_literals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traceback_on_a_terminal_has_lines_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    ServerLog().warning(
-        "plugin failed", rooms=["a", ("b", 1)], table={"k": [1, 2]}, traceback="x.py:1\n    raise X"
-    )
+    ServerLog().warning("plugin failed", rooms=["a\x1b"], traceback="x.py:1\n    raise X")
     text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
     assert re.match(r"\d\d:\d\d:\d\d \[", text)
-    assert not set("[](){}") & set(text.replace("[warning  ]", ""))
-    assert "a, b, 1" in text
-    assert "k=1, 2" in text
+    assert "\x1b" not in text
     assert text.endswith("\nx.py:1\n    raise X\n")
 
 
@@ -86,4 +82,4 @@ def test_a_terminal_shows_the_error_after_the_event() -> None:
         "event": "plugin failed: Down: it's away\N{REPLACEMENT CHARACTER}",
         "plugin": "p",
     }
-    assert plain_values(None, "", {"event": "x", "error": ""}) == {"event": "x", "error": ""}
+    assert plain_values(None, "", {"event": "x", "error": ""}) == {"event": "x"}

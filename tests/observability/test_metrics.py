@@ -24,8 +24,6 @@ from pexpolicy.models.outcome import Outcome
 from pexpolicy.observability import metrics
 from pexpolicy.observability.snapshot import MAX_NODES, expose
 from pexpolicy.observability.telemetry import (
-    LAG_WINDOW_S,
-    LoopLag,
     Nodes,
     ReloadState,
     StateSources,
@@ -401,15 +399,6 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
     telemetry.sample()
     assert telemetry.problem == ""
     assert told_by(telemetry)("connections") == 3
-
-
-def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:
-    lag = LoopLag()
-    assert lag.record(100.0, 0.4) == 0.4
-    assert lag.record(100.0 + LAG_WINDOW_S - 1, 0.1) == 0.4
-    assert lag.record(100.0 + LAG_WINDOW_S + 1, 0.1) == 0.4
-    assert lag.record(100.0 + 2 * LAG_WINDOW_S + 2, 0.2) == 0.2
-    assert lag.record(100.0 + 9 * LAG_WINDOW_S, 0.0) == 0.0
 
 
 async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:
