@@ -6,7 +6,7 @@ The console is released with the core and may import the names below from here, 
 from pexpolicy.access import refusals
 from pexpolicy.access.certificates import CertificateError, CertificateFiles
 from pexpolicy.access.certificates import load as load_certificate
-from pexpolicy.access.credentials import LoginThrottle, origin
+from pexpolicy.access.credentials import LoginThrottle
 from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.access.warnings import console_exposure
@@ -23,7 +23,6 @@ from pexpolicy.config.loader import Document, load
 from pexpolicy.config.places import Places
 from pexpolicy.models.context import DryRunClock, at_time
 from pexpolicy.models.request import parameters_of
-from pexpolicy.observability.metrics import CALL_BOUNDS
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.replay.report import as_json as replay_as_json
 from pexpolicy.replay.result import Tally
@@ -32,7 +31,6 @@ from pexpolicy.server.admin import is_own_host
 from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
 
 __all__ = [
-    "CALL_BOUNDS",
     "LINE_START",
     "PORT",
     "BuildContext",
@@ -63,7 +61,6 @@ __all__ = [
     "is_own_host",
     "load",
     "load_certificate",
-    "origin",
     "parameters_of",
     "parse_at",
     "parse_changes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,10 +18,6 @@ from pexpolicy_console.config_file import ConfigFile
 TIMEOUT_S = 4.0
 MAX_AGE_S = 1.0
 """Age up to which the document is not fetched again."""
-
-
-class ServerUnavailable(Exception):
-    """The admin listener does not answer; the message says why."""
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -66,9 +63,10 @@ class MemoryStatus(_Part, frozen=True):
 
 
 class PluginState(_Part, frozen=True):
-    """One plugin; latencies and ages are seconds."""
+    """One plugin, or one source of data; ages are seconds."""
 
     name: str
+    driver: str = ""
     distribution: str | None = None
     version: str | None = None
     mode: str = "decide"
@@ -83,16 +81,6 @@ class PluginState(_Part, frozen=True):
     failures: list[Any] = []
     status: Any = None
     problem: str | None = None
-
-
-class SourceState(_Part, frozen=True):
-    """One open source of data."""
-
-    name: str
-    driver: str = ""
-    data: dict[str, dict[str, Any]] = {}
-    jobs: dict[str, dict[str, Any]] = {}
-    failures: list[Any] = []
 
 
 class NodeState(_Part, frozen=True):
@@ -125,7 +113,7 @@ class ServerStatus(_Part, frozen=True):
     endpoints: dict[str, dict[str, int]] = {}
     refused: dict[str, int] = {}
     plugins: list[PluginState] = []
-    sources: list[SourceState] = []
+    sources: list[PluginState] = []
     nodes: list[NodeState] = []
 
 
@@ -138,7 +126,8 @@ class ServerClient:
         self._config = config
         self._port = port
         self._session: aiohttp.ClientSession | None = None
-        self._fetched, self._body = -MAX_AGE_S, b""
+        self._fetched = -MAX_AGE_S
+        self._known: tuple[ServerStatus | None, str] = None, ""
         self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -163,41 +152,31 @@ class ServerClient:
 
     async def status(self) -> tuple[ServerStatus | None, str]:
         """Return the status of the server; ``None`` and why if it does not answer."""
-        try:
-            return msgspec.json.decode(await self._get(), type=ServerStatus), ""
-        except msgspec.DecodeError as error:
-            return None, f"{self.url} is not the admin listener of a pexpolicy server: {error}"
-        except ServerUnavailable as error:
-            return None, str(error)
+        async with self._lock:
+            if time.monotonic() - self._fetched >= MAX_AGE_S:
+                self._known = await self._fetch()
+                self._fetched = time.monotonic()
+            return self._known
 
     def forget(self) -> None:
         """Fetch the document again when it is asked for the next time."""
         self._fetched = -MAX_AGE_S
 
-    async def _get(self) -> bytes:
-        async with self._lock:
-            if time.monotonic() - self._fetched >= MAX_AGE_S:
-                self._body = await self._fetch()
-                self._fetched = time.monotonic()
-            return self._body
-
-    async def _fetch(self) -> bytes:
+    async def _fetch(self) -> tuple[ServerStatus | None, str]:
         assert self._session is not None
         settings = self._config.settings
         if not settings.admin.enabled:
-            msg = "admin.enabled is false, so the server has no status"
-            raise ServerUnavailable(msg)
+            return None, "admin.enabled is false, so the server has no status"
         token = settings.admin_token
         headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
         url = f"{self.url}/status"
         try:
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                if response.status != 200:  # noqa: PLR2004 - HTTP
-                    msg = f"{url} answers {response.status}"
-                    raise ServerUnavailable(msg)
-                return await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            cause = error.__cause__ or error
-            why = describe_network_error(cause)
-            msg = f"the server does not answer at {self.url}, its admin listener: {why}"
-            raise ServerUnavailable(msg) from None
+                if response.status != HTTPStatus.OK:
+                    return None, f"{url} answers {response.status}"
+                return msgspec.json.decode(await response.read(), type=ServerStatus), ""
+        except msgspec.DecodeError as error:
+            return None, f"{self.url} is not the admin listener of a pexpolicy server: {error}"
+        except (aiohttp.ClientError, OSError) as error:
+            why = describe_network_error(error.__cause__ or error)
+            return None, f"the server does not answer at {self.url}, its admin listener: {why}"

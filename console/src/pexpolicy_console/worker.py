@@ -72,20 +72,18 @@ class PolicyOnDisk:
         self.clock = DryRunClock()
         """The clock of the policy."""
         self._path = path
-        self._built: tuple[Policy, Listing] | None = None
-        self._failure: ConfigError | None = None
+        self._built: tuple[Policy, Listing] | ConfigError | None = None
         self._files: Any = {}
         self._stack: AsyncExitStack | None = None
         self._active: Policy | None = None
 
     async def built(self) -> tuple[Policy, Listing]:
         """Return the policy, not opened, with its rooms and rules; raise ``ConfigError``."""
-        if not self._files or stat_files(self._files) != self._files:
+        if self._built is None or stat_files(self._files) != self._files:
             await self.close()
-            self._build()
-        if self._failure is not None:
-            raise self._failure
-        assert self._built is not None
+            self._built = self._build()
+        if isinstance(self._built, ConfigError):
+            raise self._built
         return self._built
 
     async def opened(self) -> tuple[Policy, Listing]:
@@ -97,7 +95,7 @@ class PolicyOnDisk:
                 await stack.enter_async_context(policy.serving())
             except ConfigError:
                 # A policy is opened once.
-                self._files = {}
+                self._built = None
                 raise
             self._stack = stack
         return policy, listing
@@ -113,18 +111,15 @@ class PolicyOnDisk:
             return None
         return configuration_changes(policy, self._active)
 
-    def _build(self) -> None:
-        self._failure = None
-        files: tuple[Path, ...] = (self._path,)
+    def _build(self) -> tuple[Policy, Listing] | ConfigError:
         context = BuildContext(wall_clock=self.clock, keeps_static_decisions=True)
         try:
             policy = policy_from(self._path, context=context)
-            files = policy.files
-            self._built = policy, Listing(policy, self._path.read_text("utf-8", "replace"))
         except ConfigError as error:
-            self._failure, files = error, error.files or files
-        finally:
-            self._files = stat_files(files)
+            self._files = stat_files(error.files or (self._path,))
+            return error
+        self._files = stat_files(policy.files)
+        return policy, Listing(policy, self._path.read_text("utf-8", "replace"))
 
     async def close(self) -> None:
         """Close the policy."""
@@ -132,7 +127,7 @@ class PolicyOnDisk:
         self._built = self._stack = None
         if stack is not None:
             await stack.aclose()
-        elif built is not None and built[0] is not self._active:
+        elif isinstance(built, tuple) and built[0] is not self._active:
             built[0].close()
 
 

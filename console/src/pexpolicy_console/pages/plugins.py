@@ -137,24 +137,15 @@ def _row(state: PluginState, hour: Hour, hides: bool) -> Row:  # noqa: FBT001 - 
 
 def _problems(state: PluginState, *, hides: bool) -> list[str]:
     """Return what is wrong with a plugin now; ``hides`` what may name people."""
-    known = []
+    texts = [] if state.problem is None else [state.problem]
+    texts += [f"a background task ended: {failure}" for failure in state.failures]
+    background = [*state.data.items(), *((f"job {name}", job) for name, job in state.jobs.items())]
+    texts += [f"{name}: {one['problem']}" for name, one in background if one.get("problem")]
+    found = [HIDDEN_PROBLEM] if hides and texts else texts
     if state.breaker_open:
-        known.append("the circuit breaker is open: it is not asked")
+        found.append("the circuit breaker is open: it is not asked")
     if state.has_stuck_calls:
-        known.append("calls that were abandoned have not returned")
-    texts = _texts_of_problems(state)
-    return [*([HIDDEN_PROBLEM] if hides and texts else texts), *known]
-
-
-def _texts_of_problems(state: PluginState) -> list[str]:
-    found = [] if state.problem is None else [state.problem]
-    found += [f"a background task ended: {failure}" for failure in state.failures]
-    for name, data in state.data.items():
-        if data.get("problem"):
-            found.append(f"{name}: {data['problem']}")
-    for name, job in state.jobs.items():
-        if job.get("problem"):
-            found.append(f"job {name}: {job['problem']}")
+        found.append("calls that were abandoned have not returned")
     return found
 
 
