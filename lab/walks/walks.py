@@ -46,7 +46,9 @@ def shipped(folder: Path) -> Path:
 async def serving(config: Path) -> AsyncIterator[tuple[Server, ServerContext, ShutdownSignal]]:
     """Serve a configuration on a free port of this process."""
     policy, stop = policy_from(config), ShutdownSignal()
-    context = ServerContext(config, "127.0.0.1", policy.settings.admin, Log(), lambda _: None)
+    context = ServerContext(
+        config, lambda content: policy_from(config, content=content), Log(), lambda _: None
+    )
     async with started(policy, ("127.0.0.1", 0), stop, context) as server:
         yield server, context, stop
 

@@ -135,11 +135,6 @@ class Connection:
         self.is_revoked = True
         self.not_after = 0.0
 
-    def certified_by(self, certificate: bytes) -> None:
-        """Store the certificate of the client (DER), to find it in later revocation lists."""
-        if self._owner is not None:
-            self._owner.certificates[self] = certificate
-
 
 def _nothing(*_: object) -> None:
     """Do nothing: a connection is not open yet, or not any more."""
@@ -168,8 +163,6 @@ class Connections:
         """Connections whose client has not read a reply yet."""
         self.buffered = 0
         """Bytes of incomplete requests."""
-        self.certificates: dict[Connection, bytes] = {}
-        """Certificates of clients (DER), where there are revocation lists."""
 
     def __len__(self) -> int:
         return self._count
@@ -234,7 +227,6 @@ class Connections:
         connection._owner = None  # noqa: SLF001 - of this module
         self.waiting(connection).pop(connection, None)
         self.unread.pop(connection, None)
-        self.certificates.pop(connection, None)
         self._count -= 1
         peers = self._peers[connection.peer]
         del peers[connection]

@@ -6,8 +6,9 @@ import errno
 import gc
 import resource
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ import click
 from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.background.schedule import JobLocks
 from pexpolicy.background.sources import SharedResources
+from pexpolicy.builder import policy_from
 from pexpolicy.cli.common import (
     PORT,
     build_or_exit,
@@ -31,7 +33,6 @@ from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.policy import BuildContext
-from pexpolicy.server.admin import AdminEndpoint
 from pexpolicy.server.admin import bind as bind_admin
 from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import Leftovers, ServerContext
@@ -110,35 +111,36 @@ def serve(
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     if is_loopback(address) and any(map(Path.exists, CONTAINER_MARKS)):
-        text = f"{address} is reachable in this container only, unless it has the network of the"
-        warn(f"{text} machine: write --host 0.0.0.0")
+        warn(
+            f"{address} is reachable in this container only, unless it has the network of the "
+            "machine: write --host 0.0.0.0"
+        )
     count = 1 if debug else workers or policy.settings.server.workers
 
-    admin = AdminEndpoint(bind_admin(policy.settings, log, admin_port))
+    options = policy.context
+    if count > 1:
+        shared = SharedResources(locks=JobLocks(across_processes=True))
+        options = replace(options, shared=shared)
+    preflight = partial(
+        preflight_problems, host=address, running_admin=policy.settings.admin, ports=ports
+    )
+    admin = bind_admin(policy.settings, log, admin_port)
     context = ServerContext(
         config,
-        address,
-        policy.settings.admin,
+        lambda content: policy_from(config, preflight, options, content=content),
         log,
         echo=log.output.write,
-        ports=ports,
-        admin_endpoint=admin,
+        admin=admin,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,
-        build_context=replace(
-            options,
-            shared=SharedResources(locks=JobLocks(across_processes=True))
-            if count > 1
-            else policy.context.shared,
-        ),
     )
     leftovers: Leftovers = list
     try:
-        with admin, ExitStack() as stack:
+        with admin or nullcontext(), ExitStack() as stack:
             # Before the audit is opened, so that a port in use leaves no line in it.
             listeners = [stack.enter_context(listener) for listener in bind(address, number)]
             if count > 1:
-                from pexpolicy.server.workers.supervisor import Supervisor  # noqa: PLC0415 - it is large
+                from pexpolicy.server.workers import Supervisor  # noqa: PLC0415 - it is large
 
                 policy.close()
                 del policy
@@ -153,10 +155,8 @@ def serve(
     except ConfigError as error:
         fail(error)
     except OSError as error:
-        in_use = error.errno == errno.EADDRINUSE
-        hint = "; choose another server.port or --port" if in_use else ""
-        text = f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}"
-        refuse(text, 1)
+        hint = "; choose another server.port or --port" if error.errno == errno.EADDRINUSE else ""
+        refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}", 1)
     log.output.write("stopped")
     if leftovers():
         force_exit(leftovers)

@@ -13,7 +13,7 @@ from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import start_background
 
 
 class InFlightCalls:
@@ -66,8 +66,6 @@ def generation_of(
 
 GENERATION_DRAIN_TIMEOUT_S = 10.0
 """Seconds for the last calls of a generation; more than any budget."""
-
-
 UNUSED_CLOSE_TIMEOUT_S = 4.0
 """Seconds to close a generation that was not activated when the server stops."""
 
@@ -82,16 +80,15 @@ class GenerationRunner:
         self.generation = generation
         self._closing = asyncio.Event()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Enter the lifespans of the plugins; raise ``ConfigError`` if one fails."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
-        hide(self._task)
+        task = start_background(self._run(), self._tasks)
         try:
             await self._opened
         except asyncio.CancelledError:
-            self._task.cancel()
+            task.cancel()
             raise
 
     async def _run(self) -> None:
@@ -115,10 +112,10 @@ class GenerationRunner:
         One that is still opening is cancelled.
         """
         self._closing.set()
-        if self._task is not None:
+        for task in tuple(self._tasks):
             if not self._opened.done():
-                self._task.cancel()
-            await asyncio.wait((self._task,))
+                task.cancel()
+            await asyncio.wait((task,))
 
 
 class GenerationSwitch:
@@ -136,8 +133,9 @@ class GenerationSwitch:
         self._activate = activate
         self._collect = collect
         self._current = first
-        self._draining: dict[GenerationRunner, asyncio.Task[None]] = {}
         self._prepared: set[GenerationRunner] = set()
+        self._draining: set[GenerationRunner] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def policy(self) -> Policy:
@@ -169,27 +167,24 @@ class GenerationSwitch:
         previous, self._current = self._current, successor
         gc.freeze()
         self._activate(successor.generation)
-        task = asyncio.get_running_loop().create_task(self._close(previous))
-        hide(task)
-        self._draining[previous] = task
+        self._draining.add(previous)
+        _ = start_background(self._close(previous), self._closing)
 
     async def _close(self, runner: GenerationRunner) -> None:
         await runner.close()
-        del self._draining[runner]
+        self._draining.discard(runner)
         self._collect()
 
     async def close(self) -> None:
         """Close every generation."""
-        draining = list(self._draining.values())
-        loop = asyncio.get_running_loop()
-        unused = [loop.create_task(runner.close()) for runner in self._prepared]
-        for task in unused:
-            hide(task)
+        draining, unused = tuple(self._closing), set[asyncio.Task[None]]()
+        for runner in self._prepared:
+            _ = start_background(runner.close(), unused)
         await self._current.close()
         if draining:
             await asyncio.wait(draining)
         if unused:
-            await asyncio.wait(unused, timeout=UNUSED_CLOSE_TIMEOUT_S)
+            await asyncio.wait(tuple(unused), timeout=UNUSED_CLOSE_TIMEOUT_S)
 
     @property
     def leftovers(self) -> list[str]:

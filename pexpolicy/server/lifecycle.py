@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import (
@@ -13,18 +14,15 @@ from contextlib import (
     redirect_stdout,
     suppress,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from pexpolicy import __version__
-from pexpolicy.access.warnings import Ports, preflight_problems
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
-from pexpolicy.builder import policy_from
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
 from pexpolicy.observability.telemetry import (
@@ -35,9 +33,9 @@ from pexpolicy.observability.telemetry import (
     Telemetry,
 )
 from pexpolicy.observability.tracing import exporter
-from pexpolicy.policy import BuildContext, Policy
+from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning
-from pexpolicy.server.admin import AdminEndpoint, admin_listener
+from pexpolicy.server.admin import admin_listener
 from pexpolicy.server.generations import (
     Generation,
     GenerationRunner,
@@ -56,7 +54,7 @@ from pexpolicy.server.process import (
     heartbeat,
     notify,
 )
-from pexpolicy.server.reload import Reloader
+from pexpolicy.server.reload import Build, Reloader
 from pexpolicy.server.reload_triggers import ReloadTriggers
 
 Leftovers = Callable[[], list[str]]
@@ -65,36 +63,22 @@ Leftovers = Callable[[], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """The facts of a server that do not change while it runs.
-
-    ``address`` and ``admin`` are those of the start, ``ports`` those of the command line, which
-    override the configured ones. ``echo`` prints a line for the operator.
+    """The facts of a server that do not change while it runs. ``echo`` prints a line for the
+    operator.
     """
 
     config: Path
-    address: str
-    admin: AdminTable
+    build: Build
     log: Log
     echo: Callable[[str], None]
-    ports: Ports = (None, None)
+    admin: socket.socket | None = None
+    """The socket of the admin listener."""
     processes: int = 1
     """Processes that accept connections on the same sockets."""
-    admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
     on_activation: Callable[[Policy], None] = lambda _: None
     """Called with the policy of each generation before it answers its first call."""
-    build_context: BuildContext = field(default_factory=BuildContext)
     log_thread: Callable[[], AbstractContextManager[None]] = nullcontext
     """Writes the log in a thread until exit, in a process that answers calls."""
-
-    def build(self, content: bytes | None = None) -> Policy:
-        """Build the policy of ``content``, or of the present configuration file.
-
-        Raise ``ConfigError``.
-        """
-        return policy_from(self.config, self._preflight, self.build_context, content=content)
-
-    def _preflight(self, settings: Settings) -> list[Problem]:
-        return preflight_problems(settings, self.address, self.admin, self.ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +185,7 @@ async def _answering(
     policy: Policy, address: Address, audit: AuditLog, context: ServerContext
 ) -> AsyncIterator[Server]:
     """Open the plugins, then the sockets; close them in reverse order."""
-    settings, admin = policy.settings, context.admin_endpoint
+    settings, log = policy.settings, context.log
     async with exporter(settings.tracing) as spans:
         first = GenerationRunner(generation_of(policy, audit))
         access, audit_path = first.generation.access, settings.audit.path
@@ -214,14 +198,13 @@ async def _answering(
             readiness=readiness,
             audit=lambda: audit.state,
             reload=lambda: reloads,
-            certificate=lambda: listener.certificate,
-            connections=lambda: listener.connections,
-            job_runs=context.build_context.shared.locks.take_runs,
+            certificate=lambda: listener.certificates,
+            connections=lambda: len(listener.connections),
+            job_runs=policy.context.shared.locks.take_runs,
         )
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path
-        app = PolicyApp(first.generation, context.log, base_path, readiness, telemetry, spans)
-        listener = Listener(app, address, processes=context.processes)
+        app = PolicyApp(first.generation, log, base_path, readiness, telemetry, spans)
 
         def activate(generation: Generation) -> None:
             context.on_activation(generation.policy)
@@ -229,22 +212,18 @@ async def _answering(
 
         generations = GenerationSwitch(first, activate)
         reloader = Reloader(generations, audit, context.build, reloads)
+        names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
+        if context.admin is not None:
+            names += f"; admin listener: {url_of(context.admin)}"
         try:
-            async with (
-                admin_listener(app, admin.listener),
-                listener.open() as sockets,
-            ):
+            listener = Listener(app, address, shared=context.processes > 1)
+            async with admin_listener(app, context.admin), listener.open() as sockets:
                 gc_tuning.start_serving()
                 readiness.state = ReadinessState.READY
-                announcement = _announcement(policy, url_of(sockets[0], app), admin)
+                url = url_of(sockets[0], "https" if settings.tls else "http") + base_path
+                announcement = f"pexpolicy {__version__} answers on {url} (plugins: {names})"
                 del policy, first
                 yield Server(reloader, announcement, telemetry, readiness, generations)
         finally:
             await generations.close()
             app.refusals.end()
-
-
-def _announcement(policy: Policy, url: str, admin: AdminEndpoint) -> str:
-    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-    suffix = f"; admin listener: {admin.url}" if admin.url else ""
-    return f"pexpolicy {__version__} answers on {url} (plugins: {names}{suffix})"

@@ -11,13 +11,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from pexpolicy.errors import describe_error
-from pexpolicy.log import ServerLog
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import hide, start_background
 
 T = TypeVar("T")
 
@@ -25,7 +24,8 @@ T = TypeVar("T")
 def run(server: Coroutine[Any, Any, T]) -> T:
     """Run a server on a new event loop, with uvloop if it is installed.
 
-    It survives ``SystemExit`` and ``KeyboardInterrupt`` in tasks of plugins.
+    It goes on if a plugin stops the loop, cancels all tasks that it finds, or raises
+    ``SystemExit`` or ``KeyboardInterrupt`` in one of its own.
     """
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     with suppress(ImportError):
@@ -34,43 +34,30 @@ def run(server: Coroutine[Any, Any, T]) -> T:
         loop = runner.get_loop()
         task = loop.create_task(server)
         hide(task)
-        _run_server(loop, task)
         while not task.done():
-            with suppress(RuntimeError):  # a plugin may stop the loop
-                loop.run_until_complete(task)
+            _run_until_done(loop, task)
         return task.result()
 
 
-def _run_server(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
-    """Run the event loop until a hidden task has ended, even if a plugin stops the loop."""
-    root: asyncio.Task[None] | None = None
-    while not task.done():
-        if root is None or root.done():
-            root = loop.create_task(_wait_for(task))
-        try:
-            loop.run_until_complete(root)
-        except asyncio.CancelledError:
-            continue  # a plugin cancelled all tasks that it found
-        except RuntimeError:
-            if root.done():  # otherwise a plugin stopped the loop
-                raise
-        except (SystemExit, KeyboardInterrupt) as error:
-            if task.done():
-                return
-            log = ServerLog()
-            log.output.never_wait()
-            log.warning(
-                "a task or callback of a plugin failed",
-                error=describe_error(error).summary,
-            )
+def _run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    """Run the event loop until a hidden task has ended, or a plugin has stopped the loop."""
+    # A task that libraries can find: anyio ties its threads to the one that lasts as long as the
+    # loop.
+    root = loop.create_task(_wait_for(task))
+    try:
+        loop.run_until_complete(root)
+    except asyncio.CancelledError:
+        pass
+    except RuntimeError:
+        if root.done():
+            raise
+    except (SystemExit, KeyboardInterrupt) as error:
+        if not task.done():
+            text = "a task or callback of a plugin failed: %s"
+            logging.getLogger("pexpolicy").warning(text, describe_error(error).summary)
 
 
 async def _wait_for(task: asyncio.Task[Any]) -> None:
-    """Wait for a hidden task, in a task that libraries can find.
-
-    Some search all tasks for the one that lasts as long as the event loop: anyio ties its worker
-    threads to it.
-    """
     await asyncio.wait((task,))
 
 
@@ -85,9 +72,8 @@ def install_startup_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-CHECK_INTERVAL_S = 1.0
-"""Seconds between two checks that the handlers are those of the server."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+INSTALL_INTERVAL_S = 1.0
+"""Seconds after which the handlers are installed again, as a plugin may have replaced them."""
 
 
 class ShutdownSignal:
@@ -101,36 +87,23 @@ class ShutdownSignal:
         self.immediate = asyncio.Event()
         self.on_signal: Callable[[], None] = lambda: None
         """Called at each signal, even while a system call blocks the event loop."""
-        self._excepthooks = sys.excepthook, threading.excepthook
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Install the signal handlers, and again where code of a plugin has replaced one."""
-        loop.add_signal_handler(signal.SIGTERM, self.request)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self.request_immediate)
-        for number in _SIGNALS:
+        """Install the signal handlers, now and each second."""
+        for number, request in (
+            (signal.SIGTERM, self.request),
+            (signal.SIGINT, self.request_immediate),
+            (signal.SIGQUIT, self.request_immediate),
+        ):
+            loop.add_signal_handler(number, request)
             # The event loop learns of a signal only in its next turn. This handler interrupts a
             # write to a disk that hangs.
             signal.signal(number, self._interrupt)
             signal.siginterrupt(number, True)  # noqa: FBT003 - positional only
-        loop.call_later(CHECK_INTERVAL_S, self._check, loop)
+        loop.call_later(INSTALL_INTERVAL_S, self.install, loop)
 
     def _interrupt(self, *_: object) -> None:
         self.on_signal()
-
-    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
-        if None in (sys.excepthook, threading.excepthook):
-            # Python starts no thread without them.
-            sys.excepthook, threading.excepthook = self._excepthooks
-            text = "a plugin removed an excepthook, which is installed again"
-            logging.getLogger("pexpolicy").warning(text)
-        replaced = [n.name for n in _SIGNALS if signal.getsignal(n) != self._interrupt]
-        if replaced:
-            text = "a plugin replaced the handler of %s, which is installed again"
-            logging.getLogger("pexpolicy").warning(text, ", ".join(replaced))
-            self.install(loop)
-        else:
-            loop.call_later(CHECK_INTERVAL_S, self._check, loop)
 
     def request(self) -> None:
         """Request a shutdown; the second time, one without delay."""
@@ -142,30 +115,6 @@ class ShutdownSignal:
         """Request a shutdown without delay."""
         self.immediate.set()
         self.requested.set()
-
-
-class Terminal:
-    """The terminal that the server was started on, if any.
-
-    SIGHUP means that the terminal was closed, or it requests a reload. A handler in Python cannot
-    see which, but ``isatty`` is false for a descriptor of a closed terminal.
-    """
-
-    def __init__(self, descriptors: Iterable[int] = range(3)) -> None:
-        self._descriptors = [number for number in descriptors if os.isatty(number)]
-
-    async def watch(self) -> None:
-        """Forget a terminal that was closed without SIGHUP, because the server was detached."""
-        while self._descriptors:
-            await asyncio.sleep(1.0)
-            if self.is_closed:
-                await asyncio.sleep(1.0)
-                self._descriptors = []
-
-    @property
-    def is_closed(self) -> bool:
-        """True after the terminal was closed."""
-        return not all(map(os.isatty, self._descriptors))
 
 
 SHUTDOWN_TIMEOUT_S = 9.0
@@ -180,15 +129,10 @@ def force_exit_after(seconds: float, leftovers: Callable[[], list[str]]) -> None
     A task that suppresses its cancellation, a thread that never returns or a lifespan that hangs
     would keep the process running. ``leftovers`` returns the names of plugins and hooks to report.
     """
-    try:
-        timer = threading.Timer(seconds, force_exit, (leftovers,))
-        timer.daemon = True
+    timer = threading.Timer(seconds, force_exit, (leftovers,))
+    timer.daemon = True
+    with suppress(RuntimeError):  # plugins have used up all threads
         timer.start()
-    except RuntimeError:
-        # No thread can be started: plugins have used them all up, or broke their start.
-        if not 0.0 < signal.getitimer(signal.ITIMER_REAL)[0] < seconds:
-            signal.signal(signal.SIGALRM, lambda *_: force_exit(leftovers))
-            signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def force_exit(leftovers: Callable[[], list[str]]) -> None:
@@ -214,15 +158,13 @@ def reloading() -> str:
 
 
 def notify(message: str) -> None:
-    """Send a message; ignore a missing receiver."""
+    """Send a message to systemd; ignore a missing receiver."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)  # noqa: FBT003 - positional only
-        sender.connect(address)
+        sender.connect("\0" + address[1:] if address.startswith("@") else address)
         sender.send(message.encode())
 
 
@@ -239,8 +181,7 @@ def heartbeat_interval() -> float | None:
 @asynccontextmanager
 async def heartbeat() -> AsyncIterator[None]:
     """Send heartbeats from the event loop until exit."""
-    task = asyncio.get_running_loop().create_task(_send_heartbeats())
-    hide(task)
+    task = start_background(_send_heartbeats(), set())
     try:
         yield
     finally:

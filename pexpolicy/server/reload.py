@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,29 +25,6 @@ from pexpolicy.tasks import run_in_thread
 T = TypeVar("T")
 SWITCH_INTERVAL_S = 0.0005
 """Thread switch interval during a build, so that calls wait less; Python's default is 0.005."""
-
-
-async def run_in_build_thread(build: Callable[[], T]) -> T:
-    """Run ``build`` as ``run_in_thread`` does, with little delay for calls."""
-    with _low_priority():
-        return await run_in_thread(build, "pexpolicy-build")
-
-
-@contextmanager
-def _low_priority() -> Iterator[None]:
-    """Shorten the thread switch interval and disable the garbage collector.
-
-    A collection that traverses 100,000 new rooms would delay every call.
-    """
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    try:
-        with gc_tuning.paused():
-            yield
-    finally:
-        sys.setswitchinterval(interval)
-
-
 BUILD_TIMEOUT_S = 120.0
 """Seconds until the building of a configuration is given up."""
 _EMPTY_HASH = hashlib.sha256(b"").hexdigest()[:16]
@@ -61,6 +36,21 @@ _EMPTY = (
 Build = Callable[[bytes | None], Policy]
 """Builds a policy from the content of a configuration file, or from the present file for ``None``;
 raises ``ConfigError``."""
+
+
+async def run_in_build_thread(build: Callable[[], T]) -> T:
+    """Run ``build`` as ``run_in_thread`` does, with little delay for calls.
+
+    The garbage collector is disabled meanwhile: a collection that traverses 100,000 new rooms would
+    delay every call.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        with gc_tuning.paused():
+            return await run_in_thread(build, "pexpolicy-build")
+    finally:
+        sys.setswitchinterval(interval)
 
 
 class Reloader:
@@ -99,61 +89,50 @@ class Reloader:
 
     async def prepare(self, content: bytes | None = None) -> GenerationRunner:
         """Build and open the generation of a configuration; raise ``ConfigError``."""
-        timed_out = threading.Event()
-        old = self._generations.policy
-
-        def build() -> tuple[Policy, list[str]]:
-            policy = self._build(content)
-            if timed_out.is_set():
-                policy.close()
-                return policy, []
-            if policy.settings.config_hash == _EMPTY_HASH != old.settings.config_hash:
-                policy.close()
-                raise self._config_error(_EMPTY)
-            return policy, configuration_changes(policy, old)
-
+        policy: Policy | None = None
+        limit = asyncio.timeout(BUILD_TIMEOUT_S)
         try:
-            async with asyncio.timeout(BUILD_TIMEOUT_S):
-                policy, self._changes = await run_in_build_thread(build)
-        except TimeoutError:
-            timed_out.set()
-            raise self._config_error(f"could not be built within {BUILD_TIMEOUT_S:.0f} s") from None
-        except ConfigError:
-            raise
-        except Exception as error:  # noqa: BLE001 - an internal error must not end the server
-            raise self._config_error(describe_error(error).summary) from None
-        return await self._open(policy)
-
-    async def _open(self, policy: Policy) -> GenerationRunner:
-        policy.take_over(self._generations.policy)
-        try:
+            async with limit:
+                policy = await run_in_build_thread(lambda: self._build_next(content))
+            policy.take_over(self._generations.policy)
             runner = GenerationRunner(generation_of(policy, self._audit, self._generations.access))
             await self._generations.open(runner)
         except ConfigError as error:
-            error.files = policy.files
+            if policy is not None:
+                error.files = policy.files
             raise
-        except Exception as error:  # noqa: BLE001 - as above
-            policy.close()
-            raise self._config_error(describe_error(error).summary) from None
+        except Exception as error:  # noqa: BLE001 - an internal error must not end the server
+            if policy is not None:
+                policy.close()
+            text = describe_error(error).summary
+            if limit.expired():
+                text = f"could not be built within {BUILD_TIMEOUT_S:.0f} s"
+            raise self._config_error(text) from None
         return runner
+
+    def _build_next(self, content: bytes | None) -> Policy:
+        old, policy = self._generations.policy, self._build(content)
+        if policy.settings.config_hash == _EMPTY_HASH != old.settings.config_hash:
+            policy.close()
+            raise self._config_error(_EMPTY)
+        self._changes = configuration_changes(policy, old)
+        return policy
 
     def commit(self, prepared: GenerationRunner) -> ReloadResult:
         """Activate a prepared generation; the previous one is closed after its last call."""
         before = frozenset(self._generations.policy.warnings)
         self._generations.activate(prepared)
         self._suspects.clear()
-        self.state.last_successful = True
-        self.state.problems = ()
-        self.state.last_success = time.time()
-        policy = prepared.generation.policy
+        policy, changes = prepared.generation.policy, tuple(self._changes)
         restart_keys = awaiting_restart(self._started_with, policy.settings)
-        self.state.restart_required = restart_keys
-        self.state.changes = tuple(self._changes)
+        state = self.state
+        state.last_successful, state.last_success = True, time.time()
+        state.problems, state.restart_required, state.changes = (), restart_keys, changes
         return ReloadResult(
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),
             files=tuple(map(str, policy.files)),
-            changes=tuple(self._changes),
+            changes=changes,
             notes=(
                 *(f"{key}: the change needs a restart" for key in restart_keys),
                 *(str(warning) for warning in policy.warnings if warning not in before),

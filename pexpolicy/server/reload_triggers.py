@@ -17,15 +17,16 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from pexpolicy.config.files import Look, stat_files
 from pexpolicy.errors import Log
-from pexpolicy.server.process import READY, ShutdownSignal, Terminal, notify, reloading
+from pexpolicy.server.process import READY, ShutdownSignal, notify, reloading
 from pexpolicy.tasks import hide, run_in_thread, start_background
 from pexpolicy.text import readable
 
@@ -55,44 +56,34 @@ class ReloadResult(msgspec.Struct, frozen=True):
             names = ", ".join(self.plugins) or "no plugins"
             return f"reloaded ({names}; {self.config_hash})"
         count = len(self.problems)
-        return (
-            f"not reloaded: {count} error{'s' if count > 1 else ''}; "
-            f"{self.config_hash} stays active"
-        )
+        errors = "1 error" if count == 1 else f"{count} errors"
+        return f"not reloaded: {errors}; {self.config_hash} stays active"
 
 
+Reload = Callable[[], Awaitable[ReloadResult]]
 RELOAD = b"reload\n"
 """The request. The reply is a line of JSON, a ``ReloadResult``."""
 RELOAD_TIMEOUT_S = 180.0
 """Seconds to wait for the reply: more than the build and the lifespans may take."""
 REQUEST_TIMEOUT_S = 10.0
 """Seconds to wait for the request of a client."""
-CONNECT_PAUSE_S = 0.05
-"""Seconds between two attempts to connect while many clients do."""
 SERVICE_FOLDER = Path("/run/pexpolicy")
 """The folder of a systemd unit with ``RuntimeDirectory=pexpolicy``."""
 
 
-def folders() -> Iterator[Path]:
-    """Yield the folders for control sockets of this user, in order of preference."""
-    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
-        for name in os.environ.get(variable, "").split(":"):
-            if name:
-                yield Path(name)
-    yield SERVICE_FOLDER
-    if (own := _own_folder()) is not None:
-        yield own
+def folders() -> list[Path]:
+    """Return the folders for control sockets of this user, in order of preference."""
+    variables = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")
+    names = [name for v in variables for name in os.environ.get(v, "").split(":") if name]
+    found = [*map(Path, names), SERVICE_FOLDER]
+    with suppress(OSError):  # without a writable one, as in a container with a read-only root
+        found.append(_own_folder())
+    return list(dict.fromkeys(found))
 
 
-def _own_folder() -> Path | None:
-    """Return the folder of this user among the temporary files.
-
-    Return ``None`` if there is no writable one, as in a container with a read-only root.
-    """
-    try:
-        return Path(tempfile.gettempdir()) / f"pexpolicy-{os.getuid()}"
-    except FileNotFoundError:
-        return None
+def _own_folder() -> Path:
+    """Return the folder of this user among the temporary files."""
+    return Path(tempfile.gettempdir()) / f"pexpolicy-{os.getuid()}"
 
 
 def name_of(config: Path) -> str:
@@ -107,7 +98,7 @@ def name_of(config: Path) -> str:
 def sockets_of(config: Path) -> list[Path]:
     """Return the sockets of all servers with a configuration, also of killed ones."""
     found: list[Path] = []
-    for folder in dict.fromkeys(folders()):
+    for folder in folders():
         with suppress(OSError):
             # systemd creates the folder of a service for the user of the service.
             if _is_trusted(folder) or (folder == SERVICE_FOLDER and os.getuid() == 0):
@@ -117,18 +108,22 @@ def sockets_of(config: Path) -> list[Path]:
 
 def bind(config: Path) -> tuple[socket.socket, Path] | None:
     """Bind the control socket; return it and its path, or ``None`` if no folder can be used."""
-    name = f"{name_of(config)}-{os.getpid()}.sock"
     for folder in folders():
-        try:
+        with suppress(OSError):
             if folder == _own_folder():
                 folder.mkdir(mode=0o700, exist_ok=True)
-            if not _is_trusted(folder):
-                continue
-            _remove_stale(folder)
-            return _listen(folder / name), folder / name
-        except OSError:
-            continue
+            if _is_trusted(folder):
+                _remove_stale(folder)
+                path = folder / f"{name_of(config)}-{os.getpid()}.sock"
+                return _listen(path), path
     return None
+
+
+def _is_trusted(folder: Path) -> bool:
+    """Return whether a folder belongs to this user and no other user may write to it."""
+    status = folder.lstat()
+    is_own = status.st_uid == os.getuid()
+    return stat.S_ISDIR(status.st_mode) and is_own and not status.st_mode & 0o022
 
 
 def _remove_stale(folder: Path) -> None:
@@ -140,13 +135,6 @@ def _remove_stale(folder: Path) -> None:
                 client.connect(str(path))
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
-
-
-def _is_trusted(folder: Path) -> bool:
-    """Return whether a folder belongs to this user and no other user may write to it."""
-    status = folder.lstat()
-    is_own = status.st_uid == os.getuid()
-    return stat.S_ISDIR(status.st_mode) and is_own and not status.st_mode & 0o022
 
 
 def _listen(path: Path) -> socket.socket:
@@ -164,9 +152,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 @asynccontextmanager
-async def control_socket(
-    config: Path, reload: Callable[[], Awaitable[ReloadResult]]
-) -> AsyncIterator[socket.socket | None]:
+async def control_socket(config: Path, reload: Reload) -> AsyncIterator[socket.socket | None]:
     """Answer commands until exit; yield the socket, or ``None`` if no folder can be used."""
     if (bound := bind(config)) is None:
         yield None
@@ -197,90 +183,50 @@ def ask_for_reload(config: Path) -> list[ReloadResult | None]:
     results: list[ReloadResult | None] = []
     for path in sockets_of(config):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(RELOAD_TIMEOUT_S)
             try:
-                _connect(connection, path)
+                connection.connect(str(path))
             except (ConnectionRefusedError, FileNotFoundError):
                 # The server was killed and its socket remained.
                 path.unlink(missing_ok=True)
                 continue
-            line = _exchange(connection)
+            connection.settimeout(RELOAD_TIMEOUT_S)
+            line = b""
+            with suppress(ConnectionError), connection.makefile("rb") as replies:
+                connection.sendall(RELOAD)
+                line = replies.readline()
             results.append(msgspec.json.decode(line, type=ReloadResult) if line else None)
     return results
 
 
-def _connect(connection: socket.socket, path: Path) -> None:
-    """Connect within ``RELOAD_TIMEOUT_S``, also while the queue of the socket is full."""
-    deadline = time.monotonic() + RELOAD_TIMEOUT_S
-    while True:
-        try:
-            connection.connect(str(path))
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(CONNECT_PAUSE_S)
-        else:
-            return
-
-
-def _exchange(connection: socket.socket) -> bytes:
-    """Send the command and return the reply; empty if the server ends before."""
-    try:
-        connection.sendall(RELOAD)
-        with connection.makefile("rb") as replies:
-            return replies.readline()
-    except ConnectionError:
-        return b""
-
-
-FILE_POLL_INTERVAL_S = 0.5
-"""Seconds between two polls. A file counts as changed after two polls saw the same new version, so
-a file that is being written is not read."""
-
-Poll = Callable[[tuple[Path, ...]], Awaitable[Look]]
-"""Returns the present version of each file."""
-
-
-async def poll_in_thread(files: tuple[Path, ...]) -> Look:
-    """Return the present versions without blocking; a file server may hang."""
-    try:
-        return await run_in_thread(lambda: stat_files(files), "pexpolicy-watch")
-    except RuntimeError:
-        # No thread can be started: plugins have used them all up.
-        return stat_files(files)
-
-
-async def poll_directly(files: tuple[Path, ...]) -> Look:
-    """Return the present versions, in a process that forks and therefore must not use threads."""
-    return stat_files(files)
+POLL_INTERVAL_S = 1.0
+"""Seconds between two polls of the files."""
 
 
 class FileWatcher:
-    """Polls files and calls ``changed`` when some have changed and are no longer being written."""
+    """The versions of files, and whether they have changed.
 
-    def __init__(self, changed: Callable[[], None], poll: Poll = poll_in_thread) -> None:
-        self._changed = changed
-        self._poll = poll
+    A file counts as changed after two polls saw the same new version, so one that is being written
+    is not read.
+    """
+
+    def __init__(self) -> None:
         self._known: Look = {}
         self._latest: Look = {}
 
-    async def sample(self) -> Look:
-        """Return the present versions of the watched files."""
-        return await self._poll(tuple(self._known))
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The watched files."""
+        return tuple(self._known)
 
-    async def watch(self, files: Iterable[Path], before: Look, read_at: float) -> None:
-        """Watch these files instead; see ``start``."""
-        self.start(await self._poll(tuple(files)), before, read_at)
+    def start(self, versions: Look, read_at: float) -> None:
+        """Watch these files, which were read at ``read_at`` or later (seconds since the epoch).
 
-    def start(self, now: Look, before: Look, read_at: float) -> None:
-        """Start with files that were read at ``read_at`` or later, in seconds since the epoch.
-
-        ``before`` holds the versions of some of them at that time, ``now`` the versions of all. A
-        version that is newer than ``read_at`` may not be the one that was read, so it counts as a
-        change.
+        A version that is newer may not be the one that was read, so it counts as a change.
         """
-        old = {f: v if v is not None and v.is_older_than(read_at) else None for f, v in now.items()}
-        self._known = {file: before.get(file, version) for file, version in old.items()}
+        self._known = {
+            file: version if version is not None and version.is_older_than(read_at) else None
+            for file, version in versions.items()
+        }
         self._latest = {}
 
     def is_changed(self, versions: Look) -> bool:
@@ -293,22 +239,12 @@ class FileWatcher:
         self._known = versions
         return True
 
-    async def run(self) -> None:
-        """Poll until cancelled."""
-        while True:
-            await asyncio.sleep(FILE_POLL_INTERVAL_S)
-            if self.is_changed(await self.sample()):
-                self._changed()
-
-
-Reload = Callable[[], Awaitable[ReloadResult]]
-
 
 class ReloadTriggers:
     """Calls ``reload`` at each trigger, one call at a time, and reports the result.
 
-    Used by a server of one process and by the supervisor of several. ``echo`` prints a line for
-    the operator.
+    Used by a server of one process and by the supervisor of several, which forks and therefore
+    ``uses_threads`` for nothing. ``echo`` prints a line for the operator.
     """
 
     def __init__(
@@ -318,17 +254,19 @@ class ReloadTriggers:
         stop: ShutdownSignal,
         log: Log,
         echo: Callable[[str], None],
-        poll: Poll = poll_in_thread,
+        *,
+        uses_threads: bool = True,
     ) -> None:
         self._config = config
         self._reload = reload
         self._stop = stop
         self._log = log
         self._echo = echo
-        self._terminal = Terminal()
-        self._watcher = FileWatcher(self._on_changed_file, poll)
+        self._uses_threads = uses_threads
+        self._terminal = [number for number in range(3) if os.isatty(number)]
+        self._watcher = FileWatcher()
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[ReloadResult]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._listener: socket.socket | None = None
 
     @asynccontextmanager
@@ -340,12 +278,8 @@ class ReloadTriggers:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        await self._watcher.watch(files, {}, read_at)
-        watchers = [
-            loop.create_task(work) for work in (self._watcher.run(), self._terminal.watch())
-        ]
-        for task in watchers:
-            hide(task)
+        self._watcher.start(await self._poll(files), read_at)
+        _ = start_background(self._watch(), self._tasks)
         async with control_socket(self._config, self.reload) as self._listener:
             if self._listener is None:
                 self._log.warning(
@@ -356,44 +290,62 @@ class ReloadTriggers:
             finally:
                 loop.remove_signal_handler(signal.SIGHUP)
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-                for running in (*watchers, *self._tasks):
-                    running.cancel()
+                for task in self._tasks:
+                    task.cancel()
 
     async def reload(self) -> ReloadResult:
         """Reload and return the result."""
-        return await self._start()
+        return await self.request()
 
-    def request(self) -> None:
-        """Start a reload without waiting for it."""
-        _ = self._start()
+    def request(self) -> asyncio.Task[ReloadResult]:
+        """Start a reload, in a task that is hidden from plugins and ends with the server."""
+        return start_background(self._run(), self._tasks)
 
     def close(self) -> None:
         """Close the copy of the control socket in a forked process."""
         if self._listener is not None:
             self._listener.close()
 
-    def _start(self) -> asyncio.Task[ReloadResult]:
-        """Reload in a task that is hidden from plugins and ends with the server."""
-        return start_background(self._run(), self._tasks)
+    @property
+    def _is_hung_up(self) -> bool:
+        """Whether the terminal that the server was started on, if any, was closed."""
+        return not all(map(os.isatty, self._terminal))
 
     def _on_hangup(self) -> None:
         """Reload, or stop if the terminal of the server was closed."""
-        if self._terminal.is_closed:
+        if self._is_hung_up:
             self._stop.request_immediate()
         else:
-            self.request()
+            _ = self.request()
 
-    def _on_changed_file(self) -> None:
-        """Reload, unless a reload is running: a later change is detected by the next poll."""
-        if not self._lock.locked():
-            self.request()
+    async def _watch(self) -> None:
+        """Reload after a change of the files."""
+        was_hung_up = False
+        while True:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            # A change during a reload is detected by a later poll.
+            versions = await self._poll(self._watcher.files)
+            if not self._lock.locked() and self._watcher.is_changed(versions):
+                _ = self.request()
+            if was_hung_up:
+                # It was closed without SIGHUP, as the server was detached: SIGHUP reloads again.
+                self._terminal = []
+            was_hung_up = self._is_hung_up
+
+    async def _poll(self, files: Iterable[Path]) -> Look:
+        """Return the present versions; a file server may hang."""
+        found = tuple(files)
+        if self._uses_threads:
+            with suppress(RuntimeError):  # plugins have used up all threads
+                return await run_in_thread(lambda: stat_files(found), "pexpolicy-watch")
+        return stat_files(found)
 
     async def _run(self) -> ReloadResult:
         async with self._lock:
             notify(reloading())
-            read_at, before = time.time(), await self._watcher.sample()
+            read_at = time.time()
             result = await self._reload()
-            await self._watcher.watch(map(Path, result.files), before, read_at)
+            self._watcher.start(await self._poll(map(Path, result.files)), read_at)
             notify(READY)
         if result.done:
             notes = (f"warning: {note}" for note in result.notes)

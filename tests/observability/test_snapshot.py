@@ -1,21 +1,18 @@
 """The merge of what several workers have counted."""
 
-import asyncio
-import time
+import socket
 from collections import Counter
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.observability import metrics
 from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.server.workers.reload import Alive, Merged, Order, Refresh, Report, Scrape
-from pexpolicy.server.workers.supervisor import MetricsOfWorkers, WorkerMetrics
-from tests.support.admin_client import metrics_of
+from pexpolicy.server.workers import Order, Report, SupervisorChannel, merged
+from tests.support.admin_client import Metrics, metrics_of
 
 
 def counted(**gauges: float) -> Snapshot:
@@ -77,61 +74,50 @@ def test_a_node_that_several_workers_saw_is_one_node() -> None:
 class Worker:
     """A worker that reports its metrics when it is asked, unless it is blocked."""
 
-    config_hash = ""
-
-    def __init__(self, workers: MetricsOfWorkers, *, is_blocked: bool = False) -> None:
-        self.workers, self.is_blocked = workers, is_blocked
-        self.snapshot = counted()
-        self.answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
-        workers.receive(self, Alive(counted()))
-
-    async def ask(self, message: Order) -> Report:
-        raise NotImplementedError
+    def __init__(self, *, missed: int = 0) -> None:
+        self.snapshot, self.later = counted(), counted()
+        self.is_fresh = False
+        self.missed = missed
 
     def send(self, message: Order) -> None:
-        if isinstance(message, Merged):
-            self.answer.set_result(message.snapshot)
-        elif isinstance(message, Refresh) and not self.is_blocked:
-            self.workers.receive(self, Alive(self.snapshot, is_refreshed=True))
+        assert message.kind == "refresh"
+        if not self.missed:
+            self.snapshot, self.is_fresh = self.later, True
+
+
+async def told_by(scraped: Any, *others: Any, ended: Snapshot | None = None) -> Metrics:
+    return metrics_of(await merged(scraped, (scraped, *others), ended or Snapshot()))
 
 
 async def test_a_scrape_shows_what_each_worker_has_counted_by_then() -> None:
-    workers = MetricsOfWorkers()
-    scraped, other = Worker(workers), Worker(workers)
-    other.snapshot.add(counted())
-    workers.receive(scraped, Scrape(counted()))
-    told = metrics_of(await scraped.answer)
+    scraped, other = Worker(), Worker()
+    other.later.add(counted())
+    told = await told_by(scraped, other)
     assert told("refused_requests_total", reason="unknown path") == 3
-    workers.end(other)
-    again = Worker(workers)
-    workers.receive(again, Scrape(counted()))
-    told = metrics_of(await again.answer)
+    told = await told_by(scraped, Worker(), ended=other.snapshot)
     assert told("refused_requests_total", reason="unknown path") == 4
     assert told("workers") == 2
 
 
-async def test_a_loop_that_is_held_right_now_is_seen_by_other_workers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    workers = MetricsOfWorkers()
-    held, scraped = Worker(workers, is_blocked=True), Worker(workers)
-    before = time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: before() + 7)
-    workers.receive(scraped, Scrape(counted()))
-    told = metrics_of(await scraped.answer)
-    assert 5.5 < told("loop_lag_seconds") < 8
+async def test_a_loop_that_is_held_right_now_is_seen_by_other_workers() -> None:
+    told = await told_by(Worker(), Worker(missed=7))
+    assert told("loop_lag_seconds") == 6
     assert told("refused_requests_total", reason="unknown path") == 2
-    assert not held.answer.done()
 
 
 async def test_a_metric_that_cannot_be_sent_does_not_end_the_heartbeats() -> None:
     sent: list[Report] = []
 
-    def report(message: Report) -> None:
-        msgspec.msgpack.encode(message)
-        sent.append(message)
+    class Noting(SupervisorChannel):
+        def send(self, message: object, deadline: float | None = None) -> None:
+            assert isinstance(message, Report)
+            msgspec.msgpack.encode(message)
+            sent.append(message)
 
-    telemetry = Telemetry()
-    telemetry.observed("\udcff", "delivered")
-    await WorkerMetrics(telemetry, report).send()
-    assert sent == [Alive()]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel, telemetry = Noting(ours), Telemetry()
+        telemetry.observed("\udcff", "delivered")
+        channel.use(telemetry)
+        await channel.report("alive")
+    assert sent == [Report("alive")]

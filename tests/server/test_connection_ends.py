@@ -223,9 +223,9 @@ async def test_a_small_part_of_a_reply_is_not_held_back(
     made = PolicyProtocol.connection_made
 
     def note(protocol: PolicyProtocol, transport: asyncio.BaseTransport) -> None:
+        made(protocol, transport)
         accepted = transport.get_extra_info("socket")
         options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-        made(protocol, transport)
 
     monkeypatch.setattr(PolicyProtocol, "connection_made", note)
     async with serving({}) as server:

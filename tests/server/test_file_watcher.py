@@ -22,8 +22,8 @@ VERSIONS = st.lists(st.none() | st.integers(0, 3), max_size=30)
 
 @given(st.integers(0, 3), VERSIONS)
 def test_a_change_that_settles_is_reported_once(first: int, versions: list[int | None]) -> None:
-    changes = FileWatcher(lambda: None)
-    changes.start(seen_as(first), {}, LATER)
+    changes = FileWatcher()
+    changes.start(seen_as(first), LATER)
     told: list[int | None] = [first]
     for before, version in zip([object(), *versions], versions, strict=False):
         if changes.is_changed(seen_as(version)):
@@ -38,17 +38,11 @@ def test_a_change_that_settles_is_reported_once(first: int, versions: list[int |
 
 @given(VERSIONS, st.integers(4, 6))
 def test_a_new_version_at_rest_is_never_missed(versions: list[int | None], last: int) -> None:
-    changes = FileWatcher(lambda: None)
-    changes.start(seen_as(0), {}, LATER)
+    changes = FileWatcher()
+    changes.start(seen_as(0), LATER)
     for version in versions:
         changes.is_changed(seen_as(version))
     assert [changes.is_changed(seen_as(last)) for _ in range(3)] == [False, True, False]
-
-
-def test_a_version_that_came_while_it_was_read_counts_as_a_change() -> None:
-    changes = FileWatcher(lambda: None)
-    changes.start(seen_as(2), seen_as(1), LATER)
-    assert [changes.is_changed(seen_as(2)) for _ in range(3)] == [False, True, False]
 
 
 def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path: Path) -> None:
@@ -56,14 +50,14 @@ def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path
     path.write_text("a")
     changed = path.stat().st_ctime
     for read_at, expected in ((changed - 1, True), (changed + 1, False)):
-        changes = FileWatcher(lambda: None)
-        changes.start(stat_files([path]), {}, read_at)
+        changes = FileWatcher()
+        changes.start(stat_files([path]), read_at)
         assert any(changes.is_changed(stat_files([path])) for _ in range(3)) is expected
 
 
 def test_a_look_at_files_that_are_no_longer_watched_is_nothing() -> None:
-    changes = FileWatcher(lambda: None)
-    changes.start({Path("other"): None}, {}, LATER)
+    changes = FileWatcher()
+    changes.start({Path("other"): None}, LATER)
     assert not any(changes.is_changed(seen_as(1)) for _ in range(3))
 
 

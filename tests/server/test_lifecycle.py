@@ -18,10 +18,9 @@ import pytest
 from pexpolicy import hookimpl
 from pexpolicy.server import lifecycle
 from pexpolicy.server.http.listener import bind
-from pexpolicy.server.process import SHUTDOWN_TIMEOUT_S, ShutdownSignal, Terminal
+from pexpolicy.server.process import SHUTDOWN_TIMEOUT_S, ShutdownSignal
 from tests.support import fake_plugins, live_server, wire
 from tests.support.fake_plugins import Log
-from tests.support.virtual_time import virtual
 from tests.support.waiting import HANG_S, wait_until
 
 GUARDED = """
@@ -203,21 +202,6 @@ def test_a_closed_terminal_ends_the_server_and_sighup_reloads_it(
         server.wait()
 
 
-@virtual
-async def test_a_terminal_that_was_closed_without_sighup_is_forgotten() -> None:
-    ours, theirs = os.openpty()
-    terminal = Terminal([theirs])
-    forgetting = asyncio.create_task(terminal.watch())
-    await asyncio.sleep(100)
-    assert not terminal.is_closed
-    os.close(ours)
-    assert terminal.is_closed
-    await forgetting
-    # SIGHUP reloads again.
-    assert not terminal.is_closed
-    os.close(theirs)
-
-
 async def test_a_plugin_that_does_not_open_does_not_keep_a_server_that_is_asked_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,9 +223,9 @@ async def test_a_plugin_that_does_not_open_does_not_keep_a_server_that_is_asked_
         lifecycle, "force_exit_after", lambda seconds, names: limits.append((seconds, names()))
     )
     policy = fake_plugins.policy({"toy": Slow}, audit={"path": "/dev/null"})
-    admin, log, lines = policy.settings.admin, Log(), list[str]()
-    config = tmp_path / "config.toml"
-    context = lifecycle.ServerContext(config, "127.0.0.1", admin, log, lines.append)
+    context = lifecycle.ServerContext(
+        tmp_path / "config.toml", lambda _: policy, Log(), list[str]().append
+    )
     handler = signal.getsignal(signal.SIGUSR1)
     try:
         server = lifecycle.started(policy, ("127.0.0.1", 0), stop, context)

@@ -4,8 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -117,7 +115,7 @@ def test_the_exit_is_forced_even_where_nothing_tells_what_is_left(
 
 
 DEAF = """
-import asyncio, signal, sys, threading
+import asyncio, signal
 from pexpolicy import Conference, MediaLocation, hookimpl
 
 class Slow:
@@ -127,7 +125,6 @@ class Slow:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         else:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.excepthook = threading.excepthook = None
         return Conference(name="answered", service_tag="x")
 
     @hookimpl
@@ -142,7 +139,6 @@ def test_a_plugin_that_handles_signals_itself_does_not_keep_the_server(
 ) -> None:
     with live_server.running(configured(tmp_path, 0.0, DEAF)) as server:
         assert server.ask(f"{wire.SERVICE}?local_alias={way}").result["name"] == "answered"
-        # Without an excepthook, Python starts no thread.
         wait_until(lambda: server.ask(wire.LOCATION).json["decided_by"] == "slow")
 
         def ends() -> bool:
@@ -151,24 +147,3 @@ def test_a_plugin_that_handles_signals_itself_does_not_keep_the_server(
             return ended(server.pid) or not accepts(server.port)
 
         wait_until(ends)
-
-
-WITHOUT_THREADS = """
-import signal, threading
-from pexpolicy.server.process import force_exit_after
-threading.excepthook = None
-force_exit_after(0.01, lambda: ["a plugin"])
-force_exit_after(3600.0, lambda: ["later"])
-signal.pause()
-"""
-
-
-def test_the_exit_is_forced_where_no_thread_can_be_started() -> None:
-    ended = subprocess.run(
-        (sys.executable, "-c", WITHOUT_THREADS),
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "did not stop in time: a plugin\n")

@@ -21,7 +21,7 @@ from yarl import URL
 from pexpolicy.access.refusals import UNKNOWN_PATH, WRONG_METHOD, Refusal, RefusalLog
 from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import Log, describe_error
+from pexpolicy.errors import Log
 from pexpolicy.models.request import CallFacts, Params, set_origin
 from pexpolicy.observability.telemetry import (
     INTERNAL,
@@ -34,7 +34,13 @@ from pexpolicy.observability.telemetry import (
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
 from pexpolicy.server.generations import Generation
-from pexpolicy.server.http.response import READABLE, PrerenderedResponse, health, not_allowed
+from pexpolicy.server.http.response import (
+    READABLE,
+    PrerenderedResponse,
+    health,
+    log_fault,
+    not_allowed,
+)
 
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 _STRAY = "a plugin or a library cancelled the task of this call; it may cancel asyncio.all_tasks()"
@@ -238,10 +244,7 @@ class PolicyApp:
         return None, ""
 
     def _report(self, endpoint: str, error: BaseException) -> None:
-        report = describe_error(error)
-        self.log.warning(
-            "internal fault", endpoint=endpoint, error=report.summary, traceback=report.traceback
-        )
+        log_fault(self.log, "internal fault", error, endpoint=endpoint)
 
     def _refused_response(self, refusal: Refusal, endpoint: str) -> PrerenderedResponse:
         facts = {"detail": refusal.detail} if refusal.detail else {}

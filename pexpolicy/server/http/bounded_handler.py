@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import sys
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -25,15 +23,12 @@ from pexpolicy.access.refusals import BODY, FAULT, MALFORMED, TOO_LARGE
 from pexpolicy.tasks import hide
 
 MAX_HEADERS = 100
-"""Maximum number of headers of a request."""
 MAX_LINES = MAX_HEADERS + 2
-"""The same with the request line and the empty line at the end."""
+"""The maximum of headers, with the request line and the empty line at the end."""
 MAX_UNANSWERED = 8
 """Requests of a connection that aiohttp holds; further ones wait as bytes."""
 BEGINNING_BYTES = 16
 """Bytes of an incomplete request that are checked at once."""
-MAX_DIGITS = 18
-"""Digits of the size of a body."""
 _END = b"\r\n\r\n"
 OTHER_VERSIONS = (None, b"0.9", b"2.0")
 """Versions that aiohttp accepts too."""
@@ -61,16 +56,7 @@ class _Refused(Exception):
     """A request is refused before aiohttp receives it."""
 
 
-class _WithoutSocketOptions(BaseProtocol):
-    """The base of aiohttp's protocol, which does not set ``TCP_NODELAY``: sockets inherit it."""
-
-    __slots__ = ()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-
-class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
+class BoundedHandler(web.RequestHandler):
     """aiohttp's protocol with limits of size, number and time.
 
     A request must be complete within ``request_seconds`` after its first byte. While no call was
@@ -88,15 +74,6 @@ class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
 
     bodies: ClassVar[BodyLimit | None] = None
     """The bodies that requests may have."""
-
-    def __init_subclass__(cls) -> None:
-        """Check that no attribute is one of aiohttp's by accident."""
-        super().__init_subclass__()
-        names = (*BoundedHandler.__slots__, *cls.__slots__)
-        taken = [name for name in names if hasattr(web.RequestHandler, name)]
-        if taken:
-            msg = f"aiohttp cannot be used: its RequestHandler also has {', '.join(taken)}"
-            raise ImportError(msg)
 
     def __init__(
         self,
@@ -283,15 +260,11 @@ class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
             raise _Refused(MALFORMED, HTTPStatus.BAD_REQUEST)
         if is_chunked:
             raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
-        size = int(value) if len(value) <= MAX_DIGITS else sys.maxsize
+        size = int(value.lstrip(b"0")[:18] or b"0")  # more digits would be too large as well
         bodies = self.bodies
         if not size:
             return 0
-        if (
-            bodies is None
-            or not target.startswith(bodies.prefix.encode())
-            or head[:8] == b"CONNECT "
-        ):
+        if not (bodies and target.startswith(bodies.prefix.encode())) or head[:8] == b"CONNECT ":
             raise _Refused(BODY, HTTPStatus.BAD_REQUEST)
         if size > bodies.size:
             raise _Refused(BODY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
@@ -313,9 +286,7 @@ class BoundedHandler(web.RequestHandler, _WithoutSocketOptions):
             return self._refusal
         return (FAULT if status >= HTTPStatus.INTERNAL_SERVER_ERROR else MALFORMED), status
 
-    def log_access(
-        self, request: web.BaseRequest, response: web.StreamResponse, request_start: float | None
-    ) -> None:
+    def log_access(self, *_: Any, **__: Any) -> None:
         """Count a reply: aiohttp calls this after each one, and there is no log of them."""
         self.count_reply()
 
@@ -358,10 +329,8 @@ def _has_host(head: bytes, target: bytes) -> bool:
     """Return whether aiohttp can make a request of a target that is not a path."""
     try:
         text = target.decode("ascii")
-        if head.startswith(b"CONNECT "):
-            url = URL.build(authority=text, encoded=True)
-        else:
-            url = URL(text, encoded=True)
+        is_authority = head.startswith(b"CONNECT ")
+        url = URL.build(authority=text, encoded=True) if is_authority else URL(text, encoded=True)
         url.host  # noqa: B018 - decodes the host name, which may fail
     except ValueError:
         return False

@@ -25,9 +25,9 @@ from aiohttp import web
 from pexpolicy.access.certificates import client_not_after
 from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.access.refusals import CLOSED, FAULT, TIMED_OUT, WRITE_TIMEOUT, RefusalLog
-from pexpolicy.errors import Log, describe_error
+from pexpolicy.errors import Log
 from pexpolicy.server.http.bounded_handler import BoundedHandler
-from pexpolicy.server.http.response import BatchingTransport, PrerenderedResponse, empty_reply
+from pexpolicy.server.http.response import PrerenderedResponse, empty_reply, log_fault
 
 MAX_REPLY_DELAY_S = 0.005
 """Age of the oldest queued reply at which the next one is sent at once with all before it."""
@@ -88,13 +88,7 @@ class ReplyBatcher:
                         transport.close()
                 except Exception as error:  # noqa: BLE001 - the other replies must still be sent
                     transport.abort()
-                    self._report(error)
-
-    def _report(self, error: Exception) -> None:
-        report = describe_error(error)
-        self._log.warning(
-            "a reply could not be sent", error=report.summary, traceback=report.traceback
-        )
+                    log_fault(self._log, "a reply could not be sent", error)
 
 
 def _write(transport: asyncio.Transport, content: bytes) -> None:
@@ -109,6 +103,8 @@ def _write(transport: asyncio.Transport, content: bytes) -> None:
     transport.write(content)
 
 
+DRAIN_POLL_S = 0.01
+"""Seconds between two looks whether a client has read its reply, while the server stops."""
 DRAIN_BYTES = 65536
 """Bytes that are read before a refused connection is closed: unread ones would make the kernel
 discard the reply.
@@ -127,12 +123,12 @@ class ProtocolContext:
     batcher: ReplyBatcher
 
 
-class PolicyProtocol(BatchingTransport, BoundedHandler):
+class PolicyProtocol(BoundedHandler):
     """The protocol of a connection of a node: it batches replies, logs refusals, and neither
     replies nor logs repeat what a client sent.
     """
 
-    __slots__ = ("_batch", "_context", "_drained", "_flushes", "_has_eof")
+    __slots__ = ("_batch", "_context", "_flushes", "_has_eof")
 
     def __init__(self, context: ProtocolContext, connection: Connection) -> None:
         super().__init__(context.server, context.loop, context.limits, connection)
@@ -140,7 +136,6 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         self._batch = -1
         self._flushes = False
         self._has_eof = False
-        self._drained: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start reading requests."""
@@ -157,11 +152,6 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         """Close the connection now, but after a reply that is queued."""
         self.flush()
         transport.abort()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End the connection: its replies can no longer be read."""
-        self._set_drained()
-        super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's own type, not aiohttp's
         """Answer the requests sent before the client closed its side, then close (RFC 9112, 9.6).
@@ -246,35 +236,18 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         answered; both together take at most ``timeout`` seconds.
         """
         self._context.batcher.flush()
-        began = self.event_loop.time()
-        if self.writing_paused:
-            with suppress(TimeoutError, ConnectionError):
-                async with asyncio.timeout(timeout):
-                    self._drained = self.event_loop.create_future()
-                    await self._drained
-        if timeout is not None:
-            # aiohttp treats 0 as no timeout.
-            timeout = max(timeout - (self.event_loop.time() - began), 0.001)
-        await super().shutdown(timeout)
-
-    def resume_writing(self) -> None:
-        """End the time limit for reading a reply."""
-        super().resume_writing()
-        self._set_drained()
-
-    def _set_drained(self) -> None:
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        clock = self.event_loop.time
+        deadline = clock() + (timeout or 0.0)
+        while self.writing_paused and self.transport is not None and clock() < deadline:  # noqa: ASYNC110 - a client reads
+            await asyncio.sleep(DRAIN_POLL_S)
+        # aiohttp treats 0 as no timeout.
+        await super().shutdown(max(deadline - clock(), 0.001))
 
     def failed(self, error: Exception) -> None:
         """Log an error that has ended the task of the connection, and close it."""
-        self._report(error)
+        log_fault(self._context.log, FAULT, error)
         self._context.refusals.note(FAULT, CLOSED, self.connection.peer)
         self.connection.close()
-
-    def _report(self, error: BaseException) -> None:
-        report = describe_error(error)
-        self._context.log.warning(FAULT, error=report.summary, traceback=report.traceback)
 
     def handle_error(
         self,
@@ -292,7 +265,7 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
             raise ConnectionError(msg)
         reason, status = self.refusal(exc, status)
         if reason is FAULT:
-            self._report(exc or sys.exception() or RuntimeError("unknown error"))
+            log_fault(self._context.log, FAULT, exc or sys.exception() or RuntimeError())
         self._context.refusals.note(reason, status, self.connection.peer)
         response = PrerenderedResponse(status, "", b"")
         response.force_close()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
-from asyncio import Transport
 from collections.abc import Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
-from multidict import CIMultiDict
 
 from pexpolicy.endpoints.base import JPEG, JSON
+from pexpolicy.errors import Log, describe_error
 
 SERVER = "pexpolicy"
 TEXT = "text/plain; charset=utf-8"
@@ -30,24 +29,10 @@ def _head(status: int, content_type: str) -> bytes:
 _HEADS = {(status, kind): _head(status, kind) for status in (200, 404) for kind in (JSON, JPEG)}
 
 
-class BatchingTransport:
-    """An HTTP protocol that sends the replies of several connections together."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def send(self, transport: Transport, content: bytes, *, closes: bool = False) -> None:
-        """Queue a reply, which ``closes`` the connection if it is the last one."""
-
-    @abstractmethod
-    def flush(self) -> None:
-        """Send the queued replies now."""
-
-
 class PrerenderedResponse(web.StreamResponse):
     """A response made of status, content type and body.
 
-    A ``BatchingTransport`` queues it for its next batch; any other protocol sends it at once.
+    The protocol of its connection queues it for the next batch.
 
     aiohttp's own ``Response`` renders a mutable dictionary of headers for each reply, which is 10 %
     of the cost of a call. Replies to nodes have no variable headers but the date.
@@ -60,26 +45,10 @@ class PrerenderedResponse(web.StreamResponse):
         self._parts = (_HEADS.get((status, content_type)) or _head(status, content_type), extra)
         self._content = body
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.status} {self.reason}, {len(self._content)} bytes>"
-
     @property
     def status(self) -> int:
         """The status code."""
         return self._code
-
-    @property
-    def reason(self) -> str:
-        """The reason phrase of the status code."""
-        return HTTPStatus(self._code).phrase
-
-    @property
-    def headers(self) -> CIMultiDict[str]:
-        """A copy of the headers, without ``Date`` and ``Connection``."""
-        head, extra = self._parts
-        lines = b"".join((head, b"%d" % len(self._content), extra)).decode("latin-1").split("\r\n")
-        pairs = (line.partition(": ") for line in lines[1:])
-        return CIMultiDict((name, value) for name, _, value in pairs)
 
     @property
     def keep_alive(self) -> bool | None:
@@ -111,16 +80,13 @@ class PrerenderedResponse(web.StreamResponse):
         length = b"%d" % len(body)
         if request.method == hdrs.METH_HEAD:
             body = b""
-        date = _date_header.value()
+        date = _date_of(int(time.time()))
         content = b"".join((head, length, connection, date, extra, b"\r\n\r\n", body))
-        if isinstance(protocol, BatchingTransport):
-            is_short = len(content) <= SHORT_REPLY
-            protocol.send(transport, content, closes=not keep and is_short)
-            if not (keep or is_short):
-                # aiohttp closes the transport next, after the client has read most of the reply.
-                protocol.flush()
-        else:
-            transport.write(content)
+        is_short = len(content) <= SHORT_REPLY
+        protocol.send(transport, content, closes=not keep and is_short)
+        if not (keep or is_short):
+            # aiohttp closes the transport next, after the client has read most of the reply.
+            protocol.flush()
         if protocol.writing_paused:
             await request.writer.drain()
 
@@ -130,26 +96,15 @@ class PrerenderedResponse(web.StreamResponse):
 
 def empty_reply(status: int) -> bytes:
     """Return a whole response without a body, after which the connection is closed."""
-    parts = (b"0\r\nConnection: close\r\nDate: ", _date_header.value(), b"\r\n\r\n")
+    parts = (b"0\r\nConnection: close\r\nDate: ", _date_of(int(time.time())), b"\r\n\r\n")
     return b"".join((_head(status, ""), *parts))
 
 
-class _DateHeader:
-    """The value of the ``Date`` header, rendered once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._date = b""
-
-    def value(self) -> bytes:
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._date = formatdate(now, usegmt=True).encode()
-        return self._date
+@lru_cache(maxsize=1)
+def _date_of(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
-_date_header = _DateHeader()
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 
@@ -163,3 +118,9 @@ def health(path: str, not_ready_reasons: Sequence[str]) -> PrerenderedResponse:
     if path == "/readyz" and not_ready_reasons:
         return PrerenderedResponse(503, TEXT, ("\n".join(not_ready_reasons) + "\n").encode())
     return PrerenderedResponse(200, TEXT, b"ok\n")
+
+
+def log_fault(log: Log, event: str, error: BaseException, **facts: object) -> None:
+    """Log an error of the server itself."""
+    report = describe_error(error)
+    log.warning(event, error=report.summary, traceback=report.traceback, **facts)

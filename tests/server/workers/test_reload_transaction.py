@@ -2,28 +2,20 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.server.reload_triggers import ReloadResult
-from pexpolicy.server.workers.reload import (
-    Abandon,
-    Commit,
-    Committed,
-    Order,
-    Prepare,
-    Prepared,
-    Refused,
-    ReloadCoordinator,
-    Report,
-    reload_all,
-)
+from pexpolicy.server.workers import Order, ReloadCoordinator, Report
 from tests.server.test_generations import settled
 
 NEW, OLD = "new", "old"
-FATES = ["prepares", "refuses", "dies preparing", "dies committing", "read something else"]
+FATES = ["prepares", "refuses", "dies preparing", "dies committing", "read other"]
+BAD = Report("refused", ReloadResult(OLD, problems=("it is bad",), files=("rules.csv",)))
+COMMITTED = Report("committed", ReloadResult(NEW, files=("config.toml",)))
 
 
 class Worker:
@@ -32,32 +24,35 @@ class Worker:
     def __init__(self, fate: str, turn: int = 0) -> None:
         self.fate = fate
         self.turn = turn
-        self.serves = OLD
+        self.config_hash = OLD
         self.alive = True
         self.waits = False
 
     async def ask(self, message: Order) -> Report:
         for _ in range(self.turn):
             await asyncio.sleep(0)
-        match message:
-            case Prepare() if self.fate == "refuses":
-                return Refused(("it is bad",), files=("rules.csv",))
-            case Prepare() if self.fate != "dies preparing":
-                self.waits = True
-                return Prepared("other" if self.fate == "read something else" else NEW)
-            case Commit() if self.fate != "dies committing":
-                self.serves, self.waits = NEW, False
-                return Committed(ReloadResult(NEW, files=("config.toml",)))
+        if message.kind == "prepare" and self.fate == "refuses":
+            return BAD
+        if message.kind == "prepare" and self.fate != "dies preparing":
+            self.waits = True
+            return Report("prepared", ReloadResult("other" if self.fate == "read other" else NEW))
+        if message.kind == "commit" and self.fate != "dies committing":
+            self.config_hash, self.waits = NEW, False
+            return COMMITTED
         self.alive = False
         raise ConnectionResetError
 
     def send(self, message: Order) -> None:
-        assert isinstance(message, Abandon)
+        assert message.kind == "abandon"
         self.waits = False
 
 
-def reloaded(*workers: Worker) -> ReloadResult:
-    return asyncio.run(reload_all(workers, b"content", OLD))
+def reloaded(*workers: Any) -> ReloadResult:
+    coordinator = ReloadCoordinator(
+        Path(__file__), b"", lambda: [worker for worker in workers if worker.alive]
+    )
+    coordinator.active_hash = OLD
+    return asyncio.run(coordinator.reload())
 
 
 @given(st.lists(st.sampled_from(FATES), max_size=5), st.data())
@@ -72,7 +67,7 @@ def test_the_living_all_serve_what_the_result_says(fates: list[str], data: st.Da
         assert result.config_hash == NEW
     else:
         assert result.config_hash == OLD
-    assert {worker.serves for worker in living} <= {NEW if result.done else OLD}
+    assert {worker.config_hash for worker in living} <= {NEW if result.done else OLD}
 
 
 def test_one_refusal_is_enough() -> None:
@@ -98,7 +93,7 @@ class ObedientWorker:
 
     @property
     def is_preparing(self) -> bool:
-        return any(isinstance(order, Prepare) for order, _ in self.asked)
+        return any(order.kind == "prepare" for order, _ in self.asked)
 
     async def obey(self, *, refuses: bool = False, dies: bool = False) -> None:
         asked, self.asked = self.asked, []
@@ -106,12 +101,12 @@ class ObedientWorker:
             if dies:
                 answer.set_exception(ConnectionResetError())
             elif refuses:
-                answer.set_result(Refused(("it is bad",), files=("rules.csv",)))
-            elif isinstance(order, Prepare):
-                answer.set_result(Prepared(NEW))
-            elif isinstance(order, Commit):
+                answer.set_result(BAD)
+            elif order.kind == "prepare":
+                answer.set_result(Report("prepared", ReloadResult(NEW)))
+            elif order.kind == "commit":
                 self.config_hash = NEW
-                answer.set_result(Committed(ReloadResult(NEW, files=("config.toml",))))
+                answer.set_result(COMMITTED)
         await settled()
 
 
@@ -124,7 +119,7 @@ def workers() -> list[ObedientWorker]:
 def coordinator(tmp_path: Path, workers: list[ObedientWorker]) -> ReloadCoordinator:
     config = tmp_path / "config.toml"
     config.write_text("# new")
-    coordinator = ReloadCoordinator(config, b"", lambda: list(workers))
+    coordinator = ReloadCoordinator(config, b"", lambda: cast("Any", list(workers)))
     coordinator.active_hash, coordinator.files = OLD, ("config.toml",)
     return coordinator
 

@@ -141,9 +141,9 @@ def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(tmp_path: Path
 STARTED_WITH_SHORT_HANG_TIMEOUT = f"""#!{sys.executable}
 import sys
 from pexpolicy.cli.main import main
-from pexpolicy.server.workers import supervisor
+from pexpolicy.server import workers
 
-supervisor.HANG_TIMEOUT_S = 5
+workers.HANG_TIMEOUT_S = 5
 sys.argv = ["pexpolicy", *sys.argv[3:]]
 main()
 """

@@ -1,0 +1,564 @@
+"""Worker processes that share the listening sockets, and their supervisor.
+
+The supervisor forks the workers, replaces those that end or hang, and merges their metrics. A
+reload has two phases, so that all workers have the new configuration or none: each opens it, and
+only if all of them could, each activates it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from pexpolicy.child import UNLIMITED, Channel, ChildError
+from pexpolicy.config.files import read_file
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.settings import ConfigError, PluginStartupError
+from pexpolicy.observability.metrics import LOOP_LAG
+from pexpolicy.observability.snapshot import Snapshot
+from pexpolicy.server import gc_tuning
+from pexpolicy.server.generations import GenerationRunner
+from pexpolicy.server.lifecycle import Leftovers, ServerContext, started
+from pexpolicy.server.process import (
+    READY,
+    SHUTDOWN_TIMEOUT_S,
+    STOPPING,
+    ShutdownSignal,
+    force_exit,
+    heartbeat,
+    notify,
+    run,
+)
+from pexpolicy.server.reload import Reloader, run_in_build_thread
+from pexpolicy.server.reload_triggers import ReloadResult, ReloadTriggers
+from pexpolicy.tasks import run_in_thread, start_background
+
+if TYPE_CHECKING:
+    from pexpolicy.observability.telemetry import Telemetry
+
+HEARTBEAT_S = 1.0
+"""Seconds between two heartbeats of a worker, each with its snapshot."""
+HANG_TIMEOUT_S = 30
+"""Seconds without a heartbeat until a worker is killed."""
+REFRESH_TIMEOUT_S = 0.5
+"""Seconds for the present snapshots of the other workers, at a scrape; then the last ones count."""
+SCRAPE_TIMEOUT_S = 2.0
+KILL_TIMEOUT_S = 60.0 + SHUTDOWN_TIMEOUT_S + 1.0
+"""Seconds from the request to stop until a worker is killed: more than ``drain_delay`` may be."""
+SHORT_LIFE_S = 5.0
+"""Life of a worker that counts as short: the second in a row is replaced after ``SHORT_DELAY_S``,
+each further one after as much more, up to ``MAX_DELAY_S``.
+"""
+SHORT_DELAY_S = 0.1
+MAX_DELAY_S = 2.0
+LAST_REPORT_S = 1.0
+"""Seconds to read the last reports of a worker that has ended."""
+_BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+_fork = multiprocessing.get_context("fork")
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A message to a worker.
+
+    ``prepare``: build and open the generation of this content of the configuration file;
+    ``commit``: activate it; ``abandon``: close it. ``refresh``: report the metrics now;
+    ``merged``: the answer to ``scrape``, the metrics of all workers.
+    """
+
+    kind: Literal["prepare", "commit", "abandon", "refresh", "merged"]
+    content: bytes = b""
+    snapshot: Snapshot | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A message from a worker.
+
+    ``alive``: its event loop is running, and what it has counted; ``fresh``: the same after
+    ``refresh``, ``scrape``: and it is scraped. ``serving``: it answers calls from the configuration
+    of the result; ``prepared``: that is open; ``committed``: that is active; ``refused``: it cannot
+    be used, but perhaps later if that is ``temporary``.
+    """
+
+    kind: Literal["alive", "fresh", "scrape", "serving", "prepared", "committed", "refused"]
+    result: ReloadResult = ReloadResult("")
+    snapshot: Snapshot | None = None
+    announcement: str = ""
+    temporary: bool = False
+
+
+ORDERS = msgspec.msgpack.Decoder(Order)
+REPORTS = msgspec.msgpack.Decoder(Report)
+
+
+class Worker(Channel[Report]):
+    """A worker process, as the supervisor sees it; ``handle`` is called with each report."""
+
+    process: ForkProcess
+
+    def __init__(self, end: socket.socket, handle: Callable[[Worker, Report], None]) -> None:
+        super().__init__("a worker", end, REPORTS.decode)
+        self.limit = UNLIMITED
+        self._handle = handle
+        self.ended = asyncio.Event()
+        self.on_end = self.ended.set
+        self.started = time.monotonic()
+        self.config_hash = ""
+        """That of its active configuration; empty before it answers calls."""
+        self.refusal: Report | None = None
+        """Why it could not start."""
+        self.missed = 0
+        """The heartbeats that it has missed."""
+        self.snapshot = Snapshot()
+        self.is_fresh = False
+        """Whether the snapshot is as new as the last scrape."""
+
+    def on_message(self, message: Report) -> None:
+        """Note a report; it may be the answer to an order."""
+        self.missed = 0
+        self.snapshot = message.snapshot or self.snapshot
+        self.is_fresh |= message.kind == "fresh"
+        if message.kind in ("serving", "committed"):
+            self.config_hash = message.result.config_hash
+        if message.kind in ("prepared", "committed", "refused"):
+            self.answer(message)
+        self._handle(self, message)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.process.exitcode is None and self.process.pid is not None:
+            os.kill(self.process.pid, number)
+
+
+async def merged(scraped: Worker, workers: Collection[Worker], ended: Snapshot) -> Snapshot:
+    """Return the metrics of all workers, one of which is scraped, and of those that have ended."""
+    others = [worker for worker in workers if worker is not scraped]
+    for worker in others:
+        worker.is_fresh = False
+        worker.send(Order("refresh"))
+    deadline = time.monotonic() + REFRESH_TIMEOUT_S
+    while not all(one.is_fresh for one in others) and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.002)
+    result = Snapshot()
+    result.add(ended, is_running=False)
+    for worker in workers:
+        result.add(worker.snapshot)
+        if (lag := result.families.get(LOOP_LAG.name)) is not None:
+            # A blocked event loop cannot report its own lag.
+            lag.add((LOOP_LAG.name,), max(worker.missed - 1, 0) * HEARTBEAT_S)
+    return result
+
+
+class ReloadCoordinator:
+    """Reloads all workers or none; ``workers`` returns those that answer calls.
+
+    ``content`` is that of the configuration file when the active configuration was read: a worker
+    that replaces another one starts with it. Set ``active_hash`` and ``files`` when the first
+    worker answers calls.
+    """
+
+    def __init__(
+        self, config: Path, content: bytes, workers: Callable[[], Collection[Worker]]
+    ) -> None:
+        self._config = config
+        self._workers = workers
+        self.content = content
+        self.active_hash = ""
+        self.files: tuple[str, ...] = ()
+
+    async def reload(self) -> ReloadResult:
+        """Reload all workers from the present file.
+
+        Reload again for a worker that has started meanwhile with the previous configuration.
+        """
+        while True:
+            try:
+                content = read_file(self._config)
+            except OSError as error:
+                return self._refused([f"cannot be read: {error.strerror}"])
+            result = await self._reload(content)
+            if not result.done:
+                return result
+            self.content, self.files = content, result.files
+            self.active_hash = result.config_hash
+            if all(worker.config_hash == self.active_hash for worker in self._workers()):
+                return result
+
+    async def _reload(self, content: bytes) -> ReloadResult:
+        """Reload the workers that answer calls now; one that ends meanwhile is ignored."""
+        reports = await _ask_all(self._workers(), Order("prepare", content))
+        prepared = [worker for worker, report in reports if report.kind == "prepared"]
+        refusals = [report.result for _, report in reports if report.kind == "refused"]
+        if not refusals and len({report.result.config_hash for _, report in reports}) == 1:
+            for _, report in await _ask_all(prepared, Order("commit")):
+                return report.result
+            return self._refused(["all workers ended during the reload"])
+        for worker in prepared:
+            worker.send(Order("abandon"))
+        if refusals:
+            files = [file for refusal in refusals for file in refusal.files]
+            return self._refused([text for one in refusals for text in one.problems], files)
+        changed = "a file changed while the workers read it"
+        return self._refused([changed if reports else "no worker is running"])
+
+    def _refused(self, problems: Collection[str], files: Collection[str] = ()) -> ReloadResult:
+        self.files = tuple(dict.fromkeys((*self.files, *files)))
+        problems = tuple(dict.fromkeys(problems))
+        return ReloadResult(self.active_hash, problems=problems, files=self.files)
+
+
+async def _ask_all(workers: Collection[Worker], order: Order) -> list[tuple[Worker, Report]]:
+    """Send an order to all workers and return the reports of those that have not ended."""
+
+    async def ask(worker: Worker) -> list[tuple[Worker, Report]]:
+        with suppress(ConnectionResetError, ChildError):
+            return [(worker, await worker.ask(order))]
+        return []
+
+    return [one for found in await asyncio.gather(*map(ask, workers)) for one in found]
+
+
+class SupervisorChannel(Channel[Order]):
+    """A worker's end of the socket to the supervisor: it reports, and executes orders."""
+
+    def __init__(self, end: socket.socket) -> None:
+        super().__init__("the supervisor", end, ORDERS.decode)
+        self.limit = UNLIMITED
+        self.reloads: asyncio.Queue[Order] = asyncio.Queue()
+        self._telemetry: Telemetry | None = None
+        self._scrape = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def on_message(self, message: Order) -> None:
+        """Queue what concerns a reload, which takes time; metrics do not wait for it."""
+        if message.kind == "merged":
+            self.answer(message)
+        elif message.kind == "refresh":
+            _ = start_background(self.report("fresh"), self._tasks)
+        else:
+            self.reloads.put_nowait(message)
+
+    def use(self, telemetry: Telemetry) -> None:
+        """Report what is counted from now on."""
+        self._telemetry = telemetry
+        telemetry.merge = self._merge
+
+    async def _merge(self, own: Snapshot) -> Snapshot:
+        """Return the metrics of all workers; without an answer, those of this one."""
+        async with self._scrape:
+            with suppress(TimeoutError):
+                answer = await self.ask(Report("scrape", snapshot=own), SCRAPE_TIMEOUT_S)
+                return answer.snapshot or own
+            return own
+
+    async def beat(self) -> None:
+        """Send heartbeats; without them, the supervisor would kill the worker."""
+        while True:
+            await self.report("alive")
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def report(self, kind: Literal["alive", "fresh"]) -> None:
+        """Report what was counted, once the worker answers calls."""
+        try:
+            snapshot = None
+            if self._telemetry is not None:
+                snapshot = await run_in_thread(self._telemetry.snapshot, "pexpolicy-metrics")
+            self.send(Report(kind, snapshot=snapshot))
+        except Exception:  # noqa: BLE001 - no label of a plugin's metric may end the worker
+            self.send(Report(kind))
+
+    async def execute(self, reloader: Reloader) -> None:
+        """Execute the orders of a reload one by one."""
+        prepared: GenerationRunner | None = None
+        while True:
+            order = await self.reloads.get()
+            if prepared is not None:
+                if order.kind == "commit":
+                    self.send(Report("committed", reloader.commit(prepared)))
+                else:
+                    await reloader.abandon(prepared)
+            prepared = None
+            if order.kind == "prepare":
+                try:
+                    prepared = await reloader.prepare(order.content)
+                except ConfigError as error:
+                    self.send(Report("refused", reloader.refuse(error)))
+                else:
+                    config_hash = prepared.generation.policy.config_hash
+                    self.send(Report("prepared", ReloadResult(config_hash)))
+
+    def end(self) -> None:
+        """Send what was counted last, and close the socket."""
+        for task in self._tasks:
+            task.cancel()
+        if self._telemetry is not None:
+            self.send(Report("alive", snapshot=self._telemetry.snapshot()))
+        self.close()
+
+
+async def _serve(
+    content: bytes, listeners: list[socket.socket], end: socket.socket, context: ServerContext
+) -> Leftovers:
+    """Serve this content of the configuration file until a signal or the end of the supervisor."""
+    supervisor, stop = SupervisorChannel(end), ShutdownSignal()
+    # A worker without a supervisor must stop: nothing else would reload or stop it.
+    supervisor.on_end = stop.request
+    await supervisor.attach()
+    tasks: set[asyncio.Task[None]] = set()
+    _ = start_background(supervisor.beat(), tasks)
+    try:
+        policy = await run_in_build_thread(lambda: context.build(content))
+        async with started(policy, listeners, stop, context) as server:
+            supervisor.use(server.telemetry)
+            await supervisor.report("alive")
+            serving = ReloadResult(policy.config_hash, files=tuple(map(str, policy.files)))
+            supervisor.send(Report("serving", serving, announcement=server.announcement))
+            del policy
+            reloads = start_background(supervisor.execute(server.reloader), tasks)
+            await stop.requested.wait()
+            await server.drain(stop)
+            # A generation that is activated now would not be closed.
+            reloads.cancel()
+    except ConfigError as error:
+        result = ReloadResult("", problems=tuple(map(str, error.problems)))
+        is_temporary = isinstance(error, PluginStartupError)
+        supervisor.send(Report("refused", result, temporary=is_temporary))
+        return list
+    finally:
+        for task in tasks:
+            task.cancel()
+        supervisor.end()
+    return server.leftovers
+
+
+class Supervisor:
+    """Serves in ``count`` processes that share the listening sockets.
+
+    ``content`` is that of the configuration file at ``read_at``, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        content: bytes,
+        read_at: float,
+        listeners: list[socket.socket],
+        context: ServerContext,
+    ) -> None:
+        self._count = count
+        self._read_at = read_at
+        self._listeners = listeners
+        self._context = replace(context, processes=count)
+        self._loop = asyncio.new_event_loop()
+        self._stop = ShutdownSignal()
+        self._wake = asyncio.Event()
+        self._workers: list[Worker] = []
+        self._ended = Snapshot()
+        """What the workers that have ended had counted."""
+        self._startup_error: ConfigError | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._announced = False
+        self._start_at = 0.0
+        self._short_lives = 0
+        """Workers with a short life since the last with a longer one."""
+        self._coordinator = ReloadCoordinator(context.config, content, self._serving)
+        self._triggers = ReloadTriggers(
+            context.config,
+            self._coordinator.reload,
+            self._stop,
+            context.log,
+            context.echo,
+            uses_threads=False,
+        )
+
+    def run(self) -> None:
+        """Serve until a signal; raise ``ConfigError`` if the workers cannot start."""
+        loop = self._loop
+        loop.add_signal_handler(signal.SIGCHLD, self._wake.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._signal_all, signal.SIGUSR1)
+        self._stop.install(loop)
+        # Forked processes share frozen memory as long as no collection touches it.
+        gc_tuning.start_serving()
+        self._start_task(self._shut_down())
+        self._start_task(self._kill_hung())
+        try:
+            while self._workers or not self._stop.requested.is_set():
+                # Fork while the event loop is not running: the new process runs a loop of its own.
+                self._start_missing()
+                loop.run_until_complete(self._collect_ended())
+            for task in self._tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(self._tasks))
+        finally:
+            # Only after an internal error: the interpreter would wait for running workers.
+            self._signal_all(signal.SIGKILL)
+        loop.close()
+        if self._startup_error is not None:
+            raise self._startup_error
+
+    def _start_task(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _serving(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.config_hash and not worker.has_ended]
+
+    def _signal_all(self, number: int) -> None:
+        for worker in self._workers:
+            worker.signal(number)
+
+    def _start_missing(self) -> None:
+        while (
+            len(self._workers) < self._count
+            and not self._stop.requested.is_set()
+            and time.monotonic() >= self._start_at
+        ):
+            try:
+                self._workers.append(self._start())
+            except OSError as error:
+                self._on_failed_start((f"cannot start a process: {error.strerror}",))
+
+    def _start(self) -> Worker:
+        ours, theirs = socket.socketpair()
+        # Until the new process has reset its handlers, a signal to it would be delivered to the
+        # supervisor through the shared wakeup pipe.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+        worker = Worker(ours, self._on_report)
+        worker.process = _fork.Process(target=self._run_worker, args=(ours, theirs))
+        try:
+            worker.process.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+            theirs.close()
+        self._loop.run_until_complete(worker.attach())
+        return worker
+
+    def _run_worker(self, ours: socket.socket, theirs: socket.socket) -> None:
+        """Serve in the new process, which shares only sockets with the supervisor."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+        # Only the supervisor notifies systemd and answers reload requests.
+        os.environ.pop("NOTIFY_SOCKET", None)
+        self._triggers.close()
+        ours.close()
+        for worker in self._workers:
+            worker.close_copy()
+        with self._context.log_thread():
+            serving = _serve(self._coordinator.content, self._listeners, theirs, self._context)
+            leftovers = run(serving)
+        if leftovers():
+            force_exit(leftovers)
+
+    def _on_report(self, worker: Worker, report: Report) -> None:
+        coordinator = self._coordinator
+        if report.kind == "scrape":
+            self._start_task(self._answer_scrape(worker))
+        elif report.kind == "refused" and not worker.config_hash:
+            worker.refusal = report
+        elif report.kind == "serving" and self._announced:
+            if worker.config_hash != coordinator.active_hash:
+                # It started with the previous configuration, or read a file that has changed.
+                _ = self._triggers.request()
+        elif report.kind == "serving":
+            coordinator.active_hash, coordinator.files = worker.config_hash, report.result.files
+            if len(self._serving()) == self._count:
+                self._announced = True
+                self._start_task(self._reload_until_stopped(report.announcement))
+
+    async def _answer_scrape(self, worker: Worker) -> None:
+        worker.send(Order("merged", snapshot=await merged(worker, self._workers, self._ended)))
+
+    async def _reload_until_stopped(self, announcement: str) -> None:
+        files = map(Path, self._coordinator.files)
+        async with self._triggers.active(files, self._read_at):
+            self._context.echo(f"{announcement}; {self._count} workers")
+            notify(READY)
+            await self._stop.requested.wait()
+
+    async def _collect_ended(self) -> None:
+        """Wait for a heartbeat or the end of a worker, and remove the workers that have ended."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), HEARTBEAT_S)
+        self._wake.clear()
+        for worker in [one for one in self._workers if one.process.exitcode is not None]:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(worker.ended.wait(), LAST_REPORT_S)
+            worker.close()
+            self._workers.remove(worker)
+            self._ended.add(worker.snapshot, is_running=False)
+            if not self._stop.requested.is_set():
+                self._on_lost(worker)
+
+    def _on_lost(self, worker: Worker) -> None:
+        code, now = worker.process.exitcode, time.monotonic()
+        if worker.refusal is not None:
+            result, is_temporary = worker.refusal.result, worker.refusal.temporary
+            self._on_failed_start(result.problems, is_temporary=is_temporary)
+        elif not (self._announced and worker.config_hash):
+            problem = f"a worker ended during start-up with exit code {code}"
+            self._on_failed_start((problem,))
+        else:
+            is_short = now - worker.started < SHORT_LIFE_S
+            self._short_lives = self._short_lives + 1 if is_short else 0
+            delay = min(SHORT_DELAY_S * max(self._short_lives - 1, 0), MAX_DELAY_S)
+            facts = {"delay": delay} if delay else {}
+            self._context.log.warning("a worker ended and is replaced", exit_code=code, **facts)
+            self._delay_start(delay)
+
+    def _on_failed_start(self, problems: tuple[str, ...], *, is_temporary: bool = True) -> None:
+        """Retry later; stop the server if it was not announced yet."""
+        if self._announced:
+            self._context.log.warning("a worker cannot start yet", problems=problems)
+            self._delay_start(1.0)
+        else:
+            kind = PluginStartupError if is_temporary else ConfigError
+            found = [Problem((), text) for text in problems]
+            self._startup_error = kind(self._context.config, found)
+            self._stop.request_immediate()
+
+    def _delay_start(self, seconds: float) -> None:
+        self._start_at = time.monotonic() + seconds
+        self._loop.call_later(seconds, self._wake.set)
+
+    async def _kill_hung(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            for worker in self._workers:
+                worker.missed += 1
+                if worker.missed == HANG_TIMEOUT_S / HEARTBEAT_S:
+                    text = f"a worker sent no heartbeat for {HANG_TIMEOUT_S} s and is killed"
+                    self._context.log.warning(text, pid=worker.process.pid)
+                    worker.signal(signal.SIGKILL)
+
+    async def _shut_down(self) -> None:
+        """Stop the workers on request; on a second request, without delay."""
+        async with heartbeat():
+            await self._stop.requested.wait()
+            notify(STOPPING)
+            for listener in self._listeners:
+                listener.close()
+            self._loop.call_later(KILL_TIMEOUT_S, self._signal_all, signal.SIGKILL)
+            self._signal_all(signal.SIGTERM)
+            await self._stop.immediate.wait()
+            # Not SIGTERM again: two pending signals of the same kind are delivered as one.
+            self._signal_all(signal.SIGINT)
+            await asyncio.Event().wait()

@@ -1,1 +1,0 @@
-"""Worker processes that share one port and reload together or not at all."""
