@@ -226,4 +226,3 @@ async def _answering(
                 yield Server(reloader, announcement, telemetry, readiness, generations)
         finally:
             await generations.close()
-            app.refusals.end()

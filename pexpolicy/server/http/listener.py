@@ -207,6 +207,7 @@ class Listener:
             self._access().close()
             self._server.pre_shutdown()
             await self._server.shutdown(drain_s)
+            self._refusals.end()
 
     def _access(self) -> AccessControl:
         return self._own_access or self._app.generation.access
