@@ -65,7 +65,7 @@ class PasswordHash:
         except ValueError:
             msg = "is not a password hash: its salt or digest is cut off"
             raise PasswordHashError(msg) from None
-        read = cls(*map(int, found.groups()[:3]), salt, digest)
+        read = cls(int(found[1]), int(found[2]), int(found[3]), salt, digest)
         if read._memory > MAX_MEMORY:
             msg = f"takes more than {MAX_MEMORY // 1024**2} MB to verify; use a smaller ln or r"
             raise PasswordHashError(msg)

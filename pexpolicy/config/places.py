@@ -119,7 +119,8 @@ class Places:
         """The line and column of each table and key that begins a line."""
         found: dict[Key, tuple[int, int]] = {}
         last: dict[Key, int] = {}
-        table, depth = (), 0
+        table: Key = ()
+        depth = 0
         for number, line in enumerate(_STRING.sub(_one_line, self._text).split("\n"), 1):
             entry = _ENTRY.match(line) if depth == 0 else None
             if entry is not None:

@@ -11,15 +11,14 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from importlib import metadata
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any
 
 from pexpolicy.config.files import read_file
 from pexpolicy.config.problems import Key, PluginBuildError, Problem
@@ -27,7 +26,6 @@ from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.hooks import HOOKS, IMPL_MARK, Plugin
 from pexpolicy.text import did_you_mean
 
-T = TypeVar("T")
 _DIGEST = "__pexpolicy_digest__"
 """Attribute of a module: the hash of the source files that it was made of."""
 
@@ -46,14 +44,13 @@ def source_files(path: Path) -> list[Path]:
 def load(path: Path) -> type:
     """Import a module or package and return the one class with hooks that it defines.
 
-    Raises ``PluginBuildError`` unless it defines exactly one, or for a helper that is imported by
-    its bare name, and whatever the import raises; the module that was imported before stays then.
+    Raises ``PluginBuildError`` unless it defines exactly one, and whatever the import raises; the
+    module that was imported before stays then.
     """
     name = module_name(path)
-    module = import_again(name, source_files(path), lambda: _import(name, path))
     classes = [
         value
-        for value in vars(module).values()
+        for value in vars(_imported(name, path)).values()
         if isinstance(value, type) and _is_below(value.__module__, name)
     ]
     # What is wrong with a class that only looks like a plugin is found when its hooks are checked.
@@ -70,69 +67,58 @@ def load(path: Path) -> type:
     return found[0]
 
 
-def import_again(name: str, files: Iterable[Path], load: Callable[[], T]) -> T:
-    """Import by ``load`` a module made of source files, again if one of them has changed."""
-    digest = _digest_of(files)
+def _imported(name: str, path: Path) -> ModuleType:
+    """Return the module of a drop-in, imported again if one of its source files has changed.
+
+    The helpers next to it, which are submodules of the package that stands for the directory, are
+    imported again where one of them has changed.
+    """
+    package_name = _package_name(path.parent)
+    package = sys.modules.setdefault(package_name, ModuleType(package_name))
+    package.__path__ = [str(path.parent)]
+    helpers, digest = _digest_of(_helper_files(path.parent)), _digest_of(source_files(path))
     module = sys.modules.get(name)
-    if module is not None and vars(module).setdefault(_DIGEST, digest) == digest:
-        return load()
-    outdated = [key for key in sys.modules if _is_below(key, name)]
-    with _replaced_modules(outdated, name):
-        loaded = load()
-        setattr(sys.modules[name], _DIGEST, digest)
-    return loaded
-
-
-def _import(name: str, path: Path) -> ModuleType:
-    """Return the module of a drop-in, imported if it is not."""
-    if name in sys.modules:
-        return sys.modules[name]
-    package = _package(path.parent)
-    helpers = _digest_of(_helper_files(path.parent))
-    outdated = []
-    if vars(package).get(_DIGEST) != helpers:
-        outdated = [key for key in sys.modules if key.startswith(f"{package.__name__}._")]
-    with _replaced_modules(outdated, package.__name__):
-        try:
-            module = _execute(name, path)
-        except ModuleNotFoundError as error:
-            helper = f"{error.name}.py"
-            if not (path.parent / helper).is_file():
-                raise
-            text = f"{path.name} imports {helper} next to it: write from .{error.name} import ..."
-            raise PluginBuildError.because(text) from error
+    if module is not None and vars(module).get(_DIGEST) == digest:
+        return module
+    outdated = [name] if vars(package).get(_DIGEST) == helpers else [name, f"{package_name}._"]
+    with _replaced_modules(outdated):
+        file = path / "__init__.py" if path.is_dir() else path
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    setattr(module, _DIGEST, digest)
     setattr(package, _DIGEST, helpers)
     return module
 
 
-def _execute(name: str, path: Path) -> ModuleType:
-    file = path / "__init__.py" if path.is_dir() else path
-    spec = importlib.util.spec_from_file_location(
-        name,
-        file,
-        loader=_SourceLoader(name, str(file)),
-        submodule_search_locations=[str(path)] if path.is_dir() else None,
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+@contextmanager
+def _replaced_modules(names: Sequence[str]) -> Iterator[None]:
+    """Remove modules, and restore them if their import fails inside.
+
+    No bytecode is written: its files do not tell two edits within one second apart.
+    """
+
+    def take_out() -> dict[str, ModuleType]:
+        found = [key for key in sys.modules if any(_is_below(key, name) for name in names)]
+        return {key: sys.modules.pop(key) for key in found}
+
+    before = take_out()
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    importlib.invalidate_caches()
+    try:
+        yield
+    except BaseException:
+        take_out()
+        sys.modules.update(before)
+        raise
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
 
 
 def _package_name(directory: Path) -> str:
     return f"pexpolicy_dropins_{zlib.crc32(str(directory.resolve()).encode()):08x}"
-
-
-def _package(directory: Path) -> ModuleType:
-    """Return the package that stands for a directory; its helpers are its submodules."""
-    name = _package_name(directory)
-    if name not in sys.modules:
-        package = ModuleType(name)
-        package.__path__ = [str(directory)]
-        sys.modules[name] = package
-    return sys.modules[name]
 
 
 def _helper_files(directory: Path) -> list[Path]:
@@ -140,7 +126,8 @@ def _helper_files(directory: Path) -> list[Path]:
 
 
 def _is_below(module: str, name: str) -> bool:
-    return module == name or module.startswith(f"{name}.")
+    """Return whether a module is of this name, below it, or begins with it, if it ends in ``_``."""
+    return module == name or module.startswith(name if name.endswith("_") else f"{name}.")
 
 
 def _has_hooks(plugin_class: type, name: str) -> bool:
@@ -156,64 +143,8 @@ def _digest_of(files: Iterable[Path]) -> bytes:
     digest = blake2b()
     for file in files:
         content = read_file(file)
-        digest.update(f"{file}\0{len(content)}\0".encode())
-        digest.update(content)
+        digest.update(f"{file}\0{len(content)}\0".encode() + content)
     return digest.digest()
-
-
-@contextmanager
-def _replaced_modules(outdated: Iterable[str], prefix: str) -> Iterator[None]:
-    """Import modules again inside; if that fails, the ``outdated`` ones are restored.
-
-    Modules whose names begin with ``prefix`` are removed then. No bytecode is written: its files do
-    not tell two edits within one second apart.
-    """
-    before = {key: sys.modules.pop(key) for key in outdated}
-    metrics = _unregister_metrics(before.values())
-    known = set(sys.modules)
-    writes_bytecode = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    importlib.invalidate_caches()
-    try:
-        yield
-    except BaseException:
-        added = [key for key in sys.modules if key.startswith(prefix) and key not in known]
-        _unregister_metrics([sys.modules.pop(key) for key in added])
-        sys.modules.update(before)
-        for metric in metrics:
-            sys.modules["prometheus_client"].REGISTRY.register(metric)
-        raise
-    finally:
-        sys.dont_write_bytecode = writes_bytecode
-
-
-def _unregister_metrics(modules: Iterable[ModuleType]) -> list[Any]:
-    """Unregister the metrics that only these modules hold, and return them.
-
-    The registry of ``prometheus_client`` refuses a second metric of the same name.
-    """
-    prometheus: Any = sys.modules.get("prometheus_client")
-    replaced = list(modules)
-    if prometheus is None or not replaced:
-        return []
-    others = [m for m in sys.modules.values() if m not in replaced and hasattr(m, "__dict__")]
-    shared = {id(value) for module in others for value in vars(module).values()}
-    unregistered = []
-    for value in {id(v): v for module in replaced for v in vars(module).values()}.values():
-        if id(value) not in shared and callable(getattr(type(value), "collect", None)):
-            with suppress(KeyError):  # it was never registered, or elsewhere
-                prometheus.REGISTRY.unregister(value)
-                unregistered.append(value)
-    return unregistered
-
-
-class _SourceLoader(SourceFileLoader):
-    """Loader that compiles the source each time and ignores bytecode files."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        code: CodeType = self.source_to_code(self.get_data(path), path)
-        return code
 
 
 GROUP = "pexpolicy"
@@ -315,7 +246,10 @@ def select(
     distribution, _, plugin = (written or name).rpartition(":")
     source = found.get(plugin)
     if source is None:
-        known = _known(plugin, tables, found, is_instance=written is not None)
+        known = did_you_mean(plugin.removeprefix("pexpolicy-"), found)
+        known = known or f"; installed: {', '.join(found) or 'none'}"
+        if written is None:
+            known += '; for one more instance write plugin = "NAME" in its table'
         raise PluginBuildError([Problem(key, f"no plugin of this name is installed{known}")])
     sources = (source, *source.rivals)
     origins = " and ".join(one.origin for one in sources)
@@ -328,25 +262,6 @@ def select(
         )
         raise PluginBuildError([Problem(key, text)])
     return replace(sources[0], name=name, plugin="" if plugin == name else plugin, rivals=())
-
-
-def _known(
-    name: str,
-    tables: Mapping[str, PluginTable],
-    found: Mapping[str, PluginSource],
-    *,
-    is_instance: bool,
-) -> str:
-    """Return which plugin may be meant, after a semicolon, else all that there are."""
-    if is_instance and name in tables and (base := tables[name].plugin) is not None:
-        return f'; {name} is an instance itself: write plugin = "{base}"'
-    further = [base for base in found if re.fullmatch(re.escape(base) + r"(_.*|[0-9]+)", name)]
-    if further and not is_instance:
-        return (
-            f'; for a further instance of {further[0]} write plugin = "{further[0]}" in its table'
-        )
-    installed = ", ".join(found) or "none"
-    return did_you_mean(name.removeprefix("pexpolicy-"), found) or f"; installed: {installed}"
 
 
 def _plain(distribution: str) -> str:

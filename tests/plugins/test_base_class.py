@@ -264,16 +264,6 @@ def test_a_can_reject_that_is_a_method_is_refused() -> None:
     assert "its can_reject is a method: write True or False, no method" in refusal(Unsure)
 
 
-def test_a_class_that_cannot_be_compared_is_refused_by_name() -> None:
-    class Odd(Nearest):
-        __hash__ = None  # type: ignore[assignment]
-
-        def __eq__(self, other: object) -> bool:
-            raise ValueError("compared")
-
-    assert "compared" in refusal(Odd)
-
-
 @pytest.mark.parametrize("wrong", [Place(), "Place"])
 def test_an_instance_or_a_name_is_no_class_of_settings(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"Wrong: Plugin\[\.\.\.\] takes the class of settings"):
