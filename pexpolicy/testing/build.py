@@ -94,16 +94,16 @@ def _no_config(config: Config | None, what: str) -> None:
 
 
 def _settings(under_test: Mapping[str, _PluginUnderTest], config: Config) -> Settings:
-    tables = {
+    tables: dict[str, dict[str, Any]] = {
         name: {} if one.settings is None else {"settings": dict(one.settings)}
         for name, one in under_test.items()
     }
     for name, table in config.get("plugins", {}).items():
-        before = tables.get(name, {})
+        before = tables.setdefault(name, {})
         if "settings" in before and "settings" in table:
             msg = f"the settings of {name} are given twice: with the class, and in config"
             raise TypeError(msg)
-        tables[name] = {**before, **table}
+        before.update(table)
     return from_document({**config, "plugins": tables}, Path("config.toml"), _HASH)
 
 
@@ -121,22 +121,18 @@ def _named(plugins: Subject) -> dict[str, _PluginUnderTest]:
 
 
 def _is_pair(plugins: object) -> bool:
-    return (
-        isinstance(plugins, tuple)
-        and len(plugins) == 2  # noqa: PLR2004 - a pair
-        and isinstance(plugins[0], type)
-        and isinstance(plugins[1], Mapping)
-    )
+    if not isinstance(plugins, tuple) or len(plugins) != 2:  # noqa: PLR2004 - a pair
+        return False
+    return isinstance(plugins[0], type) and isinstance(plugins[1], Mapping)
 
 
 def _one(plugin: object) -> _PluginUnderTest:
-    if isinstance(plugin, tuple) and _is_pair(plugin):
-        return _PluginUnderTest(plugin[0], plugin[1])
+    if _is_pair(plugin):
+        return _PluginUnderTest(*plugin)  # type: ignore[misc]
     if isinstance(plugin, type):
         return _PluginUnderTest(plugin)
-    if isinstance(plugin, str | bytes | list | tuple | Mapping | ModuleType | FunctionType) or (
-        plugin is None
-    ):
+    others = (str, bytes, list, tuple, Mapping, ModuleType, FunctionType, type(None))
+    if isinstance(plugin, others):
         msg = (
             f"a {type(plugin).__name__} is not a plugin: pass a class, a class with its settings, "
             "an instance, several of them, or the Path of a configuration file"
@@ -151,13 +147,9 @@ def _class_returning(instance: object) -> type:
     It has the names of the real class, for messages, and its hook API.
     """
     real = type(instance)
-
-    def give(_: type, __: object) -> object:
-        return instance
-
     names = ("__module__", "__qualname__", "pexpolicy_api")
     same = {name: getattr(real, name) for name in names if hasattr(real, name)}
-    return type(real.__name__, (), {"__new__": give, **same})
+    return type(real.__name__, (), {"__new__": lambda *_: instance, **same})
 
 
 def _available(name: str, plugin: _PluginUnderTest) -> PluginSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -107,26 +107,21 @@ def chosen_or_exit(
     Print the problems of each file, and exit with 2, also without any case.
     """
     cases: list[C] = []
-    valid = True
+    problems: list[str] = []
     for path in paths:
         try:
             cases += load(path)
         except CasesError as error:
-            valid = False
-            for problem in error.problems:
-                _complain(f"{path}: {problem}")
-    if not valid:
-        sys.exit(EX_USAGE)
+            problems += str(error).splitlines()
     chosen = [case for case in cases if only.casefold() in case.name.casefold()]
-    if not chosen:
+    if not chosen and not problems:
         why = f"none of {len(cases)} has {only!r} in its name" if cases else "the files have none"
-        _complain(f"no case ran: {why}")
+        problems = [f"no case ran: {why}"]
+    for problem in problems:
+        click.secho(printable(problem), fg="red", err=True)
+    if problems:
         sys.exit(EX_USAGE)
     return chosen
-
-
-def _complain(text: str) -> None:
-    click.secho(printable(text), fg="red", err=True)
 
 
 class _Table(BaseModel):
@@ -196,35 +191,26 @@ def _case(path: Path, table: dict[str, Any]) -> Case:
         read = _CaseTable.model_validate(table)
     except pydantic.ValidationError as error:
         raise BadCaseError(*problems_of(error, _CaseTable)) from None
-    if problems := list(_contradictions(read)):
-        raise BadCaseError(*problems)
     request = None
-    if read.endpoint is not None and read.url is None:
+    if read.url is not None:
+        given = [
+            name for name in ("endpoint", "shape", "request") if getattr(read, name) is not None
+        ]
+        if given:
+            text = "leave it out: the url contains it"
+            raise BadCaseError(*(Problem((name,), text) for name in given))
+    elif read.endpoint is None:
+        raise BadCaseError(Problem(("endpoint",), "is missing; without it, write a whole url"))
+    else:
         try:
             request = composed(read.endpoint, read.shape, read.request or {})
         except RequestError as error:
             inside = () if error.key[0] in ("endpoint", "shape") else ("request",)
             raise BadCaseError(Problem((*inside, *error.key), error.text)) from None
         set_origin(request, str(url_of(request)), read.peer)
-    at = _moment(read.at)
-    return Case(read.name, path, read.endpoint, request, read.url, read.expect, at, read.peer)
-
-
-def _moment(written: datetime | str | None) -> datetime | None:
-    """Return a time with a zone: on another machine, another one would be meant without it."""
-    if written is None:
-        return None
     try:
-        return parse_moment(str(written))
+        # A time has a zone: on another machine, another time would be meant without it.
+        at = None if read.at is None else parse_moment(str(read.at))
     except ValueError as error:
         raise BadCaseError(Problem(("at",), str(error))) from None
-
-
-def _contradictions(table: _CaseTable) -> Iterator[Problem]:
-    if table.url is None:
-        if table.endpoint is None:
-            yield Problem(("endpoint",), "is missing; without it, write a whole url")
-        return
-    for key in ("endpoint", "shape", "request"):
-        if getattr(table, key) is not None:
-            yield Problem((key,), "leave it out: the url contains it")
+    return Case(read.name, path, read.endpoint, request, read.url, read.expect, at, read.peer)

@@ -15,11 +15,10 @@ A report with tables is a sequence of parts, which ``print_parts`` writes to a t
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,8 +37,16 @@ EX_USAGE = 2
 TITLE, GOOD, BAD, WARNING, QUIET = "title", "good", "bad", "warning", "quiet"
 """Styles of a line or of a row; empty for none."""
 THEME = Theme({TITLE: "bold", GOOD: "bold green", BAD: "bold red", WARNING: "yellow", QUIET: "dim"})
-MAX_CELL = 2_000
-"""Characters of a text on a page."""
+_PLAIN: dict[str, Any] = {"theme": THEME, "highlight": False, "markup": False, "emoji": False}
+PAGE_WIDTH = 140
+"""Characters of a line on a page."""
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>pexpolicy</title><style>
+{stylesheet}
+body {{ color: {foreground}; background: {background} }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere }}
+</style></head><body><pre>{code}</pre></body></html>
+"""
 SHOWN_NAMES = 10
 """Names that a line of the coverage has of those that were never used."""
 MAX_NAMES = 1_000
@@ -94,7 +101,7 @@ Part = Line | Table
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console for a report; nothing of a report is markup."""
-    return Console(stderr=stderr, theme=THEME, highlight=False, markup=False, emoji=False)
+    return Console(stderr=stderr, **_PLAIN)
 
 
 def show(rows: Sequence[Row], seconds: float, parts: Iterable[Part] = ()) -> None:
@@ -199,41 +206,10 @@ def _by_suite(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
 
 
 def as_html(title: str, parts: Iterable[Part]) -> str:
-    """Return a page with the parts of a report, light or dark as its reader prefers."""
-    style = resources.files("pexpolicy.testing").joinpath("report.css").read_text("utf-8")
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        '<meta name="color-scheme" content="light dark">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>{_html(title)}</title><style>{style}</style></head><body><main>"
-        f"<h1>{_html(title)}</h1>{''.join(map(_html_part, parts))}</main></body></html>\n"
-    )
-
-
-def _html_part(part: Part) -> str:
-    if isinstance(part, Line):
-        if part.style == TITLE:
-            return f"<h2>{_html(part.text)}</h2>"
-        return f'<p class="{part.style}">{_html(part.text)}</p>' if part.text else ""
-
-    def cells(tag: str, row: Sequence[str], style: str = "") -> str:
-        made = (
-            f"<{tag}{' class=number' if at in part.numbers else ''}>{_html(cell)}</{tag}>"
-            for at, cell in enumerate(row)
-        )
-        return f'<tr class="{style}">{"".join(made)}</tr>'
-
-    styles = part.styles or [""] * len(part.rows)
-    body = "".join(cells("td", row, style) for row, style in zip(part.rows, styles, strict=True))
-    head = f"<thead>{cells('th', part.head)}</thead>" if part.head else ""
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
-
-
-def _html(value: str) -> str:
-    text = printable(value)
-    return escape(text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…")
+    """Return a page with the parts of a report."""
+    out = Console(record=True, file=io.StringIO(), width=PAGE_WIDTH, **_PLAIN)
+    print_parts((Line(title, TITLE), *parts), out)
+    return out.export_html(code_format=PAGE)
 
 
 def hook_parts(coverage: Coverage) -> Iterator[Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
@@ -46,15 +46,18 @@ class RequestTemplate(NamedTuple):
 def shape_of(endpoint: str, name: str | None) -> RequestTemplate:
     """Return a shape by name, or the default one of the endpoint; raises ``RequestError``."""
     if endpoint not in ENDPOINTS:
-        guess = did_you_mean(endpoint, ENDPOINTS) or f"; write one of {', '.join(ENDPOINTS)}"
-        raise RequestError(("endpoint",), f"there is no endpoint {endpoint!r}{guess}")
+        raise _unknown("endpoint", f"there is no endpoint {endpoint!r}", endpoint, ENDPOINTS)
     shapes = _shapes()[endpoint]
     if name is None:
         return next(iter(shapes.values()))
     if name not in shapes:
-        guess = did_you_mean(name, shapes) or f"; write one of {', '.join(shapes)}"
-        raise RequestError(("shape",), f"{endpoint} has no shape {name!r}{guess}")
+        raise _unknown("shape", f"{endpoint} has no shape {name!r}", name, shapes)
     return shapes[name]
+
+
+def _unknown(key: str, text: str, name: str, known: Collection[str]) -> RequestError:
+    guess = did_you_mean(name, known) or f"; write one of {', '.join(known)}"
+    return RequestError((key,), text + guess)
 
 
 def shape_names_of(endpoint: str) -> tuple[str, ...]:
@@ -138,7 +141,9 @@ def composed(
     params = dict(usual.params)
     for name, value in fields.items():
         if name == "alias" and _has_alias(endpoint):
-            alias = _path_alias(value)
+            if not isinstance(value, str) or not value:
+                raise RequestError(("alias",), "the alias in the path is a text, and never empty")
+            alias = _text(name, value)
         else:
             _replace(params, endpoint, name, value)
     params.update({name: _texts(name, value) for name, value in extra.items()})
@@ -153,8 +158,7 @@ def endpoint_of(request: Request) -> str:
     for name, endpoint in ENDPOINTS.items():
         if type(request) is endpoint.request:
             return name
-    msg = f"{type(request).__name__} is not a request: make one with make_request(…)"
-    raise TypeError(msg)
+    raise TypeError(f"{type(request).__name__} is not a request: make one with make_request(…)")
 
 
 def alias_of(request: Request) -> str:
@@ -181,12 +185,6 @@ def _has_alias(endpoint: str) -> bool:
     return ENDPOINTS[endpoint].path.endswith("/")
 
 
-def _path_alias(value: Value) -> str:
-    if not isinstance(value, str) or not value:
-        raise RequestError(("alias",), "the alias in the path is a text, and never empty")
-    return value.raw if isinstance(value, Alias) else value
-
-
 def _replace(params: dict[str, Texts], endpoint: str, name: str, value: Value) -> None:
     """Replace the default value of one field."""
     wire, is_prefix = _on_the_wire(endpoint, name)
@@ -206,12 +204,10 @@ def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
     known = parameters_of(ENDPOINTS[endpoint].request)
     if (parameter := known.get(name)) is not None:
         return parameter.wire, parameter.read is by_prefix
-    for parameter in known.values():
-        if name == parameter.wire or (
-            parameter.read is by_prefix and name.startswith(parameter.wire)
-        ):
-            return name, False
-    if any(name in shape_of(endpoint, shape).params for shape in shape_names_of(endpoint)):
+    wires = {parameter.wire for parameter in known.values()}
+    wires.update(*(shape.params for shape in _shapes()[endpoint].values()))
+    prefixes = tuple(one.wire for one in known.values() if one.read is by_prefix)
+    if name in wires or name.startswith(prefixes):
         return name, False
     names = [*known, *(["alias"] if _has_alias(endpoint) else [])]
     text = f"{endpoint} has no such parameter{did_you_mean(name, names)}"
@@ -228,14 +224,10 @@ def _texts(name: str, value: object) -> Texts:
 
 
 def _text(name: str, value: object) -> str:
-    if value is None:
-        return ""
     if isinstance(value, Alias):
         return value.raw
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return str(value)
+    if value is None or isinstance(value, str | int):
+        return "" if value is None else str(value)
     kind = type(value).__name__
     text = f"Infinity sends no {kind}; write a text, a whole number, True, False or None"
     raise RequestError((name,), text)

@@ -15,7 +15,7 @@ from pexpolicy.explain.explanation import explain
 from pexpolicy.explain.request_forms import InvalidRequestError, read_request
 from pexpolicy.models.context import at_time
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
-from pexpolicy.models.outcome import DEFAULT, Outcome, Step
+from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected, NamedCase
@@ -108,23 +108,20 @@ def _lines(endpoint: str, outcome: Outcome) -> Iterator[str]:
 
 
 def _facts(endpoint: str, outcome: Outcome | None, seconds: float) -> dict[str, Any]:
+    names = ("plugin", "outcome", "detail", "hook")
     return {
         "endpoint": endpoint,
         "decided_by": outcome.decided_by if outcome else None,
         "ms": round(seconds * 1000, 3),
-        "steps": [_step(step) for step in (outcome.steps if outcome else ())],
+        "steps": [
+            {
+                **{name: getattr(step, name) for name in names},
+                "ms": round(step.ms, 3),
+                "fields": list(step.changes or step.fields),
+            }
+            for step in (outcome.steps if outcome else ())
+        ],
         "warnings": list(outcome.decision.warnings) if outcome else [],
-    }
-
-
-def _step(step: Step) -> dict[str, Any]:
-    return {
-        "plugin": step.plugin,
-        "outcome": step.outcome,
-        "ms": round(step.ms, 3),
-        "detail": step.detail,
-        "hook": step.hook,
-        "fields": list(step.changes or step.fields),
     }
 
 
@@ -154,19 +151,26 @@ def _differences(
         reason = outcome.decision.reason
         got = f"{outcome.decided_by} ({reason})" if reason else outcome.decided_by
         yield Difference("decided_by", decided_by + unknown * (decided_by not in names), got)
-    yield from _unequal("action", expected.action or usual.action, reply.action)
-    yield from _unequal("status", expected.status, reply.status)
-    yield from _unequal("reason", expected.reason, outcome.decision.reason)
-    removed = Redaction().result(outcome.endpoint, outcome.decision)[1]
-    result = _result(reply)
-    if expected.result is not None and not (result is None and not expected.result):
-        yield from _below("result", expected.result, result, removed)
     steps: dict[str, str] = {}
     for step in outcome.steps:
         steps.setdefault(step.plugin, step.outcome)
         steps[f"{step.plugin}.{step.hook or endpoint}"] = step.outcome
-    for plugin, what in (expected.steps or {}).items():
-        yield from _unequal(f"steps.{plugin}", what, steps.get(plugin, "not asked"))
+    compared: tuple[tuple[str, object, object], ...] = (
+        ("action", expected.action or usual.action, reply.action),
+        ("status", expected.status, reply.status),
+        ("reason", expected.reason, outcome.decision.reason),
+        *(
+            (f"steps.{plugin}", what, steps.get(plugin, "not asked"))
+            for plugin, what in (expected.steps or {}).items()
+        ),
+    )
+    for key, wanted, found in compared:
+        if wanted not in (None, found):
+            yield Difference(key, str(wanted), NOTHING if found is None else str(found))
+    removed = Redaction().result(outcome.endpoint, outcome.decision)[1]
+    result = _result(reply)
+    if expected.result is not None and not (result is None and not expected.result):
+        yield from _below("result", expected.result, result, removed)
     if expected.annotations:
         annotations, _ = redact_annotations(outcome.request, Redaction())
         yield from _below("annotations", expected.annotations, annotations, [])
@@ -180,11 +184,6 @@ def _is_a_decision(expected: Expected, usual: Reply) -> bool:
         or expected.action not in (None, usual.action)
         or expected.status not in (None, usual.status)
     )
-
-
-def _unequal(key: str, expected: object, got: object) -> Iterator[Difference]:
-    if expected is not None and expected != got:
-        yield Difference(key, str(expected), NOTHING if got is None else str(got))
 
 
 def _result(reply: Reply) -> Any:

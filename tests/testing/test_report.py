@@ -54,8 +54,9 @@ def test_parts_fit_a_terminal_and_a_page() -> None:
     assert max(map(len, shown.splitlines())) <= 12
     assert "\n  a line of\n  several\n  words\n" in shown
     page = report.as_html("T", PARTS)
-    assert "<h2>Head &lt;i&gt;</h2>" in page
-    assert '<tr class="warning"><td>x\ufffd&lt;script&gt;</td><td class=number>1,000' in page
+    assert "Head &lt;i&gt;" in page
+    assert "x\ufffd&lt;script&gt;" in page
+    assert "\x1b" not in page
 
 
 def test_the_names_of_a_coverage_are_few_unless_it_is_full() -> None:
