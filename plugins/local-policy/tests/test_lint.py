@@ -117,7 +117,6 @@ def test_errors_exit_with_65(tmp_path: Path, text: str, reason: str) -> None:
             + ROOM % '"description": "{{ shown }}"',
             "a quote or backslash in remote_alias breaks the JSON",
         ),
-        (ROOM % '"description": "{{ 7|pex_to_json }}"', "prints quotes of its own"),
         (IF % 'call_info.remote_alias == "boss"', "trusts remote_alias alone"),
         ('{% set boss = call_info.vendor == "x" %}' + IF % "boss", "trusts vendor alone"),
         ("{% set caller = call_info.vendor|lower %}" + IF % 'caller == "x"', "trusts vendor alone"),

@@ -110,7 +110,7 @@ async def test_rows_that_were_kept_and_are_refused_are_fetched_again(tmp_path: P
         assert rows.value == [{"group": "new"}]
 
 
-async def test_other_limits_keep_the_rows_and_another_file_does_not(tmp_path: Path) -> None:
+async def test_rows_are_kept_for_the_same_settings(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
 
     def of(**keys: Any) -> Snapshot[list[Row]]:
@@ -126,11 +126,8 @@ async def test_other_limits_keep_the_rows_and_another_file_does_not(tmp_path: Pa
     is_down = False
     async with of():
         is_down = True
-    (tmp_path / "token").write_text("t")
-    token = {"token_file": str(tmp_path / "token")}
-    for keys in ({"timeout": 2.0, "max_age": 9000, "max_mb": 5}, token):
-        async with of(**keys) as rows:
-            assert rows.value == [{"name": "A"}]
+    async with of() as rows:
+        assert rows.value == [{"name": "A"}]
     for other in ({"url": "https://other"}, {"rows": "data"}):
         async with of(**other) as rows:
             with pytest.raises(DataUnavailableError):

@@ -21,6 +21,7 @@ from pexpolicy import (
     Alias,
     Avatar,
     ConfigWarning,
+    Key,
     ParticipantAvatarRequest,
     Plugin,
     Problem,
@@ -141,7 +142,7 @@ def _checked_font(path: Path) -> bytes:
 
 S = TypeVar("S")
 T = TypeVar("T")
-Key = tuple[object, ...]
+CacheKey = tuple[object, ...]
 LOOKUPS = metrics.counter("lookups_total", "Pictures that were asked for.", ["result"])
 
 
@@ -157,9 +158,9 @@ class Avatars(Plugin[AvatarsSettings]):
         self._domains = frozenset(domain.lower().lstrip("@") for domain in settings.domains)
         half = settings.cache_mb << 19
         self._pictures: Cache[Alias, Avatar | None] = Cache(settings.max_age, half, clock)
-        self._renderings: Cache[Key, Avatar | None] = Cache(settings.max_age, half, clock)
+        self._renderings: Cache[CacheKey, Avatar | None] = Cache(settings.max_age, half, clock)
         self._fetches: SingleFlight[Alias, Entry[Avatar | None]] = SingleFlight()
-        self._drawings: SingleFlight[Key, Entry[Avatar | None]] = SingleFlight()
+        self._drawings: SingleFlight[CacheKey, Entry[Avatar | None]] = SingleFlight()
         self._thread: ThreadPoolExecutor
 
     @override
@@ -235,7 +236,7 @@ class Avatars(Plugin[AvatarsSettings]):
         return entry
 
     async def _rendered(
-        self, key: Key, at: float, make: Callable[[], Avatar | None]
+        self, key: CacheKey, at: float, make: Callable[[], Avatar | None]
     ) -> Entry[Avatar | None]:
         """Return what ``make`` returns in a thread; raises its errors, which are not kept."""
 
@@ -301,25 +302,25 @@ def _built(settings: AvatarsSettings) -> tuple[tuple[PictureSource, ...], Initia
 
 
 def _warnings(settings: AvatarsSettings) -> Iterable[ConfigWarning]:
-    written: list[tuple[tuple[str | int, ...], str]] = []
+    http, graph = settings.http, settings.graph
+    templates: list[tuple[Key, str]] = []
+    sent: list[tuple[Key, str]] = []
     if settings.folder is not None:
-        written += [(("files",), text) for text in settings.files]
-    if settings.http is not None:
-        written.append((("http", "url"), settings.http.url))
-    if settings.graph is not None:
-        written.append((("graph", "user"), settings.graph.user))
-    loose = [(key, text) for key, text in written if Template(text).ignores_the_host]
-    if settings.query is not None and ignores_the_host(settings.query):
-        loose.append((("query",), settings.query))
+        templates += [(("files",), text) for text in settings.files]
+    if settings.query is not None:
+        templates.append((("query",), settings.query))
+    if http is not None:
+        templates.append((("http", "url"), http.url))
+        sent += (
+            [(("http", "url"), http.url)] if http.user or http.token_env or http.token_file else []
+        )
+    if graph is not None:
+        templates.append((("graph", "user"), graph.user))
+        sent += [(("graph", "authority"), graph.authority), (("graph", "endpoint"), graph.endpoint)]
+    loose = [found for found in templates if ignores_the_host(found[1])]
     for key, text in loose[: not settings.domains]:
         says = f"{text} gives a caller of any domain the picture of that user: write domains"
         yield ConfigWarning(key, says)
-    http, graph = settings.http, settings.graph
-    sent: list[tuple[tuple[str, ...], str]] = []
-    if http is not None and (http.user or http.token_env or http.token_file):
-        sent.append((("http", "url"), http.url))
-    if graph is not None:
-        sent += [(("graph", "authority"), graph.authority), (("graph", "endpoint"), graph.endpoint)]
-    for place, url in sent:
+    for key, url in sent:
         if not is_encrypted(url):
-            yield ConfigWarning(place, "the credentials are sent unencrypted: write https://")
+            yield ConfigWarning(key, "the credentials are sent unencrypted: write https://")

@@ -49,11 +49,6 @@ class Template:
             return None
         return self.text.format_map({name: quote(part) for name, part in parts.items()})
 
-    @property
-    def ignores_the_host(self) -> bool:
-        """True if people of different domains get the same text."""
-        return not self.names & {"alias", "host"}
-
 
 def is_plain(part: str) -> bool:
     """Return whether a part of an alias is a name: no path, no control character, not too long."""

@@ -94,8 +94,6 @@ def _csv_map(path: Path, text: str) -> SubnetMap:
     except csv.Error as error:
         raise ImportFailed(f"{path} is not CSV: {error}") from None
     columns: tuple[str, ...] = COLUMNS
-    if rows and {"subnet", "location"} <= {cell.strip().lower() for cell in rows[0]}:
-        raise ImportFailed(f"{path} needs no import: name it as csv of the plugin locations")
     if rows and "snet" in [cell.strip().lower() for cell in rows[0]]:
         columns = tuple(cell.strip().lower() for cell in rows.pop(0))
         if missing := set(COLUMNS) - set(columns):

@@ -274,9 +274,6 @@ async def _with_pool(use: Callable[[ScriptPool], Awaitable[T]]) -> T:
 @click.option(
     "--request", metavar="REQUEST", help="A request to take call_info from: a URL or a log line."
 )
-@click.option(
-    "--service-config", type=FILE, metavar="FILE", help="The JSON of service_config alone."
-)
 @click.option("--at", metavar="TIME", help="The time of pex_now, as '2026-12-24 22:00 UTC'.")
 @usage_errors()
 def run(
@@ -284,15 +281,13 @@ def run(
     kind: Kind | None,
     input_file: Path | None,
     request: str | None,
-    service_config: Path | None,
     at: str | None,
 ) -> None:
     """Run SCRIPT once: its JSON on standard output, the verdict on standard error.
 
     Exit code 0: Infinity would apply the JSON. 65: it would drop it. 2: wrong usage.
     """
-    own = {} if service_config is None else {"service_config": read_json(service_config)}
-    found, moment = given_input(kind, input_file, request, own)
+    found, moment = given_input(kind, input_file, request, {})
     if at is not None:
         moment = read_moment(at)
     source = read_text(script)

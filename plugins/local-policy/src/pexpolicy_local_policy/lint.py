@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -81,6 +81,8 @@ class Sample(NamedTuple):
     """Level of a failure: a script may rely on what most calls have."""
     dropped: str = "error"
     """Level of an output that Infinity would drop."""
+    quoted: bool = False
+    """True for a value that a script must print by ``pex_to_json``."""
 
 
 def samples(kind: Kind, tree: nodes.Template) -> Iterator[Sample]:
@@ -96,6 +98,11 @@ def samples(kind: Kind, tree: nodes.Template) -> Iterator[Sample]:
     for variable, key, text in islice(dict.fromkeys(named), MAX_NAMED):
         changed = {**usual, variable: {**usual[variable], key: text}}
         yield Sample(f"{variable}.{key} = {text!r}", ScriptInput(kind, changed), "warning")
+    for key in _CALLER:
+        named = {name: usual[name] for name in ("call_info", "participant") if name in usual}
+        quoted = {name: {**given, key: '"\\'} for name, given in named.items() if key in given}
+        given = ScriptInput(kind, {**usual, **quoted})
+        yield Sample(f"a quote or backslash in {key}", given, quoted=True)
     without = {**usual, "service_config": None}
     yield Sample("no service_config", ScriptInput(kind, without), "warning", "warning")
     empty = {"call_info": dict.fromkeys(CALL_INFO[kind])}
@@ -142,18 +149,11 @@ def _named(tree: nodes.Template) -> Iterator[tuple[str, str, Any]]:
 
 CheckNames = Callable[[Decision], None]
 """Raises ``DecisionError`` for a decision with a name that Infinity does not know."""
-_CALLER = frozenset(("remote_alias", "remote_display_name", "vendor", "local_alias", "call_tag"))
+_CALLER = ("remote_alias", "remote_display_name", "vendor", "local_alias", "call_tag")
 """Values of ``call_info`` that callers choose."""
 _FORGED = frozenset(("remote_alias", "remote_display_name", "vendor"))
-_WITHOUT_QUOTES = (
-    *("abs", "float", "int", "length", "round"),
-    *("pex_base64", "pex_clean_phone_number", "pex_hash", "pex_md5", "pex_strlen", "pex_to_json"),
-    *("pex_to_uuid", "pex_url_encode"),
-)
-"""Filters whose output has neither quotes nor backslashes."""
 _PIN = re.compile(r"\d{4,}")
 """Digits that may be a PIN which the script holds."""
-_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _DECISIONS = (nodes.And, nodes.Call, nodes.Compare, nodes.Const, nodes.Not, nodes.Or, nodes.Test)
 """Expressions whose value is an outcome, and not the value of a caller itself."""
 _LAST = ("time", "memory", "output", "process")
@@ -200,7 +200,7 @@ async def lint(
     wrong = [LintFinding("error", line, text) for line, text in unknown_filters(tree)]
     found += wrong
     found += [LintFinding("note", line, text) for line, text in unknown_points(tree)]
-    doubts = (*_debug_calls(tree), *_quoted(tree), *_trust(tree))
+    doubts = (*_debug_calls(tree), *_trust(tree))
     found += [LintFinding("warning", line, text) for line, text in doubts]
     told: set[tuple[int, str]] = set()
     for sample in () if wrong else samples(kind, tree):
@@ -210,7 +210,7 @@ async def lint(
             # One sample is enough for each field, and for each line.
             if (about := (line, text.partition(":")[0])) not in told:
                 told.add(about)
-                shown = _PIN.sub("****", f"{text} (with {sample.name})")
+                shown = _PIN.sub("****", text if sample.quoted else f"{text} (with {sample.name})")
                 found.append(LintFinding(level, line, shown))
         if rendering.failure is not None and rendering.failure.kind in _LAST:
             break
@@ -222,6 +222,10 @@ def _judged(
 ) -> Iterator[tuple[str, str]]:
     """Yield level and text of what Infinity makes of the output for a sample."""
     failure, verdict = rendering.failure, judge(sample.given, rendering, extras)
+    if sample.quoted:
+        if failure is None and verdict.dropped and verdict.document is None:
+            yield "warning", f"{sample.name} breaks the JSON: use pex_to_json"
+        return
     if failure is not None:
         if failure.kind != "not applied":
             yield sample.fails, f"the script fails: {failure.text}"
@@ -238,38 +242,16 @@ def _judged(
                 yield "error", f"{error.refusal.field}: {error.refusal.rule}"
 
 
-def _is_debug(node: nodes.Node) -> bool:
-    called = node.node if isinstance(node, nodes.Call) else None
-    return isinstance(called, nodes.Name) and called.name == "pex_debug_log"
-
-
 def _debug_calls(tree: nodes.Template) -> Iterator[tuple[int, str]]:
-    for call in filter(_is_debug, tree.find_all(nodes.Call)):
-        text = "pex_debug_log writes to the support log at each call: remove it"
-        yield call.lineno, text
-
-
-def _quoted(tree: nodes.Template) -> Iterator[tuple[int, str]]:
-    """Yield values of callers between quotes, which a quote in the value breaks."""
-    variables = _variables(tree, printed=True)
-    for output in tree.find_all(nodes.Output):
-        before = ""
-        for part in output.nodes:
-            if isinstance(part, nodes.TemplateData):
-                before += str(part.data)
-            elif isinstance(part, nodes.Filter) and part.name == "pex_to_json":
-                if len(_QUOTE.findall(before)) % 2 == 1:
-                    text = "pex_to_json prints quotes of its own: leave out those around it"
-                    yield part.lineno, text
-            else:
-                for name in sorted(_CALLER & _read(part, variables, printed=True)):
-                    text = f"a quote or backslash in {name} breaks the JSON: use pex_to_json"
-                    yield part.lineno, text
+    for call in tree.find_all(nodes.Call):
+        if isinstance(call.node, nodes.Name) and call.node.name == "pex_debug_log":
+            text = "pex_debug_log writes to the support log at each call: remove it"
+            yield call.lineno, text
 
 
 def _trust(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     """Yield conditions that depend on nothing but what a caller claims."""
-    variables = _variables(tree, printed=False)
+    variables = _variables(tree)
     decisions = {
         name
         for one in tree.find_all(nodes.Assign)
@@ -283,13 +265,13 @@ def _trust(tree: nodes.Template) -> Iterator[tuple[int, str]]:
             isinstance(test, nodes.Name) and test.name not in decisions
         ):
             continue
-        read = _read(test, variables, printed=False)
+        read = _read(test, variables)
         if read and read <= _FORGED:
             text = f"trusts {', '.join(sorted(read))} alone, which any caller can choose"
             yield condition.lineno, text
 
 
-def _variables(tree: nodes.Template, *, printed: bool) -> _Variables:
+def _variables(tree: nodes.Template) -> _Variables:
     """Return what each variable is made of."""
     made: dict[str, frozenset[str]] = {}
     for _ in range(2):  # twice, as a loop may read what it assigns later
@@ -298,7 +280,7 @@ def _variables(tree: nodes.Template, *, printed: bool) -> _Variables:
         pairs += [(one.target, one.iter) for one in tree.find_all(nodes.For)]
         for target, value in pairs:
             for name in _names(target):
-                made[name] = made.get(name, frozenset()) | _read(value, made, printed=printed)
+                made[name] = made.get(name, frozenset()) | _read(value, made)
     return made
 
 
@@ -308,27 +290,14 @@ def _names(target: nodes.Node) -> set[str]:
     return {target.name, *inside} if isinstance(target, nodes.Name) else inside
 
 
-def _read(node: nodes.Node, variables: _Variables, *, printed: bool) -> frozenset[str]:
-    """Return the values of a call that decide an expression, or that it may print as they are."""
-    parts: Iterable[nodes.Node] = node.iter_child_nodes()
-    match node:
-        case nodes.Name(name=name):
-            return variables.get(name, frozenset())
-        case (
-            nodes.Getattr(node=nodes.Name(name=owner), attr=name)
-            | nodes.Getitem(node=nodes.Name(name=owner), arg=nodes.Const(value=name))
-        ) if printed or owner == "call_info":
-            return frozenset({name})
-        case _ if printed and (
-            isinstance(node, nodes.Compare | nodes.Test | nodes.Not)
-            or _is_debug(node)
-            or (isinstance(node, nodes.Filter) and node.name in _WITHOUT_QUOTES)
-        ):
-            return frozenset()
-        case nodes.Filter(node=nodes.Node() as filtered) if printed:
-            parts = (filtered,)
-        case nodes.CondExpr(expr1=first, expr2=second) if printed:
-            parts = (first, second) if second is not None else (first,)
-        case _:
-            pass
-    return frozenset[str]().union(*(_read(part, variables, printed=printed) for part in parts))
+def _read(expression: nodes.Node, variables: _Variables) -> frozenset[str]:
+    """Return what of ``call_info`` decides the value of an expression."""
+    found = [*expression.find_all(nodes.Getattr)]
+    found += [expression] if isinstance(expression, nodes.Getattr) else []
+    read = (
+        one.attr
+        for one in found
+        if isinstance(one.node, nodes.Name) and one.node.name == "call_info"
+    )
+    named = (variables.get(name, frozenset()) for name in _names(expression))
+    return frozenset(read).union(*named)

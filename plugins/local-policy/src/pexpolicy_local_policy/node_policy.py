@@ -55,31 +55,23 @@ def input_after(
     suggested locations.
     """
     own = own or {}
-    own_service = own.get("service_config")
-    kind: Kind = KIND_OF[endpoint]
-    fields = _fields(decision)
-    variables: dict[str, Any] = {"service_config": own_service}
-    unknown = ["service_config"] if own_service is None else []
-    if kind == "service":
-        if isinstance(decision, Service):
-            variables["service_config"], unknown = fields, []
-        elif not isinstance(decision, Continue):
-            variables["service_config"], unknown = None, []
-    elif kind == "media_location":
-        if isinstance(decision, MediaLocation):
-            variables[SUGGESTED] = suggested(fields)
-        elif SUGGESTED in own:
-            variables[SUGGESTED] = own[SUGGESTED]
-        else:
-            unknown.append(SUGGESTED)
+    kind, fields = KIND_OF[endpoint], _fields(decision)
     found = from_request(kind, request)
-    changed = {**found.variables, **variables}
+    changed = {**found.variables, "service_config": own.get("service_config")}
+    unknown = []
+    if kind == "service" and not isinstance(decision, Continue):
+        changed["service_config"] = fields if isinstance(decision, Service) else None
+    elif changed["service_config"] is None:
+        unknown.append("service_config")
     if kind != "media_location":
         disposition = decision.action.upper()
-        changed["call_info"] = {
-            **found.call_info,
-            "external_policy_disposition": disposition,
-        }
+        changed["call_info"] = {**found.call_info, "external_policy_disposition": disposition}
+    elif isinstance(decision, MediaLocation):
+        changed[SUGGESTED] = suggested(fields)
+    elif SUGGESTED in own:
+        changed[SUGGESTED] = own[SUGGESTED]
+    else:
+        unknown.append(SUGGESTED)
     if kind == "participant" and not isinstance(decision, Reject):
         known = {name: value for name, value in fields.items() if name in PARTICIPANT}
         changed["participant"] = {**changed["participant"], **known}

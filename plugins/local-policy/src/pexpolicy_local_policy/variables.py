@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -200,24 +201,21 @@ def recorded_input(text: str, kind: Kind | None) -> tuple[ScriptInput, datetime 
 def given_input(
     kind: Kind | None, path: Path | None, request: str | None, written: Mapping[str, Any]
 ) -> tuple[ScriptInput, datetime | None]:
-    """Return the variables of a file or of a request, then those that are ``written``.
+    """Return the variables of a file, replaced by those of a request, then by the ``written`` ones.
 
     Also return the time of the request. Raises ``LocalPolicyError``.
     """
-    if path is not None and request is not None:
-        raise LocalPolicyError("request: write it, or input, not both")
-    document, at = {}, None
+    layers, at = [{} if path is None else read_json(path)], None
+    document = layers[0]
     if request is not None:
         found, at = recorded_input(request, kind)
-        document, kind = dict(found.variables), found.kind
-    elif path is not None:
-        document = read_json(path)
+        layers.append({name: value for name, value in found.variables.items() if value})
+        kind = found.kind
     try:
-        if isinstance(document, dict):
-            call_info = document.get("call_info", {})
-            if isinstance(call_info, dict):
-                call_info = {**call_info, **written.get("call_info", {})}
-            document = {**document, **written, "call_info": call_info}
+        if isinstance(document, dict) and isinstance(document.get("call_info", {}), dict):
+            layers.append(written)
+            call_info = ChainMap(*(layer.get("call_info", {}) for layer in reversed(layers)))
+            document = {**ChainMap(*reversed(layers)), "call_info": dict(call_info)}
         return from_test_page(document, kind), at
     except LocalPolicyError as error:
         raise LocalPolicyError(f"{path}: {error}" if path else str(error)) from None

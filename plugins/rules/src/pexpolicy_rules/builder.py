@@ -195,16 +195,15 @@ def literal_placeholders(when: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
 
 
 def _without(written: Mapping[str, Any], keys: list[Key]) -> dict[str, Any]:
-    rest = deepcopy(dict(written))
-    for key in keys:
-        top = key[0] if key else ""
+    """Return a table without what has a problem, and with any name."""
+    rest = {"name": "?", **deepcopy(dict(written))}
+    for top, *below in filter(None, keys):
         if top == "name":
             rest["name"] = "?"
-        elif top == "endpoint" and isinstance(rest.get("endpoint"), list):
-            known = [text for at, text in enumerate(written["endpoint"]) if key != (top, at)]
-            rest["endpoint"] = [text for text in rest["endpoint"] if text in known]
-        elif top == "then" and len(key) > 1 and isinstance(rest.get("then"), dict):
-            rest["then"].pop(key[1], None)
+        elif top == "endpoint" and below and isinstance(rest.get(top), list):
+            rest[top] = [text for text in rest[top] if text != written[top][below[0]]]
+        elif top == "then" and below and isinstance(rest.get(top), dict):
+            rest[top].pop(below[0], None)
         else:
             rest.pop(str(top), None)
     return rest

@@ -41,8 +41,6 @@ class SourceLists:
         self._problems = problems
         self._lists: dict[tuple[str, bool], ValueList] = {}
         self._snapshots: dict[str, RowSnapshot[ByForm]] = {}
-        self._forms: dict[str, set[bool]] = {}
-        """The forms in which conditions need the values of a snapshot."""
         self._answers: WeakKeyDictionary[Request, Answers] = WeakKeyDictionary()
         """The answers of sources to a call, which its coverage needs after it, too."""
         self.asks = False
@@ -73,13 +71,11 @@ class SourceLists:
                 lookup = table.source.lookup(table.query, ["value"])
                 return KeyList(lookup, self._answers)
             # One snapshot has both forms: its rows would be fetched twice.
-            forms = self._forms.setdefault(name, set())
-            forms.add(is_alias)
             if name not in self._snapshots:
                 self._snapshots[name] = table.source.snapshot(
                     table.query,
                     lambda rows: {
-                        form: _values(rows, table.column, is_alias=form) for form in forms
+                        form: _values(rows, table.column, is_alias=form) for form in (True, False)
                     },
                     every=table.every,
                     file=table.cache,

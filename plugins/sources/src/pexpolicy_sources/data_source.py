@@ -329,13 +329,6 @@ STOP_S = 1.0
 
 
 S = TypeVar("S", bound=DataSourceSettings)
-_CREDENTIALS = ("password", "token", "client_secret", "ca")
-_HOW = {
-    *DataSourceSettings.model_fields,
-    *(f"{name}_{kind}" for name in _CREDENTIALS for kind in ("env", "file")),
-    *("max_mb", "page_size", "pool_size", "tls"),
-}
-"""Keys that say how a source is asked, and not for which rows."""
 
 
 class DataSource(ABC, Generic[S, Q]):
@@ -448,19 +441,8 @@ class DataSource(ABC, Generic[S, Q]):
         return task
 
     def _place(self) -> str:
-        """Return where the rows come from.
-
-        Limits, credentials and certificates are no part of it: with others, the rows that are kept
-        stay while the source is down.
-        """
-        # Without defaults, as a later version may have more keys.
-        fields = type(self.settings).model_fields
-        place = {
-            name: value
-            for name, value in self.settings
-            if name not in _HOW and value != fields[name].get_default(call_default_factory=True)
-        }
-        return f"{type(self).__name__}\n{place!r}"
+        """Return where the rows come from."""
+        return f"{type(self).__name__}\n{self.settings!r}"
 
     def _key(self, query: str) -> str:
         """Return what a snapshot depends on, as a hash: the settings may name users."""
