@@ -93,6 +93,10 @@ class Pins:
         for name in PINS:
             written = fields.get(name)
             from_file = None if row is None else getattr(row.values, name)
+            if row is not None and written is not None and from_file not in (None, written):
+                own = dotted_key((*key, name)) if key[0] == "rooms" else key[-1]
+                text = f"its {name} is not used, as the room has its own in {own}: keep one of both"
+                warnings.append(ConfigWarning(("pins",), str(row.fault(text))))
             if written is None:
                 default = self._defaults[name]
                 if from_file is not None:

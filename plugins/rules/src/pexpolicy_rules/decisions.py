@@ -177,7 +177,7 @@ class Answer:
             raise ENDPOINTS[self._endpoint].refuse(str(error)) from None
         for name in self._protections:
             if not str(fields[name]).strip():
-                text = f"{name}: is empty, as its placeholder has no value"
+                text = f"then.{name} is empty, as its placeholder has no value"
                 raise ENDPOINTS[self._endpoint].refuse(text)
         decision = self._factory(fields, self.reason)
         name = self._fields.get("name")

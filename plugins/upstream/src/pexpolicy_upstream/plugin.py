@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
+import msgspec
 from typing_extensions import override
 
 from pexpolicy import (
@@ -22,7 +24,7 @@ from pexpolicy.config.outgoing import secret, tls_context
 from pexpolicy.conformance.replies import basic
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import compile_when
-from pexpolicy.models.contract import Extras
+from pexpolicy.models.contract import Extras, contract_of
 from pexpolicy.text import did_you_mean
 from pexpolicy_upstream.route import WITHOUT_RESULT, Comparison, Route, Target
 from pexpolicy_upstream.settings import (
@@ -121,13 +123,27 @@ def _override_problems(key: Key, route: RouteSettings, extras: Extras) -> Iterat
         known = ", ".join(OVERRIDABLE)
         yield Problem(key, f"needs a route with exactly one of the endpoints {known}")
         return
-    kinds = (d for d in ENDPOINTS[route.endpoints[0]].decisions if d not in WITHOUT_RESULT)
-    found = [
-        [issue for issue in kind.find_issues(route.override, extras) if issue.rule != "is required"]
-        for kind in kinds
-    ]
-    for issue in min(found, key=len):
-        yield Problem((*key, *issue.key), issue.text)
+    decisions = ENDPOINTS[route.endpoints[0]].decisions
+    results = [d for d in decisions if d not in WITHOUT_RESULT]
+    kinds = [field for d in results for field in msgspec.structs.fields(contract_of(d).wire)]
+    for name, value in route.override.items():
+        if name in extras.fields or extras.has(name, value):
+            continue
+        complaints = [_complaint(value, field.type) for field in kinds if field.name == name]
+        if not complaints:
+            guess = did_you_mean(name, {field.name for field in kinds})
+            yield Problem((*key, name), f"there is no such field{guess}")
+        elif all(complaints):
+            yield Problem((*key, name), complaints[0])
+
+
+def _complaint(value: object, kind: Any) -> str:
+    """Return what is wrong with a value of a field, or an empty text."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return ""
 
 
 MARGIN = 0.02
