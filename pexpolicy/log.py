@@ -35,10 +35,10 @@ import structlog  # noqa: E402
 if _is_hidden:
     del sys.modules["rich"]
 
-MAX_PENDING = 4 * 1024 * 1024
-"""Bytes that may wait for a slow reader. Further lines of plugins are left out and counted."""
-RESERVED = 256 * 1024
-"""Bytes in addition to ``MAX_PENDING``, for lines of the server itself."""
+MAX_LINES = 10_000
+"""Lines that may wait for a slow reader. Further lines of plugins are left out and counted."""
+RESERVED = 500
+"""Lines in addition to ``MAX_LINES``, for those of the server itself."""
 STOP_TIMEOUT_S = 1.0
 """Time for the lines that wait when the server stops."""
 
@@ -60,32 +60,25 @@ class StandardError:
             self._descriptor = None
         self._may_wait = True
         self._thread: threading.Thread | None = None
-        # Reentrant, as the queue is: a destructor or signal handler may log as well.
-        self._lock = threading.RLock()
+        # Reentrant: a destructor or signal handler may log as well.
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        self._pending = 0
         self._left_out: Counter[str] = Counter()
 
     def write(self, line: str, plugin: str = "") -> None:
         """Write one line; ``plugin`` is whose line it is, empty for the server's own."""
         content = line.encode("utf-8", "replace") + b"\n"
         # A process that a plugin forked has no such thread.
-        if self._thread is not None and self._thread.is_alive():
-            with self._lock:
-                if self._pending + len(content) > MAX_PENDING + RESERVED * (not plugin):
-                    self._left_out[plugin] += 1
-                    return
-                self._pending += len(content)
+        is_queued = self._thread is not None and self._thread.is_alive()
+        if is_queued and self._queue.qsize() < MAX_LINES + RESERVED * (not plugin):
             self._queue.put(content)
-        elif self._may_wait or self._is_writable():
+        elif not is_queued and (self._may_wait or self._is_writable()):
             self._write(content)
         else:
             self._left_out[plugin] += 1
 
     def _write(self, content: bytes) -> None:
         if self._left_out and self._queue.empty():
-            with self._lock:
-                left_out, self._left_out = self._left_out, Counter()
+            left_out, self._left_out = self._left_out, Counter()
             content = self._report(left_out).encode("utf-8", "replace") + b"\n" + content
         # A plugin may have closed standard error.
         with suppress(OSError, ValueError):
@@ -133,8 +126,6 @@ class StandardError:
     def _run(self) -> None:
         while (content := self._queue.get()) is not None:
             self._write(content)
-            with self._lock:
-                self._pending -= len(content)
         if self._left_out:
             self._write(b"")
 

@@ -6,13 +6,13 @@ the plugin whose hook is running; in a thread of its own, for the plugin that ma
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal, NoReturn
 
 from pexpolicy.models.context import HOOK_CONTEXT
@@ -24,8 +24,6 @@ Changes = dict[tuple["Definition", tuple[str, ...]], list[float]]
 """By definition and label values: the sum of a counter, the last value of a gauge, and all
 observations of a histogram.
 """
-MAX_METRICS = 64
-"""Metrics of one plugin."""
 MAX_SERIES = 100
 """Combinations of label values of one metric; further ones are counted as ``other``."""
 MAX_VALUE = 100
@@ -86,6 +84,11 @@ class Series(dict[tuple[str, ...], Any]):
         series = self[labels] = self.metric.labels(*labels) if labels else self.metric
         return series
 
+    def make(self, *labels: Iterable[str]) -> None:
+        """Make the series of all combinations, so that they are exposed from the start."""
+        for values in product(*labels):
+            _ = self[values]
+
 
 class PluginMetrics:
     """The metrics of the plugins of this process. Safe in any thread."""
@@ -93,7 +96,6 @@ class PluginMetrics:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._metrics: dict[tuple[str, str, Kind], Series] = {}
-        self._told: set[tuple[str, str]] = set()
         self._changes: Changes | None = None
 
     def clear(self) -> None:
@@ -109,11 +111,14 @@ class PluginMetrics:
         value: float,
     ) -> None:
         """Change one series of a metric."""
+        key = plugin, definition.name, definition.kind
         with self._lock:
-            series = self._find(plugin, definition, labels)
-            if series is None:
-                return
-            getattr(series, operation)(value)
+            metric = self._metrics.get(key)
+            if metric is None or metric.definition != definition:
+                metric = self._metrics[key] = Series(definition, _exposed(plugin, definition))
+            if labels not in metric and len(metric) >= MAX_SERIES:
+                labels = (OTHER,) * len(labels)
+            getattr(metric[labels], operation)(value)
             if self._changes is not None:
                 values = self._changes.setdefault((definition, labels), [])
                 if definition.kind == "histogram":
@@ -150,42 +155,11 @@ class PluginMetrics:
         Metrics whose exposed name is ``taken``, or that of another plugin, are not.
         """
         owners = dict.fromkeys(taken, "")
-        for (plugin, name, kind), found in self._metrics.copy().items():
-            if not plugin or (kind == "gauge" and plugin not in plugins):
-                continue
-            exposed = _exposed(plugin, found.definition)
-            if owners.setdefault(exposed, plugin) == plugin:
-                yield exposed, found
-            else:
-                text = f"the metric {name} is not exposed: another one has the name {exposed}"
-                self._warn(plugin, exposed, text)
-
-    def _find(self, plugin: str, definition: Definition, labels: tuple[str, ...]) -> Any:
-        """Return a series, which is made if there is room for it."""
-        name, key = definition.name, (plugin, definition.name, definition.kind)
-        found = self._metrics.get(key)
-        if found is None and sum(owner == plugin for owner, _, _ in self._metrics) >= MAX_METRICS:
-            text = f"has more than {MAX_METRICS} metrics: others are not counted"
-            return self._warn(plugin, "", text)
-        if found is None or found.definition != definition:
-            if found is not None and found.definition.labels != definition.labels:
-                both = (", ".join(one.labels) or "none" for one in (found.definition, definition))
-                text = f"the metric {name} is made twice, with the labels {' and '.join(both)}"
-                self._warn(plugin, name, f"{text}: only the last one is exposed")
-            found = self._metrics[key] = Series(definition, _exposed(plugin, definition))
-        if labels not in found and len(found) >= MAX_SERIES:
-            text = (
-                f"the metric {name} has more than {MAX_SERIES} combinations of label values: "
-                f"further ones are counted as {OTHER!r}"
-            )
-            self._warn(plugin, name, text)
-            labels = (OTHER,) * len(labels)
-        return found[labels]
-
-    def _warn(self, plugin: str, metric: str, text: str) -> None:
-        if (plugin, metric) not in self._told:
-            self._told.add((plugin, metric))
-            logging.getLogger(__name__).warning("plugin %s: %s", plugin, text)
+        for (plugin, _, kind), metric in self._metrics.copy().items():
+            exposed = _exposed(plugin, metric.definition)
+            is_hidden = not plugin or (kind == "gauge" and plugin not in plugins)
+            if not is_hidden and owners.setdefault(exposed, plugin) == plugin:
+                yield exposed, metric
 
 
 PLUGIN_METRICS = PluginMetrics()
@@ -220,10 +194,9 @@ class _Metric:
     def _labels(self, values: dict[str, str]) -> tuple[str, ...]:
         """Return label values in their order; raises ``TypeError`` for other labels."""
         labels = self.definition.labels
-        if len(values) != len(labels) or not all(label in values for label in labels):
-            known = f"the labels {', '.join(labels)}" if labels else "no labels"
-            used = ", ".join(values) or "none"
-            msg = f"metric {self.definition.name} has {known}, and was used with {used}"
+        if values.keys() != set(labels):
+            known, used = (", ".join(names) or "none" for names in (labels, values))
+            msg = f"metric {self.definition.name} has the labels {known}, and was used with {used}"
             raise TypeError(msg)
         return tuple([_label_value(values[label]) for label in labels])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -111,12 +110,12 @@ def last_nodes(nodes: Iterable[Node]) -> dict[str, Node]:
 
 
 def family_of(series: Series) -> Family:
-    """Return the samples of a metric; of a gauge, those that are known."""
+    """Return the samples of a metric."""
     (found,) = series.metric.collect()
     samples = {
         (sample.name, *sample.labels.values()): sample.value
         for sample in found.samples
-        if sample.name != f"{found.name}_created" and not math.isnan(sample.value)
+        if sample.name != f"{found.name}_created"
     }
     return Family(found.name, series.definition, samples)
 

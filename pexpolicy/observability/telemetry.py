@@ -6,15 +6,13 @@ What is on the path of each call is a look-up and an addition: the children of m
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import product
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
@@ -39,7 +37,14 @@ from pexpolicy.models.outcome import (
 )
 from pexpolicy.observability import metrics
 from pexpolicy.observability.metrics import METRICS
-from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot, family_of, last_nodes
+from pexpolicy.observability.snapshot import (
+    MAX_NODES,
+    Family,
+    Node,
+    Snapshot,
+    family_of,
+    last_nodes,
+)
 from pexpolicy.tasks import run_in_thread
 
 if TYPE_CHECKING:
@@ -135,25 +140,8 @@ class StateSources:
         return ["not ready"] if self.not_ready_reasons() else []
 
 
-class _Series(Series):
-    """The series of a metric of the server."""
-
-    def make(self, *labels: Iterable[str]) -> None:
-        """Make the series of all combinations, so that they are exposed from the start."""
-        for values in product(*labels):
-            _ = self[values]
-
-    def set(self, value: float | None) -> None:
-        """Set a gauge without labels; an unknown value has no series."""
-        self.metric.set(math.nan if value is None else value)
-
-    def show(self, values: Mapping[Any, float]) -> None:
-        """Set the series of a gauge, and remove its others."""
-        for labels, value in values.items():
-            self[labels].set(value)
-        for labels in self.keys() - values.keys():
-            self.metric.remove(*labels)
-            del self[labels]
+_SAMPLED = {found.name: found for found in METRICS.values() if found.kind == "gauge"}
+_SAMPLED[metrics.AUDIT_LOST.name] = metrics.AUDIT_LOST
 
 
 class Telemetry(AbstractContextManager["Telemetry"]):
@@ -166,10 +154,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self.nodes = Nodes()
         self.problem = ""
         """Why the last sample failed, or an empty text."""
-        self._metrics = {name: _Series(found, name) for name, found in METRICS.items()}
-        for found in self._metrics.values():
-            if found.definition.kind == "gauge" and not found.definition.labels:
-                found.set(None)
+        counted = METRICS.keys() - _SAMPLED.keys()
+        self._metrics = {name: Series(METRICS[name], name) for name in counted}
+        self._sampled: dict[str, Family] = {}
         self._requests = self._of(metrics.REQUESTS)
         self._durations = self._of(metrics.DURATION)
         self._left = self._of(metrics.REMAINING)[()]
@@ -181,7 +168,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._budget = 0.0
         self._policy: Policy | None = None
         self._plugins: set[str] = set()
-        self._lost = 0
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._timer: asyncio.TimerHandle | None = None
         causes = (*NOT_ANSWERED, INTERNAL, UNRECORDED)
@@ -189,10 +175,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._durations.make(ENDPOINTS)
         self._of(metrics.FALLBACK).make(ENDPOINTS, causes)
         self._of(metrics.REFUSED).make(REASONS)
-        self._of(metrics.WORKERS).set(1)
-        self._of(metrics.LOOP_LAG).set(0)
+        self.sample()
 
-    def _of(self, definition: Definition) -> _Series:
+    def _of(self, definition: Definition) -> Series:
         return self._metrics[definition.name]
 
     def use_policy(self, policy: Policy) -> None:
@@ -270,7 +255,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
     def snapshot(self) -> Snapshot:
         """Return what this process has counted. Safe in any thread."""
-        families = {name: family_of(found) for name, found in self._metrics.items()}
+        families = self._sampled | {name: family_of(one) for name, one in self._metrics.items()}
         calls = families[metrics.PLUGIN_CALLS.name]
         durations = families[metrics.PLUGIN_DURATION.name]
         for (plugin, outcome), cells in self._quick.copy().items():
@@ -301,61 +286,60 @@ class Telemetry(AbstractContextManager["Telemetry"]):
     def _beat(self, due: float | None) -> None:
         if due is not None:
             self._lags.append(max(self._loop.time() - due, 0.0))
-            self._of(metrics.LOOP_LAG).set(max(self._lags))
             self.sample()
         due = self._loop.time() + SAMPLE_INTERVAL_S
         self._timer = self._loop.call_at(due, self._beat, due)
 
     def sample(self) -> None:
-        """Set all gauges; ``problem`` is set if a source fails, which is read again next time."""
+        """Read all gauges; ``problem`` is set if a source fails, which is read again next time."""
+        sampled = {
+            name: Family(name.removesuffix("_total"), found, {}) for name, found in _SAMPLED.items()
+        }
+        self.problem = ""
         try:
-            if self._policy is not None:
-                self._sample_policy(self._policy)
-            self._sample_sources(self.sources)
+            for job, runs in self.sources.job_runs().items():
+                self._of(metrics.JOB_RUNS)[job].inc(runs)
+            for definition, labels, value in self._gauges():
+                if value is not None:
+                    sampled[definition.name].samples[definition.name, *labels] = float(value)
         except Exception as error:  # noqa: BLE001 - a failed sample must not end the timer
             self.problem = describe_error(error).summary
-        else:
-            self.problem = ""
+        self._sampled = sampled
 
-    def _sample_policy(self, policy: Policy) -> None:
-        lifespans = policy.lifespans.copy()
-        links = [link for chain in policy.chains.values() for link in chain.links]
-        is_open = {(link.plugin,): 0 for link in links}
-        is_open |= {(one.plugin,): 1 for one in links if one.breaker and one.breaker.is_open}
-        data = {
-            (name, found.name): found
-            for name, lifespan in lifespans.items()
-            for found in lifespan.refreshed
-        }
-        for definition, values in (
-            (metrics.CONFIG_INFO, {(policy.config_hash,): 1}),
-            (metrics.OBSERVER_PENDING, {(one.plugin,): one.pending for one in policy.observers}),
-            (metrics.BREAKER_OPEN, is_open),
-            (
-                metrics.BACKGROUND_FAILURES,
-                {(name,): len(found.failures) for name, found in lifespans.items()},
-            ),
-            # A series without a value would raise no alert.
-            (metrics.DATA_AGE, {key: max(one.waiting_for, 0.001) for key, one in data.items()}),
-            (metrics.DATA_INTERVAL, {key: one.every for key, one in data.items()}),
-        ):
-            self._of(definition).show(values)
-
-    def _sample_sources(self, sources: StateSources) -> None:
-        for labels, runs in sources.job_runs().items():
-            self._of(metrics.JOB_RUNS)[labels].inc(runs)
+    def _gauges(self) -> Iterator[tuple[Definition, tuple[str, ...], float | None]]:
+        sources, policy = self.sources, self._policy
         reload, audit, certificate = sources.reload(), sources.audit(), sources.certificate()
-        self._of(metrics.READY).set(not sources.not_ready_reasons())
-        self._of(metrics.RELOAD_SUCCESSFUL).set(reload.last_successful)
-        self._of(metrics.RELOADED).set(reload.last_success)
+        yield metrics.WORKERS, (), 1
+        yield metrics.LOOP_LAG, (), max(self._lags, default=0.0)
+        yield metrics.READY, (), not sources.not_ready_reasons()
+        yield metrics.RELOAD_SUCCESSFUL, (), reload.last_successful
+        yield metrics.RELOADED, (), reload.last_success
+        yield metrics.AUDIT_LOST, (), 0 if audit is None else audit.lost
         if audit is not None:
-            self._of(metrics.AUDIT_LOST)[()].inc(max(audit.lost - self._lost, 0))
-            self._lost = audit.lost
-            self._of(metrics.AUDIT_FREE).set(audit.free_bytes)
-            self._of(metrics.AUDIT_LAST_FSYNC).set(audit.synced_at)
+            yield metrics.AUDIT_FREE, (), audit.free_bytes
+            yield metrics.AUDIT_LAST_FSYNC, (), audit.synced_at
         if certificate is not None:
-            self._of(metrics.CERTIFICATE).set(certificate.not_after.timestamp())
-        self._of(metrics.CONNECTIONS).set(sources.connections())
+            yield metrics.CERTIFICATE, (), certificate.not_after.timestamp()
+        if policy is not None:
+            yield from _policy_gauges(policy)
+        yield metrics.CONNECTIONS, (), sources.connections()
+
+
+def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...], float]]:
+    yield metrics.CONFIG_INFO, (policy.config_hash,), 1
+    for queue in policy.observers:
+        yield metrics.OBSERVER_PENDING, (queue.plugin,), queue.pending
+    links = [link for chain in policy.chains.values() for link in chain.links]
+    breakers = [(link.breaker is not None and link.breaker.is_open, link.plugin) for link in links]
+    # The last one counts: a plugin whose breaker is open in any chain.
+    for is_open, plugin in sorted(breakers):
+        yield metrics.BREAKER_OPEN, (plugin,), is_open
+    for name, lifespan in policy.lifespans.copy().items():
+        yield metrics.BACKGROUND_FAILURES, (name,), len(lifespan.failures)
+        for data in lifespan.refreshed:
+            # A series without a value would raise no alert.
+            yield metrics.DATA_AGE, (name, data.name), max(data.waiting_for, 0.001)
+            yield metrics.DATA_INTERVAL, (name, data.name), data.every
 
 
 class Nodes:

@@ -393,7 +393,6 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
         return 3
 
     telemetry = Telemetry(StateSources(connections=connections))
-    telemetry.sample()
     assert "gone" in telemetry.problem
     assert ("pexpolicy_connections", frozenset()) not in told_by(telemetry).samples
     telemetry.sample()

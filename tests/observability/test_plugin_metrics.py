@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import logging
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pexpolicy import metrics
 from pexpolicy.isolation.messages import MetricsUpdate, WorkerError
 from pexpolicy.isolation.metrics_updates import count_update
-from pexpolicy.metrics import MAX_METRICS, MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
+from pexpolicy.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
 from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
@@ -130,50 +129,30 @@ def test_a_reload_continues_counters_and_hides_gauges_of_removed_plugins(name: s
     assert exposed(counted(name), name) == {"hits_total": 2, "rooms": 5}
 
 
-def test_a_metric_whose_labels_change_is_exposed_once(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with hook_context(name, "__init__"), caplog.at_level(logging.WARNING):
+def test_a_metric_whose_labels_change_is_exposed_once(name: str) -> None:
+    with hook_context(name, "__init__"):
         metrics.counter("hits", "Hits.").inc()
         metrics.counter("hits", "Hits.", ["source"]).inc(source="a")
     assert exposed(counted(name), name) == {"hits_total{a}": 1}
-    assert len(caplog.records) == 1
 
 
-def test_label_values_without_end_become_one_and_are_reported_once(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_label_values_without_end_become_one(name: str) -> None:
     calls = metrics.counter("calls", "Calls.", ["caller", "node"])
-    with hook_context(name, "on_decision"), caplog.at_level(logging.WARNING):
+    with hook_context(name, "on_decision"):
         for number in range(MAX_SERIES * 3):
             calls.inc(caller=f"{number}", node="a" * 500)
         assert calls.value(caller=OTHER, node=OTHER) == MAX_SERIES * 2
-        for number in range(MAX_METRICS * 2):
-            metrics.gauge(f"g{number}", "G.").set(1)
     values = exposed(counted(name), name)
-    assert sum(v for k, v in values.items() if k.startswith("calls_total")) == MAX_SERIES * 3
-    assert len(values) == MAX_SERIES + 1 + MAX_METRICS - 1
+    assert sum(values.values()) == MAX_SERIES * 3
+    assert len(values) == MAX_SERIES + 1
     assert max(map(len, values)) < MAX_VALUE + 40
-    assert [record.getMessage() for record in caplog.records] == [
-        (
-            f"plugin {name}: the metric calls has more than {MAX_SERIES} combinations of label "
-            "values: further ones are counted as 'other'"
-        ),
-        f"plugin {name}: has more than {MAX_METRICS} metrics: others are not counted",
-    ]
 
 
-def test_two_metrics_of_one_name_are_reported_and_only_the_first_is_exposed(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_of_two_metrics_of_one_name_only_the_first_is_exposed(name: str) -> None:
     for plugin, metric in ((name, "a_b"), (f"{name}_a", "b"), ("breaker", "open")):
         with hook_context(plugin, "lifespan"):
             metrics.gauge(metric, "Taken.").inc()
-    with caplog.at_level(logging.WARNING):
-        board = counted(name, f"{name}_a", "breaker")
-    assert exposed(board, name) == {"a_b": 1}
-    assert len(caplog.records) == 2
-    assert "is not exposed: another one has the name" in caplog.text
+    assert exposed(counted(name, f"{name}_a", "breaker"), name) == {"a_b": 1}
 
 
 @pytest.mark.parametrize(
