@@ -239,8 +239,7 @@ class Policy:
 
     def _watchdog(self, tasks: HookTasks, log: Log) -> Watchdog:
         modules = {type(p.instance).__module__: p.name for p in self.plugins if not p.is_isolated}
-        pools = {p.name: p.threads for p in self.plugins if p.threads is not None}
-        return Watchdog(tasks, log, modules, pools)
+        return Watchdog(tasks, log, modules)
 
     @property
     def log_levels(self) -> LogLevels:

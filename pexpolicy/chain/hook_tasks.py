@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -179,11 +178,9 @@ class PluginThreadPool:
         self._size = size
         self._futures: set[Future[Any]] = set()
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=f"plugin-{plugin}")
-        self.hooks: dict[int, str] = {}
-        """The last hook in each of the threads, for the watchdog."""
 
-    async def run(self, call: Callable[[Any], Any], request: Any, hook: str = "") -> Any:
-        """Call ``hook`` in a thread; raise ``PluginBusyError`` when none is free.
+    async def run(self, call: Callable[[Any], Any], request: Any) -> Any:
+        """Call a hook in a thread; raise ``PluginBusyError`` when none is free.
 
         A call that is abandoned keeps its thread until it returns.
         """
@@ -192,7 +189,7 @@ class PluginThreadPool:
             raise PluginBusyError(msg)
         calls = [call]
         try:
-            future = self._pool.submit(copy_context().run, self._outcome, hook, calls, request)
+            future = self._pool.submit(copy_context().run, _outcome, calls, request)
         except RuntimeError:
             # The process cannot start another thread. The pool keeps the call for one that it has.
             calls.clear()
@@ -214,17 +211,13 @@ class PluginThreadPool:
         """Stop accepting calls, and do not wait for blocked threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _outcome(
-        self, hook: str, calls: list[Callable[[Any], Any]], request: Any
-    ) -> tuple[Any, BaseException | None]:
-        """Return an exception as a value; do nothing for a call that was given up.
 
-        A future refuses StopIteration, and a thread must not end by SystemExit.
-        """
-        if not calls:
-            return None, None
-        self.hooks[threading.get_ident()] = hook
-        try:
-            return calls[0](request), None
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited
-            return None, error
+def _outcome(calls: list[Callable[[Any], Any]], request: Any) -> tuple[Any, BaseException | None]:
+    """Return an exception as a value; do nothing for a call that was given up.
+
+    A future refuses StopIteration, and a thread must not end by SystemExit.
+    """
+    try:
+        return calls[0](request) if calls else None, None
+    except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited
+        return None, error

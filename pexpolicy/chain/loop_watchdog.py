@@ -4,10 +4,9 @@ Code that blocks in an ``async def`` stops every call of the process, and nothin
 interrupt it. A thread notices that the heartbeat of the loop is missing, and reads the stack of the
 loop's thread.
 
-A call into C code that keeps the interpreter lock, such as ``re`` with a slow pattern, stops all
-threads, this one included. Afterwards the thread that used the processor meanwhile is named.
-``faulthandler`` could print the stacks before, without the lock, but it reads frames that may be
-changing then, and can crash the server.
+A call into C code that keeps the interpreter lock, such as ``re`` with a slow pattern, stops this
+thread too; it is named afterwards where its hook still runs. ``faulthandler`` could print the
+stacks before, but it reads frames that may be changing then, and can crash the server.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from pexpolicy.chain.hook_tasks import (
     SERVER,
     HookTasks,
     Names,
-    PluginThreadPool,
     frames_of,
     is_at_prompt,
 )
@@ -37,7 +35,8 @@ REPORT_AFTER_S = 0.1
 """Delay of a heartbeat that is reported."""
 STILL_HELD_AFTER_S = 1.0
 """Delay after which a loop that is still held is reported before it is released."""
-UNKNOWN = ("unknown", "")
+OUTSIDE = ("a thread or another process", "")
+"""The event loop ran no code, and could not go on."""
 _CALLERS = os.path.join(PACKAGE_ROOT, "chain") + os.sep  # noqa: PTH118 - compared with names
 """The beginning of the file names of the code that calls hooks."""
 
@@ -45,8 +44,7 @@ _CALLERS = os.path.join(PACKAGE_ROOT, "chain") + os.sep  # noqa: PTH118 - compar
 class Watchdog:
     """Reports plugins that hold the loop longer than ``REPORT_AFTER_S``. Enter it on that loop.
 
-    ``modules`` maps the modules of plugin classes to plugin names, ``pools`` plugin names to their
-    threads.
+    ``modules`` maps the modules of plugin classes to plugin names.
     """
 
     def __init__(
@@ -54,7 +52,6 @@ class Watchdog:
         tasks: HookTasks,
         log: Log,
         modules: Mapping[str, str] | None = None,
-        pools: Mapping[str, PluginThreadPool] | None = None,
     ) -> None:
         self._tasks = tasks
         self._log = log
@@ -62,11 +59,8 @@ class Watchdog:
         packages = Counter(module.partition(".")[0] for module in modules)
         owners = ((module.partition(".")[0], name) for module, name in modules.items())
         self._owners = {top: name for top, name in owners if packages[top] == 1} | dict(modules)
-        self._pools = pools or {}
         self._stopped = threading.Event()
         self._beat_at = time.monotonic()
-        self._used: dict[int, float] = {}
-        """Processor time of the threads at the last look."""
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="pexpolicy-watchdog", daemon=True)
@@ -88,43 +82,12 @@ class Watchdog:
         self._timer = self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _watch(self) -> None:
-        woke = time.monotonic()
         while not self._stopped.wait(HEARTBEAT_S):
-            slept, woke = woke, time.monotonic()
-            beat_at, held = self._beat_at, woke - slept - HEARTBEAT_S
-            if held > REPORT_AFTER_S:
-                self._report_interpreter(slept + HEARTBEAT_S, held)
-            elif woke - beat_at > HEARTBEAT_S + REPORT_AFTER_S:
-                self._report_loop(beat_at)
-            self._used = self._processor_times()
-            woke = time.monotonic()
+            beat_at = self._beat_at
+            if time.monotonic() - beat_at > HEARTBEAT_S + REPORT_AFTER_S:
+                self._report(beat_at)
 
-    def _processor_times(self) -> dict[int, float]:
-        """Return the processor time of the loop's thread and of each thread of a plugin."""
-        pools = self._pools.values()
-        threads = [self._loop_thread, *(one for pool in pools for one in tuple(pool.hooks))]
-        return {one: time.clock_gettime(time.pthread_getcpuclockid(one)) for one in threads}
-
-    def _report_interpreter(self, since: float, held: float) -> None:
-        """Log which thread kept this one from running for ``held`` seconds.
-
-        On a busy machine it may be none: every thread waits for the processor then.
-        """
-        # First of all: to read processor times passes the lock on, and the hook may return.
-        (owner, line), is_loop_held = self._owner(), self._beat_at <= since
-        used = {one: now - self._used.get(one, 0.0) for one, now in self._processor_times().items()}
-        busiest = max(used, key=lambda thread: used[thread])
-        least = max(REPORT_AFTER_S, sum(used.values()) / 2)
-        for plugin, pool in self._pools.items():
-            if busiest in pool.hooks:
-                owner, line = (plugin, pool.hooks[busiest]), ""
-        if busiest == self._loop_thread and (owner == SERVER or not is_loop_held):
-            # A hook may have returned before the lock was passed on, as on Python 3.12.
-            owner, line, least = UNKNOWN, "", max(least, held / 2)
-        if used[busiest] >= least:
-            self._log_hold(owner, line, held, "held the Python interpreter and stopped all calls")
-
-    def _report_loop(self, beat_at: float) -> None:
+    def _report(self, beat_at: float) -> None:
         """Read the stack of the loop, wait until it is released, and log both.
 
         A prompt of a debugger is left alone, and time limits are suspended.
@@ -157,7 +120,9 @@ class Watchdog:
                 if (name := self._owners.get(module)) is not None:
                     return (running if running[0] == name else (name, "")), _line(frames)
                 module = module.rpartition(".")[0]
-        return SERVER, _place(frames[0]) if frames else "unknown"
+        if not frames or "asyncio" in frames[0].f_code.co_filename:
+            return OUTSIDE, ""
+        return SERVER, _place(frames[0])
 
     def _log_hold(self, names: Names, line: str, held: float, what: str) -> None:
         plugin, hook = names

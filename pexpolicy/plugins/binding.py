@@ -195,7 +195,7 @@ def _caller(plugin: BuiltPlugin, hook: str) -> Callable[[Any], Awaitable[Any]]:
     assert threads is not None
 
     async def ask(argument: Any) -> Any:
-        return await threads.run(function, argument, hook)
+        return await threads.run(function, argument)
 
     return ask
 
@@ -223,7 +223,7 @@ def bind_adjuster(plugin: BuiltPlugin, endpoint: str) -> BoundHook | None:
             answer: Awaitable[Any] = function(draft.request, decision)
             return answer
         assert threads is not None
-        return threads.run(lambda request: function(request, decision), draft.request, hook)
+        return threads.run(lambda request: function(request, decision), draft.request)
 
     return _bound(plugin, hook, endpoint, ask)
 

@@ -24,7 +24,7 @@ from tests.support.waiting import HANG_S
 ROOM = Conference(name="Room", service_tag="")
 HELD = 0.3
 """Real seconds: what is watched is real time, so no clock can be handed in."""
-OTHERS = ("unknown", "the server")
+OTHERS = ("a thread or another process", "the server")
 """What the watchdog may name first, as a busy machine holds the loop and the watchdog itself."""
 
 
@@ -126,35 +126,31 @@ def slow_text() -> str:
     return "a" * length + "b"
 
 
-def matches(_: object) -> object:
-    SLOW.match(slow_text())
-    return ROOM
-
-
 async def matches_on_the_loop(_: object) -> object:
     SLOW.match(slow_text())
     return ROOM
 
 
-@pytest.mark.parametrize("hook", [matches, matches_on_the_loop])
-async def test_a_slow_pattern_is_blamed_on_its_plugin(serving: Serve, hook: Any) -> None:
+async def test_a_slow_pattern_is_blamed_on_its_plugin(serving: Serve) -> None:
     slow_text()
 
     async def waits(_: object) -> object:
         await asyncio.sleep(3 * HELD)
         return ROOM
 
-    classes = {"slow": plugin(service_configuration=hook), "waits": plugin(media_location=waits)}
+    classes = {
+        "slow": plugin(service_configuration=matches_on_the_loop),
+        "waits": plugin(media_location=waits),
+    }
     names = ["slow"]
-    if hook is matches_on_the_loop and sys.version_info[:2] == (3, 12):
+    if sys.version_info[:2] == (3, 12):
         # This version may pass the lock on only after the hook has returned.
-        names.append("unknown")
+        names += OTHERS
     async with serving(classes) as server:
         other = asyncio.create_task(server.ask(wire.LOCATION))
         event = await named(server, *names)
         if event["plugin"] == "slow":
             assert event["hook"] == "service_configuration"
-        assert "held the " in event["event"]
         assert event["ms"] >= HELD * 500
         await other
 
