@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from pexpolicy.config.file_warnings import audit_warnings, mode_warnings
 from pexpolicy.config.files import hash_with, tracking_files
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import ConfigWarning, Problem
-from pexpolicy.config.schema.plugins import PluginTable
+from pexpolicy.config.schema.plugins import EndpointTable, PluginTable
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.errors import Log
 from pexpolicy.models.context import using_wall_clock
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
@@ -33,7 +34,9 @@ from pexpolicy.plugins.binding import (
 )
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
-from pexpolicy.policy import BuildContext, PluginSet, Policy
+from pexpolicy.policy import BuildContext, Policy, release
+
+Members = Sequence[BuiltPlugin]
 
 
 def build_policy(
@@ -62,9 +65,8 @@ def build_policy(
     told, failed = describe(plugins, root)
     names = ObjectNames(settings.infinity) if settings.infinity else None
     problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]
-    built = PluginSet(tuple(plugins), sources, told)
     if problems:
-        built.close()
+        release(plugins, sources)
         raise ConfigError(settings.path, problems)
 
     told.files += sources.files
@@ -75,83 +77,64 @@ def build_policy(
         plugins={plugin.name: plugin.table for plugin in plugins},
     )
     told.files[:0] = (settings.path, *settings.secret_files)
-    told.warnings[:0] = _doubtful_values(told, settings.min_pin_length)
+    told.warnings[:0] = _short_pins(told, settings.min_pin_length)
     told.warnings += [ConfigWarning(("sources", n), "no plugin uses it") for n in sources.unused]
 
-    def warnings() -> Iterator[ConfigWarning]:
-        yield from config_warnings(settings, plugins)
-        yield from file_warnings
-        yield from told.warnings
-
-    chains = _Chains(settings, context, names)
+    told.warnings_of_core = lambda: (*config_warnings(settings, plugins), *file_warnings)
+    chains = _Chains(settings, {"clock": context.clock, "log": context.log, "names": names})
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     return Policy(
         settings,
-        built,
+        tuple(plugins),
+        sources,
+        told,
         {name: chains.adjusted(endpoint, deciding) for name, endpoint in ENDPOINTS.items()},
-        chains.background(plugins),
+        chains.background(plugins, context.log),
         context,
-        warnings,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Chains:
-    """Makes the chains of a policy."""
+    """Makes the chains of a policy; ``options`` are those of each chain."""
 
     settings: Settings
-    context: BuildContext
-    names: ObjectNames | None
+    options: Mapping[str, Any]
 
-    def deciding(
-        self, endpoint: Endpoint[Any], members: Iterable[BuiltPlugin], budget: float
-    ) -> Chain:
+    def deciding(self, endpoint: Endpoint[Any], members: Members, budget: float) -> Chain:
         """Return the chain of the plugins that decide."""
         links = tuple(step for p in members if (step := bind_hook(p, endpoint.name)) is not None)
-        table = self.settings.endpoints.get(endpoint.name)
+        table = self.settings.endpoints.get(endpoint.name, EndpointTable())
         default: Decision = endpoint.default
-        if table is not None and table.default == "reject":
+        if table.default == "reject":
             default = Reject(reason="no plugin decided")
-        make = merging_chain if self._merges(endpoint) else Chain
-        clock, log = self.context.clock, self.context.log
-        return make(endpoint, links, default, budget, clock=clock, log=log, names=self.names)
+        make = merging_chain if table.combine == "merge" else Chain
+        return make(endpoint, links, default, budget, **self.options)
 
-    def adjusting(
-        self, endpoint: Endpoint[Any], members: Iterable[BuiltPlugin], budget: float
-    ) -> Chain:
+    def adjusting(self, endpoint: Endpoint[Any], members: Members, budget: float) -> Chain:
         """Return the chain of the plugins that adjust decisions."""
         links = tuple(s for p in members if (s := bind_adjuster(p, endpoint.name)) is not None)
-        clock, log = self.context.clock, self.context.log
-        return adjusting_chain(endpoint, links, budget, clock=clock, log=log, names=self.names)
+        return adjusting_chain(endpoint, links, budget, **self.options)
 
-    def adjusted(
-        self, endpoint: Endpoint[Any], members: Sequence[BuiltPlugin]
-    ) -> Chain | AdjustedChain:
+    def adjusted(self, endpoint: Endpoint[Any], members: Members) -> Chain | AdjustedChain:
         """Return the chain that decides, and adjusts the decision if a plugin does."""
-        decides = self.deciding(endpoint, members, self.settings.server.budget)
-        adjusts = self.adjusting(endpoint, members, self.settings.server.budget)
+        budget = self.settings.server.budget
+        decides = self.deciding(endpoint, members, budget)
+        adjusts = self.adjusting(endpoint, members, budget)
         return AdjustedChain(decides, adjusts) if adjusts.links else decides
 
-    def background(self, plugins: Iterable[BuiltPlugin]) -> BackgroundTasks:
+    def background(self, plugins: Members, log: Log | None) -> BackgroundTasks:
         """Return the chains of shadow plugins, one for each, and the observers."""
         shadows = [plugin for plugin in plugins if plugin.table.mode == "shadow"]
-
-        def each(
-            make: Callable[[Endpoint[Any], Iterable[BuiltPlugin], float], Chain],
-        ) -> dict[str, list[Chain]]:
-            return {
+        deciding, adjusting = (
+            {
                 name: [c for p in shadows if (c := make(e, [p], p.table.timeout)).links]
                 for name, e in ENDPOINTS.items()
             }
-
+            for make in (self.deciding, self.adjusting)
+        )
         observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
-        log, config_hash = self.context.log, self.settings.config_hash
-        deciding, adjusting = each(self.deciding), each(self.adjusting)
-        return BackgroundTasks(deciding, observers, log, config_hash, adjusting)
-
-    def _merges(self, endpoint: Endpoint[Any]) -> bool:
-        table = self.settings.endpoints.get(endpoint.name)
-        return table is not None and table.combine == "merge"
+        return BackgroundTasks(deciding, observers, log, self.settings.config_hash, adjusting)
 
 
 def policy_from(
@@ -168,37 +151,28 @@ def policy_from(
     content of the file where the caller has read it already.
     """
     context = context or BuildContext()
+    problems: list[Problem] = []
+    policy = None
     with tracking_files() as files:
         try:
-            return _policy_from(path, more_problems, context, content)
+            settings: Settings | None = load(path, context.stage, content=content)
         except ConfigError as error:
-            error.files = tuple(dict.fromkeys((path, *files)))
-            raise
-
-
-def _policy_from(
-    path: Path,
-    more_problems: Callable[[Settings], list[Problem]],
-    context: BuildContext,
-    content: bytes | None,
-) -> Policy:
-    problems: list[Problem] = []
-    try:
-        settings = load(path, context.stage, content=content)
-    except ConfigError as error:
-        if error.salvaged is None:
-            raise
-        problems, settings, context = [*error.problems], error.salvaged, BuildContext()
-    problems += more_problems(settings)
-    try:
-        modes = mode_warnings(settings)
-        policy = build_policy(settings, context=context, file_warnings=modes)
-    except ConfigError as error:
-        raise ConfigError(path, [*problems, *error.problems]) from None
-    if problems:
+            problems += error.problems
+            settings, context = error.salvaged, BuildContext()
+        if settings is not None:
+            problems += more_problems(settings)
+            try:
+                modes = mode_warnings(settings)
+                policy = build_policy(settings, context=context, file_warnings=modes)
+            except ConfigError as error:
+                problems += error.problems
+    if policy is not None and not problems:
+        return policy
+    if policy is not None:
         policy.close()
-        raise ConfigError(path, problems)
-    return policy
+    found = ConfigError(path, problems)
+    found.files = tuple(dict.fromkeys((path, *files)))
+    raise found
 
 
 def _isolate(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
@@ -221,25 +195,17 @@ def _undeclared(told: Descriptions, names: ObjectNames | None) -> Iterable[Probl
                 yield Problem(where, refusal.rule)
 
 
-def _doubtful_values(told: Descriptions, least: int) -> Iterable[ConfigWarning]:
-    """Yield a warning for each PIN of a plugin that is shorter than Infinity may accept, and for
-    each name with a blank at its start or end.
-    """
-    short = (
+def _short_pins(told: Descriptions, least: int) -> Iterable[ConfigWarning]:
+    """Yield a warning for each PIN of a plugin that is shorter than Infinity may accept."""
+    text = (
         f"is shorter than [infinity] min_pin_length, which is {least}: write a longer one, or set "
         "the key to the value in the global settings of Infinity"
     )
-    blank = "has a blank at its start or end, and is sent with it: remove it"
     for plugin, items in told.decisions.items():
         for key, decision in items:
-            for name, value in decision.set_fields().items():
-                place = ("plugins", plugin, "settings", *key, name)
-                if not isinstance(value, str):
-                    continue
-                if name in ("pin", "guest_pin") and 0 < len(value) < least:
-                    yield ConfigWarning(place, short)
-                elif name.endswith("name") and value != value.strip():
-                    yield ConfigWarning(place, blank)
+            for name in ("pin", "guest_pin"):
+                if 0 < len(decision.set_fields().get(name) or "") < least:
+                    yield ConfigWarning(("plugins", plugin, "settings", *key, name), text)
 
 
 def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Iterable[ConfigWarning]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -82,19 +82,11 @@ class BuildContext:
         return replace(settings, plugins=plugins)
 
 
-@dataclass(frozen=True, slots=True)
-class PluginSet:
-    """The plugins and sources of a configuration, and what they tell about themselves."""
-
-    plugins: tuple[BuiltPlugin, ...]
-    sources: SourceLease
-    told: Descriptions
-
-    def close(self) -> None:
-        """Release what never served."""
-        self.sources.release()
-        for plugin in self.plugins:
-            plugin.close()
+def release(plugins: Iterable[BuiltPlugin], sources: SourceLease) -> None:
+    """Release what never served."""
+    sources.release()
+    for plugin in plugins:
+        plugin.close()
 
 
 class Policy:
@@ -103,25 +95,26 @@ class Policy:
     def __init__(
         self,
         settings: Settings,
-        built: PluginSet,
+        plugins: tuple[BuiltPlugin, ...],
+        sources: SourceLease,
+        told: Descriptions,
         chains: Mapping[str, Chain | AdjustedChain],
         background: BackgroundTasks,
         context: BuildContext,
-        warnings: Callable[[], Iterable[ConfigWarning]] = tuple,
     ) -> None:
         self.settings = settings
         self.config_hash = settings.config_hash
         self.context = context
-        self._built = built
-        self.plugins = built.plugins
-        self.sources = built.sources
-        self.files = tuple(built.told.files)
+        self.plugins = plugins
+        self.sources = sources
+        self.files = tuple(told.files)
         """All files that it was built from; when one of them changes, it is out of date."""
-        self._find_warnings = warnings
-        self.routes = built.told.routes
+        self._told = told
+        self.routes = told.routes
         """The HTTP routes of each plugin that has any."""
-        self.static_decisions = built.told.decisions if context.keeps_static_decisions else {}
+        self.static_decisions = told.decisions if context.keeps_static_decisions else {}
         """Kept for dry runs only, as the keys of 100,000 rooms would take much memory."""
+        told.decisions = {}
         self.chains = chains
         self._chain_of = {chain.endpoint.request: chain for chain in chains.values()}
         self.has_background_work = not background.is_empty
@@ -137,7 +130,7 @@ class Policy:
     @cached_property
     def warnings(self) -> tuple[ConfigWarning, ...]:
         """The warnings about the configuration, found when they are first asked for."""
-        return tuple(grouped(self._find_warnings()))
+        return tuple(grouped((*self._told.warnings_of_core(), *self._told.warnings)))
 
     def take_over(self, previous: Policy) -> None:
         """Start with the refreshed data of another policy, where plugin and key are the same.
@@ -190,41 +183,38 @@ class Policy:
         problems: list[Problem] = []
         kind: type[ConfigError] = PluginStartupError
         for plugin in self.plugins:
+            for job in plugin.jobs:
+                job.bind(plugin.name, self._log, self.context.shared.locks)
             try:
-                opened = self._lifespan(plugin, in_server=in_server)
+                self.lifespans[plugin.name] = opened = Lifespan(
+                    plugin.name,
+                    plugin.lifespan(),
+                    self._log,
+                    plugin.refreshed,
+                    plugin.jobs,
+                    in_server=in_server,
+                    timeout=plugin.table.timeout,
+                )
                 stack.push_async_callback(opened.close)
                 await opened.open()
-            except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                    raise
-                if isinstance(error, PluginBuildError):
-                    kind = ConfigError
-                    texts = [problem.text for problem in error.problems]
-                else:
-                    report = describe_error(error)
-                    log = PluginFailureLog(self._log, "lifespan")
-                    log.failed("plugin failed", plugin.name, report, 0.0)
-                    what = f"lifespan failed: {report.summary}"
-                    if isinstance(error, DataUnavailableError):
-                        what = f"data {str(error).removeprefix('data ')}"
-                    texts = [f"{plugin.available}: its {what}"]
+            except PluginBuildError as error:
+                kind = ConfigError
+                texts = [problem.text for problem in error.problems]
                 problems += [Problem(("plugins", plugin.name), text, error) for text in texts]
+            except BaseException as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                    raise  # not an error of the plugin's own
+                report = describe_error(error)
+                failures = PluginFailureLog(self._log, "lifespan")
+                failures.failed("plugin failed", plugin.name, report, 0.0)
+                what = f"lifespan failed: {report.summary}"
+                if isinstance(error, DataUnavailableError):
+                    what = f"data {str(error).removeprefix('data ')}"
+                text = f"{plugin.available}: its {what}"
+                problems.append(Problem(("plugins", plugin.name), text, error))
         if problems:
             raise kind(self.settings.path, problems)
-
-    def _lifespan(self, plugin: BuiltPlugin, *, in_server: bool) -> Lifespan:
-        for job in plugin.jobs:
-            job.bind(plugin.name, self._log, self.context.shared.locks)
-        self.lifespans[plugin.name] = opened = Lifespan(
-            plugin.name,
-            plugin.lifespan(),
-            self._log,
-            plugin.refreshed,
-            plugin.jobs,
-            in_server=in_server,
-            timeout=plugin.table.timeout,
-        )
-        return opened
 
     async def _open_sources(self, *, in_server: bool) -> None:
         try:
@@ -233,9 +223,8 @@ class Policy:
             text = f"cannot be opened: {describe_error(error.reason).summary}"
             problem = Problem(("sources", error.name), text)
             raise PluginStartupError(self.settings.path, [problem]) from None
-        for source in self.sources:
-            if source.lifespan is not None:
-                self.lifespans[source.lifespan.name] = source.lifespan
+        opened = (source.lifespan for source in self.sources)
+        self.lifespans |= {lifespan.name: lifespan for lifespan in opened if lifespan is not None}
 
     def _watchdog(self, tasks: HookTasks, log: Log) -> Watchdog:
         modules = {type(p.instance).__module__: p.name for p in self.plugins if not p.is_isolated}
@@ -245,9 +234,7 @@ class Policy:
     def log_levels(self) -> LogLevels:
         """The levels of log lines, and the modules of the plugins."""
         modules: dict[str, str] = {}
-        for plugin in self.plugins:
-            if plugin.is_isolated:
-                continue
+        for plugin in (one for one in self.plugins if not one.is_isolated):
             # A module or package with several plugins belongs to none of them.
             for module in {plugin.module, plugin.module.partition(".")[0]}:
                 modules[module] = "" if module in modules else plugin.name
@@ -256,7 +243,7 @@ class Policy:
 
     def close(self) -> None:
         """Release a policy that never served."""
-        self._built.close()
+        release(self.plugins, self.sources)
 
     @property
     def abandoned(self) -> list[str]:
@@ -319,9 +306,3 @@ class Policy:
         decision = type(kind).from_result(kind.set_fields(), reason=UNRECORDED)
         replaced = msgspec.structs.replace(outcome, decision=decision, decided_by=DEFAULT)
         return Answer(replaced, endpoint.reply(decision, outcome.decision_id, DEFAULT))
-
-
-def _is_cancelled() -> bool:
-    """Return true when the task of the policy is cancelled, and false for a plugin's own error."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
