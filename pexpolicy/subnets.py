@@ -6,17 +6,9 @@ There is one dict for each prefix length; a look-up tries them from the longest 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import (
-    IPv4Network,
-    IPv6Network,
-    ip_address,
-    ip_network,
-    summarize_address_range,
-)
-from operator import itemgetter
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, Generic, TypeVar
 
@@ -29,8 +21,6 @@ Written = str | IPv4Network | IPv6Network
 _MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
 _IPV4_BYTES = 4
-MAX_PARTS = 4
-"""Subnets of a range that a message lists."""
 
 
 class SubnetError(ValueError):
@@ -53,6 +43,10 @@ class Match(Generic[T]):
     value: T
 
 
+_Tables = dict[int, dict[int, Match[T]]]
+"""By the number of bits after the prefix, the longest prefixes first: the subnets by prefix."""
+
+
 @dataclass(frozen=True, slots=True)
 class Overlap(Generic[T]):
     """One subnet inside another one; ``outer`` is the smallest that contains ``inner``."""
@@ -69,9 +63,8 @@ class Subnets(Generic[T]):
 
     def __init__(self, entries: Iterable[tuple[Written, T]] = ()) -> None:
         """Add the entries; raise ``SubnetError`` for the first that is wrong."""
-        self._ipv4: _Family[T] = _Family()
-        self._ipv6: _Family[T] = _Family()
-        self._size = 0
+        self._ipv4: _Tables[T] = {}
+        self._ipv6: _Tables[T] = {}
         for written, value in entries:
             self.add(written, value)
 
@@ -82,15 +75,17 @@ class Subnets(Generic[T]):
         ``DuplicateSubnetError``.
         """
         network = read_subnet(subnet) if isinstance(subnet, str) else subnet
-        family = self._ipv4 if isinstance(network, IPv4Network) else self._ipv6
+        tables = self._ipv4 if isinstance(network, IPv4Network) else self._ipv6
         host_bits = network.max_prefixlen - network.prefixlen
-        table = family.table(host_bits)
-        prefix = int(network.network_address) >> host_bits
+        if host_bits not in tables:
+            tables[host_bits] = {}
+            ordered = sorted(tables.items())  # the longest prefixes first
+            tables.clear()
+            tables.update(ordered)
+        table, prefix = tables[host_bits], int(network.network_address) >> host_bits
         if (earlier := table.get(prefix)) is not None:
-            text = f"{network} is there already"
-            raise DuplicateSubnetError(text, earlier)
+            raise DuplicateSubnetError(f"{network} is there already", earlier)
         match = table[prefix] = Match(str(network), value)
-        self._size += 1
         return match
 
     def find(self, address: str | None) -> Match[T] | None:
@@ -102,17 +97,17 @@ class Subnets(Generic[T]):
         if packed is None:
             return None
         number = int.from_bytes(packed, "big")
-        family = self._ipv4 if len(packed) == _IPV4_BYTES else self._ipv6
-        for host_bits, table in family.tables:
+        tables = self._ipv4 if len(packed) == _IPV4_BYTES else self._ipv6
+        for host_bits, table in tables.items():
             if (found := table.get(number >> host_bits)) is not None:
                 return found
         return None
 
     def overlaps(self) -> Iterator[Overlap[T]]:
         """Yield each subnet inside another one, outer ones first."""
-        for family in (self._ipv4, self._ipv6):
+        for tables in (self._ipv4, self._ipv6):
             around: list[tuple[int, int, Match[T]]] = []
-            for first, host_bits, match in family.ordered():
+            for first, host_bits, match in _ordered(tables):
                 while around and (first ^ around[-1][0]) >> around[-1][1]:
                     around.pop()
                 if around:
@@ -121,38 +116,21 @@ class Subnets(Generic[T]):
 
     def __iter__(self) -> Iterator[Match[T]]:
         """Yield each subnet: IPv4, then IPv6, by address, outer ones first."""
-        for family in (self._ipv4, self._ipv6):
-            yield from (match for _, _, match in family.ordered())
+        for tables in (self._ipv4, self._ipv6):
+            yield from (match for _, _, match in _ordered(tables))
 
     def __len__(self) -> int:
-        return self._size
+        return sum(map(len, (*self._ipv4.values(), *self._ipv6.values())))
 
 
-class _Family(Generic[T]):
-    """The subnets of one IP version.
-
-    ``tables`` pairs the number of bits after the prefix with the subnets by prefix, the longest
-    prefixes first.
-    """
-
-    def __init__(self) -> None:
-        self.tables: list[tuple[int, dict[int, Match[T]]]] = []
-
-    def table(self, host_bits: int) -> dict[int, Match[T]]:
-        """Return the table of one prefix length; it is created if it is missing."""
-        at = bisect_left(self.tables, host_bits, key=itemgetter(0))
-        if at == len(self.tables) or self.tables[at][0] != host_bits:
-            self.tables.insert(at, (host_bits, {}))
-        return self.tables[at][1]
-
-    def ordered(self) -> list[tuple[int, int, Match[T]]]:
-        """Return the first address, the bits after the prefix and the match of each subnet."""
-        listed = (
-            (prefix << host_bits, host_bits, match)
-            for host_bits, table in self.tables
-            for prefix, match in table.items()
-        )
-        return sorted(listed, key=lambda one: (one[0], -one[1]))
+def _ordered(tables: _Tables[T]) -> list[tuple[int, int, Match[T]]]:
+    """Return the first address, the bits after the prefix and the match of each subnet."""
+    listed = (
+        (prefix << host_bits, host_bits, match)
+        for host_bits, table in tables.items()
+        for prefix, match in table.items()
+    )
+    return sorted(listed, key=lambda one: (one[0], -one[1]))
 
 
 def lone_network(written: str) -> str:
@@ -191,35 +169,9 @@ def _subnet_problem(text: str) -> str:
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        advice = _meant_subnet(text) or "write 10.0.0.0/8, 2001:db8::/32 or a single address"
-        return f"{brief(text)} is not a subnet; {advice}"
-    address = text.partition("/")[0]
-    bits = network.max_prefixlen
-    return (
-        f"{brief(text)} has host bits set; write {network} for the network "
-        f"or {address}/{bits} for this address"
-    )
-
-
-def _meant_subnet(text: str) -> str:
-    """Return what to write instead of another notation of IPv4 subnets, or nothing."""
-    meant = re.sub(r"\s*/\s*|\s+(?=255\.)", "/", text)
-    meant = re.sub(r"(?<![\d/])0+(?=\d)", "", meant)
-    if wildcard := re.fullmatch(r"((?:\d+\.){1,3})\*(?:\.\*)*", meant):
-        octets = wildcard[1].rstrip(".").split(".")
-        meant = f"{'.'.join([*octets, *'000'][:4])}/{8 * len(octets)}"
-    first, dash, last = (part.strip() for part in meant.partition("-"))
-    try:
-        if dash:
-            ends = ip_address(first), ip_address(last)
-            networks = [str(network) for network in summarize_address_range(*ends)]
-            if len(networks) <= MAX_PARTS:
-                return f"write {', '.join(networks)}"
-            return "a range is several subnets: write each"
-        return f"write {ip_network(meant, strict=False)}"
-    except (ValueError, TypeError):
-        has_letters = re.fullmatch(r"[\w-]+(\.[\w-]+)+", text) and re.search("[g-zG-Z]", text)
-        return "names are not looked up: write the address" if has_letters else ""
+        return f"{brief(text)} is not a subnet; write 10.0.0.0/8, 2001:db8::/32 or a single address"
+    single = f"{text.partition('/')[0]}/{network.max_prefixlen}"
+    return f"{brief(text)} has host bits set; write {network}, or {single} for this address"
 
 
 def _packed(address: str) -> bytes | None:
