@@ -44,15 +44,15 @@ def build_policy(
     *,
     available: Mapping[str, PluginSource] | None = None,
     context: BuildContext | None = None,
-    file_warnings: Iterable[ConfigWarning] = (),
+    file_warnings: Callable[[Settings], Iterable[ConfigWarning]] = lambda _: (),
 ) -> Policy:
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
-    ``plugin_dirs``. ``file_warnings`` are about the files that the settings were read from.
+    ``plugin_dirs``. ``file_warnings`` finds those about the files that the settings name.
     """
     context = context or BuildContext()
-    settings = context.applied_to(settings)
+    given, settings = settings, context.applied_to(settings)
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root = settings.path.parent
     is_complete = "sources" not in settings.wrong
@@ -80,7 +80,7 @@ def build_policy(
     told.warnings[:0] = _short_pins(told, settings.min_pin_length)
     told.warnings += [ConfigWarning(("sources", n), "no plugin uses it") for n in sources.unused]
 
-    told.warnings_of_core = lambda: (*config_warnings(settings, plugins), *file_warnings)
+    told.warnings_of_core = lambda: (*config_warnings(settings, plugins), *file_warnings(given))
     chains = _Chains(settings, {"clock": context.clock, "log": context.log, "names": names})
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     return Policy(
@@ -162,8 +162,7 @@ def policy_from(
         if settings is not None:
             problems += more_problems(settings)
             try:
-                modes = mode_warnings(settings)
-                policy = build_policy(settings, context=context, file_warnings=modes)
+                policy = build_policy(settings, context=context, file_warnings=mode_warnings)
             except ConfigError as error:
                 problems += error.problems
     if policy is not None and not problems:

@@ -355,8 +355,9 @@ def _request_lines(shown: Mapping[str, Any], given: Iterable[str]) -> Iterator[C
 def _steps(shown: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
     for step in shown["steps"]:
         asked = f"{step['plugin']} (adjusts)" if "hook" in step else step["plugin"]
-        changes = describe_changes(step.get("changes", {}))
-        detail = changes or step.get("detail") or ", ".join(step.get("fields", ()))
+        detail = step.get("detail") or ", ".join(step.get("fields", ()))
+        if "changes" in step:
+            detail = describe_changes(step["changes"])
         outcome = step["outcome"], STYLES.get(step["outcome"], "red")
         yield asked, outcome, f"{step['ms']:.2f}", detail
     if shown["decided_by"] == DEFAULT:
