@@ -59,9 +59,7 @@ def build_policy(
     tables = settings.sources
     sources = SourceLease(context.shared, tables, root, driver, is_complete=is_complete)
     with sources.resolving(), using_wall_clock(context.wall_clock):
-        plugins, unbuilt = build(
-            settings.plugins, found, root, sources=sources, isolate=_isolate, stage=context.stage
-        )
+        plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     names = ObjectNames(settings.infinity) if settings.infinity else None
     problems = [*problems, *sources.problems, *unbuilt, *failed, *_undeclared(told, names)]
@@ -155,7 +153,7 @@ def policy_from(
     policy = None
     with tracking_files() as files:
         try:
-            settings: Settings | None = load(path, context.stage, content=content)
+            settings: Settings | None = load(path, content=content)
         except ConfigError as error:
             problems += error.problems
             settings, context = error.salvaged, BuildContext()

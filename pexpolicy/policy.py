@@ -23,7 +23,6 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.fold import AdjustedChain
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
-from pexpolicy.config.loader import Stage, silent
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem, grouped
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
@@ -57,8 +56,6 @@ class BuildContext:
     """What the policies of this process share."""
     clock: Clock = time.perf_counter
     """The clock of time limits."""
-    stage: Stage = silent
-    """Called with the name of each stage of the build."""
     time_limits: bool = True
     """False: no plugin is late, and the budget lasts a day."""
     is_repeatable: bool = False

@@ -29,12 +29,13 @@ from pexpolicy.cli.common import (
     config_option,
     count,
     examples,
+    format_time,
     json_option,
     key_value_pairs,
     load_or_exit,
     refuse,
+    screen,
 )
-from pexpolicy.cli.text import format_time, screen
 from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.config.secrets import InvalidKeyError
 from pexpolicy.config.settings import Settings

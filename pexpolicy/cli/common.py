@@ -1,34 +1,37 @@
-"""Common parts of the commands: options, exit codes, loading and building."""
+"""Common parts of the commands: options, exit codes, building, and text on a terminal."""
 
 from __future__ import annotations
 
-import faulthandler
+import json
 import logging
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from pexpolicy.builder import policy_from
-from pexpolicy.config.loader import Stage, load
-from pexpolicy.config.places import Excerpt, Places
+from pexpolicy.config.loader import load
+from pexpolicy.config.places import Places
 from pexpolicy.config.problems import Problem, dotted_key
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.policy import BuildContext, Policy
+from pexpolicy.text import printable
 
 EX_CONFIG = 78
 """Exit code for an invalid configuration (sysexits.h)."""
 EX_TEMPFAIL = 75
 """Exit code for a failed lifespan, which may succeed later (sysexits.h)."""
-
-_STANDARD_ERROR = 2
+PORT = click.IntRange(0, 65535)
+Check = Callable[[Settings], list[Problem]]
+"""A check of settings before the policy is built."""
 
 config_option = click.option(
     "--config",
@@ -40,15 +43,27 @@ config_option = click.option(
     envvar="PEXPOLICY_CONFIG",
     help="The configuration file.",
 )
-
-
-PORT = click.IntRange(0, 65535)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def examples(*lines: str) -> str:
     """Return the epilog of a command: its examples, which no terminal wraps."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def key_value_pairs(texts: Iterable[str], option: str, example: str) -> list[tuple[str, str]]:
+    """Return ``KEY=VALUE`` arguments as pairs; raise ``BadParameter``."""
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            msg = f"{text!r} has no value: write {option} {example}"
+            raise click.BadParameter(msg, param_hint=option)
+        pairs.append((key, value))
+    return pairs
+
+
+# ---- the policy of a configuration
 
 
 def capture_log(*, debug: bool = False) -> tuple[ServerLog, LogHandler]:
@@ -61,71 +76,36 @@ def capture_log(*, debug: bool = False) -> tuple[ServerLog, LogHandler]:
     return log, handler
 
 
-@contextmanager
-def reporting_crashes() -> Iterator[None]:
-    """Have Python print where it was if compiled code of a plugin crashes the process.
-
-    Not for a server that answers calls: it would not end while the reader of standard error stalls.
-    """
-    if faulthandler.is_enabled():
-        yield
-        return
-    faulthandler.enable(_STANDARD_ERROR)
-    try:
-        yield
-    finally:
-        faulthandler.disable()
-
-
-@contextmanager
-def progress_lines(delay: float = 2.0) -> Iterator[Stage]:
-    """Print the current stage after ``delay`` seconds, and each later one when it begins."""
-    started, stage = time.monotonic(), "starting"
-
-    def report() -> None:
-        click.echo(f"{time.monotonic() - started:.0f} s: {stage}", err=True)
-
-    def enter(name: str) -> None:
-        nonlocal stage
-        stage = name
-        if not timer.is_alive():
-            report()
-
-    timer = threading.Timer(delay, report)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield enter
-    finally:
-        timer.cancel()
-
-
-Check = Callable[[Settings], list[Problem]]
-"""A check of settings before the policy is built."""
-
-
-def build(path: Path, check: Check = lambda _: [], context: BuildContext | None = None) -> Policy:
+def build(
+    path: Path,
+    check: Check = lambda _: [],
+    context: BuildContext | None = None,
+    *,
+    debug: bool = False,
+) -> Policy:
     """Build the policy of a configuration; raises ``ConfigError``.
 
-    Without a log in the context, that of the plugins is captured here.
+    Without a log in the context, that of the plugins is captured here, with ``debug`` all of it.
     """
-    context, handler = context or BuildContext(), None
-    if context.log is None:
-        log, handler = capture_log()
-        context = replace(context, log=log)
-    with reporting_crashes(), progress_lines() as stage:
-        policy = policy_from(path, check, replace(context, stage=stage))
-    if handler is not None:
-        handler.use(policy.log_levels)
+    context = context or BuildContext()
+    if context.log is not None:
+        return policy_from(path, check, context)
+    log, handler = capture_log(debug=debug)
+    policy = policy_from(path, check, replace(context, log=log))
+    handler.use(policy.log_levels)
     return policy
 
 
 def build_or_exit(
-    path: Path, check: Check = lambda _: [], context: BuildContext | None = None
+    path: Path,
+    check: Check = lambda _: [],
+    context: BuildContext | None = None,
+    *,
+    debug: bool = False,
 ) -> Policy:
     """Build the policy of a configuration; on errors print all of them and exit with 78 or 75."""
     try:
-        return build(path, check, context)
+        return build(path, check, context, debug=debug)
     except ConfigError as error:
         fail(error)
 
@@ -148,8 +128,18 @@ def fail(error: ConfigError, hint: str = "") -> NoReturn:
     click.secho(f"{error.path}: {count(len(error.problems), 'error')}", fg="red", err=True)
     places = Places.of_file(error.path)
     for problem in error.problems:
-        click.echo(err=True)
-        _print_problem(problem, error.path, places.excerpt(problem))
+        key, text = dotted_key(problem.key), str(problem)
+        if key and text.startswith(key):
+            text = click.style(key, bold=True) + text.removeprefix(key)
+        click.echo(f"\n  {text}", err=True)
+        if (excerpt := places.excerpt(problem)) is not None:
+            number, style = str(excerpt.line), click.style
+            margin = " " * len(number)
+            place = style(f"{margin}--> {error.path}:{number}:{excerpt.column}", dim=True)
+            mark = style(f" {excerpt.mark}", fg="red")
+            click.echo(f"  {place}", err=True)
+            click.echo(f"  {style(f'{number} |', dim=True)} {excerpt.text}", err=True)
+            click.echo(f"  {style(f'{margin} |', dim=True)}{mark}", err=True)
     if hint:
         click.echo(hint, err=True)
     sys.exit(exit_code(error))
@@ -158,22 +148,6 @@ def fail(error: ConfigError, hint: str = "") -> NoReturn:
 def exit_code(error: ConfigError) -> int:
     """Return 78, or 75 if another attempt may succeed."""
     return EX_TEMPFAIL if isinstance(error, PluginStartupError) else EX_CONFIG
-
-
-def _print_problem(problem: Problem, path: Path, excerpt: Excerpt | None) -> None:
-    text, key = str(problem), dotted_key(problem.key)
-    if key and text.startswith(key):
-        text = f"{click.style(key, bold=True)}{text.removeprefix(key)}"
-    click.echo(f"  {text}", err=True)
-    if excerpt is not None:
-        number = str(excerpt.line)
-        margin = " " * len(number)
-        for beginning, rest in (
-            (f"{margin}--> {path}:{number}:{excerpt.column}", ""),
-            (f"{number} |", f" {excerpt.text}"),
-            (f"{margin} |", click.style(f" {excerpt.mark}", fg="red")),
-        ):
-            click.echo(f"  {click.style(beginning, dim=True)}{rest}", err=True)
 
 
 def print_warnings(policy: Policy) -> None:
@@ -187,24 +161,84 @@ def warn(text: object, kind: str = "warning") -> None:
     click.secho(f"{kind}: {text}", fg="yellow", err=True)
 
 
-def key_value_pairs(texts: Iterable[str], option: str, example: str) -> list[tuple[str, str]]:
-    """Return ``KEY=VALUE`` arguments as pairs; raise ``BadParameter``."""
-    pairs = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            msg = f"{text!r} has no value: write {option} {example}"
-            raise click.BadParameter(msg, param_hint=option)
-        pairs.append((key, value))
-    return pairs
-
-
 def refuse(text: str, code: int = 2) -> NoReturn:
     """Print an error, and exit with 2 or another code."""
     click.secho(text, fg="red", err=True)
     sys.exit(code)
 
 
+# ---- text on a terminal
+
+UNBOUNDED = 10_000
+"""Columns where standard output is not a terminal, so that no line is folded."""
+Cell = str | tuple[str, str]
+"""A text, or a text with its style."""
+
+
+def screen() -> Console:
+    """Return a console that reads no markup, as callers and plugins choose some of the text."""
+    width = None if sys.stdout.isatty() else UNBOUNDED
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_lines(console: Console, *lines: Cell) -> None:
+    """Print a line for each text."""
+    for line in lines:
+        console.print(_styled(line))
+
+
+def print_table(
+    console: Console,
+    names: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    right: Collection[str] = (),
+) -> None:
+    """Print rows as a table without lines, with the columns ``right`` aligned to the right.
+
+    Without names there is no header, and without rows no table.
+    """
+    table = Table(box=None, header_style="bold", show_header=any(names))
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_styled, row))
+    if table.row_count:
+        console.print(table)
+
+
+def _styled(cell: Cell) -> Text:
+    text, style = cell if isinstance(cell, tuple) else (cell, "")
+    return Text(printable(text), style)
+
+
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, which is in the plural unless there is one."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def as_text(value: Any) -> str:
+    """Return a value as in JSON; text without its quotes."""
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in one or two units."""
+    minutes, hours, days = (seconds // unit for unit in (60, 3600, 86_400))
+    if not minutes:
+        return f"{seconds:.0f} s"
+    if not hours:
+        return f"{minutes:.0f} min"
+    return f"{days:.0f} d {hours % 24:.0f} h" if days else f"{hours:.0f} h {minutes % 60:.0f} min"
+
+
+def format_time(timestamp: object) -> str:
+    """Return a timestamp of a line in local time with its offset."""
+    try:
+        return f"{datetime.fromisoformat(str(timestamp)).astimezone():%Y-%m-%d %H:%M:%S%z}"
+    except (ValueError, OverflowError):
+        return "?"
+
+
+def format_size(size: int) -> str:
+    """Return a size on a disk, in GiB or, where that is less than one, in MiB."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import click
 
@@ -20,19 +20,26 @@ from pexpolicy.access.certificates import CertificateError, CertificateFiles, lo
 from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.audit import reader
 from pexpolicy.audit.verify import Verification
-from pexpolicy.builder import policy_from
-from pexpolicy.cli.common import capture_log, config_option, count, examples, json_option
-from pexpolicy.cli.status import HINTS, Document, degradations, running_status
-from pexpolicy.cli.text import format_duration, format_size, print_lines, print_table, screen
+from pexpolicy.cli.common import (
+    build,
+    config_option,
+    count,
+    examples,
+    format_duration,
+    format_size,
+    json_option,
+    print_lines,
+    print_table,
+    screen,
+)
+from pexpolicy.cli.status import Document, degradations, running_status
 from pexpolicy.config.file_warnings import mode_warnings
 from pexpolicy.config.loader import load as load_config
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import describe_network_error
-from pexpolicy.policy import BuildContext
 
-State = Literal["ok", "skipped", "warning", "error"]
-STYLES: dict[State, tuple[str, str]] = {
+STYLES = {
     "ok": ("+", "green"),
     "skipped": ("-", "dim"),
     "warning": ("!", "yellow"),
@@ -49,13 +56,9 @@ class Finding(NamedTuple):
     """One line of the list: a subject, its state, what was seen, and what to do."""
 
     subject: str
-    state: State
+    state: str
     text: str
     advice: str = ""
-
-
-Row = tuple[State, str] | tuple[State, str, str]
-"""State, text and advice."""
 
 
 @click.command(epilog=examples("pexpolicy doctor", "pexpolicy doctor --json"))
@@ -74,11 +77,8 @@ def doctor(config: Path, *, as_json: bool) -> None:
         click.echo(json.dumps([finding._asdict() for finding in found], indent=2))
     else:
         console = screen()
-        print_table(
-            console,
-            ("", "", "", ""),
-            ((STYLES[s], (name, "bold"), text, (todo, "cyan")) for name, s, text, todo in found),
-        )
+        rows = ((STYLES[s], (name, "bold"), text, (todo, "cyan")) for name, s, text, todo in found)
+        print_table(console, ("", "", "", ""), rows)
         summary = f"{count(errors, 'error')}, {count(warnings, 'warning')}"
         style = "red" if errors else "yellow" if warnings else "green"
         print_lines(console, "", (summary, style))
@@ -87,11 +87,10 @@ def doctor(config: Path, *, as_json: bool) -> None:
 
 def findings(config: Path) -> Iterator[Finding]:
     """Yield what is wrong with a configuration and its machine, and what is right."""
-    log, _ = capture_log()
     config_hash, settings = "", None
     try:
         settings = load_config(config)
-        policy = policy_from(config, preflight_problems, BuildContext(log=log))
+        policy = build(config, preflight_problems)
     except ConfigError as error:
         settings = settings or error.salvaged
         for problem in error.problems:
@@ -111,7 +110,6 @@ def findings(config: Path) -> Iterator[Finding]:
         "clock": _clock(),
         "audit": _audit(settings),
         "server": _server(document, config_hash),
-        "nodes": _nodes(document),
     }.items():
         try:
             for row in check:
@@ -122,13 +120,17 @@ def findings(config: Path) -> Iterator[Finding]:
             yield Finding(subject, "error", describe_network_error(error))
 
 
-def _file_modes(settings: Settings) -> Iterator[Row]:
+Rows = Iterator[tuple[str, str] | tuple[str, str, str]]
+"""State, text and advice."""
+
+
+def _file_modes(settings: Settings) -> Rows:
     for warning in mode_warnings(settings):
         text, chmod, names = warning.text.partition(": chmod ")
         yield "error", text, f"chmod {names}" if chmod else ""
 
 
-def _ports(settings: Settings, *, is_running: bool) -> Iterator[Row]:
+def _ports(settings: Settings, *, is_running: bool) -> Rows:
     """Yield whether the ports are free, where the server does not use them itself."""
     ports = [("server", settings.server.host, settings.server.port)]
     if settings.admin.enabled:
@@ -145,7 +147,7 @@ def _ports(settings: Settings, *, is_running: bool) -> Iterator[Row]:
             yield "error", text, "end the program there, or choose another port"
 
 
-def _certificate(settings: Settings) -> Iterator[Row]:
+def _certificate(settings: Settings) -> Rows:
     """Yield expiry and chain; whether a server loaded the files is in its status."""
     if settings.tls is None:
         yield "skipped", "no [tls]: PINs and passwords are sent in clear text"
@@ -156,12 +158,10 @@ def _certificate(settings: Settings) -> Iterator[Row]:
     by = "the CAs of this system" if trusted is None else str(trusted)
     loaded = load(files)
     expiry = loaded.expiry_warning(datetime.now(UTC))
-    valid = f"valid until {loaded.not_after:%Y-%m-%d}"
-    yield "warning" if expiry else "ok", expiry or valid
+    yield "warning" if expiry else "ok", expiry or f"valid until {loaded.not_after:%Y-%m-%d}"
     if problem := verify_chain(files, trusted):
         advice = "append its intermediate certificates, or set SSL_CERT_FILE to its CA"
-        state: State = "warning" if trusted is None else "error"
-        yield state, f"not trusted by {by}: {problem}", advice
+        yield "error" if trusted else "warning", f"not trusted by {by}: {problem}", advice
     else:
         yield "ok", f"its chain is trusted by {by}"
 
@@ -186,7 +186,7 @@ def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
     return ""
 
 
-def _clock() -> Iterator[Row]:
+def _clock() -> Rows:
     """Yield whether the kernel's clock is synchronized."""
     state = (ctypes.c_long * 9)()  # struct ntptimeval: the third is the maximum error
     ntp_gettime = getattr(ctypes.CDLL(None), "ntp_gettime", None)
@@ -199,7 +199,7 @@ def _clock() -> Iterator[Row]:
         yield "ok", f"synchronized, at most {state[2] / 1e6:.1g} s off"
 
 
-def _audit(settings: Settings) -> Iterator[Row]:
+def _audit(settings: Settings) -> Rows:
     """Yield the free space and the chain of the current audit file."""
     if settings.audit.path is None:
         yield "skipped", "written to standard output: audit verify --file FILE"
@@ -219,7 +219,7 @@ def _audit(settings: Settings) -> Iterator[Row]:
         yield "ok", f"{lines} of {path.name}, none changed; {room}"
 
 
-def _server(document: Document | None, config_hash: str) -> Iterator[Row]:
+def _server(document: Document | None, config_hash: str) -> Rows:
     """Yield the state of a server from its status document."""
     if document is None:
         yield "skipped", "not running", "pexpolicy serve"
@@ -234,15 +234,3 @@ def _server(document: Document | None, config_hash: str) -> Iterator[Row]:
         yield "warning", f"changed since its start: {', '.join(keys)}", "restart it"
     for text in degradations(document):
         yield "error", text, "pexpolicy status"
-
-
-def _nodes(document: Document | None) -> Iterator[Row]:
-    if document is not None and not document["nodes"]:
-        text = "no node has called since the start"
-        yield "warning", text, "is the profile assigned to a system location?"
-    for node in () if document is None else document["nodes"]:
-        if node["refused_because"] and (node["last_refused"] or 0) > (node["last_call"] or 0):
-            text = f"{node['node']} was refused: {node['refused_because']}"
-            yield "error", text, HINTS.get(node["refused_because"], "")
-        else:
-            yield "ok", f"{node['node']}: {node['calls']} calls"

@@ -21,16 +21,18 @@ from pexpolicy.audit.reader import file_and_rotated, raw_lines, read
 from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations, redact_changes
 from pexpolicy.cli.audit import configured, parse_time, records_of, settings_of
 from pexpolicy.cli.common import (
+    Cell,
     build_or_exit,
-    capture_log,
     config_option,
     examples,
     fail,
     json_option,
     key_value_pairs,
+    print_lines,
+    print_table,
     refuse,
+    screen,
 )
-from pexpolicy.cli.text import Cell, print_lines, print_table, screen
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
@@ -124,10 +126,8 @@ def explain(  # noqa: PLR0913 - the options of the command
     try:
         request = requested(request_text, config, endpoint, changes)
         remarks, moment = doubts(request, changes), parse_at(at, request.at)
-        log, handler = capture_log(debug=traceback)
         clock = DryRunClock(None if moment is None else moment.timestamp())
-        policy = build_or_exit(config, context=BuildContext(log=log, wall_clock=clock))
-        handler.use(policy.log_levels)
+        policy = build_or_exit(config, context=BuildContext(wall_clock=clock), debug=traceback)
 
         async def answer() -> Explanation:
             async with policy.serving():

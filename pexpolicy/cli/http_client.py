@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import re
 import ssl
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ from pexpolicy.cli.common import config_option, examples, load_or_exit, refuse
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import CONNECTION_CLOSED, describe_network_error
 
+DEFAULT_URL = "http://127.0.0.1:8000"
 LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
@@ -43,8 +43,7 @@ class ServerUrl(click.ParamType[str]):
         except ValueError:
             valid = False
         if not valid or not text.isascii() or not text.isprintable() or " " in text:
-            meant = text if re.fullmatch(r"[\w.-]+:\d+", text) else "127.0.0.1:8000"
-            self.fail(f"{text!r} is not the URL of a server: write http://{meant}", param, ctx)
+            self.fail(f"{text!r} is not the URL of a server: write {DEFAULT_URL}", param, ctx)
         return text.rstrip("/")
 
 
@@ -70,30 +69,19 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
         with error:
             text = error.read(1000).decode("utf-8", "replace") if error.code == 503 else ""  # noqa: PLR2004 - HTTP
         reasons = "; ".join(filter(None, text.split("\n")))
-        answer = f"it answers {error.code}{': ' * bool(reasons)}{reasons}"
+        answer = f"it answers {error.code}: {reasons}" if reasons else f"it answers {error.code}"
         raise NotAnsweredError(answer, error.code) from None
-    except urllib.error.URLError as error:
-        raise NotAnsweredError(_describe(url, error.reason)) from None
     except http.client.HTTPException:
         hint = "; with [tls] the URL begins with https://" if url.startswith("http:") else ""
         raise NotAnsweredError(f"the reply is not HTTP{hint}") from None
     except (OSError, ValueError) as error:
-        raise NotAnsweredError(describe_network_error(error)) from None
-
-
-def _describe(url: str, cause: BaseException | str) -> str:
-    if isinstance(cause, str):
-        return cause
-    if url.startswith("https:") and isinstance(cause, ConnectionResetError):
-        return CONNECTION_CLOSED
-    untrusted = isinstance(cause, ssl.SSLCertVerificationError)
-    return describe_network_error(cause) + "; name its CA in SSL_CERT_FILE" * untrusted
-
-
-def calls_url(settings: Settings) -> str:
-    """Return the URL of the listener for calls, from this machine."""
-    scheme = "http" if settings.tls is None else "https"
-    return f"{scheme}://{_host_and_port(settings.server.host, settings.server.port)}"
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        text = cause if isinstance(cause, str) else describe_network_error(cause)
+        if isinstance(cause, ConnectionResetError) and url.startswith("https:"):
+            text = CONNECTION_CLOSED
+        elif isinstance(cause, ssl.SSLCertVerificationError):
+            text += "; name its CA in SSL_CERT_FILE"
+        raise NotAnsweredError(text) from None
 
 
 def admin_url(settings: Settings, port: int | None = None) -> str:
@@ -106,11 +94,8 @@ def _host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-# ---- the shortest question
-
 HEALTHCHECK_S = 3.0
 """Seconds for the server to answer."""
-DEFAULT_URL = "http://127.0.0.1:8000"
 HINT = f"a server can be checked without it: pexpolicy healthcheck --url {DEFAULT_URL}"
 
 
@@ -140,7 +125,7 @@ def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
 
 def _configured_url(config: Path) -> str:
     settings = load_or_exit(config, HINT)
-    restricted = settings.tls is not None or bool(settings.access.networks)
-    if restricted and settings.admin.enabled:
+    if settings.admin.enabled and (settings.tls is not None or settings.access.networks):
         return admin_url(settings)
-    return calls_url(settings)
+    scheme = "http" if settings.tls is None else "https"
+    return f"{scheme}://{_host_and_port(settings.server.host, settings.server.port)}"

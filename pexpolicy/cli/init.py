@@ -8,16 +8,14 @@ import re
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from importlib.resources import files
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import chain
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from cryptography import x509
@@ -32,7 +30,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
 from pexpolicy.cli.common import examples
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.plugins.config_schema import config_schema
@@ -40,52 +37,53 @@ from pexpolicy.plugins.discovery import installed
 from pexpolicy.subnets import SubnetError, read_subnet
 from pexpolicy.text import printable
 
-CONSOLE_PAGE = "https://github.com/pexpolicy/pexpolicy/blob/main/docs/deployment.md#the-console"
+USER = "pexip"
 UNIT = "pexpolicy.service"
 PRIVATE, PUBLIC = 0o600, 0o644
 GROUP = "pexpolicy-config"
 """The group with which the unit reads its configuration."""
-EXAMPLE_ROOMS = """\
-aliases,name,pin,guest_pin,allow_guests
-meet@example.com 2301,Example room,,,
-board@example.com,Example board,{},{},true
+CREDENTIAL = """\
+# Read by systemd as root, and visible to this service only.
+LoadCredential=password:/etc/pexpolicy/password
+ConfigurationDirectory=pexpolicy
 """
+SHARED_FOLDER = f"""\
+# May read the configuration, the rooms and the keys.
+SupplementaryGroups={GROUP}
+ConfigurationDirectory=pexpolicy
+ConfigurationDirectoryMode=0750
+"""
+"""What replaces the credential in the unit; the mode is that of the printed commands."""
 CERTIFICATE_DAYS = 397
 """Validity of a test certificate: the most that today's programs accept."""
 _KEY_USAGES = (
     *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
     *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
 )
+HIDDEN = ("/home", "/root", "/run/user")
+"""Folders that ``ProtectHome`` of the unit hides from the service."""
 Files = dict[str, tuple[bytes, int, str]]
 """Content, mode and purpose of each file by its name."""
 
 
-def networks(text: str) -> str:
-    """Return subnets and addresses with commas between them; raise ``BadParameter``."""
-    try:
-        return ",".join(str(read_subnet(part)) for part in text.split(",") if part.strip())
-    except SubnetError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(NamedTuple):
     """What the operator chose for a new configuration."""
 
     folder: Path
     nodes: tuple[str, ...]
     """Networks of the Conferencing Nodes; without them only this machine can connect."""
-    user: str
     password: str
     host: str
     """The host name for which a certificate is made; without it there is no TLS."""
     systemd: bool
-    console: bool
 
-    @property
-    def audit(self) -> str:
-        """The path of the audit log."""
-        return "/var/log/pexpolicy/audit.jsonl" if self.systemd else "audit.jsonl"
+
+def networks(text: str) -> list[str]:
+    """Return subnets and addresses with commas between them; raise ``BadParameter``."""
+    try:
+        return [str(read_subnet(part)) for part in text.split(",") if part.strip()]
+    except SubnetError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command(
@@ -100,15 +98,8 @@ class Answers:
 @click.option("--node", "nodes", type=networks, multiple=True, help="Network of the nodes.")
 @click.option("--test-certificate", "host", metavar="HOST", help="Make a certificate for HOST.")
 @click.option("--systemd", is_flag=True, help="Write a systemd unit.")
-@click.option("--console", is_flag=True, help="Configure the web console of pexpolicy-console.")
 def init(
-    folder: Path,
-    nodes: tuple[str, ...],
-    host: str | None,
-    *,
-    yes: bool,
-    systemd: bool,
-    console: bool,
+    folder: Path, nodes: tuple[list[str], ...], host: str | None, *, yes: bool, systemd: bool
 ) -> None:
     """Write a configuration with comments into FOLDER, by default the current one.
 
@@ -121,66 +112,37 @@ def init(
     try:
         if not nodes:
             text = "Networks of the Conferencing Nodes, such as 10.44.0.0/16 (empty: none)"
-            nodes = (ask(text, type=networks, show_default=False),)
-        user = ask("User name in Infinity's policy profile", "pexip")
-        password = ask("Password (empty: generate one)", hide_input=True, show_default=False)
+            nodes = (ask(text, type=networks, show_default=False) or [],)
         if host is None:
             text = "Host name for which to make a test certificate (empty: no TLS)"
-            host = ask(text, show_default=False)
+            host = str(ask(text, show_default=False))
         systemd = systemd or ask("Write a systemd unit", default=False, type=bool)
-        if _has_console():
-            console = console or ask("Configure the web console", default=False, type=bool)
-        elif console:
-            raise click.UsageError("the console is not installed: pip install pexpolicy-console")
     except click.Abort:
         click.echo(err=True)
         raise click.ClickException("no answer, nothing was written; --yes asks nothing") from None
-    found_nodes = tuple(one for text in nodes for one in text.split(",") if one)
-    made = password or secrets.token_urlsafe(18)
-    answers = Answers(folder, found_nodes, user, made, host or "", systemd, console)
-    for is_wrong, text in _mistakes(answers):
-        if is_wrong:
-            raise click.UsageError(text)
+    path = folder.absolute()
+    if path.suffix == ".toml" or not str(path).isprintable():
+        raise click.UsageError(f"{str(path)!r} is not the name of a folder: choose another")
+    if systemd and any(path.resolve().is_relative_to(home) for home in HIDDEN):
+        text = f"{path} is in a home folder, which a service cannot read: choose another"
+        raise click.UsageError(text)
+    if host and not _address(host) and not re.fullmatch(r"[\w.-]{1,253}", host, re.ASCII):
+        raise click.UsageError(f"{host!r} is not a host name: write policy.example.com")
+    password = secrets.token_urlsafe(18)
+    answers = Answers(path, tuple(chain.from_iterable(nodes)), password, host, systemd)
     found = _contents(answers)
     _write(answers, found)
-    click.echo(f"Written to {printable(folder.absolute())}:")
+    click.echo(f"Written to {printable(path)}:")
     width = max(map(len, found))
     for name, (_, mode, purpose) in found.items():
         click.echo(f"  {name:<{width}}  {mode:04o}  {purpose}")
-    _print_next(answers, "as you entered it" if password else f"{made}  (not shown again)")
-
-
-def _has_console() -> bool:
-    return any(metadata.distributions(name="pexpolicy-console"))
-
-
-def _mistakes(answers: Answers) -> Iterator[tuple[bool, str]]:
-    """Yield what may be wrong with the answers, each with whether it is."""
-    folder, host, user = answers.folder.absolute(), answers.host, answers.user
-    text = f"{folder.name} would be a folder, and config.toml is written into it"
-    yield folder.suffix == ".toml", text
-    text = f"{str(folder)!r} has control characters, or is not UTF-8: choose another name"
-    yield not str(folder).isprintable(), text
-    text = f"{folder} is in a home folder, which a service cannot read: choose another"
-    yield answers.systemd and _in_home(folder), text
-    is_host = not host or _address(host) or re.fullmatch(r"[\w.-]{1,253}", host, re.ASCII)
-    yield not is_host, f"{host!r} is not a host name: write policy.example.com"
-    text = "the user name must not contain a colon or control characters"
-    yield ":" in user or not user.isprintable(), text
-    is_good = len(answers.password) >= MIN_PASSWORD_LENGTH and answers.password.isprintable()
-    yield not is_good, f"the password needs {MIN_PASSWORD_LENGTH} characters or more, on one line"
-
-
-def _in_home(path: Path) -> bool:
-    """Return whether ``ProtectHome`` of the unit hides a path from the service."""
-    return any(path.resolve().is_relative_to(home) for home in ("/home", "/root", "/run/user"))
+    _print_next(answers)
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    try:
+    with suppress(ValueError):
         return ip_address(host)
-    except ValueError:
-        return None
+    return None
 
 
 # ---- files
@@ -194,8 +156,8 @@ def _contents(answers: Answers) -> Files:
         "config.schema.json": (schema.encode(), PUBLIC, text),
     }
     if "rooms" in installed() and not (answers.folder / "rooms.csv").exists():
-        pins = (100_000 + secrets.randbelow(900_000) for _ in range(2))
-        rooms = EXAMPLE_ROOMS.format(*pins)
+        pins = {name: 100_000 + secrets.randbelow(900_000) for name in ("pin", "guest_pin")}
+        rooms = Template(_template("rooms.csv")).substitute(pins)
         found["rooms.csv"] = (rooms.encode(), PRIVATE, "the rooms: two examples")
     if answers.host:
         found |= certificate_files(answers.host)
@@ -205,7 +167,11 @@ def _contents(answers: Answers) -> Files:
     text = "its public key: keep a copy on another machine"
     found["audit-public.pem"] = (public, PUBLIC, text)
     if answers.systemd:
-        found[UNIT] = (_unit(answers).encode(), PUBLIC, "the systemd unit")
+        config = str(answers.folder / "config.toml").replace("$", "$$")
+        unit = _template(UNIT).replace("/opt/pexpolicy/bin/pexpolicy", _word(_program()))
+        unit = unit.replace("/etc/pexpolicy/config.toml", _word(config))
+        unit = unit.replace(CREDENTIAL, SHARED_FOLDER)
+        found[UNIT] = (unit.encode(), PUBLIC, "the systemd unit")
     return found
 
 
@@ -213,46 +179,32 @@ def _config_text(answers: Answers) -> str:
     """Return the template with the answers; tables that are not wanted are comments."""
     values = {
         "host": "0.0.0.0" if answers.nodes else "127.0.0.1",  # noqa: S104 - [access] lists the nodes
-        "user": answers.user,
+        "user": USER,
         "password_hash": str(PasswordHash.create(answers.password)),
         "networks": list(dict.fromkeys((*answers.nodes, "127.0.0.1/32"))),
-        "audit": answers.audit,
-        "console_folder": "/var/lib/pexpolicy-console" if answers.systemd else "console-data",
+        "audit": _audit(answers),
     }
     shown = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
-    shown["console_command"] = f"pexpolicy console {'' if answers.systemd else '--'}login"
-    wanted = {
-        "access": bool(answers.nodes),
-        "tls": bool(answers.host),
-        "console": answers.console,
-        "plugins": "rooms" in installed(),
-    }
+    wanted = {"access": answers.nodes, "tls": answers.host, "plugins": "rooms" in installed()}
     lines, is_wanted = [], True
     for line in Template(_template("config.toml")).substitute(shown).splitlines():
         if found := re.match(r"\[(\w+)", line):
-            is_wanted = wanted.get(found[1], True)
+            is_wanted = bool(wanted.get(found[1], True))
         lines.append(line if is_wanted or not line or line.startswith("#") else f"# {line}")
     return "\n".join(lines) + "\n"
+
+
+def _audit(answers: Answers) -> str:
+    return "/var/log/pexpolicy/audit.jsonl" if answers.systemd else "audit.jsonl"
 
 
 def _template(name: str) -> str:
     return files("pexpolicy.cli").joinpath("template", "init", name).read_text(encoding="utf-8")
 
 
-def _unit(answers: Answers) -> str:
-    """Return the unit of this installation; the group replaces the credential."""
+def _program() -> str:
     # A single file names itself; its interpreter is in a cache.
-    program = os.environ.get("PEX") or Path(sys.executable).with_name("pexpolicy")
-    config = str(answers.folder.absolute() / "config.toml").replace("$", "$$")
-    text = _template(UNIT).replace("/opt/pexpolicy/bin/pexpolicy", _word(str(program)))
-    text = text.replace("/etc/pexpolicy/config.toml", _word(config))
-    before, _, rest = text.partition("# Read by systemd as root")
-    _, _, after = rest.partition("\nLoadCredential=password:/etc/pexpolicy/password\n")
-    group = f"# May read the configuration, the rooms and the keys.\nSupplementaryGroups={GROUP}\n"
-    # The mode that the printed commands give the folder.
-    folder = "ConfigurationDirectory=pexpolicy\n"
-    after = after.replace(folder, f"{folder}ConfigurationDirectoryMode=0750\n")
-    return before + group + after
+    return os.environ.get("PEX") or str(Path(sys.executable).with_name("pexpolicy"))
 
 
 def _word(text: str) -> str:
@@ -273,10 +225,7 @@ def certificate_files(host: str) -> Files:
 
     def signed(subject: x509.Name, of: Any, usages: set[str], *more: x509.ExtensionType) -> bytes:
         builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(of.public_key())
+            x509.CertificateBuilder(issuer, subject, of.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(begin + timedelta(days=CERTIFICATE_DAYS))
@@ -287,7 +236,6 @@ def certificate_files(host: str) -> Files:
             builder = builder.add_extension(extension, critical=is_critical)
         return builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-    names = dict.fromkeys((host, "localhost", "127.0.0.1"))
     certificate = signed(
         name,
         key,
@@ -296,7 +244,7 @@ def certificate_files(host: str) -> Files:
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
         x509.SubjectAlternativeName(
             x509.IPAddress(found) if (found := _address(one)) else x509.DNSName(one)
-            for one in names
+            for one in dict.fromkeys((host, "localhost", "127.0.0.1"))
         ),
         x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
     )
@@ -342,22 +290,18 @@ def _write(answers: Answers, found: Files) -> None:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     # The unit would make it too, but check warns until it exists.
     with suppress(OSError):
-        (folder / answers.audit).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        (folder / _audit(answers)).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
-# ---- what to do next
-
-
-def _print_next(answers: Answers, password: str) -> None:
+def _print_next(answers: Answers) -> None:
     """Print what to enter in Infinity, and the next commands."""
-    host, path = answers.host, answers.folder.absolute()
+    host, folder = answers.host, shlex.quote(str(answers.folder))
     shown = f"[{host}]" if ":" in host else host or "HOST"
-    folder, program = shlex.quote(str(path)), Path(sys.executable).with_name("pexpolicy")
     lines = [
         "\nIn Infinity, Call control > Policy profiles:",
         f"  URL        {'https' if host else 'http'}://{shown}:8000",
-        f"  User name  {answers.user}",
-        f"  Password   {password}",
+        f"  User name  {USER}",
+        f"  Password   {answers.password}  (not shown again)",
     ]
     if host:
         lines.append("In Infinity, Certificates > Trusted CA certificates: import tls/ca.pem")
@@ -369,16 +313,8 @@ def _print_next(answers: Answers, password: str) -> None:
             f"  sudo chmod -R g+rX,o= {folder}",
             f"  sudo install -m 0644 {folder}/{UNIT} /etc/systemd/system/",
             "  sudo systemctl enable --now pexpolicy",
-            f"  sudo {program} doctor -c {folder}/config.toml",
+            f"  sudo {_program()} doctor -c {folder}/config.toml",
         ]
-        if answers.console:
-            text = "The console is a service of its own, not to be run as root:"
-            lines.append(f"\n{text} {CONSOLE_PAGE}")
-        if _in_home(program):
-            text = f"The unit cannot start {program}, as it reads no home folder: install it in "
-            click.secho(f"\n{text}/opt.", fg="yellow", err=True)
     else:
-        config = "" if path == Path.cwd() else f" -c {folder}/config.toml"
-        commands = ["doctor", "serve", *["console --login"] * answers.console]
-        lines += [f"  pexpolicy {command}{config}" for command in commands]
+        lines += [f"  pexpolicy {name} -c {folder}/config.toml" for name in ("doctor", "serve")]
     click.echo("\n".join(lines))

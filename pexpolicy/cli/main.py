@@ -19,51 +19,45 @@ from pexpolicy import __version__
 from pexpolicy.server import gc_tuning
 from pexpolicy.text import is_without_colour
 
-COMMANDS = {
-    "audit": ("audit:audit", "Read the audit file: follow, find, count and verify lines."),
-    "check": ("check:check", "Check a configuration and its plugins; list every error."),
-    "completion": ("main:completion", "Print the shell completion for bash, zsh or fish."),
-    "config": ("config:config", "Print JSON Schema of the configuration, requests and replies."),
-    "conformance": ("conformance:conformance", "Check the replies of any policy server."),
-    "doctor": ("doctor:doctor", "Check files, certificate, machine, server and nodes."),
-    "explain": ("explain:explain", "Show each step of the decision on a request."),
-    "hash-password": ("config:hash_password", "Print the hash of a password."),
-    "healthcheck": ("http_client:healthcheck", "Tell by the exit code if a server is ready."),
-    "init": ("init:init", "Write a first configuration; asks for what it needs."),
-    "new-plugin": ("new_plugin:new_plugin", "Write a package with a working, tested plugin."),
-    "plugins": ("plugins:plugins", "List the plugins in the order in which they are asked."),
-    "reload": ("reload:reload", "Reload the configuration of a running server."),
-    "replay": ("replay:replay", "Show what a configuration would change for recorded calls."),
-    "serve": ("serve:serve", "Answer calls until SIGTERM or Ctrl-C."),
-    "status": ("status:status", "Show a running server, and the nodes that called it."),
-    "test": ("test:test", "Run files of requests and expected decisions."),
+GROUPS = {
+    "Set up": {
+        "init": ("init:init", "Write a first configuration; asks for what it needs."),
+        "check": ("check:check", "Check a configuration and its plugins; list every error."),
+        "doctor": ("doctor:doctor", "Check files, certificate, machine and server."),
+        "hash-password": ("config:hash_password", "Print the hash of a password."),
+        "config": (
+            "config:config",
+            "Print JSON Schema of the configuration, requests and replies.",
+        ),
+        "completion": ("main:completion", "Print the shell completion for bash, zsh or fish."),
+    },
+    "Run": {
+        "serve": ("serve:serve", "Answer calls until SIGTERM or Ctrl-C."),
+        "status": ("status:status", "Show a running server, and the nodes that called it."),
+        "reload": ("reload:reload", "Reload the configuration of a running server."),
+        "healthcheck": ("http_client:healthcheck", "Tell by the exit code if a server is ready."),
+    },
+    "Try": {
+        "explain": ("explain:explain", "Show each step of the decision on a request."),
+        "test": ("test:test", "Run files of requests and expected decisions."),
+        "replay": ("replay:replay", "Show what a configuration would change for recorded calls."),
+        "conformance": ("conformance:conformance", "Check the replies of any policy server."),
+    },
+    "Read the audit": {
+        "audit": ("audit:audit", "Read the audit file: follow it, find and verify lines."),
+    },
+    "Plugins": {
+        "plugins": ("plugins:plugins", "List the plugins in the order in which they are asked."),
+        "new-plugin": ("new_plugin:new_plugin", "Write a package with a working, tested plugin."),
+    },
 }
 """Module, name and summary of each command. The list of commands imports none of them."""
-
-GROUPS = {
-    "Set up": ("init", "check", "doctor", "hash-password", "config", "completion"),
-    "Run": ("serve", "status", "reload", "healthcheck"),
-    "Try": ("explain", "test", "replay", "conformance"),
-    "Read the audit": ("audit",),
-    "Plugins": ("plugins", "new-plugin"),
-}
-"""The commands in the order of the help."""
-
-SYNONYMS = {"probe": "conformance", "run": "serve", "start": "serve", "validate": "check"}
-"""Names of other programs for the same commands, for the hint in the error message."""
-
-PACKAGES = {
-    "console": "pexpolicy-console",
-    "export": "pexpolicy-importers",
-    "import": "pexpolicy-importers",
-    "local-policy": "pexpolicy-local-policy",
-    "sql": "pexpolicy-sql",
-}
-"""Our own packages with commands, for the hint where they are not installed."""
-
-
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 _WIDTH = max(map(len, COMMANDS))
 """Of all names, so that the summaries of all groups are aligned."""
+_STANDARD_ERROR = 2
+EXIT_TIMEOUT_S = 2.0
+"""Seconds for threads that run on after a command."""
 EPILOG = """\b
 Examples:
   pexpolicy init                     begin with a new configuration
@@ -123,24 +117,21 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write names and summaries without importing the commands."""
-        for title, names in GROUPS.items():
-            with formatter.section(title):
-                formatter.write_dl([(f"{name:<{_WIDTH}}", COMMANDS[name][1]) for name in names])
-        if self._of_packages:
-            with formatter.section("Commands of installed packages"):
-                formatter.write_dl(
-                    [
-                        (f"{name:<{_WIDTH}}", _summary(entry))
-                        for name, entry in sorted(self._of_packages.items())
-                    ]
-                )
+        sections = [
+            (title, [(name, summary) for name, (_, summary) in group.items()])
+            for title, group in GROUPS.items()
+        ]
+        others = [(name, _summary(entry)) for name, entry in sorted(self._of_packages.items())]
+        for title, commands in (*sections, ("Commands of installed packages", others)):
+            if commands:
+                with formatter.section(title):
+                    formatter.write_dl([(f"{name:<{_WIDTH}}", text) for name, text in commands])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name, or ``None``."""
         if cmd_name in COMMANDS:
             module, _, attribute = COMMANDS[cmd_name][0].partition(":")
             with gc_tuning.importing():
-                import_module("pexpolicy.log")
                 found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
             return cast("click.Command", found)
         if (entry := self._of_packages.get(cmd_name)) is None:
@@ -167,12 +158,8 @@ class Commands(click.Group):
         name, names = args[0], self.list_commands(ctx)
         if ctx.resilient_parsing or name in names or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        if name in PACKAGES:
-            hint = f"Install the package {PACKAGES[name]}."
-        elif close := SYNONYMS.get(name) or next(iter(get_close_matches(name, names, n=1)), ""):
-            hint = f"Did you mean {close!r}?"
-        else:
-            hint = f"Commands: {', '.join(names)}."
+        close = next(iter(get_close_matches(name, names, n=1)), "")
+        hint = f"Did you mean {close!r}?" if close else f"Commands: {', '.join(names)}."
         raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
 
 
@@ -196,11 +183,6 @@ def _open_standard_error() -> None:
             os.dup2(null, _STANDARD_ERROR)
             os.close(null)
         sys.stderr = open(_STANDARD_ERROR, "w", encoding="utf-8")  # noqa: SIM115 - until the end
-
-
-_STANDARD_ERROR = 2
-EXIT_TIMEOUT_S = 2.0
-"""Seconds for threads that run on after a command."""
 
 
 def _force_exit(code: object) -> None:

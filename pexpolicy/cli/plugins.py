@@ -8,8 +8,14 @@ from typing import Any
 
 import click
 
-from pexpolicy.cli.common import build_or_exit, config_option, examples, json_option
-from pexpolicy.cli.text import print_table, screen
+from pexpolicy.cli.common import (
+    build_or_exit,
+    config_option,
+    examples,
+    json_option,
+    print_table,
+    screen,
+)
 from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.policy import Policy

@@ -13,18 +13,23 @@ from typing import Any
 import click
 
 from pexpolicy.access.refusals import BUSY, HANDSHAKE_FAILED, NOT_ALLOWED, UNAUTHORISED
-from pexpolicy.cli.common import config_option, examples, json_option, load_or_exit, refuse, warn
-from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask
-from pexpolicy.cli.text import (
+from pexpolicy.cli.common import (
     Cell,
-    as_words,
+    as_text,
+    config_option,
+    count,
+    examples,
+    fail,
     format_duration,
     format_size,
-    key_words,
+    json_option,
     print_lines,
     print_table,
+    refuse,
     screen,
+    warn,
 )
+from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.text import printable
@@ -33,9 +38,9 @@ Document = Mapping[str, Any]
 TIMEOUT_S = 5.0
 SILENT_S = 3600
 """Seconds without a call after which a node is listed as silent."""
-ADMIN_PORT_HINT = "the admin listener is at admin.port, 9107 unless configured"
 OTHER_PORT_HINT = "if it was started with --admin-port, or runs elsewhere, name it with --url"
 WITHOUT_CONFIG = "a server can be asked without it: pexpolicy status --url http://127.0.0.1:9107"
+NOT_OURS = "the reply is not the status of a server: the admin listener is at admin.port, or 9107"
 _PASSWORD = "compare user and password of its profile in Infinity"  # noqa: S105 - it is none
 HINTS = {
     NOT_ALLOWED: "is it missing in [access] networks?",
@@ -68,8 +73,13 @@ def status(config: Path, url: str | None, *, strict: bool, as_json: bool) -> Non
     Exit code 1 when no server answers or it is not ready. SSL_CERT_FILE names the CA certificates
     to trust for an https:// URL, instead of those of the system.
     """
-    settings = load_or_exit(config, WITHOUT_CONFIG) if url is None else _settings_for_token(config)
-    address = url or admin_url(settings or load_or_exit(config, WITHOUT_CONFIG))
+    try:
+        settings: Settings | None = load(config)
+    except ConfigError as error:
+        settings = error.salvaged  # which may hold the token
+        if settings is None and url is None:
+            fail(error, WITHOUT_CONFIG)
+    address = url if url is not None or settings is None else admin_url(settings)
     try:
         document = fetch_status(address, settings)
     except NotAnsweredError as error:
@@ -89,30 +99,15 @@ def status(config: Path, url: str | None, *, strict: bool, as_json: bool) -> Non
     sys.exit(0 if document["ready"] and not degraded else 1)
 
 
-def _settings_for_token(config: Path) -> Settings | None:
-    """Return the configuration that may hold the token; it may be missing or invalid."""
-    if not config.exists():
-        return None
-    try:
-        return load(config)
-    except ConfigError as error:
-        if error.salvaged is None:
-            warn(f"{config} cannot be read, so no token is sent", "note")
-        return error.salvaged
-
-
 def is_same_config(config: Path, server_path: str) -> bool:
-    """Return False if the server certainly has another configuration.
-
-    A relative path of the server is compared with the end of ours.
-    """
-    if Path(server_path).is_absolute():
-        return Path(server_path).resolve() == config.resolve()
-    end = [part for part in Path(server_path).parts if part != ".."]
-    return list(config.absolute().parts[-len(end) :]) == end
+    """Return False if the server certainly has another configuration."""
+    theirs = Path(server_path)
+    if theirs.is_absolute():
+        return theirs.resolve() == config.resolve()
+    return theirs.name == config.name
 
 
-def running_status(config: Path, settings: Settings) -> dict[str, Any] | None:
+def running_status(config: Path, settings: Settings) -> Document | None:
     """Return the status of the server that runs with a configuration."""
     if not settings.admin.enabled:
         return None
@@ -123,77 +118,87 @@ def running_status(config: Path, settings: Settings) -> dict[str, Any] | None:
     return document if is_same_config(config, document["config"]["path"]) else None
 
 
-def fetch_status(address: str, settings: Settings | None) -> dict[str, Any]:
+def fetch_status(address: str, settings: Settings | None) -> Document:
     """Return the status document of a server, asked with the token of the settings.
 
     Raises ``NotAnsweredError``.
     """
     token = settings.admin_token if settings is not None else None
     secret = token.get_secret_value() if token is not None else None
-    document: Any = None
     try:
         document = json.loads(ask(f"{address}/status", TIMEOUT_S, secret))
         # Other programs say in a document of their own that they are ready.
         if isinstance(document["config"]["path"], str):
             return dict(document)
     except NotAnsweredError as error:
-        hints = {
-            HTTPStatus.UNAUTHORIZED: "it requires the token of [admin]",
-            HTTPStatus.NOT_FOUND: ADMIN_PORT_HINT,
-        }
-        if error.status in hints:
-            text = f"{error}: {hints[HTTPStatus(error.status)]}"
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            text = f"{error}: it requires the token of [admin]"
             raise NotAnsweredError(text, error.status) from None
-        raise
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
     except (ValueError, RecursionError, LookupError, TypeError):
         pass
-    text = f"the reply is not the status of a server: {ADMIN_PORT_HINT}"
-    raise NotAnsweredError(text, HTTPStatus.OK)
+    raise NotAnsweredError(NOT_OURS, HTTPStatus.NOT_FOUND)
+
+
+def degradations(document: Document) -> list[str]:
+    """Return what is wrong with a server that may be ready all the same."""
+    audit, certificate = document["audit"], document["certificate"]
+    found = []
+    if not document["config"]["last_reload_successful"]:
+        found.append("the last reload was refused")
+    if audit.get("status", "healthy") != "healthy":
+        found.append(f"audit: {audit['status']}")
+    if certificate is not None and certificate["problem"]:
+        found.append(f"certificate: {certificate['problem']}")
+    for kind in ("source", "plugin"):
+        for one in document[f"{kind}s"]:
+            found += [f"{kind} {one['name']}: {text}" for text in _troubles(one)]
+    return found
+
+
+def _troubles(owner: Document) -> list[str]:
+    """Return what is wrong with a plugin or a source."""
+    found = ["circuit breaker open"] * bool(owner.get("breaker_open"))
+    found += ["calls are stuck"] * bool(owner.get("has_stuck_calls"))
+    for kind, form in (("data", "{} is not refreshed: {}"), ("jobs", "job {} failed: {}")):
+        states = owner[kind].items()
+        found += [form.format(name, one["problem"]) for name, one in states if one["problem"]]
+    return [*found, *owner["failures"], *filter(None, [owner.get("problem")])]
 
 
 # ---- on a terminal
 
 
-def show_status(document: Document, silent: float = SILENT_S) -> None:
-    """Print the document of ``/status``; nodes without a call for ``silent`` seconds are listed."""
+def show_status(document: Document) -> None:
+    """Print the document of ``/status``."""
     console = screen()
-    reasons, workers = "; ".join(document["not_ready_reasons"]), document["workers"]
+    reasons, nodes = "; ".join(document["not_ready_reasons"]), document["nodes"]
     state = "ready" if document["ready"] else f"not ready: {reasons}"
-    up = f"up {format_duration(document['uptime'])}, {workers} process{'es' * (workers != 1)}"
+    up = f"up {format_duration(document['uptime'])}, {count(document['workers'], 'worker')}"
     style = "green" if document["ready"] else "bold red"
     print_lines(console, (f"pexpolicy {document['version']} {state}, {up}", style))
-    nodes, figures = document["nodes"], ("mean ms", "p99 ms")
+    figures = ("mean ms", "p99 ms")
     for names, rows in (
         (("", ""), _facts(document)),
         (("endpoint", "calls"), _calls(document)),
         (("plugin", "version", "answers", *figures, ""), map(_plugin, document["plugins"])),
+        (("", ""), _reports(document)),
         (("source", "driver", ""), map(_source, document["sources"])),
-        (("node", "last call", "calls", "last refused"), (_node(node, silent) for node in nodes)),
+        (("node", "last call", "calls", "last refused"), map(_node, nodes)),
     ):
         if listed := [*rows]:
             console.print()
             print_table(console, names, listed, figures)
-        if names[0] == "plugin":
-            for plugin in document["plugins"]:
-                print_lines(console, *_report(plugin))
-    print_lines(console, *((text, "yellow") for text in _silences(nodes, silent)))
-
-
-def degradations(document: Document) -> list[str]:
-    """Return what is wrong with a server that may be ready all the same."""
-    found = []
-    if not document["config"]["last_reload_successful"]:
-        found.append("the last reload was refused")
-    audit, certificate = document["audit"], document["certificate"]
-    if not _is_healthy(audit):
-        found.append(f"audit: {audit['status']}")
-    if certificate is not None and certificate["problem"]:
-        found.append(f"certificate: {certificate['problem']}")
-    for source in document["sources"]:
-        found += [f"source {source['name']}: {text}" for text in _background(source)]
-    for plugin in document["plugins"]:
-        found += [f"plugin {plugin['name']}: {text}" for text in _troubles(plugin)]
-    return found
+    for node in nodes:
+        name, age, reason = node["node"], node["age"], node["refused_because"]
+        if age is None:
+            hint = HINTS.get(reason, "compare its profile in Infinity")
+            text = f"{name}: no successful call ({reason}): {hint}"
+            print_lines(console, (text, "yellow"))
+        elif age > SILENT_S:
+            text = f"{name}: no call for {format_duration(age)}: is its URL still this server?"
+            print_lines(console, (text, "yellow"))
 
 
 def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
@@ -214,7 +219,8 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
         parts.append(f"{format_size(audit['free_bytes'])} free")
     if audit.get("problem"):
         parts.append(audit["problem"])
-    yield "audit", (", ".join(parts), "" if _is_healthy(audit) else "red")
+    is_healthy = audit.get("status", "healthy") == "healthy"
+    yield "audit", (", ".join(parts), "" if is_healthy else "red")
     if certificate is not None:
         ends = datetime.fromtimestamp(certificate["not_after"]).astimezone()
         yield "certificate", f"valid until {ends:%Y-%m-%d %H:%M %z}"
@@ -223,54 +229,45 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
     yield "event loop", f"max lag {document['loop_lag'] * 1000:.0f} ms (last 60 s)"
 
 
-def _is_healthy(audit: Document) -> bool:
-    return bool(audit.get("status", "healthy") == "healthy")
-
-
 def _calls(document: Document) -> Iterator[tuple[str, Cell]]:
     for endpoint, counts in document["endpoints"].items():
-        yield endpoint, _counts(counts) or ("none", "dim")
+        yield endpoint, _counts(counts)
     if document["refused"]:
         yield "refused", (_counts(document["refused"]), "yellow")
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counts.items())
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
 
 
 def _plugin(plugin: Document) -> tuple[Cell, ...]:
-    latency, notes = plugin["latency"], ["shadow"] * (plugin["mode"] == "shadow")
-    figures = ["-", "-"]
+    latency, figures = plugin["latency"], ["-", "-"]
     if latency is not None:
         seconds = latency["mean"], latency["p99"]
         figures = ["> 5000" if one is None else f"{one * 1000:.2f}" for one in seconds]
-    answers: Cell = _counts(plugin["calls"]) or ("none", "dim")
-    problems = "; ".join(notes + _troubles(plugin))
-    return plugin["name"], plugin["version"], answers, *figures, (problems, "red")
+    problems = "; ".join(["shadow"] * (plugin["mode"] == "shadow") + _troubles(plugin))
+    return plugin["name"], plugin["version"], _counts(plugin["calls"]), *figures, (problems, "red")
 
 
-def _troubles(plugin: Document) -> list[str]:
-    found = ["circuit breaker open"] * bool(plugin["breaker_open"])
-    found += ["calls are stuck"] * bool(plugin["has_stuck_calls"])
-    return [*found, *_background(plugin), *filter(None, [plugin.get("problem")])]
-
-
-def _background(owner: Document) -> list[str]:
-    """Return what is wrong with the background work of a plugin or a source."""
-    found = [
-        form.format(name, state["problem"])
-        for kind, form in (("data", "{} is not refreshed: {}"), ("jobs", "job {} failed: {}"))
-        for name, state in owner[kind].items()
-        if state["problem"]
-    ]
-    return [*found, *owner["failures"]]
+def _reports(document: Document) -> Iterator[tuple[Cell, Cell]]:
+    """Yield the data and jobs of plugins, and what they report by their hook ``status``."""
+    for plugin in document["plugins"]:
+        name = plugin["name"]
+        for data, state in plugin["data"].items():
+            yield name, f"{data}: {_age(state)}"
+        for job, state in plugin["jobs"].items():
+            age, every = state["last_run_age"], format_duration(state["every"])
+            last = "has not run yet" if age is None else f"ran {format_duration(age)} ago"
+            yield name, f"job {job}: {last}, every {every}, once per {state['once_per']}"
+        for key, value in (plugin.get("status") or {}).items():
+            if value not in (None, {}, []):
+                yield name, f"{key}: {as_text(value)}"
 
 
 def _source(source: Document) -> tuple[Cell, ...]:
-    troubles = _background(source)
     texts = [f"{name}: {_age(data)}" for name, data in source["data"].items()]
-    style = "red" if troubles else ""
-    return source["name"], source["driver"], ("; ".join(texts + troubles), style)
+    troubles = _troubles(source)
+    return source["name"], source["driver"], ("; ".join(texts + troubles), "red" * bool(troubles))
 
 
 def _age(data: Document) -> str:
@@ -278,41 +275,11 @@ def _age(data: Document) -> str:
     return f"{age}, refreshed every {format_duration(data['every'])}"
 
 
-def _report(plugin: Document) -> Iterator[Cell]:
-    """Yield what a plugin reports by its hook ``status``, as lines."""
-    status = plugin.get("status") or {}
-    if not (status or plugin["data"] or plugin["jobs"]):
-        return
-    yield ""
-    yield f" {plugin['name']}:", "bold"
-    for name, data in plugin["data"].items():
-        yield f"   {name}: {_age(data)}"
-    for name, job in plugin["jobs"].items():
-        age, every = job["last_run_age"], format_duration(job["every"])
-        last = "has not run yet" if age is None else f"ran {format_duration(age)} ago"
-        yield f"   job {name}: {last}, every {every}, once per {job['once_per']}"
-    for name, value in status.items():
-        if value not in (None, {}, []):
-            shown = name if isinstance(value, Mapping) else key_words(name)
-            yield f"   {shown}: {as_words(value)}"
-
-
-def _node(node: Document, silent: float) -> tuple[Cell, ...]:
+def _node(node: Document) -> tuple[Cell, ...]:
     age, refused = node["age"], ""
     if node["refused_because"]:
         at = datetime.fromtimestamp(node["last_refused"]).astimezone()
         refused = f"{at:%H:%M:%S} {node['refused_because']}"
     last = "never" if age is None else f"{format_duration(age)} ago"
-    style = "yellow" if age is None or age > silent else ""
+    style = "yellow" if age is None or age > SILENT_S else ""
     return node["node"], (last, style), str(node["calls"]), (refused, "red")
-
-
-def _silences(nodes: list[Document], silent: float) -> Iterator[str]:
-    """Yield a sentence for each node that is silent, or whose requests were all refused."""
-    for node in nodes:
-        name, age, reason = node["node"], node["age"], node["refused_because"]
-        if age is None:
-            hint = HINTS.get(reason, "compare its profile in Infinity")
-            yield f"{name}: no successful call ({reason}): {hint}"
-        elif age > silent:
-            yield f"{name}: no call for {format_duration(age)}: is its URL still this server?"

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import pickle
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,6 @@ class Document(Table):
     plugins: dict[str, PluginTable] = Field(default_factory=dict)
 
 
-Stage = Callable[[str], None]
-"""Takes the name of the stage that begins, such as ``building rooms``."""
-
-
-def silent(_: str) -> None:
-    """Report nothing."""
-
-
 BATCH = 500
 """Entries of a table that are pickled at a time."""
 COMPACT_FROM = 1_000_000
@@ -119,14 +111,13 @@ def _batches(
         yield path, batch
 
 
-def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> Settings:
+def load(path: Path, *, content: bytes | None = None) -> Settings:
     """Read and check a configuration file; raises ``ConfigError`` with all problems.
 
     ``content`` are its bytes if the caller has read it already.
     """
     try:
         content = read_file(path) if content is None else content
-        stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
         document = _parse(decode_text(content), path)
     except OSError as error:
         why = why_unusable(path, error)
@@ -135,7 +126,6 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
         raise ConfigError(path, [Problem((), f"cannot be read: {why}")]) from None
     except EncodingError as error:
         raise ConfigError(path, [Problem((), str(error))]) from None
-    stage(f"checking {path.name}")
     return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
 
 

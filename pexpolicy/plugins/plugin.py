@@ -28,7 +28,6 @@ from pexpolicy.background.sources import SourceLease, digest_of
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.files import tracking_files
-from pexpolicy.config.loader import Stage, silent
 from pexpolicy.config.plugin_settings import (
     PluginSettings,
     SettingsError,
@@ -377,7 +376,6 @@ def build(
     *,
     sources: SourceLease | None = None,
     isolate: PluginFactory | None = None,
-    stage: Stage = silent,
 ) -> tuple[list[BuiltPlugin], list[Problem]]:
     """Build the configured plugins in the order in which they are asked; return all problems too.
 
@@ -388,7 +386,6 @@ def build(
     problems: list[Problem] = []
     for name, table in sorted(tables.items(), key=lambda item: item[1].priority):
         key: Key = ("plugins", name)
-        stage(f"building the plugin {name}")
         try:
             available = select(name, tables, found)
             with hook_context(name, "__init__"):

@@ -217,16 +217,6 @@ async def test_a_server_that_answers_404_to_nearly_everything_keeps_the_contract
     assert f"{url} keeps the contract: 0 warnings" in out
 
 
-def test_the_old_name_of_the_command_leads_to_the_new_one() -> None:
-    from click.testing import CliRunner  # noqa: PLC0415 - for this test only
-
-    from pexpolicy.cli.main import main  # noqa: PLC0415
-
-    result = CliRunner().invoke(main, ["probe", "http://127.0.0.1"])
-    assert result.exit_code == 2
-    assert "Did you mean 'conformance'?" in result.output
-
-
 async def test_a_certificate_is_trusted_by_its_ca(tmp_path: Path) -> None:
     body = json.dumps({"status": "success", "action": "continue"}).encode()
     with tls_server.serving(tmp_path, body) as (url, cacert):

@@ -111,7 +111,7 @@ def test_a_chain_that_the_nodes_do_not_trust_is_an_error(config: Path) -> None:
     ("old", "new", "said"),
     [
         ("[tls]", "[server2]\n[tls]", "server2"),
-        ("[audit]", '[audit]\nsign_key_file = "key.pem"', "is not a private key"),
+        ("[audit]", '[audit]\nsign_key_file = "key.pem"', "audit.sign_key_file"),
     ],
 )
 def test_an_invalid_configuration_is_checked_as_far_as_it_goes(
@@ -134,7 +134,6 @@ def test_a_running_server_and_its_nodes_are_listed(config: Path) -> None:
         code, found = findings(config)
         assert code == 0, found
         assert about(found, "server")[0][1].startswith("ready")
-        assert "10.44.7.5: 2 calls" in about(found, "nodes")[0][1]
         assert "2 lines of audit.jsonl, none changed" in str(about(found, "audit"))
         lines = server.audit.read_text().replace("10.44.7.5", "10.44.7.6", 1)
         (config.parent / "audit.jsonl").write_text(lines)

@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from pexpolicy.cli.main import main
 from tests.support.waiting import HANG_S
 
 PACKAGES = {
@@ -114,12 +112,3 @@ def test_our_own_commands_cannot_be_replaced(site: Path) -> None:
 
 def test_a_misspelt_command_of_a_package_is_suggested(site: Path) -> None:
     assert "Did you mean 'report'?" in run(site, "reprot").stderr
-
-
-def test_a_command_of_a_package_that_is_not_installed_names_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(vars(main), "_of_packages", {})
-    result = CliRunner().invoke(main, ["import", "rules", "rules.csv"])
-    assert result.exit_code == 2
-    assert "Install the package pexpolicy-importers." in result.output

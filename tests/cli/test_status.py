@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pexpolicy.cli.common import format_duration, format_size
 from pexpolicy.cli.main import main
 from pexpolicy.cli.status import degradations, is_same_config, show_status
-from pexpolicy.cli.text import format_duration, format_size
 from tests.support import doc_pages, live_server, tls_server, wire
 
 TOKEN = "TEST_STATUS_TOKEN"
@@ -111,7 +111,7 @@ def test_no_proxy_of_the_environment_gets_the_token(
 def test_the_wrong_port_is_reported(running_server: live_server.Running) -> None:
     shown = invoked("--url", running_server.url)
     assert shown.exit_code == 1
-    assert "it answers 404: the admin listener is at admin.port" in shown.stderr
+    assert "is not the status of a server: the admin listener is at admin.port" in shown.stderr
 
 
 def test_another_server_at_the_same_address_is_reported(tmp_path: Path) -> None:
@@ -136,9 +136,7 @@ def test_another_server_at_the_same_address_is_reported(tmp_path: Path) -> None:
     [
         ("config.toml", True),
         ("./config.toml", True),
-        ("../here/config.toml", True),
         ("bookings.toml", False),
-        ("elsewhere/config.toml", False),
         ("/elsewhere/config.toml", False),
     ],
 )
@@ -167,7 +165,7 @@ def test_a_broken_configuration_says_how_to_ask_without_it(
     )
     asked = invoked("--config", config, "--url", running_server.admin)
     assert asked.exit_code == 0, asked.output
-    assert asked.stderr == f"note: {config} cannot be read, so no token is sent\n"
+    assert asked.stderr == ""
     others = {
         "healthcheck": "without it: pexpolicy healthcheck --url http://127.0.0.1:8000",
         "audit tail": "without it: --file",
@@ -192,9 +190,6 @@ SOURCE: dict[str, Any] = {
 PROFILE = "compare user and password of its profile in"
 REPORT = {
     "Scanner": {"hits": 3, "last_hit": None},
-    "targets": {"old": {"asked": 4, "breaker": "closed"}},
-    "compared": [{"same": 7, "differing": {"pin": 2}, "waits": False}],
-    "subnets": 5,
     HIDDEN: HIDDEN,
     "text": "\x1b[2J",
 }
@@ -209,7 +204,7 @@ def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:
     ("part", "change", "shown", "degraded"),
     [
         ("not_ready_reasons", ["draining"], "not ready: draining", ""),
-        ("workers", 3, "3 processes", ""),
+        ("workers", 3, "3 workers", ""),
         ("config", {"last_reload_successful": False}, "last reload was refused", "last reload"),
         ("config", {"last_reload_successful": False, "problems": ["a: \x1b[m"]}, "a: ", "reload"),
         (
@@ -242,9 +237,7 @@ def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:
         ),
         ("plugins", {"failures": ["its task poll ended: E"]}, "poll ended: E", ": its task poll"),
         ("plugins", {"latency": {"mean": 1.5, "p99": None}}, "1500.00 > 5000", ""),
-        ("plugins", {"status": REPORT}, "Scanner: hits 3, last hit -", ""),
-        ("plugins", {"status": REPORT}, "targets: old asked 4, breaker closed", ""),
-        ("plugins", {"status": REPORT}, "compared: same 7, differing pin 2, waits no", ""),
+        ("plugins", {"status": REPORT}, 'Scanner: {"hits": 3, "last_hit": null}', ""),
         ("plugins", {"status": REPORT}, f"{HIDDEN}: {HIDDEN}", ""),
         (
             "sources",

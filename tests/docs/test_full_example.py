@@ -67,9 +67,7 @@ def test_check_finds_nothing_to_say(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    # A busy machine takes so long that the stage under way is named, with its seconds.
-    rest = [line for line in said.stderr.splitlines() if not line.endswith(" s)")]
-    assert (said.returncode, rest) == (0, [])
+    assert (said.returncode, said.stderr) == (0, "")
     assert f"{config}: valid (" in said.stdout
     assert "warning" not in said.stdout
 
