@@ -70,9 +70,13 @@ def collect_hooks(
     deprecated: list[str] = []
     plugin_class = type(instance)
     problem = ""
-    for name in dir(plugin_class):
-        problem = problem or ((text := _problem(plugin_class, name)) and f"{name} {text}")
-        function: Any = getattr(plugin_class, name, None)
+    attributes: dict[str, object] = getattr(instance, "__dict__", {})
+    # A plugin may make hooks of its settings when it is built.
+    own = {name: value for name, value in attributes.items() if hasattr(value, IMPL_MARK)}
+    for name in dict.fromkeys((*dir(plugin_class), *own)):
+        if name not in own:
+            problem = problem or ((text := _problem(plugin_class, name)) and f"{name} {text}")
+        function: Any = own.get(name) or getattr(plugin_class, name, None)
         hook = (getattr(function, IMPL_MARK, None) or {}).get("specname") or name
         if problem or not hasattr(function, IMPL_MARK) or hook not in HOOKS:
             continue  # an optional hook may be of a later version
