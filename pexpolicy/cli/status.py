@@ -73,13 +73,14 @@ def status(config: Path, url: str | None, *, strict: bool, as_json: bool) -> Non
     Exit code 1 when no server answers or it is not ready. SSL_CERT_FILE names the CA certificates
     to trust for an https:// URL, instead of those of the system.
     """
+    settings: Settings | None = None
     try:
-        settings: Settings | None = load(config)
+        settings = load(config)
     except ConfigError as error:
         settings = error.salvaged  # which may hold the token
         if settings is None and url is None:
             fail(error, WITHOUT_CONFIG)
-    address = url if url is not None or settings is None else admin_url(settings)
+    address = url or (admin_url(settings) if settings is not None else "")
     try:
         document = fetch_status(address, settings)
     except NotAnsweredError as error:
