@@ -1,4 +1,4 @@
-"""Child processes with framed messages: the side of the parent, and that of the child.
+"""Child processes with framed messages: both ends, and a pool of children.
 
 A frame is a message with its length in four bytes before it. The user of a channel encodes and
 decodes the messages. A child that crashes, uses too much memory or sends nonsense fails its call
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import resource
 import select
@@ -17,12 +18,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from pexpolicy.tasks import start_background
 from pexpolicy.text import readable
 
 MAX_FRAME = 16 * 1024 * 1024
@@ -35,8 +40,12 @@ EXIT_TIMEOUT_S = 1.0
 """Time for a child to exit after SIGTERM, or after it has closed its socket."""
 RESERVED = 1024 * MIB
 """What a process may reserve without using it: stacks of threads, buffers of libraries."""
-_SIGNALS = frozenset(signal.Signals)
-_PATH, _OWN_PATH, _PIPE = "PYTHONPATH", "PEXPOLICY_CHILD_PYTHONPATH", "PEXPOLICY_CHILD_PIPE"
+_PIPE = "PEXPOLICY_CHILD_PIPE"
+_RUN = (
+    "import runpy, sys; sys.path[:] = {path}; "
+    "runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+)
+"""The program of a child: its module, found where this process would find it."""
 
 T = TypeVar("T")
 
@@ -80,31 +89,28 @@ class Channel(asyncio.Protocol, Generic[T]):
         self._answer: asyncio.Future[T] | None = None
         self._transport: asyncio.WriteTransport | None = None
 
-    def send(self, message: object, deadline: float | None = None) -> None:
-        """Send a message; raises ``ChildError`` for one that is too long.
-
-        Without an event loop it waits, until a time of the monotonic clock, and raises
-        ``TimeoutError``.
-        """
+    def send(self, message: object) -> None:
+        """Send a message; raises ``ChildError`` for one that is too long."""
         content = self._encode(message)
         if len(content) > self.limit:
             msg = f"{len(content)} bytes exceed the limit of a message ({self.limit})"
             raise ChildError(msg)
         frame = len(content).to_bytes(LENGTH, "big") + content
         if self._transport is None:
+            self._socket.settimeout(None)
             with suppress(ConnectionError):  # the next receive tells why
-                self._within(deadline).sendall(frame)
+                self._socket.sendall(frame)
         elif not self.has_ended:
             self._transport.write(frame)
 
-    def receive(self, deadline: float | None = None) -> T:
-        """Wait for a message, until a time of the monotonic clock.
+    def receive(self, seconds: float | None = None) -> T:
+        """Wait for a message, without an event loop.
 
         Raises ``EOFError`` where the other end has closed the socket, ``TimeoutError``, and
         ``ChildError``.
         """
-        length = self._check(self._read(LENGTH, deadline))
-        return self._decoded(self._read(length, deadline))
+        self._socket.settimeout(seconds)
+        return self._decoded(self._read(self._length(self._read(LENGTH))))
 
     def __iter__(self) -> Iterator[T]:
         """Wait for message after message, until the other end has closed the socket."""
@@ -112,11 +118,11 @@ class Channel(asyncio.Protocol, Generic[T]):
             while True:
                 yield self.receive()
 
-    def _read(self, size: int, deadline: float | None) -> bytes:
+    def _read(self, size: int) -> bytes:
         content = bytearray()
         while len(content) < size:
             try:
-                piece = self._within(deadline).recv(min(size - len(content), MIB))
+                piece = self._socket.recv(min(size - len(content), MIB))
             except ConnectionError:
                 piece = b""
             if not piece:
@@ -124,12 +130,7 @@ class Channel(asyncio.Protocol, Generic[T]):
             content += piece
         return bytes(content)
 
-    def _within(self, deadline: float | None) -> socket.socket:
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
-        self._socket.settimeout(left)
-        return self._socket
-
-    def _check(self, prefix: bytes | bytearray) -> int:
+    def _length(self, prefix: bytes | bytearray) -> int:
         length = int.from_bytes(prefix, "big")
         if length > self.limit:
             msg = f"{self.name} sent a message that is too long"
@@ -159,7 +160,7 @@ class Channel(asyncio.Protocol, Generic[T]):
         received += data
         try:
             while len(received) >= LENGTH:
-                end = LENGTH + self._check(received[:LENGTH])
+                end = LENGTH + self._length(received[:LENGTH])
                 if len(received) < end:
                     return
                 content = bytes(received[LENGTH:end])
@@ -183,10 +184,10 @@ class Channel(asyncio.Protocol, Generic[T]):
 
     def answer(self, message: T) -> bool:
         """Answer the pending question; return false without one."""
-        is_pending = self._answer is not None and not self._answer.done()
-        if self._answer is not None and is_pending:
-            self._answer.set_result(message)
-        return is_pending
+        if self._answer is None or self._answer.done():
+            return False
+        self._answer.set_result(message)
+        return True
 
     def fail(self, error: Exception) -> None:
         """Fail the pending question."""
@@ -205,8 +206,6 @@ class Channel(asyncio.Protocol, Generic[T]):
             if self.has_ended:
                 raise ConnectionResetError
             self.send(message)
-            if seconds is None:
-                return await answer
             async with asyncio.timeout(seconds):
                 return await answer
         finally:
@@ -242,27 +241,17 @@ class Child(Channel[T]):
     ) -> None:
         ours, theirs = socket.socketpair()
         super().__init__(name, ours, decode, encode)
-        self.calls = 0
-        """The questions that were asked after it was ready."""
-        self.idle_failures = 0
-        """The children before it that ended without a call, if a pool has restarted it."""
-        self.memory_mb = memory_mb
-        self._statm = -1
+        self._memory_mb = memory_mb
         # Nothing is written to this pipe: it closes when this process ends.
         read_end, self._pipe = os.pipe()
-        environment = {**(os.environ if environment is None else environment)}
-        if _PATH in os.environ:
-            environment[_OWN_PATH] = os.environ[_PATH]
-        # In the environment because the interpreter needs it before its first import.
-        environment[_PATH] = os.pathsep.join(map(os.path.abspath, sys.path))
-        environment[_PIPE] = str(read_end)
+        program = _RUN.format(path=[*map(os.path.abspath, sys.path)], module=module)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                (sys.executable, "-P", "-u", *flags, "-m", module, *arguments),
+                (sys.executable, "-P", "-u", *flags, "-c", program, *arguments),
                 stdin=theirs.fileno(),
                 stdout=2,
                 pass_fds=(read_end,),
-                env=environment,
+                env={**(os.environ if environment is None else environment), _PIPE: str(read_end)},
                 process_group=0,
             )
         except BaseException:
@@ -273,13 +262,10 @@ class Child(Channel[T]):
             theirs.close()
             os.close(read_end)
         self.pid = self._process.pid
-        if memory_mb is not None:
-            with suppress(OSError):
-                self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY)
-            if hasattr(resource, "prlimit"):
-                most = 2 * memory_mb * MIB + RESERVED
-                with suppress(OSError):  # it has ended
-                    resource.prlimit(self.pid, resource.RLIMIT_DATA, (most, most))
+        if memory_mb is not None and hasattr(resource, "prlimit"):
+            most = 2 * memory_mb * MIB + RESERVED
+            with suppress(OSError):  # it has ended
+                resource.prlimit(self.pid, resource.RLIMIT_DATA, (most, most))
 
     async def ready(self) -> None:
         """Attach the child; a subclass can do more until the first call of a pool."""
@@ -299,27 +285,26 @@ class Child(Channel[T]):
             self.kill()
             raise
 
-    def receive(self, deadline: float | None = None) -> T:
+    def receive(self, seconds: float | None = None) -> T:
         """Wait for a message; raises ``TimeoutError`` and ``ChildError``."""
         try:
-            return super().receive(deadline)
+            return super().receive(seconds)
         except EOFError:
-            latest = time.monotonic() + EXIT_TIMEOUT_S
-            while not self._is_over() and time.monotonic() < latest:
-                time.sleep(0.001)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(EXIT_TIMEOUT_S)
             raise ChildError(self.exit_reason) from None
 
     def excess(self) -> str:
         """Return by how much it exceeds its memory, as a sentence; empty if it does not."""
-        if self.memory_mb is None:
+        if self._memory_mb is None:
             return ""
         try:
-            used = int(os.pread(self._statm, 100, 0).split()[1]) * PAGE // MIB
-        except (OSError, ValueError, IndexError):
+            used = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE // MIB
+        except (OSError, IndexError):
             return ""
-        if used <= self.memory_mb:
+        if used <= self._memory_mb:
             return ""
-        return f"{self.name} used {used} MiB of memory, and its memory_mb is {self.memory_mb}"
+        return f"{self.name} used {used} MiB of memory, and its memory_mb is {self._memory_mb}"
 
     @property
     def exit_reason(self) -> str:
@@ -327,45 +312,39 @@ class Child(Channel[T]):
         code = self._process.returncode
         if code is None:
             return f"{self.name} does not answer"
-        if code < 0:
-            # Not all real-time signals have a name.
-            name = signal.Signals(-code).name if -code in _SIGNALS else f"signal {-code}"
-            return f"{self.name} ended with {name}"
-        return f"{self.name} ended with exit code {code}"
-
-    def _is_over(self) -> bool:
-        """Return whether the process has ended and was reaped; its children are killed then."""
-        if self._process.returncode is None:
-            if not hasattr(os, "waitid"):
-                return self._process.poll() is not None
-            with suppress(ChildProcessError):  # other code of this program has reaped it
-                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                    return False
-            self.kill()
-            self._process.wait()
-        return True
+        if code >= 0:
+            return f"{self.name} ended with exit code {code}"
+        # Not all real-time signals have a name.
+        known = {number.value: number.name for number in signal.Signals}
+        return f"{self.name} ended with {known.get(-code, f'signal {-code}')}"
 
     def kill(self) -> None:
-        """Kill the process and its children."""
+        """Kill the process and those that it started."""
         # Until it is reaped, no other process can have its ID.
         if self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     async def _wait(self, seconds: float) -> bool:
         """Wait for the end of the process; false if it has not ended after ``seconds``."""
         deadline, pause = time.monotonic() + seconds, 0.001
-        while not self._is_over():
-            if time.monotonic() > deadline:
+        while self._process.returncode is None:
+            if self._process.poll() is not None:
+                self._kill_group()
+            elif time.monotonic() > deadline:
                 return False
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.05)
+            else:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 0.05)
         return True
 
     async def end(self, grace: float = 0.0) -> None:
         """End the process and wait until it is gone: SIGTERM, ``grace`` seconds, SIGKILL."""
         try:
-            if grace and not self._is_over():
+            if grace and self._process.returncode is None:
                 self._process.terminate()
                 await self._wait(grace)
         finally:
@@ -381,15 +360,14 @@ class Child(Channel[T]):
         self._process.wait()
 
     def close(self) -> None:
-        """Close the socket and the other descriptors; the child ends."""
+        """Close the socket and the pipe; the child ends."""
         if self._transport is not None:
             with suppress(RuntimeError):  # its loop may be closed when the program ends
                 self._transport.abort()
         self._socket.close()
-        for descriptor in (self._pipe, self._statm):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._pipe = self._statm = -1
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
 
 
 def parent_socket() -> socket.socket:
@@ -416,7 +394,199 @@ def parent_socket() -> socket.socket:
         fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
     if select.select((pipe,), (), (), 0)[0]:
         sys.exit(1)
-    os.environ.pop(_PATH, None)
-    if (path := os.environ.pop(_OWN_PATH, None)) is not None:
-        os.environ[_PATH] = path
     return socket.socket(fileno=connection)
+
+
+START_TIMEOUT_S = 15.0
+"""Time for a child of a pool to become ready."""
+MIN_RESTART_DELAY_S = 0.1
+MAX_RESTART_DELAY_S = 30.0
+"""Delay of the next start after two failures without a call between them; doubled each time."""
+MEMORY_INTERVAL_S = 0.1
+"""Interval between two memory checks."""
+
+C = TypeVar("C", bound=Child[Any])
+_log = logging.getLogger("pexpolicy.child")
+
+
+class PoolBusyError(Exception):
+    """All children of a pool are busy, and too many calls wait."""
+
+
+class ChildPool(Generic[C]):
+    """Children with one call at a time each; one that fails is killed and replaced.
+
+    ``make`` starts a process. Further calls wait, ``max_waiting`` of them at most.
+    """
+
+    def __init__(self, name: str, size: int, make: Callable[[], C], max_waiting: int = 32) -> None:
+        self.children: set[C] = set()
+        self.restarts = 0
+        """The number of children that were replaced."""
+        self._name = name
+        self._size = size
+        self._make = make
+        self._max_waiting = max_waiting
+        self._idle: list[C] = []
+        self._waiting: deque[asyncio.Future[C]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        """Children that ended or did not start since the last call."""
+        self._pausing = 0
+        self._error = ""
+        """Why the last start failed."""
+        self._is_closed = True
+
+    def start(self) -> None:
+        """Start the processes; this needs no event loop."""
+        while len(self.children) < self._size:
+            _ = self._add()
+
+    def _add(self) -> C:
+        child = self._make()
+        self.children.add(child)
+        child.on_end = partial(self._lost, child)
+        return child
+
+    async def open(self) -> None:
+        """Get all children ready; raises what the first one raises that does not get ready."""
+        self._is_closed = False
+        self.start()
+        _ = start_background(self._check_memory(), self._tasks)
+
+        async def admit(child: C) -> None:
+            await child.ready()
+            self._release(child)
+
+        await asyncio.gather(*map(admit, [*self.children]))
+
+    async def close(self, grace: float = 0.0) -> None:
+        """End all children, each within ``grace`` seconds, and wait for them."""
+        self._is_closed = True
+        self._idle.clear()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._refuse_waiting(f"the processes of {self._name} have ended")
+        await asyncio.gather(*(child.end(grace) for child in self.children))
+        self.children.clear()
+
+    def end_now(self) -> None:
+        """Kill all children without an event loop."""
+        while self.children:
+            self.children.pop().end_now()
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[C]:
+        """Wait for a child that is ready; raises ``ChildError`` and ``PoolBusyError``.
+
+        It is replaced where the block raises, or where it uses too much memory at its end.
+        """
+        child = self._idle.pop() if self._idle else await self._next()
+        self._failures = 0
+        try:
+            yield child
+            if excess := child.excess():
+                raise ChildError(excess)  # noqa: TRY301 - replaced as for other errors
+        except BaseException:
+            self._replace(child)
+            raise
+        self._release(child)
+
+    async def ask(self, message: object) -> Any:
+        """Return the answer of a child; as ``borrow``."""
+        async with self.borrow() as child:
+            return await child.ask(message)
+
+    async def _next(self) -> C:
+        """Wait for a child that is busy."""
+        if self._pausing == self._size:
+            raise ChildError(self._error)
+        if len(self._waiting) >= self._max_waiting:
+            msg = f"all {self._size} workers are busy, and {self._max_waiting} calls are waiting"
+            raise PoolBusyError(msg)
+        turn: asyncio.Future[C] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._release(turn.result())
+            raise
+        finally:
+            with suppress(ValueError):
+                self._waiting.remove(turn)
+
+    def _release(self, child: C) -> None:
+        """Pass a child to the call that has waited longest, or make it idle."""
+        if child.has_ended:
+            self._replace(child)
+            return
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(child)
+                return
+        self._idle.append(child)
+
+    def _lost(self, child: C) -> None:
+        if child in self._idle:
+            self._idle.remove(child)
+            self._replace(child)
+
+    def _replace(self, child: C) -> None:
+        child.kill()
+        if child in self.children and not self._is_closed:
+            self.restarts += 1
+            _ = start_background(self._renew(child), self._tasks)
+
+    async def _renew(self, child: C) -> None:
+        """Replace a child; with a growing delay while children end before a call."""
+        await child.end()
+        self.children.discard(child)
+        self._failures += 1
+        self._error = child.exit_reason
+        while True:
+            if self._failures > 1:
+                await self._pause(MIN_RESTART_DELAY_S * 2 ** min(self._failures - 2, 20))
+            fresh: C | None = None
+            try:
+                fresh = self._add()
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    await fresh.ready()
+            except Exception as problem:  # noqa: BLE001 - every failure is retried
+                if fresh is not None:
+                    await fresh.end()
+                    self.children.discard(fresh)
+                self._failures += 1
+                text = str(problem) or "it was not ready in time"
+                self._error = f"{self._name} cannot be started again: {text}"
+            else:
+                self._release(fresh)
+                return
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next start; calls fail at once while all children wait."""
+        self._pausing += 1
+        if self._pausing == self._size:
+            self._refuse_waiting(self._error)
+        try:
+            await asyncio.sleep(min(seconds, MAX_RESTART_DELAY_S))
+        finally:
+            self._pausing -= 1
+
+    def _refuse_waiting(self, error: str) -> None:
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(ChildError(error))
+
+    async def _check_memory(self) -> None:
+        """Fail the calls of children that use too much memory, and replace idle ones."""
+        while True:
+            await asyncio.sleep(MEMORY_INTERVAL_S)
+            for child in [*self.children]:
+                if excess := child.excess():
+                    _log.warning("%s: it is replaced", excess)
+                    child.fail(ChildError(excess))
+                    self._lost(child)

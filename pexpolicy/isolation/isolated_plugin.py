@@ -29,8 +29,15 @@ import orjson
 
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginBusyError
-from pexpolicy.child import MAX_FRAME, UNLIMITED, Child, ChildError
-from pexpolicy.child_pool import START_TIMEOUT_S, ChildPool, PoolBusyError
+from pexpolicy.child import (
+    MAX_FRAME,
+    START_TIMEOUT_S,
+    UNLIMITED,
+    Child,
+    ChildError,
+    ChildPool,
+    PoolBusyError,
+)
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
@@ -76,13 +83,13 @@ class WorkerProcess(Child[messages.Report]):
         self._is_built = False
         self._plugin = available.name
 
-    def start_build(self, deadline: float) -> None:
+    def start_build(self) -> None:
         """Have the plugin built, before there is an event loop."""
-        self.send(self._build, deadline)
+        self.send(self._build)
 
-    def finish_build(self, deadline: float) -> messages.Ready:
+    def finish_build(self, seconds: float) -> messages.Ready:
         """Wait for the plugin; raises ``PluginBuildError``, ``ChildError`` and ``TimeoutError``."""
-        return self._built(self.receive(deadline))
+        return self._built(self.receive(seconds))
 
     def _built(self, reply: messages.Report) -> messages.Ready:
         if not isinstance(reply, messages.Ready):
@@ -170,8 +177,11 @@ class IsolatedPlugin:
             # They start in parallel, and there may be more of them than cores.
             deadline = time.monotonic() + START_TIMEOUT_S + table.processes
             for worker in pool.children:
-                worker.start_build(deadline)
-            ready = [worker.finish_build(deadline) for worker in pool.children]
+                worker.start_build()
+            ready = [
+                worker.finish_build(max(deadline - time.monotonic(), 0.001))
+                for worker in pool.children
+            ]
         except BaseException as error:
             pool.end_now()
             if isinstance(error, ChildError | OSError):

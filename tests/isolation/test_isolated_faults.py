@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Continue, Reject, child_pool
+from pexpolicy import Continue, Reject
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError
@@ -108,7 +108,7 @@ async def test_a_signal_that_is_for_the_server_ends_no_worker(
 async def test_a_worker_that_is_killed_before_it_was_asked_is_replaced_at_once(
     shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_pool, "MIN_RESTART_DELAY_S", 60.0)
+    monkeypatch.setattr("pexpolicy.child.MIN_RESTART_DELAY_S", 60.0)
     async with shelf.serving(doing(""), processes=2) as isolated:
         killed = children()
         for pid in killed:
@@ -311,7 +311,7 @@ async def test_a_call_that_is_given_up_while_it_waits_costs_no_worker(shelf: Plu
 async def test_a_worker_that_ends_again_and_again_is_started_ever_more_slowly(
     shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_pool, "MIN_RESTART_DELAY_S", 0.2)
+    monkeypatch.setattr("pexpolicy.child.MIN_RESTART_DELAY_S", 0.2)
 
     def started() -> list[float]:
         return [float(line) for line in (shelf.folder / "starts").read_text().splitlines()]
