@@ -180,8 +180,6 @@ class Policy:
         problems: list[Problem] = []
         kind: type[ConfigError] = PluginStartupError
         for plugin in self.plugins:
-            for job in plugin.jobs:
-                job.bind(plugin.name, self._log, self.context.shared.locks)
             try:
                 self.lifespans[plugin.name] = opened = Lifespan(
                     plugin.name,
@@ -189,7 +187,7 @@ class Policy:
                     self._log,
                     plugin.refreshed,
                     plugin.jobs,
-                    in_server=in_server,
+                    history=self.context.shared.history if in_server else None,
                     timeout=plugin.table.timeout,
                 )
                 stack.push_async_callback(opened.close)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, cast
 
 from pexpolicy.background.refreshed import Refreshed
-from pexpolicy.background.schedule import ScheduledJob, entered
+from pexpolicy.background.schedule import JobHistory, ScheduledJob, entered
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT
@@ -41,11 +41,8 @@ class TaskSupervisor:
         self._name = name
         self._failure_log = PluginFailureLog(log, "lifespan")
 
-    def supervise(self, task: asyncio.Task[Any]) -> None:
-        """Record the task if it ends by an exception that no code retrieves."""
-        task.add_done_callback(self._check_later)
-
-    def _check_later(self, task: asyncio.Task[Any]) -> None:
+    def check_later(self, task: asyncio.Task[Any]) -> None:
+        """Record a task that has ended by an exception, if no code retrieves that."""
         if not task.cancelled() and getattr(task, _UNRETRIEVED):
             task.get_loop().call_later(RETRIEVAL_S, self._check, task)
 
@@ -62,13 +59,24 @@ class TaskSupervisor:
         self._failure_log.failed("plugin failed", self._name, report, now, what=what)
 
 
+def _supervised_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    """Create a task; one that the lifespan of a plugin starts is supervised."""
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    if (supervisor := _SUPERVISOR.get()) is not None:
+        task.add_done_callback(supervisor.check_later)
+    return task
+
+
 class Lifespan:
     """Opens one plugin or source, and supervises what runs in the background until it is closed.
 
-    ``context`` runs in a task of its own, so a task group that fails in it ends no other one.
-    ``name`` is that of a plugin, or ``sources.NAME``; ``timeout`` the seconds for one
-    answer. Only ``in_server`` jobs run and files of data
-    are written.
+    ``context`` is entered and left in one task of its own, as a task group must be, and one that
+    fails cancels only this task. A context that suppresses its cancellation is left alone, and
+    closed as soon as it can be. ``name`` is that of a plugin, or ``sources.NAME``; ``timeout`` the
+    seconds for one answer. Without a ``history``, in a dry run, no jobs run and no files are
+    written.
     """
 
     def __init__(
@@ -79,39 +87,34 @@ class Lifespan:
         refreshed: Sequence[Refreshed[Any]] = (),
         jobs: Sequence[ScheduledJob] = (),
         *,
-        in_server: bool = False,
+        history: JobHistory | None = None,
         timeout: float = 0.0,
     ) -> None:
         self.name = name
         self.refreshed = tuple(refreshed)
-        self.jobs = tuple(jobs) if in_server else ()
+        self.jobs: list[ScheduledJob] = []
+        """The jobs that run in this process."""
         self.has_ended = False
         """True once the context has ended by a failure."""
+        self._context = context
         self._supervisor = TaskSupervisor(name, log)
         # The time of an answer is longer only while a plugin is debugged without time limits.
-        start = max(START_TIMEOUT_S, timeout) + max((d.timeout for d in refreshed), default=0.0)
-        self._task = ContextTask(self._opened(), self._ended, start, STOP_TIMEOUT_S)
-        self._context = context
+        start = max(START_TIMEOUT_S, timeout)
+        self._start_timeout = start + max((d.timeout for d in refreshed), default=0.0)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         for data in refreshed:
-            data.bind(name, log, keeps_file=in_server)
+            data.bind(name, log, keeps_file=history is not None)
+        for job in jobs:
+            if history is not None and (history.is_first_worker or job.once_per == "worker"):
+                job.bind(name, log, history)
+                self.jobs.append(job)
 
     @property
     def failures(self) -> list[str]:
         """What has ended by a failure: the lifespan, and tasks that it started."""
         return self._supervisor.failures
-
-    async def open(self) -> None:
-        """Enter the context and fetch the data; raise what that raises."""
-        if self._context is not None or self.refreshed or self.jobs:
-            await self._task.open()
-
-    async def close(self) -> None:
-        """Stop the background work and leave the lifespan; failures are logged."""
-        await self._task.close()
-
-    def close_soon(self) -> None:
-        """Do the same without waiting for it. Safe in any thread."""
-        self._task.close_soon()
 
     def report(self) -> dict[str, Any]:
         """Return the state of the background work, for the status."""
@@ -121,85 +124,20 @@ class Lifespan:
             "failures": list(self.failures),
         }
 
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[None]:
-        _SUPERVISOR.set(self._supervisor)
-        HOOK_CONTEXT.set(((self.name, "lifespan"), None))
-        loop = asyncio.get_running_loop()
-        if loop.get_task_factory() is None:
-            loop.set_task_factory(cast("Any", _supervised_task))
-        async with AsyncExitStack() as stack:
-            if self._context is not None:
-                await stack.enter_async_context(entered(self._context))
-            # A plugin that needs data in its lifespan has opened it there.
-            closed = [data for data in self.refreshed if not data.is_open]
-            for data in closed:
-                stack.push_async_callback(data.close)
-            opened = await asyncio.gather(*(d.open() for d in closed), return_exceptions=True)
-            if failed := [result for result in opened if result is not None]:
-                raise failed[0]
-            for job in self.jobs:
-                await stack.enter_async_context(job)
-            yield
-
-    def _ended(self, error: BaseException) -> None:
-        self.has_ended = True
-        self._supervisor.record("its lifespan ended", error)
-
-
-def _supervised_task(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
-) -> asyncio.Task[Any]:
-    """Create a task; one that the lifespan of a plugin starts is supervised."""
-    task = asyncio.Task(coroutine, loop=loop, **options)
-    if (supervisor := _SUPERVISOR.get()) is not None:
-        supervisor.supervise(task)
-    return task
-
-
-_GENERATORS = {
-    "generator didn't yield": "it ended before its yield",
-    "generator didn't stop": "it yields twice; a lifespan yields once",
-}
-"""What ``asynccontextmanager`` says of a generator, and what it means."""
-_STUBBORN = "it suppresses its cancellation, as by except without a class"
-
-
-class ContextTask:
-    """An asynchronous context manager that is entered and left in a task of its own.
-
-    A task group or cancel scope must be left by the task that entered it, and cancels only this
-    task when it fails. ``on_failure`` is called with the exception that ended the context early, or
-    that leaving it raised. Times in seconds. A context that suppresses its cancellation is left
-    alone after another ``stop_timeout``, and closed as soon as it can be.
-    """
-
-    def __init__(
-        self,
-        context: AbstractAsyncContextManager[object],
-        on_failure: Callable[[BaseException], None],
-        start_timeout: float,
-        stop_timeout: float,
-    ) -> None:
-        self._context = context
-        self._on_failure = on_failure
-        self._start_timeout, self._stop_timeout = start_timeout, stop_timeout
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._closing = asyncio.Event()
-
     async def open(self) -> None:
-        """Enter the context; raises what entering it raises, and ``TimeoutError``."""
+        """Enter the context and fetch the data; raise what that raises, and ``TimeoutError``."""
+        if self._context is None and not self.refreshed and not self.jobs:
+            return
         self._loop = asyncio.get_running_loop()
         opened: asyncio.Future[BaseException | None] = self._loop.create_future()
         self._task = self._loop.create_task(self._run(opened))
         hide(self._task)
-        limit = self._start_timeout + self._stop_timeout
+        limit = self._start_timeout + STOP_TIMEOUT_S
         try:
             await asyncio.wait((opened,), timeout=limit)
         except asyncio.CancelledError:
             self._task.cancel()
-            await asyncio.wait((self._task,), timeout=self._stop_timeout)
+            await asyncio.wait((self._task,), timeout=STOP_TIMEOUT_S)
             raise
         if not opened.done():
             self._closing.set()
@@ -208,52 +146,79 @@ class ContextTask:
             raise error
 
     async def close(self) -> None:
-        """Leave the context."""
+        """Stop the background work and leave the lifespan; failures are logged."""
         if self._task is not None:
             self._closing.set()
-            limit = 2 * self._stop_timeout
+            limit = 2 * STOP_TIMEOUT_S
             await asyncio.wait((self._task,), timeout=limit)
             if not self._task.done():
-                self._on_failure(TimeoutError(f"not closed after {limit:.3g} s; {_STUBBORN}"))
+                self._end(TimeoutError(f"not closed after {limit:.3g} s; {_STUBBORN}"))
 
     def close_soon(self) -> None:
-        """Leave the context without waiting for it. Safe in any thread."""
+        """Do the same without waiting for it. Safe in any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._closing.set)
 
     async def _run(self, opened: asyncio.Future[BaseException | None]) -> None:
-        start = asyncio.timeout(self._start_timeout)
+        loop = asyncio.get_running_loop()
+        limit, text = asyncio.timeout(self._start_timeout), f"open after {self._start_timeout:.3g}"
         try:
-            async with start:
-                await self._context.__aenter__()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the opening is awaited
-            opened.set_result(_named(error, start, f"not open after {self._start_timeout:.3g} s"))
-            return
-        opened.set_result(None)
-        ended: BaseException | None = None
-        try:
-            await self._closing.wait()
-        except BaseException as error:  # noqa: BLE001 - a task group in the context cancels this task
-            ended = error
-        stop = asyncio.timeout(self._stop_timeout)
-        try:
-            async with stop:
-                await self._context.__aexit__(
-                    type(ended) if ended is not None else None,
-                    ended,
-                    ended.__traceback__ if ended is not None else None,
-                )
+            async with limit, AsyncExitStack() as stack:
+                await self._enter(stack)
+                _move(limit, None)
+                opened.set_result(None)
+                try:
+                    await self._closing.wait()
+                finally:  # a task group in the context cancels this task
+                    _move(limit, loop.time() + STOP_TIMEOUT_S)
+                    text = f"closed after {STOP_TIMEOUT_S:.3g}"
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            ended = _named(error, stop, f"not closed after {self._stop_timeout:.3g} s")
-        if ended is not None:
-            self._on_failure(ended)
+            named = _named(error, f"not {text} s" if limit.expired() else "")
+            if opened.done():
+                self._end(named)
+            else:
+                opened.set_result(named)
+
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        _SUPERVISOR.set(self._supervisor)
+        HOOK_CONTEXT.set(((self.name, "lifespan"), None))
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is None:
+            loop.set_task_factory(cast("Any", _supervised_task))
+        if self._context is not None:
+            await stack.enter_async_context(entered(self._context))
+        # A plugin that needs data in its lifespan has opened it there.
+        closed = [data for data in self.refreshed if not data.is_open]
+        for data in closed:
+            stack.push_async_callback(data.close)
+        opened = await asyncio.gather(*(d.open() for d in closed), return_exceptions=True)
+        if failed := [result for result in opened if result is not None]:
+            raise failed[0]
+        for job in self.jobs:
+            await stack.enter_async_context(job)
+
+    def _end(self, error: BaseException) -> None:
+        self.has_ended = True
+        self._supervisor.record("its lifespan ended", error)
 
 
-def _named(error: BaseException, limit: asyncio.Timeout, text: str) -> BaseException:
+def _move(limit: asyncio.Timeout, when: float | None) -> None:
+    if not limit.expired():  # as it is once a context has suppressed its cancellation
+        limit.reschedule(when)
+
+
+_STUBBORN = "it suppresses its cancellation, as by except without a class"
+_GENERATORS = {
+    "generator didn't yield": "it ended before its yield",
+    "generator didn't stop": "it yields twice; a lifespan yields once",
+}
+"""What ``asynccontextmanager`` says of a generator, and what it means."""
+
+
+def _named(error: BaseException, late: str) -> BaseException:
     """Return an error that says what went wrong, where Python's own does not."""
-    named: BaseException
-    if isinstance(error, TimeoutError) and limit.expired():
-        named = TimeoutError(text)
+    if isinstance(error, TimeoutError) and late:
+        named: BaseException = TimeoutError(late)
     elif type(error) is RuntimeError and str(error) in _GENERATORS:
         named = RuntimeError(_GENERATORS[str(error)])
     else:

@@ -7,13 +7,10 @@ import hashlib
 import math
 import os
 import random
-import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
@@ -28,9 +25,6 @@ T = TypeVar("T")
 
 MIN_BACKOFF_S = 1.0
 """Seconds before the second attempt after a failure; doubled with each further one."""
-MODE = 0o600
-STALE_S = 60.0
-"""Age from which on an unfinished file is one that a killed process has left."""
 
 
 class DataUnavailableError(Exception):
@@ -103,12 +97,6 @@ class Refreshed(Periodic[T]):
         self._lock = asyncio.Lock()
         self._log: Log | None = None
         super().__init__(fetch, name, every, timeout)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> NoReturn:
-            """Refuse an unknown attribute, such as one of the data."""
-            raise AttributeError(f"Refreshed has no attribute {name!r}: its data is in .value")
 
     @property
     def value(self) -> T:
@@ -257,7 +245,6 @@ class CacheFile(Generic[T]):
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self.path = Path(path)
-        self._is_first = True
         try:
             self._values: TypeAdapter[T] = TypeAdapter(kind)
         except PydanticSchemaGenerationError:
@@ -292,27 +279,15 @@ class CacheFile(Generic[T]):
         except ValueError:
             raise CacheFileError(f"the value for {self.path} is of another type") from None
         header = _Header(_digest(key), fetched_at, hashlib.sha256(content).hexdigest())
-        if self._is_first:
-            self._is_first = False
-            self._remove_unfinished()
-        new = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             # A torn file after a power failure is detected by its hash, so nothing is synced.
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
-            with os.fdopen(descriptor, "wb") as file:
-                file.writelines((msgspec.json.encode(header), b"\n", content))
+            new.touch(mode=0o600)
+            new.write_bytes(b"\n".join((msgspec.json.encode(header), content)))
             new.replace(self.path)
         except BaseException:
             new.unlink(missing_ok=True)
             raise
-
-    def _remove_unfinished(self) -> None:
-        """Remove what killed processes have left: it may hold passwords."""
-        before = time.time() - STALE_S
-        for path in self.path.parent.glob(f".{escape(self.path.name)}.{'[0-9a-f]' * 8}"):
-            with suppress(OSError):
-                if path.lstat().st_mtime < before:
-                    path.unlink()
 
 
 def _digest(key: str) -> str:

@@ -1,19 +1,9 @@
-"""Background work that a plugin declares in its constructor, and its scheduled jobs.
-
-A job runs at an interval, in one worker process of the server or in each.
-"""
+"""Background work that a plugin declares in its constructor, and its scheduled jobs."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import inspect
-import os
-import re
-import struct
-import tempfile
-import time
-import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,9 +15,7 @@ from contextlib import (
     contextmanager,
 )
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pexpolicy.chain.failure_log import PluginFailureLog
@@ -44,8 +32,6 @@ _DECLARED: ContextVar[list[Periodic[Any]] | None] = ContextVar("declared", defau
 """What is declared while a plugin is built or opened. A constructor of an author has no parameter
 for it, and policies are built in several threads and tasks at a time.
 """
-_AWAITABLE = re.compile("Any|Awaitable|Coroutine|Future|Task")
-"""In the annotation of a plain function that returns what can be awaited."""
 _IMPORT = "import"
 _MAY_DECLARE = ("", "__init__", "lifespan")
 """Hooks in which background work may be declared; the first is code outside of hooks."""
@@ -194,32 +180,18 @@ def declared_by(instance: object, declared: list[Periodic[Any]], kind: type[P]) 
 
 
 def _check_function(function: object, what: str) -> None:
-    """Raise ``TypeError`` for what is no coroutine function that takes no arguments.
-
-    A plain function is accepted where it may return an awaitable: a lambda, one that is annotated
-    so, and a callable of another kind.
-    """
-    wanted = f"{what} takes a coroutine function"
+    """Raise ``TypeError`` for a coroutine, and for what cannot be called without arguments."""
     if inspect.iscoroutine(function):
         function.close()
-        raise TypeError(f"{wanted} itself: write {function.__name__}, without ()")
+        name = function.__name__
+        raise TypeError(f"{what} takes a coroutine function: write {name}, without ()")
     if not callable(function):
-        raise TypeError(f"{wanted}, and not {type(function).__name__}")
+        raise TypeError(f"{what} takes a coroutine function, and not {type(function).__name__}")
     inner = function.func if isinstance(function, partial) else function
-    name = getattr(inner, "__name__", "the function")
-    inner = inspect.unwrap(inner)
-    if inspect.isasyncgenfunction(inner):
-        raise TypeError(f"{wanted}, and {name} yields: write return")
-    if (
-        inspect.isroutine(inner)
-        and not inspect.iscoroutinefunction(inner)
-        and name != "<lambda>"
-        and not _AWAITABLE.search(str(getattr(inner, "__annotations__", {}).get("return", "")))
-    ):
-        raise TypeError(f"{wanted}, and {name} is not asynchronous: write async def")
     try:
         inspect.signature(function).bind()
     except TypeError as error:
+        name = getattr(inner, "__name__", "the function")
         raise TypeError(f"{what} calls {name} without arguments: {error}") from None
     except ValueError:
         pass  # some callables have no signature
@@ -234,11 +206,8 @@ def check_seconds(**seconds: float) -> None:
             raise ValueError(f"{name} must be above 0")
 
 
-TAKE_OVER_S = 1.0
-"""Seconds between two attempts to take over a job, at most its interval."""
-INTERRUPTED_S = 60.0
-"""Seconds after the start of a run that was interrupted until the next one, at most the interval: a
-job that ends its worker must not end them all."""
+RECHECK_S = 60.0
+"""Seconds until a job looks again whether another generation interrupted its last run."""
 DONE = "done"
 
 JobRuns = Counter[tuple[str, str, str]]
@@ -259,11 +228,27 @@ def schedule(
     raises or is late is logged and counted, and the next one comes as usual. The job is called
     ``name``, by default like the function.
 
-    ``once_per="server"``: only one of the worker processes runs it. If that one ends, another one
-    takes over. ``"worker"``: each runs it.
+    ``once_per="server"``: only the first of the worker processes runs it. ``"worker"``: each does.
     """
     name = name or getattr(run, "__name__", "job").strip("_")
     return ScheduledJob(run, name, every, timeout, once_per)
+
+
+class JobHistory:
+    """When the jobs of a process ran last, over all its generations, and how the runs ended."""
+
+    def __init__(self, *, is_first_worker: bool = True) -> None:
+        self.is_first_worker = is_first_worker
+        """True in the process that runs the jobs of the server."""
+        self.started: dict[tuple[str, str], float] = {}
+        """The time of the event loop at the start of the last run, by plugin and job."""
+        self.runs: JobRuns = Counter()
+        """Runs that were not added to the metrics yet."""
+
+    def take_runs(self) -> JobRuns:
+        """Return the runs since the last call."""
+        runs, self.runs = self.runs, Counter()
+        return runs
 
 
 class ScheduledJob(Periodic[object]):
@@ -282,160 +267,51 @@ class ScheduledJob(Periodic[object]):
     ) -> None:
         if once_per not in ("server", "worker"):
             raise ValueError(f"once_per is 'server' or 'worker', and not {once_per!r}")
-        self._once_per = once_per
-        self._locks = JobLocks()
-        self._runs = self._locks.runs
+        self.once_per = once_per
+        self._history = JobHistory()
         super().__init__(run, name, every, timeout)
 
-    def bind(self, plugin: str, log: Log | None, locks: JobLocks) -> None:
-        """Log and count runs under the name of the plugin, and share the locks of the server."""
+    def bind(self, plugin: str, log: Log | None, history: JobHistory) -> None:
+        """Log and count runs under the name of the plugin."""
         self._bind(plugin, log, "schedule")
-        self._runs = locks.runs
-        self._locks = locks if self._once_per == "server" else locks.of_this_process
+        self._history = history
 
     def report(self) -> dict[str, object]:
         """Return the state for the status."""
-        last = self._locks.last_run(self._key)
         return {
             "every": self.every,
-            "once_per": self._once_per,
-            "last_run_age": last.age if last is not None else None,
+            "once_per": self.once_per,
+            "last_run_age": self._age,
             "problem": self.problem or None,
         }
 
-    async def close(self) -> None:
-        """Cancel a run, and leave the job to others."""
-        await super().close()
-        self._locks.release(self._key, self)
+    @property
+    def _age(self) -> float | None:
+        """Seconds since the last run started."""
+        started = self._history.started.get((self._plugin, self.name))
+        return None if started is None else asyncio.get_running_loop().time() - started
 
     async def _run_until_closed(self) -> None:
         while True:
-            if not self._locks.acquire(self._key, self):
-                await asyncio.sleep(min(TAKE_OVER_S, self.every))
-            elif (pause := self._pause) > 0:
-                await asyncio.sleep(pause)
+            age = self._age
+            if age is not None and age < self.every:
+                await asyncio.sleep(min(self.every - age, RECHECK_S))
             else:
                 await self._run()
 
-    @property
-    def _key(self) -> str:
-        return f"{self._plugin}\n{self.name}"
-
-    @property
-    def _pause(self) -> float:
-        """Seconds until the next run."""
-        last = self._locks.last_run(self._key)
-        if last is None:
-            return 0.0
-        return (self.every if last.has_ended else min(self.every, INTERRUPTED_S)) - last.age
-
     async def _run(self) -> None:
-        self._locks.record_start(self._key)
-        result = await self._run_once()
+        key = self._plugin, self.name
+        self._history.started[key] = asyncio.get_running_loop().time()
+        try:
+            result = await self._run_once()
+        except asyncio.CancelledError:
+            # The next generation runs it again.
+            self._history.started.pop(key, None)
+            raise
         outcome, self.problem = DONE, ""
         if isinstance(result, Failure):
             is_late = self._running is not None and not self._running.done()
             outcome = TIMED_OUT if is_late else FAILED
             self.problem = describe_error(result.error).summary
             self._warn("job failed", result.error)
-        self._runs[self._plugin, self.name, outcome] += 1
-        self._locks.record_end(self._key)
-
-
-_CELL = struct.Struct("=dq")
-"""When the last run started, in seconds of the clock, and 1 if it has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class LastRun:
-    """The last run of a job; ``age`` in seconds since its start."""
-
-    age: float
-    has_ended: bool
-
-
-class JobLocks:
-    """The locks of a server, and when each job ran last.
-
-    ``across_processes``: make it before the worker processes are forked, which then share it. The
-    kernel releases the locks of a process that ends. All processes need the same ``clock``.
-    """
-
-    def __init__(
-        self, *, across_processes: bool = False, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock = clock
-        self._held: dict[str, object] = {}
-        self._runs: dict[str, bytes] = {}
-        self._file: int | None = None
-        self.runs: JobRuns = Counter()
-        """Runs that were not added to the metrics yet."""
-        self.of_this_process = JobLocks(clock=clock) if across_processes else self
-        """Locks with a holder in each process."""
-        if across_processes:
-            self._file = _unnamed_file()
-            weakref.finalize(self, os.close, self._file)
-
-    def take_runs(self) -> JobRuns:
-        """Return the runs since the last call."""
-        runs: JobRuns = Counter(self.runs)
-        self.runs.clear()
-        return runs
-
-    def acquire(self, job: str, holder: object) -> bool:
-        """Return whether ``holder`` has the lock of a job, which it takes if it is free."""
-        if self._held.setdefault(job, holder) is not holder:
-            return False
-        if self._file is not None:
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, _CELL.size, _offset(job))
-            except OSError:
-                del self._held[job]
-                return False
-        return True
-
-    def release(self, job: str, holder: object) -> None:
-        """Release the lock, if ``holder`` has it."""
-        if self._held.get(job) is holder:
-            del self._held[job]
-            if self._file is not None:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, _CELL.size, _offset(job))
-
-    def last_run(self, job: str) -> LastRun | None:
-        """Return the last run of a job in any process; ``None`` before the first."""
-        cell = self._runs.get(job, b"")
-        if self._file is not None:
-            cell = os.pread(self._file, _CELL.size, _offset(job))
-        if len(cell) < _CELL.size:
-            return None
-        started, has_ended = _CELL.unpack(cell)
-        return LastRun(self._clock() - started, bool(has_ended)) if started else None
-
-    def record_start(self, job: str) -> None:
-        """Record that a run starts now."""
-        self._record(job, self._clock(), has_ended=False)
-
-    def record_end(self, job: str) -> None:
-        """Record that the last run has ended."""
-        if (last := self.last_run(job)) is not None:
-            self._record(job, self._clock() - last.age, has_ended=True)
-
-    def _record(self, job: str, started: float, *, has_ended: bool) -> None:
-        cell = _CELL.pack(started, has_ended)
-        if self._file is None:
-            self._runs[job] = cell
-        else:
-            os.pwrite(self._file, cell, _offset(job))
-
-
-def _unnamed_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("pexpolicy-jobs")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def _offset(job: str) -> int:
-    """Return the place of a job in the file, which is sparse."""
-    digest = blake2b(job.encode("utf-8", "surrogatepass"), digest_size=4).digest()
-    return int.from_bytes(digest, "big") * _CELL.size
+        self._history.runs[*key, outcome] += 1

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import Refreshed
 from pexpolicy.background.schedule import (
-    JobLocks,
+    JobHistory,
     ScheduledJob,
     collecting_declarations,
     declared_by,
@@ -130,14 +130,14 @@ class SharedSource:
 
 
 class SharedResources:
-    """What the policies of one process share: sources, and the locks of jobs.
+    """What the policies of one process share: sources, and the history of jobs.
 
-    Worker processes share ``locks``, too. A policy is built in a thread while others are closed, so
-    its methods may be called in any thread.
+    A policy is built in a thread while others are closed, so its methods may be called in any
+    thread.
     """
 
-    def __init__(self, locks: JobLocks | None = None) -> None:
-        self.locks = locks or JobLocks()
+    def __init__(self, history: JobHistory | None = None) -> None:
+        self.history = history or JobHistory()
         self._lock = threading.Lock()
         self._shared: dict[str, SharedSource] = {}
 
@@ -145,9 +145,12 @@ class SharedResources:
         """Return the source of the same table for another user, if there is one."""
         with self._lock:
             shared = self._shared.get(name)
-            if shared is None or shared.digest != digest or not shared.is_usable:
-                return None
-            if type(shared.driver) is not driver_class:
+            if (
+                shared is None
+                or shared.digest != digest
+                or not shared.is_usable
+                or type(shared.driver) is not driver_class
+            ):
                 return None
             shared.users += 1
             return shared
@@ -158,22 +161,16 @@ class SharedResources:
             shared.users = 1
             self._shared[shared.name] = shared
 
-    def release(self, shared: SharedSource) -> bool:
-        """Remove a user; return whether it was the last one."""
+    def release(self, shared: SharedSource, *, is_broken: bool = False) -> bool:
+        """Remove a user; return whether it was the last one.
+
+        A broken source is built again for the next user.
+        """
         with self._lock:
-            shared.users -= 1
-            if not shared.users:
-                self._forget(shared)
+            shared.users -= not is_broken
+            if (is_broken or not shared.users) and self._shared.get(shared.name) is shared:
+                del self._shared[shared.name]
             return not shared.users
-
-    def discard(self, shared: SharedSource) -> None:
-        """Have it built again for the next user."""
-        with self._lock:
-            self._forget(shared)
-
-    def _forget(self, shared: SharedSource) -> None:
-        if self._shared.get(shared.name) is shared:
-            del self._shared[shared.name]
 
 
 class SourceLease:
@@ -192,7 +189,7 @@ class SourceLease:
         is_complete: bool = True,
     ) -> None:
         """``make`` builds drivers. ``is_complete``: no table was left out because of its errors."""
-        self._shared = shared
+        self._resources = shared
         self._is_complete = is_complete
         self.problems: list[Problem] = []
         self.unused: tuple[str, ...] = ()
@@ -217,7 +214,7 @@ class SourceLease:
                 if name not in self._used and name not in self._failed:
                     self._resolve(name)
             self.unused = tuple(name for name in self._used if name not in used)
-            self._release([self._used.pop(name) for name in self.unused])
+            self._close_soon([self._used.pop(name) for name in self.unused])
         except BaseException:
             self.release()
             raise
@@ -265,14 +262,14 @@ class SourceLease:
     def _acquire(self, name: str, table: SourceTable) -> SharedSource:
         driver_class = _driver_class(name, table.driver)
         digest = digest_of([table.driver, str(self._root), table.settings])
-        shared = self._shared.acquire(name, digest, driver_class)
+        shared = self._resources.acquire(name, digest, driver_class)
         if shared is not None:
             # If something that it needs was built again, it is too.
             if all(self._is_current(need) for need in shared.needs):
                 return shared
-            self._release([shared])
+            self._close_soon([shared])
         shared = self._build(name, table, digest, driver_class)
-        self._shared.add(shared)
+        self._resources.add(shared)
         return shared
 
     def _is_current(self, need: SharedSource) -> bool:
@@ -308,44 +305,45 @@ class SourceLease:
 
     async def open(self, log: Log | None, *, in_server: bool) -> None:
         """Open the sources that are not open yet; raises ``SourceOpenError``."""
+        history = self._resources.history if in_server else None
         for shared in self:
             if shared.lifespan is not None:
                 continue
-            owner = f"sources.{shared.name}"
-            for job in shared.jobs:
-                job.bind(owner, log, self._shared.locks)
-            lifespan = Lifespan(
-                owner, shared.driver, log, shared.refreshed, shared.jobs, in_server=in_server
+            owner, driver = f"sources.{shared.name}", shared.driver
+            shared.lifespan = Lifespan(
+                owner, driver, log, shared.refreshed, shared.jobs, history=history
             )
-            shared.lifespan = lifespan
             try:
-                await lifespan.open()
-            except asyncio.CancelledError:
-                self._shared.discard(shared)
-                raise
+                await shared.lifespan.open()
             except BaseException as error:
-                self._shared.discard(shared)
+                self._resources.release(shared, is_broken=True)
+                if isinstance(error, asyncio.CancelledError):
+                    raise
                 raise SourceOpenError(shared.name, error) from error
 
     async def close(self) -> None:
         """Close the sources that no other policy uses."""
-        for shared in self._taken():
-            if self._shared.release(shared) and shared.lifespan is not None:
-                await shared.lifespan.close()
+        for lifespan in self._release(self._taken()):
+            await lifespan.close()
 
     def release(self) -> None:
         """Release the sources of a policy that never served."""
-        self._release(self._taken())
+        self._close_soon(self._taken())
 
     def _taken(self) -> list[SharedSource]:
         """Return the sources in the order in which they are closed, and forget them."""
         used, self._used = self._used, {}
         return list(reversed(used.values()))
 
-    def _release(self, released: Iterable[SharedSource]) -> None:
+    def _close_soon(self, released: Iterable[SharedSource]) -> None:
+        for lifespan in self._release(released):
+            lifespan.close_soon()
+
+    def _release(self, released: Iterable[SharedSource]) -> Iterator[Lifespan]:
+        """Release sources, and yield the lifespans of those that no other policy uses."""
         for shared in released:
-            if self._shared.release(shared) and shared.lifespan is not None:
-                shared.lifespan.close_soon()
+            if self._resources.release(shared) and shared.lifespan is not None:
+                yield shared.lifespan
 
 
 def _driver_class(name: str, driver: str) -> type:

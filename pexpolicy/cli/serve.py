@@ -7,15 +7,12 @@ import gc
 import resource
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
 
 from pexpolicy.access.warnings import preflight_problems
-from pexpolicy.background.schedule import JobLocks
-from pexpolicy.background.sources import SharedResources
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.common import (
     PORT,
@@ -118,9 +115,6 @@ def serve(
     count = 1 if debug else workers or policy.settings.server.workers
 
     options = policy.context
-    if count > 1:
-        shared = SharedResources(locks=JobLocks(across_processes=True))
-        options = replace(options, shared=shared)
     preflight = partial(
         preflight_problems, host=address, running_admin=policy.settings.admin, ports=ports
     )

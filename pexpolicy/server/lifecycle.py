@@ -200,7 +200,7 @@ async def _answering(
             reload=lambda: reloads,
             certificate=lambda: listener.certificates,
             connections=lambda: len(listener.connections),
-            job_runs=policy.context.shared.locks.take_runs,
+            job_runs=policy.context.shared.history.take_runs,
         )
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path

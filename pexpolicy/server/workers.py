@@ -106,6 +106,8 @@ class Worker(Channel[Report]):
     """A worker process, as the supervisor sees it; ``handle`` is called with each report."""
 
     process: ForkProcess
+    number: int
+    """From 0; a worker that replaces another one has its number."""
 
     def __init__(self, end: socket.socket, handle: Callable[[Worker, Report], None]) -> None:
         super().__init__("a worker", end, REPORTS.decode)
@@ -308,9 +310,17 @@ class SupervisorChannel(Channel[Order]):
 
 
 async def _serve(
-    content: bytes, listeners: list[socket.socket], end: socket.socket, context: ServerContext
+    content: bytes,
+    listeners: list[socket.socket],
+    end: socket.socket,
+    context: ServerContext,
+    *,
+    is_first: bool,
 ) -> Leftovers:
-    """Serve this content of the configuration file until a signal or the end of the supervisor."""
+    """Serve this content of the configuration file until a signal or the end of the supervisor.
+
+    The first worker runs the jobs of the server.
+    """
     supervisor, stop = SupervisorChannel(end), ShutdownSignal()
     # A worker without a supervisor must stop: nothing else would reload or stop it.
     supervisor.on_end = stop.request
@@ -319,6 +329,7 @@ async def _serve(
     _ = start_background(supervisor.beat(), tasks)
     try:
         policy = await run_in_build_thread(lambda: context.build(content))
+        policy.context.shared.history.is_first_worker = is_first
         async with started(policy, listeners, stop, context) as server:
             supervisor.use(server.telemetry)
             await supervisor.report("alive")
@@ -436,7 +447,9 @@ class Supervisor:
         # supervisor through the shared wakeup pipe.
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         worker = Worker(ours, self._on_report)
-        worker.process = _fork.Process(target=self._run_worker, args=(ours, theirs))
+        worker.number = min({*range(self._count)} - {other.number for other in self._workers})
+        arguments = ours, theirs, worker.number == 0
+        worker.process = _fork.Process(target=self._run_worker, args=arguments)
         try:
             worker.process.start()
         except OSError:
@@ -448,7 +461,7 @@ class Supervisor:
         self._loop.run_until_complete(worker.attach())
         return worker
 
-    def _run_worker(self, ours: socket.socket, theirs: socket.socket) -> None:
+    def _run_worker(self, ours: socket.socket, theirs: socket.socket, is_first: bool) -> None:  # noqa: FBT001 - passed by position
         """Serve in the new process, which shares only sockets with the supervisor."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -463,7 +476,8 @@ class Supervisor:
         for worker in self._workers:
             worker.close_copy()
         with self._context.log_thread():
-            serving = _serve(self._coordinator.content, self._listeners, theirs, self._context)
+            content, context = self._coordinator.content, self._context
+            serving = _serve(content, self._listeners, theirs, context, is_first=is_first)
             leftovers = run(serving)
         if leftovers():
             force_exit(leftovers)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Conference, Refreshed, hookimpl
-from pexpolicy.background.lifespan import ContextTask
+from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.config.settings import PluginStartupError
 from pexpolicy.testing import decide, make_policy, make_request
 from tests.support.admin_client import serve_with_admin
@@ -199,15 +199,15 @@ async def test_a_lifespan_that_ignores_its_cancellation_holds_nothing_up(*, begi
             await wait_stubbornly(released)
         closed.set()
 
-    failures: list[BaseException] = []
-    task = ContextTask(stubborn(), failures.append, 20.0, 2.0)
+    lifespan = Lifespan("toy", stubborn(), None)
     if begins:
-        await task.open()
+        await lifespan.open()
     else:
         with pytest.raises(TimeoutError, match="not open after 22 s; it suppresses"):
-            await task.open()
-    await task.close()
-    assert [str(error).partition(";")[0] for error in failures] == ["not closed after 4 s"]
+            await lifespan.open()
+    await lifespan.close()
+    (failure,) = lifespan.failures
+    assert "not closed after 4 s" in failure
     released.set()
     await closed.wait()
 

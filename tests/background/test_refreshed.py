@@ -318,17 +318,6 @@ async def test_a_damaged_file_is_ignored_with_a_warning(
     assert "list.json" in log.events[0]["error"]
 
 
-def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    old, new = tmp_path / ".list[1].json.0123abcd", tmp_path / ".list[1].json.4567abcd"
-    others = [tmp_path / ".list[1].json.notes", tmp_path / ".list1.json.0123abcd"]
-    for file in (old, new, *others):
-        file.write_text("password")
-    for file in (old, *others):
-        os.utime(file, (1, 1))
-    CacheFile(tmp_path / "list[1].json", list[str]).save(["a"], "key", 0.0)
-    assert sorted(tmp_path.iterdir()) == sorted([new, *others, tmp_path / "list[1].json"])
-
-
 async def test_a_file_of_another_key_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
     await keep(path)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Refreshed, schedule
-from pexpolicy.background.schedule import JobLocks, JobRuns, ScheduledJob
+from pexpolicy.background.schedule import JobHistory, JobRuns, ScheduledJob
 from pexpolicy.files import CacheFile
 from pexpolicy.observability.telemetry import StateSources
 from pexpolicy.testing import make_policy
@@ -41,21 +40,19 @@ class Work:
         return [round(start - self.starts[0], 1) for start in self.starts]
 
 
-def locks_of_a_server() -> JobLocks:
-    return JobLocks(clock=clock)
-
-
-def bound(work: Work, locks: JobLocks, **options: Any) -> tuple[ScheduledJob, Log, JobRuns]:
+def bound(
+    work: Work, history: JobHistory | None = None, **options: Any
+) -> tuple[ScheduledJob, Log, JobRuns]:
     job = schedule(work.tidy, **{"every": 60, **options})
-    log = Log()
-    job.bind("guests", log, locks)
-    return job, log, locks.runs
+    log, history = Log(), history or JobHistory()
+    job.bind("guests", log, history)
+    return job, log, history.runs
 
 
 @virtual
 async def test_a_job_runs_at_once_and_then_at_its_interval() -> None:
     work = Work(0, 20)
-    async with bound(work, locks_of_a_server())[0]:
+    async with bound(work)[0]:
         await asyncio.sleep(200)
     assert work.times == [0, 60, 120, 180]
     await asyncio.sleep(200)
@@ -65,7 +62,7 @@ async def test_a_job_runs_at_once_and_then_at_its_interval() -> None:
 @virtual
 async def test_a_run_that_is_longer_than_the_interval_delays_the_next_one() -> None:
     work = Work(15)
-    async with bound(work, locks_of_a_server(), every=10)[0]:
+    async with bound(work, every=10)[0]:
         await asyncio.sleep(32)
     assert work.times == [0, 15, 25]
 
@@ -79,7 +76,7 @@ async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() ->
 
     log = Log()
     job = schedule(stubborn, every=60)
-    job.bind("guests", log, JobLocks())
+    job.bind("guests", log, JobHistory())
     async with job:
         await asyncio.sleep(1)
     (event,) = log.events
@@ -92,7 +89,7 @@ async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() ->
 @virtual
 async def test_a_run_that_fails_or_is_late_is_logged_and_counted() -> None:
     work = Work(ValueError("no table"), SystemExit(3), 500)
-    job, log, runs = bound(work, locks_of_a_server(), timeout=5)
+    job, log, runs = bound(work, timeout=5)
     async with job:
         await asyncio.sleep(5)
         assert job.report() == {
@@ -117,45 +114,31 @@ async def test_a_run_that_fails_or_is_late_is_logged_and_counted() -> None:
 
 
 @virtual
-async def test_one_of_two_runs_it_and_the_other_takes_over_when_it_ends() -> None:
-    locks = locks_of_a_server()
+async def test_a_job_goes_on_over_a_reload() -> None:
+    history = JobHistory()
     first, second = Work(), Work()
-    one, two = bound(first, locks)[0], bound(second, locks)[0]
-    async with two:
-        async with one:
+    async with bound(second, history)[0]:
+        async with bound(first, history)[0]:
             await asyncio.sleep(90)
-            assert (first.starts, len(second.starts)) == ([], 2)
-        await asyncio.sleep(60)
-    third = Work()
-    async with bound(third, locks)[0]:
-        await asyncio.sleep(60)
-    # The interval goes on for whoever takes over.
-    assert second.times == [0, 60, 120]
-    assert third.starts[0] - second.starts[0] == 180
-
-
-@virtual
-async def test_a_job_of_a_worker_goes_on_over_a_reload(tmp_path: Path) -> None:
-    locks = JobLocks(across_processes=True, clock=clock)
-    first, second = Work(), Work()
-    async with bound(first, locks, once_per="worker")[0]:
-        await asyncio.sleep(90)
-    async with bound(second, locks, once_per="worker")[0]:
         await asyncio.sleep(50)
-    assert first.times == [0, 60]
-    assert [start - first.starts[0] for start in second.starts] == [120]
+    starts = sorted(first.starts + second.starts)
+    assert [start - starts[0] for start in starts] == [0, 60, 120]
 
 
-@pytest.mark.parametrize(("every", "again"), [(600, 60), (10, 10)])
 @virtual
-async def test_an_interrupted_run_starts_again_within_a_minute(every: float, again: float) -> None:
-    locks = locks_of_a_server()
+async def test_an_interrupted_run_starts_again_within_a_minute() -> None:
+    history = JobHistory()
     interrupted, work = Work(500), Work()
-    async with bound(interrupted, locks, every=every)[0]:
+    async with bound(work, history, every=600)[0]:
         await asyncio.sleep(1)
-    async with bound(work, locks, every=every)[0]:
+    work.starts.clear()
+    history.started.clear()
+    async with bound(interrupted, history, every=600)[0]:
+        await asyncio.sleep(1)
+    async with bound(work, history, every=600)[0]:
         await asyncio.sleep(70)
-    assert work.starts[0] - interrupted.starts[0] == again
+    assert len(work.starts) == 1
+    assert work.starts[0] - interrupted.starts[0] <= 60
 
 
 async def test_a_job_runs_without_a_server() -> None:
@@ -182,7 +165,7 @@ async def test_status_and_metrics_show_the_jobs_of_a_plugin(tmp_path: Path) -> N
             raise OSError("no disk")
 
     made = make_policy(Tidies)
-    sources = StateSources(job_runs=made.context.shared.locks.take_runs)
+    sources = StateSources(job_runs=made.context.shared.history.take_runs)
     async with serve_with_admin(made, tmp_path, sources=sources, in_server=True) as server:
         await asyncio.sleep(0.05)
         (shown,) = (await server.status())["plugins"]
@@ -240,7 +223,7 @@ class Tidies:
 """
 
 
-def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(tmp_path: Path) -> None:
+def test_the_first_worker_runs_a_job_and_its_successor_does(tmp_path: Path) -> None:
     config = live_server.drop_in(tmp_path, "tidies", PLUGIN)
 
     def runs(name: str = "tidy.txt") -> list[tuple[int, float]]:
@@ -248,23 +231,19 @@ def test_one_worker_runs_a_job_and_another_one_takes_over_when_it_is_killed(tmp_
         lines = log.read_text().splitlines() if log.exists() else []
         return [(int(line.split()[0]), float(line.split()[1])) for line in lines]
 
-    killed: list[int] = []
     log: list[str] = []
     with live_server.running(config, "--workers", "3", log=log) as server:
         wait_until(lambda: len(runs()) >= 4)
         wait_until(lambda: len({pid for pid, _ in runs("sweep.txt")}) == 3)
-        for _ in range(2):
-            killed.append(runs()[-1][0])
-            os.kill(killed[-1], signal.SIGKILL)
-            before = len(runs())
-            wait_until(lambda: len(runs()) >= before + 4)  # noqa: B023 - it is called at once
+        killed = runs()[-1][0]
+        os.kill(killed, signal.SIGKILL)
+        before = len(runs())
+        wait_until(lambda: len(runs()) >= before + 4)
         counted = server.operator("/metrics").body.decode()
-        # At the end of the server, each worker leaves the job to another one.
         found = runs()
     runners = list(dict.fromkeys(pid for pid, _ in found))
-    assert runners[:2] == killed, log
-    assert len(runners) == 3, log
-    assert Counter(pid for pid, _ in found)[runners[2]] >= 4
+    assert runners[0] == killed, log
+    assert len(runners) == 2, log
     gaps = [b - a for (_, a), (_, b) in pairwise(found)]
     assert min(gaps) > 0.15
     assert 'pexpolicy_job_runs_total{job="tidy",outcome="done",plugin="tidies"}' in counted
