@@ -27,3 +27,18 @@ ELSEWHERE: tuple[tuple[int, str, str, Confidence, str], ...] = (
 )
 # fmt: on
 """Row in the table of cross-field rules, subject, rule, confidence, and a breach."""
+
+OTHER_LAYOUTS = (
+    "one_main_one_pip",
+    "one_main_nine_around",
+    "one_main_twelve_around",
+    "two_mains_eight_around",
+    "teams",
+    "teams_focus",
+    "one_main_twentyone_around",
+    "one_main_twelve_pips",
+    "four_mains_eight_pips",
+    "two_mains_zero_pips",
+    "three_mains_zero_pips",
+)
+"""Layouts that one or two sources list: sent, with a warning."""

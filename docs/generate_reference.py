@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from docs.extra_rules import ELSEWHERE
+from docs.extra_rules import ELSEWHERE, OTHER_LAYOUTS
 from pexpolicy.config.loader import Document
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
@@ -19,15 +19,15 @@ from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequ
 from pexpolicy.endpoints.participant_properties import AudioMix, ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.endpoints.service_rules import CORE_LAYOUTS, OTHER_LAYOUTS
+from pexpolicy.endpoints.service_rules import CORE_LAYOUTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant, OnCompletion, Service, Transfer
 from pexpolicy.models import request as read
-from pexpolicy.models.attribute_docs import attribute_docs
+from pexpolicy.models.attribute_docs import attribute_docs, field_docs
 from pexpolicy.models.contract import alternatives, contract_of
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import parameters_of
-from pexpolicy.models.rules import Confidence, Field, Privacy, Rule
+from pexpolicy.models.rules import Confidence, Privacy, Rule
 from pexpolicy.models.validation import wanted
 
 LETTERS: Mapping[str, type[Service]] = dict(zip("CLGTMX", SERVICE_TYPES.values(), strict=False))
@@ -153,8 +153,7 @@ def _decisions() -> Iterator[str]:
     yield _layouts()
     for model in OTHERS:
         yield f"### {model.__name__}\n\n{_first(model)}\n"
-        found = contract_of(model)
-        rows = [(_name(model, n), *_field(h, found.fields[n])) for n, h in found.hints.items()]
+        rows = [(_name(model, name), *_field(model, name)) for name in contract_of(model).hints]
         yield _table(heads[:1] + heads[2:], rows)
     yield f"### Avatar\n\n{_first(Avatar)}\n"
     yield "The only value is `image`, as bytes; without a picture, the reply is a 404.\n"
@@ -162,13 +161,11 @@ def _decisions() -> Iterator[str]:
 
 def _service_rows() -> Iterator[tuple[str, ...]]:
     """Yield a row for each field, or several where its type differs between kinds of service."""
-    for name, field in {
-        n: f for m in LETTERS.values() for n, f in contract_of(m).fields.items()
-    }.items():
+    for name in dict.fromkeys(n for model in LETTERS.values() for n in contract_of(model).hints):
         kinds: dict[tuple[str, ...], str] = {}
         for letter, model in LETTERS.items():
             if name in contract_of(model).hints:
-                row = (_name(model, name), *_field(contract_of(model).hints[name], field))
+                row = (_name(model, name), *_field(model, name))
                 if name == "service_type":
                     row = (row[0], "set by the kind", *row[2:])
                 kinds[row] = kinds.get(row, "") + letter
@@ -176,10 +173,12 @@ def _service_rows() -> Iterator[tuple[str, ...]]:
             yield row[0], letters, *row[1:]
 
 
-def _field(hint: Any, field: Field) -> tuple[str, ...]:
-    note = _PRIVACY[field.privacy]
-    doc = f"{field.doc}.{note}" if note else field.doc
-    return _value(hint), _code(field.default), field.mark, doc
+def _field(model: type[Model], name: str) -> tuple[str, ...]:
+    contract = contract_of(model)
+    meaning, default = field_docs(model)[name]
+    field = contract.field(name)
+    doc = meaning + _PRIVACY[field.privacy]
+    return _value(contract.hints[name]), _code(default), field.mark, doc
 
 
 _PRIVACY = {
@@ -219,7 +218,7 @@ def _rules() -> str:
 def _rule_rows() -> Iterator[tuple[str, ...]]:
     models: dict[Rule, list[str]] = {}
     for model in (*LETTERS.values(), *OTHERS):
-        for rule in (rule for rules in contract_of(model).rules for rule in rules.rules):
+        for rule in contract_of(model).rules:
             models.setdefault(rule, []).append(model.__name__)
     for rule, owners in models.items():
         breach = BREACHES[rule.refused]

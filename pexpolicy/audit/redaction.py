@@ -247,7 +247,7 @@ class Redaction:
                 ]
             elif not isinstance(value, str):
                 masked[name] = value
-            elif self.personal is not None and contract.fields[name].privacy is Privacy.PERSONAL:
+            elif self.personal is not None and contract.field(name).privacy is Privacy.PERSONAL:
                 # In its normal form, as in a request, so that both have one hash.
                 written = self.personal(Alias(value) if name.endswith("alias") else value)
                 if written is None:

@@ -323,7 +323,8 @@ def check_answer(
     except DecisionError as error:
         if not isinstance(answer, dict):
             raise
-        raise DecisionError(replace(error.refusal, doc=_WHOLE_RESULT)) from None
+        rule = f"{error.refusal.rule} ({_WHOLE_RESULT})"
+        raise DecisionError(replace(error.refusal, rule=rule)) from None
 
 
 def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:

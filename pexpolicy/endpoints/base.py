@@ -134,9 +134,9 @@ class Endpoint(Generic[R]):
     def unexpected(self, rule: str) -> DecisionError:
         """Return the error for an answer that is not a decision of this endpoint."""
         names = ", ".join(sorted(d.__name__ for d in self.decisions if d.__name__[0] != "_"))
-        return self.refuse(rule, f"expected None, {self.plain_answer}, or one of {names}")
+        return self.refuse(f"{rule} (expected None, {self.plain_answer}, or one of {names})")
 
-    def refuse(self, rule: str, doc: str = "", mark: str = "", source: str = "") -> DecisionError:
+    def refuse(self, rule: str, mark: str = "") -> DecisionError:
         """Return the error for an answer that breaks a rule of this endpoint."""
         return DecisionError(
             ValidationIssue(
@@ -145,9 +145,7 @@ class Endpoint(Generic[R]):
                 value=None,
                 shown=False,
                 rule=rule,
-                doc=doc,
                 mark=mark,
-                source=source,
                 consequence=self.consequence,
             )
         )

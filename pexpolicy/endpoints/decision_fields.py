@@ -137,7 +137,7 @@ def _refuse(issues: Iterable[ValidationIssue]) -> None:
 
     errors = [
         InitErrorDetails(
-            type=PydanticCustomError("value_error", "{text}", {"text": issue.text}),
+            type=PydanticCustomError("value_error", "{text}", {"text": issue.rule}),
             loc=issue.key,
             input=None,
         )

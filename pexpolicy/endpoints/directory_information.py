@@ -13,7 +13,7 @@ from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Text
 from pexpolicy.models.model import Model, Unset
 from pexpolicy.models.request import Parameter, alias, integer, typed
-from pexpolicy.models.rules import Field, Privacy
+from pexpolicy.models.rules import PERSONAL, Privacy
 
 
 class DirectoryInformationRequest(NodeRequest):
@@ -31,17 +31,10 @@ class DirectoryInformationRequest(NodeRequest):
     """Tag of the call, free text."""
 
 
-_DIRECTORY_ENTRY_FIELDS = {
-    "alias": Field("alias to call", privacy=Privacy.PERSONAL),
-    "description": Field("text that is shown", privacy=Privacy.PERSONAL),
-    "username": Field("user name, may be empty", privacy=Privacy.PERSONAL),
-}
-
-
 class DirectoryEntry(
     Model,
     consequence="Infinity would drop the whole list and show its own entries only",
-    fields=_DIRECTORY_ENTRY_FIELDS,
+    fields=dict.fromkeys(("alias", "description", "username"), PERSONAL),
     constants={"username": ""},
 ):
     """One line of the phone book."""
@@ -66,15 +59,7 @@ def _with_username(entry: Any) -> Any:
     return {**entry, "username": ""}
 
 
-_DIRECTORY_FIELDS = {
-    "entries": Field("the entries, sorted"),
-    "ignore_local": Field("show no entries of Infinity's own", default="false"),
-}
-
-
-class Directory(
-    Decision, consequence=contract_of(DirectoryEntry).consequence, fields=_DIRECTORY_FIELDS
-):
+class Directory(Decision, consequence=contract_of(DirectoryEntry).consequence):
     """Entries in the order in which they are shown, at most ``limit`` of the request."""
 
     __slots__ = ()

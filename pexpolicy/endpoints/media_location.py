@@ -17,9 +17,9 @@ from pexpolicy.endpoints.shared_parameters import (
 from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.model import Unset
-from pexpolicy.models.rules import Confidence, Field, Rule, each
+from pexpolicy.models.rules import Confidence, Field, Rule
 
-OLD_FORM = Field("old form of overflow_locations", Confidence.DISPUTED, "lorist")
+OLD_FORMS = ("primary_overflow_location", "secondary_overflow_location")  # lorist
 LocationName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
@@ -29,18 +29,11 @@ class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, P
     since = "v11"
 
 
-_MEDIA_LOCATION_FIELDS = {
-    "location": Field("name of a system location, spelled as in Infinity"),
-    "overflow_locations": Field("names of system locations, tried in order when it is full"),
-    "primary_overflow_location": OLD_FORM,
-    "secondary_overflow_location": OLD_FORM,
-}
-_MEDIA_LOCATION_RULES = each(
+_MEDIA_LOCATION_RULES = (
     Rule(
         "location",
         "holds control characters, or nothing but blanks",
         Confidence.REPORTED,
-        "",
         lambda sent: is_odd_name(sent.location),
     ),
     *(
@@ -48,10 +41,9 @@ _MEDIA_LOCATION_RULES = each(
             name,
             "the old form; it is unknown whether it is still read, so send overflow_locations",
             Confidence.DISPUTED,
-            "lorist; oda",
             lambda _: True,
         )
-        for name in ("primary_overflow_location", "secondary_overflow_location")
+        for name in OLD_FORMS
     ),
 )
 
@@ -59,7 +51,7 @@ _MEDIA_LOCATION_RULES = each(
 class MediaLocation(
     Decision,
     consequence="Infinity would drop the whole answer and choose the location itself",
-    fields=_MEDIA_LOCATION_FIELDS,
+    fields=dict.fromkeys(OLD_FORMS, Field(Confidence.DISPUTED)),
     rules=_MEDIA_LOCATION_RULES,
 ):
     """A system location, and the ones to use when it is full."""

@@ -64,9 +64,7 @@ def _refusal(
         value=value,
         shown=True,
         rule=f"{brief(value)} is not listed under [infinity] {kind}{_guess(field, value, known)}",
-        doc="a name that Infinity does not know",
         mark=Confidence.TRANSCRIBED,
-        source="oda",
         consequence=contract_of(type(decision)).consequence,
     )
 

@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta
 
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.service_fields import ROLES
 from pexpolicy.endpoints.shared_parameters import CallRequest, ServiceParameters, TransferParameters
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
 from pexpolicy.models.model import Model, Unset
 from pexpolicy.models.request import Parameter, by_prefix, flag, integer, known_role, text, word
-from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, each
+from pexpolicy.models.rules import PERSONAL, Confidence, Field, Privacy, Rule
 
 OBSERVED = Confidence.OBSERVED
 
@@ -85,22 +84,17 @@ MAX_SPOTLIGHT = 4_102_444_800
 MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
-_AUDIO_MIX_FIELDS = {
-    "mix_name": Field("name of the mix, dotted for nested mixes, at most 3 levels"),
-    "prominent": Field("true where the participant is louder than the others", default="false"),
-}
-_AUDIO_MIX_RULES = each(
+_AUDIO_MIX_RULES = (
     Rule(
         "mix_name",
         "must have one to three levels, with a dot between them and none of them empty",
         Confidence.TRANSCRIBED,
-        "oda",
         lambda sent: _mix(sent.mix_name) is None,
-    )
+    ),
 )
 
 
-class AudioMix(Model, fields=_AUDIO_MIX_FIELDS, rules=_AUDIO_MIX_RULES):
+class AudioMix(Model, rules=_AUDIO_MIX_RULES):
     """One audio mix that the participant is heard in."""
 
     __slots__ = ()
@@ -112,60 +106,32 @@ class AudioMix(Model, fields=_AUDIO_MIX_FIELDS, rules=_AUDIO_MIX_RULES):
 
 
 _PARTICIPANT_PROPERTIES_FIELDS = {
-    "bypass_lock": Field("let the participant pass a locked conference", default="false"),
-    "call_tag": Field("tag of the call, free text", privacy=Privacy.PERSONAL),
-    "can_receive_personal_mix": Field("allow personal layouts", default="false"),
-    "disable_overlay_text": Field("show no overlay text", default="false"),
-    "display_count": Field("number of displays"),
-    "layout_group": Field("layout group"),
-    "preauthenticated_role": Field(
-        "SIP and H.323: null keeps the PIN prompt, a role acts as if its PIN had been typed",
-        slips=ROLES,
-    ),
-    "prefers_multiscreen_mix": Field("prefer a multiscreen mix"),
-    "wants_presentation_in_mix": Field("show presentation in the mix"),
-    "receive_from_audio_mix": Field("audio mix that the participant hears"),
-    "send_to_audio_mixes": Field("audio mixes that the participant is heard in"),
-    "remote_alias": Field("alias of the participant", privacy=Privacy.PERSONAL),
-    "remote_display_name": Field(
-        "name of the participant; null only where it was null", privacy=Privacy.PERSONAL
-    ),
-    "rx_presentation_policy": Field("whether presentation is received"),
-    "spotlight": Field("spotlight; the lower comes first, 0 is none"),
-    "private_custom_properties": Field(
-        "custom properties of a scheduling product",
-        Confidence.OBSERVED,
-        "v39 traffic",
-        privacy=Privacy.SECRET,
-    ),
+    **dict.fromkeys(("call_tag", "remote_alias", "remote_display_name"), PERSONAL),
+    "private_custom_properties": Field(OBSERVED, Privacy.SECRET),
 }
-_PARTICIPANT_PROPERTIES_RULES = each(
+_PARTICIPANT_PROPERTIES_RULES = (
     Rule(
         "private_custom_properties",
         "this field is not documented",
         Confidence.REPORTED,
-        "v39 traffic",
         lambda _: True,
     ),
     Rule(
         "receive_from_audio_mix",
         "has one to three levels, with a dot between them and none of them empty",
         Confidence.REPORTED,
-        "oda",
         lambda sent: _mix(sent.receive_from_audio_mix) is None,
     ),
     Rule(
         "display_count",
         "is negative",
         Confidence.REPORTED,
-        "",
         lambda sent: sent.display_count < 0,
     ),
     Rule(
         "spotlight",
         "is not a time that a spotlight can have: 0 is none, the lower comes first",
         Confidence.REPORTED,
-        "",
         lambda sent: not 0 <= sent.spotlight < MAX_SPOTLIGHT,
     ),
 )
@@ -234,7 +200,6 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
                 "remote_display_name = null is allowed only where it was null, and this "
                 "participant has a name",
                 mark=Confidence.TRANSCRIBED,
-                source="oda",
             )
         return decision
 

@@ -11,7 +11,7 @@ from pexpolicy.models.alias import Alias
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
 from pexpolicy.models.request import Parameter, Params, text, word
-from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, each
+from pexpolicy.models.rules import PERSONAL, SECRET, Confidence, Privacy, Rule
 
 
 class RegistrationAliasRequest(NodeRequest):
@@ -34,16 +34,11 @@ class RegistrationAliasRequest(NodeRequest):
         self.__dict__["alias"] = Alias(alias)
 
 
-_CREDENTIALS_FIELDS = {
-    "username": Field("user name of the device", privacy=Privacy.PERSONAL),
-    "password": Field("password of the device", privacy=Privacy.SECRET),
-}
-_CREDENTIALS_RULES = each(
+_CREDENTIALS_RULES = (
     Rule(
         "username",
         "one of user name and password is empty",
         Confidence.REPORTED,
-        "oda",
         lambda sent: bool(sent.username) != bool(sent.password),
     ),
     Rule(
@@ -51,7 +46,6 @@ _CREDENTIALS_RULES = each(
         "user name and password are both empty: any device could register; if that is "
         "intended, answer Credentials.without_authentication()",
         Confidence.TRANSCRIBED,
-        "oda",
         lambda sent: not sent.username and not sent.password,
     ),
 )
@@ -60,7 +54,7 @@ _CREDENTIALS_RULES = each(
 class Credentials(
     Decision,
     consequence="Infinity would drop the result and let its own database decide",
-    fields=_CREDENTIALS_FIELDS,
+    fields={"username": PERSONAL, "password": SECRET},
     rules=_CREDENTIALS_RULES,
 ):
     """The user name and password that the device must present; the password is sent in clear text.
@@ -107,7 +101,6 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
                 "the device uses single sign-on, which accepts only an empty result: answer "
                 "Continue() or Reject()",
                 mark=Confidence.TRANSCRIBED,
-                source="oda",
             )
         return decision
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.models.attribute_docs import attribute_docs
+from pexpolicy.models.attribute_docs import attribute_docs, field_docs
 from pexpolicy.models.contract import Contract, ModelBase, contract_of
 from pexpolicy.models.decision import Redirect
 from pexpolicy.models.model import Model
@@ -27,7 +28,6 @@ from pexpolicy.models.request import (
     integer,
     parameters_of,
 )
-from pexpolicy.models.rules import Field
 from pexpolicy.models.validation import MAX_TEXT
 
 Schema = dict[str, Any]
@@ -61,15 +61,13 @@ def document(name: str = "") -> Schema:
 
     ``name`` is ``media_location.reply``, or ``media_location`` for both schemas of that request.
     """
-    chosen = [known for known in names() if name in ("", known, known.partition(".")[0])]
-    if not chosen:
+    parts: Schema = {}
+    for known in names():
+        endpoint, _, part = known.partition(".")
+        if name in ("", known, endpoint):
+            parts[known] = _request(ENDPOINTS[endpoint]) if part == "request" else REPLIES[endpoint]
+    if not parts:
         raise UnknownSchemaError(name)
-    parts = {
-        known: _request(ENDPOINTS[known.partition(".")[0]])
-        if known.endswith(".request")
-        else REPLIES[known.partition(".")[0]]
-        for known in chosen
-    }
     models = _named_in(parts, _models())
     if len(parts) == 1:
         ((title, only),) = parts.items()
@@ -97,13 +95,9 @@ def _request(endpoint: Endpoint[Any]) -> Schema:
     properties: Schema = {}
     docs = attribute_docs(request)
     for name, parameter in parameters_of(request).items():
-        schema = parameter_schema(parameter, docs[name])
-        if parameter.read is header_values:
-            patterns[header_pattern(parameter.wire)] = schema
-        elif parameter.read is by_prefix:
-            patterns[f"^{parameter.wire}"] = schema
-        else:
-            properties[parameter.wire] = schema
+        pattern = _pattern(parameter)
+        described = properties if pattern is None else patterns
+        described[pattern or parameter.wire] = parameter_schema(parameter, docs[name])
     path = endpoint.path + ("<alias>" if endpoint.path.endswith("/") else "")
     return {
         "description": f"The query parameters of GET {path}; a list where one is repeated.",
@@ -131,9 +125,13 @@ def parameter_schema(parameter: Parameter[Any], doc: str) -> Schema:
     return schema
 
 
-def header_pattern(name: str) -> str:
-    """Return the pattern of the spellings of a header in a query."""
-    letters = (f"[{c.lower()}{c.upper()}]" if c.isalpha() else "[-_]" for c in name)
+def _pattern(parameter: Parameter[Any]) -> str | None:
+    """Return the pattern of the names of a parameter that has several."""
+    if parameter.read is by_prefix:
+        return f"^{parameter.wire}"
+    if parameter.read is not header_values:
+        return None
+    letters = (f"[{c.lower()}{c.upper()}]" if c.isalpha() else "[-_]" for c in parameter.wire)
     return f"^{''.join(letters)}$"
 
 
@@ -145,11 +143,18 @@ def _models() -> Schema:
     for model in models:
         schema = components[model.name]
         schema["required"] = sorted({*schema.get("required", ()), *model.constants})
-        schema["description"] = model.doc.partition("\n")[0]
+        schema["description"] = (model.model.__doc__ or "").partition("\n")[0]
+        docs = field_docs(model.model)
         for name in model.hints:
             properties = schema["properties"][name]
             properties.pop("default", None)
-            properties.update(_annotations(model.fields[name]))
+            meaning, default = docs[name]
+            properties["description"] = meaning.removesuffix(".")
+            properties["$comment"] = str(model.field(name).mark)
+            if default in BEHAVIOURS:
+                properties["description"] += f"; default: {default}"
+            elif default:
+                properties["default"] = VALUES.get(default, default)
     return components
 
 
@@ -157,15 +162,6 @@ def _with_inner(model: Contract) -> Iterator[Contract]:
     yield model
     for inner in model.nested:
         yield from _with_inner(inner)
-
-
-def _annotations(field: Field) -> Schema:
-    found: Schema = {"description": field.doc, "$comment": str(field.mark)}
-    if field.default in BEHAVIOURS:
-        found["description"] += f"; default: {field.default}"
-    elif field.default:
-        found["default"] = VALUES.get(field.default, field.default)
-    return found
 
 
 def _ref(*models: type[Model]) -> Schema:
@@ -249,7 +245,7 @@ REPLIES: Mapping[str, Schema] = {
         {"properties": {"result": _ENTRIES}, "required": ["result"]},
         ignore_local={
             "type": "boolean",
-            "description": contract_of(Directory).fields["ignore_local"].doc,
+            "description": field_docs(Directory)["ignore_local"][0],
             "default": False,
         },
     ),
@@ -278,7 +274,8 @@ _REFUSALS = {
 
 def openapi(version: str, base_path: str = "") -> Schema:
     """Return the description; ``version`` is that of the server."""
-    described = _with_references(document())
+    text = json.dumps(document()).replace("#/$defs/", "#/components/schemas/")
+    described = json.loads(text)
     return {
         "openapi": OPENAPI_VERSION,
         "info": {
@@ -319,60 +316,28 @@ def _operation(endpoint: Endpoint[Any]) -> Schema:
     return {
         "operationId": endpoint.name,
         "summary": (endpoint.request.__doc__ or "").partition("\n")[0].replace("``", "`"),
-        "parameters": _parameters(endpoint),
+        "parameters": list(_parameters(endpoint)),
         "responses": responses,
     }
 
 
-def _parameters(endpoint: Endpoint[Any]) -> list[Schema]:
-    docs = attribute_docs(endpoint.request)
-    found = [
-        _parameter(parameter, docs[name])
-        for name, parameter in parameters_of(endpoint.request).items()
-    ]
+def _parameters(endpoint: Endpoint[Any]) -> Iterator[Schema]:
+    """Yield the parameters; ``pattern`` and ``examples`` are what Infinity sends."""
     if endpoint.path.endswith("/"):
         alias = {"type": "string", "minLength": 1}
-        text = "The alias, percent-encoded."
-        return [
-            {"name": "alias", "in": "path", "required": True, "description": text, "schema": alias},
-            *found,
-        ]
-    return found
-
-
-def _parameter(parameter: Parameter[Any], doc: str) -> Schema:
-    """Return a parameter of the query; ``pattern`` and ``examples`` are what Infinity sends."""
-    described = parameter_schema(parameter, doc)
-    shown: Schema = {"name": parameter.wire, "in": "query", "description": doc}
-    if parameter.read in (by_prefix, header_values):
-        pattern = (
-            f"^{parameter.wire}" if parameter.read is by_prefix else header_pattern(parameter.wire)
-        )
-        values = {"type": "string"}
-        return shown | {
-            "style": "form",
-            "explode": True,
-            "schema": {
+        shown = {"name": "alias", "in": "path", "required": True, "schema": alias}
+        yield shown | {"description": "The alias, percent-encoded."}
+    docs = attribute_docs(endpoint.request)
+    for name, parameter in parameters_of(endpoint.request).items():
+        described = parameter_schema(parameter, docs[name])
+        shown = {"name": parameter.wire, "in": "query", "description": docs[name]}
+        text: Schema = {"type": "string"}
+        if (pattern := _pattern(parameter)) is not None:
+            shown |= {"style": "form", "explode": True}
+            text = {
                 "type": "object",
-                "patternProperties": {pattern: values},
+                "patternProperties": {pattern: text},
                 "additionalProperties": False,
-            },
-        }
-    text: Schema = {"type": "string"}
-    text |= {key: described[key] for key in ("pattern", "examples") if key in described}
-    return shown | {"schema": text}
-
-
-def _with_references(value: Any) -> Any:
-    """Return a schema whose references lead to the components."""
-    if isinstance(value, list):
-        return [_with_references(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    shown: Schema = {
-        key: inner.replace("#/$defs/", "#/components/schemas/")
-        if key == "$ref"
-        else _with_references(inner)
-        for key, inner in value.items()
-    }
-    return shown
+            }
+        text |= {key: described[key] for key in ("pattern", "examples") if key in described}
+        yield shown | {"schema": text}

@@ -11,9 +11,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-from msgspec import UNSET
-
-from pexpolicy.models.rules import Confidence, Rule, RuleGroup, each
+from pexpolicy.models.rules import Confidence, Rule
 
 DOC, TRANSCRIBED, REPORTED, DISPUTED = (
     Confidence.DOCUMENTED,
@@ -59,21 +57,6 @@ CORE_LAYOUTS = frozenset(
     )
 )
 """Layouts on which at least three sources agree."""
-OTHER_LAYOUTS = (
-    "one_main_one_pip",
-    "one_main_nine_around",
-    "one_main_twelve_around",
-    "two_mains_eight_around",
-    "teams",
-    "teams_focus",
-    "one_main_twentyone_around",
-    "one_main_twelve_pips",
-    "four_mains_eight_pips",
-    "two_mains_zero_pips",
-    "three_mains_zero_pips",
-)
-"""Layouts that one or two sources list: sent, with a warning."""
-
 EARLIEST, LATEST = 946_684_800, 4_102_444_800
 """The years 2000 and 2100 in seconds since 1970."""
 
@@ -116,11 +99,6 @@ def _unfit_replacement(match: str, replace: str) -> Callable[[Any], bool]:
     return broken
 
 
-def _is_plain(pin: str) -> bool:
-    """Return true for a PIN of digits only, as most are."""
-    return len(pin) >= MIN_PIN and pin.isdigit() and pin.isascii()
-
-
 def _pins_end_differently(pin: str, guest: str) -> bool:
     if not pin or not guest:
         return False
@@ -137,159 +115,95 @@ def _unused_field(name: str) -> Rule:
         return getattr(sent, name) not in UNUSED and sent.outgoing_protocol not in protocols
 
     text = f"is used for outgoing_protocol = {' or '.join(protocols)} only"
-    return Rule(name, text, TRANSCRIBED, "oda", broken, row=20, advice=True)
+    return Rule(name, text, TRANSCRIBED, broken, row=20, advice=True)
 
 
 # fmt: off
 # ruff: noqa: E501 - a table is read by its rows
 _CAPTIONS = Rule(
-    "live_captions_language", "must agree with source_language where captions are made by AIMS 1.0", REPORTED, "oda",
+    "live_captions_language", "must agree with source_language where captions are made by AIMS 1.0", REPORTED,
     lambda s: s.source_language and s.live_captions_language != s.source_language)
-_PINS = (
-    Rule("pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC, "v11, pexip-tf",
+PINS = (
+    Rule("pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC,  # v11, pexip-tf
          lambda s: _is_invalid_pin(s.pin), row=1),
-    Rule("guest_pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC, "v11, pexip-tf",
+    Rule("guest_pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC,  # v11, pexip-tf
          lambda s: _is_invalid_pin(s.guest_pin), row=1),
-    Rule("allow_guests", "guests are allowed without a Host PIN", DISPUTED, "pexip-tf, ps, dbg; oda sends it",
+    Rule("allow_guests", "guests are allowed without a Host PIN", DISPUTED,  # pexip-tf, ps, dbg; oda sends it
          lambda s: s.allow_guests is True and not s.pin, row=3),
-    Rule("guest_pin", "needs allow_guests = true, without which the answer is said to be dropped", REPORTED, "ps, dbg",
+    Rule("guest_pin", "needs allow_guests = true, without which the answer is said to be dropped", REPORTED,  # ps, dbg
          lambda s: s.allow_guests is not True and s.guest_pin, row=4),
-    Rule("guest_pin", "an empty guest PIN is accepted by some versions at least; leave it out", DISPUTED, "ps, dbg; lorist sends it",
+    Rule("guest_pin", "an empty guest PIN is accepted by some versions at least; leave it out", DISPUTED,  # ps, dbg; lorist sends it
          lambda s: not s.guest_pin, row=4),
-    Rule("guest_pin", "PIN and guest PIN must have one length, or both end in #", REPORTED, "ps, dbg",
+    Rule("guest_pin", "PIN and guest PIN must have one length, or both end in #", REPORTED,  # ps, dbg
          lambda s: _pins_end_differently(s.pin, s.guest_pin), row=5),
-    Rule("guest_pin", "PIN and guest PIN must differ", REPORTED, "ps, dbg",
+    Rule("guest_pin", "PIN and guest PIN must differ", REPORTED,  # ps, dbg
          lambda s: s.pin and s.guest_pin == s.pin, row=6),
-    Rule("pin", "an empty PIN is said to be rejected; leave it out", DISPUTED, "ps, dbg",
+    Rule("pin", "an empty PIN is said to be rejected; leave it out", DISPUTED,  # ps, dbg
          lambda s: not s.pin and s.allow_guests is not False, row=7),
 )
 _BREAKOUT = (
-    Rule("breakout", "a breakout room cannot have breakout rooms: breakout_rooms must be false", TRANSCRIBED, "oda, oda-local",
+    Rule("breakout", "a breakout room cannot have breakout rooms: breakout_rooms must be false", TRANSCRIBED,  # oda, oda-local
          lambda s: s.breakout is True and s.breakout_rooms is True, row=9),
-    Rule("breakout", "breakout_uuid and breakout_name are required with it", TRANSCRIBED, "oda",
+    Rule("breakout", "breakout_uuid and breakout_name are required with it", TRANSCRIBED,
          lambda s: s.breakout is True and not (s.breakout_uuid and s.breakout_name), row=9),
-    *(Rule(name, "belongs to a breakout room: breakout = true is required with it", TRANSCRIBED, "oda",
+    *(Rule(name, "belongs to a breakout room: breakout = true is required with it", TRANSCRIBED,
            lambda s: s.breakout is not True, row=9) for name in BREAKOUT_BLOCK),
-    Rule("breakout_uuid", "must be a UUID, written 8-4-4-4-12", TRANSCRIBED, "oda",
+    Rule("breakout_uuid", "must be a UUID, written 8-4-4-4-12", TRANSCRIBED,
          lambda s: _uuid(s.breakout_uuid) is None),
-    Rule("breakout_uuids", "each must be a UUID, written 8-4-4-4-12", TRANSCRIBED, "oda",
+    Rule("breakout_uuids", "each must be a UUID, written 8-4-4-4-12", TRANSCRIBED,
          lambda s: not all(map(_uuid, s.breakout_uuids))),
-    Rule("breakout", "the name of a breakout room is that of its main room", DISPUTED, "oda; ps differs",
+    Rule("breakout", "the name of a breakout room is that of its main room", DISPUTED,  # oda; ps differs
          lambda s: s.breakout is True and "_breakout_" in s.name, row=9),
-    Rule("breakout_uuids", "belongs to the main room, and this is a breakout room", REPORTED, "oda",
+    Rule("breakout_uuids", "belongs to the main room, and this is a breakout room", REPORTED,
          lambda s: s.breakout is True, row=9),
-    Rule("direct_media", "excludes breakout rooms: direct_media = never or breakout_rooms = false is needed", TRANSCRIBED, "oda",
+    Rule("direct_media", "excludes breakout rooms: direct_media = never or breakout_rooms = false is needed", TRANSCRIBED,
          lambda s: s.breakout_rooms is True and s.direct_media != "never", row=11),
 )
 _ROOM = (
-    Rule("breakout", "allow_guests is said to conflict with a breakout room", DISPUTED, "ps; oda sends it",
+    Rule("breakout", "allow_guests is said to conflict with a breakout room", DISPUTED,  # ps; oda sends it
          lambda s: s.breakout is True and s.allow_guests is True, row=10),
     _CAPTIONS,
+    Rule("end_time", "is before the year 2000 or after 2100: write seconds since 1970, or 0", REPORTED,
+         lambda s: s.end_time and not EARLIEST < s.end_time < LATEST, advice=True),
 )
 _LECTURE = (
-    Rule("host_view", "five_mains_seven_pips is not for lectures", DOC, "pexip-tf",
+    Rule("host_view", "five_mains_seven_pips is not for lectures", DOC,  # pexip-tf
          lambda s: s.host_view == "five_mains_seven_pips"),
-    Rule("guest_view", "five_mains_seven_pips is not for lectures", DOC, "pexip-tf",
+    Rule("guest_view", "five_mains_seven_pips is not for lectures", DOC,  # pexip-tf
          lambda s: s.guest_view == "five_mains_seven_pips"),
 )
 _ALIASES = (
-    Rule("local_alias", "is required, and empty", REPORTED, "mividas", lambda s: not s.local_alias),
-    Rule("remote_alias", "is required, and empty", REPORTED, "mividas", lambda s: not s.remote_alias),
+    Rule("local_alias", "is required, and empty", REPORTED, lambda s: not s.local_alias),
+    Rule("remote_alias", "is required, and empty", REPORTED, lambda s: not s.remote_alias),
 )
-_NAMES = (
-    Rule("name", "holds control characters, or nothing but blanks", REPORTED, "",
+NAMES = (
+    Rule("name", "holds control characters, or nothing but blanks", REPORTED,
          lambda s: is_odd_name(s.name), advice=True),
 )
-_END = (
-    Rule("end_time", "is before the year 2000 or after 2100: write seconds since 1970, or 0", REPORTED, "",
-         lambda s: s.end_time and not EARLIEST < s.end_time < LATEST, advice=True),
-)
 _PATTERNS = (
-    Rule("match_string", "is not a regular expression", REPORTED, "oda, pexip-tf", lambda s: _is_invalid_pattern(s.match_string)),
-    Rule("post_match_string", "is not a regular expression", REPORTED, "oda, pexip-tf",
+    Rule("match_string", "is not a regular expression", REPORTED, lambda s: _is_invalid_pattern(s.match_string)),
+    Rule("post_match_string", "is not a regular expression", REPORTED,  # oda, pexip-tf
          lambda s: _is_invalid_pattern(s.post_match_string)),
     *(Rule(f"{which}replace_string", f"does not fit {which}match_string: \\1 is its first group, and \\\\ a backslash", REPORTED,
-           "oda, pexip-tf", _unfit_replacement(f"{which}match_string", f"{which}replace_string")) for which in ("", "post_")),
+           _unfit_replacement(f"{which}match_string", f"{which}replace_string")) for which in ("", "post_")),
 )
-_PROTOCOL = (
-    Rule("protocol", "only the management API knows teams and gms", DISPUTED, "oda; pexip-tf differs",
-         lambda s: s.protocol in ("teams", "gms")),
-)
+_PROTOCOL = Rule(
+    "protocol", "only the management API knows teams and gms", DISPUTED,  # oda; pexip-tf differs
+    lambda s: s.protocol in ("teams", "gms"))
 # fmt: on
 
 
-def _plain_pins(sent: Any) -> bool:
-    pin, guest = sent.pin, sent.guest_pin
-    if guest is UNSET:
-        return sent.allow_guests is not True if pin is UNSET else _is_plain(pin)
-    return (
-        pin is not UNSET
-        and sent.allow_guests is True
-        and pin != guest
-        and len(pin) == len(guest)
-        and _is_plain(pin)
-        and _is_plain(guest)
-    )
-
-
-def _plain_breakout(sent: Any) -> bool:
-    """Return true for no breakout room, and for one that breaks no rule."""
-    if sent.breakout_rooms is True and sent.direct_media is not UNSET:
-        return False
-    if sent.breakout is True:
-        return (
-            sent.breakout_rooms is not True
-            and sent.breakout_uuids is UNSET
-            and sent.breakout_uuid is not UNSET
-            and _uuid(sent.breakout_uuid) is not None
-            and bool(sent.breakout_name)
-            and "_breakout_" not in sent.name
-        )
-    return (
-        sent.breakout is UNSET
-        and sent.breakout_uuids is UNSET
-        and sent.breakout_uuid is UNSET
-        and sent.breakout_name is UNSET
-        and sent.breakout_description is UNSET
-        and sent.breakout_guests_allowed_to_leave is UNSET
-        and sent.end_action is UNSET
-        and sent.end_time is UNSET
-    )
-
-
-def _plain_room(sent: Any) -> bool:
-    return (sent.breakout is UNSET or sent.allow_guests is UNSET) and (
-        sent.live_captions_language is UNSET or sent.live_captions_language == sent.source_language
-    )
-
-
-def _layout(field: str) -> RuleGroup:
+def _layout(field: str) -> Rule:
     """Return the rule of a layout field; it only warns, as the published lists differ."""
-    usual = CORE_LAYOUTS | {UNSET}
     value = attrgetter(field)
     text = "not a layout on which at least three sources agree"
-    rule = Rule(
-        field,
-        text,
-        DISPUTED,
-        "oda, ps, dbg",
-        lambda sent: value(sent) not in usual,
-        known=CORE_LAYOUTS,
-    )
-    return RuleGroup((rule,), lambda sent: value(sent) in usual)
+    # oda, ps, dbg
+    return Rule(field, text, DISPUTED, lambda sent: value(sent) not in CORE_LAYOUTS)
 
 
-PINS = (RuleGroup(_PINS, _plain_pins),)
-NAMES = each(*_NAMES)
-ROOM = (
-    *NAMES,
-    *PINS,
-    RuleGroup(_BREAKOUT, _plain_breakout),
-    RuleGroup(_ROOM, _plain_room),
-    *each(*_END),
-)
-RECEPTION = (*NAMES, *each(*_PATTERNS))
+ROOM = (*NAMES, *PINS, *_BREAKOUT, *_ROOM)
+RECEPTION = (*NAMES, *_PATTERNS)
 CONFERENCE = (*ROOM, _layout("view"))
-LECTURE = (*ROOM, _layout("host_view"), _layout("guest_view"), *each(*_LECTURE))
-GATEWAY = (*NAMES, *each(*_ALIASES, _CAPTIONS, *map(_unused_field, ONLY_WITH)), _layout("view"))
-AUTOMATIC_PARTICIPANT = each(*_ALIASES, *_PROTOCOL)
+LECTURE = (*ROOM, _layout("host_view"), _layout("guest_view"), *_LECTURE)
+GATEWAY = (*NAMES, *_ALIASES, _CAPTIONS, *map(_unused_field, ONLY_WITH), _layout("view"))
+AUTOMATIC_PARTICIPANT = (*_ALIASES, _PROTOCOL)

@@ -26,7 +26,7 @@ from pexpolicy.models.contract import NO_EXTRAS, Contract, Extras, contract_of
 from pexpolicy.models.decision import Decision, Text
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.model import Model, Unset, assign
-from pexpolicy.models.rules import Confidence, Field, Rule, each
+from pexpolicy.models.rules import Confidence, Field, Rule
 from pexpolicy.models.validation import refusal
 from pexpolicy.text import brief
 
@@ -377,27 +377,17 @@ class VirtualReception(
     """Kind of reception. Default: regular."""
 
 
-_TRANSFER_FIELDS = {
-    "conference": Field("alias of the service that the caller is transferred to"),
-    "role": Field(
-        "role in which the caller arrives",
-        Confidence.DISPUTED,
-        "oda: chair, guest; pexip-tf: auto, host, guest",
-        "auto",
-    ),
-}
-_TRANSFER_RULES = each(
+_TRANSFER_RULES = (
     Rule(
         "role",
         "auto and host are known to the management API only; chair and guest are documented",
-        Confidence.DISPUTED,
-        "oda; pexip-tf differs",
+        Confidence.DISPUTED,  # oda; pexip-tf differs
         lambda sent: sent.role in ("auto", "host"),
     ),
 )
 
 
-class Transfer(Model, fields=_TRANSFER_FIELDS, rules=_TRANSFER_RULES):
+class Transfer(Model, fields={"role": Field(Confidence.DISPUTED)}, rules=_TRANSFER_RULES):
     """The service that the caller is transferred to after the playlist."""
 
     __slots__ = ()
@@ -408,13 +398,7 @@ class Transfer(Model, fields=_TRANSFER_FIELDS, rules=_TRANSFER_RULES):
     """Role in which the caller arrives. Default: auto."""
 
 
-_ON_COMPLETION_FIELDS = {
-    "disconnect": Field("true ends the call"),
-    "transfer": Field("the caller is transferred to another service"),
-}
-
-
-class OnCompletion(Model, fields=_ON_COMPLETION_FIELDS):
+class OnCompletion(Model):
     """The action after a playlist: ``disconnect=True`` or ``transfer=Transfer(...)``."""
 
     __slots__ = ()
@@ -436,19 +420,17 @@ def is_no_completion(value: Any) -> bool:
     return ends == transfers or (ends and value.disconnect is not True)
 
 
-RULES = each(
+_COMPLETION_RULES = (
     Rule(
         "on_completion",
         'must be either {"disconnect": true} or {"transfer": {"conference": …, "role": …}}',
         Confidence.TRANSCRIBED,
-        "oda",
         lambda sent: is_no_completion(sent.on_completion),
     ),
     Rule(
         "on_completion",
         "is JSON text, which the management API stores; an object is documented",
-        Confidence.DISPUTED,
-        "oda; oda-local, ps and pexip-tf have text",
+        Confidence.DISPUTED,  # oda; oda-local, ps and pexip-tf have text
         lambda sent: isinstance(sent.on_completion, str),
     ),
 )
@@ -457,7 +439,7 @@ RULES = each(
 class MediaPlayback(
     Service,
     constants={"service_type": "media_playback"},
-    rules=(*service_rules.NAMES, *service_rules.PINS, *RULES),
+    rules=(*service_rules.NAMES, *service_rules.PINS, *_COMPLETION_RULES),
 ):
     """A playlist that is played to the caller."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypedDict, Union, get_args, get_origi
 import msgspec
 import orjson
 
-from pexpolicy.models.rules import Field, RuleGroup
+from pexpolicy.models.rules import PLAIN, Field, Privacy, Rule
 from pexpolicy.text import brief
 
 MAX_ITEMS = 10_000
@@ -42,7 +42,7 @@ class Declared(TypedDict, total=False):
     """What a class declares in its first line: ``class Reject(Decision, fields=…)``."""
 
     fields: Mapping[str, Field]
-    rules: tuple[RuleGroup, ...]
+    rules: tuple[Rule, ...]
     constants: Mapping[str, Any]
     consequence: str
     forbid_unknown: bool
@@ -53,13 +53,11 @@ class Declared(TypedDict, total=False):
 class Contract:
     """What Infinity accepts in one object: fields, their types, and the rules between them."""
 
-    name: str = ""
-    """The name of the class."""
-    doc: str = ""
-    """The docstring of the class."""
+    model: type[ModelBase] = ModelBase
+    """The class."""
     fields: Mapping[str, Field] = dataclasses.field(default_factory=dict)
-    """The description of each field."""
-    rules: tuple[RuleGroup, ...] = ()
+    """What distinguishes some of the fields."""
+    rules: tuple[Rule, ...] = ()
     constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields that are always sent."""
     consequence: str = "Infinity would drop the whole result and use its own database"
@@ -72,6 +70,15 @@ class Contract:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The value of an unset field; ``...`` for a required one."""
 
+    @property
+    def name(self) -> str:
+        """Return the name of the class."""
+        return self.model.__name__
+
+    def field(self, name: str) -> Field:
+        """Return what distinguishes a field."""
+        return self.fields.get(name, PLAIN)
+
     @cached_property
     def names(self) -> frozenset[str]:
         """Return the names of the fields."""
@@ -80,7 +87,7 @@ class Contract:
     @cached_property
     def secrets(self) -> frozenset[str]:
         """Return the names of the secret fields."""
-        return frozenset(n for n in self.names & self.fields.keys() if self.fields[n].secret)
+        return frozenset(n for n in self.names if self.field(n).privacy is Privacy.SECRET)
 
     @cached_property
     def secret_marks(self) -> tuple[bytes, ...]:
@@ -101,6 +108,18 @@ class Contract:
     def nested(self) -> tuple[Contract, ...]:
         """Return the contracts of all inner objects."""
         return tuple(dict.fromkeys(self.nested_models.values()))
+
+    @cached_property
+    def _rules_by_field(self) -> dict[str, list[tuple[int, Rule]]]:
+        found: dict[str, list[tuple[int, Rule]]] = {}
+        for number, rule in enumerate(self.rules):
+            found.setdefault(rule.field, []).append((number, rule))
+        return found
+
+    def rules_of(self, names: Iterable[str]) -> list[Rule]:
+        """Return the rules that are evaluated for these fields: no others cost time in a call."""
+        known = self._rules_by_field
+        return [rule for _, rule in sorted(item for name in names for item in known.get(name, ()))]
 
     @cached_property
     def wire(self) -> type[msgspec.Struct]:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Raw
 from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.model import Model, Unset, assign
-from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, each
+from pexpolicy.models.rules import PERSONAL, Confidence, Rule
 from pexpolicy.models.validation import MAX_TEXT, unknown_field
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
@@ -191,12 +191,7 @@ class Continue(Decision):
     __slots__ = ()
 
 
-_REJECT_FIELDS = {
-    "reject_reason": Field("shown to a refused participant", Confidence.TRANSCRIBED, "oda, twofin")
-}
-
-
-class Reject(Decision, forbid_unknown=True, fields=_REJECT_FIELDS):
+class Reject(Decision, forbid_unknown=True):
     """Refuse the call, the participant or the registration.
 
     ``reject_reason`` is shown to the participant, for participant properties only. A reject never
@@ -211,17 +206,11 @@ class Reject(Decision, forbid_unknown=True, fields=_REJECT_FIELDS):
     """Shown to a refused participant."""
 
 
-_REDIRECT_FIELDS = {
-    "new_alias": Field(
-        "target alias with its scheme, such as sip:sales@example.com", privacy=Privacy.PERSONAL
-    )
-}
-_REDIRECT_RULES = each(
+_REDIRECT_RULES = (
     Rule(
         "new_alias",
         "must begin with a scheme such as sip:",
         Confidence.TRANSCRIBED,
-        "oda",
         lambda sent: _SCHEME.match(sent.new_alias) is None,
         row=12,
     ),
@@ -229,34 +218,32 @@ _REDIRECT_RULES = each(
         "new_alias",
         "must hold neither blanks nor control characters: a SIP 302 contains it",
         Confidence.TRANSCRIBED,
-        "oda",
         lambda sent: _BROKEN_LINE.search(sent.new_alias) is not None,
     ),
     Rule(
         "new_alias",
         "no call reaches schemes other than sip, sips, h323 and tel",
         Confidence.REPORTED,
-        "oda",
         lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
     ),
     Rule(
         "new_alias",
         "an address has one @ at most, with a user before it",
         Confidence.REPORTED,
-        "RFC 3261",
         lambda sent: not _ADDRESS.fullmatch(sent.new_alias.partition(":")[2]),
     ),
     Rule(
         "new_alias",
         'the characters <, > and " end an address in the Contact of a SIP 302',
         Confidence.REPORTED,
-        "oda",
         lambda sent: not {"<", ">", '"'}.isdisjoint(sent.new_alias),
     ),
 )
 
 
-class Redirect(Decision, forbid_unknown=True, fields=_REDIRECT_FIELDS, rules=_REDIRECT_RULES):
+class Redirect(
+    Decision, forbid_unknown=True, fields={"new_alias": PERSONAL}, rules=_REDIRECT_RULES
+):
     """Redirect a SIP caller, by a 302 to ``new_alias``: a full alias with its scheme."""
 
     __slots__ = ()

@@ -21,9 +21,7 @@ class ValidationIssue:
     shown: bool
     """False for a value that may be a secret."""
     rule: str
-    doc: str
     mark: str
-    source: str
     consequence: str
 
     @property
@@ -32,16 +30,11 @@ class ValidationIssue:
         steps = _STEP.findall(self.field)
         return tuple(int(index) if index else name for index, name in steps)
 
-    @property
-    def text(self) -> str:
-        """Return the rule, and what the field is."""
-        return f"{self.rule} ({self.doc})" if self.doc else self.rule
-
     def __str__(self) -> str:
         where = f"{self.model}.{brief_name(self.field)}" if self.field else self.model
         value = f" = {brief(self.value)}" if self.shown else ""
         mark = f" [{self.mark}]" if self.mark else ""
-        text = f"{where}{value}: {self.text}{mark}"
+        text = f"{where}{value}: {self.rule}{mark}"
         return f"{text}{'' if text.endswith('?') else '.'} {self.consequence}."
 
 

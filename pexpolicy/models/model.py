@@ -8,7 +8,7 @@ only. So the checked bytes are the bytes that are sent, whatever happens to the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -58,7 +58,6 @@ class Model(ModelBase):
     _contract = Contract()
     _decode: ClassVar[Callable[[bytes], Any]]
     _constant_items: ClassVar[tuple[tuple[str, Any], ...]] = ()
-    _quick_checks: ClassVar[tuple[Callable[[Any], object], ...]] = ()
 
     result: bytes
     """The fields in JSON, as they are sent."""
@@ -93,15 +92,13 @@ class Model(ModelBase):
         }
         contract = cls._contract = dataclasses.replace(
             above,
-            name=cls.__name__,
-            doc=cls.__doc__ or "",
+            model=cls,
             hints={name: hints[name] for name in defaults},
             defaults=defaults,
             **declared,
         )
         cls._decode = msgspec.json.Decoder(contract.wire).decode
         cls._constant_items = tuple(contract.constants.items())
-        cls._quick_checks = tuple(rules.quick_check for rules in contract.rules)
         for name in contract.names & vars(cls).keys():
             delattr(cls, name)
 
@@ -145,30 +142,20 @@ class Model(ModelBase):
             result, sent, warnings = check_in_detail(
                 cls._contract, fields, extras, known_only=known_only
             )
-        for passes in cls._quick_checks:
-            if not passes(sent):
-                warnings += tuple(cls._warnings(sent))
-                break
-        else:
-            for name in cls._contract.nested_models:
-                if getattr(sent, name):
-                    warnings += tuple(cls._warnings(sent))
-                    break
+        warnings += tuple(cls._warnings(sent, fields))
         # orjson returns part of a larger block, which would stay allocated for the life of a room:
         # 4 KB each. Joining makes a copy of the exact size.
         assign(self, "result", b"".join((result, b"")))
         assign(self, "warnings", warnings)
 
     @classmethod
-    def _warnings(cls, sent: Any) -> Iterator[str]:
+    def _warnings(cls, sent: Any, names: Iterable[str]) -> Iterator[str]:
         """Yield warnings of broken rules; raise ``DecisionError`` for a documented one."""
-        for place, rule, value in broken_rules(cls._contract, sent):
+        for place, rule, value in broken_rules(cls._contract, sent, names):
             if rule.refused:
                 where = place + rule.field
-                raise DecisionError(
-                    refusal(cls._contract, where, value, rule.text, rule.mark, rule.source)
-                )
-            yield place + rule.warning(value)
+                raise DecisionError(refusal(cls._contract, where, value, rule.text, rule.mark))
+            yield place + rule.warning
 
     if not TYPE_CHECKING:  # a type checker knows the fields, and reports others
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from msgspec import UNSET
-
-from pexpolicy.text import did_you_mean
 
 
 class Confidence(enum.StrEnum):
@@ -44,12 +39,10 @@ class Privacy(enum.StrEnum):
     """PINs, passwords, passcodes, dial tones. Never stored and never shown."""
 
 
-# The short names of sources:
-#   docs: Pexip's documentation
-#   v11: Pexip's documentation of that version; v12 to v14 likewise
-#   pexip-ex: Pexip's example of a policy server
+# Sources that are named in comments:
+#   v11: Pexip's documentation of that version
 #   pexip-tf: Pexip's Terraform provider: the same objects in the management API
-#   oda: an integrator's transcription of Pexip's page for v35 to v38
+#   oda: an integrator's transcription of Pexip's page for v35 to v38; the source of all else
 #   oda-local: the same author's local policies
 #   ps, dbg: notes of integrators about policy servers and about debugging them
 #   lorist: policy servers of an integrator, 2016 and later
@@ -59,21 +52,14 @@ class Privacy(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """The description of one field; its type is on the class."""
+    """What distinguishes a field; its type and its description are on the class."""
 
-    doc: str
     mark: Confidence = Confidence.TRANSCRIBED
-    source: str = "oda"
-    default: str = ""
-    """The default of Infinity when the field is not sent."""
     privacy: Privacy = Privacy.PLAIN
-    slips: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Frequent mistakes, and the hint for each."""
 
-    @property
-    def secret(self) -> bool:
-        """True for what must never be stored or shown."""
-        return self.privacy is Privacy.SECRET
+
+PLAIN, PERSONAL, SECRET = (Field(privacy=privacy) for privacy in Privacy)
+"""Fields that only their privacy distinguishes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,48 +73,18 @@ class Rule:
     field: str
     text: str
     mark: Confidence
-    source: str
     broken: Callable[[Any], object]
     row: int = 0
     """The number in the table of cross-field rules, 0 for a rule of a single field."""
     advice: bool = False
     """True where Infinity accepts the answer: a breach is a warning, whatever the confidence."""
-    known: frozenset[str] = frozenset()
-    """The values that do not break the rule, where they can be listed."""
-    warning_text: str = dataclasses.field(init=False, repr=False)
-    """The rule as a warning on a decision."""
-    refused: bool = dataclasses.field(init=False, repr=False)
-    """True where a decision that breaks the rule cannot be built."""
 
-    def __post_init__(self) -> None:
-        text = f"{self.field}: {self.text} [{self.mark}]"
-        object.__setattr__(self, "warning_text", text)
-        object.__setattr__(self, "refused", self.mark.binding and not self.advice)
+    @property
+    def refused(self) -> bool:
+        """True where a decision that breaks the rule cannot be built."""
+        return self.mark.binding and not self.advice
 
-    def warning(self, value: object) -> str:
-        """Return the warning, with the value that was probably meant."""
-        guess = did_you_mean(value, self.known) if self.known and isinstance(value, str) else ""
-        text = self.warning_text
-        return text.replace(" [", f"{guess} [", 1) if guess else text
-
-
-@dataclass(frozen=True, slots=True)
-class RuleGroup:
-    """A group of rules with a quick check; single rules are evaluated only if it fails.
-
-    Usual decisions pass ``quick_check``. It may be false for fields that break no rule, and is
-    never true for fields that break one.
-    """
-
-    rules: tuple[Rule, ...]
-    quick_check: Callable[[Any], object]
-
-
-def each(*rules: Rule) -> tuple[RuleGroup, ...]:
-    """Return a group for each rule, evaluated where its field is set."""
-    return tuple(RuleGroup((rule,), _is_kept(rule)) for rule in rules)
-
-
-def _is_kept(rule: Rule) -> Callable[[Any], object]:
-    name, broken = rule.field, rule.broken
-    return lambda sent: getattr(sent, name) is UNSET or not broken(sent)
+    @property
+    def warning(self) -> str:
+        """The rule as a warning on a decision."""
+        return f"{self.field}: {self.text} [{self.mark}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -22,12 +22,8 @@ from pexpolicy.models.contract import (
     render,
 )
 from pexpolicy.models.errors import DecisionError, ValidationIssue
-from pexpolicy.models.rules import Field, Rule
+from pexpolicy.models.rules import Field, Privacy, Rule
 from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
-
-BIT_RATE = "bit/s"
-"""Unit of the rates; the management API of Infinity has kbit/s for the same fields."""
-KILOBITS = range(128, 8193)
 
 
 def wanted(hint: Any) -> str:
@@ -65,67 +61,17 @@ def _measured(base: Any, meta: Meta) -> str:
     return f"a whole number from {low} to {high}"
 
 
-def advice(hint: Any, value: Any, slips: Mapping[str, str]) -> str:
+def _advice(hint: Any, value: Any) -> str:
     """Return a suggestion for a wrong value, after a semicolon, or nothing."""
-    if value is None:
-        is_optional = UnsetType in get_args(hint)
-        return "; leave the field out for the default of Infinity" if is_optional else ""
-    text = slips.get(value) if isinstance(value, str) else None
-    for kind in alternatives(hint):
-        text = text or _advice(kind, value)
-    return f"; {text}" if text else ""
-
-
-def _advice(kind: Any, value: Any) -> str:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return _of_words(get_args(kind), value)
-    base, meta = get_args(kind)[:2] if origin is Annotated else (kind, Meta())
+    if value is None and UnsetType in get_args(hint):
+        return "; leave the field out for the default of Infinity"
+    kinds = alternatives(hint)
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    types = {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
     if isinstance(value, str):
-        return _of_text(get_origin(base) or base, meta, value)
-    if isinstance(value, int):
-        return _of_number(base, meta, value)
-    return ""
-
-
-def _of_words(words: tuple[str, ...], value: Any) -> str:
-    if isinstance(value, bool) and "yes" in words:
-        return f"write {'yes' if value else 'no'!r}"
-    if not isinstance(value, str):
-        return ""
-    folded = {word.lower(): word for word in words}
-    near = folded.get(value.lower())
-    return f"did you mean {near!r}?" if near else did_you_mean(value, words).removeprefix("; ")
-
-
-def _of_text(base: Any, meta: Meta, value: str) -> str:
-    if base is bool and value.lower() in ("true", "false"):
-        return f"write {value.lower()} without quotes ({value.capitalize()} in Python)"
-    if base is int and re.fullmatch(r"-?[0-9]{1,18}", value):
-        return _of_number_in_quotes(meta, int(value))
-    if base is list:
-        return "write it in square brackets"
-    if base is str and meta.max_length is not None and len(value) > meta.max_length:
-        return f"this one has {len(value)}, and Infinity may cut it or drop the answer"
-    return ""
-
-
-def _of_number_in_quotes(meta: Meta, value: int) -> str:
-    low, high = meta.ge, meta.le
-    if (low is None or value >= low) and (high is None or value <= high):
-        return f"write {value} without quotes"
-    if (meta.extra or {}).get("unit") == BIT_RATE and value in KILOBITS:
-        return f"{value} looks like kbit/s, in bit/s and without quotes it is {value * 1000}"
-    return "write numbers without quotes"
-
-
-def _of_number(base: Any, meta: Meta, value: int) -> str:
-    if base is str and not isinstance(value, bool):
-        zeros = (meta.extra or {}).get("zeros")
-        return "write it in quotes" + (", so that leading zeros are kept" if zeros else "")
-    if base is int and (meta.extra or {}).get("unit") == BIT_RATE and value in KILOBITS:
-        return f"{value} looks like kbit/s, in bit/s it is {value * 1000}"
-    return ""
+        return "; write it without quotes" if types & {bool, int} else did_you_mean(value, words)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return "; write it in quotes" if is_number and str in types else ""
 
 
 NO_FIELD = "there is no field"
@@ -230,7 +176,7 @@ def find_issues(
         contract, _ValidFields(msgspec.json.decode(result, type=kind), gone)
     ):
         if rule.refused:
-            yield refusal(contract, place + rule.field, value, rule.text, rule.mark, rule.source)
+            yield refusal(contract, place + rule.field, value, rule.text, rule.mark)
 
 
 def _unreadable(
@@ -248,24 +194,25 @@ def _unreadable(
     return None
 
 
-def broken_rules(model: Contract, item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
-    """Yield place, rule and value of each broken rule of a model and its nested models."""
-    for rules in model.rules:
+def broken_rules(
+    model: Contract, item: Any, names: Iterable[str] | None = None, place: str = ""
+) -> Iterator[tuple[str, Rule, Any]]:
+    """Yield place, rule and value of each broken rule of a model and its nested models.
+
+    ``names`` are those of the fields that are set, if they are known.
+    """
+    for rule in model.rules if names is None else model.rules_of(names):
         with suppress(_InvalidFieldAccess):
-            if rules.quick_check(item):
-                continue
-        for rule in rules.rules:
-            with suppress(_InvalidFieldAccess):
-                value = getattr(item, rule.field)
-                if value is not msgspec.UNSET and rule.broken(item):
-                    yield place, rule, value
+            value = getattr(item, rule.field)
+            if value is not msgspec.UNSET and rule.broken(item):
+                yield place, rule, value
     for name, inner in model.nested_models.items():
         with suppress(_InvalidFieldAccess):
             value = getattr(item, name)
             for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
                 if isinstance(part, msgspec.Struct):
                     at = "" if number is None else f"[{number}]"
-                    yield from broken_rules(inner, part, f"{place}{name}{at}.")
+                    yield from broken_rules(inner, part, place=f"{place}{name}{at}.")
 
 
 class _InvalidFieldAccess(Exception):
@@ -286,19 +233,17 @@ class _ValidFields:
 
 
 def refusal(
-    contract: Contract, place: str, value: Any, rule: str, mark: str = "", source: str = ""
+    contract: Contract, place: str, value: Any, rule: str, mark: str = ""
 ) -> ValidationIssue:
     """Return the issue of the field at a place such as ``automatic_participants[0].role``."""
-    field, secret = _field_at(contract, place)
+    field, is_secret = _field_at(contract, place)
     return ValidationIssue(
         model=contract.name,
         field=place,
         value=value,
-        shown=value is not NOT_SHOWN and not secret,
+        shown=value is not NOT_SHOWN and not is_secret,
         rule=rule,
-        doc=field.doc if field else "",
         mark=str(mark or (field.mark if field else "")),
-        source=source or (field.source if field else ""),
         consequence=contract.consequence,
     )
 
@@ -350,32 +295,27 @@ def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> Vali
         value = value[step]
     if complaint.startswith("Object missing required field `"):
         missing = complaint.rpartition(" `")[2].rstrip("`")
-        model = _model_at(contract, steps)
+        model = contract_of(next(models_in(_type_at(contract, steps)))) if steps else contract
         text = "is required" + _misspelt(missing, value, model.names)
         return refusal(contract, f"{place}.{missing}" if place else missing, NOT_SHOWN, text)
-    hint, field = _declared(contract, steps)
-    slips = field.slips if field else {}
-    kinds = wanted(hint) if steps else f"{article(contract.name)} or its fields"
-    return refusal(contract, place, value, f"must be {kinds}{advice(hint, value, slips)}")
+    text = f"must be {article(contract.name)} or its fields"
+    if steps:
+        hint = _type_at(contract, steps)
+        text = f"must be {wanted(hint)}{_advice(hint, value)}"
+    return refusal(contract, place, value, text)
 
 
-def _declared(contract: Contract, steps: Collection[str | int]) -> tuple[Any, Field | None]:
-    """Return the type at a place, and its field."""
+def _type_at(contract: Contract, steps: Collection[str | int]) -> Any:
+    """Return the type of the field at a place."""
     hint: Any = None
-    field: Field | None = None
     for step in steps:
         if isinstance(step, int):
             hint = next(k for k in alternatives(hint) if getattr(k, "__origin__", None) is list)
             hint = hint.__args__[0]
         else:
             model = contract if hint is None else contract_of(next(models_in(hint)))
-            hint, field = model.hints[step], model.fields.get(step)
-    return hint, field
-
-
-def _model_at(contract: Contract, steps: Collection[str | int]) -> Contract:
-    hint, _ = _declared(contract, steps)
-    return contract_of(next(models_in(hint))) if steps else contract
+            hint = model.hints[step]
+    return hint
 
 
 def _field_at(contract: Contract, place: str) -> tuple[Field | None, bool]:
@@ -384,8 +324,10 @@ def _field_at(contract: Contract, place: str) -> tuple[Field | None, bool]:
     for name, _ in _STEP.findall(f".{place}"):
         if not name:
             continue
-        field = model.fields.get(name)
-        if name not in model.names or (field is not None and field.secret):
+        if name not in model.names:
+            return None, True
+        field = model.field(name)
+        if field.privacy is Privacy.SECRET:
             return field, True
         model = model.nested_models.get(name, model)
     return field, False

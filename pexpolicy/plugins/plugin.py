@@ -258,7 +258,7 @@ def _construct(owner: type, settings: BaseModel, failure: str) -> object:
         if (key := key_of(settings, error.source)) is None:
             raise _build_error(failure, error) from error
         raise _SettingsProblems(
-            Problem((*key, *issue.key), issue.text) for issue in error.issues
+            Problem((*key, *issue.key), issue.rule) for issue in error.issues
         ) from None
     except BaseException as error:
         raise _build_error(failure, error) from error

@@ -91,20 +91,13 @@ async def sent(endpoint: str, make: Make, **query: str) -> bytes:
 
 
 MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
-    (SERVICE, lambda: room(pin=1234), ("Conference.pin:", "in quotes", "leading zeros")),
+    (SERVICE, lambda: room(pin=1234), ("Conference.pin:", "in quotes")),
     (SERVICE, lambda: room(pin="12"), ("Conference.pin:", "4 to 20 characters")),
     (SERVICE, lambda: room(pin="12 34"), ("digits with a #",)),
-    (SERVICE, lambda: room(locked="True"), ("locked = 'True'", "write true without quotes")),
-    (SERVICE, lambda: room(enable_chat=True), ("'default', 'yes', 'no'", "write 'yes'")),
-    (SERVICE, lambda: room(max_callrate_in=2048), ("looks like kbit/s", "2048000")),
-    (SERVICE, lambda: room(locked="false"), ("write false without quotes (False in Python)",)),
-    (SERVICE, lambda: room(participant_limit="50"), ("write 50 without quotes",)),
-    (
-        SERVICE,
-        lambda: room(max_callrate_in="1000"),
-        ("1000 looks like kbit/s, in bit/s and without quotes it is 1000000",),
-    ),
-    (SERVICE, lambda: room(max_callrate_in="9"), ("write numbers without quotes",)),
+    (SERVICE, lambda: room(locked="True"), ("locked = 'True'", "write it without quotes")),
+    (SERVICE, lambda: room(enable_chat=True), ("'default', 'yes', 'no'")),
+    (SERVICE, lambda: room(max_callrate_in=2048), ("of bits per second from 128000",)),
+    (SERVICE, lambda: room(participant_limit="50"), ("write it without quotes",)),
     (SERVICE, lambda: room(participant_limit=None), ("leave the field out",)),
     (SERVICE, lambda: built(Conference, nmae="x", service_tag=""), ("'nmae' is not a field",)),
     (SERVICE, lambda: built(Conference, name="x"), ("Conference.service_tag: is required",)),
@@ -113,7 +106,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (SERVICE, lambda: room(media_encryption="on"), ("no field 'media_encryption'", "crypto_mode")),
     (SERVICE, lambda: room(service_theme="x"), ("no field 'service_theme'", "ivr_theme_name")),
     (SERVICE, lambda: room(call_tag="x"), ("there is no field 'call_tag' in Conference",)),
-    (SERVICE, lambda: room(non_idp_participants="allow"), ("write 'allow_if_trusted'",)),
+    (SERVICE, lambda: room(non_idp_participants="allow"), ("'disallow_all', 'allow_if_trusted'",)),
     (SERVICE, lambda: room(crypto_mode="besteffrt"), ("did you mean 'besteffort'?",)),
     (SERVICE, lambda: room(description="x" * 251), ("251", "at most 250 characters")),
     (SERVICE, lambda: room(automatic_participants={}), ("must be a list", "a dict")),
@@ -133,7 +126,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (
         PARTICIPANT,
         lambda: built(ParticipantProperties, preauthenticated_role="host"),
-        ("a Host is 'chair'", "change nothing"),
+        ("one of 'chair', 'guest'", "change nothing"),
     ),
     (
         PARTICIPANT,
@@ -305,17 +298,6 @@ class TestWhatIsSent:
     async def test_a_pin_keeps_its_leading_zeros(self) -> None:
         assert b'"pin":"0012"' in await sent(SERVICE, lambda: room(pin="0012"))
 
-    @pytest.mark.parametrize("rate", [128, 2048, 8192])
-    def test_kilobits_are_distinguished_from_bits(self, rate: int) -> None:
-        with pytest.raises(DecisionError, match=f"in bit/s it is {rate}000"):
-            room(max_callrate_out=rate)
-
-    def test_other_wrong_rates_are_not_taken_for_kilobits(self) -> None:
-        for rate in (0, 127, 8193, 127_999, 8_192_001):
-            with pytest.raises(DecisionError) as error:
-                room(max_callrate_out=rate)
-            assert "looks like" not in str(error.value)
-
     async def test_text_is_refused_and_not_cut(self) -> None:
         assert await sent(SERVICE, lambda: room(description="é" * 250))
         assert "251" in await refused(SERVICE, lambda: room(description="é" * 251))
@@ -343,7 +325,7 @@ class TestWhatIsSent:
         plain = {"service_type": "conference", "name": "Room", "service_tag": ""}
         got = await answered(SERVICE, lambda: plain, CALL)
         assert got.outcome.decision.set_fields() == room().set_fields()
-        assert "kbit/s" in await refused(SERVICE, lambda: {**plain, "max_callrate_in": 512})
+        assert "128000" in await refused(SERVICE, lambda: {**plain, "max_callrate_in": 512})
         assert "no field 'foo'" in await warned(SERVICE, lambda: {**plain, "foo": 1})
         assert "must begin" in await refused(SERVICE, lambda: {"new_alias": "a@b"})
 
@@ -484,9 +466,9 @@ class TestTheQuestion:
             await warned(SERVICE, make)
         )
 
-    async def test_a_layout_that_few_know_is_warned_about_with_the_one_that_was_meant(self) -> None:
+    async def test_a_layout_that_few_know_is_warned_about(self) -> None:
         said = await warned(SERVICE, lambda: room(view="one_main_seven_pip"))
-        assert "did you mean 'one_main_seven_pips'?" in said
+        assert "not a layout on which at least three sources agree" in said
         with pytest.raises(DecisionError, match="not for lectures"):
             Lecture(name="L", service_tag="", host_view="five_mains_seven_pips")
 

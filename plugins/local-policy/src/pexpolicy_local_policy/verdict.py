@@ -296,4 +296,4 @@ def _why(error: DecisionError) -> str:
     where = f"{issue.field}: " if issue.field else ""
     mark = f" [{issue.mark}]" if issue.mark else ""
     value = f" (and not {brief(issue.value)})" if issue.shown and issue.field else ""
-    return f"{where}{issue.text}{value}{mark}"
+    return f"{where}{issue.rule}{value}{mark}"

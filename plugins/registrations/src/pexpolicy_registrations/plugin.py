@@ -259,7 +259,7 @@ def _add(table: dict[str, _Answers], device: Device) -> Problem | None:
     try:
         table[str(alias)] = _answers(device)
     except DecisionError as error:
-        return Problem(error.refusal.key, error.refusal.text)
+        return Problem(error.refusal.key, error.refusal.rule)
     return None
 
 

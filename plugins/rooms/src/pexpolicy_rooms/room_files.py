@@ -410,7 +410,7 @@ class RoomTableBuilder:
 
 def _text(key: Key, refusal: ValidationIssue) -> str:
     """Return the text of a problem; for a line of a file with the value, if it is no secret."""
-    text = refusal.text
+    text = refusal.rule
     if text.startswith("there is no field") and ";" not in text:
         return text + did_you_mean(refusal.field, ["aliases", *VALIDITY])
     is_scalar = isinstance(refusal.value, str | int | float)

@@ -144,7 +144,7 @@ class Answer:
             except DecisionError as error:
                 model, values = _parts(self._endpoint, self.action, filled, self._extras)
                 refusals = model.find_issues(values, self._extras) or [error.refusal]
-                found = [((*place, *refusal.key), refusal.text) for refusal in refusals]
+                found = [((*place, *refusal.key), refusal.rule) for refusal in refusals]
             except AnswerError as error:
                 found = error.issues
             else:
