@@ -8,6 +8,7 @@ settings.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import time
@@ -44,7 +45,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.messages import WorkerError
-from pexpolicy.isolation.metrics_updates import count_update
+from pexpolicy.metrics import MAX_VALUE, PLUGIN_METRICS, Operation
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request, annotations_of
@@ -53,6 +54,7 @@ from pexpolicy.plugins.plugin import BuiltPlugin, setting_digests, without_setti
 
 EXIT_TIMEOUT_S = 1.0
 """Time for a worker to leave the plugin's lifespan."""
+OPERATIONS: dict[str, Operation] = {"counter": "inc", "gauge": "set", "histogram": "observe"}
 PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
@@ -67,7 +69,7 @@ class WorkerProcess(Child[messages.Report]):
     def __init__(
         self,
         available: PluginSource,
-        build: messages.BuildRequest,
+        build: messages.Build,
         environment: Mapping[str, str],
         memory_mb: int,
     ) -> None:
@@ -75,6 +77,7 @@ class WorkerProcess(Child[messages.Report]):
             f"the worker process of {available}",
             "pexpolicy.isolation.worker_main",
             decode=messages.decode_report,
+            encode=messages.encode_order,
             environment=environment,
             memory_mb=memory_mb,
         )
@@ -105,7 +108,7 @@ class WorkerProcess(Child[messages.Report]):
         await self.attach()
         if not self._is_built:
             self._built(await self.ask(self._build))
-        reply = await self.ask(messages.StartRequest())
+        reply = await self.ask(messages.Start())
         if not isinstance(reply, messages.OkReply):
             raise _failure(reply)
 
@@ -115,6 +118,25 @@ class WorkerProcess(Child[messages.Report]):
             count_update(self._plugin, message)
         else:
             super().on_message(message)
+
+
+def count_update(plugin: str, update: messages.MetricsUpdate) -> None:
+    """Count what a worker did to the metrics of a plugin; raises ``WorkerError``.
+
+    The gauge of a plugin with several workers has the value that was set last.
+    """
+    for definition, labels, values in update.changes:
+        if (
+            len(labels) != len(definition.labels)
+            or any(len(label) > MAX_VALUE for label in labels)
+            or (definition.kind != "gauge" and not all(map(math.isfinite, values)))
+            or (definition.kind == "counter" and min(values, default=0.0) < 0)
+        ):
+            msg = f"its worker sent a wrong value of the metric {definition.name}"
+            raise WorkerError(msg)
+        for value in values:
+            operation = OPERATIONS[definition.kind]
+            PLUGIN_METRICS.record(plugin, definition, labels, operation, value)
 
 
 class IsolatedPlugin:
@@ -166,7 +188,7 @@ class IsolatedPlugin:
         """
         try:
             here = table.model_copy(update={"isolation": "none", "plugin": None})
-            build = messages.BuildRequest(pickle.dumps((available, here, root)))
+            build = messages.Build(pickle.dumps((available, here, root)))
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be sent to a worker process: {error}"
             raise PluginBuildError.because(text) from None
@@ -211,9 +233,9 @@ class IsolatedPlugin:
         finally:
             await self._pool.close(EXIT_TIMEOUT_S)
 
-    async def _call(self, message: messages.Message) -> messages.Report:
+    async def _call(self, question: messages.Question) -> messages.Report:
         try:
-            reply: messages.Report = await self._pool.ask(message)
+            reply: messages.Report = await self._pool.ask(question)
         except ChildError as error:
             raise _as_worker_error(error) from None
         except PoolBusyError as error:
@@ -224,7 +246,7 @@ class IsolatedPlugin:
         self, endpoint: Endpoint[Any], request: Request, decision: Decision | None = None
     ) -> Decision | None:
         """Ask the plugin for its decision, or for its adjustment of one."""
-        reply = await self._call(messages.decide_request(endpoint.name, request, decision))
+        reply = await self._call(messages.Decide(endpoint.name, request, decision))
         if isinstance(reply, messages.Annotated):
             for name, value, privacy in reply.annotations:
                 request.annotate(privacy, **{name: value})
@@ -244,14 +266,13 @@ class IsolatedPlugin:
         await self._observe_all([outcome])
 
     async def _observe_all(self, outcomes: Sequence[Outcome]) -> None:
-        observed = [messages.observed(outcome) for outcome in outcomes]
-        reply = await self._call(messages.ObserveRequest(observed))
+        reply = await self._call(messages.Observe([*outcomes]))
         if not isinstance(reply, messages.OkReply):
             raise _failure(reply)
 
     async def _status(self, _: object) -> Mapping[str, object]:
         """Return the status of the plugin in one of its workers."""
-        reply = await self._call(messages.StatusRequest())
+        reply = await self._call(messages.TellStatus())
         if not isinstance(reply, messages.StatusReply):
             raise _failure(reply)
         status: dict[str, object] = orjson.loads(reply.status)

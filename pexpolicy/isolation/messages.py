@@ -1,67 +1,150 @@
-"""Messages between the server and a worker, in MessagePack.
+"""Messages between the server and a worker.
 
-A worker is not trusted: its messages are decoded into these few types and validated, never
-unpickled, and a decision is made again from its bytes.
+Orders to a worker are pickled. A worker is not trusted: its reports are decoded into these few
+types and validated, never unpickled, and a decision is made again from its bytes.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from multidict import MultiDict, MultiDictProxy
 
 from pexpolicy.child import ChildError
-from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error
 from pexpolicy.metrics import Definition
-from pexpolicy.models.contract import NO_EXTRAS, Extras
-from pexpolicy.models.decision import Decision
+from pexpolicy.models.contract import Extras
+from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 from pexpolicy.models.request import Request, set_decision_id, set_origin
-from pexpolicy.models.request_secrets import redact, withheld_values
+from pexpolicy.models.request_secrets import redact
 from pexpolicy.models.rules import Privacy
 
 Place = list[str | int]
-EncodedAnnotation = tuple[str, str | int | float | bool | None, Privacy]
-"""Name, value and privacy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """First order to a worker, of any length: the plugin, its table, and the folder of both."""
+
+    pickled: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Enter the plugin's lifespan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Decide a request, or adjust a decision."""
+
+    endpoint: str
+    request: Request
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Call ``on_decision`` or ``on_decisions``."""
+
+    outcomes: list[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class TellStatus:
+    """Return the plugin's status."""
+
+
+Question = Decide | Observe | TellStatus
+Order = Build | Start | Question
+
+
+class _OrderPickler(pickle.Pickler):
+    """Pickles requests and decisions by what they are made of."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Request):
+            alias = value.__dict__.get("alias")
+            path = () if alias is None else (alias.raw,)
+            origin = value.raw_target, value.peer, value.decision_id
+            return _request, (type(value), [*value.params.items()], path, *origin)
+        if isinstance(value, Avatar):
+            return _avatar, (value.image, value.reason)
+        if isinstance(value, Decision):
+            extras = state_of(value).extras
+            return _decision, (type(value), value.result, value.reason, extras)
+        if isinstance(value, AdjustedStep):
+            # The names of the fields only, as their values may be secret.
+            changed = tuple(value.changes)
+            return Step, (value.plugin, value.outcome, value.ms, "", value.hook, changed)
+        return NotImplemented
+
+
+def _request(
+    kind: type[Request],
+    params: list[tuple[str, str]],
+    path: tuple[str, ...],
+    target: str,
+    peer: str | None,
+    decision_id: str,
+) -> Request:
+    request = kind(MultiDictProxy(MultiDict(params)), *path)
+    set_origin(request, target, peer)
+    set_decision_id(request, decision_id)
+    return request
+
+
+def _avatar(image: bytes, reason: str | None) -> Avatar:
+    return Avatar(image, reason=reason)
+
+
+def _decision(kind: type[Decision], result: bytes, reason: str | None, extras: Extras) -> Decision:
+    return kind.from_result(msgspec.json.decode(result), reason=reason, extras=extras)
+
+
+def encode_order(order: Order) -> bytes:
+    """Pickle an order."""
+    content = io.BytesIO()
+    _OrderPickler(content).dump(order)
+    return content.getvalue()
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """A message in either direction."""
+    """A message from a worker."""
 
 
-class BuildRequest(Message, frozen=True):
-    """First message to a worker: the plugin to build, pickled, since TOML has dates and times.
+class Ready(Message, frozen=True):
+    """The plugin was built."""
 
-    It may have any length.
-    """
-
-    plugin: bytes
-
-
-class StartRequest(Message, frozen=True):
-    """To a worker: enter the plugin's lifespan."""
+    hooks: list[str]
+    warnings: list[tuple[Place, str]]
+    can_reject: bool
+    tracked_files: list[str] = []
 
 
-class DecideRequest(Message, frozen=True):
-    """To a worker: one request to decide, or whose ``decision`` to adjust.
+class BuildFailed(Message, frozen=True):
+    """The plugin cannot be built."""
 
-    ``params`` are in their original order, ``target`` is the raw path and query.
-    """
+    problems: list[tuple[Place, str]]
 
-    endpoint: str
-    params: list[tuple[str, str]]
-    alias: str
-    target: str
-    peer: str | None = None
-    decision: Decided | None = None
-    decision_id: str = ""
+
+class OkReply(Message, frozen=True):
+    """The lifespan was entered, the observer was called, or the hook abstained."""
+
+
+class StatusReply(Message, frozen=True):
+    """The plugin's status as JSON."""
+
+    status: bytes
 
 
 class Decided(Message, frozen=True):
@@ -73,54 +156,8 @@ class Decided(Message, frozen=True):
     image: bytes | None = None
 
 
-class Observed(Message, frozen=True):
-    """An outcome, for an observer."""
-
-    request: DecideRequest
-    decision_id: str
-    decision: Decided
-    decided_by: str
-    steps: list[Step]
-    audit_line: bytes = b""
-
-
-class ObserveRequest(Message, frozen=True):
-    """To a worker: outcomes for a plugin with ``on_decision`` or ``on_decisions``."""
-
-    outcomes: list[Observed]
-
-
-class StatusRequest(Message, frozen=True):
-    """To a worker: a request for the plugin's status."""
-
-
-class StatusReply(Message, frozen=True):
-    """From a worker: the plugin's status as JSON."""
-
-    status: bytes
-
-
-class Ready(Message, frozen=True):
-    """From a worker: the plugin was built."""
-
-    hooks: list[str]
-    warnings: list[tuple[Place, str]]
-    can_reject: bool
-    tracked_files: list[str] = []
-
-
-class BuildFailed(Message, frozen=True):
-    """From a worker: the plugin cannot be built."""
-
-    problems: list[tuple[Place, str]]
-
-
-class OkReply(Message, frozen=True):
-    """From a worker: the lifespan was entered, the observer was called, or the hook abstained."""
-
-
 class InvalidReply(Message, frozen=True):
-    """From a worker: the hook's answer was invalid; ``text`` has the reason."""
+    """The hook's answer was invalid; ``text`` has the reason."""
 
     text: str
     issue: ValidationIssue
@@ -128,7 +165,7 @@ class InvalidReply(Message, frozen=True):
 
 
 class HookFailed(Message, frozen=True):
-    """From a worker: the hook raised."""
+    """The hook raised."""
 
     fault: ErrorReport
 
@@ -137,24 +174,25 @@ HookReport = OkReply | Decided | InvalidReply | HookFailed | StatusReply
 
 
 class Annotated(Message, frozen=True):
-    """From a worker: another report, and the annotations that the hook made.
+    """Another report, and the annotations that the hook made: name, value and privacy.
 
     ``is_complete`` is false where some did not fit.
     """
 
     report: HookReport
-    annotations: list[EncodedAnnotation]
+    annotations: list[tuple[str, str | int | float | bool | None, Privacy]]
     is_complete: bool = True
 
 
 class MetricsUpdate(Message, frozen=True):
-    """From a worker, without a request: what it did to metrics, with label values and amounts."""
+    """Without a request: what it did to metrics, with label values and amounts."""
 
     changes: list[tuple[Definition, tuple[str, ...], list[float]]]
 
 
-Order = BuildRequest | StartRequest | DecideRequest | ObserveRequest | StatusRequest
 Report = Ready | BuildFailed | HookReport | Annotated | MetricsUpdate
+_report: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+decode_report = _report.decode
 
 
 class WorkerError(ChildError):
@@ -175,37 +213,13 @@ class RemoteDecisionError(DecisionError):
         self.fault = replace(reply.fault, summary=text)
 
 
-_report: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
-_order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-decode_report, decode_order = _report.decode, _order.decode
-
-
-def decide_request(
-    endpoint: str, request: Request, decision: Decision | None = None
-) -> DecideRequest:
-    """Return the message for a request, and for the decision to adjust if there is one."""
-    alias = request.__dict__.get("alias")
-    origin = "" if alias is None else alias.raw, request.raw_target, request.peer
-    adjusts = None if decision is None else decided(decision)
-    return DecideRequest(endpoint, [*request.params.items()], *origin, adjusts, request.decision_id)
-
-
-def request_of(message: DecideRequest) -> Request:
-    """Return the request of a message."""
-    params = MultiDictProxy(MultiDict(message.params))
-    request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
-    set_origin(request, message.target, message.peer)
-    set_decision_id(request, message.decision_id)
-    return request
-
-
 def decided(decision: Decision) -> Decided:
     """Return the message for a decision."""
     image = decision.image if isinstance(decision, Avatar) else None
     return Decided(type(decision).__name__, decision.result, decision.reason, image)
 
 
-def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras = NO_EXTRAS) -> Decision:
+def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras) -> Decision:
     """Return the decision of a message, validated again; raises ``DecisionError``."""
     made = next((d for d in endpoint.decisions if d.__name__ == message.decision), None)
     if made is None:
@@ -219,48 +233,6 @@ def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras = NO_E
     if not isinstance(fields, Mapping):
         raise endpoint.refuse("the result cannot be read")
     return made.from_result(fields, reason=message.reason, extras=extras)
-
-
-def observed(outcome: Outcome) -> Observed:
-    """Return the message for an outcome; an adjusted step has the names of the fields only."""
-    request = decide_request(outcome.endpoint, outcome.request)
-    decision = decided(outcome.decision)
-    steps = [
-        Step(step.plugin, step.outcome, step.ms, hook=step.hook, fields=tuple(step.changes))
-        if isinstance(step, AdjustedStep)
-        else step
-        for step in outcome.steps
-    ]
-    return Observed(
-        request, outcome.decision_id, decision, outcome.decided_by, steps, outcome.audit_line
-    )
-
-
-def outcome_of(message: Observed, extras: Extras = NO_EXTRAS) -> Outcome:
-    """Return the outcome of a message."""
-    asked = message.request
-    decision = decision_of(ENDPOINTS[asked.endpoint], message.decision, extras)
-    request = request_of(asked)
-    return Outcome(
-        message.decision_id,
-        asked.endpoint,
-        request,
-        decision,
-        message.decided_by,
-        message.steps,
-        audit_line=message.audit_line,
-    )
-
-
-def secrets_of(message: Message) -> list[str]:
-    """Return the secrets of the request that a message to a worker carries."""
-    if isinstance(message, ObserveRequest):
-        return [
-            secret
-            for seen in message.outcomes
-            for secret in withheld_values(request_of(seen.request))
-        ]
-    return withheld_values(request_of(message)) if isinstance(message, DecideRequest) else []
 
 
 def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> InvalidReply:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from pexpolicy.background.schedule import entered
 from pexpolicy.chain.fold import Draft, check_answer
@@ -23,18 +23,19 @@ from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import ErrorReport, describe_error
 from pexpolicy.isolation import messages
-from pexpolicy.isolation.metrics_updates import MetricsSender
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing, level_number
 from pexpolicy.metrics import PLUGIN_METRICS
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Annotations, Request, annotations_of
+from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, describe, report_of
-from pexpolicy.plugins.plugin import (
-    BuiltPlugin,
-    build,
-)
+from pexpolicy.plugins.plugin import BuiltPlugin, build
+
+METRICS_INTERVAL_S = 0.25
+"""Seconds between two updates of metrics; a worker that is killed loses what it counted since."""
 
 ROUTES_TEXT = 'its routes need isolation = "none": the listener is in the server process'
 BACKGROUND_TEXT = (
@@ -50,7 +51,7 @@ def main() -> int:
     PLUGIN_METRICS.keep_changes()
     with capturing(log) as handler, log.output.background():
         build_request = next(iter(requests), None)
-        if not isinstance(build_request, messages.BuildRequest):
+        if not isinstance(build_request, messages.Build):
             return 1
         report, plugin = _build(build_request, handler)
         requests.send(report)
@@ -73,12 +74,12 @@ def _run(requests: _RequestServer, plugin: BuiltPlugin, log: ServerLog) -> int:
 
 
 def _build(
-    message: messages.BuildRequest, handler: LogHandler
+    order: messages.Build, handler: LogHandler
 ) -> tuple[messages.Report, BuiltPlugin | None]:
     """Build the plugin as the server would; return the report, and the plugin if it was built."""
     try:
         # It comes from the server, which started this process.
-        available, table, root = pickle.loads(message.plugin)  # noqa: S301
+        available, table, root = pickle.loads(order.pickled)  # noqa: S301
     except Exception as error:  # noqa: BLE001 - importing runs whatever a module holds
         text = f"its class cannot be imported in a worker process: {describe_error(error).summary}"
         return messages.BuildFailed([([], text)]), None
@@ -126,19 +127,15 @@ def _annotated(report: messages.HookReport, made: Annotations) -> messages.Annot
     return messages.Annotated(report, encoded, is_complete=not made.left_out)
 
 
-Question = messages.DecideRequest | messages.ObserveRequest | messages.StatusRequest
-
-
 class _RequestServer(Channel[messages.Order]):
     """The channel to the server; answers its requests, one at a time."""
 
     def __init__(self) -> None:
-        super().__init__("the server", parent_socket(), messages.decode_order)
+        super().__init__("the server", parent_socket(), pickle.loads)
         self.limit = UNLIMITED
         self.on_end = self._leave
         self._opening = asyncio.Event()
         self._closing = asyncio.Event()
-        self._metrics = MetricsSender(self._report)
         self._tasks: set[asyncio.Task[None]] = set()
         self._plugin: BuiltPlugin
 
@@ -160,7 +157,7 @@ class _RequestServer(Channel[messages.Order]):
             async with entered(plugin.lifespan() or nullcontext()):
                 is_open = True
                 self._report(messages.OkReply())
-                self._metrics.start(loop)
+                self._send_metrics_again(loop)
                 await self._closing.wait()
         except PluginBuildError as error:
             self._report(messages.BuildFailed(_encode(error.problems, 0)))
@@ -178,50 +175,54 @@ class _RequestServer(Channel[messages.Order]):
     def _leave(self) -> None:
         """Leave the lifespan."""
         if not self.has_ended and not self._closing.is_set():
-            self._metrics.update()
+            self._send_metrics()
         self._closing.set()
         self._opening.set()
 
+    def _send_metrics(self) -> None:
+        """Send what has changed since the last time."""
+        if changes := PLUGIN_METRICS.take_changes():
+            self._report(messages.MetricsUpdate([(*key, v) for key, v in changes.items()]))
+
+    def _send_metrics_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._send_metrics()
+        loop.call_later(METRICS_INTERVAL_S, self._send_metrics_again, loop)
+
     def on_message(self, message: messages.Order) -> None:
-        """Answer a request in a task of its own: what a hook does to its context ends there."""
-        if isinstance(message, Question):
+        """Answer a question in a task of its own: what a hook does to its context ends there."""
+        if isinstance(message, messages.Question):
             task = asyncio.create_task(self._respond(message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
             self._opening.set()
 
-    async def _respond(self, order: Question) -> None:
-        request = messages.request_of(order) if isinstance(order, messages.DecideRequest) else None
+    async def _respond(self, question: messages.Question) -> None:
+        requests: list[Request] = []
         report: messages.HookReport
         try:
-            if isinstance(order, messages.DecideRequest):
-                report = await self._ask(order, cast("Request", request))
-            elif isinstance(order, messages.ObserveRequest):
-                report = await self._observe(order)
+            if isinstance(question, messages.Decide):
+                requests = [question.request]
+                report = await self._ask(question)
+            elif isinstance(question, messages.Observe):
+                requests = [outcome.request for outcome in question.outcomes]
+                report = await self._observe(question.outcomes)
             else:
                 report = messages.StatusReply(await report_of(self._plugin))
         except DecisionError as error:
-            report = messages.invalid(error, messages.secrets_of(order))
+            report = messages.invalid(error, _secrets(requests))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            report = messages.HookFailed(describe_error(error, messages.secrets_of(order)))
-        annotations = None if request is None else annotations_of(request)
-        if annotations is None:
-            self._report(report)
-        else:
-            self._report(_annotated(report, annotations))
+            report = messages.HookFailed(describe_error(error, _secrets(requests)))
+        made = None
+        if isinstance(question, messages.Decide):
+            made = annotations_of(question.request)
+        self._report(report if made is None else _annotated(report, made))
 
-    async def _ask(
-        self, order: messages.DecideRequest, request: Request
-    ) -> messages.OkReply | messages.Decided:
-        endpoint = ENDPOINTS[order.endpoint]
-        asked: Request | Draft = request
-        link, decision = self._links[order.endpoint], None
-        if order.decision is not None:
-            extras = self._plugin.table.extras
-            decision = messages.decision_of(endpoint, order.decision, extras)
-            asked = Draft(request, decision)
-            link = self._adjusters[order.endpoint]
+    async def _ask(self, order: messages.Decide) -> messages.OkReply | messages.Decided:
+        endpoint, request, decision = ENDPOINTS[order.endpoint], order.request, order.decision
+        link, asked = self._links[order.endpoint], cast("Any", request)
+        if decision is not None:
+            link, asked = self._adjusters[order.endpoint], Draft(request, decision)
         assert link is not None
         HOOK_CONTEXT.set((link.names, request))
         answer = await link.ask(asked)
@@ -231,10 +232,8 @@ class _RequestServer(Channel[messages.Order]):
         admitted = check(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
-    async def _observe(self, order: messages.ObserveRequest) -> messages.OkReply:
+    async def _observe(self, outcomes: list[Outcome]) -> messages.OkReply:
         assert self._observer is not None
-        extras = self._plugin.table.extras
-        outcomes = [messages.outcome_of(seen, extras) for seen in order.outcomes]
         HOOK_CONTEXT.set(((self._plugin.name, self._observer.hook), outcomes[0].request))
         await self._observer.notify(outcomes)
         return messages.OkReply()
@@ -247,6 +246,10 @@ class _RequestServer(Channel[messages.Order]):
             self.send(report)
         except ChildError as error:
             self.send(messages.HookFailed(ErrorReport(str(error), [])))
+
+
+def _secrets(requests: list[Request]) -> list[str]:
+    return [secret for request in requests for secret in withheld_values(request)]
 
 
 def _print(line: str) -> None:

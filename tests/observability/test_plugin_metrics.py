@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy import metrics
+from pexpolicy.isolation.isolated_plugin import count_update
 from pexpolicy.isolation.messages import MetricsUpdate, WorkerError
-from pexpolicy.isolation.metrics_updates import count_update
 from pexpolicy.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
 from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import Snapshot, expose
