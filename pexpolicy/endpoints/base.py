@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from types import CoroutineType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
@@ -111,15 +109,6 @@ class Endpoint(Generic[R]):
                 decision = cast("Decision", answer)
                 same = known.from_result(Decision.set_fields(decision), reason=decision.reason)
                 return self._normalize(same)
-        if kind is CoroutineType or issubclass(kind, Future):
-            what = "a coroutine" if kind is CoroutineType else brief(answer)
-            rule = f"{what} is not a decision: an await is missing, perhaps in a decorator"
-            raise self.unexpected(rule)
-        if kind is tuple and {*self.decisions} & {type(part) for part in cast("Any", answer)}:
-            raise self.unexpected("a tuple is not a decision: is there a comma too many?")
-        if issubclass(kind, type) and issubclass(cast("type", answer), Decision):
-            name = cast("type", answer).__name__
-            raise self.unexpected(f"{name} is a class, not a decision: answer {name}(...)")
         if not isinstance(answer, Mapping):
             raise self.unexpected(f"{brief(answer)} is not a decision of {self.name}")
         for name in ENVELOPE:

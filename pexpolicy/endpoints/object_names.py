@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
@@ -58,23 +56,14 @@ def _named(fields: Mapping[str, Any], known: frozenset[str]) -> Iterable[tuple[s
 def _refusal(
     decision: Decision, field: str, value: str, kind: str, known: frozenset[str]
 ) -> ValidationIssue:
+    guess = did_you_mean(value, known) if len(known) <= MAX_COMPARED else ""
+    guess = guess or "; if Infinity has it, add it there"
     return ValidationIssue(
         model=type(decision).__name__,
         field=field,
         value=value,
         shown=True,
-        rule=f"{brief(value)} is not listed under [infinity] {kind}{_guess(field, value, known)}",
+        rule=f"{brief(value)} is not listed under [infinity] {kind}{guess}",
         mark=Confidence.TRANSCRIBED,
         consequence=contract_of(type(decision)).consequence,
     )
-
-
-@lru_cache(maxsize=MAX_VALIDATED)
-def _guess(field: str, value: str, known: frozenset[str]) -> str:
-    """Return what to write instead, after a semicolon."""
-    parts = re.split(r"\s*[;,/|]\s*", value)
-    if len(parts) > 1 and known.issuperset(parts):
-        more = ", and the others in overflow_locations" if field == "location" else ""
-        return f"; write one name{more}"
-    guess = did_you_mean(value, known if len(known) <= MAX_COMPARED else ())
-    return guess or "; if Infinity has it, add it there"

@@ -22,7 +22,7 @@ from pexpolicy.endpoints.service_fields import (
     Uuid,
     YesNo,
 )
-from pexpolicy.models.contract import NO_EXTRAS, Contract, Extras, contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Decision, Text
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.model import Model, Unset, assign
@@ -77,16 +77,7 @@ class AutomaticParticipant(
     """Name of the system location that places the call."""
 
 
-def _find_hint(contract: Contract, name: str) -> str:
-    """Return the kinds of service that have a field which this kind lacks."""
-    if name == "host_pin" and "pin" in contract.names:
-        return "did you mean 'pin'?"
-    kinds = map(contract_of, (*Room.__subclasses__(), *Service.__subclasses__()))
-    owners = [kind.name for kind in kinds if kind.constants and name in kind.names]
-    return f"it is a field of {' and '.join(owners)}" if owners else ""
-
-
-class Service(Decision, fields=service_fields.SERVICE, find_hint=_find_hint):
+class Service(Decision, fields=service_fields.SERVICE):
     """The fields that all six kinds of service have."""
 
     __slots__ = ()

@@ -8,7 +8,6 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import Any, ClassVar, Literal, TypedDict, Union, get_args, get_origin
 
 import msgspec
@@ -16,9 +15,6 @@ import orjson
 
 from pexpolicy.models.rules import PLAIN, Field, Privacy, Rule
 from pexpolicy.text import brief
-
-MAX_ITEMS = 10_000
-"""Items that are read from a mapping that is not a dictionary: it may be endless."""
 
 OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
@@ -46,7 +42,6 @@ class Declared(TypedDict, total=False):
     constants: Mapping[str, Any]
     consequence: str
     forbid_unknown: bool
-    find_hint: Callable[[Contract, str], str]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,8 +58,6 @@ class Contract:
     consequence: str = "Infinity would drop the whole result and use its own database"
     forbid_unknown: bool = False
     """True where a field that does not exist is refused in a plain dictionary too."""
-    find_hint: Callable[[Contract, str], str] = lambda _, __: ""
-    """Returns a hint for an unknown field, or nothing."""
     hints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The type of each field."""
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -135,10 +128,6 @@ class Contract:
         """Return the type of ``lenient`` where any field of the object itself may be missing."""
         return _struct(self, forbid_unknown=False, required=False)
 
-    def field_hint(self, name: str) -> str:
-        """Return a hint for an unknown field, or nothing."""
-        return self.find_hint(self, name)
-
 
 def render(fields: dict[str, Any]) -> bytes:
     """Return the JSON of a dictionary; raise ``TypeError`` for a value without a plain form.
@@ -157,7 +146,7 @@ def refuse_non_finite(value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise TypeError(f"is {value}, which is not a number of JSON")
     if isinstance(value, Mapping):
-        value = [item for _, item in islice(value.items(), MAX_ITEMS)]
+        value = [*value.values()]
     if isinstance(value, list | tuple):
         for item in value:
             refuse_non_finite(item)
@@ -172,15 +161,8 @@ def plain(value: Any) -> Any:
         if issubclass(kind, base):
             return convert(value)
     if isinstance(value, Mapping):
-        return dict(islice(value.items(), MAX_ITEMS))
-    raise TypeError(what_is(value))
-
-
-def what_is(value: Any) -> str:
-    """Describe a value that cannot be written as JSON."""
-    name = type(value).__name__
-    advice = _ADVICE.get(name, "")
-    return f"a {name} cannot be written as JSON{advice}"
+        return dict(value.items())
+    raise TypeError(f"a {kind.__name__} cannot be written as JSON")
 
 
 _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
@@ -190,19 +172,6 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (list, lambda value: list(list.__iter__(value))),
     (tuple, lambda value: list(tuple.__iter__(value))),
 )
-_ADVICE = {
-    "generator": "; make a list of it",
-    "set": "; write a list, a set has no order",
-    "frozenset": "; write a list, a set has no order",
-    "coroutine": "; it was not awaited",
-    "Refreshed": "; write its .value",
-    "bytes": "; decode it to text",
-    "bytearray": "; decode it to text",
-    "datetime": "; write it as text or as a number",
-    "function": "; call it",
-    "method": "; call it",
-    "Decimal": "; write int(…)",
-}
 
 
 def _struct(

@@ -24,7 +24,6 @@ SCHEMES = ("sip", "sips", "h323", "tel")
 _CONSTANTS = frozenset({str, int, bool, type(None), Unset})
 """Types of values that cannot change after a decision was made of them."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
-_AFTER_FIELD = re.compile(r"[.\[:]")
 _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 _ADDRESS = re.compile(r"[^@]+(?:@[^@]+)?")
 
@@ -67,8 +66,7 @@ class Decision(Model):
         reason: str | None = None
         _state: ClassVar[DecisionState]
 
-    def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
-        self._refuse_unnamed(unnamed)
+    def __init__(self, /, **fields: Any) -> None:
         reason = fields.pop("reason", None)
         self._check(fields)
         self._seal(None if reason is None else _shortened(reason))
@@ -127,7 +125,12 @@ class Decision(Model):
             else:
                 replaced[name] = value
         made = self.from_result(replaced, reason=reason, extras=extras)
-        return made.with_warnings(*self._added_warnings(fields)) if self.warnings else made
+        # Warnings that no check made stay, unless they are about a replaced field.
+        checked = (
+            self.from_result(self.set_fields(), extras=extras).warnings if self.warnings else ()
+        )
+        added = [w for w in self.warnings if w not in checked and _field_of(w) not in fields]
+        return made.with_warnings(*added) if added else made
 
     def facts(self) -> dict[str, Any]:
         """Return all that can be changed: the fields that were set, ``action`` and ``reason``."""
@@ -135,15 +138,6 @@ class Decision(Model):
         if self.reason is not None:
             found["reason"] = self.reason
         return found
-
-    def _added_warnings(self, replaced: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the warnings that no check made, without those about replaced fields."""
-        made = self.from_result(self.set_fields(), extras=self._state.extras).warnings
-        return tuple(
-            warning
-            for warning in self.warnings
-            if warning not in made and _AFTER_FIELD.split(warning, 1)[0] not in replaced
-        )
 
     def with_reason(self, reason: str) -> Self:
         """Return the same with another reason; the checked result is shared."""
@@ -252,6 +246,10 @@ class Redirect(
 
     new_alias: Text
     """Target alias with its scheme, such as sip:sales@example.com."""
+
+
+def _field_of(warning: str) -> str:
+    return re.split(r"[.\[:]", warning, maxsplit=1)[0]
 
 
 def _shortened(reason: object) -> str:

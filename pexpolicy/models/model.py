@@ -64,20 +64,8 @@ class Model(ModelBase):
     warnings: tuple[str, ...]
     """Broken rules that may invalidate the answer; the sources disagree on them."""
 
-    def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
-        self._refuse_unnamed(unnamed)
+    def __init__(self, /, **fields: Any) -> None:
         self._check(fields)
-
-    @classmethod
-    def _refuse_unnamed(cls, unnamed: tuple[Any, ...]) -> None:
-        """Raise ``TypeError`` for positional arguments, with the keyword form."""
-        if unnamed:
-            defaults = cls._contract.defaults
-            first = next((name for name, default in defaults.items() if default is ...), None)
-            if first is None:
-                first = "FIELD" if len(defaults) > 1 else "reason"
-            msg = f"{cls.__name__} takes keyword arguments only: write {cls.__name__}({first}=...)"
-            raise TypeError(msg)
 
     def __init_subclass__(cls, **declared: Unpack[Declared]) -> None:
         """Turn the annotations of the class into the type that its fields are checked against."""

@@ -82,10 +82,8 @@ MAX_CHECKED = 100_000
 """Characters of a text above which nothing else is said about it."""
 MAX_NAMED = 5
 """Unknown fields that have a warning each."""
-MAX_UNKNOWN = 100
-"""Unknown fields of a dictionary."""
-MAX_UNKNOWN_BYTES = 16 * 1024
-"""Size of the unknown fields in JSON."""
+MAX_UNKNOWN, MAX_UNKNOWN_BYTES = 100, 16 * 1024
+"""Unknown fields of a dictionary, and their size in JSON."""
 NOT_SHOWN = object()
 
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
@@ -116,13 +114,13 @@ def check_in_detail(
             contract, "", NOT_SHOWN, _why(error)
         )
         raise DecisionError(first) from None
-    if not known_only and (text := _too_much(contract, decoded)):
+    unknown = list(_unknown(contract, decoded))
+    size = sum(len(render({name: value})) for _, _, name, value in unknown)
+    if not known_only and (len(unknown) > MAX_UNKNOWN or size > MAX_UNKNOWN_BYTES):
+        text = f"{len(unknown)} fields of {size} bytes do not exist: at most {MAX_UNKNOWN} fields"
+        text += f" of {MAX_UNKNOWN_BYTES} bytes are accepted"
         raise DecisionError(refusal(contract, "", NOT_SHOWN, text))
-    listed = len(warnings)
-    for place, model, name, value in _unknown(contract, decoded):
-        if len(warnings) == listed + MAX_NAMED:
-            warnings.append("there are more fields that do not exist [reported]")
-            break
+    for place, model, name, value in unknown:
         text = _no_such_field(model, name)
         if known_only:
             raise DecisionError(refusal(contract, place + name, NOT_SHOWN, text))
@@ -131,18 +129,10 @@ def check_in_detail(
             raise DecisionError(refusal(contract, place + name, NOT_SHOWN, rule))
         text = f"{place}{brief_name(name)}: {text}"
         warnings.append(f"{text}; Infinity appears to ignore it [reported]")
+    if len(unknown) > MAX_NAMED:
+        del warnings[MAX_NAMED - len(unknown) :]
+        warnings.append("there are more fields that do not exist [reported]")
     return result, sent, tuple(warnings)
-
-
-def _too_much(contract: Contract, decoded: Mapping[str, Any]) -> str:
-    """Return an error text where unknown fields are too many or too long."""
-    sizes = [len(render({name: value})) for _, _, name, value in _unknown(contract, decoded)]
-    if len(sizes) > MAX_UNKNOWN:
-        return f"{len(sizes)} fields do not exist, and {MAX_UNKNOWN} are accepted at most"
-    if sum(sizes) > MAX_UNKNOWN_BYTES:
-        most = f"{MAX_UNKNOWN_BYTES} are accepted at most"
-        return f"fields that do not exist have {sum(sizes)} bytes, and {most}"
-    return ""
 
 
 def find_issues(
@@ -264,21 +254,8 @@ def _safe(value: Any) -> Any:
 
 
 def _why(error: Exception) -> str:
-    message = str(error.__cause__ or error)
-    for known, text in _REASONS.items():
-        if known in message:
-            return text
-    return (
-        message[:200] if isinstance(error, TypeError) else f"cannot be read: {type(error).__name__}"
-    )
-
-
-_REASONS = {
-    "surrogates not allowed": "is not valid text: it holds half of a character (a lone surrogate)",
-    "Recursion limit": "is nested too deeply, or contains itself",
-    "Dict key must be str": "holds a dictionary whose keys are not plain text",
-    "Integer exceeds 64-bit": "is a number of more than 64 bits",
-}
+    text = str(error.__cause__ or error)[:200]
+    return text if isinstance(error, TypeError) else f"cannot be read: {type(error).__name__}"
 
 
 def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> ValidationIssue:
@@ -346,9 +323,8 @@ def unknown_field(contract: Contract, name: str) -> ValidationIssue:
 
 
 def _no_such_field(model: Contract, name: str) -> str:
-    hint = model.field_hint(name) or suggest(name, list(model.hints)).removeprefix("; ")
     field = repr(brief_name(name))
-    return f"{NO_FIELD} {field} in {model.name}" + (f"; {hint}" if hint else "")
+    return f"{NO_FIELD} {field} in {model.name}{suggest(name, list(model.hints))}"
 
 
 def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:

@@ -15,7 +15,6 @@ from pexpolicy import (
     DecisionError,
     Directory,
     DirectoryEntry,
-    MediaLocation,
     ParticipantProperties,
     Redirect,
     Reject,
@@ -181,21 +180,6 @@ def test_the_order_of_keyword_arguments_does_not_count(names: list[str]) -> None
 def test_another_value_of_the_same_length_counts(changed: str, names: list[str]) -> None:
     other = {**FIELDS, changed: FIELDS[changed][::-1]}
     assert Conference(**{name: other[name] for name in names}) != Conference(**FIELDS)
-
-
-@pytest.mark.parametrize(
-    ("made", "form"),
-    [
-        (Reject, "Reject(reason=...)"),
-        (MediaLocation, "MediaLocation(location=...)"),
-        (Conference, "Conference(name=...)"),
-        (AudioMix, "AudioMix(mix_name=...)"),
-    ],
-)
-def test_a_positional_argument_is_refused_with_the_keyword_form(made: Any, form: str) -> None:
-    with pytest.raises(TypeError) as raised:
-        made("text")
-    assert str(raised.value).endswith(f"takes keyword arguments only: write {form}")
 
 
 @given(st.sets(st.sampled_from([name for name in FIELDS if name not in ("name", "service_tag")])))

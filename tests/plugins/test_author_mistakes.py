@@ -1,6 +1,5 @@
 """Mistakes of plugin authors: what they are told, at check wherever possible."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -230,11 +229,6 @@ ANSWERS: list[tuple[Any, str, str]] = [
                 (lambda _, make=make: make(work, every=60), "runs nothing: write it in __init__")
                 for make in MAKERS
             ),
-            (
-                lambda _: asyncio.get_running_loop().create_future(),
-                "a Future is not a decision: an await is missing",
-            ),
-            ((ROOM,), "is there a comma too many?"),
             (lambda _: next(iter(())), "(test_author_mistakes.py:"),
             (
                 lambda _: Conference(name="x" * 10_000_000, service_tag="x"),
@@ -263,19 +257,6 @@ def test_a_wrong_answer_is_explained(answer: Any, endpoint: str, said: str) -> N
 
 def test_a_picture_is_not_blamed_on_a_library() -> None:
     assert ".py" not in detail_of(b"abc", "participant_avatar")
-
-
-def test_a_decorator_that_does_not_await() -> None:
-    made = [work()]
-
-    class Bad:
-        @hookimpl
-        def service_configuration(self) -> Awaitable[None]:
-            return made[0]
-
-    detail = decide_sync(Bad, REQUEST).steps[0].detail
-    made[0].close()
-    assert "an await is missing, perhaps in a decorator" in detail
 
 
 def test_an_adjuster_changes_some_fields_by_replace() -> None:
