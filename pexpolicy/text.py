@@ -73,10 +73,10 @@ def _words(name: str) -> list[str]:
 
 def _are_alike(words: list[str], others: list[str]) -> bool:
     word, other = "".join(words), "".join(others)
-    if word == other or sorted(words) == sorted(others):
+    if sorted(words) == sorted(others):
         return True
     if len(words) != len(others):
-        return abs(len(word) - len(other)) <= 1 and _is_typo(word, other)
+        return word == other or (abs(len(word) - len(other)) <= 1 and _is_typo(word, other))
     return all(map(_is_typo, words, others))
 
 
@@ -89,11 +89,9 @@ def _is_typo(word: str, other: str) -> bool:
         return True
     if word[:1] != other[:1] or any(c.isdigit() for c in word + other):
         return False
-    if len(short) >= _MIN_BEGINNING:
-        slips = sum(map(str.__ne__, word, other)) + len(long) - len(short)
-        if long.startswith(short) or slips == 1:
-            return True
-    return SequenceMatcher(None, word, other).ratio() >= 0.78  # noqa: PLR2004 - by trial
+    slips = sum(map(str.__ne__, word, other)) + len(long) - len(short)
+    is_close = len(short) >= _MIN_BEGINNING and (long.startswith(short) or slips == 1)
+    return is_close or SequenceMatcher(None, word, other).ratio() >= 0.78  # noqa: PLR2004 - by trial
 
 
 def is_without_colour() -> bool:

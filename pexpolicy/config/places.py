@@ -37,21 +37,15 @@ _BROKEN_ENTRY = re.compile(
     re.ASCII,
 )
 """The same in a line that is no TOML. A line of a PEM file is neither, nor is a list in a list."""
-_NAMES = ", and a name with other characters than A-Z, 0-9, _ or - in quotes"
 _BROKEN = {
-    "Expected newline": "; write text in quotes, and a comment after #",
-    "Expected '='": f"; write NAME = VALUE{_NAMES}",
-    "Expected ']'": f"; write ] at the end of the line{_NAMES}",
-    "Invalid statement": "; write NAME = VALUE, below a line [TABLE]",
-    "Illegal character '\\n'": "; a closing quote is missing",
-    "Unterminated": "; a closing quote is missing",
-    'Expected "\'"': "; a closing quote is missing",
-    "Unescaped '\\'": "; write text with backslashes in single quotes",
-    "hex value": "; write text with backslashes in single quotes",
-    "Cannot": "; it is there already: write it once",
-    "Unclosed array": "; write text in quotes, a comma between two items, and ] after the last",
-    "Invalid initial": "; a table in braces is on one line, without a comma at its end",
-    "Invalid value": "; write text in quotes, and true and false in lower case",
+    r"newline|Invalid value|Unclosed": "write text in quotes, and true and false in lower case",
+    r"Expected '[=\]]'|statement": (
+        "write NAME = VALUE below a line [TABLE], and a name of other characters than letters, "
+        "digits, _ and - in quotes"
+    ),
+    r"'\\n'|Unterminated|Expected \"'\"": "a closing quote is missing",
+    r"Unescaped|hex value": "write text with backslashes in single quotes",
+    r"Cannot": "it is there already: write it once",
 }
 """By a part of the parser's message: what to write."""
 _ELSEWHERE = re.compile(r"\A\S.*\.\w+ line [1-9]\d*(?:: |\Z)")
@@ -149,7 +143,7 @@ def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | Non
     with suppress(ValueError, SyntaxError):
         key = re.compile(r"\(['\"].*\)(?= twice| \(at)")
         message = key.sub(lambda found: dotted_key(ast.literal_eval(found[0])), message)
-    message += next((hint for part, hint in _BROKEN.items() if part in message), "")
+    message += next((f"; {hint}" for part, hint in _BROKEN.items() if re.search(part, message)), "")
     if (found := re.search(r"\(at line (\d+), column (\d+)\)", message)) is not None:
         return message, (int(found[1]), int(found[2]))
     lines = enumerate(text.split("\n"), 1)

@@ -104,8 +104,8 @@ class Clause(_OnSubject):
         operator = "not_" * self.negated + self.operator
         if self.subject.secret:
             return f"{self.subject.key}.{operator}"
-        operands = format_values(self.operands, _format_pattern if self.patterns else brief)
-        return f"{self.subject.key}.{operator} = {operands}"
+        shown = _format_pattern if self.patterns else brief
+        return f"{self.subject.key}.{operator} = {format_values(self.operands, shown)}"
 
 
 def clause(

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, known_words
+from pexpolicy.matching.subjects import ALIAS_PARTS, Subject
 from pexpolicy.matching.time_window import TimeWindow
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.request import Request
@@ -184,11 +184,10 @@ _SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", r
 """A pattern that begins with the scheme of an alias, or with several in parentheses."""
 _NO_ADDRESS = re.compile(r"/|-|\*|[g-zG-Z]")
 _DIALED_CODE = re.compile(r"[*#\d]+")
-_DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}", re.IGNORECASE)
 
 
 def pitfalls(condition: Condition) -> Iterator[str]:
-    """Yield what matches nothing in a condition, or more than it seems to, with what to write."""
+    """Yield what matches nothing in a condition, with what to write."""
     if isinstance(condition, All | AnyOf | NoneOf):
         for part in condition.parts:
             yield from pitfalls(part)
@@ -208,8 +207,6 @@ def _pitfall(clause: Clause, operand: str) -> str:
         advice = (
             f"matches no alias, whose normal form has no scheme; write {key}.raw.{negated}regex"
         )
-    elif clause.operator == "suffix" and is_alias and _DOMAIN.fullmatch(operand):
-        advice = f"also matches not{operand}: write {name}.host = {operand!r}"
     elif clause.operator != "equals":
         pass
     elif (key == "peer" or key.endswith(("_address", "_ip"))) and _NO_ADDRESS.search(operand):
@@ -219,8 +216,6 @@ def _pitfall(clause: Clause, operand: str) -> str:
         advice = f"has an @ or a blank at its end, and no {part} has one: write {meant}"
     elif is_alias and "*" in operand and not _DIALED_CODE.fullmatch(operand):
         advice = f"compares the whole text: write {key} = {{ {negated}glob = {operand!r} }}"
-    elif (words := known_words(key)) and operand.lower() not in words:
-        advice = f"is not a value that Infinity is known to send: {', '.join(words)}"
     return advice
 
 

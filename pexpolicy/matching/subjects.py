@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain
 from typing import Any, Literal
 
@@ -62,19 +61,10 @@ def has_several(parameter: request.Parameter[Any]) -> bool:
 
 def known_parameters() -> dict[str, request.Parameter[Any]]:
     """Return every parameter of the six requests, by attribute name."""
-    return dict(sorted(dict(_parameters()).items()))
-
-
-@cache
-def known_words(name: str) -> tuple[str, ...]:
-    """Return the known values of a parameter; none if it may be any text."""
-    words = (p.values for key, p in _parameters() if key == name and p.read is request.word)
-    return tuple(dict.fromkeys(chain.from_iterable(words)))
-
-
-def _parameters() -> Iterator[tuple[str, request.Parameter[Any]]]:
+    found: dict[str, request.Parameter[Any]] = {}
     for endpoint in ENDPOINTS.values():
-        yield from parameters_of(endpoint.request).items()
+        found |= parameters_of(endpoint.request)
+    return dict(sorted(found.items()))
 
 
 def subject(key: str) -> Subject:

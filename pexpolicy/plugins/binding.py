@@ -125,7 +125,6 @@ def describe(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[Descriptions, 
         what = "ConfigWarning(key, text), with a tuple as the key, such as ('rooms', 'a')"
         warnings, found = collect(plugin, "config_warnings", _is_warning, what)
         problems += found
-        told.warnings += [ConfigWarning(("plugins", name), text) for text in plugin.deprecated]
         told.warnings += [
             ConfigWarning(("plugins", name, "settings", *item.key), item.text) for item in warnings
         ]

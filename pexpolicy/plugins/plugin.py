@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -59,15 +58,12 @@ _METHOD = "pexpolicy_method"
 """Attribute of a hook that only passes its arguments on: the method of the plugin."""
 
 
-def collect_hooks(
-    available: PluginSource, instance: object
-) -> tuple[dict[str, Callable[..., Any]], tuple[str, ...]]:
-    """Return the hooks of one plugin by name, and the warnings about deprecated ones.
+def collect_hooks(available: PluginSource, instance: object) -> dict[str, Callable[..., Any]]:
+    """Return the hooks of one plugin by name.
 
     Raises ``PluginBuildError`` for a method that would never be called, or not as it expects.
     """
     found: dict[str, Callable[..., Any]] = {}
-    deprecated: list[str] = []
     plugin_class = type(instance)
     problem = ""
     attributes: dict[str, object] = getattr(instance, "__dict__", {})
@@ -82,10 +78,6 @@ def collect_hooks(
             continue  # an optional hook may be of a later version
         problem = f"{hook} is implemented twice" if hook in found else ""
         found[hook] = _with_all_arguments(hook, getattr(instance, name))
-        if (warning := getattr(HOOKS[hook], SPEC_MARK)["warn_on_impl"]) is not None:
-            code = inspect.unwrap(function).__code__
-            warnings.warn_explicit(warning, type(warning), code.co_filename, code.co_firstlineno)
-            deprecated.append(f"{available}: {warning} (deprecated)")
     opens = [name for name in ("__aenter__", "__enter__") if hasattr(instance, name)]
     if opens and "lifespan" not in found:
         problem = problem or f"{opens[0]} is never called: write lifespan"
@@ -93,7 +85,7 @@ def collect_hooks(
         problem = problem or "on_decision and on_decisions observe the same: implement one of them"
     if problem:
         raise PluginBuildError.because(f"{available}: {problem}")
-    return found, tuple(deprecated)
+    return found
 
 
 def _problem(plugin_class: type, attribute: str) -> str:
@@ -313,8 +305,6 @@ class BuiltPlugin:
     threads: PluginThreadPool | None = None
     setting_digests: Mapping[str, bytes] = field(default_factory=dict)
     """A hash of each of its settings, to find out which have changed."""
-    deprecated: tuple[str, ...] = ()
-    """Warnings about deprecated hooks."""
     end_workers: Callable[[], None] | None = None
     """Ends the plugin's worker processes, with ``isolation = "process"``."""
     refreshed: tuple[Refreshed[Any], ...] = ()
@@ -410,7 +400,7 @@ def _build_one(
     with collecting_declarations() as declared, tracking_files() as files:
         instance = instantiate(available, table, context)
     of_sources = set(getattr(context["sources"], "files", ()))
-    implemented, deprecated = collect_hooks(available, instance)
+    implemented = collect_hooks(available, instance)
     if not implemented:
         text = f"{available} implements no hook: override a method of Plugin, or use @hookimpl"
         raise PluginBuildError.because(text)
@@ -426,8 +416,7 @@ def _build_one(
         implemented.keys(),
         can_reject(available, instance, implemented),
         PluginThreadPool(available.name, table.threads) if has_threads else None,
-        setting_digests(table),
-        deprecated,
+        setting_digests=setting_digests(table),
         refreshed=declared_by(instance, declared, Refreshed),
         jobs=declared_by(instance, declared, ScheduledJob),
         files=tuple(file for file in dict.fromkeys(files) if file not in of_sources),

@@ -1,7 +1,6 @@
 """Plugins that lie in a directory come in through the same door as those that packages bring."""
 
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover, module_name
 from pexpolicy.policy import Policy
 from tests.support import wire
@@ -153,25 +151,6 @@ def test_a_plugin_that_asks_for_other_hooks_is_refused(folder: Path, wanted: str
     (folder / "dropins" / "greeter.py").write_text(other)
     (text,) = problems(folder, greeter={"settings": {"name": "x"}})
     assert f"asks for hook API {wanted}, and this pexpolicy has 1: upgrade pexpolicy" in text
-
-
-def test_a_deprecated_hook_is_reported_with_what_to_write_instead(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "dropins" / "greeter.py").write_text(PLUGIN)
-    deprecation = DeprecationWarning("service_configuration goes with 2.0: write room instead")
-    specification = HOOKS["service_configuration"]
-    options = {**specification.pexpolicy_spec, "warn_on_impl": deprecation}
-    monkeypatch.setattr(specification, "pexpolicy_spec", options)
-    with pytest.warns(DeprecationWarning, match="write room instead") as warned:
-        (told,) = policy(folder).warnings
-    assert warned[0].filename.endswith("greeter.py")
-    assert str(told).startswith("plugins.greeter: greeter (dropins drop-in): service_configuration")
-    assert str(told).endswith("write room instead (deprecated)")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(DeprecationWarning):
-            policy(folder)
 
 
 async def test_a_class_without_settings_needs_no_constructor(serving: Serve, folder: Path) -> None:
