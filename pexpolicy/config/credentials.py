@@ -104,19 +104,15 @@ class Credential:
     secret: SecretStr | PasswordHash = field(repr=False)
 
 
-def credentials_of(
-    auth: AuthTable | None, folder: Path
-) -> tuple[tuple[Credential, ...], list[Problem]]:
+def credentials_of(auth: AuthTable, folder: Path) -> tuple[tuple[Credential, ...], list[Problem]]:
     """Return all credentials of ``[auth]``, and a problem for each that cannot be read.
 
     Files are relative to ``folder``.
     """
     credentials: list[Credential] = []
     problems: list[Problem] = []
-    tables: list[tuple[Key, AuthTable | CredentialTable]] = []
-    if auth is not None:
-        tables = [(("auth",), auth)]
-        tables += [(("auth", "credentials", n), one) for n, one in enumerate(auth.credentials)]
+    tables: list[tuple[Key, AuthTable | CredentialTable]] = [(("auth",), auth)]
+    tables += [(("auth", "credentials", n), one) for n, one in enumerate(auth.credentials)]
     for key, table in tables:
         try:
             if table.user is not None:

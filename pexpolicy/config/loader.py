@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 from pydantic import Field, SecretStr
 
-from pexpolicy.config.credentials import credentials_of
+from pexpolicy.config.credentials import Credential, credentials_of
 from pexpolicy.config.files import (
     EncodingError,
     decode_text,
@@ -153,8 +153,10 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             return None
 
     with tracking_files() as secret_files:
-        credentials, unreadable = credentials_of(tables.auth, path.parent)
-        problems += unreadable
+        credentials: tuple[Credential, ...] = ()
+        if tables.auth is not None:
+            credentials, unreadable = credentials_of(tables.auth, path.parent)
+            problems += unreadable
         privacy_key = read_optional("privacy", tables.privacy.secret("key"))
         admin_token = read_optional("admin", tables.admin.secret("token"))
     for file in secret_files:
