@@ -63,20 +63,12 @@ def hash_password() -> None:
     On a terminal it prompts for the password twice. Otherwise it reads one line from standard
     input; line ends after it are ignored.
     """
-    if sys.stdin is None:  # as in: pexpolicy hash-password <&-
-        raise click.UsageError("there is no password on standard input")
     if sys.stdin.isatty():
-        password = str(
-            click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-        )
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         password = sys.stdin.read().rstrip("\r\n")
-    if not password:
-        raise click.UsageError("there is no password on standard input")
-    if not is_utf8(password):
-        raise click.UsageError("the password is not UTF-8 text")
-    if "\n" in password or "\r" in password:
-        raise click.UsageError("there are several lines on standard input; a password is one line")
+    if not password or len(password.splitlines()) > 1 or not is_utf8(password):
+        raise click.UsageError("standard input is not a password: one line of UTF-8 text")
     if len(password) < MIN_PASSWORD_LENGTH:
         warn(f"the password is shorter than {MIN_PASSWORD_LENGTH} characters")
     click.echo(str(PasswordHash.create(password)))

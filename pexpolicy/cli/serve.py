@@ -25,8 +25,6 @@ from pexpolicy.cli.common import (
     refuse,
     warn,
 )
-from pexpolicy.config.outgoing import is_loopback
-from pexpolicy.config.schema.server import checked_host
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.policy import BuildContext
@@ -37,23 +35,6 @@ from pexpolicy.server.lifecycle import serve as run_server
 from pexpolicy.server.process import force_exit, install_startup_signals, run
 
 
-def listening_address(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Return the address; fail for one with a port or a scheme."""
-    try:
-        return None if value is None else checked_host(value)
-    except ValueError as error:
-        text = str(error).replace("port is a key of its own", "write --port too")
-        raise click.BadParameter(text) from None
-
-
-CONTAINER_MARKS = (
-    Path("/.dockerenv"),
-    Path("/run/.containerenv"),
-    Path("/run/secrets/kubernetes.io"),
-)
-"""Files that Docker, Podman and Kubernetes make in each container."""
-
-
 @click.command(
     epilog=examples(
         "pexpolicy serve",
@@ -61,11 +42,7 @@ CONTAINER_MARKS = (
     )
 )
 @config_option
-@click.option(
-    "--host",
-    callback=listening_address,
-    help="Address to listen on, instead of the configured one.",
-)
+@click.option("--host", help="Address to listen on, instead of the configured one.")
 @click.option("--port", type=PORT, help="Port, instead of the configured one.")
 @click.option(
     "--workers",
@@ -107,11 +84,6 @@ def serve(
         warn("--debug: no time limits apply, and nodes wait 5 seconds: not for a server in use")
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
-    if is_loopback(address) and any(map(Path.exists, CONTAINER_MARKS)):
-        warn(
-            f"{address} is reachable in this container only, unless it has the network of the "
-            "machine: write --host 0.0.0.0"
-        )
     count = 1 if debug else workers or policy.settings.server.workers
 
     options = policy.context

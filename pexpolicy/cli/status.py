@@ -173,30 +173,28 @@ def _troubles(owner: Document) -> list[str]:
 
 def show_status(document: Document) -> None:
     """Print the document of ``/status``."""
-    console = screen()
-    reasons, nodes = "; ".join(document["not_ready_reasons"]), document["nodes"]
-    state = "ready" if document["ready"] else f"not ready: {reasons}"
+    console, nodes = screen(), document["nodes"]
+    state = "ready" if document["ready"] else "not ready"
+    reasons = "; ".join(document["not_ready_reasons"])
     up = f"up {format_duration(document['uptime'])}, {count(document['workers'], 'worker')}"
     style = "green" if document["ready"] else "bold red"
-    print_lines(console, (f"pexpolicy {document['version']} {state}, {up}", style))
-    figures = ("mean ms", "p99 ms")
+    head = f"pexpolicy {document['version']} {': '.join(filter(None, (state, reasons)))}, {up}"
+    print_lines(console, (head, style))
     for names, rows in (
         (("", ""), _facts(document)),
         (("endpoint", "calls"), _calls(document)),
-        (("plugin", "version", "answers", *figures, ""), map(_plugin, document["plugins"])),
+        (("plugin", "answers", "mean ms", "p99 ms", ""), map(_plugin, document["plugins"])),
         (("", ""), _reports(document)),
-        (("source", "driver", ""), map(_source, document["sources"])),
         (("node", "last call", "calls", "last refused"), map(_node, nodes)),
     ):
         if listed := [*rows]:
             console.print()
-            print_table(console, names, listed, figures)
+            print_table(console, names, listed, ("mean ms", "p99 ms"))
     for node in nodes:
         name, age, reason = node["node"], node["age"], node["refused_because"]
         if age is None:
             hint = HINTS.get(reason, "compare its profile in Infinity")
-            text = f"{name}: no successful call ({reason}): {hint}"
-            print_lines(console, (text, "yellow"))
+            print_lines(console, (f"{name}: no successful call ({reason}): {hint}", "yellow"))
         elif age > SILENT_S:
             text = f"{name}: no call for {format_duration(age)}: is its URL still this server?"
             print_lines(console, (text, "yellow"))
@@ -206,9 +204,8 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
     config, audit, certificate = (document[name] for name in ("config", "audit", "certificate"))
     yield "configuration", f"{config['path']} ({config['hash']})"
     yield "", f"activated {format_duration(config['age'])} ago"
-    if not config["last_reload_successful"]:
-        for problem in ("the last reload was refused", *config["problems"]):
-            yield "", (problem, "red")
+    for text in (*degradations(document), *config["problems"]):
+        yield "", (text, "red")
     for change in config["changes"]:
         yield "", change
     if keys := config["restart_required"]:
@@ -218,15 +215,10 @@ def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
         parts += [str(audit["status"]), f"{audit['lost']} lost"]
     if audit.get("free_bytes") is not None:
         parts.append(f"{format_size(audit['free_bytes'])} free")
-    if audit.get("problem"):
-        parts.append(audit["problem"])
-    is_healthy = audit.get("status", "healthy") == "healthy"
-    yield "audit", (", ".join(parts), "" if is_healthy else "red")
+    yield "audit", ", ".join(parts + [audit["problem"]] * bool(audit.get("problem")))
     if certificate is not None:
         ends = datetime.fromtimestamp(certificate["not_after"]).astimezone()
         yield "certificate", f"valid until {ends:%Y-%m-%d %H:%M %z}"
-        if certificate["problem"]:
-            yield "", (certificate["problem"], "red")
     yield "event loop", f"max lag {document['loop_lag'] * 1000:.0f} ms (last 60 s)"
 
 
@@ -242,38 +234,26 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _plugin(plugin: Document) -> tuple[Cell, ...]:
-    latency, figures = plugin["latency"], ["-", "-"]
-    if latency is not None:
-        seconds = latency["mean"], latency["p99"]
-        figures = ["> 5000" if one is None else f"{one * 1000:.2f}" for one in seconds]
-    problems = "; ".join(["shadow"] * (plugin["mode"] == "shadow") + _troubles(plugin))
-    return plugin["name"], plugin["version"], _counts(plugin["calls"]), *figures, (problems, "red")
+    latency = plugin["latency"] or {"mean": 0.0, "p99": 0.0}
+    seconds = latency["mean"], latency["p99"]
+    figures = ["> 5000" if one is None else f"{one * 1000:.2f}" for one in seconds]
+    name = f"{plugin['name']} {plugin['version']}"
+    return name, _counts(plugin["calls"]), *figures, "shadow" * (plugin["mode"] == "shadow")
 
 
 def _reports(document: Document) -> Iterator[tuple[Cell, Cell]]:
-    """Yield the data and jobs of plugins, and what they report by their hook ``status``."""
-    for plugin in document["plugins"]:
-        name = plugin["name"]
-        for data, state in plugin["data"].items():
-            yield name, f"{data}: {_age(state)}"
-        for job, state in plugin["jobs"].items():
-            age, every = state["last_run_age"], format_duration(state["every"])
+    """Yield the data and jobs of plugins and sources, and what plugins report by ``status``."""
+    for owner in (*document["plugins"], *document["sources"]):
+        name = owner["name"]
+        for key, state in owner["data"].items():
+            age = "none yet" if state["age"] is None else f"{format_duration(state['age'])} old"
+            yield name, f"{key}: {age}, refreshed every {format_duration(state['every'])}"
+        for key, state in owner["jobs"].items():
+            age = state["last_run_age"]
             last = "has not run yet" if age is None else f"ran {format_duration(age)} ago"
-            yield name, f"job {job}: {last}, every {every}, once per {state['once_per']}"
-        for key, value in (plugin.get("status") or {}).items():
-            if value not in (None, {}, []):
-                yield name, f"{key}: {as_text(value)}"
-
-
-def _source(source: Document) -> tuple[Cell, ...]:
-    texts = [f"{name}: {_age(data)}" for name, data in source["data"].items()]
-    troubles = _troubles(source)
-    return source["name"], source["driver"], ("; ".join(texts + troubles), "red" * bool(troubles))
-
-
-def _age(data: Document) -> str:
-    age = "none yet" if data["age"] is None else f"{format_duration(data['age'])} old"
-    return f"{age}, refreshed every {format_duration(data['every'])}"
+            yield name, f"job {key}: {last}, every {format_duration(state['every'])}"
+        for key, value in (owner.get("status") or {}).items():
+            yield name, f"{key}: {as_text(value)}"
 
 
 def _node(node: Document) -> tuple[Cell, ...]:

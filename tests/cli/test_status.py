@@ -232,7 +232,7 @@ def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:
         (
             "plugins",
             {"jobs": {"purge": JOB}},
-            "job purge: ran 5 s ago, every 1 h 0 min, once per server",
+            "job purge: ran 5 s ago, every 1 h 0 min",
             f": job purge failed: {DOWN}",
         ),
         ("plugins", {"failures": ["its task poll ended: E"]}, "poll ended: E", ": its task poll"),
@@ -242,13 +242,13 @@ def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:
         (
             "sources",
             [SOURCE | {"data": {"all": {"age": None, "every": 60.0, "problem": None}}}],
-            "people ldap all: none yet, refreshed every 1 min",
+            "people all: none yet, refreshed every 1 min",
             "",
         ),
         (
             "sources",
             [SOURCE | {"failures": ["it ended"]}],
-            "people ldap it ended",
+            "source people: it ended",
             "source people: it ended",
         ),
         ("nodes", refused("network not allowed"), "is it missing in [access] networks?", ""),
