@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from copy import copy
 from http import HTTPStatus
@@ -20,11 +21,11 @@ from pexpolicy.access.credentials import (
     CancellableSleeps,
     Credentials,
     LoginThrottle,
-    RecentKeys,
     VerificationQueueFull,
     VerifiedDigests,
     origin,
     pair_of,
+    store_recent,
 )
 from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import (
@@ -54,7 +55,7 @@ class AccessControl:
         self._verified = VerifiedDigests()
         self._throttle = LoginThrottle()
         self._delays = CancellableSleeps()
-        self._known_peers = RecentKeys()
+        self._known_peers: OrderedDict[str, None] = OrderedDict()
         """Addresses of right credentials."""
 
     @classmethod
@@ -78,7 +79,7 @@ class AccessControl:
     def remember(self, peers: Iterable[str]) -> None:
         """Prefer these addresses: right credentials came from them."""
         for peer in peers:
-            self._known_peers.add(origin(peer))
+            store_recent(self._known_peers, origin(peer), None)
 
     def may_connect(self, peer: str) -> bool:
         """Return whether an address is in one of the networks, or is a trusted proxy."""

@@ -16,9 +16,10 @@ import hmac
 import ipaddress
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from pexpolicy.config.credentials import Credential, PasswordHash
 
@@ -38,6 +39,10 @@ MAX_FIRST = 16
 """Those in a queue from which on only a pair that its peer has sent before is queued: a node sends
 the same one again.
 """
+
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class LoginThrottle:
@@ -63,41 +68,25 @@ class LoginThrottle:
         verified or were wrong.
         """
         key = origin(peer)
-        others = self.failures(peer, now) + self._running[key]
         self._running[key] += 1
         try:
-            yield others
+            yield self.failures(peer, now) + self._running[key] - 1
         finally:
-            self._running[key] -= 1
-            if not self._running[key]:
-                del self._running[key]
+            self._running -= Counter((key,))
 
     def record_failure(self, peer: str, now: float) -> float:
         """Count a wrong attempt; return the delay of its reply in seconds."""
         count = self.failures(peer, now)
-        key = origin(peer)
-        self._records[key] = count + 1, now
-        self._records.move_to_end(key)
-        if len(self._records) > MAX_KEPT:
-            self._records.popitem(last=False)
+        store_recent(self._records, origin(peer), (count + 1, now))
         return float(min(FIRST_DELAY_S * 2 ** min(count, 32), MAX_DELAY_S))
 
 
-class RecentKeys:
-    """The last ``MAX_KEPT`` keys that were added."""
-
-    def __init__(self) -> None:
-        self._keys: OrderedDict[Hashable, None] = OrderedDict()
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._keys
-
-    def add(self, key: Hashable) -> None:
-        """Store a key."""
-        self._keys[key] = None
-        self._keys.move_to_end(key)
-        if len(self._keys) > MAX_KEPT:
-            self._keys.popitem(last=False)
+def store_recent(table: OrderedDict[K, V], key: K, value: V) -> None:
+    """Store a value as the last one; the first of more than ``MAX_KEPT`` goes."""
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > MAX_KEPT:
+        table.popitem(last=False)
 
 
 def origin(peer: str) -> str:
@@ -120,7 +109,8 @@ class CancellableSleeps:
     async def wait(self, seconds: float) -> None:
         """Sleep for that time, or until ``cancel``."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._cancelled.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._cancelled.wait()
 
     def cancel(self) -> None:
         """End all delays, now and later."""
@@ -168,9 +158,9 @@ class Credentials:
         self._cache = cache or VerifiedDigests()
         self._hashed: list[Credential] = []
         self._digests: list[bytes] = []
-        self._sent = RecentKeys()
+        self._sent: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         """Pairs that were not verified yet, with the peer that sent them."""
-        self._wrong = RecentKeys()
+        self._wrong: OrderedDict[bytes, None] = OrderedDict()
         for credential in configured:
             secret = credential.secret
             if isinstance(secret, PasswordHash):
@@ -202,7 +192,7 @@ class Credentials:
             return False
         cache, number, sent = self._cache, int(is_known), (digest, peer)
         limit = MAX_QUEUED if sent in self._sent and not is_guessing else MAX_FIRST
-        self._sent.add(sent)
+        store_recent(self._sent, sent, None)
         if cache.is_closed or cache.queued[number] >= limit:
             raise VerificationQueueFull
         cache.queued[number] += 1
@@ -216,7 +206,7 @@ class Credentials:
         finally:
             cache.queued[number] -= 1
         if not is_right:
-            self._wrong.add(digest)
+            store_recent(self._wrong, digest, None)
         return is_right
 
     def _unverified(self) -> list[Credential]:

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pexpolicy.access.credentials import origin
 
@@ -58,12 +57,7 @@ UNKNOWN_PATH = "unknown path"
 """
 WRONG_METHOD = "method not allowed"
 """405: Infinity sends GET only."""
-REASONS = (
-    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, EVICTED),
-    *(TIMED_OUT, WRITE_TIMEOUT, HANDSHAKE_FAILED, MALFORMED, TOO_LARGE, BODY, FAULT),
-    *(WRONG_TOKEN, FOREIGN_HOST, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED),
-    *(UNKNOWN_PATH, WRONG_METHOD),
-)
+REASONS = tuple(found for name, found in globals().items() if name.isupper())
 """Every reason."""
 CLOSED = 0
 """Status of a connection that was closed without a reply."""
@@ -97,13 +91,6 @@ class Refusal:
 
 _Key = tuple[str, int, str | None]
 """Reason, status and peer."""
-
-
-class RefusalWriter(Protocol):
-    """Writes an audit line about refusals."""
-
-    def __call__(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
-        """Write one line."""
 
 
 class Budget:
@@ -141,13 +128,14 @@ class RefusalLog:
     """Counts each refusal at once, and aggregates lines by reason, status and peer. Each is logged,
     alone or within ``times``.
 
-    ``count`` is called with the reason and the peer of each. ``has_room`` returns whether a line
+    ``write`` is called with the reason, status, peer and facts of a line, ``count`` with the reason
+    and the peer of each. ``has_room`` returns whether a line
     may be written now; if not, refusals are only counted.
     """
 
     def __init__(
         self,
-        write: RefusalWriter,
+        write: Callable[..., object],
         count: Callable[[str, str | None], object] = lambda *_: None,
         has_room: Callable[[], bool] = lambda: True,
         budget: Budget | None = None,

@@ -36,8 +36,7 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     if console.port == settings.server.port and "port" in console.model_fields_set:
         yield ConfigWarning(("console", "port"), "is already server.port; choose another")
     if text := console_exposure(console):
-        text = f"{text}; the console does not start without"
-        yield ConfigWarning(("console", "host"), text)
+        yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
     yield from _secret_warnings(settings)
     if settings.tls is not None:
         try:
@@ -83,7 +82,7 @@ def console_exposure(console: ConsoleTable) -> str:
 
 
 def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
-    """Yield a warning for each secret that is easy to guess."""
+    """Yield a warning for each secret that is easy to guess, or hardly the one that is meant."""
     advice = f"is shorter than {MIN_KEY_LENGTH} characters: make one with openssl rand -hex 32"
     for table, source, value in (
         ("privacy", settings.privacy.secret("key"), settings.privacy_key),
@@ -92,21 +91,19 @@ def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         if value is not None and len(value) < MIN_KEY_LENGTH:
             yield ConfigWarning((table, source.key), f"the {source.name} {advice}")
     for credential in settings.credentials:
-        secret, user = credential.secret, credential.user
-        if isinstance(secret, SecretStr):
-            for text in _password_problems(secret.get_secret_value()):
-                yield ConfigWarning(("auth",), f"the password of {user} {text}")
+        if isinstance(credential.secret, SecretStr):
+            password = credential.secret.get_secret_value()
+            for pattern, text in _ODD_PASSWORDS.items():
+                if re.fullmatch(pattern, password, re.DOTALL):
+                    yield ConfigWarning(("auth",), f"the password of {credential.user} {text}")
 
 
-def _password_problems(password: str) -> Iterator[str]:
-    if re.fullmatch(r"""(["']).+\1""", password, re.DOTALL):
-        yield "is in quotes, and they are part of it: an env_file of Docker keeps them"
-    if password != password.strip():
-        yield "has a blank at its start or end, which is part of it: remove it"
-    if re.match(r"[A-Z][A-Z0-9_]+=", password):
-        yield "begins like a line of an env_file, NAME=: write the value alone"
-    if len(password) < MIN_PASSWORD_LENGTH:
-        yield f"is shorter than {MIN_PASSWORD_LENGTH} characters"
+_ODD_PASSWORDS = {
+    r"""(["']).+\1""": "is in quotes, and they are part of it: an env_file of Docker keeps them",
+    r"\s.*|.*\s": "has a blank at its start or end, which is part of it: remove it",
+    r"[A-Z][A-Z0-9_]+=.*": "begins like a line of an env_file, NAME=: write the value alone",
+    f".{{0,{MIN_PASSWORD_LENGTH - 1}}}": f"is shorter than {MIN_PASSWORD_LENGTH} characters",
+}
 
 
 def certificate_problems(settings: Settings) -> list[Problem]:
@@ -159,9 +156,8 @@ def preflight_problems(
         text = f"{port} is already server.port; choose another"
         problems.append(Problem(("admin", "port"), text))
     audit = settings.audit.path
-    if audit is not None and os.path.normpath(settings.resolve(audit)) == os.path.normpath(
-        settings.path
-    ):
+    own = os.path.normpath(settings.path)
+    if audit is not None and os.path.normpath(settings.resolve(audit)) == own:
         text = "is this file, and lines would be appended to it: name another"
         problems.append(Problem(("audit", "path"), text))
     if settings.tracing is not None and not all(map(_is_installed, TRACING)):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -27,9 +26,7 @@ from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
 from pexpolicy.access.warnings import access_warnings, certificate_problems
 from pexpolicy.builder import build_policy
-from pexpolicy.cli.main import main
 from pexpolicy.config.schema.server import TlsTable
-from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests.support import certificates, fake_plugins, live_server, wire
 from tests.support.fake_plugins import Log, Serve, Serving
@@ -49,14 +46,6 @@ def folder(tmp_path: Path) -> Path:
     certificates.write_pair(tmp_path)
     certificates.write_authority(tmp_path)
     return tmp_path
-
-
-async def test_a_node_that_trusts_the_authority_is_answered(serving: Serve, folder: Path) -> None:
-    async with serving(policy(**certificates.tls(folder))) as server:
-        reply = await ask(server, certificates.client_context())
-        assert reply.status == 200
-        (line,) = server.lines()
-        assert (line["event"], line["peer"]) == ("decision", "127.0.0.1")
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
@@ -204,40 +193,6 @@ def test_a_session_is_resumed_after_a_reload(folder: Path) -> None:
         config.write_text(f'{text}[endpoints.registration_alias]\ndefault = "reject"\n')
         wait_until(lambda: server.operator("/status").json["config"]["hash"] != before)
         assert visit(server.port, context, session)[1]
-
-
-@pytest.mark.parametrize("mode", ["required", "optional"])
-def test_client_certificates_without_an_authority_are_an_error(folder: Path, mode: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        fake_plugins.settings(tls=certificates.tls(folder, client_certificate=mode))
-    said = "tls.client_ca: is missing: client_certificate has no effect without it"
-    assert [str(problem) for problem in error.value.problems] == [said]
-
-
-def test_a_key_in_place_of_an_authority_is_named(folder: Path) -> None:
-    tables = certificates.tls(folder, client_ca=str(folder / "server.key"))
-    (problem,) = certificate_problems(fake_plugins.settings(tls=tables))
-    assert "tls.client_ca: " in str(problem)
-
-
-def test_an_authority_that_is_written_wrong_is_not_missing_too(folder: Path) -> None:
-    with pytest.raises(ConfigError) as error:
-        fake_plugins.settings(
-            tls=certificates.tls(folder, client_ca=1, client_certificate="required")
-        )
-    (problem,) = error.value.problems
-    assert str(problem).startswith("tls.client_ca: should be")
-
-
-async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
-    serving: Serve, folder: Path
-) -> None:
-    async with serving(policy(**certificates.tls(folder))) as server:
-        with suppress(OSError, IndexError, ValueError):
-            await server.ask(wire.SERVICE)
-        await noted(server)
-        (line,) = server.lines()
-        assert (line["reason"], line["detail"]) == ("tls handshake failed", "http request")
 
 
 def source(folder: Path, **also: object) -> CertificateFiles:
@@ -399,38 +354,6 @@ def test_a_bad_pair_is_not_served_and_is_an_alarm(
     leaf = certificates.write_pair(folder)
     certs.check_files()
     assert (certs.problem, serial_served(certs)) == ("", serial(leaf))
-
-
-def test_a_key_that_cannot_even_be_looked_at_is_reported_like_any_other(folder: Path) -> None:
-    # A folder that may not be entered is the same to the server, and none to the superuser.
-    unnameable = str(folder / ("x" * 300))
-    (problem,) = certificate_problems(
-        fake_plugins.settings(tls=certificates.tls(folder, key=unnameable))
-    )
-    assert problem.key == ("tls", "key")
-
-
-@pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
-def test_a_server_does_not_start_with_a_bad_pair(
-    folder: Path, spoil: Callable[[Path], object]
-) -> None:
-    spoil(folder)
-    settings = fake_plugins.settings(tls=certificates.tls(folder))
-    (problem,) = certificate_problems(settings)
-    assert problem.key in (("tls", "certificate"), ("tls", "key"))
-    with pytest.raises(CertificateError):
-        load(source(folder))
-
-
-def test_check_tells_a_bad_pair_with_everything_else(folder: Path) -> None:
-    BAD["another key"](folder)
-    config = folder / "config.toml"
-    config.write_text('[tls]\ncertificate = "server.pem"\nkey = "server.key"\n[sever]\n')
-    said = CliRunner().invoke(main, ["check", "--config", str(config)])
-    assert said.exit_code == 78
-    assert "tls.key: " in said.stderr
-    assert "is not the key of" in said.stderr
-    assert "sever: unknown key" in said.stderr
 
 
 def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Path) -> None:

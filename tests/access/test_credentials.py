@@ -31,21 +31,11 @@ def test_the_right_pair_is_accepted_however_its_scheme_is_written(header: str) -
     assert plain("pexip", "s3cret").is_verified(pair_of(header))
 
 
-@pytest.mark.parametrize("header", ["Basic ÿÿÿÿ", "Basic \udcff\udcfe", "Basic " + "A" * 8000])
-def test_what_is_no_pair_is_not_accepted(header: str) -> None:
-    assert not plain("pexip", "s3cret").is_verified(pair_of(header))
-
-
 @pytest.mark.parametrize("password", ["a:b", ":", "pässwörd", "日本", " blank ", "x" * 100])
 def test_a_password_may_hold_colons_blanks_and_any_letter(password: str) -> None:
     known = plain("pexip", password)
     assert known.is_verified(pair_of("Basic " + encoded(f"pexip:{password}")))
     assert not known.is_verified(pair_of("Basic " + encoded(f"pexip:{password}x")))
-
-
-def test_the_password_does_not_stand_in_the_object() -> None:
-    known = plain("pexip", "s3cret")
-    assert "s3cret" not in repr(known) + str(vars(known))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.access import access_control, credentials
-from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.credentials import MAX_DELAY_S, RESET_AFTER_S, LoginThrottle
 from pexpolicy.builder import build_policy
 from pexpolicy.config.credentials import PasswordHash
@@ -130,15 +129,6 @@ async def test_the_credentials_of_a_connection_may_change(serving: Serve, guarde
         await wire.send(server.port, asked + wire.request_bytes("/livez", "GET", {}))
         statuses = [line["status"] for line in server.lines()]
         assert statuses == [200, 200, 401, 401, 200]
-
-
-def test_another_configuration_takes_over_what_was_learned(settings: Settings) -> None:
-    first = AccessControl.of(settings)
-    first._throttle.record_failure("192.0.2.1", 0.0)
-    renewed = first.for_settings(settings)
-    assert renewed is not first
-    assert renewed._throttle.failures("192.0.2.1", 0.0) == 1
-    first.close()
 
 
 async def test_a_server_that_ends_waits_for_no_guess(serving: Serve, guarded: Policy) -> None:

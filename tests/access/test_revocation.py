@@ -17,7 +17,6 @@ from pexpolicy.access import certificates as served
 from pexpolicy.access.certificates import CertificateFiles, Certificates
 from pexpolicy.access.warnings import access_warnings, certificate_problems
 from pexpolicy.config.schema.server import TlsTable
-from pexpolicy.config.settings import ConfigError
 from tests.access.test_certificates import ask, connected, noted, policy, showing
 from tests.support import certificates, wire
 from tests.support.fake_plugins import Log, Serve, Serving, settings
@@ -121,14 +120,6 @@ def certs(folder: Path, log: Log) -> Certificates:
     return Certificates(CertificateFiles.of(TlsTable.model_validate(table(folder)), folder), log)
 
 
-def test_a_new_list_is_not_reported_as_a_new_certificate(folder: Path) -> None:
-    log = Log()
-    loaded = certs(folder, log)
-    certificates.write_revocations(folder, certificates.issue())
-    loaded.check_files()
-    assert [event["event"] for event in log.events] == ["client_ca or client_crl loaded again"]
-
-
 def test_a_list_that_expires_while_it_is_used_is_reported_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,10 +186,3 @@ def test_a_list_that_cannot_be_used_is_an_error(folder: Path, kind: str) -> None
     (problem,) = certificate_problems(settings(tls=table(folder)))
     assert str(problem).startswith("tls.client_crl: ")
     assert said in str(problem)
-
-
-def test_a_list_without_an_authority_is_an_error(folder: Path) -> None:
-    with pytest.raises(ConfigError) as error:
-        settings(tls=certificates.tls(folder, client_crl="crl.pem"))
-    said = "tls.client_ca: is missing: client_crl has no effect without it"
-    assert [str(problem) for problem in error.value.problems] == [said]

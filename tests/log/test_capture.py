@@ -1,6 +1,5 @@
 """Lines of plugins and libraries in the server's log."""
 
-import contextvars
 import io
 import json
 import logging
@@ -92,20 +91,6 @@ def test_a_logger_of_structlog_writes_the_same_lines(captured: Captured) -> None
     assert (line["event"], line["entries"], line["logger"]) == ("renewed", 12, "acme")
 
 
-def test_structlog_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with capturing(ServerLog()):
-        assert structlog.is_configured()
-    assert not structlog.is_configured()
-
-
-def test_extra_and_stack_of_a_record_are_fields(captured: Captured) -> None:
-    logging.getLogger("acme").error("x", extra={"room": "a"}, stack_info=True)
-    line = captured.line()
-    assert line["room"] == "a"
-    assert "test_extra_and_stack" in line["stack"]
-
-
 def test_a_field_of_a_plugin_does_not_replace_one_of_the_server(captured: Captured) -> None:
     with hook_context("vip", "status"):
         MODULE_LOG.info("x", plugin="other", decision_id="mine", level="high", timestamp="never")
@@ -132,15 +117,6 @@ def test_levels_of_plugins_apply_to_the_libraries_that_they_call(captured: Captu
         ("other", "info"),
         ("other", "error"),
     ]
-
-
-def test_a_thread_inherits_the_context_where_it_is_copied(captured: Captured) -> None:
-    with hook_context("vip", "service_configuration", request()):
-        context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(MODULE_LOG.info, "from a thread"))
-    thread.start()
-    thread.join()
-    assert captured.line()["decision_id"] == "0199-id"
 
 
 def test_a_line_outside_of_hooks_belongs_to_the_plugin_of_its_module(captured: Captured) -> None:
@@ -228,14 +204,6 @@ def test_a_text_that_does_not_fit_its_arguments_is_one_line(captured: Captured) 
     assert all("cannot be formatted" in line["error"] for line in lines)
 
 
-@pytest.mark.parametrize("name", ["self", "method_name", "event", "level"])
-def test_a_field_may_have_the_name_of_a_parameter_of_the_logger(
-    captured: Captured, name: str
-) -> None:
-    logging.getLogger("acme").info("renewed", extra={name: "mine"})
-    assert captured.line()[f"{name}_"] == "mine"
-
-
 def test_a_line_that_cannot_be_written_fails_no_hook(captured: Captured) -> None:
     around: list[object] = []
     around.append(around)
@@ -243,11 +211,6 @@ def test_a_line_that_cannot_be_written_fails_no_hook(captured: Captured) -> None
     line = captured.line()
     assert line["event"] == "a line could not be logged"
     assert line["error"].startswith("ValueError")
-
-
-def test_a_line_break_stays_in_its_line(captured: Captured) -> None:
-    logging.getLogger("acme").info("a\nb\x1b[31m")
-    assert captured.line()["event"] == "a\nb\x1b[31m"
 
 
 def test_warnings_and_the_ends_of_threads_are_lines(captured: Captured) -> None:

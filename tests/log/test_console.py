@@ -6,7 +6,6 @@ import re
 import sys
 import unicodedata
 
-import orjson
 import pytest
 
 from pexpolicy.log import ServerLog, plain_values
@@ -38,15 +37,6 @@ def test_a_terminal_gets_no_colours_where_no_color_is_set(monkeypatch: pytest.Mo
     ServerLog().warning("plugin failed", plugin="rooms")
     assert "\x1b" not in terminal.getvalue()[coloured:]
     assert "plugin failed" in terminal.getvalue()[coloured:]
-
-
-def test_a_line_elsewhere_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    ServerLog().warning("plugin failed", traceback="x.py:1\n    raise X")
-    line = orjson.loads(stream.getvalue())
-    assert line["traceback"] == "x.py:1\n    raise X"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
 
 
 def test_no_control_character_or_mark_of_direction_is_in_the_json_log(

@@ -175,11 +175,6 @@ def test_what_prometheus_would_not_take_is_refused(make: Any, text: str) -> None
         make()
 
 
-def test_other_labels_are_refused() -> None:
-    with pytest.raises(TypeError, match="has the labels a, and was used with b"):
-        metrics.counter("c", "H.", ["a"]).inc(b="x")
-
-
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=30), st.text())
 def test_any_label_value_and_help_can_be_scraped(values: list[str], text: str) -> None:
     plugin = f"toy{next(NUMBERS)}"
