@@ -148,24 +148,17 @@ def _value_test(
     if operator == "exists" or subject.kind in ("number", "flag"):
         return frozenset(operands).__contains__
     if case_sensitive:
-        return _text_test(operator, operands)
-    folded = _text_test(operator, tuple(operand.casefold() for operand in operands))
+        return _TEXT_TESTS[operator](operands)
+    folded = _TEXT_TESTS[operator](tuple(operand.casefold() for operand in operands))
     return lambda value: folded(value.casefold())
 
 
-def _text_test(operator: str, operands: tuple[str, ...]) -> ValueTest:
-    match operator:
-        case "equals":
-            return frozenset(operands).__contains__
-        case "prefix":
-            return lambda value: value.startswith(operands)
-        case "suffix":
-            return lambda value: value.endswith(operands)
-        case "contains":
-            return lambda value: any(operand in value for operand in operands)
-        case _:
-            msg = f"there is no operator {operator!r}"
-            raise ValueError(msg)
+_TEXT_TESTS: dict[str, Callable[[tuple[str, ...]], ValueTest]] = {
+    "equals": lambda operands: frozenset(operands).__contains__,
+    "prefix": lambda operands: lambda value: value.startswith(operands),
+    "suffix": lambda operands: lambda value: value.endswith(operands),
+    "contains": lambda operands: lambda value: any(operand in value for operand in operands),
+}
 
 
 def is_number_after(value: Any, operator: str, bound: float) -> bool:
@@ -191,9 +184,8 @@ def format_values(values: Sequence[Any], format_one: Callable[[Any], str] = brie
 
 
 def _format_pattern(pattern: str) -> str:
-    if len(pattern) <= MAX_PATTERN_LENGTH:
-        return quoted(pattern)
-    return f"{quoted(pattern[:MAX_PATTERN_LENGTH])}… ({len(pattern)} characters)"
+    cut = f"… ({len(pattern)} characters)" if len(pattern) > MAX_PATTERN_LENGTH else ""
+    return quoted(pattern[:MAX_PATTERN_LENGTH]) + cut
 
 
 class ValueList(Protocol):
@@ -256,18 +248,14 @@ class Comparison(_OnSubject):
     def _test(self, others: Sequence[Any]) -> Callable[[Any], bool]:
         kinds = (self.subject.kind, self.other.subject.kind)
         if self.operator == "equals" and "number" not in kinds:
-            normal = self._normal("alias" in kinds)
+            normal: Callable[[Any], str] = str if self.case_sensitive else _folded
+            normal = _normal_alias if "alias" in kinds else normal
             wanted = frozenset(map(normal, others))
             return lambda value: normal(value) in wanted
         numbers = [number for other in others if (number := number_of(other)) is not None]
         if self.operator == "equals":
             return lambda value: number_of(value) in numbers
         return lambda value: any(is_number_after(value, self.operator, n) for n in numbers)
-
-    def _normal(self, is_alias: bool) -> Callable[[Any], str]:  # noqa: FBT001 - private
-        if is_alias:
-            return lambda value: str(Alias(str(value)))
-        return str if self.case_sensitive else lambda value: str(value).casefold()
 
     def __str__(self) -> str:
         operator = "not_" * self.negated + self.operator
@@ -295,6 +283,14 @@ class InSource(_OnSubject):
     def __str__(self) -> str:
         operator = "not_" * self.negated + "in_source"
         return f"{self.subject.key}.{operator} = {format_values(self.names)}"
+
+
+def _folded(value: object) -> str:
+    return str(value).casefold()
+
+
+def _normal_alias(value: object) -> str:
+    return str(Alias(str(value)))
 
 
 def _shown(subject: Subject, values: Sequence[Any]) -> str:

@@ -12,7 +12,10 @@ from typing import Any
 
 MAX_PROGRAM = 1_800
 """Maximum size of a compiled pattern, in instructions."""
-_INSTRUCTIONS = f"{MAX_PROGRAM:,} instructions"
+_TOO_LARGE = (
+    f"is too large: it has more than {MAX_PROGRAM:,} instructions or 1,000 repetitions, so a match "
+    "could delay a call; write smaller repetitions, or use one_of, prefix or suffix"
+)
 MAX_WORK = 450_000
 """Maximum instructions times bytes of one match, about 4 ms, of a text of more than ``MAX_TEXT``
 characters.
@@ -46,15 +49,15 @@ class Pattern:
 
     def __init__(self, source: str, *, case_sensitive: bool = False) -> None:
         self.source = source
-        self._case_sensitive = case_sensitive
         # A pattern that captures is slower, so it is used only for the groups.
-        self._test = self._compiled(never_capture=True)
-        self.expression = self._compiled(never_capture=False)
+        self._test = _compiled(source, case_sensitive=case_sensitive, never_capture=True)
+        self.expression = _compiled(source, case_sensitive=case_sensitive, never_capture=False)
         """The compiled pattern of RE2, for texts in UTF-8."""
-        sizes = (_size(self._test), _size(self.expression))
-        if max(sizes) > MAX_PROGRAM:
-            raise PatternError(_too_large(_INSTRUCTIONS))
-        self.max_bytes = MAX_WORK // max(sizes)
+        both = (self._test, self.expression)
+        size = max(1, *(max(one.programsize, one.reverseprogramsize) for one in both))
+        if size > MAX_PROGRAM:
+            raise PatternError(_TOO_LARGE)
+        self.max_bytes = MAX_WORK // size
         """Maximum length of a text of more than ``MAX_TEXT`` characters that can match, in UTF-8
         bytes.
         """
@@ -78,23 +81,33 @@ class Pattern:
             return None
         return tuple((group or b"").decode("utf-8", "replace") for group in match.groups())
 
-    def _compiled(self, *, never_capture: bool) -> Any:
-        import re2  # noqa: PLC0415 - for configurations with a pattern only
 
-        options = re2.Options()
-        options.log_errors = False
-        options.max_mem = MAX_MEMORY
-        options.case_sensitive = self._case_sensitive
-        options.dot_nl = True
-        options.never_capture = never_capture
-        try:
-            compiled = re2.compile(self.source.encode(), options)
-        except re2.error as error:
-            raise PatternError(_error_text(self.source, error)) from None
-        except UnicodeEncodeError:
-            msg = "cannot be encoded as UTF-8"
-            raise PatternError(msg) from None
-        return compiled
+def _compiled(source: str, *, case_sensitive: bool, never_capture: bool) -> Any:
+    import re2  # noqa: PLC0415 - for configurations with a pattern only
+
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = MAX_MEMORY
+    options.case_sensitive = case_sensitive
+    options.dot_nl = True
+    options.never_capture = never_capture
+    try:
+        return re2.compile(source.encode(), options)
+    except UnicodeEncodeError:
+        msg = "cannot be encoded as UTF-8"
+        raise PatternError(msg) from None
+    except re2.error as error:
+        text = error.args[0]
+        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        if "repetition size" in text or "too large" in text:
+            raise PatternError(_TOO_LARGE) from None
+        hint = ""
+        if _PYTHON_ONLY.search(source):
+            hint = (
+                "; RE2 has no look-around, back-references, conditions or possessive quantifiers: "
+                "use a second condition, such as not_regex"
+            )
+        raise PatternError(f"is not a regular expression of RE2: {text}{hint}") from None
 
 
 class Replacement:
@@ -153,32 +166,6 @@ def quoted(source: str) -> str:
     """Return a pattern as it is written in TOML, with single backslashes."""
     plain = source.isprintable() and "'" not in source
     return f"'{source}'" if plain else repr(source)
-
-
-def _size(compiled: Any) -> int:
-    size: int = max(compiled.programsize, compiled.reverseprogramsize, 1)
-    return size
-
-
-def _too_large(limit: str) -> str:
-    hint = "write smaller repetitions, or use one_of, prefix or suffix"
-    return f"is too large: it has more than {limit}, so a match could delay a call; {hint}"
-
-
-def _error_text(source: str, error: Exception) -> str:
-    message = error.args[0]
-    text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
-    if "repetition size" in text:
-        return _too_large("1,000 repetitions")
-    if "too large" in text:
-        return _too_large(_INSTRUCTIONS)
-    hint = ""
-    if _PYTHON_ONLY.search(source):
-        hint = (
-            "; RE2 has no look-around, back-references, conditions or possessive quantifiers: use "
-            "a second condition, such as not_regex"
-        )
-    return f"is not a regular expression of RE2: {text}{hint}"
 
 
 def glob(source: str, *, case_sensitive: bool = False) -> Pattern:

@@ -348,7 +348,7 @@ def test_a_file_that_is_not_toml_is_refused_with_the_line(
 
 
 MEANINGS: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
-    (ROOM + "host_pin = '1234'", ("'pin'",), ("guest_pin",)),
+    (ROOM + "host_pin = '1234'", ("pin, ",), ("guest_pin",)),
     (ROOM + "alow_guests = true", ("'allow_guests'",), ()),
     (RULE + "when.time = { zone = 'Europe/Oslo', not_between = [] }", ("between",), ("mean",)),
     ("[server]\nbind = 'x'", ("host", "port"), ("mean",)),

@@ -138,11 +138,11 @@ def test_a_small_pattern_takes_eight_kilobytes() -> None:
         ("(a)\\1", "look-around"),
         ("a++", "possessive"),
         ("(", "missing"),
-        ("a{1001}", "too large: it has more than 1,000 repetitions"),
+        ("a{1001}", "is too large"),
         ("(a{500}){500}", "too large"),
         (
             "a{900}b{900}c{900}",
-            "more than 1,800 instructions, so a match could delay a call; write sm",
+            "is too large",
         ),
         ("\ud800", "UTF-8"),
     ],

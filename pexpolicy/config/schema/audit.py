@@ -51,36 +51,29 @@ class AuditTable(SecretTable):
     @classmethod
     def _refuse_url(cls, path: str | None) -> str | None:
         if path is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-            msg = (
-                "is a URL, and lines go to a file or to standard output; "
-                "write the path of a file, or leave path out and pass the lines on, as in: "
-                "pexpolicy serve | logger -t pexpolicy"
-            )
+            msg = "is a URL, and lines go to a file, or to standard output without a path"
             raise ValueError(msg)
         return path
 
     @model_validator(mode="after")
-    def _require_on_fail(self) -> Self:
-        if self.level == "required" and self.on_fail == "answer":
-            msg = (
-                'level = "required" sends no decision that is not recorded: choose what is sent '
-                'instead, on_fail = "fallback" or "reject"'
-            )
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _require_path(self) -> Self:
-        if self.path is None and self.level in ("fsync", "required"):
-            msg = f'level = "{self.level}" needs a path: standard output has no disk'
-            raise ValueError(msg)
+    def _fits_together(self) -> Self:
         limits = (self.rotate_mb, self.rotate_hours)
-        if self.path is None and any(limit is not None for limit in (*limits, self.keep)):
-            msg = "standard output is not rotated: write a path, or leave rotate_* and keep out"
-            raise ValueError(msg)
-        if self.keep is not None and limits == (None, None):
-            msg = "keep is for rotate_mb and rotate_hours: without them nothing is rotated"
-            raise ValueError(msg)
+        wrong = {
+            'level = "required" needs on_fail = "fallback" or "reject"': (
+                self.level == "required" and self.on_fail == "answer"
+            ),
+            f'level = "{self.level}" needs a path: standard output has no disk': (
+                self.path is None and self.level != "file"
+            ),
+            "standard output is not rotated: write a path, or leave rotate_* and keep out": (
+                self.path is None and (*limits, self.keep) != (None, None, None)
+            ),
+            "keep is for rotate_mb and rotate_hours: without them nothing is rotated": (
+                self.keep is not None and limits == (None, None)
+            ),
+        }
+        if problem := next((text for text, applies in wrong.items() if applies), None):
+            raise ValueError(problem)
         return self
 
 
@@ -102,10 +95,7 @@ class PrivacyTable(SecretTable):
     @model_validator(mode="after")
     def _key_for_hashes(self) -> Self:
         source = self.secret("key")
-        if self.personal == "hashed" and source.places != 1:
-            msg = f'personal = "hashed" needs a key: name where it is, {source.keys}'
-            raise ValueError(msg)
-        if self.personal != "hashed" and source.places:
-            msg = 'a key is for personal = "hashed" only; leave it out'
+        if source.places != (self.personal == "hashed"):
+            msg = f'personal = "hashed" needs one key, and no other form has any: {source.keys}'
             raise ValueError(msg)
         return self

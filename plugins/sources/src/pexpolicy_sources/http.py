@@ -136,6 +136,8 @@ class UrlTemplate:
     def __init__(self, written: str, parameters: Collection[str]) -> None:
         if not written.startswith("/") or written.startswith("//"):
             raise ValueError("is not a path: write one such as /rooms?alias={alias}")
+        if re.search(r"[/=][:$]\w", written):
+            raise ValueError("write a parameter in braces, as in {alias}")
         if "#" in written:
             raise ValueError("has a #: a server never gets what follows it")
         path, mark, query = written.partition("?")
