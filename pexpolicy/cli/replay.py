@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from pexpolicy.cli.audit import paths_of, period, since_option
 from pexpolicy.cli.common import config_option, examples, fail, json_option, refuse
@@ -140,9 +140,7 @@ def replay(  # noqa: PLR0913 - the options of the command
 def _replayed(records: Sequence[Path], job: Job) -> ReplayResult:
     """Replay records, and show the progress on a terminal; print an error and exit."""
     out = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    is_hidden = not out.is_terminal
-    bar = Progress(*columns, TimeRemainingColumn(), console=out, transient=True, disable=is_hidden)
+    bar = Progress(console=out, transient=True, disable=not out.is_terminal)
     task = bar.add_task("", total=1.0)
 
     def progress(tally: Tally, share: float) -> None:
@@ -187,13 +185,6 @@ def _exit_code(result: ReplayResult, max_changed: float) -> int:
     records = result.tally.records
     if records[Exactness.EXACT] + records[Exactness.PARTIAL]:
         return EX_UNREADABLE if records[Exactness.UNREADABLE] else 0
-    why = "there is no record in these files and this time"
-    if records[Exactness.NOT_REPLAYABLE]:
-        why = (
-            "for the reasons in the report; the support log of Infinity has the aliases that "
-            "[privacy] hashes"
-        )
-    elif records[Exactness.UNREADABLE]:
-        why = "none of the lines is a record of a call"
+    why = "for the reasons in the report" if records.total() else "there is no record of this time"
     click.secho(f"no call could be replayed: {why}", fg="red", err=True)
     return EX_UNREADABLE

@@ -18,7 +18,7 @@ from msgspec import UnsetType
 
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import PROTECTIONS
-from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
+from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
@@ -76,20 +76,14 @@ def repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any],
 
 def _with_entries(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """Return a phone book with a text where the user name is null, and a plain ignore_local."""
-    made, repairs = dict(body), list[str]()
-    entries, ignored = body.get("result"), body.get("ignore_local")
-    if "ignore_local" in body and ignored is None:
-        del made["ignore_local"]
-        repairs.append(_null("ignore_local"))
-    elif isinstance(ignored, str) and ignored.lower() in BOOLEANS:
-        made["ignore_local"] = BOOLEANS[ignored.lower()]
-        repairs.append(_text("ignore_local", ignored, ignored.lower()))
-    if isinstance(entries, list):
-        made["result"] = [
-            _fields(contract_of(DirectoryEntry), entry, f"entries[{number}].", repairs)
-            for number, entry in enumerate(entries)
-        ]
-    return (made, tuple(repairs)) if repairs else (body, ())
+    keys = {"result": "entries", "ignore_local": "ignore_local"}
+    fields = {name: body[key] for key, name in keys.items() if key in body}
+    repairs: list[str] = []
+    made = _fields(contract_of(Directory), fields, "", repairs)
+    if not repairs:
+        return body, ()
+    others = {key: value for key, value in body.items() if key not in keys}
+    return others | {key: made[name] for key, name in keys.items() if name in made}, tuple(repairs)
 
 
 def _fields(model: Contract, fields: Any, place: str, repairs: list[str]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ class NetworkBlock:
             raise ConnectionRefusedError("a replay asks no network")
 
 
-class _ReadParameters(MultiMapping[str]):
+class _ReadParameters:
     """Parameters that remember which of ``watched`` were read; a walk through all reads each."""
 
     def __init__(self, params: MultiMapping[str], watched: Iterable[str]) -> None:
@@ -81,34 +81,24 @@ class _ReadParameters(MultiMapping[str]):
         self._watched = frozenset(watched)
         self.read: set[str] = set()
 
-    def _noted(self, *names: str) -> MultiMapping[str]:
-        self.read |= self._watched.intersection(names) if names else self._watched
-        return self._params
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def noted(*names: str) -> Any:
+            self.read |= self._watched.intersection(names[:1]) if names else self._watched
+            return getattr(self._params, method)(*names)
 
-    def getall(self, key: str, *default: Any) -> Any:
-        """Return all values of a parameter."""
-        return self._noted(key).getall(key, *default)
+        return noted
 
-    def getone(self, key: str, *default: Any) -> Any:
-        """Return the first value of a parameter."""
-        return self._noted(key).getone(key, *default)
+    def __getitem__(self, name: str) -> Any:
+        return self.getone(name)
 
-    def __getitem__(self, key: str) -> str:
-        return self._noted(key)[key]
+    def __contains__(self, name: str) -> bool:
+        return bool(self.getall(name, ()))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._noted())
+        return iter(self.keys())
 
     def __len__(self) -> int:
-        return len(self._noted())
-
-    def items(self) -> Any:
-        """Return all names with their values."""
-        return self._noted().items()
-
-    def values(self) -> Any:
-        """Return all values."""
-        return self._noted().values()
+        return len(self.keys())
 
 
 def _watch(request: Request, watched: Iterable[str]) -> set[str]:
