@@ -179,9 +179,8 @@ class AccessControl:
 
 
 def _connection(request: web.BaseRequest) -> Connection:
-    # aiohttp's own handler, which serves the client of pexpolicy.testing, has none.
-    found: Connection | None = getattr(request.protocol, "connection", None)
-    return found or Connection(request.remote or "")
+    connection: Connection = request.protocol.connection  # type: ignore[attr-defined]
+    return connection
 
 
 def _authorization(request: web.BaseRequest) -> bytes:

@@ -21,9 +21,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, NoReturn
 
 from aiohttp import web
-from aiohttp.test_utils import RawTestServer, TestClient
+from aiohttp.test_utils import BaseTestServer, TestClient
+from yarl import URL
 
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.outcome import Outcome, Step
@@ -31,6 +33,7 @@ from pexpolicy.models.request import Request, collect_errors
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.http.listener import Listener
 from pexpolicy.testing.ask import asked, capture_audit, capturing_audit_log
 from pexpolicy.testing.build import Config, Log, Subject, make_policy, opened
 from pexpolicy.testing.cases import Case, CasesError, load_cases
@@ -126,9 +129,24 @@ async def client(
     async with opened(plugins, config) as policy:
         generation = generation_of(policy, capturing_audit_log(policy.settings))
         service = PolicyApp(generation, Log(), policy.settings.server.base_path)
-        http: TestClient[web.BaseRequest, None] = TestClient(RawTestServer(service))
-        async with http:
-            yield http
+        async with Listener(service, ("127.0.0.1", 0), is_plain=True).open(0.0) as (socket,):
+            http: TestClient[web.BaseRequest, None] = TestClient(_Listening(*socket.getsockname()))
+            async with http:
+                yield http
+
+
+class _Listening(BaseTestServer):
+    """A server that is open already, for the client of aiohttp."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host=host, port=port)
+        self._root = URL(f"http://{host}:{port}")
+
+    async def _make_runner(self, **options: Any) -> NoReturn:  # type: ignore[override]
+        raise NotImplementedError
+
+    async def start_server(self, *_: object, **__: object) -> None:
+        """Do nothing."""
 
 
 def assert_case(plugins: Subject, case: Case, *, config: Config | None = None) -> None:

@@ -203,7 +203,7 @@ SERVERS = (
         "gateways with rates in kbit/s",
         {SERVICE: _gateway, PARTICIPANT: go_on},
         (
-            (CONTRACT, "in bit/s it is 2048000"),
+            (CONTRACT, "of bits per second from 128000"),
             (WARNING, "service_tag: is missing"),
             (WARNING, "not the same decision as “service” (name differs)"),
             (WARNING, "tag: there is no field 'tag' in Gateway"),
