@@ -208,9 +208,9 @@ def test_streams_of_one_user_are_limited_and_end_with_the_session(
     server: Running, console: LiveConsole
 ) -> None:
     other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
-    opened = [stream(other) for _ in range(5)]
+    opened = [stream(other) for _ in range(17)]
     replies = [one.__enter__() for one in opened]
-    assert [reply.status for reply in replies] == [200] * 4 + [503]
+    assert [reply.status for reply in replies] == [200] * 16 + [503]
     assert other.post("/logout").status == 303
     assert b"event" not in replies[0].read()
     for one in opened:
@@ -224,8 +224,8 @@ def test_streams_that_a_browser_has_left_do_not_count(
 ) -> None:
     other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
     with ExitStack() as stack:
-        replies = [stack.enter_context(stream(other)) for _ in range(4)]
-        assert [reply.status for reply in replies] == [200] * 4
+        replies = [stack.enter_context(stream(other)) for _ in range(16)]
+        assert [reply.status for reply in replies] == [200] * 16
     # Before the comment that a silent stream gets.
     until = time.monotonic() + 10.0
     status = 503

@@ -97,8 +97,9 @@ def test_a_replay_tells_how_far_it_is(
     written.write_bytes(3 * written.read_bytes())
     monkeypatch.setattr(run, "PROGRESS_S", -1.0)
     monkeypatch.setattr(worker, "PROGRESS_INTERVAL_S", -1.0)
-    told: list[dict[str, Any]] = []
-    worker.replay(config, told.append, SINCE, "config.toml")
+    sent: list[dict[str, Any]] = []
+    worker.replay(config, sent.append, SINCE, "config.toml")
+    told = [one["progress"] for one in sent]
     assert [(one["records"], one["changed"]) for one in told] == [(1, 0), (2, 0), (3, 0), (3, 0)]
     assert [round(3 * one["share"], 3) for one in told] == [1, 2, 3, 3]
 

@@ -19,7 +19,6 @@ from pexpolicy_console.context import CONSOLE, SESSION, Console
 from pexpolicy_console.forms import MAX_BODY
 from pexpolicy_console.guard import Guard, add_headers
 from pexpolicy_console.login import pages as login_pages
-from pexpolicy_console.login.oidc import CALLBACK, OidcLogin
 from pexpolicy_console.pages import (
     audit,
     configuration,
@@ -88,16 +87,14 @@ def create_app(console: Console) -> web.Application:
     resource.add_route(hdrs.METH_GET, login.show)
     resource.add_route(hdrs.METH_HEAD, login.show)
     resource.add_route(hdrs.METH_POST, login.log_in)
-    oidc = OidcLogin()
-    for path, handler in (("/login/oidc", oidc.begin), (CALLBACK, oidc.end)):
-        public.add(app.router.add_resource(path).add_route(hdrs.METH_GET, handler).resource)
+    if console.config.settings.console.oidc is not None:
+        from pexpolicy_console.login import oidc  # noqa: PLC0415 - it needs an extra
+
+        by_provider = oidc.OidcLogin()
+        for path, handler in (("/login/oidc", by_provider.begin), (oidc.CALLBACK, by_provider.end)):
+            public.add(app.router.add_resource(path).add_route(hdrs.METH_GET, handler).resource)
     public |= {resource, app.router.add_static("/static", FOLDER / "static")}
     return app
-
-
-def navigation(role: Role) -> list[Page]:
-    """Return the pages in the navigation of a user."""
-    return [page for page in PAGES if page.title and page.role <= role]
 
 
 async def _context(request: web.Request) -> dict[str, Any]:
@@ -109,7 +106,9 @@ async def _context(request: web.Request) -> dict[str, Any]:
         "is_admin": session is not None and session.role >= Role.ADMIN,
         "hides_names": session is not None and hides_names(request),
         "label": console.config.settings.console.label,
-        "navigation": [] if session is None else navigation(session.role),
+        "navigation": [
+            page for page in PAGES if page.title and session and page.role <= session.role
+        ],
         "now": datetime.now(UTC),
         "path": request.path,
         "session": session,
@@ -120,8 +119,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
     console = app[CONSOLE]
     console.index.open()
     try:
-        async with console.server:
-            yield
+        yield
     finally:
         for child in (console.dry_runs, console.verification, console.replay):
             await child.aclose()

@@ -77,42 +77,18 @@ def login(config: Path, user: str, role: str, url: str | None) -> None:
     table = file.settings.console
     scheme = "https" if table.tls else "http"
     shown = url or table.url or f"{scheme}://{table.host}:{table.port}"
-    click.echo(_link(_become_owner(file.folder), shown, user, role))
+    click.echo(_link(file.folder, shown, user, role))
     click.echo(f"valid once, for {VALID_S / 60:.0f} minutes", err=True)
-
-
-def _become_owner(folder: Path) -> Path:
-    """Return the folder of the console as a path for its owner; as root become that user.
-
-    The console of a service has a user of its own, which could not read a link of root. That user
-    may not even reach the folder by its path, but the current folder of a process stays usable.
-    """
-    if os.geteuid() != 0:
-        return folder
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        # Made by root, the console could not write to it.
-        _refuse(f"console.folder: {folder} does not exist: start the console first")
-    except OSError as error:
-        _refuse(f"console.folder: {folder} cannot be opened: {error.strerror}")
-    # By its descriptor: the path may lead elsewhere a moment later.
-    os.fchdir(descriptor)
-    owner = os.fstat(descriptor)
-    os.close(descriptor)
-    if owner.st_uid != 0:
-        os.setgroups([])
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
-    return Path()
 
 
 def _link(folder: Path, url: str, user: str, role: str) -> str:
     try:
         token = LoginLinks(folder).create(user, Role[role.upper()])
+    except FileNotFoundError:
+        # Made by root, the console could not write to it.
+        _refuse(f"console.folder: {folder} does not exist: start the console first")
     except OSError as error:
-        logins = folder.absolute() / "logins"
-        _refuse(f"console.folder: {logins} cannot be written: {error.strerror}")
+        _refuse(f"console.folder: {folder / 'logins'} cannot be written: {error.strerror}")
     return f"{url.rstrip('/')}/login?link={token}"
 
 
@@ -140,7 +116,6 @@ def _serve(
     table = file.settings.console
     number = table.port if port is None else port
     try:
-        server.check_exposure(table)
         parts = server.console_from(file, admin_port)
         listener = server.bind(table.host, number)
     except server.ConsoleError as error:

@@ -43,11 +43,6 @@ def console_of(request: web.Request) -> Console:
     return request.config_dict[CONSOLE]
 
 
-def session_of(request: web.Request) -> Session:
-    """Return the session of a request to a page, which always has one."""
-    return request[SESSION]
-
-
 def peer_of(request: web.Request) -> str:
     """Return the address that a request came from; that of its client if it is from a trusted
     proxy.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
@@ -18,14 +17,6 @@ MAX_FIELDS = 64
 FORM: web.RequestKey[Mapping[str, str]] = web.RequestKey("form", Mapping[str, str])
 
 
-class FormError(Exception):
-    """The body is not a form; ``status`` is that of the reply."""
-
-    def __init__(self, status: HTTPStatus, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
 def form_of(request: web.Request) -> Mapping[str, str]:
     """Return the fields of a POST request."""
     return request[FORM]
@@ -34,22 +25,21 @@ def form_of(request: web.Request) -> Mapping[str, str]:
 async def read_form(request: web.Request) -> dict[str, str]:
     """Return the fields of a URL-encoded form in UTF-8, with one value each.
 
-    Raises ``FormError``. The protocol of the console has received the whole body by now.
+    Raises ``HTTPException``. The protocol of the console has received the whole body by now.
     """
     kinds = request.headers.getall(hdrs.CONTENT_TYPE, ())
     if len(kinds) != 1 or "".join(kinds[0].split()).lower() not in CONTENT_TYPES:
-        text = f"send a form as {CONTENT_TYPES[0]} in UTF-8"
-        raise FormError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
+        raise web.HTTPUnsupportedMediaType(text=f"send a form as {CONTENT_TYPES[0]} in UTF-8")
     if hdrs.CONTENT_ENCODING in request.headers:
-        raise FormError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the form without compression")
+        raise web.HTTPUnsupportedMediaType(text="send the form without compression")
     body = await request.read()
     try:
         fields = _fields(body.decode())
     except ValueError:
-        raise FormError(HTTPStatus.BAD_REQUEST, "the form is malformed") from None
+        raise web.HTTPBadRequest(text="the form is malformed") from None
     form = dict(fields)
     if len(form) != len(fields):
-        raise FormError(HTTPStatus.BAD_REQUEST, "a field of the form is there twice")
+        raise web.HTTPBadRequest(text="a field of the form is there twice")
     return form
 
 

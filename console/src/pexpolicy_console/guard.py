@@ -19,7 +19,7 @@ from aiohttp_jinja2 import context_processors_middleware
 from pexpolicy.cli.for_console import is_own_host
 from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import SESSION, console_of, peer_of
-from pexpolicy_console.forms import FORM, FormError, form_of, read_form
+from pexpolicy_console.forms import FORM, form_of, read_form
 from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.pages import form as login_form
 from pexpolicy_console.login.pages import login_url, session_cookie
@@ -85,7 +85,7 @@ async def _form_problem(request: web.Request, *, is_login: bool) -> web.StreamRe
     attempts, peer = console_of(request).attempts, peer_of(request)
     try:
         request[FORM] = await read_form(request)
-    except FormError as error:
+    except web.HTTPException as error:
         try:
             if is_login:
                 with attempts.attempt(peer):
@@ -93,7 +93,7 @@ async def _form_problem(request: web.Request, *, is_login: bool) -> web.StreamRe
                 await attempts.failed(peer, "malformed form")
         except TooManyAttemptsError:
             return _text(HTTPStatus.TOO_MANY_REQUESTS, "too many attempts")
-        return _text(error.status, str(error))
+        return _text(HTTPStatus(error.status), error.text or "")
     if not is_login and not _has_token(request):
         return await _forbidden(request, "This form is too old: load its page again.")
     return None

@@ -53,6 +53,9 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         )
         raise ConsoleError(msg) from None
     table = config.settings.console
+    if text := console_exposure(table):
+        msg = f"console.host: {text}"
+        raise ConsoleError(msg)
     if table.oidc is not None and find_spec("joserfc") is None:
         msg = "console.oidc: install the extra, pexpolicy-console[oidc]"
         raise ConsoleError(msg)
@@ -69,13 +72,6 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
         Job("verification", config.path),
         Job("replay", config.path, JOB_TIMEOUT_S),
     )
-
-
-def check_exposure(table: ConsoleTable) -> None:
-    """Raise ``ConsoleError`` if passwords would cross a network in clear."""
-    if text := console_exposure(table):
-        msg = f"console.host: {text}"
-        raise ConsoleError(msg)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -175,20 +171,18 @@ async def _certificate(config: ConfigFile) -> AsyncIterator[ssl.SSLContext | Non
     except CertificateError as error:
         msg = f"tls.{error.key}: {error}"
         raise ConsoleError(msg) from None
-    renewal = asyncio.create_task(_renew(files, loaded.context, loaded.versions))
+    renewal = asyncio.create_task(_renew(files, loaded.context))
     try:
         yield loaded.context
     finally:
         renewal.cancel()
 
 
-async def _renew(files: CertificateFiles, context: ssl.SSLContext, known: object) -> None:
+async def _renew(files: CertificateFiles, context: ssl.SSLContext) -> None:
     password = files.password.get_secret_value() if files.password is not None else ""
     while True:
         await asyncio.sleep(CERTIFICATE_POLL_INTERVAL_S)
-        if (versions := files.versions()) != known:
-            # Files that do not fit each other yet are tried again.
-            with suppress(CertificateError, OSError):
-                load(files)
-                context.load_cert_chain(files.certificate, files.key, password)
-                known = versions
+        # Files that do not fit each other yet are tried again.
+        with suppress(CertificateError, OSError):
+            load(files)
+            context.load_cert_chain(files.certificate, files.key, password)

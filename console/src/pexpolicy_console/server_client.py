@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -15,7 +14,7 @@ from pexpolicy.cli.for_console import admin_url
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
 
-TIMEOUT_S = 4.0
+TIMEOUT = aiohttp.ClientTimeout(total=4.0)
 MAX_AGE_S = 1.0
 """Age up to which the document is not fetched again."""
 
@@ -56,12 +55,6 @@ class CertificateStatus(_Part, frozen=True):
     problem: str | None = None
 
 
-class MemoryStatus(_Part, frozen=True):
-    """Memory of the worker, in bytes."""
-
-    resident_bytes: int | None = None
-
-
 class PluginState(_Part, frozen=True):
     """One plugin, or one source of data; ages are seconds."""
 
@@ -99,14 +92,12 @@ class ServerStatus(_Part, frozen=True):
 
     ready: bool
     version: str = ""
-    pid: int = 0
     workers: float = 1
     started: float = 0.0
     uptime: float = 0.0
     not_ready_reasons: list[str] = []
-    connections: float | None = None
     loop_lag: float = 0.0
-    memory: MemoryStatus | None = None
+    memory: dict[str, int | None] | None = None
     config: ConfigStatus = ConfigStatus()
     audit: AuditStatus = AuditStatus()
     certificate: CertificateStatus | None = None
@@ -118,32 +109,14 @@ class ServerStatus(_Part, frozen=True):
 
 
 class ServerClient:
-    """Asks the admin listener of a configuration, or the one on ``port``; an async context
-    manager.
-    """
+    """Asks the admin listener of a configuration, or the one on ``port``."""
 
     def __init__(self, config: ConfigFile, port: int | None = None) -> None:
         self._config = config
         self._port = port
-        self._session: aiohttp.ClientSession | None = None
         self._fetched = -MAX_AGE_S
         self._known: tuple[ServerStatus | None, str] = None, ""
         self._lock = asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        # A proxy of the environment is for other networks, and would receive the token.
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        self._session = aiohttp.ClientSession(timeout=timeout, trust_env=False)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     @property
     def url(self) -> str:
@@ -163,7 +136,6 @@ class ServerClient:
         self._fetched = -MAX_AGE_S
 
     async def _fetch(self) -> tuple[ServerStatus | None, str]:
-        assert self._session is not None
         settings = self._config.settings
         if not settings.admin.enabled:
             return None, "admin.enabled is false, so the server has no status"
@@ -171,7 +143,11 @@ class ServerClient:
         headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
         url = f"{self.url}/status"
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+            # A proxy of the environment is for other networks, and would receive the token.
+            async with (
+                aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False) as session,
+                session.get(url, headers=headers, allow_redirects=False) as response,
+            ):
                 if response.status != HTTPStatus.OK:
                     return None, f"{url} answers {response.status}"
                 return msgspec.json.decode(await response.read(), type=ServerStatus), ""

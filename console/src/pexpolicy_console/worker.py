@@ -254,23 +254,20 @@ def replay(config: Path, tell: Tell, since: float, file: str) -> dict[str, Any]:
         raise InvalidRequestError("the audit goes to standard output: there is no file of calls")
     told = time.monotonic()
 
-    def progress(counts: Tally, share: float) -> None:
+    def on_progress(counts: Tally, share: float) -> None:
         nonlocal told
         if time.monotonic() - told >= PROGRESS_INTERVAL_S:
             told = time.monotonic()
             records = sum(counts.records.values())
-            tell({"records": records, "share": share, "changed": counts.changed})
+            progress = {"records": records, "share": share, "changed": counts.changed}
+            tell({"progress": progress})
 
     job = Job(config.with_name(file), since=since)
-    done = run_replay(files_since(audit, since), job, with_rotated=False, progress=progress)
+    done = run_replay(files_since(audit, since), job, with_rotated=False, progress=on_progress)
     result = replay_as_json(done)
     groups = result["groups"]
-    return {
-        **{name: result[name] for name in ("same", "changed", "share", "not_compared", "records")},
-        "remarks": result["remarks"],
-        "groups": groups[:MAX_GROUPS],
-        "left_out": max(len(groups) - MAX_GROUPS, 0),
-    }
+    left_out = max(len(groups) - MAX_GROUPS, 0)
+    return {**result, "groups": groups[:MAX_GROUPS], "left_out": left_out}
 
 
 def verify(config: Path, _: Tell) -> dict[str, Any]:
@@ -284,11 +281,6 @@ def verify(config: Path, _: Tell) -> dict[str, Any]:
 
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {"replay": replay, "verification": verify}
-
-
-def channel_to_console() -> Channel[dict[str, Any]]:
-    """Return the channel of this process to the console."""
-    return Channel("the console", parent_socket(), msgspec.json.decode, msgspec.json.encode)
 
 
 async def _serve_dry_runs(config: Path, channel: Channel[dict[str, Any]]) -> None:
@@ -305,17 +297,12 @@ async def _serve_dry_runs(config: Path, channel: Channel[dict[str, Any]]) -> Non
 
 def _run_job(config: Path, channel: Channel[dict[str, Any]]) -> None:
     question = channel.receive()
-    name = question.pop("job")
+    job = JOBS[question.pop("job")]
     try:
-        tell = partial(_tell, channel)
-        answer: dict[str, Any] = {"answer": JOBS[name](config, tell, **question)}
+        answer: dict[str, Any] = {"answer": job(config, channel.send, **question)}
     except Exception as error:  # noqa: BLE001 - the operator must see it
         answer = {"failures": _failures_of(error)}
     _send(channel, answer)
-
-
-def _tell(channel: Channel[dict[str, Any]], progress: dict[str, Any]) -> None:
-    channel.send({"progress": progress})
 
 
 def _send(channel: Channel[dict[str, Any]], answer: dict[str, Any]) -> None:
@@ -327,7 +314,7 @@ def _send(channel: Channel[dict[str, Any]], answer: dict[str, Any]) -> None:
 
 def main() -> None:
     """Answer the console: dry runs of a configuration, or one job."""
-    channel = channel_to_console()
+    channel = Channel("the console", parent_socket(), msgspec.json.decode, msgspec.json.encode)
     logging.basicConfig(level=logging.WARNING)
     config = Path(sys.argv[1])
     if "--job" in sys.argv:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -20,9 +21,6 @@ MAX_NAME_PARTS = 5
 """Parts of a display name that have a word of their own."""
 _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PUNCTUATION = ",;()[]<>'\""
-SLOWER_MS = (1, 10, 100, 1000)
-"""Thresholds with a word of their own, so that slow calls are found without reading the others."""
-_SLOWER = tuple((limit, f"s:{limit}") for limit in SLOWER_MS)
 _ESCAPES = dict.fromkeys((*range(33), 127, *range(128, 160)), "\xa0")
 _ESCAPES |= {ord('"'): "\u201d", ord("'"): "\u2019"}
 _ESCAPED = re.compile(f"[{re.escape(''.join(map(chr, _ESCAPES)))}]").search
@@ -31,6 +29,7 @@ RULE = "rule "
 ORDINARY = (DECIDED, ABSTAINED)
 """Outcomes that need no attention, and are no words."""
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Line = TypeVar("Line")
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 """A duration; a larger one is damage, and no number of the index can hold it."""
 
@@ -77,26 +76,27 @@ class AuditLine(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(AuditLine).decode
+_decode_all = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_sent = msgspec.json.Decoder(_Sent).decode
 
 
 def parse(content: bytes) -> AuditLine | None:
     """Return a line; ``None`` for damage, and for the blanks over a torn line."""
-    try:
-        return _decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # Another line may follow a torn one.
-        start = content.rfind(LINE_START)
-        return parse(content[start:]) if start > 0 else None
+    return _after_damage(_decode, content)
 
 
 def decode(content: bytes) -> dict[str, Any] | None:
     """Return the JSON of a line; ``None`` for damage."""
+    return _after_damage(_decode_all, content)
+
+
+def _after_damage(decoder: Callable[[bytes], Line], content: bytes) -> Line | None:
     try:
-        return msgspec.json.decode(content, type=dict[str, Any])
+        return decoder(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # Another line may follow a torn one.
         start = content.rfind(LINE_START)
-        return decode(content[start:]) if start > 0 else None
+        return _after_damage(decoder, content[start:]) if start > 0 else None
 
 
 def word(kind: str, text: str) -> str:
@@ -134,10 +134,6 @@ def words_of(line: AuditLine) -> list[str]:
         words.append(word("c", address))
     for step in line.steps:
         words += _step_words(step.plugin, step.outcome)
-    for limit, slower in _SLOWER:
-        if line.ms < limit:
-            break
-        words.append(slower)
     words += [f"k:{key}" for key in call_keys(line)]
     return words
 

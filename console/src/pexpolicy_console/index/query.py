@@ -10,7 +10,7 @@ from typing import Self
 
 from pexpolicy import Alias
 from pexpolicy.audit.redaction import Personal
-from pexpolicy_console.index.lines import ORDINARY, SLOWER_MS, common_reason, word
+from pexpolicy_console.index.lines import ORDINARY, common_reason, word
 from pexpolicy_console.periods import moment
 
 _WORDS: Mapping[str, str] = {
@@ -104,16 +104,13 @@ class Query:
 
         ``personal`` returns what the audit has for an alias, if that is not the alias.
         """
-        groups = [" OR ".join(map(_quoted, group)) for group in self.terms(personal)]
-        return " AND ".join(f"({group})" for group in groups)
-
-    def terms(self, personal: Personal | None = None) -> list[list[str]]:
-        """Return groups of words. A line matches if it has a word of each; one that ends in *
-        stands for all that begin so.
-        """
-        return [sorted(set(group)) for group in self._groups(personal or (lambda text: text))]
+        groups = self._groups(personal or (lambda text: text))
+        return " AND ".join(f"({' OR '.join(sorted(set(map(_quoted, one))))})" for one in groups)
 
     def _groups(self, personal: Personal) -> Iterator[Iterable[str]]:
+        """Yield groups of words: a line matches if it has a word of each. One that ends in *
+        stands for all that begin so.
+        """
         for name, kinds in (("alias", "lcn"), ("called", "l"), ("caller", "c")):
             if text := getattr(self, name):
                 alternatives = [*_spellings(text), personal(Alias(text)) or text]
@@ -123,9 +120,6 @@ class Query:
         for name, kind in _WORDS.items():
             if text := getattr(self, name):
                 yield [_term(kind, common_reason(text) if name == "reason" else text)]
-        known = [limit for limit in SLOWER_MS if limit * 1000 <= self.slower_us()]
-        if known:
-            yield [f"s:{known[-1]}"]
 
 
 def _ms(at: datetime | None) -> int | None:

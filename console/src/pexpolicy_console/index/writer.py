@@ -30,7 +30,7 @@ from pexpolicy_console.index.lines import (
     words_of,
 )
 
-VERSION = 5
+VERSION = 6
 """A segment of another version is removed, and its lines are indexed again."""
 MERGED = 16
 """Trees of words that are merged at a time while lines are added."""

@@ -27,10 +27,14 @@ class LoginLinks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "logins"
 
-    def create(self, user: str, role: Role, now: float | None = None) -> str:
-        """Return the token of a new link. Raises ``OSError``, also where the folder is a link."""
-        now = time.time() if now is None else now
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def create(self, user: str, role: Role) -> str:
+        """Return the token of a new link. Raises ``OSError``, also where the folder is a link.
+
+        What root makes belongs to the owner of the console's folder, which has to be there.
+        """
+        now = time.time()
+        is_root = os.geteuid() == 0
+        self._folder.mkdir(mode=0o700, parents=not is_root, exist_ok=True)
         token = secrets.token_urlsafe(32)
         content = json.dumps({"user": user, "role": role.label, "until": now + VALID_S})
         # Opened once: the owner of the folder above could replace it by a link meanwhile.
@@ -39,13 +43,17 @@ class LoginLinks:
             _remove_old(folder, now)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             descriptor = os.open(_name(token), flags, 0o600, dir_fd=folder)
+            if is_root:
+                owner = self._folder.parent.stat()
+                for made in (folder, descriptor):
+                    os.fchown(made, owner.st_uid, owner.st_gid)
         finally:
             os.close(folder)
         with os.fdopen(descriptor, "w") as file:
             file.write(content)
         return token
 
-    def use(self, token: str, now: float | None = None) -> tuple[str, Role] | None:
+    def use(self, token: str) -> tuple[str, Role] | None:
         """Return user and role of a token, which is valid once; ``None`` for any other."""
         file = self._folder / _name(token)
         try:
@@ -53,7 +61,7 @@ class LoginLinks:
             file.unlink()  # of several that try at the same time, one succeeds
         except (OSError, ValueError):
             return None
-        if link["until"] < (time.time() if now is None else now):
+        if link["until"] < time.time():
             return None
         return link["user"], Role[link["role"].upper()]
 

@@ -18,6 +18,9 @@ from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp import hdrs, web
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
+from joserfc.jwk import KeySet, OctKey
 
 from pexpolicy.config.schema.console import ConsoleOidcTable
 from pexpolicy.config.secrets import SecretError
@@ -257,17 +260,11 @@ class OidcLogin:
         return self._provider
 
     def _sealed(self, attempt: Document) -> str:
-        from joserfc import jwt  # noqa: PLC0415 - an extra
-        from joserfc.jwk import OctKey  # noqa: PLC0415
 
         return jwt.encode({"alg": "HS256"}, dict(attempt), OctKey.import_key(self._secret))
 
     def _opened(self, request: web.Request) -> Document:
         """Return the attempt that this browser began; raise ``OidcError``."""
-        from joserfc import jwt  # noqa: PLC0415 - an extra
-        from joserfc.errors import JoseError  # noqa: PLC0415
-        from joserfc.jwk import OctKey  # noqa: PLC0415
-
         cookie, key = request.cookies.get(_cookie(request), ""), OctKey.import_key(self._secret)
         try:
             attempt = jwt.decode(cookie, key, ["HS256"]).claims
@@ -302,10 +299,6 @@ def identity(
 
     Issuer, audience, nonce and groups are compared exactly.
     """
-    from joserfc import jwt  # noqa: PLC0415 - an extra
-    from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError  # noqa: PLC0415
-    from joserfc.jwk import KeySet  # noqa: PLC0415
-
     registry = jwt.JWTClaimsRegistry(
         leeway=LEEWAY_S,
         iss={"essential": True, "value": table.issuer},

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from pexpolicy.cli.for_console import PasswordHash, secret_of
 from pexpolicy.config.schema.console import ConsoleTable, ConsoleUserTable
 from pexpolicy.config.secrets import SecretError
-from pexpolicy_console.context import Console, console_of, peer_of, session_of
+from pexpolicy_console.context import SESSION, Console, console_of, peer_of
 from pexpolicy_console.forms import FORM, form_of
 from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.links import LoginLinks
@@ -169,7 +169,7 @@ def start_session(
 
 async def log_out(request: web.Request) -> web.StreamResponse:
     """End the session."""
-    console, session = console_of(request), session_of(request)
+    console, session = console_of(request), request[SESSION]
     # The session ends even if a full disk keeps the logout from being recorded.
     console.sessions.end(session_cookie(request))
     console.actions.record("logout", session.user, peer_of(request))

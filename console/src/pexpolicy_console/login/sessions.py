@@ -34,8 +34,6 @@ class Session:
     used: float
     entry: object = field(repr=False)
     """What the configuration had for this login: ``entry_of``."""
-    streams: int = 0
-    """Open streams."""
     csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple
 
 from aiohttp import hdrs, web
 
 from pexpolicy.audit.reader import file_and_rotated, raw_lines
 from pexpolicy_console.context import console_of
+from pexpolicy_console.index.audit_files import UNREADABLE, open_file
 from pexpolicy_console.pages.page import Page, record, render
 from pexpolicy_console.periods import moment
 from pexpolicy_console.roles import Role
 
-BLOCK = 1 << 18
-"""Bytes of a download that are compressed at a time."""
-DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
-"""What reading a compressed file raises that is damaged."""
+BLOCK = 1 << 16
+"""Compressed bytes of a download that are sent at a time."""
 _TIMESTAMP = re.compile(rb'\s*\{"timestamp":"([^"]{10,40})"')
 
 
@@ -135,10 +133,7 @@ def _opened(path: Path, stack: ExitStack) -> list[IO[bytes]]:
     files = []
     for file in file_and_rotated(path):
         with suppress(FileNotFoundError):
-            opened = stack.enter_context(file.open("rb"))
-            files.append(
-                cast("IO[bytes]", gzip.GzipFile(fileobj=opened)) if file.suffix == ".gz" else opened
-            )
+            files.append(stack.enter_context(open_file(file)))
     return files
 
 
@@ -147,7 +142,7 @@ def _lines(files: Iterable[IO[bytes]]) -> Iterator[bytes]:
     reports.
     """
     for file in files:
-        with suppress(*DAMAGED):
+        with suppress(*UNREADABLE):
             yield from file
 
 
@@ -156,19 +151,16 @@ def _compressed(
 ) -> Iterator[bytes]:
     """Yield a gzip file of the lines of a period. Lines without a time belong to the one before."""
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-    waiting: list[bytes] = []
-    size, is_within = 0, since is None
+    block, is_within = b"", since is None
     for line in _lines(files):
         if (text := _timestamp(line)) is not None:
             is_within = _is_within(text, since, until)
         if is_within:
-            waiting.append(line)
-            size += len(line)
-        if size >= BLOCK:
-            if block := packer.compress(b"".join(waiting)):
-                yield block
-            waiting, size = [], 0
-    yield packer.compress(b"".join(waiting)) + packer.flush()
+            block += packer.compress(line)
+        if len(block) >= BLOCK:
+            yield block
+            block = b""
+    yield block + packer.flush()
 
 
 def _is_within(text: str, since: datetime | None, until: datetime | None) -> bool:

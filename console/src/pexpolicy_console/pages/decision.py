@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from pexpolicy.models.difference import describe_changes
-from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.context import SESSION, console_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.lines import rule_of
 from pexpolicy_console.index.reader import Hit, IndexReader
@@ -21,38 +20,24 @@ from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import size
 
 
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """One step of the ladder; ``start`` and ``width`` are percent of the time of the call."""
-
-    plugin: str
-    outcome: str
-    ms: float
-    detail: str
-    start: float
-    width: float
-
-
-def steps_of(event: Mapping[str, Any]) -> list[StepRow]:
-    """Return the steps of a line, one after the other on the time of the call."""
+def steps_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps of a line, one after the other: ``start`` and ``width`` are percent of the
+    time of the call.
+    """
     steps = [step for step in event.get("steps") or () if isinstance(step, dict)]
-    total = max(float(event.get("ms") or 0), sum(float(step.get("ms") or 0) for step in steps))
-    rows, passed = [], 0.0
-    for step in steps:
-        took = float(step.get("ms") or 0)
-        share = 100 / total if total else 0.0
-        rows.append(
-            StepRow(
-                str(step.get("plugin", "")),
-                str(step.get("outcome", "")),
-                took,
-                _detail(step),
-                passed * share,
-                took * share,
-            )
-        )
-        passed += took
-    return rows
+    times = [float(step.get("ms") or 0) for step in steps]
+    share = 100 / (max(float(event.get("ms") or 0), sum(times)) or 1)
+    return [
+        {
+            "plugin": str(step.get("plugin", "")),
+            "outcome": str(step.get("outcome", "")),
+            "ms": ms,
+            "detail": _detail(step),
+            "start": sum(times[:number]) * share,
+            "width": ms * share,
+        }
+        for number, (step, ms) in enumerate(zip(steps, times, strict=True))
+    ]
 
 
 def _detail(step: Mapping[str, Any]) -> str:
@@ -107,7 +92,7 @@ async def decision(request: web.Request) -> web.StreamResponse:
         annotations=_annotations(event.get("annotations")),
         row=row_of(hit),
         same=[(row_of(one), one.at - hit.at) for one in same],
-        may_try=session_of(request).role >= Role.OPERATOR,
+        may_try=request[SESSION].role >= Role.OPERATOR,
         line=json.dumps(event, indent=2, ensure_ascii=False),
     )
 

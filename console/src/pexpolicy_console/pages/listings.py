@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from pexpolicy.audit.redaction import REMOVED
-from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.context import SESSION, console_of
 from pexpolicy_console.pages.page import Page, dry_run, record_view, render, whole_number
 from pexpolicy_console.roles import Role
 from pexpolicy_console.server_client import PluginState
@@ -23,7 +22,7 @@ async def rooms(request: web.Request) -> web.StreamResponse:
     """List the rooms of the configuration on the disk."""
     text = request.query.get("text", "").strip()
     skip = whole_number(request.query.get("skip", ""))
-    hides = session_of(request).role < Role.OPERATOR
+    hides = request[SESSION].role < Role.OPERATOR
     record_view(request, text=text)
     listed, failures = await dry_run(
         request, "rooms", text=text, skip=skip, limit=SHOWN, hides_personal=hides
@@ -41,19 +40,11 @@ async def rooms(request: web.Request) -> web.StreamResponse:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """How often a rule has decided since the last reload; ``None`` if the server does not say."""
-
-    count: int | None = None
-    last: str | None = None
-
-
 async def rules(request: web.Request) -> web.StreamResponse:
     """List the rules of the configuration on the disk, with their hits in the server."""
     text = request.query.get("text", "").strip()
     skip = whole_number(request.query.get("skip", ""))
-    hides = session_of(request).role < Role.OPERATOR
+    hides = request[SESSION].role < Role.OPERATOR
     record_view(request, text=text)
     found, failures = await dry_run(request, "rules", hides_personal=hides)
     listed: list[Rule] = found or []
@@ -74,14 +65,14 @@ async def rules(request: web.Request) -> web.StreamResponse:
     )
 
 
-def _hits(rule: Rule, plugins: Mapping[str, PluginState]) -> Hits:
+def _hits(rule: Rule, plugins: Mapping[str, PluginState]) -> Mapping[str, Any]:
+    """Return how often a rule has decided since the last reload; nothing if the server does not
+    say.
+    """
     plugin = plugins.get(rule["plugin"])
     status: Any = None if plugin is None else plugin.status
     found = status.get(rule["name"]) if isinstance(status, dict) else None
-    if not isinstance(found, dict) or not isinstance(found.get("hits"), int):
-        return Hits()
-    last = found.get("last_hit")
-    return Hits(found["hits"], last if isinstance(last, str) else None)
+    return found if isinstance(found, dict) else {}
 
 
 def _matches(rule: Rule, text: str) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
@@ -30,27 +29,12 @@ class Notice(NamedTuple):
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointRow:
-    """The calls of one endpoint in the last hour; durations are milliseconds."""
+def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[dict[str, Any]]:
+    """Return a row for each endpoint that was called in the last hour.
 
-    name: str
-    actions: Sequence[tuple[str, int]]
-    per_minute: float
-    last_minute: int
-    p50: float | None
-    p99: float | None
-    bars: Sequence[tuple[int, float]]
-    """Minute and height in percent, for each minute with calls."""
-
-    @property
-    def slow(self) -> int:
-        """The filter for calls that are as slow as the slowest, in whole milliseconds."""
-        return int((self.p99 or 0.0) * 0.8)
-
-
-def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[EndpointRow]:
-    """Return a row for each endpoint that was called."""
+    Durations are milliseconds; ``bars`` has minute and height in percent of each minute with calls,
+    ``slow`` the filter for calls that are as slow as the slowest.
+    """
     calls = [one for one in counts if one.kind == CALL]
     # The mean of an audit that is younger than an hour is that of its minutes.
     first = min((one.at for one in calls), default=now_minute) - now_minute + MINUTES - 1
@@ -63,16 +47,18 @@ def endpoint_rows(counts: Iterable[MinuteCount], now_minute: int) -> list[Endpoi
             actions[one.outcome] += one.count
             minutes[one.at - now_minute + MINUTES - 1] += one.count
         highest = max(minutes.values())
+        p99 = quantile(buckets, 0.99)
         rows.append(
-            EndpointRow(
-                name,
-                actions.most_common(),
-                buckets.total() / (MINUTES - first),
-                minutes[MINUTES - 2],
-                quantile(buckets, 0.5),
-                quantile(buckets, 0.99),
-                [(minute, 100 * count / highest) for minute, count in sorted(minutes.items())],
-            )
+            {
+                "name": name,
+                "actions": actions.most_common(),
+                "per_minute": buckets.total() / (MINUTES - first),
+                "last_minute": minutes[MINUTES - 2],
+                "p50": quantile(buckets, 0.5),
+                "p99": p99,
+                "slow": int((p99 or 0.0) * 0.8),
+                "bars": [(at, 100 * count / highest) for at, count in sorted(minutes.items())],
+            }
         )
     return rows
 
@@ -104,15 +90,15 @@ def attention(status: ServerStatus, *, hides_names: bool = False) -> list[Notice
 
 
 def _nodes(nodes: Sequence[NodeState]) -> list[Notice]:
-    found = []
-    silent = [n.node for n in nodes if n.age is not None and n.age > SILENT_S]
-    refused = [n for n in nodes if not n.calls and n.last_refused]
-    if silent:
-        found.append(Notice(f"silent for an hour: {', '.join(silent[:10])}", "/nodes"))
-    for reason in dict.fromkeys(n.refused_because for n in refused):
-        named = ", ".join([n.node for n in refused if n.refused_because == reason][:10])
-        found.append(Notice(f"refused, and never answered: {named} ({reason})", "/nodes"))
-    return found
+    named: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.age is not None and node.age > SILENT_S:
+            named.setdefault("silent for an hour", []).append(node.node)
+        elif not node.calls and node.last_refused:
+            named.setdefault(f"refused, never answered ({node.refused_because})", []).append(
+                node.node
+            )
+    return [Notice(f"{what}: {', '.join(names[:10])}", "/nodes") for what, names in named.items()]
 
 
 async def overview(request: web.Request) -> web.StreamResponse:
@@ -120,7 +106,7 @@ async def overview(request: web.Request) -> web.StreamResponse:
     console = console_of(request)
     status, problem = await console.server.status()
     problems = [problem] if problem else []
-    rows: list[EndpointRow] = []
+    rows: list[dict[str, Any]] = []
     is_known, now = False, time.time()
     try:
         counts = await console.index.ask(lambda reader: reader.last_hour(now))

@@ -10,7 +10,7 @@ import aiohttp_jinja2
 from aiohttp import hdrs, web
 
 from pexpolicy_console.children import DryRunFailed
-from pexpolicy_console.context import console_of, peer_of, session_of
+from pexpolicy_console.context import SESSION, console_of, peer_of
 from pexpolicy_console.roles import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -60,7 +60,7 @@ def hides_names(request: web.Request) -> bool:
     """Return whether ``[privacy]`` hides from the user what may name people, such as the texts of
     errors in the configuration.
     """
-    is_viewer = session_of(request).role < Role.OPERATOR
+    is_viewer = request[SESSION].role < Role.OPERATOR
     return is_viewer and console_of(request).config.personal is not None
 
 
@@ -74,6 +74,6 @@ def record(request: web.Request, event: str, **what: Any) -> None:
 
     Call it before the action.
     """
-    session = session_of(request)
+    session = request[SESSION]
     role = session.role.label
     console_of(request).actions.record(event, session.user, peer_of(request), role=role, **what)

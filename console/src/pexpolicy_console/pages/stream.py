@@ -11,7 +11,7 @@ from http import HTTPStatus
 import aiohttp_jinja2
 from aiohttp import hdrs, web
 
-from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.context import SESSION, console_of
 from pexpolicy_console.index.index import IndexUnavailable
 from pexpolicy_console.index.query import Query
 from pexpolicy_console.index.reader import Hit, IndexReader
@@ -29,9 +29,7 @@ that change faster.
 MAX_ROWS = 25
 """Rows in an event; further ones are counted."""
 MAX_STREAMS = 64
-MAX_STREAMS_OF_SESSION = 4
-"""A browser opens six connections to one server, and pages need some of them."""
-MAX_STREAMS_OF_USER = 24
+MAX_STREAMS_OF_USER = 16
 """So that one user leaves streams to the others."""
 COMMENT_INTERVAL_S = 15.0
 """A comment keeps proxies from closing a silent stream."""
@@ -41,20 +39,15 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """Send the lines of a list that are newer than ``after``, a number in the index, until the
     browser, or its session, is gone.
     """
-    session, streams = session_of(request), console_of(request).streams
+    session, streams = request[SESSION], console_of(request).streams
     query, after = Query.of(request.query), request.query.get("after", "0")
     if query.problems() or not after.isdecimal() or len(after) > 15:  # noqa: PLR2004
         return web.Response(status=HTTPStatus.BAD_REQUEST, text="the filters are not valid\n")
-    if (
-        streams.total() >= MAX_STREAMS
-        or streams[session.user] >= MAX_STREAMS_OF_USER
-        or session.streams >= MAX_STREAMS_OF_SESSION
-    ):
+    if streams.total() >= MAX_STREAMS or streams[session.user] >= MAX_STREAMS_OF_USER:
         return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="too many streams\n")
     record_view(request, filters=query.params())
     headers = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
-    session.streams += 1
     streams[session.user] += 1
     try:
         await response.prepare(request)
@@ -62,7 +55,6 @@ async def stream(request: web.Request) -> web.StreamResponse:
     except ConnectionError:
         pass
     finally:
-        session.streams -= 1
         streams[session.user] -= 1
     return response
 
@@ -105,7 +97,7 @@ def _is_open(request: web.Request) -> bool:
     """Return whether the browser is there, the session open, and its user not removed."""
     if request.transport is None or request.transport.is_closing():
         return False
-    console, session = console_of(request), session_of(request)
+    console, session = console_of(request), request[SESSION]
     return console.sessions.is_open(session, session_cookie(request)) and is_current(
         session, console.config.settings.console
     )
