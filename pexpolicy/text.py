@@ -110,14 +110,9 @@ def printable(text: object) -> str:
 
 
 def readable(value: Any) -> Any:
-    """Return a value of built-in types with ``?`` for what UTF-8 cannot encode.
-
-    Texts of plugins and names of files may hold such characters.
-    """
+    """Return a value of built-in types with ``?`` for what UTF-8 cannot encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
         return {readable(name): readable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [readable(item) for item in value]
-    return value
+    return [readable(item) for item in value] if isinstance(value, list | tuple) else value

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.config.files import denied_right, odd_path
+from pexpolicy.config.files import odd_path
 from pexpolicy.config.problems import ConfigWarning, Key
 from pexpolicy.config.settings import Settings
 
@@ -64,11 +64,15 @@ def audit_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         if written is None:
             continue
         file = settings.resolve(written) / ("" if key == "path" else "spool")
-        text = odd_path(written) or denied_right(file, os.W_OK)
-        if not text and file.is_dir():
+        folder, text = file.parent, odd_path(written)
+        if text:
+            pass
+        elif file.is_dir():
             text = f"{file} is a folder; name a file, as in {written.rstrip('/')}/audit.jsonl"
-        if not text and not (folder := file.parent).is_dir():
-            text = f"there is no folder {folder}; the server does not make it: mkdir -p {folder}"
+        elif not folder.is_dir():
+            text = f"there is no folder {folder} that this user may enter: mkdir -p {folder}"
+        elif not os.access(file if file.exists() else folder, os.W_OK):
+            text = f"the user with the id {os.geteuid()} may not write to {file}"
         if text:
             yield ConfigWarning(("audit", key), text)
 

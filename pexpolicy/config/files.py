@@ -6,7 +6,6 @@ import codecs
 import errno
 import hashlib
 import os
-import pwd
 import re
 import stat
 import threading
@@ -175,8 +174,8 @@ def why_unusable(path: Path, error: OSError) -> str:
     why = error.strerror or str(error) or type(error).__name__
     if isinstance(error, FileNotFoundError):
         return why + missing_hint(path)
-    if isinstance(error, PermissionError) and (denied := denied_right(path, os.R_OK)):
-        return f"{why}; {denied}"
+    if isinstance(error, PermissionError):
+        return f"{why} for the user with the id {os.geteuid()}"
     return f"{why}; name the file in it" if isinstance(error, IsADirectoryError) else why
 
 
@@ -200,24 +199,3 @@ def odd_path(written: str) -> str:
         return "holds a NUL character, which no path has: remove it"
     found = _NOT_IN_A_PATH.search(written)
     return f"{found[0]} has no meaning in a path: write that of one file" if found else ""
-
-
-def denied_right(path: Path, right: int) -> str:
-    """Return which right this user lacks to read or append to a file; no file is made or opened."""
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # as in a container
-        user = str(os.geteuid())
-    closed = next((one for one in reversed(path.parents) if not _may(one, os.X_OK)), None)
-    if closed is not None:
-        return f"the user {user} may not enter {closed.absolute()}"
-    wanted = path if path.exists() or right == os.R_OK else path.parent
-    if _may(wanted, right):
-        return ""
-    return f"the user {user} may not {'read' if right == os.R_OK else 'write to'} {wanted}"
-
-
-def _may(path: Path, right: int) -> bool:
-    """Return whether the user that this process acts as has a right, if the path is there."""
-    effective = os.access in os.supports_effective_ids
-    return os.access(path, right, effective_ids=effective) or not path.exists()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.problems import Problem, dotted_key
@@ -90,17 +89,12 @@ class Settings:
 
 
 RESTART_KEYS: tuple[tuple[str, ...], ...] = (
-    ("server", "host"),
-    ("server", "port"),
-    ("server", "base_path"),
-    ("server", "workers"),
+    *(("server", key) for key in ("host", "port", "base_path", "workers")),
+    *(("admin", key) for key in ("enabled", "host", "port")),
+    *(("limits", key) for key in LimitsTable.model_fields),
+    *(("audit", key) for key in AuditTable.model_fields),
     ("tls",),
-    ("limits",),
-    ("admin", "enabled"),
-    ("admin", "host"),
-    ("admin", "port"),
     ("tracing",),
-    ("audit",),
 )
 """Keys and tables that are read at the start only."""
 
@@ -108,19 +102,7 @@ RESTART_KEYS: tuple[tuple[str, ...], ...] = (
 def awaiting_restart(serving: Settings, wanted: Settings) -> tuple[str, ...]:
     """Return the changed keys that need a restart."""
     return tuple(
-        dotted_key(changed)
+        dotted_key(key)
         for key in RESTART_KEYS
-        for changed in _changed(key, reduce(getattr, key, serving), reduce(getattr, key, wanted))
+        if reduce(getattr, key, serving) != reduce(getattr, key, wanted)
     )
-
-
-def _changed(key: tuple[str, ...], before: Any, after: Any) -> Iterator[tuple[str, ...]]:
-    """Yield the keys of a table that differ, or the key of a table that was added or removed."""
-    if before == after:
-        return
-    if not (isinstance(before, BaseModel) and isinstance(after, BaseModel)):
-        yield key
-        return
-    for name in type(after).model_fields:
-        if getattr(before, name) != getattr(after, name):
-            yield (*key, name)

@@ -44,31 +44,20 @@ class PluginRoutes:
         """Add a route; raise ``ValueError`` if it cannot be served."""
         if not route.path.startswith("/"):
             raise ValueError(f"its path must begin with a slash and continue {self._root}")
-        if route.path.startswith(PREFIX):
-            raise ValueError(f"its path continues {self._root}: leave that out")
-        if not _is_asynchronous(route.handler):
-            raise ValueError(f"its handler is {brief(route.handler)}: write an async def")
-        try:
-            inspect.signature(route.handler).bind(None)
-        except TypeError as error:
-            raise ValueError(f"its handler is called with the request: {error}") from None
+        handler = route.handler
+        if not (
+            issubclass(handler, AbstractView)
+            if isinstance(handler, type)
+            else inspect.iscoroutinefunction(handler)
+        ):
+            raise ValueError(f"its handler is {brief(handler)}: write an async def")
         path = self._root + route.path
         try:
-            web.RouteDef(route.method, path, route.handler, route.kwargs).register(self.app.router)
+            inspect.signature(handler).bind(None)
+            web.RouteDef(route.method, path, handler, route.kwargs).register(self.app.router)
         except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
             text = str(error) or type(error).__name__
             raise ValueError("it is there twice" if "never be executed" in text else text) from None
-
-
-def _is_asynchronous(handler: object) -> bool:
-    if isinstance(handler, type):
-        return issubclass(handler, AbstractView)
-    return inspect.iscoroutinefunction(handler)
-
-
-def is_route(item: object) -> bool:
-    """Return whether an item is a route, as ``aiohttp.web.get(...)`` returns."""
-    return isinstance(item, web.RouteDef)
 
 
 def collect(
@@ -142,10 +131,8 @@ def describe(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[Descriptions, 
 
 
 def _routes(plugin: BuiltPlugin) -> tuple[PluginRoutes | None, list[Problem]]:
-    from pexpolicy.plugins.binding import PluginRoutes, is_route  # noqa: PLC0415 - it imports aiohttp
-
     what = "aiohttp.web.RouteDef, as aiohttp.web.get(...) returns"
-    items, problems = collect(plugin, "routes", is_route, what)
+    items, problems = collect(plugin, "routes", _is_route, what)
     routes = PluginRoutes(plugin.name)
     for item in items:
         try:
@@ -160,6 +147,10 @@ def _is_key(key: object) -> bool:
     return isinstance(key, tuple) and all(isinstance(part, str | int) for part in key)
 
 
+def _is_route(item: object) -> bool:
+    return isinstance(item, web.RouteDef)
+
+
 def _is_path(item: object) -> bool:
     return isinstance(item, str | PurePath)
 
@@ -170,10 +161,9 @@ def _is_warning(item: object) -> bool:
 
 def _is_keyed_decision(item: object) -> bool:
     match item:
-        case (key, Decision()):
-            return isinstance(item, tuple) and _is_key(key)
-        case _:
-            return False
+        case (key, Decision()) if isinstance(item, tuple):
+            return _is_key(key)
+    return False
 
 
 def _may_wait(function: Callable[..., Any]) -> bool:

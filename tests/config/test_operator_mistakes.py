@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pexpolicy import __version__
 from pexpolicy.cli.main import main
 from tests.support import certificates
-from tests.support.waiting import HANG_S
 
 ROOM = "[plugins.rooms.settings.rooms.board]\nname = 'Board'\n"
 RULE = (
@@ -743,66 +742,6 @@ def test_a_configuration_that_cannot_be_read_is_no_wrong_usage(
     assert said.exit_code == 78
     assert "cannot be read: " in said.stderr
     assert "Usage" not in said.stderr
-
-
-DENIED = {
-    "password": ("[auth]\nuser = 'a'\npassword_file = '{}'\n", "auth.password_file"),
-    "rooms.csv": ("[plugins.rooms.settings]\ncsv = '{}'\n", "rooms.settings.csv"),
-    "rules.toml": ("[plugins.rules.settings]\nfiles = ['{}']\n", "rules.settings.files"),
-    "server.pem": ("[tls]\nkey = 'server.key'\ncertificate = '{}'\n", "tls.certificate"),
-    "ca.pem": (UPSTREAM.replace("'t'", "t") + "ca_file = '{}'\n", "targets.t.ca_file"),
-}
-"""By the name of a file: a table that names it, and its key."""
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_who_may_not_read_a_file_is_told_with_the_command(tmp_path: Path) -> None:
-    certificates.write_pair(tmp_path)
-    tmp_path.chmod(0o755)
-    folder = tmp_path / "closed"
-    folder.mkdir()
-    for name in DENIED:
-        (tmp_path / name).write_text("")
-        (tmp_path / name).chmod(0o600)
-    tables = "".join(table.format(name) for name, (table, _) in DENIED.items())
-    (tmp_path / "config.toml").write_text(tables)
-    (tmp_path / "log").mkdir()
-    (tmp_path / "log.toml").write_text("[audit]\npath = 'log/a.jsonl'\n")
-    folder.chmod(0o700)
-    (tmp_path / "closed.toml").write_text("[audit]\npath = 'closed/in/a.jsonl'\n")
-    (tmp_path / "own.toml").touch(0o600)
-    said = checked_by_nobody(tmp_path, "config.toml", "log.toml", "closed.toml", "own.toml")
-    expected = {
-        key: f"Permission denied; the user nobody may not read {name}"
-        for name, (_, key) in DENIED.items()
-    }
-    for key, text in expected.items():
-        assert any(key in line and text in line for line in said), (key, said)
-    made = "the user nobody may not write to log"
-    entered = f"the user nobody may not enter {folder}"
-    read = "cannot be read: Permission denied; the user nobody may not read own.toml"
-    for text in (made, entered, read):
-        assert any(text in line for line in said), (text, said[-12:])
-    assert not [*folder.iterdir(), *(tmp_path / "log").iterdir()]
-
-
-def checked_by_nobody(folder: Path, *names: str) -> list[str]:
-    """Return the lines that check prints to another user about each of some configurations."""
-    # Root checks them first: this user may not read the modules that are still to be imported.
-    code = (
-        f"import os; from click.testing import CliRunner; os.chdir({str(folder)!r});"
-        "from pexpolicy.cli.main import main; names = {names!r};"
-        "say = lambda: [CliRunner().invoke(main, ['check', one]).output for one in names];"
-        "say(); os.setgroups([]); os.setgid(65534); os.setuid(65534); print(*say())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code.replace("{names!r}", repr(names))],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=True,
-    )
-    return done.stdout.splitlines()
 
 
 def test_an_address_of_another_machine_is_reported_as_one(tmp_path: Path) -> None:
