@@ -128,7 +128,8 @@ class ServerClient:
         async with self._lock:
             if time.monotonic() - self._fetched >= MAX_AGE_S:
                 self._known = await self._fetch()
-                self._fetched = time.monotonic()
+                if self._known[0] is not None:
+                    self._fetched = time.monotonic()
             return self._known
 
     def forget(self) -> None:
