@@ -307,10 +307,13 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._sampled = sampled
 
     def _gauges(self) -> Iterator[tuple[Definition, tuple[str, ...], float | None]]:
-        sources, policy = self.sources, self._policy
-        reload, audit, certificate = sources.reload(), sources.audit(), sources.certificate()
         yield metrics.WORKERS, (), 1
         yield metrics.LOOP_LAG, (), max(self._lags, default=0.0)
+        if self._policy is not None:
+            yield from _policy_gauges(self._policy)
+        # The sources are not complete while the server starts.
+        sources = self.sources
+        reload, audit, certificate = sources.reload(), sources.audit(), sources.certificate()
         yield metrics.READY, (), not sources.not_ready_reasons()
         yield metrics.RELOAD_SUCCESSFUL, (), reload.last_successful
         yield metrics.RELOADED, (), reload.last_success
@@ -320,8 +323,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             yield metrics.AUDIT_LAST_FSYNC, (), audit.synced_at
         if certificate is not None:
             yield metrics.CERTIFICATE, (), certificate.not_after.timestamp()
-        if policy is not None:
-            yield from _policy_gauges(policy)
         yield metrics.CONNECTIONS, (), sources.connections()
 
 
