@@ -7,13 +7,11 @@ from tests.conftest import (
     running_server,
     serving,
 )
-from tests.support.script_runs import render
 
 __all__ = [
     "pytest_runtest_makereport",
     "pytest_sessionfinish",
     "pytest_unconfigure",
-    "render",
     "running_server",
     "serving",
 ]
