@@ -56,10 +56,6 @@ ConfigurationDirectoryMode=0750
 """What replaces the credential in the unit; the mode is that of the printed commands."""
 CERTIFICATE_DAYS = 397
 """Validity of a test certificate: the most that today's programs accept."""
-_KEY_USAGES = (
-    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
-    *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
-)
 HIDDEN = ("/home", "/root", "/run/user")
 """Folders that ``ProtectHome`` of the unit hides from the service."""
 Files = dict[str, tuple[bytes, int, str]]
@@ -217,29 +213,27 @@ def certificate_files(host: str) -> Files:
     """Return a certificate for tests, and the CA that signed it, whose key is not kept."""
     # An hour of tolerance for the clocks of the nodes.
     begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer, name = (
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
         for text in ("pexpolicy test CA", host)
     )
 
-    def signed(subject: x509.Name, of: Any, usages: set[str], *more: x509.ExtensionType) -> bytes:
+    def signed(subject: x509.Name, of: Any, *extensions: x509.ExtensionType) -> bytes:
         builder = (
             x509.CertificateBuilder(issuer, subject, of.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(begin + timedelta(days=CERTIFICATE_DAYS))
-            .add_extension(x509.KeyUsage(*(one in usages for one in _KEY_USAGES)), critical=True)
         )
-        for extension in more:
-            is_critical = isinstance(extension, x509.BasicConstraints)
+        for extension in extensions:
+            is_critical = isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
             builder = builder.add_extension(extension, critical=is_critical)
         return builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     certificate = signed(
         name,
         key,
-        {"digital_signature"},
         x509.BasicConstraints(ca=False, path_length=None),
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
         x509.SubjectAlternativeName(
@@ -251,8 +245,8 @@ def certificate_files(host: str) -> Files:
     authority = signed(
         issuer,
         ca_key,
-        {"key_cert_sign", "crl_sign"},
         x509.BasicConstraints(ca=True, path_length=0),
+        x509.KeyUsage(*(bit in (5, 6) for bit in range(9))),  # keyCertSign and cRLSign
         x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()),
     )
     return {
@@ -268,29 +262,24 @@ def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
 
 def _write(answers: Answers, found: Files) -> None:
     """Write all files or none."""
-    folder = answers.folder
-    if taken := [name for name in found if os.path.lexists(folder / name)]:
-        text = f"{', '.join(taken)} in {folder} exists already, nothing was written"
-        raise click.ClickException(f"{text}. Choose another: pexpolicy init FOLDER")
     made: list[Path] = []
     try:
         for name, (content, mode, _) in found.items():
-            path = folder / name
+            path = answers.folder / name
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            path.touch(mode, exist_ok=False)
             made.append(path)
-            with os.fdopen(descriptor, "wb") as file:
-                # The mode of open() is reduced by the umask.
-                os.fchmod(descriptor, mode)
-                file.write(content)
+            path.chmod(mode)  # that of touch() is reduced by the umask
+            path.write_bytes(content)
     except OSError as error:
         # The password of a configuration that is only half there was never shown.
         for path in made:
             path.unlink()
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+        text = f"{error.filename}: {error.strerror}; nothing was written"
+        raise click.ClickException(text) from None
     # The unit would make it too, but check warns until it exists.
     with suppress(OSError):
-        (folder / _audit(answers)).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        (answers.folder / _audit(answers)).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
 def _print_next(answers: Answers) -> None:

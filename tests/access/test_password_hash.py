@@ -260,7 +260,7 @@ def test_the_command_prints_a_hash_of_what_it_reads(end: str) -> None:
 def test_the_command_refuses_several_lines(given: str) -> None:
     said = CliRunner().invoke(main, ["hash-password"], input=given)
     assert (said.exit_code, said.stdout) == (2, "")
-    assert "a password is one line" in said.stderr
+    assert "one line of UTF-8 text" in said.stderr
     assert "s3cret" not in said.output
 
 

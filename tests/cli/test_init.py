@@ -107,7 +107,7 @@ def test_nothing_is_written_over_a_file(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("mine")
     made = invoked("init", "--yes", str(tmp_path))
     assert (made.exit_code, [path.name for path in tmp_path.iterdir()]) == (1, ["config.toml"])
-    assert "config.toml in" in made.stderr
+    assert "config.toml: File exists; nothing was written" in made.stderr
     assert (tmp_path / "config.toml").read_text() == "mine"
 
 
