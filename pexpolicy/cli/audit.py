@@ -84,7 +84,7 @@ class AuditGroup(click.Group):
     epilog=examples("pexpolicy audit tail -f", "pexpolicy audit COMMAND --help"),
 )
 def audit() -> None:
-    """Read the audit file: follow it, find calls, and verify the chain."""
+    """Read the audit file: follow it, find and verify lines."""
 
 
 # ---- files and times

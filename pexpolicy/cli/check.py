@@ -58,7 +58,9 @@ def check(
     opens: bool,
     as_json: bool,
 ) -> None:
-    """Check the configuration FILE, or that of --config, and print all errors and warnings.
+    """Check a configuration and its plugins; print every error.
+
+    FILE is the configuration, in place of --config.
 
     Exit code 78 if it cannot be used, 75 if --open fails, 1 for a warning with --strict.
     """

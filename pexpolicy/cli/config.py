@@ -58,9 +58,9 @@ def schema(name: str) -> None:
     epilog=examples("pexpolicy hash-password", "pexpolicy hash-password < password.txt"),
 )
 def hash_password() -> None:
-    """Print the hash of a password, for password_hash in [auth] or [[auth.credentials]].
+    """Print the hash of a password.
 
-    On a terminal it prompts for the password twice. Otherwise it reads one line from standard
+    It is for password_hash in [auth] or [[auth.credentials]]. On a terminal it prompts for the password twice. Otherwise it reads one line from standard
     input; line ends after it are ignored.
     """
     if sys.stdin.isatty():

@@ -210,9 +210,9 @@ def conformance(
     caller: str,
     json_path: str | None,
 ) -> None:
-    """Send the requests of a Conferencing Node to the policy server at URL, and check each reply.
+    """Check the replies of any policy server at URL.
 
-    URL is that of the policy profile: the part before /policy/v1. It may be any policy server; the
+    Sends the requests of a Conferencing Node. URL is that of the policy profile: the part before /policy/v1. It may be any policy server; the
     requests look like those of real calls, searches and registrations.
 
     Exit code 0: the server keeps the contract. 1: it breaks the contract, or fails. 2: it cannot be

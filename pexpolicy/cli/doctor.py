@@ -65,7 +65,7 @@ class Finding(NamedTuple):
 @config_option
 @json_option
 def doctor(config: Path, *, as_json: bool) -> None:
-    """Check files, certificate, clock, ports, audit and server, and list what is wrong.
+    """Check files, certificate, clock, ports, audit and server.
 
     Warnings of the configuration are those of pexpolicy check. Exit code 1 for an error, 0 with
     warnings only. SSL_CERT_FILE names the CA that the nodes trust, if not that of tls/ca.pem.

@@ -110,9 +110,9 @@ HINT = f"a server can be checked without it: pexpolicy healthcheck --url {DEFAUL
 )
 @click.pass_context
 def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
-    """Exit with 0 if a server is ready, with 1 if not, with 78 for an invalid configuration.
+    """Tell by the exit code if a server is ready.
 
-    Without --url the check uses the configured host and port, or the admin listener if [tls] or
+    Exit code 0: ready. 1: not ready. 78: an invalid configuration. Without --url the check uses the configured host and port, or the admin listener if [tls] or
     [access] is configured and may reject a check from this machine.
     """
     explicit = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE

@@ -97,9 +97,9 @@ def networks(text: str) -> list[str]:
 def init(
     folder: Path, nodes: tuple[list[str], ...], host: str | None, *, yes: bool, systemd: bool
 ) -> None:
-    """Write a configuration with comments into FOLDER, by default the current one.
+    """Write a configuration with comments into FOLDER.
 
-    Asks for what is not given, and generates what is left empty. Existing files are never changed.
+    FOLDER is the current one by default. Asks for what is not given, and generates what is left empty. Existing files are never changed.
     """
 
     def ask(text: str, default: Any = "", **options: Any) -> Any:

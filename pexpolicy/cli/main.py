@@ -20,41 +20,15 @@ from pexpolicy.server import gc_tuning
 from pexpolicy.text import is_without_colour
 
 GROUPS = {
-    "Set up": {
-        "init": ("init:init", "Write a first configuration; asks for what it needs."),
-        "check": ("check:check", "Check a configuration and its plugins; list every error."),
-        "doctor": ("doctor:doctor", "Check files, certificate, machine and server."),
-        "hash-password": ("config:hash_password", "Print the hash of a password."),
-        "config": (
-            "config:config",
-            "Print JSON Schema of the configuration, requests and replies.",
-        ),
-        "completion": ("main:completion", "Print the shell completion for bash, zsh or fish."),
-    },
-    "Run": {
-        "serve": ("serve:serve", "Answer calls until SIGTERM or Ctrl-C."),
-        "status": ("status:status", "Show a running server, and the nodes that called it."),
-        "reload": ("reload:reload", "Reload the configuration of a running server."),
-        "healthcheck": ("http_client:healthcheck", "Tell by the exit code if a server is ready."),
-    },
-    "Try": {
-        "explain": ("explain:explain", "Show each step of the decision on a request."),
-        "test": ("test:test", "Run files of requests and expected decisions."),
-        "replay": ("replay:replay", "Show what a configuration would change for recorded calls."),
-        "conformance": ("conformance:conformance", "Check the replies of any policy server."),
-    },
-    "Read the audit": {
-        "audit": ("audit:audit", "Read the audit file: follow it, find and verify lines."),
-    },
-    "Plugins": {
-        "plugins": ("plugins:plugins", "List the plugins in the order in which they are asked."),
-        "new-plugin": ("new_plugin:new_plugin", "Write a package with a working, tested plugin."),
-    },
+    "Set up": ("init", "check", "doctor", "hash-password", "config", "completion"),
+    "Run": ("serve", "status", "reload", "healthcheck"),
+    "Try": ("explain", "test", "replay", "conformance"),
+    "Read the audit": ("audit",),
+    "Plugins": ("plugins", "new-plugin"),
 }
-"""Module, name and summary of each command. The list of commands imports none of them."""
-COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
-_WIDTH = max(map(len, COMMANDS))
-"""Of all names, so that the summaries of all groups are aligned."""
+"""The commands in the order of the help. Each is in the module of its name, unless it is below."""
+MODULES = {"completion": "main", "hash-password": "config", "healthcheck": "http_client"}
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 _STANDARD_ERROR = 2
 EXIT_TIMEOUT_S = 2.0
 """Seconds for threads that run on after a command."""
@@ -116,24 +90,26 @@ class Commands(click.Group):
         return {entry.name: entry for entry in entries if entry.name not in COMMANDS}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write names and summaries without importing the commands."""
-        sections = [
-            (title, [(name, summary) for name, (_, summary) in group.items()])
-            for title, group in GROUPS.items()
-        ]
-        others = [(name, _summary(entry)) for name, entry in sorted(self._of_packages.items())]
-        for title, commands in (*sections, ("Commands of installed packages", others)):
-            if commands:
+        """Write names and summaries without importing the commands of packages."""
+        others = tuple(sorted(self._of_packages))
+        for title, names in (*GROUPS.items(), ("Commands of installed packages", others)):
+            if names:
                 with formatter.section(title):
-                    formatter.write_dl([(f"{name:<{_WIDTH}}", text) for name, text in commands])
+                    formatter.write_dl([(f"{name:<13}", self._help(ctx, name)) for name in names])
+
+    def _help(self, ctx: click.Context, name: str) -> str:
+        if name in self._of_packages:
+            return _summary(self._of_packages[name])
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(62) if command is not None else ""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name, or ``None``."""
         if cmd_name in COMMANDS:
-            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+            attribute = cmd_name.replace("-", "_")
             with gc_tuning.importing():
-                found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
-            return cast("click.Command", found)
+                module = import_module(f"pexpolicy.cli.{MODULES.get(cmd_name, attribute)}")
+            return cast("click.Command", getattr(module, attribute))
         if (entry := self._of_packages.get(cmd_name)) is None:
             return None
         try:
@@ -213,7 +189,7 @@ def main() -> None:
 )
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
-    """Print the completion of commands, options and file names for SHELL."""
+    """Print the completion of commands and options for SHELL."""
     found = get_completion_class(shell)
     assert found is not None
     click.echo(found(main, {}, "pexpolicy", "_PEXPOLICY_COMPLETE").source())

@@ -29,7 +29,7 @@ ORIGIN = ("distribution", "version", "source")
 @config_option
 @json_option
 def plugins(config: Path, *, as_json: bool) -> None:
-    """List the plugins: the order in which they are asked, and what is installed."""
+    """List the plugins in the order in which they are asked."""
     policy = build_or_exit(config)
     try:
         listed = _listed(policy)

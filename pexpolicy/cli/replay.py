@@ -103,7 +103,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     as_json: bool,
     reports: tuple[Path, ...],
 ) -> None:
-    """Show what a configuration would answer to recorded calls, and what changes.
+    """Show what a configuration would change for recorded calls.
 
     RECORDS are files of any of these forms, also with gzip, and folders with such files: the audit
     log, with the files rotated away from it; the support log of Infinity; the access log of a

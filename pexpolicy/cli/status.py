@@ -68,7 +68,7 @@ HINTS = {
 )
 @json_option
 def status(config: Path, url: str | None, *, strict: bool, as_json: bool) -> None:
-    """Show the state of a running server, and the nodes that have stopped calling.
+    """Show a running server, and the nodes that called it.
 
     Exit code 1 when no server answers or it is not ready. SSL_CERT_FILE names the CA certificates
     to trust for an https:// URL, instead of those of the system.

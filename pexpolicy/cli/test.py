@@ -35,7 +35,7 @@ EX_FAILED = 1
 def test(
     config: Path, cases: tuple[Path, ...], only: str, reports: tuple[Path, ...], *, as_json: bool
 ) -> None:
-    """Run files of requests and expected decisions against the configured policy.
+    """Run files of requests and expected decisions.
 
     JSON and a page have the coverage too: which rooms, rules and subnets decided.
 

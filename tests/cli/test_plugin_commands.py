@@ -106,7 +106,7 @@ def test_a_broken_command_fails_with_its_package_and_the_reason(
 
 def test_our_own_commands_cannot_be_replaced(site: Path) -> None:
     result = run(site, "check", "--help")
-    assert "Check the configuration FILE" in result.stdout
+    assert "Check a configuration and its plugins" in result.stdout
     assert "imported" not in result.stderr
 
 
