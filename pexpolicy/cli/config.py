@@ -60,8 +60,8 @@ def schema(name: str) -> None:
 def hash_password() -> None:
     """Print the hash of a password.
 
-    It is for password_hash in [auth] or [[auth.credentials]]. On a terminal it prompts for the password twice. Otherwise it reads one line from standard
-    input; line ends after it are ignored.
+    It is for password_hash in [auth] or [[auth.credentials]]. On a terminal it prompts for the
+    password twice. Otherwise it reads one line from standard input; line ends after it are ignored.
     """
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)

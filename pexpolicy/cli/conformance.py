@@ -212,8 +212,9 @@ def conformance(
 ) -> None:
     """Check the replies of any policy server at URL.
 
-    Sends the requests of a Conferencing Node. URL is that of the policy profile: the part before /policy/v1. It may be any policy server; the
-    requests look like those of real calls, searches and registrations.
+    Sends the requests of a Conferencing Node. URL is that of the policy profile: the part before
+    /policy/v1. It may be any policy server; the requests look like those of real calls, searches
+    and registrations.
 
     Exit code 0: the server keeps the contract. 1: it breaks the contract, or fails. 2: it cannot be
     reached or refuses access, or wrong usage. SSL_CERT_FILE names the CA certificates to trust,

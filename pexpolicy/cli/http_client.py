@@ -112,8 +112,9 @@ HINT = f"a server can be checked without it: pexpolicy healthcheck --url {DEFAUL
 def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
     """Tell by the exit code if a server is ready.
 
-    Exit code 0: ready. 1: not ready. 78: an invalid configuration. Without --url the check uses the configured host and port, or the admin listener if [tls] or
-    [access] is configured and may reject a check from this machine.
+    Exit code 0: ready. 1: not ready. 78: an invalid configuration. Without --url the check uses the
+    configured host and port, or the admin listener if [tls] or [access] is configured and may
+    reject a check from this machine.
     """
     explicit = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
     address = url or (_configured_url(config) if explicit or config.exists() else DEFAULT_URL)

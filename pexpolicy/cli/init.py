@@ -99,7 +99,8 @@ def init(
 ) -> None:
     """Write a configuration with comments into FOLDER.
 
-    FOLDER is the current one by default. Asks for what is not given, and generates what is left empty. Existing files are never changed.
+    FOLDER is the current one by default. Asks for what is not given, and generates what is left
+    empty. Existing files are never changed.
     """
 
     def ask(text: str, default: Any = "", **options: Any) -> Any:
