@@ -142,7 +142,7 @@ class _Listening(BaseTestServer):
         super().__init__(host=host, port=port)
         self._root = URL(f"http://{host}:{port}")
 
-    async def _make_runner(self, **options: Any) -> NoReturn:  # type: ignore[override]
+    async def _make_runner(self, **options: Any) -> NoReturn:
         raise NotImplementedError
 
     async def start_server(self, *_: object, **__: object) -> None:
