@@ -17,7 +17,6 @@ from pexpolicy.cli.audit import paths_of, period, since_option
 from pexpolicy.cli.common import config_option, examples, fail, json_option, refuse
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.conformance.http_client import basic
-from pexpolicy.explain.explanation import LocalPolicyError
 from pexpolicy.replay import report
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.report import parts, rows, title
@@ -59,15 +58,6 @@ def share(text: str) -> float:
     f"https://USER@SERVER takes the password from {PASSWORD}.",
 )
 @click.option(
-    "--local-policy",
-    "files",
-    multiple=True,
-    metavar="FILE",
-    help="A local policy script of the node, which follows each answer: FILE, or KIND=FILE. May be "
-    "given for service, participant and media_location; a .json file is the service that Infinity "
-    "itself has.",
-)
-@click.option(
     "--only",
     multiple=True,
     metavar="WORD",
@@ -95,7 +85,6 @@ def replay(  # noqa: PLR0913 - the options of the command
     config: Path,
     records: tuple[Path, ...],
     against: str | None,
-    files: tuple[str, ...],
     only: tuple[str, ...],
     ignore: tuple[str, ...],
     since: str | None,
@@ -125,7 +114,6 @@ def replay(  # noqa: PLR0913 - the options of the command
         ignore=frozenset(ignore),
         only=only,
         coverage=as_json or any(path.suffix == ".html" for path in reports),
-        local_policy=files,
     )
     result = _replayed(records, job)
     if as_json:
@@ -154,7 +142,7 @@ def _replayed(records: Sequence[Path], job: Job) -> ReplayResult:
         fail(error)
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (ServerFailedError, LocalPolicyError) as error:
+    except ServerFailedError as error:
         refuse(str(error))
 
 

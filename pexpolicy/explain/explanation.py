@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, cast
 
 import orjson
 from uuid_utils import uuid7
@@ -89,61 +86,6 @@ def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
 
 class LocalPolicyError(ValueError):
     """A script or an input that cannot be used; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalPolicyOutcome:
-    """What a node does after its script has run on our answer.
-
-    ``unknown`` is true where the script reads what only the node knows.
-    """
-
-    script: str
-    verdict: str
-    unknown: bool = False
-    final: Decision | None = None
-    """The decision that takes effect; ``None`` where that is ours, unchanged."""
-
-
-class LocalPolicy(Protocol):
-    """The scripts of a node, one for each kind of request at most."""
-
-    def running(self) -> AbstractAsyncContextManager[Any]:
-        """Start what runs the scripts."""
-
-    async def after(
-        self,
-        endpoint: str,
-        request: Request,
-        decision: Decision,
-        now: float | None,
-        extras: Extras,
-    ) -> LocalPolicyOutcome | None:
-        """Return what the node makes of a decision, ``None`` where it has no script for it.
-
-        ``now`` is in seconds since 1970, ``extras`` what Infinity knows beyond the contract.
-        """
-
-    def reads(self, endpoint: str) -> frozenset[str]:
-        """Return the names of what the script for an endpoint may read or call."""
-
-
-def load_local_policy(names: Sequence[str]) -> LocalPolicy:
-    """Return the scripts of ``--local-policy``, each a file or ``KIND=FILE``.
-
-    A file that ends in ``.json`` is the service that Infinity itself has. Raise
-    ``LocalPolicyError``.
-    """
-    services = [Path(name) for name in names if name.endswith(".json")]
-    scripts = [name for name in names if not name.endswith(".json")]
-    if len(services) > 1 or not scripts:
-        msg = "--local-policy: name a script, and at most one .json file"
-        raise LocalPolicyError(msg)
-    found = next(iter(metadata.entry_points(group="pexpolicy.local_policy")), None)
-    if found is None:
-        msg = "local policy scripts need the package pexpolicy-local-policy: install it"
-        raise LocalPolicyError(msg)
-    return cast("LocalPolicy", found.load()(scripts, *services))
 
 
 def known_to_infinity(config: Path) -> tuple[Extras, Callable[[Decision], None]]:

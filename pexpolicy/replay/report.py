@@ -54,10 +54,6 @@ def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
     if tally.matrix:
         yield Line("Actions", TITLE)
         yield _matrix(result)
-    if tally.verdicts:
-        yield Line("Local policy", TITLE)
-        for verdict, count in tally.verdicts.most_common(SHOWN):
-            yield Line(f"{verdict} ({count:,})", BAD if ": dropped: " in verdict else "", 2)
     most = MAX_GROUPS if full else SHOWN_GROUPS
     for number, group in enumerate(result.groups[:most], 1):
         yield from _group(number, group, result, full=full)
@@ -171,7 +167,6 @@ def rows(result: ReplayResult) -> list[Row]:
 def as_json(result: ReplayResult) -> dict[str, Any]:
     """Return all figures, and each selected group with its example."""
     tally = result.tally
-    verdicts = [{"verdict": text, "count": n} for text, n in tally.verdicts.most_common()]
     return {
         "config": result.config,
         "against": result.against or None,
@@ -193,7 +188,6 @@ def as_json(result: ReplayResult) -> dict[str, Any]:
             {"endpoint": endpoint, "from": before or None, "to": after, "count": count}
             for (endpoint, before, after), count in sorted(tally.matrix.items())
         ],
-        **({"local_policy": verdicts} if verdicts else {}),
         "groups": [_group_object(n, group, result) for n, group in enumerate(result.groups, 1)],
         **({"coverage": _coverage(tally.coverage)} if tally.coverage is not None else {}),
         "remarks": list(result.remarks),

@@ -99,8 +99,6 @@ class Tally(Period):
     matrix: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Calls by endpoint, old action and new action; the old one is empty if it is not known."""
     groups: dict[GroupKey, Group] = field(default_factory=dict)
-    verdicts: Counter[str] = field(default_factory=Counter)
-    """What the node made of the output of its script."""
     coverage: Coverage | None = None
     """What decided in the new configuration, if that is asked for."""
 

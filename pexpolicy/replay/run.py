@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from urllib.parse import quote, urlencode
 
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain.explanation import load_local_policy
 from pexpolicy.models.difference import Changes
 from pexpolicy.replay.comparison import Side, compare, without_ids
 from pexpolicy.replay.record_files import RecordFiles
@@ -30,6 +29,7 @@ from pexpolicy.replay.sides import (
 )
 from pexpolicy.testing.coverage import Coverage
 
+PRESENT = "the server answers at the present time, and not at that of the records"
 PROGRESS_S = 0.5
 """Time after which the counts so far are told."""
 _IN_REASONS = ("alias", "name", "address", "tag", "uuid")
@@ -56,10 +56,6 @@ class Job:
     """Actions, endpoints, plugins or fields that the reported groups have."""
     coverage: bool = False
     """True: the items of plugins that decide are counted."""
-    local_policy: tuple[str, ...] = ()
-    """Scripts of the node, which follow each answer, as ``FILE`` or ``KIND=FILE``; at most one file
-    that ends in ``.json`` is the service that Infinity itself has.
-    """
 
 
 def run_replay(
@@ -73,8 +69,8 @@ def run_replay(
 
     Without ``with_rotated`` the files are read as listed; with it, those rotated away from an audit
     file are read too, and the files in folders. Raise ``ConfigError`` for a configuration that
-    cannot be used, ``LocalPolicyError`` for a script, ``ServerFailedError`` for a server, and
-    ``OSError`` for a file that cannot be opened.
+    cannot be used, ``ServerFailedError`` for a server, and ``OSError`` for a file that cannot be
+    opened.
     """
     began = time.monotonic()
     files = RecordFiles(records, with_rotated=with_rotated)
@@ -86,16 +82,9 @@ def run_replay(
         files=tuple((name, str(form)) for name, form in files.forms),
         tally=tally,
         groups=ordered(tally.groups.values(), job.only),
-        remarks=tuple(_remarks(job)),
+        remarks=(PRESENT,) if server else (),
         seconds=time.monotonic() - began,
     )
-
-
-def _remarks(job: Job) -> Iterator[str]:
-    if isinstance(job.against, ServerAddress):
-        yield "the server answers at the present time, and not at that of the records"
-    if job.local_policy and job.against is None:
-        yield "the records hold what was sent, so all that the local policy changes is a change"
 
 
 async def _replay(files: RecordFiles, job: Job, progress: Progress) -> Tally:
@@ -114,18 +103,13 @@ async def _replay(files: RecordFiles, job: Job, progress: Progress) -> Tally:
 
 async def _opened(stack: AsyncExitStack, job: Job) -> Replayer:
     """Open both sides of a job on this event loop, until the stack is left."""
-    node = None
-    if job.local_policy:
-        node = load_local_policy(job.local_policy)
-        await stack.enter_async_context(node.running())
     block = NetworkBlock()
-    new = await stack.enter_async_context(opened(job.config, block, node))
+    new = await stack.enter_async_context(opened(job.config, block))
     old: ReplayPolicy | PolicyServer | None = None
     if isinstance(job.against, Path):
-        old = await stack.enter_async_context(opened(job.against, block, node))
+        old = await stack.enter_async_context(opened(job.against, block))
     elif job.against is not None:
-        extras = new.policy.settings.extras
-        old = await stack.enter_async_context(asking(job.against, block, node, extras))
+        old = await stack.enter_async_context(asking(job.against, block))
     return Replayer(new, old, job)
 
 
@@ -171,8 +155,6 @@ class Replayer:
             tally.reasons[exactness, text] += 1
         tally.records[exactness] += 1
         tally.extend(call.at)
-        if new.verdict:
-            tally.verdicts[new.verdict] += 1
         if tally.coverage is not None:
             tally.coverage.add(new.outcome)
         self._compare(call, before, new.side, partial=bool(read))

@@ -7,21 +7,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from multidict import MultiDict, MultiMapping
 
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.builder import policy_from
-from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.conformance.http_client import Wire, connected
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG
-from pexpolicy.explain.explanation import LocalPolicy
 from pexpolicy.models.context import HOOK_CONTEXT, DryRunClock
-from pexpolicy.models.contract import Extras
-from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.outcome import ANSWERED, TIMED_OUT, Outcome
 from pexpolicy.models.request import (
     Request,
@@ -38,8 +34,6 @@ from pexpolicy.replay.records import Call
 NO_ID = "00000000-0000-7000-8000-000000000000"
 """The decision ID of a call whose record has none; equal replays have equal replies."""
 TIME = "its time"
-DECIDED_BY = "local policy"
-"""``decided_by`` of an answer that a script has changed."""
 MAX_FAILURES = 5
 """Calls in a row without a reply after which the replay ends."""
 _EVENTS = frozenset(("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.sendmsg"))
@@ -131,29 +125,23 @@ class ReplayClock(DryRunClock):
         return super().__call__()
 
 
-@dataclass(slots=True)
-class Replayed:
+class Replayed(NamedTuple):
     """The answer of a configuration to a recorded call."""
 
     side: Side
     outcome: Outcome
     read: set[str]
     """The missing parameters that were read, and ``TIME`` where that is missing and was read."""
-    verdict: str = ""
-    """What the node made of the output of its script."""
 
 
 class ReplayPolicy:
     """A policy that answers recorded calls."""
 
-    def __init__(
-        self, policy: Policy, clock: ReplayClock, block: NetworkBlock, node: LocalPolicy | None
-    ) -> None:
+    def __init__(self, policy: Policy, clock: ReplayClock, block: NetworkBlock) -> None:
         self.policy = policy
         self.redaction = redaction_of(policy.settings)
         self._clock = clock
         self._block = block
-        self._node = node
 
     async def answer(self, call: Call) -> Replayed:
         """Return the answer that takes effect; raise ``NotReplayableError``.
@@ -165,13 +153,10 @@ class ReplayPolicy:
             answer, read = await self._answer(call)
         if name := next((n for n in _failures(answer) if n in self._block.plugins), ""):
             raise NotReplayableError(f"the plugin {name} asks the network")
-        found = Replayed(of_answer(answer, self.redaction), answer.outcome, read)
-        if self._node is not None:
-            await self._follow(self._node, call, found)
-        if hashed := found.read.intersection(call.hashed):
+        if hashed := read.intersection(call.hashed):
             names = ", ".join(sorted(hashed))
             raise NotReplayableError(f"{names} is hashed or left out, and a plugin reads it")
-        return found
+        return Replayed(of_answer(answer, self.redaction), answer.outcome, read)
 
     async def _answer(self, call: Call) -> tuple[Answer, set[str]]:
         request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
@@ -186,21 +171,6 @@ class ReplayPolicy:
             read.add(TIME)
         return answer, read
 
-    async def _follow(self, node: LocalPolicy, call: Call, found: Replayed) -> None:
-        """Make of an answer what takes effect after the script of the node has run."""
-        outcome, extras = found.outcome, self.policy.settings.extras
-        made, verdict = await after_script(node, call, outcome.decision, extras)
-        names = node.reads(call.endpoint)
-        found.verdict = verdict
-        found.read |= {name for name in (*call.missing, *call.hashed) if _reads(names, name)}
-        if call.at is None and "pex_now" in names:
-            found.read.add(TIME)
-        if made is not None:
-            made = made.with_reason(f"{verdict.partition(':')[0]} after {outcome.decided_by}")
-            changed = msgspec.structs.replace(outcome, decision=made, decided_by=DECIDED_BY)
-            reply = ENDPOINTS[call.endpoint].reply(made, outcome.decision_id, DECIDED_BY)
-            found.side = of_answer(Answer(changed, reply), self.redaction)
-
 
 def _failures(answer: Answer) -> dict[str, str]:
     """Return the outcomes of the plugins that gave no answer, by their names."""
@@ -209,31 +179,8 @@ def _failures(answer: Answer) -> dict[str, str]:
     return {step.plugin: step.outcome for step in steps if step.outcome not in ANSWERED}
 
 
-async def after_script(
-    node: LocalPolicy, call: Call, decision: Decision, extras: Extras
-) -> tuple[Decision | None, str]:
-    """Return what the script of a node makes of a decision, ``None`` where that stays as it is,
-    and the verdict about its output; raise ``NotReplayableError`` where only the node knows.
-    """
-    request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
-    found = await node.after(call.endpoint, request, decision, call.at, extras)
-    if found is None:
-        return None, ""
-    verdict = f"{found.script}: {found.verdict}"
-    if found.unknown:
-        raise NotReplayableError(verdict)
-    return found.final, verdict
-
-
-def _reads(names: frozenset[str], parameter: str) -> bool:
-    is_attribute = parameter.startswith("idp_attribute")
-    return ("idp_attributes" if is_attribute else parameter) in names
-
-
 @asynccontextmanager
-async def opened(
-    path: Path, block: NetworkBlock, node: LocalPolicy | None
-) -> AsyncIterator[ReplayPolicy]:
+async def opened(path: Path, block: NetworkBlock) -> AsyncIterator[ReplayPolicy]:
     """Build a configuration and open it for a replay; raise ``ConfigError``.
 
     Its plugins cannot connect to anything.
@@ -243,7 +190,7 @@ async def opened(
     try:
         policy = policy_from(path, context=BuildContext(is_repeatable=True, wall_clock=clock))
         async with policy.serving():
-            yield ReplayPolicy(policy, clock, block, node)
+            yield ReplayPolicy(policy, clock, block)
     finally:
         block.is_active = False
 
@@ -260,13 +207,9 @@ class ServerAddress:
 class PolicyServer:
     """Asks a policy server at the present time."""
 
-    def __init__(
-        self, wire: Wire, block: NetworkBlock, node: LocalPolicy | None, extras: Extras
-    ) -> None:
+    def __init__(self, wire: Wire, block: NetworkBlock) -> None:
         self._wire = wire
         self._block = block
-        self._node = node
-        self._extras = extras
         self._failures = 0
 
     async def reply(self, call: Call) -> Side:
@@ -292,24 +235,11 @@ class PolicyServer:
             body = msgspec.json.decode(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             body = None
-        side = of_reply(call.endpoint, reply.status, body)
-        return side if self._node is None else await self._follow(self._node, call, side)
-
-    async def _follow(self, node: LocalPolicy, call: Call, side: Side) -> Side:
-        body = {"status": "success", "action": side.action, "result": side.whole}
-        decision = read_envelope(call.endpoint, body, self._extras).decision or Continue()
-        made, _ = await after_script(node, call, decision, self._extras)
-        if made is None:
-            return side
-        reply = ENDPOINTS[call.endpoint].reply(made, NO_ID, DECIDED_BY)
-        followed = of_reply(call.endpoint, reply.status, msgspec.json.decode(reply.body))
-        return followed._replace(is_ours=False)
+        return of_reply(call.endpoint, reply.status, body)
 
 
 @asynccontextmanager
-async def asking(
-    address: ServerAddress, block: NetworkBlock, node: LocalPolicy | None, extras: Extras
-) -> AsyncIterator[PolicyServer]:
+async def asking(address: ServerAddress, block: NetworkBlock) -> AsyncIterator[PolicyServer]:
     """Yield what asks a server."""
     async with connected(address.url, authorization=address.authorization) as wire:
-        yield PolicyServer(wire, block, node, extras)
+        yield PolicyServer(wire, block)

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
 from tests.support import doc_pages, live_server, wire
-from tests.support.local_policy import PASS
 
 PAGE = doc_pages.DOCS / "replay.md"
 CONFIG = """
@@ -31,7 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "config.toml").write_text(CONFIG)
     (made / "next.toml").write_text(CONFIG.replace("Meeting 07", "Seven"))
     target = f"{wire.SERVICE}?local_alias=meet07"
-    (made / "service.jinja2").write_text(PASS)
     (made / "support_log").write_text(SUPPORT.format(target))
     with live_server.running(made / "config.toml") as server:
         for _ in range(2):
