@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.background.sources import SourceLease
 from pexpolicy.chain.background import BackgroundTasks
+from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
-from pexpolicy.chain.fold import ADJUST, AdjustedChain, adjusting_chain, merging_chain
+from pexpolicy.chain.fold import ADJUST
 from pexpolicy.config.file_warnings import audit_warnings, mode_warnings
 from pexpolicy.config.files import hash_with, tracking_files
 from pexpolicy.config.loader import load
@@ -21,7 +22,6 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.errors import Log
 from pexpolicy.models.context import using_wall_clock
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
@@ -35,8 +35,6 @@ from pexpolicy.plugins.binding import (
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.plugin import BuiltPlugin, build, driver
 from pexpolicy.policy import BuildContext, Policy, release
-
-Members = Sequence[BuiltPlugin]
 
 
 def build_policy(
@@ -79,60 +77,54 @@ def build_policy(
     told.warnings += [ConfigWarning(("sources", n), "no plugin uses it") for n in sources.unused]
 
     told.warnings_of_core = lambda: (*config_warnings(settings, plugins), *file_warnings(given))
-    chains = _Chains(settings, {"clock": context.clock, "log": context.log, "names": names})
-    deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
-    return Policy(
-        settings,
-        tuple(plugins),
-        sources,
-        told,
-        {name: chains.adjusted(endpoint, deciding) for name, endpoint in ENDPOINTS.items()},
-        chains.background(plugins, context.log),
-        context,
-    )
+    chains, background = _chains(settings, context, names, plugins)
+    return Policy(settings, tuple(plugins), sources, told, chains, background, context)
 
 
-@dataclass(frozen=True, slots=True)
-class _Chains:
-    """Makes the chains of a policy; ``options`` are those of each chain."""
+def _chains(
+    settings: Settings, context: BuildContext, names: ObjectNames | None, plugins: list[BuiltPlugin]
+) -> tuple[dict[str, Chain], BackgroundTasks]:
+    """Return the chain of each endpoint, and the work after a reply: shadow plugins, each in chains
+    of its own, and observers.
+    """
+    chains: dict[str, Chain] = {}
+    shadows: dict[str, list[Chain]] = {}
 
-    settings: Settings
-    options: Mapping[str, Any]
-
-    def deciding(self, endpoint: Endpoint[Any], members: Members, budget: float) -> Chain:
-        """Return the chain of the plugins that decide."""
-        links = tuple(step for p in members if (step := bind_hook(p, endpoint.name)) is not None)
-        table = self.settings.endpoints.get(endpoint.name, EndpointTable())
+    def made(
+        endpoint: Endpoint[Any],
+        budget: float,
+        deciding: Iterable[BoundHook | None],
+        adjusting: Iterable[BoundHook | None],
+    ) -> Chain:
+        decide, adjust = tuple(filter(None, deciding)), tuple(filter(None, adjusting))
+        table = settings.endpoints.get(endpoint.name, EndpointTable())
         default: Decision = endpoint.default
         if table.default == "reject":
             default = Reject(reason="no plugin decided")
-        make = merging_chain if table.combine == "merge" else Chain
-        return make(endpoint, links, default, budget, **self.options)
-
-    def adjusting(self, endpoint: Endpoint[Any], members: Members, budget: float) -> Chain:
-        """Return the chain of the plugins that adjust decisions."""
-        links = tuple(s for p in members if (s := bind_adjuster(p, endpoint.name)) is not None)
-        return adjusting_chain(endpoint, links, budget, **self.options)
-
-    def adjusted(self, endpoint: Endpoint[Any], members: Members) -> Chain | AdjustedChain:
-        """Return the chain that decides, and adjusts the decision if a plugin does."""
-        budget = self.settings.server.budget
-        decides = self.deciding(endpoint, members, budget)
-        adjusts = self.adjusting(endpoint, members, budget)
-        return AdjustedChain(decides, adjusts) if adjusts.links else decides
-
-    def background(self, plugins: Members, log: Log | None) -> BackgroundTasks:
-        """Return the chains of shadow plugins, one for each, and the observers."""
-        shadows = [plugin for plugin in plugins if plugin.table.mode == "shadow"]
-        deciding, adjusting = (
-            {
-                name: [c for p in shadows if (c := make(e, [p], p.table.timeout)).links]
-                for name, e in ENDPOINTS.items()
-            }
-            for make in (self.deciding, self.adjusting)
+        return Chain(
+            endpoint,
+            decide + adjust,
+            default,
+            budget,
+            clock=context.clock,
+            log=context.log,
+            names=names,
+            deciding=len(decide),
+            merges=table.combine == "merge",
         )
-        observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
-        return BackgroundTasks(deciding, observers, log, self.settings.config_hash, adjusting)
+
+    for name, e in ENDPOINTS.items():
+        bound = [(p.table, bind_hook(p, name), bind_adjuster(p, name)) for p in plugins]
+        used = [(decides, adjusts) for table, decides, adjusts in bound if table.mode == "decide"]
+        deciding, adjusting = [one for one, _ in used], [one for _, one in used]
+        chains[name] = made(e, settings.server.budget, deciding, adjusting)
+        parts = [(table.timeout, *hooks) for table, *hooks in bound if table.mode == "shadow"]
+        shadows[name] = [
+            *(made(e, timeout, [decides], ()) for timeout, decides, _ in parts if decides),
+            *(made(e, timeout, (), [adjusts]) for timeout, _, adjusts in parts if adjusts),
+        ]
+    observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
+    return chains, BackgroundTasks(shadows, observers, context.log, settings.config_hash)
 
 
 def policy_from(

@@ -20,7 +20,6 @@ from pexpolicy.chain.background import BackgroundCounts, BackgroundTasks, Shadow
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.chain.fold import AdjustedChain
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem, grouped
@@ -95,7 +94,7 @@ class Policy:
         plugins: tuple[BuiltPlugin, ...],
         sources: SourceLease,
         told: Descriptions,
-        chains: Mapping[str, Chain | AdjustedChain],
+        chains: Mapping[str, Chain],
         background: BackgroundTasks,
         context: BuildContext,
     ) -> None:

@@ -19,11 +19,11 @@ from typing import Protocol
 
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.chain.fold import adjust, was_decided
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.errors import LOG_INTERVAL_S, Log, describe_error
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.outcome import (
+    ADJUSTED,
     ANSWERED,
     DECIDED,
     DEFAULT,
@@ -309,12 +309,9 @@ class BackgroundTasks:
         observers: Sequence[Observer],
         log: Log | None,
         config_hash: str = "",
-        shadow_adjusters: Mapping[str, Sequence[Chain]] | None = None,
     ) -> None:
         self._shadows = shadows
-        self._adjusters = shadow_adjusters or {}
-        chains = (*shadows.values(), *self._adjusters.values())
-        self.shadows = tuple(chain for found in chains for chain in found)
+        self.shadows = tuple(chain for chains in shadows.values() for chain in chains)
         """All shadow chains."""
         self.observers = tuple(ObserverQueue(observer, log) for observer in observers)
         self._log = log
@@ -353,13 +350,14 @@ class BackgroundTasks:
     ) -> None:
         # The reply leaves at the start of the next turn of the event loop.
         await asyncio.sleep(0)
-        adjusters = self._adjusters.get(outcome.endpoint, ()) if was_decided(outcome) else ()
-        for chain in (*self._shadows.get(outcome.endpoint, ()), *adjusters):
-            if chain.adjusts:
-                shadow = await adjust(chain, outcome, tasks)
-            else:
+        for chain in self._shadows.get(outcome.endpoint, ()):
+            if chain.deciding:
                 shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
-            differs = _differ(outcome, shadow, merges=chain.merges)
+            elif was_decided(outcome):
+                shadow = await chain.adjust(outcome, tasks)
+            else:
+                continue
+            differs = _differ(outcome, shadow, merges=chain.merges and chain.deciding > 0)
             if counts is not None:
                 counts.shadowed(shadow, differs=differs)
             if audit is not None:
@@ -380,6 +378,12 @@ class BackgroundTasks:
             _, late = await asyncio.wait(self._pending, timeout=DRAIN_TIMEOUT_S)
             for task in late:
                 task.cancel()
+
+
+def was_decided(outcome: Outcome) -> bool:
+    """Return true where a plugin decided, and false for the default and the reject of a failure."""
+    by = outcome.decided_by
+    return any(s.plugin == by and s.outcome in (DECIDED, ADJUSTED) for s in outcome.steps)
 
 
 def _differ(actual: Outcome, shadow: Outcome, *, merges: bool) -> bool | None:

@@ -84,10 +84,12 @@ class BoundHook:
         object.__setattr__(self, "decided_steps", StepCounter(self.plugin, answered, hook))
 
 
-def group_ends(links: tuple[BoundHook, ...]) -> tuple[int, ...]:
-    """Return for each hook the index of the first one after it that runs in another task."""
+def group_ends(links: tuple[BoundHook, ...], deciding: int) -> tuple[int, ...]:
+    """Return for each hook the index of the first one after it that runs in another task, or that
+    adjusts while it is one of the ``deciding`` first ones.
+    """
     ends = list(range(1, len(links) + 1))
     for at in reversed(range(len(links) - 1)):
-        if not links[at].may_wait and not links[at + 1].may_wait:
+        if at + 1 != deciding and not links[at].may_wait and not links[at + 1].may_wait:
             ends[at] = ends[at + 1]
     return tuple(ends)

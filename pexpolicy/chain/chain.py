@@ -1,14 +1,21 @@
-"""The chain of one hook: its plugins, asked in order within the budget of the call."""
+"""The chain of one endpoint: its plugins, asked in order within the budget of the call.
+
+The first decision ends a chain, unless all decisions are merged, or other plugins adjust it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any
+
+import msgspec
 
 from pexpolicy.chain.bound_hook import QUICK, REJECT_REASONS, BoundHook, group_ends
 from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.chain.fold import Draft, check_adjusted, check_merged
 from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
@@ -28,6 +35,7 @@ from pexpolicy.models.outcome import (
     INVALID,
     SKIPPED,
     TIMED_OUT,
+    AdjustedStep,
     Outcome,
     Step,
 )
@@ -57,26 +65,36 @@ class Chain:
     clock: Clock = time.perf_counter
     log: Log | None = None
     names: ObjectNames | None = None
-    hook: str = ""
-    """The name of the hook; by default that of the endpoint."""
-    own_check: Check | None = None
-    """Checks answers instead of the endpoint."""
-    new_run: Callable[[Chain, Request], ChainRun] | None = None
-    """Makes the state of a call; by default that of a chain that ends with the first decision."""
+    deciding: int = -1
+    """How many of the plugins decide; those after them adjust the decision. By default all decide.
+
+    They are asked about a decision of a plugin only, not about the default or a reject that follows
+    a failure: no plugin decided those.
+    """
     merges: bool = False
     """True where every plugin is asked and their decisions are merged."""
-    adjusts: bool = False
-    """True where every plugin is asked about the decision of another chain."""
     check: Check = field(init=False)
+    check_adjusted: Check = field(init=False)
+    run_type: type[ChainRun] = field(init=False)
+    """The class of the state of a call."""
     failure_log: PluginFailureLog = field(init=False)
     group_ends: tuple[int, ...] = field(init=False)
     """For each plugin, the index of the first one after it that runs in another task."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "group_ends", group_ends(self.links))
-        object.__setattr__(self, "check", self.own_check or self.endpoint.check_answer)
-        failure_log = PluginFailureLog(self.log, self.hook or self.endpoint.name)
-        object.__setattr__(self, "failure_log", failure_log)
+        count = len(self.links)
+        deciding = count if self.deciding < 0 else self.deciding
+        run_type = FoldRun if self.merges or deciding < count else ChainRun
+        for name, value in {
+            "deciding": deciding,
+            "check": self.endpoint.check_answer,
+            # Not a partial: CPython calls a method in its own loop, without a call of C.
+            "check_adjusted": MethodType(check_adjusted, self.endpoint),
+            "run_type": run_type,
+            "failure_log": PluginFailureLog(self.log, self.endpoint.name),
+            "group_ends": group_ends(self.links, deciding),
+        }.items():
+            object.__setattr__(self, name, value)
 
     async def ask(
         self,
@@ -87,7 +105,7 @@ class Chain:
     ) -> Outcome:
         """Ask until the run has ended, or the budget is gone. Never raises."""
         if run is None:
-            run = (self.new_run or ChainRun)(self, request)
+            run = self.run_type(self, request)
         run.tasks = tasks
         has_waited = True
         while (run.decision is None and run.at < run.last) or run.begin_adjusting():
@@ -120,6 +138,15 @@ class Chain:
             run.adjusted,
         )
 
+    async def adjust(self, outcome: Outcome, tasks: HookTasks) -> Outcome:
+        """Return the adjusted outcome of a call, with the steps of the adjusters only.
+
+        They have the budget of this chain. Never raises.
+        """
+        run = FoldRun(self, outcome.request)
+        run.adjust(outcome.decision, outcome.decided_by)
+        return await self.ask(outcome.request, tasks, outcome.decision_id, run)
+
     def close(self) -> None:
         """Log the failures that were left out."""
         self.failure_log.close()
@@ -134,8 +161,8 @@ class ChainRun:
     """The state of one call, which the first decision ends; ``at`` is the next plugin."""
 
     __slots__ = (
-        *("abandoned", "asked", "at", "began", "chain", "deadline", "decided_by", "decision"),
-        *("eventful", "last", "request", "steps", "tasks"),
+        *("abandoned", "asked", "at", "began", "chain", "check", "deadline", "decided_by"),
+        *("decision", "eventful", "last", "request", "steps", "tasks"),
     )
 
     tasks: HookTasks
@@ -147,8 +174,11 @@ class ChainRun:
         self.chain = chain
         self.request = request
         self.asked: Any = request
+        """What the plugins get."""
+        self.check = chain.check
         self.at = 0
-        self.last = len(chain.links)
+        self.last = chain.deciding
+        """Where those that are asked now end."""
         self.steps: list[Step] = []
         self.decision = None
         self.decided_by = DEFAULT
@@ -169,10 +199,10 @@ class ChainRun:
 
         A hook that was abandoned meanwhile records nothing.
         """
-        request, steps, abandoned = self.request, self.steps, self.abandoned
+        chain, request, steps, abandoned = self.chain, self.request, self.steps, self.abandoned
         last = self.deadline - MIN_BUDGET_S
         while True:
-            chain, asked = self.chain, self.asked
+            asked, check = self.asked, self.check
             for link in chain.links[self.at : chain.group_ends[self.at]]:
                 began = self.began
                 if began > last and not self.tasks.suspends_limits():
@@ -190,7 +220,7 @@ class ChainRun:
                     if abandoned != self.abandoned:
                         return
                     if answer is not None:
-                        answer = chain.check(answer, asked)
+                        answer = check(answer, asked)
                         if not isinstance(answer, Decision) and answer is not None:
                             answer = await answer
                         if chain.names is not None and answer is not None:
@@ -215,7 +245,7 @@ class ChainRun:
                         self.began = now
                         self.at += 1
                         if breaker is not None and breaker.record_success():
-                            chain.failure_log.breaker(link.plugin, "circuit breaker closed")
+                            self.log_breaker(link, "closed")
                         if answer is not None:
                             self.decision, self.decided_by = answer, link.plugin
                 if self.decision is not None:
@@ -250,8 +280,7 @@ class ChainRun:
         if isinstance(error, PluginBusyError):
             self.fail(link, BUSY, str(error))
             return
-        asked = self.asked
-        secrets = withheld_values(asked) if isinstance(asked, Request) else asked.secrets()
+        secrets = self.secrets()
         if isinstance(error, DecisionError):
             report = describe_decision_error(error, secrets)
             detail = redact(str(error), secrets)
@@ -264,8 +293,17 @@ class ChainRun:
         if self.chain.failure_log.is_full:
             report = with_full_traceback(report, error, secrets)
         self.chain.failure_log.failed(
-            event, link.plugin, report, self.began, decision_id=self.request.decision_id
+            event,
+            link.plugin,
+            report,
+            self.began,
+            hook=link.hook,
+            decision_id=self.request.decision_id,
         )
+
+    def secrets(self) -> list[str]:
+        """Return what logs and details must not have."""
+        return withheld_values(self.request)
 
     def time_out(self, link: BoundHook) -> None:
         """Record a hook that did not answer in time."""
@@ -285,20 +323,24 @@ class ChainRun:
         self.eventful = True
         self.began = now
         self.at += 1
+        decision_id = self.request.decision_id
         self.chain.failure_log.step(
-            link.plugin, outcome, detail, now, decision_id=self.request.decision_id
+            link.plugin, outcome, detail, now, hook=link.hook, decision_id=decision_id
         )
         breaker = link.breaker
         if breaker is not None and outcome != SKIPPED and breaker.record_failure(now):
-            self.chain.failure_log.breaker(
-                link.plugin, "circuit breaker opened", pause=breaker.pause, error=detail
-            )
+            self.log_breaker(link, "opened", pause=breaker.pause, error=detail)
         if link.on_error == "reject":
             self.refuse(link, f"{link.plugin} {REJECT_REASONS[outcome]}")
 
+    def log_breaker(self, link: BoundHook, what: str, **fields: object) -> None:
+        """Log that the circuit breaker of a plugin opened or closed."""
+        fields |= {"hook": link.hook} if link.hook else {}
+        self.chain.failure_log.breaker(link.plugin, f"circuit breaker {what}", **fields)
+
     def _skip_rest(self) -> None:
-        rest = self.chain.links[self.at :]
-        self.at = len(self.chain.links)
+        rest = self.chain.links[self.at : self.last]
+        self.at = self.last
         self.eventful = True
         text = "the budget was gone"
         self.steps += [Step(link.plugin, SKIPPED, 0.0, text, link.hook) for link in rest]
@@ -315,3 +357,111 @@ class ChainRun:
         """Decide most restrictively, as the ``on_error`` of a plugin says."""
         self.decision = self.chain.refusal(reason)
         self.decided_by = link.plugin
+
+
+class FoldRun(ChainRun):
+    """The state of one call whose answers build on each other.
+
+    They are merged by a chain that merges, and a decision is adjusted by the ``adjusters``. A
+    reject, of a plugin or for a failure, ends either part early.
+    """
+
+    __slots__ = ("adjusted", "by", "draft", "is_adjusting", "was_refused")
+
+    def __init__(self, chain: Chain, request: Request) -> None:
+        super().__init__(chain, request)
+        self.adjusted = self.was_refused = self.is_adjusting = False
+        self.by = DEFAULT
+        """The plugin that is named as the one that decided."""
+        self.draft = Draft(request)
+        if chain.merges:
+            self.check = self._check_merged
+
+    def _check_merged(self, answer: Any, _: object) -> Decision:
+        return check_merged(self.chain.endpoint, answer, self.draft)
+
+    def secrets(self) -> list[str]:
+        """Return what logs and details must not have, those of the decision so far included."""
+        return self.draft.secrets()
+
+    def continues_after(self, link: BoundHook) -> bool:
+        """Take the answer of a plugin; return whether the next one shares its task."""
+        decision = self.decision
+        if self.was_refused or decision is None:
+            return False
+        if self.is_adjusting:
+            goes_on = self._adjust(decision)
+        elif self.chain.merges:
+            goes_on = self._merge(decision)
+        else:
+            goes_on = self.begin_adjusting()
+        if not goes_on or link.may_wait or self.at == self.last:
+            return False
+        return not self.chain.links[self.at].may_wait
+
+    def _merge(self, decision: Decision) -> bool:
+        """Send the fields that no earlier plugin has given; return whether the chain goes on."""
+        if decision.action == "reject":
+            return False
+        before = self.draft.decision
+        known = before.set_fields() if before is not None else {}
+        given = tuple(name for name in decision.set_fields() if name not in known)
+        self.steps[-1] = msgspec.structs.replace(self.steps[-1], fields=given)
+        if before is None or (given and not known):
+            self.by = self.decided_by
+        self.decided_by = self.by
+        self.draft.decision, self.decision = decision, None
+        return True
+
+    def _adjust(self, decision: Decision) -> bool:
+        """Make an answer the decision so far; return whether the chain goes on."""
+        draft, steps = self.draft, self.steps
+        before, step = draft.decision, steps.pop()
+        assert before is not None
+        if decision.action == before.action:
+            self.decided_by = self.by
+        self.by = self.decided_by
+        step = AdjustedStep(
+            step.plugin, step.outcome, step.ms, "", step.hook, before=before, after=decision
+        )
+        steps.append(step)
+        self.adjusted = True
+        draft.decision = decision
+        if draft.may_admit:
+            draft.protecting = decision
+        if self.at == self.last:
+            # The end: nothing runs any more that could change what was checked a moment ago.
+            return False
+        self.decision = None
+        return True
+
+    def begin_adjusting(self) -> bool:
+        """Ask the adjusters about the decision of a plugin, if there is one; return true then."""
+        decision = self.decision or self.draft.decision
+        has_asked_all = self.is_adjusting or self.last == len(self.chain.links)
+        if has_asked_all or self.was_refused or decision is None:
+            return False
+        self.adjust(decision, self.decided_by)
+        return True
+
+    def adjust(self, decision: Decision, decided_by: str) -> None:
+        """Ask the adjusters about a decision of this plugin."""
+        chain = self.chain
+        self.is_adjusting = True
+        self.check = chain.check_adjusted
+        self.asked = draft = self.draft
+        draft.decision = draft.protecting = decision
+        self.at, self.last, self.decision = chain.deciding, len(chain.links), None
+        self.by = self.decided_by = decided_by
+
+    def undecided(self) -> Decision:
+        """Return the decision of all answers, or the default."""
+        return self.draft.decision or self.chain.default
+
+    def refuse(self, link: BoundHook, reason: str) -> None:
+        """End with the most restrictive decision; a reject that a plugin has decided stays."""
+        super().refuse(link, reason)
+        self.was_refused = True
+        before = self.draft.decision
+        if self.is_adjusting and before is not None and before.action == "reject":
+            self.decision, self.decided_by = before, self.by

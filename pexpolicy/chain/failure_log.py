@@ -16,7 +16,7 @@ _EVENTS = {TIMED_OUT: "plugin was late", BUSY: "plugin was busy"}
 
 
 class PluginFailureLog:
-    """Logs the failures of the plugins of one hook; does nothing without a log.
+    """Logs the failures of plugins in a hook; does nothing without a log.
 
     Each distinct failure is logged once an interval. Those in between are counted in ``times`` of
     the next line, or of a line of their own when the interval is over.
@@ -27,58 +27,55 @@ class PluginFailureLog:
         self._hook = hook
         self.is_full = bool(getattr(log, "is_debugging", False))
         """True where every failure is logged with its full traceback."""
-        self._limit: RateLimit[tuple[str, str, str, str]] | None = None
-        """Made at the first failure."""
+        interval = 0.0 if self.is_full else LOG_INTERVAL_S
+        self._limit: RateLimit[tuple[str, str, str, str, str]] = RateLimit(interval)
         self._timer: asyncio.TimerHandle | None = None
 
     def failed(
         self, event: str, plugin: str, report: ErrorReport, now: float, **more: object
     ) -> None:
         """Log an exception or an invalid decision, once an interval for each class and place."""
-        fields = {"traceback": report.traceback} if report.lines else {}
-        kind = event, plugin, report.kind, report.place
-        self._warn(kind, now, error=report.summary, **fields, **more)
+        if report.lines:
+            more["traceback"] = report.traceback
+        self._warn(event, plugin, now, report.kind, report.place, error=report.summary, **more)
 
     def step(self, plugin: str, outcome: str, detail: str, now: float, **more: object) -> None:
         """Log a plugin that was late or busy, once an interval: under load every call is."""
-        event = _EVENTS.get(outcome)
-        if event is not None:
-            self._warn((event, plugin, "", ""), now, error=detail, **more)
+        if outcome in _EVENTS:
+            self._warn(_EVENTS[outcome], plugin, now, error=detail, **more)
 
     def breaker(self, plugin: str, event: str, **fields: object) -> None:
         """Log that the circuit breaker of a plugin opened or closed."""
         if self._log is not None:
-            self._log.warning(event, plugin=plugin, hook=self._hook, **fields)
+            self._log.warning(event, plugin=plugin, **{"hook": self._hook, **fields})
 
     def close(self) -> None:
         """Log what was left out since the last lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        left_out = {} if self._limit is None else self._limit.take_left_out()
-        for kind, times in left_out.items():
-            event, plugin, error, place = kind
+        for (event, plugin, hook, error, place), times in self._limit.take_left_out().items():
             where = f" ({place})" if place else ""
             text = {"error": f"{error} again{where}"} if error else {}
             assert self._log is not None
-            self._log.warning(event, plugin=plugin, hook=self._hook, **text, times=times)
+            self._log.warning(event, plugin=plugin, hook=hook, **text, times=times)
 
-    def _warn(self, kind: tuple[str, str, str, str], now: float, **fields: object) -> None:
+    def _warn(
+        self,
+        event: str,
+        plugin: str,
+        now: float,
+        kind: str = "",
+        place: str = "",
+        **fields: object,
+    ) -> None:
         if self._log is None:
             return
-        if self._limit is None:
-            self._limit = RateLimit(0.0 if self.is_full else LOG_INTERVAL_S)
-        times = self._limit.admit(kind, now)
-        if not times:
-            self._start_timer()
-            return
-        counted = {"times": times} if times > 1 else {}
-        fields = {name: value for name, value in fields.items() if value != ""}
-        event, plugin, *_ = kind
-        self._log.warning(event, plugin=plugin, hook=self._hook, **fields, **counted)
-
-    def _start_timer(self) -> None:
-        if self._timer is None:
+        fields = {"hook": self._hook, **{name: one for name, one in fields.items() if one != ""}}
+        if times := self._limit.admit((event, plugin, str(fields["hook"]), kind, place), now):
+            counted = {"times": times} if times > 1 else {}
+            self._log.warning(event, plugin=plugin, **fields, **counted)
+        elif self._timer is None:
             with suppress(RuntimeError):  # no event loop
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(LOG_INTERVAL_S, self.close)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import threading
 import time
 from collections import Counter
@@ -37,6 +38,8 @@ STILL_HELD_AFTER_S = 1.0
 """Delay after which a loop that is still held is reported before it is released."""
 OUTSIDE = ("a thread or another process", "")
 """The event loop ran no code, and could not go on."""
+_IDLE = (os.path.dirname(asyncio.__file__), selectors.__file__)  # noqa: PTH120 - as below
+"""The beginning of the file names of an event loop that waits."""
 _CALLERS = os.path.join(PACKAGE_ROOT, "chain") + os.sep  # noqa: PTH118 - compared with names
 """The beginning of the file names of the code that calls hooks."""
 
@@ -114,14 +117,14 @@ class Watchdog:
         running, frames = self._tasks.running, list(frames_of(self._loop_thread))
         if running != SERVER and _is_in_hook(frames):
             return running, _line(frames)
+        if not frames or frames[0].f_code.co_filename.startswith(_IDLE):
+            return OUTSIDE, ""
         for frame in frames:
             module = str(frame.f_globals.get("__name__", ""))
             while module and not frame.f_code.co_filename.startswith(PACKAGE_ROOT):
                 if (name := self._owners.get(module)) is not None:
                     return (running if running[0] == name else (name, "")), _line(frames)
                 module = module.rpartition(".")[0]
-        if not frames or "asyncio" in frames[0].f_code.co_filename:
-            return OUTSIDE, ""
         return SERVER, _place(frames[0])
 
     def _log_hold(self, names: Names, line: str, held: float, what: str) -> None:

@@ -13,11 +13,10 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any, cast
 
 from pexpolicy.background.schedule import entered
-from pexpolicy.chain.fold import Draft, check_answer
+from pexpolicy.chain.fold import Draft
 from pexpolicy.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS
@@ -228,8 +227,7 @@ class _RequestServer(Channel[messages.Order]):
         answer = await link.ask(asked)
         if answer is None or answer is decision:
             return messages.OkReply()
-        check = endpoint.check_answer if decision is None else partial(check_answer, endpoint)
-        admitted = check(answer, request)
+        admitted = endpoint.check_answer(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
     async def _observe(self, outcomes: list[Outcome]) -> messages.OkReply:

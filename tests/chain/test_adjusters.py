@@ -356,7 +356,7 @@ async def test_personal_values_are_masked_in_changes(
 
 
 def test_what_a_configuration_may_not_have_is_refused() -> None:
-    with pytest.raises(ConfigError, match="only participant_properties can be merged"):
+    with pytest.raises(ConfigError, match="cannot be merged"):
         settings(endpoints={"media_location": {"combine": "merge"}})
     made = policy({"a": plugin(media_location=always(None))}, {"a": {"may_admit": True}})
     assert "plugins.a.may_admit: has no effect" in "\n".join(map(str, made.warnings))

@@ -259,21 +259,6 @@ def test_a_picture_is_not_blamed_on_a_library() -> None:
     assert ".py" not in detail_of(b"abc", "participant_avatar")
 
 
-def test_an_adjuster_changes_some_fields_by_replace() -> None:
-    class Partly:
-        @hookimpl
-        async def service_configuration(self) -> Conference:
-            return ROOM
-
-        @hookimpl
-        async def adjust_service_configuration(self) -> dict[str, str]:
-            return {"ivr_theme_name": "Blue"}
-
-    step = decide_sync(Partly, REQUEST).steps[1]
-    assert step.outcome == "invalid"
-    assert "to change some of them, return decision.replace(name=value)" in step.detail
-
-
 # ---- lifespans
 
 
