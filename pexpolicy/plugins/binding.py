@@ -72,14 +72,12 @@ def collect(
     try:
         with hook_context(plugin.name, hook):
             returned = plugin.hooks[hook](*arguments)
-            is_list = isinstance(returned, Iterable) and not isinstance(
-                returned, str | bytes | Mapping
-            )
+            is_list = isinstance(returned, Iterable) and not isinstance(returned, str | Mapping)
             items = list(returned) if is_list else [returned]
-        if is_list and all(map(usable, items)):
+        wrong = [item for item in items if not (is_list and usable(item))]
+        if not wrong:
             return items, []
-        wrong = next((item for item in items if not (is_list and usable(item))), None)
-        text = f"its {hook} must return an iterable of {what}, and not {brief(wrong)}"
+        text = f"its {hook} must return an iterable of {what}, and not {brief(wrong[0])}"
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
         text = f"its {hook} failed: {describe_error(error).summary}"
     return [], [Problem(("plugins", plugin.name), f"{plugin.available}: {text}")]
@@ -105,54 +103,33 @@ def describe(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[Descriptions, 
 
     Relative paths are relative to ``root``, unless they begin with it, as those of settings do.
     """
-    told, problems = Descriptions(), []
+    told = Descriptions()
+    problems: list[Problem] = []
     for plugin in plugins:
-        name = plugin.name
-        what = "pairs of a key and a decision, such as (('rooms', 'a'), Conference(...))"
-        told.decisions[name], found = collect(plugin, "static_decisions", _is_keyed_decision, what)
-        problems += found
-        what = "ConfigWarning(key, text), with a tuple as the key, such as ('rooms', 'a')"
-        warnings, found = collect(plugin, "config_warnings", _is_warning, what)
-        problems += found
+        name, found = plugin.name, {}
+        for hook, (usable, what) in _DESCRIBING.items():
+            found[hook], wrong = collect(plugin, hook, usable, what)
+            problems += wrong
+        told.decisions[name] = found["static_decisions"]
         told.warnings += [
-            ConfigWarning(("plugins", name, "settings", *item.key), item.text) for item in warnings
+            ConfigWarning(("plugins", name, "settings", *item.key), item.text)
+            for item in found["config_warnings"]
         ]
-        files, found = collect(plugin, "tracked_files", _is_path, "paths")
-        problems += found
         told.files += plugin.available.files()
-        tracked = dict.fromkeys([*plugin.files, *map(Path, files)])
+        tracked = dict.fromkeys([*plugin.files, *map(Path, found["tracked_files"])])
         told.files += [file if file.is_relative_to(root) else root / file for file in tracked]
-        if "routes" in plugin.hooks:
-            routes, found = _routes(plugin)
-            problems += found
-            if routes is not None:
-                told.routes[name] = routes
+        for route in found["routes"]:
+            routes = told.routes.setdefault(name, PluginRoutes(name))
+            try:
+                routes.add(route)
+            except ValueError as error:
+                text = f"{plugin.available}: its route {route.method} {route.path}: {error}"
+                problems.append(Problem(("plugins", name), text))
     return told, problems
-
-
-def _routes(plugin: BuiltPlugin) -> tuple[PluginRoutes | None, list[Problem]]:
-    what = "aiohttp.web.RouteDef, as aiohttp.web.get(...) returns"
-    items, problems = collect(plugin, "routes", _is_route, what)
-    routes = PluginRoutes(plugin.name)
-    for item in items:
-        try:
-            routes.add(item)
-        except ValueError as error:
-            text = f"{plugin.available}: its route {item.method} {item.path}: {error}"
-            problems.append(Problem(("plugins", plugin.name), text))
-    return routes if items else None, problems
 
 
 def _is_key(key: object) -> bool:
     return isinstance(key, tuple) and all(isinstance(part, str | int) for part in key)
-
-
-def _is_route(item: object) -> bool:
-    return isinstance(item, web.RouteDef)
-
-
-def _is_path(item: object) -> bool:
-    return isinstance(item, str | PurePath)
 
 
 def _is_warning(item: object) -> bool:
@@ -164,6 +141,24 @@ def _is_keyed_decision(item: object) -> bool:
         case (key, Decision()) if isinstance(item, tuple):
             return _is_key(key)
     return False
+
+
+_DESCRIBING: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "static_decisions": (
+        _is_keyed_decision,
+        "pairs of a key and a decision, such as (('rooms', 'a'), Conference(...))",
+    ),
+    "config_warnings": (
+        _is_warning,
+        "ConfigWarning(key, text), with a tuple as the key, such as ('rooms', 'a')",
+    ),
+    "tracked_files": (lambda item: isinstance(item, str | PurePath), "paths"),
+    "routes": (
+        lambda item: isinstance(item, web.RouteDef),
+        "aiohttp.web.RouteDef, as aiohttp.web.get(...) returns",
+    ),
+}
+"""By hook: what checks one item that it returns, and what it has to return."""
 
 
 def _may_wait(function: Callable[..., Any]) -> bool:

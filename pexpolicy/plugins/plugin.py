@@ -173,23 +173,14 @@ def method_of(hook: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def can_reject(
-    available: PluginSource, instance: object, hooks: Mapping[str, Callable[..., Any]]
-) -> bool:
+def can_reject(instance: object, hooks: Mapping[str, Callable[..., Any]]) -> bool:
     """Return the plugin's own ``can_reject``; without one, guess, for a warning.
 
     The guess is true if the module of the class imports ``Reject`` and the plugin has a hook that
-    may reject. Raises ``PluginBuildError``.
+    may reject.
     """
-    try:
-        declared = getattr(instance, "can_reject", None)
-    except BaseException as error:
-        raise _build_error(f"{available}: its can_reject failed", error) from error
-    if declared is not None:
-        if isinstance(declared, bool):
-            return declared
-        text = f"{available}: its can_reject is {brief(declared)}: write True or False, no method"
-        raise PluginBuildError.because(text)
+    if (declared := getattr(instance, "can_reject", None)) is not None:
+        return bool(declared)
     module = sys.modules.get(type(instance).__module__)
     return any(value is Reject for value in vars(module or object).values()) and any(
         one.can_reject and not hooks.keys().isdisjoint((name, ADJUST + name))
@@ -285,9 +276,7 @@ def _build_error(text: str, error: BaseException) -> PluginBuildError:
         return PluginBuildError.because(f"{text}: {error}")
     # Shown by serve --debug and explain --traceback.
     logging.getLogger(__name__).debug("plugin failed", exc_info=error)
-    summary = describe_error(error).summary
-    hint = "; start tasks in lifespan" if "no running event loop" in summary else ""
-    return PluginBuildError.because(f"{text}: {summary}{hint}")
+    return PluginBuildError.because(f"{text}: {describe_error(error).summary}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +393,10 @@ def _build_one(
     if not implemented:
         text = f"{available} implements no hook: override a method of Plugin, or use @hookimpl"
         raise PluginBuildError.because(text)
+    try:
+        rejects = can_reject(instance, implemented)
+    except Exception as error:
+        raise _build_error(f"{available}: its can_reject failed", error) from error
     has_threads = any(
         blocks(hook) and name != "lifespan" and name not in DESCRIBING
         for name, hook in implemented.items()
@@ -414,7 +407,7 @@ def _build_one(
         instance,
         implemented,
         implemented.keys(),
-        can_reject(available, instance, implemented),
+        rejects,
         PluginThreadPool(available.name, table.threads) if has_threads else None,
         setting_digests=setting_digests(table),
         refreshed=declared_by(instance, declared, Refreshed),

@@ -256,14 +256,6 @@ def test_a_can_reject_that_raises_is_refused() -> None:
     assert "its can_reject failed: LookupError: no list of guards" in refusal(Unsure)
 
 
-def test_a_can_reject_that_is_a_method_is_refused() -> None:
-    class Unsure(Nearest):
-        def can_reject(self) -> bool:
-            return False
-
-    assert "its can_reject is a method: write True or False, no method" in refusal(Unsure)
-
-
 @pytest.mark.parametrize("wrong", [Place(), "Place"])
 def test_an_instance_or_a_name_is_no_class_of_settings(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"Wrong: Plugin\[\.\.\.\] takes the class of settings"):
