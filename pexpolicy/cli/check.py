@@ -101,8 +101,8 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
             {
                 "key": dotted_key(remark.key),
                 "message": remark.text,
-                "line": found.line if (found := places.excerpt(remark)) is not None else None,
-                "column": found.column if found is not None else None,
+                "line": (place := places.place_of(remark) or (None, None))[0],
+                "column": place[1],
             }
             for remark in remarks
         ]

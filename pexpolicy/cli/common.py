@@ -132,14 +132,8 @@ def fail(error: ConfigError, hint: str = "") -> NoReturn:
         if key and text.startswith(key):
             text = click.style(key, bold=True) + text.removeprefix(key)
         click.echo(f"\n  {text}", err=True)
-        if (excerpt := places.excerpt(problem)) is not None:
-            number, style = str(excerpt.line), click.style
-            margin = " " * len(number)
-            place = style(f"{margin}--> {error.path}:{number}:{excerpt.column}", dim=True)
-            mark = style(f" {excerpt.mark}", fg="red")
-            click.echo(f"  {place}", err=True)
-            click.echo(f"  {style(f'{number} |', dim=True)} {excerpt.text}", err=True)
-            click.echo(f"  {style(f'{margin} |', dim=True)}{mark}", err=True)
+        if (place := places.place_of(problem)) is not None:
+            click.secho(f"   --> {error.path}:{place[0]}:{place[1]}", err=True, dim=True)
     if hint:
         click.echo(hint, err=True)
     sys.exit(exit_code(error))

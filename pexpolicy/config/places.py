@@ -1,4 +1,4 @@
-"""Places of keys in the text of a TOML file, and excerpts of it without values."""
+"""Places of keys in the text of a TOML file."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from pexpolicy.config.files import EncodingError, decode_text, read_file
 from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key
-from pexpolicy.text import printable
 
-HIDDEN = "***"
-"""In the place of a value, of any length."""
-MAX_WIDTH = 100
-"""Columns of an excerpt."""
 _LONG = r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}'
 _QUOTED = r'"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
 _NAME = rf"(?:{_QUOTED}|[A-Za-z0-9_-]+)"
@@ -31,12 +25,6 @@ _ENTRY = re.compile(
     rf"(?P<key>{_KEY})[ \t]*=)"
 )
 """The header of a table, or a key, at the beginning of a line."""
-_BROKEN_ENTRY = re.compile(
-    r'\[{1,2}[A-Za-z_][\w.-]*("[^"]*")?[\w.-]*\]{0,2}(?=\s*(?:#|\Z))'
-    r"|\s*[\w.-]{1,40}\s*[=:](?=\s*[^=\s])",
-    re.ASCII,
-)
-"""The same in a line that is no TOML. A line of a PEM file is neither, nor is a list in a list."""
 _BROKEN = {
     r"newline|Invalid value|Unclosed": "write text in quotes, and true and false in lower case",
     r"Expected '[=\]]'|statement": (
@@ -50,18 +38,6 @@ _BROKEN = {
 """By a part of the parser's message: what to write."""
 _ELSEWHERE = re.compile(r"\A\S.*\.\w+ line [1-9]\d*(?:: |\Z)")
 """The place of a problem in another file, such as one that a plugin reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Excerpt:
-    """One line of a file and the place of a problem in it, both counted from 1."""
-
-    line: int
-    column: int
-    text: str = field(default="", repr=False)
-    """The line with its key or table, and without the value."""
-    mark: str = ""
-    """Blanks, and ``^`` under the place."""
 
 
 class Places:
@@ -82,21 +58,12 @@ class Places:
         """Return the line of a key, or of the innermost table or key around it; 0 if unknown."""
         return self._place_of(key)[0]
 
-    def excerpt(self, problem: Problem | ConfigWarning) -> Excerpt | None:
-        """Return the excerpt of a problem; ``None`` if its place is not in the text."""
+    def place_of(self, problem: Problem | ConfigWarning) -> tuple[int, int] | None:
+        """Return line and column of a problem, from 1; ``None`` if its place is not in the text."""
         if any(map(_ELSEWHERE.search, (problem.text, *map(str, problem.key)))):
             return None
-        number, column = problem.at or self._place_of(problem.key)
-        lines = self._text.split("\n")
-        if not 0 < number <= len(lines):
-            return None
-        line = lines[number - 1]
-        head = (_ENTRY if problem.at is None else _BROKEN_ENTRY).match(line)
-        text = head[0] if head is not None else ""
-        if rest := line[len(text) :].partition("#")[0].strip():
-            text += f" {HIDDEN}" if head is not None and rest else HIDDEN
-        text = printable(text.replace("\t", " "))[:MAX_WIDTH]
-        return Excerpt(number, column, text, " " * min(column - 1, len(text)) + "^")
+        place = problem.at or self._place_of(problem.key)
+        return place if 0 < place[0] <= self._text.count("\n") + 1 else None
 
     def _place_of(self, key: Key) -> tuple[int, int]:
         """Return line and column of a key, or of the longest beginning of it that is in the text.

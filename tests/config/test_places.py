@@ -1,7 +1,6 @@
-"""Places of keys and excerpts of a configuration: the right line, and never a secret."""
+"""Places of keys of a configuration: the right line."""
 
 import json
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
-from pexpolicy.config.loader import load
 from pexpolicy.config.places import Places
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.config.settings import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted(path for path in ROOT.glob("**/*.toml") if path.parts[len(ROOT.parts)][0] != ".")
@@ -78,106 +75,44 @@ def shown(folder: Path, text: str) -> str:
 
 
 PLACES = [
-    ("[server]\nprot = 8000", "2:1", "prot = ***", "^"),
-    ("[server]\n  budget = 9.0", "2:3", "  budget = ***", "  ^"),
-    ("[server]\nport = '8000'  # ours", "2:1", "port = ***", "^"),
-    ("[access]\nnetworks = ['10.0.0.0/8', '10.1.2.3/16']", "2:1", "networks = ***", "^"),
-    ("[access]\nnetworks = [\n'10.0.0.0/8',\n'10.1.2.3/16'\n]", "2:1", "networks = ***", "^"),
-    ("[tls]\nkey = 'a.pem'", "1:1", "[tls]", "^"),
-    ("server.port = 'x'", "1:1", "server.port = ***", "^"),
-    ("[server]\nhost = 10.0.0.1", "2:12", "host = ***", "          ^"),
-    ("[server\nport = 1", "1:8", "[server", "       ^"),
-    ('[auth]\npassword = "hunter2\n', "2:20", "password = ***", "              ^"),
-    ("[auth]\npassword = 'hunter2", "2:1", "password = ***", "^"),
+    ("[server]\nprot = 8000", "2:1"),
+    ("[server]\n  budget = 9.0", "2:3"),
+    ("[access]\nnetworks = ['10.0.0.0/8', '10.1.2.3/16']", "2:1"),
+    ("[access]\nnetworks = [\n'10.0.0.0/8',\n'10.1.2.3/16'\n]", "2:1"),
+    ("[tls]\nkey = 'a.pem'", "1:1"),
+    ("server.port = 'x'", "1:1"),
+    ("[server]\nhost = 10.0.0.1", "2:12"),
+    ("[server\nport = 1", "1:8"),
+    ('[auth]\npassword = "hunter2\n', "2:20"),
+    ("[auth]\npassword = 'hunter2", "2:1"),
 ]
 
 
-@pytest.mark.parametrize(("text", "place", "line", "mark"), PLACES)
-def test_the_place_of_a_problem_is_marked(
-    text: str, place: str, line: str, mark: str, tmp_path: Path
-) -> None:
-    number = place.partition(":")[0]
+@pytest.mark.parametrize(("text", "place"), PLACES)
+def test_the_place_of_a_problem_is_printed(text: str, place: str, tmp_path: Path) -> None:
     printed = shown(tmp_path, text)
     assert f"   --> {tmp_path}/config.toml:{place}\n" in printed
-    assert f"  {number} | {line}\n" in printed
-    assert f"    | {mark}\n" in printed
+    assert "hunter2" not in printed
 
 
-def test_a_problem_outside_of_the_file_has_no_excerpt(tmp_path: Path) -> None:
-    printed = shown(tmp_path, "[admin]\ntoken_env = 'UNSET_4711'\n[server]\nport = 9107")
-    assert "2 | token_env = ***" in printed
+def test_a_problem_outside_of_the_file_has_no_place(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes(b"a = '\xe6'")
     assert "-->" not in CliRunner().invoke(main, ["check", str(tmp_path / "config.toml")]).stderr
 
 
-SECRETS = r"""# Tok3n-comment
-plugin_dirs = ["Tok3n-dir"]
-[auth]
-user = "Tok3n-user"
-password = "Tok3n-password" # Tok3n-behind
-[privacy]
-personal = "hashed"
-key_env = 'Tok3n#key'
-[admin]
-token = Tok3n_bare
-[plugins.upstream.settings.targets.t]
-url = "https://user:Tok3n-url@policy.example.com"
-pem = '''
------BEGIN Tok3n-----
-MIITok3nTok3n==
-'''
-[plugins.rooms.settings.rooms."meet@example.com"]
-name = "Board"
-host_pin = "Tok3n-pin"
-nested = { secret = "Tok3n-a", list = ["Tok3n-b", 'Tok3n-c'], on = true }
-"""
-
-
-def excerpts_of(path: Path, text: str) -> list[tuple[str, str]]:
-    path.write_text(text)
-    try:
-        load(path)
-    except ConfigError as error:
-        places = Places.of_file(path)
-        found = [(str(problem), places.excerpt(problem)) for problem in error.problems]
-        return [(message, excerpt.text) for message, excerpt in found if excerpt is not None]
-    return []
-
-
-def test_no_damage_of_a_file_brings_a_secret_into_an_excerpt(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    valid = SECRETS.replace("Tok3n_bare", '"Tok3n_bare"')
-    seen = 0
-    for text in (SECRETS, valid):
-        for at in range(0, len(text), 3):
-            for damaged in (text[:at] + text[at + 1 :], f"{text[:at]}'{text[at:]}"):
-                for message, excerpt in excerpts_of(path, damaged):
-                    seen += 1
-                    leaked = set(re.findall(r"Tok3n[-\w]*", excerpt)) - set(
-                        re.findall(r"Tok3n[-\w]*", message)
-                    )
-                    assert not leaked, (damaged, message, excerpt)
-    assert seen > 1000
-
-
 @pytest.mark.parametrize(
-    "text",
+    ("text", "line"),
     [
-        "[server]\nport = QQQ80  \nQQQ\n",
-        "[server]\nport = QQQ\n80 # x\nQQQ # a comment\n",
-        "[server]\r\nhost = 1 # a comment\r\nport = QQQ\r\n80QQQ\r\n",
-        '[access]\nnetworks = [QQQa\nb QQQ, "c",\n]\n',
+        ("[server]\nport = QQQ80  \nQQQ\n", 2),
+        ("[server]\nhost = QQQ\nport = 7\nQQQ # a comment\nport = '80'\n", 5),
+        ("[server]\r\nhost = QQQa\r\nQQQ\r\nport = QQQ\r\n80QQQ\r\n", 4),
+        ("[access]\nnetworks = [QQQa\nb QQQ, 'c',\n]\n[server]\nport = '80'\n", 6),
     ],
 )
-def test_a_value_of_several_lines_is_no_error(text: str, tmp_path: Path) -> None:
-    assert excerpts_of(tmp_path / "config.toml", text.replace("QQQ", '"' * 3))
-
-
-@pytest.mark.parametrize("line", ["  [1234 5678],", "[1234 5678],", "[[1234], 5678 9],"])
-def test_a_list_in_a_list_is_not_taken_for_a_table(line: str, tmp_path: Path) -> None:
-    found = excerpts_of(tmp_path / "config.toml", f"pins = [\n{line}\n]\n")
-    assert found
-    assert not any(re.search(r"\d", excerpt) for _, excerpt in found), found
+def test_values_of_several_lines_hide_no_key(text: str, line: int, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(text.replace("QQQ", '"' * 3), newline="")
+    _, document = as_json(tmp_path / "config.toml")
+    assert line in [one["line"] for one in document["errors"]]
 
 
 @pytest.mark.parametrize(
@@ -186,9 +121,9 @@ def test_a_list_in_a_list_is_not_taken_for_a_table(line: str, tmp_path: Path) ->
 def test_a_key_that_is_not_in_the_file_is_no_error(key: Key, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[server]\nport = 1\n[access]\nnetworks = []\n")
-    Places.of_file(path).excerpt(Problem(key, "is wrong"))
-    Places.of_file(tmp_path / "missing").excerpt(Problem(key, "is wrong"))
-    assert Places.of_file(path).excerpt(Problem((), "x", at=(9, 1))) is None
+    Places.of_file(path).place_of(Problem(key, "is wrong"))
+    assert Places.of_file(tmp_path / "missing").place_of(Problem(key, "is wrong")) is None
+    assert Places.of_file(path).place_of(Problem((), "x", at=(9, 1))) is None
 
 
 # ---- check --json
