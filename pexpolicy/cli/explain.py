@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -50,7 +50,7 @@ from pexpolicy.explain.request_forms import (
 )
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.difference import describe_changes
-from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
+from pexpolicy.models.outcome import AdjustedStep, Step
 from pexpolicy.models.request import POLICY_PREFIX, parameters_of
 from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.policy import BuildContext
@@ -66,8 +66,8 @@ _DECISION_ID = re.compile(r"0[0-9a-f]{7}(?:-[0-9a-f-]{0,27})?")
 """A UUID version 7, or its beginning; the first digit is 0 until the year 4199."""
 _NO_ALIAS = re.compile(r"\s|://|^[/?{\[]|\?.*=|^[^;]*=.*=")
 """What no alias has; the parameters of an alias, each after a ``;``, may have several ``=``."""
-_NAMES = ("local_alias", "service_name", "unique_service_name")
-"""Parameters that are the called alias, or are derived from it."""
+_NAMES = ("local_alias", "service_name", "unique_service_name", "q")
+"""Parameters that are the called alias, are derived from it, or search for it."""
 
 
 @click.command(
@@ -233,15 +233,12 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
 
 def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRequest:
     """Return the request of a node for an alias, with the parameters of a usual call."""
+    known = parameters_of(ENDPOINTS[endpoint].request)
+    names = [name for name in _NAMES if name in known]
     if ENDPOINTS[endpoint].path.endswith("/"):
         names = ["alias"]
-    elif endpoint == "directory_information":
-        names = ["q"]
-    elif endpoint == DEFAULT_ENDPOINT:
-        names = ["local_alias"]
-    else:
-        known = parameters_of(ENDPOINTS[endpoint].request)
-        names = [name for name in _NAMES if name in known]
+    elif endpoint in (DEFAULT_ENDPOINT, "directory_information"):
+        names = names[:1]
     request = composed(endpoint, shape, dict.fromkeys(names, alias))
     return RecordedRequest(url_of(request), ALIAS, given=tuple(names))
 
@@ -320,16 +317,34 @@ def show_document(
 ) -> None:
     """Print a document; elsewhere than on a terminal the reply is not indented."""
     console.print(Text(shown["endpoint"], "bold cyan"), Text(printable(alias)))
-    print_lines(console, *_request_lines(shown, given), "")
-    print_table(console, ("asked", "outcome", "ms", ""), _steps(shown))
-    head = f"HTTP {shown['status']} {shown['content_type']}", "bold"
-    print_lines(console, *_remarks(shown), "", head)
+    facts = {name: value for name, value in shown["request"].items() if name != "alias"}
+    first = [name for name in given if name in facts]
+    lines = [f"  {name} = {facts[name]}" for name in dict.fromkeys((*first, *facts))]
+    lines += [f"  {name} = (not shown)" for name in shown["not_shown"]]
+    if shown["at"] is not None:
+        lines.append(f"  at {datetime.fromisoformat(shown['at']):%A %Y-%m-%d %H:%M:%S %Z}")
+    problems = [*shown["remarks"], *filter(None, [shown["path_problem"]])]
+    print_lines(console, *lines, *((f"note: {text}", "yellow") for text in problems), "")
+    print_table(console, ("asked", "outcome", "ms", ""), map(_step, shown["steps"]))
+    annotations = {
+        f"{plugin}.{name} = {value}"
+        for plugin, values in shown["annotations"].items()
+        for name, value in values.items()
+    }
+    for kind, texts in (
+        ("annotation", sorted(annotations)),
+        ("note", shown["notes"]),
+        ("warning", shown["warnings"]),
+    ):
+        print_lines(console, *(f"{kind}: {text}" for text in texts))
+    decided = f"decided by {shown['decided_by']}: HTTP {shown['status']} {shown['content_type']}"
+    print_lines(console, "", (decided, "bold"))
     if shown["reply"] is None:
         console.print(f"({shown['bytes']} bytes)")
     elif console.is_terminal:
         text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-        lines = "\n".join(map(printable, text.splitlines()))
-        console.print(JSONHighlighter()(lines), soft_wrap=True)
+        indented = "\n".join(map(printable, text.splitlines()))
+        console.print(JSONHighlighter()(indented), soft_wrap=True)
     else:
         # Not by the console, which would change it.
         console.file.write(body.decode() + "\n")
@@ -338,37 +353,10 @@ def show_document(
         print_lines(console, (f"not shown: {', '.join(shown['removed'])}{hint}", "dim"))
 
 
-def _request_lines(shown: Mapping[str, Any], given: Iterable[str]) -> Iterator[Cell]:
-    facts = {name: value for name, value in shown["request"].items() if name != "alias"}
-    for name in dict.fromkeys((*(name for name in given if name in facts), *facts)):
-        yield f"  {name} = {facts[name]}", "" if name in given else "dim"
-    for name in shown["not_shown"]:
-        yield f"  {name} = (not shown)", "dim"
-    if shown["at"] is not None:
-        yield f"  at {datetime.fromisoformat(shown['at']):%A %Y-%m-%d %H:%M:%S %Z}", "cyan"
-    for remark in shown["remarks"]:
-        yield f"note: {remark}", "yellow"
-    if shown["path_problem"]:
-        yield shown["path_problem"], "bold red"
-
-
-def _steps(shown: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
-    for step in shown["steps"]:
-        asked = f"{step['plugin']} (adjusts)" if "hook" in step else step["plugin"]
-        detail = step.get("detail") or ", ".join(step.get("fields", ()))
-        if "changes" in step:
-            detail = describe_changes(step["changes"])
-        outcome = step["outcome"], STYLES.get(step["outcome"], "red")
-        yield asked, outcome, f"{step['ms']:.2f}", detail
-    if shown["decided_by"] == DEFAULT:
-        yield DEFAULT, (DECIDED, "green"), "", "no plugin decided"
-
-
-def _remarks(shown: Mapping[str, Any]) -> Iterator[Cell]:
-    for plugin, values in shown["annotations"].items():
-        for name, value in values.items():
-            yield f"annotation: {plugin}.{name} = {value}", "dim"
-    for note in shown["notes"]:
-        yield f"note: {note}", "dim"
-    for warning in shown["warnings"]:
-        yield f"warning: {warning}", "yellow"
+def _step(step: Mapping[str, Any]) -> tuple[Cell, ...]:
+    asked = f"{step['plugin']} (adjusts)" if "hook" in step else step["plugin"]
+    detail = step.get("detail") or ", ".join(step.get("fields", ()))
+    if "changes" in step:
+        detail = describe_changes(step["changes"])
+    outcome = step["outcome"], STYLES.get(step["outcome"], "red")
+    return asked, outcome, f"{step['ms']:.2f}", detail
