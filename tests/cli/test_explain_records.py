@@ -148,17 +148,6 @@ def test_dropped_names_are_mentioned_and_an_alias_of_a_path_is_needed(tmp_path: 
     assert "has no alias" in shown.stderr
 
 
-def test_a_value_that_was_written_in_part_is_mentioned() -> None:
-    event = {
-        "timestamp": "2026-11-26T07:10:28Z",
-        "event": "decision",
-        "endpoint": "service_configuration",
-        "request": {"local_alias": "rtmp://live.example/***", "protocol": "rtmp"},
-    }
-    shown = explained("-c", str(live_server.SHIPPED), json.dumps(event))
-    assert shown["remarks"] == ["the audit line has a hash, or ***, in the value of local_alias"]
-
-
 QUERY = "local_alias=meet07%40example.com&region=north&remote_alias=b"
 PATH = f"{BASE}{wire.SERVICE}"
 URL = f"https://policy.example.com:8443{BASE}{wire.SERVICE}?{QUERY}"

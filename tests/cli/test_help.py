@@ -70,14 +70,6 @@ def reached(names: list[str]) -> bool:
     return names == ["pexpolicy"] or " ".join(names) in EVERY
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_no_example_is_wrapped(path: str) -> None:
-    shown = CliRunner().invoke(main, [*path.split()[1:], "--help"], env={"COLUMNS": "60"}).stdout
-    assert "\b" not in shown
-    for line in examples_of(EVERY[path][0]):
-        assert f"    {line}\n" in shown
-
-
 # ---- completion
 
 
@@ -126,11 +118,3 @@ def test_the_completion_asks_the_program(shell: str) -> None:
     shown = CliRunner().invoke(main, ["completion", shell])
     assert shown.exit_code == 0
     assert f"_PEXPOLICY_COMPLETE={shell}_complete" in shown.stdout
-
-
-def test_another_shell_is_refused() -> None:
-    shown = CliRunner().invoke(main, ["completion", "cmd"])
-    assert (shown.exit_code, "'cmd' is not one of 'bash', 'zsh', 'fish'" in shown.stderr) == (
-        2,
-        True,
-    )

@@ -127,13 +127,6 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
     assert listed["other_hooks"]["config_warnings"] == ["domains", "rooms"]
 
 
-def test_the_listing_for_people_names_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    shown = invoked("plugins", "--config", str(live_server.SHIPPED)).stdout
-    for part in ("registration_alias", "domains", "rooms", "active", "pexpolicy-rooms"):
-        assert part in shown
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -240,13 +233,6 @@ def test_observers_and_available_plugins_are_listed(tmp_path: Path, isolation: s
     assert "on_decision" in invoked("plugins", "--config", config).stdout
 
 
-def test_the_program_tells_its_version_and_its_commands() -> None:
-    assert metadata.version("pexpolicy") in invoked("--version").stdout
-    shown = invoked("--help").stdout
-    for command in ("serve", "check", "plugins", "explain", "healthcheck"):
-        assert command in shown
-
-
 def test_no_command_imports_what_only_another_one_needs() -> None:
     looks = (
         "import sys, pexpolicy.cli.main; "
@@ -284,11 +270,3 @@ def test_a_thread_of_a_plugin_does_not_keep_a_command_running(
     assert done.returncode == 0
     assert "config.toml: valid (stay; " in done.stdout
     assert ("did not stop in time: stays" in done.stderr) is stays
-
-
-def test_a_folder_in_brackets_is_listed_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "[red]").mkdir()
-    (tmp_path / "[red]" / "toy.py").write_text("")
-    (tmp_path / "config.toml").write_text('plugin_dirs = ["[red]"]\n')
-    shown = invoked("plugins", "--config", str(tmp_path / "config.toml")).stdout
-    assert "[red]" in shown

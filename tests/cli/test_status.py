@@ -307,16 +307,6 @@ def test_a_refused_reload_counts_only_if_strict(tmp_path: Path) -> None:
     assert "degraded: the last reload was refused" in strict.stderr
 
 
-def test_a_server_at_another_admin_port_is_found_by_the_hint(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text("[admin]\nport = 1\n")
-    shown = invoked("--config", config)
-    assert shown.exit_code == 1
-    assert "if it was started with --admin-port, or runs elsewhere, name it with --url" in (
-        shown.stderr
-    )
-
-
 @pytest.mark.parametrize("body", [b'{"ready": true}', b'{"config": 1}', b"[" * 100_000])
 def test_the_document_of_another_program_is_no_status(
     body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
