@@ -1,9 +1,7 @@
-"""Import of maps of subnets: JSON with the longest prefix first, and CSV with the first match."""
+"""Import of maps of subnets: JSON with the longest prefix first."""
 
 import asyncio
 import json
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,6 @@ MAP = {
         {"subnet": "2001:db8::/32", "location": "Oslo", "overflow_locations": []},
     ],
 }
-CSV = """\
-id,loc,pover,sover,snet
-1,Sydney,Melbourne,Brisbane,10.61.0.0/16
-2,Melbourne,Sydney,,10.61.1.0/24
-3,Brisbane,Sydney,Melbourne,10.62.2.0/24
-"""
 
 
 def imported(file: Path, into: Path) -> Result:
@@ -74,62 +66,6 @@ def test_a_json_map_answers_as_its_server_did(tmp_path: Path, before: str) -> No
     assert config.read_text() == text
 
 
-def test_a_csv_map_keeps_its_first_match_and_its_protocols(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    result = imported(written(tmp_path, "locations.csv", CSV), config)
-    assert result.exit_code == 0, result.output
-    assert "10.61.1.0/24 is left out: locations.csv subnet 1 with 10.61.0.0/16 decides" in (
-        result.output
-    )
-    assert "for mssip and webrtc calls, by ms-subnet and else by remote_address" in result.output
-    assert location(config, "10.61.1.1") == ("Sydney", ["Melbourne", "Brisbane"])
-    assert location(config, "10.62.2.2", "mssip") == ("Brisbane", ["Sydney", "Melbourne"])
-    assert location(config, "10.61.1.1", "sip") == (None, None)
-    settings = tomllib.loads(config.read_text())["plugins"]["locations"]["settings"]
-    assert settings["addresses"] == ["ms_subnet", "remote_address"]
-    plain = CSV.partition("\n")[2].replace("1,S", "S").replace("2,M", "M").replace("3,B", "B")
-    headless = tmp_path / "headless.toml"
-    assert imported(written(tmp_path, "plain.csv", plain), headless).exit_code == 0
-    assert location(headless, "10.61.1.1") == ("Sydney", ["Melbourne", "Brisbane"])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda text: "sep=;\r\n" + text.replace(",", ";"),
-        lambda text: text.replace(",", "\t"),
-        lambda text: "\n\n" + text + ",,,,\n",
-        lambda text: "\ufeff" + text.replace("\n", "\r\n"),
-    ],
-)
-def test_a_csv_map_is_read_as_a_spreadsheet_saves_it(
-    tmp_path: Path, change: Callable[[str], str]
-) -> None:
-    plain, config = tmp_path / "plain.toml", tmp_path / "config.toml"
-    imported(written(tmp_path, "map.csv", CSV), plain)
-    assert imported(written(tmp_path, "map.csv", change(CSV)), config).exit_code == 0
-    assert config.read_text() == plain.read_text()
-
-
-@pytest.mark.parametrize("name", ["Oslo\N{LINE SEPARATOR}A", "Oslo\vA", "Oslo\x85A"])
-def test_what_ends_lines_elsewhere_belongs_to_a_cell_of_a_csv_map(
-    tmp_path: Path, name: str
-) -> None:
-    config = tmp_path / "config.toml"
-    text = f"loc,pover,sover,snet\n{name},,,10.0.0.0/8\n"
-    assert imported(written(tmp_path, "map.csv", text), config).exit_code == 0
-    assert location(config, "10.1.0.1") == (name, None)
-
-
-def test_the_first_match_counts_among_more_than_two_subnets(tmp_path: Path) -> None:
-    rows = ["Narrow,,,10.1.0.0/24", "Wide,,,10.0.0.0/8", "Between,,,10.1.0.0/16"]
-    config = tmp_path / "config.toml"
-    result = imported(written(tmp_path, "map.csv", "\n".join(rows)), config)
-    assert "10.1.0.0/16 is left out: map.csv subnet 2 with 10.0.0.0/8 decides" in result.output
-    assert location(config, "10.1.0.1") == ("Narrow", None)
-    assert location(config, "10.1.1.1") == ("Wide", None)
-
-
 def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
     config = written(
         tmp_path,
@@ -167,12 +103,7 @@ def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
             '{"mappings": [{"subnet": "::/0", "location": ["a"]}]}',
             "location is no text",
         ),
-        ("map.csv", f"{'a' * 2_000_000},,,10.0.0.0/8", "is not CSV: field larger than field limit"),
         ("map.json", '{"mappings": []}', "has no subnets"),
-        ("map.csv", "loc,snet\na,10.0.0.0/8\n", "has no column pover, sover"),
-        ("map.csv", "Oslo,10.0.0.0/8\n", "has 2 cells, not 4"),
-        ("map.csv", "loc,pover,sover,snet,snet\na,,,10.0.0.0/8,11.0.0.0/8\n", "appears twice"),
-        ("map.csv", 'loc,pover,sover,snet\na,,,"10.0.0.0/8\nb,,,11.0.0.0/8\n', "is not CSV"),
     ],
 )
 def test_a_file_that_cannot_be_imported_changes_nothing(

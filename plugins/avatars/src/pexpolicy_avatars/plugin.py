@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from zlib import crc32
 
 from typing_extensions import override
@@ -140,8 +140,6 @@ def _checked_font(path: Path) -> bytes:
     return content
 
 
-S = TypeVar("S")
-T = TypeVar("T")
 CacheKey = tuple[object, ...]
 LOOKUPS = metrics.counter("lookups_total", "Pictures that were asked for.", ["result"])
 
@@ -275,30 +273,26 @@ class Avatars(Plugin[AvatarsSettings]):
 def _built(settings: AvatarsSettings) -> tuple[tuple[PictureSource, ...], Initials | None]:
     """Return the sources in the order in which they are asked; raises ``SettingsError``."""
     problems: list[Problem] = []
-
-    def build(key: str, make: Callable[[S], T], table: S | None) -> list[T]:
-        try:
-            return [] if table is None else [make(table)]
-        except SettingsError as error:
-            problems.extend(
-                Problem((key, *problem.key), problem.text) for problem in error.problems
-            )
-            return []
-
-    sources: list[PictureSource] = []
+    built: dict[str, Any] = {}
+    makers: dict[str, Callable[[], Any]] = {}
     if settings.folder is not None:
-        sources.append(Folder(settings.folder, [Template(text) for text in settings.files]))
+        folder, files = settings.folder, [Template(text) for text in settings.files]
+        makers["folder"] = partial(Folder, folder, files)
     if settings.source is not None and settings.query is not None:
+        makers["source"] = partial(RowPictures, settings.source, settings.query)
+    for key, kind in (("http", WebServer), ("graph", Graph), ("initials", Initials)):
+        if (table := getattr(settings, key)) is not None:
+            makers[key] = partial(kind, table)
+    for key, make in makers.items():
         try:
-            sources.append(RowPictures(settings.source, settings.query))
+            built[key] = make()
         except SettingsError as error:
-            problems += error.problems
-    sources += build("http", WebServer, settings.http)
-    sources += build("graph", Graph, settings.graph)
-    initials = build("initials", Initials, settings.initials)
+            place = () if key == "source" else (key,)
+            problems += [Problem((*place, *one.key), one.text) for one in error.problems]
     if problems:
         raise SettingsError(problems=problems)
-    return tuple(sources), initials[0] if initials else None
+    initials = built.pop("initials", None)
+    return tuple(built.values()), initials
 
 
 def _warnings(settings: AvatarsSettings) -> Iterable[ConfigWarning]:

@@ -556,5 +556,5 @@ def _code(answer: Reply) -> str:
     code = error.get("code") if isinstance(error, dict) else error
     number = _CODE.search(str(found.get("error_description", "")))
     known = code if isinstance(code, str) and _NAME(code) else ""  # others may be what was sent
-    parts = [text for text in (known, number and number[0]) if text]
-    return f" ({', '.join(parts)})" if parts else ""
+    text = ", ".join(filter(None, (known, number and number[0])))
+    return f" ({text})" if text else ""

@@ -73,7 +73,7 @@ def domains(file: Path, into: Path) -> None:
 @click.argument("file", type=_FILE)
 @config_file
 def subnets(file: Path, into: Path) -> None:
-    """Locations by subnet from a FILE in JSON (mappings) or CSV (loc, pover, sover, snet)."""
+    """Locations by subnet from a FILE in JSON: mappings, default_location."""
     with _errors_reported():
         found = subnet_maps.read_map(file)
         _report(into, subnet_maps.merge_map(into, found), found.remarks)

@@ -269,7 +269,7 @@ _SETTINGS = ("plugins", "rooms", "settings")
 def rooms_to_export(path: Path) -> tuple[str, list[str]]:
     """Return all rooms of a configuration or of a file of rooms as CSV, with remarks.
 
-    Aliases with equal settings become one line. Raise ``ImportFailed``.
+    Raise ``ImportFailed``.
     """
     try:
         from pexpolicy_rooms.room_files import written_rooms  # noqa: PLC0415 - another package
@@ -281,8 +281,7 @@ def rooms_to_export(path: Path) -> tuple[str, list[str]]:
     if settings is not None:
         found = list(written_rooms(settings, settings.extras, problems))
         if not problems and found:
-            is_calculated = settings.pin is not None or settings.guest_pin is not None
-            return rooms_csv(found if is_calculated else _merged(found)), remarks
+            return rooms_csv(found), remarks
     raise ImportFailed("\n".join(map(str, problems)) or f"{path} has no rooms")
 
 
@@ -315,16 +314,6 @@ def rooms_csv(rooms: Iterable[WrittenRoom]) -> str:
         raise ImportFailed(str(error)) from None
 
 
-def _merged(rooms: Iterable[WrittenRoom]) -> list[WrittenRoom]:
-    """Return rooms with all aliases that have the same fields in one."""
-    merged: dict[str, WrittenRoom] = {}
-    for room in rooms:
-        fields = json.dumps(room.fields, sort_keys=True, default=str)
-        same = merged.setdefault(fields, room._replace(aliases=[]))
-        same.aliases.extend(room.aliases)
-    return list(merged.values())
-
-
 def _line(room: WrittenRoom) -> dict[str, str]:
     from pexpolicy_rooms.room_files import FieldValues  # noqa: PLC0415 - another package
 
@@ -335,16 +324,14 @@ def _line(room: WrittenRoom) -> dict[str, str]:
     line = {name: _cell(room, name, value) for name, value in fields.items()}
     if aliases.split() != room.aliases:
         raise _refusal(room, "aliases", "holds a blank, which separates aliases")
-    for name, cell in line.items():
-        if not cell or cell != cell.strip() or "\0" in cell:
-            text = "has blanks around it, NUL, or no text: it would be read back differently"
-            raise _refusal(room, name, text)
     if "name" not in line:
         raise _refusal(room, "name", "is missing")
     read = FieldValues().of(line)
-    for name, value in fields.items():
-        if read.get(name) != value or type(read[name]) is not type(value):
-            raise _refusal(room, name, "would be read back differently")
+    for name, cell in line.items():
+        is_same = read.get(name) == fields[name] and type(read[name]) is type(fields[name])
+        if not is_same or not cell or cell != cell.strip() or "\0" in cell:
+            text = "has blanks around it, NUL, or no text: it would be read back differently"
+            raise _refusal(room, name, text)
     return {"aliases": aliases, **line}
 
 

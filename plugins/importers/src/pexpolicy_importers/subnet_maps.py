@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -15,7 +13,6 @@ import tomlkit
 
 from pexpolicy.config.csv_tables import TableError, read_text
 from pexpolicy.subnets import SubnetError, read_subnet
-from pexpolicy_importers.csv_files import table_of
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
@@ -28,10 +25,6 @@ from pexpolicy_importers.toml_merge import (
 )
 
 SETTINGS = "plugins.locations.settings"
-COLUMNS = ("loc", "pover", "sover", "snet")
-"""Columns of the CSV map: location, first and second overflow location, subnet."""
-FIRST_MATCH_PROTOCOLS = ["mssip", "webrtc"]
-"""The calls that the server with the CSV map answered; it did not do so in all of its versions."""
 Network = IPv4Network | IPv6Network
 
 
@@ -45,12 +38,12 @@ class SubnetMap:
 
 
 def read_map(path: Path) -> SubnetMap:
-    """Return the map in a JSON or CSV file; raise ``ImportFailed``."""
+    """Return the map in a JSON file; raise ``ImportFailed``."""
     try:
         text = read_text(path)
     except TableError as error:
         raise ImportFailed(str(error)) from None
-    found = _json_map(path, text) if path.suffix.lower() == ".json" else _csv_map(path, text)
+    found = _json_map(path, text)
     if not found.entries:
         raise ImportFailed(f"{path} has no subnets")
     return found
@@ -83,57 +76,6 @@ def _json_map(path: Path, text: str) -> SubnetMap:
         _check(f"{path.name} default_location", {"location": default, "overflow": overflow})
         found.settings = {"default": default, "default_overflow": overflow}
     return found
-
-
-def _csv_map(path: Path, text: str) -> SubnetMap:
-    """Read a CSV file whose first matching line decides, and not its longest prefix."""
-    table, delimiter, _ = table_of(text)
-    try:
-        lines = csv.reader(io.StringIO(table, newline=""), delimiter=delimiter, strict=True)
-        rows = [row for row in lines if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise ImportFailed(f"{path} is not CSV: {error}") from None
-    columns: tuple[str, ...] = COLUMNS
-    if rows and "snet" in [cell.strip().lower() for cell in rows[0]]:
-        columns = tuple(cell.strip().lower() for cell in rows.pop(0))
-        if missing := set(COLUMNS) - set(columns):
-            raise ImportFailed(f"{path} has no column {', '.join(sorted(missing))}")
-        if twice := {name for name in COLUMNS if columns.count(name) > 1}:
-            raise ImportFailed(f"{path}: the column {', '.join(sorted(twice))} appears twice")
-    found = SubnetMap()
-    places: dict[Network, str] = {}
-    for number, cells in enumerate(rows, 1):
-        place = f"{path.name} subnet {number}"
-        if len(cells) < len(columns):
-            text = f"{place} has {len(cells)} cells, not {len(columns)}: {', '.join(columns)}"
-            raise ImportFailed(text)
-        row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
-        network = _network(place, row["snet"], found.remarks)
-        if (around := _around(network, places)) is not None:
-            text = f"{place}: {network} is left out: {places[around]} with {around} decides"
-            found.remarks.append(text)
-            continue
-        overflow = [name for name in (row["pover"], row["sover"]) if name]
-        entry = {"location": row["loc"], "overflow_locations": overflow}
-        _check(place, entry)
-        places[network] = place
-        protocols = {"protocols": FIRST_MATCH_PROTOCOLS}
-        found.entries[str(network)] = {"subnet": str(network), **entry, **protocols}
-    found.settings = {"addresses": ["ms_subnet", "remote_address"]}
-    calls = " and ".join(FIRST_MATCH_PROTOCOLS)
-    text = (
-        f"the subnets are for {calls} calls, by ms-subnet and else by remote_address; some "
-        "versions of that server answer mssip calls only, by ms-subnet: adapt the protocols"
-    )
-    found.remarks.append(text)
-    return found
-
-
-def _around(network: Network, others: Container[Network]) -> Network | None:
-    """Return the smallest of the others that contains a network, or is the same."""
-    lengths = range(network.prefixlen, -1, -1)
-    wider = (network.supernet(new_prefix=length) for length in lengths)
-    return next((one for one in wider if one in others), None)
 
 
 def _network(place: str, written: Any, remarks: list[str]) -> Network:
@@ -207,13 +149,10 @@ def _listed(path: Path, found: Any) -> Any:
 
 
 def _by_subnet(tables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the entries for all calls, or for those of the CSV map, by subnet."""
+    """Yield the entries for all calls by subnet."""
     for table in tables:
         entry = unwrap(table)
-        if entry.get("node_locations") or entry.get("protocols") not in (
-            None,
-            FIRST_MATCH_PROTOCOLS,
-        ):
+        if entry.get("node_locations") or entry.get("protocols"):
             continue
         try:
             yield str(read_subnet(str(entry.get("subnet")), strict=False)), table

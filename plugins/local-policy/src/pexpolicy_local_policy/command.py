@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -295,7 +295,10 @@ def run(
     rendering = asyncio.run(_with_pool(lambda pool: pool.run(job)))
     verdict = judge(found, rendering)
     notes(found.remarks)
-    notes(_remarks(source))
+    if len(source) > MAX_SCRIPT_LENGTH:
+        notes([f"{len(source):,} characters, and Infinity stores {MAX_SCRIPT_LENGTH:,}"])
+    with suppress(TemplateSyntaxError, RecursionError):
+        notes(f"line {line}: {text}" for line, text in unknown_points(parse(source)))
     notes(rendering.debug, "pex_debug_log", "cyan")
     notes(verdict.warnings, "warning")
     if verdict.document is not None:
@@ -305,19 +308,6 @@ def run(
         notes((f"{number:>4}  {line}" for number, line in enumerate(lines, 1)), "output", None)
     say(f"verdict: {verdict.summary}", "red" if verdict.dropped else "green")
     sys.exit(EX_DATAERR if verdict.dropped else 0)
-
-
-def _remarks(source: str) -> list[str]:
-    """Return what is unknown about a script, or exceeds what Infinity stores."""
-    found = []
-    if len(source) > MAX_SCRIPT_LENGTH:
-        text = f"the script has {len(source):,} characters; Infinity stores {MAX_SCRIPT_LENGTH:,}"
-        found.append(text)
-    try:
-        tree = parse(source)
-    except (TemplateSyntaxError, RecursionError):
-        return found
-    return found + [f"line {line}: {text}" for line, text in unknown_points(tree)]
 
 
 @local_policy.command(
@@ -431,7 +421,7 @@ async def _rows(pool: ScriptPool, cases: Sequence[ScriptCase]) -> list[Row]:
 )
 @click.option("--kind", type=KINDS, default="service", show_default=True)
 def export(config: Path, kind: Kind) -> None:
-    """Print the rules and locations of a configuration as a script that decides the same.
+    """Print the rules of a configuration as a script that decides the same.
 
     Exit code 0: the script is on standard output. 65: it cannot decide the same; the reasons are on
     standard error. 2: wrong usage.

@@ -1,4 +1,4 @@
-"""The rules and locations of a configuration as a local policy script.
+"""The rules of a configuration as a local policy script.
 
 Patterns of rules are those of RE2, which never takes long; those of scripts are Python's. A pattern
 is translated where both surely mean the same, and where Python's cannot take long.
@@ -361,10 +361,8 @@ def export(policy: Policy, kind: Kind) -> str:
             problems.append(f"{link.plugin}: it adjusts the decisions of others")
         elif hasattr(instance, "compiled_rules"):
             groups.append(list(_rules(instance, endpoint, expressions, problems)))
-        elif hasattr(instance, "listed_locations") and kind == "media_location":
-            groups.append(list(_locations(link.plugin, instance.listed_locations(), problems)))
         else:
-            problems.append(f"{link.plugin}: it answers too, and only rules and locations fit")
+            problems.append(f"{link.plugin}: it answers too, and only rules fit")
     if problems:
         raise ExportError(problems)
     body = _output(kind, chain.default)
@@ -389,32 +387,6 @@ def _rules(
             yield _Step(f"rule {name}", expressions.of(condition), answer.fixed)
         except NotExportedError as error:
             problems.append(f"rule {name!r}: {error}")
-
-
-def _locations(plugin: str, listed: Any, problems: list[str]) -> Iterator[_Step]:
-    if listed.has_countries:
-        problems.append(f"{plugin}: geoip: a script knows no countries")
-    for source in listed.sources:
-        if source not in ("remote_address", "proxy_node_address"):
-            text = f"{plugin}: addresses: {source} is not one value of the call"
-            problems.append(text)
-        for subnets, choice in listed.rows:
-            try:
-                found = networks(subnets)
-            except NotExportedError as error:
-                problems.append(f"{plugin}: {error}")
-                continue
-            condition = f'pex_in_subnet(call_info.{source}|default("", true), [{found}])'
-            for key, values in (
-                ("protocol", choice.protocols),
-                ("location", choice.node_locations),
-            ):
-                if values:
-                    written = ", ".join(map(text_literal, sorted(values)))
-                    condition += f" and call_info.{key} in [{written}]"
-            yield _Step("", condition, choice.decision)
-    if listed.default is not None:
-        yield _Step("", "true", listed.default)
 
 
 def _branches(kind: Kind, steps: Sequence[_Step], rest: str) -> str:

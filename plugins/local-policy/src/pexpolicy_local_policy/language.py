@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import wraps
 from ipaddress import ip_address, ip_network
@@ -442,48 +442,23 @@ def _instead(name: str) -> str:
 def unknown_points(tree: nodes.Template) -> list[tuple[int, str]]:
     """Return line and text of what is unknown about a script, each text once."""
     found: dict[str, int] = {}
-    for line, text in _points(tree):
-        found.setdefault(text, line)
-    return sorted((line, text) for text, line in found.items())
-
-
-def _points(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     for node in tree.find_all(nodes.Node):
-        name = _STATEMENTS.get(type(node))
-        if name is not None:
-            yield node.lineno, f"{name}: {NOT_SEEN}"
+        used, unseen = "", _STATEMENTS.get(type(node))
         match node:
-            case nodes.Filter(name=str(used)):
-                yield from _filter(node.lineno, used)
+            case nodes.Filter(name=str(used)) if (
+                used in FUNCTION_NAMES and used != "pex_random_pin"
+            ):
+                unseen = f"{used} as a filter"
             case nodes.Test(name=test) if test not in _SEEN_TESTS:
-                yield node.lineno, f"is {test}: {NOT_SEEN}"
-            case nodes.Call(node=nodes.Name(name=called)):
-                yield from _call(node, called)
+                unseen = f"is {test}"
+            case nodes.Call(node=nodes.Name(name=used)) if used in _GLOBALS:
+                unseen = f"{used}()"
             case nodes.Call(node=nodes.Getattr(attr=method)) if method not in _SEEN_METHODS:
-                yield node.lineno, f".{method}(): {NOT_SEEN}"
+                unseen = f".{method}()"
             case _:
                 pass
-
-
-def _filter(line: int, name: str) -> Iterator[tuple[int, str]]:
-    if name in FUNCTION_NAMES and name != "pex_random_pin":
-        yield line, f"{name} as a filter: no public script does this; it is a function"
-    if name in _OPEN:
-        yield line, f"{name}: {_OPEN[name]}"
-
-
-def _call(node: nodes.Call, name: str) -> Iterator[tuple[int, str]]:
-    if name in _GLOBALS:
-        yield node.lineno, f"{name}(): {NOT_SEEN}"
-    if name in _OPEN:
-        yield node.lineno, f"{name}: {_OPEN[name]}"
-    pattern = node.args[0] if node.args else None
-    if (
-        name == "pex_regex_search"
-        and isinstance(pattern, nodes.Const)
-        and "(" not in str(pattern.value)
-    ):
-        yield (
-            node.lineno,
-            "pex_regex_search without a group: what it returns is unknown; here the whole match",
-        )
+        if unseen is not None:
+            found.setdefault(f"{unseen}: {NOT_SEEN}", node.lineno)
+        if used in _OPEN:
+            found.setdefault(f"{used}: {_OPEN[used]}", node.lineno)
+    return sorted((line, text) for text, line in found.items())

@@ -88,26 +88,28 @@ class Sample(NamedTuple):
 def samples(kind: Kind, tree: nodes.Template) -> Iterator[Sample]:
     """Yield variables: of each service type, of calls with few values, with texts of the script."""
     usual = _sample(kind, "conference")
-    yield Sample("a conference", ScriptInput(kind, usual))
-    registered = {**usual["call_info"], "registered": True}
-    yield Sample("a registered device", ScriptInput(kind, {**usual, "call_info": registered}))
+
+    def given(name: str, changes: Mapping[str, Any], *levels: Any) -> Sample:
+        return Sample(name, ScriptInput(kind, {**usual, **changes}), *levels)
+
+    call_info = usual["call_info"]
+    yield given("a conference", {})
+    yield given("a registered device", {"call_info": {**call_info, "registered": True}})
     for service_type in [*SERVICE_TYPES][1:]:
-        given = ScriptInput(kind, _sample(kind, service_type))
-        yield Sample(f"service_type {service_type}", given, "warning")
-    named = ((variable, key, text) for variable, key, text in _named(tree) if variable in usual)
+        yield given(f"service_type {service_type}", _sample(kind, service_type), "warning")
+    named = (found for found in _named(tree) if found[0] in usual)
     for variable, key, text in islice(dict.fromkeys(named), MAX_NAMED):
-        changed = {**usual, variable: {**usual[variable], key: text}}
-        yield Sample(f"{variable}.{key} = {text!r}", ScriptInput(kind, changed), "warning")
+        changes = {variable: {**usual[variable], key: text}}
+        yield given(f"{variable}.{key} = {text!r}", changes, "warning")
     for key in _CALLER:
-        named = {name: usual[name] for name in ("call_info", "participant") if name in usual}
-        quoted = {name: {**given, key: '"\\'} for name, given in named.items() if key in given}
-        given = ScriptInput(kind, {**usual, **quoted})
-        yield Sample(f"a quote or backslash in {key}", given, quoted=True)
-    without = {**usual, "service_config": None}
-    yield Sample("no service_config", ScriptInput(kind, without), "warning", "warning")
+        holders = [name for name in ("call_info", "participant") if key in usual.get(name, ())]
+        changes = {name: {**usual[name], key: '"\\'} for name in holders}
+        yield given(f"a quote or backslash in {key}", changes)._replace(quoted=True)
+    without = {"service_config": None}
+    yield given("no service_config", without, "warning", "warning")
     empty = {"call_info": dict.fromkeys(CALL_INFO[kind])}
-    for few in ({**usual, **empty}, {**without, **empty}):
-        yield Sample("an empty call_info", ScriptInput(kind, few), "note", "warning")
+    for few in (empty, {**without, **empty}):
+        yield given("an empty call_info", few, "note", "warning")
 
 
 def _sample(kind: Kind, service_type: str) -> dict[str, Any]:

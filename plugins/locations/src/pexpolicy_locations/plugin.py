@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 from typing_extensions import override
 
@@ -20,18 +19,7 @@ from pexpolicy import (
 from pexpolicy.files import named_changes
 from pexpolicy.rows import listed_rows
 from pexpolicy_locations.settings import Entry, Settings
-from pexpolicy_locations.table import Choice, Draft, GeoLocations, LocationTable
-
-
-class ListedLocations(NamedTuple):
-    """What decides about locations: the first of ``rows`` with the call, and then ``default``."""
-
-    sources: Sequence[str]
-    """The names of the values that hold an address, in the order in which they are looked up."""
-    rows: Sequence[tuple[Sequence[str], Choice]]
-    default: MediaLocation | None
-    has_countries: bool
-    """True where countries are looked up before the default."""
+from pexpolicy_locations.table import Draft, GeoLocations, LocationTable
 
 
 class Locations(Plugin[Settings]):
@@ -75,12 +63,6 @@ class Locations(Plugin[Settings]):
         if decision is not None:
             self._hits[decision.result] += 1
         return decision
-
-    def listed_locations(self) -> ListedLocations:
-        """Return the subnets with their locations, in the order in which they decide."""
-        sources = [name for name, _ in self._table.readers]
-        rows = list(self._table.rows())
-        return ListedLocations(sources, rows, self._default, self._geoip is not None)
 
     @override
     def static_decisions(self) -> Iterable[tuple[Key, MediaLocation]]:

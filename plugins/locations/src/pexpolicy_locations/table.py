@@ -107,20 +107,6 @@ class LocationTable:
                     name = f"{match.subnet}{choice.suffix}"
                     yield name, _reason(source, match, choice)
 
-    def rows(self) -> Iterable[tuple[Sequence[str], Choice]]:
-        """Yield the choices in an order in which the first that is for a call decides.
-
-        Subnets of one length and with equal choices are together.
-        """
-        grouped: dict[tuple[bool, int, tuple[bool, bool], Choice], list[str]] = {}
-        for match in self._subnets:
-            version, length = ":" in match.subnet, int(match.subnet.partition("/")[2])
-            for choice in match.value:
-                key = (version, -length, choice.rank, choice)
-                grouped.setdefault(key, []).append(match.subnet)
-        for key in sorted(grouped, key=lambda key: key[:3]):
-            yield grouped[key], key[3]
-
     def choices(self) -> dict[str, Choices]:
         """Return the choices by subnet."""
         return {match.subnet: match.value for match in self._subnets}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, time, timedelta, tzinfo
-from sys import intern
 from typing import Any, NamedTuple
 
 from pexpolicy import Alias, Key, Problem, Service
@@ -109,13 +108,6 @@ class TimedService(NamedTuple):
     validity: Validity
 
 
-class Room(NamedTuple):
-    """A room: the host of its alias, empty for a bare one, and its service."""
-
-    host: str
-    service: Service | TimedService
-
-
 class RoomEntry(NamedTuple):
     """An alias in its normal form, and the room that it leads to, for people."""
 
@@ -123,11 +115,6 @@ class RoomEntry(NamedTuple):
     service: Service
     valid: str
     """When the room exists; empty for always."""
-
-
-def _host(alias: Alias) -> str:
-    """Return the host in the normal form: one that is an IP address is not in it."""
-    return "" if alias.bare else intern(alias.host)
 
 
 class RoomTable:
@@ -138,47 +125,33 @@ class RoomTable:
     """
 
     def __init__(self) -> None:
-        # Nearly every user part belongs to one room; a dictionary for each would cost most memory.
-        self._rooms: dict[str, Room | dict[str, Service | TimedService]] = {}
+        self._rooms: dict[str, Service | TimedService] = {}
+        self._by_user: dict[str, str] = {}
+        """The one alias with a host that a user part has; empty for several."""
 
     def add(self, alias: Alias, service: Service | TimedService) -> bool:
         """Add a room; return false if its alias already has one."""
-        user, host = alias.user, _host(alias)
-        before = self._rooms.get(user)
-        if before is None:
-            self._rooms[user] = Room(host, service)
-            return True
-        if isinstance(before, Room):
-            before = {before.host: before.service}
-        if host in before:
+        name = str(alias)
+        if name in self._rooms:
             return False
-        before[host] = service
-        self._rooms[user] = before
+        self._rooms[name] = service
+        if not alias.bare:
+            user = alias.user
+            self._by_user[user] = "" if user in self._by_user else name
         return True
 
     def find(self, alias: Alias) -> Service | TimedService | None:
         """Return the service of the room for an alias, or ``None``."""
-        found = self._rooms.get(alias.user)
-        if found is None:
-            return None
-        host = "" if alias.bare else alias.host
-        if isinstance(found, Room):
-            return found.service if not host or not found.host or host == found.host else None
-        return found.get(host) or found.get("")
+        other = self._by_user.get(alias.user, "") if alias.bare else alias.user
+        return self._rooms.get(alias) or self._rooms.get(other)
 
     def is_ambiguous(self, alias: Alias) -> bool:
         """Return whether a bare alias is the user part of several rooms, so that none is found."""
-        return (
-            alias.bare
-            and isinstance(found := self._rooms.get(alias.user), dict)
-            and "" not in found
-        )
+        return alias.bare and alias not in self._rooms and self._by_user.get(alias.user) == ""
 
     def entries(self) -> Iterable[tuple[str, Service | TimedService]]:
         """Yield each alias in its normal form, with its service and the time of that."""
-        for user, found in self._rooms.items():
-            for host, room in (found,) if isinstance(found, Room) else found.items():
-                yield f"{user}@{host}" if host else user, room
+        return self._rooms.items()
 
     def described(self) -> Iterable[RoomEntry]:
         """Yield each alias with its service, and the time of that in words."""
@@ -194,13 +167,16 @@ class RoomTable:
             yield alias, room.service if isinstance(room, TimedService) else room
 
     def __len__(self) -> int:
-        return sum(1 if isinstance(found, Room) else len(found) for found in self._rooms.values())
+        return len(self._rooms)
 
     def ambiguities(self) -> Iterable[tuple[str, list[str]]]:
         """Yield each ambiguous bare name with the hosts of its rooms."""
-        for user, rooms in self._rooms.items():
-            if isinstance(rooms, dict) and "" not in rooms:
-                yield user, list(rooms)
+        hosts: dict[str, list[str]] = {n: [] for n, alias in self._by_user.items() if not alias and n not in self._rooms}
+        for alias in self._rooms if hosts else ():
+            user, _, host = alias.rpartition("@")
+            if user in hosts:
+                hosts[user].append(host)
+        return hosts.items()
 
 
 def changed_rooms(table: RoomTable, previous: RoomTable) -> Iterable[str]:

@@ -123,13 +123,10 @@ def _aliases(clauses: list[Clause]) -> Iterator[str]:
     for clause in clauses:
         by_part.setdefault(clause.subject.key.partition(".")[2], []).append(clause)
     texts = {part: [str(t) for t in _texts(found)] for part, found in by_part.items()}
-    schemes = [f"{scheme}:" for scheme in texts.get("scheme", [])]
     yield from texts.get("raw", [])
     for user, host in product(texts.get("user", [ANY]), texts.get("host", ["example.com", ""])):
-        alias = f"{user}@{host}" if host else user
-        yield from (f"{scheme}{alias}" for scheme in (*schemes, ""))
-    for whole, scheme in product(texts.get("", []), (*schemes, "")):
-        yield f"{scheme}{whole}"
+        yield f"{user}@{host}" if host else user
+    yield from texts.get("", [])
 
 
 def _texts(clauses: list[Clause]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +35,6 @@ from pexpolicy_rules.placeholders import (
     Text,
     compile_texts,
     has_placeholders,
-    hashed_fields,
     placeholder_issues,
     render,
     unfilled_placeholders,
@@ -42,6 +42,7 @@ from pexpolicy_rules.placeholders import (
 )
 from pexpolicy_rules.settings import Then
 
+_HASH = re.compile(r"\|\s*hash\b").search
 SAMPLES = (
     "1234",
     "a@example.com",
@@ -132,7 +133,7 @@ class Answer:
         self._fields = compile_texts(fields, groups, secret)
         self._protections = [n for n in PROTECTIONS if isinstance(self._fields.get(n), Text)]
         if not secret:
-            self.guessable = [n for n in hashed_fields(self._fields) if n in PROTECTIONS]
+            self.guessable = [n for n in self._protections if _HASH(str(fields[n]))]
 
     def _issues(self, fields: Mapping[str, Any], place: Key) -> list[tuple[Key, str]]:
         """Return the issues that remain with every sample value; ``place`` is the key of fields."""

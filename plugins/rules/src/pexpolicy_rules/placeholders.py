@@ -40,8 +40,6 @@ class Filters:
     steps: tuple[Filter, ...] = ()
     type: str = ""
     """``boolean``, ``integer`` or empty: a text."""
-    hashes: bool = False
-    """True where the value is hashed."""
 
     def apply(self, value: str) -> Any:
         """Return the filtered value; raise ``ConversionError``."""
@@ -64,7 +62,7 @@ def read_filters(written: str, secret: str = "") -> Filters:
     """
     key, bar, _ = written.partition("|")
     steps: list[Filter] = []
-    kind, hashes, at = "", False, len(key)
+    kind, at = "", len(key)
     while bar and at < len(written):
         found = _FILTER.match(written, at)
         if found is None or kind:
@@ -78,8 +76,7 @@ def read_filters(written: str, secret: str = "") -> Filters:
             kind = name
         else:
             steps.append(_step(name, arguments, secret))
-            hashes = hashes or name == "hash"
-    return Filters(key.strip(), tuple(steps), kind, hashes)
+    return Filters(key.strip(), tuple(steps), kind)
 
 
 def _arguments(name: str, written: str | None) -> list[Argument]:
@@ -233,11 +230,6 @@ def compile_texts(value: Any, groups: Collection[str], secret: str = "") -> Any:
     return _map(value, lambda v: Text(v, groups, secret) if has_placeholders(v) else v)
 
 
-def hashed_fields(fields: Mapping[str, Any]) -> list[str]:
-    """Return the names of compiled fields whose text is a hash."""
-    return [name for name, text in fields.items() if isinstance(text, Text) and text.hashes]
-
-
 def with_sample(value: Any, sample: str) -> Any:
     """Return a value with the same text, filtered, instead of each placeholder."""
 
@@ -281,13 +273,10 @@ class Text:
 
     def __init__(self, source: str, groups: Collection[str], secret: str = "") -> None:
         self._pieces: list[str | Fill] = []
-        self.hashes = False
-        """True where a value is hashed."""
         at = 0
         for found in _PIECE.finditer(source):
             self._pieces.append(source[at : found.start()])
             self._pieces.append(_compile_piece(found, groups, secret))
-            self.hashes = self.hashes or _is_hashed(found)
             at = found.end()
         self._pieces.append(source[at:])
         self._pieces = [piece for piece in self._pieces if piece != ""]
@@ -303,10 +292,6 @@ class Text:
     def lacks_value(self, request: Request, captures: Captures) -> bool:
         """Return whether any placeholder has no value."""
         return any(p(request, captures) == "" for p in self._pieces if not isinstance(p, str))
-
-
-def _is_hashed(found: re.Match[str]) -> bool:
-    return found[1] is not None and read_filters(found[1]).hashes
 
 
 def _compile_piece(found: re.Match[str], groups: Collection[str], secret: str = "") -> str | Fill:

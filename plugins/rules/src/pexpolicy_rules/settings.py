@@ -40,29 +40,35 @@ class Then(PluginSettings):
     @model_validator(mode="after")
     def _one_decision(self) -> Self:
         answers = self.result is not None or self.image is not None
-        if self.result is not None and self.image is not None:
-            msg = "write result or image, not both"
-            raise ValueError(msg)
-        for name, action in (("new_alias", "redirect"), ("reject_reason", "reject")):
-            if not answers and self.action is None and getattr(self, name) is not None:
-                msg = (
-                    f'{name} has no effect without an action; write action = "{action}" next to it'
+        actionless = not answers and self.action is None
+        for wrong, text in (
+            (self.result is not None and self.image is not None, "write result or image, not both"),
+            *(
+                (
+                    actionless and getattr(self, name) is not None,
+                    f'{name} has no effect without an action; write action = "{action}" next to it',
                 )
-                raise ValueError(msg)
-        if not answers and self.action is None:
-            msg = 'is empty; write then = "reject", or the fields of an answer below then.result'
-            raise ValueError(msg)
-        if answers and self.action not in (None, "continue"):
-            msg = (
-                f"a {self.action} has no result: Infinity would use the result; remove one of them"
-            )
-            raise ValueError(msg)
-        if (self.new_alias is None) == (self.action == "redirect"):
-            msg = 'new_alias and action = "redirect" belong together'
-            raise ValueError(msg)
-        if self.reject_reason is not None and self.action != "reject":
-            msg = 'reject_reason belongs to action = "reject"'
-            raise ValueError(msg)
+                for name, action in (("new_alias", "redirect"), ("reject_reason", "reject"))
+            ),
+            (
+                actionless,
+                'is empty; write then = "reject", or the fields of an answer below then.result',
+            ),
+            (
+                answers and self.action not in (None, "continue"),
+                f"a {self.action} has no result: Infinity would use the result; remove one of them",
+            ),
+            (
+                (self.new_alias is None) == (self.action == "redirect"),
+                'new_alias and action = "redirect" belong together',
+            ),
+            (
+                self.reject_reason is not None and self.action != "reject",
+                'reject_reason belongs to action = "reject"',
+            ),
+        ):
+            if wrong:
+                raise ValueError(text)
         return self
 
 

@@ -44,35 +44,32 @@ class RowDecisions:
         self._extras = extras
         self.make: Callable[[Sequence[Row]], Decision] = self._of_first
         """Makes the decision; raises ``DecisionError``. There is a row at least."""
-        self._columns: dict[str, bool] = {}
+        self._columns = dict.fromkeys((ACTION, REASON), False)
         """The columns that the query may have, and whether a result needs them."""
         self._actions = {"continue": self._continue}
         self._result: Callable[[Row, str | None], Decision] = self._fields
-        self._values: dict[str, RowValues] = {}
+        self._model: Any = _MODELS.get(endpoint)
+        self._values = {"": RowValues(self._model)} if self._model is not None else {}
         if endpoint == "directory_information":
             self.make = self._directory
             self._actions = {}
             self._columns = _columns(DirectoryEntry)
         elif endpoint == "participant_avatar":
             self._result = self._avatar
-            self._columns = {"image": True}
-        elif endpoint == "service_configuration":
-            self._model: Any = Service
+            self._columns["image"] = True
+        elif self._model is not None:
+            self._columns |= _columns(self._model)
+        else:
+            self._model = Service
             self._values = {name: RowValues(kind) for name, kind in SERVICE_TYPES.items()}
             for kind in SERVICE_TYPES.values():
                 self._columns |= dict.fromkeys(contract_of(kind).hints, False)
             self._columns |= {"name": True, "new_alias": False}
-            self._actions |= {"redirect": self._redirect}
-        else:
-            self._model = _MODELS[endpoint]
-            self._values = {"": RowValues(self._model)}
-            self._columns = _columns(self._model)
+            self._actions["redirect"] = self._redirect
         if ENDPOINTS[endpoint].can_reject:
-            self._actions |= {"reject": self._reject}
+            self._actions["reject"] = self._reject
         if ENDPOINTS[endpoint].shows_reject_reason:
             self._columns["reject_reason"] = False
-        if self._actions:
-            self._columns |= {ACTION: False, REASON: False}
 
     def can_reject(self, columns: Iterable[str] | None) -> bool:
         """Return whether a query with these columns can reject; ``None`` if they are unknown."""

@@ -144,41 +144,29 @@ def config_warnings(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
     unused targets.
     """
     for name, target in settings.targets.items():
-        yield from _of_target(("targets", name), target)
+        key: tuple[str | int, ...] = ("targets", name)
+        if not target.verify:
+            text = "anyone on the network path can read and answer calls; name a ca_file instead"
+            yield ConfigWarning((*key, "verify"), text)
+        if target.user is not None and not is_encrypted(target.url):
+            text = "user and password go over the network in clear; use https"
+            yield ConfigWarning((*key, "url"), text)
     routes = settings.routes or [RouteSettings(targets=list(settings.targets))]
     for number, route in enumerate(routes):
         key = ("routes", number) if settings.routes else ("targets",)
-        yield from _of_times(key, route, settings)
+        targets = [settings.targets[name] for name in route.targets]
+        wanted = sum(target.timeout for target in targets)
+        is_default = len(targets) == 1 and "timeout" not in targets[0].model_fields_set
+        if wanted > settings.plugin_timeout and not is_default:
+            text = (
+                f"the timeouts of the targets add up to {wanted:g} s, and the plugin has "
+                f"{settings.plugin_timeout:g} s: when the first ones are slow, the last is not "
+                "asked; raise timeout of the plugin, or lower theirs"
+            )
+            yield ConfigWarning(key, text)
         for text in pitfalls(compile_when(route.when)):
             yield ConfigWarning((*key, "when"), text)
     used = {name for r in routes for name in (*r.targets, r.compare_with)}
     for name in settings.targets:
         if name not in used:
             yield ConfigWarning(("targets", name), "no route asks this target")
-
-
-def _of_target(key: tuple[str, ...], target: TargetSettings) -> Iterator[ConfigWarning]:
-    if not target.verify:
-        text = "anyone on the network path can read and answer the calls; name a ca_file instead"
-        yield ConfigWarning((*key, "verify"), text)
-    if target.user is not None and not is_encrypted(target.url):
-        yield ConfigWarning(
-            (*key, "url"), "user and password go over the network in clear; use https"
-        )
-
-
-def _of_times(
-    key: tuple[str | int, ...], route: RouteSettings, settings: UpstreamSettings
-) -> Iterator[ConfigWarning]:
-    """Warn of a plugin timeout shorter than those of its targets."""
-    wanted = sum(settings.targets[name].timeout for name in route.targets)
-    is_only_one_by_default = len(route.targets) == 1 and not any(
-        "timeout" in settings.targets[name].model_fields_set for name in route.targets
-    )
-    if wanted > settings.plugin_timeout and not is_only_one_by_default:
-        text = (
-            f"the timeouts of the targets add up to {wanted:g} s, and the plugin has "
-            f"{settings.plugin_timeout:g} s: when the first ones are slow, the last is not asked; "
-            "raise timeout of the plugin, or lower theirs"
-        )
-        yield ConfigWarning(key, text)

@@ -94,7 +94,6 @@ ADOPT_S = 2.0
 """Seconds between two searches for segments of instances that have ended."""
 FINISH_S = 1.0
 """Seconds to deliver the rest at a reload and at the end; what is left stays in the spool."""
-LOG_INTERVAL_S = 60.0
 MAX_REPLY = 65536
 MAX_REPLY_S = 1.0
 """Bytes and seconds to read the body of a reply, so that its connection can be used again."""
@@ -146,7 +145,6 @@ class Sender:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._adopt_at = 0.0
-        self._logged_at: float | None = None
         self.failing_since: float | None = None
         """The monotonic time since when no request was accepted."""
         self.problem = ""
@@ -276,14 +274,11 @@ class Sender:
         raise _FailedError(str(status), text, _retry_after(response.headers.get("Retry-After")))
 
     def _fail(self, error: _FailedError) -> None:
-        now = time.monotonic()
         self.problem = str(error)
         FAILED.inc(reason=error.reason)
         FAILING.set(1)
         if self.failing_since is None:
-            self.failing_since = now
-        if self._logged_at is None or now - self._logged_at >= LOG_INTERVAL_S:
-            self._logged_at = now
+            self.failing_since = time.monotonic()
             pending = self._spool.pending
             problem = self.problem
             log.warning("the receiver accepts no events", problem=problem, pending_bytes=pending)
@@ -294,18 +289,14 @@ class Sender:
             seconds = round(time.monotonic() - self.failing_since, 1)
             log.warning("the receiver accepts events again", after_s=seconds)
             FAILING.set(0)
-        self.failing_since, self.problem, self._logged_at = None, "", None
+        self.failing_since, self.problem = None, ""
 
 
 async def _read_to_end(response: aiohttp.ClientResponse) -> None:
     """Read the body of a reply: its status counts, whether it is complete or not."""
-    size = 0
-    with suppress(aiohttp.ClientError, OSError):
+    with suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
         async with asyncio.timeout(MAX_REPLY_S):
-            async for chunk in response.content.iter_any():
-                size += len(chunk)
-                if size > MAX_REPLY:
-                    return
+            await response.content.readexactly(MAX_REPLY)
 
 
 def _id_of(event: bytes) -> str:
