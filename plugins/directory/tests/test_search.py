@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy_directory.index import SearchIndex, folded
-from pexpolicy_directory.settings import Entry
+from pexpolicy_directory.index import Entry, SearchIndex, folded
 
 Search = Callable[..., list[str]]
 

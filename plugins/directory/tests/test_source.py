@@ -14,7 +14,7 @@ import pytest
 from pexpolicy import Directory
 from pexpolicy.testing import ConfigError, decide, make_policy, make_request
 from pexpolicy_directory import PhoneBook
-from pexpolicy_directory.settings import Settings
+from pexpolicy_directory.index import Settings
 from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support.waiting import HANG_S
 

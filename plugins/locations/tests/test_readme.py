@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.config.csv_tables import parse_table, write_table
-from pexpolicy_locations.settings import Entry
+from pexpolicy_locations.table import Entry
 
 README = Path(__file__).parents[1] / "README.md"
 

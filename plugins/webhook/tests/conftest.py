@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from pexpolicy_webhook import sender
 from pexpolicy_webhook.plugin import Webhook
-from pexpolicy_webhook.settings import WebhookSettings
+from pexpolicy_webhook.sender import WebhookSettings
 from tests.support.webhook import Opened, Receiver
 
 

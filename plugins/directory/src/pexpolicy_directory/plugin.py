@@ -23,8 +23,7 @@ from pexpolicy import (
 )
 from pexpolicy.rows import RowSnapshot, listed_rows, read_rows
 from pexpolicy.text import did_you_mean
-from pexpolicy_directory.index import SearchIndex
-from pexpolicy_directory.settings import MAX, Entry, Settings
+from pexpolicy_directory.index import MAX, Entry, SearchIndex, Settings
 
 
 class PhoneBook(Plugin[Settings]):

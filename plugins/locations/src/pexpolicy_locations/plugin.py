@@ -18,8 +18,7 @@ from pexpolicy import (
 )
 from pexpolicy.files import named_changes
 from pexpolicy.rows import listed_rows
-from pexpolicy_locations.settings import Entry, Settings
-from pexpolicy_locations.table import Draft, GeoLocations, LocationTable
+from pexpolicy_locations.table import Draft, Entry, GeoLocations, LocationTable, Settings
 
 
 class Locations(Plugin[Settings]):

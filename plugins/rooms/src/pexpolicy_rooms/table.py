@@ -171,7 +171,9 @@ class RoomTable:
 
     def ambiguities(self) -> Iterable[tuple[str, list[str]]]:
         """Yield each ambiguous bare name with the hosts of its rooms."""
-        hosts: dict[str, list[str]] = {n: [] for n, alias in self._by_user.items() if not alias and n not in self._rooms}
+        hosts: dict[str, list[str]] = {
+            n: [] for n, alias in self._by_user.items() if not alias and n not in self._rooms
+        }
         for alias in self._rooms if hosts else ():
             user, _, host = alias.rpartition("@")
             if user in hosts:

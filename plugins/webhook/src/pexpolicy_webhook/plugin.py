@@ -14,8 +14,7 @@ from yarl import URL
 from pexpolicy import ConfigWarning, Outcome, Plugin, Problem, SettingsError
 from pexpolicy.config.outgoing import is_encrypted, secret, tls_context
 from pexpolicy.conformance.replies import client_session
-from pexpolicy_webhook.sender import Sender, event_of, signing_key
-from pexpolicy_webhook.settings import WebhookSettings
+from pexpolicy_webhook.sender import Sender, WebhookSettings, event_of, signing_key
 from pexpolicy_webhook.spool import Spool
 
 IDLE_S = 30.0
