@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from typing import Annotated, NamedTuple, TypeAlias
 
 from pydantic import Field
@@ -126,7 +126,7 @@ class SearchIndex:
         ]
         self._public = array("I", (n for n, e in enumerate(self._entries) if not e.groups))
         of_group: defaultdict[str, Numbers] = defaultdict(lambda: array("I"))
-        self._keys: dict[str, int | list[int]] = {}
+        self._keys: dict[str, list[int]] = {}
         self._texts: list[str] = []
         by_word: defaultdict[str, Numbers] = defaultdict(lambda: array("I"))
         short: defaultdict[str, Numbers] = defaultdict(lambda: array("I"))
@@ -135,7 +135,7 @@ class SearchIndex:
                 of_group[group].append(number)
             alias = folded(Alias(entry.alias))
             for key in {alias, folded(entry.username)} - {"", name}:
-                self._add_key(key, number)
+                self._keys.setdefault(key, []).append(number)
             text = f"{name} {alias} {folded(f'{entry.username} {entry.keywords}')}".strip()
             self._texts.append(f" {text}")
             found = set(text.split())
@@ -148,13 +148,6 @@ class SearchIndex:
         self._by_word = dict(sorted(by_word.items()))
         self._words = list(self._by_word)
         self._longest = max(map(len, self._words), default=0)
-
-    def _add_key(self, key: str, number: int) -> None:
-        known = self._keys.setdefault(key, number)
-        if isinstance(known, list):
-            known.append(number)
-        elif known != number:
-            self._keys[key] = [known, number]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -189,8 +182,7 @@ class SearchIndex:
         """Yield the numbers of matching entries in order; one may appear again."""
         text = " ".join(wanted)
         begin, end = bisect_left(self._names, text), bisect_right(self._names, text)
-        known = self._keys.get(text, [])
-        yield from _merged([range(begin, end), [known] if isinstance(known, int) else known])
+        yield from _merged([range(begin, end), self._keys.get(text, [])])
         yield from self._names_with(text, end)
         yield from self._with_all([self._beginning_with(word) for word in wanted])
         yield from self._with_all([self._similar(word) for word in wanted])
@@ -262,9 +254,5 @@ class SearchIndex:
 
 
 def _merged(lists: Iterable[Iterable[int]]) -> Iterator[int]:
-    """Yield the numbers of sorted lists in order, each once."""
-    last = -1
-    for number in heapq.merge(*lists):
-        if number != last:
-            yield number
-        last = number
+    """Return the numbers of sorted lists in order, each once."""
+    return (number for number, _ in groupby(heapq.merge(*lists)))

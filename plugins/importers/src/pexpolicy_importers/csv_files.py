@@ -315,7 +315,7 @@ def rooms_csv(rooms: Iterable[WrittenRoom]) -> str:
 
 
 def _line(room: WrittenRoom) -> dict[str, str]:
-    from pexpolicy_rooms.room_files import FieldValues  # noqa: PLC0415 - another package
+    from pexpolicy_rooms.room_files import field_values  # noqa: PLC0415 - another package
 
     aliases = " ".join(room.aliases)
     fields = {name: _plain(value) for name, value in room.fields.items()}
@@ -326,7 +326,7 @@ def _line(room: WrittenRoom) -> dict[str, str]:
         raise _refusal(room, "aliases", "holds a blank, which separates aliases")
     if "name" not in line:
         raise _refusal(room, "name", "is missing")
-    read = FieldValues().of(line)
+    read = field_values(line)
     for name, cell in line.items():
         is_same = read.get(name) == fields[name] and type(read[name]) is type(fields[name])
         if not is_same or not cell or cell != cell.strip() or "\0" in cell:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from ipaddress import IPv4Network, ip_network
 from typing import Any, NamedTuple
 
@@ -226,7 +225,7 @@ class Expressions:
         """Return the name of a variable with the same text without regard to case."""
         value = self.value(subject)
         name = f"{value}_folded"
-        self.preamble.setdefault(name, f"{{% set {name} = {value}|lower{_folds()} %}}")
+        self.preamble.setdefault(name, f"{{% set {name} = {value}|lower{_FOLDS} %}}")
         return name
 
     def _plain(self, subject: Subject) -> str:
@@ -245,19 +244,6 @@ class Expressions:
             raise NotExportedError(f"a {self._kind} script does not know {name}")
         self.preamble.setdefault(f"{name}_normal", _ALIAS.replace("NAME", name))
         return f"{name}_{part or 'normal'}"
-
-
-@cache
-def _folds() -> str:
-    """Return filters for lower-case letters that are equal to letters of ASCII in other case."""
-    found = (
-        letter
-        for letter in map(chr, range(0x80, 0x1_0000))
-        if letter.lower() == letter
-        and letter.casefold() != letter
-        and any(part.isascii() for part in letter.casefold())
-    )
-    return "".join(f"|replace({text_literal(f)}, {text_literal(f.casefold())})" for f in found)
 
 
 def networks(written: Iterable[str]) -> str:
@@ -282,6 +268,12 @@ def _any(written: Iterable[str]) -> str:
     return f"({' or '.join(parts)})"
 
 
+_FOLDS = "".join(
+    f"|replace({text_literal(letter)}, {text_literal(letter.casefold())})"
+    for letter in "\xdf\u0149\u017f\u01f0\u1e96\u1e97\u1e98\u1e99\u1e9a"
+    "\ufb00\ufb01\ufb02\ufb03\ufb04\ufb05\ufb06"
+)
+"""Filters for lower-case letters that are equal to letters of ASCII in other case."""
 _ALIAS = r"""{% set NAME_lower = call_info.NAME|default("", true)|trim|lower %}
 {% set NAME_rest = NAME_lower|pex_regex_replace("(?s)\\A(?:(?:sips?|h323|tel):\\s*)+", "") %}
 {% set NAME_scheme = pex_regex_search(

@@ -34,18 +34,12 @@ MAX_NAMED = 24
 """Samples with a text that the script compares a variable with."""
 NAME = "Sample"
 _CALL: Mapping[str, Any] = {
-    "bandwidth": 0,
     "call_direction": "dial_in",
-    "display_count": 1,
-    "has_authenticated_display_name": False,
     "ms_subnet": ["192.0.2.0"],
     "p_asserted_identity": ["sip:caller@example.com"],
     "protocol": "sip",
     "proxy_node_address": "192.0.2.2",
-    "registered": False,
     "remote_address": "192.0.2.7",
-    "remote_port": 5060,
-    "supports_direct_media": False,
     "trigger": "invite",
 }
 _PARTICIPANT: Mapping[str, Any] = {
@@ -131,10 +125,11 @@ def _sample(kind: Kind, service_type: str) -> dict[str, Any]:
     return {name: found[name] for name in VARIABLES[kind]}
 
 
-def _text(name: str) -> str | None:
-    """Return a value of a call: a text for each alias and name, unset for most others."""
-    has_text = name not in TYPED and name.endswith(("alias", "name", "location", "vendor"))
-    return f"sample {name}" if has_text else None
+def _text(name: str) -> str | int | None:
+    """Return a value of a call: a text for each alias and name, 0 for numbers and flags."""
+    if name in TYPED:
+        return 0
+    return f"sample {name}" if name.endswith(("alias", "name", "location", "vendor")) else None
 
 
 def _named(tree: nodes.Template) -> Iterator[tuple[str, str, Any]]:

@@ -260,29 +260,28 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
 
 
 def _csv_rooms(path: Path, extras: Extras, problems: list[Problem]) -> Iterator[WrittenRoom]:
-    values = FieldValues()
     try:
         for row in read_table(path, _row_model(extras)):
             cells = row.values.model_dump(exclude_none=True)
             place = ("csv", f"{row.file} line {row.line}")
             aliases = split_aliases(place, cells.pop("aliases"), problems)
-            yield WrittenRoom(place, aliases, values.of(cells))
+            yield WrittenRoom(place, aliases, field_values(cells))
     except TableError as error:
         problems += error.under(("csv",))
 
 
-class FieldValues:
-    """Gives the fields of a room, where cells are text, the values of their types."""
+_VALUES = {name: RowValues(kind) for name, kind in SERVICE_TYPES.items()}
 
-    def __init__(self) -> None:
-        self._kinds = {name: RowValues(kind) for name, kind in SERVICE_TYPES.items()}
 
-    def of(self, cells: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields; those of an unknown service type as they are."""
-        times = {name: cells[name] for name in VALIDITY if name in cells}
-        kind = cells.get("service_type", "conference")
-        values = self._kinds.get(kind) if isinstance(kind, str) else None
-        return dict(cells) if values is None else {**values.of(cells), **times}
+def field_values(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a room, where cells are text, as values of their types.
+
+    Those of an unknown service type stay as they are.
+    """
+    times = {name: cells[name] for name in VALIDITY if name in cells}
+    kind = cells.get("service_type", "conference")
+    values = _VALUES.get(kind) if isinstance(kind, str) else None
+    return dict(cells) if values is None else {**values.of(cells), **times}
 
 
 def columns(extras: Extras) -> list[str]:
@@ -424,7 +423,6 @@ def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extr
 
     Columns that no room has are ignored. Raises ``ValueError`` if no room is right.
     """
-    values = FieldValues()
     known = frozenset(columns(extras))
     problems: list[str] = []
     for number, row in enumerate(rows, 1):
@@ -445,7 +443,7 @@ def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extr
             # A table would name a file of this machine.
             problems.append(f"row {number}: a PIN is text")
         else:
-            room = WrittenRoom((f"row {number}",), aliases, values.of(fields))
+            room = WrittenRoom((f"row {number}",), aliases, field_values(fields))
             problems += map(str, builder.add(room))
     if problems and not len(builder.table):
         raise ValueError(f"no room is right; {problems[0]}")
