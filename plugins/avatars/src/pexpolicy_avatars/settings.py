@@ -61,11 +61,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")
 COLORS = ("#1f6feb", "#8250df", "#bf3989", "#cf222e", "#bc4c00", "#9a6700", "#1a7f37", "#57606a")
 
 
-def _template(written: str) -> str:
-    Template(written)
-    return written
-
-
 def _file_name(written: str) -> str:
     Template(written)
     if "/" in written or "\\" in written:
@@ -144,7 +139,7 @@ class GraphSettings(PluginSettings):
     """Variable with the client secret of the application; this or the file is required."""
     secret_file: ConfigPath | None = None
     """File with that secret."""
-    user: Annotated[str, AfterValidator(_template)] = "{alias}"
+    user: Annotated[str, AfterValidator(lambda written: Template(written).text)] = "{alias}"
     """Template of the name of a user, such as ``{user}@example.onmicrosoft.com``."""
     match: Literal["userPrincipalName", "mail"] = "userPrincipalName"
     """The property of the user that has this name."""

@@ -18,12 +18,11 @@ from collections.abc import (
     Callable,
     Coroutine,
     Hashable,
-    Iterable,
     Mapping,
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -216,7 +215,10 @@ class Folder:
     def read(self, alias: Alias) -> bytes | None:
         """Read the picture of an alias; otherwise like ``fetch``, and blocks."""
         try:
-            name = find(self._names(), self._files, alias)
+            names = self._names()
+            wanted = (template.fill(alias) for template in self._files)
+            found = (names.get(_normal(name)) for name in wanted if name is not None)
+            name = next(filter(None, found), None)
             return None if name is None else _content(self._folder, name)
         except OSError as error:
             raise PictureError(f"{self._folder} cannot be read: {error.strerror}") from None
@@ -230,15 +232,6 @@ class Folder:
                 names = sorted(os.listdir(self._folder))  # noqa: PTH208 - names, not paths
                 self._listed = {_normal(name): name for name in names if name[0] != "."}
             return self._listed
-
-
-def find(names: Mapping[str, str], files: Iterable[Template], alias: Alias) -> str | None:
-    """Return the name of the file that the first template leads to, ``None`` if there is none."""
-    for template in files:
-        name = template.fill(alias)
-        if name is not None and (found := names.get(_normal(name))) is not None:
-            return found
-    return None
 
 
 def _normal(name: str) -> str:
@@ -292,10 +285,9 @@ class RowPictures:
         except ValueError as error:
             raise SettingsError(str(error), key=("query",)) from None
 
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
+    def opened(self) -> AbstractAsyncContextManager[None]:
         """Do nothing: the server opens the source."""
-        yield
+        return nullcontext()
 
     async def fetch(self, alias: Alias) -> bytes | None:
         """Return the picture of an alias, ``None`` without one; raises ``PictureError``."""

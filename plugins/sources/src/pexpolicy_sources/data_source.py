@@ -165,8 +165,8 @@ class Lookup(Generic[Q]):
         if parameters.keys() != set(self._names):
             msg = f"the query takes {', '.join(self._names)}, not {', '.join(parameters)}"
             raise TypeError(msg)
-        values = [parameters[name] for name in self._names]
         # An alias is asked for in its normal form.
+        values = (parameters[name] for name in self._names)
         key = tuple(str(value) if isinstance(value, str) else value for value in values)
         entry = self._entries.get(key)
         if entry is not None:
@@ -290,7 +290,10 @@ class Snapshot(Generic[T]):
         await self._rows.open()
         try:
             if self._rows.age < float("inf"):
-                await self._convert_first()
+                try:
+                    await asyncio.to_thread(lambda: self.value)
+                except ValueError:  # refused, as by other settings
+                    await self._rows.refresh()
         except BaseException:
             await self._rows.close()
             raise
@@ -298,16 +301,6 @@ class Snapshot(Generic[T]):
 
     async def __aexit__(self, *_: object) -> None:
         await self._rows.close()
-
-    async def _convert_first(self) -> None:
-        """Convert the rows that were kept; fetch where they are refused, as by other settings."""
-        try:
-            await asyncio.to_thread(lambda: self.value)
-        except ValueError as refused:
-            try:
-                await self._rows.refresh()
-            except Exception:  # noqa: BLE001 - the first reason is what the operator can mend
-                raise refused from None
 
     async def _fetch_and_convert(self) -> list[Row]:
         answer = await self._fetch(self._answer)

@@ -308,14 +308,16 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
         session = self._session
         if session is None:
             raise SourceUnavailableError("the source is not open")
+        answer: Answer | int = HTTPStatus.UNAUTHORIZED
         try:
-            token = await self._current_token(session)
-            answer = await self._request(session, address, token, previous)
-            if answer == HTTPStatus.UNAUTHORIZED and self._login is not None:
-                # It may have been revoked before its end.
-                self._login.forget(token)
-                token = await self._current_token(session)
+            for is_last in (False, True):
+                token = self._token or ""
+                if self._login is not None:
+                    token = await self._login.token(session)
                 answer = await self._request(session, address, token, previous)
+                if is_last or answer != HTTPStatus.UNAUTHORIZED or self._login is None:
+                    break
+                self._login.forget(token)  # it may have been revoked before its end
         except (aiohttp.ClientError, OSError) as error:
             raise SourceUnavailableError(describe(error)) from None
         if answer == HTTPStatus.NOT_FOUND:
@@ -325,9 +327,6 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
             is_down = answer >= HTTPStatus.INTERNAL_SERVER_ERROR or answer in _REFUSALS
             raise SourceUnavailableError(text) if is_down else QueryError(text)
         return answer
-
-    async def _current_token(self, session: aiohttp.ClientSession) -> str:
-        return self._token or "" if self._login is None else await self._login.token(session)
 
     async def _request(
         self, session: aiohttp.ClientSession, address: str, token: str, previous: Answer | None
