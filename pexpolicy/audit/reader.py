@@ -9,7 +9,7 @@ import re
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from glob import escape
@@ -116,9 +116,9 @@ def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
     before any is read: rotation renames the last one and removes the first ones meanwhile.
     """
     files = list(paths)
-    ends = dict.fromkeys((*files[: MAX_OPEN // 2], *files[-MAX_OPEN // 2 :]))
     with ExitStack() as stack:
-        opened = {path: stack.enter_context(_open(path)) for path in ends}
+        ends = (*files[: MAX_OPEN // 2], *files[-MAX_OPEN // 2 :])
+        opened = {path: stack.enter_context(_open(path)) for path in dict.fromkeys(ends)}
         for path in files:
             with opened.pop(path, None) or _open(path) as file:
                 yield from _lines_of(path, file)
@@ -188,16 +188,6 @@ def last_lines(path: Path, count: int) -> list[RawLine]:
             file.readline()
         found = deque(_lines_of(path, file), count)
     return [raw._replace(number=0) if start else raw for raw in found]
-
-
-def last_lines_of(paths: Sequence[Path], count: int) -> list[RawLine]:
-    """Return the last ``count`` lines of files, the oldest lines of which are in the first one."""
-    found: list[RawLine] = []
-    for path in reversed(paths):
-        if len(found) >= count:
-            break
-        found = [*last_lines(path, count - len(found)), *found]
-    return found
 
 
 def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:

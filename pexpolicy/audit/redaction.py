@@ -63,7 +63,7 @@ SHORTEST = 3
 SHOWN = 60
 """Characters that a detail shows of a longer value."""
 _FIELD = re.compile(
-    r"""(\w++\.[\w.\[\]]++\ =\ )  # possessive: callers choose some of the text
+    r"""\A(\w++\.[\w.\[\]]++\ =\ )  # possessive: callers choose some of the text
     (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?:…\ \(\d+\ long\))?""",
     re.VERBOSE,
 )
@@ -364,11 +364,9 @@ def _redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
             for step in steps
         ]
     if (personal := redaction.personal) is not None and outcome.has_slow_or_failed_steps:
-        people, endpoint = _personal_texts(outcome.request), outcome.endpoint
+        people = _personal_texts(outcome.request)
         steps = [
-            msgspec.structs.replace(
-                step, detail=_redact_detail(step.detail, endpoint, people, personal)
-            )
+            msgspec.structs.replace(step, detail=_redact_detail(step.detail, people, personal))
             if type(step) is Step and step.detail
             else step
             for step in steps
@@ -420,14 +418,9 @@ def _shown(name: str, value: Any, masked: Mapping[str, Any] | None) -> Any:
     return value if masked is None or name in _NOT_FIELDS else masked.get(name, REMOVED)
 
 
-def _redact_detail(
-    detail: str, endpoint: str, people: Mapping[str, str], personal: Personal
-) -> str:
+def _redact_detail(detail: str, people: Mapping[str, str], personal: Personal) -> str:
     """Return the detail of a step without the personal values of the request and the answer."""
-    if (found := _FIELD.match(detail)) is not None:
-        name = found[1].removesuffix(" = ").rpartition(".")[2].partition("[")[0]
-        if name in _personal_fields(endpoint):
-            detail = f"{found[1]}{REMOVED}{detail[found.end() :]}"
+    detail = _FIELD.sub(rf"\1{REMOVED}", detail, count=1)
     parts = {
         part: hashed
         for text, hashed in people.items()
@@ -442,15 +435,3 @@ def _redact_detail(
         return personal(parts[part[0]]) or REMOVED
 
     return re.sub(rf"(?<!\w)(?:{longest_first})(?!\w)", written, detail)
-
-
-@cache
-def _personal_fields(endpoint: str) -> frozenset[str]:
-    kinds = map(contract_of, ENDPOINTS[endpoint].decisions)
-    models = [model for kind in kinds for model in (kind, *kind.nested)]
-    return frozenset(
-        name
-        for model in models
-        for name, field in model.fields.items()
-        if field.privacy is Privacy.PERSONAL
-    )

@@ -215,7 +215,7 @@ def tail(config: Path, files: tuple[Path, ...], lines: int, *, follow: bool) -> 
     if not path.is_file():
         refuse(f"there is no file {path}")
     console = screen()
-    last = reader.last_lines_of(files or reader.file_and_rotated(path), lines)
+    last = reader.last_lines(path, lines)
     with suppress(KeyboardInterrupt):
         for raw in chain(last, reader.follow(path) if follow else ()):
             for record in records_of(reader.read(raw)):

@@ -154,19 +154,6 @@ def test_tail_names_the_place_of_damage(run: Run, tmp_path: Path, number: int) -
     assert f"{path}:5: " in run("tail", "-n", "1").stderr
 
 
-def test_tail_goes_on_in_rotated_files(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    shown = run("tail").stdout.splitlines()
-    lines = path.read_bytes().splitlines(keepends=True)
-    oldest = tmp_path / "audit.jsonl.20201126T010203123456Z.gz"
-    oldest.write_bytes(gzip.compress(b"".join(lines[:2])))
-    (tmp_path / "audit.jsonl.20211126T010203123456Z").write_bytes(lines[2])
-    path.write_bytes(b"".join(lines[3:]))
-    for count in (1, 2, 3, len(lines), 100):
-        assert run("tail", "-n", str(count)).stdout.splitlines() == shown[-count:]
-    assert run("tail", "--file", str(oldest)).stdout.splitlines() == shown[:2]
-
-
 FORGED: list[dict[str, Any]] = [
     {"request": 5},
     {"request": {"local_alias": [5, None, {}]}},
