@@ -16,7 +16,6 @@ import os
 import selectors
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import FrameType
@@ -38,10 +37,8 @@ STILL_HELD_AFTER_S = 1.0
 """Delay after which a loop that is still held is reported before it is released."""
 OUTSIDE = ("a thread or another process", "")
 """The event loop ran no code, and could not go on."""
-_IDLE = (os.path.dirname(asyncio.__file__), selectors.__file__)  # noqa: PTH120 - as below
+_IDLE = (os.path.dirname(asyncio.__file__), selectors.__file__)  # noqa: PTH120 - compared with names
 """The beginning of the file names of an event loop that waits."""
-_CALLERS = os.path.join(PACKAGE_ROOT, "chain") + os.sep  # noqa: PTH118 - compared with names
-"""The beginning of the file names of the code that calls hooks."""
 
 
 class Watchdog:
@@ -51,17 +48,11 @@ class Watchdog:
     """
 
     def __init__(
-        self,
-        tasks: HookTasks,
-        log: Log,
-        modules: Mapping[str, str] | None = None,
+        self, tasks: HookTasks, log: Log, modules: Mapping[str, str] | None = None
     ) -> None:
         self._tasks = tasks
         self._log = log
-        modules = modules or {}
-        packages = Counter(module.partition(".")[0] for module in modules)
-        owners = ((module.partition(".")[0], name) for module, name in modules.items())
-        self._owners = {top: name for top, name in owners if packages[top] == 1} | dict(modules)
+        self._modules = modules or {}
         self._stopped = threading.Event()
         self._beat_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
@@ -111,21 +102,22 @@ class Watchdog:
     def _owner(self) -> tuple[Names, str]:
         """Return the owner of the code that the loop's thread runs, and the line.
 
-        The server is the owner where the hook has returned or waits and code of the server runs,
-        such as a check of its answer.
+        It is the hook that runs, or the plugin whose module is on the stack.
         """
         running, frames = self._tasks.running, list(frames_of(self._loop_thread))
-        if running != SERVER and _is_in_hook(frames):
-            return running, _line(frames)
-        if not frames or frames[0].f_code.co_filename.startswith(_IDLE):
-            return OUTSIDE, ""
-        for frame in frames:
-            module = str(frame.f_globals.get("__name__", ""))
-            while module and not frame.f_code.co_filename.startswith(PACKAGE_ROOT):
-                if (name := self._owners.get(module)) is not None:
-                    return (running if running[0] == name else (name, "")), _line(frames)
-                module = module.rpartition(".")[0]
-        return SERVER, _place(frames[0])
+        files = [frame.f_code.co_filename for frame in frames]
+        if running == SERVER:
+            if not frames or files[0].startswith(_IDLE):
+                return OUTSIDE, ""
+            modules = (str(frame.f_globals.get("__name__", "")) for frame in frames)
+            owner = next((self._modules[name] for name in modules if name in self._modules), "")
+            running = (owner, "") if owner else SERVER
+        elif files[0].startswith(PACKAGE_ROOT):
+            running = SERVER  # such as a check of the answer of the hook
+        if running == SERVER:
+            return SERVER, _place(frames[0])
+        others = (frame for frame, file in zip(frames, files, strict=True) if not _is_ours(file))
+        return running, next(map(_place, others), "unknown")
 
     def _log_hold(self, names: Names, line: str, held: float, what: str) -> None:
         plugin, hook = names
@@ -135,20 +127,8 @@ class Watchdog:
         self._log.warning(f"{plugin} {what}", plugin=plugin, **fields)
 
 
-def _is_in_hook(frames: list[FrameType]) -> bool:
-    """Return whether the chain has called code that is not the server's."""
-    files = [frame.f_code.co_filename for frame in frames]
-    at = next((at for at, file in enumerate(files) if file.startswith(_CALLERS)), 0)
-    return at > 0 and not files[at - 1].startswith(PACKAGE_ROOT)
-
-
-def _line(frames: list[FrameType]) -> str:
-    """Return the innermost line that belongs neither to the server nor to asyncio."""
-    for frame in frames:
-        name = frame.f_code.co_filename
-        if not name.startswith(PACKAGE_ROOT) and "asyncio" not in name:
-            return _place(frame)
-    return "unknown"
+def _is_ours(file: str) -> bool:
+    return file.startswith((PACKAGE_ROOT, *_IDLE))
 
 
 def _place(frame: FrameType) -> str:

@@ -1,6 +1,5 @@
 """`pexpolicy audit`, on the audit file of a server."""
 
-import gzip
 import json
 import re
 import shlex
