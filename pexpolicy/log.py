@@ -35,10 +35,10 @@ import structlog  # noqa: E402
 if _is_hidden:
     del sys.modules["rich"]
 
-MAX_LINES = 10_000
-"""Lines that may wait for a slow reader. Further lines of plugins are left out and counted."""
-RESERVED = 500
-"""Lines in addition to ``MAX_LINES``, for those of the server itself."""
+MAX_PENDING = 4 * 1024 * 1024
+"""Bytes that may wait for a slow reader. Further lines of plugins are left out and counted."""
+RESERVED = 256 * 1024
+"""Bytes in addition to ``MAX_PENDING``, for lines of the server itself."""
 STOP_TIMEOUT_S = 1.0
 """Time for the lines that wait when the server stops."""
 
@@ -62,6 +62,8 @@ class StandardError:
         self._thread: threading.Thread | None = None
         # Reentrant: a destructor or signal handler may log as well.
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._pending = 0
+        """Bytes in the queue; without a lock, about so many until it is empty."""
         self._left_out: Counter[str] = Counter()
 
     def write(self, line: str, plugin: str = "") -> None:
@@ -69,7 +71,8 @@ class StandardError:
         content = line.encode("utf-8", "replace") + b"\n"
         # A process that a plugin forked has no such thread.
         is_queued = self._thread is not None and self._thread.is_alive()
-        if is_queued and self._queue.qsize() < MAX_LINES + RESERVED * (not plugin):
+        if is_queued and self._pending < MAX_PENDING + RESERVED * (not plugin):
+            self._pending += len(content)
             self._queue.put(content)
         elif not is_queued and (self._may_wait or self._is_writable()):
             self._write(content)
@@ -126,6 +129,7 @@ class StandardError:
     def _run(self) -> None:
         while (content := self._queue.get()) is not None:
             self._write(content)
+            self._pending = 0 if self._queue.empty() else self._pending - len(content)
         if self._left_out:
             self._write(b"")
 

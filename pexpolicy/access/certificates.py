@@ -63,15 +63,11 @@ class CertificateFiles:
         ``SecretError``.
         """
         source = table.secret("key_password")
-        return cls(
-            folder / table.certificate,
-            folder / table.key,
-            SecretStr(source.read(folder)) if source.places else None,
-            folder / table.client_ca if table.client_ca is not None else None,
-            folder / table.client_crl if table.client_crl is not None else None,
-            table.client_certificate,
-            table.min_version,
-        )
+        password = SecretStr(source.read(folder)) if source.places else None
+        optional = (table.client_ca, table.client_crl)
+        ca, crl = (None if one is None else folder / one for one in optional)
+        pair = folder / table.certificate, folder / table.key
+        return cls(*pair, password, ca, crl, table.client_certificate, table.min_version)
 
     def versions(self) -> Look:
         """Return the present versions of the files, without reading them."""
@@ -80,28 +76,16 @@ class CertificateFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class RevocationLists:
-    """Revoked certificates by issuer and serial number, and when the first list expires."""
-
-    revoked: frozenset[tuple[x509.Name, int]]
-    next_update: datetime
-
-    def contains(self, certificate: bytes) -> bool:
-        """Return whether a certificate (DER) is revoked."""
-        from cryptography import x509  # noqa: PLC0415 - only where there is a list: it is large
-
-        shown = x509.load_der_x509_certificate(certificate)
-        return (shown.issuer, shown.serial_number) in self.revoked
-
-
-@dataclass(frozen=True, slots=True)
 class LoadedCertificate:
-    """A usable certificate, its versions when it was read, and the revocation lists."""
+    """A usable certificate, and the versions of its files when they were read."""
 
     context: ssl.SSLContext
     leaf: x509.Certificate
     versions: Look
-    revocations: RevocationLists | None = None
+    revoked: frozenset[tuple[x509.Name, int]] | None
+    """Revoked certificates of clients by issuer and serial number, where there are lists."""
+    next_update: datetime
+    """When the first list expires."""
 
     @property
     def not_after(self) -> datetime:
@@ -124,11 +108,10 @@ class LoadedCertificate:
 
     def list_problem(self, now: datetime) -> str:
         """Return why clients with a certificate are refused, or nothing."""
-        until = NEVER if self.revocations is None else self.revocations.next_update
-        if until >= now:
+        if self.next_update >= now:
             return ""
         text = "clients with a certificate are refused; publish a new list"
-        return f"expired on {until:%Y-%m-%d %H:%M} UTC: {text}"
+        return f"expired on {self.next_update:%Y-%m-%d %H:%M} UTC: {text}"
 
     def warnings(self, now: datetime) -> Iterator[tuple[str, str]]:
         """Yield the key of each file that clients or nodes refuse, or soon will, and why."""
@@ -157,7 +140,7 @@ def load(source: CertificateFiles) -> LoadedCertificate:
     with _reading("certificate", source.certificate):
         leaf = x509.load_pem_x509_certificates(read_file(source.certificate))[0]
     _load_pair(context, source)
-    revocations = None
+    revoked, next_update = None, NEVER
     if source.client_ca is not None:
         required = source.client_certificate == "required"
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
@@ -168,11 +151,11 @@ def load(source: CertificateFiles) -> LoadedCertificate:
             read_file(source.client_ca)  # OpenSSL would wait for a pipe
             context.load_verify_locations(source.client_ca)
         if source.client_crl is not None:
-            revocations = _read_revocation_lists(source.client_crl, source.client_ca)
+            revoked, next_update = _read_revocation_lists(source.client_crl, source.client_ca)
             with _reading("client_crl", source.client_crl):
                 context.load_verify_locations(source.client_crl)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-    return LoadedCertificate(context, leaf, versions, revocations)
+    return LoadedCertificate(context, leaf, versions, revoked, next_update)
 
 
 def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
@@ -194,10 +177,12 @@ def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
             raise CertificateError("key", text) from None
 
 
-def _read_revocation_lists(path: Path, authorities: Path) -> RevocationLists:
+def _read_revocation_lists(
+    path: Path, authorities: Path
+) -> tuple[frozenset[tuple[x509.Name, int]], datetime]:
     """Read the lists in a PEM file; each must be signed by one of the authorities in another file.
 
-    Raises ``CertificateError``.
+    Return what is revoked, and when the first one expires. Raises ``CertificateError``.
     """
     from cryptography import x509  # noqa: PLC0415 - as above
 
@@ -213,9 +198,8 @@ def _read_revocation_lists(path: Path, authorities: Path) -> RevocationLists:
         if key is None or not one.is_signature_valid(key):  # type: ignore[arg-type]  # CAs sign with such keys
             msg = f"{path}: {one.issuer.rfc4514_string()} is no authority of client_ca"
             raise CertificateError("client_crl", msg)
-    revoked = {(one.issuer, entry.serial_number) for one in found for entry in one}
-    ends = [one.next_update_utc or NEVER for one in found]
-    return RevocationLists(frozenset(revoked), min(ends))
+    revoked = frozenset((one.issuer, entry.serial_number) for one in found for entry in one)
+    return revoked, min(one.next_update_utc or NEVER for one in found)
 
 
 @contextmanager
@@ -271,12 +255,16 @@ class Certificates:
     @property
     def has_revocations(self) -> bool:
         """True where there are revocation lists."""
-        return self._loaded.revocations is not None
+        return self._loaded.revoked is not None
 
     def is_revoked(self, certificate: bytes) -> bool:
         """Return whether the certificate of a client (DER) is revoked."""
-        lists = self._loaded.revocations
-        return lists is not None and lists.contains(certificate)
+        from cryptography import x509  # noqa: PLC0415 - only where there is a list: it is large
+
+        if self._loaded.revoked is None:
+            return False
+        shown = x509.load_der_x509_certificate(certificate)
+        return (shown.issuer, shown.serial_number) in self._loaded.revoked
 
     async def watch(self, on_renewal: Callable[..., object]) -> None:
         """Poll the files in a thread until this is cancelled, as a file server may hang; call

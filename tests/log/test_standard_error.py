@@ -49,7 +49,8 @@ def test_a_stalled_reader_delays_no_writer_and_what_does_not_fit_is_counted(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, stream = pipe
-    monkeypatch.setattr(log, "MAX_LINES", 2000)
+    monkeypatch.setattr(log, "MAX_PENDING", 200_000)
+    monkeypatch.setattr(log, "RESERVED", 50_000)
     output = StandardError(stream, report)
     text = "x" * 99
     with output.background():
