@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import tomllib
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from pexpolicy.config.files import EncodingError, decode_text, read_file
-from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 
 _LONG = r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}'
 _QUOTED = r'"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
@@ -107,9 +105,6 @@ def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | Non
     No value of the text is repeated: it may be a password.
     """
     message = str(error)
-    with suppress(ValueError, SyntaxError):
-        key = re.compile(r"\(['\"].*\)(?= twice| \(at)")
-        message = key.sub(lambda found: dotted_key(ast.literal_eval(found[0])), message)
     message += next((f"; {hint}" for part, hint in _BROKEN.items() if re.search(part, message)), "")
     if (found := re.search(r"\(at line (\d+), column (\d+)\)", message)) is not None:
         return message, (int(found[1]), int(found[2]))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from zoneinfo import available_timezones
 
 import pydantic_core
@@ -21,7 +21,6 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from pexpolicy.config.problems import Key, Problem
@@ -57,8 +56,8 @@ class PluginSettings(BaseModel):
     """The base of a plugin's ``Settings``: frozen, strict, and unknown keys are errors.
 
     A table is read as pydantic reads strict JSON: a ``Path``, ``Enum``, ``timedelta`` or network is
-    written as text, a ``tuple`` or ``set`` as a list. pydantic does not check defaults; that
-    of a ``ConfigPath`` is relative to the configuration file as well, also in a nested model.
+    written as text, a ``tuple`` or ``set`` as a list. pydantic does not check defaults; that of a
+    ``ConfigPath`` is relative to the configuration file as well, but not inside of a default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -69,32 +68,26 @@ class PluginSettings(BaseModel):
     _extras: Extras = PrivateAttr(NO_EXTRAS)
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
-    _unread: ClassVar[frozenset[str]] = frozenset()
-    """The fields with a default that is, or may hold, a ``ConfigPath``."""
+
+    _paths: ClassVar[frozenset[str]] = frozenset()
+    """The fields of the type ``ConfigPath`` with a default."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Find the defaults that are relative to the configuration file."""
         super().__pydantic_init_subclass__(**kwargs)
-        cls._unread = frozenset(
+        cls._paths = frozenset(
             name
             for name, field in cls.model_fields.items()
-            if isinstance(field.default, PluginSettings)
-            or field.default_factory is not None
-            or (isinstance(field.default, Path) and _is_config_path(field))
+            if isinstance(field.default, Path) and _PathFromText in field.metadata
         )
 
     @model_validator(mode="after")
     def _set_context(self, info: ValidationInfo) -> Self:
         context = info.context or {}
         self._extras = context.get("extras", NO_EXTRAS)
-        for name in self._unread - self.model_fields_set:
-            value = self.__dict__[name]
-            if isinstance(value, PluginSettings):
-                written = {name: value.__dict__[name] for name in value.model_fields_set}
-                self.__dict__[name] = type(value).model_validate(written, context=context)
-            elif isinstance(value, Path) and _is_config_path(type(self).model_fields[name]):
-                self.__dict__[name] = context.get("root", Path()) / value
+        for name in self._paths - self.model_fields_set:
+            self.__dict__[name] = context.get("root", Path()) / self.__dict__[name]
         return self
 
     @property
@@ -168,12 +161,6 @@ def _encode(value: object) -> Any:
     if isinstance(value, SecretStr | SecretBytes):
         return value.get_secret_value()
     return pydantic_core.to_jsonable_python(value)
-
-
-def _is_config_path(field: FieldInfo) -> bool:
-    """Return whether the type of a field is ``ConfigPath`` or ``ConfigPath | None``."""
-    marks = (getattr(part, "__metadata__", ()) for part in get_args(field.annotation))
-    return _PathFromText in field.metadata or any(_PathFromText in found for found in marks)
 
 
 class _PathFromText:

@@ -126,27 +126,6 @@ def test_a_value_of_toml_is_read_as_its_type(annotation: Any, toml: str, value: 
     assert problems(annotation, f"value = {toml}") == []
 
 
-class Files(PluginSettings):
-    people: ConfigPath = Path("people.csv")
-    groups: ConfigPath | None = None
-
-
-class WithFiles(PluginSettings):
-    files: Files = Files(groups=Path("groups.csv"))
-    made: Files = Field(default_factory=Files)
-
-
-@pytest.mark.parametrize(("table", "people"), [({}, "people.csv"), ({"people": "a.csv"}, "a.csv")])
-def test_a_path_in_the_default_of_a_nested_model_is_relative_to_the_configuration(
-    table: dict[str, str], people: str
-) -> None:
-    read = read_settings(WithFiles, {"made": table}, {"root": ROOT})
-    assert read.made == Files(people=ROOT / people)
-    assert read.files == Files(people=ROOT / "people.csv", groups=ROOT / "groups.csv")
-    assert read_settings(WithFiles, {}, {"root": ROOT}).made.people == ROOT / "people.csv"
-    assert WithFiles().files.people == Path("people.csv")
-
-
 @pytest.mark.parametrize(
     ("annotation", "toml", "problem"),
     [

@@ -331,12 +331,6 @@ def test_a_test_may_pass_objects() -> None:
     assert (settings.rooms, settings.look, settings.closed) == (rooms, look, closed)
 
 
-def test_two_of_one_name_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    metrics.counter("twice", "Calls.", ["a"]).inc(a="1")
-    metrics.counter("twice", "Calls.", ["b"]).inc(b="1")
-    assert "twice is made twice, with the labels a and b" in caplog.text
-
-
 @pytest.mark.parametrize("given", [("found", ROOM.action), ("100% of %s", "x"), ("%d", "x")])
 def test_a_wrong_log_line_fails_no_hook(
     given: tuple[str, str], caplog: pytest.LogCaptureFixture
