@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from lab.walks.recorder import Walk
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.explain import explain
+from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import Server, ServerContext, started
 from pexpolicy.server.process import ShutdownSignal
 from pexpolicy.server.reload_triggers import ReloadTriggers
@@ -49,7 +50,7 @@ async def serving(config: Path) -> AsyncIterator[tuple[Server, ServerContext, Sh
     context = ServerContext(
         config, lambda content: policy_from(config, content=content), Log(), lambda _: None
     )
-    async with started(policy, ("127.0.0.1", 0), stop, context) as server:
+    async with started(policy, bind("127.0.0.1", 0), stop, context) as server:
         yield server, context, stop
 
 

@@ -30,9 +30,9 @@ from pexpolicy.errors import describe_network_error
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.admin import bind as bind_admin
 from pexpolicy.server.http.listener import bind
-from pexpolicy.server.lifecycle import Leftovers, ServerContext
+from pexpolicy.server.lifecycle import ServerContext
 from pexpolicy.server.lifecycle import serve as run_server
-from pexpolicy.server.process import force_exit, install_startup_signals, run
+from pexpolicy.server.process import install_startup_signals, run
 
 
 @click.command(
@@ -100,11 +100,10 @@ def serve(
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,
     )
-    leftovers: Leftovers = list
     try:
         with admin or nullcontext(), ExitStack() as stack:
             # Before the audit is opened, so that a port in use leaves no line in it.
-            listeners = [stack.enter_context(listener) for listener in bind(address, number)]
+            listener = stack.enter_context(bind(address, number))
             if count > 1:
                 from pexpolicy.server.workers import Supervisor  # noqa: PLC0415 - it is large
 
@@ -112,17 +111,15 @@ def serve(
                 del policy
                 # It forks, and must not have threads of its own.
                 log.output.never_wait()
-                Supervisor(count, config.read_bytes(), read_at, listeners, context).run()
+                Supervisor(count, config.read_bytes(), read_at, listener, context).run()
             else:
-                server = run_server(policy, listeners, read_at, context)
+                server = run_server(policy, listener, read_at, context)
                 del policy
                 with context.log_thread():
-                    leftovers = run(server)
+                    run(server)
     except ConfigError as error:
         fail(error)
     except OSError as error:
         hint = "; choose another server.port or --port" if error.errno == errno.EADDRINUSE else ""
         refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}", 1)
     log.output.write("stopped")
-    if leftovers():
-        force_exit(leftovers)

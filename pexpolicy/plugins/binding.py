@@ -32,12 +32,11 @@ PREFIX = "/plugins/"
 
 
 class PluginRoutes:
-    """The routes of one plugin, below ``/plugins/NAME``; ``in_flight`` counts its requests."""
+    """The routes of one plugin, below ``/plugins/NAME``."""
 
     def __init__(self, plugin: str) -> None:
         self.plugin = plugin
         self.app = web.Application()
-        self.in_flight = 0
         self._root = f"{PREFIX}{quote(plugin, safe='')}"
 
     def add(self, route: web.RouteDef) -> None:

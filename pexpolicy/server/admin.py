@@ -26,19 +26,19 @@ from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.errors import Log, describe_error, describe_network_error
 from pexpolicy.models.context import HOOK_CONTEXT
-from pexpolicy.models.outcome import BUSY, TIMED_OUT
+from pexpolicy.models.outcome import TIMED_OUT
 from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
 from pexpolicy.observability.status import Status
 from pexpolicy.plugins.binding import PREFIX, PluginRoutes
 from pexpolicy.server.generations import GENERATION_DRAIN_TIMEOUT_S
+from pexpolicy.server.http import listener
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.bounded_handler import BodyLimit
-from pexpolicy.server.http.listener import Listener
-from pexpolicy.server.http.protocol import PolicyProtocol
-from pexpolicy.server.http.response import (
+from pexpolicy.server.http.protocol import (
     READABLE,
     SERVER,
     TEXT,
+    PolicyProtocol,
     PrerenderedResponse,
     health,
     not_allowed,
@@ -50,8 +50,6 @@ TIMEOUT_S = GENERATION_DRAIN_TIMEOUT_S - 1.0
 """For a request to a plugin, until its last byte is written: it ends before its generation is
 closed.
 """
-MAX_IN_FLIGHT = 16
-"""Requests to one plugin that are answered at once; the listener has more connections."""
 LIMITS = ConnectionLimits(total=64, per_peer=64)
 """Limits of this listener, which nodes never call."""
 ADMIN_DRAIN_TIMEOUT_S = 1.0
@@ -155,19 +153,13 @@ class AdminApp:
         if routes is None:
             return PrerenderedResponse(404, TEXT, b"no active plugin of this name has routes\n")
         log, now = self._failure_log, asyncio.get_running_loop().time
-        if routes.in_flight >= MAX_IN_FLIGHT:
-            text = f"{MAX_IN_FLIGHT} requests are in flight"
-            log.step(name, BUSY, text, now())
-            return _failure(503, f"{name} is busy: {text}")
         cast("PolicyProtocol", request.protocol).flush()
         work = _RouteCall(request, routes)
-        routes.in_flight += 1
-        generation.calls.in_flight += 1
+        generation.in_flight += 1
         try:
             in_time = await generation.policy.run(work, TIMEOUT_S)
         finally:
-            routes.in_flight -= 1
-            generation.calls.end()
+            generation.end_call()
         if work.response is not None:
             return work.response
         if request.writer.output_size > 0:
@@ -268,9 +260,8 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
     if not admin.enabled:
         return None
     number = admin.port if port is None else port
-    family = socket.AF_INET6 if ":" in admin.host else socket.AF_INET
     try:
-        return socket.create_server((admin.host, number), family=family)
+        return listener.bind(admin.host, number)
     except OSError as error:
         problem = describe_network_error(error)
         text = f"admin listener: cannot listen on {admin.host}:{number}: {problem}"
@@ -279,19 +270,19 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
 
 
 @asynccontextmanager
-async def admin_listener(app: PolicyApp, listener: socket.socket | None) -> AsyncIterator[None]:
+async def admin_listener(app: PolicyApp, bound: socket.socket | None) -> AsyncIterator[None]:
     """Sample the gauges, and answer operators on a socket if there is one."""
     with app.telemetry:
-        if listener is None:
+        if bound is None:
             yield
             return
         admin = AdminApp(app)
         # A request that an application of a plugin can route.
         loop = asyncio.get_running_loop()
         request = partial(web.Request, loop=loop, client_max_size=BODIES.size)
-        answering = Listener(
+        answering = listener.Listener(
             app,
-            [listener],
+            bound,
             server=web.Server(cast("Any", admin), request_factory=request),
             access=AccessControl(),
             limits=LIMITS,

@@ -1,31 +1,62 @@
-"""Configuration generations: active, draining, closed."""
+"""Configuration generations (prepared, active, draining, closed), and the reload of one process."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
+import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.redaction import redaction_of
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.settings import ConfigError, awaiting_restart
+from pexpolicy.errors import describe_error
+from pexpolicy.observability.telemetry import ReloadState
+from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning
-from pexpolicy.tasks import start_background
+from pexpolicy.server.reload_triggers import ReloadResult
+from pexpolicy.tasks import run_in_thread, start_background
+
+T = TypeVar("T")
+GENERATION_DRAIN_TIMEOUT_S = 10.0
+"""Seconds for the last calls of a generation; more than any budget."""
+SWITCH_INTERVAL_S = 0.0005
+"""Thread switch interval during a build, so that calls wait less; Python's default is 0.005."""
+_EMPTY_HASH = hashlib.sha256(b"").hexdigest()[:16]
+_EMPTY = (
+    "is empty: it may be about to be written, or the disk is full; write a comment into it to "
+    "remove all settings, credentials too"
+)
+
+Build = Callable[[bytes | None], Policy]
+"""Builds a policy from the content of a configuration file, or from the present file for ``None``;
+raises ``ConfigError``."""
 
 
-class InFlightCalls:
-    """Counts the calls in flight of a generation."""
+@dataclass(slots=True, eq=False)
+class Generation:
+    """The access control, policy and audit log of one configuration.
 
-    __slots__ = ("_drained", "in_flight")
+    A call uses the same generation from its start to its reply, so no reply mixes two
+    configurations, and its audit line names the one that was used.
+    """
 
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self._drained: asyncio.Event | None = None
+    policy: Policy
+    access: AccessControl
+    audit: AuditLog
+    in_flight: int = 0
+    """Calls that are not answered yet."""
+    _drained: asyncio.Event | None = None
 
-    def end(self) -> None:
+    def end_call(self) -> None:
         """Count a call as answered."""
         self.in_flight -= 1
         if self._drained is not None and not self.in_flight:
@@ -38,20 +69,6 @@ class InFlightCalls:
             await self._drained.wait()
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """The access control, policy and audit log of one configuration.
-
-    A call uses the same generation from its start to its reply, so no reply mixes two
-    configurations, and its audit line names the one that was used.
-    """
-
-    policy: Policy
-    access: AccessControl
-    audit: AuditLog
-    calls: InFlightCalls = field(default_factory=InFlightCalls)
-
-
 def generation_of(
     policy: Policy, audit: AuditLog, previous: AccessControl | None = None
 ) -> Generation:
@@ -60,14 +77,8 @@ def generation_of(
     The access control keeps the verified credentials of the ``previous`` one.
     """
     settings = policy.settings
-    access = AccessControl.of(settings) if previous is None else previous.for_settings(settings)
+    access = (previous or AccessControl()).for_settings(settings)
     return Generation(policy, access, audit.with_redaction(redaction_of(settings)))
-
-
-GENERATION_DRAIN_TIMEOUT_S = 10.0
-"""Seconds for the last calls of a generation; more than any budget."""
-UNUSED_CLOSE_TIMEOUT_S = 4.0
-"""Seconds to close a generation that was not activated when the server stops."""
 
 
 class GenerationRunner:
@@ -98,9 +109,8 @@ class GenerationRunner:
                     self._opened.set_result(None)
                 await self._closing.wait()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(
-                        self.generation.calls.drained(), GENERATION_DRAIN_TIMEOUT_S
-                    )
+                    async with asyncio.timeout(GENERATION_DRAIN_TIMEOUT_S):
+                        await self.generation.drained()
         except BaseException as error:
             if self._opened.done():
                 raise
@@ -118,76 +128,135 @@ class GenerationRunner:
             await asyncio.wait((task,))
 
 
-class GenerationSwitch:
+async def run_in_build_thread(build: Callable[[], T]) -> T:
+    """Run ``build`` as ``run_in_thread`` does, with little delay for calls.
+
+    The garbage collector is disabled meanwhile: a collection that traverses 100,000 new rooms would
+    delay every call.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        with gc_tuning.paused():
+            return await run_in_thread(build, "pexpolicy-build")
+    finally:
+        sys.setswitchinterval(interval)
+
+
+class Reloader:
     """The active generation of a server, those that drain, and those that are not active yet.
 
-    ``activate`` is called with each new generation, ``collect`` after each one was closed.
+    A reload has two phases, so that several workers can reload together: ``prepare`` opens a
+    generation that answers no calls yet, ``commit`` calls ``activate`` with it.
     """
 
     def __init__(
         self,
         first: GenerationRunner,
+        build: Build,
         activate: Callable[[Generation], None],
-        collect: Callable[[], None] = gc_tuning.collect_frozen,
+        state: ReloadState | None = None,
     ) -> None:
+        self.state = state or ReloadState()
+        self._build = build
         self._activate = activate
-        self._collect = collect
         self._current = first
-        self._prepared: set[GenerationRunner] = set()
         self._draining: set[GenerationRunner] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._started_with = first.generation.policy.settings
+        self._changes: list[str] = []
+        """What changed with the configuration that was built last."""
 
     @property
-    def policy(self) -> Policy:
-        """The active policy."""
-        return self._current.generation.policy
+    def active(self) -> Generation:
+        """The active generation."""
+        return self._current.generation
 
-    @property
-    def access(self) -> AccessControl:
-        """The active access control."""
-        return self._current.generation.access
-
-    async def open(self, runner: GenerationRunner) -> None:
-        """Open a generation to activate or abandon; raise ``ConfigError`` if a plugin fails."""
-        self._prepared.add(runner)
+    async def reload(self) -> ReloadResult:
+        """Activate the configuration of the present file."""
         try:
+            prepared = await self.prepare()
+        except ConfigError as error:
+            return self.refuse(error)
+        return self.commit(prepared)
+
+    async def prepare(self, content: bytes | None = None) -> GenerationRunner:
+        """Build and open the generation of a configuration; raise ``ConfigError``."""
+        active = self.active
+        policy: Policy | None = None
+        try:
+            policy = await run_in_build_thread(lambda: self._build_next(content))
+            policy.take_over(active.policy)
+            runner = GenerationRunner(generation_of(policy, active.audit, active.access))
             await runner.open()
-        except Exception:
-            self._prepared.discard(runner)
+        except ConfigError as error:
+            if policy is not None:
+                error.files = policy.files
             raise
+        except Exception as error:  # noqa: BLE001 - an internal error must not end the server
+            if policy is not None:
+                policy.close()
+            problem = Problem((), describe_error(error).summary)
+            raise ConfigError(active.policy.settings.path, [problem]) from None
+        return runner
 
-    async def abandon(self, runner: GenerationRunner) -> None:
-        """Close a generation that was opened and not activated."""
-        await runner.close()
-        self._prepared.discard(runner)
+    def _build_next(self, content: bytes | None) -> Policy:
+        old, policy = self.active.policy, self._build(content)
+        if policy.settings.config_hash == _EMPTY_HASH != old.settings.config_hash:
+            policy.close()
+            raise ConfigError(policy.settings.path, [Problem((), _EMPTY)])
+        self._changes = configuration_changes(policy, old)
+        return policy
 
-    def activate(self, successor: GenerationRunner) -> None:
-        """Activate an open generation; the previous one is closed after its last call."""
-        self._prepared.discard(successor)
-        previous, self._current = self._current, successor
+    def commit(self, prepared: GenerationRunner) -> ReloadResult:
+        """Activate a prepared generation; the previous one is closed after its last call."""
+        previous, self._current = self._current, prepared
         gc.freeze()
-        self._activate(successor.generation)
+        self._activate(prepared.generation)
         self._draining.add(previous)
-        _ = start_background(self._close(previous), self._closing)
+        _ = start_background(self._drain(previous), self._closing)
+        before, policy = previous.generation.policy, prepared.generation.policy
+        state = self.state
+        state.last_successful, state.last_success, state.problems = True, time.time(), ()
+        state.restart_required = awaiting_restart(self._started_with, policy.settings)
+        state.changes = tuple(self._changes)
+        notes = [f"{key}: the change needs a restart" for key in state.restart_required]
+        notes += [str(warning) for warning in policy.warnings if warning not in before.warnings]
+        return ReloadResult(
+            policy.config_hash,
+            tuple(plugin.name for plugin in policy.plugins),
+            files=tuple(map(str, policy.files)),
+            changes=state.changes,
+            notes=tuple(notes),
+        )
 
-    async def _close(self, runner: GenerationRunner) -> None:
+    async def _drain(self, runner: GenerationRunner) -> None:
         await runner.close()
         self._draining.discard(runner)
-        self._collect()
+        gc_tuning.collect_frozen()
+
+    async def abandon(self, prepared: GenerationRunner) -> None:
+        """Close a prepared generation that another worker could not prepare."""
+        self.state.last_successful = False
+        self.state.problems = ("another worker refused it",)
+        await prepared.close()
+
+    def refuse(self, error: ConfigError) -> ReloadResult:
+        """Keep the active configuration; files of the refused one, which may hold the error, are
+        watched as well.
+        """
+        self.state.last_successful = False
+        self.state.problems = tuple(str(problem) for problem in error.problems)
+        policy = self.active.policy
+        files = tuple(map(str, {*policy.files, *error.files}))
+        return ReloadResult(policy.config_hash, problems=self.state.problems, files=files)
 
     async def close(self) -> None:
         """Close every generation."""
-        draining, unused = tuple(self._closing), set[asyncio.Task[None]]()
-        for runner in self._prepared:
-            _ = start_background(runner.close(), unused)
         await self._current.close()
-        if draining:
-            await asyncio.wait(draining)
-        if unused:
-            await asyncio.wait(tuple(unused), timeout=UNUSED_CLOSE_TIMEOUT_S)
+        await asyncio.gather(*self._closing)
 
-    @property
     def leftovers(self) -> list[str]:
-        """Plugins and hooks that were abandoned and have not ended."""
-        runners = (self._current, *self._draining, *self._prepared)
+        """Return the names of plugins and hooks that were abandoned and have not ended."""
+        runners = (self._current, *self._draining)
         return sorted({name for runner in runners for name in runner.generation.policy.abandoned})

@@ -37,13 +37,14 @@ from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning
 from pexpolicy.server.admin import admin_listener
 from pexpolicy.server.generations import (
+    Build,
     Generation,
     GenerationRunner,
-    GenerationSwitch,
+    Reloader,
     generation_of,
 )
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.listener import Address, Listener, url_of
+from pexpolicy.server.http.listener import Listener, url_of
 from pexpolicy.server.process import (
     EXIT_TIMEOUT_S,
     READY,
@@ -51,14 +52,9 @@ from pexpolicy.server.process import (
     STOPPING,
     ShutdownSignal,
     force_exit_after,
-    heartbeat,
     notify,
 )
-from pexpolicy.server.reload import Build, Reloader
 from pexpolicy.server.reload_triggers import ReloadTriggers
-
-Leftovers = Callable[[], list[str]]
-"""Returns the names of plugins and hooks that were abandoned and have not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,44 +84,29 @@ class Server:
     reloader: Reloader
     announcement: str
     telemetry: Telemetry
-    _readiness: Readiness
-    _generations: GenerationSwitch
-
-    def leftovers(self) -> list[str]:
-        """Return the names of plugins and hooks that were abandoned and have not ended."""
-        return self._generations.leftovers
 
     def limit_shutdown(self) -> None:
         """Start the timer that ends the process even if a plugin does not stop."""
-        force_exit_after(SHUTDOWN_TIMEOUT_S + self._drain_delay, self.leftovers)
-
-    async def drain(self, stop: ShutdownSignal) -> None:
-        """Report "draining" at ``/readyz`` and keep answering calls for ``drain_delay``.
-
-        Each reply closes its connection. A second signal ends the delay. The time of the shutdown
-        is limited.
-        """
-        self.limit_shutdown()
-        self._readiness.state = ReadinessState.DRAINING
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.immediate.wait(), self._drain_delay)
+        seconds = SHUTDOWN_TIMEOUT_S + self.drain_delay
+        force_exit_after(seconds, self.reloader.leftovers)
 
     @property
-    def _drain_delay(self) -> float:
-        return self._generations.policy.settings.server.drain_delay
+    def drain_delay(self) -> float:
+        """Seconds from the request to stop in which calls are still accepted."""
+        return self.reloader.active.policy.settings.server.drain_delay
 
 
 async def serve(
-    policy: Policy, address: Address, read_at: float, context: ServerContext
-) -> Leftovers:
-    """Serve in one process until a signal; return the function that names the leftovers.
+    policy: Policy, listener: socket.socket, read_at: float, context: ServerContext
+) -> None:
+    """Serve in one process until a signal.
 
     ``read_at`` is when the configuration was read, in seconds since the epoch. Raise
-    ``ConfigError`` if a plugin or file cannot be opened, ``OSError`` if an address cannot be bound.
+    ``ConfigError`` if a plugin or file cannot be opened.
     """
     stop = ShutdownSignal()
     files = policy.files
-    async with started(policy, address, stop, context) as server, heartbeat():
+    async with started(policy, listener, stop, context) as server:
         # The frames of the first policy outlive it; they must not keep its rooms after a reload.
         del policy
         triggers = ReloadTriggers(
@@ -135,16 +116,17 @@ async def serve(
             context.echo(server.announcement)
             notify(READY)
             await stop.requested.wait()
-        notify(STOPPING)
-        await server.drain(stop)
-    return server.leftovers
 
 
 @asynccontextmanager
 async def started(
-    policy: Policy, address: Address, stop: ShutdownSignal, context: ServerContext
+    policy: Policy, listener: socket.socket, stop: ShutdownSignal, context: ServerContext
 ) -> AsyncIterator[Server]:
-    """Answer calls until exit, and then the calls in flight; raise the same errors as ``serve``."""
+    """Answer calls until exit; raise the same errors as ``serve``.
+
+    Then report "draining" at ``/readyz`` and keep answering calls for ``drain_delay``; each reply
+    closes its connection. A second signal ends the delay. At last, answer the calls in flight.
+    """
     loop = asyncio.get_running_loop()
     stop.install(loop)
     audit = _open_audit(policy.settings)
@@ -155,11 +137,16 @@ async def started(
         stop.on_signal = partial(_limit_start, policy)
         # Standard output belongs to the audit: output of plugins would mix with its lines.
         with redirect_stdout(sys.stderr):
-            async with _answering(policy, address, audit, context) as server:
+            async with _answering(policy, listener, audit, context) as server:
                 stop.on_signal = server.limit_shutdown
                 del policy
                 yield server
-        force_exit_after(EXIT_TIMEOUT_S, server.leftovers)
+                notify(STOPPING)
+                server.limit_shutdown()
+                server.telemetry.sources.readiness.state = ReadinessState.DRAINING
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.immediate.wait(), server.drain_delay)
+        force_exit_after(EXIT_TIMEOUT_S, server.reloader.leftovers)
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -182,7 +169,7 @@ def _open_audit(settings: Settings) -> AuditLog:
 
 @asynccontextmanager
 async def _answering(
-    policy: Policy, address: Address, audit: AuditLog, context: ServerContext
+    policy: Policy, listener: socket.socket, audit: AuditLog, context: ServerContext
 ) -> AsyncIterator[Server]:
     """Open the plugins, then the sockets; close them in reverse order."""
     settings, log = policy.settings, context.log
@@ -193,36 +180,35 @@ async def _answering(
             access.remember(recent_peers(settings.resolve(audit_path)))
         context.on_activation(policy)
         await first.open()
-        readiness, reloads = Readiness(), ReloadState()
+        reloads = ReloadState()
         sources = StateSources(
-            readiness=readiness,
+            readiness=Readiness(),
             audit=lambda: audit.state,
             reload=lambda: reloads,
-            certificate=lambda: listener.certificates,
-            connections=lambda: len(listener.connections),
+            certificate=lambda: answering.certificates,
+            connections=lambda: len(answering.connections),
             job_runs=policy.context.shared.history.take_runs,
         )
         telemetry = Telemetry(sources)
         base_path = settings.server.base_path
-        app = PolicyApp(first.generation, log, base_path, readiness, telemetry, spans)
+        app = PolicyApp(first.generation, log, base_path, telemetry, spans)
 
         def activate(generation: Generation) -> None:
             context.on_activation(generation.policy)
             app.activate(generation)
 
-        generations = GenerationSwitch(first, activate)
-        reloader = Reloader(generations, audit, context.build, reloads)
+        reloader = Reloader(first, context.build, activate, reloads)
         names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
         if context.admin is not None:
             names += f"; admin listener: {url_of(context.admin)}"
         try:
-            listener = Listener(app, address, shared=context.processes > 1)
-            async with admin_listener(app, context.admin), listener.open() as sockets:
+            answering = Listener(app, listener, shared=context.processes > 1)
+            async with admin_listener(app, context.admin), answering.open():
                 gc_tuning.start_serving()
-                readiness.state = ReadinessState.READY
-                url = url_of(sockets[0], "https" if settings.tls else "http") + base_path
+                sources.readiness.state = ReadinessState.READY
+                url = url_of(listener, "https" if settings.tls else "http") + base_path
                 announcement = f"pexpolicy {__version__} answers on {url} (plugins: {names})"
                 del policy, first
-                yield Server(reloader, announcement, telemetry, readiness, generations)
+                yield Server(reloader, announcement, telemetry)
         finally:
-            await generations.close()
+            await reloader.close()

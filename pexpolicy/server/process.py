@@ -11,12 +11,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pexpolicy.errors import describe_error
-from pexpolicy.tasks import hide, start_background
+from pexpolicy.tasks import hide
 
 T = TypeVar("T")
 
@@ -35,26 +35,20 @@ def run(server: Coroutine[Any, Any, T]) -> T:
         task = loop.create_task(server)
         hide(task)
         while not task.done():
-            _run_until_done(loop, task)
+            # A task that libraries can find: anyio ties its threads to the one that lasts as long
+            # as the loop.
+            root = loop.create_task(_wait_for(task))
+            try:
+                loop.run_until_complete(root)
+            except asyncio.CancelledError:
+                continue
+            except RuntimeError:
+                if root.done():
+                    raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                text = "a task or callback of a plugin failed: %s"
+                logging.getLogger("pexpolicy").warning(text, describe_error(error).summary)
         return task.result()
-
-
-def _run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
-    """Run the event loop until a hidden task has ended, or a plugin has stopped the loop."""
-    # A task that libraries can find: anyio ties its threads to the one that lasts as long as the
-    # loop.
-    root = loop.create_task(_wait_for(task))
-    try:
-        loop.run_until_complete(root)
-    except asyncio.CancelledError:
-        pass
-    except RuntimeError:
-        if root.done():
-            raise
-    except (SystemExit, KeyboardInterrupt) as error:
-        if not task.done():
-            text = "a task or callback of a plugin failed: %s"
-            logging.getLogger("pexpolicy").warning(text, describe_error(error).summary)
 
 
 async def _wait_for(task: asyncio.Task[Any]) -> None:
@@ -72,8 +66,8 @@ def install_startup_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-INSTALL_INTERVAL_S = 1.0
-"""Seconds after which the handlers are installed again, as a plugin may have replaced them."""
+BEAT_S = 1.0
+"""Seconds between two heartbeats to systemd."""
 
 
 class ShutdownSignal:
@@ -89,7 +83,11 @@ class ShutdownSignal:
         """Called at each signal, even while a system call blocks the event loop."""
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Install the signal handlers, now and each second."""
+        """Install the signal handlers, and send a heartbeat to systemd, now and each second.
+
+        A plugin may have replaced the handlers.
+        """
+        notify(ALIVE)
         for number, request in (
             (signal.SIGTERM, self.request),
             (signal.SIGINT, self.request_immediate),
@@ -98,12 +96,9 @@ class ShutdownSignal:
             loop.add_signal_handler(number, request)
             # The event loop learns of a signal only in its next turn. This handler interrupts a
             # write to a disk that hangs.
-            signal.signal(number, self._interrupt)
+            signal.signal(number, lambda *_: self.on_signal())
             signal.siginterrupt(number, True)  # noqa: FBT003 - positional only
-        loop.call_later(INSTALL_INTERVAL_S, self.install, loop)
-
-    def _interrupt(self, *_: object) -> None:
-        self.on_signal()
+        loop.call_later(BEAT_S, self.install, loop)
 
     def request(self) -> None:
         """Request a shutdown; the second time, one without delay."""
@@ -166,30 +161,3 @@ def notify(message: str) -> None:
         sender.setblocking(False)  # noqa: FBT003 - positional only
         sender.connect("\0" + address[1:] if address.startswith("@") else address)
         sender.send(message.encode())
-
-
-def heartbeat_interval() -> float | None:
-    """Return the seconds between heartbeats, half of what systemd allows; ``None``: send none."""
-    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None
-    try:
-        return int(os.environ["WATCHDOG_USEC"]) / 2_000_000
-    except (KeyError, ValueError):
-        return None
-
-
-@asynccontextmanager
-async def heartbeat() -> AsyncIterator[None]:
-    """Send heartbeats from the event loop until exit."""
-    task = start_background(_send_heartbeats(), set())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-async def _send_heartbeats() -> None:
-    interval = heartbeat_interval()
-    while interval:
-        notify(ALIVE)
-        await asyncio.sleep(interval)

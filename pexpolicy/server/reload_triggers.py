@@ -65,8 +65,6 @@ RELOAD = b"reload\n"
 """The request. The reply is a line of JSON, a ``ReloadResult``."""
 RELOAD_TIMEOUT_S = 180.0
 """Seconds to wait for the reply: more than the build and the lifespans may take."""
-REQUEST_TIMEOUT_S = 10.0
-"""Seconds to wait for the request of a client."""
 SERVICE_FOLDER = Path("/run/pexpolicy")
 """The folder of a systemd unit with ``RuntimeDirectory=pexpolicy``."""
 
@@ -77,13 +75,13 @@ def folders() -> list[Path]:
     names = [name for v in variables for name in os.environ.get(v, "").split(":") if name]
     found = [*map(Path, names), SERVICE_FOLDER]
     with suppress(OSError):  # without a writable one, as in a container with a read-only root
-        found.append(_own_folder())
+        found.append(Path(tempfile.gettempdir()) / _own_name())
     return list(dict.fromkeys(found))
 
 
-def _own_folder() -> Path:
-    """Return the folder of this user among the temporary files."""
-    return Path(tempfile.gettempdir()) / f"pexpolicy-{os.getuid()}"
+def _own_name() -> str:
+    """Return the name of the folder of this user among the temporary files."""
+    return f"pexpolicy-{os.getuid()}"
 
 
 def name_of(config: Path) -> str:
@@ -106,19 +104,6 @@ def sockets_of(config: Path) -> list[Path]:
     return found
 
 
-def bind(config: Path) -> tuple[socket.socket, Path] | None:
-    """Bind the control socket; return it and its path, or ``None`` if no folder can be used."""
-    for folder in folders():
-        with suppress(OSError):
-            if folder == _own_folder():
-                folder.mkdir(mode=0o700, exist_ok=True)
-            if _is_trusted(folder):
-                _remove_stale(folder)
-                path = folder / f"{name_of(config)}-{os.getpid()}.sock"
-                return _listen(path), path
-    return None
-
-
 def _is_trusted(folder: Path) -> bool:
     """Return whether a folder belongs to this user and no other user may write to it."""
     status = folder.lstat()
@@ -126,53 +111,34 @@ def _is_trusted(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and is_own and not status.st_mode & 0o022
 
 
-def _remove_stale(folder: Path) -> None:
-    """Remove the sockets of servers that were killed."""
-    for path in folder.glob("pexpolicy-*.sock"):
-        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
-            client.setblocking(False)  # noqa: FBT003 - positional only
-            try:
-                client.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink(missing_ok=True)
-
-
-def _listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        # A killed server may have had the same process number.
-        path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen()
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
 @asynccontextmanager
-async def control_socket(config: Path, reload: Reload) -> AsyncIterator[socket.socket | None]:
-    """Answer commands until exit; yield the socket, or ``None`` if no folder can be used."""
-    if (bound := bind(config)) is None:
-        yield None
-        return
-    listener, path = bound
+async def control_socket(config: Path, reload: Reload) -> AsyncIterator[int | None]:
+    """Answer commands until exit; yield the descriptor, or ``None`` if no folder can be used."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hide(asyncio.current_task())
         with suppress(OSError, ValueError):
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                line = await reader.readline()
-            if line == RELOAD:
+            if await reader.readline() == RELOAD:
                 result = readable(msgspec.to_builtins(await reload()))
                 writer.write(msgspec.json.encode(result) + b"\n")
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_unix_server(answer, sock=listener)
+    for folder in folders():
+        with suppress(OSError):
+            if folder.name == _own_name():
+                folder.mkdir(mode=0o700, exist_ok=True)
+            if _is_trusted(folder):
+                path = folder / f"{name_of(config)}-{os.getpid()}.sock"
+                server = await asyncio.start_unix_server(answer, path, start_serving=False)
+                path.chmod(0o600)
+                await server.start_serving()
+                break
+    else:
+        yield None
+        return
     try:
-        yield listener
+        yield server.sockets[0].fileno()
     finally:
         server.close()
         path.unlink(missing_ok=True)
@@ -210,20 +176,15 @@ class FileWatcher:
     """
 
     def __init__(self) -> None:
-        self._known: Look = {}
+        self.known: Look = {}
         self._latest: Look = {}
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The watched files."""
-        return tuple(self._known)
 
     def start(self, versions: Look, read_at: float) -> None:
         """Watch these files, which were read at ``read_at`` or later (seconds since the epoch).
 
         A version that is newer may not be the one that was read, so it counts as a change.
         """
-        self._known = {
+        self.known = {
             file: version if version is not None and version.is_older_than(read_at) else None
             for file, version in versions.items()
         }
@@ -233,10 +194,9 @@ class FileWatcher:
         """Return whether a poll and the one before it saw the same change."""
         settled = versions == self._latest
         self._latest = versions
-        # The set of watched files may have changed during the poll.
-        if not settled or versions == self._known or versions.keys() != self._known.keys():
+        if not settled or versions == self.known:
             return False
-        self._known = versions
+        self.known = versions
         return True
 
 
@@ -267,7 +227,7 @@ class ReloadTriggers:
         self._watcher = FileWatcher()
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._listener: socket.socket | None = None
+        self._control: int | None = None
 
     @asynccontextmanager
     async def active(self, files: Iterable[Path], read_at: float) -> AsyncIterator[None]:
@@ -280,8 +240,8 @@ class ReloadTriggers:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         self._watcher.start(await self._poll(files), read_at)
         _ = start_background(self._watch(), self._tasks)
-        async with control_socket(self._config, self.reload) as self._listener:
-            if self._listener is None:
+        async with control_socket(self._config, self.reload) as self._control:
+            if self._control is None:
                 self._log.warning(
                     "no folder for the control socket: pexpolicy reload is unavailable, use SIGHUP"
                 )
@@ -303,8 +263,8 @@ class ReloadTriggers:
 
     def close(self) -> None:
         """Close the copy of the control socket in a forked process."""
-        if self._listener is not None:
-            self._listener.close()
+        if self._control is not None:
+            os.close(self._control)
 
     @property
     def _is_hung_up(self) -> bool:
@@ -324,7 +284,7 @@ class ReloadTriggers:
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             # A change during a reload is detected by a later poll.
-            versions = await self._poll(self._watcher.files)
+            versions = await self._poll(self._watcher.known)
             if not self._lock.locked() and self._watcher.is_changed(versions):
                 _ = self.request()
             if was_hung_up:

@@ -1,4 +1,4 @@
-"""Worker processes that share the listening sockets, and their supervisor.
+"""Worker processes that share the listening socket, and their supervisor.
 
 The supervisor forks the workers, replaces those that end or hang, and merges their metrics. A
 reload has two phases, so that all workers have the new configuration or none: each opens it, and
@@ -13,12 +13,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,22 +26,18 @@ from pexpolicy.child import UNLIMITED, Channel, ChildError
 from pexpolicy.config.files import read_file
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
-from pexpolicy.observability.metrics import LOOP_LAG
 from pexpolicy.observability.snapshot import Snapshot
 from pexpolicy.server import gc_tuning
-from pexpolicy.server.generations import GenerationRunner
-from pexpolicy.server.lifecycle import Leftovers, ServerContext, started
+from pexpolicy.server.generations import GenerationRunner, Reloader, run_in_build_thread
+from pexpolicy.server.lifecycle import ServerContext, started
 from pexpolicy.server.process import (
     READY,
     SHUTDOWN_TIMEOUT_S,
     STOPPING,
     ShutdownSignal,
-    force_exit,
-    heartbeat,
     notify,
     run,
 )
-from pexpolicy.server.reload import Reloader, run_in_build_thread
 from pexpolicy.server.reload_triggers import ReloadResult, ReloadTriggers
 from pexpolicy.tasks import run_in_thread, start_background
 
@@ -58,59 +54,47 @@ SCRAPE_TIMEOUT_S = 2.0
 KILL_TIMEOUT_S = 60.0 + SHUTDOWN_TIMEOUT_S + 1.0
 """Seconds from the request to stop until a worker is killed: more than ``drain_delay`` may be."""
 SHORT_LIFE_S = 5.0
-"""Life of a worker that counts as short: the second in a row is replaced after ``SHORT_DELAY_S``,
-each further one after as much more, up to ``MAX_DELAY_S``.
-"""
-SHORT_DELAY_S = 0.1
-MAX_DELAY_S = 2.0
+RESTART_DELAY_S = 1.0
+"""Seconds until a worker with a shorter life than that is replaced."""
 LAST_REPORT_S = 1.0
 """Seconds to read the last reports of a worker that has ended."""
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 _fork = multiprocessing.get_context("fork")
 
 
-class Order(msgspec.Struct, frozen=True):
-    """A message to a worker.
+class Message(msgspec.Struct, frozen=True):
+    """A message between the supervisor and a worker.
 
-    ``prepare``: build and open the generation of this content of the configuration file;
-    ``commit``: activate it; ``abandon``: close it. ``refresh``: report the metrics now;
-    ``merged``: the answer to ``scrape``, the metrics of all workers.
+    To a worker: ``prepare`` (build and open the generation of this content of the configuration
+    file), ``commit`` (activate it), ``abandon`` (close it), ``refresh`` (report the metrics now),
+    and ``merged``, the metrics of all workers.
+
+    From a worker: ``alive`` (its event loop is running) and ``fresh`` (the answer to ``refresh``)
+    with what it has counted, ``scrape`` (it is scraped), ``serving`` (it answers calls from the
+    configuration of the result), ``prepared``, ``committed``, and ``refused`` (the configuration
+    cannot be used, but perhaps later if that is ``temporary``).
     """
 
-    kind: Literal["prepare", "commit", "abandon", "refresh", "merged"]
+    kind: str
     content: bytes = b""
-    snapshot: Snapshot | None = None
-
-
-class Report(msgspec.Struct, frozen=True):
-    """A message from a worker.
-
-    ``alive``: its event loop is running, and what it has counted; ``fresh``: the same after
-    ``refresh``, ``scrape``: and it is scraped. ``serving``: it answers calls from the configuration
-    of the result; ``prepared``: that is open; ``committed``: that is active; ``refused``: it cannot
-    be used, but perhaps later if that is ``temporary``.
-    """
-
-    kind: Literal["alive", "fresh", "scrape", "serving", "prepared", "committed", "refused"]
     result: ReloadResult = ReloadResult("")
     snapshot: Snapshot | None = None
     announcement: str = ""
     temporary: bool = False
 
 
-ORDERS = msgspec.msgpack.Decoder(Order)
-REPORTS = msgspec.msgpack.Decoder(Report)
+_decode = msgspec.msgpack.Decoder(Message).decode
 
 
-class Worker(Channel[Report]):
+class Worker(Channel[Message]):
     """A worker process, as the supervisor sees it; ``handle`` is called with each report."""
 
     process: ForkProcess
     number: int
     """From 0; a worker that replaces another one has its number."""
 
-    def __init__(self, end: socket.socket, handle: Callable[[Worker, Report], None]) -> None:
-        super().__init__("a worker", end, REPORTS.decode)
+    def __init__(self, end: socket.socket, handle: Callable[[Worker, Message], None]) -> None:
+        super().__init__("a worker", end, _decode)
         self.limit = UNLIMITED
         self._handle = handle
         self.ended = asyncio.Event()
@@ -118,7 +102,7 @@ class Worker(Channel[Report]):
         self.started = time.monotonic()
         self.config_hash = ""
         """That of its active configuration; empty before it answers calls."""
-        self.refusal: Report | None = None
+        self.refusal: Message | None = None
         """Why it could not start."""
         self.missed = 0
         """The heartbeats that it has missed."""
@@ -126,7 +110,7 @@ class Worker(Channel[Report]):
         self.is_fresh = False
         """Whether the snapshot is as new as the last scrape."""
 
-    def on_message(self, message: Report) -> None:
+    def on_message(self, message: Message) -> None:
         """Note a report; it may be the answer to an order."""
         self.missed = 0
         self.snapshot = message.snapshot or self.snapshot
@@ -148,7 +132,7 @@ async def merged(scraped: Worker, workers: Collection[Worker], ended: Snapshot) 
     others = [worker for worker in workers if worker is not scraped]
     for worker in others:
         worker.is_fresh = False
-        worker.send(Order("refresh"))
+        worker.send(Message("refresh"))
     deadline = time.monotonic() + REFRESH_TIMEOUT_S
     while not all(one.is_fresh for one in others) and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.002)
@@ -156,9 +140,6 @@ async def merged(scraped: Worker, workers: Collection[Worker], ended: Snapshot) 
     result.add(ended, is_running=False)
     for worker in workers:
         result.add(worker.snapshot)
-        if (lag := result.families.get(LOOP_LAG.name)) is not None:
-            # A blocked event loop cannot report its own lag.
-            lag.add((LOOP_LAG.name,), max(worker.missed - 1, 0) * HEARTBEAT_S)
     return result
 
 
@@ -199,31 +180,30 @@ class ReloadCoordinator:
 
     async def _reload(self, content: bytes) -> ReloadResult:
         """Reload the workers that answer calls now; one that ends meanwhile is ignored."""
-        reports = await _ask_all(self._workers(), Order("prepare", content))
+        reports = await _ask_all(self._workers(), Message("prepare", content))
         prepared = [worker for worker, report in reports if report.kind == "prepared"]
         refusals = [report.result for _, report in reports if report.kind == "refused"]
         if not refusals and len({report.result.config_hash for _, report in reports}) == 1:
-            for _, report in await _ask_all(prepared, Order("commit")):
+            for _, report in await _ask_all(prepared, Message("commit")):
                 return report.result
-            return self._refused(["all workers ended during the reload"])
+            reports = []
         for worker in prepared:
-            worker.send(Order("abandon"))
-        if refusals:
-            files = [file for refusal in refusals for file in refusal.files]
-            return self._refused([text for one in refusals for text in one.problems], files)
-        changed = "a file changed while the workers read it"
-        return self._refused([changed if reports else "no worker is running"])
+            worker.send(Message("abandon"))
+        texts = [text for refusal in refusals for text in refusal.problems]
+        if not refusals:
+            texts = ["a file changed while the workers read it" if reports else "no worker is left"]
+        files = [file for refusal in refusals for file in refusal.files]
+        return self._refused(texts, files)
 
-    def _refused(self, problems: Collection[str], files: Collection[str] = ()) -> ReloadResult:
-        self.files = tuple(dict.fromkeys((*self.files, *files)))
-        problems = tuple(dict.fromkeys(problems))
-        return ReloadResult(self.active_hash, problems=problems, files=self.files)
+    def _refused(self, problems: Iterable[str], files: Iterable[str] = ()) -> ReloadResult:
+        unique = tuple(dict.fromkeys(problems)), tuple(dict.fromkeys((*self.files, *files)))
+        return ReloadResult(self.active_hash, problems=unique[0], files=unique[1])
 
 
-async def _ask_all(workers: Collection[Worker], order: Order) -> list[tuple[Worker, Report]]:
+async def _ask_all(workers: Collection[Worker], order: Message) -> list[tuple[Worker, Message]]:
     """Send an order to all workers and return the reports of those that have not ended."""
 
-    async def ask(worker: Worker) -> list[tuple[Worker, Report]]:
+    async def ask(worker: Worker) -> list[tuple[Worker, Message]]:
         with suppress(ConnectionResetError, ChildError):
             return [(worker, await worker.ask(order))]
         return []
@@ -231,18 +211,18 @@ async def _ask_all(workers: Collection[Worker], order: Order) -> list[tuple[Work
     return [one for found in await asyncio.gather(*map(ask, workers)) for one in found]
 
 
-class SupervisorChannel(Channel[Order]):
+class SupervisorChannel(Channel[Message]):
     """A worker's end of the socket to the supervisor: it reports, and executes orders."""
 
     def __init__(self, end: socket.socket) -> None:
-        super().__init__("the supervisor", end, ORDERS.decode)
+        super().__init__("the supervisor", end, _decode)
         self.limit = UNLIMITED
-        self.reloads: asyncio.Queue[Order] = asyncio.Queue()
+        self.reloads: asyncio.Queue[Message] = asyncio.Queue()
         self._telemetry: Telemetry | None = None
         self._scrape = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def on_message(self, message: Order) -> None:
+    def on_message(self, message: Message) -> None:
         """Queue what concerns a reload, which takes time; metrics do not wait for it."""
         if message.kind == "merged":
             self.answer(message)
@@ -260,7 +240,7 @@ class SupervisorChannel(Channel[Order]):
         """Return the metrics of all workers; without an answer, those of this one."""
         async with self._scrape:
             with suppress(TimeoutError):
-                answer = await self.ask(Report("scrape", snapshot=own), SCRAPE_TIMEOUT_S)
+                answer = await self.ask(Message("scrape", snapshot=own), SCRAPE_TIMEOUT_S)
                 return answer.snapshot or own
             return own
 
@@ -270,15 +250,15 @@ class SupervisorChannel(Channel[Order]):
             await self.report("alive")
             await asyncio.sleep(HEARTBEAT_S)
 
-    async def report(self, kind: Literal["alive", "fresh"]) -> None:
+    async def report(self, kind: str) -> None:
         """Report what was counted, once the worker answers calls."""
         try:
             snapshot = None
             if self._telemetry is not None:
                 snapshot = await run_in_thread(self._telemetry.snapshot, "pexpolicy-metrics")
-            self.send(Report(kind, snapshot=snapshot))
+            self.send(Message(kind, snapshot=snapshot))
         except Exception:  # noqa: BLE001 - no label of a plugin's metric may end the worker
-            self.send(Report(kind))
+            self.send(Message(kind))
 
     async def execute(self, reloader: Reloader) -> None:
         """Execute the orders of a reload one by one."""
@@ -287,7 +267,7 @@ class SupervisorChannel(Channel[Order]):
             order = await self.reloads.get()
             if prepared is not None:
                 if order.kind == "commit":
-                    self.send(Report("committed", reloader.commit(prepared)))
+                    self.send(Message("committed", result=reloader.commit(prepared)))
                 else:
                     await reloader.abandon(prepared)
             prepared = None
@@ -295,28 +275,28 @@ class SupervisorChannel(Channel[Order]):
                 try:
                     prepared = await reloader.prepare(order.content)
                 except ConfigError as error:
-                    self.send(Report("refused", reloader.refuse(error)))
+                    self.send(Message("refused", result=reloader.refuse(error)))
                 else:
                     config_hash = prepared.generation.policy.config_hash
-                    self.send(Report("prepared", ReloadResult(config_hash)))
+                    self.send(Message("prepared", result=ReloadResult(config_hash)))
 
     def end(self) -> None:
         """Send what was counted last, and close the socket."""
         for task in self._tasks:
             task.cancel()
         if self._telemetry is not None:
-            self.send(Report("alive", snapshot=self._telemetry.snapshot()))
+            self.send(Message("alive", snapshot=self._telemetry.snapshot()))
         self.close()
 
 
 async def _serve(
     content: bytes,
-    listeners: list[socket.socket],
+    listener: socket.socket,
     end: socket.socket,
     context: ServerContext,
     *,
     is_first: bool,
-) -> Leftovers:
+) -> None:
     """Serve this content of the configuration file until a signal or the end of the supervisor.
 
     The first worker runs the jobs of the server.
@@ -330,31 +310,27 @@ async def _serve(
     try:
         policy = await run_in_build_thread(lambda: context.build(content))
         policy.context.shared.history.is_first_worker = is_first
-        async with started(policy, listeners, stop, context) as server:
+        async with started(policy, listener, stop, context) as server:
             supervisor.use(server.telemetry)
             await supervisor.report("alive")
             serving = ReloadResult(policy.config_hash, files=tuple(map(str, policy.files)))
-            supervisor.send(Report("serving", serving, announcement=server.announcement))
+            supervisor.send(Message("serving", result=serving, announcement=server.announcement))
             del policy
             reloads = start_background(supervisor.execute(server.reloader), tasks)
             await stop.requested.wait()
-            await server.drain(stop)
-            # A generation that is activated now would not be closed.
             reloads.cancel()
     except ConfigError as error:
         result = ReloadResult("", problems=tuple(map(str, error.problems)))
         is_temporary = isinstance(error, PluginStartupError)
-        supervisor.send(Report("refused", result, temporary=is_temporary))
-        return list
+        supervisor.send(Message("refused", result=result, temporary=is_temporary))
     finally:
         for task in tasks:
             task.cancel()
         supervisor.end()
-    return server.leftovers
 
 
 class Supervisor:
-    """Serves in ``count`` processes that share the listening sockets.
+    """Serves in ``count`` processes that share the listening socket.
 
     ``content`` is that of the configuration file at ``read_at``, in seconds since the epoch.
     """
@@ -364,12 +340,12 @@ class Supervisor:
         count: int,
         content: bytes,
         read_at: float,
-        listeners: list[socket.socket],
+        listener: socket.socket,
         context: ServerContext,
     ) -> None:
         self._count = count
         self._read_at = read_at
-        self._listeners = listeners
+        self._listener = listener
         self._context = replace(context, processes=count)
         self._loop = asyncio.new_event_loop()
         self._stop = ShutdownSignal()
@@ -381,8 +357,6 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._announced = False
         self._start_at = 0.0
-        self._short_lives = 0
-        """Workers with a short life since the last with a longer one."""
         self._coordinator = ReloadCoordinator(context.config, content, self._serving)
         self._triggers = ReloadTriggers(
             context.config,
@@ -402,7 +376,7 @@ class Supervisor:
         # Forked processes share frozen memory as long as no collection touches it.
         gc_tuning.start_serving()
         self._start_task(self._shut_down())
-        self._start_task(self._kill_hung())
+        self._kill_hung()
         try:
             while self._workers or not self._stop.requested.is_set():
                 # Fork while the event loop is not running: the new process runs a loop of its own.
@@ -414,7 +388,7 @@ class Supervisor:
         finally:
             # Only after an internal error: the interpreter would wait for running workers.
             self._signal_all(signal.SIGKILL)
-        loop.close()
+            loop.close()
         if self._startup_error is not None:
             raise self._startup_error
 
@@ -477,12 +451,9 @@ class Supervisor:
             worker.close_copy()
         with self._context.log_thread():
             content, context = self._coordinator.content, self._context
-            serving = _serve(content, self._listeners, theirs, context, is_first=is_first)
-            leftovers = run(serving)
-        if leftovers():
-            force_exit(leftovers)
+            run(_serve(content, self._listener, theirs, context, is_first=is_first))
 
-    def _on_report(self, worker: Worker, report: Report) -> None:
+    def _on_report(self, worker: Worker, report: Message) -> None:
         coordinator = self._coordinator
         if report.kind == "scrape":
             self._start_task(self._answer_scrape(worker))
@@ -499,7 +470,7 @@ class Supervisor:
                 self._start_task(self._reload_until_stopped(report.announcement))
 
     async def _answer_scrape(self, worker: Worker) -> None:
-        worker.send(Order("merged", snapshot=await merged(worker, self._workers, self._ended)))
+        worker.send(Message("merged", snapshot=await merged(worker, self._workers, self._ended)))
 
     async def _reload_until_stopped(self, announcement: str) -> None:
         files = map(Path, self._coordinator.files)
@@ -523,56 +494,45 @@ class Supervisor:
                 self._on_lost(worker)
 
     def _on_lost(self, worker: Worker) -> None:
-        code, now = worker.process.exitcode, time.monotonic()
-        if worker.refusal is not None:
-            result, is_temporary = worker.refusal.result, worker.refusal.temporary
-            self._on_failed_start(result.problems, is_temporary=is_temporary)
-        elif not (self._announced and worker.config_hash):
-            problem = f"a worker ended during start-up with exit code {code}"
-            self._on_failed_start((problem,))
+        code, refusal, now = worker.process.exitcode, worker.refusal, time.monotonic()
+        if now - worker.started < SHORT_LIFE_S:
+            self._start_at = now + RESTART_DELAY_S
+        if refusal is not None:
+            self._on_failed_start(refusal.result.problems, is_temporary=refusal.temporary)
+        elif self._announced and worker.config_hash:
+            self._context.log.warning("a worker ended and is replaced", exit_code=code)
         else:
-            is_short = now - worker.started < SHORT_LIFE_S
-            self._short_lives = self._short_lives + 1 if is_short else 0
-            delay = min(SHORT_DELAY_S * max(self._short_lives - 1, 0), MAX_DELAY_S)
-            facts = {"delay": delay} if delay else {}
-            self._context.log.warning("a worker ended and is replaced", exit_code=code, **facts)
-            self._delay_start(delay)
+            self._on_failed_start((f"a worker ended during start-up with exit code {code}",))
 
     def _on_failed_start(self, problems: tuple[str, ...], *, is_temporary: bool = True) -> None:
         """Retry later; stop the server if it was not announced yet."""
+        self._start_at = time.monotonic() + RESTART_DELAY_S
         if self._announced:
             self._context.log.warning("a worker cannot start yet", problems=problems)
-            self._delay_start(1.0)
         else:
             kind = PluginStartupError if is_temporary else ConfigError
             found = [Problem((), text) for text in problems]
             self._startup_error = kind(self._context.config, found)
             self._stop.request_immediate()
 
-    def _delay_start(self, seconds: float) -> None:
-        self._start_at = time.monotonic() + seconds
-        self._loop.call_later(seconds, self._wake.set)
-
-    async def _kill_hung(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            for worker in self._workers:
-                worker.missed += 1
-                if worker.missed == HANG_TIMEOUT_S / HEARTBEAT_S:
-                    text = f"a worker sent no heartbeat for {HANG_TIMEOUT_S} s and is killed"
-                    self._context.log.warning(text, pid=worker.process.pid)
-                    worker.signal(signal.SIGKILL)
+    def _kill_hung(self) -> None:
+        """Kill workers that send no heartbeats."""
+        for worker in self._workers:
+            worker.missed += 1
+            if worker.missed == HANG_TIMEOUT_S / HEARTBEAT_S:
+                text = f"a worker sent no heartbeat for {HANG_TIMEOUT_S} s and is killed"
+                self._context.log.warning(text, pid=worker.process.pid)
+                worker.signal(signal.SIGKILL)
+        self._loop.call_later(HEARTBEAT_S, self._kill_hung)
 
     async def _shut_down(self) -> None:
         """Stop the workers on request; on a second request, without delay."""
-        async with heartbeat():
-            await self._stop.requested.wait()
-            notify(STOPPING)
-            for listener in self._listeners:
-                listener.close()
-            self._loop.call_later(KILL_TIMEOUT_S, self._signal_all, signal.SIGKILL)
-            self._signal_all(signal.SIGTERM)
-            await self._stop.immediate.wait()
-            # Not SIGTERM again: two pending signals of the same kind are delivered as one.
-            self._signal_all(signal.SIGINT)
-            await asyncio.Event().wait()
+        await self._stop.requested.wait()
+        notify(STOPPING)
+        self._listener.close()
+        self._loop.call_later(KILL_TIMEOUT_S, self._signal_all, signal.SIGKILL)
+        self._signal_all(signal.SIGTERM)
+        await self._stop.immediate.wait()
+        # Not SIGTERM again: two pending signals of the same kind are delivered as one.
+        self._signal_all(signal.SIGINT)
+        await asyncio.Event().wait()

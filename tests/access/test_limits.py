@@ -276,11 +276,11 @@ async def test_a_named_proxy_stands_for_many(serving: Serve) -> None:
             assert await answered(await stack.enter_async_context(connected(server)))
 
 
-async def test_without_descriptors_the_server_waits_and_goes_on(
-    serving: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "EXHAUSTED_PAUSE_S", 0.05)
-    async with serving(policy()) as server, AsyncExitStack() as stack:
+async def test_without_descriptors_the_server_waits_and_goes_on(serving: Serve) -> None:
+    async with (
+        serving(policy(), limits={"request_seconds": 1.0}) as server,
+        AsyncExitStack() as stack,
+    ):
         streams = await stack.enter_async_context(connected(server))
         assert await answered(streams)
         used = max(streams[1].get_extra_info("socket").fileno(), 3) + 40

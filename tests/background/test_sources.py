@@ -17,7 +17,7 @@ from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import expose
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.policy import BuildContext, Policy
-from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
+from pexpolicy.server.generations import GenerationRunner, Reloader, generation_of
 from pexpolicy.testing import decide, make_request
 from tests.support import drivers
 from tests.support.admin_client import serve_with_admin
@@ -350,14 +350,14 @@ async def test_a_draining_generation_keeps_its_sources(lines: Lines, tmp_path: P
 
     first = runner(policy({"people": people()}, pool=pool))
     await first.open()
-    generations = GenerationSwitch(first, lambda _: None, lambda: None)
-    first.generation.calls.in_flight += 1
+    generations = Reloader(first, lambda _: second.generation.policy, lambda _: None)
+    first.generation.in_flight += 1
     second = runner(policy({"people": people("two")}, pool=pool))
     await second.open()
-    generations.activate(second)
+    generations.commit(second)
     await asyncio.sleep(0.05)
     assert "closed one" not in lines()
-    first.generation.calls.end()
+    first.generation.end_call()
     await asyncio.sleep(0.05)
     assert lines()[-1] == "closed one"
     await generations.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pexpolicy.observability import metrics
 from pexpolicy.observability.snapshot import MAX_NODES, Node, Snapshot
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.server.workers import Order, Report, SupervisorChannel, merged
+from pexpolicy.server.workers import Message, SupervisorChannel, merged
 from tests.support.admin_client import Metrics, metrics_of
 
 
@@ -72,17 +72,15 @@ def test_a_node_that_several_workers_saw_is_one_node() -> None:
 
 
 class Worker:
-    """A worker that reports its metrics when it is asked, unless it is blocked."""
+    """A worker that reports its metrics when it is asked."""
 
-    def __init__(self, *, missed: int = 0) -> None:
+    def __init__(self) -> None:
         self.snapshot, self.later = counted(), counted()
         self.is_fresh = False
-        self.missed = missed
 
-    def send(self, message: Order) -> None:
+    def send(self, message: Message) -> None:
         assert message.kind == "refresh"
-        if not self.missed:
-            self.snapshot, self.is_fresh = self.later, True
+        self.snapshot, self.is_fresh = self.later, True
 
 
 async def told_by(scraped: Any, *others: Any, ended: Snapshot | None = None) -> Metrics:
@@ -99,18 +97,12 @@ async def test_a_scrape_shows_what_each_worker_has_counted_by_then() -> None:
     assert told("workers") == 2
 
 
-async def test_a_loop_that_is_held_right_now_is_seen_by_other_workers() -> None:
-    told = await told_by(Worker(), Worker(missed=7))
-    assert told("loop_lag_seconds") == 6
-    assert told("refused_requests_total", reason="unknown path") == 2
-
-
 async def test_a_metric_that_cannot_be_sent_does_not_end_the_heartbeats() -> None:
-    sent: list[Report] = []
+    sent: list[Message] = []
 
     class Noting(SupervisorChannel):
         def send(self, message: object, deadline: float | None = None) -> None:
-            assert isinstance(message, Report)
+            assert isinstance(message, Message)
             msgspec.msgpack.encode(message)
             sent.append(message)
 
@@ -120,4 +112,4 @@ async def test_a_metric_that_cannot_be_sent_does_not_end_the_heartbeats() -> Non
         telemetry.observed("\udcff", "delivered")
         channel.use(telemetry)
         await channel.report("alive")
-    assert sent == [Report("alive")]
+    assert sent == [Message("alive")]

@@ -1,7 +1,6 @@
 """HTTP at the edge: what is answered, what is refused, and that nothing of it comes back."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 from aiohttp import web
@@ -12,7 +11,6 @@ from pexpolicy.server.http.app import PolicyApp
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin, policy
 
-LINE = 64 * 1024
 NEEDLE = "needle4711"
 
 
@@ -69,27 +67,6 @@ async def test_unknown_paths_are_not_found_and_lead_nowhere_else(
         (line,) = server.lines()
         assert (line["event"], line["status"]) == ("refused", 404)
         assert (line["reason"], line["peer"]) == ("unknown path", "127.0.0.1")
-
-
-async def test_the_longest_line_that_is_promised_is_answered(serving: Serve) -> None:
-    start = wire.SERVICE + "?local_alias=a&idp_attribute_x="
-    around = len(wire.request_bytes("", "GET", {}))
-    async with serving({}) as server:
-        reply = await server.ask(start + "x" * (LINE - len(start) - around))
-        assert reply.status == 200
-
-
-@pytest.mark.parametrize("length", [LINE + 100, 3 * LINE, 10 * LINE])
-async def test_a_longer_line_is_refused(serving: Serve, length: int) -> None:
-    async with serving({}) as server:
-        # A server that hangs up while the line still comes may take its reply along.
-        with suppress(ConnectionError):
-            reply = await server.ask(f"{wire.SERVICE}?{NEEDLE}=" + "x" * length)
-            assert reply.status == 431
-            assert reply.body == b""
-        (line,) = server.lines()
-        assert line["reason"] == "header too large"
-        assert NEEDLE not in server.audit.read_text()
 
 
 @pytest.mark.parametrize("base", ["", "/api/pexip", "/a"])

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from pexpolicy import Directory, DirectoryEntry
-from pexpolicy.access.connections import Connection, ConnectionLimits
-from pexpolicy.access.refusals import RefusalLog
+from pexpolicy.access.connections import Connection
 from pexpolicy.policy import Policy
-from pexpolicy.server.http.protocol import PolicyProtocol, ProtocolContext, ReplyBatcher
-from tests.server.test_reply_batcher import Wire
+from pexpolicy.server.http.protocol import PolicyProtocol
+from tests.server.test_reply_batcher import Wire, batcher_of
 from tests.support import certificates, wire
-from tests.support.fake_plugins import Log, Serve, Serving, always, plugin, policy
+from tests.support.fake_plugins import Serve, Serving, always, plugin, policy
 from tests.support.waiting import HANG_S
 
 KEEP = {"Connection": "keep-alive"}
@@ -145,20 +143,7 @@ async def test_who_does_not_read_a_reply_is_cut_off(
 
 def connected_to(transport: Wire) -> PolicyProtocol:
     """A connection on which nothing was asked yet."""
-    loop, log = asyncio.get_running_loop(), Log()
-
-    async def handler(_: web.BaseRequest) -> web.StreamResponse:
-        raise AssertionError
-
-    context = ProtocolContext(
-        web.Server(handler),
-        loop,
-        ConnectionLimits(),
-        RefusalLog(lambda *_, **__: None),
-        log,
-        ReplyBatcher(loop, log, lambda: None),
-    )
-    protocol = PolicyProtocol(context, Connection("192.0.2.1", transport.abort))
+    protocol = PolicyProtocol(batcher_of(), Connection("192.0.2.1", transport.abort))
     protocol.connection_made(transport)
     return protocol
 

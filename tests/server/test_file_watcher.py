@@ -55,12 +55,6 @@ def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path
         assert any(changes.is_changed(stat_files([path])) for _ in range(3)) is expected
 
 
-def test_a_look_at_files_that_are_no_longer_watched_is_nothing() -> None:
-    changes = FileWatcher()
-    changes.start({Path("other"): None}, LATER)
-    assert not any(changes.is_changed(seen_as(1)) for _ in range(3))
-
-
 def test_the_hash_covers_what_the_files_hold_and_nothing_else(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("a")

@@ -162,28 +162,6 @@ async def test_a_body_is_read_to_its_limit(tmp_path: Path) -> None:
             assert (await send(server, f"POST {path} HTTP/1.1", b"x")).status == 400
 
 
-@pytest.mark.parametrize(
-    ("second", "status"),
-    [
-        (b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537", 413),
-        (b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1", 400),
-        (b"CONNECT /plugins/desk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3", 400),
-        (b"JUNK", 400),
-    ],
-)
-async def test_a_request_before_a_refused_one_is_answered(
-    tmp_path: Path, second: bytes, status: int
-) -> None:
-    async with serving(tmp_path) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
-        writer.write(b"GET /plugins/desk/rooms/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        writer.write(second + b"\r\n\r\nx")
-        received = await asyncio.wait_for(reader.read(), HANG_S)
-        writer.close()
-        assert b"HTTP/1.1 200" in received
-        assert b"HTTP/1.1 %d " % status in received
-
-
 @pytest.mark.parametrize("step", [1, 2, 7, 100, 1000])
 async def test_bodies_arrive_in_pieces_and_one_after_the_other(tmp_path: Path, step: int) -> None:
     async with serving(tmp_path) as server:
@@ -310,26 +288,6 @@ async def test_a_route_that_is_late_is_given_up(
         assert (event["event"], event["error"]) == ("plugin was late", "no answer within 0.1 s")
 
 
-async def test_only_so_many_requests_are_in_flight(tmp_path: Path) -> None:
-    policy = fake_plugins.policy({"desk": Desk})
-    (plugin,) = policy.plugins
-    async with serve_with_admin(policy, tmp_path) as server:
-        limit = admin.MAX_IN_FLIGHT
-        hanging = [
-            asyncio.ensure_future(server.operator("/plugins/desk/hangs")) for _ in range(limit)
-        ]
-        async with asyncio.timeout(HANG_S):
-            while policy.routes["desk"].in_flight < limit:  # noqa: ASYNC110 - a plain counter
-                await asyncio.sleep(0.01)
-        busy = await server.operator("/plugins/desk/rooms/b")
-        assert (busy.status, busy.body) == (503, b"desk is busy: 16 requests are in flight\n")
-        assert (await server.operator("/status")).status == 200
-        assert isinstance(plugin.instance, Desk)
-        plugin.instance.going.set()
-        assert {reply.body for reply in await asyncio.gather(*hanging)} == {b"late"}
-        assert (await server.operator("/plugins/desk/rooms/b")).status == 200
-
-
 def shaped(routes: Callable[[], Any]) -> type:
     class Shaped:
         @hookimpl
@@ -367,14 +325,6 @@ def test_a_route_of_a_wrong_shape_is_an_error_of_its_plugin(answer: Any, problem
         fake_plugins.policy({"toy": shaped(lambda: answer)})
     (only,) = raised.value.problems
     assert str(only).startswith(f"plugins.toy: toy (toy-toy 1.0): {problem}"), only
-
-
-def test_routes_that_raise_are_an_error_of_their_plugin() -> None:
-    def routes() -> NoReturn:
-        raise OSError("no file")
-
-    with pytest.raises(ConfigError, match=r"plugins\.toy: .*its routes failed: OSError: no file"):
-        fake_plugins.policy({"toy": shaped(routes)})
 
 
 def test_routes_without_a_listener_are_a_warning() -> None:

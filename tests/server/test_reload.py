@@ -5,14 +5,12 @@ import errno
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -102,16 +100,6 @@ def test_a_bad_configuration_fails_the_command_and_changes_nothing(
     assert served(server) == "third"
 
 
-def test_what_needs_a_restart_is_said_and_the_rest_counts(
-    config: Path, server: live_server.Running
-) -> None:
-    config.write_text(written("second", "[server]\nport = 1234\nbudget = 3.0"))
-    result = reloaded(config)
-    assert result.done
-    assert result.notes == ("server.port: the change needs a restart",)
-    assert served(server) == "second"
-
-
 def test_what_a_reload_changes_is_in_its_result_and_in_the_status(
     config: Path, server: live_server.Running
 ) -> None:
@@ -167,7 +155,11 @@ def test_a_socket_that_a_killed_server_left_is_cleared_away(
         assert not list(folder.iterdir())
 
 
-def test_where_nothing_can_be_written_a_server_has_no_socket(
+async def unused() -> ReloadResult:
+    raise AssertionError
+
+
+async def test_where_nothing_can_be_written_a_server_has_no_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nowhere() -> str:
@@ -178,35 +170,9 @@ def test_where_nothing_can_be_written_a_server_has_no_socket(
     for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(variable, raising=False)
     config = tmp_path / "config.toml"
-    assert reload_triggers.bind(config) is None
+    async with reload_triggers.control_socket(config, unused) as control:
+        assert control is None
     assert reload_triggers.sockets_of(config) == []
-
-
-def test_a_reload_waits_for_its_turn_among_many_clients(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tmp_path / "config.toml"
-    with tempfile.TemporaryDirectory() as short, ExitStack() as stack:
-        monkeypatch.setenv("RUNTIME_DIRECTORY", short)
-        listener, path = reload_triggers.bind(config) or pytest.fail("no folder")
-        stack.enter_context(listener)
-        clients: list[socket.socket] = []
-        with suppress(BlockingIOError):
-            while True:
-                clients.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
-                clients[-1].setblocking(False)
-                clients[-1].connect(str(path))
-        pool = stack.enter_context(ThreadPoolExecutor(1))
-        asked = pool.submit(ask_for_reload, config)
-        for client in clients:
-            client.close()
-        is_answered = False
-        while not is_answered:
-            with listener.accept()[0] as accepted:
-                is_answered = accepted.recv(100) == reload_triggers.RELOAD
-                if is_answered:
-                    accepted.sendall(b'{"config_hash":"0"}\n')
-        assert asked.result() == [ReloadResult("0")]
 
 
 async def test_names_that_are_not_utf_8_are_in_a_result_with_question_marks(
@@ -231,7 +197,7 @@ def test_texts_of_plugins_do_not_command_the_terminal(monkeypatch: pytest.Monkey
     assert said.splitlines()[1:] == ["  desks: \ufffd1", "warning: desks: \ufffd[2J"]
 
 
-def test_a_folder_of_another_user_is_not_used_for_the_socket(
+async def test_a_folder_of_another_user_is_not_used_for_the_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, folder = tmp_path / "config.toml", tmp_path / "foreign"
@@ -242,13 +208,13 @@ def test_a_folder_of_another_user_is_not_used_for_the_socket(
     else:
         monkeypatch.setattr(os, "getuid", lambda: 0)
     (folder / f"{reload_triggers.name_of(config)}-1.sock").touch()
-    monkeypatch.setattr(reload_triggers, "folders", lambda: iter((folder,)))
+    monkeypatch.setattr(reload_triggers, "folders", lambda: [folder])
     assert reload_triggers.sockets_of(config) == []
-    assert reload_triggers.bind(config) is None
     # systemd creates the folder of a service, whose user is not root.
     monkeypatch.setattr(reload_triggers, "SERVICE_FOLDER", folder)
     assert len(reload_triggers.sockets_of(config)) == 1
-    assert reload_triggers.bind(config) is None
+    async with reload_triggers.control_socket(config, unused) as control:
+        assert control is None
 
 
 def by_renaming(config: Path, text: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.server.process import force_exit
 from tests.server.test_lifecycle import ended, started
 from tests.support import live_server, wire
 from tests.support.waiting import HANG_S, wait_until
@@ -99,19 +98,6 @@ async def test_calls_under_way_are_answered(
     assert events.count("decision") == 10
     # Of several workers those that answered nothing leave no line.
     assert events[-1] == "end"
-
-
-def test_the_exit_is_forced_even_where_nothing_tells_what_is_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def leftovers() -> list[str]:
-        raise RuntimeError("dictionary changed size during iteration")
-
-    codes: list[int] = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    with suppress(RuntimeError):
-        force_exit(leftovers)
-    assert codes == [0]
 
 
 DEAF = """

@@ -59,21 +59,3 @@ def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> Non
     for address in ("/nowhere/at/all", "vsock:2:1234"):
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         process.notify(process.READY)
-
-
-@pytest.mark.parametrize(
-    ("microseconds", "pid", "expected"),
-    [("3000000", None, 1.5), (None, None, None), ("soon", None, None), ("3000000", "1", None)],
-)
-def test_signs_of_life_come_twice_as_often_as_they_must(
-    monkeypatch: pytest.MonkeyPatch,
-    microseconds: str | None,
-    pid: str | None,
-    expected: float | None,
-) -> None:
-    for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", pid)):
-        if value is None:
-            monkeypatch.delenv(name, raising=False)
-        else:
-            monkeypatch.setenv(name, value)
-    assert process.heartbeat_interval() == expected

@@ -48,13 +48,6 @@ async def test_a_target_is_what_was_on_the_wire_below_the_base_path(
     assert notes.seen == WRITTEN
 
 
-async def test_a_whole_url_in_the_request_line_counts_from_its_path(serving: Serve) -> None:
-    notes = _Notes()
-    async with serving({"notes": notes.plugin()}) as server:
-        await server.ask(f"http://policy.example.com{WRITTEN[0]}")
-    assert notes.seen == WRITTEN[:1]
-
-
 @given(st.text("aZ09%2f+&=;/.~-_!*'(),:@$|^`{}<>\"", max_size=60))
 def test_whatever_follows_the_path_stays_unchanged(tail: str) -> None:
     request = ENDPOINTS["service_configuration"].parse(MultiDict())
@@ -88,7 +81,3 @@ def test_a_target_reaches_the_process_of_a_plugin(tmp_path: Path) -> None:
     assert isolation.request_of(
         isolation.decide_request("registration_alias", request)
     ).raw_target == (request.raw_target)
-
-
-def test_a_request_that_came_by_no_url_has_no_target() -> None:
-    assert ENDPOINTS["media_location"].parse(MultiDict()).raw_target == ""

@@ -15,8 +15,8 @@ from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin import admin_listener, bind
 from pexpolicy.server.generations import generation_of
+from pexpolicy.server.http import listener as listen
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.listener import Listener
 from tests.support import fake_plugins, wire
 
 Labels = frozenset[tuple[str, str]]
@@ -98,19 +98,17 @@ async def serve_with_admin(
     audit = open_audit(folder / "audit.jsonl")
     telemetry = Telemetry(sources)
     generation = generation_of(policy, audit)
-    if sources is not None:
-        service = PolicyApp(generation, log, "", sources.readiness, telemetry, spans)
-    else:
-        service = PolicyApp(generation, log, "", None, telemetry, spans)
+    service = PolicyApp(generation, log, "", telemetry, spans)
     bound = bind(policy.settings, log, 0)
     assert bound is not None
+    listener = listen.bind("127.0.0.1", 0)
     try:
         async with (
             policy.serving(in_server=in_server),
             admin_listener(service, bound),
-            Listener(service, ("127.0.0.1", 0)).open() as sockets,
+            listen.Listener(service, listener).open(),
         ):
-            server = fake_plugins.Serving(sockets[0].getsockname()[1], folder / "audit.jsonl", log)
+            server = fake_plugins.Serving(listener.getsockname()[1], folder / "audit.jsonl", log)
             yield ServerWithAdmin(server, telemetry, service, bound.getsockname()[1])
     finally:
         audit.close()

@@ -18,7 +18,7 @@ from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.listener import Listener
+from pexpolicy.server.http.listener import Listener, bind
 from tests.support import secret_canaries, wire
 
 Hook = Callable[..., Any]
@@ -156,10 +156,11 @@ async def serve(
     used_log = log or Log()
     opened = open_audit(audit)
     service = PolicyApp(generation_of(served, opened), used_log, served.settings.server.base_path)
-    listening = Listener(service, ("127.0.0.1", 0), limits=ConnectionLimits(**limits or {}))
     try:
-        async with served.serving(), listening.open() as sockets:
-            yield Serving(sockets[0].getsockname()[1], audit, used_log)
+        with bind("127.0.0.1", 0) as bound:
+            listening = Listener(service, bound, limits=ConnectionLimits(**limits or {}))
+            async with served.serving(), listening.open():
+                yield Serving(bound.getsockname()[1], audit, used_log)
     finally:
         opened.close()
     assert not secret_canaries.find_canaries(str(used_log.events))

@@ -18,6 +18,7 @@ from multidict import MultiDict, MultiDictProxy
 from uuid_utils import uuid7
 from yarl import URL
 
+from pexpolicy.access.connections import AuthenticatedRequest
 from pexpolicy.access.refusals import UNKNOWN_PATH, WRONG_METHOD, Refusal, RefusalLog
 from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
@@ -26,15 +27,12 @@ from pexpolicy.models.request import CallFacts, Params, set_origin
 from pexpolicy.observability.telemetry import (
     INTERNAL,
     UNRECORDED,
-    Readiness,
-    ReadinessState,
-    StateSources,
     Telemetry,
 )
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
 from pexpolicy.server.generations import Generation
-from pexpolicy.server.http.response import (
+from pexpolicy.server.http.protocol import (
     READABLE,
     PrerenderedResponse,
     health,
@@ -68,14 +66,11 @@ class PolicyApp:
         generation: Generation,
         log: Log,
         base_path: str = "",
-        readiness: Readiness | None = None,
         telemetry: Telemetry | None = None,
         spans: Spans | None = None,
     ) -> None:
         self.log = log
-        self.base_path = base_path
-        self.readiness = readiness or Readiness(ReadinessState.READY)
-        self.telemetry = telemetry or Telemetry(sources=StateSources(readiness=self.readiness))
+        self.telemetry = telemetry or Telemetry()
         self.activate(generation)
         self.refusals = RefusalLog(
             self._write_refusal,
@@ -101,17 +96,16 @@ class PolicyApp:
         endpoint, alias = self._by_path.get(path), ""
         if endpoint is None:
             endpoint, alias = self._with_alias(path)
-            if endpoint is None:
-                return await self._finish_refusal(self._other_path(request, path))
-        if request.method not in READABLE:
-            return await self._finish_refusal(self._method_not_allowed(request))
+        if endpoint is None or request.method not in READABLE:
+            return await self._finish_refusal(self._other_response(request, path, endpoint))
         generation = self.generation
         peer = generation.access.cached_peer(request)
         if peer is None:
             admitted = await self._authenticate(request)
             if isinstance(admitted, Refusal):
                 return await self._finish_refusal(self._refused_response(admitted, endpoint))
-            peer, generation = admitted
+            # The generation that verified the credentials may have been closed meanwhile.
+            peer, generation = admitted.peer, self.generation
         call = _Call(
             params=query_params(url),
             alias=alias,
@@ -122,7 +116,7 @@ class PolicyApp:
             decision_id=str(uuid7()),
             generation=generation,
         )
-        generation.calls.in_flight += 1
+        generation.in_flight += 1
         try:
             if self._spans is not None:
                 call.span = self._spans.begin(endpoint, request.headers, call.decision_id)
@@ -146,20 +140,13 @@ class PolicyApp:
         finally:
             if call.span is not None:
                 call.span.close()
-            generation.calls.end()
+            generation.end_call()
 
-    async def _authenticate(self, request: web.BaseRequest) -> tuple[str, Generation] | Refusal:
-        """Return the peer of a request and the generation that answers it, or a refusal.
-
-        That is the generation active afterwards: the one that verified the credentials may have
-        been closed meanwhile.
-        """
+    async def _authenticate(self, request: web.BaseRequest) -> AuthenticatedRequest | Refusal:
+        """Admit or refuse a request, also if a plugin cancels the task of the call meanwhile."""
         while True:
             try:
-                admitted = await self.generation.access.authenticate(request)
-                return (
-                    admitted if isinstance(admitted, Refusal) else (admitted.peer, self.generation)
-                )
+                return await self.generation.access.authenticate(request)
             except asyncio.CancelledError:
                 if not _is_stray(request):
                     raise
@@ -177,7 +164,7 @@ class PolicyApp:
             error = asyncio.CancelledError(_STRAY)
         except Exception as caught:  # noqa: BLE001 - an internal error must not leave a call unanswered
             error = caught
-        self._report(call.endpoint, error)
+        log_fault(self.log, error, call.endpoint)
         self.telemetry.count_fallback(call.endpoint, INTERNAL)
         return policy.internal_error_answer(
             call.endpoint, call.params, call.alias, call.decision_id
@@ -190,7 +177,7 @@ class PolicyApp:
             call.line = audit.record(call, answer)
             return audit.write(call.line)
         except Exception as error:  # noqa: BLE001 - nor must an internal error in the audit
-            self._report(call.endpoint, error)
+            log_fault(self.log, error, call.endpoint)
             return audit.not_recorded()
 
     async def _is_recorded(
@@ -203,7 +190,7 @@ class PolicyApp:
             except asyncio.CancelledError:
                 if not _is_stray(source):
                     raise
-                self._report(call.endpoint, asyncio.CancelledError(_STRAY))
+                log_fault(self.log, asyncio.CancelledError(_STRAY), call.endpoint)
         return await recorded
 
     def _run_after_reply(self, call: _Call, answer: Answer) -> None:
@@ -219,11 +206,11 @@ class PolicyApp:
                     outcome = with_audit_line(outcome, line)
                 generation.policy.run_background(outcome, generation.audit, self.telemetry)
         except Exception as error:  # noqa: BLE001 - nor must one after the decision
-            self._report(call.endpoint, error)
+            log_fault(self.log, error, call.endpoint)
 
     def _finish(self, response: PrerenderedResponse) -> PrerenderedResponse:
         """Close the connection after this response while the server drains."""
-        if self.readiness.is_draining:
+        if self.telemetry.sources.readiness.is_draining:
             response.force_close()
         return response
 
@@ -243,9 +230,6 @@ class PolicyApp:
                 return endpoint, unquote(path[len(prefix) :])
         return None, ""
 
-    def _report(self, endpoint: str, error: BaseException) -> None:
-        log_fault(self.log, "internal fault", error, endpoint=endpoint)
-
     def _refused_response(self, refusal: Refusal, endpoint: str) -> PrerenderedResponse:
         facts = {"detail": refusal.detail} if refusal.detail else {}
         self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=endpoint, **facts)
@@ -255,25 +239,19 @@ class PolicyApp:
             response.force_close()
         return response
 
-    def _method_not_allowed(self, request: web.BaseRequest) -> PrerenderedResponse:
-        self._note_refusal(WRONG_METHOD, 405, request)
-        return not_allowed()
-
-    def _other_path(self, request: web.BaseRequest, path: str) -> PrerenderedResponse:
-        """Return the response for a path that is not one of the six endpoints."""
-        if path in ("/livez", "/readyz"):
-            if request.method not in READABLE:
-                return self._method_not_allowed(request)
+    def _other_response(
+        self, request: web.BaseRequest, path: str, endpoint: str | None
+    ) -> PrerenderedResponse:
+        """Return the response to a request that is none of the six, or not read only."""
+        is_health, peer = path in ("/livez", "/readyz"), self.generation.access.peer(request)
+        is_known = endpoint is not None or is_health or path in self._by_prefix
+        if is_known and request.method not in READABLE:
+            self.refusals.note(WRONG_METHOD, 405, peer)
+            return not_allowed()
+        if is_health:
             return health(path, self.telemetry.sources.public_reasons())
-        if path in self._by_prefix and request.method not in READABLE:
-            return self._method_not_allowed(request)
-        self._note_refusal(UNKNOWN_PATH, 404, request, path=path)
+        self.refusals.note(UNKNOWN_PATH, 404, peer, path=path)
         return PrerenderedResponse(404, "", b"")
-
-    def _note_refusal(
-        self, reason: str, status: int, request: web.BaseRequest, **facts: object
-    ) -> None:
-        self.refusals.note(reason, status, self.generation.access.peer(request), **facts)
 
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         generation = self.generation

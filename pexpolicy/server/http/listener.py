@@ -1,4 +1,4 @@
-"""The listener: accepts connections on its sockets, and limits them.
+"""The listener: accepts connections on its socket, and limits them.
 
 The event loop does not accept them: uvloop accepts one in each turn, and asyncio as many as wait.
 An address that is not allowed must not cost a TLS handshake, a connection counts before its
@@ -13,7 +13,7 @@ import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from aiohttp import web
@@ -28,7 +28,7 @@ from pexpolicy.access.connections import (
 )
 from pexpolicy.access.refusals import CLOSED, CROWDED, EVICTED, HANDSHAKE_FAILED, NOT_ALLOWED
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.protocol import PolicyProtocol, ProtocolContext, ReplyBatcher
+from pexpolicy.server.http.protocol import PolicyProtocol, ReplyBatcher
 from pexpolicy.tasks import start_background, start_now
 
 BACKLOG = 4096
@@ -49,21 +49,17 @@ OTHER_DESCRIPTORS = 128
 """Descriptors that are left for files, plugins and other sockets."""
 DEFER_S = 5
 """Time in which the kernel keeps a client that has sent nothing to itself."""
-EXHAUSTED_PAUSE_S = 0.5
-"""Seconds without accepting after the process or the machine ran out of descriptors or memory."""
 SWEEPS = 20
-"""Times in ``request_seconds`` that expired connections are looked for."""
+"""Times in ``request_seconds`` that expired connections are looked for. Accepting is paused until
+then after the process or the machine ran out of descriptors or memory.
+"""
 START_DRAIN_S = 1.0
 """Seconds to finish pending TLS handshakes on shutdown."""
 TLS_SHUTDOWN_S = 1.0
 """Seconds for a client to complete the closing of a TLS connection."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _ABOUT_LISTS = {3, 11, 12, 23}
 """Verification errors of OpenSSL about revocation lists: their messages are the reason."""
-
-Address = tuple[str, int] | list[socket.socket]
-"""A host and a port, or bound sockets."""
 
 
 def connection_limit(wanted: int) -> int:
@@ -83,35 +79,18 @@ def connection_limit(wanted: int) -> int:
     return wanted if soft == unlimited else min(wanted, max(soft - OTHER_DESCRIPTORS, soft // 2))
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Return a bound socket for each address of a host that this machine has; raise ``OSError``.
-
-    With port 0 all of them have the same free port. Clients are refused until they listen.
-    """
-    addresses = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-    )
-    sockets: list[socket.socket] = []
-    absent: OSError | None = None
-    with ExitStack() as stack:
-        for family, _, _, _, address in dict.fromkeys(addresses):
-            listener = stack.enter_context(socket.socket(family))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                listener.bind((address[0], sockets[0].getsockname()[1] if sockets else port))
-                sockets.append(listener)
-            except OSError as error:
-                # In containers without IPv6, localhost is ::1 too.
-                if error.errno not in _ABSENT:
-                    raise
-                listener.close()
-                absent = error
-        if absent is not None and not sockets:
-            raise absent
-        stack.pop_all()
-    return sockets
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket; raise ``OSError``. Clients are refused until it listens."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def url_of(listener: socket.socket, scheme: str = "http") -> str:
@@ -121,10 +100,10 @@ def url_of(listener: socket.socket, scheme: str = "http") -> str:
 
 
 class Listener:
-    """Accepts connections, and creates a protocol for each allowed one.
+    """Accepts connections on a bound socket, and creates a protocol for each allowed one.
 
     A server of aiohttp answers their requests, that of ``app`` by default. ``access`` is the access
-    control of connections, that of the active generation by default. On sockets that are ``shared``
+    control of connections, that of the active generation by default. On a socket that is ``shared``
     with other processes it accepts one connection per turn, so that the connections are
     distributed. Raises ``ConfigError`` for a bad certificate; ``is_plain``: there is none.
     """
@@ -132,7 +111,7 @@ class Listener:
     def __init__(  # noqa: PLR0913 - they have names
         self,
         app: PolicyApp,
-        address: Address,
+        listener: socket.socket,
         *,
         server: web.Server | None = None,
         access: AccessControl | None = None,
@@ -148,56 +127,42 @@ class Listener:
         waiting = min(limits.waiting, MAX_WAITING_TLS if self.certificates is not None else total)
         limits = replace(limits, total=total, waiting=waiting)
         self.connections = Connections(limits, self._on_eviction)
-        self._address = address
+        self._listener = listener
         self._server = server or web.Server(app)
         self._app = app
         self._own_access = access
         self._refusals = app.refusals
         self._kind = kind
-        loop = asyncio.get_running_loop()
-        batcher = ReplyBatcher(loop, app.log, app.generation.audit.flush)
-        self._context = ProtocolContext(self._server, loop, limits, app.refusals, app.log, batcher)
+        flush_audit = app.generation.audit.flush
+        self._batcher = ReplyBatcher(self._server, limits, app.refusals, app.log, flush_audit)
         self._batch = ACCEPT_BATCH if self.certificates is None else TLS_ACCEPT_BATCH
         if shared:
             self._batch = 1
         self._starting: set[asyncio.Task[None]] = set()
         self._watching: set[asyncio.Task[None]] = set()
-        self._timers: dict[object, asyncio.TimerHandle] = {}
-        """The timer of the next sweep, and those of sockets on which accepting is paused."""
 
     @asynccontextmanager
-    async def open(
-        self, drain_s: float = CALLS_DRAIN_TIMEOUT_S
-    ) -> AsyncIterator[list[socket.socket]]:
-        """Accept connections and yield the sockets; on exit, answer the calls in flight.
-
-        Raise ``OSError`` if the address cannot be bound.
-        """
-        loop, address = self._context.loop, self._address
-        sockets = bind(*address) if isinstance(address, tuple) else address
+    async def open(self, drain_s: float = CALLS_DRAIN_TIMEOUT_S) -> AsyncIterator[None]:
+        """Accept connections until exit; then close the socket, and answer the calls in flight."""
+        loop, listener = self._batcher.loop, self._listener
         if self.certificates is not None:
             _ = start_background(self.certificates.watch(self._on_renewal), self._watching)
-        for listener in sockets:
-            listener.settimeout(0)
-            # Accepted sockets inherit these, the first of which limits unread data in the kernel.
-            size = self._context.limits.header_bytes
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_DEFER_ACCEPT"):
-                # A silent client costs this process nothing, not even a descriptor.
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_S)
-            listener.listen(BACKLOG)
-            loop.add_reader(listener, self._accept, listener)
+        listener.settimeout(0)
+        # Accepted sockets inherit these, the first of which limits unread data in the kernel.
+        size = self._batcher.limits.header_bytes
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):
+            # A silent client costs this process nothing, not even a descriptor.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_S)
+        listener.listen(BACKLOG)
         self._sweep()
         try:
             with self._app.generation.audit.batching(loop):
-                yield sockets
+                yield
         finally:
-            for timer in self._timers.values():
-                timer.cancel()
-            for listener in sockets:
-                loop.remove_reader(listener)
-                listener.close()
+            loop.remove_reader(listener)
+            listener.close()
             if self._starting:
                 await asyncio.wait(self._starting, timeout=START_DRAIN_S)
             tasks = (*self._starting, *self._watching)
@@ -213,10 +178,12 @@ class Listener:
         return self._own_access or self._app.generation.access
 
     def _sweep(self) -> None:
-        """Close the connections whose time is over."""
+        """Close the connections whose time is over, and accept further ones after a pause."""
+        loop, listener = self._batcher.loop, self._listener
         self.connections.expire()
-        interval = self._context.limits.request_seconds / SWEEPS
-        self._timers[self] = self._context.loop.call_later(interval, self._sweep)
+        if listener.fileno() >= 0:
+            loop.add_reader(listener, self._accept)
+            loop.call_later(self._batcher.limits.request_seconds / SWEEPS, self._sweep)
 
     def _on_renewal(self, *, of_authorities: bool) -> None:
         """Apply revocation lists and authorities of clients to the open connections."""
@@ -238,37 +205,33 @@ class Listener:
     def _on_eviction(self, connection: Connection) -> None:
         self._refusals.note(EVICTED, CLOSED, connection.peer)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self) -> None:
         for number in range(self._batch):
             try:
-                accepted, address = listener.accept()
+                accepted, address = self._listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     # Later in a turn it is no sign that another client waits.
                     if not number:
-                        self._make_room(listener)
+                        self._make_room()
                     return
                 continue  # the client has closed the connection
             peer = address[0]
             # An IPv4-mapped IPv6 address is an IPv4 address.
             self._receive(accepted, peer.removeprefix("::ffff:") if "." in peer else peer)
 
-    def _make_room(self, listener: socket.socket) -> None:
+    def _make_room(self) -> None:
         """Close waiting connections where fewer descriptors than connections are left.
 
-        Without any, stop accepting for a moment: the ready socket would keep the event loop busy.
+        Without any, pause accepting: the ready socket would keep the event loop busy.
         """
         try:
             for _ in range(ACCEPT_BATCH):
                 self.connections.evict_oldest()
         except ConnectionLimitError:
-            loop = self._context.loop
-            loop.remove_reader(listener)
-            self._timers[listener] = loop.call_later(
-                EXHAUSTED_PAUSE_S, loop.add_reader, listener, self._accept, listener
-            )
+            self._batcher.loop.remove_reader(self._listener)
 
     def _receive(self, accepted: socket.socket, peer: str) -> None:
         """Start a connection, or close it without reading from it."""
@@ -299,14 +262,10 @@ class Listener:
 
     async def _start(self, connection: Connection, accepted: socket.socket) -> None:
         """Create the transport and the protocol, after the TLS handshake if there is one."""
-        loop, certificates = self._context.loop, self.certificates
+        loop, certificates = self._batcher.loop, self.certificates
 
         def protocol() -> PolicyProtocol:
-            return self._kind(self._context, connection)
-
-        def expire(_: bool) -> None:  # noqa: FBT001 - as `Connection.expire`
-            refuse("the handshake took too long")
-            connection.close()
+            return self._kind(self._batcher, connection)
 
         def refuse(detail: str) -> None:
             self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=detail)
@@ -315,13 +274,11 @@ class Listener:
             if certificates is None:
                 await loop.connect_accepted_socket(protocol, accepted)
                 return
-            connection.expire = expire
             _, started = await loop.connect_accepted_socket(
                 protocol,
                 accepted,
                 ssl=certificates.context,
-                # The sweep ends it before.
-                ssl_handshake_timeout=2 * self._context.limits.request_seconds,
+                ssl_handshake_timeout=self._batcher.limits.request_seconds,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_S,
             )
             # A list may have been loaded during the handshake.
@@ -335,3 +292,5 @@ class Listener:
                 refuse(error.verify_message)
             elif isinstance(error, ssl.SSLError):
                 refuse((error.reason or "unknown").replace("_", " ").lower())
+            elif isinstance(error, ConnectionAbortedError):
+                refuse("the handshake took too long")

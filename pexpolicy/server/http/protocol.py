@@ -1,4 +1,4 @@
-"""The HTTP protocol of one connection: batched replies, and refusals.
+"""The HTTP protocol of one connection: prerendered and batched replies, and refusals.
 
 Replies that are made in one turn of the event loop are sent at the beginning of the next turn.
 Sending in a row keeps the network code of the kernel in the processor caches, and wakes up a client
@@ -11,23 +11,132 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
-from functools import partial
+from email.utils import formatdate
+from functools import cache, lru_cache, partial
 from http import HTTPStatus
-from typing import cast
+from time import monotonic, time
+from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 
 from pexpolicy.access.certificates import client_not_after
 from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.access.refusals import CLOSED, FAULT, TIMED_OUT, WRITE_TIMEOUT, RefusalLog
-from pexpolicy.errors import Log
+from pexpolicy.errors import Log, describe_error
 from pexpolicy.server.http.bounded_handler import BoundedHandler
-from pexpolicy.server.http.response import PrerenderedResponse, empty_reply, log_fault
+
+SERVER = "pexpolicy"
+TEXT = "text/plain; charset=utf-8"
+SHORT_REPLY = 8192
+"""Size in bytes up to which the kernel accepts a reply that is sent alone."""
+
+
+@cache
+def _head(status: int, content_type: str) -> bytes:
+    kind = f"Content-Type: {content_type}\r\n" if content_type else ""
+    phrase = HTTPStatus(status).phrase
+    return f"HTTP/1.1 {status} {phrase}\r\nServer: {SERVER}\r\n{kind}Content-Length: ".encode()
+
+
+class PrerenderedResponse(web.StreamResponse):
+    """A response made of status, content type and body.
+
+    The protocol of its connection queues it for the next batch.
+
+    aiohttp's own ``Response`` renders a mutable dictionary of headers for each reply, which is 10 %
+    of the cost of a call. Replies to nodes have no variable headers but the date.
+    """
+
+    def __init__(self, status: int, content_type: str, body: bytes, *, extra: bytes = b"") -> None:
+        # The attributes that the base class sets in its constructor are not used here.
+        self._code = status
+        self._keeps_alive: bool | None = None
+        self._parts = (_head(status, content_type), extra)
+        self._content = body
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self._code
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """True to keep the connection open, false to close it; ``None``: the request decides."""
+        return self._keeps_alive
+
+    def force_close(self) -> None:
+        """Close the connection after this response."""
+        self._keeps_alive = False
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send the response; raise ``ConnectionResetError`` if the connection is closed."""
+        protocol: Any = request.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            msg = "the connection was closed"
+            raise ConnectionResetError(msg)
+        keep = self._keeps_alive
+        if keep is None:
+            keep = self._keeps_alive = request.keep_alive
+        if not keep:
+            connection = b"\r\nConnection: close\r\nDate: "
+        elif request.version is HttpVersion11:
+            connection = b"\r\nDate: "
+        else:
+            connection = b"\r\nConnection: keep-alive\r\nDate: "
+        head, extra = self._parts
+        body = self._content
+        length = b"%d" % len(body)
+        if request.method == hdrs.METH_HEAD:
+            body = b""
+        date = _date_of(int(time()))
+        content = b"".join((head, length, connection, date, extra, b"\r\n\r\n", body))
+        is_short = len(content) <= SHORT_REPLY
+        protocol.send(transport, content, closes=not keep and is_short)
+        if not (keep or is_short):
+            # aiohttp closes the transport next, after the client has read most of the reply.
+            protocol.flush()
+        if protocol.writing_paused:
+            await request.writer.drain()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: ``prepare`` has sent the whole response."""
+
+
+def empty_reply(status: int) -> bytes:
+    """Return a whole response without a body, after which the connection is closed."""
+    parts = (b"0\r\nConnection: close\r\nDate: ", _date_of(int(time())), b"\r\n\r\n")
+    return b"".join((_head(status, ""), *parts))
+
+
+@lru_cache(maxsize=1)
+def _date_of(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
+
+
+READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
+
+
+def not_allowed() -> PrerenderedResponse:
+    """Return the response to a request whose method is not in ``READABLE``."""
+    return PrerenderedResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
+
+
+def health(path: str, not_ready_reasons: Sequence[str]) -> PrerenderedResponse:
+    """Return the response of ``/livez`` or ``/readyz``."""
+    if path == "/readyz" and not_ready_reasons:
+        return PrerenderedResponse(503, TEXT, ("\n".join(not_ready_reasons) + "\n").encode())
+    return PrerenderedResponse(200, TEXT, b"ok\n")
+
+
+def log_fault(log: Log, error: BaseException, endpoint: str = "", event: str = FAULT) -> None:
+    """Log an error of the server itself."""
+    report, facts = describe_error(error), {"endpoint": endpoint} if endpoint else {}
+    log.warning(event, **facts, error=report.summary, traceback=report.traceback)
+
 
 MAX_REPLY_DELAY_S = 0.005
 """Age of the oldest queued reply at which the next one is sent at once with all before it."""
@@ -36,7 +145,7 @@ LARGE_REPLY = 65536
 
 
 class ReplyBatcher:
-    """Queues the replies of all connections of one event loop and sends them in order.
+    """What the connections of a listener share: it queues their replies and sends them in order.
 
     ``flush_audit`` is called before anything is sent and must not raise: it writes the buffered
     audit lines, so the audit line of a call is written before its reply is sent.
@@ -44,17 +153,20 @@ class ReplyBatcher:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        server: web.Server,
+        limits: ConnectionLimits,
+        refusals: RefusalLog,
         log: Log,
         flush_audit: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.server = server
+        self.limits = limits
+        self.refusals = refusals
+        self.log = log
+        self.loop = asyncio.get_running_loop()
         self.batch = 0
         """Number of the batch that is being filled; a reply of an earlier one has been sent."""
-        self._loop = loop
-        self._log = log
         self._flush_audit = flush_audit
-        self._clock = clock
         self._context = Context()
         self._queue: list[tuple[asyncio.Transport, bytes, bool]] = []
         self._oldest_at = 0.0
@@ -65,12 +177,12 @@ class ReplyBatcher:
         The batch is sent in the next turn, or now if its oldest reply has waited too long. The
         transport is closed after a reply that ``closes`` it.
         """
-        now, batch = self._clock(), self.batch
+        now, batch = monotonic(), self.batch
         self._queue.append((transport, content, closes))
         if len(self._queue) == 1:
             self._oldest_at = now
             # The context variables of one call must not be visible while others are sent.
-            self._loop.call_soon(self.flush, context=self._context)
+            self.loop.call_soon(self.flush, context=self._context)
         elif now - self._oldest_at > MAX_REPLY_DELAY_S:
             self.flush()
         return batch
@@ -88,7 +200,7 @@ class ReplyBatcher:
                         transport.close()
                 except Exception as error:  # noqa: BLE001 - the other replies must still be sent
                     transport.abort()
-                    log_fault(self._log, "a reply could not be sent", error)
+                    log_fault(self.log, error, event="a reply could not be sent")
 
 
 def _write(transport: asyncio.Transport, content: bytes) -> None:
@@ -111,28 +223,16 @@ discard the reply.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolContext:
-    """What all connections of a listener share."""
-
-    server: web.Server
-    loop: asyncio.AbstractEventLoop
-    limits: ConnectionLimits
-    refusals: RefusalLog
-    log: Log
-    batcher: ReplyBatcher
-
-
 class PolicyProtocol(BoundedHandler):
     """The protocol of a connection of a node: it batches replies, logs refusals, and neither
     replies nor logs repeat what a client sent.
     """
 
-    __slots__ = ("_batch", "_context", "_flushes", "_has_eof")
+    __slots__ = ("_batch", "_batcher", "_flushes", "_has_eof")
 
-    def __init__(self, context: ProtocolContext, connection: Connection) -> None:
-        super().__init__(context.server, context.loop, context.limits, connection)
-        self._context = context
+    def __init__(self, batcher: ReplyBatcher, connection: Connection) -> None:
+        super().__init__(batcher.server, batcher.loop, batcher.limits, connection)
+        self._batcher = batcher
         self._batch = -1
         self._flushes = False
         self._has_eof = False
@@ -159,7 +259,7 @@ class PolicyProtocol(BoundedHandler):
         Return true to keep the connection open while requests are unanswered. With TLS both sides
         close together, and only replies that are ready are sent.
         """
-        self._context.batcher.flush()
+        self._batcher.flush()
         if self.is_all_answered or self.ssl_context is not None:
             return False
         self._has_eof = self._flushes = True
@@ -168,9 +268,9 @@ class PolicyProtocol(BoundedHandler):
     def expired(self, *, is_reply: bool) -> None:
         """Note a request or a reply that took too long; idleness is not a refusal."""
         if is_reply:
-            self._context.refusals.note(WRITE_TIMEOUT, CLOSED, self.connection.peer)
+            self._batcher.refusals.note(WRITE_TIMEOUT, CLOSED, self.connection.peer)
         elif self.received:
-            self._context.refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
+            self._batcher.refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
 
     def refuse(self, reason: str, status: int) -> None:
         """Answer a request that is not read, and close the connection."""
@@ -179,7 +279,7 @@ class PolicyProtocol(BoundedHandler):
             super().refuse(reason, status)
             return
         self.flush()
-        self._context.refusals.note(reason, status, self.connection.peer)
+        self._batcher.refusals.note(reason, status, self.connection.peer)
         with suppress(OSError):
             os.read(transport.get_extra_info("socket").fileno(), DRAIN_BYTES)
         transport.write(empty_reply(status))
@@ -191,7 +291,7 @@ class PolicyProtocol(BoundedHandler):
         The second one of a turn is sent at once: a client that pipelines requests and reads no
         reply must not fill the memory with queued replies.
         """
-        batcher = self._context.batcher
+        batcher = self._batcher
         batch = batcher.put(transport, content, closes=closes)
         if closes:
             self.is_deaf = True
@@ -209,19 +309,19 @@ class PolicyProtocol(BoundedHandler):
 
     def flush(self) -> None:
         """Send the queued replies now."""
-        if self._batch == self._context.batcher.batch:
-            self._context.batcher.flush()
+        if self._batch == self._batcher.batch:
+            self._batcher.flush()
 
     def close(self) -> None:
         """Close the connection after the reply that is being made, or now if there is none."""
         self._flushes = True
-        self._context.batcher.flush()
+        self._batcher.flush()
         super().close()
 
     def force_close(self) -> None:
         """Send the queued replies and close the connection now."""
         self._flushes = True
-        self._context.batcher.flush()
+        self._batcher.flush()
         super().force_close()
 
     def end(self) -> None:
@@ -235,7 +335,7 @@ class PolicyProtocol(BoundedHandler):
         """Close the connection after the client has read its replies and the call in flight is
         answered; both together take at most ``timeout`` seconds.
         """
-        self._context.batcher.flush()
+        self._batcher.flush()
         clock = self.event_loop.time
         deadline = clock() + (timeout or 0.0)
         while self.writing_paused and self.transport is not None and clock() < deadline:  # noqa: ASYNC110 - a client reads
@@ -245,8 +345,8 @@ class PolicyProtocol(BoundedHandler):
 
     def failed(self, error: Exception) -> None:
         """Log an error that has ended the task of the connection, and close it."""
-        log_fault(self._context.log, FAULT, error)
-        self._context.refusals.note(FAULT, CLOSED, self.connection.peer)
+        log_fault(self._batcher.log, error)
+        self._batcher.refusals.note(FAULT, CLOSED, self.connection.peer)
         self.connection.close()
 
     def handle_error(
@@ -265,8 +365,8 @@ class PolicyProtocol(BoundedHandler):
             raise ConnectionError(msg)
         reason, status = self.refusal(exc, status)
         if reason is FAULT:
-            log_fault(self._context.log, FAULT, exc or sys.exception() or RuntimeError())
-        self._context.refusals.note(reason, status, self.connection.peer)
+            log_fault(self._batcher.log, exc or sys.exception() or RuntimeError())
+        self._batcher.refusals.note(reason, status, self.connection.peer)
         response = PrerenderedResponse(status, "", b"")
         response.force_close()
         return response
