@@ -152,23 +152,22 @@ def _value(value: Any) -> str | tuple[str, ...]:
 
 def _step(flow: Mapping[str, Any], table: dict[str, Any]) -> Step:
     """Return a step: a template, the values of the caller, and those of the step itself."""
-    kind = table.pop("ask")
-    version, caller = (
-        table.pop(name, flow.get(name, default))
-        for name, default in (("version", NEWEST), ("caller", ""))
-    )
-    query = _parameters(table.pop("only", None) or _FILE["templates"][kind][version])
-    known = _FILE["callers"].get(caller, {})
+    table = {"version": NEWEST, "caller": "", **flow, **table}
+    kind, endpoint = table["ask"], _ENDPOINTS[table["ask"]]
+    query = _parameters(table.get("only") or _FILE["templates"][kind][table["version"]])
+    known = _FILE["callers"].get(table["caller"], {})
     query |= {name: value for name, value in known.items() if name in query}
-    query |= {name: _value(value) for name, value in table.pop("query", {}).items()}
-    if table.pop("empty", False):
+    query |= {name: _value(value) for name, value in table.get("query", {}).items()}
+    if table.get("empty"):
         query = {name: query[name] if name in _NEVER_EMPTY else "" for name in query}
-    for name in table.pop("without", ()):
+    for name in table.get("without", ()):
         del query[name]
-    traces = TRACES[table.pop("traces")] if "traces" in table else ()
-    endpoint = _ENDPOINTS[kind]
-    alias = table.pop("alias", "<caller>" if ENDPOINTS[endpoint].path.endswith("/") else "")
-    return Step(endpoint=endpoint, query=query, alias=alias, traces=traces, **table)
+    usual = "<caller>" if ENDPOINTS[endpoint].path.endswith("/") else ""
+    names = ("name", "blank", "same_as", "because", "certain", "strain")
+    options = {name: table[name] for name in names if name in table}
+    traces = TRACES.get(table.get("traces", ""), ())
+    alias = table.get("alias", usual)
+    return Step(endpoint=endpoint, query=query, alias=alias, traces=traces, **options)
 
 
 FLOWS = tuple(

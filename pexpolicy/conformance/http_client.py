@@ -19,7 +19,6 @@ from pexpolicy.errors import describe_network_error
 
 LIMIT = 5.0
 """Seconds after which Infinity gives up (observed in v16, transcribed)."""
-CONNECT_TIMEOUT_S = 1.0
 MAX_BODY = 4 * 1024 * 1024
 """Maximum size of a body in bytes; no reply needs more."""
 MAX_FIELD = 64 * 1024
@@ -153,19 +152,6 @@ def _failed(error: Exception, seconds: float) -> Reply:
     if isinstance(error, aiohttp.ClientPayloadError):
         torn = str(error) if isinstance(error, TooLongError) else SHORT
     return Reply(seconds, failure=torn, torn=True)
-
-
-async def speaks_tls(base: str) -> bool:
-    """Return True if the port of a URL completes a TLS handshake."""
-    url, context = URL(base), ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
-            writer.transport.abort()
-    except OSError:
-        return False
-    return True
 
 
 async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:

@@ -24,7 +24,7 @@ from pexpolicy.conformance.findings import (
     violation,
     warning,
 )
-from pexpolicy.conformance.http_client import Reply, Wire, connected, speaks_tls
+from pexpolicy.conformance.http_client import Wire, connected
 
 PER_PARTICIPANT = frozenset(
     (
@@ -140,8 +140,11 @@ class ConformanceTest:
             step.endpoint, dict(reversed(pairs)), step.strain, step.breakout, step.traces
         )
         reply = await self._wire.get(target)
-        if not self._answered:
-            await self._check_access(reply)
+        if not self._answered and reply.refused:
+            raise UnreachableError(reply.failure)
+        if not self._answered and reply.status == HTTPStatus.UNAUTHORIZED:
+            raise UnauthorizedError
+        self._answered = True
         self._failures = self._failures + 1 if reply.failure else 0
         self._late = reply.late
         judged = judge(asked, reply, self._wire.limit)
@@ -205,18 +208,6 @@ class ConformanceTest:
             )
             for number, uuid in enumerate(fresh, 1)
         ]
-
-    async def _check_access(self, reply: Reply) -> None:
-        """Raise ``UnreachableError`` or ``UnauthorizedError`` for the first reply."""
-        base = self._wire.base
-        unclear = (reply.failure and not reply.late) or reply.status == HTTPStatus.BAD_REQUEST
-        if unclear and base.startswith("http:") and await speaks_tls(base):
-            raise UnreachableError(f"this port speaks TLS; write https:{base[len('http:') :]}")
-        if reply.refused:
-            raise UnreachableError(reply.failure)
-        if reply.status == HTTPStatus.UNAUTHORIZED:
-            raise UnauthorizedError
-        self._answered = True
 
 
 def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> list[Finding]:

@@ -11,7 +11,6 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import quote, urlencode
@@ -20,6 +19,7 @@ from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.explain.request_forms import InvalidRequestError, parse_time, read_request
 from pexpolicy.replay.comparison import of_reply
 from pexpolicy.replay.records import (
+    NO_REQUEST,
     Call,
     Exactness,
     Form,
@@ -28,8 +28,6 @@ from pexpolicy.replay.records import (
     of_line,
     of_request,
 )
-from pexpolicy.testing.cases import CasesError, load_cases
-from pexpolicy.testing.requests import url_of
 
 MAX_LINE = 1 << 18
 """Bytes of the longest line that is read; no node sends a URL that long."""
@@ -90,10 +88,6 @@ class RecordFiles:
             self._done += size
 
     def _records(self, path: Path, stored: IO[bytes], size: int) -> Iterator[Call | Unusable]:
-        if path.suffix == ".toml":
-            self.forms.append((str(path), Form.CASES))
-            yield from _cases(path)
-            return
         content = stored
         if _peek(stored).startswith(_GZIP):
             content = cast("IO[bytes]", gzip.GzipFile(fileobj=stored))
@@ -137,30 +131,6 @@ def _lines(path: Path, file: IO[bytes], left: int) -> Iterator[tuple[str, bytes]
         yield f"{path}:{number}", line.strip()
 
 
-def _cases(path: Path) -> Iterator[Call | Unusable]:
-    """Yield the calls of the cases of ``pexpolicy test``."""
-    try:
-        cases = load_cases(path)
-    except CasesError as error:
-        for problem in error.problems:
-            yield Unusable(str(path), Exactness.UNREADABLE, problem)
-        return
-    for number, case in enumerate(cases, 1):
-        url = case.url if case.request is None else str(url_of(case.request))
-        call = _of_url(f"{path}:{number}", url or "")
-        if isinstance(call, Call):
-            at = None if case.at is None else case.at.timestamp()
-            call = call._replace(at=at, peer=case.peer)
-        yield call
-
-
-def _of_url(place: str, url: str) -> Call | Unusable:
-    try:
-        return of_request(place, replace(read_request(url), at=None))
-    except InvalidRequestError:
-        return Unusable(place, Exactness.NOT_REPLAYABLE, "its path is no policy request")
-
-
 def _router_rows(path: Path, text: IO[str]) -> Iterator[Call | Unusable]:
     """Yield each row of a policy router's table of requests; raise ``csv.Error``."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
@@ -184,9 +154,10 @@ def _router_record(place: str, row: dict[str, str]) -> Call | Unusable:
         url = f"{url}?{urlencode(parameters, doseq=True)}"
     elif "?" not in url:
         return Unusable(place, Exactness.NOT_REPLAYABLE, "the row has no parameters")
-    call = _of_url(place, url)
-    if isinstance(call, Unusable):
-        return call
+    try:
+        call = of_request(place, read_request(url))
+    except InvalidRequestError:
+        return Unusable(place, Exactness.NOT_REPLAYABLE, NO_REQUEST)
     at = parse_time(first("created_at", "timestamp", "time"))
     body = _decoded(first("response_body", "response", "override_response"))
     status = first("response_status", "status")
@@ -236,7 +207,7 @@ def _files_of(path: Path) -> list[Path]:
     if not path.is_file():
         return [path]  # a pipe, of which nothing can be read twice
     with path.open("rb") as file:
-        is_audit = path.suffix != ".toml" and form_of(file.read(SNIFFED)) is Form.AUDIT
+        is_audit = form_of(file.read(SNIFFED)) is Form.AUDIT
     return file_and_rotated(path) if is_audit else [path]
 
 

@@ -48,7 +48,6 @@ class Form(StrEnum):
     ACCESS_LOG = "access log"
     URLS = "URLs"
     ROUTER = "export of a policy router"
-    CASES = "cases"
 
 
 class Call(NamedTuple):
@@ -107,7 +106,7 @@ _HTTP_REQUEST = re.compile(
 """A request of an access log, also one that is none, such as a TLS handshake or a scan."""
 _YEARS = (1970, 9000)
 _CUT = "the line is cut: parameters are missing at its end"
-_NO_REQUEST = "its path is no policy request"
+NO_REQUEST = "its path is no policy request"
 
 
 def of_audit(place: str, content: bytes) -> Iterator[Call | Unusable]:
@@ -188,7 +187,7 @@ def of_line(place: str, text: bytes, form: Form) -> Call | Unusable | None:
             is_call = "External policy request" in line
             return Unusable(place, Exactness.NOT_REPLAYABLE, _CUT) if is_call else None
         if form is Form.ACCESS_LOG and _HTTP_REQUEST.search(line):
-            return Unusable(place, Exactness.NOT_REPLAYABLE, _NO_REQUEST)
+            return Unusable(place, Exactness.NOT_REPLAYABLE, NO_REQUEST)
         return Unusable(place, Exactness.UNREADABLE, f"it is no record ({len(text)} bytes)")
     try:
         request = read_request(line)
@@ -199,7 +198,7 @@ def of_line(place: str, text: bytes, form: Form) -> Call | Unusable | None:
         # A whole line, about another path.
         known = "is not one of the paths" in str(error) or "/policy/v1 twice" in str(error)
         kind = Exactness.NOT_REPLAYABLE if known else Exactness.UNREADABLE
-        return Unusable(place, kind, _NO_REQUEST if known else str(error).partition("\n")[0])
+        return Unusable(place, kind, NO_REQUEST if known else str(error).partition("\n")[0])
 
 
 def _is_cut(line: str) -> bool:

@@ -228,9 +228,6 @@ async def test_a_certificate_is_trusted_by_its_ca(tmp_path: Path) -> None:
         assert code == 1
         assert "content-type" in out
         assert "no connection" not in out
-        code, _, err = await run(url.replace("https", "http"))
-    assert code == 2
-    assert f"this port speaks TLS; write {url}" in err
 
 
 async def test_a_long_request_is_cut_on_the_screen_and_whole_in_the_report() -> None:

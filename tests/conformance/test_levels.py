@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from pexpolicy.conformance.findings import Level, Topic
-from pexpolicy.conformance.runner import UnauthorizedError, UnreachableError
+from pexpolicy.conformance.runner import UnauthorizedError
 from tests.conformance.answers import status
 from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import (
@@ -101,12 +101,6 @@ async def test_a_wrong_password_ends_the_test_at_the_first_request() -> None:
         with pytest.raises(UnauthorizedError):
             await run_flows(url)
     assert len(asked) == 1
-
-
-async def test_plain_http_at_a_port_of_tls_is_reported(tls_url: str) -> None:
-    plain = tls_url.replace("https:", "http:")
-    with pytest.raises(UnreachableError, match=f"this port speaks TLS; write {tls_url}"):
-        await run_flows(plain)
 
 
 DOUBTFUL: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -113,18 +113,6 @@ def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
     assert counts(replayed(tmp_path)) == (3, 0, 0, 0)
 
 
-def test_cases_are_calls_at_their_times(tmp_path: Path) -> None:
-    path = tmp_path / "cases.toml"
-    path.write_text(
-        '[[case]]\nname = "a"\nendpoint = "service_configuration"\n'
-        'request = { local_alias = "engineering" }\nat = "2026-11-20 12:00 UTC"\n'
-        f'[[case]]\nname = "b"\nurl = "{AVATAR}"\n'
-    )
-    found = replayed(path)
-    assert counts(found) == (2, 0, 0, 0)
-    assert found["first"] == "2026-11-20T12:00:00.000+00:00"
-
-
 @pytest.mark.parametrize(
     ("parameters", "status", "reply"),
     [
