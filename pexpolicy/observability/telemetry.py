@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from pexpolicy.policy import Answer, Policy
 
 
-STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 """Outcomes without a usable answer."""
+STEP_OUTCOMES = (DECIDED, ABSTAINED, *NOT_ANSWERED)
 INTERNAL = "internal"
 """The cause of a fallback by a fault of the server itself."""
 UNRECORDED = "audit"
@@ -206,7 +206,6 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._requests[outcome.endpoint, action].inc()
         self._durations[outcome.endpoint,].observe(seconds)
         self._left.observe(self._budget - seconds if seconds < self._budget else 0.0)
-        self._records.inc()
         if outcome.has_slow_or_failed_steps and (cause := self._count_steps(outcome)):
             self.count_fallback(outcome.endpoint, cause)
         self.nodes.called(call.params.get("node_ip"), call.peer)
@@ -265,6 +264,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
                 if key[1] == plugin:
                     # They are in each bucket of the histogram.
                     durations.add(key, seconds if key[0].endswith("_sum") else count)
+        # A call is not counted as a record, to save an addition; other records are.
+        answered = sum(families[metrics.REQUESTS.name].samples.values())
+        families[metrics.AUDIT_RECORDS.name].add((metrics.AUDIT_RECORDS.name,), answered)
         for name, found in PLUGIN_METRICS.collect(self._plugins, METRICS):
             families[name] = family_of(found)
         return Snapshot(families, self.nodes.copy())

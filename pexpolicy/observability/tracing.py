@@ -40,16 +40,12 @@ class Spans:
         self.trace, self.context, self.extract = trace, context, extract
         self.tracer = provider.get_tracer("pexpolicy", __version__)
 
-    def begin(self, endpoint: str, headers: Mapping[str, str], decision_id: str) -> CallSpan:
-        """Start the span of a call, as a child of a ``traceparent`` header (W3C Trace Context).
-
-        It is the current span until it is closed, so that plugins can propagate it.
-        """
-        return CallSpan(self, endpoint, headers, decision_id)
-
 
 class CallSpan:
-    """The span of one call."""
+    """The span of one call, a child of a ``traceparent`` header (W3C Trace Context).
+
+    It is the current span until it is closed, so that plugins can propagate it.
+    """
 
     def __init__(
         self, spans: Spans, endpoint: str, headers: Mapping[str, str], decision_id: str

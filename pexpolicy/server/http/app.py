@@ -119,7 +119,7 @@ class PolicyApp:
         generation.in_flight += 1
         try:
             if self._spans is not None:
-                call.span = self._spans.begin(endpoint, request.headers, call.decision_id)
+                call.span = CallSpan(self._spans, endpoint, request.headers, call.decision_id)
             # 2. Parse path and query. 3. Ask the plugins of the chain. 4. Take the first decision,
             #    or the default of the endpoint. 5. Render the reply.
             answer = await self._decide(call, request)
