@@ -21,7 +21,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,22 +82,15 @@ class WorkerProcess(Child[messages.Report]):
             memory_mb=memory_mb,
         )
         self.limit = UNLIMITED
-        self._build = build
-        self._is_built = False
+        self.build = build
+        self.is_built = False
         self._plugin = available.name
 
-    def start_build(self) -> None:
-        """Have the plugin built, before there is an event loop."""
-        self.send(self._build)
-
-    def finish_build(self, seconds: float) -> messages.Ready:
-        """Wait for the plugin; raises ``PluginBuildError``, ``ChildError`` and ``TimeoutError``."""
-        return self._built(self.receive(seconds))
-
-    def _built(self, reply: messages.Report) -> messages.Ready:
+    def built(self, reply: messages.Report) -> messages.Ready:
+        """Return the report of the plugin that was built; raises ``PluginBuildError``."""
         if not isinstance(reply, messages.Ready):
             raise _failure(reply)
-        self.limit, self._is_built = MAX_FRAME, True
+        self.limit, self.is_built = MAX_FRAME, True
         return reply
 
     async def ready(self) -> None:
@@ -106,8 +99,8 @@ class WorkerProcess(Child[messages.Report]):
         Raises ``PluginBuildError`` where that can never succeed.
         """
         await self.attach()
-        if not self._is_built:
-            self._built(await self.ask(self._build))
+        if not self.is_built:
+            self.built(await self.ask(self.build))
         reply = await self.ask(messages.Start())
         if not isinstance(reply, messages.OkReply):
             raise _failure(reply)
@@ -147,15 +140,6 @@ class IsolatedPlugin:
     ``DecisionError`` for an invalid answer, and ``PluginBusyError`` when too many calls wait.
     """
 
-    warnings: tuple[ConfigWarning, ...]
-    """The plugin's ``config_warnings``; the keys are relative to its settings."""
-    can_reject: bool
-    """As in ``Plugin.can_reject``."""
-    tracked_files: tuple[Path, ...]
-    """The plugin's ``tracked_files``."""
-    implemented: tuple[str, ...]
-    """The names of the plugin's own hooks."""
-
     def __init__(
         self,
         available: PluginSource,
@@ -166,10 +150,9 @@ class IsolatedPlugin:
         self.available = available
         self._extras = table.extras
         self._pool = pool
+        self.ready = ready
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
-        self.can_reject = ready.can_reject
         self.tracked_files = tuple(map(Path, ready.tracked_files))
-        self.implemented = tuple(ready.hooks)
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
             "on_decision": self._observe,
             "on_decisions": self._observe_all,
@@ -199,17 +182,17 @@ class IsolatedPlugin:
             # They start in parallel, and there may be more of them than cores.
             deadline = time.monotonic() + START_TIMEOUT_S + table.processes
             for worker in pool.children:
-                worker.start_build()
+                worker.send(build)
             ready = [
-                worker.finish_build(max(deadline - time.monotonic(), 0.001))
+                worker.built(worker.receive(max(deadline - time.monotonic(), 0.001)))
                 for worker in pool.children
             ]
         except BaseException as error:
             pool.end_now()
+            if isinstance(error, TimeoutError):
+                error = ChildError("its worker was not ready in time")
             if isinstance(error, ChildError | OSError):
                 text = f"{available} cannot be built: {error}"
-                if isinstance(error, TimeoutError):
-                    text = f"{available} cannot be built: its worker was not ready in time"
                 raise PluginBuildError.because(text) from None
             raise
         return cls(available, table, pool, ready[0])
@@ -225,21 +208,15 @@ class IsolatedPlugin:
         Raises ``WorkerError``.
         """
         try:
-            try:
+            with _as_worker_errors():
                 await self._pool.open()
-            except ChildError as error:
-                raise _as_worker_error(error) from None
             yield
         finally:
             await self._pool.close(EXIT_TIMEOUT_S)
 
     async def _call(self, question: messages.Question) -> messages.Report:
-        try:
+        with _as_worker_errors():
             reply: messages.Report = await self._pool.ask(question)
-        except ChildError as error:
-            raise _as_worker_error(error) from None
-        except PoolBusyError as error:
-            raise PluginBusyError(str(error)) from None
         return reply
 
     async def _ask(
@@ -293,8 +270,8 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
         without_settings(table),
         isolated,
         hooks,
-        isolated.implemented,
-        isolated.can_reject,
+        isolated.ready.hooks,
+        isolated.ready.can_reject,
         setting_digests=setting_digests(table),
         end_workers=isolated.close,
     )
@@ -311,8 +288,17 @@ def _failure(reply: messages.Report) -> Exception:
     return WorkerError("its worker sent a reply of another type")
 
 
-def _as_worker_error(error: ChildError) -> WorkerError:
-    return error if isinstance(error, WorkerError) else WorkerError(str(error))
+@contextmanager
+def _as_worker_errors() -> Iterator[None]:
+    """Raise the errors of a pool as those of a plugin."""
+    try:
+        yield
+    except PoolBusyError as error:
+        raise PluginBusyError(str(error)) from None
+    except WorkerError:
+        raise
+    except ChildError as error:
+        raise WorkerError(str(error)) from None
 
 
 def environment_of(table: PluginTable) -> dict[str, str]:

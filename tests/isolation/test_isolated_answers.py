@@ -235,7 +235,7 @@ def test_config_warnings_of_a_worker_are_reported(shelf: PluginFolder) -> None:
         ConfigWarning(("rooms", "a b", 2), "nobody calls it"),
         ConfigWarning((), "old"),
     )
-    assert isolated.can_reject
+    assert isolated.ready.can_reject
 
 
 def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: PluginFolder) -> None:
