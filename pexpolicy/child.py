@@ -329,7 +329,6 @@ class Child(Channel[T]):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def _wait(self, seconds: float) -> bool:
-        """Wait for the end of the process; false if it has not ended after ``seconds``."""
         deadline, pause = time.monotonic() + seconds, 0.001
         while self._process.returncode is None:
             if self._process.poll() is not None:
@@ -582,7 +581,6 @@ class ChildPool(Generic[C]):
                 turn.set_exception(ChildError(error))
 
     async def _check_memory(self) -> None:
-        """Fail the calls of children that use too much memory, and replace idle ones."""
         while True:
             await asyncio.sleep(MEMORY_INTERVAL_S)
             for child in [*self.children]:

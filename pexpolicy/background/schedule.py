@@ -110,7 +110,6 @@ class Periodic(ABC, Generic[T]):
         return Failure(TimeoutError(f"no answer within {self.timeout:.3g} s"))
 
     def _bind(self, plugin: str, log: Log | None, kind: str) -> None:
-        """Log failures under the name of the plugin."""
         self._plugin = plugin
         self._failure_log = PluginFailureLog(log, kind)
 
@@ -287,7 +286,6 @@ class ScheduledJob(Periodic[object]):
 
     @property
     def _age(self) -> float | None:
-        """Seconds since the last run started."""
         started = self._history.started.get((self._plugin, self.name))
         return None if started is None else asyncio.get_running_loop().time() - started
 

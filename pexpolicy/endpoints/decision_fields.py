@@ -148,20 +148,12 @@ def _refuse(issues: Iterable[ValidationIssue]) -> None:
 
 
 _TRUTH = ("true", "false")
-_TRUE = ("1", "yes", "ja", "oui", "si", "s\N{LATIN SMALL LETTER I WITH ACUTE}")
-_FALSE = ("0", "no", "nein", "nei", "nej", "non", "nee")
-_LOGICAL_TRUE = ("wahr", "vrai", "verdadero", "vero", "waar", "sann", "sant", "sand", "prawda")
-_LOGICAL_FALSE = (
-    *("falsch", "faux", "falso", "onwaar", "usann", "falskt", "falsk"),
-    "fa\N{LATIN SMALL LETTER L WITH STROKE}sz",
-)
-"""What a spreadsheet in German, French, Spanish, Italian, Dutch, Norwegian, Swedish, Danish or
-Polish saves for true and false.
+_YES = "1 yes ja oui si s\xed wahr vrai verdadero vero waar sann sant sand prawda"
+_NO = "0 no nein nei nej non nee falsch faux falso onwaar usann falskt falsk fa\u0142sz"
+"""What people write, and what a spreadsheet in German, French, Spanish, Italian, Dutch, Norwegian,
+Swedish, Danish or Polish saves for true and false.
 """
-_YES_NO = {
-    **dict.fromkeys((*_TRUE, *_LOGICAL_TRUE), True),
-    **dict.fromkeys((*_FALSE, *_LOGICAL_FALSE), False),
-}
+_YES_NO = dict.fromkeys(_YES.split(), True) | dict.fromkeys(_NO.split(), False)
 
 
 class RowValues:
@@ -202,7 +194,6 @@ class RowValues:
 
 
 def _types(hint: Any) -> frozenset[Any]:
-    """Return the types of a union, or the type itself."""
     return frozenset(get_args(hint)) or frozenset((hint,))
 
 

@@ -53,7 +53,6 @@ class DirectoryEntry(
 
 
 def _with_username(entry: Any) -> Any:
-    """Return a plain entry with the user name that it must have."""
     if type(entry) is not dict or "username" in entry:
         return entry
     return {**entry, "username": ""}

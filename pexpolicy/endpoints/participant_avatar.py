@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -62,12 +63,14 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
 
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
-            own = picture.size[::-1] if _is_turned(picture) else picture.size
+            is_turned = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            own = picture.size[::-1] if is_turned else picture.size
             wanted = (width or own[0], height or own[1])
             is_jpeg = picture.format in JPEGS
-            if is_jpeg:
-                _check_scans(image)
-            is_reduced = is_jpeg and MAX_PIXELS < _pixels(picture.size) <= MAX_JPEG_PIXELS
+            if is_jpeg and image.count(bytes((MARKER, SCAN))) > MAX_SCANS:
+                text = f"the picture has more than {MAX_SCANS} scans: save it without progression"
+                raise InvalidImageError(text)  # noqa: TRY301 - as below
+            is_reduced = is_jpeg and MAX_PIXELS < math.prod(picture.size) <= MAX_JPEG_PIXELS
             if is_reduced:
                 # Square, as the picture may have to be rotated.
                 picture.draft("RGB", (max(wanted), max(wanted)))
@@ -86,25 +89,10 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
         raise InvalidImageError(f"the picture cannot be decoded: {error}") from None
 
 
-def _is_turned(picture: Image.Image) -> bool:
-    """Return whether the EXIF orientation exchanges width and height."""
-    return picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-
-
-def _pixels(size: tuple[int, int]) -> int:
-    return size[0] * size[1]
-
-
 def _check_size(size: tuple[int, int]) -> None:
-    if _pixels(size) > MAX_PIXELS:
+    if math.prod(size) > MAX_PIXELS:
         text = f"a picture of {size[0]} by {size[1]} pixels"
         raise InvalidImageError(f"{text} is too large: {MAX_PIXELS:,} are the limit")
-
-
-def _check_scans(image: bytes) -> None:
-    if image.count(bytes((MARKER, SCAN))) > MAX_SCANS:
-        text = f"the picture has more than {MAX_SCANS} scans"
-        raise InvalidImageError(f"{text}: save it without progression")
 
 
 def _is_conforming(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bool:

@@ -136,7 +136,6 @@ def _pattern(parameter: Parameter[Any]) -> str | None:
 
 
 def _models() -> Schema:
-    """Return the schema of each model, with the descriptions of its fields."""
     models = dict.fromkeys(part for model in RESULTS for part in _with_inner(contract_of(model)))
     wires = [model.lenient for model in models]
     _, components = msgspec.json.schema_components(wires, ref_template="#/$defs/{name}")

@@ -248,7 +248,6 @@ class IsolatedPlugin:
             raise _failure(reply)
 
     async def _status(self, _: object) -> Mapping[str, object]:
-        """Return the status of the plugin in one of its workers."""
         reply = await self._call(messages.TellStatus())
         if not isinstance(reply, messages.StatusReply):
             raise _failure(reply)
@@ -278,7 +277,6 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
 
 
 def _failure(reply: messages.Report) -> Exception:
-    """Return the exception for a reply that is not the expected one."""
     if isinstance(reply, messages.BuildFailed):
         return PluginBuildError(Problem(tuple(key), text) for key, text in reply.problems)
     if isinstance(reply, messages.HookFailed):

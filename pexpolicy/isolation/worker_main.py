@@ -172,7 +172,6 @@ class _RequestServer(Channel[messages.Order]):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _leave(self) -> None:
-        """Leave the lifespan."""
         if not self.has_ended and not self._closing.is_set():
             self._send_metrics()
         self._closing.set()

@@ -20,7 +20,6 @@ from typing import (
     NamedTuple,
     Never,
     NoReturn,
-    Protocol,
     TypeVar,
     cast,
     overload,
@@ -105,7 +104,6 @@ class Annotations:
 
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 Role = Literal["chair", "guest", "unknown"]
 UNSET_WORDS = ("", "none", "null")
 POLICY_PREFIX = "/policy/v1/"
@@ -262,11 +260,8 @@ def parameters_of(kind: type[Request]) -> dict[str, Parameter[Any]]:
     }
 
 
-class ParameterParser(Protocol[T_co]):
-    """Parses one typed value of the parameters; never raises on what may be sent."""
-
-    def __call__(self, params: Params, name: str, /) -> T_co:
-        """Return the value, or the one of an unset parameter."""
+ParameterParser = Callable[[Params, str], T]
+"""Parses one typed value of the parameters; never raises on what may be sent."""
 
 
 class Parameter(Generic[T]):

@@ -23,7 +23,7 @@ from pexpolicy.models.contract import (
 )
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import Field, Privacy, Rule
-from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
+from pexpolicy.text import article, brief_name, did_you_mean, suggest
 
 
 def wanted(hint: Any) -> str:
@@ -156,11 +156,9 @@ def find_issues(
         n for n in contract.hints if contract.defaults[n] is ... and n not in {*rest, *fields}
     ]
     for name in needed:
-        text = "is required" + _misspelt(name, decoded, contract.names)
-        yield refusal(contract, name, NOT_SHOWN, text)
+        yield refusal(contract, name, NOT_SHOWN, "is required")
     for place, model, name, _ in _unknown(contract, decoded):
-        if place or not did_you_mean(name, needed):
-            yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
+        yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
     gone = frozenset({*extras.plain(contract, fields), *needed} - rest.keys())
     for place, rule, value in broken_rules(
         contract, _ValidFields(msgspec.json.decode(result, type=kind), gone)
@@ -172,7 +170,6 @@ def find_issues(
 def _unreadable(
     contract: Contract, kind: type[msgspec.Struct], fields: dict[str, Any]
 ) -> ValidationIssue | None:
-    """Return the issue of the first field that has no JSON, or a wrong type."""
     try:
         result = render(fields)
     except Exception as error:  # noqa: BLE001 - what is read may raise anything
@@ -239,7 +236,6 @@ def refusal(
 
 
 def _unwritable(contract: Contract, fields: Mapping[str, Any], error: Exception) -> ValidationIssue:
-    """Return the issue of the first field that has no JSON."""
     for name, value in fields.items():
         try:
             render({name: value})
@@ -272,9 +268,8 @@ def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> Vali
         value = value[step]
     if complaint.startswith("Object missing required field `"):
         missing = complaint.rpartition(" `")[2].rstrip("`")
-        model = contract_of(next(models_in(_type_at(contract, steps)))) if steps else contract
-        text = "is required" + _misspelt(missing, value, model.names)
-        return refusal(contract, f"{place}.{missing}" if place else missing, NOT_SHOWN, text)
+        where = f"{place}.{missing}" if place else missing
+        return refusal(contract, where, NOT_SHOWN, "is required")
     text = f"must be {article(contract.name)} or its fields"
     if steps:
         hint = _type_at(contract, steps)
@@ -283,7 +278,6 @@ def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> Vali
 
 
 def _type_at(contract: Contract, steps: Collection[str | int]) -> Any:
-    """Return the type of the field at a place."""
     hint: Any = None
     for step in steps:
         if isinstance(step, int):
@@ -313,7 +307,6 @@ def _field_at(contract: Contract, place: str) -> tuple[Field | None, bool]:
 def _unknown(
     contract: Contract, decoded: Mapping[str, Any]
 ) -> Iterator[tuple[str, Contract, str, Any]]:
-    """Yield place, model, name and value of unknown fields, at any depth."""
     return (found for found in fields_in(contract, decoded) if found[2] not in found[1].names)
 
 
@@ -325,11 +318,3 @@ def unknown_field(contract: Contract, name: str) -> ValidationIssue:
 def _no_such_field(model: Contract, name: str) -> str:
     field = repr(brief_name(name))
     return f"{NO_FIELD} {field} in {model.name}{suggest(name, list(model.hints))}"
-
-
-def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:
-    """Return a hint at the field that was probably meant to be the missing one."""
-    for name in decoded:
-        if name not in known and did_you_mean(name, [missing]):
-            return f"; {brief(name)} is not a field, was it meant?"
-    return ""

@@ -341,24 +341,6 @@ async def test_a_file_that_cannot_be_written_is_reported_and_the_value_used(
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
-@virtual
-async def test_data_is_refreshed_on_where_no_thread_can_write_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_thread(_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    log, service = Log(), Service({"a": 1}, {"a": 2})
-    monkeypatch.setattr("threading.Thread.start", no_thread)
-    async with data(service, log=log, **cached(tmp_path / "list")) as refreshed:
-        await asyncio.sleep(61)
-        assert refreshed.value == {"a": 2}
-    assert {event["event"] for event in log.events} == {
-        "the file of data is ignored",
-        "data was not kept in its file",
-    }
-
-
 async def test_a_file_never_holds_the_key(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
     key = "https://user:secret@example.com"

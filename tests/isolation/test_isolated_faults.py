@@ -3,14 +3,12 @@
 import asyncio
 import gc
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,17 +92,6 @@ async def test_a_worker_that_ends_fails_its_call_by_name_and_is_replaced(
             assert await pid_of(isolated) != before, end
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-async def test_a_signal_that_is_for_the_server_ends_no_worker(
-    shelf: PluginFolder, number: signal.Signals
-) -> None:
-    async with shelf.serving(doing("")) as isolated:
-        before = await pid_of(isolated)
-        os.kill(before, number)
-        assert await pid_of(isolated) == before
-        assert os.getpgid(before) != os.getpgid(0)
-
-
 async def test_a_worker_that_is_killed_before_it_was_asked_is_replaced_at_once(
     shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,17 +143,6 @@ async def test_a_worker_that_is_late_is_killed_and_others_answer_meanwhile(
             assert alive(other), hang
 
 
-async def test_after_a_timeout_of_the_only_worker_the_next_call_waits_for_the_new_one(
-    shelf: PluginFolder,
-) -> None:
-    async with shelf.serving(doing("while do == 'hang': pass", "def")) as isolated:
-        before = await pid_of(isolated)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await service(isolated, "hang")
-        assert await pid_of(isolated) != before
-
-
 @pytest.mark.parametrize(
     "leak",
     [
@@ -197,38 +173,6 @@ async def test_a_worker_that_leaks_between_two_calls_is_replaced_without_losing_
         before = int((await service(isolated, "leak")).reason)
         assert await asyncio.to_thread(wait_until_gone, [before])
         assert await pid_of(isolated) != before
-
-
-JUNK = {
-    "too long": r"b'\xff' * 64",
-    "no message": r"b'\0\0\0\2\x91\xc1'",
-    "another message": r"b'\0\0\0\5\x91\xa4Open'",
-    "a report without a request": r"b'\0\0\0\6\x91\xa4Done' * 2",
-}
-
-
-WRITES = """
-for fd in map(int, os.listdir('/proc/self/fd')):
-    try:
-        if os.readlink(f'/proc/self/fd/{{fd}}').startswith('socket:'):
-            os.write(fd, {junk})
-    except OSError:
-        pass
-time.sleep(600)
-"""
-
-
-async def test_what_a_plugin_writes_to_the_socket_itself_ends_its_worker_only(
-    shelf: PluginFolder,
-) -> None:
-    bodies = {name: WRITES.format(junk=junk) for name, junk in JUNK.items()}
-    async with shelf.serving(doing(one_of(bodies), "def")) as isolated:
-        for junk in JUNK:
-            before = await pid_of(isolated)
-            with suppress(WorkerError):
-                await service(isolated, junk)
-            assert await asyncio.to_thread(wait_until_gone, [before]), junk
-            assert await pid_of(isolated) != before, junk
 
 
 async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(
@@ -294,60 +238,6 @@ async def test_more_than_32_waiting_calls_are_refused_at_once(shelf: PluginFolde
         assert await pid_of(isolated) == int((await calls[0]).reason)
         await asyncio.wait(calls)
         assert not calls[1].cancelled()
-
-
-async def test_a_call_that_is_given_up_while_it_waits_costs_no_worker(shelf: PluginFolder) -> None:
-    gate = shelf.folder / "gate"
-    async with shelf.serving(doing(WAITS.format(gate=gate))) as isolated:
-        first = asyncio.create_task(service(isolated, "wait"))
-        await asyncio.sleep(0.05)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await service(isolated)
-        gate.touch()
-        assert await pid_of(isolated) == int((await first).reason)
-
-
-async def test_a_worker_that_ends_again_and_again_is_started_ever_more_slowly(
-    shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pexpolicy.child.MIN_RESTART_DELAY_S", 0.2)
-
-    def started() -> list[float]:
-        return [float(line) for line in (shelf.folder / "starts").read_text().splitlines()]
-
-    source = f"""
-    import pathlib
-    FOLDER = pathlib.Path({str(shelf.folder)!r})
-    with (FOLDER / "starts").open("a") as file:
-        print(time.monotonic(), file=file)
-    if (FOLDER / "broken").exists():
-        raise OSError("no such library")
-    class Toy:
-        def __init__(self, settings): pass
-        @hookimpl
-        async def service_configuration(self, request):
-            return Continue(reason=str(os.getpid()))
-    """
-    async with (isolated := shelf.start(shelf.write(source))).lifespan():
-        (shelf.folder / "broken").touch()
-        os.kill(await pid_of(isolated), signal.SIGKILL)
-        with suppress(WorkerError):
-            await service(isolated)
-        with pytest.raises(WorkerError, match=r"cannot be started again: .*no such library"):
-            await service(isolated)
-        async with asyncio.timeout(HANG_S):
-            while len(starts := started()) < 5:  # noqa: ASYNC110 - of other processes
-                await asyncio.sleep(0.02)
-        assert starts[3] - starts[2] >= 0.2
-        assert starts[4] - starts[3] >= 0.4
-        # The first call may meet a start that has begun; the second one waits for none.
-        with pytest.raises(WorkerError, match="no such library"):
-            await service(isolated)
-        begun = len(started())
-        with pytest.raises(WorkerError, match="no such library"):
-            await service(isolated)
-        assert len(started()) == begun
 
 
 LIFESPAN = """
@@ -534,18 +424,6 @@ async def test_a_worker_inherits_no_sockets_of_the_server(shelf: PluginFolder) -
             found = (await service(isolated)).reason
     assert "socket:" in found
     assert inode not in found
-
-
-async def test_what_a_plugin_prints_is_seen_on_standard_error(
-    shelf: PluginFolder, capfd: pytest.CaptureFixture[str]
-) -> None:
-    body = "print('to stdout'); print('to stderr', file=sys.stderr)\nif do == 'exit': os._exit(3)"
-    async with shelf.serving(doing(body)) as isolated:
-        with pytest.raises(WorkerError):
-            await service(isolated, "exit")
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert re.search("to stdout\nto stderr", err)
 
 
 async def test_a_call_costs_a_worker_nothing_that_stays(shelf: PluginFolder) -> None:

@@ -175,12 +175,6 @@ def test_an_alias_that_is_too_long_is_not_composed() -> None:
     assert Alias(text[:MAX_COMPOSED]) == "é" * (MAX_COMPOSED // 2)
 
 
-@given(TEXTS)
-def test_an_alias_of_an_alias_is_itself_whatever_it_was_made_of(text: str) -> None:
-    alias = Alias(text)
-    assert Alias(alias) is alias
-
-
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_percent_encoding_is_nothing_to_an_alias(text: str) -> None:
     written = quote(text, safe="")
