@@ -160,8 +160,7 @@ class AccessControl:
         connection.hold()
         try:
             is_known = origin(peer) in self._known_peers
-            is_guessing = self._throttle.failures(peer, now) > 0
-            if await credentials.verify(pair, peer, is_known=is_known, is_guessing=is_guessing):
+            if await credentials.verify(pair, peer, is_known=is_known):
                 return None
             refusal = Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
             delay = self._throttle.record_failure(peer, now)

@@ -175,15 +175,12 @@ class Credentials:
         known = [*self._digests, *(verified[one] for one in self._hashed if one in verified)]
         return any(hmac.compare_digest(digest, one) for one in known)
 
-    async def verify(
-        self, pair: bytes, peer: str = "", *, is_known: bool = False, is_guessing: bool = False
-    ) -> bool:
+    async def verify(self, pair: bytes, peer: str = "", *, is_known: bool = False) -> bool:
         """Return whether a user and password are right, by slow hashes where that is needed.
 
         Guesses from many addresses must not lock out a node, even if they name its user. So peers
         that were admitted before (``is_known``) have a queue of their own, and a full one still
-        takes pairs that were sent before, unless the peer ``is_guessing``. Raises
-        ``VerificationQueueFull``.
+        takes pairs that were sent before. Raises ``VerificationQueueFull``.
         """
         if self.is_verified(pair):
             return True
@@ -191,7 +188,7 @@ class Credentials:
         if not self._unverified() or digest in self._wrong:
             return False
         cache, number, sent = self._cache, int(is_known), (digest, peer)
-        limit = MAX_QUEUED if sent in self._sent and not is_guessing else MAX_FIRST
+        limit = MAX_QUEUED if sent in self._sent else MAX_FIRST
         store_recent(self._sent, sent, None)
         if cache.is_closed or cache.queued[number] >= limit:
             raise VerificationQueueFull

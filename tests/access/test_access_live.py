@@ -81,11 +81,6 @@ def test_certificate_password_and_network_admit_a_node(server: live_server.Runni
         assert ask(server, GOOD, client()).status == 200
 
 
-def test_a_wrong_password_is_refused(server: live_server.Running) -> None:
-    assert ask(server, wire.basic("pexip", "wrong"), client()).status == 401
-    assert noted(server, "unauthorised", status=401, peer="127.0.0.1")
-
-
 def test_without_a_certificate_nothing_is_answered(server: live_server.Running) -> None:
     with pytest.raises((OSError, IndexError, ValueError)):
         ask(server, GOOD, client(leaf=False))

@@ -291,16 +291,6 @@ async def test_the_end_does_not_wait_for_files_that_hang(
     release.set()
 
 
-def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder: Path) -> None:
-    certs, log = loaded(folder)
-    leaf = certificates.write_pair(folder, days=3.1)
-    certs.check_files()
-    assert serial_served(certs) == serial(leaf)
-    (event,) = log.events
-    assert event["event"] == "certificate renewed"
-    assert event["problem"] == f"tls.certificate: expires in 3 days, on {certs.not_after:%Y-%m-%d}"
-
-
 def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Path) -> None:
     certs, log = loaded(folder)
     before = serial_served(certs)

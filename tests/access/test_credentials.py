@@ -1,8 +1,6 @@
 """HTTP Basic authentication of the nodes."""
 
 import base64
-from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -75,15 +73,3 @@ async def test_with_the_credentials_every_endpoint_answers(serving: Serve, guard
 async def test_health_needs_no_credentials(serving: Serve, guarded: Policy) -> None:
     async with serving(guarded) as server:
         assert (await server.ask("/livez")).status == 200
-
-
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
-async def test_the_password_may_stand_in_a_file(
-    serving: Serve, tmp_path: Path, ending: str
-) -> None:
-    password = tmp_path / "password.txt"
-    password.write_bytes(b"s3cret" + ending.encode())
-    table: dict[str, Any] = {"user": "pexip", "password_file": str(password)}
-    async with serving(build_policy(settings(auth=table), available={})) as server:
-        right = await server.ask(wire.SERVICE, headers=wire.basic("pexip", "s3cret"))
-        assert right.status == 200

@@ -254,20 +254,6 @@ async def test_where_all_connections_are_those_of_nodes_a_further_one_is_refused
         assert reasons(server) == ["too many connections"]
 
 
-async def test_a_closed_connection_leaves_its_place(serving: Serve) -> None:
-    async with serving(policy(), limits={"total": 2}) as server:
-        for _ in range(20):
-            assert (await server.ask(wire.SERVICE)).status == 200
-        assert reasons(server) == []
-
-
-async def test_the_connections_of_one_peer_are_not_those_of_another(serving: Serve) -> None:
-    async with serving(policy(), limits={"per_peer": 1}) as server, AsyncExitStack() as stack:
-        for of in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
-            assert await answered(await stack.enter_async_context(connected(server, of)))
-        assert reasons(server) == []
-
-
 async def test_a_named_proxy_stands_for_many(serving: Serve) -> None:
     tables: dict[str, Any] = {"access": {"trusted_proxies": ["127.0.0.1"]}}
     behind = build_policy(settings(**tables), available={})
