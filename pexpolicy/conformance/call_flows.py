@@ -49,8 +49,6 @@ class Step:
     because: str = AGAIN
     certain: bool = True
     strain: bool = False
-    breakout: str = ""
-    """UUID of a breakout room, if an answer of the server announced it."""
     traces: tuple[DecodingMarker, ...] = ()
 
 
@@ -115,12 +113,6 @@ def sip_uri(alias: str) -> str:
     if alias.partition(":")[0].lower() in ("sip", "sips"):
         return alias
     return f"sip:{alias}" if "@" in alias else f"sip:{alias}@example.com"
-
-
-def breakout_room(main: Query, name: str, uuid: str) -> Query:
-    """Return the service request of a breakout room: its alias is that of the main room."""
-    unique = f"{name}_breakout_{uuid}"
-    return {**main, "service_name": unique, "unique_service_name": unique, "breakout_uuid": uuid}
 
 
 _FILE = tomllib.loads(

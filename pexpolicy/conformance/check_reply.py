@@ -157,9 +157,6 @@ def judge(asked: SentRequest, reply: Reply, limit: float) -> CheckResult:
     else:
         judged = _decision(asked, reply)
     findings += judged.findings
-    if asked.breakout and not judged.service and not judged.broken:
-        text = "a breakout room that breakout_uuids announced is answered without a service"
-        findings.append(violation(Topic.BREAKOUT, text, TRANSCRIBED))
     return replace(judged, findings=findings)
 
 

@@ -139,8 +139,6 @@ class SentRequest:
     """The parameters, each with its first value."""
     strain: bool = False
     """True for a request that a server may refuse because of its size."""
-    breakout: str = ""
-    """UUID of the breakout room, if an answer of the server announced it."""
     traces: tuple[DecodingMarker, ...] = ()
     extras: Extras = NO_EXTRAS
 

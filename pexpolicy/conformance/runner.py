@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 
-from pexpolicy.conformance.call_flows import AGAIN, FLOWS, CallState, Flow, Step, breakout_room
+from pexpolicy.conformance.call_flows import AGAIN, FLOWS, CallState, Flow, Step
 from pexpolicy.conformance.check_reply import judge, no_reply
 from pexpolicy.conformance.findings import (
     REPORTED,
@@ -37,8 +37,6 @@ PER_PARTICIPANT = frozenset(
     )
 )
 """Fields of a service that may differ from one participant to the next."""
-MAX_BREAKOUTS = 5
-"""Breakout rooms of one main room that are visited."""
 MAX_FAILURES = 5
 """Requests in a row without a reply after which the rest is not sent."""
 HTTP_FLOW = "HTTP itself"
@@ -93,14 +91,12 @@ class ConformanceTest:
         self._aliases = (alias, caller)
         self._checks = [n for n in HTTP_CHECKS if n != ANONYMOUS or wire.authorization is not None]
         self._services: dict[str, tuple[Mapping[str, Any], str]] = {}
-        self._visited_breakouts: set[str] = set()
-        self._unrepeatable: set[tuple[str, str]] = set()
         self._failures = 0
         self._answered = self._late = False
 
     @property
     def length(self) -> int:
-        """The number of steps, without the breakout rooms that a server announces."""
+        """The number of steps."""
         return sum(len(flow.steps) for flow in self.flows) + len(self._checks)
 
     async def run(self) -> AsyncIterator[StepResult]:
@@ -119,9 +115,7 @@ class ConformanceTest:
         for flow in self.flows:
             state = CallState(*self._aliases)
             judged: dict[str, CheckResult] = {}
-            steps = list(flow.steps)
-            while steps:
-                step = steps.pop(0)
+            for step in flow.steps:
                 result, judged[step.name] = await self._step(flow, step, state, judged)
                 yield result
                 if self._failures >= MAX_FAILURES:
@@ -129,16 +123,13 @@ class ConformanceTest:
                     finding = operation(Topic.CONNECTION, text)
                     yield StepResult(flow.name, "gave up", findings=(finding,))
                     return
-                steps[:0] = self._breakouts(step, judged[step.name])
 
     async def _step(
         self, flow: Flow, step: Step, state: CallState, earlier: dict[str, CheckResult]
     ) -> tuple[StepResult, CheckResult]:
         pairs = state.pairs(step.query)
         target = state.target(step, pairs)
-        asked = SentRequest(
-            step.endpoint, dict(reversed(pairs)), step.strain, step.breakout, step.traces
-        )
+        asked = SentRequest(step.endpoint, dict(reversed(pairs)), step.strain, step.traces)
         reply = await self._wire.get(target)
         if not self._answered and reply.refused:
             raise UnreachableError(reply.failure)
@@ -150,7 +141,7 @@ class ConformanceTest:
         judged = judge(asked, reply, self._wire.limit)
         findings = (
             *judged.findings,
-            *self._compared(flow, step, judged, earlier),
+            *compare(step, judged, earlier.get(step.same_as)),
             *self._consistent(asked, judged, f"{flow.name}: {step.name}"),
         )
         is_call = asked.get("call_direction") == "dial_in" and not asked.get("breakout_uuid")
@@ -158,18 +149,6 @@ class ConformanceTest:
             state.learn(judged.service, asked.query)
         facts = (step.endpoint, target, reply.status, reply.seconds, findings)
         return StepResult(flow.name, step.name, *facts), judged
-
-    def _compared(
-        self, flow: Flow, step: Step, judged: CheckResult, earlier: dict[str, CheckResult]
-    ) -> list[Finding]:
-        """Compare with an earlier step, unless an earlier comparison with it has failed already."""
-        key = (flow.name, step.same_as)
-        if key in self._unrepeatable:
-            return []
-        findings = compare(step, judged, earlier.get(step.same_as))
-        if any(finding.topic is Topic.REPEATABLE for finding in findings):
-            self._unrepeatable.add(key)
-        return findings
 
     def _consistent(self, asked: SentRequest, judged: CheckResult, where: str) -> list[Finding]:
         """Return a finding if a service differs from an earlier one of the same name (rule 14)."""
@@ -189,25 +168,6 @@ class ConformanceTest:
             return [warning(Topic.CONSISTENT, text, TRANSCRIBED)]
         text = f"the service differs from an earlier one of the same name ({what})"
         return [violation(Topic.CONSISTENT, text, TRANSCRIBED)]
-
-    def _breakouts(self, step: Step, judged: CheckResult) -> list[Step]:
-        """Return the requests for the ``breakout_uuids`` of a main room, each room once."""
-        uuids = judged.service.get("breakout_uuids") or ()
-        if step.breakout or not uuids:
-            return []
-        name = str(judged.service["name"])
-        fresh = [uuid for uuid in uuids[:MAX_BREAKOUTS] if uuid not in self._visited_breakouts]
-        self._visited_breakouts.update(fresh)
-        return [
-            replace(
-                step,
-                name=f"{step.name}: breakout room {number}",
-                query=breakout_room(step.query, name, uuid),
-                breakout=uuid,
-                same_as="",
-            )
-            for number, uuid in enumerate(fresh, 1)
-        ]
 
 
 def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> list[Finding]:

@@ -11,7 +11,6 @@ from tests.conformance.servers import (
     ROOM_UUID,
     Answer,
     Question,
-    go_on,
     picture,
     room,
     says,
@@ -56,19 +55,6 @@ def jpeg(
         ),
         content_type=content_type,
     )
-
-
-def with_breakouts(answer: Answer) -> Answer:
-    """Rooms that announce one breakout room, whose request ``answer`` answers."""
-
-    def reply(question: Question) -> Any:
-        if question.get("breakout_uuid") == ROOM_UUID:
-            return answer(question)
-        if question.get("breakout_uuid"):
-            return go_on()
-        return success(room(question, breakout_rooms=True, breakout_uuids=[ROOM_UUID]))
-
-    return reply
 
 
 def block(**fields: object) -> dict[str, object]:

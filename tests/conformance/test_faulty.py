@@ -29,7 +29,6 @@ from tests.conformance.answers import (
     tagged,
     vmr,
     when,
-    with_breakouts,
 )
 from tests.conformance.fault import BREAKOUT, CODING, DIAL_OUT, OLD, PATHS, SIP, VALUES, WEB, Fault
 from tests.conformance.run_flows import found, run_flows
@@ -40,10 +39,8 @@ from tests.conformance.servers import (
     LOCATION,
     PARTICIPANT,
     REGISTRATION,
-    ROOM_UUID,
     SERVICE,
     entries,
-    go_on,
     room,
     says,
     serving,
@@ -198,10 +195,6 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("cares for new parameters", SERVICE, T.CONSISTENT, "adds parameters", lambda q: success(room(q, name=f"{q.get('local_alias')} {len(q.query)}")), (VALUES,)),
     ("dials out of another room", SERVICE, T.DIAL_OUT, "must match it", when(lambda q: q.get("call_direction") == "dial_out", vmr(name="Another")), (DIAL_OUT,)),
     # Breakout rooms
-    ("forgets its breakouts", SERVICE, T.BREAKOUT, "without breakout = true", with_breakouts(lambda q: success(room(q, name="Other")))),
-    ("leaves its breakouts alone", SERVICE, T.BREAKOUT, "without a service", with_breakouts(go_on)),
-    ("denies its breakouts", SERVICE, T.BREAKOUT, "without a service", with_breakouts(status(404))),
-    ("mixes its breakouts up", SERVICE, T.BREAKOUT, "not that of the room", with_breakouts(lambda q: success(room(q, **block(breakout_uuid=ROOM_UUID.replace("1", "9")))))),
     ("has one breakout for all", SERVICE, T.BREAKOUT, "not that of the room", when(lambda q: q.get("breakout_uuid"), lambda q: success(room(q, **block()))), (BREAKOUT,)),
     # Decoding
     ("decodes aliases twice", SERVICE, T.DECODING, "decoded twice", named(lambda q: unquote(q.get("local_alias"))), (CODING,)),

@@ -2,13 +2,11 @@
 
 from aiohttp import web
 
-from tests.conformance.reference_server import lived_in
 from tests.conformance.run_flows import run_flows
 from tests.conformance.servers import (
     AVATAR,
     LOCATION,
     PARTICIPANT,
-    ROOM_UUID,
     SERVICE,
     Question,
     room,
@@ -16,19 +14,6 @@ from tests.conformance.servers import (
     sound,
     success,
 )
-
-
-async def test_breakout_rooms_are_followed_once() -> None:
-    asked: list[str] = []
-
-    def note(question: Question) -> web.StreamResponse:
-        asked.append(question.get("breakout_uuid"))
-        return lived_in(question)
-
-    async with serving(note) as url:
-        steps = await run_flows(url)
-    assert asked.count(ROOM_UUID) == 1
-    assert any(played.step == "service: breakout room 1" for played in steps)
 
 
 async def test_later_requests_carry_the_name_and_tag_of_the_service() -> None:
