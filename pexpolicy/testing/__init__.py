@@ -33,7 +33,7 @@ from pexpolicy.models.request import Request, collect_errors
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.listener import Listener
+from pexpolicy.server.http.listener import Listener, bind
 from pexpolicy.testing.ask import asked, capture_audit, capturing_audit_log
 from pexpolicy.testing.build import Config, Log, Subject, make_policy, opened
 from pexpolicy.testing.cases import Case, CasesError, load_cases
@@ -129,10 +129,10 @@ async def client(
     async with opened(plugins, config) as policy:
         generation = generation_of(policy, capturing_audit_log(policy.settings))
         service = PolicyApp(generation, Log(), policy.settings.server.base_path)
-        async with Listener(service, ("127.0.0.1", 0), is_plain=True).open(0.0) as (socket,):
-            http: TestClient[web.BaseRequest, None] = TestClient(_Listening(*socket.getsockname()))
-            async with http:
-                yield http
+        listener = bind("127.0.0.1", 0)
+        server = _Listening(*listener.getsockname())
+        async with Listener(service, listener, is_plain=True).open(0.0), TestClient(server) as http:
+            yield http
 
 
 class _Listening(BaseTestServer):
