@@ -104,7 +104,7 @@ def findings(config: Path) -> Iterator[Finding]:
         return
     document = running_status(config, settings)
     for subject, check in {
-        "file modes": _file_modes(settings),
+        "file modes": (("error", one.text) for one in mode_warnings(settings)),
         "ports": _ports(settings, is_running=document is not None),
         "certificate": _certificate(settings),
         "clock": _clock(),
@@ -124,23 +124,16 @@ Rows = Iterator[tuple[str, str] | tuple[str, str, str]]
 """State, text and advice."""
 
 
-def _file_modes(settings: Settings) -> Rows:
-    for warning in mode_warnings(settings):
-        text, chmod, names = warning.text.partition(": chmod ")
-        yield "error", text, f"chmod {names}" if chmod else ""
-
-
 def _ports(settings: Settings, *, is_running: bool) -> Rows:
     """Yield whether the ports are free, where the server does not use them itself."""
-    ports = [("server", settings.server.host, settings.server.port)]
-    if settings.admin.enabled:
-        ports.append(("admin", settings.admin.host, settings.admin.port))
-    for name, host, port in ports:
-        where = f"{name}.port: {host}:{port}"
+    for name, table in (("server", settings.server), ("admin", settings.admin)):
+        if name == "admin" and not settings.admin.enabled:
+            continue
+        host, where = table.host.strip("[]"), f"{name}.port: {table.host}:{table.port}"
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             if not is_running:
-                socket.create_server((host.strip("[]"), port), family=family).close()
+                socket.create_server((host, table.port), family=family).close()
             yield "ok", f"{where} is {'in use by the server' if is_running else 'free'}"
         except OSError as error:
             text = f"{where} cannot be used: {describe_network_error(error)}"
@@ -191,8 +184,8 @@ def _clock() -> Rows:
     state = (ctypes.c_long * 9)()  # struct ntptimeval: the third is the maximum error
     ntp_gettime = getattr(ctypes.CDLL(None), "ntp_gettime", None)
     if ntp_gettime is None:
-        yield "skipped", "only Linux tells whether it is synchronized"
-    elif ntp_gettime(state) == CLOCK_ERROR:
+        return
+    if ntp_gettime(state) == CLOCK_ERROR:
         text = "not synchronized: certificates, rules with times and the audit depend on it"
         yield "warning", text, "start chrony or systemd-timesyncd"
     else:
