@@ -50,7 +50,7 @@ from pexpolicy.explain.request_forms import (
 )
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.difference import describe_changes
-from pexpolicy.models.outcome import AdjustedStep, Step
+from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
 from pexpolicy.models.request import POLICY_PREFIX, parameters_of
 from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.policy import BuildContext
@@ -325,7 +325,10 @@ def show_document(
         lines.append(f"  at {datetime.fromisoformat(shown['at']):%A %Y-%m-%d %H:%M:%S %Z}")
     problems = [*shown["remarks"], *filter(None, [shown["path_problem"]])]
     print_lines(console, *lines, *((f"note: {text}", "yellow") for text in problems), "")
-    print_table(console, ("asked", "outcome", "ms", ""), map(_step, shown["steps"]))
+    rows = [_step(step) for step in shown["steps"]]
+    if shown["decided_by"] == DEFAULT:
+        rows.append((DEFAULT, (DECIDED, "green"), "", "no plugin decided"))
+    print_table(console, ("asked", "outcome", "ms", ""), rows)
     annotations = {
         f"{plugin}.{name} = {value}"
         for plugin, values in shown["annotations"].items()
@@ -337,8 +340,7 @@ def show_document(
         ("warning", shown["warnings"]),
     ):
         print_lines(console, *(f"{kind}: {text}" for text in texts))
-    decided = f"decided by {shown['decided_by']}: HTTP {shown['status']} {shown['content_type']}"
-    print_lines(console, "", (decided, "bold"))
+    print_lines(console, "", (f"HTTP {shown['status']} {shown['content_type']}", "bold"))
     if shown["reply"] is None:
         console.print(f"({shown['bytes']} bytes)")
     elif console.is_terminal:
