@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from pexpolicy.background.sources import SourceLease
-from pexpolicy.config.problems import Key, dotted_key
 from pexpolicy.config.settings import Settings
 from pexpolicy.plugins.binding import collect
 from pexpolicy.plugins.plugin import BuiltPlugin
 
 Name = TypeVar("Name", bound=str)
 
-_SECRETS = ("admin_token", "privacy_key", "sign_key", "credentials")
-_SKIPPED = frozenset(
-    ("path", "config_hash", "plugins", "secret_files", "sources", "wrong", *_SECRETS)
-)
-_INFINITY = {"extras": "extra_fields", "min_pin_length": "min_pin_length"}
+_SKIPPED = ("path", "config_hash", "plugins", "secret_files", "sources", "wrong")
+_INFINITY = {"extras": "infinity.extra_fields", "min_pin_length": "infinity.min_pin_length"}
+_WHOLE = ("tls", "tracing")
+"""Tables that may be missing, which are one value."""
 
 
 class Configuration(Protocol):
@@ -33,57 +31,32 @@ class Configuration(Protocol):
 
 def configuration_changes(after: Configuration, before: Configuration) -> list[str]:
     """Return the keys that were added, removed and changed, and what changed in each plugin."""
-    new, old = dict(_keys(after)), dict(_keys(before))
-    texts = named_changes(_named(old, new), _named(new, old))
+    shared = {plugin.name for plugin in after.plugins} & {one.name for one in before.plugins}
+    texts = named_changes(_keys(before, shared), _keys(after, shared))
     return [
         *(f"configuration: {text}" for text in texts),
         *_plugin_changes(after.plugins, before.plugins),
     ]
 
 
-def _named(keys: Mapping[Key, object], others: Mapping[Key, object]) -> dict[str, object]:
-    """Return the keys by their text, without those of a table that the others do not have."""
-    return {
-        dotted_key(key): value
-        for key, value in keys.items()
-        if all(key[:n] in others or key[:n] not in keys for n in range(1, len(key)))
-    }
-
-
-def _keys(configuration: Configuration) -> Iterator[tuple[Key, object]]:
-    """Yield each key with a value that can be compared."""
-    settings = configuration.settings
-    for name in (field.name for field in fields(settings)):
-        value = getattr(settings, name)
-        if name in _INFINITY:
-            yield ("infinity", _INFINITY[name]), value
-        elif name in _SECRETS:
-            yield (name,), value
+def _keys(configuration: Configuration, shared: Collection[str]) -> dict[str, object]:
+    """Return each key with a value that can be compared; those of ``shared`` plugins in detail."""
+    keys: dict[str, object] = {}
+    for field in fields(configuration.settings):
+        name, value = field.name, getattr(configuration.settings, field.name)
+        if isinstance(value, BaseModel | Mapping) and name not in (*_SKIPPED, *_WHOLE):
+            keys |= {f"{name}.{key}": inner for key, inner in dict(value).items()}
         elif name not in _SKIPPED:
-            yield from _flat((name,), value)
-    for source in configuration.sources:
-        yield ("sources", source.name), source.digest
+            keys[_INFINITY.get(name, name)] = value
+    keys |= {f"sources.{source.name}": source.digest for source in configuration.sources}
     for plugin in configuration.plugins:
-        key: Key = ("plugins", plugin.name)
-        yield key, None
-        for name in type(plugin.table).model_fields.keys() - {"settings"}:
-            yield (*key, name), getattr(plugin.table, name)
-        for name, digest in plugin.setting_digests.items():
-            yield (*key, "settings", name), digest
-
-
-def _flat(key: Key, value: Any) -> Iterator[tuple[Key, object]]:
-    """Yield the fields of tables; one that may be missing is one value."""
-    if key[0] in ("tls", "tracing"):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _flat((*key, str(name)), inner)
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _flat((*key, name), getattr(value, name))
-    else:
-        yield key, value
+        at = f"plugins.{plugin.name}"
+        keys[at] = None
+        if plugin.name in shared:
+            keys |= {f"{at}.{key}": inner for key, inner in plugin.table if key != "settings"}
+            digests = plugin.setting_digests.items()
+            keys |= {f"{at}.settings.{key}": digest for key, digest in digests}
+    return keys
 
 
 def _plugin_changes(
