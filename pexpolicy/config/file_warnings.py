@@ -37,11 +37,20 @@ def mode_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         if _SECRET_FILE.search(name) or _holds_secrets(path, name):
             named[path] = (*place, int(name) if name.isdecimal() else name)
     for path, key in named.items():
-        mode = _mode(path)
-        if mode & stat.S_IROTH or (mode & stat.S_IRGRP and not _is_shared_by_root(path)):
+        if not (mode := _mode(path)):
+            continue
+        owner = path.stat()
+        # Root may let a group read a file, as for a key of mode 0640.
+        is_shared = owner.st_uid == 0 and owner.st_gid != 0
+        if mode & stat.S_IROTH or (mode & stat.S_IRGRP and not is_shared):
             others = "every user" if mode & stat.S_IROTH else "its group"
             text = f"{path} can be read by {others}: chmod 600 {shlex.quote(str(path))}"
             yield ConfigWarning(key, text)
+    yield from _writable(settings, named)
+
+
+def _writable(settings: Settings, named: Mapping[Path, Key]) -> Iterator[ConfigWarning]:
+    """Yield a warning for each file or folder that every user can change."""
     checked: list[tuple[Key, Path]] = [((), settings.path), ((), settings.path.absolute().parent)]
     checked += [(key, path) for path, key in named.items() if key]
     for number, folder in enumerate(settings.plugin_dirs):
@@ -111,12 +120,6 @@ def _holds_secrets(path: Path, key: str) -> bool:
             return _HOLDS_SECRETS.search(file.read(_SEARCHED)) is not None
     except OSError:
         return False  # an error of the plugin
-
-
-def _is_shared_by_root(path: Path) -> bool:
-    """Return whether root lets a group read a file, as for a key of mode 0640."""
-    status = path.stat()
-    return status.st_uid == 0 and status.st_gid != 0
 
 
 def _mode(path: Path) -> int:

@@ -80,7 +80,9 @@ class Places:
         last: dict[Key, int] = {}
         table: Key = ()
         depth = 0
-        for number, line in enumerate(_STRING.sub(_one_line, self._text).split("\n"), 1):
+        # Of a text of several lines, only the line ends stay.
+        plain = _STRING.sub(lambda one: "\n" * one[0].count("\n") or one[0], self._text)
+        for number, line in enumerate(plain.split("\n"), 1):
             entry = _ENTRY.match(line) if depth == 0 else None
             if entry is not None:
                 place = number, len(entry["indent"]) + 1
@@ -111,11 +113,6 @@ def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | Non
     lines = enumerate(text.split("\n"), 1)
     open_quotes = [n for n, line in lines if line.count("'") % 2 or line.count('"') % 2]
     return message, (open_quotes[-1], 1) if open_quotes else None
-
-
-def _one_line(text: re.Match[str]) -> str:
-    """Return a text or comment, or line ends alone if it has several lines."""
-    return "\n" * text[0].count("\n") or text[0]
 
 
 def _names(written: str) -> Key:

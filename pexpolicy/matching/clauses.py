@@ -248,8 +248,11 @@ class Comparison(_OnSubject):
     def _test(self, others: Sequence[Any]) -> Callable[[Any], bool]:
         kinds = (self.subject.kind, self.other.subject.kind)
         if self.operator == "equals" and "number" not in kinds:
-            normal: Callable[[Any], str] = str if self.case_sensitive else _folded
-            normal = _normal_alias if "alias" in kinds else normal
+            normal: Callable[[Any], str] = str
+            if "alias" in kinds:
+                normal = lambda value: str(Alias(str(value)))  # noqa: E731
+            elif not self.case_sensitive:
+                normal = lambda value: str(value).casefold()  # noqa: E731
             wanted = frozenset(map(normal, others))
             return lambda value: normal(value) in wanted
         numbers = [number for other in others if (number := number_of(other)) is not None]
@@ -283,14 +286,6 @@ class InSource(_OnSubject):
     def __str__(self) -> str:
         operator = "not_" * self.negated + "in_source"
         return f"{self.subject.key}.{operator} = {format_values(self.names)}"
-
-
-def _folded(value: object) -> str:
-    return str(value).casefold()
-
-
-def _normal_alias(value: object) -> str:
-    return str(Alias(str(value)))
 
 
 def _shown(subject: Subject, values: Sequence[Any]) -> str:

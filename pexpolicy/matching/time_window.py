@@ -80,12 +80,11 @@ def _is_date(written: Any) -> bool:
         return False
 
 
-def _is_hour(written: Any) -> bool:
-    return isinstance(written, time) or _HOUR(str(written)) is not None
-
-
 _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "between": (_is_hour, 'a time of day; write two, as in ["08:00", "17:00"]'),
+    "between": (
+        lambda hour: isinstance(hour, time) or _HOUR(str(hour)) is not None,
+        'a time of day; write two, as in ["08:00", "17:00"]',
+    ),
     "weekdays": (lambda day: day in WEEKDAYS, f"a weekday; write some of {list(WEEKDAYS)}"),
 }
 """By key: what tests a value before it is converted, and what to write instead."""
@@ -130,9 +129,11 @@ class TimeWindow:
     def contains(self, now: float) -> bool:
         """Return whether a time, in seconds since 1970, is in the window."""
         local, between = self.local(now), self.settings.between
-        return self.holds_on(local.date()) and (
-            between is None or _is_between(local.time(), *between)
-        )
+        if between is None or not self.holds_on(local.date()):
+            return self.holds_on(local.date())
+        start, end = between
+        is_after, is_before = local.time() >= start, local.time() < end
+        return is_after and is_before if start < end else is_after or is_before
 
     def holds_on(self, day: date) -> bool:
         """Return whether any time of a day may be in the window."""
@@ -143,7 +144,3 @@ class TimeWindow:
             and (settings.since is None or day >= settings.since)
             and (settings.until is None or day <= settings.until)
         )
-
-
-def _is_between(now: time, start: time, end: time) -> bool:
-    return start <= now < end if start < end else now >= start or now < end
