@@ -338,8 +338,9 @@ class LogHandler(logging.Handler):
         """Write a record."""
         try:
             self._write(record)
-        except Exception:  # noqa: BLE001 - a line must not fail the hook that logs it
-            self.handleError(record)
+        except Exception as error:  # noqa: BLE001 - a line must not fail the hook that logs it
+            text = describe_error(error).summary
+            self._log.warning("a line could not be logged", logger=record.name, error=text)
 
     def _write(self, record: logging.LogRecord) -> None:
         levels = self._levels
@@ -367,11 +368,6 @@ class LogHandler(logging.Handler):
         if record.stack_info:
             fields["stack"] = record.stack_info
         self._log.write(record.levelno, event, plugin, fields)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in the library
-        """Log that a line could not be written, such as one with a list that holds itself."""
-        error = describe_error(sys.exception() or RuntimeError()).summary
-        self._log.warning("a line could not be logged", logger=record.name, error=error)
 
 
 def _event(record: logging.LogRecord, fields: dict[str, object]) -> str:

@@ -34,7 +34,6 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 MAX_BOUNDS = 30
 _BOUNDS = f"a histogram, and no other metric, has up to {MAX_BOUNDS} bounds in ascending order"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_SEPARATORS = re.compile("[\x00-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +176,7 @@ def _exposed(plugin: str, definition: Definition) -> str:
 
 def _label_value(value: object) -> str:
     text = str(value)[:MAX_VALUE]
-    if text.isprintable():
-        return text
-    return _SEPARATORS.sub(" ", text).encode("utf-8", "replace").decode()
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 class _Metric:
