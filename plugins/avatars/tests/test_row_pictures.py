@@ -3,16 +3,15 @@
 import asyncio
 import base64
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pexpolicy import Alias, Avatar, Outcome
+from pexpolicy import Avatar
 from pexpolicy.testing import ConfigError, make_policy, make_request
 from pexpolicy_avatars import Avatars
 from pexpolicy_avatars.settings import AvatarsSettings
@@ -120,27 +119,6 @@ class TestDirectory:
 NAMES = st.text(min_size=1, max_size=30) | st.sampled_from(
     ["*", "\\2a", "*)(uid=*", "x)(|(uid=*))", "anna*", "anna\0", "{alias}", "{user}", ")(odd=\\"]
 )
-
-
-@programs.needs_compiled("python-ldap")
-@settings(max_examples=40, deadline=None)
-@given(names=st.lists(NAMES, min_size=1, max_size=20, unique=True))
-@example(["*", ")(odd=\\", "anna@example.com", "Both@example.com"])
-def test_no_name_is_more_than_a_value(people: slapd.Server, names: Sequence[str]) -> None:
-    mails = {str(mail).lower() for person in PEOPLE.values() for mail in _list(person["mail"])}
-    known = mails - {"none@example.com", "twins@example.com", "text@example.com"}
-
-    async def ask_all() -> None:
-        async with asking(people, domains=[]) as ask:
-            for name in names:
-                outcome: Outcome = await ask(name)
-                folded = " ".join(str(Alias(name)).lower().split())
-                has_picture = isinstance(outcome.decision, Avatar)
-                assert has_picture == (folded in known), (name, outcome.steps)
-                if folded not in mails:
-                    assert outcome.steps[0].outcome in ("abstained", "decided"), outcome.steps
-
-    asyncio.run(ask_all())
 
 
 def _list(value: Any) -> list[str]:

@@ -4,14 +4,11 @@ import asyncio
 import base64
 import functools
 import gzip
-import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from hypothesis import given
@@ -219,34 +216,6 @@ async def test_credentials_are_sent(
         async with serving(http={"url": url, **settings}) as ask:
             await ask()
         assert photos.headers.pop().get("Authorization") == expected
-
-
-async def test_tls_trusts_the_ca_file_alone(
-    serving: Serving, photos: Photos, tmp_path: Path
-) -> None:
-    authority, other = trustme.CA(), trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    app = web.Application()
-    app.router.add_get("/{rest:.*}", photos.handle)
-    server = TestServer(app, scheme="https", shutdown_timeout=0.1)
-    await server.start_server(ssl=context)
-    settings: dict[str, Any] = {"url": f"https://127.0.0.1:{server.port}/{{user}}"}
-    try:
-        for ca_file, expected in [
-            (str(tmp_path / "ca.pem"), "decided"),
-            (str(tmp_path / "other.pem"), "failed"),
-            (None, "failed"),
-        ]:
-            settings.pop("ca_file", None)
-            if ca_file is not None:
-                settings["ca_file"] = ca_file
-            async with serving(http=settings) as ask:
-                assert (await ask.step())[0] == expected
-    finally:
-        await server.close()
 
 
 async def test_no_known_traversal_leaves_the_path(serving: Serving, photos: Photos) -> None:

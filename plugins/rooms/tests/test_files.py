@@ -64,30 +64,6 @@ def test_a_cell_may_hold_a_list_in_toml(build: Build, folder: Path) -> None:
     assert build({"csv": "rooms.csv"}).ask("x").result["breakout_uuids"] == [uuid]
 
 
-@pytest.mark.parametrize(
-    ("text", "key", "says"),
-    [
-        ("aliases,name,host_pin\nx,X,1234\n", "csv", "no column 'host_pin'"),
-        ("name\nX\n", "csv", "the column aliases is missing"),
-        ("aliases,name,pin\nx,X,12ab\n", 'csv."rooms.csv line 2".pin', "digits"),
-        ("aliases,name,allow_guests\nx,X,maybe\n", 'line 2".allow_guests', "true or false"),
-        ("aliases,name,service_type\nx,X,room\n", 'line 2".service_type', "is not one of"),
-        ("aliases,name\nx y,X\nX,Y\n", '"rooms.csv line 3"', "a room with the alias x already"),
-        ("aliases,name\nsip:@x,X\n", 'line 2".aliases', "is not an alias"),
-        ("aliases,name,valid_from\nx,X,tomorrow\n", 'line 2".valid_from', "2026-12-24"),
-        ("aliases,name,valid_from\nx,X,2026-01-01\n", 'line 2".valid_from', "set zone"),
-    ],
-)
-def test_a_mistake_in_a_csv_file_is_named_with_its_line(
-    complaints: Complaints, folder: Path, text: str, key: str, says: str
-) -> None:
-    (folder / "rooms.csv").write_text(text)
-    (said,) = complaints({"csv": "rooms.csv"})
-    assert key in said
-    assert says in said
-    assert "12ab" not in said
-
-
 def test_toml_files_hold_rooms_with_any_field(build: Build, folder: Path) -> None:
     (folder / "rooms.toml").write_text(
         '[[rooms]]\naliases = ["a@example.com", "a2"]\nname = "A"\n'

@@ -72,27 +72,3 @@ def test_what_a_condition_may_capture_is_not_complained_of(problems: Problems, r
         {"rules": rules_with_names({"when": {"vendor": {"regex": regex}}, "then": then})}
     )
     assert text.startswith("rules[0].when.vendor.regex: ")
-
-
-@pytest.mark.parametrize(
-    ("when", "message"),
-    [
-        (
-            {"local_alias": {"regex": r"vmr-(\d+"}},
-            r"rules[0].when.local_alias.regex: 'vmr-(\d+' is not a regular expression of RE2: ",
-        ),
-        ({"vendor": {"prefix": 3}}, "rules[0].when.vendor.prefix: should be a list, not 3"),
-        ({"vendor": {"prefix": ""}}, "rules[0].when.vendor.prefix: should have at least 1"),
-        (
-            {"time": {"zone": "europe/oslo", "weekdays": ["monday"]}},
-            "there is no time zone 'europe/oslo'; did you mean 'Europe/Oslo'? (rule 'r0')",
-        ),
-        (
-            {"time": {"zone": "Europe/Oslo", "between": ["08:00"]}},
-            'between: takes two times, as in ["08:00", "17:00"] (rule \'r0\')',
-        ),
-    ],
-)
-def test_a_condition_is_shown_as_it_is_written(problems: Problems, when: Any, message: str) -> None:
-    (text,) = problems({"rules": rules_with_names({"when": when})})
-    assert message in text

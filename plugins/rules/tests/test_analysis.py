@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.models.request import enable_notes
-from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
-from pexpolicy_rules.settings import Settings
 
 Warnings = Callable[..., list[str]]
 
@@ -120,31 +117,6 @@ def test_many_findings_are_cut_short(warnings: Warnings) -> None:
 def test_warnings_of_a_decision_name_the_rule(warnings: Warnings) -> None:
     (text,) = warnings([rule("open", {"result": {"name": "X", "allow_guests": True}})])
     assert text.startswith("rules[0]: rule 'open': allow_guests")
-
-
-def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> None:
-    plugin = Rules(
-        Settings.model_validate(
-            {
-                "rules": [
-                    rule("first", local_alias={"prefix": "conf"}),
-                    rule("second", vendor="x"),
-                    rule("third", "reject"),
-                    rule("fourth"),
-                ]
-            }
-        )
-    )
-    request = make_request("service_configuration", local_alias="lobby", vendor="TANDBERG")
-    notes = enable_notes(request)
-    plugin_notes = list(plugin._chains["service_configuration"].explain(request))
-    assert plugin_notes == [
-        "rule 'first': local_alias.prefix = 'conf': no match for 'lobby'",
-        "rule 'second': vendor.equals = 'x': no match for 'TANDBERG'",
-        "rule 'third': matches",
-    ]
-    assert decide_sync(plugin, request).decision.action == "reject"
-    assert notes == plugin_notes
 
 
 def test_a_value_that_looks_like_a_placeholder_is_reported(warnings: Warnings) -> None:

@@ -4,7 +4,6 @@ a server, the commands and the console.
 
 import base64
 import json
-import os
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -300,10 +299,3 @@ def _browse(config: Path, server: live_server.Running, outputs: Outputs) -> None
         console.log_in()
         for page in pages:
             outputs[f"console {page}"] = console.get(page).text
-
-
-def test_the_search_finds_encoded_secrets() -> None:
-    for user in ("a", "ab", "abc", "pexpolicy"):
-        written = base64.b64encode(f"{user}:{WORD}-more".encode()).decode()
-        assert Outputs({"x": f"Basic {written}"}).leaks()
-    assert not Outputs({"x": os.linesep}).leaks()

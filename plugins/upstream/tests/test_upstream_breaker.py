@@ -71,25 +71,6 @@ async def test_it_opens_after_failures_and_one_call_tries_again_after_the_pause(
     }
 
 
-async def test_the_log_tells_when_it_opens_and_closes(caplog: pytest.LogCaptureFixture) -> None:
-    clock, sick = _Clock(), True
-    bad, good = servers.reply(b"", "503 Busy"), servers.decided(servers.ROOM)
-    async with servers.answering(lambda _: bad if sick else good) as server:
-        target = _target(server.url, clock)
-        async with target.connected():
-            for _ in range(5):
-                assert await _ask(target)
-            (opened,) = caplog.messages
-            clock.now += 10.0
-            sick = False
-            assert await _ask(target) == ""
-    assert opened.startswith("theirs: service_configuration: ")
-    assert opened.endswith("; not asked for 10 s")
-    (closed,) = caplog.messages[1:]
-    assert closed.startswith("theirs: service_configuration: it answers again")
-    assert {record.levelname for record in caplog.records} == {"WARNING"}
-
-
 async def test_a_late_reply_in_the_time_that_others_left_over_opens_no_breaker() -> None:
     """A frozen target took the rest of the time, and the next one is healthy."""
     async with servers.behaving(broken.KINDS[0].behave) as server:

@@ -303,34 +303,3 @@ def test_few_files_are_open_however_much_waits(tmp_path: Path) -> None:
     assert spool.take(1, MANY) is None
     spool.close()
     assert opened() == before
-
-
-def test_segments_grow_with_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SEGMENT_BYTES", 100)
-    spool = Spool(tmp_path, 640_000)
-    for _ in range(600):
-        spool.append([b"x" * 999])
-    assert len(list(tmp_path.glob("*.events"))) == module.MAX_OPEN - 4
-    spool.close()
-
-
-def test_a_folder_that_cannot_be_opened_leaves_no_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(path: Path) -> module.Segment | None:
-        if path == first:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return opened(path)
-
-    for event in (b"1", b"2"):
-        spool = Spool(tmp_path, MANY)
-        spool.append([event])
-        crash(spool)
-    first, opened = min(tmp_path.glob("*.events")), module._opened
-    monkeypatch.setattr(module, "_opened", broken)
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        Spool(tmp_path, MANY)
-    monkeypatch.undo()
-    spool = Spool(tmp_path, MANY)
-    assert len(spool._segments) == 2
-    spool.close()
