@@ -107,7 +107,7 @@ def test_errors_exit_with_65(tmp_path: Path, text: str, reason: str) -> None:
         (
             "{% set room = service_config|pex_update({'service_type': 'lecture'}) %}"
             + GUARDED % (CONTINUE % "{{ room|pex_update({'view': 'teams'})|pex_to_json }}"),
-            "it is a field of Conference and Gateway",
+            "no field 'view' in Lecture",
         ),
         (ROOM % '"description": "{{ call_info.remote_alias }}"', "backslash in remote_alias"),
         (ROOM % '"description": "{{ call_info.vendor|lower if 1 else 1 }}"', "backslash in vendor"),

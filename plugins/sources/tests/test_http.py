@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Alias, SettingsError
-from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError, client_credentials
+from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError, http
 from pexpolicy_sources.http import HttpSettings, HttpSource, UrlTemplate
 from tests.support.waiting import HANG_S
 
@@ -187,7 +187,7 @@ async def test_many_calls_share_one_token(service: Service, login: dict[str, str
 async def test_a_lost_request_for_a_token_is_given_up(
     service: Service, login: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_credentials, "LIMIT_S", 0.3)
+    monkeypatch.setattr(http, "LIMIT_S", 0.3)
     service.is_silent = True
     async with source(service, **login) as made:
         with pytest.raises(SourceUnavailableError, match="the token server failed: no whole reply"):
