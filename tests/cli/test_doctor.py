@@ -69,7 +69,7 @@ def test_each_subject_is_listed_while_nothing_runs(config: Path) -> None:
     code, found = findings(config)
     states = {one["subject"]: one["state"] for one in found}
     assert code == 0, found
-    assert [name for name, state in states.items() if state == "skipped"] == ["audit", "server"]
+    assert [name for name, state in states.items() if state == "skipped"] == ["server"]
     assert {states[name] for name in ("configuration", "ports", "certificate")} == {"ok"}
     assert "file modes" not in states
     assert "trusted by" in about(found, "certificate")[1][1]
@@ -133,9 +133,6 @@ def test_a_running_server_and_its_nodes_are_listed(config: Path) -> None:
         code, found = findings(config)
         assert code == 0, found
         assert about(found, "server")[0][1].startswith("ready")
-        assert "2 lines of audit.jsonl, none changed" in str(about(found, "audit"))
-        lines = server.audit.read_text().replace("10.44.7.5", "10.44.7.6", 1)
-        (config.parent / "audit.jsonl").write_text(lines)
+        assert "free" in str(about(found, "audit"))
         config.write_text(plain + "# a comment\n")
-        code, found = findings(config)
-        assert (code, about(found, "audit")[0][0]) == (1, "error")
+        assert "another configuration" in str(about(findings(config)[1], "server"))
