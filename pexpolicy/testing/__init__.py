@@ -130,8 +130,9 @@ async def client(
         generation = generation_of(policy, capturing_audit_log(policy.settings))
         service = PolicyApp(generation, Log(), policy.settings.server.base_path)
         listener = bind("127.0.0.1", 0)
-        server = _Listening(*listener.getsockname())
-        async with Listener(service, listener, is_plain=True).open(0.0), TestClient(server) as http:
+        http: TestClient[web.BaseRequest, None]
+        http = TestClient(_Listening(*listener.getsockname()))
+        async with Listener(service, listener, is_plain=True).open(0.0), http:
             yield http
 
 

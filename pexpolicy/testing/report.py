@@ -68,8 +68,6 @@ class Row:
     seconds: float = 0.0
     kind: str = ""
     """The class of the case in JUnit; empty for ``suite``."""
-    topic: str = ""
-    """The kind of fault of a row that is wrong, as the type of its failure in JUnit."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What JSON has of the row in addition."""
 
@@ -188,8 +186,6 @@ def as_junit(rows: Sequence[Row], command: str) -> str:
             if not row.ok:
                 failure = ET.SubElement(case, "failure", message=printable(row.text))
                 failure.text = details
-                if row.topic:
-                    failure.set("type", row.topic)
             elif details:
                 ET.SubElement(case, "system-out").text = details
     ET.indent(root)
