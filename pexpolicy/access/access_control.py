@@ -7,11 +7,11 @@ A request with the same headers as an earlier one on its connection is admitted 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from copy import copy
+from hmac import compare_digest
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
@@ -98,19 +98,18 @@ class AccessControl:
         ``None``.
         """
         connection = _connection(request)
-        cached = connection.admission
-        if cached is None or cached.access is not self:
-            return None
-        if connection.not_after is not None and connection.has_expired(self._clock()):
-            return None
-        if self._credentials is not None and not hmac.compare_digest(
-            _authorization(request), cached.authorization
+        cached, credentials = connection.admission, self._credentials
+        if (
+            cached is not None
+            and cached.access is self
+            and (connection.not_after is None or not connection.has_expired(self._clock()))
+            and (
+                credentials is None or compare_digest(_authorization(request), cached.authorization)
+            )
+            and (cached.forwarded is None or self._proxies.header(request) == cached.forwarded)
         ):
-            return None
-        header = cached.forwarded
-        if header is not None and self._proxies.header(request) != header:
-            return None
-        return cached.peer
+            return cached.peer
+        return None
 
     async def authenticate(self, request: web.BaseRequest) -> AuthenticatedRequest | Refusal:
         """Admit a request and cache that on its connection, or refuse it.

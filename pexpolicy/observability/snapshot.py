@@ -65,14 +65,9 @@ class Snapshot(msgspec.Struct, array_like=True):
                     known.add(key, value)
         for address, node in other.nodes.items():
             before = self.nodes.get(address, Node(address))
-            refused = max(before, node, key=lambda seen: seen.last_refused)
-            self.nodes[address] = Node(
-                address,
-                max(before.last_call, node.last_call),
-                before.calls + node.calls,
-                refused.last_refused,
-                refused.refused_because,
-            )
+            refused = max((one.last_refused, one.refused_because) for one in (before, node))
+            last_call, calls = max(before.last_call, node.last_call), before.calls + node.calls
+            self.nodes[address] = Node(address, last_call, calls, *refused)
         self.nodes = last_nodes(self.nodes.values())
 
     def value(self, definition: Definition, *labels: str) -> float | None:
