@@ -64,7 +64,7 @@ INTRODUCTION = """# Reference of the contract
 
 Every parameter that Infinity sends, every field that it accepts, and every rule between them. This
 page is generated from the models that check the replies. `pexpolicy config schema requests` prints
-the same as JSON Schema, and `pexpolicy config schema openapi` as OpenAPI 3.1.
+the same as JSON Schema.
 
 ## Confidence in a statement
 

@@ -7,12 +7,10 @@ import sys
 
 import click
 
-from pexpolicy import __version__
 from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
 from pexpolicy.cli.common import examples, warn
 from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.endpoints import schema as documents
-from pexpolicy.endpoints.schema import openapi
 from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
 from pexpolicy.text import is_utf8
@@ -20,7 +18,6 @@ from pexpolicy.text import is_utf8
 EXAMPLES = examples(
     "pexpolicy config schema > config.schema.json",
     "pexpolicy config schema media_location.reply",
-    "pexpolicy config schema openapi > openapi.json",
 )
 
 
@@ -37,18 +34,16 @@ def schema(name: str) -> None:
     An editor uses it for completion and errors: save it as config.schema.json, and begin
     config.toml with #:schema ./config.schema.json
 
-    NAME is requests for all requests and replies, a request type such as media_location, a part of
-    it such as media_location.reply, or openapi for OpenAPI 3.1 of all requests.
+    NAME is requests for all requests and replies, a request type such as media_location, or a part
+    of it such as media_location.reply.
     """
     try:
         if name == "config":
             document = config_schema(installed())
-        elif name == "openapi":
-            document = openapi(__version__)
         else:
             document = documents.document("" if name == "requests" else name)
     except documents.UnknownSchemaError:
-        known = ", ".join(("config", "requests", "openapi", *documents.names()))
+        known = ", ".join(("config", "requests", *documents.names()))
         raise click.BadParameter(f"there is no {name!r}; there are {known}") from None
     click.echo(json.dumps(document, indent=1, ensure_ascii=False))
 

@@ -1,15 +1,14 @@
-"""The machine-readable contract, made from the models: JSON Schema (2020-12) and OpenAPI 3.1."""
+"""The machine-readable contract, made from the models: JSON Schema (2020-12)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.base import JPEG, JSON, Endpoint
+from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
 from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
@@ -95,7 +94,7 @@ def _request(endpoint: Endpoint[Any]) -> Schema:
     properties: Schema = {}
     docs = attribute_docs(request)
     for name, parameter in parameters_of(request).items():
-        pattern = _pattern(parameter)
+        pattern = name_pattern(parameter)
         described = properties if pattern is None else patterns
         described[pattern or parameter.wire] = parameter_schema(parameter, docs[name])
     path = endpoint.path + ("<alias>" if endpoint.path.endswith("/") else "")
@@ -125,7 +124,7 @@ def parameter_schema(parameter: Parameter[Any], doc: str) -> Schema:
     return schema
 
 
-def _pattern(parameter: Parameter[Any]) -> str | None:
+def name_pattern(parameter: Parameter[Any]) -> str | None:
     """Return the pattern of the names of a parameter that has several."""
     if parameter.read is by_prefix:
         return f"^{parameter.wire}"
@@ -256,87 +255,3 @@ REPLIES: Mapping[str, Schema] = {
     ),
 }
 """The schema of each reply, its envelope included."""
-
-
-OPENAPI_VERSION = "3.1.1"
-_MAY_BE_404 = ("media_location", "participant_avatar")
-"""Endpoints that reply 404 where they have nothing to say."""
-_REFUSALS = {
-    "400": "The request is not HTTP as a node sends it.",
-    "401": "User or password are missing or wrong.",
-    "403": "The address is not in the networks of [access].",
-    "405": "The method is not GET.",
-    "429": "Too many wrong passwords.",
-    "503": "The server is starting, stopping or busy; a node tries again or goes on by itself.",
-}
-
-
-def openapi(version: str, base_path: str = "") -> Schema:
-    """Return the description; ``version`` is that of the server."""
-    text = json.dumps(document()).replace("#/$defs/", "#/components/schemas/")
-    described = json.loads(text)
-    return {
-        "openapi": OPENAPI_VERSION,
-        "info": {
-            "title": "External policy of Pexip Infinity",
-            "version": version,
-            "description": "The requests that Conferencing Nodes send, and the replies that they "
-            "read. Unknown parameters are ignored, and malformed ones read as unset.",
-        },
-        "jsonSchemaDialect": DRAFT,
-        "servers": [{"url": base_path or "/"}],
-        "security": [{}, {"basic": []}],
-        "paths": {
-            endpoint.path + "{alias}" * endpoint.path.endswith("/"): {"get": _operation(endpoint)}
-            for endpoint in ENDPOINTS.values()
-        },
-        "components": {
-            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
-            "schemas": {
-                name: model
-                for name, model in described["$defs"].items()
-                if not name.endswith(".request")
-            },
-        },
-    }
-
-
-def _operation(endpoint: Endpoint[Any]) -> Schema:
-    reply = {"$ref": f"#/components/schemas/{endpoint.name}.reply"}
-    description = REPLIES[endpoint.name]["description"]
-    found = {"description": description, "content": {JSON: {"schema": reply}}}
-    responses: Schema = {"200": found}
-    if endpoint.name == "participant_avatar":
-        picture = {"type": "string", "contentMediaType": JPEG}
-        responses["200"] = {"description": "A picture.", "content": {JPEG: {"schema": picture}}}
-    if endpoint.name in _MAY_BE_404:
-        responses["404"] = found
-    responses |= {status: {"description": text} for status, text in _REFUSALS.items()}
-    return {
-        "operationId": endpoint.name,
-        "summary": (endpoint.request.__doc__ or "").partition("\n")[0].replace("``", "`"),
-        "parameters": list(_parameters(endpoint)),
-        "responses": responses,
-    }
-
-
-def _parameters(endpoint: Endpoint[Any]) -> Iterator[Schema]:
-    """Yield the parameters; ``pattern`` and ``examples`` are what Infinity sends."""
-    if endpoint.path.endswith("/"):
-        alias = {"type": "string", "minLength": 1}
-        shown = {"name": "alias", "in": "path", "required": True, "schema": alias}
-        yield shown | {"description": "The alias, percent-encoded."}
-    docs = attribute_docs(endpoint.request)
-    for name, parameter in parameters_of(endpoint.request).items():
-        described = parameter_schema(parameter, docs[name])
-        shown = {"name": parameter.wire, "in": "query", "description": docs[name]}
-        text: Schema = {"type": "string"}
-        if (pattern := _pattern(parameter)) is not None:
-            shown |= {"style": "form", "explode": True}
-            text = {
-                "type": "object",
-                "patternProperties": {pattern: text},
-                "additionalProperties": False,
-            }
-        text |= {key: described[key] for key in ("pattern", "examples") if key in described}
-        yield shown | {"schema": text}

@@ -14,7 +14,6 @@ from docs import generate_reference
 from pexpolicy import Decision
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS, schema
-from pexpolicy.endpoints.schema import openapi
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.attribute_docs import attribute_docs, field_docs
 from pexpolicy.models.contract import contract_of
@@ -191,41 +190,6 @@ def test_a_recorded_path_is_the_one_that_is_described() -> None:
         path = urlsplit(sample["path"]).path
         assert path.startswith(ENDPOINTS[sample["endpoint"]].path)
         assert ENDPOINTS[sample["endpoint"]].path in said
-
-
-DOCUMENT = openapi("1.2.3", "/base")
-OPERATIONS = {
-    operation["get"]["operationId"]: (path, operation["get"])
-    for path, operation in DOCUMENT["paths"].items()
-}
-
-
-@pytest.mark.parametrize("name", ENDPOINTS)
-def test_each_request_has_its_path_and_all_its_parameters(name: str) -> None:
-    endpoint = ENDPOINTS[name]
-    path, operation = OPERATIONS[name]
-    assert path.removesuffix("{alias}") == endpoint.path
-    named = {(one["name"], one["in"]) for one in operation["parameters"]}
-    wires = {parameter.wire for parameter in parameters_of(endpoint.request).values()}
-    alias = {("alias", "path")} if path.endswith("{alias}") else set()
-    assert named == {(wire, "query") for wire in wires} | alias
-    assert all(one["description"] for one in operation["parameters"])
-
-
-def test_all_references_lead_somewhere() -> None:
-    prefix = "#/components/schemas/"
-    found = set(references(DOCUMENT))
-    assert found
-    assert {ref.removeprefix(prefix) for ref in found} <= set(DOCUMENT["components"]["schemas"])
-    names = "|".join(DOCUMENT["components"]["schemas"])
-    assert re.fullmatch(r"[\w.|-]+", names)
-
-
-def test_the_command_prints_it_for_its_version() -> None:
-    done = CliRunner().invoke(main, ["config", "schema", "openapi"])
-    document = json.loads(done.stdout)
-    assert document["openapi"].startswith("3.1.")
-    assert document["paths"].keys() == DOCUMENT["paths"].keys()
 
 
 def models(model: type[Model] = Model) -> Iterator[type[Model]]:
