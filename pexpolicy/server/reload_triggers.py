@@ -112,8 +112,8 @@ def _is_trusted(folder: Path) -> bool:
 
 
 @asynccontextmanager
-async def control_socket(config: Path, reload: Reload) -> AsyncIterator[int | None]:
-    """Answer commands until exit; yield the descriptor, or ``None`` if no folder can be used."""
+async def control_socket(config: Path, reload: Reload) -> AsyncIterator[bool]:
+    """Answer commands until exit; yield whether a folder can be used."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hide(asyncio.current_task())
@@ -135,10 +135,10 @@ async def control_socket(config: Path, reload: Reload) -> AsyncIterator[int | No
                 await server.start_serving()
                 break
     else:
-        yield None
+        yield False
         return
     try:
-        yield server.sockets[0].fileno()
+        yield True
     finally:
         server.close()
         path.unlink(missing_ok=True)
@@ -227,7 +227,6 @@ class ReloadTriggers:
         self._watcher = FileWatcher()
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._control: int | None = None
 
     @asynccontextmanager
     async def active(self, files: Iterable[Path], read_at: float) -> AsyncIterator[None]:
@@ -240,8 +239,8 @@ class ReloadTriggers:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         self._watcher.start(await self._poll(files), read_at)
         _ = start_background(self._watch(), self._tasks)
-        async with control_socket(self._config, self.reload) as self._control:
-            if self._control is None:
+        async with control_socket(self._config, self.reload) as is_open:
+            if not is_open:
                 self._log.warning(
                     "no folder for the control socket: pexpolicy reload is unavailable, use SIGHUP"
                 )
@@ -260,11 +259,6 @@ class ReloadTriggers:
     def request(self) -> asyncio.Task[ReloadResult]:
         """Start a reload, in a task that is hidden from plugins and ends with the server."""
         return start_background(self._run(), self._tasks)
-
-    def close(self) -> None:
-        """Close the copy of the control socket in a forked process."""
-        if self._control is not None:
-            os.close(self._control)
 
     @property
     def _is_hung_up(self) -> bool:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,8 +91,8 @@ class Worker(Channel[Message]):
     """A worker process, as the supervisor sees it; ``handle`` is called with each report."""
 
     process: ForkProcess
-    number: int
-    """From 0; a worker that replaces another one has its number."""
+    is_first: bool
+    """Whether it runs the jobs of the server."""
 
     def __init__(self, end: socket.socket, handle: Callable[[Worker, Message], None]) -> None:
         super().__init__("a worker", end, _decode)
@@ -297,10 +298,7 @@ async def _serve(
     *,
     is_first: bool,
 ) -> None:
-    """Serve this content of the configuration file until a signal or the end of the supervisor.
-
-    The first worker runs the jobs of the server.
-    """
+    """Serve this content of the configuration file until a signal or the end of the supervisor."""
     supervisor, stop = SupervisorChannel(end), ShutdownSignal()
     # A worker without a supervisor must stop: nothing else would reload or stop it.
     supervisor.on_end = stop.request
@@ -410,32 +408,30 @@ class Supervisor:
             and not self._stop.requested.is_set()
             and time.monotonic() >= self._start_at
         ):
-            try:
-                self._workers.append(self._start())
-            except OSError as error:
-                self._on_failed_start((f"cannot start a process: {error.strerror}",))
+            self._start()
 
-    def _start(self) -> Worker:
+    def _start(self) -> None:
         ours, theirs = socket.socketpair()
         # Until the new process has reset its handlers, a signal to it would be delivered to the
         # supervisor through the shared wakeup pipe.
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         worker = Worker(ours, self._on_report)
-        worker.number = min({*range(self._count)} - {other.number for other in self._workers})
-        arguments = ours, theirs, worker.number == 0
-        worker.process = _fork.Process(target=self._run_worker, args=arguments)
+        worker.is_first = not any(other.is_first for other in self._workers)
+        target = partial(self._run_worker, ours, theirs, is_first=worker.is_first)
+        worker.process = _fork.Process(target=target)
         try:
             worker.process.start()
-        except OSError:
+        except OSError as error:
             ours.close()
-            raise
+            self._on_failed_start((f"cannot start a process: {error.strerror}",))
+        else:
+            self._workers.append(worker)
+            self._loop.run_until_complete(worker.attach())
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
             theirs.close()
-        self._loop.run_until_complete(worker.attach())
-        return worker
 
-    def _run_worker(self, ours: socket.socket, theirs: socket.socket, is_first: bool) -> None:  # noqa: FBT001 - passed by position
+    def _run_worker(self, ours: socket.socket, theirs: socket.socket, *, is_first: bool) -> None:
         """Serve in the new process, which shares only sockets with the supervisor."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -445,7 +441,6 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
         # Only the supervisor notifies systemd and answers reload requests.
         os.environ.pop("NOTIFY_SOCKET", None)
-        self._triggers.close()
         ours.close()
         for worker in self._workers:
             worker.close_copy()

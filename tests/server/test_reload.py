@@ -170,8 +170,8 @@ async def test_where_nothing_can_be_written_a_server_has_no_socket(
     for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(variable, raising=False)
     config = tmp_path / "config.toml"
-    async with reload_triggers.control_socket(config, unused) as control:
-        assert control is None
+    async with reload_triggers.control_socket(config, unused) as is_open:
+        assert not is_open
     assert reload_triggers.sockets_of(config) == []
 
 
@@ -213,8 +213,8 @@ async def test_a_folder_of_another_user_is_not_used_for_the_socket(
     # systemd creates the folder of a service, whose user is not root.
     monkeypatch.setattr(reload_triggers, "SERVICE_FOLDER", folder)
     assert len(reload_triggers.sockets_of(config)) == 1
-    async with reload_triggers.control_socket(config, unused) as control:
-        assert control is None
+    async with reload_triggers.control_socket(config, unused) as is_open:
+        assert not is_open
 
 
 def by_renaming(config: Path, text: str) -> None:

@@ -68,7 +68,7 @@ class BoundedHandler(web.RequestHandler):
     """
 
     __slots__ = (
-        *("_expected", "_is_paused", "_limit", "_refusal", "answered", "event_loop"),
+        *("_expected", "_is_paused", "_limit", "_refusal", "answered"),
         *("connection", "is_deaf", "parsed", "reading", "received"),
     )
 
@@ -95,7 +95,6 @@ class BoundedHandler(web.RequestHandler):
             auto_decompress=False,
             logger=_logger,
         )
-        self.event_loop = loop
         self.connection = connection
         self.parsed = 0
         """Requests that were given to aiohttp, or refused."""

@@ -336,7 +336,7 @@ class PolicyProtocol(BoundedHandler):
         answered; both together take at most ``timeout`` seconds.
         """
         self._batcher.flush()
-        clock = self.event_loop.time
+        clock = self._batcher.loop.time
         deadline = clock() + (timeout or 0.0)
         while self.writing_paused and self.transport is not None and clock() < deadline:  # noqa: ASYNC110 - a client reads
             await asyncio.sleep(DRAIN_POLL_S)
