@@ -122,9 +122,9 @@ def test_what_waits_for_a_restart_is_in_the_status(
     assert reloaded(config).done
     told = server.operator("/status").json["config"]
     assert told["last_reload_successful"]
-    assert told["restart_required"] == ["server.port", "tracing", "audit.path"]
+    assert told["restart_required"] == ["server.port", "audit.path", "tracing"]
     shown = CliRunner().invoke(main, ["status", "--url", server.admin])
-    assert "restart required: server.port, tracing, audit.path" in shown.stdout
+    assert "restart required: server.port, audit.path, tracing" in shown.stdout
     config.write_text(written("third"))
     assert reloaded(config).done
     assert server.operator("/status").json["config"]["restart_required"] == []

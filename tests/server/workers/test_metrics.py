@@ -1,14 +1,11 @@
 """What several workers tell of themselves: one sum, whichever of them is asked."""
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.server.test_reload import command, written
-from tests.server.workers.test_workers import children
 from tests.support import live_server, wire
 from tests.support.admin_client import Metrics, parse
 from tests.support.waiting import wait_until
@@ -48,16 +45,6 @@ def test_each_worker_tells_the_sum_of_all(server: live_server.Running) -> None:
             f"10.0.0.{number}": 10 for number in range(4)
         }
     assert len({document["pid"] for document in documents}) <= 2
-
-
-def test_a_worker_that_is_killed_takes_nothing_along(server: live_server.Running) -> None:
-    before = calls(scrape(server))
-    workers = children(server.pid)
-    os.kill(min(workers), signal.SIGKILL)
-    wait_until(lambda: len(children(server.pid) - workers) == 1 and scrape(server)("workers") == 2)
-    assert calls(scrape(server)) == before
-    server.ask(wire.SERVICE)
-    assert calls(scrape(server)) == before + 1
 
 
 def test_a_reload_shows_as_one_configuration_at_a_time(
