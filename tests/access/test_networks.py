@@ -14,7 +14,6 @@ from multidict import CIMultiDict
 from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.builder import build_policy
-from pexpolicy.config.outgoing import is_loopback
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests.support import wire
@@ -44,22 +43,6 @@ def test_a_network_holds_what_the_standard_library_says(
 @pytest.mark.parametrize("address", ["", "unknown", "10.0.0.256", "::g", "10.0.0.1:80", "a" * 99])
 def test_what_is_no_address_is_in_no_network(address: str) -> None:
     assert not Networks(["0.0.0.0/0", "::/0"]).holds(address)
-
-
-@pytest.mark.parametrize(
-    ("host", "alone"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("[::1]", True),
-        ("localhost", True),
-        ("0.0.0.0", False),  # noqa: S104 - nothing listens there
-        ("::", False),
-        ("policy.example.com", False),
-    ],
-)
-def test_loopback_is_distinguished_from_reachable_addresses(host: str, alone: bool) -> None:
-    assert is_loopback(host) is alone
 
 
 def client(peer: str, *headers: tuple[str, str]) -> str | None:

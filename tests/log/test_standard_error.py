@@ -79,14 +79,6 @@ def test_the_end_does_not_wait_for_a_stalled_reader(pipe: tuple[int, TextIO]) ->
     read_all(pipe[0])
 
 
-def test_all_lines_are_written_before_the_end(pipe: tuple[int, TextIO]) -> None:
-    output = StandardError(pipe[1], report)
-    with output.background():
-        for number in range(500):
-            output.write(str(number), "noisy")
-    assert read_all(pipe[0]).split() == [str(number) for number in range(500)]
-
-
 def test_lines_of_several_processes_do_not_mix(pipe: tuple[int, TextIO]) -> None:
     reader, stream = pipe
     output = StandardError(stream, report)

@@ -163,15 +163,6 @@ async def test_the_endpoint_is_named_without_its_secrets(caplog: pytest.LogCaptu
     assert "hunter" not in caplog.text
 
 
-@pytest.mark.parametrize("header", ["", "nonsense", f"00-{'0' * 32}-{PARENT}-01", "ø" * 9])
-async def test_a_parent_that_is_nonsense_is_none(tmp_path: Path, header: str) -> None:
-    exporter, spans = in_memory()
-    async with serve_with_admin(policy({}), tmp_path, spans=spans) as server:
-        assert (await server.ask(wire.SERVICE, headers={"traceparent": header})).status == 200
-    (span,) = exporter.get_finished_spans()
-    assert span.parent is None
-
-
 def test_without_the_table_nothing_of_it_is_imported(tmp_path: Path) -> None:
     program = (
         "import sys\nimport pexpolicy.cli.serve\n"
