@@ -118,10 +118,10 @@ def _chains(
         used = [(decides, adjusts) for table, decides, adjusts in bound if table.mode == "decide"]
         deciding, adjusting = [one for one, _ in used], [one for _, one in used]
         chains[name] = made(e, settings.server.budget, deciding, adjusting)
-        parts = [(table.timeout, *hooks) for table, *hooks in bound if table.mode == "shadow"]
+        parts = [one for one in bound if one[0].mode == "shadow"]
         shadows[name] = [
-            *(made(e, timeout, [decides], ()) for timeout, decides, _ in parts if decides),
-            *(made(e, timeout, (), [adjusts]) for timeout, _, adjusts in parts if adjusts),
+            *(made(e, table.timeout, [decides], ()) for table, decides, _ in parts if decides),
+            *(made(e, table.timeout, (), [adjusts]) for table, _, adjusts in parts if adjusts),
         ]
     observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
     return chains, BackgroundTasks(shadows, observers, context.log, settings.config_hash)

@@ -139,7 +139,8 @@ def _is_keyed_decision(item: object) -> bool:
     match item:
         case (key, Decision()) if isinstance(item, tuple):
             return _is_key(key)
-    return False
+        case _:
+            return False
 
 
 _DESCRIBING: dict[str, tuple[Callable[[Any], bool], str]] = {
