@@ -11,11 +11,9 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
-from difflib import get_close_matches
-from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 _TRACKED: ContextVar[list[Path] | None] = ContextVar("tracked", default=None)
@@ -28,8 +26,6 @@ _WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 """How .xlsx and .ods begin, as any zip archive, and .xls."""
 _NOT_IN_A_PATH = re.compile(r"^~|\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%|[*?\\]|\bhttps?:")
 """What other programs replace in a path, or write differently."""
-_MAX_LISTED = 1000
-"""Entries of a folder that are compared with a name."""
 CLOCK_STEP = 0.02
 """Seconds by which the timestamp of a file may be older than the clock."""
 
@@ -183,14 +179,7 @@ def missing_hint(path: Path) -> str:
     """Return why a file may not be there, after a semicolon, or nothing."""
     if odd := odd_path(str(path)):
         return f"; {odd}"
-    if not path.parent.exists():
-        return f"; there is no folder {path.parent}"
-    with suppress(OSError):
-        names = [entry.name for entry in islice(path.parent.iterdir(), _MAX_LISTED)]
-        similar = get_close_matches(path.name, names, n=1, cutoff=0.8)
-        similar += sorted(name for name in names if PurePath(name).stem == path.stem)
-        return f"; did you mean {similar[0]!r}?" if similar else ""
-    return ""
+    return "" if path.parent.exists() else f"; there is no folder {path.parent}"
 
 
 def odd_path(written: str) -> str:

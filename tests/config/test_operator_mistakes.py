@@ -699,7 +699,7 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["check", "-c", "config.toml", "b.toml"], 2, "b.toml are two configurations: check one after"),
     (["init", "new.toml", "--yes"], 2, "is not the name of a folder"),
     (["explain", "Meet One"], 2, "Meet One is not "),
-    (["reload", "-c", "confg.toml"], 1, "there is no such file; did you mean 'config.toml'?; name"),
+    (["reload", "-c", "confg.toml"], 1, "there is no such file; name"),
     (["chekc"], 2, "No such command 'chekc'. Did you mean 'check'?"),
 ]
 """Arguments, the exit code, and what is printed."""
