@@ -96,21 +96,19 @@ def comparable(asked: SentRequest, body: Envelope, reading: Reading) -> tuple[An
 
 def _action(asked: SentRequest, body: Envelope, reading: Reading) -> Findings:
     action, allowed = body.get("action"), ACTIONS.get(asked.endpoint, ())
-    if action is None or action in allowed or action == "continue":
+    if action in (None, "continue", *allowed):
         return
-    if not allowed and action in ("reject", "redirect"):
+    if allowed:
+        is_ignored = reading.disposition is Disposition.RESULT and is_used(asked.endpoint, reading)
+        text = f"action = {brief(action)} is not one of {', '.join(allowed)}"
+        text += "; it is ignored next to a valid result" * is_ignored
+        yield (warning if is_ignored else violation)(Topic.ACTION, text, DOCUMENTED)
+    elif action in ("reject", "redirect"):
         text = f"this request has no action {action}: Infinity would ignore it"
         yield violation(Topic.ACTION, text, TRANSCRIBED)
-    elif not allowed:
+    else:
         text = f"this request has no action; {brief(action)} is ignored"
         yield warning(Topic.ACTION, text, REPORTED)
-    else:
-        text = f"action = {brief(action)} is not one of {', '.join(allowed)}"
-        if reading.disposition is Disposition.RESULT and is_used(asked.endpoint, reading):
-            text += "; it is ignored next to a valid result"
-            yield warning(Topic.ACTION, text, DOCUMENTED)
-        else:
-            yield violation(Topic.ACTION, text, DOCUMENTED)
 
 
 def _outside(asked: SentRequest, body: Envelope, reading: Reading) -> Findings:

@@ -28,12 +28,8 @@ from pexpolicy.conformance.http_client import Wire, connected
 
 PER_PARTICIPANT = frozenset(
     (
-        "pin",
-        "guest_pin",
-        "host_identity_provider_group",
-        "guest_identity_provider_group",
-        "max_callrate_in",
-        "max_callrate_out",
+        *("pin", "guest_pin", "host_identity_provider_group", "guest_identity_provider_group"),
+        *("max_callrate_in", "max_callrate_out"),
     )
 )
 """Fields of a service that may differ from one participant to the next."""
@@ -139,9 +135,12 @@ class ConformanceTest:
         self._failures = self._failures + 1 if reply.failure else 0
         self._late = reply.late
         judged = judge(asked, reply, self._wire.limit)
+        compared = compare(step, judged, earlier.get(step.same_as))
+        if any(finding.topic is Topic.REPEATABLE for finding in compared):
+            del earlier[step.same_as]  # further comparisons with it would tell the same
         findings = (
             *judged.findings,
-            *compare(step, judged, earlier.get(step.same_as)),
+            *compared,
             *self._consistent(asked, judged, f"{flow.name}: {step.name}"),
         )
         is_call = asked.get("call_direction") == "dial_in" and not asked.get("breakout_uuid")
@@ -163,11 +162,10 @@ class ConformanceTest:
         if before == stable:
             return []
         what = f"{differing_fields(before, stable)}, first in {first}"
-        if service["service_type"] == before["service_type"] == "gateway":
-            text = f"two calls have the same gateway name ({what}); it must be unique for each call"
-            return [warning(Topic.CONSISTENT, text, TRANSCRIBED)]
+        # The name of a gateway must be unique for each call.
+        make = warning if service["service_type"] == "gateway" else violation
         text = f"the service differs from an earlier one of the same name ({what})"
-        return [violation(Topic.CONSISTENT, text, TRANSCRIBED)]
+        return [make(Topic.CONSISTENT, text, TRANSCRIBED)]
 
 
 def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> list[Finding]:
@@ -179,8 +177,7 @@ def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> lis
     what = difference(earlier.decision, judged.decision)
     text = f"not the same decision as “{step.same_as}” ({what}): {step.because}"
     again = step.because == AGAIN
-    kinds = {one.service.get("service_type") for one in (earlier, judged)}
-    if kinds == {"gateway"} and what == "name differs":
+    if judged.service.get("service_type") == "gateway" and what == "name differs":
         unique = "a gateway's name must be unique for each call"
         return [warning(Topic.REPEATABLE, text, unique)] if again else []
     topic = Topic.REPEATABLE if again else Topic.CONSISTENT

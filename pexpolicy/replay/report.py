@@ -148,20 +148,17 @@ def _times(period: Period) -> str:
 
 
 def rows(result: ReplayResult) -> list[Row]:
-    """Return a row for the calls of each endpoint, and one that failed for each group."""
-    found = []
-    for endpoint in sorted({row[0] for row in result.tally.matrix}):
-        asked = sum(count for row, count in result.tally.matrix.items() if row[0] == endpoint)
-        found.append(Row(endpoint, f"{asked} calls asked", ok=True))
-        for number, group in enumerate(result.groups, 1):
-            key, example = group.key, group.example
-            if key.endpoint == endpoint:
-                name = f"group {number}: {key.old_action} to {key.new_action} by {key.new_by}"
-                text = f"{group.count} calls change: {', '.join(key.fields)}"
-                changes = describe_changes(example.changes)
-                lines = (f"example {example.place}", example.url, changes)
-                found.append(Row(endpoint, name, ok=False, text=text, lines=lines))
-    return found
+    """Return a failed row for each group."""
+    return [
+        Row(
+            group.key.endpoint,
+            f"group {number}: {group.key.old_action} to {group.key.new_action}",
+            ok=False,
+            text=f"{group.count} calls change: {', '.join(group.key.fields)}",
+            lines=(group.example.place, group.example.url, describe_changes(group.example.changes)),
+        )
+        for number, group in enumerate(result.groups, 1)
+    ]
 
 
 def as_json(result: ReplayResult) -> dict[str, Any]:

@@ -1,15 +1,9 @@
 """Results and their writers: text for a terminal, JSON, JUnit XML, and one HTML page.
 
-A command turns what it found into rows, and hands them to the writers::
+A command turns what it found into rows for ``show``, ``as_json`` and ``as_junit``, or into parts
+for ``print_parts`` and ``as_html``::
 
     rows = [Row("cases.toml", "Reception", ok=False, text="not as expected: action")]
-    show(rows, seconds)
-    click.echo(json.dumps(as_json(rows, seconds), indent=2))
-    write_or_exit(path, as_junit(rows, "pexpolicy test"))
-
-A report with tables is a sequence of parts, which ``print_parts`` writes to a terminal, and
-``as_html`` to a page that needs no network and runs no script::
-
     parts = [Line("Actions", TITLE), Table(("from", "to", "calls"), rows, {2})]
 """
 
@@ -104,30 +98,17 @@ def console(*, stderr: bool = False) -> Console:
 
 def show(rows: Sequence[Row], seconds: float, parts: Iterable[Part] = ()) -> None:
     """Print the rows of each suite, the details of failed ones, other parts, and the totals."""
-    out = console()
+    shown: list[Part] = []
     for suite, found in _by_suite(rows):
-        out.print(Text(printable(suite), TITLE), soft_wrap=True)
-        width = max(len(row.name) for row in found)
+        shown.append(Line(suite, TITLE, is_whole=True))
         for row in found:
-            _show_row(out, row, width)
-        out.print()
-    print_parts(parts, out)
+            text = f"ok    {row.name}  {row.text}" if row.ok else f"FAIL  {row.name}"
+            shown.append(Line(text.rstrip(), "" if row.ok else BAD, 2, is_whole=True))
+            details = () if row.ok else row.lines
+            shown += [Line(detail, indent=8, is_whole=True) for detail in details]
     failed = sum(not row.ok for row in rows)
     text = f"{len(rows) - failed} passed, {failed} failed in {seconds * 1000:.0f} ms"
-    out.print(Text(text, BAD if failed else GOOD))
-
-
-def _show_row(out: Console, row: Row, width: int) -> None:
-    name = printable(row.name)
-    if row.ok:
-        line = Text.assemble(("  ok", GOOD), f"    {name:<{width}}  ", (printable(row.text), QUIET))
-        if out.is_terminal:
-            line.truncate(out.width, overflow="ellipsis")
-    else:
-        line = Text.assemble("  ", ("FAIL", BAD), f"  {name}")
-    out.print(line, soft_wrap=True)
-    for detail in () if row.ok else row.lines:
-        out.print(Text(f"        {printable(detail)}"), soft_wrap=True)
+    print_parts([*shown, Line(""), *parts, Line(text, BAD if failed else GOOD)])
 
 
 def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
