@@ -63,14 +63,14 @@ Files = dict[str, tuple[bytes, int, str]]
 
 
 class Answers(NamedTuple):
-    """What the operator chose for a new configuration."""
+    """What the operator chose; without nodes only this machine can connect, without a host there
+    is no TLS.
+    """
 
     folder: Path
     nodes: tuple[str, ...]
-    """Networks of the Conferencing Nodes; without them only this machine can connect."""
     password: str
     host: str
-    """The host name for which a certificate is made; without it there is no TLS."""
     systemd: bool
 
 

@@ -29,7 +29,7 @@ ALIAS = "alias"
 AUDIT_LINE = "audit line"
 MAX_QUOTED = 120
 """Characters of an invalid request that its error message repeats."""
-_LOGGED_URL = re.compile(rf'[^\s"]*{POLICY_PREFIX}[^\s"]*')
+_URL_END = re.compile(r'[\s"]')
 _REQUEST_LINE = re.compile(r'"[A-Z]+ $')
 _ESCAPES = {"&quot;": '"', "&#34;": '"', "&#39;": "'", "&#x27;": "'", "&lt;": "<"}
 _ESCAPES |= {"&gt;": ">", "&amp;": "&"}
@@ -83,11 +83,13 @@ def read_request(text: str) -> RecordedRequest:
         text = json.dumps(record, ensure_ascii=False)
     elif "&quot;" in text or "&#34;" in text:
         text = _unescape(text)
-    found = _LOGGED_URL.search(text)
-    if found is None:
+    position = text.find(POLICY_PREFIX)
+    if position < 0:
         raise not_a_request(text)
-    before, after = text[: found.start()], text[found.end() :]
-    word = found[0]
+    # One expression for the whole URL would take long for a long word before it.
+    start = position - len(_URL_END.split(text[:position])[-1])
+    end = position + len(_URL_END.split(text[position:], maxsplit=1)[0])
+    before, word, after = text[:start], text[start:end], text[end:]
     if word.startswith("'"):  # a URL may end in one by itself
         word = word[1:].removesuffix("'")
     try:

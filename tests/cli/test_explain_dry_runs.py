@@ -1,9 +1,5 @@
 """`pexpolicy explain` at another time, with notes and annotations."""
 
-import os
-import pty
-import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +10,6 @@ import pytest
 from tests.cli.test_explain_forms import explained
 from tests.cli.test_main import invoked, written
 from tests.support import live_server
-from tests.support.waiting import HANG_S
 
 NIGHT = """
 [plugins.rules]
@@ -155,24 +150,6 @@ def test_annotations_that_are_left_out_are_named(tmp_path: Path) -> None:
     config = written(tmp_path, 'plugin_dirs = ["drop"]\n[plugins.late]\n')
     assert "not shown: annotations.late" in invoked("explain", "-c", config, "meet07").stdout
     assert explained("-c", config, "meet07")["removed"] == ["annotations.late"]
-
-
-def test_a_reply_has_colours_on_a_terminal(config: str) -> None:
-    ours, theirs = pty.openpty()
-    try:
-        command = [sys.executable, "-m", "pexpolicy", "explain", "-c", config, "meet07"]
-        environment = {**os.environ, "TERM": "xterm-256color"}
-        environment.pop("NO_COLOR", None)
-        done = subprocess.run(
-            [*command, "--at", NOON], stdout=theirs, env=environment, check=False, timeout=HANG_S
-        )
-        os.close(theirs)
-        out = os.read(ours, 100_000).decode()
-    finally:
-        os.close(ours)
-    assert done.returncode == 0
-    assert '\x1b[1;34m"name"' in out
-    assert '"Meeting 07"\x1b[0m' in out
 
 
 CASES = """
