@@ -19,7 +19,7 @@ from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
 from pexpolicy.audit.sinks import GroupCommitSink, JournalSink, Sink
-from pexpolicy.audit.spool import Backlog, Spool, WriteResult, orphaned_lines
+from pexpolicy.audit.spool import Spool, WriteResult, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import AppendFile, Stream, tail_of
 from pexpolicy.audit.torn_lines import repair_file
@@ -80,8 +80,9 @@ def open_audit(
     spool_file = None if spool is None else Spool(spool, chain.boot_id, SPOOL_BYTES)
     # A line in memory does not count as recorded at this level.
     capacity = 0 if table.level == "required" else BUFFER_BYTES
-    backlog = Backlog(capacity, spool_file, state)
-    journal = Journal(target, chain, backlog, rotate=rotate, signer=signer)
+    journal = Journal(
+        target, chain, state, spool=spool_file, capacity=capacity, rotate=rotate, signer=signer
+    )
     journal.writes_end = writes_end and not on_terminal
     if spool is not None and isinstance(target, AppendFile):
         _write_orphaned(spool, target)

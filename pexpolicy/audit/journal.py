@@ -7,10 +7,12 @@ operation that may fail is retried.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from pexpolicy.audit.hash_chain import CHECKPOINT, END, HashChain, Signer, unsigned_end
-from pexpolicy.audit.spool import Backlog, WriteResult
+from pexpolicy.audit.spool import Spool, WriteResult
 from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
 from pexpolicy.audit.targets import Target
 
@@ -26,6 +28,8 @@ INTERNAL_ERROR = "an internal error"
 """Why lines are lost although no write has failed."""
 SYNC_ROTATION_INTERVAL_S = 3600.0
 """Between two new files after a failed sync: each rotation may remove an old file."""
+DRAIN_BLOCKS = 8
+"""Blocks of the spool that are written at a time: calls are answered in between."""
 PROBE = b" " * 1023 + b"\n"
 """A blank line, which readers skip: it shows that lines can be written where none waits."""
 FILE_DELETED = (
@@ -40,21 +44,30 @@ Rotate = Callable[[bool], bool]
 class Journal:
     """Writes the lines of one writer; used by one thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a writer is made in one place
         self,
         target: Target,
         chain: HashChain,
-        backlog: Backlog,
+        state: AuditState,
         *,
+        spool: Spool | None = None,
+        capacity: int = 0,
         alerts: AlertWriter | None = None,
         rotate: Rotate | None = None,
         signer: Signer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.state: AuditState = backlog.state
+        """``capacity``: bytes of lines that may wait in memory.
+
+        Lines in the spool are chained already. Lines in memory are not: they follow those of the
+        spool and are chained when they are written.
+        """
+        self.state = state
         self._target = target
         self._chain = chain
-        self._backlog = backlog
+        self._spool = spool
+        self._capacity = capacity
+        self._buffer: deque[bytes] = deque()
         self._alerts = alerts or AlertWriter()
         self._rotate = rotate
         self._signer = signer
@@ -140,7 +153,8 @@ class Journal:
         """
         try:
             self._sync_target()
-            self._backlog.sync()
+            if self._spool is not None:
+                self._spool.sync()
         except OSError as error:
             now = self._clock()
             if now >= self._next_sync_alert_at:
@@ -177,12 +191,13 @@ class Journal:
         if not self._buffering and self._chain.seq:
             self._write_end(self._clock())
         self.report_unwritten()
-        self._backlog.close()
+        if self._spool is not None:
+            self._spool.close()
         self._target.close(CLOSE_TIMEOUT_S)
 
     def report_unwritten(self, count: int = 0) -> None:
         """Alert that the lines in memory, and ``count`` more, are lost with this process."""
-        if count := count + self._backlog.buffered:
+        if count := count + len(self._buffer):
             self._alerts.alert(f"the audit ends with {count} lines that were not written")
 
     def _start_buffering(self, error: OSError, now: float) -> None:
@@ -203,19 +218,39 @@ class Journal:
             self._alerts.alert(f"the audit cannot be written: {self.state.error}")
 
     def _store(self, bodies: Sequence[bytes]) -> WriteResult:
-        least = min(self._backlog.add(body, self._chain) for body in bodies)
+        least = min(map(self._store_one, bodies))
         if least is WriteResult.LOST:
             self.mark_failed(self.state.error)
         return least
+
+    def _store_one(self, body: bytes) -> WriteResult:
+        state, chain, spool = self.state, self._chain, self._spool
+        if spool is not None and not self._buffer:
+            if not spool.pending:
+                # The next start may write these lines to another file.
+                chain.start_new_file()
+            line, position = chain.chain_lines(body)
+            with suppress(OSError):  # memory is next
+                spool.append(line)
+                chain.commit(position)
+                state.spooled_bytes = spool.pending
+                state.records += 1
+                return WriteResult.SPOOLED
+        if state.buffered_bytes + len(body) <= self._capacity:
+            self._buffer.append(body)
+            state.buffered_bytes += len(body)
+            state.records += 1
+            return WriteResult.BUFFERED
+        chain.lost += 1
+        state.lost += 1
+        return WriteResult.LOST
 
     def _drain(self, now: float) -> bool:
         """Write waiting lines; return true when none is left."""
         if now < self._retry_at or self._unreachable:
             return False
         try:
-            if self._backlog.is_empty:
-                self._write(PROBE)  # what could not be written is lost
-            elif not self._backlog.drain(self._write, self._chain):
+            if not self._has_drained():
                 return False
         except OSError as error:
             self._start_buffering(error, now)
@@ -223,6 +258,29 @@ class Journal:
         self._buffering = False
         if self.state.status == "healthy":
             self.state.error = ""
+        return True
+
+    def _has_drained(self) -> bool:
+        """Write waiting lines in order; return true when none is left. Raises ``OSError``."""
+        spool, chain = self._spool, self._chain
+        has_spooled = spool is not None and spool.pending > 0
+        if not has_spooled and not self._buffer:
+            self._write(PROBE)  # what could not be written is lost
+        if spool is not None and has_spooled:
+            for _ in range(DRAIN_BLOCKS):
+                lines = spool.first()
+                self._write(lines)
+                spool.remove(len(lines))
+                self.state.spooled_bytes = spool.pending
+                if not spool.pending:
+                    break
+            else:
+                return False
+        while self._buffer:
+            line, position = chain.chain_lines(self._buffer[0])
+            self._write(line)
+            chain.commit(position)
+            self.state.buffered_bytes -= len(self._buffer.popleft())
         return True
 
     def _check(self, now: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.reader import RawLine
-from pexpolicy.audit.spool import Backlog, Spool, WriteResult
+from pexpolicy.audit.spool import Spool, WriteResult
 from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import AppendFile
 from pexpolicy.audit.verify import Verification
@@ -59,7 +59,7 @@ class Faulty(AppendFile):
 
 @dataclass
 class Place:
-    """A journal over such a file, with its backlog and clock."""
+    """A journal over such a file, with its clock."""
 
     folder: Path
     capacity: int = 1 << 20
@@ -74,11 +74,12 @@ class Place:
         self.chain = HashChain()
         self.file = Faulty(self.path, self.chain.mark)
         spool = None if self.spool is None else Spool(self.folder, self.chain.boot_id, self.spool)
-        self.backlog = Backlog(self.capacity, spool, AuditState())
         self.journal = Journal(
             self.file,
             self.chain,
-            self.backlog,
+            AuditState(),
+            spool=spool,
+            capacity=self.capacity,
             alerts=self.alerts,
             clock=self.clock,
             **self.options,

@@ -14,7 +14,6 @@ import pytest
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.reader import RawLine
-from pexpolicy.audit.spool import Backlog
 from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import Stream
 from pexpolicy.audit.verify import Verification
@@ -30,7 +29,8 @@ class Listened:
         self.journal = Journal(
             Stream(written),
             HashChain(),
-            Backlog(1 << 24, None, AuditState()),
+            AuditState(),
+            capacity=1 << 24,
             alerts=self.alerts,
             clock=self.clock,
         )
