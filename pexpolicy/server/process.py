@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -145,11 +144,6 @@ def force_exit(leftovers: Callable[[], list[str]]) -> None:
 READY = "READY=1"
 STOPPING = "STOPPING=1"
 ALIVE = "WATCHDOG=1"
-
-
-def reloading() -> str:
-    """Return the message that announces a reload; ``READY`` ends it."""
-    return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
 def notify(message: str) -> None:

@@ -26,7 +26,7 @@ import msgspec
 
 from pexpolicy.config.files import Look, stat_files
 from pexpolicy.errors import Log
-from pexpolicy.server.process import READY, ShutdownSignal, notify, reloading
+from pexpolicy.server.process import READY, ShutdownSignal, notify
 from pexpolicy.tasks import hide, run_in_thread, start_background
 from pexpolicy.text import readable
 
@@ -252,11 +252,7 @@ class ReloadTriggers:
                 for task in self._tasks:
                     task.cancel()
 
-    async def reload(self) -> ReloadResult:
-        """Reload and return the result."""
-        return await self.request()
-
-    def request(self) -> asyncio.Task[ReloadResult]:
+    def reload(self) -> asyncio.Task[ReloadResult]:
         """Start a reload, in a task that is hidden from plugins and ends with the server."""
         return start_background(self._run(), self._tasks)
 
@@ -270,7 +266,7 @@ class ReloadTriggers:
         if self._is_hung_up:
             self._stop.request_immediate()
         else:
-            _ = self.request()
+            _ = self.reload()
 
     async def _watch(self) -> None:
         """Reload after a change of the files."""
@@ -280,7 +276,7 @@ class ReloadTriggers:
             # A change during a reload is detected by a later poll.
             versions = await self._poll(self._watcher.known)
             if not self._lock.locked() and self._watcher.is_changed(versions):
-                _ = self.request()
+                _ = self.reload()
             if was_hung_up:
                 # It was closed without SIGHUP, as the server was detached: SIGHUP reloads again.
                 self._terminal = []
@@ -296,7 +292,7 @@ class ReloadTriggers:
 
     async def _run(self) -> ReloadResult:
         async with self._lock:
-            notify(reloading())
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             read_at = time.time()
             result = await self._reload()
             self._watcher.start(await self._poll(map(Path, result.files)), read_at)

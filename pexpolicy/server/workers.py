@@ -457,7 +457,7 @@ class Supervisor:
         elif report.kind == "serving" and self._announced:
             if worker.config_hash != coordinator.active_hash:
                 # It started with the previous configuration, or read a file that has changed.
-                _ = self._triggers.request()
+                _ = self._triggers.reload()
         elif report.kind == "serving":
             coordinator.active_hash, coordinator.files = worker.config_hash, report.result.files
             if len(self._serving()) == self._count:
