@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -39,13 +40,12 @@ from pexpolicy.matching.subjects import (
 from pexpolicy.matching.time_window import TimeOperators, TimeWindow
 from pexpolicy.models.context import WallClock, wall_clock
 from pexpolicy.subnets import read_subnet
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import suggest
 
 VALUE_LISTS = "value_lists"
 """Key in the context of a validation: the names that ``in_source`` may use."""
 NEGATION = "not_"
 """Prefix of an operator that matches where the operator itself does not."""
-PATTERN_KEYS = ("regex", "not_regex", "glob", "not_glob")
 
 Word = Annotated[str, Field(min_length=1)]
 Words = Annotated[
@@ -97,6 +97,12 @@ def _checked(compiled: Callable[[str], Pattern], source: str) -> Pattern:
 
 
 _OR_VALUE_OF = WrapValidator(_or_value_of)
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "regex": partial(_checked, Pattern),
+    "glob": partial(_checked, glob),
+    "in_subnet": read_subnet,
+}
+_CHECKED_KEYS = [f"{negation}{key}" for negation in ("", NEGATION) for key in _CHECKS]
 WordOrValue = Annotated[Word, _OR_VALUE_OF]
 NumberOrValue = Annotated[Number, _OR_VALUE_OF]
 
@@ -177,33 +183,27 @@ class TextOperators(_Operators):
     not_in_source: Words | None = None
     case_sensitive: bool = False
 
-    @field_validator(*PATTERN_KEYS)
+    @field_validator(*_CHECKED_KEYS)
     @classmethod
-    def _patterns_compile(cls, patterns: Words | None, info: ValidationInfo) -> Words | None:
-        compiled = glob if str(info.field_name).endswith("glob") else Pattern
-        for source in patterns or ():
-            _checked(compiled, source)
-        return patterns
-
-    @field_validator("in_subnet", "not_in_subnet")
-    @classmethod
-    def _networks_are_known(cls, networks: Words | None) -> Words | None:
-        for network in networks or ():
-            read_subnet(network)
-        return networks
+    def _operands_are_valid(cls, operands: Words | None, info: ValidationInfo) -> Words | None:
+        check = _CHECKS[str(info.field_name).removeprefix(NEGATION)]
+        for operand in operands or ():
+            check(operand)
+        return operands
 
     @field_validator("in_source", "not_in_source")
     @classmethod
     def _lists_are_known(cls, names: Words | None, info: ValidationInfo) -> Words | None:
         known = (info.context or {}).get(VALUE_LISTS)
+        if names and known is None:
+            msg = "works in rules only: this plugin has no lists of sources"
+            raise ValueError(msg)
         for name in names or ():
-            if known is None:
-                msg = "works in rules only: this plugin has no lists of sources"
-                raise ValueError(msg)
             if name not in known:
-                there = f"; there are {', '.join(known)}" if known else ""
-                text = there or "; write a table [plugins.rules.settings.sources.NAME]"
-                msg = f"there is no list {name!r}{did_you_mean(name, known) or text}"
+                there = (
+                    suggest(name, known) or "; write a table [plugins.rules.settings.sources.NAME]"
+                )
+                msg = f"there is no list {name!r}{there}"
                 raise ValueError(msg)
         return names
 
