@@ -18,7 +18,8 @@ _SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key)_file|client_key
 _NAME = r"(?:\w+[_ ])?(?:pin|password|passcode|secret|token|api_?key)"
 _SECRET = re.compile(_NAME, re.IGNORECASE)
 _HOLDS_SECRETS = re.compile(
-    rf'(?:^|[;,\t])\s*"?{_NAME}"?\s*(?:$|[;,\t=])'.encode(), re.IGNORECASE | re.MULTILINE
+    rf'^[ \t]*"?{_NAME}"?[ \t]*=|(?:^|[;,\t])[ ]*"?{_NAME}"?[ ]*(?:$|[;,\t\r])'.encode(),
+    re.IGNORECASE | re.MULTILINE,
 )
 """Finds a column of a CSV file, or a key of a TOML file, that holds secrets."""
 _SEARCHED = 1_000_000
