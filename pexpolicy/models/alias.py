@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args, overload
 from unicodedata import normalize
@@ -274,31 +273,23 @@ class AliasMap(Mapping[Alias, V_co]):
         return {alias.raw: value for alias, value in self._values.items()}
 
 
-class AliasSet(AbstractSet[Alias]):
+class AliasSet(frozenset[Alias]):
     """A frozen set of aliases; ``"SIP:Bob@Example.com" in AliasSet(["bob@example.com"])``.
 
     As a setting of a plugin it is a list. Raises ``ValueError`` for a text that is no alias.
     """
 
-    __slots__ = ("_aliases",)
+    __slots__ = ()
 
-    def __init__(self, aliases: Iterable[str] = ()) -> None:
-        self._aliases = frozenset(map(checked_alias, aliases))
+    def __new__(cls, aliases: Iterable[str] = ()) -> Self:
+        """Return the set of these aliases."""
+        return super().__new__(cls, map(checked_alias, aliases))
 
     def __contains__(self, alias: object) -> bool:
-        return isinstance(alias, str) and Alias(alias) in self._aliases
-
-    def __iter__(self) -> Iterator[Alias]:
-        return iter(self._aliases)
-
-    def __len__(self) -> int:
-        return len(self._aliases)
-
-    def __hash__(self) -> int:
-        return hash(self._aliases)
+        return isinstance(alias, str) and super().__contains__(Alias(alias))
 
     def __repr__(self) -> str:
-        return f"AliasSet({sorted(alias.raw for alias in self._aliases)!r})"
+        return f"AliasSet({sorted(alias.raw for alias in self)!r})"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -312,7 +303,7 @@ class AliasSet(AbstractSet[Alias]):
         )
 
     def _as_written(self) -> list[str]:
-        return [alias.raw for alias in self._aliases]
+        return [alias.raw for alias in self]
 
 
 def _written(written: str) -> str:

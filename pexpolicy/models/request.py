@@ -79,7 +79,8 @@ class Annotations:
         if value is UNSET:
             return
         found = self.by_plugin.setdefault(plugin, {})
-        if name not in found and len(found) >= MAX_ANNOTATIONS:
+        is_large = isinstance(value, int) and not -_MAX_INTEGER <= value < _MAX_INTEGER
+        if is_large or (name not in found and len(found) >= MAX_ANNOTATIONS):
             self.left_out.add(plugin)
         elif isinstance(value, str):
             if isinstance(value, Alias) and privacy is Privacy.PLAIN:
@@ -88,19 +89,12 @@ class Annotations:
             found[name] = Annotation(text, privacy)
         elif value is None or isinstance(value, bool):
             found[name] = Annotation(value, privacy)
-        elif isinstance(value, float):
-            found[name] = Annotation(float(value), privacy)
-        elif isinstance(value, int):
-            if -_MAX_INTEGER <= value < _MAX_INTEGER:
-                found[name] = Annotation(int(value), privacy)
-            else:
-                self.left_out.add(plugin)
+        elif isinstance(value, float | int):
+            plain = float(value) if isinstance(value, float) else int(value)
+            found[name] = Annotation(plain, privacy)
         else:
-            msg = (
-                f"an annotation is text, a number, True, False or None, and {name} is of type "
-                f"{type(value).__name__}"
-            )
-            raise TypeError(msg)
+            kind = type(value).__name__
+            raise TypeError(f"an annotation is text, a number, a boolean or None; {name} is {kind}")
 
 
 T = TypeVar("T")
