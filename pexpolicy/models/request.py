@@ -94,7 +94,8 @@ class Annotations:
             found[name] = Annotation(plain, privacy)
         else:
             kind = type(value).__name__
-            raise TypeError(f"an annotation is text, a number, a boolean or None; {name} is {kind}")
+            text = "an annotation is text, a number, True, False or None"
+            raise TypeError(f"{text}, and {name} is of type {kind}")
 
 
 T = TypeVar("T")
