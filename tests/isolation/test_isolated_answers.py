@@ -16,7 +16,7 @@ from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.binding import bind_hook, describe
-from pexpolicy.plugins.discovery import PluginSource, discover, module_name
+from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import build
 from tests.support.isolated import PluginFolder, admitted, request, service, table_of
 
@@ -268,20 +268,6 @@ async def test_dates_and_times_and_long_tables_arrive_in_the_settings(shelf: Plu
     async with (isolated := shelf.start(shelf.write(source), settings=settings)).lifespan():
         expected = f"{settings['day']!r} {settings['at'].isoformat()} 50000"
         assert (await service(isolated)).reason == expected
-
-
-async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> None:
-    (tmp_path / "dropped.py").write_text(
-        "from pexpolicy import Continue, hookimpl\n"
-        "class Dropped:\n"
-        "    def __init__(self, settings): pass\n"
-        "    @hookimpl\n"
-        "    async def service_configuration(self): return Continue(reason=__name__)\n"
-    )
-    found, problems = discover([tmp_path])
-    assert problems == []
-    async with (isolated := PluginFolder(tmp_path).start(found["dropped"])).lifespan():
-        assert (await service(isolated)).reason == module_name(tmp_path / "dropped.py")
 
 
 async def test_an_observer_gets_the_outcome(shelf: PluginFolder) -> None:
