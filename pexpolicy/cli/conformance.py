@@ -250,7 +250,6 @@ def _authorization(user: str | None, variable: str | None) -> str | None:
 
 
 async def _run(url: str, authorization: str | None, alias: str, caller: str) -> list[StepResult]:
-    """Return the results of all steps; show the progress on a terminal."""
     out = Console(stderr=True)
     results: list[StepResult] = []
     async with connected(url, authorization=authorization) as wire:

@@ -150,9 +150,6 @@ def _other_side(against: str | None) -> Path | ServerAddress | None:
     if against is None:
         return None
     if not against.startswith(("http://", "https://")):
-        if not against.endswith(".toml") and not Path(against).exists():
-            msg = f"there is no file {against}; the URL of a server begins with https:// or http://"
-            raise click.BadParameter(msg, param_hint="--against")
         return Path(against)
     parts = urlsplit(against.rstrip("/"))
     if parts.query or parts.fragment or "/policy/v1" in parts.path or not parts.hostname:

@@ -126,7 +126,6 @@ TRACES: Mapping[str, tuple[DecodingMarker, ...]] = {
 
 
 def _parameters(parts: str) -> dict[str, Any]:
-    """Return the parameters of the parts of a template."""
     found: dict[str, Any] = {}
     for part in parts.split():
         if part.startswith("-"):

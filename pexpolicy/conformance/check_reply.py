@@ -191,7 +191,6 @@ def _not_ok(asked: SentRequest, reply: Reply) -> Iterator[Finding]:
 
 
 def _status(asked: SentRequest, status: int) -> Finding:
-    """Return the finding for a status that is neither 200 nor 404."""
     make, text = next((make, text) for some, make, text in _STATUSES if status in some)
     if status in UNREADABLE and asked.strain:
         make = warning
@@ -230,7 +229,6 @@ def _decision(asked: SentRequest, reply: Reply) -> CheckResult:
 
 
 def _wrong_decoding(asked: SentRequest, body: Any) -> DecodingMarker | None:
-    """Return what shows that the request was decoded wrongly."""
     text = json.dumps(body, ensure_ascii=False).casefold() if asked.traces else ""
     return next((trace for trace in asked.traces if trace.text.casefold() in text), None)
 

@@ -134,7 +134,6 @@ def _meant(model: Contract, name: str, value: str) -> tuple[bool | int, str] | N
 
 
 def _kinds(model: Contract, name: str) -> list[Any]:
-    """Return the plain types of a field."""
     kinds = alternatives(model.hints.get(name))
     return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
 
@@ -228,7 +227,6 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
 
 
 def _without(endpoint: str, action: object) -> Reading:
-    """Return the disposition of a success without a result."""
     actions = ACTIONS.get(endpoint, ())
     if actions and action not in (None, "continue"):
         return _dropped(f"action = {brief(action)} is not one of {', '.join(actions)}")
@@ -314,7 +312,6 @@ def wrong_shape(endpoint: str, result: object) -> str:
 
 
 def _unusable(endpoint: str, action: object, result: Any) -> str:
-    """Return why a result cannot be used, whatever its fields are."""
     if wrong := wrong_shape(endpoint, result):
         return wrong
     if endpoint == "participant_avatar":

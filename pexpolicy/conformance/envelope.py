@@ -225,7 +225,6 @@ def _result(asked: SentRequest, body: Envelope) -> Findings:
 
 
 def _from_issue(issue: ValidationIssue, topic: Topic) -> Finding:
-    """Return the finding for a field that a model refuses."""
     return violation(topic, str(replace(issue, mark="")), issue.mark)
 
 
@@ -236,7 +235,6 @@ def _from_warning(text: str) -> Finding:
 
 
 def _by_model(asked: SentRequest, result: Result) -> list[Finding]:
-    """Return the findings of the model of an endpoint."""
     if asked.endpoint == "participant_properties":
         # One that rejects nothing is the envelope's fault, and no unknown field as well.
         result = {name: value for name, value in result.items() if name != "reject_reason"}
@@ -291,7 +289,6 @@ def _service(asked: SentRequest, result: Result) -> Findings:
 
 
 def _directory(asked: SentRequest, body: Envelope) -> Findings:
-    """Yield the findings about the entries of a reply and about ``ignore_local``."""
     entries = body.get("result", [])
     if entries == {}:
         text = "the result of a search is a list, and this is {}"

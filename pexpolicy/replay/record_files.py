@@ -36,9 +36,6 @@ MAX_CELL = 1 << 20
 SNIFFED = 1 << 13
 """Bytes at the beginning of a file by which its form is found."""
 _GZIP = b"\x1f\x8b"
-_PACKED = (b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\3\4")
-"""The beginnings of files of bzip2, xz, Zstandard and zip; those of tar have a mark further on."""
-_TAR_MARK = slice(257, 262)
 _INFINITY_LOG = re.compile(rb'\bName=(?:"|&quot;)[a-z]+\.|\bsupport\.externalpolicy\b')
 _HTTP_LINE = re.compile(rb" HTTP/\d|\"(?:request|request_uri|uri|url|path)\"\s*:")
 _AUDIT_LINE = re.compile(rb'^[^"{]*\{(?=.*"timestamp"\s*:).*"event"\s*:\s*"[a-z]+"')
@@ -91,12 +88,7 @@ class RecordFiles:
         content = stored
         if _peek(stored).startswith(_GZIP):
             content = cast("IO[bytes]", gzip.GzipFile(fileobj=stored))
-        beginning = _peek(content)
-        if beginning.startswith(_PACKED) or beginning[_TAR_MARK] == b"ustar":
-            why = "it is a packed file: unpack it; plain files and gzip are read"
-            yield Unusable(str(path), Exactness.UNREADABLE, why)
-            return
-        form = form_of(beginning)
+        form = form_of(_peek(content))
         self.forms.append((str(path), form))
         if form is Form.ROUTER:
             table = io.TextIOWrapper(content, "utf-8-sig", errors="replace", newline="")
@@ -132,7 +124,6 @@ def _lines(path: Path, file: IO[bytes], left: int) -> Iterator[tuple[str, bytes]
 
 
 def _router_rows(path: Path, text: IO[str]) -> Iterator[Call | Unusable]:
-    """Yield each row of a policy router's table of requests; raise ``csv.Error``."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
     header = text.readline()
     delimiter = ";" if header.count(";") > header.count(",") else ","

@@ -26,7 +26,7 @@ from pexpolicy.testing.report import (
 
 SHOWN_GROUPS = 20
 SHOWN = 8
-"""Reasons, places, verdicts, and changed fields of an example that are shown; JSON has all."""
+"""Reasons, places, and changed fields of an example that are shown; JSON has all."""
 MAX_GROUPS = 500
 """Groups on a page; JSON has all of them."""
 MAX_VALUE = 200

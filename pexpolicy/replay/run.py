@@ -102,7 +102,6 @@ async def _replay(files: RecordFiles, job: Job, progress: Progress) -> Tally:
 
 
 async def _opened(stack: AsyncExitStack, job: Job) -> Replayer:
-    """Open both sides of a job on this event loop, until the stack is left."""
     block = NetworkBlock()
     new = await stack.enter_async_context(opened(job.config, block))
     old: ReplayPolicy | PolicyServer | None = None

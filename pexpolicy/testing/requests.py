@@ -186,7 +186,6 @@ def _has_alias(endpoint: str) -> bool:
 
 
 def _replace(params: dict[str, Texts], endpoint: str, name: str, value: Value) -> None:
-    """Replace the default value of one field."""
     wire, is_prefix = _on_the_wire(endpoint, name)
     if not is_prefix:
         params[wire] = _texts(name, value)
@@ -215,7 +214,6 @@ def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
 
 
 def _texts(name: str, value: object) -> Texts:
-    """Return the texts that Infinity sends for a value: several for a repeated parameter."""
     if value is ABSENT:
         return ()
     if isinstance(value, list | tuple):

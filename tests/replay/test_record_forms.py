@@ -1,12 +1,9 @@
 """Forms of records: each is found by itself, whatever its compression, and counted exactly."""
 
-import bz2
 import csv
 import gzip
 import html
 import json
-import lzma
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,24 +83,6 @@ def test_a_file_may_be_compressed(tmp_path: Path, members: int) -> None:
     member = gzip.compress(f"{OTHER}\n{SUPPORT.format(ENGINEERING)}\n".encode())
     path.write_bytes(member * members)
     assert replayed(path)["records"]["exact"] == members
-
-
-@pytest.mark.parametrize("pack", ["bz2", "xz", "tar", "tar.gz", "zip"])
-def test_a_packed_file_is_named(tmp_path: Path, pack: str) -> None:
-    (tmp_path / "logs").mkdir()
-    log = tmp_path / "logs/support_log"
-    log.write_text(SUPPORT.format(ENGINEERING) + "\n")
-    content = log.read_bytes()
-    packed = tmp_path / "packed"
-    if pack in ("bz2", "xz"):
-        packed.write_bytes({"bz2": bz2, "xz": lzma}[pack].compress(content))
-    else:
-        kind = {"tar": "tar", "tar.gz": "gztar", "zip": "zip"}[pack]
-        packed = Path(shutil.make_archive(str(packed), kind, tmp_path / "logs"))
-    found = replayed(log, packed, code=2)
-    assert counts(found) == (1, 0, 0, 1)
-    assert found["unreadable"][0]["place"] == str(packed)
-    assert "unpack it" in found["unreadable"][0]["reason"]
 
 
 def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
