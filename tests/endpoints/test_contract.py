@@ -95,7 +95,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (SERVICE, lambda: room(pin="12"), ("Conference.pin:", "4 to 20 characters")),
     (SERVICE, lambda: room(pin="12 34"), ("digits with a #",)),
     (SERVICE, lambda: room(locked="True"), ("locked = 'True'", "write it without quotes")),
-    (SERVICE, lambda: room(enable_chat=True), ("'default', 'yes', 'no'")),
+    (SERVICE, lambda: room(enable_chat=True), ("'default', 'yes', 'no'",)),
     (SERVICE, lambda: room(max_callrate_in=2048), ("of bits per second from 128000",)),
     (SERVICE, lambda: room(participant_limit="50"), ("write it without quotes",)),
     (SERVICE, lambda: room(participant_limit=None), ("leave the field out",)),
