@@ -339,25 +339,6 @@ async def test_the_end_does_not_wait_for_one_that_ignores_its_cancellation() -> 
     await until(lambda: not made.abandoned)
 
 
-async def test_a_cancelled_notification_is_counted_and_the_next_one_delivered() -> None:
-    loop = asyncio.get_running_loop()
-    is_first = True
-
-    def factory(_: object, coroutine: Any, **options: Any) -> Any:
-        nonlocal is_first
-        task = asyncio.Task(coroutine, loop=loop, **options)
-        if coroutine.__name__ == "_notify" and is_first:
-            is_first = False
-            task.cancel()
-        return task
-
-    async def notify(batch: Any) -> None: ...
-
-    loop.set_task_factory(factory)
-    counts = await delivered(notify, 2)
-    assert counts == {"failed": 1, "dropped": 1, "delivered": 1}
-
-
 @virtual
 async def test_a_reload_passes_on_what_waits() -> None:
     told: list[str] = []

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
@@ -99,30 +98,4 @@ async def test_a_call_that_failed_for_want_of_a_thread_never_runs(
     await first
     await threads.run(ran.append, 2)
     assert ran == [2]
-    threads.close()
-
-
-async def test_a_call_that_has_returned_at_once_keeps_no_thread(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    done: Future[tuple[int, None]] = Future()
-    done.set_result((1, None))
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *_: done)
-    threads = PluginThreadPool("toy", 1)
-    assert [await threads.run(int, None) for _ in range(3)] == [1, 1, 1]
-    assert not threads.stuck
-
-
-async def test_a_call_that_is_cancelled_before_it_begins_keeps_no_thread(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    threads = PluginThreadPool("toy", 1)
-    with monkeypatch.context() as patched:
-        patched.setattr(ThreadPoolExecutor, "submit", lambda *_: Future())
-        task = asyncio.create_task(threads.run(int, None))
-        await asyncio.sleep(0)
-        assert threads.stuck
-        task.cancel()
-        await asyncio.wait([task])
-    assert await threads.run(str, 2) == "2"
     threads.close()
