@@ -12,7 +12,6 @@ import hashlib
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -56,6 +55,15 @@ _SHAPED = (Continue, Reject, Avatar, Directory)
 """Decisions whose result is made by the endpoint."""
 _BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
+_PERSONAL = {
+    endpoint.request: {
+        header_name(parameter.wire): parameter.read is alias
+        for parameter in parameters_of(endpoint.request).values()
+        if parameter.privacy is Privacy.PERSONAL
+    }
+    for endpoint in ENDPOINTS.values()
+}
+"""The personal parameters of each request type, and whether each is an alias."""
 _NOT_FIELDS = ("action", "reason", "image")
 """Changes that are not fields of a result: they hold no secrets."""
 SHORTEST = 3
@@ -149,7 +157,7 @@ class Redaction:
     def _mask(self, facts: dict[str, Any], withheld: list[str], kind: type[Request]) -> None:
         """Apply ``personal`` to the personal values, or remove the keys of streams."""
         personal = self.personal
-        people = {"alias": True} | _personal_parameters(kind)
+        people = {"alias": True} | _PERSONAL[kind]
         for name, value in [*facts.items()]:
             is_alias = people.get(header_name(name))
             texts: list[str | None] = [*_as_list(value)]
@@ -324,21 +332,9 @@ def redact_annotations(
     return kept, removed
 
 
-@cache
-def _personal_parameters(kind: type[Request]) -> dict[str, bool]:
-    """Return the personal parameters of a request type as ``header_name`` has them, and whether
-    each is an alias.
-    """
-    return {
-        header_name(parameter.wire): parameter.read is alias
-        for parameter in parameters_of(kind).values()
-        if parameter.privacy is Privacy.PERSONAL
-    }
-
-
 def _personal_texts(request: Request) -> Mapping[str, str]:
     """Return the personal texts of a request, each in the form that is hashed for the audit."""
-    personal, people = _personal_parameters(type(request)), dict[str, str]()
+    personal, people = _PERSONAL[type(request)], dict[str, str]()
     for name, text in request.params.items():
         is_alias = personal.get(header_name(name))
         if is_alias is not None or name.startswith(IDP_ATTRIBUTE):

@@ -37,12 +37,13 @@ class PluginFailureLog:
         """Log an exception or an invalid decision, once an interval for each class and place."""
         if report.lines:
             more["traceback"] = report.traceback
-        self._warn(event, plugin, now, report.kind, report.place, error=report.summary, **more)
+        kind = event, plugin, report.kind, report.place
+        self._warn(kind, now, error=report.summary, **more)
 
     def step(self, plugin: str, outcome: str, detail: str, now: float, **more: object) -> None:
         """Log a plugin that was late or busy, once an interval: under load every call is."""
         if outcome in _EVENTS:
-            self._warn(_EVENTS[outcome], plugin, now, error=detail, **more)
+            self._warn((_EVENTS[outcome], plugin, "", ""), now, error=detail, **more)
 
     def breaker(self, plugin: str, event: str, **fields: object) -> None:
         """Log that the circuit breaker of a plugin opened or closed."""
@@ -60,19 +61,12 @@ class PluginFailureLog:
             assert self._log is not None
             self._log.warning(event, plugin=plugin, hook=hook, **text, times=times)
 
-    def _warn(
-        self,
-        event: str,
-        plugin: str,
-        now: float,
-        kind: str = "",
-        place: str = "",
-        **fields: object,
-    ) -> None:
+    def _warn(self, kind: tuple[str, str, str, str], now: float, **fields: object) -> None:
         if self._log is None:
             return
+        event, plugin, error, place = kind
         fields = {"hook": self._hook, **{name: one for name, one in fields.items() if one != ""}}
-        if times := self._limit.admit((event, plugin, str(fields["hook"]), kind, place), now):
+        if times := self._limit.admit((event, plugin, str(fields["hook"]), error, place), now):
             counted = {"times": times} if times > 1 else {}
             self._log.warning(event, plugin=plugin, **fields, **counted)
         elif self._timer is None:
