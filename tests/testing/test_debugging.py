@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Conference, DecisionError, Plugin, Reject, Request, hookimpl
+from pexpolicy.background import lifespan
 from pexpolicy.testing import (
     ConfigError,
     PluginStartupError,
@@ -107,6 +108,24 @@ async def test_a_serving_policy_has_the_timeouts_that_it_was_built_with() -> Non
         assert (await decide(policy, REQUEST)).decided_by == "waits"
         with pytest.raises(TypeError, match="timeouts=False goes with plugins"):
             await decide(policy, REQUEST, timeouts=False)
+
+
+class OpensSlowly(Next):
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        await asyncio.sleep(0.2)
+        yield
+
+
+def test_without_timeouts_a_lifespan_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifespan, "START_TIMEOUT_S", 0.05)
+    short = {"plugins": {"opens_slowly": {"timeout": 0.05}}}
+    with pytest.raises(ConfigError):
+        decide_sync(OpensSlowly, make_request("service_configuration"), config=short)
+    outcome = decide_sync(
+        OpensSlowly, make_request("service_configuration"), config=short, timeouts=False
+    )
+    assert outcome.decided_by == "opens_slowly"
 
 
 class FailsToBuild(Next):
