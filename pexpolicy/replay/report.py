@@ -27,8 +27,6 @@ from pexpolicy.testing.report import (
 SHOWN_GROUPS = 20
 SHOWN = 8
 """Reasons, places, and changed fields of an example that are shown; JSON has all."""
-MAX_GROUPS = 500
-"""Groups on a page; JSON has all of them."""
 MAX_VALUE = 200
 """Characters of a change."""
 _STYLES = {Exactness.PARTIAL: WARNING, Exactness.UNREADABLE: BAD}
@@ -54,7 +52,7 @@ def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
     if tally.matrix:
         yield Line("Actions", TITLE)
         yield _matrix(result)
-    most = MAX_GROUPS if full else SHOWN_GROUPS
+    most = len(result.groups) if full else SHOWN_GROUPS
     for number, group in enumerate(result.groups[:most], 1):
         yield from _group(number, group, result, full=full)
     if others := result.groups[most:]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from pexpolicy.audit.redaction import Redaction
+from pexpolicy.conformance.http_client import connected
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.difference import Changes
 from pexpolicy.replay.comparison import Side, compare, without_ids
@@ -24,7 +25,6 @@ from pexpolicy.replay.sides import (
     PolicyServer,
     ReplayPolicy,
     ServerAddress,
-    asking,
     opened,
 )
 from pexpolicy.testing.coverage import Coverage
@@ -108,7 +108,8 @@ async def _opened(stack: AsyncExitStack, job: Job) -> Replayer:
     if isinstance(job.against, Path):
         old = await stack.enter_async_context(opened(job.against, block))
     elif job.against is not None:
-        old = await stack.enter_async_context(asking(job.against, block))
+        wire = connected(job.against.url, authorization=job.against.authorization)
+        old = PolicyServer(await stack.enter_async_context(wire), block)
     return Replayer(new, old, job)
 
 

@@ -14,7 +14,7 @@ from multidict import MultiDict, MultiMapping
 
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.builder import policy_from
-from pexpolicy.conformance.http_client import Wire, connected
+from pexpolicy.conformance.http_client import Wire
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG
 from pexpolicy.models.context import HOOK_CONTEXT, DryRunClock
@@ -236,10 +236,3 @@ class PolicyServer:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             body = None
         return of_reply(call.endpoint, reply.status, body)
-
-
-@asynccontextmanager
-async def asking(address: ServerAddress, block: NetworkBlock) -> AsyncIterator[PolicyServer]:
-    """Yield what asks a server."""
-    async with connected(address.url, authorization=address.authorization) as wire:
-        yield PolicyServer(wire, block)
