@@ -71,10 +71,7 @@ def open_audit(
         raise OSError(errno.EBADF, "it is closed", "standard output")
     on_terminal = path is None and sys.stdout.isatty()
     chain = NoHashChain() if on_terminal else HashChain(table.instance)
-    signer = None
-    if sign_key is not None and not on_terminal:
-        key = private_key(sign_key)
-        signer = Signer(key)
+    signer = None if sign_key is None or on_terminal else Signer(private_key(sign_key))
     target, rotate = _target(path, chain, table)
     state = AuditState()
     spool_file = None if spool is None else Spool(spool, chain.boot_id, SPOOL_BYTES)

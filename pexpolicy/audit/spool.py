@@ -1,4 +1,4 @@
-"""Lines that wait until they can be written: in the spool, a folder, and then in memory."""
+"""The spool: a folder with lines that wait until they can be written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ class Spool:
     """
 
     def __init__(self, folder: Path, boot_id: str, max_bytes: int) -> None:
-        self._folder = folder
         self._path = folder / f"{boot_id}{SUFFIX}"
         self._max_bytes = max_bytes
         self._descriptor = -1
