@@ -23,7 +23,7 @@ from pexpolicy.models.contract import (
 )
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import Field, Privacy, Rule
-from pexpolicy.text import article, brief_name, did_you_mean, suggest
+from pexpolicy.text import article, brief, brief_name, did_you_mean, suggest
 
 
 def wanted(hint: Any) -> str:
@@ -156,9 +156,11 @@ def find_issues(
         n for n in contract.hints if contract.defaults[n] is ... and n not in {*rest, *fields}
     ]
     for name in needed:
-        yield refusal(contract, name, NOT_SHOWN, "is required")
+        text = "is required" + _misspelt(name, decoded, contract.names)
+        yield refusal(contract, name, NOT_SHOWN, text)
     for place, model, name, _ in _unknown(contract, decoded):
-        yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
+        if place or not did_you_mean(name, needed):
+            yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
     gone = frozenset({*extras.plain(contract, fields), *needed} - rest.keys())
     for place, rule, value in broken_rules(
         contract, _ValidFields(msgspec.json.decode(result, type=kind), gone)
@@ -318,3 +320,9 @@ def unknown_field(contract: Contract, name: str) -> ValidationIssue:
 def _no_such_field(model: Contract, name: str) -> str:
     field = repr(brief_name(name))
     return f"{NO_FIELD} {field} in {model.name}{suggest(name, list(model.hints))}"
+
+
+def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:
+    """Return a hint at the field that was probably meant to be the missing one."""
+    meant = (n for n in decoded if n not in known and did_you_mean(n, [missing]))
+    return next((f"; {brief(name)} is not a field, was it meant?" for name in meant), "")
