@@ -101,8 +101,9 @@ def show(rows: Sequence[Row], seconds: float, parts: Iterable[Part] = ()) -> Non
     shown: list[Part] = []
     for suite, found in _by_suite(rows):
         shown.append(Line(suite, TITLE, is_whole=True))
+        width = max(len(row.name) for row in found)
         for row in found:
-            text = f"ok    {row.name}  {row.text}" if row.ok else f"FAIL  {row.name}"
+            text = f"ok    {row.name:<{width}}  {row.text}" if row.ok else f"FAIL  {row.name}"
             shown.append(Line(text.rstrip(), "" if row.ok else BAD, 2, is_whole=True))
             details = () if row.ok else row.lines
             shown += [Line(detail, indent=8, is_whole=True) for detail in details]
