@@ -1,11 +1,9 @@
 """A package that `pexpolicy new-plugin` writes works as it is written."""
 
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,48 +232,3 @@ def test_a_folder_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert f"{folder} cannot be written: File exists" in result.stderr
     assert [path.name for path in folder.iterdir()] == ["mine"]
-
-
-def test_an_unknown_hook_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    result = new_plugin("lobby", "--hook", "service", "--directory", str(tmp_path))
-    assert result.exit_code == 2
-    assert all(hook in result.stderr for hook in HOOKS)
-
-
-def test_the_folder_may_be_new_and_have_blanks(tmp_path: Path) -> None:
-    parent = tmp_path / "my plugins" / "new"
-    result = new_plugin("lobby", "--directory", str(parent))
-    assert result.exit_code == 0
-    assert f"  cd {shlex.quote(str(parent / 'pexpolicy-lobby'))} && " in result.stdout
-    assert (parent / "pexpolicy-lobby" / "pyproject.toml").is_file()
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    result = new_plugin("front-desk", "-d", str(tmp_path / "file" / "below"))
-    assert (result.exit_code, str(tmp_path / "file") in result.stderr) == (2, True)
-
-
-def test_nothing_of_the_templates_is_left_in_what_is_written() -> None:
-    for name, content in render("front_desk", HOOKS[0]).items():
-        outside = re.sub(r"\$\{\{ matrix\.[a-z]+ \}\}", "", content)
-        assert not re.search(r"\{\{|\{%|PACKAGE\b", name + outside), name
-
-
-def test_a_test_of_it_may_be_a_coroutine(written: Written, tmp_path: Path) -> None:
-    folder = tmp_path / "clone"
-    shutil.copytree(written.folder, folder)
-    (folder / "tests/test_waiting.py").write_text(
-        "import asyncio\n\n\nasync def test_it_waits():\n    await asyncio.sleep(0)\n"
-    )
-    author = with_core(written.core, tmp_path / "venv")
-    author.run([author.python, "-m", "pip", "install", "-q", "--no-deps", "."], folder)
-    said = author.run([author.python, "-W", "error", "-m", "pytest", "-q"], folder)
-    assert "1 passed" in author.run(
-        [author.python, "-m", "pytest", "-q", "tests/test_waiting.py"], folder
-    )
-    assert "warning" not in said
-    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    assert any(
-        name.startswith("pytest-asyncio") for name in project["optional-dependencies"]["dev"]
-    )

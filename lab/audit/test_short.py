@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.audit import clock, experiments, flood, forged
-from lab.audit.server import Finding, check
-from tests.audit.places import Place, body
+from lab.audit.server import Finding
 from tests.support import programs
 
 needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
@@ -17,27 +16,6 @@ needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount
 def held(finding: Finding, least: int) -> None:
     assert finding.wrong == []
     assert finding.answered >= least
-
-
-def test_the_check_finds_what_it_is_there_for(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    ids = [f"{number:036}" for number in range(4)]
-    for one in ids:
-        place.journal.record(body(1)[:-1] + b',"decision_id":"%b"}' % one.encode())
-    whole = place.path.read_bytes()
-    first, *rest = whole.splitlines(keepends=True)
-    for content, expected_texts in (
-        (whole, []),
-        (b"".join(rest), ["1 answers without a line", "the lines before are missing"]),
-        (whole + rest[-1], ["lines are there twice", "follows line"]),
-        (whole + first[:20], ["a torn line", "a torn line"]),
-    ):
-        place.path.write_bytes(content)
-        finding = Finding("check", "")
-        check(finding, ids, [place.path])
-        assert len(finding.wrong) == len(expected_texts)
-        for text, expected in zip(finding.wrong, expected_texts, strict=True):
-            assert expected in text
 
 
 async def test_a_kill_under_load(tmp_path: Path) -> None:

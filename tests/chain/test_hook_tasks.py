@@ -18,8 +18,7 @@ from pexpolicy.policy import Policy
 from pexpolicy.server.process import run
 from pexpolicy.testing import make_request
 from tests.support.fake_plugins import plugin, policy
-from tests.support.library_scenarios import LIBRARIES
-from tests.support.task_scenarios import ASYNCIO, OPEN, SOON, VARIABLE, Seen
+from tests.support.task_scenarios import OPEN, SCENARIOS, SOON, VARIABLE, Seen
 from tests.support.waiting import HANG_S
 
 ROOM = Conference(name="Room", service_tag="")
@@ -89,7 +88,7 @@ async def in_a_hook(scenario: Scenario, before: int) -> Seen:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("scenario", [*ASYNCIO, *LIBRARIES], ids=lambda found: found.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda found: found.__name__)
 def test_what_works_in_a_task_works_in_a_hook(scenario: Scenario, loop: str) -> None:
     def result(work: Coroutine[Any, Any, Seen]) -> Seen:
         with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:

@@ -3,7 +3,6 @@
 import copy
 import re
 import shlex
-import shutil
 import stat
 import subprocess
 import sys
@@ -16,17 +15,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from pexpolicy.access.warnings import console_exposure
 from pexpolicy.cli.main import main
 from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy_console.server import check_exposure
 from tests.support import certificates, doc_pages
 from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
 SERVER_UNIT = DEPLOY / "systemd" / "pexpolicy.service"
 UNIT = DEPLOY / "systemd" / "pexpolicy-console.service"
-EXPOSURE = 15
-"""Tenths, as of the unit of the server."""
 ONLY_OF_SERVERS = {"Type", "WatchdogSec", "ExecStart", "ExecReload", "LoadCredential"}
 
 
@@ -55,31 +52,6 @@ def merged(base: Any, patch: Any) -> Any:
 
 def settings(text: str) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
-
-
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with the path of the program on this machine, and without the one it follows."""
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
-    path = tmp_path / UNIT.name
-    command = Path(sys.executable).with_name("pexpolicy")
-    path.write_text(UNIT.read_text().replace("/opt/pexpolicy/bin/pexpolicy", str(command)))
-    return path
-
-
-def test_systemd_understands_the_unit(unit: Path) -> None:
-    command = ["systemd-analyze", "verify", str(unit)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    faults = [line for line in (said.stdout + said.stderr).splitlines() if "pexpolicy" in line]
-    assert (said.returncode, faults) == (0, [])
-
-
-def test_the_service_has_few_privileges(unit: Path) -> None:
-    threshold = f"--threshold={EXPOSURE}"
-    command = ["systemd-analyze", "security", "--offline=true", threshold, str(unit)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout
 
 
 def test_the_unit_shares_user_and_audit_with_the_server_and_its_restrictions() -> None:
@@ -165,18 +137,6 @@ def test_the_container_of_the_console_is_as_restricted_as_that_of_the_server() -
     assert port == f"127.0.0.1:{ConsoleTable().port}:{ConsoleTable().port}"
 
 
-def test_the_server_of_the_override_is_checked_where_it_speaks_no_tls() -> None:
-    server = yaml.safe_load((DEPLOY / "console" / "compose.yaml").read_text())["services"][
-        "pexpolicy"
-    ]
-    for_tls = next(
-        yaml.safe_load(text)["healthcheck"]
-        for _, text in doc_pages.blocks(doc_pages.DEPLOYMENT)
-        if text.startswith("healthcheck:")
-    )
-    assert server["healthcheck"]["test"] == for_tls["test"]
-
-
 @pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
 def test_the_pods_with_a_console_match_the_schema(version: str) -> None:
     base = yaml.safe_load((DEPLOY / "kubernetes/deployment.yaml").read_text())
@@ -221,4 +181,4 @@ def test_the_configuration_of_the_page_is_valid(kind: str, tmp_path: Path) -> No
         check=False,
     )
     assert said.returncode == 0, said.stdout
-    check_exposure(ConsoleTable.model_validate(tables["console"]))
+    assert not console_exposure(ConsoleTable.model_validate(tables["console"]))

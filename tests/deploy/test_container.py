@@ -1,15 +1,12 @@
 """The container: consistency of image, compose file and first configuration."""
 
-import subprocess
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pexpolicy.server.process import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from tests.support.paths import ROOT
-from tests.support.waiting import HANG_S
 
 IMAGE = (ROOT / "Dockerfile").read_text().splitlines()
 SETTINGS = tomllib.loads((ROOT / "deploy" / "config.toml").read_text())
@@ -48,31 +45,6 @@ def test_a_runaway_server_cannot_exhaust_the_machine() -> None:
     assert service()["logging"]["options"].keys() == {"max-size", "max-file"}
 
 
-def test_the_base_image_can_be_pinned_by_digest() -> None:
-    assert "ARG BASE=python:3.13-slim" in IMAGE
-    assert {line.split()[1] for line in IMAGE if line.startswith("FROM")} == {"${BASE}"}
-
-
 def test_it_gets_the_time_that_it_needs_to_stop() -> None:
     seconds = int(service()["stop_grace_period"].removesuffix("s"))
     assert seconds > SHUTDOWN_TIMEOUT_S + EXIT_TIMEOUT_S
-
-
-def test_the_installer_prints_its_usage() -> None:
-    for arguments in ((), ("packages",), ("packages", "a", "b")):
-        command = (ROOT / "deploy" / "install", *arguments)
-        result = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=HANG_S
-        )
-        assert result.returncode == 2
-        assert result.stderr == "usage: deploy/install dependencies|packages DIRECTORY\n"
-
-
-def test_the_installer_names_the_step_that_comes_first(tmp_path: Path) -> None:
-    command = (ROOT / "deploy" / "install", "packages", "target")
-    result = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=HANG_S, cwd=tmp_path
-    )
-    assert result.returncode == 2
-    first = f"deploy/install: run this first: deploy/install dependencies {tmp_path / 'target'}\n"
-    assert result.stderr == first

@@ -1,6 +1,5 @@
 """The Kubernetes manifests: valid as files and as built, and consistent."""
 
-import copy
 import json
 import re
 import shutil
@@ -76,28 +75,6 @@ def test_everything_built_matches_it_too(built: dict[str, Any], version: str) ->
     assert built.keys() == KINDS
     for document in built.values():
         kubernetes_validate.validate(document, version, strict=True)
-
-
-def test_the_schema_rejects_a_misspelt_key() -> None:
-    misspelt = copy.deepcopy(manifest("deployment"))
-    container(misspelt)["readynessProbe"] = container(misspelt).pop("readinessProbe")
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(misspelt, OLDEST, strict=True)
-
-
-@pytest.mark.parametrize("name", SECRETS)
-def test_nothing_is_built_without_a_secret(name: str, tmp_path: Path) -> None:
-    if shutil.which("kustomize") is None:
-        pytest.skip("kustomize is not installed")
-    folder = tmp_path / "base"
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(*SECRETS))
-    for other in set(SECRETS) - {name}:
-        (folder / other).write_text("a long one")
-    refused = subprocess.run(
-        ["kustomize", "build", str(folder)], capture_output=True, text=True, check=False
-    )
-    assert refused.returncode != 0
-    assert name in refused.stderr
 
 
 def test_the_pods_get_the_configuration_and_the_secrets_that_were_built(

@@ -33,25 +33,9 @@ def test_each_package_has_the_version_of_the_core(project: dict[str, Any]) -> No
     assert project["version"] == pexpolicy.__version__
 
 
-def test_the_command_prints_the_version() -> None:
-    printed = CliRunner().invoke(main, ["--version"]).output
-    assert printed.split()[-1] == pexpolicy.__version__
-
-
-def test_the_newest_heading_of_the_change_log_is_not_another_release() -> None:
-    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert headings[0] == "Unreleased"
-    assert headings[1:2] in ([], [pexpolicy.__version__])
-
-
 def test_the_extra_all_names_every_package() -> None:
     own = {f"{name}=={pexpolicy.__version__}" for name in IDS}
     assert set(CORE["optional-dependencies"]["all"]) == own | {"pexpolicy[speed]"}
-
-
-@pytest.mark.parametrize("project", [CORE, *PROJECTS], ids=["pexpolicy", *IDS])
-def test_each_package_names_its_source_and_change_log(project: dict[str, Any]) -> None:
-    assert {"Documentation", "Source", "Changelog"} <= project["urls"].keys()
 
 
 def test_a_new_version_is_written_everywhere(

@@ -1,7 +1,6 @@
 """What the page about access says, tried: its commands, and every figure in it."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -9,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access import certificates, credentials, refusals
-from pexpolicy.access.certificates import WARNING_DAYS
 from pexpolicy.config import credentials as password_hash
 from tests.support import certificates as made
 from tests.support import doc_pages, live_server
 from tests.support.waiting import HANG_S
-
-PAGE = doc_pages.ACCESS.read_text()
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -65,30 +60,3 @@ def test_the_server_of_the_page_answers_as_the_page_asks(tmp_path: Path) -> None
     with live_server.running(tmp_path / "config.toml") as server:
         said = shell(command.replace("8443", str(server.port)), tmp_path)
     assert (said.returncode, said.stdout) == (0, "ok\n"), said.stderr
-
-
-def test_the_figures_of_the_page_are_those_of_the_code() -> None:
-    assert f"ln={password_hash.COST},r=8,p=1" in PAGE
-    for said in (
-        f"answered after {credentials.FIRST_DELAY_S} s",
-        f"at most {credentials.MAX_DELAY_S:.0f} s",
-        "until ten minutes without",
-    ):
-        assert said in PAGE
-    renewal = (doc_pages.DOCS / "tasks" / "renew-a-certificate.md").read_text()
-    assert "checks them once a second" in renewal
-    assert f"From {WARNING_DAYS:.0f} days before" in renewal
-    assert credentials.RESET_AFTER_S == 600
-    assert certificates.CERTIFICATE_POLL_INTERVAL_S == 1.0
-    assert credentials.MAX_RUNNING * 128 * 8 * 2**password_hash.COST == 64 * 2**20
-
-
-def test_every_reason_of_a_refusal_is_explained() -> None:
-    reasons = {
-        value
-        for name, value in vars(refusals).items()
-        if re.fullmatch(r"[A-Z_]+", name) and isinstance(value, str)
-    }
-    assert len(reasons) > 8
-    explained = {row[0] for row in doc_pages.rows(doc_pages.AUDIT_LINES)}
-    assert reasons <= explained

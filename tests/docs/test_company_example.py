@@ -1,6 +1,5 @@
 """The company in examples/company, at a small size, with real servers."""
 
-import tomllib
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -26,12 +25,6 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Ru
 def asked(company: live_server.Running, target: str, **params: str) -> str:
     reply = company.ask(f"/policy/v1/{target}?{urlencode(params)}")
     return reply.body.decode("latin-1")
-
-
-def test_it_is_less_than_80_lines_of_toml() -> None:
-    text = (start.HERE / "config.toml").read_text()
-    assert len(text.splitlines()) < 80
-    assert tomllib.loads(text)["sources"].keys() == {"people", "assets"}
 
 
 def test_each_endpoint_answers_from_its_data(company: live_server.Running) -> None:

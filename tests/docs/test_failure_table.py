@@ -106,22 +106,3 @@ def test_the_table_has_every_cell() -> None:
     table = list(cells())
     assert len(table) == 6 * 2 * 6
     assert {endpoint for *_, endpoint, _ in table} == set(wire.TARGETS)
-
-
-async def test_stuck_threads_cost_other_plugins_nothing(serving: Serve) -> None:
-    released = threading.Event()
-    classes = {
-        "stuck": plugin(service_configuration=blocks_until(released)),
-        "well": plugin(service_configuration=lambda _: Continue(reason="well")),
-    }
-    tables = {"stuck": {"timeout": 0.02, "threads": 2}}
-    try:
-        async with serving(classes, tables) as server:
-            for _ in range(2):
-                await server.ask(wire.SERVICE)
-            for _ in range(50):
-                reply = await server.ask(wire.SERVICE)
-                assert reply.json["reason"] == "well"
-                assert server.steps() == [("stuck", "busy"), ("well", "decided")]
-    finally:
-        released.set()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import pytest
 
@@ -24,17 +24,6 @@ WEB = {
     "remote_address": "10.2.3.237",
     "location": "Bergen",
     "local_alias": "board@example.com",
-}
-SIP = {
-    "call_direction": "dial_in",
-    "protocol": "sip",
-    "vendor": "Cisco/CE",
-    "trigger": "invite",
-    "remote_display_name": "Room 4",
-    "remote_alias": "sip:room4@rooms.example.com",
-    "remote_address": "10.1.44.7",
-    "location": "Oslo",
-    "local_alias": "sip:Engineering@example.com:5060;transport=tls",
 }
 
 
@@ -91,20 +80,6 @@ def test_a_web_join(company: live_server.Running) -> None:
     assert avatar.status == 404
 
 
-def test_a_sip_call(company: live_server.Running) -> None:
-    service = asked(company, wire.SERVICE, SIP)
-    assert service.result == {
-        "name": "Engineering",
-        "service_tag": "engineering",
-        "service_type": "conference",
-        "ivr_theme_name": "Company",
-    }
-    assert asked(company, wire.PARTICIPANT, SIP, service_name="Engineering").action == "continue"
-    media = asked(company, wire.LOCATION, SIP, service_name="Engineering")
-    assert media.result == {"location": "Oslo legacy"}
-    assert media.json["reason"] == "remote_address is in 10.1.0.0/16, for h323 and sip"
-
-
 @pytest.mark.parametrize(
     ("call", "result"),
     [
@@ -126,26 +101,6 @@ def test_media_goes_to_the_location_of_the_subnet(
     assert asked(company, wire.LOCATION, call, protocol="webrtc").result == result
 
 
-@pytest.mark.parametrize(
-    ("alias", "action"),
-    [
-        ("room4@rooms.example.com", "reject"),
-        ("room4@oslo.rooms.example.com", "continue"),
-        ("alice@example.com", "continue"),
-        ("alice@elsewhere.example", "reject"),
-    ],
-)
-def test_a_registration(company: live_server.Running, alias: str, action: str) -> None:
-    reply = asked(company, wire.REGISTRATION + quote(alias), {"protocol": "sip"})
-    assert (reply.status, reply.action, reply.json["decided_by"]) == (200, action, "domains")
-
-
-def test_a_directory_search(company: live_server.Running) -> None:
-    searched = {"q": "ali", "registration_alias": "bob@example.com", "limit": "10"}
-    reply = asked(company, wire.DIRECTORY, searched)
-    assert (reply.status, reply.json["decided_by"]) == (200, "default")
-
-
 def test_a_room_of_the_booking_system(company: live_server.Running) -> None:
     call = {**WEB, "local_alias": "breakfast@bookings.example.com"}
     reply = asked(company, wire.SERVICE, call)
@@ -153,20 +108,6 @@ def test_a_room_of_the_booking_system(company: live_server.Running) -> None:
     assert reply.json["reason"].startswith("answered by bookings")
     unknown = asked(company, wire.SERVICE, {**call, "local_alias": "lunch@bookings.example.com"})
     assert (unknown.action, unknown.result) == ("continue", None)
-
-
-@pytest.mark.parametrize(
-    ("call", "action", "by"),
-    [
-        ({"vendor": "friendly-scanner"}, "reject", "rules"),
-        ({"local_alias": "nobody@example.com"}, "continue", "default"),
-    ],
-)
-def test_what_rules_refuse(
-    company: live_server.Running, call: dict[str, str], action: str, by: str
-) -> None:
-    reply = asked(company, wire.SERVICE, {**SIP, **call})
-    assert (reply.action, reply.json["decided_by"]) == (action, by)
 
 
 def test_the_probe_finds_nothing_wrong(company: live_server.Running) -> None:

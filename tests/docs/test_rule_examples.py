@@ -6,10 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pexpolicy import Request
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
-from pexpolicy.testing import assert_case, decide_sync, load_cases, make_request
+from pexpolicy.testing import assert_case, decide_sync, load_cases
 from pexpolicy_rules import Rules
 from pexpolicy_rules.settings import Settings
 from tests.support.paths import ROOT
@@ -53,50 +52,10 @@ def test_each_rule_of_an_example_decides_a_request(file: Path) -> None:
     assert idle in ([], ["Reception after hours"])
 
 
-@pytest.mark.parametrize(
-    ("moment", "theme"),
-    [
-        ("2026-01-15 08:00", None),
-        ("2026-01-15 16:59", None),
-        ("2026-01-15 17:00", "After hours"),
-        ("2026-01-15 03:00", "After hours"),
-        ("2026-01-17 12:00", "After hours"),
-    ],
-)
-def test_the_reception_has_another_theme_after_hours(moment: str, theme: str | None) -> None:
-    plugin = rules_of(EXAMPLES / "rules" / "after_hours.toml", moment)
-    request = make_request("service_configuration", local_alias="reception@example.com")
-    assert decide_sync(plugin, request).decision.set_fields().get("ivr_theme_name") == theme
-
-
 def test_the_configuration_of_the_examples_has_each_of_their_files() -> None:
     config = load(EXAMPLES / "config.toml")
     files = config.plugins["rules"].settings["files"]
     assert sorted(files) == [f"rules/{file.name}" for file in FILES]
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        make_request(
-            "service_configuration", local_alias="reception@example.com", vendor="sipvicious"
-        ),
-        make_request(
-            "participant_properties",
-            shape="sip",
-            service_tag="secret",
-            remote_alias="sip:+4712345678@gateway.example.com",
-        ),
-        make_request(
-            "participant_properties",
-            service_tag="secret",
-            idp_attributes={"groups": ["IT Support"]},
-        ),
-    ],
-    ids=["a scanner at the reception", "a telephone in a secret room", "a Host in a secret room"],
-)
-def test_no_rule_admits_a_caller_that_another_refuses(together: Rules, request_: Request) -> None:
-    assert decide_sync(together, request_).decision.action == "reject"
 
 
 def test_all_examples_together_are_a_configuration_without_findings() -> None:

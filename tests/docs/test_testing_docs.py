@@ -12,8 +12,6 @@ from typing import NamedTuple
 import pytest
 
 from pexpolicy import testing
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.testing.requests import shape_names_of
 from tests.support import live_server
 from tests.support.waiting import HANG_S
 
@@ -79,13 +77,6 @@ def without_times(text: str) -> list[str]:
     return [TIME.sub("SOME TIME", line.rstrip()) for line in text.splitlines()]
 
 
-def test_every_sample_is_run() -> None:
-    assert {block.language for block in BLOCKS} == {"python", "toml", "console"}
-    assert PAGE.count("\n```") == 2 * len(BLOCKS)
-    assert all(re.fullmatch(r"\w+\.(py|toml)", block.file) for block in FILES)
-    assert len({block.file for block in FILES}) == len(FILES)
-
-
 def test_the_tests_of_the_page_pass(folder: Path) -> None:
     status, told = run(folder, f"pytest -q {' '.join(TESTS)}")
     assert status == 0, told
@@ -107,21 +98,3 @@ def test_the_commands_of_the_page_print_what_it_shows(folder: Path, console: str
         command, _, shown = part.partition("\n")
         status, told = run(folder, command, status)
         assert without_times(told) == without_times(shown)
-
-
-def test_the_page_names_everything_that_the_kit_offers() -> None:
-    types = {"Case", "CasesError", "Step"}
-    missing = [n for n in testing.__all__ if n not in types and f"`{n}" not in PAGE]
-    assert [name for name in missing if name not in re.findall(r"\w+", PAGE)] == []
-
-
-def test_the_page_lists_every_shape_in_its_order() -> None:
-    listed = dict(re.findall(r"^\| `(\w+)` \| (`\w+`(?:, `\w+`)*) \|$", PAGE, re.MULTILINE))
-    shapes = {name: re.findall(r"\w+", listed[name]) for name in ENDPOINTS}
-    assert shapes == {name: list(shape_names_of(name)) for name in ENDPOINTS}
-
-
-def test_the_page_names_every_key_of_a_case() -> None:
-    case = testing.load_cases(live_server.ROOT / "examples/cases.toml")[0]
-    for key in type(case.expected).model_fields:
-        assert f"`expect.{key}`" in PAGE

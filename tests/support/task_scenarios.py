@@ -1,17 +1,24 @@
-"""Scenarios of code in a task with asyncio only. Each records its observations."""
+"""Scenarios of code that depends on the current task. Each records its observations."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
+
+import aiohttp
+import anyio
+import httpx
+from anyio.lowlevel import checkpoint
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker, create_async_engine
 
 SOON = 0.01
 NEVER = 60.0
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")
 OPEN: list[object] = []
 """Generators that are closed only with the event loop."""
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
 Seen = list[object]
 
@@ -35,53 +42,13 @@ async def fails() -> None:
     raise ValueError("child")
 
 
-async def a_timeout(seen: Seen) -> None:
-    try:
-        async with asyncio.timeout(SOON):
-            await asyncio.sleep(NEVER)
-    except TimeoutError:
-        seen.append("late")
-
-
-async def a_timeout_after_a_wait(seen: Seen) -> None:
-    await asyncio.sleep(0)
-    await a_timeout(seen)
-    seen.append(me().cancelling())
-
-
 async def nested_timeouts(seen: Seen) -> None:
     async with asyncio.timeout(NEVER) as outer:
-        await a_timeout(seen)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SOON):
+                await asyncio.sleep(NEVER)
         await asyncio.sleep(SOON)
-    seen.append(outer.expired())
-
-
-async def an_outer_timeout_that_is_shorter(seen: Seen) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(SOON):
-            try:
-                async with asyncio.timeout(NEVER):
-                    await asyncio.sleep(NEVER)
-            except BaseException as error:
-                seen.append(type(error).__name__)
-                raise
-    seen.append(me().cancelling())
-
-
-async def a_timeout_that_is_moved(seen: Seen) -> None:
-    async with asyncio.timeout(SOON) as limit:
-        limit.reschedule(asyncio.get_running_loop().time() + NEVER)
-        await asyncio.sleep(2 * SOON)
-    seen.append(limit.expired())
-
-
-async def a_deadline_that_has_passed_round_a_task(seen: Seen) -> None:
-    task = asyncio.create_task(child(seen))
-    try:
-        async with asyncio.timeout_at(asyncio.get_running_loop().time() - 1):
-            await task
-    except TimeoutError:
-        seen.append("late")
+    seen += [outer.expired(), me().cancelling()]
 
 
 async def a_timeout_of_nothing_round_gather(seen: Seen) -> None:
@@ -98,22 +65,6 @@ async def wait_for(seen: Seen) -> None:
     seen.append(await asyncio.wait_for(asyncio.sleep(0, "in time"), NEVER))
 
 
-async def wait_for_a_shield(seen: Seen) -> None:
-    event = asyncio.Event()
-    task = asyncio.create_task(event.wait())
-    with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(task), SOON)
-    seen.append(task.done())
-    event.set()
-    seen.append(await task)
-
-
-async def a_task_group(seen: Seen) -> None:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(asyncio.sleep(0, name)) for name in "ab"]
-    seen += [task.result() for task in tasks]
-
-
 async def a_task_group_whose_child_fails(seen: Seen) -> None:
     try:
         async with asyncio.TaskGroup() as group:
@@ -126,54 +77,15 @@ async def a_task_group_whose_child_fails(seen: Seen) -> None:
     seen.append(me().cancelling())
 
 
-async def a_task_group_whose_child_fails_at_once(seen: Seen) -> None:
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12):
-        loop.set_task_factory(_eager)
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(child(seen, NEVER))
-            await asyncio.sleep(0)
-            group.create_task(fails())
-            await asyncio.sleep(NEVER)
-    except* ValueError as errors:
-        seen.append(str(errors.exceptions))
-    finally:
-        loop.set_task_factory(None)
-
-
-def _eager(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
-) -> asyncio.Task[Any]:
-    """As ``asyncio.eager_task_factory``, but accepting further options of other event loops."""
-    return asyncio.Task(work, loop=loop, **{**options, "eager_start": True})
-
-
-async def gathered_errors(seen: Seen) -> None:
-    results = await asyncio.gather(fails(), asyncio.sleep(0, 1), return_exceptions=True)
-    seen += [str(result) for result in results]
-
-
-async def a_thread(seen: Seen) -> None:
-    VARIABLE.set("mine")
-    seen.append(await asyncio.to_thread(VARIABLE.get))
-
-
-async def a_token_that_is_reset_after_a_wait(seen: Seen) -> None:
-    token = VARIABLE.set("mine")
-    await asyncio.sleep(0)
-    seen.append(VARIABLE.get())
-    VARIABLE.reset(token)
-    seen.append(VARIABLE.get())
-
-
 async def variables_of_children(seen: Seen) -> None:
     async def sets() -> None:
         seen.append(VARIABLE.get())
         VARIABLE.set("the child's")
 
-    VARIABLE.set("mine")
+    token = VARIABLE.set("mine")
     await asyncio.create_task(sets())
+    seen.append(await asyncio.to_thread(VARIABLE.get))
+    VARIABLE.reset(token)
     seen.append(VARIABLE.get())
 
 
@@ -186,59 +98,6 @@ async def an_async_generator_left_open(seen: Seen) -> None:
     generator = ticks()
     OPEN.append(generator)
     seen.append(await anext(generator))
-
-
-async def an_async_generator_closed_after_a_wait(seen: Seen) -> None:
-    async def ticks() -> AsyncIterator[int]:
-        try:
-            async with asyncio.timeout(NEVER):
-                yield 1
-        finally:
-            seen.append("closed")
-
-    generator = ticks()
-    seen.append(await anext(generator))
-    await asyncio.sleep(0)
-    await generator.aclose()  # type: ignore[attr-defined]
-
-
-async def a_generator_left_open(seen: Seen) -> None:
-    def holds() -> Iterator[str]:
-        token = VARIABLE.set("the generator's")
-        yield VARIABLE.get()
-        VARIABLE.reset(token)
-
-    generator = holds()
-    OPEN.append(generator)
-    seen.append(next(generator))
-    await asyncio.sleep(0)
-    seen.append(VARIABLE.get())
-
-
-async def a_lock(seen: Seen) -> None:
-    lock = asyncio.Lock()
-    async with lock:
-        other = asyncio.create_task(_locks(lock, seen))
-        await asyncio.sleep(0)
-        seen.append("first")
-    await other
-
-
-async def _locks(lock: asyncio.Lock, seen: Seen) -> None:
-    async with lock:
-        seen.append("second")
-
-
-async def a_queue(seen: Seen) -> None:
-    queue: asyncio.Queue[int] = asyncio.Queue(1)
-    task = asyncio.create_task(_fill(queue))
-    seen += [await queue.get() for _ in range(3)]
-    await task
-
-
-async def _fill(queue: asyncio.Queue[int]) -> None:
-    for number in range(3):
-        await queue.put(number)
 
 
 async def a_timer_left_to_cancel_the_task(seen: Seen) -> None:
@@ -259,111 +118,107 @@ async def a_task_that_cancels_itself(seen: Seen) -> None:
     try:
         await asyncio.sleep(NEVER)
     except asyncio.CancelledError:
-        seen.append(me().cancelling())
-        seen.append(me().uncancel())
+        seen += [me().cancelling(), me().uncancel()]
     await asyncio.sleep(0)
 
 
-async def a_child_that_cancels_its_parent(seen: Seen) -> None:
-    parent = me()
-
-    async def cancels() -> None:
-        parent.cancel("by the child")
-
-    task = asyncio.create_task(cancels())
-    try:
-        await asyncio.sleep(NEVER)
-    except asyncio.CancelledError as error:
-        seen.append(error.args)
-        parent.uncancel()
-    await task
-
-
-async def a_callback_at_the_end_without_a_wait(seen: Seen) -> None:
+async def a_callback_at_the_end(seen: Seen) -> None:
     me().add_done_callback(lambda task: seen.append(("callback", task.done())))
-
-
-async def a_callback_at_the_end_after_a_wait(seen: Seen) -> None:
-    me().add_done_callback(lambda task: seen.append(("callback", task.done())))
-    await asyncio.sleep(0)
-
-
-async def the_current_task_before_and_after_a_wait(seen: Seen) -> None:
     before = me()
     await asyncio.sleep(0)
-    seen.append(before is me())
+    seen += [before is me(), me() in asyncio.all_tasks()]
 
 
-async def the_current_task_among_all(seen: Seen) -> None:
-    await asyncio.sleep(0)
-    seen.append(me() in asyncio.all_tasks())
+async def anyio_scopes(seen: Seen) -> None:
+    with anyio.move_on_after(SOON) as scope:
+        await anyio.sleep(NEVER)
+    seen.append(scope.cancelled_caught)
+    with anyio.move_on_after(SOON / 2):
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(SOON)
+            seen.append("shielded")
+        await checkpoint()
+        seen.append("not reached")
 
 
-async def the_context_of_the_task(seen: Seen) -> None:
-    VARIABLE.set("mine")
-    if sys.version_info >= (3, 12):
-        before: str | None = me().get_context().get(VARIABLE)
-        seen.append(before)
-    await asyncio.sleep(0)
-    seen.append(VARIABLE.get())
-    if sys.version_info >= (3, 12):
-        after: str | None = me().get_context().get(VARIABLE)
-        seen.append(after)
+async def anyio_task_group_that_is_cancelled(seen: Seen) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep, NEVER)
+        await checkpoint()
+        group.cancel_scope.cancel()
+    seen.append(me().cancelling())
 
 
-async def the_place_where_the_task_waits(seen: Seen) -> None:
-    task = me()
+@asynccontextmanager
+async def upstream() -> AsyncIterator[str]:
+    """Run a server on loopback that answers, but never under ``/slow``."""
+    writers: list[asyncio.StreamWriter] = []
 
-    def inspect_stack() -> None:
-        seen.append(len(task.get_stack()))
-        awaited: Any = task.get_coro()
-        names = []
-        while hasattr(awaited, "cr_await"):
-            names.append(awaited.__name__)
-            awaited = awaited.cr_await
-        seen.append(names[-1])
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"/slow" not in head:
+            writer.write(ANSWER)
+            writer.close()
 
-    asyncio.get_running_loop().call_later(SOON / 2, inspect_stack)
-    await asyncio.sleep(SOON)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
-async def an_event_of_another_task(seen: Seen) -> None:
-    event = asyncio.Event()
-    asyncio.get_running_loop().call_later(SOON / 2, event.set)
-    seen.append(await event.wait())
+async def httpx_client(seen: Seen) -> None:
+    limit = httpx.Timeout(NEVER, read=2 * SOON)
+    async with upstream() as url, httpx.AsyncClient(timeout=limit, trust_env=False) as client:
+        try:
+            await client.get(f"{url}/slow")
+        except httpx.TimeoutException as error:
+            seen.append(type(error).__name__)
+        reply = await client.get(url, timeout=NEVER)
+        seen.append(reply.text)
 
 
-ASYNCIO = [
-    a_timeout,
-    a_timeout_after_a_wait,
+async def aiohttp_client(seen: Seen) -> None:
+    limit = aiohttp.ClientTimeout(total=2 * SOON)
+    async with upstream() as url, aiohttp.ClientSession() as session:
+        try:
+            async with session.get(f"{url}/slow", timeout=limit):
+                seen.append("not reached")
+        except TimeoutError:
+            seen.append("late")
+        async with session.get(url) as reply:
+            seen.append(await reply.text())
+
+
+async def sqlalchemy_engine(seen: Seen) -> None:
+    engine = create_async_engine("sqlite+aiosqlite://")
+    sessions = async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
+    session = sessions()
+    seen.append((await sessions.execute(text("select 6 * 7"))).scalar_one())
+    seen.append(session is sessions())
+    await sessions.remove()
+    await engine.dispose()
+
+
+SCENARIOS = [
     nested_timeouts,
-    an_outer_timeout_that_is_shorter,
-    a_timeout_that_is_moved,
-    a_deadline_that_has_passed_round_a_task,
     a_timeout_of_nothing_round_gather,
     wait_for,
-    wait_for_a_shield,
-    a_task_group,
     a_task_group_whose_child_fails,
-    a_task_group_whose_child_fails_at_once,
-    gathered_errors,
-    a_thread,
-    a_token_that_is_reset_after_a_wait,
     variables_of_children,
     an_async_generator_left_open,
-    an_async_generator_closed_after_a_wait,
-    a_generator_left_open,
-    a_lock,
-    a_queue,
     a_timer_left_to_cancel_the_task,
     a_timer_that_cancels_the_task,
     a_task_that_cancels_itself,
-    a_child_that_cancels_its_parent,
-    a_callback_at_the_end_without_a_wait,
-    a_callback_at_the_end_after_a_wait,
-    the_current_task_before_and_after_a_wait,
-    the_current_task_among_all,
-    the_context_of_the_task,
-    the_place_where_the_task_waits,
-    an_event_of_another_task,
+    a_callback_at_the_end,
+    anyio_scopes,
+    anyio_task_group_that_is_cancelled,
+    httpx_client,
+    aiohttp_client,
+    sqlalchemy_engine,
 ]
