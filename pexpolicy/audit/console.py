@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -15,27 +15,19 @@ from pexpolicy.text import is_without_colour, printable
 CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
 FAILURES = ("failed", "timed_out", "invalid", "busy", "skipped")
-WIDTH = 22
-"""Of the first column: the longest name of a request type."""
-MAX_MS = 1e12
-"""A longer time is not shown: the line may hold anything."""
-
 Part = tuple[str, str]
 """A style of ``CODES``, or none, and a text without control characters."""
 SEPARATOR: Part = ("dim", "|")
 """Between texts that would run into each other."""
-_Step = tuple[str, str, str]
-"""Plugin, outcome and detail of a step."""
 
 
 def render(line: Any) -> bytes:
     """Render one line in colours unless NO_COLOR is set, with the local time."""
-    event = msgspec.structs.asdict(line) if isinstance(line, msgspec.Struct) else line
     now = datetime.now().astimezone().strftime("%H:%M:%S")
     plain = is_without_colour()
     texts = [
         f"\033[{CODES[style]}m{text}\033[0m" if style and not plain else text
-        for style, text in [("dim", now), *parts(event)]
+        for style, text in [("dim", now), *parts(_table(line))]
     ]
     return (" ".join(texts) + "\n").encode("utf-8", "replace")
 
@@ -45,61 +37,52 @@ def parts(event: Mapping[str, Any]) -> list[Part]:
 
     The line may come from a file and hold anything.
     """
-    kinds = {"decision": _decision, "shadow": _shadow}
-    kind = kinds.get(str(event.get("event")), _other)
-    steps = [*_steps(event)]
-    found = [*kind(event, steps)]
-    remarks = [
-        ("red", f"{plugin} {outcome}" + (f": {detail}" if detail else ""))
-        for plugin, outcome, detail in steps
-        if outcome in FAILURES
-    ]
-    if isinstance(warnings := event.get("warnings"), list | tuple):
-        remarks += [("yellow", warning) for warning in warnings]
-    for number, remark in enumerate(remarks):
-        found += [remark] if number == 0 and kind is _shadow else [SEPARATOR, remark]
-    return [(style, printable(text)) for style, text in found if text is not None and text != ""]
+    found = _call(event) if event.get("event") in ("decision", "shadow") else _other(event)
+    return [(style, printable(text)) for style, text in found if text not in (None, "")]
 
 
-def _decision(event: Mapping[str, Any], steps: Sequence[_Step]) -> Iterator[tuple[str, Any]]:
-    action, status, ms = str(event.get("action")), event.get("status"), event.get("ms")
-    yield "cyan", f"{event.get('endpoint')!s:<{WIDTH}}"
-    request = _table(event.get("request"))
-    about = request.get("alias") or request.get("local_alias") or request.get("q") or "-"
+def _call(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of a decision, or of what a shadow would have decided."""
+    yield "cyan", f"{event.get('endpoint')!s:<22}"
+    request, given = _table(event.get("request")), event.get("steps")
+    steps = [_table(step) for step in given] if isinstance(given, list | tuple) else []
+    about = request.get("alias") or request.get("local_alias") or request.get("q")
     caller = request.get("remote_alias") or request.get("registration_alias")
-    yield "bold", f"{about} ← {caller}" if caller else str(about)
-    if status == HTTPStatus.OK:
-        yield STYLES.get(action, "yellow"), action
+    action, status = str(event.get("action")), event.get("status", HTTPStatus.OK)
+    if event.get("event") == "shadow":
+        asked = [f"{step.get('plugin')} {step.get('outcome')}" for step in steps]
+        yield "dim", f"shadow: {', '.join(asked)}"
+        name = _table(event.get("would_send")).get("name")
+        if event.get("differs"):
+            yield "yellow", f"differs, would {action}" + (f" with {name}" if name else "")
+        else:
+            yield "dim", "agrees" if event.get("differs") is False else ""
     else:
-        yield "yellow", status
-    yield "", f"by {event.get('decided_by')}"
-    if adjusted := [plugin for plugin, outcome, _ in steps if outcome == ADJUSTED]:
+        yield "bold", f"{about or '-'} ← {caller}" if caller else about or "-"
+        yield STYLES.get(action, "yellow"), action if status == HTTPStatus.OK else status
+    yield "", f"by {event.get('decided_by')}" if event.get("decided_by") else ""
+    if adjusted := [str(step.get("plugin")) for step in steps if step.get("outcome") == ADJUSTED]:
         yield "", f"adjusted by {', '.join(adjusted)}"
-    yield "dim", f"{ms:.1f} ms" if isinstance(ms, int | float) and 0 <= ms < MAX_MS else ""
+    yield "dim", f"{ms:.1f} ms" if isinstance(ms := event.get("ms"), float) else ""
     yield "", event.get("reason")
+    for step in steps:
+        if step.get("outcome") in FAILURES:
+            detail = f": {step['detail']}" if step.get("detail") else ""
+            yield SEPARATOR
+            yield "red", f"{step.get('plugin')} {step['outcome']}{detail}"
+    warnings = event.get("warnings")
+    for warning in warnings if isinstance(warnings, list | tuple) else ():
+        yield SEPARATOR
+        yield "yellow", warning
 
 
-def _shadow(event: Mapping[str, Any], steps: Sequence[_Step]) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of a shadow decision; what it would have sent only if it differs."""
-    yield "dim", f"{event.get('endpoint')!s:<{WIDTH}}"
-    asked = [f"{plugin} {outcome}" for plugin, outcome, _ in steps if outcome not in FAILURES]
-    yield "dim", f"shadow: {', '.join(asked)}{':' * bool(asked)}".rstrip()
-    if event.get("differs") is False:
-        yield "dim", "agrees"
-    elif event.get("differs"):
-        sent = _table(event.get("would_send"))
-        name = sent.get("name") or sent.get("location")
-        would = f"differs, would {event.get('action')}" + (f" with {name}" if name else "")
-        yield "yellow", would + (f": {event['reason']}" if event.get("reason") else "")
-
-
-def _other(event: Mapping[str, Any], _: Sequence[_Step]) -> Iterator[tuple[str, Any]]:
+def _other(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the parts of a refusal, or of a line of another kind."""
-    yield "yellow", f"{event.get('event')!s:<{WIDTH}}"
-    yield "red", None if event.get("status") is None else str(event["status"] or "-")
-    yield "", event.get("reason")
-    yield "bold", event.get("path") or event.get("endpoint")
+    yield "yellow", f"{event.get('event')!s:<22}"
     for name, style, text in (
+        ("status", "red", "{}"),
+        ("reason", "", "{}"),
+        ("path", "bold", "{}"),
         ("peer", "", "from {}"),
         ("detail", "red", "{}"),
         ("times", "dim", "(times: {})"),
@@ -109,12 +92,7 @@ def _other(event: Mapping[str, Any], _: Sequence[_Step]) -> Iterator[tuple[str, 
             yield style, text.format(event[name])
 
 
-def _steps(event: Mapping[str, Any]) -> Iterator[_Step]:
-    steps = event.get("steps")
-    for given in steps if isinstance(steps, list | tuple) else ():
-        step = msgspec.structs.asdict(given) if isinstance(given, msgspec.Struct) else _table(given)
-        yield str(step.get("plugin")), str(step.get("outcome")), str(step.get("detail") or "")
-
-
 def _table(value: object) -> Mapping[str, Any]:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
     return value if isinstance(value, Mapping) else {}

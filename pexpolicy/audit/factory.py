@@ -81,19 +81,28 @@ def open_audit(
         target, chain, state, spool=spool_file, capacity=capacity, rotate=rotate, signer=signer
     )
     journal.writes_end = writes_end and not on_terminal
-    if spool is not None and isinstance(target, AppendFile):
-        _write_orphaned(spool, target)
     if isinstance(target, AppendFile):
+        if spool is not None:
+            _write_orphaned(spool, target)
         chain.after = last_position(target.tail()) or next(
             (last_position(tail_of(path)) for path in rotated(target.path)[-1:]), ""
         )
+    answers = table.on_fail == "answer"
+    sink: Sink
+    if table.level == "file":
+        # Several lines can be written in one piece to a file, with other writers too.
+        batches = answers and isinstance(target, AppendFile)
+        sink = JournalSink(journal, answers=answers, batches=batches)
+    else:
+        least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
+        sink = GroupCommitSink(journal, BUFFER_BYTES, answers=answers, least=least)
     return AuditLog(
-        _sink(table, journal, batches=isinstance(target, AppendFile)),
+        sink,
         render if on_terminal else as_json,
         redaction,
         state=state,
         rejects=table.on_fail == "reject",
-        answers=table.on_fail == "answer",
+        answers=answers,
     )
 
 
@@ -102,9 +111,19 @@ def _target(
 ) -> tuple[AppendFile | Stream, Callable[[bool], bool] | None]:
     """Return the file or stream that lines go to, and the function that rotates it."""
     if path is None:
-        return _standard_output(chain), None
-    if path.is_fifo():
-        return _pipe(path), None
+        descriptor = sys.stdout.fileno()
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            # Another user opened it; this process may lack permission to reopen it.
+            with suppress(PermissionError):
+                out = Path(f"/dev/fd/{descriptor}")
+                return AppendFile(out, chain.mark, audit_only=False), None
+        return Stream(descriptor), None
+    if path.is_fifo():  # lines wait until it has a reader
+        pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return Stream(pipe), None
+        finally:
+            os.close(pipe)
     file = AppendFile(path, chain.mark)
     # A killed server may have left a torn line in a file that another one rotated since. Two files
     # suffice, as a server rotates at most once a second.
@@ -117,33 +136,14 @@ def _target(
     )
 
     def rotate(anyway: bool) -> bool:  # noqa: FBT001 - its only argument
-        if not anyway and not rotation.is_due(path, file.size):
-            return False
-        return rotation.rotate(path, file.is_current)
+        is_due = anyway or rotation.is_due(path, file.size)
+        return is_due and rotation.rotate(path, file.is_current)
 
     # A server that ends within a second of each start never gets to its first check.
     with suppress(OSError):
         if rotate(False):  # noqa: FBT003 - its only argument
             file.reopen()
     return file, rotate
-
-
-def _standard_output(chain: HashChain) -> AppendFile | Stream:
-    descriptor = sys.stdout.fileno()
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        # Another user opened it; this process may lack permission to reopen it.
-        with suppress(PermissionError):
-            return AppendFile(Path(f"/dev/fd/{descriptor}"), chain.mark, audit_only=False)
-    return Stream(descriptor)
-
-
-def _pipe(path: Path) -> Stream:
-    """Open a named pipe. Lines wait until it has a reader."""
-    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return Stream(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_orphaned(spool: Path, file: AppendFile) -> None:
@@ -158,12 +158,3 @@ def _write_orphaned(spool: Path, file: AppendFile) -> None:
             if space is not None and space[0] < len(lines) + PAGE:
                 return
             file.write(lines)
-
-
-def _sink(table: AuditTable, journal: Journal, *, batches: bool) -> Sink:
-    """``batches``: several lines can be written in one piece, with other writers too."""
-    answers = table.on_fail == "answer"
-    if table.level == "file":
-        return JournalSink(journal, answers=answers, batches=batches and answers)
-    least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
-    return GroupCommitSink(journal, BUFFER_BYTES, answers=answers, least=least)

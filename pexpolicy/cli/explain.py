@@ -58,8 +58,6 @@ from pexpolicy.testing.requests import composed, url_of
 from pexpolicy.text import did_you_mean, is_utf8, printable
 
 DEFAULT_ENDPOINT = "service_configuration"
-MAX_LISTED = 10
-"""Decision IDs that an ambiguous beginning lists at most."""
 STYLES = {"decided": "green", "adjusted": "green", "abstained": "dim"}
 """The colours of outcomes; others are red."""
 _DECISION_ID = re.compile(r"0[0-9a-f]{7}(?:-[0-9a-f-]{0,27})?")
@@ -144,7 +142,7 @@ def explain(  # noqa: PLR0913 - the options of the command
     else:
         is_whole = show_secrets or shown["reply"] is None
         body = explained.answer.reply.body if is_whole else without_secrets(explained)[0]
-        show_document(screen(), shown, explained.alias, request.given, body)
+        show_document(screen(), shown, explained.alias, body)
     if traceback:
         secrets = withheld_values(explained.answer.outcome.request)
         for raised in explained.errors:
@@ -174,13 +172,11 @@ def requested(
         text = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
     text = text.strip().removeprefix("\ufeff").strip()
     if not is_utf8(text):
-        msg = "the request is not UTF-8 text"
-        raise InvalidRequestError(msg)
+        raise InvalidRequestError("the request is not UTF-8 text")
     found = None
     if endpoint is not None:
         if not text or POLICY_PREFIX in text or text.startswith("{"):
-            msg = "--endpoint is for an alias; leave it out for a request that was recorded"
-            raise InvalidRequestError(msg)
+            raise InvalidRequestError("--endpoint is for an alias, not for a recorded request")
         found = _of_alias(endpoint, text, shape)
     elif _DECISION_ID.fullmatch(text.lower()):
         found = _from_audit(text.lower(), config)
@@ -226,9 +222,8 @@ def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
         return recorded if text is None else None
     try:
         return parse_time(text, datetime.now(UTC))
-    except ValueError:
-        msg = f"{text!r} is not a time: write now, 22:00, 22:00 Europe/Oslo, 2026-12-24 22:00, or "
-        raise click.BadParameter(f"{msg}2026-12-24 22:00 Europe/Oslo", param_hint="--at") from None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at") from None
 
 
 def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRequest:
@@ -240,7 +235,7 @@ def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRe
     elif endpoint in (DEFAULT_ENDPOINT, "directory_information"):
         names = names[:1]
     request = composed(endpoint, shape, dict.fromkeys(names, alias))
-    return RecordedRequest(url_of(request), ALIAS, given=tuple(names))
+    return RecordedRequest(url_of(request), ALIAS)
 
 
 def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
@@ -253,8 +248,7 @@ def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
     found = records_of(chain.from_iterable(read(line) for line in lines if mark in line.content))
     calls = {r.event["decision_id"]: r.event for r in found if r.event["event"] == "decision"}
     if len(calls) > 1:
-        text = f"{len(calls)} decision IDs begin with {beginning}; write more of one of them:"
-        refuse("\n  ".join([text, *list(calls)[:MAX_LISTED]]))
+        refuse(f"{len(calls)} decision IDs begin with {beginning}: write more of it")
     if not calls and certain:
         refuse(f"no call in the audit log has a decision ID that begins with {beginning}")
     return of_audit_line(*calls.values()) if calls else None
@@ -280,12 +274,11 @@ def as_document(
     body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
 
     def written(step: Step) -> dict[str, Any]:
-        optional = {"hook": step.hook, "detail": step.detail, "fields": list(step.fields)}
         found: dict[str, Any] = {"plugin": step.plugin, "outcome": step.outcome, "ms": step.ms}
+        optional = {"hook": step.hook, "detail": step.detail, "fields": list(step.fields)}
         found |= {name: value for name, value in optional.items() if value}
         if isinstance(step, AdjustedStep):
-            hiding = None if show_secrets else redaction
-            found["changes"] = redact_changes(step, hiding)
+            found["changes"] = redact_changes(step, None if show_secrets else redaction)
         return found
 
     return {
@@ -312,14 +305,11 @@ def as_document(
     }
 
 
-def show_document(
-    console: Console, shown: Mapping[str, Any], alias: str, given: Iterable[str], body: bytes
-) -> None:
+def show_document(console: Console, shown: Mapping[str, Any], alias: str, body: bytes) -> None:
     """Print a document; elsewhere than on a terminal the reply is not indented."""
     console.print(Text(shown["endpoint"], "bold cyan"), Text(printable(alias)))
-    facts = {name: value for name, value in shown["request"].items() if name != "alias"}
-    first = [name for name in given if name in facts]
-    lines = [f"  {name} = {facts[name]}" for name in dict.fromkeys((*first, *facts))]
+    facts = shown["request"].items()
+    lines = [f"  {name} = {value}" for name, value in facts if name != "alias"]
     lines += [f"  {name} = (not shown)" for name in shown["not_shown"]]
     if shown["at"] is not None:
         lines.append(f"  at {datetime.fromisoformat(shown['at']):%A %Y-%m-%d %H:%M:%S %Z}")
@@ -329,17 +319,14 @@ def show_document(
     if shown["decided_by"] == DEFAULT:
         rows.append((DEFAULT, (DECIDED, "green"), "", "no plugin decided"))
     print_table(console, ("asked", "outcome", "ms", ""), rows)
-    annotations = {
+    annotations = (
         f"{plugin}.{name} = {value}"
-        for plugin, values in shown["annotations"].items()
-        for name, value in values.items()
-    }
-    for kind, texts in (
-        ("annotation", sorted(annotations)),
-        ("note", shown["notes"]),
-        ("warning", shown["warnings"]),
-    ):
-        print_lines(console, *(f"{kind}: {text}" for text in texts))
+        for plugin, values in sorted(shown["annotations"].items())
+        for name, value in sorted(values.items())
+    )
+    print_lines(console, *(f"annotation: {text}" for text in annotations))
+    print_lines(console, *(f"note: {text}" for text in shown["notes"]))
+    print_lines(console, *(f"warning: {text}" for text in shown["warnings"]))
     print_lines(console, "", (f"HTTP {shown['status']} {shown['content_type']}", "bold"))
     if shown["reply"] is None:
         console.print(f"({shown['bytes']} bytes)")

@@ -1,4 +1,4 @@
-"""The explanation of one request: the answer, each step, and the local policy of a node."""
+"""The explanation of one request: the answer, and each step."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def explain(
     ``InvalidRequestError`` for a path of no request.
     """
     url, base_path = recorded.url, policy.settings.server.base_path
-    name, alias, prefix = endpoint_of(url, base_path)
+    name, alias, prefix = endpoint_of(url)
     request: Request = ENDPOINTS[name].parse(url.query, alias)
     set_origin(request, url.raw_path_qs, recorded.peer)
     notes, errors = enable_notes(request), collect_errors(request)
@@ -56,10 +56,9 @@ async def explain(
     path_problem = ""
     if recorded.names_server and prefix != base_path:
         right = base_path + url.raw_path[len(prefix) :]
-        reason = f'is "{base_path}"' if base_path else "is not set"
         path_problem = (
-            f"the server answers 404 (unknown path) to {url.raw_path}: server.base_path {reason}, "
-            f"so nodes have to ask {right}. The explanation holds if a proxy changes the path"
+            f"the server answers 404 (unknown path) to {url.raw_path}: by server.base_path nodes "
+            f"have to ask {right}. The explanation holds if a proxy changes the path"
         )
     if moment is not None:
         notes.extend(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 from zoneinfo import ZoneInfo
@@ -31,8 +33,8 @@ MAX_QUOTED = 120
 """Characters of an invalid request that its error message repeats."""
 _URL_END = re.compile(r'[\s"]')
 _REQUEST_LINE = re.compile(r'"[A-Z]+ $')
-_ESCAPES = {"&quot;": '"', "&#34;": '"', "&#39;": "'", "&#x27;": "'", "&lt;": "<"}
-_ESCAPES |= {"&gt;": ">", "&amp;": "&"}
+_ESCAPE = re.compile(r"&(?:quot|lt|gt|amp|#\d+|#x[0-9a-f]+);")
+"""With a semicolon: html.unescape also replaces names without one, as in &region=."""
 
 
 class InvalidRequestError(ValueError):
@@ -56,8 +58,6 @@ class RecordedRequest:
     """Names of parameters with a hash as their value, or with ``***`` for a part of it."""
     is_cut: bool = False
     """True where the end of the record is missing, and perhaps parameters with it."""
-    given: tuple[str, ...] = ()
-    """Names of parameters on the wire that the user wrote, and not the record or a template."""
 
     @property
     def names_server(self) -> bool:
@@ -82,7 +82,7 @@ def read_request(text: str) -> RecordedRequest:
             raise InvalidRequestError(msg)
         text = json.dumps(record, ensure_ascii=False)
     elif "&quot;" in text or "&#34;" in text:
-        text = _unescape(text)
+        text = _ESCAPE.sub(lambda found: html.unescape(found[0]), text)
     position = text.find(POLICY_PREFIX)
     if position < 0:
         raise not_a_request(text)
@@ -107,14 +107,7 @@ def read_request(text: str) -> RecordedRequest:
     return RecordedRequest(url, "support log" if is_logged else "access log", at, is_cut=is_cut)
 
 
-def _unescape(text: str) -> str:
-    # Not html.unescape: it also replaces names without a semicolon, as in &region=.
-    for escape, character in _ESCAPES.items():
-        text = text.replace(escape, character)
-    return text
-
-
-def endpoint_of(url: URL, base_path: str = "") -> tuple[str, str, str]:
+def endpoint_of(url: URL) -> tuple[str, str, str]:
     """Return the endpoint of a path below any prefix, its alias decoded once, and the prefix.
 
     Raise ``InvalidRequestError`` for other paths.
@@ -127,12 +120,6 @@ def endpoint_of(url: URL, base_path: str = "") -> tuple[str, str, str]:
             return name, unquote(alias), prefix
         if below == endpoint.path and not below.endswith("/"):
             return name, "", prefix
-    if rest.startswith(POLICY_PREFIX[1:]):
-        msg = (
-            f"{url.raw_path} has /policy/v1 twice: Infinity adds it to the URL of its policy "
-            f"profile, which ends in {base_path or 'the name and port of the server'}"
-        )
-        raise InvalidRequestError(msg)
     raise not_a_request(url.raw_path)
 
 
@@ -158,8 +145,7 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
         return request
     name, alias, prefix = endpoint_of(request.url)
     path, known = ENDPOINTS[name].path, parameters_of(ENDPOINTS[name].request)
-    query = [*request.url.query.items()]
-    given, peer = dict.fromkeys(request.given), request.peer
+    query, peer = [*request.url.query.items()], request.peer
     for key, values in changes.items():
         if key == "peer":
             peer = values[-1]
@@ -172,18 +158,16 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
             continue
         attribute, _, part = key.partition(".")
         parameter, wire = known.get(attribute), key
-        same = {wire}
         if parameter is not None:
             wire = parameter.wire + part if parameter.read is by_prefix else parameter.wire
-            same = {wire}
-            if parameter.read is header_values:
-                same |= {other for other, _ in query if header_name(other) == header_name(wire)}
-        query = [pair for pair in query if pair[0] not in same]
+        # A parameter from a header has several spellings.
+        is_header = parameter is not None and parameter.read is header_values
+        normal = header_name if is_header else str
+        query = [pair for pair in query if normal(pair[0]) != normal(wire)]
         query += [(wire, value) for value in values]
-        given[wire] = None
     origin = str(request.url.origin()) if request.url.absolute else ""
     target = f"{origin}{prefix}{path}{quote(alias, safe='')}?{urlencode(query)}"
-    return replace(request, url=URL(target, encoded=True), peer=peer, given=tuple(given))
+    return replace(request, url=URL(target, encoded=True), peer=peer)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -242,27 +226,34 @@ _LOG_TIME = re.compile(r"(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)(?:\.\d+)?( [+
 """The time of the common log format, and that of HAProxy, which is local."""
 
 
+def split_zone(text: str) -> tuple[str, ZoneInfo | None]:
+    """Return a time and the zone whose name follows it, as in ``22:00 Europe/Oslo``."""
+    written, _, name = text.strip().rpartition(" ")
+    return (written, ZoneInfo(name)) if name in zone_names() else (text.strip(), None)
+
+
+def in_zone(found: datetime, zone: tzinfo | None) -> datetime:
+    """Return a time in its zone, or else in the given or local one."""
+    # By way of UTC, as a time that clocks skip is the one that they show then.
+    zone = found.tzinfo or zone
+    return found.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
+
+
 def parse_moment(text: str) -> datetime:
     """Parse ``2026-12-24 22:00 Europe/Oslo`` or ``2026-12-24 22:00+01:00``.
 
     Raise ``ValueError`` for other text, and for a time without a zone.
     """
-    written, _, zone = text.strip().rpartition(" ")
-    named = zone in zone_names()
-    try:
-        found = datetime.fromisoformat(written.strip() if named else text.strip())
-        if named and found.tzinfo is None:
-            # By way of UTC, as a time that clocks skip is the one that they show then.
-            found = found.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).astimezone(ZoneInfo(zone))
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        msg = f"{text!r} is not a time: write 2026-12-24 22:00 Europe/Oslo, or +01:00 for the zone"
-        raise ValueError(msg)
-    return found
+    written, zone = split_zone(text)
+    with suppress(ValueError, OverflowError):
+        found = datetime.fromisoformat(written)
+        if found.tzinfo or zone:
+            return in_zone(found, zone)
+    msg = f"{text!r} is not a time: write 2026-12-24 22:00 Europe/Oslo, or +01:00 for the zone"
+    raise ValueError(msg)
 
 
-def parse_time(text: str, zone: Any = None) -> datetime | None:
+def parse_time(text: str, zone: tzinfo | None = None) -> datetime | None:
     """Return the first time in a text; one without an offset is in ``zone``, or local.
 
     ``None`` for a text without a time.

@@ -66,7 +66,7 @@ def test_what_was_closed_without_a_reply_has_no_status(
 ) -> None:
     line = {"event": "refused", "status": 0, "reason": "tls handshake failed", "peer": "192.0.2.7"}
     shown = formatted(line | facts).split(maxsplit=1)[1]
-    assert shown == f"- tls handshake failed from 192.0.2.7{expected}"
+    assert shown == f"tls handshake failed from 192.0.2.7{expected}"
 
 
 def test_a_refused_call_is_one_line() -> None:
@@ -80,15 +80,15 @@ def test_a_refused_call_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ({"differs": False}, "shadow: new decided: agrees"),
-        ({"differs": True, "action": "reject", "reason": "no"}, "differs, would reject: no"),
+        ({"differs": False}, "shadow: new decided agrees"),
+        ({"differs": True, "action": "reject", "reason": "no"}, "differs, would reject no"),
         (
             {"differs": True, "action": "continue", "would_send": {"name": "Room"}},
             "differs, would continue with Room",
         ),
         (
             {"differs": None, "steps": [Step("new", "failed", 0.1, "ValueError: x")]},
-            "shadow: new failed: ValueError: x",
+            "new failed: ValueError: x",
         ),
     ],
 )

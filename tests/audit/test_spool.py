@@ -24,7 +24,7 @@ def test_what_is_left_is_for_its_owner_alone(tmp_path: Path) -> None:
     (left,) = tmp_path.iterdir()
     assert left.name == f"{NAME}.spool"
     assert left.stat().st_mode & 0o777 == 0o600
-    assert list(orphaned_lines(tmp_path)) == [b"two\n"]
+    assert list(orphaned_lines(tmp_path, print)) == [b"two\n"]
 
 
 def test_what_another_one_has_taken_over_meanwhile_is_not_taken_again(
@@ -37,7 +37,7 @@ def test_what_another_one_has_taken_over_meanwhile_is_not_taken_again(
         left.unlink()
 
     monkeypatch.setattr(fcntl, "flock", lock_late)
-    assert list(orphaned_lines(tmp_path)) == []
+    assert list(orphaned_lines(tmp_path, print)) == []
 
 
 def test_no_line_goes_to_a_file_that_another_server_has_just_removed(
@@ -47,7 +47,7 @@ def test_no_line_goes_to_a_file_that_another_server_has_just_removed(
 
     def flock(file: int, operation: int) -> None:
         monkeypatch.setattr(fcntl, "flock", lock)
-        assert list(orphaned_lines(tmp_path)) == []
+        assert list(orphaned_lines(tmp_path, print)) == []
         lock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
@@ -56,7 +56,7 @@ def test_no_line_goes_to_a_file_that_another_server_has_just_removed(
         spool.append(b"{}\n")
     spool.append(b"{}\n")
     spool.close()
-    assert list(orphaned_lines(tmp_path)) == [b"{}\n"]
+    assert list(orphaned_lines(tmp_path, print)) == [b"{}\n"]
 
 
 def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path) -> None:
@@ -68,12 +68,12 @@ def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path)
     spool.close()
     taken = b""
     while len(taken) < len(b"".join(lines)):
-        for number, block in enumerate(orphaned_lines(tmp_path)):
+        for number, block in enumerate(orphaned_lines(tmp_path, print)):
             if number == 2:
                 break  # the disk is full; the block waits for the next start
             taken += block
     assert taken == b"".join(lines)
-    assert list(orphaned_lines(tmp_path)) == []
+    assert list(orphaned_lines(tmp_path, print)) == []
     assert list(tmp_path.iterdir()) == []
 
 

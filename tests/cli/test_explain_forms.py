@@ -64,15 +64,6 @@ def test_an_alias_is_asked_about_as_a_node_asks() -> None:
     assert shown["reply"]["result"]["name"] == "Engineering Room"
 
 
-def test_text_shows_what_was_written_before_what_was_added() -> None:
-    shown = invoked("explain", "-c", SHIPPED, "engineering", "--set", "location=Oslo")
-    assert shown.stdout.splitlines()[:3] == [
-        "service_configuration ",
-        "  local_alias = engineering",
-        "  location = Oslo",
-    ]
-
-
 @pytest.mark.parametrize(
     ("endpoint", "name"),
     [

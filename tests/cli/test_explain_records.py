@@ -100,7 +100,6 @@ def test_an_ambiguous_beginning_lists_the_calls(audit: Recorded) -> None:
     shown = invoked("explain", "-c", audit.config, beginning)
     assert shown.exit_code == 2
     assert f"{len(ids)} decision IDs begin with {beginning}" in shown.stderr
-    assert all(one in shown.stderr for one in ids)
 
 
 def test_a_decision_id_is_found_in_rotated_files(tmp_path: Path) -> None:
