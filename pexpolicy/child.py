@@ -18,7 +18,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -34,10 +33,14 @@ MAX_FRAME = 16 * 1024 * 1024
 """Bytes of a message, unless its channel has another limit."""
 UNLIMITED = 2**32 - 1
 LENGTH = 4
+PIECE = 65536
+"""Bytes that are read at once."""
 MIB = 1024 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
 EXIT_TIMEOUT_S = 1.0
 """Time for a child to exit after SIGTERM, or after it has closed its socket."""
+WAIT_INTERVAL_S = 0.002
+"""Interval between two looks whether it has."""
 RESERVED = 1024 * MIB
 """What a process may reserve without using it: stacks of threads, buffers of libraries."""
 _PIPE = "PEXPOLICY_CHILD_PIPE"
@@ -110,7 +113,15 @@ class Channel(asyncio.Protocol, Generic[T]):
         ``ChildError``.
         """
         self._socket.settimeout(seconds)
-        return self._decoded(self._read(self._length(self._read(LENGTH))))
+        while True:
+            for message in self._complete():
+                return message
+            received = b""
+            with suppress(ConnectionError):
+                received = self._socket.recv(PIECE)
+            if not received:
+                raise EOFError
+            self._received += received
 
     def __iter__(self) -> Iterator[T]:
         """Wait for message after message, until the other end has closed the socket."""
@@ -118,31 +129,24 @@ class Channel(asyncio.Protocol, Generic[T]):
             while True:
                 yield self.receive()
 
-    def _read(self, size: int) -> bytes:
-        content = bytearray()
-        while len(content) < size:
+    def _complete(self) -> Iterator[T]:
+        """Decode the complete messages of what was received."""
+        received = self._received
+        while True:
+            end = LENGTH + int.from_bytes(received[:LENGTH], "big")
+            if end > LENGTH + self.limit:
+                msg = f"{self.name} sent a message that is too long"
+                raise ChildError(msg)
+            if len(received) < end:
+                return
+            content = bytes(received[LENGTH:end])
+            del received[:end]
             try:
-                piece = self._socket.recv(min(size - len(content), MIB))
-            except ConnectionError:
-                piece = b""
-            if not piece:
-                raise EOFError
-            content += piece
-        return bytes(content)
-
-    def _length(self, prefix: bytes | bytearray) -> int:
-        length = int.from_bytes(prefix, "big")
-        if length > self.limit:
-            msg = f"{self.name} sent a message that is too long"
-            raise ChildError(msg)
-        return length
-
-    def _decoded(self, content: bytes) -> T:
-        try:
-            return self._decode(content)
-        except Exception as error:  # noqa: BLE001 - each decoder raises its own
-            msg = f"{self.name} sent something that cannot be read: {error}"
-            raise ChildError(msg) from None
+                message = self._decode(content)
+            except Exception as error:  # noqa: BLE001 - each decoder raises its own
+                msg = f"{self.name} sent something that cannot be read: {error}"
+                raise ChildError(msg) from None
+            yield message
 
     async def attach(self) -> None:
         """Exchange messages on the running event loop from now on."""
@@ -156,16 +160,10 @@ class Channel(asyncio.Protocol, Generic[T]):
 
     def data_received(self, data: bytes) -> None:
         """Pass on each complete message; close the socket after one that makes no sense."""
-        received = self._received
-        received += data
+        self._received += data
         try:
-            while len(received) >= LENGTH:
-                end = LENGTH + self._length(received[:LENGTH])
-                if len(received) < end:
-                    return
-                content = bytes(received[LENGTH:end])
-                del received[:end]
-                self.on_message(self._decoded(content))
+            for message in self._complete():
+                self.on_message(message)
         except ChildError as error:
             self.fail(error)
             self.close()
@@ -255,8 +253,7 @@ class Child(Channel[T]):
                 process_group=0,
             )
         except BaseException:
-            ours.close()
-            os.close(self._pipe)
+            self.close()
             raise
         finally:
             theirs.close()
@@ -314,9 +311,10 @@ class Child(Channel[T]):
             return f"{self.name} does not answer"
         if code >= 0:
             return f"{self.name} ended with exit code {code}"
-        # Not all real-time signals have a name.
-        known = {number.value: number.name for number in signal.Signals}
-        return f"{self.name} ended with {known.get(-code, f'signal {-code}')}"
+        try:
+            return f"{self.name} ended with {signal.Signals(-code).name}"
+        except ValueError:  # a real-time signal
+            return f"{self.name} ended with signal {-code}"
 
     def kill(self) -> None:
         """Kill the process and those that it started."""
@@ -328,17 +326,13 @@ class Child(Channel[T]):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    async def _wait(self, seconds: float) -> bool:
-        deadline, pause = time.monotonic() + seconds, 0.001
-        while self._process.returncode is None:
-            if self._process.poll() is not None:
-                self._kill_group()
-            elif time.monotonic() > deadline:
-                return False
+    async def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._process.returncode is None and time.monotonic() < deadline:
+            if self._process.poll() is None:
+                await asyncio.sleep(WAIT_INTERVAL_S)
             else:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 0.05)
-        return True
+                self._kill_group()
 
     async def end(self, grace: float = 0.0) -> None:
         """End the process and wait until it is gone: SIGTERM, ``grace`` seconds, SIGKILL."""
@@ -349,8 +343,8 @@ class Child(Channel[T]):
         finally:
             self.kill()
             self.close()
-        while not await self._wait(EXIT_TIMEOUT_S):
-            self.kill()
+        while self._process.returncode is None:
+            await self._wait(EXIT_TIMEOUT_S)
 
     def end_now(self) -> None:
         """Kill the process without an event loop, and wait for it."""
@@ -427,13 +421,16 @@ class ChildPool(Generic[C]):
         self._make = make
         self._max_waiting = max_waiting
         self._idle: list[C] = []
-        self._waiting: deque[asyncio.Future[C]] = deque()
+        self._turns = asyncio.Semaphore(0)
+        """A turn for each idle child; a call whose turn comes without one waits for the next."""
+        self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
         """Children that ended or did not start since the last call."""
         self._pausing = 0
+        """Children whose next start is delayed."""
         self._error = ""
-        """Why the last start failed."""
+        """Why all calls fail while that is true of each child."""
         self._is_closed = True
 
     def start(self) -> None:
@@ -452,22 +449,20 @@ class ChildPool(Generic[C]):
         self._is_closed = False
         self.start()
         _ = start_background(self._check_memory(), self._tasks)
-
-        async def admit(child: C) -> None:
-            await child.ready()
+        children = [*self.children]
+        await asyncio.gather(*(child.ready() for child in children))
+        for child in children:
             self._release(child)
-
-        await asyncio.gather(*map(admit, [*self.children]))
 
     async def close(self, grace: float = 0.0) -> None:
         """End all children, each within ``grace`` seconds, and wait for them."""
         self._is_closed = True
         self._idle.clear()
+        self._fail(f"the processes of {self._name} have ended")
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._refuse_waiting(f"the processes of {self._name} have ended")
         await asyncio.gather(*(child.end(grace) for child in self.children))
         self.children.clear()
 
@@ -482,7 +477,7 @@ class ChildPool(Generic[C]):
 
         It is replaced where the block raises, or where it uses too much memory at its end.
         """
-        child = self._idle.pop() if self._idle else await self._next()
+        child = await self._next()
         self._failures = 0
         try:
             yield child
@@ -493,41 +488,37 @@ class ChildPool(Generic[C]):
             raise
         self._release(child)
 
-    async def ask(self, message: object) -> Any:
-        """Return the answer of a child; as ``borrow``."""
-        async with self.borrow() as child:
-            return await child.ask(message)
-
     async def _next(self) -> C:
-        """Wait for a child that is busy."""
-        if self._pausing == self._size:
-            raise ChildError(self._error)
-        if len(self._waiting) >= self._max_waiting:
+        if self._turns.locked() and self._waiting >= self._max_waiting and not self._is_down:
             msg = f"all {self._size} workers are busy, and {self._max_waiting} calls are waiting"
             raise PoolBusyError(msg)
-        turn: asyncio.Future[C] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting += 1
         try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._release(turn.result())
-            raise
+            while not self._is_down:
+                await self._turns.acquire()
+                if self._idle:
+                    return self._idle.pop()
         finally:
-            with suppress(ValueError):
-                self._waiting.remove(turn)
+            self._waiting -= 1
+        raise ChildError(self._error)
+
+    @property
+    def _is_down(self) -> bool:
+        return self._is_closed or self._pausing == self._size
+
+    def _fail(self, error: str) -> None:
+        """Fail the calls that wait if no child can answer them soon."""
+        self._error = error
+        if self._is_down:
+            for _ in range(self._waiting):
+                self._turns.release()
 
     def _release(self, child: C) -> None:
-        """Pass a child to the call that has waited longest, or make it idle."""
         if child.has_ended:
             self._replace(child)
-            return
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(child)
-                return
-        self._idle.append(child)
+        else:
+            self._idle.append(child)
+            self._turns.release()
 
     def _lost(self, child: C) -> None:
         if child in self._idle:
@@ -542,43 +533,29 @@ class ChildPool(Generic[C]):
 
     async def _renew(self, child: C) -> None:
         """Replace a child; with a growing delay while children end before a call."""
-        await child.end()
-        self.children.discard(child)
-        self._failures += 1
-        self._error = child.exit_reason
+        error = ""
         while True:
+            await child.end()
+            self.children.discard(child)
+            self._failures += 1
             if self._failures > 1:
-                await self._pause(MIN_RESTART_DELAY_S * 2 ** min(self._failures - 2, 20))
-            fresh: C | None = None
+                delay = MIN_RESTART_DELAY_S * 2 ** min(self._failures - 2, 20)
+                self._pausing += 1
+                self._fail(error or child.exit_reason)
+                try:
+                    await asyncio.sleep(min(delay, MAX_RESTART_DELAY_S))
+                finally:
+                    self._pausing -= 1
             try:
-                fresh = self._add()
+                child = self._add()
                 async with asyncio.timeout(START_TIMEOUT_S):
-                    await fresh.ready()
+                    await child.ready()
             except Exception as problem:  # noqa: BLE001 - every failure is retried
-                if fresh is not None:
-                    await fresh.end()
-                    self.children.discard(fresh)
-                self._failures += 1
                 text = str(problem) or "it was not ready in time"
-                self._error = f"{self._name} cannot be started again: {text}"
+                error = f"{self._name} cannot be started again: {text}"
             else:
-                self._release(fresh)
-                return
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait before the next start; calls fail at once while all children wait."""
-        self._pausing += 1
-        if self._pausing == self._size:
-            self._refuse_waiting(self._error)
-        try:
-            await asyncio.sleep(min(seconds, MAX_RESTART_DELAY_S))
-        finally:
-            self._pausing -= 1
-
-    def _refuse_waiting(self, error: str) -> None:
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_exception(ChildError(error))
+                break
+        self._release(child)
 
     async def _check_memory(self) -> None:
         while True:

@@ -13,14 +13,7 @@ import os
 import pickle
 import time
 import weakref
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -69,7 +62,7 @@ class WorkerProcess(Child[messages.Report]):
     def __init__(
         self,
         available: PluginSource,
-        build: messages.Build,
+        build: bytes,
         environment: Mapping[str, str],
         memory_mb: int,
     ) -> None:
@@ -82,8 +75,8 @@ class WorkerProcess(Child[messages.Report]):
             memory_mb=memory_mb,
         )
         self.limit = UNLIMITED
-        self.build = build
         self.is_built = False
+        self.build = build
         self._plugin = available.name
 
     def built(self, reply: messages.Report) -> messages.Ready:
@@ -101,9 +94,7 @@ class WorkerProcess(Child[messages.Report]):
         await self.attach()
         if not self.is_built:
             self.built(await self.ask(self.build))
-        reply = await self.ask(messages.Start())
-        if not isinstance(reply, messages.OkReply):
-            raise _failure(reply)
+        succeeded(await self.ask(("start",)))
 
     def on_message(self, message: messages.Report) -> None:
         """Count metrics, and answer the pending call with anything else."""
@@ -154,8 +145,8 @@ class IsolatedPlugin:
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.tracked_files = tuple(map(Path, ready.tracked_files))
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
-            "on_decision": self._observe,
-            "on_decisions": self._observe_all,
+            "on_decision": lambda outcome: self._observe([outcome]),
+            "on_decisions": self._observe,
             "status": self._status,
         }
         for name, endpoint in ENDPOINTS.items():
@@ -171,7 +162,7 @@ class IsolatedPlugin:
         """
         try:
             here = table.model_copy(update={"isolation": "none", "plugin": None})
-            build = messages.Build(pickle.dumps((available, here, root)))
+            build = pickle.dumps((available, here, root))
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be sent to a worker process: {error}"
             raise PluginBuildError.because(text) from None
@@ -214,44 +205,33 @@ class IsolatedPlugin:
         finally:
             await self._pool.close(EXIT_TIMEOUT_S)
 
-    async def _call(self, question: messages.Question) -> messages.Report:
+    async def _call(self, *order: Any) -> messages.Report:
         with _as_worker_errors():
-            reply: messages.Report = await self._pool.ask(question)
-        return reply
+            async with self._pool.borrow() as worker:
+                return await worker.ask(order)
 
     async def _ask(
         self, endpoint: Endpoint[Any], request: Request, decision: Decision | None = None
     ) -> Decision | None:
         """Ask the plugin for its decision, or for its adjustment of one."""
-        reply = await self._call(messages.Decide(endpoint.name, request, decision))
-        if isinstance(reply, messages.Annotated):
+        reply = await self._call("decide", endpoint.name, request, decision)
+        if isinstance(reply, messages.Reply):
             for name, value, privacy in reply.annotations:
                 request.annotate(privacy, **{name: value})
             annotations = annotations_of(request)
             if not reply.is_complete and annotations is not None:
                 annotations.left_out.add(self.available.name)
-            reply = reply.report
-        if isinstance(reply, messages.OkReply):
-            return None
-        if isinstance(reply, messages.Decided):
-            return messages.decision_of(endpoint, reply, self._extras)
-        if isinstance(reply, messages.InvalidReply):
-            raise messages.RemoteDecisionError(reply)
-        raise _failure(reply)
+            if reply.issue is not None and reply.fault is not None:
+                raise messages.RemoteDecisionError(reply.issue, reply.fault)
+        reply = succeeded(reply)
+        return messages.decision_of(endpoint, reply, self._extras) if reply.decision else None
 
-    async def _observe(self, outcome: Outcome) -> None:
-        await self._observe_all([outcome])
-
-    async def _observe_all(self, outcomes: Sequence[Outcome]) -> None:
-        reply = await self._call(messages.Observe([*outcomes]))
-        if not isinstance(reply, messages.OkReply):
-            raise _failure(reply)
+    async def _observe(self, outcomes: Sequence[Outcome]) -> None:
+        succeeded(await self._call("observe", [*outcomes]))
 
     async def _status(self, _: object) -> Mapping[str, object]:
-        reply = await self._call(messages.TellStatus())
-        if not isinstance(reply, messages.StatusReply):
-            raise _failure(reply)
-        status: dict[str, object] = orjson.loads(reply.status)
+        reply = succeeded(await self._call("status"))
+        status: dict[str, object] = orjson.loads(reply.content)
         return status
 
 
@@ -276,13 +256,18 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
     )
 
 
+def succeeded(reply: messages.Report) -> messages.Reply:
+    """Return a reply without a fault; raises ``WorkerError`` and ``PluginBuildError``."""
+    if not isinstance(reply, messages.Reply) or reply.fault is not None:
+        raise _failure(reply)
+    return reply
+
+
 def _failure(reply: messages.Report) -> Exception:
     if isinstance(reply, messages.BuildFailed):
         return PluginBuildError(Problem(tuple(key), text) for key, text in reply.problems)
-    if isinstance(reply, messages.HookFailed):
+    if isinstance(reply, messages.Reply) and reply.fault is not None:
         return WorkerError(reply.fault.summary, reply.fault.lines)
-    if isinstance(reply, messages.InvalidReply):
-        return WorkerError(reply.text)
     return WorkerError("its worker sent a reply of another type")
 
 

@@ -1,6 +1,7 @@
 """Messages between the server and a worker.
 
-Orders to a worker are pickled. A worker is not trusted: its reports are decoded into these few
+Orders to a worker are pickled; the first one has any length, and is the plugin, its table, and the
+folder of both. A worker is not trusted: its reports are decoded into these few
 types and validated, never unpickled, and a decision is made again from its bytes.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from pexpolicy.metrics import Definition
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
-from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
+from pexpolicy.models.outcome import AdjustedStep, Step
 from pexpolicy.models.request import Request, set_decision_id, set_origin
 from pexpolicy.models.request_secrets import redact
 from pexpolicy.models.rules import Privacy
@@ -31,41 +32,8 @@ from pexpolicy.models.rules import Privacy
 Place = list[str | int]
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """First order to a worker, of any length: the plugin, its table, and the folder of both."""
-
-    pickled: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Enter the plugin's lifespan."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decide:
-    """Decide a request, or adjust a decision."""
-
-    endpoint: str
-    request: Request
-    decision: Decision | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Observe:
-    """Call ``on_decision`` or ``on_decisions``."""
-
-    outcomes: list[Outcome]
-
-
-@dataclass(frozen=True, slots=True)
-class TellStatus:
-    """Return the plugin's status."""
-
-
-Question = Decide | Observe | TellStatus
-Order = Build | Start | Question
+Order = tuple[Any, ...]
+"""A method of the worker and its arguments."""
 
 
 class _OrderPickler(pickle.Pickler):
@@ -137,51 +105,22 @@ class BuildFailed(Message, frozen=True):
     problems: list[tuple[Place, str]]
 
 
-class OkReply(Message, frozen=True):
-    """The lifespan was entered, the observer was called, or the hook abstained."""
+class Reply(Message, frozen=True):
+    """The end of an order; without a decision, a hook has abstained."""
 
-
-class StatusReply(Message, frozen=True):
-    """The plugin's status as JSON."""
-
-    status: bytes
-
-
-class Decided(Message, frozen=True):
-    """A decision: its class, its fields as JSON, its reason, and the bytes of an avatar."""
-
-    decision: str
-    result: bytes
-    reason: str | None
-    image: bytes | None = None
-
-
-class InvalidReply(Message, frozen=True):
-    """The hook's answer was invalid; ``text`` has the reason."""
-
-    text: str
-    issue: ValidationIssue
-    fault: ErrorReport
-
-
-class HookFailed(Message, frozen=True):
-    """The hook raised."""
-
-    fault: ErrorReport
-
-
-HookReport = OkReply | Decided | InvalidReply | HookFailed | StatusReply
-
-
-class Annotated(Message, frozen=True):
-    """Another report, and the annotations that the hook made: name, value and privacy.
-
-    ``is_complete`` is false where some did not fit.
-    """
-
-    report: HookReport
-    annotations: list[tuple[str, str | int | float | bool | None, Privacy]]
+    decision: str = ""
+    """The class of a decision."""
+    content: bytes = b""
+    """Its fields as JSON, or the bytes of an avatar; the status of a plugin as JSON."""
+    reason: str | None = None
+    fault: ErrorReport | None = None
+    """Of what has failed."""
+    issue: ValidationIssue | None = None
+    """Of an invalid answer; ``fault`` has its text."""
+    annotations: list[tuple[str, str | int | float | bool | None, Privacy]] = []
+    """What the hook added to the audit line: name, value and privacy."""
     is_complete: bool = True
+    """False where some annotations did not fit."""
 
 
 class MetricsUpdate(Message, frozen=True):
@@ -190,7 +129,7 @@ class MetricsUpdate(Message, frozen=True):
     changes: list[tuple[Definition, tuple[str, ...], list[float]]]
 
 
-Report = Ready | BuildFailed | HookReport | Annotated | MetricsUpdate
+Report = Ready | BuildFailed | Reply | MetricsUpdate
 _report: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 decode_report = _report.decode
 
@@ -206,36 +145,37 @@ class WorkerError(ChildError):
 class RemoteDecisionError(DecisionError):
     """Raised when a worker reports an invalid decision."""
 
-    def __init__(self, reply: InvalidReply) -> None:
-        super().__init__(reply.issue)
-        text = reply.text[:MAX_REFUSAL]
+    def __init__(self, issue: ValidationIssue, fault: ErrorReport) -> None:
+        super().__init__(issue)
+        text = fault.summary[:MAX_REFUSAL]
         self.args = (text,)
-        self.fault = replace(reply.fault, summary=text)
+        self.fault = replace(fault, summary=text)
 
 
-def decided(decision: Decision) -> Decided:
-    """Return the message for a decision."""
-    image = decision.image if isinstance(decision, Avatar) else None
-    return Decided(type(decision).__name__, decision.result, decision.reason, image)
+def decided(decision: Decision) -> Reply:
+    """Return the reply with a decision."""
+    content = decision.image if isinstance(decision, Avatar) else decision.result
+    return Reply(type(decision).__name__, content, decision.reason)
 
 
-def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras) -> Decision:
-    """Return the decision of a message, validated again; raises ``DecisionError``."""
-    made = next((d for d in endpoint.decisions if d.__name__ == message.decision), None)
+def decision_of(endpoint: Endpoint[Any], reply: Reply, extras: Extras) -> Decision:
+    """Return the decision in a reply, validated again; raises ``DecisionError``."""
+    made = next((d for d in endpoint.decisions if d.__name__ == reply.decision), None)
     if made is None:
-        raise endpoint.refuse(f"{message.decision} is not a decision of {endpoint.name}")
+        raise endpoint.refuse(f"{reply.decision} is not a decision of {endpoint.name}")
     if issubclass(made, Avatar):
-        return made(message.image or b"", reason=message.reason)
+        return made(reply.content, reason=reply.reason)
     try:
-        fields = msgspec.json.decode(message.result)
+        fields = msgspec.json.decode(reply.content)
     except (msgspec.DecodeError, RecursionError):
         fields = None
     if not isinstance(fields, Mapping):
         raise endpoint.refuse("the result cannot be read")
-    return made.from_result(fields, reason=message.reason, extras=extras)
+    return made.from_result(fields, reason=reply.reason, extras=extras)
 
 
-def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> InvalidReply:
-    """Return the message for an invalid answer."""
+def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> Reply:
+    """Return the reply with an invalid answer."""
     issue = replace(error.refusal, value=None, shown=False)
-    return InvalidReply(redact(str(error), secrets), issue, describe_decision_error(error, secrets))
+    fault = describe_decision_error(error, secrets)
+    return Reply(fault=replace(fault, summary=redact(str(error), secrets)), issue=issue)

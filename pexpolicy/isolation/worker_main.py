@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any, cast
 
+import msgspec
+
 from pexpolicy.background.schedule import entered
 from pexpolicy.chain.fold import Draft
 from pexpolicy.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
@@ -32,6 +34,7 @@ from pexpolicy.models.request import Annotations, Request, annotations_of
 from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, describe, report_of
 from pexpolicy.plugins.plugin import BuiltPlugin, build
+from pexpolicy.tasks import start_background
 
 METRICS_INTERVAL_S = 0.25
 """Seconds between two updates of metrics; a worker that is killed loses what it counted since."""
@@ -49,10 +52,10 @@ def main() -> int:
     log = ServerLog()
     PLUGIN_METRICS.keep_changes()
     with capturing(log) as handler, log.output.background():
-        build_request = next(iter(requests), None)
-        if not isinstance(build_request, messages.Build):
+        order = next(iter(requests), None)
+        if order is None:
             return 1
-        report, plugin = _build(build_request, handler)
+        report, plugin = _build(order, handler)
         requests.send(report)
         requests.limit = MAX_FRAME
         return 1 if plugin is None else _run(requests, plugin, log)
@@ -72,13 +75,11 @@ def _run(requests: _RequestServer, plugin: BuiltPlugin, log: ServerLog) -> int:
     return 0
 
 
-def _build(
-    order: messages.Build, handler: LogHandler
-) -> tuple[messages.Report, BuiltPlugin | None]:
+def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugin | None]:
     """Build the plugin as the server would; return the report, and the plugin if it was built."""
     try:
         # It comes from the server, which started this process.
-        available, table, root = pickle.loads(order.pickled)  # noqa: S301
+        available, table, root = pickle.loads(order)  # noqa: S301
     except Exception as error:  # noqa: BLE001 - importing runs whatever a module holds
         text = f"its class cannot be imported in a worker process: {describe_error(error).summary}"
         return messages.BuildFailed([([], text)]), None
@@ -87,16 +88,12 @@ def _build(
     plugins, problems = build({available.name: table}, {available.name: available}, root)
     told, failed = describe(plugins, root)
     problems = [*problems, *failed]
-    problems += [
-        Problem(("plugins", plugin.name), f"{plugin.available}: {ROUTES_TEXT}")
-        for plugin in plugins
-        if "routes" in plugin.hooks
-    ]
-    problems += [
-        Problem(("plugins", plugin.name, "isolation"), BACKGROUND_TEXT)
-        for plugin in plugins
-        if plugin.refreshed or plugin.jobs
-    ]
+    for plugin in plugins:
+        key = ("plugins", plugin.name)
+        if "routes" in plugin.hooks:
+            problems.append(Problem(key, f"{plugin.available}: {ROUTES_TEXT}"))
+        if plugin.refreshed or plugin.jobs:
+            problems.append(Problem((*key, "isolation"), BACKGROUND_TEXT))
     if problems:
         # Keys start with plugins.NAME here, and are relative in a message.
         return messages.BuildFailed(_encode(problems, 2)), None
@@ -108,22 +105,19 @@ def _build(
 def _encode(
     items: Iterable[Problem | ConfigWarning], prefix: int
 ) -> list[tuple[messages.Place, str]]:
-    return [
-        (
-            [part if isinstance(part, int) else str(part) for part in item.key[prefix:]],
-            str(item.text),
-        )
-        for item in items
-    ]
+    def place(item: Problem | ConfigWarning) -> messages.Place:
+        return [part if isinstance(part, int) else str(part) for part in item.key[prefix:]]
+
+    return [(place(item), str(item.text)) for item in items]
 
 
-def _annotated(report: messages.HookReport, made: Annotations) -> messages.Annotated:
+def _annotated(reply: messages.Reply, made: Annotations) -> messages.Reply:
     encoded = [
         (name, value, privacy)
         for values in made.by_plugin.values()
         for name, (value, privacy) in values.items()
     ]
-    return messages.Annotated(report, encoded, is_complete=not made.left_out)
+    return msgspec.structs.replace(reply, annotations=encoded, is_complete=not made.left_out)
 
 
 class _RequestServer(Channel[messages.Order]):
@@ -155,7 +149,7 @@ class _RequestServer(Channel[messages.Order]):
             HOOK_CONTEXT.set(((plugin.name, "lifespan"), None))
             async with entered(plugin.lifespan() or nullcontext()):
                 is_open = True
-                self._report(messages.OkReply())
+                self._report(messages.Reply())
                 self._send_metrics_again(loop)
                 await self._closing.wait()
         except PluginBuildError as error:
@@ -165,7 +159,7 @@ class _RequestServer(Channel[messages.Order]):
             if is_open:
                 _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
             else:
-                self._report(messages.HookFailed(fault))
+                self._report(messages.Reply(fault=fault))
         finally:
             # The event loop closes the descriptor that its handler writes to before the handler.
             loop.remove_signal_handler(signal.SIGTERM)
@@ -188,52 +182,51 @@ class _RequestServer(Channel[messages.Order]):
 
     def on_message(self, message: messages.Order) -> None:
         """Answer a question in a task of its own: what a hook does to its context ends there."""
-        if isinstance(message, messages.Question):
-            task = asyncio.create_task(self._respond(message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
+        if message == ("start",):
             self._opening.set()
+        else:
+            _ = start_background(self._respond(*message), self._tasks)
 
-    async def _respond(self, question: messages.Question) -> None:
+    async def _respond(self, kind: str, *arguments: Any) -> None:
         requests: list[Request] = []
-        report: messages.HookReport
         try:
-            if isinstance(question, messages.Decide):
-                requests = [question.request]
-                report = await self._ask(question)
-            elif isinstance(question, messages.Observe):
-                requests = [outcome.request for outcome in question.outcomes]
-                report = await self._observe(question.outcomes)
+            if kind == "decide":
+                requests = [arguments[1]]
+                reply = await self._decide(*arguments)
+            elif kind == "observe":
+                requests = [outcome.request for outcome in arguments[0]]
+                reply = await self._observe(*arguments)
             else:
-                report = messages.StatusReply(await report_of(self._plugin))
+                reply = messages.Reply(content=await report_of(self._plugin))
         except DecisionError as error:
-            report = messages.invalid(error, _secrets(requests))
+            reply = messages.invalid(error, _secrets(requests))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            report = messages.HookFailed(describe_error(error, _secrets(requests)))
-        made = None
-        if isinstance(question, messages.Decide):
-            made = annotations_of(question.request)
-        self._report(report if made is None else _annotated(report, made))
+            reply = messages.Reply(fault=describe_error(error, _secrets(requests)))
+        if kind == "decide" and (made := annotations_of(requests[0])) is not None:
+            reply = _annotated(reply, made)
+        self._report(reply)
 
-    async def _ask(self, order: messages.Decide) -> messages.OkReply | messages.Decided:
-        endpoint, request, decision = ENDPOINTS[order.endpoint], order.request, order.decision
-        link, asked = self._links[order.endpoint], cast("Any", request)
+    async def _decide(
+        self, name: str, request: Request, decision: Decision | None
+    ) -> messages.Reply:
+        """Decide a request, or adjust a decision."""
+        endpoint, asked = ENDPOINTS[name], cast("Any", request)
+        link = self._links[name]
         if decision is not None:
-            link, asked = self._adjusters[order.endpoint], Draft(request, decision)
+            link, asked = self._adjusters[name], Draft(request, decision)
         assert link is not None
         HOOK_CONTEXT.set((link.names, request))
         answer = await link.ask(asked)
         if answer is None or answer is decision:
-            return messages.OkReply()
+            return messages.Reply()
         admitted = endpoint.check_answer(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
-    async def _observe(self, outcomes: list[Outcome]) -> messages.OkReply:
+    async def _observe(self, outcomes: list[Outcome]) -> messages.Reply:
         assert self._observer is not None
         HOOK_CONTEXT.set(((self._plugin.name, self._observer.hook), outcomes[0].request))
         await self._observer.notify(outcomes)
-        return messages.OkReply()
+        return messages.Reply()
 
     def _report(self, report: messages.Report) -> None:
         """Send a report unless the connection is closing; one that is too long is a failure."""
@@ -242,7 +235,7 @@ class _RequestServer(Channel[messages.Order]):
         try:
             self.send(report)
         except ChildError as error:
-            self.send(messages.HookFailed(ErrorReport(str(error), [])))
+            self.send(messages.Reply(fault=ErrorReport(str(error), [])))
 
 
 def _secrets(requests: list[Request]) -> list[str]:
