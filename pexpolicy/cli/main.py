@@ -16,7 +16,6 @@ import click
 from click.shell_completion import get_completion_class
 
 from pexpolicy import __version__
-from pexpolicy.server import gc_tuning
 from pexpolicy.text import is_without_colour
 
 GROUPS = {
@@ -107,8 +106,7 @@ class Commands(click.Group):
         """Return a command by its name, or ``None``."""
         if cmd_name in COMMANDS:
             attribute = cmd_name.replace("-", "_")
-            with gc_tuning.importing():
-                module = import_module(f"pexpolicy.cli.{MODULES.get(cmd_name, attribute)}")
+            module = import_module(f"pexpolicy.cli.{MODULES.get(cmd_name, attribute)}")
             return cast("click.Command", getattr(module, attribute))
         if (entry := self._of_packages.get(cmd_name)) is None:
             return None

@@ -69,7 +69,7 @@ def serve(
     """Answer calls until SIGTERM or Ctrl-C."""
     # A core dump would hold passwords and PINs.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    gc.disable()  # until gc_tuning.start_serving()
+    gc.disable()  # until the server listens
     install_startup_signals()
     read_at = time.time()
     ports = port, admin_port

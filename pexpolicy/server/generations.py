@@ -21,7 +21,6 @@ from pexpolicy.errors import describe_error
 from pexpolicy.observability.telemetry import ReloadState
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
-from pexpolicy.server import gc_tuning
 from pexpolicy.server.reload_triggers import ReloadResult
 from pexpolicy.tasks import run_in_thread, start_background
 
@@ -131,16 +130,18 @@ class GenerationRunner:
 async def run_in_build_thread(build: Callable[[], T]) -> T:
     """Run ``build`` as ``run_in_thread`` does, with little delay for calls.
 
-    The garbage collector is disabled meanwhile: a collection that traverses 100,000 new rooms would
-    delay every call.
+    The garbage collector is disabled meanwhile, and the built objects are exempt from collections
+    later: traversing 100,000 rooms takes 0.15 s, in which no call is answered.
     """
-    interval = sys.getswitchinterval()
+    interval, collects = sys.getswitchinterval(), gc.isenabled()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.disable()
     try:
-        with gc_tuning.paused():
-            return await run_in_thread(build, "pexpolicy-build")
+        return await run_in_thread(build, "pexpolicy-build")
     finally:
         sys.setswitchinterval(interval)
+        if collects:
+            gc.enable()
 
 
 class Reloader:
@@ -233,7 +234,9 @@ class Reloader:
     async def _drain(self, runner: GenerationRunner) -> None:
         await runner.close()
         self._draining.discard(runner)
-        gc_tuning.collect_frozen()
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
     async def abandon(self, prepared: GenerationRunner) -> None:
         """Close a prepared generation that another worker could not prepare."""

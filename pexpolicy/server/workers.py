@@ -8,6 +8,7 @@ only if all of them could, each activates it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -28,7 +29,6 @@ from pexpolicy.config.files import read_file
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.observability.snapshot import Snapshot
-from pexpolicy.server import gc_tuning
 from pexpolicy.server.generations import GenerationRunner, Reloader, run_in_build_thread
 from pexpolicy.server.lifecycle import ServerContext, started
 from pexpolicy.server.process import (
@@ -372,7 +372,8 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGUSR1, self._signal_all, signal.SIGUSR1)
         self._stop.install(loop)
         # Forked processes share frozen memory as long as no collection touches it.
-        gc_tuning.start_serving()
+        gc.freeze()
+        gc.enable()
         self._start_task(self._shut_down())
         self._kill_hung()
         try:

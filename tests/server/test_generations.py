@@ -14,7 +14,6 @@ from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.policy import Policy
-from pexpolicy.server import gc_tuning
 from pexpolicy.server.generations import Build, GenerationRunner, Reloader, generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.testing import make_request
@@ -26,7 +25,7 @@ from tests.support.virtual_time import frozen
 @pytest.fixture(autouse=True)
 def _nothing_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test program holds so much that a collection takes longer than a call may."""
-    monkeypatch.setattr(gc_tuning, "collect_frozen", lambda: None)
+    monkeypatch.setattr("gc.collect", lambda: None)
 
 
 class Barrier:
