@@ -6,11 +6,10 @@ import errno
 import os
 import socket
 import ssl
-import sysconfig
+import sys
 import traceback
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from pydantic_core import ValidationError
@@ -28,12 +27,8 @@ MAX_EXCEPTIONS = 8
 """Exceptions in a traceback, with causes and members of groups."""
 PACKAGE_ROOT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
 """The beginning of the names of our own files: this module lies at the top of the package."""
-_OURS = (PACKAGE_ROOT, "<frozen importlib")
-_STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
-_CALLERS = ("aiohttp", "pydantic", "uvloop")
-"""Libraries through which code of plugins is called."""
-_SITE_PACKAGES = (f"{os.sep}site-packages", f"{os.sep}dist-packages")
-_INSTALLED_BELOW = tuple(_STANDARD_LIBRARY.rstrip(os.sep) + site for site in _SITE_PACKAGES)
+_CALLERS = {"aiohttp", "pydantic", "uvloop", *sys.stdlib_module_names}
+"""Packages through which code of plugins is called."""
 
 K = TypeVar("K", bound=Hashable)
 LOG_INTERVAL_S = 60.0
@@ -63,8 +58,7 @@ class RateLimit(Generic[K]):
     def take_left_out(self) -> dict[K, int]:
         """Return how many of each kind were left out, and count from zero."""
         left_out = {kind: count for kind, (_, count) in self._admitted.items() if count}
-        for kind in left_out:
-            self._admitted[kind] = self._admitted[kind][0], 0
+        self._admitted |= {kind: (self._admitted[kind][0], 0) for kind in left_out}
         return left_out
 
 
@@ -104,20 +98,11 @@ def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorRe
     secrets = tuple(secrets)
     if (attached := _attached_report(error, secrets)) is not None:
         return replace(attached, summary=_truncate(redact(attached.summary, secrets), MAX_REFUSAL))
-    limit = MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE
-    text = _headline(error, secrets, limit)
-    report = _report(error, text, secrets)
+    text = _headline(error, secrets, MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE)
     if isinstance(error, ConnectionError) and error.__cause__ is None:
         # Another server is down: where the plugin asked it explains nothing.
-        return replace(report, summary=text, lines=[])
-    return report
-
-
-def with_full_traceback(
-    report: ErrorReport, error: BaseException, secrets: Iterable[str]
-) -> ErrorReport:
-    """Return the report with Python's own traceback, which has the frames of the server too."""
-    return replace(report, lines=full_traceback(error, secrets) or report.lines)
+        return ErrorReport(text, [], _place(error), type(error).__name__)
+    return _report(error, text, secrets)
 
 
 def full_traceback(error: BaseException, secrets: Iterable[str] = ()) -> list[str]:
@@ -150,15 +135,11 @@ def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -
     text = text[:MAX_MESSAGE]
     if (attached := _attached_report(error, secrets)) is None:
         return _report(error, text, secrets, sources=False)
-    summary = f"{text} ({attached.place})" if attached.place else text
-    return replace(attached, summary=summary, kind="DecisionError")
+    return replace(attached, summary=_with(text, attached.place), kind="DecisionError")
 
 
 def _attached_report(error: BaseException, secrets: tuple[str, ...]) -> ErrorReport | None:
-    try:
-        report = getattr(error, "fault", None)
-    except BaseException:  # noqa: BLE001 - its attributes may be as broken as its text
-        return None
+    report = vars(error).get("fault")
     if not isinstance(report, ErrorReport):
         return None
     return replace(report, lines=[redact(line, secrets) for line in report.lines])
@@ -167,14 +148,16 @@ def _attached_report(error: BaseException, secrets: tuple[str, ...]) -> ErrorRep
 def _report(
     error: BaseException, text: str, secrets: tuple[str, ...], *, sources: bool = True
 ) -> ErrorReport:
-    # StopIteration becomes a RuntimeError without a line of the plugin.
-    cause = error.__cause__
-    place = _place(error.__traceback__) or (_place(cause.__traceback__) if cause else "")
+    place = _place(error)
     try:
         lines = list(_trace(error, secrets, [error], sources=sources))
     except BaseException:  # noqa: BLE001 - a plugin may have broken its exception
         lines = []
-    return ErrorReport(f"{text} ({place})" if place else text, lines, place, type(error).__name__)
+    return ErrorReport(_with(text, place), lines, place, type(error).__name__)
+
+
+def _with(text: str, place: str) -> str:
+    return f"{text} ({place})" if place else text
 
 
 def _headline(error: BaseException, secrets: tuple[str, ...], limit: int = MAX_MESSAGE) -> str:
@@ -185,20 +168,17 @@ def _headline(error: BaseException, secrets: tuple[str, ...], limit: int = MAX_M
         if isinstance(error, BaseExceptionGroup):
             members = (_related(one, secrets) for one in error.exceptions[:MAX_EXCEPTIONS])
             message += f": {'; '.join(members)}"
-        message = _truncate(message, limit)
     except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
         return name
-    return f"{name}: {message}" if message else name
+    return f"{name}: {_truncate(message, limit)}" if message else name
 
 
 def _message(error: BaseException) -> str:
     """Return the text of an exception as one line; that of pydantic without the values."""
     if isinstance(error, ValidationError):
         issues = error.errors(include_url=False, include_context=False, include_input=False)
-        return "; ".join(
-            f"{'.'.join(map(str, (error.title, *issue['loc'])))}: {issue['msg']}"
-            for issue in issues
-        )
+        places = [".".join(map(str, (error.title, *issue["loc"]))) for issue in issues]
+        return "; ".join(f"{at}: {one['msg']}" for at, one in zip(places, issues, strict=True))
     text = " ".join(str(error).split())
     return f"{text}: asyncio needs async def" if text == "no running event loop" else text
 
@@ -207,8 +187,7 @@ def _truncate(message: str, limit: int) -> str:
     """Return a message that ends after a whole word if it is too long."""
     if len(message) <= limit:
         return message
-    head, blank, _ = message[:limit].rpartition(" ")
-    return f"{head if blank else message[:limit]}…"
+    return f"{message[:limit].rpartition(' ')[0] or message[:limit]}…"
 
 
 def _related(error: BaseException, secrets: tuple[str, ...]) -> str:
@@ -223,8 +202,8 @@ def _trace(
 ) -> Iterator[str]:
     """Yield the frames of plugins and libraries, then the members of a group, then the cause."""
     stack = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in stack if not frame.filename.startswith(_OURS)]
-    for frame in frames[-MAX_FRAMES:]:
+    ours = PACKAGE_ROOT, "<frozen importlib"
+    for frame in [one for one in stack if not one.filename.startswith(ours)][-MAX_FRAMES:]:
         yield f"{frame.filename}:{frame.lineno} in {frame.name}"
         if sources and frame.line:
             yield f"    {redact(frame.line, secrets)}"
@@ -246,37 +225,24 @@ def _trace(
             yield from (f"  {line}" for line in inner)
 
 
-def _place(innermost: TracebackType | None) -> str:
+def _place(error: BaseException) -> str:
     """Return the innermost file and line of the plugin's own code.
 
-    The plugin is the first code after ours and the standard library; code in another package
+    The plugin is the first code that is neither ours nor of ``_CALLERS``; code in another package
     and another directory is a library that it calls.
     """
-    frames = [
-        (frame.f_code.co_filename, line, str(frame.f_globals.get("__name__", "")).partition(".")[0])
-        for frame, line in traceback.walk_tb(innermost)
-    ]
-    named = [one for one in frames if one[2] not in _CALLERS and not _is_of_others(one[0])]
-    if not named:
-        return ""
-    first, _, package = named[0]
-    folder = os.path.dirname(first)  # noqa: PTH120 - as above
-    own = [
-        one
-        for one in named
-        if (package and one[2] == package)
-        or (os.path.dirname(one[0]) == folder and not folder.endswith(_SITE_PACKAGES))  # noqa: PTH120 - as above
-    ]
-    filename, line, _ = (own or named[:1])[-1]
-    return f"{os.path.basename(filename)}:{line}"  # noqa: PTH119 - as above
-
-
-def _is_of_others(filename: str) -> bool:
-    """Return whether a file is one of ours, or of the standard library."""
-    return filename.startswith(_OURS) or (
-        filename.startswith((_STANDARD_LIBRARY, "<frozen"))
-        and not filename.startswith(_INSTALLED_BELOW)
-    )
+    # StopIteration becomes a RuntimeError without a line of the plugin.
+    for one in filter(None, (error, error.__cause__)):
+        frames = [
+            (package, *os.path.split(frame.f_code.co_filename), line)
+            for frame, line in traceback.walk_tb(one.__traceback__)
+            for package in (str(frame.f_globals.get("__name__", "")).partition(".")[0],)
+            if package not in _CALLERS and not frame.f_code.co_filename.startswith(PACKAGE_ROOT)
+        ]
+        if frames:
+            own = [at for at in frames if at[0] == frames[0][0] or at[1] == frames[0][1]]
+            return f"{own[-1][2]}:{own[-1][3]}"
+    return ""
 
 
 CONNECTION_CLOSED = (
@@ -302,10 +268,7 @@ _LISTENING = {
 
 def describe_network_error(error: BaseException) -> str:
     """Explain a network error to the operator who chose the address."""
-    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-        return "the name cannot be looked up at the moment"
-    meaning = next((text for kind, text in _MEANINGS if isinstance(error, kind)), "")
-    if meaning:
+    if meaning := next((text for kind, text in _MEANINGS if isinstance(error, kind)), ""):
         detail = getattr(error, "verify_message", "")
         return f"{meaning}: {detail}" if detail else meaning
     if isinstance(error, OSError) and error.errno:

@@ -13,12 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import getLogger
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, with_full_traceback
+from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
 from pexpolicy.models.request_secrets import withheld_values
 from pexpolicy.text import brief, is_without_colour, printable
@@ -357,7 +357,7 @@ class LogHandler(logging.Handler):
             secrets = withheld_values(request) if request is not None else ()
             report = describe_error(error, secrets)
             if self._log.is_debugging:
-                report = with_full_traceback(report, error, secrets)
+                report = replace(report, lines=full_traceback(error, secrets))
             fields["error"] = report.summary
             key = plugin, record.name, report.kind, report.place
             times = self._tracebacks.admit(key, time.monotonic())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import Any
 
@@ -19,12 +19,7 @@ from pexpolicy.chain.fold import Draft, check_adjusted, check_merged
 from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.errors import (
-    Log,
-    describe_decision_error,
-    describe_error,
-    with_full_traceback,
-)
+from pexpolicy.errors import Log, describe_decision_error, describe_error, full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision, is_intact
 from pexpolicy.models.errors import DecisionError
@@ -291,7 +286,7 @@ class ChainRun:
             self.fail(link, FAILED, report.summary)
             event = "plugin failed"
         if self.chain.failure_log.is_full:
-            report = with_full_traceback(report, error, secrets)
+            report = replace(report, lines=full_traceback(error, secrets))
         self.chain.failure_log.failed(
             event,
             link.plugin,
