@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.access.warnings import access_warnings
+from pexpolicy.access.warnings import access_warnings, mode_warnings
 from pexpolicy.background.sources import SourceLease
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.fold import ADJUST
-from pexpolicy.config.file_warnings import audit_warnings, mode_warnings
 from pexpolicy.config.files import hash_with, tracking_files
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import ConfigWarning, Problem
@@ -206,7 +205,6 @@ def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Itera
         text = "has no effect, as [auth] has credentials that all calls need: leave it out"
         yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_warnings(settings)
-    yield from audit_warnings(settings)
     for plugin in plugins:
         if "routes" in plugin.hooks and not settings.admin.enabled:
             text = "its routes are not served, as admin.enabled is false"

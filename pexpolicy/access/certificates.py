@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import SecretStr
 
@@ -29,11 +29,13 @@ from pexpolicy.tasks import run_in_thread
 if TYPE_CHECKING:
     from cryptography import x509
 
+T = TypeVar("T")
 CERTIFICATE_POLL_INTERVAL_S = 1.0
 WARNING_DAYS = 21.0
 """Days before expiry from which warnings are given."""
 NEVER = datetime.max.replace(tzinfo=UTC)
 _LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+_ALTERNATIVE_NAMES = "2.5.29.17"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -71,8 +73,8 @@ class CertificateFiles:
 
     def versions(self) -> Look:
         """Return the present versions of the files, without reading them."""
-        files = (self.certificate, self.key, self.client_ca, self.client_crl)
-        return stat_files(path for path in files if path is not None)
+        files = self.certificate, self.key, self.client_ca, self.client_crl
+        return stat_files(filter(None, files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +110,15 @@ class LoadedCertificate:
 
     def list_problem(self, now: datetime) -> str:
         """Return why clients with a certificate are refused, or nothing."""
-        if self.next_update >= now:
-            return ""
-        text = "clients with a certificate are refused; publish a new list"
-        return f"expired on {self.next_update:%Y-%m-%d %H:%M} UTC: {text}"
+        expired = f"expired on {self.next_update:%Y-%m-%d %H:%M} UTC"
+        text = f"{expired}: clients with a certificate are refused; publish a new list"
+        return text if self.next_update < now else ""
 
     def warnings(self, now: datetime) -> Iterator[tuple[str, str]]:
         """Yield the key of each file that clients or nodes refuse, or soon will, and why."""
-        from cryptography import x509  # noqa: PLC0415 - as above
-
         if text := self.expiry_warning(now):
             yield "certificate", text
-        values = [one.value for one in self.leaf.extensions]
-        if not any(isinstance(one, x509.SubjectAlternativeName) for one in values):
+        if all(one.oid.dotted_string != _ALTERNATIVE_NAMES for one in self.leaf.extensions):
             text = "names no host (subjectAltName): nodes that compare the name refuse it"
             yield "certificate", text
         if text := self.list_problem(now):
@@ -139,7 +137,8 @@ def load(source: CertificateFiles) -> LoadedCertificate:
     context.options |= ssl.OP_NO_RENEGOTIATION
     with _reading("certificate", source.certificate):
         leaf = x509.load_pem_x509_certificates(read_file(source.certificate))[0]
-    _load_pair(context, source)
+    with _reading("key", source.key):
+        _load_pair(context, source)
     revoked, next_update = None, NEVER
     if source.client_ca is not None:
         required = source.client_certificate == "required"
@@ -148,11 +147,11 @@ def load(source: CertificateFiles) -> LoadedCertificate:
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
         with _reading("client_ca", source.client_ca):
-            read_file(source.client_ca)  # OpenSSL would wait for a pipe
+            authorities = read_file(source.client_ca)  # OpenSSL would wait for a pipe
             context.load_verify_locations(source.client_ca)
         if source.client_crl is not None:
-            revoked, next_update = _read_revocation_lists(source.client_crl, source.client_ca)
             with _reading("client_crl", source.client_crl):
+                revoked, next_update = _read_revocation_lists(source.client_crl, authorities)
                 context.load_verify_locations(source.client_crl)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return LoadedCertificate(context, leaf, versions, revoked, next_update)
@@ -161,34 +160,32 @@ def load(source: CertificateFiles) -> LoadedCertificate:
 def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
     # Without a password OpenSSL would ask for one on the terminal.
     password = source.password.get_secret_value() if source.password is not None else ""
-    with _reading("key", source.key):
-        content = read_file(source.key)
-        try:
-            context.load_cert_chain(source.certificate, source.key, password)
-        except ssl.SSLError as error:
-            text = f"{source.key} has another password than the one that is configured"
-            if error.reason == "KEY_VALUES_MISMATCH":
-                text = f"{source.key} is not the key of {source.certificate}"
-            elif b"ENCRYPTED" not in content:
-                raise
-            elif source.password is None:
-                places = "tls.key_password_file or tls.key_password_env"
-                text = f"{source.key} has a password: name it in {places}"
-            raise CertificateError("key", text) from None
+    content = read_file(source.key)
+    try:
+        context.load_cert_chain(source.certificate, source.key, password)
+    except ssl.SSLError as error:
+        text = f"{source.key} has another password than the one that is configured"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            text = f"{source.key} is not the key of {source.certificate}"
+        elif b"ENCRYPTED" not in content:
+            raise
+        elif source.password is None:
+            places = "tls.key_password_file or tls.key_password_env"
+            text = f"{source.key} has a password: name it in {places}"
+        raise CertificateError("key", text) from None
 
 
 def _read_revocation_lists(
-    path: Path, authorities: Path
+    path: Path, authorities: bytes
 ) -> tuple[frozenset[tuple[x509.Name, int]], datetime]:
-    """Read the lists in a PEM file; each must be signed by one of the authorities in another file.
+    """Read the lists in a PEM file; each must be signed by one of the authorities in PEM.
 
     Return what is revoked, and when the first one expires. Raises ``CertificateError``.
     """
     from cryptography import x509  # noqa: PLC0415 - as above
 
-    with _reading("client_crl", path):
-        found = [x509.load_pem_x509_crl(text) for text in _LIST.findall(read_file(path))]
-        issuers = x509.load_pem_x509_certificates(read_file(authorities))
+    found = [x509.load_pem_x509_crl(text) for text in _LIST.findall(read_file(path))]
+    issuers = x509.load_pem_x509_certificates(authorities)
     known = {authority.subject: authority.public_key() for authority in issuers}
     if not found:
         msg = f"{path} holds no list in PEM: convert it with openssl crl -inform DER -out crl.pem"
@@ -208,14 +205,14 @@ def _reading(key: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        if "-----BEGIN" in str(path):
-            text = "this is the content of a file: write the path of the file that holds it"
-            raise CertificateError(key, text) from None
         reason = getattr(error, "reason", None)
         why = reason.replace("_", " ").lower() if reason else "it is not a PEM file, or is damaged"
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
             why = why_unusable(path, error)
-        raise CertificateError(key, f"{path} cannot be used: {why}") from None
+        text = f"{path} cannot be used: {why}"
+        if "-----BEGIN" in str(path):
+            text = "this is the content of a file: write the path of the file that holds it"
+        raise CertificateError(key, text) from None
 
 
 def client_not_after(transport: asyncio.BaseTransport) -> float | None:
@@ -252,16 +249,11 @@ class Certificates:
         """The expiry of the certificate in use."""
         return self._loaded.not_after
 
-    @property
-    def has_revocations(self) -> bool:
-        """True where there are revocation lists."""
-        return self._loaded.revoked is not None
-
-    def is_revoked(self, certificate: bytes) -> bool:
+    def is_revoked(self, certificate: bytes | None) -> bool:
         """Return whether the certificate of a client (DER) is revoked."""
-        from cryptography import x509  # noqa: PLC0415 - only where there is a list: it is large
+        from cryptography import x509  # noqa: PLC0415 - as above
 
-        if self._loaded.revoked is None:
+        if certificate is None or self._loaded.revoked is None:
             return False
         shown = x509.load_der_x509_certificate(certificate)
         return (shown.issuer, shown.serial_number) in self._loaded.revoked
@@ -282,39 +274,35 @@ class Certificates:
         """Load changed files, and return them. Unusable ones are reported at the second check,
         because the first may fall between the two writes of a renewal.
         """
-        before, versions = self._loaded, self._source.versions()
+        before, versions, now = self._loaded, self._source.versions(), datetime.now(UTC)
         if versions == self._tried:
-            problem = before.list_problem(datetime.now(UTC))
-            if problem and not self._failed:
+            if not self._failed and (problem := before.list_problem(now)):
                 text = f"tls.client_crl: {self._source.client_crl} {problem}"
                 self._report(text, "client certificates are refused")
             else:
                 self._report(self._failed)
             return set()
-        self._tried = versions
+        self._tried, self._failed = versions, ""
         try:
-            self._loaded = self._load_valid()
+            loaded = load(self._source)
         except CertificateError as error:
             self._failed = f"tls.{error.key}: {error}"
             return set()
-        self._tried, self._failed, self.problem = self._loaded.versions, "", ""
+        # Expired files do not replace valid ones.
+        if problem := loaded.problem(now):
+            self._failed = f"tls.certificate: {self._source.certificate} {problem}"
+        elif (problem := loaded.list_problem(now)) and not before.list_problem(now):
+            self._failed = f"tls.client_crl: {self._source.client_crl} {problem}"
+        if self._failed:
+            return set()
+        self._loaded, self._tried, self.problem = loaded, loaded.versions, ""
         self.renewals += 1
         renewed = {path for path, one in self._tried.items() if one != before.versions[path]}
-        is_pair = bool(renewed & {self._source.certificate, self._source.key})
-        event = "certificate renewed" if is_pair else "client_ca or client_crl loaded again"
-        warning = self._loaded.expiry_warning(datetime.now(UTC))
-        also = {"problem": f"tls.certificate: {warning}"} if warning else {}
-        self._log.warning(event, not_after=self.not_after.isoformat(), **also)
+        warning = loaded.expiry_warning(now)
+        more: dict[str, object] = {"problem": f"tls.certificate: {warning}"} if warning else {}
+        more |= {"files": sorted(map(str, renewed)), "not_after": self.not_after.isoformat()}
+        self._log.warning("certificate renewed", **more)
         return renewed
-
-    def _load_valid(self) -> LoadedCertificate:
-        """Load the files; raises ``CertificateError`` for expired ones in place of valid ones."""
-        loaded, now = load(self._source), datetime.now(UTC)
-        if problem := loaded.problem(now):
-            raise CertificateError("certificate", f"{self._source.certificate} {problem}")
-        if (problem := loaded.list_problem(now)) and not self._loaded.list_problem(now):
-            raise CertificateError("client_crl", f"{self._source.client_crl} {problem}")
-        return loaded
 
     def _report(
         self, problem: str, event: str = "certificate not renewed; the old one is served"
@@ -326,9 +314,18 @@ class Certificates:
 
 def certificates_of(settings: Settings, log: Log) -> Certificates | None:
     """Return the certificates of ``[tls]``, if it is there; raises ``ConfigError``."""
+    return _configured(settings, lambda files: Certificates(files, log))
+
+
+def load_configured(settings: Settings) -> LoadedCertificate | None:
+    """Return the present certificate of ``[tls]``, if it is there; raises ``ConfigError``."""
+    return _configured(settings, load)
+
+
+def _configured(settings: Settings, made: Callable[[CertificateFiles], T]) -> T | None:
     if settings.tls is None:
         return None
     try:
-        return Certificates(CertificateFiles.of(settings.tls, settings.path.parent), log)
+        return made(CertificateFiles.of(settings.tls, settings.path.parent))
     except (CertificateError, SecretError) as error:
         raise ConfigError(settings.path, [Problem(("tls", error.key), str(error))]) from None

@@ -1,11 +1,10 @@
-"""Lists of IP networks, clients of trusted proxies, and comparison of listening addresses."""
+"""Lists of IP networks, and clients of trusted proxies."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Iterable
-from itertools import product
 
 from aiohttp import hdrs, web
 
@@ -86,22 +85,3 @@ def _address(entry: str) -> str | None:
     except ValueError:
         return None
     return str(getattr(address, "ipv4_mapped", None) or address)
-
-
-def overlap(one: str, other: str) -> bool:
-    """Return whether two hosts to listen on cannot use the same port. Host names other than
-    ``localhost`` are not resolved.
-    """
-    return one.lower() == other.lower() or any(
-        mine == theirs
-        or (mine.version == theirs.version and (mine.is_unspecified or theirs.is_unspecified))
-        for mine, theirs in product(_addresses(one), _addresses(other))
-    )
-
-
-def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    named = {"": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}  # noqa: S104 - nothing listens
-    try:
-        return [ipaddress.ip_address(one) for one in named.get(host.lower(), (host.strip("[]"),))]
-    except ValueError:
-        return []

@@ -1,53 +1,80 @@
-"""Warnings of a configuration that opens a door, and problems of one that must not be served."""
+"""Warnings of a configuration that opens a door, loses data or lets others read a secret, and
+problems of one that must not be served.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import shlex
+import stat
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
-from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
-from pexpolicy.access.networks import overlap
+from pexpolicy.access.certificates import load_configured
+from pexpolicy.config.files import odd_path
 from pexpolicy.config.outgoing import is_loopback
-from pexpolicy.config.problems import ConfigWarning, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
-from pexpolicy.config.secrets import SecretError
-from pexpolicy.config.settings import Settings
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.subnets import lone_network
 
 MIN_KEY_LENGTH = 16
 """Recommended length of keys and tokens, in characters."""
 MIN_PASSWORD_LENGTH = 8
 """Recommended length of passwords, whose guessing is throttled."""
-
 TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 """What the extra `tracing` installs."""
+_ODD_PASSWORDS = {
+    r"""(["']).+\1""": "is in quotes, and they are part of it: an env_file of Docker keeps them",
+    r"\s.*|.*\s": "has a blank at its start or end, which is part of it: remove it",
+    r"[A-Z][A-Z0-9_]+=.*": "begins like a line of an env_file, NAME=: write the value alone",
+    f".{{0,{MIN_PASSWORD_LENGTH - 1}}}": f"is shorter than {MIN_PASSWORD_LENGTH} characters",
+}
+_STANDS_FOR = {"": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}  # noqa: S104 - nothing listens
+_SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key)_file|client_key")
+_NAME = r"(?:\w+[_ ])?(?:pin|password|passcode|secret|token|api_?key)"
+_SECRET = re.compile(_NAME, re.IGNORECASE)
+_HOLDS_SECRETS = re.compile(
+    rf'^[ \t]*"?{_NAME}"?[ \t]*=|(?:^|[;,\t])[ ]*"?{_NAME}"?[ ]*(?:$|[;,\t\r])'.encode(),
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Finds a column of a CSV file, or a key of a TOML file, that holds secrets."""
+_SEARCHED = 1_000_000
+"""Bytes at the beginning of a file in which a secret is searched for."""
 
 
 def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
-    """Yield a warning for each setting that opens a door, and for a certificate that expires."""
-    yield from _network_warnings(settings)
+    """Yield a warning for each setting that opens a door or loses the audit, and for a certificate
+    that expires.
+    """
+    for key, text in (*_network_findings(settings), *_secret_findings(settings)):
+        yield ConfigWarning(key, text)
     console = settings.console
     if console.port == settings.server.port and "port" in console.model_fields_set:
         yield ConfigWarning(("console", "port"), "is already server.port; choose another")
     if text := console_exposure(console):
         yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
-    yield from _secret_warnings(settings)
-    if settings.tls is not None:
-        try:
-            loaded = load(CertificateFiles.of(settings.tls, settings.path.parent))
-        except (CertificateError, SecretError):
-            return  # an error of certificate_problems
-        for key, text in loaded.warnings(datetime.now(UTC)):
-            yield ConfigWarning(("tls", key), text)
+    for name, written in (("path", settings.audit.path), ("spool", settings.audit.spool)):
+        file = settings.resolve(written or "") / ("spool" if name == "spool" else "")
+        if written is not None and (text := odd_path(written) or _why_not_written(file)):
+            yield ConfigWarning(("audit", name), text)
+    try:
+        loaded = load_configured(settings)
+    except ConfigError:
+        return  # a problem of preflight_problems
+    for name, text in loaded.warnings(datetime.now(UTC)) if loaded is not None else ():
+        yield ConfigWarning(("tls", name), text)
 
 
-def _network_warnings(settings: Settings) -> Iterator[ConfigWarning]:
+def _network_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
     access, auth, tls = settings.access, settings.credentials, settings.tls
     mutual = tls is not None and tls.client_ca is not None
     key, text = "networks", ""
@@ -61,13 +88,13 @@ def _network_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     elif not access.networks and not mutual and auth and not is_loopback(settings.server.host):
         text = 'every address may try passwords; list those of the nodes, as in ["10.44.0.0/16"]'
     if text:
-        yield ConfigWarning(("access", key), text)
+        yield ("access", key), text
     for number, network in enumerate(access.networks):
         text = lone_network(network)
         if network in ("0.0.0.0/0", "::/0"):
             text = f"{network} is every address: list those of the nodes, or leave it out"
         if text:
-            yield ConfigWarning(("access", "networks", number), text)
+            yield ("access", "networks", number), text
 
 
 def console_exposure(console: ConsoleTable) -> str:
@@ -81,40 +108,101 @@ def console_exposure(console: ConsoleTable) -> str:
     )
 
 
-def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
-    """Yield a warning for each secret that is easy to guess, or hardly the one that is meant."""
+def _secret_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
+    """Yield each secret that is easy to guess, or hardly the one that is meant."""
     advice = f"is shorter than {MIN_KEY_LENGTH} characters: make one with openssl rand -hex 32"
     for table, source, value in (
         ("privacy", settings.privacy.secret("key"), settings.privacy_key),
         ("admin", settings.admin.secret("token"), settings.admin_token),
     ):
         if value is not None and len(value) < MIN_KEY_LENGTH:
-            yield ConfigWarning((table, source.key), f"the {source.name} {advice}")
+            yield (table, source.key), f"the {source.name} {advice}"
     for credential in settings.credentials:
         if isinstance(credential.secret, SecretStr):
             password = credential.secret.get_secret_value()
             for pattern, text in _ODD_PASSWORDS.items():
                 if re.fullmatch(pattern, password, re.DOTALL):
-                    yield ConfigWarning(("auth",), f"the password of {credential.user} {text}")
+                    yield ("auth",), f"the password of {credential.user} {text}"
 
 
-_ODD_PASSWORDS = {
-    r"""(["']).+\1""": "is in quotes, and they are part of it: an env_file of Docker keeps them",
-    r"\s.*|.*\s": "has a blank at its start or end, which is part of it: remove it",
-    r"[A-Z][A-Z0-9_]+=.*": "begins like a line of an env_file, NAME=: write the value alone",
-    f".{{0,{MIN_PASSWORD_LENGTH - 1}}}": f"is shorter than {MIN_PASSWORD_LENGTH} characters",
-}
+def _why_not_written(file: Path) -> str:
+    """Return why lines of the audit cannot be written to a file, or nothing."""
+    if file.is_dir():
+        return f"{file} is a folder; name a file, as in {file}/audit.jsonl"
+    if not file.parent.is_dir():
+        return f"there is no folder {file.parent} that this user may enter: mkdir -p {file.parent}"
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        return f"the user with the id {os.geteuid()} may not write to {file}"
+    return ""
 
 
-def certificate_problems(settings: Settings) -> list[Problem]:
-    """Return why the certificate of a configuration cannot be used."""
-    if settings.tls is None:
-        return []
+def mode_warnings(settings: Settings) -> Iterator[ConfigWarning]:
+    """Yield a warning for each secret that others can read, and each file or folder of the
+    configuration that every user can change.
+    """
+    secrets = _secret_files(settings)
+    checked: dict[Path, Key] = {settings.path.absolute().parent: (), settings.path: (), **secrets}
+    for number, folder in enumerate(settings.plugin_dirs):
+        checked |= dict.fromkeys((folder, *sorted(folder.glob("*.py"))), ("plugin_dirs", number))
+    if settings.audit.path is not None:
+        file = settings.resolve(settings.audit.path)
+        checked |= {file: ("audit", "path"), file.absolute().parent: ("audit", "path")}
+    for path, key in checked.items():
+        mode, quoted = _mode(path), shlex.quote(str(path))
+        if path in secrets and mode & (stat.S_IROTH | stat.S_IRGRP):
+            others = "every user" if mode & stat.S_IROTH else "its group"
+            yield ConfigWarning(key, f"{path} can be read by {others}: chmod 600 {quoted}")
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            text = f"{path} can be changed by every user: chmod o-w {quoted}"
+            yield ConfigWarning(key, text)
+
+
+def _secret_files(settings: Settings) -> dict[Path, Key]:
+    """Return the files of secrets, with the keys that name them."""
+    found: dict[Path, Key] = dict.fromkeys(settings.secret_files, ("auth",))
+    for table in ("privacy", "admin", "audit", "tls"):
+        for name, file in getattr(settings, table) or ():
+            if file is not None and (name.endswith("_file") or (table, name) == ("tls", "key")):
+                found[settings.resolve(file)] = (table, name)
+    pending: list[tuple[Key, Any]] = [
+        (("plugins", name, "settings"), table.settings) for name, table in settings.plugins.items()
+    ]
+    while pending:
+        place, given = pending.pop()
+        for name, value in given.items() if isinstance(given, Mapping) else enumerate(given):
+            if isinstance(value, Mapping | list):
+                pending.append(((*place, name), value))
+            elif isinstance(value, str):
+                if _SECRET.fullmatch(str(name)):
+                    found[settings.path] = ()
+                path = settings.resolve(value)
+                if _SECRET_FILE.search(str(name)) or _holds_secrets(path, name):
+                    found[path] = (*place, name)
+    return found
+
+
+def _holds_secrets(path: Path, key: str | int) -> bool:
+    """Return whether a file is a table that holds secrets."""
+    if not (path.suffix in (".csv", ".toml") or key in ("csv", "pins")) or not _mode(path):
+        return False
     try:
-        load(CertificateFiles.of(settings.tls, settings.path.parent))
-    except (CertificateError, SecretError) as error:
-        return [Problem(("tls", error.key), str(error))]
-    return []
+        with path.open("rb") as file:
+            return _HOLDS_SECRETS.search(file.read(_SEARCHED)) is not None
+    except OSError:
+        return False  # an error of the plugin
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of a file or folder; 0 for anything else and for a missing file."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return 0
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        return 0
+    # Root may let a group read a file, as for a key of mode 0640.
+    is_shared = found.st_uid == 0 and found.st_gid != 0
+    return found.st_mode & ~(stat.S_IRGRP * is_shared)
 
 
 Ports = tuple[int | None, int | None]
@@ -132,38 +220,50 @@ def preflight_problems(
     table with which the admin listener of a running server was started: it keeps its address and
     uses the new token. ``ports`` override the two configured ports.
     """
-    problems = []
-    address, admin, wrong = host or settings.server.host, settings.admin, settings.wrong
-    reachable = "is reachable from other machines and there is no"
+    return list(_preflight_problems(settings, host or settings.server.host, running_admin, ports))
+
+
+def _preflight_problems(
+    settings: Settings, address: str, running_admin: AdminTable | None, ports: Ports
+) -> Iterator[Problem]:
     # A table that could not be read is reported as an error of its own.
+    admin, wrong, audit = settings.admin, settings.wrong, settings.audit.path
+    reachable = "is reachable from other machines and there is no"
     is_open = not settings.credentials and not settings.server.allow_anonymous
     if is_open and "auth" not in wrong and not is_loopback(address):
         text = "[auth]; add it, or set allow_anonymous = true to allow calls without a password"
-        problems.append(Problem(("server", "host"), f"{address} {reachable} {text}"))
-    tables = [admin] if running_admin is None else [running_admin, admin]
-    exposed = [table.host for table in tables if table.enabled and not is_loopback(table.host)]
-    if exposed and settings.admin_token is None and "admin" not in wrong:
-        text = f"{exposed[0]} {reachable} token; add token_env or token_file"
-        problems.append(Problem(("admin", "host"), text))
+        yield Problem(("server", "host"), f"{address} {reachable} {text}")
+    for table in filter(None, (running_admin, admin)):
+        is_exposed = table.enabled and not is_loopback(table.host) and "admin" not in wrong
+        if is_exposed and settings.admin_token is None:
+            text = f"{table.host} {reachable} token; add token_env or token_file"
+            yield Problem(("admin", "host"), text)
+            break
     port = settings.server.port if ports[0] is None else ports[0]
-    is_taken = port == (admin.port if ports[1] is None else ports[1]) != 0
-    if (
-        is_taken
-        and admin.enabled
-        and overlap(address, admin.host)
-        and not {"server", "admin"} & wrong
-    ):
-        text = f"{port} is already server.port; choose another"
-        problems.append(Problem(("admin", "port"), text))
-    audit = settings.audit.path
+    is_taken = admin.enabled and port == (admin.port if ports[1] is None else ports[1]) != 0
+    if is_taken and _overlap(address, admin.host) and wrong.isdisjoint(("server", "admin")):
+        yield Problem(("admin", "port"), f"{port} is already server.port; choose another")
     own = os.path.normpath(settings.path)
     if audit is not None and os.path.normpath(settings.resolve(audit)) == own:
         text = "is this file, and lines would be appended to it: name another"
-        problems.append(Problem(("audit", "path"), text))
+        yield Problem(("audit", "path"), text)
     if settings.tracing is not None and not all(map(_is_installed, TRACING)):
         text = "needs the extra: install pexpolicy[tracing], or leave the table out"
-        problems.append(Problem(("tracing",), text))
-    return [*problems, *certificate_problems(settings)]
+        yield Problem(("tracing",), text)
+    try:
+        load_configured(settings)
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether two hosts to listen on cannot use the same port."""
+    hosts = [host.lower().strip("[]") for host in (one, other)]
+    return any(
+        (":" in mine) == (":" in theirs)
+        and (mine == theirs or not {mine, theirs}.isdisjoint(_STANDS_FOR[""]))
+        for mine, theirs in product(*(_STANDS_FOR.get(host, (host,)) for host in hosts))
+    )
 
 
 def _is_installed(module: str) -> bool:

@@ -1,7 +1,7 @@
 """Command ``pexpolicy check``.
 
 Its errors come from ``config/loader.py``, its warnings from ``builder.py`` (``config_warnings``),
-``access/warnings.py``, ``config/file_warnings.py`` and the plugins.
+``access/warnings.py`` and the plugins.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import click
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
-from pexpolicy.access.warnings import preflight_problems
+from pexpolicy.access.warnings import mode_warnings, preflight_problems
 from pexpolicy.cli.common import (
     build,
     config_option,
@@ -30,7 +30,6 @@ from pexpolicy.cli.common import (
     screen,
 )
 from pexpolicy.cli.status import Document, degradations, running_status
-from pexpolicy.config.file_warnings import mode_warnings
 from pexpolicy.config.loader import load as load_config
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings

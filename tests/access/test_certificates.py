@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pexpolicy.access import certificates as served
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
-from pexpolicy.access.warnings import access_warnings, certificate_problems
+from pexpolicy.access.warnings import access_warnings, preflight_problems
 from pexpolicy.builder import build_policy
 from pexpolicy.config.schema.server import TlsTable
 from pexpolicy.policy import Policy
@@ -310,7 +310,7 @@ def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Pa
 
 def test_an_expired_certificate_is_served_from_the_start(folder: Path) -> None:
     certificates.write_pair(folder, days=-2)
-    assert certificate_problems(fake_plugins.settings(tls=certificates.tls(folder))) == []
+    assert preflight_problems(fake_plugins.settings(tls=certificates.tls(folder))) == []
     assert Certificates(source(folder), Log()).not_after < datetime.now(UTC)
 
 
@@ -370,7 +370,7 @@ def test_a_key_may_have_a_password(folder: Path, monkeypatch: pytest.MonkeyPatch
         settings = fake_plugins.settings(
             tls=certificates.tls(folder, key_password_env="TEST_KEY_PASSWORD")
         )
-        assert (certificate_problems(settings) == []) is right
+        assert (preflight_problems(settings) == []) is right
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pexpolicy.access import certificates as served
 from pexpolicy.access.certificates import CertificateFiles, Certificates
-from pexpolicy.access.warnings import access_warnings, certificate_problems
+from pexpolicy.access.warnings import access_warnings, preflight_problems
 from pexpolicy.config.schema.server import TlsTable
 from tests.access.test_certificates import ask, connected, noted, policy, showing
 from tests.support import certificates, wire
@@ -183,6 +183,6 @@ def test_a_list_that_cannot_be_used_is_an_error(folder: Path, kind: str) -> None
     spoil, said = BAD[kind]
     with suppress(FileNotFoundError):
         spoil(folder)
-    (problem,) = certificate_problems(settings(tls=table(folder)))
+    (problem,) = preflight_problems(settings(tls=table(folder)))
     assert str(problem).startswith("tls.client_crl: ")
     assert said in str(problem)

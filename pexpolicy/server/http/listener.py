@@ -196,10 +196,10 @@ class Listener:
     def _check_revocation(self, protocol: PolicyProtocol) -> None:
         """Refuse further calls on a connection whose client certificate was revoked."""
         transport, certificates = protocol.transport, self.certificates
-        if transport is None or certificates is None or not certificates.has_revocations:
+        if transport is None or certificates is None:
             return
-        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        if certificate is not None and certificates.is_revoked(certificate):
+        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if certificates.is_revoked(shown):
             protocol.connection.revoke()
 
     def _on_eviction(self, connection: Connection) -> None:
