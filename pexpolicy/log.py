@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from logging import getLogger
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -51,8 +52,7 @@ class StandardError:
     """
 
     def __init__(self, stream: TextIO, report: Callable[[Mapping[str, int]], str]) -> None:
-        self._stream = stream
-        self._report = report
+        self._stream, self._report = stream, report
         self.is_terminal = stream.isatty()
         try:
             self._descriptor: int | None = stream.fileno()
@@ -103,9 +103,6 @@ class StandardError:
     @contextmanager
     def background(self) -> Iterator[None]:
         """Write in a thread until exit, and wait at most ``STOP_TIMEOUT_S`` for the last lines."""
-        if self._descriptor is None:
-            yield
-            return
         # A daemon: where the reader has stalled, the process must end all the same.
         self._thread = threading.Thread(target=self._run, name="pexpolicy-log", daemon=True)
         self._thread.start()
@@ -210,56 +207,47 @@ class ServerLog:
         self.is_debugging = is_debugging
         """True where every failure is logged with its full traceback."""
         self.output = StandardError(sys.stderr, self._left_out)
-        processors: list[Any] = [structlog.processors.add_log_level]
-        if self.output.is_terminal:
-            processors += [
-                structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-                plain_values,
-                structlog.dev.ConsoleRenderer(colors=not is_without_colour(), sort_keys=False),
-            ]
-        else:
-            processors += [
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.JSONRenderer(serializer=_dumps),
-            ]
-        # It returns the line, which is then written with its owner.
-        self._render = structlog.wrap_logger(
-            structlog.ReturnLogger(),
-            processors=processors,
-            wrapper_class=structlog.make_filtering_bound_logger("debug"),
-        ).bind()
+        self._renderer = structlog.dev.ConsoleRenderer(
+            colors=not is_without_colour(), sort_keys=False
+        )
 
     def warning(self, event: str, **fields: object) -> None:
         """Write a warning of the server."""
-        self.output.write(self._render.warning(event, **fields))
+        self.output.write(self._line(logging.WARNING, event, fields))
 
     def write(self, level: int, event: str, plugin: str, fields: Mapping[str, object]) -> None:
         """Write a line of a plugin or library; ``level`` is one of ``logging``."""
-        self.output.write(self._render.log(level, event, **fields), plugin or "libraries")
+        self.output.write(self._line(level, event, fields), plugin or "libraries")
 
     def _left_out(self, lines: Mapping[str, int]) -> str:
         text = "lines of the log were left out: standard error is too slow"
         counts = {plugin or "the server": count for plugin, count in lines.items()}
-        line: str = self._render.log(logging.WARNING, text, lines=counts)
-        return line
+        return self._line(logging.WARNING, text, {"lines": counts})
+
+    def _line(self, level: int, event: str, fields: Mapping[str, object]) -> str:
+        values = {**fields, "event": event, "level": logging.getLevelName(level).lower()}
+        if self.output.is_terminal:
+            plain = plain_values({**values, "timestamp": time.strftime("%H:%M:%S")})
+            return str(self._renderer(None, "", plain))
+        values["timestamp"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        line = json.dumps(values, default=_text, ensure_ascii=False, skipkeys=True)
+        if line.isprintable():
+            return line
+        # Control characters and marks of text direction would command a terminal.
+        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
-def plain_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def plain_values(values: Mapping[str, object]) -> dict[str, object]:
     """Escape what would command a terminal, and show the traceback on lines of its own."""
-    plain = {key: printable(_text(value)) for key, value in event.items()}
+    plain: dict[str, object] = {key: printable(_text(value)) for key, value in values.items()}
     if error := plain.pop("error", ""):
         # What went wrong is read first, and without quotes.
         plain["event"] = f"{plain.get('event', '')}: {error}"
     # The renderer has these names for fields of several lines.
     for key, shown in (("traceback", "exception"), ("stack", "stack")):
         if plain.pop(key, ""):
-            plain[shown] = "\n".join(map(printable, str(event[key]).splitlines()))
+            plain[shown] = "\n".join(map(printable, str(values[key]).splitlines()))
     return plain
-
-
-def _dumps(event: Any, **_: Any) -> str:
-    line = json.dumps(event, default=_text, ensure_ascii=False, skipkeys=True)
-    return line.translate(_ESCAPES)
 
 
 def _text(value: object) -> str:
@@ -270,29 +258,15 @@ def _text(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-_ESCAPES = {
-    code: f"\\u{code:04x}"
-    for code in (
-        *range(0x7F, 0xA0),
-        *(0x061C, 0x200E, 0x200F),
-        *range(0x2028, 0x202F),
-        *range(0x2066, 0x206A),
-    )
-}
-"""Control characters and marks of text direction, which would command a terminal."""
-
-
 _STANDARD = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 """Attributes of every record; further ones come from the argument ``extra``."""
 _RESERVED = frozenset(
     (
-        *("event", "level", "timestamp", "logger", "plugin", "hook", "decision_id", "error"),
-        *("traceback", "self", "method_name"),
+        *("event", "level", "timestamp", "logger", "plugin", "hook"),
+        *("decision_id", "error", "traceback"),
     )
 )
-"""Fields of the server's own, and parameters of structlog's methods; a field of a plugin with such
-a name gets an underscore.
-"""
+"""Fields of the server's own; a field of a plugin with such a name gets an underscore."""
 _COLLECTED = frozenset(("asyncio", "concurrent.futures"))
 """Loggers of objects that are reported when they are collected, while any plugin runs."""
 

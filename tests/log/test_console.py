@@ -67,9 +67,9 @@ def test_text_of_a_plugin_does_not_command_the_terminal(monkeypatch: pytest.Monk
 
 def test_a_terminal_shows_the_error_after_the_event() -> None:
     event = {"event": "plugin failed", "plugin": "p", "error": "Down: it's away\x1b"}
-    shown = plain_values(None, "", event)
+    shown = plain_values(event)
     assert shown == {
         "event": "plugin failed: Down: it's away\N{REPLACEMENT CHARACTER}",
         "plugin": "p",
     }
-    assert plain_values(None, "", {"event": "x", "error": ""}) == {"event": "x"}
+    assert plain_values({"event": "x", "error": ""}) == {"event": "x"}
