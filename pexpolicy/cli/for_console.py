@@ -25,8 +25,7 @@ from pexpolicy.models.context import DryRunClock, at_time
 from pexpolicy.models.request import parameters_of
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.replay.report import as_json as replay_as_json
-from pexpolicy.replay.result import Tally
-from pexpolicy.replay.run import Job, run_replay
+from pexpolicy.replay.run import Job, Tally, run_replay
 from pexpolicy.server.admin import is_own_host
 from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
 

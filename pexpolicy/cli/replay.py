@@ -20,8 +20,7 @@ from pexpolicy.conformance.http_client import basic
 from pexpolicy.replay import report
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.report import parts, rows, title
-from pexpolicy.replay.result import ReplayResult, Tally
-from pexpolicy.replay.run import Job, run_replay
+from pexpolicy.replay.run import Job, ReplayResult, Tally, run_replay
 from pexpolicy.replay.sides import ServerAddress, ServerFailedError
 from pexpolicy.testing.report import print_parts, report_option, write_reports
 
@@ -120,8 +119,8 @@ def replay(  # noqa: PLR0913 - the options of the command
         click.echo(json.dumps(report.as_json(result), indent=2))
     else:
         print_parts(parts(result))
-    page = [*parts(result, full=True)] if reports else []
-    write_reports(reports, "pexpolicy replay", rows(result), f"Replay of {title(result)}", page)
+    heading = f"Replay of {title(result)}"
+    write_reports(reports, "pexpolicy replay", rows(result), heading, [*parts(result)])
     sys.exit(_exit_code(result, max_changed))
 
 

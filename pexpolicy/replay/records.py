@@ -1,30 +1,54 @@
-"""Records: the call in a line of a log, and how exactly it can be replayed."""
+"""Records: the calls in files of logs, and how exactly each can be replayed.
+
+The form of a file is found by itself.
+"""
 
 from __future__ import annotations
 
+import ast
+import csv
+import gzip
+import io
+import json
 import re
-from collections.abc import Collection, Iterator
+import sys
+import zlib
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
 from multidict import MultiDict
 
-from pexpolicy.audit.reader import CorruptLine, RawLine, read
+from pexpolicy.audit.reader import CorruptLine, RawLine, file_and_rotated, read
 from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
     RecordedRequest,
     endpoint_of,
+    parse_time,
     read_request,
 )
 from pexpolicy.models.request import POLICY_PREFIX, Params, by_prefix, header_name, parameters_of
 from pexpolicy.models.rules import Privacy
-from pexpolicy.replay.comparison import Side, of_record
+from pexpolicy.replay.comparison import Side, of_record, of_reply
+
+MAX_LINE = 1 << 18
+"""Bytes of the longest line that is read; no node sends a URL that long."""
+MAX_CELL = 1 << 20
+"""Characters of a cell; replies may be longer than what the module ``csv`` reads by default."""
+SNIFFED = 1 << 13
+"""Bytes at the beginning of a file by which its form is found."""
+_GZIP = b"\x1f\x8b"
+_INFINITY_LOG = re.compile(rb'\bName=(?:"|&quot;)[a-z]+\.|\bsupport\.externalpolicy\b')
+_HTTP_LINE = re.compile(rb" HTTP/\d|\"(?:request|request_uri|uri|url|path)\"\s*:")
+_AUDIT_LINE = re.compile(rb'^[^"{]*\{(?=.*"timestamp"\s*:).*"event"\s*:\s*"[a-z]+"')
+_STATUS = re.compile(r"[0-9]{1,3}")
+_PATHS = ("request_path", "path")
 
 
 class Exactness(StrEnum):
@@ -216,3 +240,162 @@ def of_request(place: str, request: RecordedRequest) -> Call:
     at = None if request.at is None else _seconds(request.at)
     lacks = request.missing + request.altered
     return Call(place, name, alias, request.url.query, at, request.peer, missing=lacks)
+
+
+class RecordFiles:
+    """The records of some files, in order.
+
+    ``with_rotated`` adds the files that were rotated away from an audit file, and opens folders.
+    """
+
+    def __init__(self, paths: Iterable[Path], *, with_rotated: bool = True) -> None:
+        found = [one for path in paths for one in (_files_of(path) if with_rotated else [path])]
+        # A server may append to its audit log meanwhile, also because of this replay.
+        self._sizes = {path: path.stat().st_size for path in dict.fromkeys(found)}
+        self.forms: list[tuple[str, Form]] = []
+        """Each file that was begun, and its form."""
+        self._done = 0
+        self._file: IO[bytes] | None = None
+
+    @property
+    def share(self) -> float:
+        """Return the part of the stored bytes that has been read, 0 to 1."""
+        file = self._file
+        position = self._done + (file.tell() if file is not None and file.seekable() else 0)
+        return min(position / (sum(self._sizes.values()) or 1), 1.0)
+
+    def records(self) -> Iterator[Call | Unusable]:
+        """Yield the records of all files, and the damage to files."""
+        for path, size in self._sizes.items():
+            last = str(path)
+            try:
+                with path.open("rb") as self._file:
+                    for record in self._records(path, self._file, size):
+                        last = record.place
+                        yield record
+            except (OSError, EOFError, zlib.error, csv.Error) as error:
+                why = f"the file cannot be read, is damaged, or ends early: {error}"
+                yield Unusable(last, Exactness.UNREADABLE, why)
+            finally:
+                self._file = None
+            self._done += size
+
+    def _records(self, path: Path, stored: IO[bytes], size: int) -> Iterator[Call | Unusable]:
+        content = stored
+        if _peek(stored).startswith(_GZIP):
+            content = cast("IO[bytes]", gzip.GzipFile(fileobj=stored))
+        form = form_of(_peek(content))
+        self.forms.append((str(path), form))
+        if form is Form.ROUTER:
+            table = io.TextIOWrapper(content, "utf-8-sig", errors="replace", newline="")
+            yield from _router_rows(path, table)
+            table.detach()  # which otherwise closes the file
+            return
+        is_plain = content is stored and path.is_file()
+        for place, line in _lines(path, content, size if is_plain else sys.maxsize):
+            if form is Form.AUDIT:
+                yield from of_audit(place, line)
+            elif len(line) > MAX_LINE:
+                yield Unusable(place, Exactness.UNREADABLE, "the line is too long")
+            elif line and not line.startswith(b"#") and (record := of_line(place, line, form)):
+                yield record
+
+
+def _lines(path: Path, file: IO[bytes], left: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the places and lines of a file, the last of which begins in the ``left`` bytes.
+
+    Of a line that is too long, what makes it unreadable is kept.
+    """
+    number = 0
+    while left > 0 and (line := file.readline(MAX_LINE + 1)):
+        number += 1
+        left -= len(line)
+        part = line
+        while len(part) > MAX_LINE and not part.endswith(b"\n"):
+            part = file.readline(MAX_LINE + 1)
+            left -= len(part)
+        yield f"{path}:{number}", line.strip()
+
+
+def _router_rows(path: Path, text: IO[str]) -> Iterator[Call | Unusable]:
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
+    header = text.readline()
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter))]
+    line, reader = 2, csv.reader(text, delimiter=delimiter)
+    for cells in reader:
+        if cells:
+            yield _router_record(f"{path}:{line}", dict(zip(columns, cells, strict=False)))
+        line = reader.line_num + 2
+
+
+def _router_record(place: str, row: dict[str, str]) -> Call | Unusable:
+    def first(*names: str) -> str:
+        return next((row[name].strip() for name in names if row.get(name)), "")
+
+    parameters = _decoded(first("request_params", "params", "parameters"))
+    url = quote(first(*_PATHS), safe="/%:@+?=&;,~")
+    if isinstance(parameters, dict):
+        url = f"{url}?{urlencode(parameters, doseq=True)}"
+    elif "?" not in url:
+        return Unusable(place, Exactness.NOT_REPLAYABLE, "the row has no parameters")
+    try:
+        call = of_request(place, read_request(url))
+    except InvalidRequestError:
+        return Unusable(place, Exactness.NOT_REPLAYABLE, NO_REQUEST)
+    at = parse_time(first("created_at", "timestamp", "time"))
+    body = _decoded(first("response_body", "response", "override_response"))
+    status = first("response_status", "status")
+    code = int(status) if _STATUS.fullmatch(status) else 200
+    return call._replace(
+        at=None if at is None else at.timestamp(),
+        peer=first("source_host", "source") or None,
+        reply=of_reply(call.endpoint, code, body) if isinstance(body, dict) else None,
+    )
+
+
+def _decoded(cell: str) -> Any:
+    """Return a cell as JSON, or as the text of a Python value, which such servers store too.
+
+    ``None`` for any other, and for a value that JSON does not have.
+    """
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(cell)
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return value
+    return None
+
+
+def form_of(beginning: bytes) -> Form:
+    """Return the form of a file: that of the first line which shows one."""
+    lines = beginning.split(b"\n")
+    columns = {name.strip(b' "\r') for name in re.split(b"[,;]", lines[0].lower())}
+    if len(columns) > 1 and not columns.isdisjoint(name.encode() for name in _PATHS):
+        return Form.ROUTER
+    for line in lines:
+        if _AUDIT_LINE.search(line):
+            return Form.AUDIT
+        if _INFINITY_LOG.search(line):
+            return Form.SUPPORT_LOG
+        if _HTTP_LINE.search(line):
+            return Form.ACCESS_LOG
+    return Form.URLS
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return a file, with those that were rotated away from an audit; or the files of a folder."""
+    if path.is_dir():
+        return sorted(one for one in path.rglob("*") if one.is_file())
+    if not path.is_file():
+        return [path]  # a pipe, of which nothing can be read twice
+    with path.open("rb") as file:
+        is_audit = form_of(file.read(SNIFFED)) is Form.AUDIT
+    return file_and_rotated(path) if is_audit else [path]
+
+
+def _peek(file: IO[bytes]) -> bytes:
+    beginning: bytes = file.peek(SNIFFED)[:SNIFFED]  # type: ignore[attr-defined]
+    return beginning

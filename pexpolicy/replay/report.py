@@ -8,7 +8,7 @@ from typing import Any
 
 from pexpolicy.models.difference import describe_changes
 from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.result import Group, Period, ReplayResult
+from pexpolicy.replay.run import Group, Period, ReplayResult
 from pexpolicy.testing.coverage import Coverage
 from pexpolicy.testing.report import (
     BAD,
@@ -27,9 +27,6 @@ from pexpolicy.testing.report import (
 SHOWN_GROUPS = 20
 SHOWN = 8
 """Reasons, places, and changed fields of an example that are shown; JSON has all."""
-MAX_VALUE = 200
-"""Characters of a change."""
-_STYLES = {Exactness.PARTIAL: WARNING, Exactness.UNREADABLE: BAD}
 
 
 def title(result: ReplayResult) -> str:
@@ -38,29 +35,21 @@ def title(result: ReplayResult) -> str:
     return f"{sum(result.tally.records.values()):,} records{', ' * bool(when)}{when}"
 
 
-def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
-    """Yield the counts, the matrix of actions, and the groups of changes.
-
-    ``full`` is for a page: more groups, the URL of each example, the files, and the coverage.
-    """
+def parts(result: ReplayResult) -> Iterator[Part]:
+    """Yield the counts, the matrix of actions, the groups of changes, and the coverage."""
     tally = result.tally
-    if full:
-        against = result.against or "the records"
-        yield Line(f"{result.config} compared with {against}")
-        yield Table(("file", "form"), result.files)
     yield from _records(result)
     if tally.matrix:
         yield Line("Actions", TITLE)
         yield _matrix(result)
-    most = len(result.groups) if full else SHOWN_GROUPS
-    for number, group in enumerate(result.groups[:most], 1):
-        yield from _group(number, group, result, full=full)
-    if others := result.groups[most:]:
+    for number, group in enumerate(result.groups[:SHOWN_GROUPS], 1):
+        yield from _group(number, group, result)
+    if others := result.groups[SHOWN_GROUPS:]:
         calls = sum(group.count for group in others)
         yield Line(f"and {len(others):,} more groups with {calls:,} calls; --json has all", TITLE)
     if tally.coverage is not None:
         yield Line("Coverage", TITLE)
-        yield from coverage_parts(tally.coverage.items, tally.coverage.used, full=full)
+        yield from coverage_parts(tally.coverage.items, tally.coverage.used)
     yield Line("Result", TITLE)
     yield from _verdict(result)
 
@@ -68,11 +57,9 @@ def parts(result: ReplayResult, *, full: bool = False) -> Iterator[Part]:
 def _records(result: ReplayResult) -> Iterator[Part]:
     tally = result.tally
     yield Line(title(result), TITLE)
-    counts = [(f"{tally.records[kind]:,}", _name(kind)) for kind in Exactness]
-    styles = [_STYLES.get(kind, "") if tally.records[kind] else QUIET for kind in Exactness]
-    yield Table((), counts, {0}, styles)
+    yield Table((), [(f"{tally.records[kind]:,}", _name(kind)) for kind in Exactness], {0})
     for (kind, why), count in tally.reasons.most_common(SHOWN):
-        yield Line(f"{_name(kind)}: {why} ({count:,})", _STYLES.get(kind, QUIET), 2)
+        yield Line(f"{_name(kind)}: {why} ({count:,})", WARNING, 2)
     for place, why in tally.places[:SHOWN]:
         yield Line(f"{place}: {why}", BAD, 2)
     if tally.outside:
@@ -85,36 +72,29 @@ def _matrix(result: ReplayResult) -> Table:
         (endpoint, before or "(not recorded)", after, f"{count:,}")
         for (endpoint, before, after), count in sorted(result.tally.matrix.items())
     ]
-    styles = ["" if row[1] in (row[2], "(not recorded)") else WARNING for row in rows]
-    return Table(("endpoint", "from", "to", "calls"), rows, {3}, styles)
+    return Table(("endpoint", "from", "to", "calls"), rows, {3})
 
 
-def _group(number: int, group: Group, result: ReplayResult, *, full: bool) -> Iterator[Line]:
+def _group(number: int, group: Group, result: ReplayResult) -> Iterator[Line]:
     key, example = group.key, group.example
-    same = key.old_action == key.new_action
-    action = key.new_action if same else f"{key.old_action} -> {key.new_action}"
+    action = " -> ".join(dict.fromkeys((key.old.action, key.new.action)))
     calls = f"{group.count:,} {'call' if group.count == 1 else 'calls'}"
     share = f"{group.count / result.compared:.2%}"
     yield Line(f"{number}. {calls} ({share})  {key.endpoint}  {action}", TITLE)
-    before = ": ".join(filter(None, (key.old_by, key.old_reason)))
-    after = ": ".join(filter(None, (key.new_by, key.new_reason)))
+    before, after = (": ".join(filter(None, side[1:])) for side in (key.old, key.new))
     if before and before != after:
         yield Line(f"was by {before}", indent=3)
     yield Line(f"by {after}" if before == after else f"now by {after}", indent=3)
     yield Line(f"changed: {', '.join(key.fields)}", WARNING, 3)
-    if group.is_unnoticed:
-        yield Line("Infinity does not read these fields", QUIET, 3)
     if when := _times(group):
         yield Line(when, QUIET, 3)
     if group.partial:
         yield Line(f"{group.partial:,} of them partial", WARNING, 3)
     call = f", decision {example.decision_id}" if example.decision_id else ""
     yield Line(f"example {example.place}{call}", QUIET, 3)
-    if full:
-        yield Line(example.url, QUIET, 3)
+    yield Line(example.url, QUIET, 3)
     for name, change in list(example.changes.items())[:SHOWN]:
-        text = describe_changes({name: change})
-        yield Line(text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…", indent=5)
+        yield Line(describe_changes({name: change}), indent=5)
 
 
 def _verdict(result: ReplayResult) -> Iterator[Line]:
@@ -150,7 +130,7 @@ def rows(result: ReplayResult) -> list[Row]:
     return [
         Row(
             group.key.endpoint,
-            f"group {number}: {group.key.old_action} to {group.key.new_action}",
+            f"group {number}: {group.key.old.action} to {group.key.new.action}",
             ok=False,
             text=f"{group.count} calls change: {', '.join(group.key.fields)}",
             lines=(group.example.place, group.example.url, describe_changes(group.example.changes)),
@@ -203,13 +183,9 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
 
 def _group_object(number: int, group: Group, result: ReplayResult) -> dict[str, Any]:
     key, example = group.key, group.example
-    sides = (
-        (key.old_action, key.old_by, key.old_reason),
-        (key.new_action, key.new_by, key.new_reason),
-    )
     before, after = (
-        {"action": action, "decided_by": by or None, "reason": reason or None}
-        for action, by, reason in sides
+        {name: value or None for name, value in side._asdict().items()}
+        for side in (key.old, key.new)
     )
     return {
         "number": number,
