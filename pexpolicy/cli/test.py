@@ -60,6 +60,6 @@ def test(
         if any(path.suffix == ".html" for path in reports):
             parts += report.coverage_parts(items, used)
         report.show(run.rows, run.seconds, parts)
-    page = [*report.coverage_parts(items, used, full=True)]
+    page = [*report.coverage_parts(items, used)]
     report.write_reports(reports, "pexpolicy test", run.rows, "Coverage of the cases", page)
     sys.exit(EX_FAILED if not all(row.ok for row in run.rows) else 0)

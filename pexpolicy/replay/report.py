@@ -57,7 +57,8 @@ def parts(result: ReplayResult) -> Iterator[Part]:
 def _records(result: ReplayResult) -> Iterator[Part]:
     tally = result.tally
     yield Line(title(result), TITLE)
-    yield Table((), [(f"{tally.records[kind]:,}", _name(kind)) for kind in Exactness], {0})
+    for kind in Exactness:
+        yield Line(f"{tally.records[kind]:,} {_name(kind)}")
     for (kind, why), count in tally.reasons.most_common(SHOWN):
         yield Line(f"{_name(kind)}: {why} ({count:,})", WARNING, 2)
     for place, why in tally.places[:SHOWN]:

@@ -34,8 +34,16 @@ from pexpolicy.policy import Policy
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener, bind
-from pexpolicy.testing.ask import asked, capture_audit, capturing_audit_log
-from pexpolicy.testing.build import Config, Log, Subject, make_policy, opened
+from pexpolicy.testing.build import (
+    Config,
+    Log,
+    Subject,
+    asked,
+    capture_audit,
+    capturing_audit_log,
+    make_policy,
+    opened,
+)
 from pexpolicy.testing.cases import Case, CasesError, load_cases
 from pexpolicy.testing.requests import ABSENT, RequestError, make_request, url_of
 from pexpolicy.testing.runner import judge
@@ -164,8 +172,8 @@ def assert_case(plugins: Subject, case: Case, *, config: Config | None = None) -
 
     async def difference() -> str:
         async with opened(plugins, config) as policy:
-            result = await judge(policy, case)
-            return "" if result.passed else str(result)
+            row, _ = await judge(policy, case)
+            return "" if row.ok else str(row)
 
     if text := asyncio.run(difference()):
         raise AssertionError(text)

@@ -1,22 +1,32 @@
-"""Policies of plugin classes and instances, built as those of installed plugins are."""
+"""Policies of plugin classes and instances, built as in a server, and calls without HTTP."""
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from uuid_utils import uuid7
+
+from pexpolicy.audit.audit_log import AuditLog
+from pexpolicy.audit.records import with_audit_line
+from pexpolicy.audit.redaction import redaction_of
+from pexpolicy.audit.sinks import Sink
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.models.context import DryRunClock
+from pexpolicy.models.request import CallFacts, Request, clear_annotations
 from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
-from pexpolicy.policy import BuildContext, Policy
+from pexpolicy.policy import Answer, BuildContext, Policy
+from pexpolicy.testing.requests import alias_of, endpoint_of
 
 Config = Mapping[str, Any]
 Subject = object
@@ -161,3 +171,58 @@ def _available(name: str, plugin: _PluginUnderTest) -> PluginSource:
 def _itself(plugin_class: type) -> type:
     """Return the class; as a function of a module it can be sent to a worker process."""
     return plugin_class
+
+
+Line = dict[str, Any]
+
+# Not a context variable: the tasks of a server that is already open would not see the change.
+_listeners: list[list[Line]] = []
+
+
+class _CapturingSink(Sink):
+    """Audit sink that passes each line to the active ``capture_audit`` blocks."""
+
+    def record(self, line: bytes) -> None:
+        """Hand one line to every listener."""
+        if _listeners:
+            event = json.loads(line)
+            for lines in _listeners:
+                lines.append(copy.deepcopy(event))
+
+
+@contextmanager
+def capture_audit() -> Iterator[list[Line]]:
+    """Collect the audit lines of the calls that ``decide`` and ``client`` make, as dictionaries.
+
+    They are those of a server, with secrets removed::
+
+        with capture_audit() as lines:
+            decide_sync(Doors, make_request("service_configuration"))
+        assert lines[0]["decided_by"] == "doors"
+    """
+    lines: list[Line] = []
+    _listeners.append(lines)
+    try:
+        yield lines
+    finally:
+        _listeners[:] = [others for others in _listeners if others is not lines]
+
+
+def capturing_audit_log(settings: Settings) -> AuditLog:
+    """Return an audit log with the ``[privacy]`` of a configuration; ``capture_audit`` collects
+    its lines.
+    """
+    return AuditLog(_CapturingSink(), redaction=redaction_of(settings))
+
+
+async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
+    """Return the answer of a serving policy to a request, and write its audit line."""
+    endpoint_of(request)  # raises TypeError for anything but a request
+    clear_annotations(request)
+    call = CallFacts(params=request.params, alias=alias_of(request), config_hash=policy.config_hash)
+    answer = await policy.answer(request, str(uuid7()))
+    line = audit.record(call, answer)
+    audit.write(line)
+    if policy.observers:
+        return Answer(with_audit_line(answer.outcome, line), answer.reply)
+    return answer

@@ -9,20 +9,15 @@ from typing import Any, NamedTuple
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.outcome import (
-    ADJUSTED,
-    ANSWERED,
-    DECIDED,
-    SKIPPED,
-    AdjustedStep,
-    Outcome,
-)
+from pexpolicy.models.outcome import ADJUSTED, ANSWERED, DECIDED, SKIPPED, AdjustedStep, Outcome
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.binding import collect
 from pexpolicy.policy import Policy
 
 WHAT = "tuples of a kind, a name, and a decision or its reason, and at most a test of requests"
 Test = Callable[[Request], bool]
+Key = int | tuple[str, str]
+"""The identity of a decision, or a plugin and a reason."""
 
 
 class CoverageItem(NamedTuple):
@@ -44,9 +39,8 @@ class Coverage:
         self.used: Counter[CoverageItem] = Counter()
         problems: list[Problem] = []
         items: dict[CoverageItem, None] = {}
-        self._deciding: dict[int | tuple[str, str], list[tuple[CoverageItem, Test | None]]] = {}
-        """By the identity of a decision, or by a plugin and a reason."""
-        self._decisions: list[object] = []
+        self._deciding: dict[Key, list[tuple[CoverageItem, Test | None, object]]] = {}
+        """With the decision, so that no other object gets its identity."""
         for plugin in policy.plugins:
             found, more = collect(plugin, "coverage_items", _is_item, WHAT)
             problems += more
@@ -54,9 +48,8 @@ class Coverage:
                 item = CoverageItem(plugin.name, kind, name)
                 items[item] = None
                 key = (plugin.name, decided) if isinstance(decided, str) else id(decided)
-                self._deciding.setdefault(key, []).append((item, test[0] if test else None))
-                # Kept, so that no other object gets the identity of a decision.
-                self._decisions.append(decided)
+                entry = (item, test[0] if test else None, decided)
+                self._deciding.setdefault(key, []).append(entry)
         if problems:
             raise ConfigError(policy.settings.path, problems)
         self.items = tuple(items)
@@ -102,7 +95,7 @@ class Coverage:
             *self._deciding.get((outcome.decided_by, decision.reason or ""), ()),
         )
         request = outcome.request
-        return [item for item, test in entries if test is None or _passes(test, request)]
+        return [item for item, test, _ in entries if test is None or _passes(test, request)]
 
 
 def _passes(test: Test, request: Request) -> bool:
@@ -113,11 +106,6 @@ def _passes(test: Test, request: Request) -> bool:
 
 
 def _is_item(item: object) -> bool:
-    return (
-        isinstance(item, tuple)
-        and len(item) in (3, 4)
-        and all(map(callable, item[3:]))
-        and isinstance(item[0], str)
-        and isinstance(item[1], str)
-        and isinstance(item[2], str | Decision)
-    )
+    if not isinstance(item, tuple) or len(item) not in (3, 4) or not all(map(callable, item[3:])):
+        return False
+    return all(map(isinstance, item[:3], (str, str, str | Decision)))

@@ -41,10 +41,8 @@ body {{ color: {foreground}; background: {background} }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere }}
 </style></head><body><pre>{code}</pre></body></html>
 """
-SHOWN_NAMES = 10
-"""Names that a line of the coverage has of those that were never used."""
-MAX_NAMES = 1_000
-"""Names of each kind in the tables of the coverage."""
+SHOWN_NAMES = 100
+"""Names that a line of the coverage has of those that were never used; JSON has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,9 @@ class Row:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What JSON has of the row in addition."""
 
+    def __str__(self) -> str:
+        return "\n".join([self.name, *(f"  {line}" for line in self.lines)])
+
 
 class Line(NamedTuple):
     """A line of a report; a line with the style ``TITLE`` begins a section."""
@@ -80,7 +81,7 @@ class Table(NamedTuple):
     """A table of a report."""
 
     head: Sequence[str]
-    """The names of the columns; empty for a table without a header."""
+    """The names of the columns."""
     rows: Collection[Sequence[str]]
     numbers: Collection[int] = ()
     """The columns that are aligned to the right."""
@@ -120,18 +121,13 @@ def print_parts(parts: Iterable[Part], out: Console | None = None) -> None:
             if part.style == TITLE and at:
                 out.print()
             text = Text(printable(part.text), part.style)
-            if part.is_whole:
-                out.print(Text(" " * part.indent) + text, soft_wrap=True)
-                continue
-            for line in text.wrap(out, out.width - part.indent) or [Text()]:
+            lines = [text] if part.is_whole else text.wrap(out, out.width - part.indent)
+            for line in lines or [text]:
                 line.rstrip()
-                out.print(Text(" " * part.indent) + line)
+                out.print(Text(" " * part.indent) + line, soft_wrap=part.is_whole)
             continue
-        table = rich.table.Table(
-            box=None, pad_edge=False, header_style=TITLE, show_header=bool(part.head)
-        )
-        head = part.head or [""] * max(map(len, part.rows), default=0)
-        for column, name in enumerate(head):
+        table = rich.table.Table(box=None, pad_edge=False, header_style=TITLE)
+        for column, name in enumerate(part.head):
             side: JustifyMethod = "right" if column in part.numbers else "left"
             table.add_column(name, justify=side, overflow="fold")
         for number, row in enumerate(part.rows):
@@ -209,22 +205,17 @@ def hook_parts(coverage: Coverage) -> Iterator[Part]:
 
 
 def coverage_parts(
-    items: Sequence[CoverageItem], used: Mapping[CoverageItem, int], *, full: bool = False
-) -> Iterator[Part]:
-    """Yield how many items of each plugin decided and which never did; ``full`` names all items."""
+    items: Sequence[CoverageItem], used: Mapping[CoverageItem, int]
+) -> Iterator[Line]:
+    """Yield how many items of each plugin decided, and which never did; JSON has all of them."""
     if not items:
         yield Line("no plugin lists what it decides by")
     for (plugin, kind), found in groupby(sorted(items), lambda item: item[:2]):
-        of_kind = sorted(found, key=lambda item: -used.get(item, 0))
+        of_kind = list(found)
         never = [item.name for item in of_kind if not used.get(item)]
         count, deciding = len(of_kind), len(of_kind) - len(never)
         noun = kind if count == 1 else f"{kind}{'es' if kind.endswith('ch') else 's'}"
-        text = f"{plugin}: {deciding:,} of {count:,} {noun} used ({deciding / count:.0%})"
-        yield Line(text, TITLE if full else "")
-        if full:
-            rows = [(item.name, f"{used.get(item, 0):,}") for item in of_kind[:MAX_NAMES]]
-            styles = ["" if used.get(item) else WARNING for item in of_kind[:MAX_NAMES]]
-            yield Table((kind, "decisions"), rows, {1}, styles)
+        yield Line(f"{plugin}: {deciding:,} of {count:,} {noun} used ({deciding / count:.0%})")
         if never:
             more = len(never) - SHOWN_NAMES
             names = ", ".join(never[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")

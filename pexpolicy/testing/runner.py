@@ -17,7 +17,7 @@ from pexpolicy.models.context import at_time
 from pexpolicy.models.difference import NOTHING, Difference, one_line, unmet
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.testing.ask import asked, capturing_audit_log
+from pexpolicy.testing.build import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected, NamedCase
 from pexpolicy.testing.coverage import Coverage
 from pexpolicy.testing.report import Row
@@ -35,18 +35,18 @@ def case_row(
     facts: Mapping[str, Any],
 ) -> Row:
     """Return the result of a case: its differences, and ``lines`` and ``facts`` about it."""
-    width = max((len(difference.key) for difference in differences), default=0)
+    width = max((len(one.key) for one in differences), default=0)
     shown = [
         line
         for key, expected, got in differences
         for line in (f"{key:<{width}}  expected {expected}", f"{'':<{width}}  got      {got}")
     ]
-    keys = ", ".join(difference.key for difference in differences)
+    keys = [difference.key for difference in differences]
     return Row(
         str(case.path),
         case.name,
         ok=not differences,
-        text=f"not as expected: {keys}" if differences else remark,
+        text=f"not as expected: {', '.join(keys)}" if differences else remark,
         lines=[*shown, *lines] if differences else (),
         seconds=seconds,
         kind=kind,
@@ -54,29 +54,14 @@ def case_row(
     )
 
 
-class CaseResult(NamedTuple):
-    """The result of a case, and the outcome; ``None`` for a URL that is not a request."""
-
-    case: Case
-    row: Row
-    outcome: Outcome | None
-
-    @property
-    def passed(self) -> bool:
-        """True without a difference."""
-        return self.row.ok
-
-    def __str__(self) -> str:
-        return "\n".join([self.row.name, *(f"  {line}" for line in self.row.lines)])
-
-
-async def judge(policy: Policy, case: Case) -> CaseResult:
+async def judge(policy: Policy, case: Case) -> tuple[Row, Outcome | None]:
     """Ask a serving policy and compare; neither observers nor shadow plugins are called.
 
-    Raise ``TypeError`` for a case with a time if the policy was built without a ``DryRunClock``.
+    The outcome is ``None`` for a URL that is not a request. Raise ``TypeError`` for a case with a
+    time if the policy was built without a ``DryRunClock``.
     """
     began = time.perf_counter()
-    endpoint, outcome = "url", None
+    endpoint, outcome = "", None
     try:
         with at_time(policy.context.wall_clock, case.at):
             endpoint, answer = await _answer(policy, case)
@@ -90,12 +75,12 @@ async def judge(policy: Policy, case: Case) -> CaseResult:
         case,
         differences,
         seconds,
-        kind=endpoint,
+        kind=endpoint or "url",
         remark=outcome.decided_by if outcome else "",
         lines=_lines(endpoint, outcome) if outcome else (),
-        facts=_facts(endpoint if outcome else "", outcome, seconds),
+        facts=_facts(endpoint, outcome, seconds),
     )
-    return CaseResult(case, row, outcome)
+    return row, outcome
 
 
 def _lines(endpoint: str, outcome: Outcome) -> Iterator[str]:
@@ -108,14 +93,16 @@ def _lines(endpoint: str, outcome: Outcome) -> Iterator[str]:
 
 
 def _facts(endpoint: str, outcome: Outcome | None, seconds: float) -> dict[str, Any]:
-    names = ("plugin", "outcome", "detail", "hook")
     return {
         "endpoint": endpoint,
         "decided_by": outcome.decided_by if outcome else None,
         "ms": round(seconds * 1000, 3),
         "steps": [
             {
-                **{name: getattr(step, name) for name in names},
+                "plugin": step.plugin,
+                "outcome": step.outcome,
+                "detail": step.detail,
+                "hook": step.hook,
                 "ms": round(step.ms, 3),
                 "fields": list(step.changes or step.fields),
             }
@@ -155,15 +142,13 @@ def _differences(
     for step in outcome.steps:
         steps.setdefault(step.plugin, step.outcome)
         steps[f"{step.plugin}.{step.hook or endpoint}"] = step.outcome
-    compared: tuple[tuple[str, object, object], ...] = (
+    compared: list[tuple[str, object, object]] = [
         ("action", expected.action or usual.action, reply.action),
         ("status", expected.status, reply.status),
         ("reason", expected.reason, outcome.decision.reason),
-        *(
-            (f"steps.{plugin}", what, steps.get(plugin, "not asked"))
-            for plugin, what in (expected.steps or {}).items()
-        ),
-    )
+    ]
+    for plugin, what in (expected.steps or {}).items():
+        compared.append((f"steps.{plugin}", what, steps.get(plugin, "not asked")))
     for key, wanted, found in compared:
         if wanted not in (None, found):
             yield Difference(key, str(wanted), NOTHING if found is None else str(found))
@@ -208,14 +193,9 @@ def _below(key: str, expected: Any, got: Any, removed: list[str]) -> Iterator[Di
 class Run(NamedTuple):
     """The results of all cases, in their order, and the coverage."""
 
-    results: list[CaseResult]
+    rows: list[Row]
     coverage: Coverage
     seconds: float
-
-    @property
-    def rows(self) -> list[Row]:
-        """Return the rows of a report."""
-        return [result.row for result in self.results]
 
 
 async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
@@ -223,11 +203,11 @@ async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
     began = time.perf_counter()
     async with policy.serving():
         coverage = Coverage(policy)
-        results = []
+        rows = []
         for case in cases:
-            result = await judge(policy, case)
-            results.append(result)
-            if result.outcome is not None:
+            row, outcome = await judge(policy, case)
+            rows.append(row)
+            if outcome is not None:
                 with at_time(policy.context.wall_clock, case.at):
-                    coverage.add(result.outcome)
-    return Run(results, coverage, time.perf_counter() - began)
+                    coverage.add(outcome)
+    return Run(rows, coverage, time.perf_counter() - began)

@@ -96,8 +96,8 @@ async def test_cases_name_the_steps_of_adjusters(tmp_path: Path) -> None:
     (tmp_path / "cases.toml").write_text(CASES)
     cases = load_cases(tmp_path / "cases.toml")
     run = await run_cases(make_policy([Rooms, Banner]), cases)
-    assert [result.passed for result in run.results] == [True, False]
-    shown = str(run.results[1])
+    assert [row.ok for row in run.rows] == [True, False]
+    shown = str(run.rows[1])
     assert "steps.banner.adjust_service_configuration" in shown
     assert "pin" in shown
     assert PIN not in shown

@@ -16,7 +16,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.request import CallFacts
 from pexpolicy.policy import Answer, BuildContext
-from pexpolicy.testing.ask import capturing_audit_log
+from pexpolicy.testing.build import capturing_audit_log
 from tests.cli.test_main import invoked
 
 Asked = tuple[str, str, Sequence[tuple[str, str]], datetime]
