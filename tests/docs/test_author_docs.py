@@ -1,8 +1,11 @@
-"""The how-to for authors of plugins: each section's plugin does what the text says."""
+"""The pages for authors of plugins: each section's plugin does what the text says."""
 
+import io
+import json
 import sqlite3
+import sys
+from collections.abc import Mapping
 from contextlib import closing
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,123 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from PIL import Image
 
-from pexpolicy import Avatar, Conference, Directory, MediaLocation
-from pexpolicy.testing import ConfigError, Outcome, decide, decide_sync, make_policy, make_request
+from pexpolicy import Avatar
+from pexpolicy.log import ServerLog, capturing
+from pexpolicy.observability.snapshot import expose
+from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.testing import (
+    ConfigError,
+    Outcome,
+    capture_audit,
+    decide,
+    decide_sync,
+    make_policy,
+    make_request,
+)
 from tests.support import doc_pages, samples
 
 HOW_TO = "how-to.md"
+SERVICE, PARTICIPANT = "service_configuration", "participant_properties"
+LOCATION = "media_location"
+FILES = {
+    "on-duty.txt": "alice\n",
+    "branches.csv": "\ufeffsubnet;name\n10.1.0.0/16;Oslo\n2001:db8::/32;Bergen\n",
+}
+WRONG_FILE = "subnet,name\n10.1.0.0/33,Oslo\n10.2.0.0/16,Oslo\n10.2.0.0/16,Bergen"
+HEADINGS = {
+    "Rota": "Settings",
+    "Booths": "Fields of a decision as settings",
+    "Nearest": "A typed base class",
+    "Escorts": "Conditions",
+    "Branches": "Subnets and CSV files",
+    "Ticket": "Secrets",
+    "Inventory": "Code that blocks",
+    "Own": "Abstain, continue or reject",
+    "Quiet": "The same decision with other fields",
+    "Clinic": "Several hooks",
+    "Crew": "A phone book",
+    "Members": "Attributes from an identity provider",
+    "Booking": "Decisions that Infinity would drop",
+    "Hours": "Mistakes that types do not find",
+}
+samples.covered.update((HOW_TO, heading) for heading in HEADINGS.values())
+
+
+def row(name: str, endpoint: str, fields: Mapping[str, Any], /, **expected: Any) -> tuple[Any, ...]:
+    """A plugin, a request, and what its outcome must have."""
+    return name, endpoint, fields, expected
+
+
+DANA = {"remote_display_name": "Dana"}
+HOST = {"remote_address": "10.1.2.3", "idp_attributes": {"groups": "meeting hosts"}}
+BOARD = {"local_alias": "board@example.com"}
+PATIENT = {"local_alias": "sip:patient-7@example.com"}
+DIRECTOR = {"service_tag": "board", "idp_attributes": {"groups": ["Everybody", "DIRECTORS"]}}
+ADVISER = {"service_tag": "board", "idp_attributes": {"groups": ["Advisers"]}}
+CASES = [
+    row(
+        "Rota",
+        SERVICE,
+        {"local_alias": "desk@example.com"},
+        name="Alice's Desk",
+        service_tag="desk",
+    ),
+    row(
+        "Booths",
+        SERVICE,
+        {"local_alias": "sip:Red@example.com"},
+        name="Red Booth",
+        ivr_theme_name="Blue",
+    ),
+    row("Nearest", LOCATION, {}, location="Oslo"),
+    row("Escorts", PARTICIPANT, HOST, preauthenticated_role="chair"),
+    row("Escorts", PARTICIPANT, {"remote_address": "192.0.2.1"}, by="default"),
+    row(
+        "Branches",
+        PARTICIPANT,
+        {"remote_address": "2001:db8::1", **DANA},
+        remote_display_name="Dana (Bergen)",
+    ),
+    row("Branches", PARTICIPANT, {"remote_address": "192.0.2.1", **DANA}, by="default"),
+    row("Ticket", PARTICIPANT, {"call_tag": "let me in"}, action="continue"),
+    row("Ticket", PARTICIPANT, {"call_tag": ""}, action="reject"),
+    row(
+        "Inventory", "registration_alias", {"alias": "gone@x.org"}, action="reject", by="inventory"
+    ),
+    row("Inventory", "registration_alias", {"alias": "here@x.org"}, action="continue"),
+    row("Own", SERVICE, {"local_alias": "meet.alice"}, action="continue", by="own"),
+    row("Own", SERVICE, {"local_alias": "bob"}, by="default"),
+    row(
+        "Quiet",
+        SERVICE,
+        {**BOARD, "remote_alias": "a@b.example"},
+        pin="471100",
+        ivr_theme_name="Oslo",
+    ),
+    row(
+        "Quiet",
+        SERVICE,
+        {**BOARD, "remote_alias": "a@example.com"},
+        pin=None,
+        ivr_theme_name="Silent",
+    ),
+    row("Clinic", SERVICE, PATIENT, name="Patient 7", service_tag="clinic"),
+    row(
+        "Clinic",
+        PARTICIPANT,
+        {"service_tag": "clinic", "registered": False},
+        remote_display_name="Patient",
+    ),
+    row("Clinic", PARTICIPANT, {"service_tag": "clinic", "registered": True}, by="default"),
+    row("Clinic", LOCATION, {"service_tag": "clinic"}, location="Clinic"),
+    row("Crew", "directory_information", {"q": "ENG", "limit": 10}, found=["Engine room"]),
+    row("Crew", "directory_information", {"q": "", "limit": 1}, found=["Bridge"]),
+    row("Members", PARTICIPANT, DIRECTOR, preauthenticated_role="chair"),
+    row("Members", PARTICIPANT, ADVISER, preauthenticated_role="guest"),
+    row("Members", PARTICIPANT, {"service_tag": "board"}, reject_reason="You are not on the list."),
+    row("Booking", SERVICE, {"local_alias": "alice@example.com"}, pin="4711"),
+    row("Booking", SERVICE, {"local_alias": "bob@example.com"}, locked=True),
+]
 
 
 def steps(outcome: Outcome) -> list[str]:
@@ -33,52 +148,42 @@ def asked(heading: str, name: str, endpoint: str, **fields: Any) -> Outcome:
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONFERENCE_TICKET", "let me in")
+    for name, text in FILES.items():
+        Path(name).write_text(text)
+    with closing(sqlite3.connect("inventory.sqlite")) as database, database:
+        database.execute("CREATE TABLE stolen (alias TEXT)")
+        database.execute("INSERT INTO stolen VALUES ('gone@x.org')")
 
 
-@samples.covers(HOW_TO, "Settings")
-@pytest.mark.parametrize(
-    ("who", "room", "view"),
-    [
-        ("alice", "Alice's Desk", "one_main_seven_pips"),
-        ("bob", "Bob's Desk", "one_main_zero_pips"),
-    ],
-)
-def test_settings_are_a_model_with_paths_relative_to_the_configuration(
-    who: str, room: str, view: str
+@pytest.mark.parametrize(("name", "endpoint", "fields", "expected"), CASES)
+def test_the_plugin_of_a_section_decides_as_the_text_says(
+    name: str, endpoint: str, fields: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> None:
-    Path("on-duty.txt").write_text(f"{who}\n")
-    outcome = asked("Settings", "Rota", "service_configuration", local_alias="desk@example.com")
-    assert outcome.decision == Conference(name=room, service_tag="desk", view=view)
+    told = samples.section(HOW_TO, HEADINGS[name])
+    plugin: Any = told.plugin(name)
+    config: Any = told.config or None
+    if name == "Booths":  # what the page shows has a mistake
+        settings = config["plugins"]["booths"]["settings"]
+        plugin = (told.names[name], {**settings, "look": {"ivr_theme_name": "Blue"}})
+        config = None
+    outcome = decide_sync(plugin, make_request(endpoint, **fields), config=config)
+    sent = outcome.decision.set_fields()
+    sent["found"] = [entry["description"] for entry in sent.get("entries", ())]
+    sent |= {"action": outcome.decision.action, "by": outcome.decided_by}
+    assert {key: sent.get(key) for key in expected} == expected
+    assert "failed" not in steps(outcome)
 
 
-@samples.covers(HOW_TO, "Fields of a decision as settings")
-def test_fields_of_a_decision_are_checked_as_shown() -> None:
-    told = samples.section(HOW_TO, "Fields of a decision as settings")
+@pytest.mark.parametrize("name", ["Booths", "Hours", "Branches"])
+def test_mistakes_are_named_as_shown(name: str) -> None:
+    Path("branches.csv").write_text(WRONG_FILE)
+    told = samples.section(HOW_TO, HEADINGS[name])
     with pytest.raises(ConfigError) as refused:
-        make_policy(told.plugin("Booths"), config=told.config)
+        make_policy(told.plugin(name), config=told.config)
     problems = "".join(f"  {problem}\n" for problem in refused.value.problems)
-    assert told.shown("text") == f"config.toml: 1 error\n{problems}"
-    settings = dict(told.config["plugins"]["booths"]["settings"], look={"ivr_theme_name": "Blue"})
-    request = make_request("service_configuration", local_alias="sip:Red@example.com")
-    outcome = decide_sync((told.names["Booths"], settings), request)
-    assert outcome.decision == Conference(
-        name="Red Booth", service_tag="booth", ivr_theme_name="Blue"
-    )
-
-
-@samples.covers(HOW_TO, "A typed base class")
-def test_a_subclass_of_plugin_has_the_hooks_that_it_overrides() -> None:
-    outcome = asked("A typed base class", "Nearest", "media_location")
-    assert outcome.decision == MediaLocation(location="Oslo")
-
-
-@samples.covers(HOW_TO, "Mistakes that types do not find")
-def test_mistakes_are_named_as_shown() -> None:
-    told = samples.section(HOW_TO, "Mistakes that types do not find")
-    with pytest.raises(ConfigError) as refused:
-        make_policy(told.plugin("Hours"), config=told.config)
-    problems = "".join(f"  {problem}\n" for problem in refused.value.problems)
-    assert told.shown("text") == f"config.toml: 1 error\n{problems}"
+    count = len(refused.value.problems)
+    assert told.shown("text") == f"config.toml: {count} error{'s'[: count - 1]}\n{problems}"
 
 
 @pytest.mark.parametrize(("hour", "action"), [(7, "reject"), (8, "continue"), (16, "reject")])
@@ -88,54 +193,14 @@ def test_hours_refuses_calls_outside_of_its_hours(
     told = samples.section(HOW_TO, "Mistakes that types do not find")
     monkeypatch.setattr(told.names["Hours"], "_now", lambda _: hour)
     settings = {"open": {"sip:Clinic@example.com": [8, 16]}}
-    request = make_request("service_configuration", local_alias="clinic@example.com")
+    request = make_request(SERVICE, local_alias="clinic@example.com")
     assert decide_sync((told.names["Hours"], settings), request).decision.action == action
 
 
-@samples.covers(HOW_TO, "Conditions")
-@pytest.mark.parametrize(("address", "role"), [("10.1.2.3", "chair"), ("192.0.2.1", None)])
-def test_conditions_are_settings_of_any_plugin(address: str, role: str | None) -> None:
-    caller = {"remote_address": address, "idp_attributes": {"groups": "meeting hosts"}}
-    outcome = asked("Conditions", "Escorts", "participant_properties", **caller)
-    assert outcome.decision.set_fields().get("preauthenticated_role") == role
-
-
-@samples.covers(HOW_TO, "Subnets and CSV files")
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [("10.1.2.3", "Dana (Oslo)"), ("2001:db8::1", "Dana (Bergen)"), ("192.0.2.1", None)],
-)
-def test_subnets_come_from_a_file(address: str, name: str | None) -> None:
-    Path("branches.csv").write_text("\ufeffsubnet;name\n10.1.0.0/16;Oslo\n2001:db8::/32;Bergen\n")
-    caller = {"remote_address": address, "remote_display_name": "Dana"}
-    outcome = asked("Subnets and CSV files", "Branches", "participant_properties", **caller)
-    assert outcome.decision.set_fields().get("remote_display_name") == name
-
-
-def test_wrong_lines_of_a_file_are_named_as_shown() -> None:
-    lines = ("subnet,name", "10.1.0.0/33,Oslo", "10.2.0.0/16,Oslo", "10.2.0.0/16,Bergen")
-    Path("branches.csv").write_text("\n".join(lines))
-    told = samples.section(HOW_TO, "Subnets and CSV files")
-    with pytest.raises(ConfigError) as refused:
-        make_policy(told.plugin("Branches"), config=told.config)
-    problems = "".join(f"  {problem}\n" for problem in refused.value.problems)
-    assert told.shown("text") == f"config.toml: 2 errors\n{problems}"
-
-
-@samples.covers(HOW_TO, "Secrets")
-@pytest.mark.parametrize(("shown", "action"), [("let me in", "continue"), ("", "reject")])
-def test_a_secret_comes_from_the_environment(
-    shown: str, action: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CONFERENCE_TICKET", "let me in")
-    outcome = asked("Secrets", "Ticket", "participant_properties", call_tag=shown)
-    assert outcome.decision.action == action
-
-
 def test_a_secret_that_is_missing_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CONFERENCE_TICKET", raising=False)
+    monkeypatch.delenv("CONFERENCE_TICKET")
     with pytest.raises(ConfigError, match=r"settings\.ticket_env: the environment variable"):
-        asked("Secrets", "Ticket", "participant_properties")
+        asked("Secrets", "Ticket", PARTICIPANT)
 
 
 @samples.covers(HOW_TO, "A service to ask")
@@ -158,89 +223,15 @@ async def test_a_service_is_asked_by_a_client_that_lifespan_opened(
     told = samples.section(HOW_TO, "A service to ask")
     async with TestServer(application, host="127.0.0.1") as server:
         plugin = (told.names["Staff"], {"url": str(server.make_url("/people"))})
-        request = make_request("participant_properties", remote_alias=alias)
-        outcome = await decide(plugin, request)
+        outcome = await decide(plugin, make_request(PARTICIPANT, remote_alias=alias))
     assert steps(outcome) == [expected]
-    if expected == "decided":
-        assert outcome.decision.set_fields() == {"remote_display_name": "Alice of Accounts"}
     make_policy(told.plugin("Staff"), config=told.config)
-
-
-@samples.covers(HOW_TO, "Code that blocks")
-@pytest.mark.parametrize(
-    ("alias", "action"), [("gone@x.org", "reject"), ("here@x.org", "continue")]
-)
-def test_code_that_blocks_is_a_plain_function(alias: str, action: str) -> None:
-    with closing(sqlite3.connect("inventory.sqlite")) as database:
-        database.execute("CREATE TABLE stolen (alias TEXT)")
-        database.execute("INSERT INTO stolen VALUES ('gone@x.org')")
-        database.commit()
-    outcome = asked("Code that blocks", "Inventory", "registration_alias", alias=alias)
-    assert outcome.decision.action == action
-    assert steps(outcome) != ["failed"]
-
-
-@samples.covers(HOW_TO, "Abstain, continue or reject")
-def test_continue_keeps_an_alias_from_later_plugins() -> None:
-    told = samples.section(HOW_TO, "Abstain, continue or reject")
-    rooms = {"rooms": {"settings": {"default_room": "Room of {local_alias}"}}}
-    config = {"plugins": {**told.config["plugins"], **rooms}}
-
-    def decided_by(alias: str) -> str:
-        request = make_request("service_configuration", local_alias=alias)
-        return decide_sync(told.plugin("Own"), request, config=config).decided_by
-
-    assert [decided_by("meet.alice"), decided_by("bob")] == ["own", "rooms"]
-
-
-@samples.covers(HOW_TO, "The same decision with other fields")
-@pytest.mark.parametrize(
-    ("caller", "sent"),
-    [
-        ("dana@elsewhere.example", {"pin": "471100", "ivr_theme_name": "Oslo"}),
-        ("dana@example.com", {"ivr_theme_name": "Silent"}),
-    ],
-)
-def test_a_decision_is_replaced_in_part(caller: str, sent: dict[str, str]) -> None:
-    outcome = asked(
-        "The same decision with other fields",
-        "Quiet",
-        "service_configuration",
-        local_alias="board@example.com",
-        remote_alias=caller,
-    )
-    room = Conference(name="Board", service_tag="board").set_fields()
-    assert outcome.decision.set_fields() == {**room, **sent}
-
-
-@samples.covers(HOW_TO, "Several hooks")
-def test_several_hooks_are_joined_by_the_service_tag() -> None:
-    def clinic(endpoint: str, **fields: Any) -> Outcome:
-        return asked("Several hooks", "Clinic", endpoint, **fields)
-
-    room = clinic("service_configuration", local_alias="sip:patient-7@example.com").decision
-    assert room == Conference(name="Patient 7", service_tag="clinic")
-    caller = clinic("participant_properties", service_tag="clinic", registered=False).decision
-    assert caller.set_fields() == {"remote_display_name": "Patient"}
-    media = clinic("media_location", service_tag="clinic").decision
-    assert media == MediaLocation(location="Clinic")
-    others: dict[str, dict[str, Any]] = {
-        "service_configuration": {"local_alias": "patient-x@example.com"},
-        "participant_properties": {"service_tag": "clinic", "registered": True},
-        "media_location": {"service_tag": "other"},
-    }
-    assert all(steps(clinic(name, **fields)) == ["abstained"] for name, fields in others.items())
 
 
 @samples.covers(HOW_TO, "Pictures")
 @pytest.mark.parametrize(
     ("alias", "found"),
-    [
-        ("sip:Alice@example.com", True),
-        ("bob@example.com", False),
-        ("alice@example.org", False),
-        ("../faces/alice@example.com", False),
-    ],
+    [("sip:Alice@example.com", True), ("../faces/alice@example.com", False)],
 )
 def test_a_picture_is_looked_up_and_made_to_fit(alias: str, found: bool) -> None:
     Path("faces").mkdir()
@@ -248,62 +239,55 @@ def test_a_picture_is_looked_up_and_made_to_fit(alias: str, found: bool) -> None
     picture = asked("Pictures", "Faces", "participant_avatar", alias=alias, width=32, height=16)
     assert isinstance(picture.decision, Avatar) is found
     if isinstance(picture.decision, Avatar):
-        assert Image.open(BytesIO(picture.decision.image)).size == (32, 16)
+        assert Image.open(io.BytesIO(picture.decision.image)).size == (32, 16)
 
 
-@samples.covers(HOW_TO, "A phone book")
-@pytest.mark.parametrize(
-    ("text", "limit", "found"),
-    [("", 10, ["Bridge", "Engine room"]), ("ENG", 10, ["Engine room"]), ("", 1, ["Bridge"])],
-)
-def test_a_phone_book_answers_from_memory(text: str, limit: int, found: list[str]) -> None:
-    decision = asked("A phone book", "Crew", "directory_information", q=text, limit=limit).decision
-    assert isinstance(decision, Directory)
-    assert [entry["description"] for entry in decision.set_fields()["entries"]] == found
-    assert decision.ignore_local is True
+@samples.covers("debugging.md", "In a test")
+def test_the_test_of_the_page_about_debugging_passes() -> None:
+    samples.section("debugging.md", "In a test").names["test_a_call_without_a_tag"]()
 
 
-@samples.covers(HOW_TO, "Attributes from an identity provider")
-@pytest.mark.parametrize(
-    ("groups", "decided"),
-    [
-        (["Everybody", "DIRECTORS"], {"preauthenticated_role": "chair"}),
-        (["Advisers"], {"preauthenticated_role": "guest"}),
-        (["Directors", "Auditors"], {"preauthenticated_role": "chair"}),
-        (["Everybody"], {"reject_reason": "You are not on the list."}),
-        ([], {"reject_reason": "You are not on the list."}),
-    ],
-)
-def test_groups_of_an_identity_provider_decide(groups: list[str], decided: dict[str, str]) -> None:
-    outcome = asked(
-        "Attributes from an identity provider",
-        "Members",
-        "participant_properties",
-        service_tag="board",
-        idp_attributes={"groups": groups},
-    )
-    assert outcome.decision.set_fields() == decided
+@samples.covers("logging.md", "Writing lines")
+def test_the_line_is_as_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = samples.section("logging.md", "Writing lines")
+    plugins = {"rooms_by_tag": told.names["RoomsByTag"]}
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    request = make_request(SERVICE, call_tag="blue")
+    with capturing(ServerLog()) as handler:
+        handler.use(make_policy(plugins, config=told.config).log_levels)
+        decide_sync(plugins, request, config=told.config)
+    written, shown = json.loads(stderr.getvalue()), json.loads(told.shown("json"))
+    assert list(written) == list(shown)
+    assert written["decision_id"] == request.decision_id
+    for line in (written, shown):
+        for field in ("timestamp", "logger", "decision_id"):
+            del line[field]
+    assert written == shown
 
 
-@samples.covers(HOW_TO, "Decisions that Infinity would drop")
-@pytest.mark.parametrize(
-    ("alias", "sent"),
-    [("alice@example.com", {"pin": "4711"}), ("bob@example.com", {"locked": True})],
-)
-def test_a_decision_that_infinity_would_drop_can_be_caught(
-    alias: str, sent: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    outcome = asked(
-        "Decisions that Infinity would drop", "Booking", "service_configuration", local_alias=alias
-    )
-    assert steps(outcome) == ["decided"]
-    assert sent.items() <= outcome.decision.set_fields().items()
-    assert "bob's" not in caplog.text
+@samples.covers("telemetry.md", "Annotations")
+def test_annotations_are_in_the_audit_line_as_shown() -> None:
+    told = samples.section("telemetry.md", "Annotations")
+    request = make_request(SERVICE, local_alias="garden@example.com")
+    with capture_audit() as lines:
+        decide_sync(told.plugin("Doors"), request, config=told.config)
+    assert {"annotations": lines[0]["annotations"]} == json.loads(told.shown("json"))
+
+
+@samples.covers("telemetry.md", "Metrics")
+def test_metrics_are_exposed_as_shown() -> None:
+    told = samples.section("telemetry.md", "Metrics")
+    request = make_request(SERVICE, local_alias="front@example.com")
+    assert decide_sync(told.plugin("Desks"), request, config=told.config).decided_by == "desks"
+    telemetry = Telemetry()
+    telemetry.use_policy(make_policy(told.plugin("Desks"), config=told.config))
+    text = expose(telemetry.snapshot()).decode()
+    assert all(f"\n{line}\n" in text for line in told.shown("text").splitlines())
 
 
 @pytest.mark.parametrize("page", samples.PAGES)
 def test_every_sample_of_every_page_is_run_by_a_test(page: str) -> None:
-
     shown = {(page, block.heading) for block in samples.blocks(page)}
     assert shown
     assert (page, "*") in samples.covered or shown <= samples.covered
