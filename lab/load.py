@@ -1,37 +1,34 @@
-"""Load from a separate process: keep-alive connections with one call at a time each.
-
-`python -m lab.load PORT SECONDS NEEDING OTHERS PAUSE` prints the calls as JSON.
-"""
+"""Load: keep-alive connections with one call at a time each."""
 
 import asyncio
 import itertools
 import json
-import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 from tests.support import wire
 
 CALL_TIMEOUT_S = 8.0
 """Seconds until a call counts as unanswered."""
-NEEDS = "service_configuration needs"
-"""The calls that the misbehaving plugin gets."""
-TARGETS = {
-    "service_configuration ready": f"{wire.SERVICE}?local_alias=ready",
-    "participant_properties": f"{wire.PARTICIPANT}?service_tag=good",
-    "media_location": f"{wire.LOCATION}?service_tag=good",
-    "registration_alias": f"{wire.REGISTRATION}alice%40example.com",
-}
+LATE_S = 5.0
+"""Seconds that Infinity waits."""
+ROOM = (f"{wire.SERVICE}?local_alias=room",)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call: its kind, status (0 without a reply), body, and duration in seconds."""
+    """One call: its status (0 without a reply), body, and duration in seconds."""
 
-    kind: str
     status: int
     body: str
     seconds: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 class Connection:
@@ -41,7 +38,7 @@ class Connection:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, kind: str, target: str) -> Call:
+    async def ask(self, target: str) -> Call:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -49,7 +46,7 @@ class Connection:
         except (OSError, EOFError, ValueError) as error:
             self.close()
             status, body = 0, type(error).__name__
-        return Call(kind, status, body, time.perf_counter() - began)
+        return Call(status, body, time.perf_counter() - began)
 
     async def _exchange(self, target: str) -> tuple[int, str]:
         if self._streams is not None and self._streams[0].at_eof():
@@ -58,8 +55,7 @@ class Connection:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
         writer.write(wire.request_bytes(target, "GET", {"Connection": "keep-alive"}))
-        head = await reader.readuntil(b"\r\n\r\n")
-        reply = wire.parse(head)
+        reply = wire.parse(await reader.readuntil(b"\r\n\r\n"))
         body = await reader.readexactly(int(reply.headers.get("content-length", "0")))
         if reply.headers.get("connection") == "close":
             self.close()
@@ -72,41 +68,75 @@ class Connection:
             self._streams = None
 
 
-async def _needing(port: int, ends: float, pause: float, calls: list[Call]) -> None:
-    connection = Connection(port)
-    while time.perf_counter() < ends:
-        calls.append(await connection.ask(NEEDS, f"{wire.SERVICE}?local_alias=needs"))
-        await asyncio.sleep(pause)
-    connection.close()
+@dataclass
+class Load:
+    """The calls so far, and their total duration."""
+
+    calls: list[Call] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def answered(self) -> list[Call]:
+        return [call for call in self.calls if call.status == 200]
+
+    @property
+    def ids(self) -> list[str]:
+        """The decisions that were answered."""
+        return [call.json["decision_id"] for call in self.answered]
+
+    @property
+    def failed(self) -> int:
+        return len(self.calls) - len(self.answered)
+
+    @property
+    def longest(self) -> float:
+        return max((call.seconds for call in self.answered), default=0.0)
+
+    @property
+    def late(self) -> int:
+        return sum(call.seconds > LATE_S for call in self.calls)
+
+    @property
+    def summary(self) -> str:
+        times = sorted(call.seconds for call in self.calls)
+        p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
+        return (
+            f"{len(times):,} calls at {len(times) / self.seconds:.0f} a second: "
+            f"{self.failed} failed, {self.late} late, p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
+            f"longest {1000 * times[-1]:.0f} ms"
+        )
 
 
-async def _others(port: int, ends: float, pause: float, calls: list[Call], first: int) -> None:
-    connection = Connection(port)
-    for kind, target in itertools.islice(itertools.cycle(TARGETS.items()), first, None):
-        if time.perf_counter() > ends:
-            break
-        calls.append(await connection.ask(kind, target))
-        await asyncio.sleep(pause)
-    connection.close()
+@asynccontextmanager
+async def load(
+    port: int,
+    connections: int = 16,
+    pause: float = 0.02,
+    targets: Sequence[str] = ROOM,
+    *,
+    goes_on: bool = True,
+) -> AsyncIterator[Load]:
+    """Call on a number of connections while the block runs, with a pause after each reply.
 
+    Unless it ``goes_on``, a connection on which a call failed is the end of its calls.
+    """
+    made, over, began = Load(), asyncio.Event(), time.monotonic()
 
-async def load(port: int, seconds: float, needing: int, others: int, pause: float) -> list[Call]:
-    """Call for ``seconds`` on both kinds of connections, and pause after each reply."""
-    ends = time.perf_counter() + seconds
-    calls: list[Call] = []
-    await asyncio.gather(
-        *(_needing(port, ends, pause, calls) for _ in range(needing)),
-        *(_others(port, ends, pause, calls, number) for number in range(others)),
-    )
-    return calls
+    async def ask() -> None:
+        connection = Connection(port)
+        for number in itertools.count():
+            if over.is_set():
+                break
+            made.calls.append(await connection.ask(targets[number % len(targets)]))
+            if not (made.calls[-1].status or goes_on):
+                break
+            await asyncio.sleep(pause)
+        connection.close()
 
-
-def main() -> None:
-    """Run the load that the arguments describe."""
-    port, seconds, needing, others, pause = sys.argv[1:]
-    calls = asyncio.run(load(int(port), float(seconds), int(needing), int(others), float(pause)))
-    json.dump([asdict(call) for call in calls], sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+    asking = [asyncio.create_task(ask()) for _ in range(connections)]
+    try:
+        yield made
+    finally:
+        over.set()
+        await asyncio.gather(*asking)
+        made.seconds = time.monotonic() - began

@@ -247,10 +247,7 @@ def _counts(server: live_server.Running, database: postgresql.Server) -> Counts:
     time.sleep(SETTLE_S)
     document = server.operator("/status").json
     (tasks,) = (one["status"]["tasks"] for one in document["plugins"] if one["name"] == "counts")
-    process = Path(f"/proc/{server.pid}")
-    return Counts(
-        len(list((process / "fd").iterdir())), len(list((process / "task").iterdir())), tasks
-    )
+    return Counts(server.open_files, server.threads, tasks)
 
 
 async def _burst(server: live_server.Running) -> None:

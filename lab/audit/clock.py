@@ -1,14 +1,14 @@
 """Jumps of the wall clock under load, by a library that is loaded before the C library."""
 
-import asyncio
 import mmap
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
-from lab.audit.load import Answers, load
-from lab.audit.server import Finding, Server, audit_files, check
-from tests.support.waiting import wait_until
+from lab.audit.server import TARGETS, audit_files, check, under_load, wait_for
+from lab.load import load
+from lab.report import Finding
 
 COMPILER = shutil.which("cc")
 DAY_S = 86_400
@@ -71,44 +71,34 @@ def _library(folder: Path) -> Path:
     return library
 
 
-def _wait_for_more(answers: Answers, calls: int) -> None:
-    until = len(answers.ids) + calls
-    wait_until(lambda: len(answers.ids) >= until)
-
-
 async def jumped(folder: Path, jumps: tuple[int, ...], calls: int) -> Finding:
     """Let the clock of a server jump, with ``calls`` after each jump, and in between rotate."""
     finding = Finding("jumps of the clock", f"{len(jumps)} jumps")
     if COMPILER is None:
-        return Finding(finding.name, "not run", notes=["there is no C compiler"])
-    own = folder / "server"
-    own.mkdir()
+        raise PermissionError("there is no C compiler")
+    (own := folder / "server").mkdir()
     file = folder / "offset"
     file.write_bytes(bytes(8))
     environment = {"LD_PRELOAD": str(_library(folder)), "CLOCK_OFFSET_FILE": str(file)}
     table = 'path = "audit.jsonl"\nrotate_mb = 1'
-    server = await Server(own, table).start(environment=environment)
+    ids: list[str] = []
     offset = 0
     with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 8) as mapped:
-        async with load(server.port, CONNECTIONS) as many, load(server.port, 1) as one:
-            for jump in jumps:
-                await asyncio.to_thread(_wait_for_more, many, calls)
+        running = under_load(
+            own, finding, ids, table, connections=CONNECTIONS, environment=environment
+        )
+        async with running as (server, many), load(server.port, 1, 0, TARGETS) as one:
+            for jump in (*jumps, 0):
+                await wait_for(many, calls)
                 offset += jump
                 mapped[:] = offset.to_bytes(8, "little", signed=True)
-            await asyncio.to_thread(_wait_for_more, many, calls)
-    await server.stop()
-    finding.longest = max(many.longest, one.longest)
-    if finding.longest > MAX_CALL_S:
-        finding.wrong.append("a call was answered late")
-    ids = many.ids + one.ids
-    if len(set(ids)) != len(ids):
-        finding.wrong.append("an id was used twice")
-    falls = sum(later <= earlier for earlier, later in zip(one.ids, one.ids[1:], strict=False))
-    if falls:
-        finding.wrong.append(f"ids do not rise in {falls} places")
-    if b"reload" in server.log:
-        finding.wrong.append("the server reloaded")
-    paths = audit_files(own)
-    finding.notes.append(f"{len(paths) - 1} rotations")
-    await asyncio.to_thread(check, finding, ids, paths)
-    return finding
+    rising = one.ids
+    ids += rising
+    finding.longest = max(finding.longest, one.longest)
+    finding.expect(finding.longest <= MAX_CALL_S, "a call was answered late")
+    finding.expect(len(set(ids)) == len(ids), "an id was used twice")
+    falls = sum(later <= earlier for earlier, later in pairwise(rising))
+    finding.expect(not falls, f"ids do not rise in {falls} places")
+    finding.expect(b"reload" not in server.log, "the server reloaded")
+    finding.notes.append(f"{len(audit_files(own)) - 1} rotations")
+    return await check(finding, ids, audit_files(own))

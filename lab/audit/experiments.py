@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.audit.load import Answers, load
-from lab.audit.server import Finding, Server, audit_files, check, start_process
-from pexpolicy.audit.reader import raw_lines
+from lab.audit.server import Server, audit_files, check, under_load, wait_for
+from lab.report import Finding
 from pexpolicy.audit.spool import SUFFIX
 from tests.support.waiting import wait_until
 
-CONNECTIONS = 8
 SEED = 20261126
 
 
@@ -42,104 +40,90 @@ def _mounted(folder: Path, options: str) -> Iterator[None]:
 
 async def killed(folder: Path, kills: int, calls: int) -> Finding:
     """SIGKILL under load, again and again, after `calls` each: is each answer recorded?"""
-    finding = Finding("killed under load", f"{kills} SIGKILL")
+    finding, ids = Finding("killed under load", f"{kills} SIGKILL"), list[str]()
     rng = random.Random(SEED)
-    ids: list[str] = []
     for _ in range(kills):
-        server = await Server(folder).start()
-        async with load(server.port, CONNECTIONS) as answers:
-            until = calls + rng.randrange(calls // 4 + 1)
-            await asyncio.to_thread(_wait_for, answers, until)
+        async with under_load(folder, finding, ids) as (server, answers):
+            await wait_for(answers, calls + rng.randrange(calls // 4 + 1))
             await asyncio.sleep(0.01 * rng.random())
             await server.stop(signal.SIGKILL)
-        ids += answers.ids
-        finding.longest = max(finding.longest, answers.longest)
-    await asyncio.to_thread(check, finding, ids, audit_files(folder))
-    return finding
+    return await check(finding, ids, audit_files(folder))
 
 
 async def shared(folder: Path, kills: int, calls: int) -> Finding:
     """Two servers write one file, which they rotate, and one of them is killed again and again."""
-    finding = Finding("two servers, one file", f"{kills} SIGKILL of one")
-    other = folder / "other"
-    other.mkdir()
+    finding, ids = Finding("two servers, one file", f"{kills} SIGKILL of one"), list[str]()
+    (other := folder / "other").mkdir()
     table = f'path = "{folder}/audit.jsonl"\nrotate_mb = 1'
-    staying = await Server(folder, table).start()
-    ids: list[str] = []
-    async with load(staying.port, CONNECTIONS // 2) as answers:
+    async with under_load(folder, finding, ids, table, connections=4):
         for _ in range(kills):
-            server = await Server(other, table).start()
-            async with load(server.port, CONNECTIONS // 2) as of_other:
-                await asyncio.to_thread(_wait_for, of_other, calls)
+            async with under_load(other, finding, ids, table, connections=4) as (server, answers):
+                await wait_for(answers, calls)
                 await server.stop(signal.SIGKILL)
-            ids += of_other.ids
-    await staying.stop()
-    finding.longest = answers.longest
-    paths = audit_files(folder)
-    finding.notes.append(f"{len(paths) - 1} rotations")
-    await asyncio.to_thread(check, finding, ids + answers.ids, paths)
-    return finding
-
-
-def _wait_for(answers: Answers, count: int) -> None:
-    wait_until(lambda: len(answers.ids) >= count)
+    finding.notes.append(f"{len(audit_files(folder)) - 1} rotations")
+    return await check(finding, ids, audit_files(folder))
 
 
 async def disk_full(folder: Path, rounds: int, seconds: float) -> Finding:
     """A disk that is full for a while, with a spool on another one."""
-    finding = Finding("disk full", f"{rounds} times {seconds:g} s")
+    finding, ids = Finding("disk full", f"{rounds} times {seconds:g} s"), list[str]()
     # The lines of all rounds fit, so that it is full only while it is made so.
     with _disk(8 + 8 * rounds) as disk:
         table = f'path = "{disk}/audit.jsonl"\nspool = "."'
-        server = await Server(folder, table).start()
-        ballast = disk / "ballast"
-        async with load(server.port, CONNECTIONS, 0.01) as answers:
+        async with under_load(folder, finding, ids, table, pause=0.01) as (server, _):
             for _ in range(rounds):
                 await asyncio.sleep(seconds / 2)
-                _fill(ballast)
+                _fill(disk / "ballast")
                 await asyncio.sleep(seconds)
-                ballast.unlink()
+                (disk / "ballast").unlink()
                 await asyncio.sleep(seconds / 2 + 0.6)
-        await asyncio.sleep(1.2)
-        await server.stop()
-        _compare(finding, server, answers.longest, rounds)
-        check(finding, answers.ids, audit_files(disk))
-    return finding
+            await asyncio.sleep(1.2)
+        _compare(finding, server, rounds)
+        return await check(finding, ids, audit_files(disk))
+
+
+async def read_only(folder: Path, rounds: int, seconds: float) -> Finding:
+    """Make the folder read-only for a while, without a spool: lines wait in memory.
+
+    A disk with a file that is open for writing does not become read-only by a command, so another
+    one that is read-only covers it.
+    """
+    finding, ids = Finding("read-only", f"{rounds} times {seconds:g} s"), list[str]()
+    with _disk(64) as disk:
+        table = f'path = "{disk}/audit.jsonl"'
+        async with under_load(folder, finding, ids, table, pause=0.01) as (server, _):
+            for _ in range(rounds):
+                await asyncio.sleep(seconds / 2)
+                with _mounted(disk, "ro"):
+                    await asyncio.sleep(seconds)
+                await asyncio.sleep(seconds / 2 + 0.6)
+            await asyncio.sleep(1.2)
+        _compare(finding, server, rounds)
+        return await check(finding, ids, audit_files(disk))
 
 
 async def killed_with_spool(folder: Path, rounds: int, calls: int) -> Finding:
     """A disk that is full again and again; each second time the server is killed meanwhile."""
-    finding = Finding("disk full and killed", f"{rounds} times full, {rounds // 2} SIGKILL")
-    ids: list[str] = []
+    finding, ids = Finding("disk full and killed", f"{rounds} times full"), list[str]()
     # As before; a call takes 1 KB.
     with _disk(8 + rounds * (2 + calls // 200)) as disk:
         table = f'path = "{disk}/audit.jsonl"\nspool = "."'
         ballast = disk / "ballast"
         for number in range(rounds):
-            server = await Server(folder, table).start()
-            async with load(server.port, CONNECTIONS, 0.002) as answers:
-                await asyncio.to_thread(_wait_for, answers, calls)
+            async with under_load(folder, finding, ids, table, pause=0.002) as (server, answers):
+                await wait_for(answers, calls)
                 _fill(ballast)
-                await asyncio.to_thread(_wait_for, answers, len(answers.ids) + calls)
+                await wait_for(answers, calls)
                 if number % 2:
                     await server.stop(signal.SIGKILL)
                 ballast.unlink()
                 if not number % 2:
-                    await asyncio.to_thread(_wait_for, answers, len(answers.ids) + calls)
-            if not number % 2:
-                await server.stop()
-            ids += answers.ids
-            finding.longest = max(finding.longest, answers.longest)
+                    await wait_for(answers, calls)
         # The next start writes the lines that are left in the spool.
         await (await Server(folder, table).start()).stop()
-        if any(path.suffix == SUFFIX for path in await asyncio.to_thread(_files, folder)):
-            finding.wrong.append("a spool is left")
-        await asyncio.to_thread(check, finding, ids, audit_files(disk))
-    return finding
-
-
-def _files(folder: Path) -> list[Path]:
-    return list(folder.iterdir())
+        left = await asyncio.to_thread(lambda: list(folder.glob(f"*{SUFFIX}")))
+        finding.expect(not left, "a spool is left")
+        return await check(finding, ids, audit_files(disk))
 
 
 def _fill(ballast: Path) -> None:
@@ -152,48 +136,21 @@ def _fill(ballast: Path) -> None:
                 continue
 
 
-def _compare(finding: Finding, server: Server, longest: float, alerts: int) -> None:
+def _compare(finding: Finding, server: Server, alerts: int) -> None:
     """Expect one alert for each failure on standard error, and no lost line."""
-    finding.longest = longest
     log = server.log.decode()
     failures, recoveries = log.count("cannot be written"), log.count("is written again")
     finding.notes.append(f"alerts {failures}, recoveries {recoveries}")
-    if failures < alerts or recoveries < alerts:
-        finding.wrong.append(f"{failures} alerts and {recoveries} recoveries of {alerts}")
-    if "loses lines" in log:
-        finding.wrong.append("lines were lost")
-
-
-async def read_only(folder: Path, rounds: int, seconds: float) -> Finding:
-    """Make the folder read-only for a while, without a spool: lines wait in memory.
-
-    A disk with a file that is open for writing does not become read-only by a command, so another
-    one that is read-only covers it.
-    """
-    finding = Finding("read-only", f"{rounds} times {seconds:g} s")
-    with _disk(64) as disk:
-        server = await Server(folder, f'path = "{disk}/audit.jsonl"').start()
-        async with load(server.port, CONNECTIONS, 0.01) as answers:
-            for _ in range(rounds):
-                await asyncio.sleep(seconds / 2)
-                with _mounted(disk, "ro"):
-                    await asyncio.sleep(seconds)
-                await asyncio.sleep(seconds / 2 + 0.6)
-        await asyncio.sleep(1.2)
-        await server.stop()
-        _compare(finding, server, answers.longest, rounds)
-        check(finding, answers.ids, audit_files(disk))
-    return finding
+    finding.expect(min(failures, recoveries) >= alerts, f"fewer alerts than {alerts}")
+    finding.expect("loses lines" not in log, "lines were lost")
 
 
 async def deleted(folder: Path, rounds: int) -> Finding:
     """The file is deleted under load: is each line in what was read before, or in the new file?"""
-    finding = Finding("deleted under load", f"{rounds} deletions")
-    server = await Server(folder).start()
-    copies = folder / "copies"
-    copies.mkdir()
+    finding, ids = Finding("deleted under load", f"{rounds} deletions"), list[str]()
+    (copies := folder / "copies").mkdir()
     slowest = 0.0
-    async with load(server.port, CONNECTIONS, 0.002) as answers:
+    async with under_load(folder, finding, ids, pause=0.002) as (server, _):
         for number in range(rounds):
             await asyncio.sleep(0.3 + 0.05 * (number % 20))
             content = server.path.read_bytes()
@@ -204,75 +161,59 @@ async def deleted(folder: Path, rounds: int) -> Finding:
             began = time.monotonic()
             await asyncio.to_thread(wait_until, server.path.exists)
             slowest = max(slowest, time.monotonic() - began)
-    await server.stop()
-    finding.longest = answers.longest
     finding.notes.append(f"noticed after {slowest:.2f} s at most")
-    if slowest > 1.5:
-        finding.wrong.append("it was noticed late")
-    check(finding, answers.ids, [*sorted(copies.iterdir()), server.path], doubled=True)
-    return finding
+    finding.expect(slowest <= 1.5, "it was noticed late")
+    return await check(finding, ids, [*sorted(copies.iterdir()), server.path], doubled=True)
 
 
 async def rotated(folder: Path, rounds: int, pause: float) -> Finding:
     """Rename and signal under load, as logrotate does, in quick succession."""
-    finding = Finding("rename and SIGUSR1", f"{rounds} rotations")
-    server = await Server(folder).start()
-    async with load(server.port, CONNECTIONS) as answers:
+    finding, ids = Finding("rename and SIGUSR1", f"{rounds} rotations"), list[str]()
+    async with under_load(folder, finding, ids) as (server, _):
         for number in range(rounds):
             await asyncio.sleep(pause)
             server.path.rename(folder / f"audit.jsonl.{rounds - number}")
             os.kill(server.process.pid, signal.SIGUSR1)
             await asyncio.to_thread(wait_until, server.path.exists)
-    await server.stop()
-    finding.longest = answers.longest
-    await asyncio.to_thread(check, finding, answers.ids, audit_files(folder))
-    return finding
+    return await check(finding, ids, audit_files(folder))
 
 
 async def logrotate(folder: Path, rounds: int) -> Finding:
     """The real logrotate, under load."""
-    finding = Finding("logrotate under load", f"{rounds} rotations")
+    finding, ids = Finding("logrotate under load", f"{rounds} rotations"), list[str]()
     if shutil.which("logrotate") is None:
-        return Finding(finding.name, "not run", notes=["logrotate is not installed"])
-    server = await Server(folder).start()
-    config = folder / "logrotate.conf"
-    config.write_text(
-        f"{server.path} {{\n rotate {rounds + 9}\n nocreate\n missingok\n compress\n"
-        f" delaycompress\n postrotate\n  kill -USR1 {server.process.pid}\n endscript\n}}\n"
-    )
-    config.chmod(0o644)
-    command = ("logrotate", "--force", "--state", str(folder / "state"), str(config))
-    async with load(server.port, CONNECTIONS) as answers:
+        raise PermissionError("logrotate is not installed")
+    async with under_load(folder, finding, ids) as (server, _):
+        config = folder / "logrotate.conf"
+        config.write_text(
+            f"{server.path} {{\n rotate {rounds + 9}\n nocreate\n missingok\n compress\n"
+            f" delaycompress\n postrotate\n  kill -USR1 {server.process.pid}\n endscript\n}}\n"
+        )
+        config.chmod(0o644)
+        command = ("logrotate", "--force", "--state", str(folder / "state"), str(config))
         for _ in range(rounds):
             await asyncio.sleep(0.1)
             await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
             await asyncio.to_thread(wait_until, server.path.exists)
-    await server.stop()
-    finding.longest = answers.longest
-    await asyncio.to_thread(check, finding, answers.ids, audit_files(folder))
-    return finding
+    return await check(finding, ids, audit_files(folder))
 
 
 async def stalled(folder: Path, seconds: float, pause: float = 0.05) -> Finding:
     """Standard output is a pipe, and its reader stops for a while."""
-    finding = Finding("stopped reader of standard output", f"{seconds:g} s")
-    copy = (folder / "audit.jsonl").open("wb")
-    reader = start_process(("cat",), stdin=subprocess.PIPE, stdout=copy)
-    assert reader.stdin is not None
-    server = await Server(folder, "").start(stdout=reader.stdin)
-    reader.stdin.close()
-    async with load(server.port, CONNECTIONS, pause) as answers:
-        await asyncio.sleep(0.3)
-        reader.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        reader.send_signal(signal.SIGCONT)
-        await asyncio.sleep(1.5)
-    await server.stop()
-    await asyncio.to_thread(reader.wait)
-    copy.close()
-    finding.longest = answers.longest
-    if answers.longest > 4.0:
-        finding.wrong.append("a call was answered late")
-    check(finding, answers.ids, [folder / "audit.jsonl"])
-    finding.notes.append(f"{sum(1 for _ in raw_lines(audit_files(folder)))} lines in the end")
-    return finding
+    finding, ids = Finding("stopped reader of standard output", f"{seconds:g} s"), list[str]()
+    with (folder / "audit.jsonl").open("wb") as copy:
+        reader = await asyncio.to_thread(
+            lambda: subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=copy)
+        )
+        assert reader.stdin is not None
+        started = under_load(folder, finding, ids, "", pause=pause, stdout=reader.stdin)
+        async with started:
+            reader.stdin.close()
+            await asyncio.sleep(0.3)
+            reader.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            reader.send_signal(signal.SIGCONT)
+            await asyncio.sleep(1.5)
+        await asyncio.to_thread(reader.wait)
+    finding.expect(finding.longest <= 4.0, "a call was answered late")
+    return await check(finding, ids, [folder / "audit.jsonl"])

@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from lab.audit.load import load
-from lab.audit.server import Finding, Server, audit_files, check
+from lab.audit.server import audit_files, check, under_load
+from lab.report import Finding
 from pexpolicy.access.refusals import BURST, RATE
 
 KINDS = {
@@ -20,10 +20,12 @@ PIPELINED = 50
 async def flooded(folder: Path, seconds: float, connections: int = 10) -> Finding:
     """Flood an audit with few files with refusals: are the decisions still there?"""
     finding = Finding("flood of refusals", f"{connections} connections, {seconds:g} s")
-    server = await Server(folder, 'path = "audit.jsonl"\nrotate_mb = 1\nkeep = 3').start()
+    table = 'path = "audit.jsonl"\nrotate_mb = 1\nkeep = 3'
+    ids: list[str] = []
     refused: Counter[str] = Counter()
     kinds = list(KINDS)
-    async with load(server.port, 2, 0.1) as answers:
+    running = under_load(folder, finding, ids, table, connections=2, pause=0.1)
+    async with running as (server, _):
         ends = time.monotonic() + seconds
         await asyncio.gather(
             *(
@@ -31,8 +33,6 @@ async def flooded(folder: Path, seconds: float, connections: int = 10) -> Findin
                 for number in range(connections)
             )
         )
-    await server.stop()
-    finding.longest = answers.longest
     lines = [
         json.loads(line) for path in audit_files(folder) for line in path.read_bytes().splitlines()
     ]
@@ -50,8 +50,7 @@ async def flooded(folder: Path, seconds: float, connections: int = 10) -> Findin
         f"{refused.total() / seconds:,.0f} refusals a second, "
         f"{written / seconds:,.0f} bytes of audit a second about them"
     )
-    await asyncio.to_thread(check, finding, answers.ids, audit_files(folder))
-    return finding
+    return await check(finding, ids, audit_files(folder))
 
 
 async def _refused(port: int, kind: str, ends: float, refused: Counter[str]) -> None:

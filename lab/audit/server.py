@@ -1,4 +1,4 @@
-"""The server under test, its folder, and checks of its audit files."""
+"""The server under test, its folder, the load on it, and checks of its audit files."""
 
 import asyncio
 import os
@@ -6,13 +6,16 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any, Self
 
+from lab.load import Load, load
+from lab.report import Finding
 from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, records
 from pexpolicy.audit.verify import Verification
+from tests.support import wire
 from tests.support.waiting import wait_until
 
 PLUGINS = """
@@ -22,26 +25,14 @@ default_room = "Room {local_alias}"
 [plugins.domains.settings]
 allowed = ["@example.com"]
 """
+TARGETS = (
+    f"{wire.SERVICE}?local_alias=sip:engineering%40example.com",
+    f"{wire.PARTICIPANT}?service_tag=engineering",
+    f"{wire.REGISTRATION}alice%40example.com?location=Oslo",
+)
 TIMEOUT_S = 60.0
-"""For a start and for an end."""
-
-
-@dataclass
-class Finding:
-    """The result of one experiment, which succeeded if `wrong` is empty."""
-
-    name: str
-    trials: str
-    answered: int = 0
-    longest: float = 0.0
-    """Seconds of the longest call."""
-    wrong: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-def start_process(command: tuple[str, ...], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process."""
-    return subprocess.Popen(command, **options)
+"""For an end."""
+CONNECTIONS = 8
 
 
 class Server:
@@ -60,7 +51,7 @@ class Server:
     ) -> Self:
         command = (sys.executable, "-m", "pexpolicy", "serve", "--port", "0")
         with self.log_path.open("wb") as log:
-            self.process = start_process(
+            self.process = subprocess.Popen(  # noqa: ASYNC220 - it is waited for in a thread
                 command,
                 cwd=self.folder,
                 stdout=stdout,
@@ -88,11 +79,48 @@ class Server:
         return await asyncio.to_thread(self.process.wait, TIMEOUT_S)
 
 
-def check(finding: Finding, ids: list[str], paths: list[Path], *, doubled: bool = False) -> None:
+@asynccontextmanager
+async def under_load(
+    folder: Path,
+    finding: Finding,
+    ids: list[str],
+    table: str = 'path = "audit.jsonl"',
+    *,
+    pause: float = 0.0,
+    connections: int = CONNECTIONS,
+    **started: Any,
+) -> AsyncIterator[tuple[Server, Load]]:
+    """Start a server, and call it while the block runs; stop it then, if it was not killed.
+
+    The calls are added to the finding and their decisions to ``ids``.
+    """
+    server = await Server(folder, table).start(**started)
+    async with load(server.port, connections, pause, TARGETS, goes_on=False) as calls:
+        yield server, calls
+    if server.process.poll() is None:
+        await server.stop()
+    finding.longest = max(finding.longest, calls.longest)
+    ids += calls.ids
+
+
+async def wait_for(calls: Load, more: int) -> None:
+    """Wait until so many more calls were made."""
+    until = len(calls.calls) + more
+    await asyncio.to_thread(wait_until, lambda: len(calls.calls) >= until)
+
+
+async def check(
+    finding: Finding, ids: list[str], paths: list[Path], *, doubled: bool = False
+) -> Finding:
     """Compare the answered calls with the recorded ones, and verify the chains.
 
     `doubled`: some lines may be in two of the files.
     """
+    await asyncio.to_thread(_check, finding, ids, paths, doubled)
+    return finding
+
+
+def _check(finding: Finding, ids: list[str], paths: list[Path], doubled: bool) -> None:
     recorded: list[str] = []
     for found in records(paths):
         if isinstance(found, CorruptLine):
@@ -103,9 +131,8 @@ def check(finding: Finding, ids: list[str], paths: list[Path], *, doubled: bool 
     finding.answered += len(ids)
     if missing := [one for one in ids if one not in known]:
         finding.wrong.append(f"{len(missing)} answers without a line, such as {missing[0]}")
-    if not doubled and len(recorded) != len(known):
-        finding.wrong.append(f"{len(recorded) - len(known)} lines are there twice")
     if not doubled:
+        finding.expect(len(recorded) == len(known), "lines are there twice")
         finding.wrong += [str(fault) for fault in Verification().verify(raw_lines(paths))]
 
 

@@ -1,19 +1,15 @@
 """Reloads of a plugin with refreshed data, a source and a job, also while the API is down."""
 
 import asyncio
-import json
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lab.reloads.steady import LoadResult, decision_of, steady_load
+from lab.load import load
+from lab.reloads.experiments import CONNECTIONS, put
+from lab.report import Finding
 from pexpolicy.server.reload_triggers import ask_for_reload
-from tests.support import drivers, live_server
+from tests.support import drivers, live_server, upstream_servers
 
 CONFIG = """
 plugin_dirs = ["plugins"]
@@ -92,14 +88,13 @@ class Listed:
 ANSWER = "Sales"
 PAUSE_S = 0.02
 SETTLE_S = 1.0
-IN_FLIGHT = 2
+AIR = (2, 2, 0, 0)
 """Descriptors, and threads, of fetches that may run while they are counted; a leak is one for each
 reload.
 """
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """What a server holds while no call is in flight."""
 
     descriptors: int
@@ -108,116 +103,64 @@ class Counts:
     plugins: int
 
 
-@dataclass(frozen=True)
-class Reloaded:
-    """The result. ``done`` counts reloads that were not refused, ``names`` the decisions."""
-
-    what: str
-    reloads: int
-    done: int
-    load: LoadResult
-    names: Counter[str]
-    before: Counts
-    after: Counts
-    opened: int
-    closed: int
-
-    @property
-    def wrong(self) -> bool:
-        return bool(
-            self.load.failed
-            or self.load.late
-            or self.names.keys() != {ANSWER}
-            or self.after.descriptors > self.before.descriptors + IN_FLIGHT
-            or self.after.threads > self.before.threads + IN_FLIGHT
-            or self.after.tasks > self.before.tasks
-            or self.after.plugins != 1
-            or self.opened - self.closed != 1
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"{self.what}: {self.reloads} reloads, {self.done} done; {self.load.summary}; "
-            f"decisions {dict(self.names)}; {self.before} before, {self.after} after; "
-            f"source opened "
-            f"{self.opened} times and closed {self.closed} times before the end"
-        )
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = json.dumps({"room": ANSWER}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, *_: object) -> None:
-        """A client that went away is no error: reloads close their clients."""
-
-
-@contextmanager
-def _api() -> Iterator[ThreadingHTTPServer]:
-    """Answer on a free port, in threads."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        _kill(server)
-        thread.join()
-
-
-def _kill(server: ThreadingHTTPServer) -> None:
-    server.shutdown()
-    server.server_close()
-
-
 async def reload_with_background(
     folder: Path, reloads: int, first: str, *, down: bool, warm_up: int = 20
-) -> Reloaded:
+) -> Finding:
     """Reload under load; with ``down``, the API is killed before.
 
     Each tenth reload changes the table of the source. The first count follows ``warm_up`` reloads.
     """
+    state = "killed" if down else "alive"
+    finding = Finding(f"API {state}, first = {first}", f"{reloads} reloads")
     (folder / "plugins").mkdir()
     (folder / "plugins" / "listed.py").write_text(PLUGIN)
     (folder / "site").mkdir()
     log = drivers.install(folder / "site", "drivers_of_reloads")
     environment = {"PYTHONPATH": str(folder / "site")}
-    done = 0
-    with _api() as api:
+    config = folder / "config.toml"
+    async with AsyncExitStack() as life, AsyncExitStack() as life_of_api:
+        replies = upstream_servers.always(upstream_servers.reply({"room": ANSWER}))
+        api = await life_of_api.enter_async_context(upstream_servers.answering(replies))
+
+        def write(number: int) -> None:
+            place = {"api": f"{api.url}/names", "source": number // 10}
+            put(config, CONFIG.format(first=first, number=number, **place))
 
         async def reload(number: int) -> bool:
-            _put(folder, api.server_port, first, number)
-            (result,) = await asyncio.to_thread(ask_for_reload, folder / "config.toml")
+            write(number)
+            (result,) = await asyncio.to_thread(ask_for_reload, config)
             assert result is not None, "the server is gone"
             await asyncio.sleep(PAUSE_S)
             return result.done
 
-        _put(folder, api.server_port, first, 0)
-        with live_server.running(folder / "config.toml", environment=environment) as server:
-            for number in range(warm_up):
-                assert await reload(number)
-            before = await _counts(server)
-            if down:
-                _kill(api)
-            async with steady_load(server.port) as load:
-                for number in range(warm_up, warm_up + reloads):
-                    done += await reload(number)
-            after = await _counts(server)
-            lines = log.read_text().splitlines()
-    names = Counter(decision_of(call)[1] for call in load.calls if call.status == 200)
+        write(0)
+        # In a thread, as the server asks the API when it starts.
+        running = live_server.running(config, environment=environment)
+        server = await asyncio.to_thread(life.enter_context, running)
+        for number in range(warm_up):
+            assert await reload(number)
+        before = await _counts(server)
+        if down:
+            await life_of_api.aclose()
+        async with load(server.port, CONNECTIONS) as calls:
+            done = sum([await reload(number) for number in range(warm_up, warm_up + reloads)])
+        after = await _counts(server)
+        lines = log.read_text().splitlines()
     opened, closed = (sum(line.startswith(what) for line in lines) for what in ("opened", "closed"))
-    what = f"API {'killed' if down else 'alive'}, first = {first}"
-    return Reloaded(what, reloads, done, load, names, before, after, opened, closed)
+    names = {call.json["result"]["name"] for call in calls.answered}
+    finding.notes.append(f"{done} done; {before} before, {after} after")
+    # With "required" a reload is refused once the data is older than its interval.
+    finding.expect(done == reloads or first == "required", f"{reloads - done} reloads refused")
+    finding.expect(names == {ANSWER}, f"decisions {names}")
+    finding.expect(after.plugins == 1, f"{after.plugins} plugins are left")
+    finding.expect(opened - closed == 1, f"{opened} sources opened, {closed} closed")
+    leaked = [
+        name
+        for name, was, now, air in zip(Counts._fields, before, after, AIR, strict=True)
+        if now > was + air
+    ]
+    finding.expect(not leaked, f"more {leaked}")
+    return finding.of(calls)
 
 
 async def _counts(server: live_server.Running) -> Counts:
@@ -227,16 +170,4 @@ async def _counts(server: live_server.Running) -> Counts:
     while "status" not in plugin:  # on a busy machine it may not be there within a second
         document: Any = (await asyncio.to_thread(server.operator, "/status")).json
         (plugin,) = document["plugins"]
-    process = Path(f"/proc/{server.pid}")
-    return Counts(
-        len(list((process / "fd").iterdir())),
-        len(list((process / "task").iterdir())),
-        **plugin["status"],
-    )
-
-
-def _put(folder: Path, port: int, first: str, number: int) -> None:
-    other = folder / "config.new"
-    api = f"http://127.0.0.1:{port}/names"
-    other.write_text(CONFIG.format(api=api, first=first, number=number, source=number // 10))
-    other.replace(folder / "config.toml")
+    return Counts(server.open_files, server.threads, **plugin["status"])

@@ -1,11 +1,11 @@
 """Reloads of broken files: each is refused or valid, and the server always answers."""
 
+import asyncio
 import random
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.report import Finding
 from pexpolicy.server.reload_triggers import ask_for_reload
 from tests.support import live_server, wire
 
@@ -39,22 +39,6 @@ description = "caf\xc3\xa9"
 PASSWORD = "canary-8f0c"
 
 
-@dataclass
-class Broken:
-    """Counts of refused and valid files; ``wrong`` describes each failure."""
-
-    refused: int = 0
-    valid: int = 0
-    wrong: list[str] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.refused + self.valid:,} broken files: {self.refused:,} refused, "
-            f"{self.valid:,} valid all the same, {len(self.wrong)} wrong"
-        )
-
-
 def broken(seed: int) -> Iterator[bytes]:
     """Yield files without end: first truncated at each byte, then changed at random."""
     for length in range(len(SOUND)):
@@ -82,9 +66,13 @@ def _change(content: bytearray, chance: random.Random) -> None:
             content[place : place + 1] = chance.randbytes(3)
 
 
-def offer(folder: Path, files: int, seed: int) -> Broken:
+async def offer(folder: Path, files: int, seed: int) -> Finding:
     """Reload ``files`` broken files, with fewer truncations if there are few."""
-    found = Broken()
+    return await asyncio.to_thread(_offer, folder, files, seed)
+
+
+def _offer(folder: Path, files: int, seed: int) -> Finding:
+    finding, refused = Finding("broken files", f"{files:,} files, seed {seed}"), 0
     config = folder / "config.toml"
     config.write_bytes(SOUND)
     (folder / "password.txt").write_text(PASSWORD)
@@ -94,21 +82,21 @@ def offer(folder: Path, files: int, seed: int) -> Broken:
             config.write_bytes(content)
             (result,) = ask_for_reload(config)
             if result is None:
-                found.wrong.append(f"{number}: the server is gone")
+                finding.wrong.append(f"{number}: the server is gone")
                 break
+            refused += not result.done
             if result.done:
-                found.valid += 1
                 active = result.config_hash
                 # The following calls need the credentials of the sound configuration.
                 config.write_bytes(SOUND)
                 (again,) = ask_for_reload(config)
                 active = again.config_hash if again is not None else ""
-            else:
-                found.refused += 1
-                found.reasons[result.problems[0].partition(":")[0][:40]] += 1
-            if (serving := _active_hash(server)) != active:
-                found.wrong.append(f"{number}: {serving} serves instead of {active}")
-    return found
+            serving = _active_hash(server)
+            finding.expect(serving == active, f"{number}: {serving} serves instead of {active}")
+            finding.answered += 1
+    finding.notes.append(f"{refused:,} refused")
+    finding.expect(refused > files // 2, "most files were accepted")
+    return finding
 
 
 def _chosen(files: int, seed: int) -> Iterator[bytes]:

@@ -91,7 +91,7 @@ def test_targets_that_pages_and_workflows_name_exist() -> None:
         ("plugins/rooms/src/pexpolicy_rooms/plugin.py", "plugins/rooms/tests"),
         ("console/src/pexpolicy_console/app.py", "console/tests"),
         ("docs/audit.md", "tests/docs"),
-        ("lab/reloads/kills.py", "lab/reloads"),
+        ("lab/reloads/breakage.py", "lab/reloads"),
         ("tests/support/changed.py", "tests/deploy/test_makefile.py"),
     ],
 )

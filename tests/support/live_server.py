@@ -47,6 +47,11 @@ class Running:
         """The number of open file descriptors."""
         return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
 
+    @property
+    def threads(self) -> int:
+        """The number of threads."""
+        return sum(1 for _ in Path(f"/proc/{self.pid}/task").iterdir())
+
     def ask(self, target: str | bytes, **options: Any) -> wire.Reply:
         """Send one request."""
         return wire.ask_blocking(self.port, target, **options)
