@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import pickle
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from pexpolicy.config.files import (
     EncodingError,
     decode_text,
     read_file,
-    track_file,
     tracking_files,
     why_unusable,
 )
@@ -72,45 +70,6 @@ class Document(Table):
     plugins: dict[str, PluginTable] = Field(default_factory=dict)
 
 
-BATCH = 500
-"""Entries of a table that are pickled at a time."""
-COMPACT_FROM = 1_000_000
-"""Characters from which on a configuration is compacted after parsing."""
-
-
-def compact_copy(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a deep copy of a document in contiguous memory.
-
-    If the caller keeps no reference, the document is freed before the copy is made: what is built
-    from 100,000 rooms does not lie in the holes that parsing leaves, which would pin three times
-    its size. It is made in batches, so that other threads, which answer calls, run in between.
-    """
-    packed = [(path, pickle.dumps(batch)) for path, batch in _batches(document, ())]
-    del document
-    copied: dict[str, Any] = {}
-    for path, batch in packed:
-        table = copied
-        for key in path:
-            table = table.setdefault(key, {})
-        table |= pickle.loads(batch)  # noqa: S301 - packed above
-    return copied
-
-
-def _batches(
-    table: dict[str, Any], path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Yield the entries of a table and of those in it, each time with the place of the table."""
-    yield path, {}
-    if len(table) <= BATCH:
-        for key, value in table.items():
-            is_table = isinstance(value, dict)
-            yield from _batches(value, (*path, key)) if is_table else [(path, {key: value})]
-        return
-    entries = iter(table.items())
-    while batch := dict(itertools.islice(entries, BATCH)):
-        yield path, batch
-
-
 def load(path: Path, *, content: bytes | None = None) -> Settings:
     """Read and check a configuration file; raises ``ConfigError`` with all problems.
 
@@ -118,7 +77,7 @@ def load(path: Path, *, content: bytes | None = None) -> Settings:
     """
     try:
         content = read_file(path) if content is None else content
-        document = _parse(decode_text(content), path)
+        text = decode_text(content)
     except OSError as error:
         why = why_unusable(path, error)
         if isinstance(error, FileNotFoundError):
@@ -126,17 +85,14 @@ def load(path: Path, *, content: bytes | None = None) -> Settings:
         raise ConfigError(path, [Problem((), f"cannot be read: {why}")]) from None
     except EncodingError as error:
         raise ConfigError(path, [Problem((), str(error))]) from None
-    return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
-
-
-def _parse(content: str, path: Path) -> dict[str, Any]:
-    """Parse TOML, and compact a large document."""
     try:
-        is_small = len(content) < COMPACT_FROM
-        return tomllib.loads(content) if is_small else compact_copy(tomllib.loads(content))
+        # Packed and unpacked, 100,000 rooms do not lie in the holes that parsing leaves in memory,
+        # which would stay as long as they do.
+        document = pickle.loads(pickle.dumps(tomllib.loads(text)))  # noqa: S301 - packed here
     except (ValueError, RecursionError) as error:
-        why, at = broken_toml(error, content)
+        why, at = broken_toml(error, text)
         raise ConfigError(path, [Problem((), f"is not valid TOML: {why}", at=at)]) from None
+    return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
 
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
@@ -159,8 +115,6 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             problems += unreadable
         privacy_key = read_optional("privacy", tables.privacy.secret("key"))
         admin_token = read_optional("admin", tables.admin.secret("token"))
-    for file in secret_files:
-        track_file(file)  # for the caller as well
     source = tables.audit.secret("sign_key")
     sign_key = read_optional("audit", source)
     try:

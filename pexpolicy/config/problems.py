@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.config.schema import key_docs
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.text import brief, did_you_mean, suggest
 
@@ -32,10 +30,6 @@ REMARKS: Mapping[Key, str] = {
 """By the end of a key that does not exist: what to write instead. Ten at most; a plugin has its own
 in ``PluginSettings.key_remarks``.
 """
-MAX_PLACES = 3
-"""Places that a warning about several names."""
-_MIN_MEANING, _MAX_MEANING = 6, 120
-"""Characters of a sentence that explains a key."""
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
 _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")
 """Keys whose malformed value may hold a password or a query, as in ``user:password``."""
@@ -50,21 +44,19 @@ _PLAIN_WORDS = {
     "a valid boolean": "true or false",
 }
 """Words of pydantic, and what an administrator calls the same."""
+_TABLE = "; write its keys below [NAME]"
 _NUMBER = "; write a number without quotes and without a unit"
-_FORMS: tuple[tuple[str, type, str], ...] = (
-    ("list_type", dict, ": write [[{0}]] for each, with two brackets"),
-    ("list_type", object, '; write it in square brackets, as in ["first", "second"]'),
-    ("dict_type", list, ": write [{0}.NAME] for each, not [[{0}]]"),
-    ("string_type", list, "; write one text, without brackets"),
-    ("string_type", object, "; write it in quotes"),
-    ("bool_type", str, "; write true or false without quotes"),
-    ("int_type", str, _NUMBER),
-    ("float_type", str, _NUMBER),
-    ("time_delta", object, '; write text, as in "PT90S" or "00:01:30"'),
-    ("item of model", object, ": write [[{0}]] for each"),
-    ("model", object, ": write [{0}], and its keys below"),
-)
-"""By the beginning of the type of an error, and the type of what is written: what to write."""
+_FORMS = {
+    "list_type": '; write it in square brackets, as in ["first"], or each below [[NAME]]',
+    "dict_type": _TABLE,
+    "model_type": _TABLE,
+    "model_attributes_type": _TABLE,
+    "string_type": "; write it in quotes",
+    "bool_type": "; write true or false without quotes",
+    "int_type": _NUMBER,
+    "float_type": _NUMBER,
+}
+"""By the type of an error: what to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +112,16 @@ def dotted_key(key: Key) -> str:
 
 
 def grouped(warnings: Iterable[ConfigWarning]) -> list[ConfigWarning]:
-    """Return one warning for those with the same text in one plugin or table, with their count and
-    first places.
+    """Return one warning, at the first place, for those with the same text in one plugin or table,
+    with their count.
     """
-    found: dict[tuple[str, Key], list[Key]] = {}
+    found: dict[tuple[str, Key], list[ConfigWarning]] = {}
     for one in warnings:
-        found.setdefault((one.text, one.key[:3]), []).append(one.key)
-    together = []
-    for (text, _), keys in found.items():
-        alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*keys, strict=False))
-        common = tuple(parts[0] for parts in alike)
-        if len(keys) > 1:
-            places = [dotted_key(key[len(common) :]).replace('"', "") for key in keys[:MAX_PLACES]]
-            more = ", …" if len(keys) > MAX_PLACES else ""
-            text = f"{len(keys)} times, at {', '.join(places)}{more}: {text}"  # noqa: PLW2901
-        together.append(ConfigWarning(common, text))
-    return together
+        found.setdefault((one.text, one.key[:3]), []).append(one)
+    return [
+        same[0] if len(same) == 1 else ConfigWarning(same[0].key, f"{len(same)} times: {text}")
+        for (text, _), same in found.items()
+    ]
 
 
 def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list[Problem]:
@@ -156,7 +142,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if kind in ("missing", "missing_argument"):
         words = _words_in(place.annotation)
         choice = f"; write one of {', '.join(map(repr, words))}" if words else ""
-        return Problem(key, f"is missing{choice or place.meaning(': {}')}")
+        return Problem(key, f"is missing{choice}")
     text = re.sub(
         r"^(Value error, |Input |String |List )| or (instance|an object) .*", "", item["msg"]
     )
@@ -172,19 +158,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if not hides and not place.may_hold_secret(written):
         text += f", not {brief(written)}"
         text += did_you_mean(str(written), words) if kind == "literal_error" else ""
-    form = f"; {REMARKS[key]}" if key in REMARKS else _form(kind, written, key, model)
-    return Problem(key, text + form + place.meaning(" ({})"))
-
-
-def _form(kind: str, written: Any, key: Key, model: type[BaseModel]) -> str:
-    """Return in which form to write a value of another type."""
-    at = dotted_key(tuple(part for part in key if isinstance(part, str)))
-    at = at if _is_whole(model) else f"….{at}"
-    kind = f"item of {kind}" if kind.startswith("model") and isinstance(key[-1], int) else kind
-    found = (
-        form for begin, of, form in _FORMS if kind.startswith(begin) and isinstance(written, of)
-    )
-    return next(found, "").format(at)
+    return Problem(key, text + (f"; {REMARKS[key]}" if key in REMARKS else _FORMS.get(kind, "")))
 
 
 def _instead(place: _Place, model: type[BaseModel]) -> str:
@@ -194,22 +168,25 @@ def _instead(place: _Place, model: type[BaseModel]) -> str:
     own = getattr(table, "key_remarks", {}).get(name)
     if remark := own or REMARKS.get(names[-2:]) or REMARKS.get(names[-1:]):
         return f"; {remark}"
-    known, is_whole = list(_fields_of(table)), _is_whole(model)
+    known, is_whole = list(_fields_of(table)), "plugin_dirs" in model.model_fields
     if guess := did_you_mean(name, known):
         return guess
     secrets = [one for one in (f"{name}_env", f"{name}_file") if one in known]
-    top = name if name == "plugin_dirs" else f"[{name}]"
-    hints: dict[str, object] = {
-        f"a secret is never in this file: write {' or '.join(secrets)}": secrets,
-        f"if it is a plugin, write [plugins.{dotted_key((name,))}]": is_whole and not around,
-        f"it belongs at the top of the file, as {top}": is_whole and name in model.model_fields,
-        f"keys of the plugin itself belong under [{around}.settings]": table is PluginTable,
-        f"write a field of the answer in {around}.result": around and "result" in known,
-        "it is a key of [plugins.NAME] itself": not is_whole and name in PluginTable.model_fields,
-    }
-    return next((f"; {hint}" for hint, applies in hints.items() if applies), "") + suggest(
-        name, known
-    )
+    hint = ""
+    if secrets:
+        hint = f"; a secret is never in this file: write {' or '.join(secrets)}"
+    elif is_whole and not around:
+        hint = f"; if it is a plugin, write [plugins.{dotted_key((name,))}]"
+    elif is_whole and name in model.model_fields:
+        top = name if name == "plugin_dirs" else f"[{name}]"
+        hint = f"; it belongs at the top of the file, as {top}"
+    elif table is PluginTable:
+        hint = f"; keys of the plugin itself belong under [{around}.settings]"
+    elif around and "result" in known:
+        hint = f"; write a field of the answer in {around}.result"
+    elif not is_whole and name in PluginTable.model_fields:
+        hint = "; it is a key of [plugins.NAME] itself"
+    return hint + suggest(name, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,17 +198,6 @@ class _Place:
     annotation: Any
     """The type of the key; ``None`` if it is unknown."""
     may_be_secret: bool
-
-    def meaning(self, form: str) -> str:
-        """Return the first sentence about the key in a form such as ``({})``, if it has one."""
-        try:
-            text = key_docs(self.table).get(str(self.key[-1]), "")
-        except (OSError, TypeError, SyntaxError, ValueError):  # the source is not there
-            return ""
-        first = re.split(r"[.;](?:\s|\Z)", text.replace("`", ""), maxsplit=1)[0]
-        begin = first[:1] if first[1:2].isupper() else first[:1].lower()
-        is_short = _MIN_MEANING < len(first) < _MAX_MEANING
-        return form.format(begin + first[1:]) if is_short else ""
 
     def may_hold_secret(self, value: Any) -> bool:
         """Return whether a value must not be shown, by its types, its key or its form."""
@@ -290,8 +256,3 @@ def _words_in(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [word for word in get_args(annotation) if isinstance(word, str)]
     return [word for part in get_args(annotation) for word in _words_in(part)]
-
-
-def _is_whole(model: type[BaseModel]) -> bool:
-    """Return whether a model is that of a whole configuration file."""
-    return "plugin_dirs" in model.model_fields

@@ -22,17 +22,31 @@ MAX_VALUES = 3
 """Maximum number of values in an explanation."""
 
 
-class _OnSubject:
+class Condition:
+    """A test of requests; immutable and thread-safe."""
+
+    __slots__ = ()
+
+    def matches(self, request: Request) -> bool:
+        """Return whether the request satisfies the condition; never raises."""
+        raise NotImplementedError
+
+    def why(self, request: Request) -> str:
+        """Return the part that does not match and the value, or an empty text."""
+        raise NotImplementedError
+
+    def groups(self, request: Request) -> list[tuple[str, str]]:
+        """Return what patterns captured: the name of each group, or an empty text, and its text."""
+        return []
+
+
+class _OnSubject(Condition):
     """A test of the values of a subject."""
 
     __slots__ = ()
     subject: Subject
     negated: bool
     every: bool
-
-    def matches(self, request: Request) -> bool:
-        """Return whether the request satisfies the test."""
-        raise NotImplementedError
 
     def _passes(self, values: Sequence[Any], test: ValueTest) -> bool:
         passed = bool(values) and all(map(test, values)) if self.every else any(map(test, values))
@@ -49,10 +63,6 @@ class _OnSubject:
         if (unset := next((one for one, values in found if not values), None)) is not None:
             return f"{self}: no match, the request has no {unset.key}"
         return f"{self}: no match for {' and '.join(_shown(*one) for one in found)}"
-
-    def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Return what patterns captured: nothing."""
-        return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,31 +12,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pexpolicy.matching.clauses import Clause
+from pexpolicy.matching.clauses import Clause, Condition
 from pexpolicy.matching.subjects import ALIAS_PARTS, Subject
-from pexpolicy.matching.time_window import TimeWindow
+from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.request import Request
 from pexpolicy.text import brief
 
 
-class Condition(Protocol):
-    """A test of requests; immutable and thread-safe."""
-
-    def matches(self, request: Request) -> bool:
-        """Return whether the request satisfies the condition; never raises."""
-
-    def why(self, request: Request) -> str:
-        """Return the part that does not match and the value, or an empty text."""
-
-    def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Return what patterns captured: the name of each group, or an empty text, and its text."""
-
-
 @dataclass(frozen=True, slots=True)
-class All:
+class All(Condition):
     """A condition that matches if every part does, and always without parts."""
 
     parts: tuple[Condition, ...]
@@ -61,7 +48,7 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(Condition):
     """A condition that matches if any part does."""
 
     parts: tuple[Condition, ...]
@@ -85,7 +72,7 @@ class AnyOf:
 
 
 @dataclass(frozen=True, slots=True)
-class NoneOf:
+class NoneOf(Condition):
     """A condition that matches if no part does."""
 
     parts: tuple[Condition, ...]
@@ -104,16 +91,12 @@ class NoneOf:
                 return f"none[{number}] matches: {part}"
         return ""
 
-    def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Return no groups, as no part matched."""
-        return []
-
 
 @dataclass(frozen=True, slots=True)
-class TimeCondition:
+class TimeCondition(Condition):
     """A condition that matches during a time window."""
 
-    window: TimeWindow
+    window: TimeOperators
     clock: WallClock = field(default=time.time, compare=False)
 
     def matches(self, request: Request) -> bool:
@@ -125,11 +108,7 @@ class TimeCondition:
         now = self.clock()
         if self.window.contains(now):
             return ""
-        return f"the time is not {self.window}; it is {self.window.format(now)}"
-
-    def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Return no groups."""
-        return []
+        return f"the time is not {self.window}; it is {self.window.local(now):%A %Y-%m-%d %H:%M}"
 
     def __str__(self) -> str:
         return f"time = {self.window}"
@@ -230,17 +209,23 @@ class Index(Generic[T]):
     def __init__(self, entries: Iterable[tuple[Condition, T]]) -> None:
         self.entries: Sequence[tuple[Condition, T]] = tuple(entries)
         self._always: list[int] = []
-        self._buckets: dict[str, _Bucket] = {}
+        self._subjects: dict[str, Subject] = {}
+        self._positions: dict[str, dict[tuple[str, int], _Positions]] = {}
+        """Of the conditions on a subject: by operator and length, and by the folded operand."""
         clauses = [_indexable(condition) for condition, _ in self.entries]
         counts = Counter(key for found in clauses for clause in found for key in _keys(clause))
         for position, found in enumerate(clauses):
-            if found:
-                # The most selective clause leaves the fewest candidates for a request.
-                best = min(found, key=lambda clause: sum(counts[key] for key in _keys(clause)))
-                bucket = self._buckets.setdefault(best.subject.key, _Bucket(best.subject))
-                bucket.add(best, position)
-            else:
+            if not found:
                 self._always.append(position)
+                continue
+            # The most selective clause leaves the fewest candidates for a request.
+            best = min(found, key=lambda clause: sum(counts[key] for key in _keys(clause)))
+            self._subjects[best.subject.key] = best.subject
+            of_subject = self._positions.setdefault(best.subject.key, {})
+            for _, operator, operand in _keys(best):
+                length = 0 if operator == "equals" else len(operand)
+                by_operand = of_subject.setdefault((operator, length), {})
+                by_operand.setdefault(operand, []).append(position)
 
     def first(self, request: Request) -> T | None:
         """Return the value of the first condition that the request matches, or ``None``."""
@@ -253,42 +238,16 @@ class Index(Generic[T]):
     def candidates(self, request: Request) -> Sequence[int]:
         """Return the positions of all conditions that the request may match, in order."""
         found: list[int] = []
-        for bucket in self._buckets.values():
-            bucket.collect(request, found)
+        for key, subject in self._subjects.items():
+            for value in subject.read(request):
+                folded = value.casefold() if isinstance(value, str) else value
+                for (operator, length), positions in self._positions[key].items():
+                    if operator == "equals":
+                        found += positions.get(folded, ())
+                    elif isinstance(folded, str):
+                        end = folded[:length] if operator == "prefix" else folded[-length:]
+                        found += positions.get(end, ())
         return sorted({*found, *self._always}) if found else self._always
-
-
-class _Bucket:
-    """Positions of conditions on one subject, by exact value, and by length, prefix and suffix."""
-
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._exact: _Positions = {}
-        self._prefixes: dict[int, _Positions] = {}
-        self._suffixes: dict[int, _Positions] = {}
-
-    def add(self, clause: Clause, position: int) -> None:
-        for _, operator, operand in _keys(clause):
-            positions = self._exact
-            if operator != "equals":
-                ends = self._prefixes if operator == "prefix" else self._suffixes
-                positions = ends.setdefault(len(operand), {})
-            positions.setdefault(operand, []).append(position)
-
-    def collect(self, request: Request, found: list[int]) -> None:
-        """Add the positions of conditions that the values of a request may satisfy."""
-        for value in self._subject.read(request):
-            key = value.casefold() if isinstance(value, str) else value
-            if positions := self._exact.get(key):
-                found += positions
-            if not isinstance(key, str):
-                continue
-            for length, by_prefix in self._prefixes.items():
-                if positions := by_prefix.get(key[:length]):
-                    found += positions
-            for length, by_suffix in self._suffixes.items():
-                if positions := by_suffix.get(key[-length:]):
-                    found += positions
 
 
 def _indexable(condition: Condition) -> list[Clause]:

@@ -37,7 +37,7 @@ from pexpolicy.matching.subjects import (
     known_parameters,
     subject,
 )
-from pexpolicy.matching.time_window import TimeOperators, TimeWindow
+from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.models.context import WallClock, wall_clock
 from pexpolicy.subnets import read_subnet
 from pexpolicy.text import suggest
@@ -320,7 +320,7 @@ def compile_when(
                 inner.sort(key=_asks)
             parts.append(_GROUPS[key](tuple(inner)))
         elif key == "time":
-            parts.append(TimeCondition(TimeWindow(table), clock))
+            parts.append(TimeCondition(table, clock))
         elif isinstance(table, dict):
             for name, operators in table.items():
                 parts += _on_subject(subject(f"{key}.{name}"), operators, find_list)

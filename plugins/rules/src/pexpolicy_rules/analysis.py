@@ -311,6 +311,5 @@ def _missing(request: type[Request], *subjects: Subject) -> str:
 
 
 def _last_day(at: TimeCondition) -> date:
-    settings = at.window.settings
-    days = [max(settings.dates)] if settings.dates else []
-    return min([*days, settings.until or date.max])
+    days = [max(at.window.dates)] if at.window.dates else []
+    return min([*days, at.window.until or date.max])
