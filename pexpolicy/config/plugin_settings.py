@@ -14,14 +14,14 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    GetCoreSchemaHandler,
+    PlainValidator,
     PrivateAttr,
     SecretBytes,
     SecretStr,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import PydanticCustomError
 
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.models.alias import Alias
@@ -69,24 +69,24 @@ class PluginSettings(BaseModel):
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
 
-    _paths: ClassVar[frozenset[str]] = frozenset()
-    """The fields of the type ``ConfigPath`` with a default."""
+    _paths: ClassVar[list[str]] = []
+    """The fields with a default of the type ``ConfigPath``."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Find the defaults that are relative to the configuration file."""
         super().__pydantic_init_subclass__(**kwargs)
-        cls._paths = frozenset(
+        cls._paths = [
             name
             for name, field in cls.model_fields.items()
-            if isinstance(field.default, Path) and _PathFromText in field.metadata
-        )
+            if isinstance(field.default, Path) and _BELOW_ROOT in field.metadata
+        ]
 
     @model_validator(mode="after")
     def _set_context(self, info: ValidationInfo) -> Self:
         context = info.context or {}
         self._extras = context.get("extras", NO_EXTRAS)
-        for name in self._paths - self.model_fields_set:
+        for name in set(self._paths) - self.model_fields_set if self._paths else ():
             self.__dict__[name] = context.get("root", Path()) / self.__dict__[name]
         return self
 
@@ -163,23 +163,15 @@ def _encode(value: object) -> Any:
     return pydantic_core.to_jsonable_python(value)
 
 
-class _PathFromText:
-    """Reads a path relative to the configuration file from a text."""
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
-        text = core_schema.no_info_before_validator_function(
-            lambda value: str(value) if isinstance(value, Path) else value, core_schema.str_schema()
-        )
-        return core_schema.with_info_after_validator_function(_below_root, text)
-
-
-def _below_root(text: str, info: ValidationInfo) -> Path:
+def _below_root(written: Any, info: ValidationInfo) -> Path:
     root: Path = (info.context or {}).get("root", Path())
-    return root / text
+    if not isinstance(written, str | Path):
+        raise PydanticCustomError("string_type", "Input should be a valid string")
+    return root / written
 
 
-ConfigPath = Annotated[Path, _PathFromText]
+_BELOW_ROOT = PlainValidator(_below_root, json_schema_input_type=str)
+ConfigPath = Annotated[Path, _BELOW_ROOT]
 """A setting of a plugin that names a file, relative to the configuration file."""
 
 

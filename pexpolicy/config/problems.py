@@ -53,6 +53,8 @@ _FORMS = {
     "model_attributes_type": _TABLE,
     "string_type": "; write it in quotes",
     "bool_type": "; write true or false without quotes",
+    "time_delta_type": '; write text, as in "PT90S"',
+    "time_delta_parsing": '; write text, as in "PT90S"',
     "int_type": _NUMBER,
     "float_type": _NUMBER,
 }

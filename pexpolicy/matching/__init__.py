@@ -39,11 +39,17 @@ and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCond
 
 from __future__ import annotations
 
-from pexpolicy.matching.clauses import Clause, Comparison, InSource, OtherValue, ValueList
+from pexpolicy.matching.clauses import (
+    Clause,
+    Comparison,
+    Condition,
+    InSource,
+    OtherValue,
+    ValueList,
+)
 from pexpolicy.matching.conditions import (
     All,
     AnyOf,
-    Condition,
     Index,
     NoneOf,
     TimeCondition,

@@ -17,7 +17,7 @@ WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
 _FORMS: dict[str, tuple[Callable[[str], object], str]] = {
     "between": (time.fromisoformat, 'a time of day; write two, as in ["08:00", "17:00"]'),
-    "weekdays": (lambda day: WEEKDAYS[[*WEEKDAYS].index(day)], f"one of {list(WEEKDAYS)}"),
+    "weekdays": ({str(day): day for day in WEEKDAYS}.__getitem__, f"one of {list(WEEKDAYS)}"),
 }
 """By key: what reads a value, and what to write."""
 _DATE = (date.fromisoformat, "a date; write year, month and day, as in 2030-12-24")
@@ -47,7 +47,7 @@ class TimeOperators(PluginSettings):
         def read_one(one: object) -> object:
             try:
                 return read(str(one))
-            except ValueError:
+            except (ValueError, KeyError):
                 msg = f"{one!r} is not {form}"
                 raise ValueError(msg) from None
 

@@ -18,15 +18,15 @@ from pydantic import (
 )
 
 from pexpolicy.config.plugin_settings import PluginSettings
-from pexpolicy.matching.clauses import Comparison, FindList, InSource, OtherValue, clause
-from pexpolicy.matching.conditions import (
-    All,
-    AnyOf,
+from pexpolicy.matching.clauses import (
+    Comparison,
     Condition,
-    NoneOf,
-    TimeCondition,
-    group_names,
+    FindList,
+    InSource,
+    OtherValue,
+    clause,
 )
+from pexpolicy.matching.conditions import All, AnyOf, NoneOf, TimeCondition, group_names
 from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
 from pexpolicy.matching.subjects import (
     ALIAS_PARTS,
@@ -199,7 +199,7 @@ class TextOperators(_Operators):
             msg = "works in rules only: this plugin has no lists of sources"
             raise ValueError(msg)
         for name in names or ():
-            if name not in known:
+            if known is not None and name not in known:
                 there = (
                     suggest(name, known) or "; write a table [plugins.rules.settings.sources.NAME]"
                 )
