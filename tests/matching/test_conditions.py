@@ -246,8 +246,8 @@ def test_an_explanation_of_a_time_shows_the_window_and_the_clock() -> None:
     assert condition.why(CALL) == ""
     when = When.model_validate({"any": any_time[:2]})
     assert compile_when(when, clock=lambda: now).why(CALL) == (
-        "no condition of any matches: the time is not 20:00 to 06:00 Europe/Oslo; it is Thursday 2026-01-15 "
-        "13:00; "
+        "no condition of any matches: the time is not 20:00 to 06:00 Europe/Oslo; "
+        "it is Thursday 2026-01-15 13:00; "
         "the time is not saturday, sunday, since 2026-01-01 UTC; it is Thursday 2026-01-15 12:00"
     )
     now = datetime(2026, 12, 24, 1, tzinfo=UTC).timestamp()
