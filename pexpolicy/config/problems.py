@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 import pydantic
 from pydantic import BaseModel
 
+from pexpolicy.config.schema import key_docs
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.text import brief, did_you_mean, suggest
 
@@ -144,7 +145,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if kind in ("missing", "missing_argument"):
         words = _words_in(place.annotation)
         choice = f"; write one of {', '.join(map(repr, words))}" if words else ""
-        return Problem(key, f"is missing{choice}")
+        return Problem(key, f"is missing{choice or _meaning(place)}")
     text = re.sub(
         r"^(Value error, |Input |String |List )| or (instance|an object) .*", "", item["msg"]
     )
@@ -161,6 +162,17 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         text += f", not {brief(written)}"
         text += did_you_mean(str(written), words) if kind == "literal_error" else ""
     return Problem(key, text + (f"; {REMARKS[key]}" if key in REMARKS else _FORMS.get(kind, "")))
+
+
+def _meaning(place: _Place) -> str:
+    """Return the first sentence about a key, after a colon, if it has one."""
+    try:
+        text = key_docs(place.table).get(str(place.key[-1]), "")
+    except (OSError, TypeError, SyntaxError, ValueError):  # the source is not there
+        return ""
+    first = re.split(r"[.;](?:\s|\Z)", text.replace("`", ""), maxsplit=1)[0]
+    begin = first[:1] if first[1:2].isupper() else first[:1].lower()
+    return f": {begin}{first[1:]}" if first else ""
 
 
 def _instead(place: _Place, model: type[BaseModel]) -> str:

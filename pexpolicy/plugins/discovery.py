@@ -54,7 +54,7 @@ def load(path: Path) -> type:
         if isinstance(value, type) and _is_below(value.__module__, name)
     ]
     # What is wrong with a class that only looks like a plugin is found when its hooks are checked.
-    found = [one for one in classes if _has_hooks(one, name)] or [
+    found = [one for one in classes if _has_hooks(one)] or [
         one for one in classes if issubclass(one, Plugin) or HOOKS.keys() & vars(one).keys()
     ]
     if len(found) != 1:
@@ -130,12 +130,8 @@ def _is_below(module: str, name: str) -> bool:
     return module == name or module.startswith(name if name.endswith("_") else f"{name}.")
 
 
-def _has_hooks(plugin_class: type, name: str) -> bool:
-    """Return whether a class of the module has hooks of its own or of imported bases."""
-    bases = [base for base in plugin_class.__mro__ if not _is_below(base.__module__, name)]
-    return any(
-        hasattr(item, IMPL_MARK) for base in (plugin_class, *bases) for item in vars(base).values()
-    )
+def _has_hooks(plugin_class: type) -> bool:
+    return any(hasattr(getattr(plugin_class, n, None), IMPL_MARK) for n in dir(plugin_class))
 
 
 def _digest_of(files: Iterable[Path]) -> bytes:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pydantic
-from pydantic import BaseModel
 
 from pexpolicy import hooks
 from pexpolicy.background.refreshed import Refreshed
@@ -65,26 +64,28 @@ def collect_hooks(available: PluginSource, instance: object) -> dict[str, Callab
     """
     found: dict[str, Callable[..., Any]] = {}
     plugin_class = type(instance)
-    problem = ""
     attributes: dict[str, object] = getattr(instance, "__dict__", {})
     # A plugin may make hooks of its settings when it is built.
     own = {name: value for name, value in attributes.items() if hasattr(value, IMPL_MARK)}
+    problems = []
     for name in dict.fromkeys((*dir(plugin_class), *own)):
-        if name not in own:
-            problem = problem or ((text := _problem(plugin_class, name)) and f"{name} {text}")
+        if name not in own and (text := _problem(plugin_class, name)):
+            problems.append(f"{name} {text}")
+            continue
         function: Any = own.get(name) or getattr(plugin_class, name, None)
         hook = (getattr(function, IMPL_MARK, None) or {}).get("specname") or name
-        if problem or not hasattr(function, IMPL_MARK) or hook not in HOOKS:
+        if not hasattr(function, IMPL_MARK) or hook not in HOOKS:
             continue  # an optional hook may be of a later version
-        problem = f"{hook} is implemented twice" if hook in found else ""
+        if hook in found:
+            problems.append(f"{hook} is implemented twice")
         found[hook] = _with_all_arguments(hook, getattr(instance, name))
     opens = [name for name in ("__aenter__", "__enter__") if hasattr(instance, name)]
     if opens and "lifespan" not in found:
-        problem = problem or f"{opens[0]} is never called: write lifespan"
+        problems.append(f"{opens[0]} is never called: write lifespan")
     if {"on_decision", "on_decisions"} <= found.keys():
-        problem = problem or "on_decision and on_decisions observe the same: implement one of them"
-    if problem:
-        raise PluginBuildError.because(f"{available}: {problem}")
+        problems.append("on_decision and on_decisions observe the same: implement one of them")
+    if problems:
+        raise PluginBuildError.because(f"{available}: {problems[0]}")
     return found
 
 
@@ -209,66 +210,61 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
         )
         raise PluginBuildError.because(text)
     known = {**context, "timeout": table.timeout, "extras": table.extras}
-    try:
-        settings = _validated(available, plugin_class, table.settings, known)
-        return _construct(plugin_class, settings, f"{available} cannot be built")
-    except _SettingsProblems as error:
-        raise PluginBuildError(
-            Problem(("settings", *problem.key), problem.text) for problem in error.problems
-        ) from None
+    return _built(available, plugin_class, table.settings, known, ("settings",))
 
 
 def driver(driver_class: type, table: SourceTable, context: Mapping[str, Any]) -> object:
     """Build the driver of a source with its settings; raises ``PluginBuildError``."""
-    settings = _validated(table.driver, driver_class, table.settings, context)
-    return _construct(driver_class, settings, f"{table.driver} cannot be built")
+    return _built(table.driver, driver_class, table.settings, context, ())
 
 
-class _SettingsProblems(PluginBuildError):
-    """Problems with keys of the settings."""
-
-
-def _construct(owner: type, settings: BaseModel, failure: str) -> object:
-    """Call the constructor with the settings, or without if the class has neither."""
+def _built(
+    name: object, owner: type, values: Mapping[str, Any], context: Mapping[str, Any], key: Key
+) -> object:
+    """Build a plugin or driver with its settings, or without if its class has neither those nor a
+    constructor; ``key`` is that of the settings.
+    """
+    settings = _validated(name, owner, values, context, key)
     own = [getattr(owner, name) for name in ("__init__", "__new__")]
+    problems: Iterable[Problem]
     try:
         if "Settings" not in vars(owner) and own == [object.__init__, object.__new__]:
             return owner()
         return owner(settings)
     except SettingsError as error:
-        raise _SettingsProblems(error.problems) from None
-    except FieldsError as error:
-        if (key := key_of(settings, error.source)) is None:
-            raise _build_error(failure, error) from error
-        raise _SettingsProblems(
-            Problem((*key, *issue.key), issue.rule) for issue in error.issues
-        ) from None
+        problems = error.problems
     except BaseException as error:
-        raise _build_error(failure, error) from error
+        at = key_of(settings, error.source) if isinstance(error, FieldsError) else None
+        if at is None or not isinstance(error, FieldsError):
+            raise _build_error(f"{name} cannot be built", error) from error
+        problems = [Problem((*at, *issue.key), issue.rule) for issue in error.issues]
+    raise PluginBuildError(Problem((*key, *one.key), one.text) for one in problems)
 
 
 def _validated(
-    name: object, owner: type, values: Mapping[str, Any], context: Mapping[str, Any]
-) -> BaseModel:
+    name: object, owner: type, values: Mapping[str, Any], context: Mapping[str, Any], key: Key
+) -> PluginSettings:
     """Return the settings of a plugin or driver class; raises ``PluginBuildError``."""
-    model = getattr(owner, "Settings", PluginSettings)
+    model: Any = getattr(owner, "Settings", PluginSettings)
+    settings: PluginSettings | None = None
     try:
         is_model = isinstance(model, type) and issubclass(model, PluginSettings)
-        if lax := lax_models(model) if is_model else [owner.__name__]:
-            what = f"{', '.join(lax)} in the Settings" if is_model else "the Settings"
-            text = f"{what} of {owner.__name__} do not inherit PluginSettings"
-            raise PluginBuildError.because(f"{name}: {text}")  # noqa: TRY301 - as from a model
-        return cast("BaseModel", read_settings(model, values, context))
-    except PluginBuildError:
-        raise
+        lax = lax_models(model) if is_model else [owner.__name__]
+        if not lax:
+            settings = read_settings(model, values, context)
     except pydantic.ValidationError as error:
-        problems = problems_of(error, model)
+        problems = [Problem((*key, *one.key), one.text) for one in problems_of(error, model)]
+        if model is PluginSettings:
+            text = f"unknown key: the class {owner.__name__} has no Settings"
+            problems = [Problem(one.key, text) for one in problems]
+        raise PluginBuildError(problems) from None
     except BaseException as error:
         raise _build_error(f"{name}: its Settings cannot be read", error) from error
-    if model is PluginSettings:
-        text = f"unknown key: the class {owner.__name__} has no Settings"
-        problems = [Problem(problem.key, text) for problem in problems]
-    raise _SettingsProblems(problems)
+    if settings is None:
+        what = f"{', '.join(lax)} in the Settings" if is_model else "the Settings"
+        text = f"{name}: {what} of {owner.__name__} do not inherit PluginSettings"
+        raise PluginBuildError.because(text)
+    return settings
 
 
 def _build_error(text: str, error: BaseException) -> PluginBuildError:
