@@ -433,26 +433,20 @@ class ChildPool(Generic[C]):
         """Why all calls fail while that is true of each child."""
         self._is_closed = True
 
-    def start(self) -> None:
-        """Start the processes; this needs no event loop."""
-        while len(self.children) < self._size:
-            _ = self._add()
+    async def open(self) -> None:
+        """Start all children; raises what the first one raises that does not get ready."""
+        self._is_closed = False
+        _ = start_background(self._check_memory(), self._tasks)
+        children = [self._add() for _ in range(self._size)]
+        await asyncio.gather(*(child.ready() for child in children))
+        for child in children:
+            self._release(child)
 
     def _add(self) -> C:
         child = self._make()
         self.children.add(child)
         child.on_end = partial(self._lost, child)
         return child
-
-    async def open(self) -> None:
-        """Get all children ready; raises what the first one raises that does not get ready."""
-        self._is_closed = False
-        self.start()
-        _ = start_background(self._check_memory(), self._tasks)
-        children = [*self.children]
-        await asyncio.gather(*(child.ready() for child in children))
-        for child in children:
-            self._release(child)
 
     async def close(self, grace: float = 0.0) -> None:
         """End all children, each within ``grace`` seconds, and wait for them."""
@@ -465,11 +459,6 @@ class ChildPool(Generic[C]):
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(child.end(grace) for child in self.children))
         self.children.clear()
-
-    def end_now(self) -> None:
-        """Kill all children without an event loop."""
-        while self.children:
-            self.children.pop().end_now()
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[C]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import time
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -75,16 +73,8 @@ class WorkerProcess(Child[messages.Report]):
             memory_mb=memory_mb,
         )
         self.limit = UNLIMITED
-        self.is_built = False
         self.build = build
-        self._plugin = available.name
-
-    def built(self, reply: messages.Report) -> messages.Ready:
-        """Return the report of the plugin that was built; raises ``PluginBuildError``."""
-        if not isinstance(reply, messages.Ready):
-            raise _failure(reply)
-        self.limit, self.is_built = MAX_FRAME, True
-        return reply
+        self.plugin = available
 
     async def ready(self) -> None:
         """Build the plugin and enter its lifespan; raises ``ChildError``.
@@ -92,14 +82,16 @@ class WorkerProcess(Child[messages.Report]):
         Raises ``PluginBuildError`` where that can never succeed.
         """
         await self.attach()
-        if not self.is_built:
-            self.built(await self.ask(self.build))
+        report = await self.ask(self.build)
+        if not isinstance(report, messages.Ready):
+            raise _failure(report)
+        self.limit = MAX_FRAME
         succeeded(await self.ask(("start",)))
 
     def on_message(self, message: messages.Report) -> None:
         """Count metrics, and answer the pending call with anything else."""
         if isinstance(message, messages.MetricsUpdate):
-            count_update(self._plugin, message)
+            count_update(self.plugin.name, message)
         else:
             super().on_message(message)
 
@@ -124,24 +116,28 @@ def count_update(plugin: str, update: messages.MetricsUpdate) -> None:
 
 
 class IsolatedPlugin:
-    """One plugin in worker processes.
+    """One plugin in worker processes, which run while ``lifespan()`` is entered.
 
-    ``hooks`` are coroutine functions by name, with the arguments of the plugin's own; they work
-    while ``lifespan()`` is entered. They raise ``WorkerError`` for a failure in or of the worker,
-    ``DecisionError`` for an invalid answer, and ``PluginBusyError`` when too many calls wait.
+    It is built once before, to find its hooks and mistakes; relative paths in its settings are
+    relative to ``root``. Raises ``PluginBuildError``.
+
+    ``hooks`` are coroutine functions by name, with the arguments of the plugin's own. They raise
+    ``WorkerError`` for a failure in or of the worker, ``DecisionError`` for an invalid answer, and
+    ``PluginBusyError`` when too many calls wait.
     """
 
-    def __init__(
-        self,
-        available: PluginSource,
-        table: PluginTable,
-        pool: ChildPool[WorkerProcess],
-        ready: messages.Ready,
-    ) -> None:
+    def __init__(self, available: PluginSource, table: PluginTable, root: Path) -> None:
+        try:
+            here = table.model_copy(update={"isolation": "none", "plugin": None})
+            build = pickle.dumps((available, here, root))
+        except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
+            text = f"{available} cannot be sent to a worker process: {error}"
+            raise PluginBuildError.because(text) from None
+        make = partial(WorkerProcess, available, build, environment_of(table), table.memory_mb)
         self.available = available
+        self.ready = ready = _built(make)
         self._extras = table.extras
-        self._pool = pool
-        self.ready = ready
+        self._pool = ChildPool(str(available), table.processes, make)
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.tracked_files = tuple(map(Path, ready.tracked_files))
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
@@ -152,45 +148,6 @@ class IsolatedPlugin:
         for name, endpoint in ENDPOINTS.items():
             hooks[name] = hooks[ADJUST + name] = partial(self._ask, endpoint)
         self.hooks = {name: hooks[name] for name in ready.hooks if name in hooks}
-        weakref.finalize(self, pool.end_now)
-
-    @classmethod
-    def start(cls, available: PluginSource, table: PluginTable, root: Path) -> IsolatedPlugin:
-        """Start the workers and build the plugin in each; raises ``PluginBuildError``.
-
-        Relative paths in the settings are relative to ``root``.
-        """
-        try:
-            here = table.model_copy(update={"isolation": "none", "plugin": None})
-            build = pickle.dumps((available, here, root))
-        except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
-            text = f"{available} cannot be sent to a worker process: {error}"
-            raise PluginBuildError.because(text) from None
-        make = partial(WorkerProcess, available, build, environment_of(table), table.memory_mb)
-        pool = ChildPool(str(available), table.processes, make)
-        try:
-            pool.start()
-            # They start in parallel, and there may be more of them than cores.
-            deadline = time.monotonic() + START_TIMEOUT_S + table.processes
-            for worker in pool.children:
-                worker.send(build)
-            ready = [
-                worker.built(worker.receive(max(deadline - time.monotonic(), 0.001)))
-                for worker in pool.children
-            ]
-        except BaseException as error:
-            pool.end_now()
-            if isinstance(error, TimeoutError):
-                error = ChildError("its worker was not ready in time")
-            if isinstance(error, ChildError | OSError):
-                text = f"{available} cannot be built: {error}"
-                raise PluginBuildError.because(text) from None
-            raise
-        return cls(available, table, pool, ready[0])
-
-    def close(self) -> None:
-        """Kill the workers of a policy that never served."""
-        self._pool.end_now()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -235,9 +192,25 @@ class IsolatedPlugin:
         return status
 
 
+def _built(make: Callable[[], WorkerProcess]) -> messages.Ready:
+    """Build the plugin in a process that ends afterwards; raises ``PluginBuildError``."""
+    worker = make()
+    try:
+        worker.send(worker.build)
+        report = worker.receive(START_TIMEOUT_S)
+    except (ChildError, TimeoutError) as error:
+        reason = str(error) if isinstance(error, ChildError) else "it was not ready in time"
+        raise PluginBuildError.because(f"{worker.plugin} cannot be built: {reason}") from None
+    finally:
+        worker.end_now()
+    if not isinstance(report, messages.Ready):
+        raise _failure(report)
+    return report
+
+
 def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
-    """Start worker processes that build the plugin; its hooks call them."""
-    isolated = IsolatedPlugin.start(available, table, root)
+    """Return a plugin whose hooks call worker processes."""
+    isolated = IsolatedPlugin(available, table, root)
     hooks: dict[str, Callable[..., Any]] = {
         **isolated.hooks,
         "lifespan": isolated.lifespan,
@@ -252,7 +225,7 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
         isolated.ready.hooks,
         isolated.ready.can_reject,
         setting_digests=setting_digests(table),
-        end_workers=isolated.close,
+        is_isolated=True,
     )
 
 

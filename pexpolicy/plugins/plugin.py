@@ -290,8 +290,8 @@ class BuiltPlugin:
     threads: PluginThreadPool | None = None
     setting_digests: Mapping[str, bytes] = field(default_factory=dict)
     """A hash of each of its settings, to find out which have changed."""
-    end_workers: Callable[[], None] | None = None
-    """Ends the plugin's worker processes, with ``isolation = "process"``."""
+    is_isolated: bool = False
+    """Whether it runs in worker processes of its own."""
     refreshed: tuple[Refreshed[Any], ...] = ()
     """The data that the server refreshes for it."""
     jobs: tuple[ScheduledJob, ...] = ()
@@ -303,11 +303,6 @@ class BuiltPlugin:
     def name(self) -> str:
         """Return the name used in the configuration, the audit line and everywhere else."""
         return self.available.name
-
-    @property
-    def is_isolated(self) -> bool:
-        """Return whether it runs in worker processes of its own."""
-        return self.end_workers is not None
 
     @property
     def module(self) -> str:
@@ -337,11 +332,9 @@ class BuiltPlugin:
         raise PluginBuildError.because(text)
 
     def close(self) -> None:
-        """Release the plugin's threads and processes."""
+        """Release the plugin's threads."""
         if self.threads is not None:
             self.threads.close()
-        if self.end_workers is not None:
-            self.end_workers()
 
 
 PluginFactory = Callable[[PluginSource, PluginTable, Path], BuiltPlugin]

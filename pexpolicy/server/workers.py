@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pexpolicy.child import UNLIMITED, Channel, ChildError
+from pexpolicy.child import UNLIMITED, Channel
 from pexpolicy.config.files import read_file
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
@@ -54,9 +54,8 @@ REFRESH_TIMEOUT_S = 0.5
 SCRAPE_TIMEOUT_S = 2.0
 KILL_TIMEOUT_S = 60.0 + SHUTDOWN_TIMEOUT_S + 1.0
 """Seconds from the request to stop until a worker is killed: more than ``drain_delay`` may be."""
-SHORT_LIFE_S = 5.0
 RESTART_DELAY_S = 1.0
-"""Seconds until a worker with a shorter life than that is replaced."""
+"""Seconds until a worker that has ended is replaced."""
 LAST_REPORT_S = 1.0
 """Seconds to read the last reports of a worker that has ended."""
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
@@ -100,7 +99,6 @@ class Worker(Channel[Message]):
         self._handle = handle
         self.ended = asyncio.Event()
         self.on_end = self.ended.set
-        self.started = time.monotonic()
         self.config_hash = ""
         """That of its active configuration; empty before it answers calls."""
         self.refusal: Message | None = None
@@ -203,13 +201,10 @@ class ReloadCoordinator:
 
 async def _ask_all(workers: Collection[Worker], order: Message) -> list[tuple[Worker, Message]]:
     """Send an order to all workers and return the reports of those that have not ended."""
-
-    async def ask(worker: Worker) -> list[tuple[Worker, Message]]:
-        with suppress(ConnectionResetError, ChildError):
-            return [(worker, await worker.ask(order))]
-        return []
-
-    return [one for found in await asyncio.gather(*map(ask, workers)) for one in found]
+    asked = [*workers]
+    reports = await asyncio.gather(*(worker.ask(order) for worker in asked), return_exceptions=True)
+    pairs = zip(asked, reports, strict=True)
+    return [(worker, report) for worker, report in pairs if isinstance(report, Message)]
 
 
 class SupervisorChannel(Channel[Message]):
@@ -266,12 +261,6 @@ class SupervisorChannel(Channel[Message]):
         prepared: GenerationRunner | None = None
         while True:
             order = await self.reloads.get()
-            if prepared is not None:
-                if order.kind == "commit":
-                    self.send(Message("committed", result=reloader.commit(prepared)))
-                else:
-                    await reloader.abandon(prepared)
-            prepared = None
             if order.kind == "prepare":
                 try:
                     prepared = await reloader.prepare(order.content)
@@ -280,6 +269,12 @@ class SupervisorChannel(Channel[Message]):
                 else:
                     config_hash = prepared.generation.policy.config_hash
                     self.send(Message("prepared", result=ReloadResult(config_hash)))
+            elif prepared is not None:
+                if order.kind == "commit":
+                    self.send(Message("committed", result=reloader.commit(prepared)))
+                else:
+                    await reloader.abandon(prepared)
+                prepared = None
 
     def end(self) -> None:
         """Send what was counted last, and close the socket."""
@@ -404,11 +399,9 @@ class Supervisor:
             worker.signal(number)
 
     def _start_missing(self) -> None:
-        while (
-            len(self._workers) < self._count
-            and not self._stop.requested.is_set()
-            and time.monotonic() >= self._start_at
-        ):
+        while len(self._workers) < self._count and time.monotonic() >= self._start_at:
+            if self._stop.requested.is_set():
+                return
             self._start()
 
     def _start(self) -> None:
@@ -490,12 +483,11 @@ class Supervisor:
                 self._on_lost(worker)
 
     def _on_lost(self, worker: Worker) -> None:
-        code, refusal, now = worker.process.exitcode, worker.refusal, time.monotonic()
-        if now - worker.started < SHORT_LIFE_S:
-            self._start_at = now + RESTART_DELAY_S
+        code, refusal = worker.process.exitcode, worker.refusal
         if refusal is not None:
             self._on_failed_start(refusal.result.problems, is_temporary=refusal.temporary)
         elif self._announced and worker.config_hash:
+            self._start_at = time.monotonic() + RESTART_DELAY_S
             self._context.log.warning("a worker ended and is replaced", exit_code=code)
         else:
             self._on_failed_start((f"a worker ended during start-up with exit code {code}",))

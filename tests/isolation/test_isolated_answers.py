@@ -230,7 +230,6 @@ def test_config_warnings_of_a_worker_are_reported(shelf: PluginFolder) -> None:
     def registration_alias(self): return None
     """
     isolated = shelf.start(shelf.hooks(source))
-    isolated.close()
     assert isolated.warnings == (
         ConfigWarning(("rooms", "a b", 2), "nobody calls it"),
         ConfigWarning((), "old"),
@@ -287,7 +286,7 @@ async def test_an_observer_gets_the_outcome(shelf: PluginFolder) -> None:
     gateway = Gateway.from_result({**fields, "outgoing_protocol": "zoom"}, extras=extras)
     room = Conference(name="Room", service_tag="", reason="mine")
     table = table_of(processes=1).with_extras(extras, "info")
-    isolated = IsolatedPlugin.start(shelf.hooks(source), table, shelf.folder)
+    isolated = IsolatedPlugin(shelf.hooks(source), table, shelf.folder)
     async with isolated.lifespan():
         for decision in (room, gateway):
             outcome = Outcome("id-1", "service_configuration", asked, decision, "rooms", steps)

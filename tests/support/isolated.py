@@ -48,7 +48,7 @@ class PluginFolder:
 
     def start(self, available: PluginSource, **table: Any) -> IsolatedPlugin:
         """Start the workers of a plugin, one by default."""
-        return IsolatedPlugin.start(available, table_of(**{"processes": 1, **table}), self.folder)
+        return IsolatedPlugin(available, table_of(**{"processes": 1, **table}), self.folder)
 
     @asynccontextmanager
     async def serving(self, source: str, **table: Any) -> AsyncIterator[IsolatedPlugin]:
