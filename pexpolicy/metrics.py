@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from pexpolicy.models.context import HOOK_CONTEXT
 
@@ -175,18 +175,13 @@ def _exposed(plugin: str, definition: Definition) -> str:
 
 
 def _label_value(value: object) -> str:
-    text = str(value)[:MAX_VALUE]
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    return "".join(c if c.isprintable() else " " for c in str(value)[:MAX_VALUE])
 
 
 class _Metric:
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
         (self._maker, _), _ = HOOK_CONTEXT.get()
-
-    def labels(self, *_: object) -> NoReturn:
-        """Refuse what ``prometheus_client`` does."""
-        raise AttributeError("labels are arguments, as in inc(room='x')")
 
     def _labels(self, values: dict[str, str]) -> tuple[str, ...]:
         """Return label values in their order; raises ``TypeError`` for other labels."""
@@ -251,19 +246,12 @@ class Histogram(_Metric):
         self._record("observe", value, labels)
 
 
-def _names(labels: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(labels, str):
-        msg = f"labels is a list of names: write [{labels!r}]"
-        raise ValueError(msg)  # noqa: TRY004 - as for other labels
-    return tuple(labels)
-
-
 def counter(name: str, help: str, labels: Sequence[str] = ()) -> Counter:  # noqa: A002 - its name in Prometheus
     """Return a counter, exposed as ``pexpolicy_plugin_PLUGIN_NAME_total``.
 
     Raises ``ValueError`` for a name that Prometheus would not take.
     """
-    return Counter(Definition("counter", name.removesuffix("_total"), help, _names(labels)))
+    return Counter(Definition("counter", name.removesuffix("_total"), help, tuple(labels)))
 
 
 def gauge(
@@ -277,7 +265,7 @@ def gauge(
 
     Raises ``ValueError`` as ``counter`` does.
     """
-    return Gauge(Definition("gauge", name, help, _names(labels), combine=combine))
+    return Gauge(Definition("gauge", name, help, tuple(labels), combine=combine))
 
 
 def histogram(
@@ -291,5 +279,5 @@ def histogram(
 
     Raises ``ValueError`` as ``counter`` does.
     """
-    definition = Definition("histogram", name, help, _names(labels), tuple(map(float, bounds)))
+    definition = Definition("histogram", name, help, tuple(labels), tuple(map(float, bounds)))
     return Histogram(definition)

@@ -66,8 +66,8 @@ class Snapshot(msgspec.Struct, array_like=True):
         for address, node in other.nodes.items():
             before = self.nodes.get(address, Node(address))
             refused = max((one.last_refused, one.refused_because) for one in (before, node))
-            last_call, calls = max(before.last_call, node.last_call), before.calls + node.calls
-            self.nodes[address] = Node(address, last_call, calls, *refused)
+            last_call = max(before.last_call, node.last_call)
+            self.nodes[address] = Node(address, last_call, before.calls + node.calls, *refused)
         self.nodes = last_nodes(self.nodes.values())
 
     def value(self, definition: Definition, *labels: str) -> float | None:

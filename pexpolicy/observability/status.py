@@ -181,26 +181,24 @@ class PluginStatuses:
 
     async def collect(self, plugins: Iterable[BuiltPlugin]) -> dict[str, dict[str, Any]]:
         """Return for each plugin with the hook its ``status``, or the ``problem`` of getting it."""
-        tasks: dict[str, ReportTask] = {}
         reporting = [plugin for plugin in plugins if "status" in plugin.hooks]
         for plugin in reporting:
             task = self._running.get(plugin.name)
             if task is None or task.done():
-                task = self._running[plugin.name] = asyncio.create_task(_report(plugin))
-                hide(task)
-            tasks[plugin.name] = task
+                self._running[plugin.name] = asyncio.create_task(_report(plugin))
+                hide(self._running[plugin.name])
+        tasks = {plugin.name: self._running[plugin.name] for plugin in reporting}
         if tasks:
             await asyncio.wait(tasks.values(), timeout=self._timeout)
-        late = {"problem": f"its status gave no answer within {self._timeout:.3g} s"}
-        found = {}
         for plugin in reporting:
-            task = tasks[plugin.name]
-            if not task.done() and plugin.is_isolated:
+            if not tasks[plugin.name].done() and plugin.is_isolated:
                 # A late worker is killed and replaced, so no task of it stays.
-                task.cancel()
-            is_answered = task.done() and not task.cancelled()
-            found[plugin.name] = task.result() if is_answered else late
-        return found
+                tasks[plugin.name].cancel()
+        late = {"problem": f"its status gave no answer within {self._timeout:.3g} s"}
+        return {
+            name: task.result() if task.done() and not task.cancelled() else late
+            for name, task in tasks.items()
+        }
 
     def close(self) -> None:
         """Cancel the hooks that are running."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
 from pexpolicy.access.certificates import Certificates
@@ -36,7 +38,7 @@ from pexpolicy.models.outcome import (
     Outcome,
 )
 from pexpolicy.observability import metrics
-from pexpolicy.observability.metrics import METRICS
+from pexpolicy.observability.metrics import LEFT_BOUNDS, METRICS
 from pexpolicy.observability.snapshot import (
     MAX_NODES,
     Family,
@@ -159,7 +161,8 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         self._sampled: dict[str, Family] = {}
         self._requests = self._of(metrics.REQUESTS)
         self._durations = self._of(metrics.DURATION)
-        self._left = self._of(metrics.REMAINING)[()]
+        # Each call adds here; the snapshot makes buckets of both.
+        self._left, self._left_seconds = [0] * (len(LEFT_BOUNDS) + 1), 0.0
         self._records = self._of(metrics.AUDIT_RECORDS)[()]
         self._steps = self._of(metrics.PLUGIN_CALLS)
         self._step_durations = self._of(metrics.PLUGIN_DURATION)
@@ -167,13 +170,12 @@ class Telemetry(AbstractContextManager["Telemetry"]):
         """How many quick steps took each microsecond, by plugin and outcome."""
         self._budget = 0.0
         self._policy: Policy | None = None
-        self._plugins: set[str] = set()
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._timer: asyncio.TimerHandle | None = None
-        causes = (*NOT_ANSWERED, INTERNAL, UNRECORDED)
         self._requests.make(ENDPOINTS, CALL_OUTCOMES)
         self._durations.make(ENDPOINTS)
-        self._of(metrics.FALLBACK).make(ENDPOINTS, causes)
+        self._of(metrics.REMAINING).make()
+        self._of(metrics.FALLBACK).make(ENDPOINTS, (*NOT_ANSWERED, INTERNAL, UNRECORDED))
         self._of(metrics.REFUSED).make(REASONS)
         self.sample()
 
@@ -188,14 +190,12 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             for steps in (link.abstained_steps, link.decided_steps):
                 quick = self._quick.setdefault((link.plugin, steps.outcome), steps.cells)
                 steps.cells = quick
-        shadows = [plugin.name for plugin in policy.plugins if plugin.table.mode == "shadow"]
-        self._of(metrics.SHADOW_DIFF).make(shadows)
-        observers = [queue.plugin for queue in policy.observers]
+        self._of(metrics.SHADOW_DIFF).make(
+            plugin.name for plugin in policy.plugins if plugin.table.mode == "shadow"
+        )
+        observers = (queue.plugin for queue in policy.observers)
         self._of(metrics.OBSERVER_CALLS).make(observers, OBSERVER_OUTCOMES)
-        self._budget = policy.settings.server.budget
-        self._policy = policy
-        self._plugins = {plugin.name for plugin in policy.plugins}
-        self._plugins |= {f"sources.{source.name}" for source in policy.sources}
+        self._budget, self._policy = policy.settings.server.budget, policy
         self.sample()
 
     def answered(self, call: CallFacts, answer: Answer) -> None:
@@ -205,7 +205,9 @@ class Telemetry(AbstractContextManager["Telemetry"]):
             action = _BY_DEFAULT.get(action, action)
         self._requests[outcome.endpoint, action].inc()
         self._durations[outcome.endpoint,].observe(seconds)
-        self._left.observe(self._budget - seconds if seconds < self._budget else 0.0)
+        left = self._budget - seconds if seconds < self._budget else 0.0
+        self._left[bisect_left(LEFT_BOUNDS, left)] += 1
+        self._left_seconds += left
         if outcome.has_slow_or_failed_steps and (cause := self._count_steps(outcome)):
             self.count_fallback(outcome.endpoint, cause)
         self.nodes.called(call.params.get("node_ip"), call.peer)
@@ -215,16 +217,13 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
         Return the outcome of the first plugin without a usable answer, or an empty text.
         """
-        cause = ""
         for step in outcome.steps:
             if step.ms < _QUICK_MS and step.outcome in ANSWERED:
                 continue
             self._steps[step.plugin, step.outcome].inc()
             if step.outcome != SKIPPED:
                 self._step_durations[step.plugin,].observe(step.ms / 1000)
-            if not cause and step.outcome in NOT_ANSWERED:
-                cause = step.outcome
-        return cause
+        return next((step.outcome for step in outcome.steps if step.outcome in NOT_ANSWERED), "")
 
     def count_fallback(self, endpoint: str, cause: str) -> None:
         """Count a call with a fallback."""
@@ -264,10 +263,19 @@ class Telemetry(AbstractContextManager["Telemetry"]):
                 if key[1] == plugin:
                     # They are in each bucket of the histogram.
                     durations.add(key, seconds if key[0].endswith("_sum") else count)
+        buckets, count = accumulate(self._left), 0
+        left = families[metrics.REMAINING.name].samples
+        for key in left:
+            count = next(buckets, count)
+            left[key] = self._left_seconds if key[0].endswith("_sum") else count
         # A call is not counted as a record, to save an addition; other records are.
         answered = sum(families[metrics.REQUESTS.name].samples.values())
         families[metrics.AUDIT_RECORDS.name].add((metrics.AUDIT_RECORDS.name,), answered)
-        for name, found in PLUGIN_METRICS.collect(self._plugins, METRICS):
+        policy, used = self._policy, set()
+        if policy is not None:
+            used = {one.name for one in policy.plugins}
+            used |= {f"sources.{one.name}" for one in policy.sources}
+        for name, found in PLUGIN_METRICS.collect(used, METRICS):
             families[name] = family_of(found)
         return Snapshot(families, self.nodes.copy())
 
@@ -363,12 +371,9 @@ class Nodes:
         node.last_refused, node.refused_because = time.time(), why
 
     def _node(self, address: str) -> Node:
-        node = self._nodes.get(address)
-        if node is None:
-            if len(self._nodes) >= 2 * MAX_NODES:
-                self._nodes = self.copy()
-            node = self._nodes[address] = Node(address)
-        return node
+        if address not in self._nodes and len(self._nodes) >= 2 * MAX_NODES:
+            self._nodes = self.copy()
+        return self._nodes.setdefault(address, Node(address))
 
     def copy(self) -> dict[str, Node]:
         """Return the last nodes by address. Safe in any thread."""

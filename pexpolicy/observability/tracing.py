@@ -52,10 +52,9 @@ class CallSpan:
     ) -> None:
         self._spans = spans
         self._started = time.time_ns()
-        carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         self._span = spans.tracer.start_span(
             endpoint,
-            context=spans.extract(carrier) if carrier else None,
+            context=spans.extract(headers),
             kind=spans.trace.SpanKind.SERVER,
             attributes={"pexpolicy.decision_id": decision_id},
             start_time=self._started,
@@ -66,15 +65,9 @@ class CallSpan:
     def record_answer(self, answer: Answer) -> None:
         """Record the answer of the call, with names of fields, never their values."""
         outcome, started = answer.outcome, self._started
-        if not self._span.is_recording():
-            return
-        self._span.set_attributes(
-            {
-                "pexpolicy.decided_by": outcome.decided_by,
-                "pexpolicy.action": answer.reply.action,
-                "http.response.status_code": answer.reply.status,
-            }
-        )
+        self._span.set_attribute("pexpolicy.decided_by", outcome.decided_by)
+        self._span.set_attribute("pexpolicy.action", answer.reply.action)
+        self._span.set_attribute("http.response.status_code", answer.reply.status)
         for step in outcome.steps:
             child = self._spans.tracer.start_span(step.plugin, self._context, start_time=started)
             child.set_attribute("pexpolicy.outcome", step.outcome)
@@ -109,22 +102,16 @@ async def exporter(table: TracingTable | None) -> AsyncIterator[Spans | None]:
             await asyncio.wait_for(ending, SPAN_FLUSH_TIMEOUT_S)
 
 
-class SecretFilter(logging.Filter):
-    """Replaces what may be secret in the URLs of log lines by ``***``; drops tracebacks, whose
+def _hide_secrets(record: logging.LogRecord) -> bool:
+    """Replace what may be secret in the URLs of a log line by ``***``; drop its traceback, whose
     messages hold URLs too.
     """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; return true, since it is not dropped."""
-        text = record.getMessage()
-        if record.exc_info and record.exc_info[1] is not None:
-            text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        record.msg, record.args = _SECRET_PARTS.sub("***", text), ()
-        record.exc_info = record.exc_text = None
-        return True
-
-
-_FILTER = SecretFilter()
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[1] is not None:
+        text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+    record.msg, record.args = _SECRET_PARTS.sub("***", text), ()
+    record.exc_info = record.exc_text = None
+    return True
 
 
 def _provider(table: TracingTable) -> TracerProvider:
@@ -137,7 +124,7 @@ def _provider(table: TracingTable) -> TracerProvider:
 
     for name in tuple(logging.root.manager.loggerDict):
         if name.startswith("opentelemetry"):
-            logging.getLogger(name).addFilter(_FILTER)
+            logging.getLogger(name).addFilter(_hide_secrets)
     resource = Resource.create({"service.name": "pexpolicy", "service.version": __version__})
     resource = resource.merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
