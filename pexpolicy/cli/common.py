@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -124,7 +123,7 @@ def load_or_exit(path: Path, hint: str) -> Settings:
 
 
 def fail(error: ConfigError, hint: str = "") -> NoReturn:
-    """Print all errors and exit with 78, or with 75 if another attempt may succeed."""
+    """Print all errors and ``hint``, and exit with 78, or with 75 if it may succeed later."""
     click.secho(f"{error.path}: {count(len(error.problems), 'error')}", fg="red", err=True)
     places = Places.of_file(error.path)
     for problem in error.problems:
@@ -210,19 +209,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def as_text(value: Any) -> str:
-    """Return a value as in JSON; text without its quotes."""
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-
-
 def format_duration(seconds: float) -> str:
     """Return a duration in one or two units."""
-    minutes, hours, days = (seconds // unit for unit in (60, 3600, 86_400))
-    if not minutes:
-        return f"{seconds:.0f} s"
-    if not hours:
-        return f"{minutes:.0f} min"
-    return f"{days:.0f} d {hours % 24:.0f} h" if days else f"{hours:.0f} h {minutes % 60:.0f} min"
+    minutes, hours, days = (int(seconds // unit) for unit in (60, 3600, 86_400))
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def format_time(timestamp: object) -> str:

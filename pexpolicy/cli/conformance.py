@@ -8,11 +8,10 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from http import HTTPStatus
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -22,7 +21,7 @@ from rich.progress import Progress
 from pexpolicy.cli.common import count, examples, refuse
 from pexpolicy.cli.http_client import ServerUrl
 from pexpolicy.conformance.check_reply import UNREADABLE
-from pexpolicy.conformance.findings import Finding, Level, Topic, warning
+from pexpolicy.conformance.findings import Finding, Level
 from pexpolicy.conformance.http_client import basic, connected
 from pexpolicy.conformance.runner import (
     HTTP_FLOW,
@@ -36,12 +35,6 @@ from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line, Part, Tabl
 from pexpolicy.text import is_utf8
 
 NOT_FOUND = "every request got 404: is this the URL of a policy server, with its base path?"
-NOUNS = {
-    Level.CONTRACT: "contract violation",
-    Level.OPERATION: "operation fault",
-    Level.FALLBACK: "fallback",
-    Level.WARNING: "warning",
-}
 MAX_TARGET = 160
 """Characters of a target that are shown; JSON has all of them."""
 Results = Sequence[StepResult]
@@ -52,16 +45,13 @@ def passes(results: Results) -> bool:
     return not any(result.fails for result in results)
 
 
-def concluded(results: Results) -> Results:
-    """Return the results, with a warning in the first one if every request got 404.
+def is_elsewhere(results: Results) -> bool:
+    """Return whether every request got 404.
 
     The query of 20 KB may be refused before its path is read.
     """
     statuses = {result.status for result in results if result.flow != HTTP_FLOW}
-    if HTTPStatus.NOT_FOUND not in statuses or not statuses <= {HTTPStatus.NOT_FOUND, *UNREADABLE}:
-        return results
-    doubt = warning(Topic.STATUS, NOT_FOUND)
-    return [replace(results[0], findings=(*results[0].findings, doubt)), *results[1:]]
+    return HTTPStatus.NOT_FOUND in statuses and statuses <= {HTTPStatus.NOT_FOUND, *UNREADABLE}
 
 
 def counts(results: Results) -> dict[Level, int]:
@@ -77,26 +67,20 @@ def slowest(results: Results) -> float:
 
 def as_json(url: str, results: Results) -> str:
     """Return the report as JSON."""
+    names = ("flow", "step", "endpoint", "target", "status")
+    steps = [
+        {name: getattr(result, name) for name in names}
+        | {"ms": round(result.seconds * 1000, 1), "findings": [*map(asdict, result.findings)]}
+        for result in results
+    ]
     document = {
         "url": url,
         "passes": passes(results),
         "findings": counts(results),
         "slowest_ms": round(slowest(results), 1),
-        "steps": [_step(result) for result in results],
+        "steps": steps,
     }
     return json.dumps(document, indent=2)
-
-
-def _step(result: StepResult) -> dict[str, Any]:
-    names = ("flow", "step", "endpoint", "target", "status")
-    return {
-        **{name: getattr(result, name) for name in names},
-        "ms": round(result.seconds * 1000, 1),
-        "findings": [
-            {name: getattr(finding, name) for name in ("level", "topic", "text", "mark")}
-            for finding in result.findings
-        ],
-    }
 
 
 def parts(url: str, results: Results) -> Iterator[Part]:
@@ -113,14 +97,12 @@ def parts(url: str, results: Results) -> Iterator[Part]:
     for result in results:
         for finding in result.findings:
             groups.setdefault((finding, result.endpoint), []).append(result)
-    for (finding, endpoint), steps in sorted(groups.items(), key=_severity):
-        yield from _finding(finding, endpoint, steps)
+    for level in Level:
+        for (finding, endpoint), steps in groups.items():
+            if finding.level is level:
+                yield from _finding(finding, endpoint, steps)
     yield Line("")
     yield _verdict(url, results)
-
-
-def _severity(group: tuple[tuple[Finding, str], object]) -> int:
-    return [*Level].index(group[0][0].level)
 
 
 def _style(level: Level) -> str:
@@ -134,25 +116,20 @@ def _finding(finding: Finding, endpoint: str, steps: Results) -> Iterator[Line]:
     yield Line(f"{finding.level} {finding.topic}{place}{times}", _style(finding.level))
     mark = f" [{finding.mark}]" if finding.mark else ""
     yield Line(f"{finding.text}{mark}", indent=2)
-    target = steps[0].target
     yield Line(f"{steps[0].flow}: {steps[0].step}", QUIET, 2)
-    if target:
+    if target := steps[0].target:
         cut = "…" if len(target) > MAX_TARGET else ""
         yield Line(f"GET {target[:MAX_TARGET]}{cut}", QUIET, 2, is_whole=True)
 
 
 def _verdict(url: str, results: Results) -> Line:
     numbers = counts(results)
-    told = [
-        count(numbers[level], noun)
-        for level, noun in NOUNS.items()
-        if numbers[level] or level is Level.WARNING
-    ]
-    tail = f"{', '.join(told)}; {len(results)} requests, slowest {slowest(results):.0f} ms"
+    told = [count(number, f"{level} finding") for level, number in numbers.items() if number]
+    tail = f"{', '.join(told) or 'no findings'}; {len(results)} requests"
     if not passes(results):
         verdict = "breaks the contract" if numbers[Level.CONTRACT] else "fails in operation"
         return Line(f"{url} {verdict}: {tail}", BAD, is_whole=True)
-    if any(finding.text == NOT_FOUND for finding in results[0].findings):
+    if is_elsewhere(results):
         return Line(f"{url}: {NOT_FOUND} {tail}", WARNING, is_whole=True)
     return Line(f"{url} keeps the contract: {tail}", GOOD, is_whole=True)
 
@@ -222,7 +199,7 @@ def conformance(
     """
     header = _authorization(user, password_env)
     try:
-        results = concluded(asyncio.run(_run(url, header, alias, caller)))
+        results = asyncio.run(_run(url, header, alias, caller))
     except UnauthorizedError:
         refuse(f"{url}: the server refuses access (401): user or password is wrong or missing")
     except UnreachableError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import shutil
 import socket
@@ -42,12 +41,10 @@ STYLES = {
     "error": ("x", "bold red"),
 }
 """Symbol and colour of each state."""
-CLOCK_ERROR = 5
-"""TIME_ERROR of ntp_gettime(3)."""
 
 
 class Finding(NamedTuple):
-    """One line of the list: a subject, its state, what was seen, and what to do."""
+    """A subject, its state, what was seen, and what to do."""
 
     subject: str
     state: str
@@ -59,7 +56,7 @@ class Finding(NamedTuple):
 @config_option
 @json_option
 def doctor(config: Path, *, as_json: bool) -> None:
-    """Check files, certificate, clock, ports, disk and server.
+    """Check files, certificate, ports, disk and server.
 
     Warnings of the configuration are those of pexpolicy check. Exit code 1 for an error, 0 with
     warnings only. SSL_CERT_FILE names the CA that the nodes trust, if not that of tls/ca.pem.
@@ -101,7 +98,6 @@ def findings(config: Path) -> Iterator[Finding]:
         "file modes": (("error", one.text) for one in mode_warnings(settings)),
         "ports": _ports(settings, is_running=document is not None),
         "certificate": _certificate(settings),
-        "clock": _clock(),
         "audit": _audit(settings),
         "server": _server(document, config_hash),
     }.items():
@@ -171,19 +167,6 @@ def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
         except ssl.SSLCertVerificationError as error:
             return str(error.verify_message)
     return ""
-
-
-def _clock() -> Rows:
-    """Yield whether the kernel's clock is synchronized."""
-    state = (ctypes.c_long * 9)()  # struct ntptimeval: the third is the maximum error
-    ntp_gettime = getattr(ctypes.CDLL(None), "ntp_gettime", None)
-    if ntp_gettime is None:
-        return
-    if ntp_gettime(state) == CLOCK_ERROR:
-        text = "not synchronized: certificates, rules with times and the audit depend on it"
-        yield "warning", text, "start chrony or systemd-timesyncd"
-    else:
-        yield "ok", f"synchronized, at most {state[2] / 1e6:.1g} s off"
 
 
 def _audit(settings: Settings) -> Rows:

@@ -3,6 +3,7 @@
 The console is released with the core and may import the names below from here, and public modules.
 """
 
+# ruff: noqa: F401
 from pexpolicy.access import refusals
 from pexpolicy.access.certificates import CertificateError, CertificateFiles
 from pexpolicy.access.certificates import load as load_certificate
@@ -28,47 +29,3 @@ from pexpolicy.replay.report import as_json as replay_as_json
 from pexpolicy.replay.run import Job, Tally, run_replay
 from pexpolicy.server.admin import is_own_host
 from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload
-
-__all__ = [
-    "LINE_START",
-    "PORT",
-    "BuildContext",
-    "CertificateError",
-    "CertificateFiles",
-    "Document",
-    "DryRunClock",
-    "Job",
-    "LoginThrottle",
-    "Networks",
-    "PasswordHash",
-    "Places",
-    "Policy",
-    "RefusalLog",
-    "ReloadResult",
-    "Tally",
-    "TrustedProxies",
-    "Verification",
-    "admin_url",
-    "as_document",
-    "as_json",
-    "ask_for_reload",
-    "at_time",
-    "config_option",
-    "console_exposure",
-    "doubts",
-    "fail",
-    "is_own_host",
-    "load",
-    "load_certificate",
-    "parameters_of",
-    "parse_at",
-    "parse_changes",
-    "parse_time",
-    "paths_of",
-    "policy_from",
-    "refusals",
-    "replay_as_json",
-    "requested",
-    "run_replay",
-    "secret_of",
-]

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from pexpolicy.cli.common import config_option, examples, load_or_exit, refuse
 from pexpolicy.config.settings import Settings
-from pexpolicy.errors import CONNECTION_CLOSED, describe_network_error
+from pexpolicy.errors import describe_network_error
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
@@ -68,18 +68,15 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
     except urllib.error.HTTPError as error:
         with error:
             text = error.read(1000).decode("utf-8", "replace") if error.code == 503 else ""  # noqa: PLR2004 - HTTP
-        reasons = "; ".join(filter(None, text.split("\n")))
-        answer = f"it answers {error.code}: {reasons}" if reasons else f"it answers {error.code}"
-        raise NotAnsweredError(answer, error.code) from None
+        reasons = "".join(f": {line}" for line in text.splitlines())
+        raise NotAnsweredError(f"it answers {error.code}{reasons}", error.code) from None
     except http.client.HTTPException:
         hint = "; with [tls] the URL begins with https://" if url.startswith("http:") else ""
         raise NotAnsweredError(f"the reply is not HTTP{hint}") from None
     except (OSError, ValueError) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         text = cause if isinstance(cause, str) else describe_network_error(cause)
-        if isinstance(cause, ConnectionResetError) and url.startswith("https:"):
-            text = CONNECTION_CLOSED
-        elif isinstance(cause, ssl.SSLCertVerificationError):
+        if isinstance(cause, ssl.SSLCertVerificationError):
             text += "; name its CA in SSL_CERT_FILE"
         raise NotAnsweredError(text) from None
 

@@ -16,7 +16,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from pexpolicy import __version__
-from pexpolicy.text import is_without_colour
+from pexpolicy.text import is_without_colour, printable
 
 GROUPS = {
     "Set up": ("init", "check", "doctor", "hash-password", "config", "completion"),
@@ -49,15 +49,19 @@ class Commands(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
         """Run a command; do not wait for threads of plugins that do not end."""
-        _open_standard_error()
+        if sys.stderr is None:  # closed, as by 2>&-: a socket would get its number
+            while os.open(os.devnull, os.O_WRONLY) < _STANDARD_ERROR:
+                pass
+            sys.stderr = open(_STANDARD_ERROR, "w", encoding="utf-8")  # noqa: SIM115 - until the end
         try:
             try:
                 return super().main(args, *more, **options)
             except OSError as error:
-                if error.errno != errno.ENOSPC:
+                if error.errno != errno.ENOSPC and error.filename is None:
                     raise
-                click.echo(f"the output cannot be written: {error.strerror}", err=True)
-                raise SystemExit(1) from None
+                name = printable(error.filename) if error.filename else "the output"
+                click.echo(f"{name} cannot be read or written: {error.strerror}", err=True)
+                raise SystemExit(2 if error.filename else 1) from None
         except SystemExit as error:
             if args is None:  # otherwise the process is not ours
                 # The interpreter itself ends the idle threads of an executor, and waits for others.
@@ -132,9 +136,8 @@ class Commands(click.Group):
         name, names = args[0], self.list_commands(ctx)
         if ctx.resilient_parsing or name in names or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        close = next(iter(get_close_matches(name, names, n=1)), "")
-        hint = f"Did you mean {close!r}?" if close else f"Commands: {', '.join(names)}."
-        raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+        hint = "".join(f" Did you mean {one!r}?" for one in get_close_matches(name, names, n=1))
+        raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
 
 
 def _distribution(entry: metadata.EntryPoint) -> str:
@@ -145,18 +148,6 @@ def _summary(entry: metadata.EntryPoint) -> str:
     found = entry.dist.metadata["Summary"] if entry.dist is not None else ""
     name = _distribution(entry)
     return f"{found} ({name})" if found else f"A command of {name}."
-
-
-def _open_standard_error() -> None:
-    """Open the null device where standard error is closed, as by ``2>&-``: a socket would get its
-    number, and all that libraries print.
-    """
-    if sys.stderr is None:
-        null = os.open(os.devnull, os.O_WRONLY)
-        if null != _STANDARD_ERROR:
-            os.dup2(null, _STANDARD_ERROR)
-            os.close(null)
-        sys.stderr = open(_STANDARD_ERROR, "w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
 def _force_exit(code: object) -> None:

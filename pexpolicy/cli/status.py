@@ -12,10 +12,8 @@ from typing import Any
 
 import click
 
-from pexpolicy.access.refusals import BUSY, HANDSHAKE_FAILED, NOT_ALLOWED, UNAUTHORISED
 from pexpolicy.cli.common import (
     Cell,
-    as_text,
     config_option,
     count,
     examples,
@@ -37,19 +35,9 @@ from pexpolicy.text import printable
 Document = Mapping[str, Any]
 TIMEOUT_S = 5.0
 SILENT_S = 3600
-"""Seconds without a call after which a node is listed as silent."""
-OTHER_PORT_HINT = "if it was started with --admin-port, or runs elsewhere, name it with --url"
+"""Seconds without a call after which a node is marked."""
 WITHOUT_CONFIG = "a server can be asked without it: pexpolicy status --url http://127.0.0.1:9107"
 NOT_OURS = "the reply is not the status of a server: the admin listener is at admin.port, or 9107"
-_PASSWORD = "compare user and password of its profile in Infinity"  # noqa: S105 - it is none
-HINTS = {
-    NOT_ALLOWED: "is it missing in [access] networks?",
-    HANDSHAKE_FAILED: "does its profile begin with https://, and does it trust the certificate?",
-    UNAUTHORISED: _PASSWORD,
-    BUSY: _PASSWORD,
-    "unknown path": "compare the URL of its profile in Infinity",
-}
-"""What to check, by the reason for which a node was refused."""
 
 
 @click.command(
@@ -84,12 +72,10 @@ def status(config: Path, url: str | None, *, strict: bool, as_json: bool) -> Non
     try:
         document = fetch_status(address, settings)
     except NotAnsweredError as error:
-        hint = f"; {OTHER_PORT_HINT}" if url is None and error.status is None else ""
-        refuse(f"{address}: {error}{hint}", 1)
+        refuse(f"{address}: {error}" + "; another address: --url" * (url is None), 1)
     if url is None and not is_same_config(config, document["config"]["path"]):
         theirs = printable(document["config"]["path"])
-        text = f"{address} is a server with the configuration {theirs}, not with {config}"
-        warn(f"{text}: give each an [admin] port of its own", "note")
+        warn(f"{address} is a server with the configuration {theirs}, not with {config}", "note")
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
@@ -120,21 +106,18 @@ def running_status(config: Path, settings: Settings) -> Document | None:
 
 
 def fetch_status(address: str, settings: Settings | None) -> Document:
-    """Return the status document of a server, asked with the token of the settings.
+    """Return the status of a server, asked with the token of the settings.
 
     Raises ``NotAnsweredError``.
     """
     token = settings.admin_token if settings is not None else None
-    secret = token.get_secret_value() if token is not None else None
+    secret = None if token is None else token.get_secret_value()
     try:
-        document = json.loads(ask(f"{address}/status", TIMEOUT_S, secret))
+        found: Document = json.loads(ask(f"{address}/status", TIMEOUT_S, secret))
         # Other programs say in a document of their own that they are ready.
-        if isinstance(document["config"]["path"], str):
-            return dict(document)
+        if isinstance(found["config"]["path"], str):
+            return found
     except NotAnsweredError as error:
-        if error.status == HTTPStatus.UNAUTHORIZED:
-            text = f"{error}: it requires the token of [admin]"
-            raise NotAnsweredError(text, error.status) from None
         if error.status != HTTPStatus.NOT_FOUND:
             raise
     except (ValueError, RecursionError, LookupError, TypeError):
@@ -173,7 +156,7 @@ def _troubles(owner: Document) -> list[str]:
 
 def show_status(document: Document) -> None:
     """Print the document of ``/status``."""
-    console, nodes = screen(), document["nodes"]
+    console = screen()
     state = "ready" if document["ready"] else "not ready"
     reasons = "; ".join(document["not_ready_reasons"])
     up = f"up {format_duration(document['uptime'])}, {count(document['workers'], 'worker')}"
@@ -185,19 +168,11 @@ def show_status(document: Document) -> None:
         (("endpoint", "calls"), _calls(document)),
         (("plugin", "answers", "mean ms", "p99 ms", ""), map(_plugin, document["plugins"])),
         (("", ""), _reports(document)),
-        (("node", "last call", "calls", "last refused"), map(_node, nodes)),
+        (("node", "last call", "calls", "last refused"), map(_node, document["nodes"])),
     ):
         if listed := [*rows]:
             console.print()
             print_table(console, names, listed, ("mean ms", "p99 ms"))
-    for node in nodes:
-        name, age, reason = node["node"], node["age"], node["refused_because"]
-        if age is None:
-            hint = HINTS.get(reason, "compare its profile in Infinity")
-            print_lines(console, (f"{name}: no successful call ({reason}): {hint}", "yellow"))
-        elif age > SILENT_S:
-            text = f"{name}: no call for {format_duration(age)}: is its URL still this server?"
-            print_lines(console, (text, "yellow"))
 
 
 def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
@@ -244,16 +219,10 @@ def _plugin(plugin: Document) -> tuple[Cell, ...]:
 def _reports(document: Document) -> Iterator[tuple[Cell, Cell]]:
     """Yield the data and jobs of plugins and sources, and what plugins report by ``status``."""
     for owner in (*document["plugins"], *document["sources"]):
-        name = owner["name"]
-        for key, state in owner["data"].items():
-            age = "none yet" if state["age"] is None else f"{format_duration(state['age'])} old"
-            yield name, f"{key}: {age}, refreshed every {format_duration(state['every'])}"
-        for key, state in owner["jobs"].items():
-            age = state["last_run_age"]
-            last = "has not run yet" if age is None else f"ran {format_duration(age)} ago"
-            yield name, f"job {key}: {last}, every {format_duration(state['every'])}"
-        for key, value in (owner.get("status") or {}).items():
-            yield name, f"{key}: {as_text(value)}"
+        jobs = {f"job {key}": state for key, state in owner["jobs"].items()}
+        for key, value in {**owner["data"], **jobs, **(owner.get("status") or {})}.items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield owner["name"], f"{key}: {text}"
 
 
 def _node(node: Document) -> tuple[Cell, ...]:

@@ -123,8 +123,7 @@ def test_another_server_at_the_same_address_is_reported(tmp_path: Path) -> None:
         shown = invoked("--config", other)
         assert shown.exit_code == 0
         assert shown.stderr == (
-            f"note: {server.admin} is a server with the configuration {config}, "
-            f"not with {other}: give each an [admin] port of its own\n"
+            f"note: {server.admin} is a server with the configuration {config}, not with {other}\n"
         )
         assert invoked("--config", other, "--url", server.admin).stderr == ""
         config.write_text(config.read_text() + admin)
@@ -187,7 +186,6 @@ SOURCE: dict[str, Any] = {
     "jobs": {},
     "failures": [],
 }
-PROFILE = "compare user and password of its profile in"
 REPORT = {
     "Scanner": {"hits": 3, "last_hit": None},
     HIDDEN: HIDDEN,
@@ -226,13 +224,13 @@ def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:
         (
             "plugins",
             {"data": {"[list]": DATA}},
-            "[list]: 1 min old, refreshed every 1 min",
+            '[list]: {"age": 90.0, "every": 60.0',
             f": [list] is not refreshed: {DOWN}",
         ),
         (
             "plugins",
             {"jobs": {"purge": JOB}},
-            "job purge: ran 5 s ago, every 1 h 0 min",
+            'job purge: {"every": 3600.0,',
             f": job purge failed: {DOWN}",
         ),
         ("plugins", {"failures": ["its task poll ended: E"]}, "poll ended: E", ": its task poll"),
@@ -242,7 +240,7 @@ def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:
         (
             "sources",
             [SOURCE | {"data": {"all": {"age": None, "every": 60.0, "problem": None}}}],
-            "people all: none yet, refreshed every 1 min",
+            'people all: {"age": null,',
             "",
         ),
         (
@@ -251,26 +249,7 @@ def refused(reason: str, name: str = "10.0.0.1") -> list[dict[str, Any]]:
             "source people: it ended",
             "source people: it ended",
         ),
-        ("nodes", refused("network not allowed"), "is it missing in [access] networks?", ""),
-        ("nodes", refused("tls handshake failed"), "does its profile begin with https://,", ""),
-        ("nodes", refused("unauthorised"), f"no successful call (unauthorised): {PROFILE}", ""),
-        ("nodes", refused("too many attempts"), PROFILE, ""),
-        ("nodes", refused("unknown path"), "compare the URL of its profile in Infinity", ""),
-        ("nodes", refused("malformed", "[/]"), "[/]: no successful call (malformed): compare", ""),
-        (
-            "nodes",
-            [
-                {
-                    "node": "n",
-                    "age": 9000.0,
-                    "calls": 5,
-                    "last_refused": None,
-                    "refused_because": None,
-                }
-            ],
-            "n: no call for 2 h 30 min: is its URL still this server?",
-            "",
-        ),
+        ("nodes", refused("unauthorised", "[/]"), "[/] never 0 ", ""),
     ],
 )
 def test_what_a_server_reports_is_shown(

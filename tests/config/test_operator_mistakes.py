@@ -689,7 +689,7 @@ def test_output_for_which_the_disk_has_no_space_is_no_traceback() -> None:
         command = [sys.executable, "-m", "pexpolicy", "config", "schema"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode
-    assert "the output cannot be written: No space left on device" in done.stderr
+    assert "the output cannot be read or written: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -26,7 +26,7 @@ def test_the_same_finding_is_shown_once_with_its_number_of_times(
     assert text.count("it is empty") == 1
     assert "2 times" in text
     assert "/x?y=[z]" in text
-    assert "2 contract violations, 1 warning;" in text
+    assert "2 contract findings, 1 warning finding;" in text
     assert text.index("it is empty") < text.index("rather late")
 
 

@@ -53,7 +53,7 @@ url = "{}"
 """
 SEEN = {
     "the PIN of a room is wrong": r'"pin": ?"111111"',
-    "a node is refused": r"127\.0\.0\.2.*networks",
+    "a node is refused": r"127\.0\.0\.2.*network not allowed",
     "a plugin is late": r"crm timed_out",
     "another plugin decides": r"rules decided.*Catch all",
     "another server sends what Infinity would drop": r"not JSON.*character",
