@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,7 @@ class Topic(enum.StrEnum):
     """The kind of fault."""
 
     CONNECTION = "connection"
-    """No reply, or a connection closed without ``Connection: close``."""
+    """No reply."""
     TIME = "time"
     """Slower than 5 s; a warning above half of it."""
     STATUS = "status"
@@ -154,10 +154,16 @@ class CheckResult:
     findings: list[Finding]
     decision: Comparable | None = None
     """``None`` if there is no decision to compare."""
-    service: Mapping[str, Any] = field(default_factory=dict)
-    """The service that Infinity would use, if there is one."""
     reading: Reading | None = None
     """How Infinity reads the envelope, for a reply with status 200."""
+
+    @property
+    def service(self) -> Mapping[str, Any]:
+        """The service that Infinity would use; empty if there is none."""
+        reading = self.reading
+        if reading is None or reading.decision is None or "service_type" not in reading.result:
+            return {}
+        return dict(reading.result)
 
     @property
     def broken(self) -> bool:

@@ -45,8 +45,6 @@ class Reply:
     """True if the body has another length than announced, or is too long."""
     refused: bool = False
     """True if there was no connection."""
-    closes: bool = False
-    """True if the server announced that it closes the connection."""
 
     @property
     def line(self) -> str:
@@ -118,10 +116,8 @@ async def fetch(
             session.request(method, url, allow_redirects=False, **options) as response,
         ):
             body = await _read(response.content, max_body)
-            usual = "close" if response.version == aiohttp.HttpVersion10 else ""
-            closes = response.headers.get("Connection", usual).lower() == "close"
-            facts = (response.status, response.headers.copy(), body)
-            return Reply(time.perf_counter() - started, *facts, closes=closes)
+            headers = response.headers.copy()
+            return Reply(time.perf_counter() - started, response.status, headers, body)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return _failed(error, time.perf_counter() - started)
 
@@ -181,19 +177,14 @@ def client_session(
 
 @asynccontextmanager
 async def connected(
-    base: str,
-    *,
-    authorization: str | None = None,
-    limit: float = LIMIT,
-    **options: Any,
+    base: str, *, authorization: str | None = None, limit: float = LIMIT
 ) -> AsyncIterator[Wire]:
     """Yield a wire to the server at ``base``, the URL before ``/policy/v1``.
 
-    It trusts the certificates of the system, or those of ``SSL_CERT_FILE``; ``options`` are those
-    of the session.
+    It trusts the certificates of the system, or those of ``SSL_CERT_FILE``.
     """
     tls = ssl.create_default_context() if base.startswith("https:") else True
     connector = aiohttp.TCPConnector(limit=1, ssl=tls)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9)
-    async with client_session(connector, timeout, skip_auto_headers=BARE, **options) as session:
+    async with client_session(connector, timeout, skip_auto_headers=BARE) as session:
         yield Wire(session, base, authorization=authorization, limit=limit)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-import aiohttp
-
 from pexpolicy.conformance.call_flows import AGAIN, FLOWS, CallState, Flow, Step
-from pexpolicy.conformance.check_reply import judge, no_reply
+from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import (
     REPORTED,
     TRANSCRIBED,
@@ -37,12 +35,6 @@ MAX_FAILURES = 5
 """Requests in a row without a reply after which the rest is not sent."""
 HTTP_FLOW = "HTTP itself"
 ANONYMOUS = "no credentials"
-HTTP_CHECKS = ("two requests on one connection", ANONYMOUS)
-RFC = "RFC 9112"
-UNANNOUNCED = (
-    "the server closes the connection after a reply without Connection: close; "
-    "a node loses the next request that it sends there"
-)
 
 
 class UnreachableError(Exception):
@@ -85,29 +77,17 @@ class ConformanceTest:
         self.flows = flows
         self._wire = wire
         self._aliases = (alias, caller)
-        self._checks = [n for n in HTTP_CHECKS if n != ANONYMOUS or wire.authorization is not None]
         self._services: dict[str, tuple[Mapping[str, Any], str]] = {}
         self._failures = 0
-        self._answered = self._late = False
+        self._answered = False
 
     @property
     def length(self) -> int:
         """The number of steps."""
-        return sum(len(flow.steps) for flow in self.flows) + len(self._checks)
+        return sum(len(flow.steps) for flow in self.flows) + bool(self._wire.authorization)
 
     async def run(self) -> AsyncIterator[StepResult]:
         """Yield the result of each step. Raises ``UnreachableError`` and ``UnauthorizedError``."""
-        async for result in self._flows():
-            yield result
-        if self._late:
-            return
-        state, step = CallState(*self._aliases), self.flows[0].steps[0]
-        target = state.target(step, state.pairs(step.query))
-        for name in self._checks:
-            findings = tuple(await check_http(self._wire, name, target))
-            yield StepResult(HTTP_FLOW, name, step.endpoint, target, findings=findings)
-
-    async def _flows(self) -> AsyncIterator[StepResult]:
         for flow in self.flows:
             state = CallState(*self._aliases)
             judged: dict[str, CheckResult] = {}
@@ -119,6 +99,18 @@ class ConformanceTest:
                     finding = operation(Topic.CONNECTION, text)
                     yield StepResult(flow.name, "gave up", findings=(finding,))
                     return
+        if self._wire.authorization is not None:
+            yield await self._anonymous()
+
+    async def _anonymous(self) -> StepResult:
+        """Send the first request without credentials."""
+        state, step = CallState(*self._aliases), self.flows[0].steps[0]
+        target = state.target(step, state.pairs(step.query))
+        async with connected(self._wire.base, limit=self._wire.limit) as wire:
+            reply = await wire.get(target)
+        doubt = warning(Topic.AUTHENTICATION, "the server also answers without credentials")
+        findings = (doubt,) if reply.status == HTTPStatus.OK else ()
+        return StepResult(HTTP_FLOW, ANONYMOUS, step.endpoint, target, findings=findings)
 
     async def _step(
         self, flow: Flow, step: Step, state: CallState, earlier: dict[str, CheckResult]
@@ -133,16 +125,12 @@ class ConformanceTest:
             raise UnauthorizedError
         self._answered = True
         self._failures = self._failures + 1 if reply.failure else 0
-        self._late = reply.late
         judged = judge(asked, reply, self._wire.limit)
         compared = compare(step, judged, earlier.get(step.same_as))
         if any(finding.topic is Topic.REPEATABLE for finding in compared):
             del earlier[step.same_as]  # further comparisons with it would tell the same
-        findings = (
-            *judged.findings,
-            *compared,
-            *self._consistent(asked, judged, f"{flow.name}: {step.name}"),
-        )
+        consistent = self._consistent(asked, judged, f"{flow.name}: {step.name}")
+        findings = (*judged.findings, *compared, *consistent)
         is_call = asked.get("call_direction") == "dial_in" and not asked.get("breakout_uuid")
         if step.endpoint == "service_configuration" and is_call:
             state.learn(judged.service, asked.query)
@@ -184,30 +172,3 @@ def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> lis
     if step.certain:
         return [violation(topic, text, TRANSCRIBED)]
     return [warning(topic, text, REPORTED)]
-
-
-async def check_http(wire: Wire, name: str, target: str) -> list[Finding]:
-    """Return the findings of one of ``HTTP_CHECKS``, on a connection of its own."""
-    created: list[object] = []
-
-    async def count(*facts: object) -> None:
-        created.append(facts)
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(count)
-    authorization = None if name == ANONYMOUS else wire.authorization
-    async with connected(
-        wire.base, authorization=authorization, limit=wire.limit, trace_configs=[trace]
-    ) as own:
-        first = await own.get(target)
-        if first.failure:
-            return [no_reply(first, wire.limit)]
-        if name == ANONYMOUS:
-            text = "the server also answers without credentials"
-            is_open = first.status == HTTPStatus.OK
-            return [warning(Topic.AUTHENTICATION, text)] if is_open else []
-        second = await own.get(target)
-    if second.failure:
-        # The second reply shows the length of the first.
-        return [no_reply(second, wire.limit)]
-    return [warning(Topic.CONNECTION, UNANNOUNCED, RFC)] * (len(created) > 1 and not first.closes)
