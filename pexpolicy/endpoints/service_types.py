@@ -98,8 +98,40 @@ class Service(Decision, fields=service_fields.SERVICE):
     """Highest rate from a participant; the management API has the same in kbit/s."""
 
 
-class Room(Service):
-    """The fields that conferences and lectures have: virtual meeting rooms and auditoriums."""
+class _Media(Service):
+    """Fields of services with media of their own."""
+
+    __slots__ = ()
+
+    bypass_proxy: bool | Unset = UNSET
+    """Media go straight to the transcoding node. Default: false."""
+    crypto_mode: Crypto | Unset | None = UNSET
+    """Encryption; null is the global setting. Default: null."""
+    local_display_name: Text | Unset = UNSET
+    """Name shown to the other side."""
+
+
+class _Pictured(_Media):
+    """Fields of services with a picture of all participants."""
+
+    __slots__ = ()
+
+    enable_active_speaker_indication: bool | Unset = UNSET
+    """The active speaker is shown. Default: false."""
+    enable_overlay_text: bool | Unset = UNSET
+    """Names are shown. Default: false."""
+    live_captions_enabled: YesNo | Unset = UNSET
+    """Live captions. Default: default."""
+    live_captions_language: Text | Unset = UNSET
+    """Language of the captions."""
+    source_language: Text | Unset = UNSET
+    """Language that is spoken."""
+    prefer_ipv6: YesNo | Unset = UNSET
+    """IPv6 for outgoing media. Default: default."""
+
+
+class _Protected(Service):
+    """Fields of services that ask for a PIN or single sign-on."""
 
     __slots__ = ()
 
@@ -115,16 +147,36 @@ class Room(Service):
     """Identity providers for guests; empty means no single sign-on."""
     non_idp_participants: NonIdpParticipants | Unset = UNSET
     """Treatment of callers who cannot sign on. Default: disallow_all."""
+    max_callrate_out: BitsPerSecond | Unset = UNSET
+    """Highest rate to a participant; the management API has the same in kbit/s."""
+
+
+class _Systems(Service):
+    """Fields of services that call other systems."""
+
+    __slots__ = ()
+
+    gms_access_token_name: Name | Unset = UNSET
+    """Name of a Google Meet access token in Infinity."""
+    mssip_proxy_name: Name | Unset = UNSET
+    """Name of a Skype for Business server in Infinity."""
+    teams_proxy_name: Name | Unset = UNSET
+    """Name of a Teams Connector in Infinity."""
+    max_callrate_out: BitsPerSecond | Unset = UNSET
+    """Highest rate to a participant; the management API has the same in kbit/s."""
+
+
+class Room(_Pictured, _Protected):
+    """The fields that conferences and lectures have: virtual meeting rooms and auditoriums."""
+
+    __slots__ = ()
+
     automatic_participants: list[AutomaticParticipant] | Unset = UNSET
     """Participants that the conference calls when it starts. Default: none."""
     breakout_rooms: bool | Unset = UNSET
     """The room may have breakout rooms. Default: false."""
-    bypass_proxy: bool | Unset = UNSET
-    """Media go straight to the transcoding node. Default: false."""
     call_type: CallType | Unset = UNSET
     """Media of the call. Default: video."""
-    crypto_mode: Crypto | Unset | None = UNSET
-    """Encryption; null is the global setting. Default: null."""
     denoise_enabled: bool | Unset = UNSET
     """Noise is removed. Default: false."""
     softmute_enabled: bool | Unset = UNSET
@@ -133,34 +185,18 @@ class Room(Service):
     """Media directly between two participants. Default: never."""
     direct_media_notification_duration: Annotated[int, Meta(ge=0, le=30)] | Unset = UNSET
     """Seconds of notice before direct media. Default: 0."""
-    enable_active_speaker_indication: bool | Unset = UNSET
-    """The active speaker is shown. Default: false."""
-    enable_overlay_text: bool | Unset = UNSET
-    """Names are shown. Default: false."""
     enable_chat: YesNo | Unset = UNSET
     """Chat. Default: default."""
     guests_can_present: bool | Unset = UNSET
     """Guests may present. Default: true."""
-    live_captions_enabled: YesNo | Unset = UNSET
-    """Live captions. Default: default."""
-    live_captions_language: Text | Unset = UNSET
-    """Language of the captions."""
-    source_language: Text | Unset = UNSET
-    """Language that is spoken."""
-    local_display_name: Text | Unset = UNSET
-    """Name shown to the other side."""
     locked: bool | Unset = UNSET
     """Locked; read only when the conference starts. Default: false."""
-    max_callrate_out: BitsPerSecond | Unset = UNSET
-    """Highest rate to a participant; the management API has the same in kbit/s."""
     mute_all_guests: bool | Unset = UNSET
     """Guests join muted. Default: false."""
     participant_limit: Annotated[int, Meta(ge=0, le=1_000_000)] | Unset = UNSET
     """Maximum number of participants."""
     pinning_config: Text | Unset = UNSET
     """Name of a pinning configuration of the theme."""
-    prefer_ipv6: YesNo | Unset = UNSET
-    """IPv6 for outgoing media. Default: default."""
     primary_owner_email_address: Email | Unset = UNSET
     """Mail address of the owner."""
     breakout: bool | Unset = UNSET
@@ -209,7 +245,7 @@ class Lecture(Room, constants={"service_type": "lecture"}, rules=service_rules.L
     """Guests see other guests. Default: no_hosts."""
 
 
-class TestCall(Service, constants={"service_type": "test_call"}, rules=service_rules.NAMES):
+class TestCall(_Media, constants={"service_type": "test_call"}, rules=service_rules.NAMES):
     """A call that returns the caller's own picture and sound."""
 
     __slots__ = ()
@@ -218,14 +254,8 @@ class TestCall(Service, constants={"service_type": "test_call"}, rules=service_r
 
     service_type: Literal["test_call"] = "test_call"
     """Kind of service."""
-    bypass_proxy: bool | Unset = UNSET
-    """Media go straight to the transcoding node. Default: false."""
     call_type: CallType | Unset = UNSET
     """Media of the call. Default: video."""
-    crypto_mode: Crypto | Unset | None = UNSET
-    """Encryption; null is the global setting. Default: null."""
-    local_display_name: Text | Unset = UNSET
-    """Name shown to the other side."""
 
 
 class OtherService(Service):
@@ -248,7 +278,9 @@ class OtherService(Service):
         assign(self, "warnings", (*self.warnings, text))
 
 
-class Gateway(Service, constants={"service_type": "gateway"}, rules=service_rules.GATEWAY):
+class Gateway(
+    _Pictured, _Systems, constants={"service_type": "gateway"}, rules=service_rules.GATEWAY
+):
     """A call on behalf of the caller: to a device, Teams, Meet or another system."""
 
     __slots__ = ()
@@ -261,8 +293,6 @@ class Gateway(Service, constants={"service_type": "gateway"}, rules=service_rule
     """Alias to call."""
     outgoing_protocol: Literal["h323", "sip", "mssip", "rtmp", "gms", "teams"]
     """Protocol of the outgoing call."""
-    bypass_proxy: bool | Unset = UNSET
-    """Media go straight to the transcoding node. Default: false."""
     call_type: Literal["video", "video-only", "audio", "auto"] | Unset = UNSET
     """Media of the call. Default: video."""
     called_device_type: (
@@ -279,16 +309,10 @@ class Gateway(Service, constants={"service_type": "gateway"}, rules=service_rule
         | Unset
     ) = UNSET
     """Kind of device that is called. Default: external."""
-    crypto_mode: Crypto | Unset | None = UNSET
-    """Encryption; null is the global setting. Default: null."""
     denoise_audio: bool | Unset = UNSET
     """Noise is removed; Google Meet. Default: true."""
     dtmf_sequence: Text | Unset = UNSET
     """Tones sent when the call is answered; a comma is a pause of 2 s."""
-    enable_active_speaker_indication: bool | Unset = UNSET
-    """The active speaker is shown. Default: false."""
-    enable_overlay_text: bool | Unset = UNSET
-    """Names are shown. Default: false."""
     external_participant_avatar_lookup: YesNo | Unset = UNSET
     """Avatars from Teams. Default: default."""
     h323_gatekeeper_name: Name | Unset = UNSET
@@ -301,24 +325,6 @@ class Gateway(Service, constants={"service_type": "gateway"}, rules=service_rule
     """Name of a TURN server in Infinity. Default: automatic."""
     outgoing_location_name: Name | Unset = UNSET
     """Name of the system location that places the call. Default: automatic."""
-    gms_access_token_name: Name | Unset = UNSET
-    """Name of a Google Meet access token in Infinity."""
-    mssip_proxy_name: Name | Unset = UNSET
-    """Name of a Skype for Business server in Infinity."""
-    teams_proxy_name: Name | Unset = UNSET
-    """Name of a Teams Connector in Infinity."""
-    live_captions_enabled: YesNo | Unset = UNSET
-    """Live captions. Default: default."""
-    live_captions_language: Text | Unset = UNSET
-    """Language of the captions."""
-    source_language: Text | Unset = UNSET
-    """Language that is spoken."""
-    local_display_name: Text | Unset = UNSET
-    """Name shown to the other side."""
-    max_callrate_out: BitsPerSecond | Unset = UNSET
-    """Highest rate to a participant; the management API has the same in kbit/s."""
-    prefer_ipv6: YesNo | Unset = UNSET
-    """IPv6 for outgoing media. Default: default."""
     teams_fit_to_frame: Literal["no", "yes"] | Unset = UNSET
     """Pictures from Teams fill the frame. Default: no."""
     transcoding_enabled: bool | Unset = UNSET
@@ -330,7 +336,7 @@ class Gateway(Service, constants={"service_type": "gateway"}, rules=service_rule
 
 
 class VirtualReception(
-    Service, constants={"service_type": "two_stage_dialing"}, rules=service_rules.RECEPTION
+    _Media, _Systems, constants={"service_type": "two_stage_dialing"}, rules=service_rules.RECEPTION
 ):
     """A virtual reception (``two_stage_dialing``): the caller types the number of a conference."""
 
@@ -338,22 +344,8 @@ class VirtualReception(
 
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
     """Kind of service."""
-    bypass_proxy: bool | Unset = UNSET
-    """Media go straight to the transcoding node. Default: false."""
     call_type: CallType | Unset = UNSET
     """Media of the call. Default: video."""
-    crypto_mode: Crypto | Unset | None = UNSET
-    """Encryption; null is the global setting. Default: null."""
-    local_display_name: Text | Unset = UNSET
-    """Name shown to the other side."""
-    max_callrate_out: BitsPerSecond | Unset = UNSET
-    """Highest rate to a participant; the management API has the same in kbit/s."""
-    gms_access_token_name: Name | Unset = UNSET
-    """Name of a Google Meet access token in Infinity."""
-    mssip_proxy_name: Name | Unset = UNSET
-    """Name of a Skype for Business server in Infinity."""
-    teams_proxy_name: Name | Unset = UNSET
-    """Name of a Teams Connector in Infinity."""
     match_string: Text | Unset = UNSET
     """Regular expression for the typed number; blank matches any."""
     replace_string: Text | Unset = UNSET
@@ -428,7 +420,7 @@ _COMPLETION_RULES = (
 
 
 class MediaPlayback(
-    Service,
+    _Protected,
     constants={"service_type": "media_playback"},
     rules=(*service_rules.NAMES, *service_rules.PINS, *_COMPLETION_RULES),
 ):
@@ -444,17 +436,3 @@ class MediaPlayback(
     """
     on_completion: OnCompletion | Text | Unset = UNSET
     """Action after the playlist."""
-    allow_guests: bool | Unset = UNSET
-    """Guests may join. Default: false."""
-    pin: Pin | Unset = UNSET
-    """Host PIN."""
-    guest_pin: Pin | Unset = UNSET
-    """Guest PIN."""
-    host_identity_provider_group: Text | Unset = UNSET
-    """Identity providers for hosts; empty means no single sign-on."""
-    guest_identity_provider_group: Text | Unset = UNSET
-    """Identity providers for guests; empty means no single sign-on."""
-    non_idp_participants: NonIdpParticipants | Unset = UNSET
-    """Treatment of callers who cannot sign on. Default: disallow_all."""
-    max_callrate_out: BitsPerSecond | Unset = UNSET
-    """Highest rate to a participant; the management API has the same in kbit/s."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from textwrap import dedent
 
 _LIBRARIES = frozenset(("abc", "builtins", "enum", "msgspec", "pydantic", "typing"))
 """Packages of base classes whose attributes are not explained."""
-
-
 _SENTENCES = re.compile(r"(.*?)(?: Default: (\S+)\.)?").fullmatch
 
 
@@ -31,22 +28,19 @@ def attribute_docs(documented: type) -> dict[str, str]:
     for base in reversed(documented.__mro__):
         if base.__module__.partition(".")[0] in _LIBRARIES:
             continue
-        (tree,) = ast.parse(dedent(inspect.getsource(base))).body
-        assert isinstance(tree, ast.ClassDef)
-        statements = list(_statements(tree))
-        for node, following in pairwise(statements):
-            target = node.targets[0] if isinstance(node, ast.Assign) else None
-            target = node.target if isinstance(node, ast.AnnAssign) else target
-            match following:
-                case ast.Expr(value=ast.Constant(value=str(text))) if isinstance(target, ast.Name):
-                    docs[target.id] = " ".join(text.split())
+        for node in ast.walk(ast.parse(dedent(inspect.getsource(base)))):
+            if isinstance(node, ast.ClassDef | ast.If):
+                docs |= _documented(node.body)
     return docs
 
 
-def _statements(tree: ast.ClassDef | ast.If) -> Iterator[ast.stmt]:
-    """Yield the statements of a class, those below ``if TYPE_CHECKING`` among them."""
-    for node in tree.body:
-        if isinstance(node, ast.If):
-            yield from _statements(node)
-        else:
-            yield node
+def _documented(statements: list[ast.stmt]) -> dict[str, str]:
+    docs: dict[str, str] = {}
+    for pair in pairwise(statements):
+        match pair:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                docs[name] = " ".join(text.split())
+    return docs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypedDict, Union, get_args, get_origin
@@ -101,18 +101,6 @@ class Contract:
     def nested(self) -> tuple[Contract, ...]:
         """Return the contracts of all inner objects."""
         return tuple(dict.fromkeys(self.nested_models.values()))
-
-    @cached_property
-    def _rules_by_field(self) -> dict[str, list[tuple[int, Rule]]]:
-        found: dict[str, list[tuple[int, Rule]]] = {}
-        for number, rule in enumerate(self.rules):
-            found.setdefault(rule.field, []).append((number, rule))
-        return found
-
-    def rules_of(self, names: Iterable[str]) -> list[Rule]:
-        """Return the rules that are evaluated for these fields: no others cost time in a call."""
-        known = self._rules_by_field
-        return [rule for _, rule in sorted(item for name in names for item in known.get(name, ()))]
 
     @cached_property
     def wire(self) -> type[msgspec.Struct]:

@@ -8,7 +8,7 @@ only. So the checked bytes are the bytes that are sent, whatever happens to the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -28,13 +28,12 @@ from msgspec import UNSET, UnsetType
 
 from pexpolicy.models.contract import (
     NO_EXTRAS,
-    OPTIONS,
     Contract,
     Declared,
     Extras,
     ModelBase,
-    plain,
-    refuse_non_finite,
+    contract_of,
+    render,
 )
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.validation import broken_rules, check_in_detail, find_issues, refusal
@@ -57,7 +56,6 @@ class Model(ModelBase):
 
     _contract = Contract()
     _decode: ClassVar[Callable[[bytes], Any]]
-    _constant_items: ClassVar[tuple[tuple[str, Any], ...]] = ()
 
     result: bytes
     """The fields in JSON, as they are sent."""
@@ -70,23 +68,21 @@ class Model(ModelBase):
     def __init_subclass__(cls, **declared: Unpack[Declared]) -> None:
         """Turn the annotations of the class into the type that its fields are checked against."""
         super().__init_subclass__()
-        above = cls._contract
-        hints = {**above.hints, **_own_hints(cls)}
-        own = {name: vars(cls).get(name, ...) for name in cls.__annotations__}
-        defaults = {
-            name: default
-            for name, default in {**above.defaults, **own}.items()
-            if get_origin(hints[name]) is not ClassVar and name not in _OWN_ATTRIBUTES
+        hints = {
+            name: hint
+            for name, hint in get_type_hints(cls, include_extras=True).items()
+            if get_origin(hint) is not ClassVar and name not in _OWN_ATTRIBUTES
         }
+        defaults = {n: d for base in cls.__bases__ for n, d in contract_of(base).defaults.items()}
+        defaults |= {name: vars(cls).get(name, ...) for name in cls.__annotations__}
         contract = cls._contract = dataclasses.replace(
-            above,
+            cls._contract,
             model=cls,
-            hints={name: hints[name] for name in defaults},
-            defaults=defaults,
+            hints=hints,
+            defaults={name: defaults[name] for name in hints},
             **declared,
         )
         cls._decode = msgspec.json.Decoder(contract.wire).decode
-        cls._constant_items = tuple(contract.constants.items())
         for name in contract.names & vars(cls).keys():
             delattr(cls, name)
 
@@ -114,13 +110,11 @@ class Model(ModelBase):
         self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
     ) -> None:
         cls = type(self)
-        for name, value in cls._constant_items:
+        for name, value in cls._contract.constants.items():
             fields.setdefault(name, value)
         warnings: tuple[str, ...] = ()
         try:
-            result = orjson.dumps(fields, plain, OPTIONS)
-            if b"null" in result:
-                refuse_non_finite(fields)
+            result = render(fields)
             sent = cls._decode(result)
         except Exception:  # noqa: BLE001 - values of a plugin may raise anything
             given = {name: value for name, value in fields.items() if value is not UNSET}
@@ -137,7 +131,7 @@ class Model(ModelBase):
         assign(self, "warnings", warnings)
 
     @classmethod
-    def _warnings(cls, sent: Any, names: Iterable[str]) -> Iterator[str]:
+    def _warnings(cls, sent: Any, names: Collection[str]) -> Iterator[str]:
         """Yield warnings of broken rules; raise ``DecisionError`` for a documented one."""
         for place, rule, value in broken_rules(cls._contract, sent, names):
             if rule.refused:
@@ -157,20 +151,17 @@ class Model(ModelBase):
                 return self.set_fields().get(name, UNSET)
             return getattr(sent, name)
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
+    def __setattr__(self, name: str, value: object = None) -> NoReturn:
         hint = f"write replace({name}=...), which returns" if hasattr(self, "replace") else "make"
         msg = f"{type(self).__name__} is frozen: {hint} a new one"
         raise AttributeError(msg)
 
-    def __delattr__(self, name: str) -> NoReturn:
-        msg = f"{type(self).__name__} is frozen: make a new one"
-        raise AttributeError(msg)
+    __delattr__ = __setattr__
 
-    def __copy__(self) -> Self:
+    def __copy__(self, _: object = None) -> Self:
         return self
 
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
+    __deepcopy__ = __copy__
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -209,16 +200,6 @@ def _without_secrets(model: Contract | None, value: Any) -> Any:
         else "***"
         for name, inner in value.items()
     }
-
-
-def _own_hints(cls: type) -> dict[str, Any]:
-    """Return the types that a class itself declares.
-
-    Those of its bases are known already; evaluating them again for each subclass takes 10 % of the
-    start-up.
-    """
-    bare = type("", (), {"__annotations__": cls.__annotations__, "__module__": cls.__module__})
-    return get_type_hints(bare, include_extras=True)
 
 
 _OWN_ATTRIBUTES = frozenset({*ModelBase.__annotations__, *Model.__annotations__})

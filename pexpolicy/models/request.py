@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -78,24 +79,22 @@ class Annotations:
             raise ValueError(msg)
         if value is UNSET:
             return
+        if not (value is None or isinstance(value, str | int | float)):
+            kind = type(value).__name__
+            text = "an annotation is text, a number, True, False or None"
+            raise TypeError(f"{text}, and {name} is of type {kind}")
         found = self.by_plugin.setdefault(plugin, {})
         is_large = isinstance(value, int) and not -_MAX_INTEGER <= value < _MAX_INTEGER
         if is_large or (name not in found and len(found) >= MAX_ANNOTATIONS):
             self.left_out.add(plugin)
-        elif isinstance(value, str):
-            if isinstance(value, Alias) and privacy is Privacy.PLAIN:
-                privacy = Privacy.PERSONAL
-            text = value[:MAX_TEXT] if len(value) <= MAX_TEXT else f"{value[: MAX_TEXT - 1]}…"
-            found[name] = Annotation(text, privacy)
-        elif value is None or isinstance(value, bool):
-            found[name] = Annotation(value, privacy)
-        elif isinstance(value, float | int):
-            plain = float(value) if isinstance(value, float) else int(value)
-            found[name] = Annotation(plain, privacy)
-        else:
-            kind = type(value).__name__
-            text = "an annotation is text, a number, True, False or None"
-            raise TypeError(f"{text}, and {name} is of type {kind}")
+            return
+        if isinstance(value, Alias) and privacy is Privacy.PLAIN:
+            privacy = Privacy.PERSONAL
+        if isinstance(value, str):
+            value = value[:MAX_TEXT] if len(value) <= MAX_TEXT else f"{value[: MAX_TEXT - 1]}…"
+        elif value is not None and not isinstance(value, bool):
+            value = float(value) if isinstance(value, float) else int(value)
+        found[name] = Annotation(value, privacy)
 
 
 T = TypeVar("T")
@@ -181,13 +180,11 @@ class Request:
             msg = f"a {type(self).__name__} has no attribute {name!r}{hint}"
             raise AttributeError(msg, name=name, obj=self)
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        msg = f"a request is frozen: {type(self).__name__}.{name} cannot be set"
+    def __setattr__(self, name: str, value: object = None) -> NoReturn:
+        msg = f"a request is frozen: {type(self).__name__}.{name} cannot be set or deleted"
         raise AttributeError(msg)
 
-    def __delattr__(self, name: str) -> NoReturn:
-        msg = f"a request is frozen: {type(self).__name__}.{name} cannot be deleted"
-        raise AttributeError(msg)
+    __delattr__ = __setattr__
 
     def __repr__(self) -> str:
         secret = {
@@ -259,6 +256,7 @@ ParameterParser = Callable[[Params, str], T]
 """Parses one typed value of the parameters; never raises on what may be sent."""
 
 
+@dataclass(eq=False)
 class Parameter(Generic[T]):
     """One parameter as a typed attribute of a request, parsed at first use.
 
@@ -268,26 +266,20 @@ class Parameter(Generic[T]):
     is older; ``absent`` describes the attribute for absent and malformed values.
     """
 
-    def __init__(
-        self,
-        read: ParameterParser[T],
-        *,
-        wire: str = "",
-        values: tuple[str, ...] = (),
-        since: str = "",
-        absent: str = "None",
-        mark: Confidence = Confidence.TRANSCRIBED,
-        privacy: Privacy = Privacy.PLAIN,
-    ) -> None:
-        self.read = read
-        self.wire = wire
-        self.values = values
-        self.since = since
-        self.absent = absent
-        self.mark = mark
-        self.privacy = privacy
-        self.secret = privacy is Privacy.SECRET
-        self.name = wire
+    read: ParameterParser[T]
+    _: KW_ONLY
+    wire: str = ""
+    values: tuple[str, ...] = ()
+    since: str = ""
+    absent: str = "None"
+    mark: Confidence = Confidence.TRANSCRIBED
+    privacy: Privacy = Privacy.PLAIN
+    name: str = ""
+
+    @property
+    def secret(self) -> bool:
+        """True for a value that is never stored and never shown."""
+        return self.privacy is Privacy.SECRET
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name

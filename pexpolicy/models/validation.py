@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -161,10 +162,10 @@ def find_issues(
     for place, model, name, _ in _unknown(contract, decoded):
         if place or not did_you_mean(name, needed):
             yield refusal(contract, place + name, NOT_SHOWN, _no_such_field(model, name))
-    gone = frozenset({*extras.plain(contract, fields), *needed} - rest.keys())
-    for place, rule, value in broken_rules(
-        contract, _ValidFields(msgspec.json.decode(result, type=kind), gone)
-    ):
+    gone = {*extras.plain(contract, fields), *needed} - rest.keys()
+    sent = msgspec.json.decode(result, type=kind)
+    valid = SimpleNamespace(**{n: getattr(sent, n) for n in contract.names - gone})
+    for place, rule, value in broken_rules(contract, valid):
         if rule.refused:
             yield refusal(contract, place + rule.field, value, rule.text, rule.mark)
 
@@ -184,41 +185,25 @@ def _unreadable(
 
 
 def broken_rules(
-    model: Contract, item: Any, names: Iterable[str] | None = None, place: str = ""
+    model: Contract, item: Any, names: Collection[str] | None = None, place: str = ""
 ) -> Iterator[tuple[str, Rule, Any]]:
     """Yield place, rule and value of each broken rule of a model and its nested models.
 
-    ``names`` are those of the fields that are set, if they are known.
+    ``names`` are those of the fields that are set, if they are known. A rule that reads a field
+    that ``item`` does not have, as it is reported already, is not broken.
     """
-    for rule in model.rules if names is None else model.rules_of(names):
-        with suppress(_InvalidFieldAccess):
-            value = getattr(item, rule.field)
-            if value is not msgspec.UNSET and rule.broken(item):
-                yield place, rule, value
+    for rule in model.rules:
+        if names is None or rule.field in names:
+            with suppress(AttributeError):
+                value = getattr(item, rule.field)
+                if value is not msgspec.UNSET and rule.broken(item):
+                    yield place, rule, value
     for name, inner in model.nested_models.items():
-        with suppress(_InvalidFieldAccess):
-            value = getattr(item, name)
-            for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
-                if isinstance(part, msgspec.Struct):
-                    at = "" if number is None else f"[{number}]"
-                    yield from broken_rules(inner, part, place=f"{place}{name}{at}.")
-
-
-class _InvalidFieldAccess(Exception):
-    """A rule read a field that is wrong or missing, which is reported already."""
-
-
-class _ValidFields:
-    """Fields without the invalid ones."""
-
-    def __init__(self, sent: Any, invalid: Collection[str]) -> None:
-        self._sent = sent
-        self._invalid = invalid
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self._invalid:
-            raise _InvalidFieldAccess
-        return getattr(self._sent, name)
+        value = getattr(item, name, None)
+        for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
+            if isinstance(part, msgspec.Struct):
+                at = "" if number is None else f"[{number}]"
+                yield from broken_rules(inner, part, place=f"{place}{name}{at}.")
 
 
 def refusal(
