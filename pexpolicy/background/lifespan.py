@@ -173,11 +173,12 @@ class Lifespan:
                     _move(limit, loop.time() + STOP_TIMEOUT_S)
                     text = f"closed after {STOP_TIMEOUT_S:.3g}"
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            named = _named(error, f"not {text} s" if limit.expired() else "")
+            if isinstance(error, TimeoutError) and limit.expired():
+                error = TimeoutError(f"not {text} s").with_traceback(error.__traceback__)
             if opened.done():
-                self._end(named)
+                self._end(error)
             else:
-                opened.set_result(named)
+                opened.set_result(error)
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         _SUPERVISOR.set(self._supervisor)
@@ -208,20 +209,3 @@ def _move(limit: asyncio.Timeout, when: float | None) -> None:
 
 
 _STUBBORN = "it suppresses its cancellation, as by except without a class"
-_GENERATORS = {
-    "generator didn't yield": "it ended before its yield",
-    "generator didn't stop": "it yields twice; a lifespan yields once",
-}
-"""What ``asynccontextmanager`` says of a generator, and what it means."""
-
-
-def _named(error: BaseException, late: str) -> BaseException:
-    """Return an error that says what went wrong, where Python's own does not."""
-    if isinstance(error, TimeoutError) and late:
-        named: BaseException = TimeoutError(late)
-    elif type(error) is RuntimeError and str(error) in _GENERATORS:
-        named = RuntimeError(_GENERATORS[str(error)])
-    else:
-        return error
-    named.__cause__ = error
-    return named

@@ -16,10 +16,10 @@ import msgspec
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
-from pexpolicy.background.schedule import STOP_TIMEOUT_S, Periodic, check_seconds
+from pexpolicy.background.schedule import Periodic, check_seconds
 from pexpolicy.config.files import read_file
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.tasks import Failure, end_tasks, hide, run_in_thread
+from pexpolicy.tasks import Failure, run_in_thread
 
 T = TypeVar("T")
 
@@ -90,11 +90,10 @@ class Refreshed(Periodic[T]):
         self._values: list[T] = []
         self._fetched_at = -math.inf
         self._waiting_since = clock()
-        self._next: asyncio.Task[BaseException | None] | None = None
-        """The attempt that waits for the present one, for all who want new data."""
-        self._present: asyncio.Task[BaseException | None] | None = None
-        """The attempt that runs, or ran last."""
         self._lock = asyncio.Lock()
+        self._begun = self._ended = 0
+        """Numbers of the last attempts."""
+        self._error: BaseException | None = None
         self._log: Log | None = None
         super().__init__(fetch, name, every, timeout)
 
@@ -147,11 +146,6 @@ class Refreshed(Periodic[T]):
             raise DataUnavailableError(f"{self.name} could not be fetched: {self.problem}")
         await super().open()
 
-    async def close(self) -> None:
-        """Stop to refresh; the value stays."""
-        await end_tasks((self._next, self._present), STOP_TIMEOUT_S)
-        await super().close()
-
     async def refresh(self) -> None:
         """Fetch now; raise what ``fetch`` raises, and ``TimeoutError``.
 
@@ -161,24 +155,25 @@ class Refreshed(Periodic[T]):
             raise error
 
     async def _attempt(self) -> BaseException | None:
-        """Fetch, and return why it failed."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_task(self._fetch())
-            hide(self._next)
-        return await asyncio.shield(self._next)
+        """Fetch, and return why it failed; an attempt that began before the call does not count."""
+        wanted = self._begun + 1
+        async with self._lock:
+            if self._ended < wanted:
+                self._begun += 1
+                self._error = await self._fetch()
+                self._ended = self._begun
+            return self._error
 
     async def _fetch(self) -> BaseException | None:
-        async with self._lock:
-            self._present, self._next = self._next, None
-            result = await self._run_once()
-            if not isinstance(result, Failure):
-                await self._succeeded(result)
-                return None
-            self.failures += 1
-            self.problem = describe_error(result.error).summary
-            age = None if math.isinf(self.age) else round(self.age, 1)
-            self._warn("data was not refreshed", result.error, age=age)
-            return result.error
+        result = await self._run_once()
+        if not isinstance(result, Failure):
+            await self._succeeded(result)
+            return None
+        self.failures += 1
+        self.problem = describe_error(result.error).summary
+        age = None if math.isinf(self.age) else round(self.age, 1)
+        self._warn("data was not refreshed", result.error, age=age)
+        return result.error
 
     async def _succeeded(self, value: T) -> None:
         self._values = [value]

@@ -15,7 +15,6 @@ from contextlib import (
     contextmanager,
 )
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pexpolicy.chain.failure_log import PluginFailureLog
@@ -179,21 +178,12 @@ def declared_by(instance: object, declared: list[Periodic[Any]], kind: type[P]) 
 
 
 def _check_function(function: object, what: str) -> None:
-    """Raise ``TypeError`` for a coroutine, and for what cannot be called without arguments."""
+    """Raise ``TypeError`` for what cannot be called, such as a coroutine."""
     if inspect.iscoroutine(function):
         function.close()
-        name = function.__name__
-        raise TypeError(f"{what} takes a coroutine function: write {name}, without ()")
+        raise TypeError(f"{what} takes a coroutine function: write {function.__name__}, without ()")
     if not callable(function):
         raise TypeError(f"{what} takes a coroutine function, and not {type(function).__name__}")
-    inner = function.func if isinstance(function, partial) else function
-    try:
-        inspect.signature(function).bind()
-    except TypeError as error:
-        name = getattr(inner, "__name__", "the function")
-        raise TypeError(f"{what} calls {name} without arguments: {error}") from None
-    except ValueError:
-        pass  # some callables have no signature
 
 
 def check_seconds(**seconds: float) -> None:

@@ -93,7 +93,7 @@ def _driver_of(value: object, expected: type, lease: SourceLease | None) -> obje
         msg = "write the NAME of a table [sources.NAME]"
         raise ValueError(msg)
     if lease is None:
-        msg = 'sources are opened in the server process: its plugins need isolation = "none"'
+        msg = 'only plugins with isolation = "none" take sources, which the server process opens'
         raise ValueError(msg)
     shared = lease.source(value)
     if isinstance(shared.driver, expected):
@@ -112,8 +112,6 @@ class SharedSource:
     digest: bytes
     """The hash of its table."""
     driver: Any
-    needs: tuple[SharedSource, ...]
-    """The sources that its own settings name."""
     versions: Look
     """The files that it was built from."""
     refreshed: tuple[Refreshed[Any], ...]
@@ -174,7 +172,7 @@ class SharedResources:
 
 
 class SourceLease:
-    """The sources that one policy uses, in the order in which they are opened.
+    """The sources that one policy uses, in the order in which settings name them.
 
     ``problems`` are those of their tables, ``unused`` the tables that no plugin names.
     """
@@ -198,8 +196,6 @@ class SourceLease:
         self._make = make
         self._used: dict[str, SharedSource] = {}
         self._failed: set[str] = set()
-        self._needs: dict[str, list[SharedSource]] = {}
-        """What the sources that are being built need, the innermost last."""
 
     @contextmanager
     def resolving(self) -> Iterator[None]:
@@ -211,8 +207,7 @@ class SourceLease:
             yield
             used = set(self._used)
             for name in self._tables:
-                if name not in self._used and name not in self._failed:
-                    self._resolve(name)
+                self._resolve(name)
             self.unused = tuple(name for name in self._used if name not in used)
             self._close_soon([self._used.pop(name) for name in self.unused])
         except BaseException:
@@ -238,63 +233,37 @@ class SourceLease:
             known = did_you_mean(name, self._tables)
             known = known or "; there is: " + (", ".join(self._tables) or "none")
             raise ValueError(f"there is no table [sources.{name}]{known}")
-        if name in self._needs:
-            circle = " needs ".join([*self._needs, name])
-            raise ValueError(f"sources cannot need each other: {circle}")
-        if name in self._tables and name not in self._used and name not in self._failed:
-            self._resolve(name)
+        self._resolve(name)
         if name not in self._used:
             raise ValueError(f"the table [sources.{name}] has an error")
-        if self._needs:
-            next(reversed(self._needs.values())).append(self._used[name])
         return self._used[name]
 
     def _resolve(self, name: str) -> None:
-        self._needs[name] = []
+        if name not in self._tables or name in self._used or name in self._failed:
+            return
         try:
             self._used[name] = self._acquire(name, self._tables[name])
         except PluginBuildError as error:
             self._failed.add(name)
             self.problems += [Problem(("sources", name, *p.key), p.text) for p in error.problems]
-        finally:
-            del self._needs[name]
 
     def _acquire(self, name: str, table: SourceTable) -> SharedSource:
         driver_class = _driver_class(name, table.driver)
         digest = digest_of([table.driver, str(self._root), table.settings])
-        shared = self._resources.acquire(name, digest, driver_class)
-        if shared is not None:
-            # If something that it needs was built again, it is too.
-            if all(self._is_current(need) for need in shared.needs):
-                return shared
-            self._close_soon([shared])
-        shared = self._build(name, table, digest, driver_class)
-        self._resources.add(shared)
-        return shared
-
-    def _is_current(self, need: SharedSource) -> bool:
-        try:
-            return self.source(need.name) is need
-        except ValueError:
-            return False
-
-    def _build(
-        self, name: str, table: SourceTable, digest: bytes, driver_class: type
-    ) -> SharedSource:
+        if (known := self._resources.acquire(name, digest, driver_class)) is not None:
+            return known
         read_at = time.time()
-        self._needs[name].clear()
         with (
             tracking_files() as files,
             collecting_declarations() as declared,
             hook_context(f"sources.{name}", "__init__"),
         ):
-            driver = self._make(driver_class, table, {"root": self._root, "sources": self})
-        return SharedSource(
+            driver = self._make(driver_class, table, {"root": self._root})
+        made = SharedSource(
             name,
             table.driver,
             digest,
             driver,
-            tuple(self._needs[name]),
             {
                 file: version if version is None or version.is_older_than(read_at) else None
                 for file, version in stat_files(files).items()
@@ -302,6 +271,8 @@ class SourceLease:
             declared_by(driver, declared, Refreshed),
             declared_by(driver, declared, ScheduledJob),
         )
+        self._resources.add(made)
+        return made
 
     async def open(self, log: Log | None, *, in_server: bool) -> None:
         """Open the sources that are not open yet; raises ``SourceOpenError``."""

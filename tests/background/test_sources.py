@@ -93,22 +93,21 @@ async def test_a_driver_makes_metrics_below_the_name_of_its_source(lines: Lines)
     assert b"\npexpolicy_plugin_sources_people_built 1.0\n" in exposed
 
 
-async def test_sources_are_opened_in_order_of_need_and_closed_in_reverse(lines: Lines) -> None:
+async def test_sources_are_opened_in_order_of_use_and_closed_in_reverse(lines: Lines) -> None:
     sources = {
-        "all": {"driver": "joined", "people": "people"},
         "unused": people("unused"),
         "other": people("other"),
         "people": people(),
     }
-    made = policy(sources, {"first": "all", "second": "other"})
+    made = policy(sources, {"first": "people", "second": "other"})
     assert [str(warning) for warning in made.warnings if "sources" in warning.key] == [
         "sources.unused: no plugin uses it"
     ]
     async with made.serving():
         pass
     assert [line for line in lines() if not line.startswith("built")] == [
-        *("opened one", "opened joined one", "opened other"),
-        *("closed other", "closed joined one", "closed one"),
+        *("opened one", "opened other"),
+        *("closed other", "closed one"),
     ]
 
 
@@ -140,13 +139,6 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
     "a driver that fails": (
         {"people": people(fails="built")},
         "sources.people: people cannot be built: OSError: no such server",
-    ),
-    "a circle": (
-        {
-            "people": {"driver": "joined", "people": "a"},
-            "a": {"driver": "joined", "people": "people"},
-        },
-        "sources.a.people: sources cannot need each other: people needs a needs people",
     ),
 }
 
@@ -278,14 +270,9 @@ async def test_a_policy_that_never_serves_closes_what_only_it_uses(lines: Lines)
     assert lines()[-1] == "closed one"
 
 
-async def test_a_changed_file_builds_a_source_again_and_what_needs_it(
-    lines: Lines, tmp_path: Path
-) -> None:
+async def test_a_changed_file_builds_a_source_again(lines: Lines, tmp_path: Path) -> None:
     pool = SharedResources()
-    sources = {
-        "list": {"driver": "listed", "path": "list.txt"},
-        "people": {"driver": "joined", "people": "list"},
-    }
+    sources = {"people": {"driver": "listed", "path": "list.txt"}}
     listed = tmp_path / "list.txt"
     listed.write_text("old")
     await asyncio.sleep(0.05)
@@ -300,9 +287,9 @@ async def test_a_changed_file_builds_a_source_again_and_what_needs_it(
         assert second.config_hash != first.config_hash
         async with second.serving() as served:
             outcome = await decide(served, SERVICE)
-            assert outcome.decision == Conference(name="joined new", service_tag="")
+            assert outcome.decision == Conference(name="new", service_tag="")
         same.close()
-    assert lines()[-2:] == ["closed joined old", "closed old"]
+    assert lines()[-2:] == ["closed new", "closed old"]
 
 
 async def test_a_source_that_has_failed_is_built_again_at_the_next_reload(lines: Lines) -> None:

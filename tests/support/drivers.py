@@ -11,7 +11,7 @@ DRIVERS = '''
 import asyncio
 from pathlib import Path
 
-from pexpolicy import ConfigPath, PluginSettings, Refreshed, Source, metrics
+from pexpolicy import ConfigPath, PluginSettings, Refreshed, metrics
 from pexpolicy.files import track_file
 
 LOG = Path({log!r})
@@ -69,19 +69,6 @@ class File(Base):
         return self.content
 
 
-class Joined(Base):
-    """A source that needs another one."""
-
-    class Settings(PluginSettings):
-        people: Source[Base]
-
-    def __init__(self, settings):
-        self.people = settings.people
-
-    def __str__(self):
-        return f"joined {{self.people}}"
-
-
 class Breaks(Base):
     """A source whose task group fails."""
 
@@ -122,7 +109,6 @@ def no_class():
 ENTRIES = """[pexpolicy.sources]
 people = {module}:People
 listed = {module}:File
-joined = {module}:Joined
 breaks = {module}:Breaks
 snapshot = {module}:Snapshot
 function = {module}:no_class
