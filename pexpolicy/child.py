@@ -12,7 +12,6 @@ import fcntl
 import logging
 import os
 import resource
-import select
 import signal
 import socket
 import subprocess
@@ -376,17 +375,13 @@ def parent_socket() -> socket.socket:
     # A core dump would hold PINs.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection, pipe = os.dup(0), int(os.environ.pop(_PIPE))
-    os.set_inheritable(pipe, False)  # noqa: FBT003 - its own signature
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
         flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
         fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
-    if select.select((pipe,), (), (), 0)[0]:
-        sys.exit(1)
     return socket.socket(fileno=connection)
 
 

@@ -88,16 +88,6 @@ class Server:
     announcement: str
     telemetry: Telemetry
 
-    def limit_shutdown(self) -> None:
-        """Start the timer that ends the process even if a plugin does not stop."""
-        seconds = SHUTDOWN_TIMEOUT_S + self.drain_delay
-        force_exit_after(seconds, self.reloader.leftovers)
-
-    @property
-    def drain_delay(self) -> float:
-        """Seconds from the request to stop in which calls are still accepted."""
-        return self.reloader.active.policy.settings.server.drain_delay
-
 
 async def serve(
     policy: Policy, listener: socket.socket, read_at: float, context: ServerContext
@@ -137,29 +127,31 @@ async def started(
     loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     try:
         # A plugin that does not open must not keep the server running.
-        stop.on_signal = partial(_limit_start, policy)
+        stop.on_signal = partial(_limit, policy)
         # Standard output belongs to the audit: output of plugins would mix with its lines.
         with redirect_stdout(sys.stderr):
             async with _answering(policy, listener, audit, context) as server:
-                stop.on_signal = server.limit_shutdown
+                reloader = server.reloader
+                stop.on_signal = lambda: _limit(reloader.active.policy, reloader)
                 del policy
                 yield server
                 notify(STOPPING)
-                server.limit_shutdown()
+                stop.on_signal()
                 server.telemetry.sources.readiness.state = ReadinessState.DRAINING
+                delay = reloader.active.policy.settings.server.drain_delay
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.immediate.wait(), server.drain_delay)
-        force_exit_after(EXIT_TIMEOUT_S, server.reloader.leftovers)
+                    await asyncio.wait_for(stop.immediate.wait(), delay)
+        force_exit_after(EXIT_TIMEOUT_S, reloader.leftovers)
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         audit.close()
 
 
-def _limit_start(policy: Policy) -> None:
-    """Start the timer that ends the process although plugins are still being opened."""
+def _limit(policy: Policy, reloader: Reloader | None = None) -> None:
+    """Start the timer that ends the process even if a plugin does not open or stop."""
     seconds = SHUTDOWN_TIMEOUT_S + policy.settings.server.drain_delay
-    force_exit_after(seconds, lambda: [*policy.lifespans][-1:])
+    force_exit_after(seconds, reloader.leftovers if reloader else lambda: [*policy.lifespans][-1:])
 
 
 def _open_audit(settings: Settings) -> AuditLog:

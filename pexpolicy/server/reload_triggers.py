@@ -67,6 +67,8 @@ RELOAD_TIMEOUT_S = 180.0
 """Seconds to wait for the reply: more than the build and the lifespans may take."""
 SERVICE_FOLDER = Path("/run/pexpolicy")
 """The folder of a systemd unit with ``RuntimeDirectory=pexpolicy``."""
+OWN_FOLDER = f"pexpolicy-{os.getuid()}"
+"""The folder of this user among the temporary files."""
 
 
 def folders() -> list[Path]:
@@ -75,13 +77,8 @@ def folders() -> list[Path]:
     names = [name for v in variables for name in os.environ.get(v, "").split(":") if name]
     found = [*map(Path, names), SERVICE_FOLDER]
     with suppress(OSError):  # without a writable one, as in a container with a read-only root
-        found.append(Path(tempfile.gettempdir()) / _own_name())
+        found.append(Path(tempfile.gettempdir()) / OWN_FOLDER)
     return list(dict.fromkeys(found))
-
-
-def _own_name() -> str:
-    """Return the name of the folder of this user among the temporary files."""
-    return f"pexpolicy-{os.getuid()}"
 
 
 def name_of(config: Path) -> str:
@@ -106,9 +103,8 @@ def sockets_of(config: Path) -> list[Path]:
 
 def _is_trusted(folder: Path) -> bool:
     """Return whether a folder belongs to this user and no other user may write to it."""
-    status = folder.lstat()
-    is_own = status.st_uid == os.getuid()
-    return stat.S_ISDIR(status.st_mode) and is_own and not status.st_mode & 0o022
+    found = folder.lstat()
+    return found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o022
 
 
 @asynccontextmanager
@@ -126,7 +122,7 @@ async def control_socket(config: Path, reload: Reload) -> AsyncIterator[bool]:
 
     for folder in folders():
         with suppress(OSError):
-            if folder.name == _own_name():
+            if folder.name == OWN_FOLDER:
                 folder.mkdir(mode=0o700, exist_ok=True)
             if _is_trusted(folder):
                 path = folder / f"{name_of(config)}-{os.getpid()}.sock"
@@ -223,7 +219,7 @@ class ReloadTriggers:
         self._log = log
         self._echo = echo
         self._uses_threads = uses_threads
-        self._terminal = [number for number in range(3) if os.isatty(number)]
+        self._terminal = [*filter(os.isatty, range(3))]
         self._watcher = FileWatcher()
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -256,39 +252,28 @@ class ReloadTriggers:
         """Start a reload, in a task that is hidden from plugins and ends with the server."""
         return start_background(self._run(), self._tasks)
 
-    @property
-    def _is_hung_up(self) -> bool:
-        """Whether the terminal that the server was started on, if any, was closed."""
-        return not all(map(os.isatty, self._terminal))
-
     def _on_hangup(self) -> None:
         """Reload, or stop if the terminal of the server was closed."""
-        if self._is_hung_up:
-            self._stop.request_immediate()
-        else:
+        if all(map(os.isatty, self._terminal)):
             _ = self.reload()
+        else:
+            self._stop.request_immediate()
 
     async def _watch(self) -> None:
         """Reload after a change of the files."""
-        was_hung_up = False
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             # A change during a reload is detected by a later poll.
             versions = await self._poll(self._watcher.known)
             if not self._lock.locked() and self._watcher.is_changed(versions):
                 _ = self.reload()
-            if was_hung_up:
-                # It was closed without SIGHUP, as the server was detached: SIGHUP reloads again.
-                self._terminal = []
-            was_hung_up = self._is_hung_up
 
     async def _poll(self, files: Iterable[Path]) -> Look:
         """Return the present versions; a file server may hang."""
         found = tuple(files)
-        if self._uses_threads:
-            with suppress(RuntimeError):  # plugins have used up all threads
-                return await run_in_thread(lambda: stat_files(found), "pexpolicy-watch")
-        return stat_files(found)
+        if not self._uses_threads:
+            return stat_files(found)
+        return await run_in_thread(lambda: stat_files(found), "pexpolicy-watch")
 
     async def _run(self) -> ReloadResult:
         async with self._lock:
