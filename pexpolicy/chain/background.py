@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,7 +42,7 @@ MAX_BATCH_BYTES = 4 << 20
 """Bytes of a batch; a decision that is larger is a batch of its own."""
 MIN_RETRY_S = 0.1
 MAX_RETRY_S = 10.0
-"""Pause after the first failure, and the longest one; doubled each time, with 50 % of jitter."""
+"""Pause after the first failure, and the longest one; doubled each time."""
 GIVE_UP_S = 600.0
 """Time after which a decision that cannot be delivered is dropped."""
 DRAIN_TIMEOUT_S = 2.0
@@ -133,14 +132,6 @@ class ObserverQueue:
             self._task = asyncio.get_running_loop().create_task(self._run())
             hide(self._task)
 
-    def put_back(self, outcomes: Iterable[Outcome], counts: BackgroundCounts | None) -> None:
-        """Deliver what a predecessor could not, before all else."""
-        later = [*self._waiting]
-        self._waiting.clear()
-        self._bytes = 0
-        for outcome in (*outcomes, *later):
-            self.put(outcome, counts)
-
     async def _run(self) -> None:
         try:
             while self._waiting:
@@ -185,7 +176,7 @@ class ObserverQueue:
             if loop.time() - began >= GIVE_UP_S:
                 self._drop(batch, f"the observer has failed for {GIVE_UP_S:.0f} s")
                 return
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_RETRY_S if self.is_open else MIN_RETRY_S)
         self._count(DELIVERED, len(batch))
 
@@ -239,7 +230,8 @@ class ObserverQueue:
         while heir is not None and not heir.is_open:
             heir = heir.successor
         if left and heir is not None:
-            heir.put_back(left, self._counts)
+            for outcome in left:
+                heir.put(outcome, self._counts)
         elif left:
             self._drop(left, f"not delivered within {DRAIN_TIMEOUT_S:.3g} s of the end")
         self._log_dropped()

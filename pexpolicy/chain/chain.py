@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from types import MethodType
 from typing import Any
 
 import msgspec
@@ -38,7 +37,8 @@ from pexpolicy.models.request import Request, errors_of
 from pexpolicy.models.request_secrets import redact, withheld_values
 
 Clock = Callable[[], float]
-Check = Callable[[Any, Any], Decision | Coroutine[Any, Any, Decision] | None]
+Checked = Decision | Coroutine[Any, Any, Decision] | None
+Check = Callable[[Any, Any], Checked]
 """Returns the decision of an answer, ``None`` if it abstains; raises ``DecisionError``."""
 
 MIN_BUDGET_S = 0.001
@@ -69,7 +69,6 @@ class Chain:
     merges: bool = False
     """True where every plugin is asked and their decisions are merged."""
     check: Check = field(init=False)
-    check_adjusted: Check = field(init=False)
     run_type: type[ChainRun] = field(init=False)
     """The class of the state of a call."""
     failure_log: PluginFailureLog = field(init=False)
@@ -83,8 +82,6 @@ class Chain:
         for name, value in {
             "deciding": deciding,
             "check": self.endpoint.check_answer,
-            # Not a partial: CPython calls a method in its own loop, without a call of C.
-            "check_adjusted": MethodType(check_adjusted, self.endpoint),
             "run_type": run_type,
             "failure_log": PluginFailureLog(self.log, self.endpoint.name),
             "group_ends": group_ends(self.links, deciding),
@@ -101,7 +98,6 @@ class Chain:
         """Ask until the run has ended, or the budget is gone. Never raises."""
         if run is None:
             run = self.run_type(self, request)
-        run.tasks = tasks
         has_waited = True
         while (run.decision is None and run.at < run.last) or run.begin_adjusting():
             task = tasks.start(run)
@@ -157,10 +153,9 @@ class ChainRun:
 
     __slots__ = (
         *("abandoned", "asked", "at", "began", "chain", "check", "deadline", "decided_by"),
-        *("decision", "eventful", "last", "request", "steps", "tasks"),
+        *("decision", "eventful", "last", "request", "steps"),
     )
 
-    tasks: HookTasks
     decision: Decision | None
     decided_by: str
     adjusted = False
@@ -200,7 +195,7 @@ class ChainRun:
             asked, check = self.asked, self.check
             for link in chain.links[self.at : chain.group_ends[self.at]]:
                 began = self.began
-                if began > last and not self.tasks.suspends_limits():
+                if began > last:
                     self._skip_rest()
                     return
                 breaker = link.breaker
@@ -227,7 +222,7 @@ class ChainRun:
                 else:
                     now = chain.clock()
                     us = int((now - began) * 1e6)
-                    if us >= QUICK and self._is_late(now):
+                    if us >= QUICK and now - began > self.limit:
                         self.time_out(link)
                     else:
                         kind = link.abstained_steps if answer is None else link.decided_steps
@@ -257,9 +252,6 @@ class ChainRun:
     def begin_adjusting(self) -> bool:
         """Ask other plugins about the decision, if there are any; return true then."""
         return False
-
-    def _is_late(self, now: float) -> bool:
-        return now - self.began > self.limit and not self.tasks.suspends_limits()
 
     @property
     def limit(self) -> float:
@@ -375,6 +367,9 @@ class FoldRun(ChainRun):
     def _check_merged(self, answer: Any, _: object) -> Decision:
         return check_merged(self.chain.endpoint, answer, self.draft)
 
+    def _check_adjusted(self, answer: Any, _: object) -> Checked:
+        return check_adjusted(self.chain.endpoint, answer, self.draft)
+
     def secrets(self) -> list[str]:
         """Return what logs and details must not have, those of the decision so far included."""
         return self.draft.secrets()
@@ -443,7 +438,7 @@ class FoldRun(ChainRun):
         """Ask the adjusters about a decision of this plugin."""
         chain = self.chain
         self.is_adjusting = True
-        self.check = chain.check_adjusted
+        self.check = self._check_adjusted
         self.asked = draft = self.draft
         draft.decision = draft.protecting = decision
         self.at, self.last, self.decision = chain.deciding, len(chain.links), None

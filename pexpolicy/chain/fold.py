@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pexpolicy.endpoints.base import PROTECTIONS, Endpoint
-from pexpolicy.models.contract import contract_of
+from pexpolicy.models.contract import contract_of, fields_in
 from pexpolicy.models.decision import Continue, Decision, is_intact, state_of
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.request import Request
@@ -18,7 +17,6 @@ from pexpolicy.models.request_secrets import withheld_values
 
 ADJUST = "adjust_"
 """The prefix of the names of the hooks that adjust decisions; the endpoint follows."""
-_PROTECTED = re.compile(f'"(?:{"|".join(PROTECTIONS)})":'.encode())
 
 
 class Draft(msgspec.Struct):
@@ -35,19 +33,14 @@ class Draft(msgspec.Struct):
         """Return the secrets in the request and in the decision, to keep them out of logs."""
         found = withheld_values(self.request)
         if self.decision is not None:
-            model, fields = contract_of(type(self.decision)), self.decision.set_fields()
-            for name, value in fields.items():
-                if name in model.secrets:
+            contract = contract_of(type(self.decision))
+            for _, inner, name, value in fields_in(contract, self.decision.set_fields()):
+                if name in inner.secrets:
                     found += _texts(value)
-                elif (nested := model.nested_models.get(name)) is not None:
-                    items = value if isinstance(value, list) else [value]
-                    found += _texts(
-                        [item.get(secret) for item in items for secret in nested.secrets]
-                    )
         return found
 
 
-def _texts(value: object) -> Iterator[str]:
+def _texts(value: Any) -> Iterator[str]:
     """Yield the texts in a value of JSON that are not empty."""
     if isinstance(value, str) and value:
         yield value
@@ -98,19 +91,15 @@ def check_adjusted(
             "it turns a reject into an admission: write may_admit = true in the table of the "
             "plugin if it may",
         )
-    if decision.action == "continue" and (
-        (lost := _lost_protection(before, decision))
+    if decision.action == "continue":
         # Nor may several adjusters in turn remove it, such as by way of a redirect.
-        or (
-            (protecting := draft.protecting) is not before
-            and (lost := _lost_protection(protecting, decision))
-        )
-    ):
-        raise _refusal(
-            endpoint,
-            f"it removes {lost}, which protects the call: write may_admit = true in the table of "
-            "the plugin if it may",
-        )
+        for earlier in (before, draft.protecting):
+            if earlier is not None and (lost := _lost_protection(earlier, decision)):
+                raise _refusal(
+                    endpoint,
+                    f"it removes {lost}, which protects the call: write may_admit = true in the "
+                    "table of the plugin if it may",
+                )
     return decision
 
 
@@ -120,18 +109,11 @@ def _refusal(endpoint: Endpoint[Any], rule: str) -> DecisionError:
     return DecisionError(replace(issue, consequence="Such an answer is not used"))
 
 
-def _lost_protection(before: Decision | None, after: Decision) -> str:
+def _lost_protection(before: Decision, after: Decision) -> str:
     """Return a field without which more callers are admitted, if ``after`` lacks it."""
-    # Where fields were only added, the JSON begins as before.
-    sends_result = not isinstance(after, Continue)
-    if before is None or (sends_result and after.result.startswith(before.result[:-1])):
-        return ""
-    if _PROTECTED.search(before.result) is not None:
-        old, new = before.set_fields(), after.set_fields() if sends_result else {}
-        for name in PROTECTIONS:
-            if _has_value(old, name) and not _has_value(new, name):
-                return name
-    return ""
+    old, new = before.set_fields(), {} if isinstance(after, Continue) else after.set_fields()
+    lost = (name for name in PROTECTIONS if _has_value(old, name) and not _has_value(new, name))
+    return next(lost, "")
 
 
 def _has_value(fields: dict[str, Any], name: str) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from types import FrameType
 from typing import Any, Protocol
 
 from pexpolicy.tasks import hide
@@ -40,8 +39,6 @@ class HookTasks:
         self._starting: Work | None = None
         self._waiting: dict[asyncio.Task[None], Work] = {}
         self._abandoned: dict[asyncio.Task[None], Names] = {}
-        self.has_debugger = False
-        """True after a debugger has stopped in a plugin; then no time limit applies any more."""
 
     @property
     def running(self) -> Names:
@@ -113,16 +110,9 @@ class HookTasks:
                 if task.done():
                     return
             await asyncio.wait((task,), timeout=max(seconds_left(), 0.0))
-            if not task.done() and self.suspends_limits():
-                await asyncio.wait((task,))
         finally:
             if not task.done():
                 self.abandon(task, work.names)
-
-    def suspends_limits(self) -> bool:
-        """Return whether a debugger is at work; ask after a limit only, as it reads all stacks."""
-        self.has_debugger = self.has_debugger or has_debugger()
-        return self.has_debugger
 
     def abandon(self, task: asyncio.Task[None], names: Names) -> None:
         """Cancel a task without waiting for it; remember plugin and hook until it has ended."""
@@ -138,27 +128,6 @@ class HookTasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=0.2)
-
-
-def frames_of(thread: int) -> Iterator[FrameType]:
-    """Yield the frames of a thread, innermost first."""
-    frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001 - documented
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def is_at_prompt(thread: int) -> bool:
-    """Return whether a thread waits at the prompt of a debugger."""
-    names = (str(frame.f_globals.get("__name__", "")) for frame in frames_of(thread))
-    return any(name == "bdb" or name.startswith(("pydevd", "_pydevd")) for name in names)
-
-
-def has_debugger() -> bool:
-    """Return whether an editor's debugger is attached, or any thread waits at a prompt."""
-    if "pydevd" in sys.modules:
-        return True
-    return "bdb" in sys.modules and any(map(is_at_prompt, sys._current_frames()))  # noqa: SLF001 - documented
 
 
 class PluginBusyError(Exception):
@@ -187,13 +156,7 @@ class PluginThreadPool:
         if len(self._futures) >= self._size:
             msg = f"its threads ({self._size}) are all taken by calls that have not returned"
             raise PluginBusyError(msg)
-        calls = [call]
-        try:
-            future = self._pool.submit(copy_context().run, _outcome, calls, request)
-        except RuntimeError:
-            # The process cannot start another thread. The pool keeps the call for one that it has.
-            calls.clear()
-            raise
+        future = self._pool.submit(copy_context().run, _outcome, call, request)
         self._futures.add(future)
         # It runs before the answer is seen, and for a call that is cancelled before it began.
         future.add_done_callback(self._futures.discard)
@@ -212,12 +175,12 @@ class PluginThreadPool:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _outcome(calls: list[Callable[[Any], Any]], request: Any) -> tuple[Any, BaseException | None]:
-    """Return an exception as a value; do nothing for a call that was given up.
+def _outcome(call: Callable[[Any], Any], request: Any) -> tuple[Any, BaseException | None]:
+    """Return an exception as a value.
 
     A future refuses StopIteration, and a thread must not end by SystemExit.
     """
     try:
-        return calls[0](request) if calls else None, None
+        return call(request), None
     except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited
         return None, error

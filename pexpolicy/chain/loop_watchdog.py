@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -21,13 +22,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Self
 
-from pexpolicy.chain.hook_tasks import (
-    SERVER,
-    HookTasks,
-    Names,
-    frames_of,
-    is_at_prompt,
-)
+from pexpolicy.chain.hook_tasks import SERVER, HookTasks, Names
 from pexpolicy.errors import PACKAGE_ROOT, Log
 
 HEARTBEAT_S = 0.05
@@ -35,8 +30,6 @@ REPORT_AFTER_S = 0.1
 """Delay of a heartbeat that is reported."""
 STILL_HELD_AFTER_S = 1.0
 """Delay after which a loop that is still held is reported before it is released."""
-OUTSIDE = ("a thread or another process", "")
-"""The event loop ran no code, and could not go on."""
 _IDLE = (os.path.dirname(asyncio.__file__), selectors.__file__)  # noqa: PTH120 - compared with names
 """The beginning of the file names of an event loop that waits."""
 
@@ -82,54 +75,51 @@ class Watchdog:
                 self._report(beat_at)
 
     def _report(self, beat_at: float) -> None:
-        """Read the stack of the loop, wait until it is released, and log both.
-
-        A prompt of a debugger is left alone, and time limits are suspended.
-        """
-        at_prompt = is_at_prompt(self._loop_thread)
-        self._tasks.has_debugger = self._tasks.has_debugger or at_prompt
+        """Read the stack of the loop, wait until it is released, and log both."""
         names, line = self._owner()
-        is_logged = at_prompt
+        if not line:
+            return  # no code holds it: the machine is busy
+        is_logged = False
         while self._beat_at == beat_at and not self._stopped.wait(HEARTBEAT_S / 5):
             held = time.monotonic() - beat_at
             if held > STILL_HELD_AFTER_S and not is_logged:
                 is_logged = True
                 what = "holds the event loop, and has not released it yet"
                 self._log_hold(names, line, held, what)
-        if not at_prompt:
-            self._log_hold(names, line, time.monotonic() - beat_at, "held the event loop")
+        self._log_hold(names, line, time.monotonic() - beat_at, "held the event loop")
 
     def _owner(self) -> tuple[Names, str]:
         """Return the owner of the code that the loop's thread runs, and the line.
 
-        It is the hook that runs, or the plugin whose module is on the stack.
+        It is the hook that runs, or the plugin whose module is on the stack. No line: none runs.
         """
-        running, frames = self._tasks.running, list(frames_of(self._loop_thread))
-        files = [frame.f_code.co_filename for frame in frames]
+        frames = list[FrameType]()
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented
+        while frame is not None:
+            frames.append(frame)
+            frame = frame.f_back
+        running = self._tasks.running
+        if not frames or (running == SERVER and _is_in(_IDLE, frames[0])):
+            return SERVER, ""
         if running == SERVER:
-            if not frames or files[0].startswith(_IDLE):
-                return OUTSIDE, ""
             modules = (str(frame.f_globals.get("__name__", "")) for frame in frames)
             owner = next((self._modules[name] for name in modules if name in self._modules), "")
             running = (owner, "") if owner else SERVER
-        elif files[0].startswith(PACKAGE_ROOT):
+        elif _is_in(PACKAGE_ROOT, frames[0]):
             running = SERVER  # such as a check of the answer of the hook
-        if running == SERVER:
-            return SERVER, _place(frames[0])
-        others = (frame for frame, file in zip(frames, files, strict=True) if not _is_ours(file))
-        return running, next(map(_place, others), "unknown")
+        if running != SERVER:
+            ours = (PACKAGE_ROOT, *_IDLE)
+            frames = [frame for frame in frames if not _is_in(ours, frame)] or frames
+        return running, f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}"
 
     def _log_hold(self, names: Names, line: str, held: float, what: str) -> None:
         plugin, hook = names
         since = datetime.fromtimestamp(time.time() - held, UTC).isoformat(timespec="milliseconds")
-        fields = {"hook": hook, "ms": round(held * 1000), "since": since}
-        fields |= {"line": line} if line else {}
-        self._log.warning(f"{plugin} {what}", plugin=plugin, **fields)
+        ms = round(held * 1000)
+        self._log.warning(
+            f"{plugin} {what}", plugin=plugin, hook=hook, ms=ms, since=since, line=line
+        )
 
 
-def _is_ours(file: str) -> bool:
-    return file.startswith((PACKAGE_ROOT, *_IDLE))
-
-
-def _place(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+def _is_in(beginnings: str | tuple[str, ...], frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(beginnings)

@@ -78,24 +78,3 @@ async def test_a_call_whose_thread_cannot_be_started_takes_none(
     assert not threads.stuck
     assert await threads.run(str, 2) == "2"
     threads.close()
-
-
-async def test_a_call_that_failed_for_want_of_a_thread_never_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refused(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    release, ran = threading.Event(), list[int]()
-    threads = PluginThreadPool("toy", 4)
-    first = asyncio.create_task(threads.run(lambda _: release.wait(), None))
-    await asyncio.sleep(0)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refused)
-        with pytest.raises(RuntimeError, match="can't start"):
-            await threads.run(ran.append, 1)
-    release.set()
-    await first
-    await threads.run(ran.append, 2)
-    assert ran == [2]
-    threads.close()

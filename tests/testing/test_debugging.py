@@ -1,12 +1,10 @@
 """Debugging with the test kit: exceptions of plugins, and calls without time limits."""
 
 import asyncio
-import sys
 import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -151,60 +149,3 @@ def test_a_plugin_that_cannot_start_has_its_exception_as_the_cause(
     assert isinstance(raised.value.__cause__, LookupError)
     frames = traceback.extract_tb(raised.value.__cause__.__traceback__)
     assert frames[-1].filename == __file__
-
-
-class Prompt:
-    """Stands for the input of a person, who takes longer than any limit of the test."""
-
-    def __init__(self, commands: list[str]) -> None:
-        self.commands = commands
-
-    def readline(self) -> str:
-        time.sleep(0.5)
-        return self.commands.pop(0) + "\n"
-
-    def isatty(self) -> bool:
-        return False
-
-
-class Stops:
-    @hookimpl
-    async def service_configuration(self, request: Request) -> Conference:
-        name = "from the hook"
-        stop()
-        return Conference(name=name, service_tag="")
-
-
-class StopsInThread:
-    @hookimpl
-    def service_configuration(self, request: Request) -> Conference:
-        name = "from the hook"
-        stop()
-        return Conference(name=name, service_tag="")
-
-
-def stop() -> None:
-    import pdb  # noqa: PLC0415, T100 - the subject of these tests
-
-    pdb.Pdb(nosigint=True, stdin=PROMPT, stdout=sys.stdout).set_trace(sys._getframe().f_back)
-
-
-PROMPT: Any = Prompt([])
-
-
-@pytest.mark.parametrize("plugin", [Stops, StopsInThread])
-def test_limits_are_suspended_while_a_debugger_is_at_work(
-    plugin: type, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    PROMPT.commands = ["p name", "name = 'from the prompt'", "continue"]
-    name = "stops" if plugin is Stops else "stops_in_thread"
-    limits = {"server": {"budget": 0.3}, "plugins": {name: {"timeout": 0.2}}}
-    trace = sys.gettrace()
-    try:
-        outcome = decide_sync([plugin, Next], REQUEST, config=limits)
-    finally:
-        sys.settrace(trace)
-    assert "'from the hook'" in capsys.readouterr().out
-    assert outcome.decided_by == name
-    assert outcome.decision.set_fields()["name"] == "from the prompt"
-    assert "event loop" not in caplog.text
