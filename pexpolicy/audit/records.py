@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pexpolicy.models.difference import Changes
 from pexpolicy.models.outcome import Outcome, Step
 
 encode = msgspec.json.Encoder().encode
@@ -27,7 +28,7 @@ class AdjustedStepRecord(msgspec.Struct, frozen=True, gc=False):
     outcome: str
     ms: float
     hook: str
-    changes: msgspec.Raw
+    changes: Changes
 
 
 class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):

@@ -9,17 +9,16 @@ anything. The configuration selects what is written for personal values.
 from __future__ import annotations
 
 import hashlib
-import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, UnsetType
 from orjson import Fragment
 
-from pexpolicy.audit.records import AdjustedStepRecord, encode
+from pexpolicy.audit.records import AdjustedStepRecord
 from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
@@ -45,7 +44,6 @@ from pexpolicy.models.rules import Privacy
 REMOVED = "***"
 _STREAM_KEY = re.compile(r"(rtmp[a-z]*://)(?:[^/\s@]*@)?([^/?#\s]*)[/?#]\S*", re.IGNORECASE)
 """The URL of a stream: its path holds the key with which anyone may publish to it."""
-_STREAM = re.compile(rb"rtmp[a-z]*://", re.IGNORECASE)
 IDP_ATTRIBUTE = "idp_attribute_"
 MAX_NAME_LENGTH = 100
 """Characters written of the name of an unknown parameter."""
@@ -56,14 +54,16 @@ _SHAPED = (Continue, Reject, Avatar, Directory)
 _BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
 _PERSONAL = {
-    endpoint.request: {
+    endpoint.request: {"alias": True}
+    | {
         header_name(parameter.wire): parameter.read is alias
         for parameter in parameters_of(endpoint.request).values()
         if parameter.privacy is Privacy.PERSONAL
     }
     for endpoint in ENDPOINTS.values()
 }
-"""The personal parameters of each request type, and whether each is an alias."""
+"""The personal parameters of each request type, and whether each is an alias: that in the path is.
+"""
 _NOT_FIELDS = ("action", "reason", "image")
 """Changes that are not fields of a result: they hold no secrets."""
 SHORTEST = 3
@@ -132,44 +132,38 @@ class Redaction:
         Empty values are left out; a repeated parameter keeps all its values. ``called`` is the
         alias in the path, or empty.
         """
-        allowed = self._allowed[endpoint]
+        allowed, people = self._allowed[endpoint], _PERSONAL[ENDPOINTS[endpoint].request]
         facts: dict[str, Any] = {}
         withheld: list[str] = []
         for name, value in params.items():
             if not value:
                 continue
-            if (
-                name not in allowed
-                and not name.startswith(IDP_ATTRIBUTE)
-                and header_name(name) not in allowed
-            ):
+            is_allowed = name in allowed or name.startswith(IDP_ATTRIBUTE)
+            if not is_allowed and header_name(name) not in allowed:
                 withheld.append(name[:MAX_NAME_LENGTH])
-                continue
-            text = without_password(value) if "@" in value else value
-            facts[name] = [*_as_list(facts[name]), text] if name in facts else text
-        if called:
-            text = without_password(called)
-            facts["alias"] = without_stream_key(text) if self.personal is None else text
-        if self.personal is not None or facts.get("protocol") == "rtmp":
-            self._mask(facts, withheld, ENDPOINTS[endpoint].request)
+            elif (text := self._written(name, value, people)) is None:
+                if name[:MAX_NAME_LENGTH] not in withheld:
+                    withheld.append(name[:MAX_NAME_LENGTH])
+            elif name in facts:
+                first = facts[name]
+                facts[name] = [*(first if isinstance(first, list) else [first]), text]
+            else:
+                facts[name] = text
+        if called and (text := self._written("alias", called, people)) is not None:
+            facts["alias"] = text
+        elif called:
+            withheld.append("alias")
         return facts, withheld
 
-    def _mask(self, facts: dict[str, Any], withheld: list[str], kind: type[Request]) -> None:
-        """Apply ``personal`` to the personal values, or remove the keys of streams."""
-        personal = self.personal
-        people = {"alias": True} | _PERSONAL[kind]
-        for name, value in [*facts.items()]:
-            is_alias = people.get(header_name(name))
-            texts: list[str | None] = [*_as_list(value)]
-            if personal is None:
-                texts = [without_stream_key(t) if name.endswith("alias") else t for t in texts if t]
-            elif is_alias is not None or name.startswith(IDP_ATTRIBUTE):
-                texts = [personal(Alias(text) if is_alias else text) for text in texts if text]
-            if None in texts:
-                del facts[name]
-                withheld.append(name[:MAX_NAME_LENGTH])
-            else:
-                facts[name] = texts if isinstance(value, list) else texts[0]
+    def _written(self, name: str, value: str, people: Mapping[str, bool]) -> str | None:
+        """Return what is written of a parameter; ``None`` to leave it out."""
+        text = without_password(value) if "@" in value else value
+        if self.personal is None:
+            return without_stream_key(text) if "://" in text and name.endswith("alias") else text
+        is_alias = people.get(header_name(name))
+        if is_alias is None and not name.startswith(IDP_ATTRIBUTE):
+            return text
+        return self.personal(Alias(text) if is_alias else text)
 
     def path(self, path: str) -> str:
         """Return what may be written of a path that is not answered, percent-encoded as received.
@@ -208,7 +202,7 @@ class Redaction:
         if annotations_of(outcome.request) is not None:
             annotations, dropped = redact_annotations(outcome.request, self, plugins)
             removed = [*removed, *dropped]
-        return _redact_steps(outcome, self), result, annotations, removed
+        return _written_steps(outcome, self), result, annotations, removed
 
     def masked_fields(self, decision: Decision) -> Mapping[str, Any] | None:
         """Return the fields of a decision without its secrets; ``None`` if nothing is removed."""
@@ -233,7 +227,7 @@ class Redaction:
             and not decision.warnings
             and not any(mark in result for mark in contract.secret_marks)
             and not _shows_password(result)
-            and not (b"://" in result and _STREAM.search(result))
+            and b"://" not in result
         ):
             return None
         removed: list[str] = []
@@ -263,14 +257,11 @@ class Redaction:
                 else:
                     masked[name] = written
             else:
-                masked[name] = without_password(without_stream_key(value))
-                if _STREAM_KEY.search(value):
+                text = without_stream_key(value)
+                masked[name] = without_password(text)
+                if text != value:
                     removed.append(name)
         return masked
-
-
-def _as_list(value: Any) -> list[str]:
-    return value if isinstance(value, list) else [value]
 
 
 def without_stream_key(text: str) -> str:
@@ -345,29 +336,27 @@ def _personal_texts(request: Request) -> Mapping[str, str]:
     return people
 
 
-def _redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
+def _written_steps(outcome: Outcome, redaction: Redaction) -> Steps:
     """Return the steps of an outcome for a line: adjusted ones with their changes, and details
     without the personal values of the request and of the answer.
     """
-    steps: Steps = outcome.steps
-    if outcome.adjusted:
-        steps = [
-            AdjustedStepRecord(
-                step.plugin, step.outcome, step.ms, step.hook, _written_changes(step, redaction)
-            )
-            if type(step) is AdjustedStep
-            else step
-            for step in steps
-        ]
-    if (personal := redaction.personal) is not None and outcome.has_slow_or_failed_steps:
-        people = _personal_texts(outcome.request)
-        steps = [
-            msgspec.structs.replace(step, detail=_redact_detail(step.detail, people, personal))
-            if type(step) is Step and step.detail
-            else step
-            for step in steps
-        ]
-    return steps
+    hides = redaction.personal is not None and outcome.has_slow_or_failed_steps
+    if not hides and not outcome.adjusted:
+        return outcome.steps
+    people = _personal_texts(outcome.request) if hides else {}
+    return [_written_step(step, redaction, people) for step in outcome.steps]
+
+
+def _written_step(
+    step: Step, redaction: Redaction, people: Mapping[str, str]
+) -> Step | AdjustedStepRecord:
+    if isinstance(step, AdjustedStep):
+        changes = redact_changes(step, redaction)
+        return AdjustedStepRecord(step.plugin, step.outcome, step.ms, step.hook, changes)
+    if redaction.personal is None or not step.detail:
+        return step
+    detail = _redact_detail(step.detail, people, redaction.personal)
+    return msgspec.structs.replace(step, detail=detail)
 
 
 def plain_steps(outcome: Outcome) -> Steps:
@@ -378,40 +367,23 @@ def plain_steps(outcome: Outcome) -> Steps:
     ]
 
 
-def _written_changes(step: AdjustedStep, redaction: Redaction) -> Raw:
-    """Return the redacted changes in JSON, kept in the decision that they lead to."""
-    before, state = step.before, state_of(step.after)
-    known = state.changes
-    # Not the decision before, whose ``replaced`` holds the one after: that would be a circle.
-    made_of = redaction, before.result, before.reason
-    if known is not None and all(map(operator.is_, known, made_of)):
-        return known[3]
-    written = Raw(encode(redact_changes(step, redaction)))
-    state.changes = (*made_of, written)
-    return written
-
-
 def redact_changes(step: AdjustedStep, redaction: Redaction | None) -> Changes:
     """Return each changed field, ``from`` what ``to`` what, with ``***`` for what is removed.
 
     Without a redaction nothing is.
     """
-    before = after = None
-    if redaction is not None:
-        before = redaction.masked_fields(step.before)
-        after = redaction.masked_fields(step.after)
-    changes: Changes = {}
-    for name, (old, new) in step.changes.items():
-        change = changes[name] = {}
-        if old is not UNSET:
-            change["from"] = _shown(name, old, before)
-        if new is not UNSET:
-            change["to"] = _shown(name, new, after)
-    return changes
-
-
-def _shown(name: str, value: Any, masked: Mapping[str, Any] | None) -> Any:
-    return value if masked is None or name in _NOT_FIELDS else masked.get(name, REMOVED)
+    before, after = (
+        None if redaction is None else redaction.masked_fields(decision)
+        for decision in (step.before, step.after)
+    )
+    return {
+        name: {
+            side: value if masked is None or name in _NOT_FIELDS else masked.get(name, REMOVED)
+            for side, value, masked in (("from", old, before), ("to", new, after))
+            if value is not UNSET
+        }
+        for name, (old, new) in step.changes.items()
+    }
 
 
 def _redact_detail(detail: str, people: Mapping[str, str], personal: Personal) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
-from msgspec import UNSET, Meta, Raw
+from msgspec import UNSET, Meta
 
 from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.errors import DecisionError
@@ -45,10 +45,6 @@ class DecisionState(msgspec.Struct, gc=False):
     """The ``Redaction`` of the audit that has set ``redacted``, or ``None``."""
     redacted: tuple[dict[str, Any], list[str]] | None = None
     """The fields without secrets, and the names of removed ones; ``None`` if nothing is removed."""
-    changes: tuple[object, bytes, str | None, Raw] | None = None
-    """The redacted changes from another decision, with the redaction, and the ``result`` and the
-    ``reason`` of the other one.
-    """
 
 
 class Decision(Model):
