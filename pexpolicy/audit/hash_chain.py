@@ -123,24 +123,18 @@ class Checkpoint(msgspec.Struct):
 
 
 class Signer:
-    """Signs after ``lines`` new lines, or ``seconds`` after the last time if there is one."""
+    """Signs after ``lines`` new lines, or a while after the last time if there is one."""
 
-    def __init__(
-        self,
-        key: Ed25519PrivateKey,
-        lines: int = CHECKPOINT_LINES,
-        seconds: float = CHECKPOINT_INTERVAL_S,
-    ) -> None:
+    def __init__(self, key: Ed25519PrivateKey, lines: int = CHECKPOINT_LINES) -> None:
         self._key = key
         self._lines = lines
-        self._seconds = seconds
         self._covered = 0
         self._signed_at = -math.inf
 
     def is_due(self, chain: HashChain, now: float) -> bool:
         """Return whether a checkpoint is due."""
         new = chain.seq - self._covered
-        return new >= self._lines or (new > 0 and now - self._signed_at >= self._seconds)
+        return new >= self._lines or (new > 0 and now - self._signed_at >= CHECKPOINT_INTERVAL_S)
 
     def line(self, chain: HashChain, event: str = CHECKPOINT) -> bytes:
         """Return a checkpoint, or the end, for the lines so far; write it as the next line."""
@@ -177,27 +171,20 @@ class Verifier:
     """
 
     def __init__(self, pem: bytes) -> None:
-        from cryptography.exceptions import (  # noqa: PLC0415 - only verify needs it
-            InvalidSignature,
-            UnsupportedAlgorithm,
-        )
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - the same
-            Ed25519PublicKey,
-        )
-        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
-            load_pem_public_key,
-        )
+        # Only verify needs it.
+        from cryptography import exceptions  # noqa: PLC0415
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
 
         try:
-            key = load_pem_public_key(pem)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            msg = f"is not a public key in PEM; {MAKE_PUBLIC}"
-            raise InvalidKeyError(msg) from None
-        if not isinstance(key, Ed25519PublicKey):
-            msg = f"is not an Ed25519 key; {MAKE_PUBLIC}"
+            key = serialization.load_pem_public_key(pem)
+        except (ValueError, TypeError, exceptions.UnsupportedAlgorithm):
+            key = None
+        if not isinstance(key, ed25519.Ed25519PublicKey):
+            msg = f"is not an Ed25519 public key in PEM; {MAKE_PUBLIC}"
             raise InvalidKeyError(msg)
         self._key = key
-        self._invalid = InvalidSignature
+        self._invalid = exceptions.InvalidSignature
 
     def is_valid(self, checkpoint: Checkpoint) -> bool:
         """Return whether the signature of a checkpoint is valid."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 import os
 import re
 import time
@@ -27,8 +26,6 @@ MAX_OPEN = 200
 """Files that are open at a time."""
 FOLLOW_INTERVAL_S = 0.2
 """Between two reads of a file that is followed."""
-OLD_FILE_S = 3.0
-"""How long a file that was rotated is followed."""
 LONGEST = 1 << 14
 """Bytes of a long line: ``last_lines`` reads as many for each line."""
 PEERS_WINDOW = 1 << 22
@@ -82,20 +79,16 @@ def file_and_rotated(path: Path) -> list[Path]:
 
     The names of our own are in the order of the lines, whatever the clock was.
     """
-    found = [
+    own, last = rotated(path), [path] if path.is_file() else []
+    others = {
         other
         for mark in (".", "-")
         for other in path.parent.glob(f"{escape(path.name)}{mark}*")
         if not _NOT_AUDIT.search(other.name) and other.is_file()
-    ]
-    own = rotated(path)
-    is_own = set(found) == set(own)
-    if path.is_file():
-        found.append(path)
-        own.append(path)
-    if is_own:
-        return own
-    return sorted(found, key=lambda one: (_first_time(one), one == path, one.name))
+    }.difference(own)
+    if others:
+        own = sorted(others.union(own), key=lambda one: (_first_time(one), one.name))
+    return [*own, *last]
 
 
 def _first_time(path: Path) -> datetime:
@@ -193,25 +186,22 @@ def last_lines(path: Path, count: int) -> list[RawLine]:
 def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:
     """Yield the lines that are appended to a file from now on, across rotations and truncations.
 
-    One of several writers rotates; the others write to the old file for up to a second.
+    One of several writers rotates; the others write to the old file for up to a second: it is read
+    until the next rotation.
     """
-    file: IO[bytes] = path.open("rb")
-    file.seek(0, os.SEEK_END)
-    files = [current := _Followed(path, file)]
+    files = [_Followed(path, path.open("rb"))]
+    files[0].file.seek(0, os.SEEK_END)
     try:
         while should_continue():
             if found := [raw for one in files for raw in one.new_lines()]:
                 yield from found
-            elif (newer := _replaced(current.file, path)) is not None:
-                current.until = time.monotonic() + OLD_FILE_S
-                current = _Followed(path, newer)
-                files.append(current)
+            elif (newer := _replaced(files[-1].file, path)) is not None:
+                files.append(_Followed(path, newer))
+                if len(files) > 2:  # noqa: PLR2004 - the old and the new one
+                    files.pop(0).file.close()
             else:
-                current.restart_if_truncated()
+                files[-1].restart_if_truncated()
                 time.sleep(FOLLOW_INTERVAL_S)
-            for old in [one for one in files if one.until < time.monotonic()]:
-                files.remove(old)
-                old.file.close()
     finally:
         for one in files:
             one.file.close()
@@ -222,7 +212,6 @@ class _Followed:
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.file = file
-        self.until = math.inf
         self._path = path
         self._rest = b""
 
@@ -240,14 +229,10 @@ class _Followed:
 
 def _replaced(file: IO[bytes], path: Path) -> IO[bytes] | None:
     """Return the file at the path if it is another one."""
-    try:
-        newer = path.open("rb")
-    except OSError:
-        return None
-    if os.path.sameopenfile(file.fileno(), newer.fileno()):
-        newer.close()
-        return None
-    return newer
+    with suppress(OSError):
+        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return path.open("rb")
+    return None
 
 
 def recent_peers(path: Path) -> set[str]:

@@ -33,24 +33,14 @@ QUICK = 100
 
 
 class StepCounter:
-    """The quick answers of one kind from one plugin, counted by their microseconds.
+    """The quick answers of one kind from one plugin, counted by their microseconds."""
 
-    Few of their steps differ, so the step of each microsecond is made once.
-    """
-
-    __slots__ = ("cells", "hook", "outcome", "plugin", "steps")
+    __slots__ = ("cells", "hook", "outcome", "plugin")
 
     def __init__(self, plugin: str, outcome: str, hook: str = "") -> None:
         self.plugin, self.outcome, self.hook = plugin, outcome, hook
-        self.steps: list[Step | None] = [None] * QUICK
-        """Steps by microseconds; ``None`` for one that was not needed yet."""
         self.cells = [0] * QUICK
         """How many took each microsecond."""
-
-    def first(self, us: int) -> Step:
-        """Make and keep the step of ``us`` microseconds."""
-        step = self.steps[us] = self.step(us)
-        return step
 
     def step(self, us: int) -> Step:
         """Return a step of ``us`` microseconds."""

@@ -226,12 +226,11 @@ class ChainRun:
                         self.time_out(link)
                     else:
                         kind = link.abstained_steps if answer is None else link.decided_steps
+                        steps.append(kind.step(us))
                         if us < QUICK:
-                            steps.append(kind.steps[us] or kind.first(us))
                             kind.cells[us] += 1
                         else:
                             self.eventful = True
-                            steps.append(kind.step(us))
                         self.began = now
                         self.at += 1
                         if breaker is not None and breaker.record_success():

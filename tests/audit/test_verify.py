@@ -154,7 +154,7 @@ def signer() -> tuple[Signer, Verifier]:
     public = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    return Signer(private_key(private.decode()), 5, 60.0), Verifier(public)
+    return Signer(private_key(private.decode()), 5), Verifier(public)
 
 
 def signed_place(folder: Path) -> tuple[Place, Verifier]:
