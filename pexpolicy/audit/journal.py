@@ -97,15 +97,21 @@ class Journal:
             self._check(now)
         if self._buffering and not self._drain(now):
             return self._store(bodies)
+        if not self._append(bodies, now):
+            return self._store(bodies)
+        self.state.records += len(bodies)
+        return WriteResult.WRITTEN
+
+    def _append(self, bodies: Sequence[bytes], now: float) -> bytes:
+        """Write the next lines, and return them; nothing when lines have to wait from now on."""
         lines, position = self._chain.chain_lines(*bodies)
         try:
             self._write(lines)
         except OSError as error:
             self._start_buffering(error, now)
-            return self._store(bodies)
+            return b""
         self._chain.commit(position)
-        self.state.records += len(bodies)
-        return WriteResult.WRITTEN
+        return lines
 
     def count_lost(self, count: int, why: str = DISK_TOO_SLOW) -> None:
         """Count lines that were dropped before they were recorded; the next line mentions them."""
@@ -189,7 +195,7 @@ class Journal:
                 break
             time.sleep(CLOSE_TIMEOUT_S / CLOSE_ATTEMPTS)
         if not self._buffering and self._chain.seq:
-            self._write_end(self._clock())
+            self._write_mark(END if self.writes_end else CHECKPOINT, self._clock())
         self.report_unwritten()
         if self._spool is not None:
             self._spool.close()
@@ -263,19 +269,17 @@ class Journal:
     def _has_drained(self) -> bool:
         """Write waiting lines in order; return true when none is left. Raises ``OSError``."""
         spool, chain = self._spool, self._chain
-        has_spooled = spool is not None and spool.pending > 0
-        if not has_spooled and not self._buffer:
+        if not self._buffer and (spool is None or not spool.pending):
             self._write(PROBE)  # what could not be written is lost
-        if spool is not None and has_spooled:
-            for _ in range(DRAIN_BLOCKS):
-                lines = spool.first()
-                self._write(lines)
-                spool.remove(len(lines))
-                self.state.spooled_bytes = spool.pending
-                if not spool.pending:
-                    break
-            else:
-                return False
+        for _ in range(DRAIN_BLOCKS):
+            if spool is None or not spool.pending:
+                break
+            lines = spool.first()
+            self._write(lines)
+            spool.remove(len(lines))
+            self.state.spooled_bytes = spool.pending
+        else:
+            return False
         while self._buffer:
             line, position = chain.chain_lines(self._buffer[0])
             self._write(line)
@@ -298,7 +302,7 @@ class Journal:
             self._alerts.alert(f"the audit is written again; lines lost so far: {self.state.lost}")
         signer = self._signer
         if signer is not None and not self._buffering and signer.is_due(self._chain, now):
-            self._write_mark(signer.line(self._chain), now)
+            self._write_mark(CHECKPOINT, now)
         self._measure_space()
         self._alerts.flush()
 
@@ -343,23 +347,13 @@ class Journal:
         except OSError as error:
             self._alerts.alert(f"the audit cannot be rotated: {error.strerror}")
 
-    def _write_end(self, now: float) -> None:
-        if self._signer is not None:
-            event = END if self.writes_end else CHECKPOINT
-            self._write_mark(self._signer.line(self._chain, event), now)
-        elif self.writes_end:
-            self._write_mark(unsigned_end(), now)
-
-    def _write_mark(self, body: bytes, now: float) -> None:
+    def _write_mark(self, event: str, now: float) -> None:
         """Write a checkpoint or the end; a signed one goes to standard error too, as an anchor."""
-        line, position = self._chain.chain_lines(body)
-        try:
-            self._write(line)
-        except OSError as error:
-            self._start_buffering(error, now)
+        if self._signer is None:
+            if event == END:
+                self._append([unsigned_end()], now)
             return
-        self._chain.commit(position)
-        if self._signer is not None:
+        if line := self._append([self._signer.line(self._chain, event)], now):
             self._signer.wrote(self._chain, now)
             text = f"audit checkpoint: line {self._chain.seq} is signed"
             self._alerts.alert(text if self._alerts.is_terminal else line.decode().rstrip())

@@ -86,9 +86,11 @@ def file_and_rotated(path: Path) -> list[Path]:
         for other in path.parent.glob(f"{escape(path.name)}{mark}*")
         if not _NOT_AUDIT.search(other.name) and other.is_file()
     }.difference(own)
+    found = [*own, *last]
     if others:
-        own = sorted(others.union(own), key=lambda one: (_first_time(one), one.name))
-    return [*own, *last]
+        found += others
+        found.sort(key=lambda one: (_first_time(one), one == path, one.name))
+    return found
 
 
 def _first_time(path: Path) -> datetime:

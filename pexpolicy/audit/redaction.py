@@ -53,16 +53,16 @@ _SHAPED = (Continue, Reject, Avatar, Directory)
 """Decisions whose result is made by the endpoint."""
 _BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
-_PERSONAL = {
-    endpoint.request: {"alias": True}
-    | {
-        header_name(parameter.wire): parameter.read is alias
-        for parameter in parameters_of(endpoint.request).values()
-        if parameter.privacy is Privacy.PERSONAL
+_KNOWN = {
+    endpoint.request: {
+        written: (known.privacy is Privacy.PERSONAL, known.read is alias)
+        for known in parameters_of(endpoint.request).values()
+        if not known.secret
+        for written in (known.wire, header_name(known.wire))
     }
     for endpoint in ENDPOINTS.values()
 }
-"""The personal parameters of each request type, and whether each is an alias: that in the path is.
+"""The parameters of each request type that may be written: whether each is personal, and an alias.
 """
 _NOT_FIELDS = ("action", "reason", "image")
 """Changes that are not fields of a result: they hold no secrets."""
@@ -113,16 +113,6 @@ class Redaction:
 
     def __init__(self, personal: Personal | None = None) -> None:
         self.personal = personal
-        self._allowed = {
-            name: frozenset(
-                written
-                for known in parameters_of(endpoint.request).values()
-                if not known.secret
-                for written in (known.wire, header_name(known.wire))
-            )
-            for name, endpoint in ENDPOINTS.items()
-        }
-        """The parameters of each request type that may be written."""
 
     def request(
         self, endpoint: str, params: Params, called: str
@@ -132,36 +122,33 @@ class Redaction:
         Empty values are left out; a repeated parameter keeps all its values. ``called`` is the
         alias in the path, or empty.
         """
-        allowed, people = self._allowed[endpoint], _PERSONAL[ENDPOINTS[endpoint].request]
+        kind = ENDPOINTS[endpoint].request
         facts: dict[str, Any] = {}
-        withheld: list[str] = []
+        withheld: dict[str, None] = {}
         for name, value in params.items():
             if not value:
                 continue
-            is_allowed = name in allowed or name.startswith(IDP_ATTRIBUTE)
-            if not is_allowed and header_name(name) not in allowed:
-                withheld.append(name[:MAX_NAME_LENGTH])
-            elif (text := self._written(name, value, people)) is None:
-                if name[:MAX_NAME_LENGTH] not in withheld:
-                    withheld.append(name[:MAX_NAME_LENGTH])
+            known = _known(kind, name)
+            text = None if known is None else self._written(value, *known)
+            if text is None:
+                withheld[name[:MAX_NAME_LENGTH]] = None
             elif name in facts:
                 first = facts[name]
                 facts[name] = [*(first if isinstance(first, list) else [first]), text]
             else:
                 facts[name] = text
-        if called and (text := self._written("alias", called, people)) is not None:
-            facts["alias"] = text
-        elif called:
-            withheld.append("alias")
-        return facts, withheld
+        if called:
+            facts["alias"] = self._written(called, is_personal=True, is_alias=True)
+            if facts["alias"] is None:
+                withheld["alias"] = facts.pop("alias")
+        return facts, [*withheld]
 
-    def _written(self, name: str, value: str, people: Mapping[str, bool]) -> str | None:
+    def _written(self, value: str, is_personal: bool, is_alias: bool) -> str | None:  # noqa: FBT001
         """Return what is written of a parameter; ``None`` to leave it out."""
         text = without_password(value) if "@" in value else value
         if self.personal is None:
-            return without_stream_key(text) if "://" in text and name.endswith("alias") else text
-        is_alias = people.get(header_name(name))
-        if is_alias is None and not name.startswith(IDP_ATTRIBUTE):
+            return without_stream_key(text) if "://" in text else text
+        if not is_personal:
             return text
         return self.personal(Alias(text) if is_alias else text)
 
@@ -269,6 +256,14 @@ def without_stream_key(text: str) -> str:
     return _STREAM_KEY.sub(r"\1\2/***", text)
 
 
+def _known(kind: type[Request], name: str) -> tuple[bool, bool] | None:
+    """Return whether a parameter is personal, and an alias; ``None`` if it must not be written."""
+    if name.startswith(IDP_ATTRIBUTE):
+        return True, False
+    known = _KNOWN[kind]
+    return known.get(name) or known.get(header_name(name))
+
+
 def _segment(encoded: str) -> str:
     """Return a segment of a path as received, or encoded again without the password in it."""
     text = unquote(encoded)
@@ -325,11 +320,11 @@ def redact_annotations(
 
 def _personal_texts(request: Request) -> Mapping[str, str]:
     """Return the personal texts of a request, each in the form that is hashed for the audit."""
-    personal, people = _PERSONAL[type(request)], dict[str, str]()
-    for name, text in request.params.items():
-        is_alias = personal.get(header_name(name))
-        if is_alias is not None or name.startswith(IDP_ATTRIBUTE):
-            people[text] = Alias(text) if is_alias else text
+    people = {
+        text: Alias(text) if known[1] else text
+        for name, text in request.params.items()
+        if (known := _known(type(request), name)) is not None and known[0]
+    }
     if (called := request.__dict__.get("alias")) is not None:
         people[called.raw] = called
     people.pop("", None)

@@ -13,8 +13,8 @@ import time
 from collections.abc import Awaitable, Generator, Iterable
 from contextlib import suppress
 from contextvars import Context
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 
@@ -31,8 +31,8 @@ MAX_BATCH = 64
 """Lines that are written together."""
 
 
-class Sink(Protocol):
-    """Takes lines."""
+class Sink:
+    """Takes lines; those of this class wait for nothing."""
 
     def record(self, line: bytes) -> Awaitable[bool] | None:
         """Take a line, a JSON object without a line end.
@@ -40,16 +40,15 @@ class Sink(Protocol):
         Return ``None`` when the reply may be sent, or an awaitable of whether it may: false when
         the line is not recorded.
         """
+        raise NotImplementedError
 
     def set_batching(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Let lines wait for the next turn of ``loop`` or for ``flush``, which is called before a
-        reply is sent; write them at once without a loop. By default no line waits.
+        reply is sent; write them at once without a loop.
         """
-        return
 
     def flush(self) -> None:
-        """Write batched lines."""
-        return
+        """Write batched lines. Raises nothing: the replies that wait for this have to be sent."""
 
     def tick(self) -> float:
         """Do what is due without a line; return the seconds until the next call."""
@@ -57,11 +56,9 @@ class Sink(Protocol):
 
     def reopen(self) -> None:
         """Open the file again."""
-        return
 
     def close(self) -> None:
         """Write waiting lines, and close the file."""
-        return
 
 
 class NotRecorded(Awaitable[bool]):
@@ -106,7 +103,7 @@ class JournalSink(Sink):
         self._loop = loop if self._batches else None
 
     def flush(self) -> None:
-        """Write batched lines. Raises nothing: the replies that wait for this have to be sent."""
+        """Write batched lines."""
         if not self._lines:
             return
         lines, self._lines = self._lines, []
@@ -138,19 +135,17 @@ JOIN_TIMEOUT_S = 1.5
 """How long ``close`` waits for the thread; the process is ended soon after."""
 
 
+@dataclass(slots=True, eq=False)
 class _PendingRecord:
     """A line on its way to the thread, and the future that its reply waits for, if any."""
 
-    __slots__ = ("body", "is_late", "is_recorded", "reply", "timer")
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.reply: asyncio.Future[bool] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.is_recorded: bool | None = None
-        """Set by the thread; unknown until then."""
-        self.is_late = False
-        """True where the time was over before that, and so its decision is not sent."""
+    body: bytes
+    reply: asyncio.Future[bool] | None = None
+    timer: asyncio.TimerHandle | None = None
+    is_recorded: bool | None = None
+    """Set by the thread; unknown until then."""
+    is_late: bool = False
+    """True where the time was over before that, and so its decision is not sent."""
 
 
 class GroupCommitSink(Sink):

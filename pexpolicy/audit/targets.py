@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
 import stat
 import time
 from contextlib import suppress
@@ -73,33 +72,29 @@ class AppendFile(Target):
         """Open the path. ``must_be_regular``: fail if a device or pipe has replaced the file, where
         lines would vanish or be read by others.
         """
-        descriptor = self._open_descriptor()
-        known = os.fstat(descriptor)
-        regular = stat.S_ISREG(known.st_mode)
-        if must_be_regular and not regular:
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "a device or a pipe has replaced it", str(self.path))
-        self._descriptor = descriptor
-        self._identity = known.st_dev, known.st_ino
-        self._regular = regular
-        self.size = known.st_size
-        """Bytes at the last check, and those written since."""
-        self._checked_size = known.st_size
-        if self._regular and self.size:
-            with suppress(OSError):
-                (repair_torn_lines if self._audit_only else terminate_last_line)(self._descriptor)
-
-    def _open_descriptor(self) -> int:
         # Opening a pipe without a reader must not block.
         flags = FLAGS | os.O_NONBLOCK | (0 if self._follows else os.O_NOFOLLOW)
         try:
-            return os.open(self.path, os.O_RDWR | flags, MODE)
+            descriptor = os.open(self.path, os.O_RDWR | flags, MODE)
         except PermissionError:
-            return os.open(self.path, os.O_WRONLY | flags, MODE)
+            descriptor = os.open(self.path, os.O_WRONLY | flags, MODE)
         except OSError as error:
             if error.errno != errno.ELOOP or self._follows:
                 raise
             raise OSError(errno.ELOOP, "a link has replaced it", str(self.path)) from None
+        known = os.fstat(descriptor)
+        self._regular = stat.S_ISREG(known.st_mode)
+        if must_be_regular and not self._regular:
+            os.close(descriptor)
+            self._regular = True
+            raise OSError(errno.EINVAL, "a device or a pipe has replaced it", str(self.path))
+        self._descriptor = descriptor
+        self._identity = known.st_dev, known.st_ino
+        self.size = self._checked_size = known.st_size
+        """Bytes at the last check, and those written since."""
+        if self._regular and self.size:
+            with suppress(OSError):
+                (repair_torn_lines if self._audit_only else terminate_last_line)(descriptor)
 
     def write(self, lines: bytes) -> None:
         """Append whole lines. Raises ``OSError``, and then none of them is in the file."""
@@ -196,25 +191,20 @@ class Stream(Target):
     """A non-blocking writer for a descriptor, such as standard output. ``write`` raises
     ``BlockingIOError`` when the reader has stalled.
 
-    The descriptor is opened again, or written with a flag, because ``O_NONBLOCK`` would apply to
-    all processes that share it. A line of up to ``PIPE_BUF`` bytes (4,096) is written whole; the
+    The descriptor is opened again, or written in small pieces, because ``O_NONBLOCK`` would apply
+    to all processes that share it. A line of up to ``PIPE_BUF`` bytes (4,096) is written whole; the
     rest of a longer one is stored and written first.
     """
 
     retry = 0.02
 
     def __init__(self, descriptor: int) -> None:
-        self._socket: socket.socket | None = None
         self._unsent = b""
         self._may_block = False
-        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            self._socket = socket.socket(fileno=os.dup(descriptor))
-            self._descriptor = self._socket.fileno()
-            return
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         try:
             self._descriptor = os.open(f"/dev/fd/{descriptor}", flags)
-        except OSError:
+        except OSError:  # such as a socket
             self._descriptor = os.dup(descriptor)
             self._may_block = True
 
@@ -232,8 +222,6 @@ class Stream(Target):
                 self._unsent = self._unsent[self._send(self._unsent) :]
 
     def _send(self, content: bytes) -> int:
-        if self._socket is not None:
-            return self._socket.send(content, socket.MSG_DONTWAIT)
         if self._may_block:
             if not select.select((), (self._descriptor,), (), 0)[1]:
                 raise BlockingIOError
@@ -247,7 +235,4 @@ class Stream(Target):
             while self._unsent and (left := deadline - time.monotonic()) > 0:
                 select.select((), (self._descriptor,), (), left)
                 self._send_unsent()
-        if self._socket is not None:
-            self._socket.close()
-        else:
-            os.close(self._descriptor)
+        os.close(self._descriptor)
