@@ -18,7 +18,6 @@ from aiohttp import hdrs, web
 
 from pexpolicy.access.connections import AuthenticatedRequest, Connection
 from pexpolicy.access.credentials import (
-    CancellableSleeps,
     Credentials,
     LoginThrottle,
     VerificationQueueFull,
@@ -48,33 +47,21 @@ class AccessControl:
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._networks = Networks()
-        self._proxies = TrustedProxies(self._networks)
+        self._networks, self._proxies = Networks(), TrustedProxies()
         self._credentials: Credentials | None = None
         self._clock = clock
         self._verified = VerifiedDigests()
         self._throttle = LoginThrottle()
-        self._delays = CancellableSleeps()
         self._known_peers: OrderedDict[str, None] = OrderedDict()
         """Addresses of right credentials."""
 
-    @classmethod
-    def of(cls, settings: Settings) -> AccessControl:
-        """Return the access control of a configuration."""
-        return cls().for_settings(settings)
-
     def for_settings(self, settings: Settings) -> AccessControl:
         """Return the access control of another configuration, with the state of this one."""
-        made = copy(self)
-        made.use(settings)
+        made, configured = copy(self), settings.credentials
+        made._networks = Networks(settings.access.networks)  # noqa: SLF001 - of this class
+        made._proxies = TrustedProxies(settings.access.trusted_proxies)  # noqa: SLF001
+        made._credentials = Credentials(configured, self._verified) if configured else None  # noqa: SLF001
         return made
-
-    def use(self, settings: Settings) -> None:
-        """Apply a configuration."""
-        self._networks = Networks(settings.access.networks)
-        self._proxies = TrustedProxies(Networks(settings.access.trusted_proxies))
-        configured = settings.credentials
-        self._credentials = Credentials(configured, self._verified) if configured else None
 
     def remember(self, peers: Iterable[str]) -> None:
         """Prefer these addresses: right credentials came from them."""
@@ -167,13 +154,13 @@ class AccessControl:
             refusal, delay = Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, peer), BUSY_DELAY_S
         # The connection may be evicted meanwhile.
         connection.wait()
-        await self._delays.wait(delay)
+        await self._throttle.delay(delay)
         return refusal
 
     def close(self) -> None:
         """Stop verifying credentials and release all delayed replies."""
         self._verified.close()
-        self._delays.cancel()
+        self._throttle.cancel()
 
 
 def _connection(request: web.BaseRequest) -> Connection:

@@ -56,6 +56,7 @@ class LoginThrottle:
         self._records: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """Number of wrong attempts, and when the last one was."""
         self._running: Counter[str] = Counter()
+        self._is_cancelled = asyncio.Event()
 
     def failures(self, peer: str, now: float) -> int:
         """Return the number of wrong attempts of a peer that count at ``now`` (seconds)."""
@@ -80,6 +81,16 @@ class LoginThrottle:
         store_recent(self._records, origin(peer), (count + 1, now))
         return float(min(FIRST_DELAY_S * 2 ** min(count, 32), MAX_DELAY_S))
 
+    async def delay(self, seconds: float) -> None:
+        """Sleep for that time, or until ``cancel``; it takes a timer and no thread."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_cancelled.wait()
+
+    def cancel(self) -> None:
+        """End all delays, now and later."""
+        self._is_cancelled.set()
+
 
 def store_recent(table: OrderedDict[K, V], key: K, value: V) -> None:
     """Store a value as the last one; the first of more than ``MAX_KEPT`` goes."""
@@ -98,23 +109,6 @@ def origin(peer: str) -> str:
     except ValueError:
         return peer
     return f"{ipaddress.IPv6Address(packed[:8] + bytes(8))}/64"
-
-
-class CancellableSleeps:
-    """Delays that can be cancelled together. Each takes a timer and no thread."""
-
-    def __init__(self) -> None:
-        self._cancelled = asyncio.Event()
-
-    async def wait(self, seconds: float) -> None:
-        """Sleep for that time, or until ``cancel``."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._cancelled.wait()
-
-    def cancel(self) -> None:
-        """End all delays, now and later."""
-        self._cancelled.set()
 
 
 class VerificationQueueFull(Exception):
@@ -156,17 +150,16 @@ class Credentials:
         self, configured: Iterable[Credential], cache: VerifiedDigests | None = None
     ) -> None:
         self._cache = cache or VerifiedDigests()
-        self._hashed: list[Credential] = []
-        self._digests: list[bytes] = []
         self._sent: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         """Pairs that were not verified yet, with the peer that sent them."""
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
+        self._hashed: dict[Credential, PasswordHash] = {}
+        self._digests: list[bytes] = []
         for credential in configured:
-            secret = credential.secret
-            if isinstance(secret, PasswordHash):
-                self._hashed.append(credential)
+            if isinstance(credential.secret, PasswordHash):
+                self._hashed[credential] = credential.secret
             else:
-                pair = f"{credential.user}:{secret.get_secret_value()}".encode()
+                pair = f"{credential.user}:{credential.secret.get_secret_value()}".encode()
                 self._digests.append(self._cache.digest(pair))
 
     def is_verified(self, pair: bytes) -> bool:
@@ -185,7 +178,7 @@ class Credentials:
         if self.is_verified(pair):
             return True
         digest = self._cache.digest(pair)
-        if not self._unverified() or digest in self._wrong:
+        if self._hashed.keys() <= self._cache.digests.keys() or digest in self._wrong:
             return False
         cache, number, sent = self._cache, int(is_known), (digest, peer)
         limit = MAX_QUEUED if sent in self._sent else MAX_FIRST
@@ -206,9 +199,6 @@ class Credentials:
             store_recent(self._wrong, digest, None)
         return is_right
 
-    def _unverified(self) -> list[Credential]:
-        return [one for one in self._hashed if one not in self._cache.digests]
-
     def _verify_slowly(self, pair: bytes, digest: bytes) -> bool:
         """Verify against each credential, whatever its user, so that timing reveals no user names.
 
@@ -219,13 +209,12 @@ class Credentials:
         if digest in self._wrong:
             return False
         user, _, password = pair.partition(b":")
-        for credential in self._unverified():
-            secret = credential.secret
-            assert isinstance(secret, PasswordHash)
-            right = secret.matches(password)
-            if right & hmac.compare_digest(credential.user.encode(), user):
-                self._cache.digests[credential] = digest
-                return True
+        for credential, secret in self._hashed.items():
+            if credential not in self._cache.digests:
+                right = secret.matches(password)
+                if right & hmac.compare_digest(credential.user.encode(), user):
+                    self._cache.digests[credential] = digest
+                    return True
         return False
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable
 
 from aiohttp import hdrs, web
@@ -11,35 +10,24 @@ from aiohttp import hdrs, web
 from pexpolicy.subnets import Subnets, read_subnet
 
 
-class Networks:
+class Networks(Subnets[None]):
     """A list of networks. An empty one holds no address and is false."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         """Parse texts such as ``10.0.0.0/8``; raises ``SubnetError`` for an invalid one."""
-        entries = dict.fromkeys(str(read_subnet(text)) for text in texts)
-        self._subnets = Subnets((text, None) for text in entries)
+        super().__init__((network, None) for network in dict.fromkeys(map(read_subnet, texts)))
 
     def holds(self, address: str) -> bool:
         """Return whether an address is in one of them; an IPv4-mapped one counts as IPv4."""
-        return self._subnets.find(address) is not None
-
-    def __bool__(self) -> bool:
-        return len(self._subnets) > 0
+        return self.find(address) is not None
 
 
-class TrustedProxies:
+class TrustedProxies(Networks):
     """The proxies whose ``X-Forwarded-For`` names the client.
 
     A client may send that header too, so only what a trusted proxy appended counts: the list is
     read from its end, and the first address that is not a trusted proxy is the client.
     """
-
-    def __init__(self, proxies: Networks) -> None:
-        self._proxies = proxies
-
-    def holds(self, peer: str) -> bool:
-        """Return whether an address is a trusted proxy."""
-        return bool(self._proxies) and self._proxies.holds(peer)
 
     def header(self, request: web.BaseRequest) -> str:
         """Return the header as received; several lines of it are one list (RFC 9110, 5.3)."""
@@ -53,7 +41,7 @@ class TrustedProxies:
         header, client = self.header(request), peer
         for entry in reversed(header.split(",") if header else ()):
             address = _address(entry)
-            if address is None or not self._proxies.holds(address):
+            if address is None or not self.holds(address):
                 return address
             client = address
         return client
@@ -62,7 +50,7 @@ class TrustedProxies:
         """Describe why a trusted proxy named no client; empty if it did. The header itself is
         untrusted and not repeated.
         """
-        if header is None or (client is not None and not self._proxies.holds(client)):
+        if header is None or (client is not None and not self.holds(client)):
             return ""
         if not header:
             return f"no {hdrs.X_FORWARDED_FOR} from the proxy {peer}"
@@ -70,18 +58,13 @@ class TrustedProxies:
         return f"the {hdrs.X_FORWARDED_FOR} from the proxy {peer} holds {what}"
 
 
-_NODE = re.compile(
-    r'"?(?:\[(?P<bracketed>[^\]"]+)\](?::[\w.-]+)?|(?P<plain>[^:"]+)(?::[\w.-]+)?|(?P<bare>[^"]+))"?'
-)
-"""An address as proxies write it, with or without port and brackets."""
-
-
 def _address(entry: str) -> str | None:
-    found = _NODE.fullmatch(entry.strip())
-    if found is None:
-        return None
+    """Return an address as proxies write it, with or without port, brackets and quotes."""
+    text = entry.strip().strip('"')
+    if "]" in text or text.count(":") == 1:
+        text = text.removeprefix("[").partition("]" if "]" in text else ":")[0]
     try:
-        address = ipaddress.ip_address(found["bracketed"] or found["bare"] or found["plain"])
+        address = ipaddress.ip_address(text)
     except ValueError:
         return None
     return str(getattr(address, "ipv4_mapped", None) or address)

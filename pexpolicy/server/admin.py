@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.connections import ConnectionLimits
-from pexpolicy.access.credentials import CancellableSleeps, LoginThrottle
+from pexpolicy.access.credentials import LoginThrottle
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.settings import Settings
@@ -68,7 +68,6 @@ class AdminApp:
     def __init__(self, app: PolicyApp) -> None:
         self._app = app
         self._throttle = LoginThrottle()
-        self._delays = CancellableSleeps()
         self._status = Status(lambda: app.generation.policy, app.telemetry)
         self._failure_log = PluginFailureLog(app.log, "routes")
         self._pages = {
@@ -118,7 +117,7 @@ class AdminApp:
         note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
         if authorization:
             now = asyncio.get_running_loop().time()
-            await self._delays.wait(self._throttle.record_failure(peer, now))
+            await self._throttle.delay(self._throttle.record_failure(peer, now))
         return PrerenderedResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
@@ -174,7 +173,7 @@ class AdminApp:
 
     def close(self) -> None:
         """Release delayed replies, and log the failures that were left out."""
-        self._delays.cancel()
+        self._throttle.cancel()
         self._status.close()
         self._failure_log.close()
 

@@ -47,7 +47,7 @@ def test_what_is_no_address_is_in_no_network(address: str) -> None:
 
 def client(peer: str, *headers: tuple[str, str]) -> str | None:
     request = make_mocked_request("GET", "/", headers=CIMultiDict(headers))
-    return TrustedProxies(Networks(PROXIES)).client(peer, request)
+    return TrustedProxies(PROXIES).client(peer, request)
 
 
 XFF = "X-Forwarded-For"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from pexpolicy.cli.for_console import Networks, TrustedProxies
+from pexpolicy.cli.for_console import TrustedProxies
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.children import DryRuns, Job
 from pexpolicy_console.config_file import ConfigFile
@@ -49,5 +49,5 @@ def peer_of(request: web.Request) -> str:
     """
     peer = request.remote or ""
     proxies = console_of(request).config.settings.console.trusted_proxies
-    trusted = TrustedProxies(Networks(proxies))
+    trusted = TrustedProxies(proxies)
     return (trusted.client(peer, request) or peer) if trusted.holds(peer) else peer
