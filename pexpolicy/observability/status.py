@@ -17,7 +17,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.observability import metrics
 from pexpolicy.observability.metrics import CALL_BOUNDS
 from pexpolicy.observability.snapshot import Snapshot
-from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.observability.telemetry import ReadinessState, Telemetry
 from pexpolicy.plugins.binding import report_of
 from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Policy
@@ -56,7 +56,7 @@ class Status:
             "uptime": now - self._started,
             "ready": not reasons,
             "not_ready_reasons": reasons,
-            "draining": sources.readiness.is_draining,
+            "draining": sources.readiness is ReadinessState.DRAINING,
             "connections": _whole(counted.value(metrics.CONNECTIONS)),
             "loop_lag": counted.value(metrics.LOOP_LAG),
             "memory": _memory(),

@@ -81,18 +81,6 @@ class ReadinessState(Enum):
 
 
 @dataclass
-class Readiness:
-    """The phase of a server; failing plugins do not change it."""
-
-    state: ReadinessState = ReadinessState.STARTING
-
-    @property
-    def is_draining(self) -> bool:
-        """True after the signal to stop: the server answers, and asks for no new calls."""
-        return self.state is ReadinessState.DRAINING
-
-
-@dataclass
 class ReloadState:
     """The outcome of reloads; the default is that of a server without any."""
 
@@ -108,13 +96,14 @@ class ReloadState:
     """What the last reload changed, by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StateSources:
     """The parts of a server with a state. They are read four times a second on the event loop, so
     they return what they know and do no I/O.
     """
 
-    readiness: Readiness = field(default_factory=lambda: Readiness(ReadinessState.READY))
+    readiness: ReadinessState = ReadinessState.READY
+    """While it is draining the server answers, and asks for no new calls."""
     audit: Callable[[], AuditState | None] = lambda: None
     reload: Callable[[], ReloadState] = ReloadState
     certificate: Callable[[], Certificates | None] = lambda: None
@@ -127,18 +116,16 @@ class StateSources:
 
         A failing plugin is not a reason: it fails on every server, and all would become unready.
         """
-        state = self.readiness.state
-        reasons = [] if state is ReadinessState.READY else [state.value]
-        audit = self.audit()
+        is_ready, audit = self.readiness is ReadinessState.READY, self.audit()
+        reasons = [] if is_ready else [self.readiness.value]
         if audit is not None and audit.status == "failed":
             reasons.append(f"the audit cannot be written: {audit.error or 'unknown reason'}")
         return reasons
 
     def public_reasons(self) -> list[str]:
         """Return the same for clients without credentials: no errors or paths."""
-        state = self.readiness.state
-        if state is not ReadinessState.READY:
-            return [state.value]
+        if self.readiness is not ReadinessState.READY:
+            return [self.readiness.value]
         return ["not ready"] if self.not_ready_reasons() else []
 
 

@@ -27,7 +27,6 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
 from pexpolicy.observability.telemetry import (
-    Readiness,
     ReadinessState,
     ReloadState,
     StateSources,
@@ -137,7 +136,7 @@ async def started(
                 yield server
                 notify(STOPPING)
                 stop.on_signal()
-                server.telemetry.sources.readiness.state = ReadinessState.DRAINING
+                server.telemetry.sources.readiness = ReadinessState.DRAINING
                 delay = reloader.active.policy.settings.server.drain_delay
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.immediate.wait(), delay)
@@ -177,7 +176,7 @@ async def _answering(
         await first.open()
         reloads = ReloadState()
         sources = StateSources(
-            readiness=Readiness(),
+            readiness=ReadinessState.STARTING,
             audit=lambda: audit.state,
             reload=lambda: reloads,
             certificate=lambda: answering.certificates,
@@ -202,7 +201,7 @@ async def _answering(
                 gc.freeze()
                 gc.set_threshold(YOUNG_THRESHOLD)
                 gc.enable()
-                sources.readiness.state = ReadinessState.READY
+                sources.readiness = ReadinessState.READY
                 url = url_of(listener, "https" if settings.tls else "http") + base_path
                 announcement = f"pexpolicy {__version__} answers on {url} (plugins: {names})"
                 del policy, first

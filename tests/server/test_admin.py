@@ -16,7 +16,7 @@ from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.observability.status import PluginStatuses
-from pexpolicy.observability.telemetry import Readiness, ReadinessState, StateSources
+from pexpolicy.observability.telemetry import ReadinessState, StateSources
 from pexpolicy.server.admin import bind
 from tests.observability.test_metrics import ROOM
 from tests.support import fake_plugins, live_server, secret_canaries, wire
@@ -208,8 +208,8 @@ class TestReadiness:
     async def test_a_server_that_drains_or_cannot_write_its_audit_is_not_ready(
         self, tmp_path: Path
     ) -> None:
-        audit, readiness = AuditState(), Readiness(ReadinessState.READY)
-        sources = StateSources(audit=lambda: audit, readiness=readiness)
+        audit = AuditState()
+        sources = StateSources(audit=lambda: audit)
         async with serve_with_admin(policy({}), tmp_path, sources=sources) as server:
             assert (await server.operator("/readyz")).status == 200
             audit.status, audit.error = "failed", "no space left on device"
@@ -221,7 +221,7 @@ class TestReadiness:
             assert (await server.metrics())("ready") == 0
             audit.status = "degraded"
             assert (await server.operator("/readyz")).status == 200
-            readiness.state = ReadinessState.DRAINING
+            sources.readiness = ReadinessState.DRAINING
             assert (await server.operator("/readyz")).body == b"draining\n"
             status = await server.status()
             assert (status["ready"], status["draining"]) == (False, True)

@@ -27,6 +27,7 @@ from pexpolicy.models.request import CallFacts, Params, set_origin
 from pexpolicy.observability.telemetry import (
     INTERNAL,
     UNRECORDED,
+    ReadinessState,
     Telemetry,
 )
 from pexpolicy.observability.tracing import CallSpan, Spans
@@ -210,7 +211,7 @@ class PolicyApp:
 
     def _finish(self, response: PrerenderedResponse) -> PrerenderedResponse:
         """Close the connection after this response while the server drains."""
-        if self.telemetry.sources.readiness.is_draining:
+        if self.telemetry.sources.readiness is ReadinessState.DRAINING:
             response.force_close()
         return response
 
