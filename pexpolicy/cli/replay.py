@@ -20,7 +20,7 @@ from pexpolicy.conformance.http_client import basic
 from pexpolicy.replay import report
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.report import parts, rows, title
-from pexpolicy.replay.run import Job, ReplayResult, Tally, run_replay
+from pexpolicy.replay.run import Job, Tally, run_replay
 from pexpolicy.replay.sides import ServerAddress, ServerFailedError
 from pexpolicy.testing.report import print_parts, report_option, write_reports
 
@@ -124,7 +124,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     sys.exit(_exit_code(result, max_changed))
 
 
-def _replayed(records: Sequence[Path], job: Job) -> ReplayResult:
+def _replayed(records: Sequence[Path], job: Job) -> Tally:
     """Replay records, and show the progress on a terminal; print an error and exit."""
     out = Console(stderr=True)
     bar = Progress(console=out, transient=True, disable=not out.is_terminal)
@@ -163,10 +163,10 @@ def _other_side(against: str | None) -> Path | ServerAddress | None:
     return ServerAddress(url, basic(parts.username, os.environ[PASSWORD]))
 
 
-def _exit_code(result: ReplayResult, max_changed: float) -> int:
-    if result.share > max_changed:
+def _exit_code(tally: Tally, max_changed: float) -> int:
+    if tally.share > max_changed:
         return EX_DIFFERS
-    records = result.tally.records
+    records = tally.records
     if records[Exactness.EXACT] + records[Exactness.PARTIAL]:
         return EX_UNREADABLE if records[Exactness.UNREADABLE] else 0
     why = "for the reasons in the report" if records.total() else "there is no record of this time"

@@ -49,17 +49,15 @@ def test(
     except ConfigError as error:
         fail(error)
     coverage = run.coverage
-    items, used = coverage.items, coverage.used
     if as_json:
         shown = report.as_json(run.rows, run.seconds)
-        objects = report.coverage_objects(items, used)
-        covered = {"coverage": coverage.hooks(), "coverage_items": objects}
+        covered = {"coverage": coverage.hooks(), "coverage_items": coverage.objects()}
         click.echo(json.dumps({**shown, **covered}, indent=2))
     else:
         parts = [*report.hook_parts(coverage)]
         if any(path.suffix == ".html" for path in reports):
-            parts += report.coverage_parts(items, used)
+            parts += report.coverage_parts(coverage)
         report.show(run.rows, run.seconds, parts)
-    page = [*report.coverage_parts(items, used)]
+    page = [*report.coverage_parts(coverage)]
     report.write_reports(reports, "pexpolicy test", run.rows, "Coverage of the cases", page)
     sys.exit(EX_FAILED if not all(row.ok for row in run.rows) else 0)

@@ -252,7 +252,7 @@ class RecordFiles:
         found = [one for path in paths for one in (_files_of(path) if with_rotated else [path])]
         # A server may append to its audit log meanwhile, also because of this replay.
         self._sizes = {path: path.stat().st_size for path in dict.fromkeys(found)}
-        self.forms: list[tuple[str, Form]] = []
+        self.forms: list[tuple[str, str]] = []
         """Each file that was begun, and its form."""
         self._done = 0
         self._file: IO[bytes] | None = None

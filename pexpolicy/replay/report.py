@@ -8,7 +8,8 @@ from typing import Any
 
 from pexpolicy.models.difference import describe_changes
 from pexpolicy.replay.records import Exactness
-from pexpolicy.replay.run import Group, Period, ReplayResult
+from pexpolicy.replay.run import Group, Period, Tally
+from pexpolicy.replay.sides import ServerAddress
 from pexpolicy.testing.coverage import Coverage
 from pexpolicy.testing.report import (
     BAD,
@@ -20,7 +21,6 @@ from pexpolicy.testing.report import (
     Part,
     Row,
     Table,
-    coverage_objects,
     coverage_parts,
 )
 
@@ -29,34 +29,33 @@ SHOWN = 8
 """Reasons, places, and changed fields of an example that are shown; JSON has all."""
 
 
-def title(result: ReplayResult) -> str:
+def title(tally: Tally) -> str:
     """Return the number of records, and the time of their calls."""
-    when = _times(result.tally)
-    return f"{sum(result.tally.records.values()):,} records{', ' * bool(when)}{when}"
+    when = _times(tally)
+    return f"{sum(tally.records.values()):,} records{', ' * bool(when)}{when}"
 
 
-def parts(result: ReplayResult) -> Iterator[Part]:
+def parts(tally: Tally) -> Iterator[Part]:
     """Yield the counts, the matrix of actions, the groups of changes, and the coverage."""
-    tally = result.tally
-    yield from _records(result)
+    yield from _records(tally)
     if tally.matrix:
         yield Line("Actions", TITLE)
-        yield _matrix(result)
-    for number, group in enumerate(result.groups[:SHOWN_GROUPS], 1):
-        yield from _group(number, group, result)
-    if others := result.groups[SHOWN_GROUPS:]:
+        yield _matrix(tally)
+    groups = tally.selected
+    for number, group in enumerate(groups[:SHOWN_GROUPS], 1):
+        yield from _group(number, group, tally)
+    if others := groups[SHOWN_GROUPS:]:
         calls = sum(group.count for group in others)
         yield Line(f"and {len(others):,} more groups with {calls:,} calls; --json has all", TITLE)
     if tally.coverage is not None:
         yield Line("Coverage", TITLE)
-        yield from coverage_parts(tally.coverage.items, tally.coverage.used)
+        yield from coverage_parts(tally.coverage)
     yield Line("Result", TITLE)
-    yield from _verdict(result)
+    yield from _verdict(tally)
 
 
-def _records(result: ReplayResult) -> Iterator[Part]:
-    tally = result.tally
-    yield Line(title(result), TITLE)
+def _records(tally: Tally) -> Iterator[Part]:
+    yield Line(title(tally), TITLE)
     for kind in Exactness:
         yield Line(f"{tally.records[kind]:,} {_name(kind)}")
     for (kind, why), count in tally.reasons.most_common(SHOWN):
@@ -65,22 +64,27 @@ def _records(result: ReplayResult) -> Iterator[Part]:
         yield Line(f"{place}: {why}", BAD, 2)
     if tally.outside:
         yield Line(f"{tally.outside:,} more are outside the period", QUIET)
-    yield from (Line(f"note: {remark}", WARNING) for remark in result.remarks)
+    yield from (Line(f"note: {remark}", WARNING) for remark in _remarks(tally))
 
 
-def _matrix(result: ReplayResult) -> Table:
+def _remarks(tally: Tally) -> list[str]:
+    is_server = isinstance(tally.job.against, ServerAddress)
+    return ["the server answers at the present time, and not at that of the records"] * is_server
+
+
+def _matrix(tally: Tally) -> Table:
     rows = [
         (endpoint, before or "(not recorded)", after, f"{count:,}")
-        for (endpoint, before, after), count in sorted(result.tally.matrix.items())
+        for (endpoint, before, after), count in sorted(tally.matrix.items())
     ]
     return Table(("endpoint", "from", "to", "calls"), rows, {3})
 
 
-def _group(number: int, group: Group, result: ReplayResult) -> Iterator[Line]:
+def _group(number: int, group: Group, tally: Tally) -> Iterator[Line]:
     key, example = group.key, group.example
     action = " -> ".join(dict.fromkeys((key.old.action, key.new.action)))
     calls = f"{group.count:,} {'call' if group.count == 1 else 'calls'}"
-    share = f"{group.count / result.compared:.2%}"
+    share = f"{group.count / tally.compared:.2%}"
     yield Line(f"{number}. {calls} ({share})  {key.endpoint}  {action}", TITLE)
     before, after = (": ".join(filter(None, side[1:])) for side in (key.old, key.new))
     if before and before != after:
@@ -98,17 +102,17 @@ def _group(number: int, group: Group, result: ReplayResult) -> Iterator[Line]:
         yield Line(describe_changes({name: change}), indent=5)
 
 
-def _verdict(result: ReplayResult) -> Iterator[Line]:
-    tally = result.tally
+def _verdict(tally: Tally) -> Iterator[Line]:
     text = f"{tally.same:,} same, {tally.changed:,} changed"
-    if result.compared:
-        text += f" ({tally.changed / result.compared:.2%})"
-    if result.selected != tally.changed:
-        text += f", {result.selected:,} of them selected"
+    if tally.compared:
+        text += f" ({tally.changed / tally.compared:.2%})"
+    selected = sum(group.count for group in tally.selected)
+    if selected != tally.changed:
+        text += f", {selected:,} of them selected"
     if tally.uncompared:
         text += f", {tally.uncompared:,} without a reply to compare with"
-    yield Line(text, WARNING if result.selected else GOOD)
-    if tally.uncompared and not result.compared:
+    yield Line(text, WARNING if selected else GOOD)
+    if tally.uncompared and not tally.compared:
         yield Line("name the other side with --against OLD.toml, or the URL of a server")
 
 
@@ -126,7 +130,7 @@ def _times(period: Period) -> str:
     return " to ".join(dict.fromkeys(both))
 
 
-def rows(result: ReplayResult) -> list[Row]:
+def rows(tally: Tally) -> list[Row]:
     """Return a failed row for each group."""
     return [
         Row(
@@ -136,17 +140,16 @@ def rows(result: ReplayResult) -> list[Row]:
             text=f"{group.count} calls change: {', '.join(group.key.fields)}",
             lines=(group.example.place, group.example.url, describe_changes(group.example.changes)),
         )
-        for number, group in enumerate(result.groups, 1)
+        for number, group in enumerate(tally.selected, 1)
     ]
 
 
-def as_json(result: ReplayResult) -> dict[str, Any]:
+def as_json(tally: Tally) -> dict[str, Any]:
     """Return all figures, and each selected group with its example."""
-    tally = result.tally
     return {
-        "config": result.config,
-        "against": result.against or None,
-        "files": [{"file": name, "form": form} for name, form in result.files],
+        "config": str(tally.job.config),
+        "against": str(tally.job.against) if tally.job.against else None,
+        "files": [{"file": name, "form": str(form)} for name, form in tally.files],
         "records": {str(kind): tally.records[kind] for kind in Exactness},
         "reasons": [
             {"class": str(kind), "reason": why, "count": count}
@@ -157,17 +160,17 @@ def as_json(result: ReplayResult) -> dict[str, Any]:
         **_period(tally),
         "same": tally.same,
         "changed": tally.changed,
-        "selected": result.selected,
-        "share": round(result.share, 6),
+        "selected": sum(group.count for group in tally.selected),
+        "share": round(tally.share, 6),
         "not_compared": tally.uncompared,
         "matrix": [
             {"endpoint": endpoint, "from": before or None, "to": after, "count": count}
             for (endpoint, before, after), count in sorted(tally.matrix.items())
         ],
-        "groups": [_group_object(n, group, result) for n, group in enumerate(result.groups, 1)],
+        "groups": [_group_object(n, group, tally) for n, group in enumerate(tally.selected, 1)],
         **({"coverage": _coverage(tally.coverage)} if tally.coverage is not None else {}),
-        "remarks": list(result.remarks),
-        "seconds": round(result.seconds, 3),
+        "remarks": _remarks(tally),
+        "seconds": round(tally.seconds, 3),
     }
 
 
@@ -178,11 +181,11 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
             for (plugin, hook), steps in sorted(coverage.steps.items())
             if steps
         ],
-        "items": coverage_objects(coverage.items, coverage.used),
+        "items": coverage.objects(),
     }
 
 
-def _group_object(number: int, group: Group, result: ReplayResult) -> dict[str, Any]:
+def _group_object(number: int, group: Group, tally: Tally) -> dict[str, Any]:
     key, example = group.key, group.example
     before, after = (
         {name: value or None for name, value in side._asdict().items()}
@@ -196,7 +199,7 @@ def _group_object(number: int, group: Group, result: ReplayResult) -> dict[str, 
         "fields": list(key.fields),
         "count": group.count,
         "partial": group.partial,
-        "share": round(group.count / result.compared, 6),
+        "share": round(group.count / tally.compared, 6),
         **_period(group),
         "example": {
             **example._asdict(),

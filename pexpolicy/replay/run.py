@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,6 @@ from pexpolicy.replay.sides import (
 )
 from pexpolicy.testing.coverage import Coverage
 
-PRESENT = "the server answers at the present time, and not at that of the records"
 PROGRESS_S = 0.5
 """Time after which the counts so far are told."""
 _IN_REASONS = ("alias", "name", "address", "tag", "uuid")
@@ -44,6 +43,23 @@ MAX_GROUPS = 2_000
 VARIOUS = "(various)"
 _LENGTH = re.compile(r" \(\d+ bytes\)|^\d+ bytes of ")
 """What differs in the reasons of damaged lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is replayed and compared: the new configuration, and the other side."""
+
+    config: Path
+    against: Path | ServerAddress | None = None
+    """Another configuration, or a server; by default the replies of the records."""
+    since: float | None = None
+    """Seconds since 1970; records without a time are always replayed."""
+    ignore: frozenset[str] = frozenset()
+    """Names of fields that may differ."""
+    only: tuple[str, ...] = ()
+    """Actions, endpoints, plugins or fields that the reported groups have."""
+    coverage: bool = False
+    """True: the items of plugins that decide are counted."""
 
 
 class GroupSide(NamedTuple):
@@ -68,17 +84,13 @@ class Example(NamedTuple):
     """The first call of a group, without secrets."""
 
     place: str
-    """File and line."""
     at: float | None
     decision_id: str
     url: str
-    """Path and query."""
     changes: Changes
-    """Each changed field, ``from`` what ``to`` what."""
     missing: tuple[str, ...] = ()
     """Parameters that the record was written without."""
     peer: str | None = None
-    """The address of the client."""
 
 
 @dataclass(slots=True)
@@ -108,8 +120,11 @@ class Group(Period):
 
 @dataclass(slots=True)
 class Tally(Period):
-    """The counts of the records so far."""
+    """The result of a replay so far."""
 
+    job: Job = field(kw_only=True)
+    files: list[tuple[str, str]] = field(default_factory=list)
+    """Each file with the form of its records."""
     records: Counter[Exactness] = field(default_factory=Counter)
     reasons: Counter[tuple[Exactness, str]] = field(default_factory=Counter)
     """Why records are partial, not replayable or unreadable."""
@@ -126,6 +141,24 @@ class Tally(Period):
     groups: dict[GroupKey, Group] = field(default_factory=dict)
     coverage: Coverage | None = None
     """What decided in the new configuration, if that is asked for."""
+    seconds: float = 0.0
+
+    @property
+    def compared(self) -> int:
+        """Return the number of calls with two answers."""
+        return self.same + self.changed
+
+    @property
+    def selected(self) -> list[Group]:
+        """Return the groups with all of the requested words, the largest first."""
+        words = self.job.only
+        chosen = [one for one in self.groups.values() if all(_has(one.key, w) for w in words)]
+        return sorted(chosen, key=lambda group: (-group.count, group.key))
+
+    @property
+    def share(self) -> float:
+        """Return the part of the compared calls that changes in a selected way, 0 to 1."""
+        return sum(group.count for group in self.selected) / (self.compared or 1)
 
     def unusable(self, record: Unusable) -> None:
         """Count a record that is not replayed."""
@@ -139,51 +172,12 @@ class Tally(Period):
         """Count a call whose answer changes."""
         self.changed += 1
         if key not in self.groups and len(self.groups) >= MAX_GROUPS:
-            sides = {"old": key.old, "new": key.new}
-            key = key._replace(**{n: s._replace(reason=VARIOUS) for n, s in sides.items()})
+            old, new = (side._replace(reason=VARIOUS) for side in (key.old, key.new))
+            key = key._replace(old=old, new=new)
         group = self.groups.setdefault(key, Group(key=key, example=example))
         group.count += 1
         group.partial += partial
         group.extend(example.at)
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayResult:
-    """A finished replay."""
-
-    config: str
-    against: str
-    """The other configuration or server; empty where the records themselves are the other side."""
-    files: tuple[tuple[str, str], ...]
-    """Each file with the form of its records."""
-    tally: Tally
-    groups: tuple[Group, ...]
-    """The selected groups of changes, the largest first."""
-    remarks: tuple[str, ...]
-    """What the figures do not include."""
-    seconds: float
-
-    @property
-    def compared(self) -> int:
-        """Return the number of calls with two answers."""
-        return self.tally.same + self.tally.changed
-
-    @property
-    def selected(self) -> int:
-        """Return the number of calls in the selected groups."""
-        return sum(group.count for group in self.groups)
-
-    @property
-    def share(self) -> float:
-        """Return the part of the compared calls that changes in a selected way, 0 to 1."""
-        return self.selected / self.compared if self.compared else 0.0
-
-
-def ordered(groups: Iterable[Group], only: Iterable[str] = ()) -> tuple[Group, ...]:
-    """Return the groups with all of these actions, endpoints and plugins, the largest first."""
-    wanted = tuple(only)
-    chosen = [group for group in groups if all(_has(group.key, word) for word in wanted)]
-    return tuple(sorted(chosen, key=lambda group: (-group.count, group.key)))
 
 
 def _has(key: GroupKey, word: str) -> bool:
@@ -196,30 +190,13 @@ Progress = Callable[[Tally, float], None]
 """Is told the counts so far, and the share of the files that is replayed, 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is replayed and compared: the new configuration, and the other side."""
-
-    config: Path
-    against: Path | ServerAddress | None = None
-    """Another configuration, or a server; by default the replies of the records."""
-    since: float | None = None
-    """Seconds since 1970; records without a time are always replayed."""
-    ignore: frozenset[str] = frozenset()
-    """Names of fields that may differ."""
-    only: tuple[str, ...] = ()
-    """Actions, endpoints, plugins or fields that the reported groups have."""
-    coverage: bool = False
-    """True: the items of plugins that decide are counted."""
-
-
 def run_replay(
     records: Sequence[Path],
     job: Job,
     *,
     with_rotated: bool = True,
     progress: Progress = lambda *_: None,
-) -> ReplayResult:
+) -> Tally:
     """Replay the records of files, and return what would change.
 
     Without ``with_rotated`` the files are read as listed; with it, those rotated away from an audit
@@ -229,123 +206,81 @@ def run_replay(
     """
     began = time.monotonic()
     files = RecordFiles(records, with_rotated=with_rotated)
-    tally = asyncio.run(_replay(files, job, progress))
-    server = job.against.url if isinstance(job.against, ServerAddress) else ""
-    return ReplayResult(
-        config=str(job.config),
-        against=server or str(job.against or ""),
-        files=tuple((name, str(form)) for name, form in files.forms),
-        tally=tally,
-        groups=ordered(tally.groups.values(), job.only),
-        remarks=(PRESENT,) if server else (),
-        seconds=time.monotonic() - began,
-    )
+    tally = Tally(job=job, files=files.forms)
+    asyncio.run(_replay(files, tally, progress))
+    tally.seconds = time.monotonic() - began
+    return tally
 
 
-async def _replay(files: RecordFiles, job: Job, progress: Progress) -> Tally:
-    told = time.monotonic()
+async def _replay(files: RecordFiles, tally: Tally, progress: Progress) -> None:
+    told, job, block = time.monotonic(), tally.job, NetworkBlock()
     async with AsyncExitStack() as stack:
-        replayer = await _opened(stack, job)
-        tally = replayer.tally
+        new = await stack.enter_async_context(opened(job.config, block))
+        old: ReplayPolicy | PolicyServer | None = None
+        if isinstance(job.against, Path):
+            old = await stack.enter_async_context(opened(job.against, block))
+        elif job.against is not None:
+            wire = connected(job.against.url, authorization=job.against.authorization)
+            old = PolicyServer(await stack.enter_async_context(wire), block)
+        if job.coverage:
+            tally.coverage = Coverage(new.policy)
         for record in files.records():
-            await replayer.add(record)
+            if isinstance(record, Unusable):
+                tally.unusable(record)
+            elif record.at is not None and record.at < (job.since or record.at):
+                tally.outside += 1
+            else:
+                try:
+                    await _ask(tally, record, new, old)
+                except NotReplayableError as error:
+                    tally.unusable(Unusable(record.place, Exactness.NOT_REPLAYABLE, str(error)))
             if time.monotonic() - told >= PROGRESS_S:
                 progress(tally, files.share)
                 told = time.monotonic()
     progress(tally, 1.0)
-    return tally
 
 
-async def _opened(stack: AsyncExitStack, job: Job) -> Replayer:
-    block = NetworkBlock()
-    new = await stack.enter_async_context(opened(job.config, block))
-    old: ReplayPolicy | PolicyServer | None = None
-    if isinstance(job.against, Path):
-        old = await stack.enter_async_context(opened(job.against, block))
-    elif job.against is not None:
-        wire = connected(job.against.url, authorization=job.against.authorization)
-        old = PolicyServer(await stack.enter_async_context(wire), block)
-    return Replayer(new, old, job)
+async def _ask(
+    tally: Tally, call: Call, policy: ReplayPolicy, other: ReplayPolicy | PolicyServer | None
+) -> None:
+    """Ask both sides about a recorded call, and count what differs."""
+    old, endpoint = call.reply, call.endpoint
+    new, outcome, read = await policy.answer(call)
+    if isinstance(other, ReplayPolicy):
+        answered = await other.answer(call)
+        old, read = answered.side, read | answered.read
+    elif other is not None:
+        old = await other.reply(call)
+    exactness = Exactness.PARTIAL if read else Exactness.EXACT
+    if read:
+        text = f"written without {', '.join(sorted(read))}, which a plugin reads"
+        tally.reasons[exactness, text] += 1
+    tally.records[exactness] += 1
+    tally.extend(call.at)
+    if tally.coverage is not None:
+        tally.coverage.add(outcome)
+    before, after = old.word(endpoint) if old is not None else "", new.word(endpoint)
+    tally.matrix[endpoint, before, after] += 1
+    if old is None:
+        tally.uncompared += 1
+        return
+    changes = compare(endpoint, old, new, policy.redaction)
+    changes = {name: one for name, one in changes.items() if name not in tally.job.ignore}
+    if not changes:
+        tally.same += 1
+        return
+    sides = _general(before, old, call), _general(after, new, call)
+    key = GroupKey(endpoint, sides[0], sides[1], tuple(sorted(changes)))
+    tally.change(key, _example(call, changes, policy.redaction), partial=bool(read))
 
 
-class Replayer:
-    """Asks both sides about recorded calls, and counts what differs."""
-
-    def __init__(
-        self, new: ReplayPolicy, old: ReplayPolicy | PolicyServer | None, job: Job
-    ) -> None:
-        self.tally = Tally()
-        self._new = new
-        self._old = old
-        self._job = job
-        if job.coverage:
-            self.tally.coverage = Coverage(new.policy)
-
-    async def add(self, record: Call | Unusable) -> None:
-        """Count a record."""
-        if isinstance(record, Unusable):
-            self.tally.unusable(record)
-            return
-        if record.at is not None and record.at < (self._job.since or record.at):
-            self.tally.outside += 1
-            return
-        try:
-            await self._replay(record)
-        except NotReplayableError as error:
-            why = Unusable(record.place, Exactness.NOT_REPLAYABLE, str(error))
-            self.tally.unusable(why)
-
-    async def _replay(self, call: Call) -> None:
-        tally, before = self.tally, call.reply
-        new = await self._new.answer(call)
-        read = new.read
-        if isinstance(self._old, ReplayPolicy):
-            old = await self._old.answer(call)
-            before, read = old.side, read | old.read
-        elif self._old is not None:
-            before = await self._old.reply(call)
-        exactness = Exactness.PARTIAL if read else Exactness.EXACT
-        if read:
-            text = f"written without {', '.join(sorted(read))}, which a plugin reads"
-            tally.reasons[exactness, text] += 1
-        tally.records[exactness] += 1
-        tally.extend(call.at)
-        if tally.coverage is not None:
-            tally.coverage.add(new.outcome)
-        self._compare(call, before, new.side, partial=bool(read))
-
-    def _compare(self, call: Call, old: Side | None, new: Side, *, partial: bool) -> None:
-        """Count what the new side changes; ``old`` is ``None`` for a record without a reply."""
-        tally, endpoint = self.tally, call.endpoint
-        before, after = old.word(endpoint) if old is not None else "", new.word(endpoint)
-        tally.matrix[endpoint, before, after] += 1
-        if old is None:
-            tally.uncompared += 1
-            return
-        redaction = self._new.redaction
-        changes = {
-            name: change
-            for name, change in compare(endpoint, old, new, redaction).items()
-            if name not in self._job.ignore
-        }
-        if not changes:
-            tally.same += 1
-            return
-        sides = (
-            GroupSide(word, side.decided_by or "", _general(side, call))
-            for word, side in ((before, old), (after, new))
-        )
-        key = GroupKey(endpoint, *sides, tuple(sorted(changes)))
-        tally.change(key, _example(call, changes, redaction), partial=partial)
-
-
-def _general(side: Side, call: Call) -> str:
-    """Return a reason with names in braces for values that differ from call to call."""
+def _general(action: str, side: Side, call: Call) -> GroupSide:
+    """Return a side with names in braces for values that differ from call to call."""
     reason = side.reason or ""
     for name, value in (*call.params.items(), ("alias", call.alias)) if reason else ():
         if name.endswith(_IN_REASONS) and value in reason and _DISTINCT.search(value):
             reason = reason.replace(value, f"{{{name}}}")
-    return without_ids(reason)
+    return GroupSide(action, side.decided_by or "", without_ids(reason))
 
 
 def _example(call: Call, changes: Changes, redaction: Redaction) -> Example:

@@ -203,6 +203,9 @@ class ServerAddress:
     authorization: str | None = None
     """The ``Authorization`` header."""
 
+    def __str__(self) -> str:
+        return self.url
+
 
 class PolicyServer:
     """Asks a policy server at the present time."""

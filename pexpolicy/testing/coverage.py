@@ -87,6 +87,10 @@ class Coverage:
             for (plugin, hook), steps in self.steps.items()
         ]
 
+    def objects(self) -> list[dict[str, Any]]:
+        """Return each item as JSON, with the number of its decisions."""
+        return [{**item._asdict(), "decided": self.used[item]} for item in self.items]
+
     def _used_by(self, outcome: Outcome) -> list[CoverageItem]:
         adjusted = (step.before for step in outcome.steps if isinstance(step, AdjustedStep))
         decision = next(adjusted, outcome.decision)

@@ -1,10 +1,7 @@
 """Results and their writers: text for a terminal, JSON, JUnit XML, and one HTML page.
 
 A command turns what it found into rows for ``show``, ``as_json`` and ``as_junit``, or into parts
-for ``print_parts`` and ``as_html``::
-
-    rows = [Row("cases.toml", "Reception", ok=False, text="not as expected: action")]
-    parts = [Line("Actions", TITLE), Table(("from", "to", "calls"), rows, {2})]
+for ``print_parts`` and ``as_html``.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from rich.console import Console, JustifyMethod
 from rich.text import Text
 from rich.theme import Theme
 
-from pexpolicy.testing.coverage import Coverage, CoverageItem
+from pexpolicy.testing.coverage import Coverage
 from pexpolicy.text import printable
 
 EX_USAGE = 2
@@ -174,9 +171,8 @@ def _counts(rows: Sequence[Row]) -> dict[str, str]:
     return {"tests": str(len(rows)), "failures": str(sum(not row.ok for row in rows))}
 
 
-def _by_suite(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    for suite, found in groupby(rows, lambda row: row.suite):
-        yield suite, list(found)
+def _by_suite(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    return [(suite, list(found)) for suite, found in groupby(rows, lambda row: row.suite)]
 
 
 def as_html(title: str, parts: Iterable[Part]) -> str:
@@ -193,26 +189,20 @@ def hook_parts(coverage: Coverage) -> Iterator[Part]:
         yield Line("no plugin answers anything in this configuration")
         return
     columns = ("plugin", "hook", "asked", "decided", "failed")
-    rows = [
-        (
-            *(str(hook[name]) for name in columns),
-            "never asked" if not hook["asked"] else "never decided" * (not hook["decided"]),
-        )
-        for hook in hooks
-    ]
-    styles = ["" if hook["decided"] else QUIET for hook in hooks]
-    yield Table((*columns, ""), rows, {2, 3, 4}, styles)
+    rows = []
+    for hook in hooks:
+        never = "never asked" if not hook["asked"] else "never decided" * (not hook["decided"])
+        rows.append((*(str(hook[name]) for name in columns), never))
+    yield Table((*columns, ""), rows, {2, 3, 4})
 
 
-def coverage_parts(
-    items: Sequence[CoverageItem], used: Mapping[CoverageItem, int]
-) -> Iterator[Line]:
+def coverage_parts(coverage: Coverage) -> Iterator[Line]:
     """Yield how many items of each plugin decided, and which never did; JSON has all of them."""
-    if not items:
+    if not coverage.items:
         yield Line("no plugin lists what it decides by")
-    for (plugin, kind), found in groupby(sorted(items), lambda item: item[:2]):
+    for (plugin, kind), found in groupby(sorted(coverage.items), lambda item: item[:2]):
         of_kind = list(found)
-        never = [item.name for item in of_kind if not used.get(item)]
+        never = [item.name for item in of_kind if not coverage.used[item]]
         count, deciding = len(of_kind), len(of_kind) - len(never)
         noun = kind if count == 1 else f"{kind}{'es' if kind.endswith('ch') else 's'}"
         yield Line(f"{plugin}: {deciding:,} of {count:,} {noun} used ({deciding / count:.0%})")
@@ -220,13 +210,6 @@ def coverage_parts(
             more = len(never) - SHOWN_NAMES
             names = ", ".join(never[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
             yield Line(f"never used: {names}", indent=2)
-
-
-def coverage_objects(
-    items: Sequence[CoverageItem], used: Mapping[CoverageItem, int]
-) -> list[dict[str, Any]]:
-    """Return an object of JSON for each item, with the number of its decisions."""
-    return [{**item._asdict(), "decided": used.get(item, 0)} for item in items]
 
 
 def _checked(_: click.Context, __: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:

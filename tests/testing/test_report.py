@@ -1,6 +1,9 @@
 """The writers of results: what each of them shows of the same rows and parts."""
 
 import io
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -62,7 +65,8 @@ def test_parts_fit_a_terminal_and_a_page() -> None:
 def test_a_coverage_names_what_was_never_used() -> None:
     items = [CoverageItem("p", "branch", f"{n:03}") for n in range(103)]
     names = ", ".join(f"{n:03}" for n in range(101) if n != 5)
-    assert [part[0] for part in report.coverage_parts(items, {items[5]: 2})] == [
+    coverage: Any = SimpleNamespace(items=items, used=Counter({items[5]: 2}))
+    assert [part[0] for part in report.coverage_parts(coverage)] == [
         "p: 1 of 103 branches used (1%)",
         f"never used: {names} and 2 more",
     ]
