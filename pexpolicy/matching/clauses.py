@@ -123,9 +123,9 @@ def clause(
     operator: str,
     operands: tuple[Any, ...],
     *,
-    negated: bool = False,
-    every: bool = False,
-    case_sensitive: bool = False,
+    negated: bool,
+    every: bool,
+    case_sensitive: bool,
 ) -> Clause:
     """Return a compiled clause; raise ``PatternError`` for an invalid pattern."""
     patterns: tuple[Pattern, ...] = ()
@@ -147,10 +147,9 @@ def _value_test(
     case_sensitive: bool,
 ) -> ValueTest:
     if patterns:
-        tests = [pattern.matches for pattern in patterns]
-        return tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
+        return lambda value: any(pattern.matches(value) for pattern in patterns)
     if operator in ("greater", "less"):
-        return lambda value: is_number_after(value, operator, operands[0])
+        return lambda value: _is_number_after(value, operator, operands)
     if operator == "in_subnet":
         # Two spellings of one network are a single entry.
         subnets = Subnets((str(network), True) for network in set(map(read_subnet, operands)))
@@ -171,15 +170,14 @@ _TEXT_TESTS: dict[str, Callable[[tuple[str, ...]], ValueTest]] = {
 }
 
 
-def is_number_after(value: Any, operator: str, bound: float) -> bool:
-    """Return whether a value is a number that is ``greater`` or ``less`` than a bound."""
-    number = number_of(value)
-    if number is None:
+def _is_number_after(value: Any, operator: str, bounds: Sequence[float]) -> bool:
+    """Return whether a value is a number that is ``greater`` or ``less`` than one of the bounds."""
+    if (number := _number_of(value)) is None:
         return False
-    return number > bound if operator == "greater" else number < bound
+    return any(number > one if operator == "greater" else number < one for one in bounds)
 
 
-def number_of(value: Any) -> float | None:
+def _number_of(value: Any) -> float | None:
     """Return a number, also one that is written as text; ``None`` for other text."""
     if isinstance(value, int):
         return value
@@ -258,17 +256,17 @@ class Comparison(_OnSubject):
     def _test(self, others: Sequence[Any]) -> Callable[[Any], bool]:
         kinds = (self.subject.kind, self.other.subject.kind)
         if self.operator == "equals" and "number" not in kinds:
-            normal: Callable[[Any], str] = str
-            if "alias" in kinds:
-                normal = lambda value: str(Alias(str(value)))  # noqa: E731
-            elif not self.case_sensitive:
-                normal = lambda value: str(value).casefold()  # noqa: E731
+
+            def normal(value: Any) -> str:
+                text = str(Alias(str(value))) if "alias" in kinds else str(value)
+                return text if self.case_sensitive else text.casefold()
+
             wanted = frozenset(map(normal, others))
             return lambda value: normal(value) in wanted
-        numbers = [number for other in others if (number := number_of(other)) is not None]
+        numbers = [number for other in others if (number := _number_of(other)) is not None]
         if self.operator == "equals":
-            return lambda value: number_of(value) in numbers
-        return lambda value: any(is_number_after(value, self.operator, n) for n in numbers)
+            return lambda value: _number_of(value) in numbers
+        return lambda value: _is_number_after(value, self.operator, numbers)
 
     def __str__(self) -> str:
         operator = "not_" * self.negated + self.operator

@@ -7,7 +7,6 @@ length of the text. Both are limited, so that no dialed alias can delay a call.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 MAX_PROGRAM = 1_800
@@ -30,7 +29,7 @@ MAX_REPLACED = 1_000
 """Maximum length of a text in which matches are replaced, in UTF-8 bytes."""
 MAX_REPLACEMENTS = 250
 """Maximum number of matches that are replaced in one text."""
-_REFERENCE = re.compile(r"\\\\|\\(\d)|\\")
+_REFERENCE = re.compile(rb"\\\\|\\(\d)|\\")
 _INSIDE_CHARACTER = frozenset(bytes((byte,)) for byte in range(0x80, 0xC0))
 """The bytes of UTF-8 that begin no character."""
 _PYTHON_ONLY = re.compile(r"\(\?(?:[=!]|<[=!])|\(\?\(|\(\?>|\(\?P=|\\[1-9]|[*+?}]\+")
@@ -67,19 +66,18 @@ class Pattern:
 
     def matches(self, text: str) -> bool:
         """Return whether the whole text matches; a text that is too long does not."""
-        encoded = text.encode("utf-8", "replace")
-        if len(encoded) > self.max_bytes and len(text) > MAX_TEXT:
-            return False
-        return self._test.fullmatch(encoded) is not None
+        return self._matched(self._test, text) is not None
 
     def groups(self, text: str) -> tuple[str, ...] | None:
         """Return the text of each group, empty if it took no part; ``None`` without a match."""
-        encoded = text.encode("utf-8", "replace")
-        if len(encoded) > self.max_bytes and len(text) > MAX_TEXT:
-            return None
-        if (match := self.expression.fullmatch(encoded)) is None:
+        if (match := self._matched(self.expression, text)) is None:
             return None
         return tuple((group or b"").decode("utf-8", "replace") for group in match.groups())
+
+    def _matched(self, expression: Any, text: str) -> Any:
+        encoded = text.encode("utf-8", "replace")
+        is_too_long = len(encoded) > self.max_bytes and len(text) > MAX_TEXT
+        return None if is_too_long else expression.fullmatch(encoded)
 
 
 def _compiled(source: str, *, case_sensitive: bool, never_capture: bool) -> Any:
@@ -120,7 +118,12 @@ class Replacement:
         pattern = Pattern(source)
         self._expression = pattern.expression
         self._max_bytes = min(pattern.max_bytes, MAX_REPLACED)
-        self._pieces = list(_template_pieces(template, len(pattern.names)))
+        self._template = template.encode("utf-8", "replace")
+        for found in _REFERENCE.finditer(self._template):
+            if found[0] == b"\\":
+                raise PatternError("is followed by a single backslash; write two for the character")
+            if found[1] is not None and not 0 < int(found[1]) <= len(pattern.names):
+                raise PatternError(f"has no group {int(found[1])}: it has {len(pattern.names)}")
 
     def apply(self, text: str) -> str:
         """Return the text with all matches replaced.
@@ -131,35 +134,21 @@ class Replacement:
         if len(encoded) > self._max_bytes:
             msg = f"is longer than {self._max_bytes} bytes"
             raise ValueError(msg)
-        parts: list[bytes] = []
-        at = 0
-        for number, match in enumerate(self._expression.finditer(encoded)):
-            if number == MAX_REPLACEMENTS:
-                msg = f"has more than {MAX_REPLACEMENTS} matches"
-                raise ValueError(msg)
+
+        def filled(match: Any) -> bytes:
             if encoded[match.start() : match.start() + 1] in _INSIDE_CHARACTER:
-                continue  # an empty match
-            parts.append(encoded[at : match.start()])
-            parts += [p if isinstance(p, bytes) else match.group(p) or b"" for p in self._pieces]
-            at = match.end()
-        return b"".join((*parts, encoded[at:])).decode("utf-8", "replace")
+                return b""  # an empty match
+            return _REFERENCE.sub(
+                lambda found: (match.group(int(found[1])) or b"") if found[1] else b"\\",
+                self._template,
+            )
 
-
-def _template_pieces(template: str, groups: int) -> Iterator[bytes | int]:
-    """Yield texts and numbers of groups."""
-    at = 0
-    for found in _REFERENCE.finditer(template):
-        yield template[at : found.start()].encode("utf-8", "replace")
-        at = found.end()
-        if found[1] is not None:
-            if not 0 < int(found[1]) <= groups:
-                raise PatternError(f"has no group {found[1]}: it has {groups}")
-            yield int(found[1])
-        elif len(found[0]) == 1:
-            raise PatternError("is followed by a single backslash; write two for the character")
-        else:
-            yield b"\\"
-    yield template[at:].encode("utf-8", "replace")
+        replaced, count = self._expression.subn(filled, encoded)
+        if count > MAX_REPLACEMENTS:
+            msg = f"has more than {MAX_REPLACEMENTS} matches"
+            raise ValueError(msg)
+        result: str = replaced.decode("utf-8", "replace")
+        return result
 
 
 def quoted(source: str) -> str:

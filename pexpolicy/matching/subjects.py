@@ -40,13 +40,16 @@ class Subject:
         return self.attribute in ("params", "peer") or hasattr(request, self.attribute)
 
 
+_KINDS: dict[object, Kind] = {
+    request.alias: "alias",
+    request.integer: "number",
+    request.flag: "flag",
+}
+
+
 def kind_of(parameter: request.Parameter[Any]) -> Kind:
     """Return the kind of a parameter's values."""
-    if parameter.read is request.alias:
-        return "alias"
-    if parameter.read is request.integer:
-        return "number"
-    return "flag" if parameter.read is request.flag else "text"
+    return _KINDS.get(parameter.read, "text")
 
 
 def is_named(parameter: request.Parameter[Any]) -> bool:
@@ -67,51 +70,56 @@ def known_parameters() -> dict[str, request.Parameter[Any]]:
     return dict(sorted(found.items()))
 
 
+class UnknownSubjectError(ValueError):
+    """A key that no request has; the text suggests another one."""
+
+
 def subject(key: str) -> Subject:
     """Return the subject of a key such as ``local_alias.user`` or ``idp_attributes.group``.
 
     Raise ``UnknownSubjectError``.
     """
     name, _, part = key.partition(".")
-    parameter = _KNOWN.get(name)
-    # The alias of a path is no parameter.
-    kind = kind_of(parameter) if parameter is not None else "alias" if name == "alias" else "text"
     if name == "params" and part:
         shown = part in _SHOWN_NAMES or part.startswith(_PREFIXES)
-        read, secret = _of_wire_name(part), part in _SECRET_NAMES
-        return Subject(key, "text", read, name, secret, shown, several=True)
+        secret = part in _SECRET_NAMES
+        return Subject(key, "text", _of_wire_name(part), name, secret, shown, several=True)
+    parameter = _KNOWN.get(name)
+    if parameter is None and name not in ("alias", "peer"):
+        raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
     if parameter is not None and is_named(parameter):
         if not part:
             raise UnknownSubjectError(
                 f"{key!r} has many attributes; name one, as in {name}.department"
             )
-        return Subject(key, "text", _of_attribute(name, part), name, several=True)
-    if parameter is None and name not in ("alias", "peer"):
-        raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
-    if kind == "alias" and part in ALIAS_PARTS:
-        return Subject(key, "text", _of_alias_part(name, part), name)
-    if part:
+        return Subject(key, "text", _of_named(name, part), name, several=True)
+    # The alias of a path is no parameter.
+    kind: Kind = "alias" if name == "alias" else "text"
+    kind = kind_of(parameter) if parameter is not None else kind
+    if part and (kind != "alias" or part not in ALIAS_PARTS):
         known = f"; an alias has {', '.join(ALIAS_PARTS)}" if kind == "alias" else ""
         raise UnknownSubjectError(f"{name} has no part {part!r}{known}")
     several = parameter is not None and has_several(parameter)
     secret = parameter is not None and parameter.secret
-    return Subject(key, kind, _of_attributes(name, several), name, secret, several=several)
+    read = _of_attribute(name, part, several=several)
+    return Subject(key, "text" if part else kind, read, name, secret, several=several)
 
 
-class UnknownSubjectError(ValueError):
-    """A key that no request has; the text suggests another one."""
+def _of_attribute(name: str, part: str, *, several: bool) -> Callable[[Request], Values]:
+    """Return what reads a parameter of one or several values, or a part of an alias."""
+    if several:
+        return lambda request: getattr(request, name, ())
 
-
-def _of_alias_part(name: str, part: str) -> Callable[[Request], Values]:
     def read(request: Request) -> Values:
-        alias = getattr(request, name, None)
-        value = getattr(alias, part) if alias is not None else ""
-        return (value,) if value else ()
+        value = getattr(request, name, None)
+        if part and value is not None:
+            value = getattr(value, part)
+        return () if value is None or value == "" else (value,)
 
     return read
 
 
-def _of_attribute(name: str, attribute: str) -> Callable[[Request], Values]:
+def _of_named(name: str, attribute: str) -> Callable[[Request], Values]:
     """Return what reads a named attribute; the case of its name is ignored."""
     wanted = attribute.lower()
 
@@ -126,18 +134,6 @@ def _of_attribute(name: str, attribute: str) -> Callable[[Request], Values]:
 def _of_wire_name(name: str) -> Callable[[Request], Values]:
     """Return what reads a parameter by its name in the query, documented or not."""
     return lambda request: tuple(filter(None, request.params.getall(name, ())))
-
-
-def _of_attributes(name: str, several: bool) -> Callable[[Request], Values]:  # noqa: FBT001 - private
-    """Return what reads a parameter of one or several values."""
-    if several:
-        return lambda request: getattr(request, name, ())
-
-    def read(request: Request) -> Values:
-        value = getattr(request, name, None)
-        return () if value is None or value == "" else (value,)
-
-    return read
 
 
 _KNOWN = known_parameters()
