@@ -72,10 +72,14 @@ def build_policy(
         plugins={plugin.name: plugin.table for plugin in plugins},
     )
     told.files[:0] = (settings.path, *settings.secret_files)
-    told.warnings[:0] = _short_pins(told, settings.min_pin_length)
-    told.warnings += [ConfigWarning(("sources", n), "no plugin uses it") for n in sources.unused]
-
-    told.warnings_of_core = lambda: (*config_warnings(settings, plugins), *file_warnings(given))
+    unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
+    told.warnings = [
+        *config_warnings(settings, plugins),
+        *file_warnings(given),
+        *_short_pins(told, settings.min_pin_length),
+        *told.warnings,
+        *unused,
+    ]
     chains, background = _chains(settings, context, names, plugins)
     return Policy(settings, tuple(plugins), sources, told, chains, background, context)
 

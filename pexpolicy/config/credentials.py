@@ -29,9 +29,6 @@ _PATTERN = re.compile(
     r"\$scrypt\$ln=([1-9]\d?),r=([1-9]\d?),p=([1-9]\d?)\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{43,86})"
 )
 
-_HASH = re.compile(r"(?:[^:\s]+:)?\$(?:scrypt|argon2(?:id?|d)|2[abxy]|apr1|[156y])\$[!-~]{25,}")
-"""Hashes of several programs, with the user that ``htpasswd`` writes before them."""
-
 
 class PasswordHashError(ValueError):
     """A text is not a password hash; the message does not repeat the text."""
@@ -129,15 +126,7 @@ def secret_of(table: PasswordTable, folder: Path) -> SecretStr | PasswordHash:
         key = "password_hash_file"
         text = read_secret("password_hash", None, table.password_hash_file, folder)
     if text is None:
-        source = table.secret("password")
-        password = source.read(folder)
-        if _HASH.fullmatch(password.strip()):
-            msg = (
-                "holds a hash and no password: name it in password_hash_file, with a hash that "
-                "pexpolicy hash-password prints"
-            )
-            raise SecretError(source.key, msg)
-        return SecretStr(password)
+        return SecretStr(table.secret("password").read(folder))
     try:
         return PasswordHash.parse(text)
     except PasswordHashError as error:

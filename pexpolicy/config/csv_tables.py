@@ -208,8 +208,6 @@ def _rows(
     for line, cells in records:
         if (excess := len(cells) - len(names)) > 0:
             message = f"has {excess} cells more than columns; put text with , or ; in quotes"
-        elif _names_in(cells, columns) == names:
-            message = "is the header again: delete the line"
         elif len(cells) == 1 < len(names) and re.search(r"^#|[\t,;]", cells[0]):
             message = f"is not a row: it has one cell, and the header has {len(names)}"
         else:
@@ -257,14 +255,15 @@ def _names_in(cells: Sequence[str], columns: _Columns | None) -> list[str]:
 
 def _header_faults(names: Sequence[str], columns: _Columns | None) -> Iterator[str]:
     """Yield what is wrong with the names of a header."""
-    if len(names) == 1 and re.search(r"[\t,;|<]", names[0]):
-        yield "is one cell: save the file as CSV, with , or ; between the columns"
-        return
     for number, name in enumerate(names, 1):
         if not name:
             yield f"column {number} has no name: name it, or delete the column"
         elif columns is not None and name not in columns:
-            yield f"there is no column {brief(name)}{suggest(name, list(columns))}"
+            # One name with a tab is a file with another delimiter.
+            advice = (
+                "; write , or ; between columns" if "\t" in name else suggest(name, list(columns))
+            )
+            yield f"there is no column {brief(name)}{advice}"
         elif name in names[: number - 1]:
             yield f"the column {name} appears twice: delete one"
     for name, (_, info) in (columns or {}).items():

@@ -22,8 +22,6 @@ and policies are built in several threads at a time.
 """
 READ_TIMEOUT_S = 10.0
 """Time for reading one file; a file server that is down may never answer."""
-_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
-"""How .xlsx and .ods begin, as any zip archive, and .xls."""
 _NOT_IN_A_PATH = re.compile(r"^~|\$\w+|\$\{\w+\}|%[a-zA-Z](?![0-9A-Za-z])|%\w+%|[*?\\]|\bhttps?:")
 """What other programs replace in a path, or write differently."""
 CLOCK_STEP = 0.02
@@ -156,7 +154,7 @@ def decode_text(content: bytes) -> str:
     """Decode UTF-8 with or without a byte order mark; raises ``EncodingError``."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise EncodingError("is UTF-16, not UTF-8 text; save the file as UTF-8")
-    if b"\x00" in content or content.startswith(_WORKBOOK):
+    if b"\x00" in content:
         raise EncodingError("is not text, but perhaps UTF-16 or a workbook; save the file as UTF-8")
     try:
         return content.decode("utf-8-sig")

@@ -18,19 +18,11 @@ from pexpolicy.text import brief, did_you_mean, suggest
 Key = tuple[str | int, ...]
 REMARKS: Mapping[Key, str] = {
     ("metrics",): "metrics are on by default, at the port of [admin]",
-    ("logging",): "decisions are logged by [audit], all else by [log]",
     ("enabled",): "leave out the whole table, or write # before its lines",
-    ("plugins", "order"): "plugins are asked in the order of their priority, the lowest first",
     ("access", "deny"): "write those who may connect in networks",
-    ("auth", "type"): "it is always Basic; leave the key out",
     ("auth", "users"): "write [[auth.credentials]] for each",
-    ("audit", "format"): "lines are always JSON; leave the key out",
-    ("infinity", "host"): "Infinity is never asked: [infinity] lists names of its objects",
-    ("log", "file"): "lines go to standard error, which systemd and Docker keep",
 }
-"""By the end of a key that does not exist: what to write instead. Ten at most; a plugin has its own
-in ``PluginSettings.key_remarks``.
-"""
+"""By the end of a key that does not exist: what to write instead; a plugin has ``key_remarks``."""
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
 _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")
 """Keys whose malformed value may hold a password or a query, as in ``user:password``."""

@@ -293,6 +293,11 @@ else:
     When.model_rebuild(force=True)
 
 
+def _asks(condition: Condition) -> bool:
+    parts = getattr(condition, "parts", ())
+    return isinstance(condition, InSource) or any(map(_asks, parts))
+
+
 _OPTIONS = ("case_sensitive", "values")
 _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
     "all": All,
@@ -326,6 +331,7 @@ def compile_when(
                 parts += _on_subject(subject(f"{key}.{name}"), operators, find_list)
         else:
             parts += _on_subject(subject(key), table, find_list)
+    # A request waits for a source only where the other parts do not settle the result.
     parts.sort(key=lambda part: _asks(part) and not group_names(part))
     return parts[0] if len(parts) == 1 else All(tuple(parts))
 
@@ -339,17 +345,6 @@ def compile_value_of(written: ValueOf) -> OtherValue:
 def _set_keys(tables: Any) -> list[str]:
     """Return the keys that are set, in the order of the model."""
     return [key for key in type(tables).model_fields if getattr(tables, key) is not None]
-
-
-def _asks(condition: Condition) -> bool:
-    """Return whether a condition may have to ask a source.
-
-    Such a part comes last, so that a request waits for the source only where the other parts do not
-    settle the result. The order of parts that capture something is kept: it numbers the groups.
-    """
-    if isinstance(condition, All | AnyOf | NoneOf):
-        return any(map(_asks, condition.parts))
-    return isinstance(condition, InSource)
 
 
 def _on_subject(

@@ -89,8 +89,6 @@ class Descriptions:
     decisions: dict[str, Sequence[tuple[Key, Decision]]] = field(default_factory=dict)
     """Decisions that never change, with their keys, by plugin."""
     warnings: list[ConfigWarning] = field(default_factory=list)
-    warnings_of_core: Callable[[], Iterable[ConfigWarning]] = tuple
-    """Finds those about all other keys, when they are first asked for."""
     files: list[Path] = field(default_factory=list)
     """The files that the plugins were built from."""
     routes: dict[str, PluginRoutes] = field(default_factory=dict)

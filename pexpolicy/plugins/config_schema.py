@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-
 from pexpolicy.config.loader import Document
 from pexpolicy.config.plugin_settings import PluginSettings
 from pexpolicy.plugins.discovery import PluginSource
@@ -15,15 +13,8 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
 
 
-class _Generator(GenerateJsonSchema):
-    """Allows any value where a type has no schema, such as one with a validator of its own."""
-
-    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
-        return {}
-
-
 def config_schema(available: Mapping[str, PluginSource]) -> Schema:
-    """Return the schema of ``config.toml``; a plugin that cannot be imported has any settings."""
+    """Return the schema of ``config.toml``; a plugin without one has any settings."""
     schema = Document.model_json_schema()
     definitions: Schema = schema["$defs"]
     tables: Schema = {}
@@ -42,7 +33,7 @@ def _settings_schema(source: PluginSource, definitions: Schema) -> Schema:
         model = getattr(source.load(), "Settings", PluginSettings)
         prefix = f"{source.name}."
         template = f"#/$defs/{prefix}{{model}}"
-        schema: Schema = model.model_json_schema(ref_template=template, schema_generator=_Generator)
+        schema: Schema = model.model_json_schema(ref_template=template)
     except (Exception, SystemExit):  # noqa: BLE001 - a package raises what it likes; check reports it
         return {"type": "object"}
     inner = schema.pop("$defs", {})

@@ -141,8 +141,7 @@ def _misfit(hook: str, function: Callable[..., Any], *, is_method: bool) -> str:
         if (
             is_async
             or generates
-            or inspect.iscoroutinefunction(inner)
-            or inspect.isgeneratorfunction(inner)
+            or (inner is not function and not inspect.isasyncgenfunction(inner))
         ):
             return "must be an async def with one yield, and @asynccontextmanager above it"
     elif hook in DESCRIBING and is_async:
@@ -323,8 +322,6 @@ class BuiltPlugin:
             return None
         if isinstance(returned, AbstractAsyncContextManager):
             return returned
-        if inspect.iscoroutine(returned):
-            returned.close()
         text = (
             f"{self.available}: its lifespan returned {brief(returned)}, and not an asynchronous "
             "context manager: write async def, and @asynccontextmanager above it"
