@@ -99,19 +99,16 @@ class Channel(asyncio.Protocol, Generic[T]):
             raise ChildError(msg)
         frame = len(content).to_bytes(LENGTH, "big") + content
         if self._transport is None:
-            self._socket.settimeout(None)
             with suppress(ConnectionError):  # the next receive tells why
                 self._socket.sendall(frame)
         elif not self.has_ended:
             self._transport.write(frame)
 
-    def receive(self, seconds: float | None = None) -> T:
+    def receive(self) -> T:
         """Wait for a message, without an event loop.
 
-        Raises ``EOFError`` where the other end has closed the socket, ``TimeoutError``, and
-        ``ChildError``.
+        Raises ``ChildError``, and ``EOFError`` where the other end has closed the socket.
         """
-        self._socket.settimeout(seconds)
         while True:
             for message in self._complete():
                 return message
@@ -281,15 +278,6 @@ class Child(Channel[T]):
             self.kill()
             raise
 
-    def receive(self, seconds: float | None = None) -> T:
-        """Wait for a message; raises ``TimeoutError`` and ``ChildError``."""
-        try:
-            return super().receive(seconds)
-        except EOFError:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(EXIT_TIMEOUT_S)
-            raise ChildError(self.exit_reason) from None
-
     def excess(self) -> str:
         """Return by how much it exceeds its memory, as a sentence; empty if it does not."""
         if self._memory_mb is None:
@@ -344,12 +332,6 @@ class Child(Channel[T]):
             self.close()
         while self._process.returncode is None:
             await self._wait(EXIT_TIMEOUT_S)
-
-    def end_now(self) -> None:
-        """Kill the process without an event loop, and wait for it."""
-        self.kill()
-        self.close()
-        self._process.wait()
 
     def close(self) -> None:
         """Close the socket and the pipe; the child ends."""

@@ -56,23 +56,6 @@ async def test_a_failure_is_one_error_and_leaves_nothing(
     assert descriptors() == before
 
 
-@pytest.mark.parametrize(("message", "error", "text"), FAILURES)
-def test_a_failure_is_the_same_without_an_event_loop(
-    message: object, error: type[Exception], text: str
-) -> None:
-    before = descriptors()
-    child = make()
-    child.limit = 50
-    child.send("hello")
-    assert child.receive() == [child.pid, "hello"]
-    child.send(message)
-    seconds = 0.5 if error is TimeoutError else HANG_S
-    with pytest.raises(error, match=text):
-        child.receive(seconds)
-    child.end_now()
-    assert descriptors() == before
-
-
 async def test_messages_have_a_limit_in_both_directions() -> None:
     child = make()
     await child.ready()
@@ -90,16 +73,15 @@ async def test_an_unexpected_message_ends_the_child() -> None:
     await child.end()
 
 
-def test_the_environment_of_a_child(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+async def test_the_environment_of_a_child(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
     monkeypatch.setenv("X_OWN", "1")
     for environment, seen in ((None, ["/nowhere", "1"]), ({}, [None, None])):
         child = make("--an", "argument", environment=environment, flags=("-W", "ignore"))
-        child.send("environment")
-        assert child.receive() == [["--an", "argument"], *seen]
-        child.send("print")
-        assert child.receive() == ""
-        child.end_now()
+        await child.ready()
+        assert await child.ask("environment") == [["--an", "argument"], *seen]
+        assert await child.ask("print") == ""
+        await child.end()
     assert capfd.readouterr() == ("", "printed\nprinted\n")
 
 

@@ -8,10 +8,12 @@ settings.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -76,16 +78,18 @@ class WorkerProcess(Child[messages.Report]):
         self.build = build
         self.plugin = available
 
-    async def ready(self) -> None:
-        """Build the plugin and enter its lifespan; raises ``ChildError``.
-
-        Raises ``PluginBuildError`` where that can never succeed.
-        """
+    async def built(self) -> messages.Ready:
+        """Build the plugin; raises ``ChildError`` and ``PluginBuildError``."""
         await self.attach()
         report = await self.ask(self.build)
         if not isinstance(report, messages.Ready):
             raise _failure(report)
         self.limit = MAX_FRAME
+        return report
+
+    async def ready(self) -> None:
+        """Build the plugin and enter its lifespan; raises the same."""
+        await self.built()
         succeeded(await self.ask(("start",)))
 
     def on_message(self, message: messages.Report) -> None:
@@ -135,7 +139,8 @@ class IsolatedPlugin:
             raise PluginBuildError.because(text) from None
         make = partial(WorkerProcess, available, build, environment_of(table), table.memory_mb)
         self.available = available
-        self.ready = ready = _built(make)
+        with ThreadPoolExecutor(1) as threads:  # this one may have an event loop
+            self.ready = ready = threads.submit(asyncio.run, _built(make)).result()
         self._extras = table.extras
         self._pool = ChildPool(str(available), table.processes, make)
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
@@ -192,20 +197,17 @@ class IsolatedPlugin:
         return status
 
 
-def _built(make: Callable[[], WorkerProcess]) -> messages.Ready:
+async def _built(make: Callable[[], WorkerProcess]) -> messages.Ready:
     """Build the plugin in a process that ends afterwards; raises ``PluginBuildError``."""
     worker = make()
     try:
-        worker.send(worker.build)
-        report = worker.receive(START_TIMEOUT_S)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            return await worker.built()
     except (ChildError, TimeoutError) as error:
-        reason = str(error) if isinstance(error, ChildError) else "it was not ready in time"
-        raise PluginBuildError.because(f"{worker.plugin} cannot be built: {reason}") from None
+        text = f"{worker.plugin} cannot be built: {str(error) or 'it was not ready in time'}"
+        raise PluginBuildError.because(text) from None
     finally:
-        worker.end_now()
-    if not isinstance(report, messages.Ready):
-        raise _failure(report)
-    return report
+        await worker.end()
 
 
 def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:

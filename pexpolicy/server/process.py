@@ -36,7 +36,7 @@ def run(server: Coroutine[Any, Any, T]) -> T:
         while not task.done():
             # A task that libraries can find: anyio ties its threads to the one that lasts as long
             # as the loop.
-            root = loop.create_task(_wait_for(task))
+            root = loop.create_task(asyncio.wait((task,)))
             try:
                 loop.run_until_complete(root)
             except asyncio.CancelledError:
@@ -48,10 +48,6 @@ def run(server: Coroutine[Any, Any, T]) -> T:
                 text = "a task or callback of a plugin failed: %s"
                 logging.getLogger("pexpolicy").warning(text, describe_error(error).summary)
         return task.result()
-
-
-async def _wait_for(task: asyncio.Task[Any]) -> None:
-    await asyncio.wait((task,))
 
 
 def install_startup_signals() -> None:
