@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -87,11 +86,6 @@ class Failure:
 async def capture(function: Callable[[], Awaitable[T]]) -> T | Failure:
     """Return what a coroutine function of a plugin returns, or what it raises."""
     try:
-        result = function()
-        if not inspect.isawaitable(result):
-            name = getattr(function, "__name__", "the function")
-            msg = f"{name} is not asynchronous: write async def"
-            raise TypeError(msg)  # noqa: TRY301 - as what the function itself raises
-        return await result
+        return await function()
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
         return Failure(error)

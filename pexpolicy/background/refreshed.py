@@ -221,13 +221,13 @@ class CacheFileError(Exception):
     """A cache file cannot be used; the text has the reason."""
 
 
-class _Header(msgspec.Struct):
-    """The first line of a cache file; the value follows as JSON."""
+class _Cached(msgspec.Struct):
+    """The content of a cache file."""
 
     key: str
     fetched_at: float
     """Seconds since the epoch."""
-    sha256: str
+    value: msgspec.Raw
 
 
 class CacheFile(Generic[T]):
@@ -252,13 +252,10 @@ class CacheFile(Generic[T]):
         Raises ``CacheFileError`` for a file that cannot be read or is damaged.
         """
         try:
-            head, _, content = read_file(self.path).partition(b"\n")
-            header = msgspec.json.decode(head, type=_Header)
-            if header.sha256 != hashlib.sha256(content).hexdigest():
-                raise CacheFileError(f"{self.path} is damaged")
-            if header.key != _digest(key):
+            cached = msgspec.json.decode(read_file(self.path), type=_Cached)
+            if cached.key != _digest(key):
                 return None
-            return self._values.validate_json(content, strict=True), header.fetched_at
+            return self._values.validate_json(bytes(cached.value), strict=True), cached.fetched_at
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -273,12 +270,12 @@ class CacheFile(Generic[T]):
             content = self._values.dump_json(value, warnings="error")
         except ValueError:
             raise CacheFileError(f"the value for {self.path} is of another type") from None
-        header = _Header(_digest(key), fetched_at, hashlib.sha256(content).hexdigest())
+        cached = _Cached(_digest(key), fetched_at, msgspec.Raw(content))
         new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            # A torn file after a power failure is detected by its hash, so nothing is synced.
+            # A torn file after a power failure is no JSON, so nothing is synced.
             new.touch(mode=0o600)
-            new.write_bytes(b"\n".join((msgspec.json.encode(header), content)))
+            new.write_bytes(msgspec.json.encode(cached))
             new.replace(self.path)
         except BaseException:
             new.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
-from pexpolicy.models.contract import NO_EXTRAS, Extras
+from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Reject, is_intact
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.request import Params, Request
@@ -58,6 +58,8 @@ class Endpoint(Generic[R]):
     can_reject: bool = True
     can_merge: bool = False
     """True where the results of several plugins make one, as each field stands for itself."""
+    continues_by_404: bool = False
+    """True where a 404 lets Infinity continue as without a policy server."""
     shows_reject_reason: bool = False
     """True where a reject may carry a reason for the participant; elsewhere it carries nothing."""
 
@@ -66,11 +68,10 @@ class Endpoint(Generic[R]):
 
     check_may_wait: ClassVar[bool] = False
     """True where ``check_answer`` may return a coroutine."""
-    consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
 
     def parse(self, params: Params, alias: str = "") -> R:
         """Return the request; ``alias`` is the one in the path, decoded once."""
-        return self.request(params)
+        return self.request(params, alias)
 
     def check_answer(self, answer: object, request: R) -> Decision | Coroutine[Any, Any, Decision]:
         """Return the decision of an answer to this request, or a coroutine that returns it.
@@ -110,7 +111,9 @@ class Endpoint(Generic[R]):
                 same = known.from_result(Decision.set_fields(decision), reason=decision.reason)
                 return self._normalize(same)
         if not isinstance(answer, Mapping):
-            raise self.unexpected(f"{brief(answer)} is not a decision of {self.name}")
+            names = ", ".join(sorted(d.__name__ for d in self.decisions if d.__name__[0] != "_"))
+            expected = f"(expected None, {self.plain_answer}, or one of {names})"
+            raise self.refuse(f"{brief(answer)} is not a decision of {self.name} {expected}")
         for name in ENVELOPE:
             if name in answer:
                 raise self.refuse(f"{name!r} is not a field of a result: {ENVELOPE[name]}")
@@ -120,28 +123,20 @@ class Endpoint(Generic[R]):
         """Return the decision of a plain ``result``; raise ``DecisionError``."""
         return self.decisions[0].from_result(result, extras=extras)
 
-    def unexpected(self, rule: str) -> DecisionError:
-        """Return the error for an answer that is not a decision of this endpoint."""
-        names = ", ".join(sorted(d.__name__ for d in self.decisions if d.__name__[0] != "_"))
-        return self.refuse(f"{rule} (expected None, {self.plain_answer}, or one of {names})")
-
     def refuse(self, rule: str, mark: str = "") -> DecisionError:
         """Return the error for an answer that breaks a rule of this endpoint."""
-        return DecisionError(
-            ValidationIssue(
-                model=self.name,
-                field="",
-                value=None,
-                shown=False,
-                rule=rule,
-                mark=mark,
-                consequence=self.consequence,
-            )
+        issue = ValidationIssue(
+            model=self.name,
+            rule=rule,
+            mark=mark,
+            consequence=contract_of(self.decisions[0]).consequence,
         )
+        return DecisionError(issue)
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
         """Return the reply of a decision, with ``decided_by`` and ``reason`` as extra keys."""
-        return Reply(200, JSON, self.body(decision, decision_id, decided_by), decision.action)
+        status = 404 if self.continues_by_404 and isinstance(decision, Continue) else 200
+        return Reply(status, JSON, self.body(decision, decision_id, decided_by), decision.action)
 
     def body(self, decision: Decision, decision_id: str, decided_by: str) -> bytes:
         """Return the envelope: ``status``, ``action`` and ``result``, then our extra keys."""
@@ -154,7 +149,11 @@ class Endpoint(Generic[R]):
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
         """Return the keys that Infinity reads."""
-        envelope: dict[str, Any] = {"status": "success", "action": decision.action}
+        fails = self.continues_by_404 and isinstance(decision, Continue)
+        envelope: dict[str, Any] = {
+            "status": "fail" if fails else "success",
+            "action": decision.action,
+        }
         if (
             not isinstance(decision, Continue)
             and decision.result != EMPTY
@@ -176,8 +175,3 @@ ENVELOPE: Mapping[str, str] = {
     "reject": "Infinity has no such field and would admit the call; answer Reject()",
 }
 """Keys that no result has, and what to answer instead."""
-
-
-def not_found_reply(body: bytes, action: str = "continue") -> Reply:
-    """Return a 404, on which Infinity continues as without a policy server."""
-    return Reply(404, JSON, body, action)

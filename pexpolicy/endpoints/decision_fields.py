@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
 from pexpolicy.endpoints.service_types import Service
-from pexpolicy.models.contract import NO_EXTRAS, Extras, ModelBase, contract_of
+from pexpolicy.models.contract import NO_EXTRAS, Extras, ModelBase, alternatives, contract_of
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.validation import NOT_SHOWN, refusal
@@ -169,7 +169,7 @@ class RowValues:
         contract = contract_of(model)
         hints = contract.hints.items()
         self._texts = frozenset(name for name, hint in hints if _takes_text(hint))
-        self._booleans = frozenset(n for n, hint in hints if bool in _types(hint))
+        self._booleans = frozenset(n for n, hint in hints if bool in alternatives(hint))
         self._objects = frozenset(contract.nested_models)
 
     @staticmethod
@@ -193,15 +193,12 @@ class RowValues:
         return value
 
 
-def _types(hint: Any) -> frozenset[Any]:
-    return frozenset(get_args(hint)) or frozenset((hint,))
-
-
 def _takes_text(hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin in (list, tuple, dict):
-        return False
-    return hint is str or origin is Literal or any(map(_takes_text, get_args(hint)))
+    return any(
+        str in (kind, *get_args(kind)[:1]) or get_origin(kind) is Literal
+        for kind in alternatives(hint)
+        if get_origin(kind) not in (list, dict)
+    )
 
 
 def _parsed(cell: str) -> Any:

@@ -80,7 +80,6 @@ class Directory(Decision, consequence=contract_of(DirectoryEntry).consequence):
 
 
 class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
-    consequence = contract_of(Directory).consequence
     plain_answer = "a list of DirectoryEntry, a result as a dictionary"
 
     def check_answer(self, answer: object, request: DirectoryInformationRequest) -> Decision:

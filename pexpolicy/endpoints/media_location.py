@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.endpoints.base import Endpoint, Reply, not_found_reply
+from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.service_rules import is_odd_name
 from pexpolicy.endpoints.shared_parameters import (
     CallRequest,
@@ -14,7 +14,6 @@ from pexpolicy.endpoints.shared_parameters import (
     ServiceParameters,
     TransferParameters,
 )
-from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.model import Unset
 from pexpolicy.models.rules import Confidence, Field, Rule
@@ -68,27 +67,12 @@ class MediaLocation(
     """Old form of overflow_locations."""
 
 
-class _MediaLocation(Endpoint[MediaLocationRequest]):
-    consequence = contract_of(MediaLocation).consequence
-
-    def envelope(self, decision: Decision) -> dict[str, Any]:
-        """Return no success without a location: an empty result may be invalid (oda)."""
-        if isinstance(decision, Continue):
-            return {"status": "fail", "action": "continue"}
-        return super().envelope(decision)
-
-    def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
-        """Return a location, or a 404, on which Infinity chooses it."""
-        if isinstance(decision, Continue):
-            return not_found_reply(self.body(decision, decision_id, decided_by))
-        return super().reply(decision, decision_id, decided_by)
-
-
-ENDPOINT = _MediaLocation(
+ENDPOINT = Endpoint(
     name="media_location",
     path="/policy/v1/participant/location",
     request=MediaLocationRequest,
     decisions=(MediaLocation, Continue),
     refusal=Continue(),
     can_reject=False,
+    continues_by_404=True,
 )

@@ -12,13 +12,17 @@ from zlib import crc32
 
 from msgspec import UNSET
 
-from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, not_found_reply
-from pexpolicy.endpoints.shared_parameters import CallRequest, ProxyParameters, ServiceParameters
-from pexpolicy.models.alias import Alias
-from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
+from pexpolicy.endpoints.base import JPEG, Endpoint, Reply
+from pexpolicy.endpoints.shared_parameters import (
+    AliasRequest,
+    CallRequest,
+    ProxyParameters,
+    ServiceParameters,
+)
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.model import assign
-from pexpolicy.models.request import Parameter, Params, integer, role
+from pexpolicy.models.request import Parameter, integer, role
 from pexpolicy.text import brief
 
 if TYPE_CHECKING:
@@ -150,7 +154,7 @@ in the queue is removed from it.
 """
 
 
-class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
+class ParticipantAvatarRequest(AliasRequest, CallRequest, ServiceParameters, ProxyParameters):
     """Which picture belongs to ``alias``?
 
     There are two forms: about a participant, with the parameters of the call, and about an entry of
@@ -169,19 +173,12 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
     )
     """The parameters of a request about an entry of the directory."""
 
-    alias: Alias
-    """The alias of the participant or entry, from the path."""
-
     width = Parameter(integer)
     """Width in pixels."""
     height = Parameter(integer)
     """Height in pixels."""
     role = Parameter(role, values=("chair", "guest", "unknown"))
     """Role of the participant."""
-
-    def __init__(self, params: Params, alias: str) -> None:
-        super().__init__(params)
-        self.__dict__["alias"] = Alias(alias)
 
 
 class Avatar(Decision, consequence="Infinity would show a placeholder"):
@@ -252,11 +249,6 @@ class Avatar(Decision, consequence="Infinity would show a placeholder"):
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
     check_may_wait = True
     plain_answer = "the bytes of a picture"
-    consequence = contract_of(Avatar).consequence
-
-    def parse(self, params: Params, alias: str = "") -> ParticipantAvatarRequest:
-        """Return the request with the alias of the path."""
-        return ParticipantAvatarRequest(params, alias)
 
     def check_answer(
         self, answer: object, request: ParticipantAvatarRequest
@@ -283,11 +275,7 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
         """Return the picture, or a 404, on which Infinity shows a placeholder."""
         if isinstance(decision, Avatar):
             return Reply(200, JPEG, decision.image, "continue")
-        return not_found_reply(self.body(decision, decision_id, decided_by))
-
-    def envelope(self, decision: Decision) -> dict[str, Any]:
-        """Return the body of a 404."""
-        return {"status": "fail", "action": "continue"}
+        return super().reply(decision, decision_id, decided_by)
 
 
 ENDPOINT = _ParticipantAvatar(
@@ -297,4 +285,5 @@ ENDPOINT = _ParticipantAvatar(
     decisions=(Avatar, Continue),
     refusal=Continue(),
     can_reject=False,
+    continues_by_404=True,
 )

@@ -187,15 +187,13 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
         decision = self.to_decision(answer)
         if type(decision) is not ParticipantProperties:
             return decision
-        if REASON_KEY in decision.result and "reject_reason" in decision.set_fields():
+        fields = decision.set_fields()
+        if "reject_reason" in fields:
             raise self.refuse(
                 "reject_reason alone does not reject: answer Reject(reject_reason=...)"
             )
-        if (
-            NULL_NAME in decision.result
-            and request.params.get("remote_display_name")
-            and decision.set_fields().get("remote_display_name", "") is None
-        ):
+        named = request.params.get("remote_display_name")
+        if named and fields.get("remote_display_name", "") is None:
             raise self.refuse(
                 "remote_display_name = null is allowed only where it was null, and this "
                 "participant has a name",
@@ -203,8 +201,6 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
             )
         return decision
 
-
-REASON_KEY, NULL_NAME = b'"reject_reason":', b'"remote_display_name":null'
 
 ENDPOINT = _ParticipantProperties(
     name="participant_properties",

@@ -6,21 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Self, cast
 
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.shared_parameters import NodeRequest
-from pexpolicy.models.alias import Alias
-from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
+from pexpolicy.endpoints.shared_parameters import AliasRequest
+from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
-from pexpolicy.models.request import Parameter, Params, text, word
+from pexpolicy.models.request import Parameter, text, word
 from pexpolicy.models.rules import PERSONAL, SECRET, Confidence, Privacy, Rule
 
 
-class RegistrationAliasRequest(NodeRequest):
+class RegistrationAliasRequest(AliasRequest):
     """May a device register as ``alias``, and with which credentials?"""
 
     since = "v13"
-
-    alias: Alias
-    """The alias to register, from the path."""
 
     protocol = Parameter(word, values=("webrtc", "sip", "h323"))
     """Protocol of the device."""
@@ -28,10 +24,6 @@ class RegistrationAliasRequest(NodeRequest):
     """How the device authenticates; surrounding quotes are removed."""
     remote_address = Parameter(text, privacy=Privacy.PERSONAL)
     """Address of the device."""
-
-    def __init__(self, params: Params, alias: str) -> None:
-        super().__init__(params)
-        self.__dict__["alias"] = Alias(alias)
 
 
 _CREDENTIALS_RULES = (
@@ -83,12 +75,6 @@ class _NoAuthentication(Credentials, rules=(), constants={"username": "", "passw
 
 
 class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
-    consequence = contract_of(Credentials).consequence
-
-    def parse(self, params: Params, alias: str = "") -> RegistrationAliasRequest:
-        """Return the request with the alias of the path."""
-        return RegistrationAliasRequest(params, alias)
-
     def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
         """Return credentials; with an empty ``result`` Infinity itself decides (transcribed)."""
         return super().from_result(result, extras) if result else Continue()

@@ -14,7 +14,7 @@ from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.models.attribute_docs import attribute_docs, field_docs
+from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.models.contract import Contract, ModelBase, contract_of
 from pexpolicy.models.decision import Redirect
 from pexpolicy.models.model import Model
@@ -41,9 +41,6 @@ RESULTS: tuple[type[ModelBase], ...] = (
     Credentials,
 )
 """The models of results; nested models are added to them."""
-VALUES: Mapping[str, Any] = {"false": False, "true": True, "null": None, "0": 0}
-BEHAVIOURS = ("DNS", "automatic", "none")
-"""Defaults that are no value of their field."""
 
 
 class UnknownSchemaError(LookupError):
@@ -67,24 +64,8 @@ def document(name: str = "") -> Schema:
             parts[known] = _request(ENDPOINTS[endpoint]) if part == "request" else REPLIES[endpoint]
     if not parts:
         raise UnknownSchemaError(name)
-    models = _named_in(parts, _models())
-    if len(parts) == 1:
-        ((title, only),) = parts.items()
-        return {"$schema": DRAFT, "title": title, **only, "$defs": models}
-    return {"$schema": DRAFT, "title": name or "pexpolicy", "$defs": parts | models}
-
-
-def _named_in(schema: Any, models: Schema) -> Schema:
-    """Return the models that a schema refers to, directly or through others."""
-    if isinstance(schema, list):
-        return {k: v for item in schema for k, v in _named_in(item, models).items()}
-    if not isinstance(schema, dict):
-        return {}
-    found = _named_in(list(schema.values()), models)
-    if (ref := schema.get("$ref")) is not None:
-        model = ref.rpartition("/")[2]
-        found |= {model: models[model], **_named_in(models[model], models)}
-    return found
+    only = parts.pop(name, {})
+    return {"$schema": DRAFT, "title": name or "pexpolicy", **only, "$defs": parts | _models()}
 
 
 def _request(endpoint: Endpoint[Any]) -> Schema:
@@ -142,17 +123,10 @@ def _models() -> Schema:
         schema = components[model.name]
         schema["required"] = sorted({*schema.get("required", ()), *model.constants})
         schema["description"] = (model.model.__doc__ or "").partition("\n")[0]
-        docs = field_docs(model.model)
-        for name in model.hints:
-            properties = schema["properties"][name]
+        docs = attribute_docs(model.model)
+        for name, properties in schema["properties"].items():
             properties.pop("default", None)
-            meaning, default = docs[name]
-            properties["description"] = meaning.removesuffix(".")
-            properties["$comment"] = str(model.field(name).mark)
-            if default in BEHAVIOURS:
-                properties["description"] += f"; default: {default}"
-            elif default:
-                properties["default"] = VALUES.get(default, default)
+            properties |= {"description": docs[name], "$comment": str(model.field(name).mark)}
     return components
 
 
@@ -189,14 +163,11 @@ def _form(description: str, action: str, result: Schema | None, *, required: boo
     form: Schema = {
         "description": description,
         "properties": {"action": {"const": action}},
-        "required": ["action"],
+        "required": ["action", *(["result"] if result and required else [])],
     }
     if result is None:
-        form["not"] = {"required": ["result"]}
-        return form
+        return form | {"not": {"required": ["result"]}}
     form["properties"]["result"] = result
-    if required:
-        form["required"].append("result")
     return form
 
 
@@ -243,7 +214,7 @@ REPLIES: Mapping[str, Schema] = {
         {"properties": {"result": _ENTRIES}, "required": ["result"]},
         ignore_local={
             "type": "boolean",
-            "description": field_docs(Directory)["ignore_local"][0],
+            "description": attribute_docs(Directory)["ignore_local"],
             "default": False,
         },
     ),

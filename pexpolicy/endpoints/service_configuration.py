@@ -87,51 +87,40 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
         """Check the answer, with warnings where it does not fit the request."""
         decision = self.to_decision(answer)
         params = request.params
-        if (
-            params.get("call_direction") == "dial_in"
-            and not params.get("breakout_uuid")
-            and type(decision) is not Redirect
-        ):
-            return decision
-        warnings = [*_unfit(decision, request)]
+        warnings: list[str] = []
+        if isinstance(decision, Redirect):
+            warnings += _unfit_redirect(decision, request)
+        elif params.get("call_direction") != "dial_in" or params.get("breakout_uuid"):
+            warnings += _unfit(decision, request) if isinstance(decision, Service) else ()
         return decision.with_warnings(*warnings) if warnings else decision
 
 
-def _unfit(decision: Decision, request: ServiceConfigurationRequest) -> Iterator[str]:
-    """Yield the warnings of a decision that does not fit this request."""
-    if isinstance(decision, Redirect) and request.protocol not in (None, "sip"):
+def _unfit_redirect(redirect: Redirect, request: ServiceConfigurationRequest) -> Iterator[str]:
+    """Yield the warnings of a redirect that does not fit this request."""
+    if request.protocol not in (None, "sip"):
         text = f"a redirect reaches SIP callers only, and this is {request.protocol}"
         yield f"new_alias: {text} {TRANSCRIBED}"
-    if isinstance(decision, Redirect) and Alias(decision.new_alias) == request.local_alias:
+    if Alias(redirect.new_alias) == request.local_alias:
         yield "new_alias: is the dialed alias, so the caller is redirected in a circle [reported]"
-    if not isinstance(decision, Service):
-        return
+
+
+def _unfit(service: Service, request: ServiceConfigurationRequest) -> Iterator[str]:
+    """Yield the warnings of a service that does not fit this request."""
     if request.call_direction == "non_dial":
         yield "name: the request is a probe such as OPTIONS, which should create nothing [reported]"
-    if request.call_direction == "dial_out":
-        yield from _other_service(decision, request)
-    if request.breakout_uuid is not None:
-        yield from _other_room(decision, request.breakout_uuid)
-
-
-def _other_service(service: Service, request: ServiceConfigurationRequest) -> Iterator[str]:
-    """Yield the differences from the running service that dials out (rule 13)."""
-    for name in ("name", "service_tag"):
-        running = getattr(request, name if name == "service_tag" else "service_name")
-        if running is not None and running != getattr(service, name):
-            yield (
-                f"{name}: the running service that dials out has another, and the answer must "
-                f"match it; only prefer_ipv6 has an effect {TRANSCRIBED}"
-            )
-
-
-def _other_room(service: Service, asked: str) -> Iterator[str]:
-    """Yield the differences from the requested breakout room."""
-    fields = service.set_fields()
-    if fields.get("breakout") is not True:
-        yield f"breakout: a breakout room is requested, which needs breakout = true {TRANSCRIBED}"
-    elif str(fields.get("breakout_uuid")).lower() != asked.lower():
-        yield f"breakout_uuid: another breakout room is requested {TRANSCRIBED}"
+    if request.call_direction == "dial_out":  # rule 13
+        running = {"name": request.service_name, "service_tag": request.service_tag}
+        for name, value in running.items():
+            if value is not None and value != getattr(service, name):
+                text = "the running service that dials out has another, and the answer must match"
+                yield f"{name}: {text} it; only prefer_ipv6 has an effect {TRANSCRIBED}"
+    if (asked := request.breakout_uuid) is not None:
+        fields = service.set_fields()
+        if fields.get("breakout") is not True:
+            text = "a breakout room is requested, which needs breakout = true"
+            yield f"breakout: {text} {TRANSCRIBED}"
+        elif str(fields.get("breakout_uuid")).lower() != asked.lower():
+            yield f"breakout_uuid: another breakout room is requested {TRANSCRIBED}"
 
 
 ENDPOINT = _ServiceConfiguration(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pexpolicy.models.alias import Alias
 from pexpolicy.models.request import (
     Parameter,
+    Params,
     Request,
     alias,
     flag,
@@ -45,6 +47,17 @@ class NodeRequest(Request):
     """Version of Infinity: text, such as 39 or 21.1."""
     pseudo_version_id = Parameter(text)
     """Build of Infinity, such as 82559.0.0."""
+
+
+class AliasRequest(NodeRequest):
+    """The requests with an alias in their path."""
+
+    alias: Alias
+    """The alias in the path: of the participant, the directory entry, or the device."""
+
+    def __init__(self, params: Params, alias: str) -> None:
+        super().__init__(params)
+        self.__dict__["alias"] = Alias(alias)
 
 
 class CallRequest(NodeRequest):

@@ -43,4 +43,6 @@ def _documented(statements: list[ast.stmt]) -> dict[str, str]:
                 ast.Expr(value=ast.Constant(value=str(text))),
             ):
                 docs[name] = " ".join(text.split())
+            case _:
+                pass
     return docs

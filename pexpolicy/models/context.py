@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 HookContext = tuple[tuple[str, str], Any]
 """Names of plugin and hook, and the request; ``None`` for a hook that has none."""
@@ -22,13 +24,17 @@ of any library has its plugin, and ``annotate`` its hook.
 
 
 @contextmanager
-def hook_context(plugin: str, hook: str, request: Any = None) -> Iterator[None]:
-    """Run the code of a plugin in the context of one of its hooks."""
-    token = HOOK_CONTEXT.set(((plugin, hook), request))
+def _using(variable: ContextVar[T], value: T) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        HOOK_CONTEXT.reset(token)
+        variable.reset(token)
+
+
+def hook_context(plugin: str, hook: str, request: Any = None) -> AbstractContextManager[None]:
+    """Run the code of a plugin in the context of one of its hooks."""
+    return _using(HOOK_CONTEXT, ((plugin, hook), request))
 
 
 WallClock = Callable[[], float]
@@ -52,14 +58,9 @@ def wall_clock() -> WallClock:
     return _WALL_CLOCK.get()
 
 
-@contextmanager
-def using_wall_clock(clock: WallClock) -> Iterator[None]:
+def using_wall_clock(clock: WallClock) -> AbstractContextManager[None]:
     """Give this clock to what is built inside."""
-    token = _WALL_CLOCK.set(clock)
-    try:
-        yield
-    finally:
-        _WALL_CLOCK.reset(token)
+    return _using(_WALL_CLOCK, clock)
 
 
 class DryRunClock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypedDict, Union, get_args, get_origin
@@ -15,8 +15,6 @@ import orjson
 
 from pexpolicy.models.rules import PLAIN, Field, Privacy, Rule
 from pexpolicy.text import brief
-
-OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class ModelBase:
@@ -123,7 +121,7 @@ def render(fields: dict[str, Any]) -> bytes:
     Enumerations are written by their value, and subclasses of text, numbers, lists and dictionaries
     like their base, whatever methods they override.
     """
-    result = orjson.dumps(fields, plain, OPTIONS)
+    result = orjson.dumps(fields, plain, orjson.OPT_PASSTHROUGH_DATETIME)
     if b"null" in result:
         refuse_non_finite(fields)
     return result
@@ -145,21 +143,11 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if issubclass(kind, ModelBase):
         return orjson.Fragment(value.result)
-    for base, convert in _BASES:
-        if issubclass(kind, base):
-            return convert(value)
+    if issubclass(kind, tuple):
+        return list(tuple.__iter__(value))
     if isinstance(value, Mapping):
         return dict(value.items())
     raise TypeError(f"a {kind.__name__} cannot be written as JSON")
-
-
-_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (str, str.__str__),
-    (int, int.__int__),
-    (dict, lambda value: dict(dict.items(value))),
-    (list, lambda value: list(list.__iter__(value))),
-    (tuple, lambda value: list(tuple.__iter__(value))),
-)
 
 
 def _struct(

@@ -11,17 +11,17 @@ from pexpolicy.text import brief, brief_name
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationIssue:
     """One breach of the contract: its place, the rule, and the consequence."""
 
     model: str
-    field: str
-    value: Any
-    shown: bool
+    field: str = ""
+    value: Any = None
+    shown: bool = False
     """False for a value that may be a secret."""
     rule: str
-    mark: str
+    mark: str = ""
     consequence: str
 
     @property

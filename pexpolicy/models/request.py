@@ -129,7 +129,7 @@ class Request:
     other calls cost nothing.
     """
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, alias: str = "") -> None:
         self.__dict__["params"] = params
 
     def annotate(

@@ -27,7 +27,7 @@ def withheld_values(request: Request) -> list[str]:
 
 
 def _further_values(request: Request) -> Iterator[str]:
-    declared = _declared_names(type(request))
+    declared = {header_name(p.wire) for p in parameters_of(type(request)).values()}
     shown: list[str] = []
     undeclared: list[str] = []
     for name, value in request.params.items():
@@ -38,10 +38,6 @@ def _further_values(request: Request) -> Iterator[str]:
         is_word = len(value) < SHORTEST or value.lower() in _WORDS
         if not is_word and not any(value in other for other in shown):
             yield value
-
-
-def _declared_names(kind: type[Request]) -> frozenset[str]:
-    return frozenset(header_name(parameter.wire) for parameter in parameters_of(kind).values())
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

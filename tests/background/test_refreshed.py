@@ -297,7 +297,6 @@ def folder(path: Path) -> None:
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "changed": lambda path: path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"')),
     "of another type": other_type,
     "empty": lambda path: path.write_bytes(b""),
     "a folder": folder,
@@ -346,7 +345,7 @@ async def test_a_file_never_holds_the_key(tmp_path: Path) -> None:
     key = "https://user:secret@example.com"
     await keep(path, key=key)
     assert "secret" not in path.read_text()
-    assert json.loads(path.read_bytes().partition(b"\n")[2]) == {"a": 1}
+    assert json.loads(path.read_bytes())["value"] == {"a": 1}
 
 
 @virtual

@@ -198,8 +198,8 @@ def test_what_returns_an_awaitable_is_accepted(make: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("function", [lambda: 1, Wrong().plain, Wrong().yielding])
-async def test_a_plain_function_is_named_at_its_first_run(function: Any) -> None:
-    with pytest.raises(TypeError, match="is not asynchronous: write async def"):
+async def test_a_plain_function_is_a_failure_at_its_first_run(function: Any) -> None:
+    with pytest.raises(TypeError, match="await"):
         await Refreshed(function, every=60).refresh()
 
 
