@@ -137,7 +137,8 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
     )
     yield _table(heads, rows)
     if request is ParticipantAvatarRequest:
-        names = _words(ParticipantAvatarRequest.directory)
+        names = "height location node_ip pseudo_version_id registered version_id width"
+        names = _words(names.split())
         yield f"A request about an entry of the directory has only these: {names}.\n"
 
 

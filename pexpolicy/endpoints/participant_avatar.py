@@ -162,17 +162,6 @@ class ParticipantAvatarRequest(AliasRequest, CallRequest, ServiceParameters, Pro
     """
 
     since = "v11"
-    directory: ClassVar[tuple[str, ...]] = (
-        "height",
-        "location",
-        "node_ip",
-        "pseudo_version_id",
-        "registered",
-        "version_id",
-        "width",
-    )
-    """The parameters of a request about an entry of the directory."""
-
     width = Parameter(integer)
     """Width in pixels."""
     height = Parameter(integer)
