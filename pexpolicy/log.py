@@ -181,7 +181,9 @@ def _as_record(
     Arguments that do not fit the text are written as they are: no hook may fail because of a line.
     """
     fields = dict(event)
-    options = {name: fields.pop(name) for name in ("exc_info", "stack_info") if name in fields}
+    options: dict[str, Any] = {
+        name: fields.pop(name) for name in ("exc_info", "stack_info") if name in fields
+    }
     text, arguments = fields.pop("event", ""), fields.pop("positional_args", ())
     try:
         text = str(text) % arguments if arguments else text

@@ -39,12 +39,8 @@ _ALTERNATIVE_NAMES = "2.5.29.17"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-class CertificateError(Exception):
+class CertificateError(SecretError):
     """A certificate cannot be used; ``key`` is the key of ``[tls]`` that names it."""
-
-    def __init__(self, key: str, text: str) -> None:
-        super().__init__(text)
-        self.key = key
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +211,6 @@ def _reading(key: str, path: Path) -> Iterator[None]:
         raise CertificateError(key, text) from None
 
 
-def client_not_after(transport: asyncio.BaseTransport) -> float | None:
-    """Return when the certificate of a client expires, in seconds since the epoch; ``None`` if it
-    presented none.
-    """
-    certificate = transport.get_extra_info("peercert")
-    return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
-
-
 class Certificates:
     """The certificate for new connections.
 
@@ -327,5 +315,5 @@ def _configured(settings: Settings, made: Callable[[CertificateFiles], T]) -> T 
         return None
     try:
         return made(CertificateFiles.of(settings.tls, settings.path.parent))
-    except (CertificateError, SecretError) as error:
+    except SecretError as error:
         raise ConfigError(settings.path, [Problem(("tls", error.key), str(error))]) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_BUFFERED = 32 << 20
 """Bytes of incomplete requests together; the oldest of them is evicted above it."""
@@ -52,32 +52,27 @@ class AuthenticatedRequest:
     peer: str
 
 
+def _nothing(*_: object) -> None:
+    """Do nothing: a connection is not open yet, or not any more."""
+
+
+@dataclass(slots=True, eq=False)
 class Connection:
-    """One accepted connection from the address ``peer``.
+    """One accepted connection from the address ``peer``; ``close`` closes it at once."""
 
-    ``close`` closes it at once. ``expire`` is called when a deadline has passed, with whether it is
-    that of a reply. ``admission`` is the last request on it that was admitted. ``not_after`` is
-    when the certificate of the client expires, in seconds since the epoch, and ``is_revoked``
-    whether it was revoked. ``is_known``: right credentials came from its address before.
-    """
-
-    __slots__ = (
-        *("_buffered", "_owner", "admission", "close", "expire", "is_known", "is_revoked"),
-        *("not_after", "peer"),
-    )
-
-    def __init__(
-        self, peer: str = "", close: Callable[[], object] | None = None, *, is_known: bool = False
-    ) -> None:
-        self.peer = peer
-        self.close = close or _nothing
-        self.is_known = is_known
-        self.expire: Callable[[bool], object] = _nothing
-        self.admission: AuthenticatedRequest | None = None
-        self.not_after: float | None = None
-        self.is_revoked = False
-        self._owner: Connections | None = None
-        self._buffered = 0
+    peer: str = ""
+    close: Callable[[], object] = _nothing
+    is_known: bool = field(default=False, kw_only=True)
+    """True where right credentials came from its address before."""
+    expire: Callable[[bool], object] = field(default=_nothing, init=False)
+    """Called when a deadline has passed, with whether it is that of a reply."""
+    admission: AuthenticatedRequest | None = field(default=None, init=False)
+    """The last request on it that was admitted."""
+    not_after: float | None = field(default=None, init=False)
+    """When the certificate of the client expires, in seconds since the epoch."""
+    is_revoked: bool = field(default=False, init=False)
+    _owner: Connections | None = field(default=None, init=False)
+    _buffered: int = field(default=0, init=False)
 
     def admit(self, admission: AuthenticatedRequest) -> None:
         """Store an admitted request; from now on the connection is not evicted."""
@@ -134,10 +129,6 @@ class Connection:
         """Refuse further calls: the certificate of the client was revoked."""
         self.is_revoked = True
         self.not_after = 0.0
-
-
-def _nothing(*_: object) -> None:
-    """Do nothing: a connection is not open yet, or not any more."""
 
 
 class Connections:

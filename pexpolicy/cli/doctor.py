@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
+from pexpolicy.access.certificates import CertificateFiles, load
 from pexpolicy.access.warnings import mode_warnings, preflight_problems
 from pexpolicy.cli.common import (
     build,
@@ -104,7 +104,7 @@ def findings(config: Path) -> Iterator[Finding]:
         try:
             for row in check:
                 yield Finding(subject, *row)
-        except (CertificateError, SecretError) as error:
+        except SecretError as error:
             yield Finding(subject, "error", str(error))
         except OSError as error:
             yield Finding(subject, "error", describe_network_error(error))

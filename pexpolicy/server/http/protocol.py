@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,7 +23,6 @@ from typing import Any, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from pexpolicy.access.certificates import client_not_after
 from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.access.refusals import CLOSED, FAULT, TIMED_OUT, WRITE_TIMEOUT, RefusalLog
 from pexpolicy.errors import Log, describe_error
@@ -245,7 +245,8 @@ class PolicyProtocol(BoundedHandler):
         writable.set_write_buffer_limits(high=1)
         connection = self.connection
         connection.close = partial(self._abort, writable)
-        connection.not_after = client_not_after(transport)
+        if certificate := transport.get_extra_info("peercert"):
+            connection.not_after = ssl.cert_time_to_seconds(certificate["notAfter"])
         super().connection_made(transport)
 
     def _abort(self, transport: asyncio.WriteTransport) -> None:
