@@ -175,16 +175,13 @@ def _isolate(available: PluginSource, table: PluginTable, root: Path) -> BuiltPl
 
 def _undeclared(told: Descriptions, names: ObjectNames | None) -> Iterable[Problem]:
     """Yield a problem for each static decision that names an object missing in ``[infinity]``."""
-    if names is None:
-        return
     for plugin, items in told.decisions.items():
         for key, decision in items:
             try:
-                names.check(decision)
+                names.check(decision) if names is not None else None
             except DecisionError as error:
-                refusal = error.refusal
-                where = ("plugins", plugin, "settings", *key, refusal.field)
-                yield Problem(where, refusal.rule)
+                where = ("plugins", plugin, "settings", *key, error.refusal.field)
+                yield Problem(where, error.refusal.rule)
 
 
 def _short_pins(told: Descriptions, least: int) -> Iterable[ConfigWarning]:
@@ -202,11 +199,10 @@ def _short_pins(told: Descriptions, least: int) -> Iterable[ConfigWarning]:
 
 def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Iterable[ConfigWarning]:
     """Yield the warnings about a configuration and its plugins."""
-    if not settings.credentials and settings.server.allow_anonymous:
+    if settings.server.allow_anonymous:
         text = "any client that reaches the port can ask for PINs; add [auth]"
-        yield ConfigWarning(("server", "allow_anonymous"), text)
-    elif settings.server.allow_anonymous:
-        text = "has no effect, as [auth] has credentials that all calls need: leave it out"
+        if settings.credentials:
+            text = "has no effect, as [auth] has credentials that all calls need: leave it out"
         yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_warnings(settings)
     for plugin in plugins:

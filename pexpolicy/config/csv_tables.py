@@ -139,9 +139,7 @@ def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
     Raises ``ValueError`` for a row that would be read back differently, such as one with an empty
     text in a field with another default.
     """
-    written = list(rows)
-    columns = _columns(model)
-    output = io.StringIO()
+    written, columns, output = list(rows), _columns(model), io.StringIO()
     writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
     # Before Python 3.13 the csv module does not quote a carriage return.
     quoting = csv.writer(output, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)

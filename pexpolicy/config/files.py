@@ -115,13 +115,10 @@ def stat_files(files: Iterable[Path]) -> Look:
 def version_of(file: Path) -> FileVersion | None:
     """Return the present version of a file; ``None`` for a missing one."""
     try:
-        result = os.stat(file)  # noqa: PTH116 - Path.stat is the same, and slower
-    except (OSError, ValueError):
-        # A name with a NUL raises ValueError.
+        at = os.stat(file)  # noqa: PTH116 - Path.stat is the same, and slower
+    except (OSError, ValueError):  # the latter for a name with a NUL
         return None
-    return FileVersion(
-        result.st_dev, result.st_ino, result.st_mtime_ns, result.st_ctime_ns, result.st_size
-    )
+    return FileVersion(at.st_dev, at.st_ino, at.st_mtime_ns, at.st_ctime_ns, at.st_size)
 
 
 def hash_with(config_hash: str, files: Sequence[Path]) -> str:
@@ -175,9 +172,8 @@ def why_unusable(path: Path, error: OSError) -> str:
 
 def missing_hint(path: Path) -> str:
     """Return why a file may not be there, after a semicolon, or nothing."""
-    if odd := odd_path(str(path)):
-        return f"; {odd}"
-    return "" if path.parent.exists() else f"; there is no folder {path.parent}"
+    no_folder = "" if path.parent.exists() else f"there is no folder {path.parent}"
+    return f"; {hint}" if (hint := odd_path(str(path)) or no_folder) else ""
 
 
 def odd_path(written: str) -> str:

@@ -167,35 +167,32 @@ _DIALED_CODE = re.compile(r"[*#\d]+")
 
 def pitfalls(condition: Condition) -> Iterator[str]:
     """Yield what matches nothing in a condition, with what to write."""
-    if isinstance(condition, All | AnyOf | NoneOf):
-        for part in condition.parts:
-            yield from pitfalls(part)
-    elif isinstance(condition, Clause):
+    for part in getattr(condition, "parts", ()):
+        yield from pitfalls(part)
+    if isinstance(condition, Clause):
+        negated = "not_" * condition.negated
         for operand in map(str, condition.operands):
-            if advice := _pitfall(condition, operand):
-                operator = "not_" * condition.negated + condition.operator
+            if advice := _pitfall(condition, operand, negated):
+                operator = negated + condition.operator
                 yield f"{condition.subject.key}.{operator} = {brief(operand)} {advice}"
 
 
-def _pitfall(clause: Clause, operand: str) -> str:
-    key, negated, kind = clause.subject.key, "not_" * clause.negated, clause.subject.kind
+def _pitfall(clause: Clause, operand: str, negated: str) -> str:
+    key, kind = clause.subject.key, clause.subject.kind
     name, _, part = key.partition(".")
     is_alias = kind == "alias" or (name.endswith("alias") and part in ALIAS_PARTS)
-    advice = ""
     if clause.operator == "regex" and kind == "alias" and _SCHEME.match(operand):
-        advice = (
-            f"matches no alias, whose normal form has no scheme; write {key}.raw.{negated}regex"
-        )
-    elif clause.operator != "equals":
-        pass
-    elif (key == "peer" or key.endswith(("_address", "_ip"))) and _NO_ADDRESS.search(operand):
-        advice = f"is not an address: write one, or a network in {key}.{negated}in_subnet"
-    elif part in ("user", "host") and (operand != operand.strip() or "@" in operand):
+        return f"matches no alias, whose normal form has no scheme; write {key}.raw.{negated}regex"
+    if clause.operator != "equals":
+        return ""
+    if (key == "peer" or key.endswith(("_address", "_ip"))) and _NO_ADDRESS.search(operand):
+        return f"is not an address: write one, or a network in {key}.{negated}in_subnet"
+    if part in ("user", "host") and (operand != operand.strip() or "@" in operand):
         meant = f"{name} = {operand!r}" if part == "user" else repr(operand.strip().lstrip("@"))
-        advice = f"has an @ or a blank at its end, and no {part} has one: write {meant}"
-    elif is_alias and "*" in operand and not _DIALED_CODE.fullmatch(operand):
-        advice = f"compares the whole text: write {key} = {{ {negated}glob = {operand!r} }}"
-    return advice
+        return f"has an @ or a blank at its end, and no {part} has one: write {meant}"
+    if is_alias and "*" in operand and not _DIALED_CODE.fullmatch(operand):
+        return f"compares the whole text: write {key} = {{ {negated}glob = {operand!r} }}"
+    return ""
 
 
 T = TypeVar("T")

@@ -36,7 +36,7 @@ def module_name(path: Path) -> str:
 
 
 def source_files(path: Path) -> list[Path]:
-    """Return the source files of a drop-in, and those of the helpers next to it."""
+    """Return the source files of a drop-in and of the helpers next to it."""
     own = sorted(path.rglob("*.py")) if path.is_dir() else [path]
     return [*own, *_helper_files(path.parent)]
 
@@ -161,12 +161,14 @@ class PluginSource:
     load: Callable[[], Any]
     rivals: tuple[PluginSource, ...] = ()
     """Plugins of the same name in other distributions."""
-    files: Callable[[], list[Path]] = list
-    """Returns the source files that a server tracks: those of a drop-in plugin. A package changes
-    at its installation only.
-    """
     plugin: str = ""
     """Name of the plugin where ``name`` is that of an instance."""
+
+    def files(self) -> list[Path]:
+        """Return the source files that a server tracks: those of a drop-in plugin, and of the
+        helpers next to it. A package changes at its installation only.
+        """
+        return source_files(Path(self.source)) if self.version == "drop-in" else []
 
     @property
     def origin(self) -> str:
@@ -198,9 +200,6 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
     found = installed()
     problems: list[Problem] = []
     for index, directory in enumerate(directories):
-        if not directory.is_dir():
-            problems.append(Problem(("plugin_dirs", index), f"{directory} is not a directory"))
-            continue
         try:
             modules = _modules_in(directory)
         except OSError as error:
@@ -208,19 +207,11 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
             problems.append(Problem(("plugin_dirs", index), text))
             continue
         for path in modules:
-            if path.stem in found:
-                other = found[path.stem].source
-                text = f"{path} and {other} bring a plugin of the same name {path.stem}"
+            name, package = path.stem, directory.resolve().name
+            source = PluginSource(name, package, "drop-in", str(path), partial(load, path))
+            if (other := found.setdefault(name, source)) is not source:
+                text = f"{path} and {other.source} bring a plugin of the same name {name}"
                 problems.append(Problem(("plugin_dirs", index), text))
-            else:
-                found[path.stem] = PluginSource(
-                    path.stem,
-                    directory.resolve().name,
-                    "drop-in",
-                    str(path),
-                    partial(load, path),
-                    files=partial(source_files, path),
-                )
     return found, problems
 
 
@@ -250,7 +241,8 @@ def select(
     sources = (source, *source.rivals)
     origins = " and ".join(one.origin for one in sources)
     if distribution:
-        sources = tuple(s for s in sources if _plain(s.distribution) == _plain(distribution))
+        wanted = _normal(distribution)
+        sources = tuple(one for one in sources if _normal(one.distribution) == wanted)
     if len(sources) != 1:
         text = (
             f"{plugin} is in {origins}: write which is meant, as in "
@@ -260,8 +252,7 @@ def select(
     return replace(sources[0], name=name, plugin="" if plugin == name else plugin, rivals=())
 
 
-def _plain(distribution: str) -> str:
-    """Return the name of a distribution in the form in which names are compared."""
+def _normal(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
