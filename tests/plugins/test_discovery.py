@@ -129,7 +129,8 @@ def test_a_name_that_a_package_brings_too_is_refused(folder: Path) -> None:
 
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     (text,) = problems(tmp_path)
-    assert text == f"plugin_dirs[0]: {tmp_path / 'dropins'} cannot be read: No such file or directory"
+    missing = tmp_path / "dropins"
+    assert text == f"plugin_dirs[0]: {missing} cannot be read: No such file or directory"
 
 
 def test_a_directory_that_cannot_be_read_is_an_error(
