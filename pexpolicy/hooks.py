@@ -1,22 +1,18 @@
 """Hook specifications: the whole contract of a plugin on one page.
 
-A plugin is a class that an entry point of the group ``pexpolicy`` names. It is built with its
-validated settings. The hooks that it has are the methods of ``Plugin`` that a subclass overrides;
-in a class of any other kind, the methods that carry ``@hookimpl``. ``async def`` is for code that
-awaits, or that answers at once; plain ``def`` is for code that blocks, and runs in the plugin's
-own threads.
+A plugin is a class that an entry point of the group ``pexpolicy`` names. Its hooks are the methods
+of ``Plugin`` that a subclass overrides, or in another class those with ``@hookimpl``. ``async def``
+is for code that awaits or answers at once; plain ``def`` for code that blocks, in the plugin's own
+threads.
 
 For each request the plugins are asked one after the other, the lowest ``priority`` first. ``None``
-means *not mine, ask the next*; anything else is the decision, and no further plugin is asked. A
-decision is one of the classes named here, or a dictionary that is used as ``result``. ``Continue``
-is a decision too: Infinity then does what it would do without a policy server.
+means *not mine, ask the next*; anything else is the decision: one of the classes named here, or a
+dictionary that is used as ``result``. ``Continue`` is a decision too: Infinity then does what it
+would do without a policy server. Then the ``adjust_`` hooks of the endpoint are asked in the same
+order. Each is given the decision so far, and ``None`` leaves it as it is.
 
-When a plugin has decided, the ``adjust_`` hooks of the endpoint are asked in the same order. Each
-is given the decision so far, and ``None`` leaves it as it is.
-
-A hook has the plugin's ``timeout`` (1 s unless configured), inside the budget of the whole call (4
-s). When it raises, is late or answers something that Infinity would drop, the plugin's ``on_error``
-decides what follows.
+A hook has the plugin's ``timeout`` (1 s), inside the budget of the whole call (4 s). When it
+raises, is late or answers what Infinity would drop, the plugin's ``on_error`` decides what follows.
 """
 
 from __future__ import annotations
@@ -67,10 +63,8 @@ pexpolicy.
 
 hookspec = pluggy.HookspecMarker("pexpolicy")
 hookimpl = pluggy.HookimplMarker("pexpolicy")
-SPEC_MARK = "pexpolicy_spec"
-"""Attribute of a hook specification."""
-IMPL_MARK = "pexpolicy_impl"
-"""Attribute of an implementation."""
+SPEC_MARK, IMPL_MARK = "pexpolicy_spec", "pexpolicy_impl"
+"""Attributes of a hook specification, and of an implementation."""
 
 
 if TYPE_CHECKING:
@@ -89,8 +83,7 @@ else:
 class Plugin(Generic[S], metaclass=_PluginType):
     """The base of a plugin with these settings; each hook is a method to override.
 
-    A hook that a subclass does not override costs nothing. With ``@override`` (of ``typing``, or
-    of ``typing_extensions`` before Python 3.12) a type checker finds a hook that does not exist::
+    With ``@override`` a type checker finds a hook that does not exist::
 
         class Settings(PluginSettings):
             location: str
@@ -143,8 +136,7 @@ class Plugin(Generic[S], metaclass=_PluginType):
         """Which service does the dialed alias lead to?
 
         Asked for each incoming call, twice for a web join, before Infinity dials out, and for each
-        breakout room. The call is not set up before the answer arrives, so a look-up in memory is
-        better than one over the network. The same call must get the same answer each time.
+        breakout room. The call waits for the answer, and must get the same one each time.
         """
 
     @hookspec(firstresult=True)
@@ -241,22 +233,19 @@ class Plugin(Generic[S], metaclass=_PluginType):
     def lifespan(self) -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]
         """Open what the plugin needs: files, sockets, pools.
 
-        An ``@asynccontextmanager`` method. Entered before the policy answers its first call and
-        left after its last one. All I/O belongs here; building the class does none, except for
-        reading the files that ``tracked_files`` names. At a reload the new instance is opened while
-        the old one still answers, and each worker process has its own: do not bind a port, lock a
-        file or assume to be alone.
+        An ``@asynccontextmanager`` method, entered before the first call and left after the last.
+        All I/O belongs here; building the class does none, except for reading the files that
+        ``tracked_files`` names. At a reload the new instance is opened while the old one still
+        answers, and each worker process has its own: bind no port, and lock no file.
         """
 
     @hookspec
     def on_decision(self, outcome: Outcome) -> MaybeAwaitable[None]:
         """Observe each decision: for counters, web hooks and messages.
 
-        Called after the reply has left, for each call of each endpoint, one after the other. It
-        cannot change or delay a reply, and has the plugin's timeout. ``outcome`` has ``request``,
-        ``decision``, ``decided_by``, ``steps``, ``decision_id`` and ``audit_line``. When it raises
-        or is late, it is called again, so it may see a decision twice. When 10,000 decisions wait,
-        further ones are dropped, counted and logged.
+        Called after the reply has left, for each call of each endpoint, one after the other, with
+        the plugin's timeout. When it raises or is late, it is called again, so it may see a
+        decision twice. When 10,000 decisions wait, further ones are dropped, counted and logged.
         """
 
     @hookspec
@@ -270,24 +259,21 @@ class Plugin(Generic[S], metaclass=_PluginType):
     def static_decisions(self) -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
         """Return the decisions that never change, each with the settings key that it comes from.
 
-        They are compared with the names that ``[infinity]`` of the configuration lists. Called once
-        when the policy is built; does no I/O.
+        They are compared with the names in ``[infinity]``. Called once when the policy is built.
         """
 
     @hookspec
     def config_warnings(self) -> Iterable[ConfigWarning]:  # type: ignore[empty-body]
         """Return warnings about a configuration that is valid but doubtful.
 
-        Shown by ``pexpolicy check`` and at startup. Called once when the policy is built; does no
-        I/O.
+        Called once when the policy is built; does no I/O.
         """
 
     @hookspec
     def status(self) -> MaybeAwaitable[Mapping[str, object]]:  # type: ignore[empty-body]
         """Return what operators should see of the running plugin: sizes, connections, counters.
 
-        Shown by ``/status`` and ``pexpolicy status``, and called only then, never for a call. It
-        has one second. Do not include names of people or secrets.
+        Called for ``/status``, with one second. Include no names of people and no secrets.
         """
 
     @hookspec
@@ -295,18 +281,16 @@ class Plugin(Generic[S], metaclass=_PluginType):
         """Return HTTP routes to serve on the admin listener, below ``/plugins/NAME/``.
 
         ``aiohttp.web.get("/rooms/{id}", self.show)`` serves ``/plugins/NAME/rooms/{id}`` to clients
-        with a token of ``[admin]``. The handlers are ``async def``. A request has 9 seconds and a
-        body of at most 64 KiB, and one worker process answers it. Called once when the policy is
-        built; does no I/O.
+        with a token of ``[admin]``. A request has 9 seconds and a body of at most 64 KiB, and one
+        worker process answers it. Called once when the policy is built; does no I/O.
         """
 
     @hookspec
     def changes_since(self, previous: Any) -> Iterable[str]:  # type: ignore[empty-body]
         """Return what changed since ``previous``, the plugin of the configuration before.
 
-        ``previous`` is of the same class and still answers calls, so read it only. The texts are
-        shown by ``pexpolicy reload``, in the log and in ``/status``, so they hold no secrets.
-        ``named_changes(before, after)`` makes them of two mappings. Called at a
+        ``previous`` still answers calls, so read it only. The texts are shown and logged, so they
+        hold no secrets; ``named_changes(before, after)`` makes them of two mappings. Called at a
         reload, before the plugin is opened; not for a plugin in processes of its own.
         """
 
@@ -314,18 +298,16 @@ class Plugin(Generic[S], metaclass=_PluginType):
     def coverage_items(self) -> Iterable[tuple[Any, ...]]:  # type: ignore[empty-body]
         """Return what the plugin decides by: kind, name, and the decision or its reason.
 
-        ``("rule", "After hours", "rule After hours")``. For the coverage of ``pexpolicy replay``
-        and ``pexpolicy test``, which count the decisions that are this object or have this reason.
-        A fourth part is a function: only requests count for which it returns true.
+        ``pexpolicy replay`` and ``pexpolicy test`` count the decisions that are this object or have
+        this reason. A fourth part is a function: only requests count for which it returns true.
         """
 
     @hookspec
     def tracked_files(self) -> Iterable[Path]:  # type: ignore[empty-body]
         """Return the files that the plugin was built from, in addition to its settings.
 
-        A running server reloads when one of them changes, and ``config_hash`` of the audit covers
-        their content. Relative paths are relative to the configuration file. Called once when the
-        policy is built, after ``__init__``, which has read them.
+        A server reloads when one of them changes, and ``config_hash`` covers their content.
+        Relative paths are relative to the configuration file. Called once, after ``__init__``.
         """
 
 

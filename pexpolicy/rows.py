@@ -10,27 +10,13 @@ from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, runtime_che
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pexpolicy.background.sources import Source
-from pexpolicy.config.csv_tables import (
-    LIST_SEPARATOR,
-    TableError,
-    TableRow,
-    is_list,
-    read_table,
-)
+from pexpolicy.config.csv_tables import LIST_SEPARATOR, TableError, TableRow, is_list, read_table
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.endpoints.decision_fields import RowValues
 
-__all__ = [
-    "FoundRows",
-    "RowLookup",
-    "RowSettings",
-    "RowSnapshot",
-    "RowSource",
-    "RowValues",
-    "listed_rows",
-    "read_rows",
-]
+__all__ = ["RowLookup", "RowSettings", "RowSnapshot", "RowSource", "RowValues", "listed_rows"]
+__all__ += ["FoundRows", "read_rows"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -71,18 +57,14 @@ class RowLookup(Protocol):
 
 @runtime_checkable
 class RowSource(Protocol):
-    """A source of rows, such as the drivers of ``pexpolicy-sources``.
-
-    A row has values of JSON by the names of its columns.
-    """
+    """A source of rows: values of JSON by the names of columns."""
 
     def lookup(
         self, query: str, parameters: Sequence[str], *, entries: int | None = None
     ) -> RowLookup:
         """Return a query that is asked by key; raises ``ValueError`` for one with an error.
 
-        At most ``entries`` answers are kept, if that is less than the source keeps; 0 is for a
-        plugin that keeps what it makes of them.
+        At most ``entries`` answers are kept, if the source keeps more.
         """
         ...
 
@@ -98,8 +80,8 @@ class RowSource(Protocol):
     ) -> RowSnapshot[T]:
         """Return all rows of a query; raises ``ValueError`` for one with an error.
 
-        ``convert`` is called in a thread; it may refuse rows with ``ValueError``. ``every`` is in
-        seconds; ``file`` keeps the rows. ``first`` and ``name`` are those of ``Refreshed``.
+        ``convert`` runs in a thread; it may refuse rows with ``ValueError``. ``file`` keeps the
+        rows. ``first``, ``name`` and ``every`` are those of ``Refreshed``.
         """
         ...
 
@@ -154,8 +136,8 @@ def read_rows(
 ) -> Iterator[tuple[int, M]]:
     """Yield the models of rows, each with the number of its row; append what is wrong with others.
 
-    Columns that the model does not have are ignored, and empty values are unset. Text in a field
-    with several values is split as a cell of a CSV file is.
+    Other columns are ignored, and empty values are unset. Text in a field with several values is
+    split as in a CSV file.
     """
     fields = {name: is_list(field.annotation) for name, field in model.model_fields.items()}
     for number, row in enumerate(rows, 1):

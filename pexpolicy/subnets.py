@@ -49,7 +49,7 @@ _Tables = dict[int, dict[int, Match[T]]]
 
 @dataclass(frozen=True, slots=True)
 class Overlap(Generic[T]):
-    """One subnet inside another one; ``outer`` is the smallest that contains ``inner``."""
+    """A subnet inside another one, the smallest that contains it."""
 
     inner: Match[T]
     outer: Match[T]
@@ -116,8 +116,7 @@ class Subnets(Generic[T]):
 
     def __iter__(self) -> Iterator[Match[T]]:
         """Yield each subnet: IPv4, then IPv6, by address, outer ones first."""
-        for tables in (self._ipv4, self._ipv6):
-            yield from (match for _, _, match in _ordered(tables))
+        yield from (match for _, _, match in (*_ordered(self._ipv4), *_ordered(self._ipv6)))
 
     def __len__(self) -> int:
         return sum(map(len, (*self._ipv4.values(), *self._ipv6.values())))

@@ -29,28 +29,21 @@ from pexpolicy.config.secrets import private_key
 if TYPE_CHECKING:
     from pexpolicy.config.settings import Settings
 
-MEGABYTE = 1 << 20
-SPOOL_BYTES = 256 * MEGABYTE
-"""Maximum size of the spool."""
-BUFFER_BYTES = 16 * MEGABYTE
-"""Maximum size of the lines in memory, when the spool is full or there is none."""
+MEGABYTE, HOUR = 1 << 20, 3600
+SPOOL_BYTES, BUFFER_BYTES = 256 * MEGABYTE, 16 * MEGABYTE
+"""Maximum sizes of the spool, and of the lines in memory when it is full or there is none."""
 PAGE = 1 << 16
 """Bytes that a file may use in addition to its content: the largest memory page."""
-HOUR = 3600
 
 
 def audit_of(settings: Settings) -> AuditLog:
     """Return the audit log of a configuration; raises ``OSError`` if it cannot be opened."""
     table = settings.audit
     path = settings.resolve(table.path) if table.path else None
-    return open_audit(
-        path,
-        redaction_of(settings),
-        table,
-        spool=settings.resolve(table.spool) if table.spool else None,
-        sign_key=settings.sign_key.get_secret_value() if settings.sign_key else None,
-        writes_end=True,
-    )
+    spool = settings.resolve(table.spool) if table.spool else None
+    key = settings.sign_key.get_secret_value() if settings.sign_key else None
+    redaction = redaction_of(settings)
+    return open_audit(path, redaction, table, spool=spool, sign_key=key, writes_end=True)
 
 
 def open_audit(
@@ -149,8 +142,7 @@ def _target(
 def _write_orphaned(spool: Path, file: AppendFile) -> None:
     """Write the spooled lines of processes that have died.
 
-    Lines for which the disk has no space stay for the next start: a partial write would leave
-    nothing but blanks.
+    Lines for which the disk has no space stay for the next start.
     """
     with suppress(OSError):
         for lines in orphaned_lines(spool, AlertWriter().alert):

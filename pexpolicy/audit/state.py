@@ -64,12 +64,9 @@ class AlertWriter:
 
     def flush(self) -> None:
         """Write pending alerts."""
-        with self._lock, suppress(OSError, ValueError):
-            while self._pending and self._is_writable():
-                os.write(self._descriptor, f"{self._pending[0]}\n".encode("utf-8", "replace"))
-                del self._pending[0]
-
-    def _is_writable(self) -> bool:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        return any(event & select.POLLOUT for _, event in poll.poll(0))
+        with self._lock, suppress(OSError, ValueError):
+            while self._pending and any(event & select.POLLOUT for _, event in poll.poll(0)):
+                os.write(self._descriptor, f"{self._pending[0]}\n".encode("utf-8", "replace"))
+                del self._pending[0]

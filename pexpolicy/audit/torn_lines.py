@@ -26,12 +26,10 @@ HASH_KEY = b',"hash":"'
 HASH_SIZE = len(HASH_KEY) + 64 + len('"}')
 """Bytes of that end."""
 WINDOW = 1 << 24
-"""Bytes at the end of a file that are searched: what other writers write in two seconds under the
-highest load. The search takes 40 ms.
-"""
+"""Bytes at the end of a file that are searched: more than is written in two seconds."""
 BLOCK = 512
-"""The smallest block of any file system. A killed write ends at a multiple of a page, and so of
-this; text that ends elsewhere was not torn by us.
+"""The smallest block of a file system. A killed write ends at a multiple of a page, and so of this;
+text that ends elsewhere was not torn by us.
 """
 
 

@@ -19,15 +19,9 @@ from typing import Any, NamedTuple
 
 import click
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pexpolicy.cli.common import examples
@@ -39,6 +33,7 @@ from pexpolicy.text import printable
 
 USER = "pexip"
 UNIT = "pexpolicy.service"
+PEM = serialization.Encoding.PEM
 PRIVATE, PUBLIC = 0o600, 0o644
 GROUP = "pexpolicy-config"
 """The group with which the unit reads its configuration."""
@@ -63,15 +58,14 @@ Files = dict[str, tuple[bytes, int, str]]
 
 
 class Answers(NamedTuple):
-    """What the operator chose; without nodes only this machine can connect, without a host there
-    is no TLS.
-    """
+    """What the operator chose; without a host there is no TLS."""
 
     folder: Path
     nodes: tuple[str, ...]
     password: str
     host: str
     systemd: bool
+    audit: str
 
 
 def networks(text: str) -> list[str]:
@@ -115,7 +109,6 @@ def init(
             host = str(ask(text, show_default=False))
         systemd = systemd or ask("Write a systemd unit", default=False, type=bool)
     except click.Abort:
-        click.echo(err=True)
         raise click.ClickException("no answer, nothing was written; --yes asks nothing") from None
     path = folder.absolute()
     if path.suffix == ".toml" or not str(path).isprintable():
@@ -126,7 +119,8 @@ def init(
     if host and not _address(host) and not re.fullmatch(r"[\w.-]{1,253}", host, re.ASCII):
         raise click.UsageError(f"{host!r} is not a host name: write policy.example.com")
     password = secrets.token_urlsafe(18)
-    answers = Answers(path, tuple(chain.from_iterable(nodes)), password, host, systemd)
+    audit = "/var/log/pexpolicy/audit.jsonl" if systemd else "audit.jsonl"
+    answers = Answers(path, tuple(chain.from_iterable(nodes)), password, host, systemd, audit)
     found = _contents(answers)
     _write(answers, found)
     click.echo(f"Written to {printable(path)}:")
@@ -142,15 +136,11 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
     return None
 
 
-# ---- files
-
-
 def _contents(answers: Answers) -> Files:
     schema = json.dumps(config_schema(installed()), indent=1, ensure_ascii=False) + "\n"
-    text = "its schema, for completion in an editor"
     found = {
         "config.toml": (_config_text(answers).encode(), PRIVATE, "the configuration"),
-        "config.schema.json": (schema.encode(), PUBLIC, text),
+        "config.schema.json": (schema.encode(), PUBLIC, "its schema, for an editor"),
     }
     if "rooms" in installed() and not (answers.folder / "rooms.csv").exists():
         pins = {name: 100_000 + secrets.randbelow(900_000) for name in ("pin", "guest_pin")}
@@ -159,16 +149,14 @@ def _contents(answers: Answers) -> Files:
     if answers.host:
         found |= certificate_files(answers.host)
     key = Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     found["audit-key.pem"] = (_pem(key), PRIVATE, "the key that signs the audit")
-    text = "its public key: keep a copy on another machine"
-    found["audit-public.pem"] = (public, PUBLIC, text)
+    found["audit-public.pem"] = (public, PUBLIC, "its public key: keep a copy elsewhere")
     if answers.systemd:
         config = str(answers.folder / "config.toml").replace("$", "$$")
         unit = _template(UNIT).replace("/opt/pexpolicy/bin/pexpolicy", _word(_program()))
         unit = unit.replace("/etc/pexpolicy/config.toml", _word(config))
-        unit = unit.replace(CREDENTIAL, SHARED_FOLDER)
-        found[UNIT] = (unit.encode(), PUBLIC, "the systemd unit")
+        found[UNIT] = (unit.replace(CREDENTIAL, SHARED_FOLDER).encode(), PUBLIC, "the systemd unit")
     return found
 
 
@@ -179,7 +167,7 @@ def _config_text(answers: Answers) -> str:
         "user": USER,
         "password_hash": str(PasswordHash.create(answers.password)),
         "networks": list(dict.fromkeys((*answers.nodes, "127.0.0.1/32"))),
-        "audit": _audit(answers),
+        "audit": answers.audit,
     }
     shown = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
     wanted = {"access": answers.nodes, "tls": answers.host, "plugins": "rooms" in installed()}
@@ -189,10 +177,6 @@ def _config_text(answers: Answers) -> str:
             is_wanted = bool(wanted.get(found[1], True))
         lines.append(line if is_wanted or not line or line.startswith("#") else f"# {line}")
     return "\n".join(lines) + "\n"
-
-
-def _audit(answers: Answers) -> str:
-    return "/var/log/pexpolicy/audit.jsonl" if answers.systemd else "audit.jsonl"
 
 
 def _template(name: str) -> str:
@@ -230,7 +214,7 @@ def certificate_files(host: str) -> Files:
         for extension in extensions:
             is_critical = isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
             builder = builder.add_extension(extension, critical=is_critical)
-        return builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        return builder.sign(ca_key, hashes.SHA256()).public_bytes(PEM)
 
     certificate = signed(
         name,
@@ -258,7 +242,8 @@ def certificate_files(host: str) -> Files:
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(PEM, form, serialization.NoEncryption())
 
 
 def _write(answers: Answers, found: Files) -> None:
@@ -273,14 +258,13 @@ def _write(answers: Answers, found: Files) -> None:
             path.chmod(mode)  # that of touch() is reduced by the umask
             path.write_bytes(content)
     except OSError as error:
-        # The password of a configuration that is only half there was never shown.
         for path in made:
             path.unlink()
         text = f"{error.filename}: {error.strerror}; nothing was written"
         raise click.ClickException(text) from None
     # The unit would make it too, but check warns until it exists.
     with suppress(OSError):
-        (answers.folder / _audit(answers)).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        (answers.folder / answers.audit).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
 def _print_next(answers: Answers) -> None:
