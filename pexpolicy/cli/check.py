@@ -1,8 +1,4 @@
-"""Command ``pexpolicy check``.
-
-Its errors come from ``config/loader.py``, its warnings from ``builder.py`` (``config_warnings``),
-``access/warnings.py`` and the plugins.
-"""
+"""Commands ``pexpolicy check`` and ``pexpolicy plugins``."""
 
 from __future__ import annotations
 
@@ -19,18 +15,23 @@ from click.core import ParameterSource
 from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.cli.common import (
     build,
+    build_or_exit,
     config_option,
     count,
     examples,
     exit_code,
     fail,
     json_option,
+    print_table,
     print_warnings,
     refuse,
+    screen,
 )
 from pexpolicy.config.places import Places
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.hooks import HOOKS
+from pexpolicy.plugins.discovery import discover
 from pexpolicy.policy import Policy
 
 
@@ -50,14 +51,7 @@ from pexpolicy.policy import Policy
     help="Open the plugins as a server does, with their files and connections, and close them.",
 )
 @json_option
-def check(
-    config: Path,
-    file: Path | None,
-    *,
-    strict: bool,
-    opens: bool,
-    as_json: bool,
-) -> None:
+def check(config: Path, file: Path | None, *, strict: bool, opens: bool, as_json: bool) -> None:
     """Check a configuration and its plugins; print every error.
 
     FILE is the configuration, in place of --config.
@@ -66,8 +60,9 @@ def check(
     """
     given = click.get_current_context().get_parameter_source("config")
     if file is not None and given is ParameterSource.COMMANDLINE:
-        msg = f"{config} and {file} are two configurations: check one after the other"
-        raise click.UsageError(msg)
+        raise click.UsageError(
+            f"{config} and {file} are two configurations: check one after the other"
+        )
     config = file or config
     policy, error = None, None
     try:
@@ -85,11 +80,10 @@ def check(
         assert error is not None
         fail(error)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
-    warnings = count(len(policy.warnings), "warning") if policy.warnings else ""
-    if warnings and strict:
-        refuse(f"{config}: {warnings}, and --strict allows none", 1)
-    shown = f"valid, {warnings}" if warnings else "valid"
-    click.secho(f"{config}: {shown} ({names}; {policy.config_hash})", fg="green")
+    shown = ["valid", *[count(len(policy.warnings), "warning")] * bool(policy.warnings)]
+    if policy.warnings and strict:
+        refuse(f"{config}: {shown[-1]}, and --strict allows none", 1)
+    click.secho(f"{config}: {', '.join(shown)} ({names}; {policy.config_hash})", fg="green")
 
 
 def _document(config: Path, policy: Policy | None, error: ConfigError | None) -> dict[str, Any]:
@@ -120,3 +114,64 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
 async def _open_and_close(policy: Policy) -> None:
     async with policy.serving():
         pass
+
+
+HOST_KEYS = ("priority", "timeout", "on_error", "mode", "isolation")
+"""What the host decides about a plugin, as listed."""
+ORIGIN = ("distribution", "version", "source")
+
+
+@click.command(epilog=examples("pexpolicy plugins", "pexpolicy plugins --json"))
+@config_option
+@json_option
+def plugins(config: Path, *, as_json: bool) -> None:
+    """List the plugins in the order in which they are asked."""
+    policy = build_or_exit(config)
+    try:
+        listed = _listed(policy)
+    finally:
+        policy.close()
+    if as_json:
+        click.echo(json.dumps(listed, indent=2))
+        return
+    console = screen()
+    hooks = {name: " → ".join(found) or "(default)" for name, found in listed["order"].items()}
+    hooks |= {name: ", ".join(found) for name, found in listed["other_hooks"].items()}
+    print_table(console, ("hook", "plugins"), hooks.items())
+    console.print()
+    columns = ("name", "state", *HOST_KEYS, *ORIGIN)
+    rows = [[str(row.get(name, "")) for name in columns] for row in listed["plugins"]]
+    print_table(console, columns, rows)
+
+
+def _listed(policy: Policy) -> dict[str, Any]:
+    """Return the plugins of each hook in the order in which they are asked, and the state of each
+    installed one.
+    """
+    rows: list[dict[str, Any]] = []
+    used = set()
+    for plugin in policy.plugins:
+        source = plugin.available
+        used.add((source.plugin or plugin.name, source.distribution))
+        rows.append(
+            {"name": source.name, "plugin": source.plugin or source.name, "state": "active"}
+            | {key: getattr(source, key) for key in ORIGIN}
+            | {key: getattr(plugin.table, key) for key in HOST_KEYS}
+            | {"hooks": [hook for hook in HOOKS if hook in plugin.implemented]}
+        )
+    found, _ = discover(policy.settings.plugin_dirs)
+    idle = [one for first in found.values() for one in (first, *first.rivals)]
+    rows += [
+        {"name": source.name, "plugin": source.name, "state": "available"}
+        | {key: getattr(source, key) for key in ORIGIN}
+        for source in sorted(idle, key=lambda source: (source.name, source.distribution))
+        if (source.name, source.distribution) not in used
+    ]
+    order = {name: [link.plugin for link in chain.links] for name, chain in policy.chains.items()}
+    others = {
+        hook: names
+        for hook in HOOKS
+        if hook not in order
+        and (names := [p.name for p in policy.plugins if hook in p.implemented])
+    }
+    return {"order": order, "other_hooks": others, "plugins": rows}

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
-from itertools import groupby
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,7 +30,7 @@ from pexpolicy.conformance.runner import (
     UnreachableError,
 )
 from pexpolicy.testing import report as writers
-from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line, Part, Table
+from pexpolicy.testing.report import BAD, GOOD, QUIET, WARNING, Line
 from pexpolicy.text import is_utf8
 
 NOT_FOUND = "every request got 404: is this the URL of a policy server, with its base path?"
@@ -60,11 +59,6 @@ def counts(results: Results) -> dict[Level, int]:
     return {level: found[level] for level in Level}
 
 
-def slowest(results: Results) -> float:
-    """Return the time of the slowest reply in milliseconds."""
-    return max((result.seconds for result in results), default=0.0) * 1000
-
-
 def as_json(url: str, results: Results) -> str:
     """Return the report as JSON."""
     names = ("flow", "step", "endpoint", "target", "status")
@@ -77,22 +71,14 @@ def as_json(url: str, results: Results) -> str:
         "url": url,
         "passes": passes(results),
         "findings": counts(results),
-        "slowest_ms": round(slowest(results), 1),
+        "slowest_ms": max((step["ms"] for step in steps), default=0.0),
         "steps": steps,
     }
     return json.dumps(document, indent=2)
 
 
-def parts(url: str, results: Results) -> Iterator[Part]:
-    """Yield the flows as a table, each finding once for each endpoint, and the verdict."""
-    rows, styles = [], []
-    for flow, found in groupby(results, lambda result: result.flow):
-        steps = list(found)
-        numbers = counts(steps)
-        shown = (str(number or "-") for number in numbers.values())
-        rows.append((flow, str(len(steps)), *shown, f"{slowest(steps):.1f}"))
-        styles.append(next((_style(level) for level, number in numbers.items() if number), ""))
-    yield Table(("flow", "requests", *Level, "slowest ms"), rows, range(1, 7), styles)
+def parts(url: str, results: Results) -> Iterator[Line]:
+    """Yield each finding once for each endpoint, the worst first, and the verdict."""
     groups: dict[tuple[Finding, str], list[StepResult]] = {}
     for result in results:
         for finding in result.findings:
@@ -101,19 +87,14 @@ def parts(url: str, results: Results) -> Iterator[Part]:
         for (finding, endpoint), steps in groups.items():
             if finding.level is level:
                 yield from _finding(finding, endpoint, steps)
-    yield Line("")
     yield _verdict(url, results)
-
-
-def _style(level: Level) -> str:
-    return BAD if level.fails else WARNING
 
 
 def _finding(finding: Finding, endpoint: str, steps: Results) -> Iterator[Line]:
     place = f" in {endpoint}" if endpoint else ""
     times = f", {len(steps)} times" if len(steps) > 1 else ""
-    yield Line("")
-    yield Line(f"{finding.level} {finding.topic}{place}{times}", _style(finding.level))
+    style = BAD if finding.level.fails else WARNING
+    yield Line(f"{finding.level} {finding.topic}{place}{times}", style)
     mark = f" [{finding.mark}]" if finding.mark else ""
     yield Line(f"{finding.text}{mark}", indent=2)
     yield Line(f"{steps[0].flow}: {steps[0].step}", QUIET, 2)

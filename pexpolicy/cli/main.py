@@ -26,7 +26,14 @@ GROUPS = {
     "Plugins": ("plugins", "new-plugin"),
 }
 """The commands in the order of the help. Each is in the module of its name, unless it is below."""
-MODULES = {"completion": "main", "hash-password": "config", "healthcheck": "http_client"}
+MODULES = {
+    "completion": "main",
+    "hash-password": "config",
+    "healthcheck": "http_client",
+    "plugins": "check",
+    "reload": "status",
+    "test": "replay",
+}
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 _STANDARD_ERROR = 2
 EXIT_TIMEOUT_S = 2.0
@@ -53,6 +60,8 @@ class Commands(click.Group):
             while os.open(os.devnull, os.O_WRONLY) < _STANDARD_ERROR:
                 pass
             sys.stderr = open(_STANDARD_ERROR, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+        if is_without_colour():
+            options.setdefault("color", False)
         try:
             try:
                 return super().main(args, *more, **options)
@@ -69,18 +78,6 @@ class Commands(click.Group):
                 timer.daemon = True
                 timer.start()
             raise
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Return the context of a command line, without colours where NO_COLOR is set."""
-        if is_without_colour():
-            extra.setdefault("color", False)
-        return super().make_context(info_name, args, parent, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in alphabetical order."""

@@ -1,7 +1,8 @@
-"""``pexpolicy replay``."""
+"""Commands ``pexpolicy replay`` and ``pexpolicy test``."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -14,15 +15,27 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pexpolicy.cli.audit import paths_of, period, since_option
-from pexpolicy.cli.common import config_option, examples, fail, json_option, refuse
+from pexpolicy.cli.common import (
+    build_or_exit,
+    config_option,
+    examples,
+    fail,
+    json_option,
+    refuse,
+)
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.conformance.http_client import basic
+from pexpolicy.models.context import DryRunClock
+from pexpolicy.policy import BuildContext
 from pexpolicy.replay import report
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.report import parts, rows, title
 from pexpolicy.replay.run import Job, Tally, run_replay
 from pexpolicy.replay.sides import ServerAddress, ServerFailedError
+from pexpolicy.testing import report as tests
+from pexpolicy.testing.cases import chosen_or_exit, load_cases
 from pexpolicy.testing.report import print_parts, report_option, write_reports
+from pexpolicy.testing.runner import run_cases
 
 EX_DIFFERS = 1
 EX_UNREADABLE = 2
@@ -172,3 +185,46 @@ def _exit_code(tally: Tally, max_changed: float) -> int:
     why = "for the reasons in the report" if records.total() else "there is no record of this time"
     click.secho(f"no call could be replayed: {why}", fg="red", err=True)
     return EX_UNREADABLE
+
+
+@click.command(
+    epilog=examples(
+        "pexpolicy test cases.toml",
+        "pexpolicy test cases.toml --only Reception --report coverage.html",
+        "pexpolicy test cases/rooms.toml cases/rules.toml --report report.xml",
+    )
+)
+@config_option
+@click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--only", "-k", default="", metavar="TEXT", help="Cases with TEXT in their name.")
+@json_option
+@report_option
+def test(
+    config: Path, cases: tuple[Path, ...], only: str, reports: tuple[Path, ...], *, as_json: bool
+) -> None:
+    """Run files of requests and expected decisions.
+
+    JSON and a page have the coverage too: which rooms, rules and subnets decided.
+
+    Exit code 0: all cases passed. 1: a case failed. 2: no case ran, or wrong usage. 75: a plugin
+    cannot open what it needs. 78: the configuration cannot be used.
+    """
+    options = BuildContext(wall_clock=DryRunClock())
+    try:
+        policy = build_or_exit(config, context=options)
+        run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))
+    except ConfigError as error:
+        fail(error)
+    coverage = run.coverage
+    if as_json:
+        shown = tests.as_json(run.rows, run.seconds)
+        covered = {"coverage": coverage.hooks(), "coverage_items": coverage.objects()}
+        click.echo(json.dumps({**shown, **covered}, indent=2))
+    else:
+        parts = [*tests.hook_parts(coverage)]
+        if any(path.suffix == ".html" for path in reports):
+            parts += tests.coverage_parts(coverage)
+        tests.show(run.rows, run.seconds, parts)
+    page = [*tests.coverage_parts(coverage)]
+    write_reports(reports, "pexpolicy test", run.rows, "Coverage of the cases", page)
+    sys.exit(EX_DIFFERS if not all(row.ok for row in run.rows) else 0)

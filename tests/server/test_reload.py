@@ -192,7 +192,7 @@ async def test_names_that_are_not_utf_8_are_in_a_result_with_question_marks(
 
 def test_texts_of_plugins_do_not_command_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     told = ReloadResult("0", ("desks",), notes=("desks: \x1b[2J",), changes=("desks: \u202e1",))
-    monkeypatch.setattr("pexpolicy.cli.reload.ask_for_reload", lambda _: [told])
+    monkeypatch.setattr("pexpolicy.cli.status.ask_for_reload", lambda _: [told])
     said = CliRunner().invoke(main, ["reload"]).output
     assert said.splitlines()[1:] == ["  desks: \ufffd1", "warning: desks: \ufffd[2J"]
 
