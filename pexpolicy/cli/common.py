@@ -8,12 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
@@ -23,6 +20,10 @@ from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 EX_CONFIG = 78
 """Exit code for an invalid configuration (sysexits.h)."""
@@ -170,6 +171,8 @@ Cell = str | tuple[str, str]
 
 def screen() -> Console:
     """Return a console that reads no markup, as callers and plugins choose some of the text."""
+    from rich.console import Console  # noqa: PLC0415 - a server shows none
+
     width = None if sys.stdout.isatty() else UNBOUNDED
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
@@ -190,6 +193,8 @@ def print_table(
 
     Without names there is no header, and without rows no table.
     """
+    from rich.table import Table  # noqa: PLC0415 - as above
+
     table = Table(box=None, header_style="bold", show_header=any(names))
     for name in names:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
@@ -200,6 +205,8 @@ def print_table(
 
 
 def _styled(cell: Cell) -> Text:
+    from rich.text import Text  # noqa: PLC0415 - as above
+
     text, style = cell if isinstance(cell, tuple) else (cell, "")
     return Text(printable(text), style)
 
