@@ -18,7 +18,7 @@ from pexpolicy.conformance.http_client import Wire
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG
 from pexpolicy.models.context import HOOK_CONTEXT, DryRunClock
-from pexpolicy.models.outcome import ANSWERED, TIMED_OUT, Outcome
+from pexpolicy.models.outcome import ANSWERED, Outcome
 from pexpolicy.models.request import (
     Request,
     by_prefix,
@@ -27,13 +27,12 @@ from pexpolicy.models.request import (
     parameters_of,
     set_origin,
 )
-from pexpolicy.policy import Answer, BuildContext, Policy
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.replay.comparison import PICTURE, Side, of_answer, of_reply
 from pexpolicy.replay.records import Call
 
 NO_ID = "00000000-0000-7000-8000-000000000000"
 """The decision ID of a call whose record has none; equal replays have equal replies."""
-TIME = "its time"
 MAX_FAILURES = 5
 """Calls in a row without a reply after which the replay ends."""
 _EVENTS = frozenset(("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.sendmsg"))
@@ -115,7 +114,7 @@ def _watch(request: Request, watched: Iterable[str]) -> set[str]:
 
 
 class ReplayClock(DryRunClock):
-    """A wall clock at the time of the record that is replayed; it remembers whether it was read."""
+    """A wall clock at the time of a record, which remembers whether it was read."""
 
     was_read = False
 
@@ -131,7 +130,7 @@ class Replayed(NamedTuple):
     side: Side
     outcome: Outcome
     read: set[str]
-    """The missing parameters that were read, and ``TIME`` where that is missing and was read."""
+    """The missing parameters that were read, and the time where that is missing and was read."""
 
 
 class ReplayPolicy:
@@ -144,51 +143,36 @@ class ReplayPolicy:
         self._block = block
 
     async def answer(self, call: Call) -> Replayed:
-        """Return the answer that takes effect; raise ``NotReplayableError``.
-
-        On a busy machine a plugin may be late that is not late otherwise, so it is asked again.
-        """
-        answer, read = await self._answer(call)
-        if TIMED_OUT in _failures(answer).values():
-            answer, read = await self._answer(call)
-        if name := next((n for n in _failures(answer) if n in self._block.plugins), ""):
-            raise NotReplayableError(f"the plugin {name} asks the network")
-        if hashed := read.intersection(call.hashed):
-            names = ", ".join(sorted(hashed))
-            raise NotReplayableError(f"{names} is hashed or left out, and a plugin reads it")
-        return Replayed(of_answer(answer, self.redaction), answer.outcome, read)
-
-    async def _answer(self, call: Call) -> tuple[Answer, set[str]]:
+        """Return the answer that takes effect; raise ``NotReplayableError``."""
         request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
         set_origin(request, lambda: call.url, call.peer)
         watched = (*call.missing, *call.hashed)
         read = _watch(request, watched) if watched else set()
         self._clock.at, self._clock.was_read = call.at, False
         answer = await self.policy.answer(request, call.decision_id or NO_ID)
-        # The alias in the path is always read.
-        read |= {"alias"}.intersection(call.hashed)
+        for step in answer.outcome.steps:
+            if step.outcome not in ANSWERED and step.plugin in self._block.plugins:
+                raise NotReplayableError(f"the plugin {step.plugin} asks the network")
         if call.at is None and self._clock.was_read:
-            read.add(TIME)
-        return answer, read
-
-
-def _failures(answer: Answer) -> dict[str, str]:
-    """Return the outcomes of the plugins that gave no answer, by their names."""
-    outcome = answer.outcome
-    steps = outcome.steps if outcome.has_slow_or_failed_steps else ()
-    return {step.plugin: step.outcome for step in steps if step.outcome not in ANSWERED}
+            read.add("its time")
+        # The alias in the path is always read.
+        if hashed := {*read, "alias"}.intersection(call.hashed):
+            names = ", ".join(sorted(hashed))
+            raise NotReplayableError(f"{names} is hashed or left out, and a plugin reads it")
+        return Replayed(of_answer(answer, self.redaction), answer.outcome, read)
 
 
 @asynccontextmanager
 async def opened(path: Path, block: NetworkBlock) -> AsyncIterator[ReplayPolicy]:
     """Build a configuration and open it for a replay; raise ``ConfigError``.
 
-    Its plugins cannot connect to anything.
+    Its plugins cannot connect to anything, and none is late on a busy machine.
     """
     clock = ReplayClock()
+    context = BuildContext(is_repeatable=True, wall_clock=clock, time_limits=False)
     block.is_active = True
     try:
-        policy = policy_from(path, context=BuildContext(is_repeatable=True, wall_clock=clock))
+        policy = policy_from(path, context=context)
         async with policy.serving():
             yield ReplayPolicy(policy, clock, block)
     finally:
