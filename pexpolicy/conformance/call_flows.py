@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus, urlencode
 from pexpolicy.conformance.findings import DecodingMarker
 from pexpolicy.endpoints import ENDPOINTS
 
-Query = Mapping[str, str | tuple[str, ...]]
+Query = Mapping[str, str | list[str]]
 """Parameters, some with several values; a value may be a placeholder, such as ``<caller>``."""
 AGAIN = "the same request must get the same decision"
 NEWEST = "v39"
@@ -135,12 +135,6 @@ def _parameters(parts: str) -> dict[str, Any]:
     return found
 
 
-def _value(value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, dict):
-        return tuple(value["text"].format(number) for number in range(value["times"]))
-    return value if isinstance(value, str) else tuple(value)
-
-
 def _step(flow: Mapping[str, Any], table: dict[str, Any]) -> Step:
     """Return a step: a template, the values of the caller, and those of the step itself."""
     table = {"version": NEWEST, "caller": "", **flow, **table}
@@ -148,16 +142,17 @@ def _step(flow: Mapping[str, Any], table: dict[str, Any]) -> Step:
     query = _parameters(table.get("only") or _FILE["templates"][kind][table["version"]])
     known = _FILE["callers"].get(table["caller"], {})
     query |= {name: value for name, value in known.items() if name in query}
-    query |= {name: _value(value) for name, value in table.get("query", {}).items()}
+    for name, value in table.get("query", {}).items():
+        is_many = isinstance(value, dict)
+        query[name] = [value["text"].format(n) for n in range(value["times"])] if is_many else value
     if table.get("empty"):
         query = {name: query[name] if name in _NEVER_EMPTY else "" for name in query}
     for name in table.get("without", ()):
         del query[name]
-    usual = "<caller>" if ENDPOINTS[endpoint].path.endswith("/") else ""
     names = ("name", "blank", "same_as", "because", "certain", "strain")
     options = {name: table[name] for name in names if name in table}
     traces = TRACES.get(table.get("traces", ""), ())
-    alias = table.get("alias", usual)
+    alias = table.get("alias", "<caller>" * ENDPOINTS[endpoint].path.endswith("/"))
     return Step(endpoint=endpoint, query=query, alias=alias, traces=traces, **options)
 
 

@@ -99,7 +99,8 @@ def _fields(model: Contract, fields: Any, place: str, repairs: list[str]) -> Any
             made |= kept
         elif isinstance(value, str) and (meant := _meant(model, name, value)) is not None:
             made[name], word = meant
-            repairs.append(_text(place + name, value, word))
+            text = f"the text {value!r} means {word}; write it without quotes"
+            repairs.append(f"{place}{name}: {text} [{Confidence.REPORTED}]")
         elif isinstance(value, float) and value.is_integer() and int in _kinds(model, name):
             made[name] = int(value)
             text = f"{value} has a decimal point; write {int(value)}"
@@ -136,11 +137,6 @@ def _meant(model: Contract, name: str, value: str) -> tuple[bool | int, str] | N
 def _kinds(model: Contract, name: str) -> list[Any]:
     kinds = alternatives(model.hints.get(name))
     return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
-
-
-def _text(place: str, value: str, word: str) -> str:
-    text = f"the text {value!r} means {word}; write it without quotes"
-    return f"{place}: {text} [{Confidence.REPORTED}]"
 
 
 def _null(place: str, kept: object = None) -> str:

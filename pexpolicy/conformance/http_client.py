@@ -115,20 +115,16 @@ async def fetch(
             asyncio.timeout(limit),
             session.request(method, url, allow_redirects=False, **options) as response,
         ):
-            body = await _read(response.content, max_body)
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > max_body:
+                    text = f"the body is longer than {max_body} bytes"
+                    return Reply(time.perf_counter() - started, failure=text, torn=True)
             headers = response.headers.copy()
-            return Reply(time.perf_counter() - started, response.status, headers, body)
+            return Reply(time.perf_counter() - started, response.status, headers, bytes(body))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return _failed(error, time.perf_counter() - started)
-
-
-CLOSED = "the server closed the connection"
-NO_HTTP = "the reply is not HTTP, or follows a body that was longer than announced"
-SHORT = "the body is shorter than announced"
-
-
-class TooLongError(aiohttp.ClientPayloadError):
-    """The body is longer than the limit."""
 
 
 def _failed(error: Exception, seconds: float) -> Reply:
@@ -143,20 +139,11 @@ def _failed(error: Exception, seconds: float) -> Reply:
     if isinstance(error, TimeoutError):
         return Reply(seconds, failure="no whole reply in time", late=True)
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError):
-        return Reply(seconds, failure=CLOSED)
-    torn = NO_HTTP
+        return Reply(seconds, failure="the server closed the connection")
+    text = "the reply is not HTTP, or follows a body that was longer than announced"
     if isinstance(error, aiohttp.ClientPayloadError):
-        torn = str(error) if isinstance(error, TooLongError) else SHORT
-    return Reply(seconds, failure=torn, torn=True)
-
-
-async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            raise TooLongError(f"the body is longer than {limit} bytes")
-    return bytes(body)
+        text = "the body is shorter than announced"
+    return Reply(seconds, failure=text, torn=True)
 
 
 def basic(user: str, password: str) -> str:

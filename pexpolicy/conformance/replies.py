@@ -92,7 +92,8 @@ def read(
     Raises ``InvalidReplyError`` for no reply, for another HTTP status or a content coding, for a
     reject or redirect with a status other than 200, and for a reply that Infinity would drop.
     """
-    if name == "participant_avatar" and _plain_success(reply) and reply.media_type != JSON:
+    is_plain = not reply.failure and reply.status == HTTPStatus.OK and not reply.codings & CODINGS
+    if name == "participant_avatar" and is_plain and reply.media_type != JSON:
         return _picture(reply, by)
     if len(reply.body) > MAX_JSON:
         raise InvalidReplyError(
@@ -148,10 +149,6 @@ def _without_null_name(made: Decision) -> Decision:
     fields = made.set_fields()
     del fields["remote_display_name"]
     return type(made).from_result(fields)
-
-
-def _plain_success(reply: Reply) -> bool:
-    return not reply.failure and reply.status == HTTPStatus.OK and not reply.codings & CODINGS
 
 
 def _picture(reply: Reply, by: str) -> UpstreamDecision:

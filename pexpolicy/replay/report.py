@@ -175,14 +175,12 @@ def as_json(tally: Tally) -> dict[str, Any]:
 
 
 def _coverage(coverage: Coverage) -> dict[str, Any]:
-    return {
-        "hooks": [
-            {"plugin": plugin, "hook": hook, "steps": steps}
-            for (plugin, hook), steps in sorted(coverage.steps.items())
-            if steps
-        ],
-        "items": coverage.objects(),
-    }
+    hooks = [
+        {"plugin": plugin, "hook": hook, "steps": steps}
+        for (plugin, hook), steps in sorted(coverage.steps.items())
+        if steps
+    ]
+    return {"hooks": hooks, "items": coverage.objects()}
 
 
 def _group_object(number: int, group: Group, tally: Tally) -> dict[str, Any]:
