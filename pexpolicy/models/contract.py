@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any, ClassVar, Literal, TypedDict, Union, get_args, get_origin
 
 import msgspec
@@ -15,6 +16,9 @@ import orjson
 
 from pexpolicy.models.rules import PLAIN, Field, Privacy, Rule
 from pexpolicy.text import brief
+
+MAX_ITEMS = 10_000
+"""Items that are read from a mapping that is not a dictionary: it may be endless."""
 
 
 class ModelBase:
@@ -132,7 +136,7 @@ def refuse_non_finite(value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise TypeError(f"is {value}, which is not a number of JSON")
     if isinstance(value, Mapping):
-        value = [*value.values()]
+        value = [item for _, item in islice(value.items(), MAX_ITEMS)]
     if isinstance(value, list | tuple):
         for item in value:
             refuse_non_finite(item)
@@ -146,7 +150,7 @@ def plain(value: Any) -> Any:
     if issubclass(kind, tuple):
         return list(tuple.__iter__(value))
     if isinstance(value, Mapping):
-        return dict(value.items())
+        return dict(islice(value.items(), MAX_ITEMS))
     raise TypeError(f"a {kind.__name__} cannot be written as JSON")
 
 
