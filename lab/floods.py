@@ -18,25 +18,26 @@ import resource
 import socket
 import ssl
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from lab import report
+from lab.load import Connection, Load
+from lab.report import Finding
 from pexpolicy.audit.reader import raw_lines
 from pexpolicy.audit.verify import Verification
 from pexpolicy.config.credentials import PasswordHash
 from tests.support import certificates, live_server, wire
 from tests.support.paths import ROOT
 
-CALL_TIMEOUT_S = 5.0
-"""Seconds after which a node stops waiting for a reply."""
+KEEPING = 4
+"""Nodes that keep their connections."""
 MAX_SLOWDOWN = 3.0
 MIN_PERCENTILE_S = 0.005
-"""A shorter percentile without a flood counts as this: it is noise of the machine."""
 MAX_GROWTH_MIB = 100.0
 PIPELINED = 50
 """Requests that are sent at once on a connection that is kept."""
@@ -109,114 +110,6 @@ def address(network: int, number: int) -> str:
     return f"127.{network + (number >> 16) % 64}.{number >> 8 & 255}.{number & 255}"
 
 
-@dataclass
-class Calls:
-    """Durations of answered calls, errors of the others, and the decisions answered."""
-
-    seconds: list[float] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-
-    @property
-    def p99(self) -> float:
-        ordered = sorted(self.seconds)
-        return ordered[int(0.99 * (len(ordered) - 1))] if ordered else 0.0
-
-    @property
-    def longest(self) -> float:
-        return max(self.seconds, default=0.0)
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node: where it calls, and if it keeps its connection or has a new address each time."""
-
-    port: int
-    headers: Mapping[str, str]
-    context: ssl.SSLContext | None
-    number: int
-    keeps: bool
-
-    async def call_until(self, done: asyncio.Event, calls: Calls) -> None:
-        """Call again and again, with 10 ms in between."""
-        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        for count in itertools.count():
-            if done.is_set():
-                break
-            began = time.perf_counter()
-            try:
-                async with asyncio.timeout(2 * CALL_TIMEOUT_S):
-                    own = self.number if self.keeps else self.number + 100 * count
-                    streams = streams or await asyncio.open_connection(
-                        *("127.0.0.1", self.port),
-                        ssl=self.context,
-                        server_hostname=None if self.context is None else certificates.NAME,
-                        local_addr=(address(192, own), 0),
-                    )
-                    calls.ids.append(await self._exchange(*streams))
-                calls.seconds.append(time.perf_counter() - began)
-            except (OSError, EOFError, ValueError) as error:
-                calls.failed.append(f"{type(error).__name__}: {error}")
-            if streams is not None and (not self.keeps or len(calls.failed)):
-                streams[1].transport.abort()
-                streams = None
-            await asyncio.sleep(0.01)
-        if streams is not None:
-            streams[1].close()
-
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-        target = f"{wire.SERVICE}?local_alias=engineering"
-        writer.write(wire.request_bytes(target, "GET", {**KEEP, **self.headers}))
-        reply = wire.parse(await reader.readuntil(b"\r\n\r\n"))
-        body = await reader.readexactly(int(reply.headers["content-length"]))
-        if reply.status != 200:
-            raise ValueError(f"status {reply.status}")
-        return str(json.loads(body)["decision_id"])
-
-
-@dataclass
-class Flood:
-    """What became of the calls of nodes and of the attackers."""
-
-    kind: str
-    clients: int
-    quiet: Calls
-    calls: Calls
-    outcomes: Counter[str]
-    memory: tuple[float, float]
-    """MiB before the flood, and at most."""
-    problems: list[str] = field(default_factory=list)
-    """Of the audit."""
-
-    def wrong(self, shortest: float = MIN_PERCENTILE_S) -> list[str]:
-        """Return a description of each failure."""
-        late = [f"a call took {one:.1f} s" for one in self.calls.seconds if one > CALL_TIMEOUT_S]
-        wrong = late + self.calls.failed + self.problems
-        if not self.calls.seconds:
-            wrong.append("no call was answered")
-        if self.memory[1] > self.memory[0] + MAX_GROWTH_MIB:
-            wrong.append("memory grew from {:.0f} to {:.0f} MiB".format(*self.memory))
-        if self.calls.p99 > MAX_SLOWDOWN * max(self.quiet.p99, shortest):
-            wrong.append("calls were slow")
-        if strange := {one for one in self.outcomes if one[0] in "25"}:
-            wrong.append(f"attackers were answered {sorted(strange)}")
-        return wrong
-
-    @property
-    def row(self) -> tuple[str, ...]:
-        """Return the figures by column."""
-        calls, quiet = self.calls, self.quiet
-        return (
-            *(self.kind, str(self.clients), f"{len(calls.seconds):,}", str(len(calls.failed))),
-            *(f"{1000 * one:.1f}" for one in (calls.p99, quiet.p99, calls.longest)),
-            "/".join(f"{mib:.0f}" for mib in self.memory),
-            " ".join(f"{what} {count:,}" for what, count in self.outcomes.most_common(3)),
-        )
-
-
-COLUMNS = ("flood", "clients", "calls", "lost", "p99 ms", "without", "longest", "MiB", "attackers")
-
-
 @contextmanager
 def _apart(pid: int) -> Iterator[None]:
     """Give the server one core and this process the others, where there are any."""
@@ -232,54 +125,89 @@ def _apart(pid: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-async def _calling(nodes: Sequence[Node], done: asyncio.Event) -> Calls:
-    calls = Calls()
-    await asyncio.gather(*(node.call_until(done, calls) for node in nodes))
-    return calls
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes that call; four of six keep their connections, two have a new address each time."""
+
+    port: int
+    headers: Mapping[str, str]
+    connecting: Mapping[str, object]
+
+    async def call_until(self, done: asyncio.Event) -> Load:
+        """Call again and again, with 10 ms in between."""
+        calls = Load()
+        await asyncio.gather(*(self._call(number, done, calls) for number in range(1, 7)))
+        return calls
+
+    async def _call(self, number: int, done: asyncio.Event, calls: Load) -> None:
+        connection = Connection(self.port, self.headers, **self.connecting)
+        for count in itertools.count():
+            own = number if number <= KEEPING else number + 100 * count
+            connection.connecting["local_addr"] = (address(192, own), 0)
+            calls.calls.append(await connection.ask(f"{wire.SERVICE}?local_alias=engineering"))
+            if number > KEEPING:
+                connection.close()
+            if done.is_set():
+                break
+            await asyncio.sleep(0.01)
+        connection.close()
 
 
-async def _measure(
-    server: live_server.Running, kind: str, clients: int, seconds: float, nodes: Sequence[Node]
-) -> Flood:
-    """Let nodes call without attackers, then with them, for the same time."""
-    done = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, done.set)
-    quiet = await _calling(nodes, done)
-    before = highest = server.memory
-    attackers = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lab.floods", "attack", kind, str(server.port)),
-        *(str(clients), str(seconds)),
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    attack, done = asyncio.create_task(attackers.communicate()), asyncio.Event()
-    calling = asyncio.create_task(_calling(nodes, done))
-    while not attack.done():
-        highest = max(highest, server.memory)
-        await asyncio.sleep(0.05)
-    done.set()
-    outcomes = Counter(json.loads((await attack)[0]))
-    return Flood(kind, clients, quiet, await calling, outcomes, (before, highest))
+async def run(
+    folder: Path,
+    kind: str,
+    clients: int,
+    seconds: float,
+    *,
+    auth: bool,
+    shortest: float = MIN_PERCENTILE_S,
+) -> Finding:
+    """Run one flood against a server in a folder, and compare the answers with its audit.
 
-
-async def run(folder: Path, kind: str, clients: int, seconds: float, *, auth: bool) -> Flood:
-    """Run one flood against a server in a folder, and compare the answers with its audit."""
+    A 99th percentile that is shorter than ``shortest`` counts as this: it is noise of the machine.
+    """
+    finding = Finding(kind, f"{clients} clients")
     credentials = f'[auth]\nuser = "pexip"\npassword_hash = "{PasswordHash.create("s3cret")}"\n'
     tls = TLS if KINDS[kind].tls else ""
     config = folder / "config.toml"
     config.write_text((credentials if auth else "") + tls + ROOM)
     certificates.write_pair(folder)
-    context = certificates.client_context() if tls else None
+    connecting: dict[str, object] = {}
+    if tls:
+        connecting = {"ssl": certificates.client_context(), "server_hostname": certificates.NAME}
     with live_server.running(config) as server, _apart(server.pid):
-        headers = GOOD if auth else {}
-        nodes = [Node(server.port, headers, context, n + 1, keeps=n < 4) for n in range(6)]
-        flood = await _measure(server, kind, clients, seconds, nodes)
+        nodes, done = Nodes(server.port, GOOD if auth else {}, connecting), asyncio.Event()
+        asyncio.get_running_loop().call_later(seconds, done.set)
+        quiet = await nodes.call_until(done)
+        before = highest = server.memory
+        attackers = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "lab.floods", "attack", kind, str(server.port)),
+            *(str(clients), str(seconds)),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+        )
+        attack, done = asyncio.create_task(attackers.communicate()), asyncio.Event()
+        calling = asyncio.create_task(nodes.call_until(done))
+        while not attack.done():
+            highest = max(highest, server.memory)
+            await asyncio.sleep(0.05)
+        done.set()
+        outcomes, calls = Counter(json.loads((await attack)[0])), await calling
     recorded = Counter(line.get("decision_id") for line in server.lines())
-    answered = flood.quiet.ids + flood.calls.ids
-    missing = sum(recorded[one] != 1 for one in answered)
-    flood.problems += [f"{missing} decisions are not on record once"] if missing else []
-    flood.problems += [str(fault) for fault in Verification().verify(raw_lines([server.audit]))]
-    return flood
+    missing = sum(recorded[one] != 1 for one in quiet.ids + calls.ids)
+    finding.expect(not missing, f"{missing} decisions are not on record once")
+    finding.wrong += [str(fault) for fault in Verification().verify(raw_lines([server.audit]))]
+    p99, without = calls.percentile(0.99), quiet.percentile(0.99)
+    finding.expect(p99 <= MAX_SLOWDOWN * max(without, shortest), "calls were slow")
+    finding.expect(highest <= before + MAX_GROWTH_MIB, "memory grew")
+    finding.expect(outcomes or KINDS[kind].does != "repeat", "no attacker was answered")
+    strange = sorted({one for one in outcomes if one[0] in "25"})
+    finding.expect(not strange, f"attackers were answered {strange}")
+    finding.notes.append(
+        f"p99 without {1000 * without:.1f} ms; {before:.0f} to {highest:.0f} MiB; attackers: "
+        + ", ".join(f"{what} {count:,}" for what, count in outcomes.most_common(3))
+    )
+    return finding.of(calls)
 
 
 async def _attack(kind: Kind, port: int, number: int, content: bytes, seen: Counter[str]) -> None:
@@ -348,13 +276,6 @@ def attack(arguments: Sequence[str]) -> None:
     sys.stdout.write(json.dumps({what: count for what, count in seen.items() if count}))
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows with their heading, the columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.rjust, row, widths)) for row in rows)
-    return "".join(f"{line.rstrip()}\n" for line in lines)
-
-
 def main() -> int:
     """Run the floods, print the table and what was wrong."""
     options = argparse.ArgumentParser(prog="python -m lab.floods", description=__doc__)
@@ -362,21 +283,14 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=60.0, help="without and with each flood")
     options.add_argument("--no-auth", dest="auth", action="store_false", help="without [auth]")
     options.add_argument("--only", choices=KINDS, action="append")
-    chosen = options.parse_args()
-    rows: list[tuple[str, ...]] = [COLUMNS]
-    wrong: list[str] = []
-    for kind in chosen.only or KINDS:
-        if chosen.auth or kind not in NEEDS_AUTH:
-            clients = chosen.times * KINDS[kind].clients
-            with tempfile.TemporaryDirectory(prefix="floods-") as folder:
-                flood = asyncio.run(
-                    run(Path(folder), kind, clients, chosen.seconds, auth=chosen.auth)
-                )
-            rows.append(flood.row)
-            wrong += [f"wrong: {kind}: {text}\n" for text in sorted(set(flood.wrong()))]
-    sys.stdout.write(table(rows))
-    sys.stdout.writelines(wrong)
-    return 1 if wrong else 0
+    given = options.parse_args()
+
+    async def flood(kind: str, folder: Path) -> Finding:
+        clients = given.times * KINDS[kind].clients
+        return await run(folder, kind, clients, given.seconds, auth=given.auth)
+
+    kinds = [kind for kind in KINDS if given.auth or kind not in NEEDS_AUTH]
+    return report.run({kind: partial(flood, kind) for kind in kinds}, given.only or ())
 
 
 if __name__ == "__main__":

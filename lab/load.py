@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,8 +34,13 @@ class Call:
 class Connection:
     """A connection that is reopened after the server has closed it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(
+        self, port: int, headers: Mapping[str, str] | None = None, **connecting: Any
+    ) -> None:
         self._port = port
+        self._headers = {"Connection": "keep-alive", **(headers or {})}
+        self.connecting = connecting
+        """Options of new connections."""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, target: str) -> Call:
@@ -52,9 +57,11 @@ class Connection:
         if self._streams is not None and self._streams[0].at_eof():
             self.close()
         if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+            self._streams = await asyncio.open_connection(
+                "127.0.0.1", self._port, **self.connecting
+            )
         reader, writer = self._streams
-        writer.write(wire.request_bytes(target, "GET", {"Connection": "keep-alive"}))
+        writer.write(wire.request_bytes(target, "GET", self._headers))
         reply = wire.parse(await reader.readuntil(b"\r\n\r\n"))
         body = await reader.readexactly(int(reply.headers.get("content-length", "0")))
         if reply.headers.get("connection") == "close":
@@ -70,10 +77,9 @@ class Connection:
 
 @dataclass
 class Load:
-    """The calls so far, and their total duration."""
+    """The calls so far."""
 
     calls: list[Call] = field(default_factory=list)
-    seconds: float = 0.0
 
     @property
     def answered(self) -> list[Call]:
@@ -96,14 +102,17 @@ class Load:
     def late(self) -> int:
         return sum(call.seconds > LATE_S for call in self.calls)
 
+    def percentile(self, share: float) -> float:
+        """Return the seconds that this share of the answered calls did not exceed."""
+        times = sorted(call.seconds for call in self.answered)
+        return times[int(len(times) * share)] if times else 0.0
+
     @property
     def summary(self) -> str:
-        times = sorted(call.seconds for call in self.calls)
-        p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
+        p50, p99 = (1000 * self.percentile(share) for share in (0.5, 0.99))
         return (
-            f"{len(times):,} calls at {len(times) / self.seconds:.0f} a second: "
             f"{self.failed} failed, {self.late} late, p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
-            f"longest {1000 * times[-1]:.0f} ms"
+            f"longest {1000 * self.longest:.0f} ms"
         )
 
 
@@ -120,7 +129,7 @@ async def load(
 
     Unless it ``goes_on``, a connection on which a call failed is the end of its calls.
     """
-    made, over, began = Load(), asyncio.Event(), time.monotonic()
+    made, over = Load(), asyncio.Event()
 
     async def ask() -> None:
         connection = Connection(port)
@@ -139,4 +148,3 @@ async def load(
     finally:
         over.set()
         await asyncio.gather(*asking)
-        made.seconds = time.monotonic() - began

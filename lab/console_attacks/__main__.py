@@ -6,9 +6,7 @@ import tempfile
 from itertools import chain
 from pathlib import Path
 
-from rich.console import Console
-
-from lab.console_attacks.run import with_markup, with_requests, with_secrets
+from lab.console_attacks import markup, requests, secrets
 
 
 def main() -> int:
@@ -19,18 +17,14 @@ def main() -> int:
     options.add_argument("--guesses", type=int, default=1000, help="of a password")
     options.add_argument("--streams", type=int, default=400, help="and half-sent requests")
     given = options.parse_args()
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     found = False
     with tempfile.TemporaryDirectory() as made:
-        root = Path(made)
-        for name in ("markup", "requests"):
-            (root / name).mkdir()
         for count in chain(
-            with_secrets(root / "secrets"),
-            with_requests(root / "requests", given.guesses, given.streams),
-            with_markup(root / "markup", given.texts, given.pages),
+            secrets.attack(Path(made) / "secrets"),
+            requests.attack(Path(made) / "requests", given.guesses, given.streams),
+            markup.attack(Path(made) / "markup", given.texts, given.pages),
         ):
-            console.print(str(count))
+            sys.stdout.write(f"{count}\n")
             found |= bool(count.found)
     return found
 

@@ -1,6 +1,7 @@
 """Hostile texts in every parameter of real calls, and the pages that show them in a browser."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
 from playwright.sync_api import BrowserContext, Page
@@ -9,16 +10,8 @@ from lab.console_attacks.count import Count
 from lab.console_attacks.payloads import payloads
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import parameters_of
-from tests.support import company
+from tests.support import browser, company
 
-TARGETS = {
-    "service_configuration": "/policy/v1/service/configuration",
-    "participant_properties": "/policy/v1/participant/properties",
-    "media_location": "/policy/v1/participant/location",
-    "participant_avatar": "/policy/v1/participant/avatar/",
-    "directory_information": "/policy/v1/registrations",
-    "registration_alias": "/policy/v1/registrations/",
-}
 PAGE_SIZE = 100
 SELECTORS = (
     *("x-hit", "script:not([src^='/static/'])", "svg script", "iframe", "object", "embed", "base"),
@@ -44,7 +37,7 @@ INJECTED = (
 def target(endpoint: str, text: str) -> str:
     """Return the URL of a call with a text in each parameter, and in the path."""
     names = [*parameters_of(ENDPOINTS[endpoint].request), "an_unknown_one"]
-    path = TARGETS[endpoint]
+    path = ENDPOINTS[endpoint].path
     if path.endswith("/"):
         path += quote(text, safe="")
     return f"{path}?{urlencode(dict.fromkeys(names, text), errors='surrogatepass')}"
@@ -52,7 +45,7 @@ def target(endpoint: str, text: str) -> str:
 
 def send(running: company.Company, texts: Sequence[str]) -> Iterator[str]:
     """Send a call for each text; yield the path of its page."""
-    endpoints = list(TARGETS)
+    endpoints = list(ENDPOINTS)
     seen = len(running.server.lines())
     for number, text in enumerate(texts):
         running.server.ask(target(endpoints[number % len(endpoints)], text))
@@ -101,7 +94,20 @@ class Watch:
         self._count.add(bool(found), f"{what}: {found[:3]}")
 
 
-def attack(
+def attack(folder: Path, texts: int, pages: int) -> Iterator[Count]:
+    """Look at hostile texts in a browser, as an administrator."""
+    folder.mkdir(exist_ok=True)
+    with browser.chromium() as chromium, company.running(folder) as running:
+        context = chromium.new_context(base_url=running.console.url)
+        page = context.new_page()
+        page.goto(f"/login?link={running.console.link()}")
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_selector("nav")
+        page.close()
+        yield from _attack(running, context, texts, pages)
+
+
+def _attack(
     running: company.Company, context: BrowserContext, texts: int, pages: int
 ) -> Iterator[Count]:
     """Send that many texts, look at that many pages of calls, at the list, at the live stream and

@@ -8,10 +8,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 from lab.console_attacks.count import Count
+from tests.support import company
 from tests.support.live_console import LiveConsole
 
+PASSWORD = "canary-console-3Tz8"
+MORE = '\n[[console.users]]\nuser = "vera"\nrole = "admin"\npassword_file = "vera"\n'
 POSTS = ("/logout", "/audit/verify", "/try", "/configuration/reload")
 PROTECTED = (
     *("/", "/decisions", "/decisions/stream", "/try", "/who", "/rooms", "/rules", "/plugins"),
@@ -67,6 +72,11 @@ SPOOFED = tuple(
 )
 
 
+def _fresh(console: LiveConsole) -> LiveConsole:
+    """Return the console without a session."""
+    return replace(console, cookie="", token="")
+
+
 def raw(console: LiveConsole, head: str, body: bytes = b"", source: str = "127.0.0.1") -> bytes:
     """Send bytes; return the first part of what comes back, empty if the console closes."""
     host, _, port = console.netloc.rpartition(":")
@@ -99,7 +109,7 @@ def forgery(console: LiveConsole) -> Count:
     """Send forms of other sites with the cookie of a user."""
     count = Count("forged requests of other sites")
     console.log_in()
-    other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
+    other = _fresh(console).log_in()
     own, token = console.url, f"csrf_token={console.token}"
     origins = (
         *("", "null", "https://evil.example", f"{own}.evil.example", f"https://{console.netloc}"),
@@ -167,7 +177,7 @@ def fixation(console: LiveConsole) -> Count:
     for name, value in itertools.product(
         names, ("planted", "a" * 43, "", '"x"', "x; pexpolicy_console=y")
     ):
-        fresh = LiveConsole(console.url, console.folder, console.pid, console.config)
+        fresh = _fresh(console)
         planted = f"{name}={value}"
         headers = {"Origin": console.url, "Cookie": planted}
         reply = fresh.send("POST", "/login", f"link={fresh.link()}", headers)
@@ -175,7 +185,7 @@ def fixation(console: LiveConsole) -> Count:
         count.add(bool(value) and value in given, f"{planted}: {given}")
         count.add(fresh.send("GET", "/", None, {"Cookie": planted}).status == 200, planted)
     for _ in range(20):
-        fresh = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
+        fresh = _fresh(console).log_in()
         old, old_token = fresh.cookie, fresh.token
         fresh.send("POST", "/login", f"link={fresh.link()}", {"Origin": console.url})
         count.add(fresh.get("/").status == 200, "the session before a second login")
@@ -200,7 +210,7 @@ def fixation(console: LiveConsole) -> Count:
 def paths(console: LiveConsole) -> Count:
     """Ask for pages by other names, without a session and as a viewer."""
     count = Count("confused paths and methods")
-    viewer = LiveConsole(console.url, console.folder, console.pid, console.config).log_in("viewer")
+    viewer = _fresh(console).log_in("viewer")
     for cookie, protected in (("", PROTECTED), (viewer.cookie, OF_OPERATORS)):
         for path, confuse, method in itertools.product(protected, CONFUSIONS, METHODS):
             confused = confuse(path)
@@ -273,26 +283,14 @@ def guesses(console: LiveConsole, number: int, right: str) -> Count:
 def floods(console: LiveConsole, number: int) -> Count:
     """Open streams and half-sent requests without an end; another user must be served."""
     count = Count("streams and half-sent requests")
-    ann = [
-        LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
-        for _ in range(8)
-    ]
-    bob = LiveConsole(console.url, console.folder, console.pid, console.config).log_in(
-        "viewer", "bob"
-    )
+    ann = [_fresh(console).log_in() for _ in range(8)]
+    bob = _fresh(console).log_in("viewer", "bob")
     with ExitStack() as opened:
         served = 0
         for index in range(number):
-            reply = opened.enter_context(
-                _open(
-                    console,
-                    (
-                        f"GET /decisions/stream?view=x HTTP/1.1\r\nHost: {console.netloc}\r\n"
-                        f"Accept: text/event-stream\r\nCookie: {ann[index % 8].cookie}\r\n\r\n"
-                    ),
-                    f"127.0.1.{1 + index % 40}",
-                )
-            ).recv(256)
+            asked = _stream(console, ann[index % 8].cookie)
+            source = f"127.0.1.{1 + index % 40}"
+            reply = opened.enter_context(_open(console, asked, source)).recv(256)
             served += status(reply) == 200
             count.add(status(reply) not in (200, 503), f"stream {index}: {reply[:40]!r}")
         count.add(served > 24, f"{served} streams of one user")
@@ -305,18 +303,17 @@ def floods(console: LiveConsole, number: int) -> Count:
             opened.enter_context(_open(console, half, f"127.0.1.{1 + index % 40}"))
         for _ in range(20):
             count.add(bob.get("/").status != 200, "another user is not served")
-        reply = opened.enter_context(
-            _open(
-                console,
-                (
-                    f"GET /decisions/stream?view=x HTTP/1.1\r\nHost: {console.netloc}\r\n"
-                    f"Accept: text/event-stream\r\nCookie: {bob.cookie}\r\n\r\n"
-                ),
-                "127.0.0.1",
-            )
-        ).recv(256)
+        asked = _stream(console, bob.cookie)
+        reply = opened.enter_context(_open(console, asked, "127.0.0.1")).recv(256)
         count.add(status(reply) != 200, f"another user gets no stream: {reply[:40]!r}")
     return count
+
+
+def _stream(console: LiveConsole, cookie: str) -> str:
+    return (
+        f"GET /decisions/stream?view=x HTTP/1.1\r\nHost: {console.netloc}\r\n"
+        f"Accept: text/event-stream\r\nCookie: {cookie}\r\n\r\n"
+    )
 
 
 def _open(console: LiveConsole, text: str, source: str) -> socket.socket:
@@ -326,11 +323,12 @@ def _open(console: LiveConsole, text: str, source: str) -> socket.socket:
     return connection
 
 
-def all_requests(console: LiveConsole, right: str, guessed: int, flooded: int) -> Iterator[Count]:
+def attack(folder: Path, guessed: int, flooded: int) -> Iterator[Count]:
     """Try each kind of attack."""
-    yield forgery(console)
-    yield fixation(console)
-    yield paths(console)
-    yield headers(console)
-    yield guesses(console, guessed, right)
-    yield floods(console, flooded)
+    folder.mkdir(exist_ok=True)
+    with company.running(folder, MORE) as running:
+        (running.config.parent / "vera").write_text(PASSWORD)
+        for kind in (forgery, fixation, paths, headers):
+            yield kind(running.console)
+        yield guesses(running.console, guessed, PASSWORD)
+        yield floods(running.console, flooded)

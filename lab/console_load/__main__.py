@@ -45,15 +45,10 @@ def main(rounds: int, seconds: int, rate: int) -> int:
 
 def report(found: Compared) -> list[str]:
     """Return lines of text."""
-    lines = []
-    for number, one in enumerate(found.rounds, 1):
-        assert one.live is not None
-        runs = (("with", one.live), *(("without", each) for each in one.without))
-        texts = [
-            f"{name} {run.p99:.2f} ms, {run.cpu:.0f} us a call, {run.rate:.0f}/s"
-            for name, run in runs
-        ]
-        lines.append(f"{number:2}  {' | '.join(texts)}")
+    lines = [
+        f"{number:2}  " + " | ".join(f"{run.p99:.2f} ms, {run.cpu:.0f} us a call" for run in runs)
+        for number, runs in enumerate(found.rounds, 1)
+    ]
     for name, title in FIGURES.items():
         ratio, noise = found.ratio(name), found.noise(name)
         lines.append(

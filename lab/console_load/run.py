@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 
 from playwright.sync_api import Browser, Page
 
@@ -40,34 +39,11 @@ class Run:
 
 
 @dataclass(slots=True)
-class Round:
-    """Runs that follow each other."""
-
-    live: Run | None = None
-    without: list[Run] = field(default_factory=list)
-    """Two runs without the page: what differs between them is noise."""
-
-    def ratio(self, name: str) -> float:
-        """Return a figure with the page, as a multiple of that without."""
-        return _figure(self.live, name) / mean(_figure(one, name) for one in self.without)
-
-    def noise(self, name: str) -> float:
-        """Return a figure of the second run without the page, as a multiple of the first."""
-        first, second = (_figure(one, name) for one in self.without)
-        return second / first
-
-
-def _figure(run: Run | None, name: str) -> float:
-    assert run is not None
-    figure: float = getattr(run, name)
-    return figure
-
-
-@dataclass(slots=True)
 class Compared:
     """Rounds of runs, and what the page showed."""
 
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[tuple[Run, Run, Run]] = field(default_factory=list)
+    """A run with the page, and two without: what differs between these is noise."""
     tasks: list[Task] = field(default_factory=list)
     """All tasks of the page in the runs with it."""
     console: list[float] = field(default_factory=list)
@@ -79,16 +55,16 @@ class Compared:
     @property
     def rate(self) -> float:
         """The lowest rate of a run, in calls a second."""
-        runs = [one for each in self.rounds for one in (each.live, *each.without) if one]
-        return min(run.rate for run in runs)
+        return min(run.rate for runs in self.rounds for run in runs)
 
     def ratio(self, name: str) -> Spread:
         """Return the ratio of a figure with the page to that without, paired."""
-        return Spread.of([one.ratio(name) for one in self.rounds])
+        figures = [[getattr(run, name) for run in runs] for runs in self.rounds]
+        return Spread.of([2 * live / (one + other) for live, one, other in figures])
 
     def noise(self, name: str) -> Spread:
         """Return the ratio of a figure to the same figure, measured twice without the page."""
-        return Spread.of([one.noise(name) for one in self.rounds])
+        return Spread.of([getattr(two, name) / getattr(one, name) for _, one, two in self.rounds])
 
     @property
     def long_tasks(self) -> list[Task]:
@@ -107,22 +83,23 @@ def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
         calls.write_text("\n".join(["", "", *_targets()]))
         page = _live_page(chromium, running)
         for number in range(rounds):
-            measured = Round()
+            live, without = None, []
             for kind in ORDERS[number % len(ORDERS)]:
                 if kind:
                     os.kill(running.console.pid, signal.SIGSTOP)
                     time.sleep(SETTLE_S)
-                    measured.without.append(_run(running, calls, seconds, rate))
+                    without.append(_run(running, calls, seconds, rate))
                     os.kill(running.console.pid, signal.SIGCONT)
                 else:
                     with page_tasks.traced(page) as tasks:
                         time.sleep(SETTLE_S)
                         before, began = cpu.reading(running.console.pid), time.monotonic()
-                        measured.live = _run(running, calls, seconds, rate)
+                        live = _run(running, calls, seconds, rate)
                         spent = cpu.spent(before, cpu.reading(running.console.pid))
                     compared.console.append(spent / 1e9 / (time.monotonic() - began))
                     compared.tasks += tasks
-            compared.rounds.append(measured)
+            assert live is not None
+            compared.rounds.append((live, *without))
         compared.left_out = page.inner_text(".live .count")
         compared.rows = page.locator("#decisions tbody tr").count()
     return compared

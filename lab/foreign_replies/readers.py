@@ -1,11 +1,13 @@
 """The three readers of foreign replies: ``upstream``, conformance, and import of rules."""
 
 import json
+import random
 from collections.abc import Collection
 from typing import Any
 
+from lab.batches import BATCH, Tally
 from lab.foreign_replies.contract import expected
-from lab.foreign_replies.samples import Sample
+from lab.foreign_replies.samples import Sample, sample
 from pexpolicy import Continue, ParticipantProperties, Redirect, Reject
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
@@ -102,3 +104,14 @@ def _of_import(sample: Sample, wanted: str) -> str:
         meant = {n: value for n, value in sample.meant.items() if value is not None and n in model}
         return "" if fields == meant else f"import: {fields}: {sample}"
     return ""
+
+
+def batch(seed: int, size: int = BATCH) -> Tally:
+    """Read as many replies of one seed."""
+    rng, tally = random.Random(seed), Tally()
+    for _ in range(size):
+        made = sample(rng)
+        tally.count("replies", expected(made))
+        if text := disagreement(made):
+            tally.wrong.append(text)
+    return tally

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import urlencode
 import orjson
 from multidict import MultiDict, MultiDictProxy
 
+from lab.batches import BATCH, Tally
 from lab.generated_decisions.answers import answer
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.endpoints import ENDPOINTS
@@ -22,7 +22,6 @@ from tests.support import fake_plugins
 from tests.support.oracle import judge
 
 PLUGIN = "anything"
-BATCH = 5000
 OUTCOMES = ("decided", "abstained", "invalid")
 CALL = {"call_direction": "dial_in", "protocol": "sip", "local_alias": "sip:room@example.com"}
 QUERIES: dict[str, tuple[dict[str, str], ...]] = {
@@ -56,18 +55,9 @@ QUERIES: dict[str, tuple[dict[str, str], ...]] = {
 class Lines:
     """Takes what the audit writes; each line is whole JSON."""
 
-    def info(self, line: bytes) -> None:
+    def record(self, line: bytes) -> None:
         assert b"\n" not in line
         orjson.loads(line)
-
-
-@dataclass
-class Tally:
-    """What came of the decisions so far."""
-
-    steps: Counter[str] = field(default_factory=Counter)
-    replies: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -126,8 +116,8 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - every exception is a finding
             return f"raised {type(error).__name__}: {error}"
         (step,) = got.outcome.steps
-        self.tally.steps[step.outcome] += 1
-        self.tally.replies[f"{got.reply.status} {got.reply.action}"] += 1
+        self.tally.count("steps", step.outcome)
+        self.tally.count("replies", f"{got.reply.status} {got.reply.action}")
         return blamed(got) or broken(endpoint, urlencode(query), got)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.foreign_replies.run import batch
+from lab.foreign_replies.readers import batch
 from pexpolicy.conformance import disposition
 
 SIZE = 6000
@@ -12,7 +12,7 @@ SIZE = 6000
 def test_three_readers_agree_with_the_contract(seed: int) -> None:
     tally = batch(seed, SIZE)
     assert tally.wrong == []
-    assert tally.outcomes.keys() == {
+    assert tally.counts["replies"].keys() == {
         "result",
         "continue",
         "reject",

@@ -26,13 +26,13 @@ EXAMPLES = 3
 def test_no_decision_of_a_plugin_makes_a_wrong_reply(endpoint: str, seed: int) -> None:
     tally = Driver(seed).run(EACH, (endpoint,))
     assert tally.wrong == []
-    assert tally.steps.total() == EACH
-    assert tally.steps["decided"] > EACH / 10
-    assert tally.steps["invalid"] > EACH / 10
+    assert tally.counts["steps"].total() == EACH
+    assert tally.counts["steps"]["decided"] > EACH / 10
+    assert tally.counts["steps"]["invalid"] > EACH / 10
 
 
 def test_what_is_generated_reaches_every_kind_of_reply() -> None:
-    replies = Driver(7).run(1000).replies
+    replies = Driver(7).run(1000).counts["replies"]
     assert replies.keys() >= {"200 continue", "200 reject", "200 redirect", "404 continue"}
 
 

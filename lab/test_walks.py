@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lab.walks.walks import WALKS
+from lab.walks import WALKS
 from tests.support.paths import ROOT
 
 

@@ -1,21 +1,31 @@
-"""The four walks and the number of files that each may enter.
+"""Walks: the parts of the package that a call, a reload, a plugin and ``explain`` pass through.
 
-Each walk is recorded twice and only what both entered counts: first imports and timers do not.
+``python -m lab.walks`` prints the files of each walk, and exits 1 if one enters too many; ``-v``
+prints their functions. Each walk is recorded twice and only what both entered counts: first
+imports and timers do not. It runs in a process of its own, because the end of a server limits the
+time of its process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from click.testing import CliRunner
 
-from lab.walks.recorder import Walk
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.explain import explain
+from pexpolicy.errors import PACKAGE_ROOT
 from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import Server, ServerContext, started
 from pexpolicy.server.process import ShutdownSignal
@@ -34,6 +44,39 @@ class Plugin:
     def service_configuration(self, request):
         return Conference(name="a room", service_tag="x")
 """
+
+
+@dataclass
+class Walk:
+    """The functions that were entered, as (file, qualified name), in order of the first entry."""
+
+    functions: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[str]:
+        """The files of the package, relative to it."""
+        return list(dict.fromkeys(file for file, _ in self.functions))
+
+    def common(self, other: Walk) -> Walk:
+        """Return what both walks entered, leaving out what only one of them did."""
+        return Walk({name: None for name in self.functions if name in other.functions})
+
+    def _note(self, frame: FrameType, event: str, _: Any) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(PACKAGE_ROOT):
+            path = file.removeprefix(PACKAGE_ROOT).lstrip("/")
+            self.functions.setdefault((path, frame.f_code.co_qualname))
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record in this thread and in threads that start meanwhile."""
+        threading.setprofile(self._note)
+        sys.setprofile(self._note)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
 
 
 def shipped(folder: Path) -> Path:
@@ -127,3 +170,33 @@ WALKS: Mapping[str, Callable[[Path], Coroutine[None, None, Walk]]] = {
     "plugin": plugin,
     "explain": explanation,
 }
+
+
+def main() -> int:
+    """Record the walk that is named, or all of them; ``-v`` prints the functions."""
+    options = [word for word in sys.argv[1:] if word.startswith("-")]
+    names = [word for word in sys.argv[1:] if word in WALKS]
+    if len(names) == 1:
+        return show(names[0], verbose="-v" in options)
+    command = [sys.executable, "-m", "lab.walks", *options]
+    return max([subprocess.run([*command, name], check=False).returncode for name in WALKS])
+
+
+def show(name: str, *, verbose: bool) -> int:
+    """Record and print one walk; return 1 if it enters too many files."""
+    with tempfile.TemporaryDirectory(prefix="walks-") as folder:
+        walk = asyncio.run(WALKS[name](Path(folder)))
+    limit, files = MAX_FILES[name], walk.files
+    places = ", ".join(dict.fromkeys(file.partition("/")[0] for file in files))
+    sys.stdout.write(
+        f"{name}: {len(files)} files (at most {limit}), {len(walk.functions)} functions: {places}\n"
+    )
+    for file in walk.files if verbose else ():
+        functions = [function for where, function in walk.functions if where == file]
+        sys.stdout.write(f"    {file}: {', '.join(functions)}\n")
+    sys.stdout.flush()
+    return 1 if len(files) > limit else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
