@@ -9,7 +9,6 @@ settings.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -38,7 +37,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.messages import WorkerError
-from pexpolicy.metrics import MAX_VALUE, PLUGIN_METRICS, Operation
+from pexpolicy.metrics import PLUGIN_METRICS, Operation
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request, annotations_of
@@ -93,30 +92,17 @@ class WorkerProcess(Child[messages.Report]):
         succeeded(await self.ask(("start",)))
 
     def on_message(self, message: messages.Report) -> None:
-        """Count metrics, and answer the pending call with anything else."""
-        if isinstance(message, messages.MetricsUpdate):
-            count_update(self.plugin.name, message)
-        else:
+        """Count metrics, and answer the pending call with anything else.
+
+        The gauge of a plugin with several workers has the value that was set last.
+        """
+        if not isinstance(message, messages.MetricsUpdate):
             super().on_message(message)
-
-
-def count_update(plugin: str, update: messages.MetricsUpdate) -> None:
-    """Count what a worker did to the metrics of a plugin; raises ``WorkerError``.
-
-    The gauge of a plugin with several workers has the value that was set last.
-    """
-    for definition, labels, values in update.changes:
-        if (
-            len(labels) != len(definition.labels)
-            or any(len(label) > MAX_VALUE for label in labels)
-            or (definition.kind != "gauge" and not all(map(math.isfinite, values)))
-            or (definition.kind == "counter" and min(values, default=0.0) < 0)
-        ):
-            msg = f"its worker sent a wrong value of the metric {definition.name}"
-            raise WorkerError(msg)
-        for value in values:
+            return
+        for definition, labels, values in message.changes:
             operation = OPERATIONS[definition.kind]
-            PLUGIN_METRICS.record(plugin, definition, labels, operation, value)
+            for value in values:
+                PLUGIN_METRICS.record(self.plugin.name, definition, labels, operation, value)
 
 
 class IsolatedPlugin:

@@ -1,15 +1,15 @@
 """Messages between the server and a worker.
 
 Orders to a worker are pickled; the first one has any length, and is the plugin, its table, and the
-folder of both. A worker is not trusted: its reports are decoded into these few
-types and validated, never unpickled, and a decision is made again from its bytes.
+folder of both. Its reports are decoded into these few types and never unpickled: no code of a
+plugin runs in the server.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -165,16 +165,11 @@ def decision_of(endpoint: Endpoint[Any], reply: Reply, extras: Extras) -> Decisi
         raise endpoint.refuse(f"{reply.decision} is not a decision of {endpoint.name}")
     if issubclass(made, Avatar):
         return made(reply.content, reason=reply.reason)
-    try:
-        fields = msgspec.json.decode(reply.content)
-    except (msgspec.DecodeError, RecursionError):
-        fields = None
-    if not isinstance(fields, Mapping):
-        raise endpoint.refuse("the result cannot be read")
+    fields = msgspec.json.decode(reply.content)
     return made.from_result(fields, reason=reply.reason, extras=extras)
 
 
-def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> Reply:
+def invalid(error: DecisionError, secrets: Sequence[str]) -> Reply:
     """Return the reply with an invalid answer."""
     issue = replace(error.refusal, value=None, shown=False)
     fault = describe_decision_error(error, secrets)

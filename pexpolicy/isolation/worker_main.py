@@ -52,10 +52,7 @@ def main() -> int:
     log = ServerLog()
     PLUGIN_METRICS.keep_changes()
     with capturing(log) as handler, log.output.background():
-        order = next(iter(requests), None)
-        if order is None:
-            return 1
-        report, plugin = _build(order, handler)
+        report, plugin = _build(requests.receive(), handler)
         requests.send(report)
         requests.limit = MAX_FRAME
         return 1 if plugin is None else _run(requests, plugin, log)

@@ -54,8 +54,9 @@ REFRESH_TIMEOUT_S = 0.5
 SCRAPE_TIMEOUT_S = 2.0
 KILL_TIMEOUT_S = 60.0 + SHUTDOWN_TIMEOUT_S + 1.0
 """Seconds from the request to stop until a worker is killed: more than ``drain_delay`` may be."""
+SHORT_LIFE_S = 5.0
 RESTART_DELAY_S = 1.0
-"""Seconds until a worker that has ended is replaced."""
+"""Seconds until a worker with a shorter life than that is replaced."""
 LAST_REPORT_S = 1.0
 """Seconds to read the last reports of a worker that has ended."""
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
@@ -99,6 +100,7 @@ class Worker(Channel[Message]):
         self._handle = handle
         self.ended = asyncio.Event()
         self.on_end = self.ended.set
+        self.started = time.monotonic()
         self.config_hash = ""
         """That of its active configuration; empty before it answers calls."""
         self.refusal: Message | None = None
@@ -487,7 +489,8 @@ class Supervisor:
         if refusal is not None:
             self._on_failed_start(refusal.result.problems, is_temporary=refusal.temporary)
         elif self._announced and worker.config_hash:
-            self._start_at = time.monotonic() + RESTART_DELAY_S
+            if time.monotonic() - worker.started < SHORT_LIFE_S:
+                self._start_at = time.monotonic() + RESTART_DELAY_S
             self._context.log.warning("a worker ended and is replaced", exit_code=code)
         else:
             self._on_failed_start((f"a worker ended during start-up with exit code {code}",))

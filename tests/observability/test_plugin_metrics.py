@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy import metrics
-from pexpolicy.isolation.isolated_plugin import count_update
-from pexpolicy.isolation.messages import MetricsUpdate, WorkerError
+from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Definition
 from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import Snapshot, expose
@@ -229,25 +228,6 @@ async def test_worker_processes_are_counted(
     assert PLUGIN_METRICS.value("toy", took, ()) >= 11
     age = Definition("gauge", "age", "Age.", ())
     assert PLUGIN_METRICS.value("toy", age, ()) == 4
-
-
-@pytest.mark.parametrize(
-    ("kind", "labels", "values"),
-    [
-        ("counter", ("a", "b"), [1.0]),
-        ("counter", ("a",), [-1.0]),
-        ("counter", ("a",), [float("inf")]),
-        ("counter", ("a" * 101,), [1.0]),
-        ("histogram", ("a",), [float("nan")]),
-    ],
-)
-def test_a_wrong_update_of_a_worker_is_refused(
-    kind: Any, labels: tuple[str, ...], values: list[float]
-) -> None:
-    bounds = (1.0,) if kind == "histogram" else ()
-    definition = Definition(kind, "hits", "Hits.", ("source",), bounds)
-    with pytest.raises(WorkerError, match="wrong value of the metric hits"):
-        count_update("toy", MetricsUpdate([(definition, labels, values)]))
 
 
 DROP_IN = """

@@ -286,11 +286,10 @@ class BoundedHandler(web.RequestHandler):
         return (FAULT if status >= HTTPStatus.INTERNAL_SERVER_ERROR else MALFORMED), status
 
     def log_access(self, *_: Any, **__: Any) -> None:
-        """Count a reply: aiohttp calls this after each one, and there is no log of them."""
-        self.count_reply()
+        """Count a reply, and give aiohttp the requests that waited for it.
 
-    def count_reply(self) -> None:
-        """Count a reply, and give aiohttp the requests that waited for it."""
+        aiohttp calls this after each reply, and there is no log of them.
+        """
         self.answered += 1
         connection = self.connection
         if connection.admission is None:

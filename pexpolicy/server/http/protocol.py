@@ -302,9 +302,9 @@ class PolicyProtocol(BoundedHandler):
         else:
             self._batch = batch
 
-    def count_reply(self) -> None:
+    def log_access(self, *_: Any, **__: Any) -> None:
         """Count a reply; close the connection after the last one if the client has done so."""
-        super().count_reply()
+        super().log_access()
         if self._has_eof and self.is_all_answered:
             super().close()
 
