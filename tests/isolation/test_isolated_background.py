@@ -45,7 +45,7 @@ SOURCES = """
         several: list[Source[Any]] = []
 """
 BACKGROUND = "isolation: uses Refreshed or schedule, which isolation = .process. does not support"
-OPENED = 'sources are opened in the server process: .* isolation = "none"'
+OPENED = 'only plugins with isolation = "none" take sources'
 OWN_DATA = """
     @hookimpl
     @asynccontextmanager
