@@ -15,7 +15,6 @@ from click.core import ParameterSource
 from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.cli.common import (
     build,
-    build_or_exit,
     config_option,
     count,
     examples,
@@ -126,7 +125,7 @@ ORIGIN = ("distribution", "version", "source")
 @json_option
 def plugins(config: Path, *, as_json: bool) -> None:
     """List the plugins in the order in which they are asked."""
-    policy = build_or_exit(config)
+    policy = build(config)
     try:
         listed = _listed(policy)
     finally:

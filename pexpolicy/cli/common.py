@@ -83,31 +83,13 @@ def build(
     *,
     debug: bool = False,
 ) -> Policy:
-    """Build the policy of a configuration; raises ``ConfigError``.
-
-    Without a log in the context, that of the plugins is captured here, with ``debug`` all of it.
+    """Build the policy of a configuration, and capture the log of its plugins; with ``debug`` all
+    of it. Raises ``ConfigError``.
     """
-    context = context or BuildContext()
-    if context.log is not None:
-        return policy_from(path, check, context)
     log, handler = capture_log(debug=debug)
-    policy = policy_from(path, check, replace(context, log=log))
+    policy = policy_from(path, check, replace(context or BuildContext(), log=log))
     handler.use(policy.log_levels)
     return policy
-
-
-def build_or_exit(
-    path: Path,
-    check: Check = lambda _: [],
-    context: BuildContext | None = None,
-    *,
-    debug: bool = False,
-) -> Policy:
-    """Build the policy of a configuration; on errors print all of them and exit with 78 or 75."""
-    try:
-        return build(path, check, context, debug=debug)
-    except ConfigError as error:
-        fail(error)
 
 
 def load_or_exit(path: Path, hint: str) -> Settings:

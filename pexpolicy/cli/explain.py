@@ -22,10 +22,9 @@ from pexpolicy.audit.redaction import REMOVED, Redaction, redact_annotations, re
 from pexpolicy.cli.audit import configured, parse_time, records_of, settings_of
 from pexpolicy.cli.common import (
     Cell,
-    build_or_exit,
+    build,
     config_option,
     examples,
-    fail,
     json_option,
     key_value_pairs,
     print_lines,
@@ -33,7 +32,6 @@ from pexpolicy.cli.common import (
     refuse,
     screen,
 )
-from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.errors import full_traceback
@@ -125,7 +123,7 @@ def explain(  # noqa: PLR0913 - the options of the command
         request = requested(request_text, config, endpoint, changes)
         remarks, moment = doubts(request, changes), parse_at(at, request.at)
         clock = DryRunClock(None if moment is None else moment.timestamp())
-        policy = build_or_exit(config, context=BuildContext(wall_clock=clock), debug=traceback)
+        policy = build(config, context=BuildContext(wall_clock=clock), debug=traceback)
 
         async def answer() -> Explanation:
             async with policy.serving():
@@ -134,8 +132,6 @@ def explain(  # noqa: PLR0913 - the options of the command
         explained = asyncio.run(answer())
     except InvalidRequestError as error:
         refuse(str(error))
-    except ConfigError as error:
-        fail(error)
     shown = as_document(request, moment, remarks, config, explained, show_secrets=show_secrets)
     if as_json:
         click.echo(json.dumps(shown, indent=2))

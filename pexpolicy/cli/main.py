@@ -79,6 +79,18 @@ class Commands(click.Group):
                 timer.start()
             raise
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; print all errors of a configuration, and exit with 78 or 75."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from pexpolicy.cli.common import fail  # noqa: PLC0415 - a faster start
+            from pexpolicy.config.settings import ConfigError  # noqa: PLC0415 - the same
+
+            if isinstance(error, ConfigError):
+                fail(error)
+            raise
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in alphabetical order."""
         return sorted({*COMMANDS, *self._of_packages})

@@ -15,15 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pexpolicy.cli.audit import paths_of, period, since_option
-from pexpolicy.cli.common import (
-    build_or_exit,
-    config_option,
-    examples,
-    fail,
-    json_option,
-    refuse,
-)
-from pexpolicy.config.settings import ConfigError
+from pexpolicy.cli.common import build, config_option, examples, json_option, refuse
 from pexpolicy.conformance.http_client import basic
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.policy import BuildContext
@@ -150,8 +142,6 @@ def _replayed(records: Sequence[Path], job: Job) -> Tally:
     try:
         with bar:
             return run_replay(records or paths_of(job.config, ()), job, progress=progress)
-    except ConfigError as error:
-        fail(error)
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ServerFailedError as error:
@@ -210,11 +200,8 @@ def test(
     cannot open what it needs. 78: the configuration cannot be used.
     """
     options = BuildContext(wall_clock=DryRunClock())
-    try:
-        policy = build_or_exit(config, context=options)
-        run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))
-    except ConfigError as error:
-        fail(error)
+    policy = build(config, context=options)
+    run = asyncio.run(run_cases(policy, chosen_or_exit(cases, load_cases, only)))
     coverage = run.coverage
     if as_json:
         shown = tests.as_json(run.rows, run.seconds)

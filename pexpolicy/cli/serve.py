@@ -16,16 +16,13 @@ from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.common import (
     PORT,
-    build_or_exit,
     capture_log,
     config_option,
     examples,
-    fail,
     print_warnings,
     refuse,
     warn,
 )
-from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.admin import bind as bind_admin
@@ -71,13 +68,10 @@ def serve(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     gc.disable()  # until the server listens
     install_startup_signals()
-    read_at = time.time()
-    ports = port, admin_port
+    read_at, ports = time.time(), (port, admin_port)
     log, handler = capture_log(debug=debug)
     options = BuildContext(log=log, time_limits=not debug)
-    policy = build_or_exit(
-        config, lambda settings: preflight_problems(settings, host, ports=ports), options
-    )
+    policy = policy_from(config, partial(preflight_problems, host=host, ports=ports), options)
     handler.use(policy.log_levels)
     print_warnings(policy)
     if debug:
@@ -85,7 +79,6 @@ def serve(
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     count = 1 if debug else workers or policy.settings.server.workers
-
     options = policy.context
     preflight = partial(
         preflight_problems, host=address, running_admin=policy.settings.admin, ports=ports
@@ -117,8 +110,6 @@ def serve(
                 del policy
                 with context.log_thread():
                     run(server)
-    except ConfigError as error:
-        fail(error)
     except OSError as error:
         hint = "; choose another server.port or --port" if error.errno == errno.EADDRINUSE else ""
         refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}", 1)
