@@ -62,9 +62,6 @@ class PluginSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    key_remarks: ClassVar[Mapping[str, str]] = {}
-    """Keys that people write and that do not exist, and what a message says to write instead."""
-
     _extras: Extras = PrivateAttr(NO_EXTRAS)
     _is_plain: ClassVar[bool | None] = None
     """True where Python values and JSON are read alike; found out at the first use."""
@@ -186,8 +183,7 @@ def _known(zone: str) -> str:
         # Another short name, such as CEST, would resemble that of another zone.
         meant = did_you_mean(zone, zone_names()) if "/" in zone else ""
         advice = meant or "; write one with a city, such as 'Europe/Oslo'"
-        msg = f"there is no time zone {zone!r}{advice}"
-        raise ValueError(msg)
+        raise ValueError(f"there is no time zone {zone!r}{advice}")
     return zone
 
 

@@ -16,13 +16,6 @@ from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.text import brief, did_you_mean, suggest
 
 Key = tuple[str | int, ...]
-REMARKS: Mapping[Key, str] = {
-    ("metrics",): "metrics are on by default, at the port of [admin]",
-    ("enabled",): "leave out the whole table, or write # before its lines",
-    ("access", "deny"): "write those who may connect in networks",
-    ("auth", "users"): "write [[auth.credentials]] for each",
-}
-"""By the end of a key that does not exist: what to write instead; a plugin has ``key_remarks``."""
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
 _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")
 """Keys whose malformed value may hold a password or a query, as in ``user:password``."""
@@ -149,11 +142,12 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         return Problem(key[:-1], text)
     if kind in ("value_error", "assertion_error") or not key:
         return Problem(key, text)
-    hides = isinstance(written, Mapping | list) or kind == "string_too_short"
-    if not hides and not place.may_hold_secret(written):
+    hides = isinstance(written, Mapping | list) or kind == "string_too_short" or place.may_be_secret
+    may_hold_one = _USER_OR_URL.search(str(key[-1])) and re.search("[:?@]", str(written))
+    if not hides and not may_hold_one:
         text += f", not {brief(written)}"
         text += did_you_mean(str(written), words) if kind == "literal_error" else ""
-    return Problem(key, text + (f"; {REMARKS[key]}" if key in REMARKS else _FORMS.get(kind, "")))
+    return Problem(key, text + _FORMS.get(kind, ""))
 
 
 def _meaning(place: _Place) -> str:
@@ -169,11 +163,8 @@ def _meaning(place: _Place) -> str:
 
 def _instead(place: _Place, model: type[BaseModel]) -> str:
     """Return what to write instead of a key that does not exist, after a semicolon."""
-    names = tuple(part for part in place.key if isinstance(part, str))
+    names = [part for part in place.key if isinstance(part, str)]
     table, name, around = place.table, names[-1], dotted_key(place.key[:-1])
-    own = getattr(table, "key_remarks", {}).get(name)
-    if remark := own or REMARKS.get(names[-2:]) or REMARKS.get(names[-1:]):
-        return f"; {remark}"
     known, is_whole = list(_fields_of(table)), "plugin_dirs" in model.model_fields
     if guess := did_you_mean(name, known):
         return guess
@@ -204,11 +195,7 @@ class _Place:
     annotation: Any
     """The type of the key; ``None`` if it is unknown."""
     may_be_secret: bool
-
-    def may_hold_secret(self, value: Any) -> bool:
-        """Return whether a value must not be shown, by its types, its key or its form."""
-        may_hold = _USER_OR_URL.search(str(self.key[-1])) is not None
-        return self.may_be_secret or (may_hold and re.search("[:?@]", str(value)) is not None)
+    """Whether its value must not be shown, by its types or its key."""
 
 
 def _locate(location: Key, model: type[BaseModel]) -> _Place:

@@ -359,7 +359,6 @@ MEANINGS: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
     ("[plugins.upstream.settings]\nurl = 'https://a'", ("targets, routes",), ()),
     (RULE + "action = 'reject'", ("name, endpoint, when, then",), ()),
     ("[ssl]", ("tls", "[plugins.ssl]"), ("mean",)),
-    ("[plugins.rooms]\nenabled = false", ("the whole table",), ()),
     ("[plugins.rooms]\ntimeout = 500", ("4.5",), ()),
     ("[plugins.rooms]\non_error = 'deny'", ("'skip' or 'reject'",), ("mean",)),
     ("[server]\nport = '8000'", ("without quotes",), ()),

@@ -75,15 +75,6 @@ class Then(PluginSettings):
 class Rule(PluginSettings):
     """A rule; the first one whose ``when`` matches a request decides."""
 
-    key_remarks = {
-        **dict.fromkeys(
-            ("priority", "order", "weight", "stop"),
-            "rules are asked in the order of the file, and the first that matches decides",
-        ),
-        "description": "write it as a comment after #, or as reason",
-        "else": "write a rule after it, without when",
-        "mode": "mode is for all rules: write it in [plugins.NAME]",
-    }
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """1 to 100 characters, unique; in the reply, the audit and Pexip's support log."""
     endpoint: Annotated[
