@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pexpolicy.models.context import HOOK_CONTEXT
 
@@ -182,6 +182,10 @@ class _Metric:
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
         (self._maker, _), _ = HOOK_CONTEXT.get()
+
+    def labels(self, *_: object) -> NoReturn:
+        """Refuse what ``prometheus_client`` does."""
+        raise AttributeError("labels are arguments, as in inc(room='x')")
 
     def _labels(self, values: dict[str, str]) -> tuple[str, ...]:
         """Return label values in their order; raises ``TypeError`` for other labels."""
