@@ -250,12 +250,19 @@ class Histogram(_Metric):
         self._record("observe", value, labels)
 
 
+def _names(labels: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(labels, str):
+        msg = f"labels is a list of names: write [{labels!r}]"
+        raise ValueError(msg)  # noqa: TRY004 - as for other labels
+    return tuple(labels)
+
+
 def counter(name: str, help: str, labels: Sequence[str] = ()) -> Counter:  # noqa: A002 - its name in Prometheus
     """Return a counter, exposed as ``pexpolicy_plugin_PLUGIN_NAME_total``.
 
     Raises ``ValueError`` for a name that Prometheus would not take.
     """
-    return Counter(Definition("counter", name.removesuffix("_total"), help, tuple(labels)))
+    return Counter(Definition("counter", name.removesuffix("_total"), help, _names(labels)))
 
 
 def gauge(
@@ -269,7 +276,7 @@ def gauge(
 
     Raises ``ValueError`` as ``counter`` does.
     """
-    return Gauge(Definition("gauge", name, help, tuple(labels), combine=combine))
+    return Gauge(Definition("gauge", name, help, _names(labels), combine=combine))
 
 
 def histogram(
@@ -283,5 +290,5 @@ def histogram(
 
     Raises ``ValueError`` as ``counter`` does.
     """
-    definition = Definition("histogram", name, help, tuple(labels), tuple(map(float, bounds)))
+    definition = Definition("histogram", name, help, _names(labels), tuple(map(float, bounds)))
     return Histogram(definition)
