@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
-from typing import Any
 
 from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction, plain_steps
@@ -100,14 +99,14 @@ class AuditLog:
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
     ) -> None:
         """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
-        further: dict[str, Any] = {}
+        error = None
         try:
             shadows = [step.plugin for step in shadow.steps]
             steps, result, annotations, removed = self.redaction.outcome(shadow, shadows)
-            further = {"annotations": annotations, "removed": removed}
-        except Exception as error:  # noqa: BLE001 - as for a decision
-            steps, result = plain_steps(shadow), None
-            further = {"removed": ["would_send"], "redaction_error": type(error).__name__}
+        except Exception as raised:  # noqa: BLE001 - as for a decision
+            steps, result, annotations = plain_steps(shadow), None, {}
+            removed, error = ["would_send"], type(raised).__name__
+        further = {"annotations": annotations, "removed": removed, "redaction_error": error}
         line = {
             "timestamp": datetime.now(UTC),
             "event": "shadow",
@@ -146,12 +145,9 @@ class AuditLog:
         spool and memory too, is reserved for decisions.
         """
         state = self.state
-        if state.status != "healthy":
-            return False
-        return (
-            state.free_bytes is None
-            or state.free_bytes >= RESERVE
-            or state.free_percent >= RESERVE_PERCENT
+        is_nearly_full = state.free_bytes is not None and state.free_bytes < RESERVE
+        return state.status == "healthy" and (
+            not is_nearly_full or state.free_percent >= RESERVE_PERCENT
         )
 
     def not_recorded(self) -> Awaitable[bool] | None:

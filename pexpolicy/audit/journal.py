@@ -132,9 +132,10 @@ class Journal:
             self.state.status = "failed"
             self._alerts.alert(f"the audit loses lines: {self.state.error}")
 
-    def report_error(self, error: Exception) -> None:
-        """Alert about an unexpected exception."""
+    def report_error(self, error: Exception, lost: int = 0) -> None:
+        """Alert about an unexpected exception, and count the lines that it loses."""
         self._alerts.alert(f"internal error in the audit: {type(error).__name__}: {error}")
+        self.count_lost(lost, INTERNAL_ERROR)
 
     def reopen(self) -> None:
         """Open the file again at the next line or ``tick``. Thread-safe."""

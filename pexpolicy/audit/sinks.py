@@ -21,7 +21,6 @@ import msgspec
 from pexpolicy.audit.journal import (
     CHECK_INTERVAL_S,
     DISK_TOO_SLOW,
-    INTERNAL_ERROR,
     NOT_SYNCED,
     Journal,
 )
@@ -104,14 +103,12 @@ class JournalSink(Sink):
 
     def flush(self) -> None:
         """Write batched lines."""
-        if not self._lines:
-            return
-        lines, self._lines = self._lines, []
-        try:
-            self._journal.record(*lines)
-        except Exception as error:  # noqa: BLE001 - see above
-            self._journal.report_error(error)
-            self._journal.count_lost(len(lines), INTERNAL_ERROR)
+        if self._lines:
+            lines, self._lines = self._lines, []
+            try:
+                self._journal.record(*lines)
+            except Exception as error:  # noqa: BLE001 - see above
+                self._journal.report_error(error, len(lines))
 
     def tick(self) -> float:
         """Do what is due without a line."""
@@ -315,6 +312,5 @@ class GroupCommitSink(Sink):
         try:
             return self._journal.record(body)
         except Exception as error:  # noqa: BLE001 - the other lines must still be synced
-            self._journal.report_error(error)
-            self._journal.count_lost(1, INTERNAL_ERROR)
+            self._journal.report_error(error, 1)
             return WriteResult.LOST

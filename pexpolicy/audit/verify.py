@@ -99,56 +99,57 @@ class Verification:
         """Yield each fault when it is found; those of whole chains at the end."""
         for raw in lines:
             self.lines += bool(raw.content.strip(b" "))
-            if raw.terminated and (line := _line_of(raw.content)) is not None:
-                yield from self._record(raw, line)
-                continue
-            for found in read(raw):
-                if isinstance(found, CorruptLine):
-                    yield ChainFinding(found.raw.place, found.text)
-                else:
-                    yield from self._record(found.raw, _line_of(found.raw.content))
+            for text in self._faults_of_line(raw):
+                yield ChainFinding(raw.place, text)
         yield from self._faults_of_chains()
 
-    def _record(self, raw: RawLine, line: _Line | None) -> Iterator[ChainFinding]:
+    def _faults_of_line(self, raw: RawLine) -> Iterator[str]:
+        if raw.terminated and (line := _line_of(raw.content)) is not None:
+            yield from self._record(raw, line)
+            return
+        for found in read(raw):
+            if isinstance(found, CorruptLine):
+                yield found.text
+            else:
+                yield from self._record(found.raw, _line_of(found.raw.content))
+
+    def _record(self, raw: RawLine, line: _Line | None) -> Iterator[str]:
         content = raw.content
         match = _TAIL.match(content, max(content.rfind(b',"boot_id":"'), 0))
         if match is None or line is None:
-            yield ChainFinding(raw.place, "a line without a hash: its origin cannot be proved")
+            yield "a line without a hash: its origin cannot be proved"
             return
         boot_id, seq, digest = match[1].decode(), int(match[2]), match[3]
         chain = self.chains.get(boot_id)
         if line.after:
             self._check_start(raw.place, boot_id, line.after)
-        prev = line.prev.encode() or None
-        before = prev
+        prev = before = line.prev.encode() or None
         if chain is None:
             chain = self.chains[boot_id] = ChainState(boot_id, seq, seq - 1, prev or b"")
             if seq == 1:
                 before = b""
             elif prev is None:
-                yield ChainFinding(
-                    raw.place, f"chain {boot_id} starts at line {seq}: the lines before are missing"
-                )
+                yield f"chain {boot_id} starts at line {seq}: the lines before are missing"
         elif seq == chain.last + 1 and not chain.has_ended:
             before = chain.head
         else:
-            yield ChainFinding(raw.place, _out_of_order(chain, seq))
+            yield _out_of_order(chain, seq)
             if seq <= chain.last or chain.has_ended:
                 return
         # The server may have overwritten a torn line before this one with blanks.
         hashed = content.lstrip(b" ")[:-HASH_SIZE]
         if before is not None and sha256(before + hashed).hexdigest().encode() != digest:
-            yield ChainFinding(
-                raw.place, f"line {seq} of chain {boot_id} or the one before was changed"
-            )
+            yield f"line {seq} of chain {boot_id} or the one before was changed"
         chain.lines += 1
         chain.last, chain.head = seq, digest
         chain.lost += line.lost_count
-        self._find_anchor(chain)
+        found = {Anchor(seq, digest.decode())} & self.anchors
+        chain.is_anchored |= bool(found)
+        self.found |= found
         chain.has_ended = line.event == END
         is_signed = self.verifier is not None or line.signature is not None
         if line.event == CHECKPOINT or (chain.has_ended and is_signed):
-            yield from self._checkpoint(raw, chain, before)
+            yield from self._checkpoint(content, chain, before)
 
     def _check_start(self, place: str, boot_id: str, after: str) -> None:
         """Keep the start of a chain until the end unless the line before it was read."""
@@ -158,29 +159,19 @@ class Verification:
             if before is None or before.last < seq:
                 self._unproved.append((place, boot_id, other, seq))
 
-    def _find_anchor(self, chain: ChainState) -> None:
-        if self.anchors and (anchor := Anchor(chain.last, chain.head.decode())) in self.anchors:
-            chain.is_anchored = True
-            self.found.add(anchor)
-
-    def _checkpoint(
-        self, raw: RawLine, chain: ChainState, before: bytes | None
-    ) -> Iterator[ChainFinding]:
-        place = raw.place
+    def _checkpoint(self, content: bytes, chain: ChainState, before: bytes | None) -> Iterator[str]:
         try:
-            checkpoint = msgspec.json.decode(raw.content, type=Checkpoint)
+            checkpoint = msgspec.json.decode(content, type=Checkpoint)
         except msgspec.ValidationError as error:
-            event = "end" if chain.has_ended else "checkpoint"
-            yield ChainFinding(place, f"the {event} is not signed: {error}")
+            yield f"the {END if chain.has_ended else CHECKPOINT} is not signed: {error}"
             return
         chain.checkpoints += 1
-        head = (before or b"").decode()
         if (checkpoint.boot_id, checkpoint.covers) != (chain.boot_id, chain.last - 1):
-            yield ChainFinding(place, "a checkpoint of another position")
-        elif before is not None and checkpoint.head != head:
-            yield ChainFinding(place, f"the checkpoint signed another line {checkpoint.covers}")
+            yield "a checkpoint of another position"
+        elif before is not None and checkpoint.head != before.decode():
+            yield f"the checkpoint signed another line {checkpoint.covers}"
         elif self.verifier is not None and not self.verifier.is_valid(checkpoint):
-            yield ChainFinding(place, "the signature of the checkpoint does not match the key")
+            yield "the signature of the checkpoint does not match the key"
         else:
             chain.signed_up_to = checkpoint.covers
 
@@ -188,15 +179,10 @@ class Verification:
         for place, boot_id, other, seq in self._unproved:
             # A line that is in none of these files was rotated away.
             if (before := self.chains.get(other)) and before.first <= seq <= before.last:
-                text = (
-                    f"chain {boot_id} starts before line {seq} of chain {other}, "
-                    "which was written earlier: lines were moved"
-                )
-                yield ChainFinding(place, text)
-        for anchor in sorted(self.anchors - self.found):
-            yield ChainFinding(
-                "anchor", f"there is no line {anchor.seq} with the hash {anchor.hash}"
-            )
+                text = f"chain {boot_id} starts before line {seq} of chain {other}, which was "
+                yield ChainFinding(place, f"{text}written earlier: lines were moved")
+        for seq, digest in sorted(self.anchors - self.found):
+            yield ChainFinding("anchor", f"there is no line {seq} with the hash {digest}")
         for chain in self.chains.values():
             place = f"chain {chain.boot_id}"
             if chain.signed_up_to is None and self.verifier is not None:

@@ -47,7 +47,7 @@ class StepCounter:
         return Step(self.plugin, self.outcome, us / 1000, "", self.hook)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class BoundHook:
     """One plugin in a chain; ``ask`` returns its answer to a request. ``timeout`` in seconds."""
 
@@ -68,10 +68,9 @@ class BoundHook:
     decided_steps: StepCounter = field(init=False)
 
     def __post_init__(self) -> None:
-        hook, answered = (self.names[1], ADJUSTED) if self.adjusts else ("", DECIDED)
-        object.__setattr__(self, "hook", hook)
-        object.__setattr__(self, "abstained_steps", StepCounter(self.plugin, ABSTAINED, hook))
-        object.__setattr__(self, "decided_steps", StepCounter(self.plugin, answered, hook))
+        self.hook, answered = (self.names[1], ADJUSTED) if self.adjusts else ("", DECIDED)
+        self.abstained_steps = StepCounter(self.plugin, ABSTAINED, self.hook)
+        self.decided_steps = StepCounter(self.plugin, answered, self.hook)
 
 
 def group_ends(links: tuple[BoundHook, ...], deciding: int) -> tuple[int, ...]:

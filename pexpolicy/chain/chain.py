@@ -45,7 +45,7 @@ MIN_BUDGET_S = 0.001
 """Remaining budget below which no further plugin is asked."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Chain:
     """The plugins of one hook, in the order in which they are asked. ``budget`` in seconds.
 
@@ -76,17 +76,13 @@ class Chain:
     """For each plugin, the index of the first one after it that runs in another task."""
 
     def __post_init__(self) -> None:
-        count = len(self.links)
-        deciding = count if self.deciding < 0 else self.deciding
-        run_type = FoldRun if self.merges or deciding < count else ChainRun
-        for name, value in {
-            "deciding": deciding,
-            "check": self.endpoint.check_answer,
-            "run_type": run_type,
-            "failure_log": PluginFailureLog(self.log, self.endpoint.name),
-            "group_ends": group_ends(self.links, deciding),
-        }.items():
-            object.__setattr__(self, name, value)
+        if self.deciding < 0:
+            self.deciding = len(self.links)
+        self.check = self.endpoint.check_answer
+        folds = self.merges or self.deciding < len(self.links)
+        self.run_type = FoldRun if folds else ChainRun
+        self.failure_log = PluginFailureLog(self.log, self.endpoint.name)
+        self.group_ends = group_ends(self.links, self.deciding)
 
     async def ask(
         self,
@@ -317,7 +313,7 @@ class ChainRun:
         if breaker is not None and outcome != SKIPPED and breaker.record_failure(now):
             self.log_breaker(link, "opened", pause=breaker.pause, error=detail)
         if link.on_error == "reject":
-            self.refuse(link, f"{link.plugin} {REJECT_REASONS[outcome]}")
+            self.refuse(link, outcome)
 
     def log_breaker(self, link: BoundHook, what: str, **fields: object) -> None:
         """Log that the circuit breaker of a plugin opened or closed."""
@@ -332,16 +328,16 @@ class ChainRun:
         self.steps += [Step(link.plugin, SKIPPED, 0.0, text, link.hook) for link in rest]
         for link in rest:
             if link.on_error == "reject":
-                self.refuse(link, f"{link.plugin} {REJECT_REASONS[SKIPPED]}")
+                self.refuse(link, SKIPPED)
                 return
 
     def undecided(self) -> Decision:
         """Return the decision where ``decision`` is unset after all have been asked."""
         return self.chain.default
 
-    def refuse(self, link: BoundHook, reason: str) -> None:
+    def refuse(self, link: BoundHook, outcome: str) -> None:
         """Decide most restrictively, as the ``on_error`` of a plugin says."""
-        self.decision = self.chain.refusal(reason)
+        self.decision = self.chain.refusal(f"{link.plugin} {REJECT_REASONS[outcome]}")
         self.decided_by = link.plugin
 
 
@@ -447,9 +443,9 @@ class FoldRun(ChainRun):
         """Return the decision of all answers, or the default."""
         return self.draft.decision or self.chain.default
 
-    def refuse(self, link: BoundHook, reason: str) -> None:
+    def refuse(self, link: BoundHook, outcome: str) -> None:
         """End with the most restrictive decision; a reject that a plugin has decided stays."""
-        super().refuse(link, reason)
+        super().refuse(link, outcome)
         self.was_refused = True
         before = self.draft.decision
         if self.is_adjusting and before is not None and before.action == "reject":
