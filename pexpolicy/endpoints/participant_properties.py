@@ -192,8 +192,9 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
             raise self.refuse(
                 "reject_reason alone does not reject: answer Reject(reject_reason=...)"
             )
-        named = request.params.get("remote_display_name")
-        if named and fields.get("remote_display_name", "") is None:
+        # The request is read last: a replay notes what is read of it.
+        name = "remote_display_name"
+        if fields.get(name, "") is None and request.params.get(name):
             raise self.refuse(
                 "remote_display_name = null is allowed only where it was null, and this "
                 "participant has a name",
