@@ -210,10 +210,12 @@ def _not_ok(asked: SentRequest, reply: Reply) -> Iterator[Finding]:
         body = strict_json(reply.body)
     except NotJSONError:
         return
-    if isinstance(body, Mapping) and body.get("result"):
+    if not isinstance(body, dict):
+        return
+    if body.get("result"):
         text = f"a result is lost with status {reply.status}: send it with 200"
         yield violation(Topic.STATUS, text, DOCUMENTED)
-    if isinstance(body, Mapping) and body.get("action") in UNSETTLED:
+    if body.get("action") in UNSETTLED:
         text = f"whether an action counts with status {reply.status} is not settled"
         yield warning(Topic.STATUS, text, DISPUTED)
 
@@ -518,7 +520,7 @@ def _directory(asked: SentRequest, body: Envelope) -> Findings:
         yield warning(Topic.RESULT, text, TRANSCRIBED)
         entries = []
     wrong = "ignore_local" in body and not isinstance(body["ignore_local"], bool)
-    found = [_entry_fault("ignore_local is neither true nor false")] if wrong else []
+    found = [_entry_fault("ignore_local is neither true nor false")] * wrong
     for number, entry in enumerate(entries):
         found += _entry(number, entry)
         if len(found) >= MAX_FINDINGS:

@@ -24,12 +24,10 @@ from pexpolicy.conformance.findings import (
 )
 from pexpolicy.conformance.http_client import Wire, connected
 
-PER_PARTICIPANT = frozenset(
-    (
-        *("pin", "guest_pin", "host_identity_provider_group", "guest_identity_provider_group"),
-        *("max_callrate_in", "max_callrate_out"),
-    )
-)
+PER_PARTICIPANT = {
+    *("pin", "guest_pin", "host_identity_provider_group", "guest_identity_provider_group"),
+    *("max_callrate_in", "max_callrate_out"),
+}
 """Fields of a service that may differ from one participant to the next."""
 MAX_FAILURES = 5
 """Requests in a row without a reply after which the rest is not sent."""

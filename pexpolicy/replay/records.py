@@ -75,10 +75,9 @@ class Form(StrEnum):
 
 
 class Call(NamedTuple):
-    """A call that was recorded."""
+    """A call that was recorded, at a line of a file."""
 
     place: str
-    """File and line."""
     endpoint: str
     alias: str
     params: Params

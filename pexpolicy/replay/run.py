@@ -51,7 +51,7 @@ class Job:
 
     config: Path
     against: Path | ServerAddress | None = None
-    """Another configuration, or a server; by default the replies of the records."""
+    """By default the replies of the records."""
     since: float | None = None
     """Seconds since 1970; records without a time are always replayed."""
     ignore: frozenset[str] = frozenset()

@@ -209,12 +209,11 @@ class PolicyServer:
         if reply.status == _UNAUTHORIZED:
             msg = f"{self._wire.base} refuses access (401): user or password is wrong or missing"
             raise ServerFailedError(msg)
-        if reply.failure or reply.torn:
+        if reply.failure:
             self._failures += 1
-            why = reply.failure or "the reply is torn"
             if self._failures >= MAX_FAILURES:
-                raise ServerFailedError(f"{self._wire.base} does not answer: {why}")
-            raise NotReplayableError(f"the server gave no reply: {why}")
+                raise ServerFailedError(f"{self._wire.base} does not answer: {reply.failure}")
+            raise NotReplayableError(f"the server gave no reply: {reply.failure}")
         self._failures = 0
         if reply.media_type == JPEG:
             return Side("continue", reply.status, PICTURE, is_ours=False)

@@ -61,29 +61,30 @@ async def judge(policy: Policy, case: Case) -> tuple[Row, Outcome | None]:
     time if the policy was built without a ``DryRunClock``.
     """
     began = time.perf_counter()
-    endpoint, outcome = "", None
+    outcome = None
     try:
         with at_time(policy.context.wall_clock, case.at):
-            endpoint, answer = await _answer(policy, case)
+            answer = await _answer(policy, case)
     except InvalidRequestError as error:
         differences = [Difference("url", "a request of Infinity", " ".join(str(error).split()))]
     else:
         outcome = answer.outcome
-        differences = [*_differences(policy, endpoint, case.expected, answer)]
+        differences = [*_differences(policy, case.expected, answer)]
     seconds = time.perf_counter() - began
     row = case_row(
         case,
         differences,
         seconds,
-        kind=endpoint or "url",
+        kind=outcome.endpoint if outcome else "url",
         remark=outcome.decided_by if outcome else "",
-        lines=_lines(endpoint, outcome) if outcome else (),
-        facts=_facts(endpoint, outcome, seconds),
+        lines=_lines(outcome) if outcome else (),
+        facts=_facts(outcome, seconds),
     )
     return row, outcome
 
 
-def _lines(endpoint: str, outcome: Outcome) -> Iterator[str]:
+def _lines(outcome: Outcome) -> Iterator[str]:
+    endpoint = outcome.endpoint
     yield f"steps ({endpoint}):" if outcome.steps else f"{endpoint} asks no plugin"
     for step in outcome.steps:
         detail = step.detail or ", ".join(step.changes or step.fields)
@@ -92,9 +93,9 @@ def _lines(endpoint: str, outcome: Outcome) -> Iterator[str]:
     yield from (f"warning: {warning}" for warning in outcome.decision.warnings)
 
 
-def _facts(endpoint: str, outcome: Outcome | None, seconds: float) -> dict[str, Any]:
+def _facts(outcome: Outcome | None, seconds: float) -> dict[str, Any]:
     return {
-        "endpoint": endpoint,
+        "endpoint": outcome.endpoint if outcome else "",
         "decided_by": outcome.decided_by if outcome else None,
         "ms": round(seconds * 1000, 3),
         "steps": [
@@ -112,22 +113,18 @@ def _facts(endpoint: str, outcome: Outcome | None, seconds: float) -> dict[str, 
     }
 
 
-async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
+async def _answer(policy: Policy, case: Case) -> Answer:
     if case.request is not None:
-        answer = await asked(policy, case.request, capturing_audit_log(policy.settings))
-        return answer.outcome.endpoint, answer
+        return await asked(policy, case.request, capturing_audit_log(policy.settings))
     recorded = read_request(case.url or "")
     if case.peer is not None:
         recorded = replace(recorded, peer=case.peer)
-    explained = await explain(policy, recorded)
-    return explained.endpoint, explained.answer
+    return (await explain(policy, recorded)).answer
 
 
-def _differences(
-    policy: Policy, endpoint: str, expected: Expected, answer: Answer
-) -> Iterator[Difference]:
+def _differences(policy: Policy, expected: Expected, answer: Answer) -> Iterator[Difference]:
     outcome, reply = answer.outcome, answer.reply
-    chain = policy.chains[endpoint]
+    chain = policy.chains[outcome.endpoint]
     usual = chain.endpoint.reply(chain.default, "", DEFAULT)
     decided_by = expected.decided_by
     if decided_by is None and not _is_a_decision(expected, usual):
@@ -141,7 +138,7 @@ def _differences(
     steps: dict[str, str] = {}
     for step in outcome.steps:
         steps.setdefault(step.plugin, step.outcome)
-        steps[f"{step.plugin}.{step.hook or endpoint}"] = step.outcome
+        steps[f"{step.plugin}.{step.hook or outcome.endpoint}"] = step.outcome
     compared: list[tuple[str, object, object]] = [
         ("action", expected.action or usual.action, reply.action),
         ("status", expected.status, reply.status),
