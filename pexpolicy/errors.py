@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from pydantic_core import ValidationError
 
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.request_secrets import redact
+from pexpolicy.models.request import redact
 from pexpolicy.text import brief
 
 MAX_MESSAGE = 200

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
-from pexpolicy.models.request_secrets import withheld_values
+from pexpolicy.models.request import withheld_values
 from pexpolicy.text import brief, is_without_colour, printable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from pexpolicy import Conference, DecisionError
 from pexpolicy.errors import MAX_EXCEPTIONS, MAX_REFUSAL, ErrorReport, describe_error
-from pexpolicy.models.request_secrets import redact
+from pexpolicy.models.request import redact
 
 
 def load(folder: Path, name: str, source: str) -> ModuleType:

@@ -36,9 +36,9 @@ from pexpolicy.models.request import (
     annotations_of,
     header_name,
     parameters_of,
+    redact,
     secrets_of,
 )
-from pexpolicy.models.request_secrets import redact
 from pexpolicy.models.rules import Privacy
 
 REMOVED = "***"

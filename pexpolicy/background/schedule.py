@@ -38,10 +38,6 @@ STOP_TIMEOUT_S = 0.5
 """Seconds for a run to end after its cancellation."""
 
 
-class DeclarationError(PluginBuildError):
-    """Background work was declared where the server would never run it."""
-
-
 class Periodic(ABC, Generic[T]):
     """Background work that the server runs at an interval, or ``async with``. Times in seconds."""
 
@@ -131,7 +127,7 @@ def collecting_declarations() -> Iterator[list[Periodic[Any]]]:
 
 @asynccontextmanager
 async def entered(context: AbstractAsyncContextManager[object]) -> AsyncIterator[None]:
-    """Enter a lifespan; raise ``DeclarationError`` for work declared meanwhile that is not open."""
+    """Enter a lifespan; raise ``PluginBuildError`` for work declared meanwhile that is not open."""
     async with AsyncExitStack() as stack:
         with collecting_declarations() as declared:
             await stack.enter_async_context(context)
@@ -139,7 +135,7 @@ async def entered(context: AbstractAsyncContextManager[object]) -> AsyncIterator
             if not item.is_open:
                 where = f"in __init__, or async with {item.declared_as}"
                 text = f"{item.declared_as} in lifespan runs nothing: write it {where}"
-                raise DeclarationError.because(text)
+                raise PluginBuildError.because(text)
         yield
 
 
@@ -151,13 +147,13 @@ def importing(name: str) -> AbstractContextManager[None]:
 def _declare(item: Periodic[Any]) -> None:
     """Declare background work of the plugin that is being built.
 
-    Raises ``DeclarationError`` in a module that is being imported, and in a hook that is called.
+    Raises ``PluginBuildError`` in a module that is being imported, and in a hook that is called.
     """
     (_, hook), _ = HOOK_CONTEXT.get()
     if hook not in _MAY_DECLARE:
         where = "outside of a class" if hook == _IMPORT else f"in {hook}"
         text = f"{item.declared_as} {where} runs nothing: write it in __init__"
-        raise DeclarationError.because(text)
+        raise PluginBuildError.because(text)
     declared = _DECLARED.get()
     if declared is not None:
         declared.append(item)
@@ -166,14 +162,14 @@ def _declare(item: Periodic[Any]) -> None:
 def declared_by(instance: object, declared: list[Periodic[Any]], kind: type[P]) -> tuple[P, ...]:
     """Return the declarations of a kind, including attributes of an instance built elsewhere.
 
-    Raises ``DeclarationError`` for two of one name.
+    Raises ``PluginBuildError`` for two of one name.
     """
     items = [*declared, *getattr(instance, "__dict__", {}).values()]
     found = tuple({id(item): item for item in items if isinstance(item, kind)}.values())
     for name, count in Counter(item.name for item in found).items():
         if count > 1:
             text = f"two {found[0].declared_as} have the name {name!r}: give each its own name="
-            raise DeclarationError.because(text)
+            raise PluginBuildError.because(text)
     return found
 
 

@@ -143,12 +143,9 @@ class SharedResources:
         """Return the source of the same table for another user, if there is one."""
         with self._lock:
             shared = self._shared.get(name)
-            if (
-                shared is None
-                or shared.digest != digest
-                or not shared.is_usable
-                or type(shared.driver) is not driver_class
-            ):
+            if shared is None or type(shared.driver) is not driver_class:
+                return None
+            if shared.digest != digest or not shared.is_usable:
                 return None
             shared.users += 1
             return shared
@@ -209,7 +206,7 @@ class SourceLease:
             for name in self._tables:
                 self._resolve(name)
             self.unused = tuple(name for name in self._used if name not in used)
-            self._close_soon([self._used.pop(name) for name in self.unused])
+            self._close_soon(self.unused)
         except BaseException:
             self.release()
             raise
@@ -294,27 +291,22 @@ class SourceLease:
 
     async def close(self) -> None:
         """Close the sources that no other policy uses."""
-        for lifespan in self._release(self._taken()):
+        for lifespan in self._take(self._used):
             await lifespan.close()
 
     def release(self) -> None:
         """Release the sources of a policy that never served."""
-        self._close_soon(self._taken())
+        self._close_soon(self._used)
 
-    def _taken(self) -> list[SharedSource]:
-        """Return the sources in the order in which they are closed, and forget them."""
-        used, self._used = self._used, {}
-        return list(reversed(used.values()))
-
-    def _close_soon(self, released: Iterable[SharedSource]) -> None:
-        for lifespan in self._release(released):
+    def _close_soon(self, names: Iterable[str]) -> None:
+        for lifespan in self._take(names):
             lifespan.close_soon()
 
-    def _release(self, released: Iterable[SharedSource]) -> Iterator[Lifespan]:
-        """Release sources, and yield the lifespans of those that no other policy uses."""
-        for shared in released:
-            if self._resources.release(shared) and shared.lifespan is not None:
-                yield shared.lifespan
+    def _take(self, names: Iterable[str]) -> list[Lifespan]:
+        """Forget sources; return the lifespans to close, the one opened last first."""
+        taken = [self._used.pop(name) for name in reversed(list(names))]
+        last = [shared.lifespan for shared in taken if self._resources.release(shared)]
+        return [lifespan for lifespan in last if lifespan is not None]
 
 
 def _driver_class(name: str, driver: str) -> type:

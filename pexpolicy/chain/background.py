@@ -30,7 +30,7 @@ from pexpolicy.models.outcome import (
     TIMED_OUT,
     Outcome,
 )
-from pexpolicy.models.request_secrets import withheld_values
+from pexpolicy.models.request import withheld_values
 from pexpolicy.tasks import hide, start_background
 
 MAX_WAITING = 10_000

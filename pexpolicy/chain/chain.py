@@ -33,8 +33,7 @@ from pexpolicy.models.outcome import (
     Outcome,
     Step,
 )
-from pexpolicy.models.request import Request, errors_of
-from pexpolicy.models.request_secrets import redact, withheld_values
+from pexpolicy.models.request import Request, errors_of, redact, withheld_values
 
 Clock = Callable[[], float]
 Checked = Decision | Coroutine[Any, Any, Decision] | None

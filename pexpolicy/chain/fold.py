@@ -12,8 +12,7 @@ from pexpolicy.endpoints.base import PROTECTIONS, Endpoint
 from pexpolicy.models.contract import contract_of, fields_in
 from pexpolicy.models.decision import Continue, Decision, is_intact, state_of
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.request import Request
-from pexpolicy.models.request_secrets import withheld_values
+from pexpolicy.models.request import Request, withheld_values
 
 ADJUST = "adjust_"
 """The prefix of the names of the hooks that adjust decisions; the endpoint follows."""

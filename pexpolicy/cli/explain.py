@@ -49,8 +49,7 @@ from pexpolicy.explain.request_forms import (
 from pexpolicy.models.context import DryRunClock
 from pexpolicy.models.difference import describe_changes
 from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
-from pexpolicy.models.request import POLICY_PREFIX, parameters_of
-from pexpolicy.models.request_secrets import withheld_values
+from pexpolicy.models.request import POLICY_PREFIX, parameters_of, withheld_values
 from pexpolicy.policy import BuildContext
 from pexpolicy.testing.requests import composed, url_of
 from pexpolicy.text import did_you_mean, is_utf8, printable

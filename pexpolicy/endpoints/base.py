@@ -97,9 +97,8 @@ class Endpoint(Generic[R]):
         if not is_intact(decision):
             name = type(decision).__name__
             raise self.refuse(f"{name} was changed after it was checked: make a new one")
-        reason = decision.reason
         if type(decision) is Reject and decision.result != EMPTY and not self.shows_reject_reason:
-            return Reject(reason=reason).with_warnings(REASON_NOT_SENT)
+            return Reject(reason=decision.reason).with_warnings(REASON_NOT_SENT)
         return decision
 
     def _coerce(self, answer: object) -> Decision:
@@ -125,13 +124,10 @@ class Endpoint(Generic[R]):
 
     def refuse(self, rule: str, mark: str = "") -> DecisionError:
         """Return the error for an answer that breaks a rule of this endpoint."""
-        issue = ValidationIssue(
-            model=self.name,
-            rule=rule,
-            mark=mark,
-            consequence=contract_of(self.decisions[0]).consequence,
+        lost = contract_of(self.decisions[0]).consequence
+        return DecisionError(
+            ValidationIssue(model=self.name, rule=rule, mark=mark, consequence=lost)
         )
-        return DecisionError(issue)
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
         """Return the reply of a decision, with ``decided_by`` and ``reason`` as extra keys."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_
 
 from msgspec import UNSET
 
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.endpoints.service_configuration import known_services, service_class
 from pexpolicy.endpoints.service_types import Service
 from pexpolicy.models.contract import NO_EXTRAS, Extras, ModelBase, alternatives, contract_of
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.validation import NOT_SHOWN, refusal
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, ValidationInfo
@@ -75,9 +75,6 @@ class FieldsOf(Mapping[str, Any], Generic[D_co]):
     def __len__(self) -> int:
         return len(self._fields)
 
-    def __repr__(self) -> str:
-        return f"FieldsOf({self._model.__name__}: {', '.join(self._fields)})"
-
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, _: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema  # noqa: PLC0415 - for settings only
@@ -115,9 +112,8 @@ def _class_of(model: type[Any], fields: Mapping[str, Any], extras: Extras) -> ty
     kind = fields.get("service_type", "conference")
     if (found := service_class(kind, extras)) is not None:
         return found
-    guess = did_you_mean(kind, SERVICE_TYPES) if isinstance(kind, str) else ""
-    text = f"{brief(kind)} is none of {', '.join(SERVICE_TYPES)}{guess}"
-    raise DecisionError(refusal(contract_of(Service), "service_type", NOT_SHOWN, text))
+    rule = f"{brief(kind)} is none of {known_services(kind)}"
+    raise DecisionError(refusal(contract_of(Service), "service_type", NOT_SHOWN, rule))
 
 
 def _issues(

@@ -28,23 +28,14 @@ class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, P
     since = "v11"
 
 
+_OLD = "the old form; it is unknown whether it is still read, so send overflow_locations"
+# fmt: off
 _MEDIA_LOCATION_RULES = (
-    Rule(
-        "location",
-        "holds control characters, or nothing but blanks",
-        Confidence.REPORTED,
-        lambda sent: is_odd_name(sent.location),
-    ),
-    *(
-        Rule(
-            name,
-            "the old form; it is unknown whether it is still read, so send overflow_locations",
-            Confidence.DISPUTED,
-            lambda _: True,
-        )
-        for name in OLD_FORMS
-    ),
+    Rule("location", "holds control characters, or nothing but blanks", Confidence.REPORTED,
+         lambda s: is_odd_name(s.location)),
+    *(Rule(name, _OLD, Confidence.DISPUTED, lambda _: True) for name in OLD_FORMS),
 )
+# fmt: on
 
 
 class MediaLocation(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant
 from pexpolicy.models.contract import contract_of
 from pexpolicy.models.decision import Decision
@@ -14,6 +13,26 @@ from pexpolicy.models.rules import Confidence
 from pexpolicy.models.validation import refusal
 from pexpolicy.text import brief, did_you_mean
 
+NAMED_OBJECTS: dict[str, str] = {
+    "ivr_theme_name": "themes",
+    "host_identity_provider_group": "identity_provider_groups",
+    "guest_identity_provider_group": "identity_provider_groups",
+    "h323_gatekeeper_name": "h323_gatekeepers",
+    "sip_proxy_name": "sip_proxies",
+    "stun_server_name": "stun_servers",
+    "turn_server_name": "turn_servers",
+    "outgoing_location_name": "locations",
+    "system_location_name": "locations",
+    "gms_access_token_name": "gms_access_tokens",
+    "mssip_proxy_name": "mssip_proxies",
+    "teams_proxy_name": "teams_proxies",
+    "media_playlist_name": "media_playlists",
+    "location": "locations",
+    "overflow_locations": "locations",
+    "primary_overflow_location": "locations",
+    "secondary_overflow_location": "locations",
+}
+"""Fields that name an object of Infinity, and the key of ``[infinity]`` that lists the names."""
 MAX_COMPARED = 300
 """Names that an unknown one is compared with, as a call waits meanwhile: 10 ms."""
 

@@ -78,9 +78,13 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
             if is_reduced:
                 # Square, as the picture may have to be rotated.
                 picture.draft("RGB", (max(wanted), max(wanted)))
-            for size in (picture.size, wanted):
-                _check_size(size)
-            if not is_reduced and _is_conforming(picture, wanted, image):
+            for pixels in map(math.prod, (picture.size, wanted)):
+                if pixels > MAX_PIXELS:
+                    text = f"a picture of {pixels:,} pixels is too large: {MAX_PIXELS:,} are"
+                    raise InvalidImageError(f"{text} the limit")  # noqa: TRY301 - as below
+            is_rgb = picture.format == "JPEG" and picture.mode == "RGB"
+            is_whole = picture.size == wanted and not is_reduced
+            if is_rgb and is_whole and _has_known_segments(image):
                 picture.load()
                 return image
             return _converted(picture, wanted)
@@ -91,21 +95,6 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
         raise InvalidImageError(f"the bytes are not a picture ({kinds}): {image[:16]!r}") from None
     except Exception as error:  # noqa: BLE001 - decoders raise errors of all kinds on broken input
         raise InvalidImageError(f"the picture cannot be decoded: {error}") from None
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if math.prod(size) > MAX_PIXELS:
-        text = f"a picture of {size[0]} by {size[1]} pixels"
-        raise InvalidImageError(f"{text} is too large: {MAX_PIXELS:,} are the limit")
-
-
-def _is_conforming(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bool:
-    return (
-        picture.format == "JPEG"
-        and picture.mode == "RGB"
-        and picture.size == wanted
-        and _has_known_segments(image)
-    )
 
 
 def _has_known_segments(image: bytes) -> bool:
@@ -123,9 +112,9 @@ def _converted(picture: Image.Image, wanted: tuple[int, int]) -> bytes:
     from PIL import ImageOps  # noqa: PLC0415 - as above
 
     out = io.BytesIO()
-    upright = ImageOps.exif_transpose(picture)
+    made = ImageOps.fit(_opaque(ImageOps.exif_transpose(picture)), wanted)
     # Without the comment of the original, which Pillow would keep.
-    ImageOps.fit(_opaque(upright), wanted).save(out, "JPEG", quality=QUALITY, comment=b"")
+    made.save(out, "JPEG", quality=QUALITY, comment=b"")
     return out.getvalue()
 
 

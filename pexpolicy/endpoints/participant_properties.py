@@ -84,14 +84,24 @@ MAX_SPOTLIGHT = 4_102_444_800
 MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
+_MIX = "one to three levels, with a dot between them and none of them empty"
+
+
+# fmt: off
 _AUDIO_MIX_RULES = (
-    Rule(
-        "mix_name",
-        "must have one to three levels, with a dot between them and none of them empty",
-        Confidence.TRANSCRIBED,
-        lambda sent: _mix(sent.mix_name) is None,
-    ),
+    Rule("mix_name", f"must have {_MIX}", Confidence.TRANSCRIBED,
+         lambda s: _mix(s.mix_name) is None),
 )
+_PARTICIPANT_PROPERTIES_RULES = (
+    Rule("private_custom_properties", "this field is not documented", Confidence.REPORTED,
+         lambda _: True),
+    Rule("receive_from_audio_mix", f"has {_MIX}", Confidence.REPORTED,
+         lambda s: _mix(s.receive_from_audio_mix) is None),
+    Rule("display_count", "is negative", Confidence.REPORTED, lambda s: s.display_count < 0),
+    Rule("spotlight", "is not a time that a spotlight can have: 0 is none, the lower comes first",
+         Confidence.REPORTED, lambda s: not 0 <= s.spotlight < MAX_SPOTLIGHT),
+)
+# fmt: on
 
 
 class AudioMix(Model, rules=_AUDIO_MIX_RULES):
@@ -109,32 +119,6 @@ _PARTICIPANT_PROPERTIES_FIELDS = {
     **dict.fromkeys(("call_tag", "remote_alias", "remote_display_name"), PERSONAL),
     "private_custom_properties": Field(OBSERVED, Privacy.SECRET),
 }
-_PARTICIPANT_PROPERTIES_RULES = (
-    Rule(
-        "private_custom_properties",
-        "this field is not documented",
-        Confidence.REPORTED,
-        lambda _: True,
-    ),
-    Rule(
-        "receive_from_audio_mix",
-        "has one to three levels, with a dot between them and none of them empty",
-        Confidence.REPORTED,
-        lambda sent: _mix(sent.receive_from_audio_mix) is None,
-    ),
-    Rule(
-        "display_count",
-        "is negative",
-        Confidence.REPORTED,
-        lambda sent: sent.display_count < 0,
-    ),
-    Rule(
-        "spotlight",
-        "is not a time that a spotlight can have: 0 is none, the lower comes first",
-        Confidence.REPORTED,
-        lambda sent: not 0 <= sent.spotlight < MAX_SPOTLIGHT,
-    ),
-)
 
 
 class ParticipantProperties(

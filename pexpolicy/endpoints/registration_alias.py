@@ -26,21 +26,16 @@ class RegistrationAliasRequest(AliasRequest):
     """Address of the device."""
 
 
+# fmt: off
 _CREDENTIALS_RULES = (
-    Rule(
-        "username",
-        "one of user name and password is empty",
-        Confidence.REPORTED,
-        lambda sent: bool(sent.username) != bool(sent.password),
-    ),
-    Rule(
-        "username",
-        "user name and password are both empty: any device could register; if that is "
-        "intended, answer Credentials.without_authentication()",
-        Confidence.TRANSCRIBED,
-        lambda sent: not sent.username and not sent.password,
-    ),
+    Rule("username", "one of user name and password is empty", Confidence.REPORTED,
+         lambda s: bool(s.username) != bool(s.password)),
+    Rule("username",
+         "user name and password are both empty: any device could register; if that is "
+         "intended, answer Credentials.without_authentication()",
+         Confidence.TRANSCRIBED, lambda s: not s.username and not s.password),
 )
+# fmt: on
 
 
 class Credentials(

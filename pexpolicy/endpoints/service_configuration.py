@@ -16,7 +16,7 @@ from pexpolicy.endpoints.service_types import (
     TestCall,
     VirtualReception,
 )
-from pexpolicy.endpoints.shared_parameters import CallRequest, TransferParameters
+from pexpolicy.endpoints.shared_parameters import CallRequest, ServiceParameters, TransferParameters
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
@@ -25,7 +25,7 @@ from pexpolicy.models.rules import Confidence, Privacy
 from pexpolicy.text import brief, did_you_mean
 
 
-class ServiceConfigurationRequest(CallRequest, TransferParameters):
+class ServiceConfigurationRequest(CallRequest, ServiceParameters, TransferParameters):
     """Which service does ``local_alias`` lead to?
 
     A web app sends it twice for one join, the second time after the PIN or single sign-on: the same
@@ -41,12 +41,6 @@ class ServiceConfigurationRequest(CallRequest, TransferParameters):
     """Passcode from the invitation of a Teams Room."""
     display_count = Parameter(integer, since="v38")
     """Screens of a Teams Room that joins by One-Touch Join."""
-    service_name = Parameter(text)
-    """Equal to name of our service answer; outbound calls and breakouts only."""
-    service_tag = Parameter(text)
-    """Equal to service_tag of our service answer; outbound calls only."""
-    unique_service_name = Parameter(text)
-    """Outbound calls: as for the other requests; breakouts: main room, _breakout_ and its UUID."""
     proxy_node_address = Parameter(text, since="v21", mark=Confidence.OBSERVED)
     """Address of the proxying edge node; gone in v38."""
     proxy_node_location = Parameter(text, since="v21", mark=Confidence.OBSERVED)
@@ -68,19 +62,23 @@ def service_class(kind: object, extras: Extras = NO_EXTRAS) -> type[Service] | N
     return SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
 
 
+def known_services(kind: object) -> str:
+    """Return the service types that there are, and the one that is meant."""
+    guess = did_you_mean(kind, SERVICE_TYPES) if isinstance(kind, str) else ""
+    return f"{', '.join(SERVICE_TYPES)}{guess}"
+
+
 class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
     def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
         """Return a service by its ``service_type``, or a redirect by its ``new_alias``."""
         if result.keys() == {"new_alias"}:
             return Redirect.from_result(result)
-        named = result.get("service_type")
-        service = service_class(named, extras)
-        if service is None:
-            guess = did_you_mean(named, SERVICE_TYPES) if isinstance(named, str) else ""
-            kinds = ", ".join(SERVICE_TYPES)
-            if "service_type" not in result:
-                raise self.refuse(f"service_type is required, one of {kinds}")
-            raise self.refuse(f"service_type = {brief(named)} is not one of {kinds}{guess}")
+        if "service_type" not in result:
+            raise self.refuse(f"service_type is required, one of {', '.join(SERVICE_TYPES)}")
+        kind = result["service_type"]
+        if (service := service_class(kind, extras)) is None:
+            known = known_services(kind)
+            raise self.refuse(f"service_type = {brief(kind)} is not one of {known}")
         return service.from_result(result, extras=extras)
 
     def check_answer(self, answer: object, request: ServiceConfigurationRequest) -> Decision:

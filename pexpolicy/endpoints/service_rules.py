@@ -21,7 +21,6 @@ DOC, TRANSCRIBED, REPORTED, DISPUTED = (
 )
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-MIN_PIN = 4
 PIN_PATTERN = "^([0-9]{3,19}#|[0-9]{4,20})?$"
 BREAKOUT_BLOCK = (
     "breakout_uuid",
@@ -42,31 +41,19 @@ ONLY_WITH = {
 }
 """Fields of a gateway that only these outgoing protocols use."""
 UNUSED = (False, "", "no", "default")
-CORE_LAYOUTS = frozenset(
-    (
-        "one_main_zero_pips",
-        "one_main_seven_pips",
-        "one_main_twentyone_pips",
-        "two_mains_twentyone_pips",
-        "four_mains_zero_pips",
-        "nine_mains_zero_pips",
-        "sixteen_mains_zero_pips",
-        "twentyfive_mains_zero_pips",
-        "five_mains_seven_pips",
-        "one_main_thirtythree_pips",
-    )
-)
+_LAYOUTS = """
+    one_main_zero_pips one_main_seven_pips one_main_twentyone_pips two_mains_twentyone_pips
+    four_mains_zero_pips nine_mains_zero_pips sixteen_mains_zero_pips twentyfive_mains_zero_pips
+    five_mains_seven_pips one_main_thirtythree_pips
+"""
+CORE_LAYOUTS = frozenset(_LAYOUTS.split())
 """Layouts on which at least three sources agree."""
 EARLIEST, LATEST = 946_684_800, 4_102_444_800
 """The years 2000 and 2100 in seconds since 1970."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
-_pin = re.compile(r"(?:[0-9]{3,19}#|[0-9]{4,20})?").fullmatch
-
-
-def _is_invalid_pin(pin: str) -> bool:
-    return _pin(pin) is None
+_uuid = re.compile(UUID_PATTERN).fullmatch
+_pin = re.compile(PIN_PATTERN).fullmatch
 
 
 def is_odd_name(name: str) -> bool:
@@ -125,9 +112,9 @@ _CAPTIONS = Rule(
     lambda s: s.source_language and s.live_captions_language != s.source_language)
 PINS = (
     Rule("pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC,  # v11, pexip-tf
-         lambda s: _is_invalid_pin(s.pin), row=1),
+         lambda s: _pin(s.pin) is None, row=1),
     Rule("guest_pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC,  # v11, pexip-tf
-         lambda s: _is_invalid_pin(s.guest_pin), row=1),
+         lambda s: _pin(s.guest_pin) is None, row=1),
     Rule("allow_guests", "guests are allowed without a Host PIN", DISPUTED,  # pexip-tf, ps, dbg; oda sends it
          lambda s: s.allow_guests is True and not s.pin, row=3),
     Rule("guest_pin", "needs allow_guests = true, without which the answer is said to be dropped", REPORTED,  # ps, dbg

@@ -1,4 +1,4 @@
-"""Services: what all kinds have, rooms, gateways, virtual receptions, playlists and test calls."""
+"""Services: their fields, rooms, gateways, virtual receptions, playlists and test calls."""
 
 from __future__ import annotations
 
@@ -7,32 +7,77 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
-from pexpolicy.endpoints import service_fields, service_rules
-from pexpolicy.endpoints.service_fields import (
-    BitsPerSecond,
-    CallType,
-    Count,
-    Crypto,
-    DirectMedia,
-    Email,
-    Name,
-    NonIdpParticipants,
-    Pin,
-    Pixels,
-    Uuid,
-    YesNo,
-)
+from pexpolicy.endpoints import service_rules
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
 from pexpolicy.models.decision import Decision, Text
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.model import Model, Unset, assign
-from pexpolicy.models.rules import Confidence, Field, Rule
+from pexpolicy.models.rules import PERSONAL, SECRET, Confidence, Field, Privacy, Rule
 from pexpolicy.models.validation import refusal
 from pexpolicy.text import brief
 
+Pin = Annotated[
+    str,
+    Meta(
+        max_length=20,
+        description="a PIN as text, 4 to 20 characters, digits with a # at the end or without",
+        extra_json_schema={"pattern": service_rules.PIN_PATTERN},
+    ),
+]
+BitsPerSecond = Annotated[
+    int,
+    Meta(
+        ge=128_000,
+        le=8_192_000,
+        description="a whole number of bits per second from 128000 to 8192000",
+    ),
+]
+Uuid = Annotated[
+    str,
+    Meta(
+        min_length=36,
+        max_length=36,
+        description="a UUID such as 3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc",
+        extra_json_schema={"pattern": service_rules.UUID_PATTERN},
+    ),
+]
+Email = Annotated[str, Meta(max_length=100)]
+Name = Annotated[str, Meta(min_length=1, max_length=250)]
+Count = Annotated[int, Meta(ge=0)]
+YesNo = Literal["default", "yes", "no"]
+CallType = Literal["video", "video-only", "audio"]
+Crypto = Literal["besteffort", "on", "off"]
+DirectMedia = Literal["never", "best_effort", "always"]
+NonIdpParticipants = Literal["disallow_all", "allow_if_trusted"]
+Pixels = Literal["sd", "hd", "fullhd"]
+
+_DOCUMENTED = (
+    "non_idp_participants",
+    "direct_media_notification_duration",
+    "participant_limit",
+    "outgoing_protocol",
+    "called_device_type",
+    "match_string",
+    "replace_string",
+    "post_match_string",
+    "post_replace_string",
+)
+_PERSONAL = ("local_display_name", "local_alias", "remote_alias")
+_SERVICE = {
+    **dict.fromkeys(_DOCUMENTED, Field(Confidence.DOCUMENTED)),  # pexip-tf
+    **dict.fromkeys(("pin", "guest_pin"), Field(Confidence.DOCUMENTED, Privacy.SECRET)),  # v11
+    "primary_owner_email_address": Field(Confidence.DOCUMENTED, Privacy.PERSONAL),  # pexip-tf
+    **dict.fromkeys(_PERSONAL, PERSONAL),
+    "dtmf_sequence": SECRET,
+}
+_AUTOMATIC_PARTICIPANT = {
+    **dict.fromkeys((*_PERSONAL, "remote_display_name"), PERSONAL),
+    **dict.fromkeys(("dtmf_sequence", "presentation_url"), SECRET),
+}
+
 
 class AutomaticParticipant(
-    Model, fields=service_fields.AUTOMATIC_PARTICIPANT, rules=service_rules.AUTOMATIC_PARTICIPANT
+    Model, fields=_AUTOMATIC_PARTICIPANT, rules=service_rules.AUTOMATIC_PARTICIPANT
 ):
     """A participant that a conference calls when it starts."""
 
@@ -77,7 +122,7 @@ class AutomaticParticipant(
     """Name of the system location that places the call."""
 
 
-class Service(Decision, fields=service_fields.SERVICE):
+class Service(Decision, fields=_SERVICE):
     """The fields that all six kinds of service have."""
 
     __slots__ = ()
@@ -360,14 +405,13 @@ class VirtualReception(
     """Kind of reception. Default: regular."""
 
 
+# fmt: off
 _TRANSFER_RULES = (
-    Rule(
-        "role",
-        "auto and host are known to the management API only; chair and guest are documented",
-        Confidence.DISPUTED,  # oda; pexip-tf differs
-        lambda sent: sent.role in ("auto", "host"),
-    ),
+    Rule("role",
+         "auto and host are known to the management API only; chair and guest are documented",
+         Confidence.DISPUTED, lambda s: s.role in ("auto", "host")),  # oda; pexip-tf differs
 )
+# fmt: on
 
 
 class Transfer(Model, fields={"role": Field(Confidence.DISPUTED)}, rules=_TRANSFER_RULES):
@@ -403,20 +447,17 @@ def is_no_completion(value: Any) -> bool:
     return ends == transfers or (ends and value.disconnect is not True)
 
 
+# fmt: off
 _COMPLETION_RULES = (
-    Rule(
-        "on_completion",
-        'must be either {"disconnect": true} or {"transfer": {"conference": …, "role": …}}',
-        Confidence.TRANSCRIBED,
-        lambda sent: is_no_completion(sent.on_completion),
-    ),
-    Rule(
-        "on_completion",
-        "is JSON text, which the management API stores; an object is documented",
-        Confidence.DISPUTED,  # oda; oda-local, ps and pexip-tf have text
-        lambda sent: isinstance(sent.on_completion, str),
-    ),
+    Rule("on_completion",
+         'must be either {"disconnect": true} or {"transfer": {"conference": …, "role": …}}',
+         Confidence.TRANSCRIBED, lambda s: is_no_completion(s.on_completion)),
+    Rule("on_completion",
+         "is JSON text, which the management API stores; an object is documented",
+         # oda; oda-local, ps and pexip-tf have text
+         Confidence.DISPUTED, lambda s: isinstance(s.on_completion, str)),
 )
+# fmt: on
 
 
 class MediaPlayback(

@@ -21,19 +21,11 @@ BEFORE_V29 = "v29 to v34"
 """First seen in a copy of Pexip's table whose version lies between these."""
 
 PROTOCOLS = ("api", "webrtc", "sip", "rtmp", "h323", "teams", "mssip")
-TRIGGERS = (
-    "web",
-    "web_avatar_fetch",
-    "invite",
-    "options",
-    "subscribe",
-    "setup",
-    "arq",
-    "lrq",
-    "two_stage_dialing",
-    "teams",
-    "unspecified",
+_TRIGGERS = (
+    "web web_avatar_fetch invite options subscribe setup arq lrq two_stage_dialing teams "
+    "unspecified"
 )
+TRIGGERS = tuple(_TRIGGERS.split())
 
 
 class NodeRequest(Request):

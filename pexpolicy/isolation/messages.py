@@ -25,8 +25,7 @@ from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision, state_of
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.outcome import AdjustedStep, Step
-from pexpolicy.models.request import Request, set_decision_id, set_origin
-from pexpolicy.models.request_secrets import redact
+from pexpolicy.models.request import Request, redact, set_decision_id, set_origin
 from pexpolicy.models.rules import Privacy
 
 Place = list[str | int]

@@ -30,8 +30,7 @@ from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.models.request import Annotations, Request, annotations_of
-from pexpolicy.models.request_secrets import withheld_values
+from pexpolicy.models.request import Annotations, Request, annotations_of, withheld_values
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, describe, report_of
 from pexpolicy.plugins.plugin import BuiltPlugin, build
 from pexpolicy.tasks import start_background

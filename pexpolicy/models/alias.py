@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-_SCHEMES = frozenset(("sip", "sips", "h323", "tel"))
+SCHEMES = ("sip", "sips", "h323", "tel")
+"""Schemes of aliases that can be called."""
 _PORT = re.compile(r":\d{0,5}\Z")
 _UNSETTLED = re.compile(r"[:;?@\s]|\.\Z").search
 """Finds text in a user, or in an alias without a host, that another pass may remove."""
@@ -23,7 +24,7 @@ _PASSWORD = re.compile(
 _USUAL = re.compile(r"(?:(sips?|h323):)?+([a-z0-9_+.-]++)@([a-z0-9.-]++(?<=[a-z]))").fullmatch
 """A user, a host name and nothing to remove but a scheme: nearly every alias of a call."""
 _SCHEMES_IN_FRONT = re.compile(r"(?:(sips?|h323|tel):\s*+)++").match
-_SCHEME_PREFIXES = tuple(f"{scheme}:" for scheme in _SCHEMES)
+_SCHEME_PREFIXES = tuple(f"{scheme}:" for scheme in SCHEMES)
 MAX_COMPOSED = 1_000
 """Characters of the longest alias that is composed: the time grows with the square of the number of
 accents on one letter, and Infinity sends at most 250 characters.
@@ -278,9 +279,6 @@ class AliasSet(frozenset[Alias]):
 
     def __contains__(self, alias: object) -> bool:
         return isinstance(alias, str) and super().__contains__(Alias(alias))
-
-    def __repr__(self) -> str:
-        return f"AliasSet({sorted(alias.raw for alias in self)!r})"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

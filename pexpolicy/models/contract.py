@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any, ClassVar, Literal, TypedDict, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 import msgspec
 import orjson
@@ -34,16 +34,6 @@ class ModelBase:
 def contract_of(model: type[ModelBase]) -> Contract:
     """Return what Infinity accepts in an object of a class."""
     return model._contract  # noqa: SLF001 - kept out of the attributes that authors see
-
-
-class Declared(TypedDict, total=False):
-    """What a class declares in its first line: ``class Reject(Decision, fields=…)``."""
-
-    fields: Mapping[str, Field]
-    rules: tuple[Rule, ...]
-    constants: Mapping[str, Any]
-    consequence: str
-    forbid_unknown: bool
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -240,8 +230,6 @@ class Extras:
 
         The rest is checked as usual.
         """
-        if not self:
-            return dict(fields)
         made: dict[str, Any] = {}
         for name, value in fields.items():
             inner = model.nested_models.get(name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 import msgspec
 from msgspec import UNSET, Meta
 
+from pexpolicy.models.alias import SCHEMES
 from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.model import Model, Unset, assign
@@ -19,8 +20,6 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, the limit of Infinity (transcribed)."""
 Action = Literal["continue", "reject", "redirect"]
 
-SCHEMES = ("sip", "sips", "h323", "tel")
-"""Schemes of aliases that can be called."""
 _CONSTANTS = frozenset({str, int, bool, type(None), Unset})
 """Types of values that cannot change after a decision was made of them."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
@@ -112,9 +111,7 @@ class Decision(Model):
                 reason = None if value is UNSET else value
             elif name == "action":
                 raise TypeError("a decision keeps its action: return Reject(), or another decision")
-            elif not any(
-                name in known for known in (self._contract.names, replaced, extras.fields)
-            ):
+            elif name not in self._contract.names.union(replaced, extras.fields):
                 raise DecisionError(unknown_field(self._contract, name))
             elif value is UNSET:
                 replaced.pop(name, None)
@@ -125,7 +122,9 @@ class Decision(Model):
         checked = (
             self.from_result(self.set_fields(), extras=extras).warnings if self.warnings else ()
         )
-        added = [w for w in self.warnings if w not in checked and _field_of(w) not in fields]
+        added = [
+            w for w in self.warnings if w not in checked and re.split(r"[.\[:]", w)[0] not in fields
+        ]
         return made.with_warnings(*added) if added else made
 
     def facts(self) -> dict[str, Any]:
@@ -196,39 +195,20 @@ class Reject(Decision, forbid_unknown=True):
     """Shown to a refused participant."""
 
 
+# fmt: off
 _REDIRECT_RULES = (
-    Rule(
-        "new_alias",
-        "must begin with a scheme such as sip:",
-        Confidence.TRANSCRIBED,
-        lambda sent: _SCHEME.match(sent.new_alias) is None,
-        row=12,
-    ),
-    Rule(
-        "new_alias",
-        "must hold neither blanks nor control characters: a SIP 302 contains it",
-        Confidence.TRANSCRIBED,
-        lambda sent: _BROKEN_LINE.search(sent.new_alias) is not None,
-    ),
-    Rule(
-        "new_alias",
-        "no call reaches schemes other than sip, sips, h323 and tel",
-        Confidence.REPORTED,
-        lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
-    ),
-    Rule(
-        "new_alias",
-        "an address has one @ at most, with a user before it",
-        Confidence.REPORTED,
-        lambda sent: not _ADDRESS.fullmatch(sent.new_alias.partition(":")[2]),
-    ),
-    Rule(
-        "new_alias",
-        'the characters <, > and " end an address in the Contact of a SIP 302',
-        Confidence.REPORTED,
-        lambda sent: not {"<", ">", '"'}.isdisjoint(sent.new_alias),
-    ),
+    Rule("new_alias", "must begin with a scheme such as sip:", Confidence.TRANSCRIBED,
+         lambda s: _SCHEME.match(s.new_alias) is None, row=12),
+    Rule("new_alias", "must hold neither blanks nor control characters: a SIP 302 contains it",
+         Confidence.TRANSCRIBED, lambda s: _BROKEN_LINE.search(s.new_alias) is not None),
+    Rule("new_alias", "no call reaches schemes other than sip, sips, h323 and tel",
+         Confidence.REPORTED, lambda s: s.new_alias.partition(":")[0].lower() not in SCHEMES),
+    Rule("new_alias", "an address has one @ at most, with a user before it",
+         Confidence.REPORTED, lambda s: not _ADDRESS.fullmatch(s.new_alias.partition(":")[2])),
+    Rule("new_alias", 'the characters <, > and " end an address in the Contact of a SIP 302',
+         Confidence.REPORTED, lambda s: not {"<", ">", '"'}.isdisjoint(s.new_alias)),
 )
+# fmt: on
 
 
 class Redirect(
@@ -242,10 +222,6 @@ class Redirect(
 
     new_alias: Text
     """Target alias with its scheme, such as sip:sales@example.com."""
-
-
-def _field_of(warning: str) -> str:
-    return re.split(r"[.\[:]", warning, maxsplit=1)[0]
 
 
 def _shortened(reason: object) -> str:

@@ -15,7 +15,6 @@ from typing import (
     ClassVar,
     NoReturn,
     Self,
-    Unpack,
     cast,
     dataclass_transform,
     get_origin,
@@ -29,7 +28,6 @@ from msgspec import UNSET, UnsetType
 from pexpolicy.models.contract import (
     NO_EXTRAS,
     Contract,
-    Declared,
     Extras,
     ModelBase,
     contract_of,
@@ -65,8 +63,10 @@ class Model(ModelBase):
     def __init__(self, /, **fields: Any) -> None:
         self._check(fields)
 
-    def __init_subclass__(cls, **declared: Unpack[Declared]) -> None:
-        """Turn the annotations of the class into the type that its fields are checked against."""
+    def __init_subclass__(cls, **declared: Any) -> None:
+        """Make the contract of the annotations, and of what the first line of the class declares:
+        ``class Reject(Decision, fields=…)``.
+        """
         super().__init_subclass__()
         hints = {
             name: hint

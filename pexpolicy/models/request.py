@@ -9,9 +9,11 @@ two or three of some forty parameters; parsing all of them would be most of the 
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
+from itertools import islice
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -19,7 +21,6 @@ from typing import (
     Generic,
     Literal,
     NamedTuple,
-    Never,
     NoReturn,
     TypeVar,
     cast,
@@ -30,11 +31,19 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from multidict import MultiMapping
 
-from pexpolicy.models.alias import Alias
+from pexpolicy.models.alias import Alias, passwords
 from pexpolicy.models.context import HOOK_CONTEXT, UNKNOWN
 from pexpolicy.models.rules import Confidence, Privacy
 from pexpolicy.text import did_you_mean
 
+SHORTEST = 4
+"""Characters of the shortest undeclared value: shorter ones are parts of other words."""
+MAX_VALUES = 50
+"""Undeclared values and passwords that are looked for; a call of Infinity has one or two."""
+MAX_SECRETS = 50
+"""Secrets that are replaced in one text: each takes a pass over it."""
+_IDP_ATTRIBUTE = "idp_attribute_"
+_WORDS = frozenset(("true", "false", "none", "null"))
 AnnotationValue = str | int | float | bool | None
 MAX_ANNOTATIONS = 16
 """Annotations of one plugin for one call."""
@@ -136,7 +145,6 @@ class Request:
         self,
         privacy: Privacy = Privacy.PLAIN,
         /,
-        *unnamed: Never,
         **values: AnnotationValue | UnsetType,
     ) -> None:
         """Add values to the audit line of the call, below ``annotations`` and the plugin's name.
@@ -150,7 +158,7 @@ class Request:
 
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
-        if unnamed or not isinstance(privacy, Privacy):
+        if not isinstance(privacy, Privacy):
             raise TypeError(
                 "annotate takes names and values: write annotate(ticket=4711), or "
                 "annotate(Privacy.PERSONAL, caller=name)"
@@ -175,8 +183,6 @@ class Request:
         def __getattr__(self, name: str) -> NoReturn:
             """Refuse an unknown attribute. Looked up for those alone, so others cost nothing."""
             hint = did_you_mean(name, parameters_of(type(self)))
-            if name in ("get", "items", "keys"):
-                hint = f"; write request.params.{name}"
             msg = f"a {type(self).__name__} has no attribute {name!r}{hint}"
             raise AttributeError(msg, name=name, obj=self)
 
@@ -187,10 +193,10 @@ class Request:
     __delattr__ = __setattr__
 
     def __repr__(self) -> str:
-        secret = {
-            parameter.wire for parameter in parameters_of(type(self)).values() if parameter.secret
-        }
-        given = [(name, "***" if name in secret else value) for name, value in self.params.items()]
+        secrets = secrets_of(self)
+        given = [
+            (name, "***" if value in secrets else value) for name, value in self.params.items()
+        ]
         named = ", ".join(f"{name}={value!r}" for name, value in given if value)
         return f"{type(self).__name__}({named})"
 
@@ -240,6 +246,42 @@ def secrets_of(request: Request) -> list[str]:
     secret = [parameter for parameter in parameters_of(type(request)).values() if parameter.secret]
     found = [request.params.getall(parameter.wire, ()) for parameter in secret]
     return [value for values in found for value in values if value]
+
+
+def withheld_values(request: Request) -> list[str]:
+    """Return the secrets of a request, the passwords in its URIs, and the values of parameters that
+    are not declared: these may be anything, so the audit leaves them out too.
+    """
+    return [*secrets_of(request), *islice(_further_values(request), MAX_VALUES)]
+
+
+def _further_values(request: Request) -> Iterator[str]:
+    declared = {header_name(p.wire) for p in parameters_of(type(request)).values()}
+    shown: list[str] = []
+    undeclared: list[str] = []
+    for name, value in request.params.items():
+        yield from passwords(value)
+        is_declared = header_name(name) in declared or name.startswith(_IDP_ATTRIBUTE)
+        (shown if is_declared else undeclared).append(value)
+    for value in undeclared:
+        is_word = len(value) < SHORTEST or value.lower() in _WORDS
+        if not is_word and not any(value in other for other in shown):
+            yield value
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with ``***`` for each of the secrets, in any case; longest first.
+
+    A text with more than ``MAX_SECRETS`` of them, which a repeated parameter makes, is ``***``.
+    """
+    folded = text.casefold()
+    held = (secret for secret in dict.fromkeys(secrets) if secret.casefold() in folded)
+    found = list(islice(held, MAX_SECRETS + 1))
+    if len(found) > MAX_SECRETS:
+        return "***"
+    for secret in sorted(found, key=len, reverse=True):
+        text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+    return text
 
 
 def parameters_of(kind: type[Request]) -> dict[str, Parameter[Any]]:

@@ -81,8 +81,6 @@ MAX_TEXT = 250
 """Maximum length of a text in Infinity (transcribed)."""
 MAX_CHECKED = 100_000
 """Characters of a text above which nothing else is said about it."""
-MAX_NAMED = 5
-"""Unknown fields that have a warning each."""
 MAX_UNKNOWN, MAX_UNKNOWN_BYTES = 100, 16 * 1024
 """Unknown fields of a dictionary, and their size in JSON."""
 NOT_SHOWN = object()
@@ -130,9 +128,6 @@ def check_in_detail(
             raise DecisionError(refusal(contract, place + name, NOT_SHOWN, rule))
         text = f"{place}{brief_name(name)}: {text}"
         warnings.append(f"{text}; Infinity appears to ignore it [reported]")
-    if len(unknown) > MAX_NAMED:
-        del warnings[MAX_NAMED - len(unknown) :]
-        warnings.append("there are more fields that do not exist [reported]")
     return result, sent, tuple(warnings)
 
 
@@ -228,12 +223,8 @@ def _unwritable(contract: Contract, fields: Mapping[str, Any], error: Exception)
             render({name: value})
         except Exception as cause:  # noqa: BLE001 - as above
             place = name if type(name) is str and name.isidentifier() else ""
-            return refusal(contract, place, _safe(value), _why(cause))
+            return refusal(contract, place, value, _why(cause))
     return refusal(contract, "", NOT_SHOWN, _why(error))
-
-
-def _safe(value: Any) -> Any:
-    return value if type(value) is not str or value.isprintable() else NOT_SHOWN
 
 
 def _why(error: Exception) -> str:
@@ -243,13 +234,9 @@ def _why(error: Exception) -> str:
 
 def _unfit(contract: Contract, decoded: Mapping[str, Any], message: str) -> ValidationIssue:
     """Return the issue of the field that an error message of msgspec names."""
-    complaint, _, path = (
-        message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
-    )
-    if not complaint:
-        complaint, path = message, ""
-    place = path.rstrip("`").lstrip(".")
-    steps = [name or int(number) for name, number in _STEP.findall(f".{place}")] if place else []
+    found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message, re.DOTALL)
+    complaint, place = found.groups() if found else (message, "")
+    steps = [name or int(number) for name, number in _STEP.findall(f".{place}")]
     value: Any = decoded
     for step in steps:
         value = value[step]

@@ -17,8 +17,7 @@ from pexpolicy import (
     ServiceConfigurationRequest,
 )
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.request import parameters_of, secrets_of
-from pexpolicy.models.request_secrets import MAX_VALUES, withheld_values
+from pexpolicy.models.request import MAX_VALUES, parameters_of, secrets_of, withheld_values
 
 
 def service(query: str) -> ServiceConfigurationRequest:
