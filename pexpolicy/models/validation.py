@@ -223,7 +223,8 @@ def _unwritable(contract: Contract, fields: Mapping[str, Any], error: Exception)
             render({name: value})
         except Exception as cause:  # noqa: BLE001 - as above
             place = name if type(name) is str and name.isidentifier() else ""
-            return refusal(contract, place, value, _why(cause))
+            is_readable = type(value) is not str or value.isprintable()
+            return refusal(contract, place, value if is_readable else NOT_SHOWN, _why(cause))
     return refusal(contract, "", NOT_SHOWN, _why(error))
 
 
