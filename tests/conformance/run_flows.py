@@ -1,9 +1,8 @@
 """Runs of the conformance test against a server, and its findings by level."""
 
-from pexpolicy.conformance.call_flows import FLOWS
 from pexpolicy.conformance.findings import Finding, Level
 from pexpolicy.conformance.http_client import connected
-from pexpolicy.conformance.runner import ConformanceTest, StepResult
+from pexpolicy.conformance.runner import FLOWS, ConformanceTest, StepResult
 
 
 async def run_flows(
