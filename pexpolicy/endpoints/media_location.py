@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from msgspec import UNSET, Meta
+from msgspec import UNSET
 
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.service_rules import is_odd_name
@@ -14,12 +12,11 @@ from pexpolicy.endpoints.shared_parameters import (
     ServiceParameters,
     TransferParameters,
 )
-from pexpolicy.models.decision import Continue, Decision
+from pexpolicy.models.decision import Continue, Decision, Name
 from pexpolicy.models.model import Unset
 from pexpolicy.models.rules import Confidence, Field, Rule
 
 OLD_FORMS = ("primary_overflow_location", "secondary_overflow_location")  # lorist
-LocationName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
 class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, ProxyParameters):
@@ -48,13 +45,13 @@ class MediaLocation(
 
     __slots__ = ()
 
-    location: LocationName
+    location: Name
     """Name of a system location, spelled as in Infinity."""
-    overflow_locations: list[LocationName] | Unset = UNSET
+    overflow_locations: list[Name] | Unset = UNSET
     """Names of system locations, tried in order when it is full."""
-    primary_overflow_location: LocationName | Unset = UNSET
+    primary_overflow_location: Name | Unset = UNSET
     """Old form of overflow_locations."""
-    secondary_overflow_location: LocationName | Unset = UNSET
+    secondary_overflow_location: Name | Unset = UNSET
     """Old form of overflow_locations."""
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from msgspec import UNSET, Meta
+from msgspec import UNSET
 
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import CallRequest, ServiceParameters, TransferParameters
-from pexpolicy.models.decision import Continue, Decision, Reject, Text
+from pexpolicy.models.decision import Continue, Decision, Name, Reject, Text
 from pexpolicy.models.model import Model, Unset
 from pexpolicy.models.request import Parameter, by_prefix, flag, integer, known_role, text, word
 from pexpolicy.models.rules import PERSONAL, Confidence, Field, Privacy, Rule
@@ -81,7 +81,6 @@ _mix = re.compile(r"[^.]+(?:\.[^.]+){0,2}", re.DOTALL).fullmatch
 
 MAX_SPOTLIGHT = 4_102_444_800
 """The year 2100 in seconds since 1970: spotlights that clients set are times."""
-MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
 _MIX = "one to three levels, with a dot between them and none of them empty"
@@ -109,7 +108,7 @@ class AudioMix(Model, rules=_AUDIO_MIX_RULES):
 
     __slots__ = ()
 
-    mix_name: MixName
+    mix_name: Name
     """Name of the mix, dotted for nested mixes, at most 3 levels."""
     prominent: bool | Unset = UNSET
     """True where the participant is louder than the others. Default: false."""

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta
 
 from pexpolicy.endpoints import service_rules
 from pexpolicy.models.contract import NO_EXTRAS, Extras, contract_of
-from pexpolicy.models.decision import Decision, Text
+from pexpolicy.models.decision import Decision, Name, Text
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.model import Model, Unset, assign
 from pexpolicy.models.rules import PERSONAL, SECRET, Confidence, Field, Privacy, Rule
@@ -42,7 +42,6 @@ Uuid = Annotated[
     ),
 ]
 Email = Annotated[str, Meta(max_length=100)]
-Name = Annotated[str, Meta(min_length=1, max_length=250)]
 Count = Annotated[int, Meta(ge=0)]
 YesNo = Literal["default", "yes", "no"]
 CallType = Literal["video", "video-only", "audio"]
@@ -419,7 +418,7 @@ class Transfer(Model, fields={"role": Field(Confidence.DISPUTED)}, rules=_TRANSF
 
     __slots__ = ()
 
-    conference: Annotated[str, Meta(min_length=1, max_length=250)]
+    conference: Name
     """Alias of the service that the caller is transferred to."""
     role: Literal["chair", "guest", "auto", "host"] | Unset = UNSET
     """Role in which the caller arrives. Default: auto."""

@@ -18,6 +18,7 @@ from pexpolicy.models.validation import MAX_TEXT, unknown_field
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, the limit of Infinity (transcribed)."""
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 Action = Literal["continue", "reject", "redirect"]
 
 _CONSTANTS = frozenset({str, int, bool, type(None), Unset})
