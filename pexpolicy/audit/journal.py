@@ -215,8 +215,6 @@ class Journal:
             self.state.error = "its reader has stalled"
         else:
             self.state.error = error.strerror or type(error).__name__
-            if isinstance(error, BrokenPipeError):
-                self.state.error += "; what read standard output has ended: restart the server"
             self._degrade()
 
     def _degrade(self) -> None:
