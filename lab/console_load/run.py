@@ -83,7 +83,8 @@ def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
         calls.write_text("\n".join(["", "", *_targets()]))
         page = _live_page(chromium, running)
         for number in range(rounds):
-            live, without = None, []
+            live: Run | None = None
+            without: list[Run] = []
             for kind in ORDERS[number % len(ORDERS)]:
                 if kind:
                     os.kill(running.console.pid, signal.SIGSTOP)
@@ -99,7 +100,7 @@ def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
                     compared.console.append(spent / 1e9 / (time.monotonic() - began))
                     compared.tasks += tasks
             assert live is not None
-            compared.rounds.append((live, *without))
+            compared.rounds.append((live, without[0], without[1]))
         compared.left_out = page.inner_text(".live .count")
         compared.rows = page.locator("#decisions tbody tr").count()
     return compared

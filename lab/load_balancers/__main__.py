@@ -35,8 +35,8 @@ def main() -> int:
             finding.longest = max(finding.longest, tally.longest)
             finding.expect(well, f"{what}: {tally}")
 
-        tally = await trials.restarts(guard, given.rounds, given.drain)
-        expect("restarted", tally, tally.all_by_server)
+        restarted = await trials.restarts(guard, given.rounds, given.drain)
+        expect("restarted", restarted, restarted.all_by_server)
         _, later = await trials.struck(guard, signal.SIGSTOP, 1, given.calls)
         expect("one frozen, calls after it", later, later.all_by_server)
         for number in (signal.SIGKILL, signal.SIGSTOP):
