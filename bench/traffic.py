@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 TARGETS = 4096
 USER = "pexip"
@@ -34,13 +34,6 @@ class Traffic:
     def starting_with(self, index: int) -> "Traffic":
         """Return the same calls with another one first, which is the one sent at start-up."""
         return replace(self, targets=(*self.targets[index:], *self.targets[:index]))
-
-    def unescaped(self) -> "Traffic":
-        """Return the same calls with ``:``, ``/`` and ``@`` of their values unescaped.
-
-        Infinity escapes them; Pexip's documentation prints them so, and so do many load tests.
-        """
-        return replace(self, targets=tuple(unquote(target) for target in self.targets))
 
     def on_new_connections(self) -> "Traffic":
         """Return the same calls, each on a connection of its own."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from lab.console_attacks.count import Count
 from tests.support import company
 from tests.support.live_console import LiveConsole
+from tests.support.waiting import HANG_S
 
 PASSWORD = "canary-console-3Tz8"
 MORE = '\n[[console.users]]\nuser = "vera"\nrole = "admin"\npassword_file = "vera"\n'
@@ -80,7 +81,7 @@ def _fresh(console: LiveConsole) -> LiveConsole:
 def raw(console: LiveConsole, head: str, body: bytes = b"", source: str = "127.0.0.1") -> bytes:
     """Send bytes; return the first part of what comes back, empty if the console closes."""
     host, _, port = console.netloc.rpartition(":")
-    with socket.create_connection((host, int(port)), 30, (source, 0)) as connection:
+    with socket.create_connection((host, int(port)), HANG_S, (source, 0)) as connection:
         try:
             connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode("latin-1") + body)
             return connection.recv(1 << 16)
@@ -318,7 +319,7 @@ def _stream(console: LiveConsole, cookie: str) -> str:
 
 def _open(console: LiveConsole, text: str, source: str) -> socket.socket:
     host, _, port = console.netloc.rpartition(":")
-    connection = socket.create_connection((host, int(port)), 30, (source, 0))
+    connection = socket.create_connection((host, int(port)), HANG_S, (source, 0))
     connection.sendall(text.encode())
     return connection
 

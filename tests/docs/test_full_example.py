@@ -80,27 +80,6 @@ def test_a_web_join(company: live_server.Running) -> None:
     assert avatar.status == 404
 
 
-@pytest.mark.parametrize(
-    ("call", "result"),
-    [
-        ({"remote_address": "10.1.9.9"}, {"location": "Oslo", "overflow_locations": ["Bergen"]}),
-        (
-            {"remote_address": "2001:db8:2::7"},
-            {"location": "Bergen", "overflow_locations": ["DMZ"]},
-        ),
-        ({"remote_address": "203.0.113.9"}, {"location": "DMZ"}),
-        (
-            {"remote_address": "203.0.113.9", "proxy_node_address": "198.51.100.4"},
-            {"location": "DMZ"},
-        ),
-    ],
-)
-def test_media_goes_to_the_location_of_the_subnet(
-    company: live_server.Running, call: dict[str, str], result: dict[str, object]
-) -> None:
-    assert asked(company, wire.LOCATION, call, protocol="webrtc").result == result
-
-
 def test_a_room_of_the_booking_system(company: live_server.Running) -> None:
     call = {**WEB, "local_alias": "breakfast@bookings.example.com"}
     reply = asked(company, wire.SERVICE, call)
