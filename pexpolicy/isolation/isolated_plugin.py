@@ -132,7 +132,7 @@ class IsolatedPlugin:
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.tracked_files = tuple(map(Path, ready.tracked_files))
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
-            "on_decision": lambda outcome: self._observe([outcome]),
+            "on_decision": self._observe_one,
             "on_decisions": self._observe,
             "status": self._status,
         }
@@ -173,6 +173,9 @@ class IsolatedPlugin:
                 raise messages.RemoteDecisionError(reply.issue, reply.fault)
         reply = succeeded(reply)
         return messages.decision_of(endpoint, reply, self._extras) if reply.decision else None
+
+    async def _observe_one(self, outcome: Outcome) -> None:
+        await self._observe([outcome])
 
     async def _observe(self, outcomes: Sequence[Outcome]) -> None:
         succeeded(await self._call("observe", [*outcomes]))
