@@ -90,11 +90,9 @@ def _driver_of(value: object, expected: type, lease: SourceLease | None) -> obje
     if not isinstance(value, str):
         if isinstance(value, expected) and not isinstance(value, _TOML):
             return value
-        msg = "write the NAME of a table [sources.NAME]"
-        raise ValueError(msg)
+        raise ValueError("write the NAME of a table [sources.NAME]")
     if lease is None:
-        msg = 'only plugins with isolation = "none" take sources, which the server process opens'
-        raise ValueError(msg)
+        raise ValueError('sources are for plugins of the server process: isolation = "none"')
     shared = lease.source(value)
     if isinstance(shared.driver, expected):
         return shared.driver
@@ -312,18 +310,16 @@ class SourceLease:
 def _driver_class(name: str, driver: str) -> type:
     """Import a driver; raises ``PluginBuildError``."""
     available = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
-    driver_class: object = None
-    if (entry := available.get(driver)) is None:
+    if driver not in available:
         known = did_you_mean(driver, available)
-        text = f"no driver {driver} is installed"
-        text += known or "; installed: " + (", ".join(sorted(available)) or "none")
-    else:
-        try:
-            with importing(f"sources.{name}"):
-                driver_class = entry.load()
-            text = f"{driver}: {entry.value} is not an asynchronous context manager class"
-        except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
-            text = f"{driver} cannot be imported: {describe_error(error).summary}"
-    if isinstance(driver_class, type) and hasattr(driver_class, "__aenter__"):
-        return driver_class
+        known = known or "; installed: " + (", ".join(sorted(available)) or "none")
+        raise PluginBuildError([Problem(("driver",), f"no driver {driver} is installed{known}")])
+    try:
+        with importing(f"sources.{name}"):
+            driver_class = available[driver].load()
+        if isinstance(driver_class, type) and hasattr(driver_class, "__aenter__"):
+            return driver_class
+        text = f"{driver}: {available[driver].value} is not an asynchronous context manager class"
+    except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
+        text = f"{driver} cannot be imported: {describe_error(error).summary}"
     raise PluginBuildError([Problem(("driver",), text)])

@@ -95,8 +95,7 @@ def checked_alias(written: str) -> Alias:
     """Return the alias of a text; raises ``ValueError`` for a text that no call can have."""
     alias = Alias(written)
     if not alias.user:
-        msg = f"must be an alias, such as room@example.com, not {written!r}"
-        raise ValueError(msg)
+        raise ValueError(f"must be an alias, such as room@example.com, not {written!r}")
     return alias
 
 
@@ -224,8 +223,7 @@ class AliasMap(Mapping[Alias, V_co]):
             if alias in self._values:
                 first = next(known for known in self._values if known == alias)
                 texts = [repr(without_password(text)) for text in (written, first.raw)]
-                msg = " is the same alias as ".join(texts)
-                raise ValueError(msg)
+                raise ValueError(" is the same alias as ".join(texts))
             self._values[alias] = value
 
     def __getitem__(self, alias: str) -> V_co:
@@ -288,11 +286,10 @@ class AliasSet(frozenset[Alias]):
         return core_schema.no_info_after_validator_function(
             cls,
             aliases,
-            serialization=core_schema.plain_serializer_function_ser_schema(cls._as_written),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda aliases: [alias.raw for alias in aliases]
+            ),
         )
-
-    def _as_written(self) -> list[str]:
-        return [alias.raw for alias in self]
 
 
 def _written(written: str) -> str:

@@ -143,8 +143,7 @@ class Model(ModelBase):
 
         def __getattr__(self, name: str) -> Any:
             if name not in self._contract.names:
-                msg = f"{type(self).__name__} has no field {name!r}"
-                raise AttributeError(msg)
+                raise AttributeError(f"{type(self).__name__} has no field {name!r}")
             try:
                 sent = msgspec.json.decode(self.result, type=self._contract.lenient)
             except msgspec.ValidationError:  # an extra value that the operator lists
@@ -153,8 +152,7 @@ class Model(ModelBase):
 
     def __setattr__(self, name: str, value: object = None) -> NoReturn:
         hint = f"write replace({name}=...), which returns" if hasattr(self, "replace") else "make"
-        msg = f"{type(self).__name__} is frozen: {hint} a new one"
-        raise AttributeError(msg)
+        raise AttributeError(f"{type(self).__name__} is frozen: {hint} a new one")
 
     __delattr__ = __setattr__
 

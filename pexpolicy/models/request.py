@@ -187,8 +187,7 @@ class Request:
             raise AttributeError(msg, name=name, obj=self)
 
     def __setattr__(self, name: str, value: object = None) -> NoReturn:
-        msg = f"a request is frozen: {type(self).__name__}.{name} cannot be set or deleted"
-        raise AttributeError(msg)
+        raise AttributeError(f"a request is frozen: {type(self).__name__}.{name} cannot be set")
 
     __delattr__ = __setattr__
 

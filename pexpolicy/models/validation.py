@@ -81,6 +81,8 @@ MAX_TEXT = 250
 """Maximum length of a text in Infinity (transcribed)."""
 MAX_CHECKED = 100_000
 """Characters of a text above which nothing else is said about it."""
+MAX_NAMED = 5
+"""Unknown fields that have a warning each."""
 MAX_UNKNOWN, MAX_UNKNOWN_BYTES = 100, 16 * 1024
 """Unknown fields of a dictionary, and their size in JSON."""
 NOT_SHOWN = object()
@@ -109,10 +111,8 @@ def check_in_detail(
             decoded = extras.plain(contract, decoded)
         sent = msgspec.json.decode(render(decoded) if extras else result, type=contract.lenient)
     except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        first = next(find_issues(contract, fields, extras), None) or refusal(
-            contract, "", NOT_SHOWN, _why(error)
-        )
-        raise DecisionError(first) from None
+        first = next(find_issues(contract, fields, extras), None)
+        raise DecisionError(first or refusal(contract, "", NOT_SHOWN, _why(error))) from None
     unknown = list(_unknown(contract, decoded))
     size = sum(len(render({name: value})) for _, _, name, value in unknown)
     if not known_only and (len(unknown) > MAX_UNKNOWN or size > MAX_UNKNOWN_BYTES):
@@ -128,6 +128,9 @@ def check_in_detail(
             raise DecisionError(refusal(contract, place + name, NOT_SHOWN, rule))
         text = f"{place}{brief_name(name)}: {text}"
         warnings.append(f"{text}; Infinity appears to ignore it [reported]")
+    if len(unknown) > MAX_NAMED:
+        del warnings[MAX_NAMED - len(unknown) :]
+        warnings.append("there are more fields that do not exist [reported]")
     return result, sent, tuple(warnings)
 
 
