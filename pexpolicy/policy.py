@@ -165,7 +165,7 @@ class Policy:
             stack.push_async_callback(self.sources.close)
             await self._open_sources(in_server=in_server)
             await self._open_plugins(stack, in_server=in_server)
-            if self._log is not None:
+            if self._log is not None and self.context.time_limits:
                 stack.enter_context(self._watchdog(tasks, self._log))
             for chain in (*self.chains.values(), *self._background.shadows):
                 stack.callback(chain.close)

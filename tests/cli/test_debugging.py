@@ -131,7 +131,17 @@ def test_a_server_that_debugs_logs_each_failure_with_its_full_traceback(tmp_path
 def test_the_answer_of_a_hook_that_was_stopped_is_used(tmp_path: Path) -> None:
     path = configured(tmp_path, hook="breakpoint()")
     port = free_port()
-    command = [sys.executable, "-m", "pexpolicy", "serve", "-c", path, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "pexpolicy",
+        "serve",
+        "--debug",
+        "-c",
+        path,
+        "--port",
+        str(port),
+    ]
     control, terminal = pty.openpty()
     shown = ""
 
