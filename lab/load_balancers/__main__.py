@@ -37,7 +37,7 @@ def main() -> int:
 
         restarted = await trials.restarts(guard, given.rounds, given.drain)
         expect("restarted", restarted, restarted.all_by_server)
-        _, later = await trials.struck(guard, signal.SIGSTOP, 1, given.calls)
+        later = (await trials.struck(guard, signal.SIGSTOP, 1, given.calls))[1]
         expect("one frozen, calls after it", later, later.all_by_server)
         for number in (signal.SIGKILL, signal.SIGSTOP):
             under_way, later = await trials.struck(guard, number, 2, given.calls)
