@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from bench import conditions, launches, rooms, rules, startup, subnets
+from bench import conditions, launches, rooms, rules, startup
 from bench.comparison import Comparison, compare, running_with_bare
 from bench.findings import Finding, aim, goal
 from bench.lab import Lab
 from bench.toml import Table
-from bench.traffic import ENGINEERING, PER_CALL, PREPARED, Traffic, calls
+from bench.traffic import ENGINEERING, PREPARED, Traffic, calls
 
 _STARTS = 9
 _ABSTAINING = 10
@@ -31,14 +31,6 @@ def shipped(lab: Lab) -> list[Finding]:
     detail = comparison.describe({"bare": "bare", "shipped": "ours"})
     figure = comparison.ratio("shipped", "bare")
     return [Finding("shipped", "a prepared room", figure, "A", goal(2.8), detail)]
-
-
-def per_call(lab: Lab) -> list[Finding]:
-    """Measure the shipped configuration with the default room, created for each call."""
-    comparison = _compare(lab, [("per-call", launches.shipped_config(), PER_CALL)])
-    detail = comparison.describe({"bare": "bare", "per-call": "ours"})
-    figure = comparison.ratio("per-call", "bare")
-    return [Finding("per-call", "a room made for the call", figure, "A", aim(2.94), detail)]
 
 
 def ten_plugins(lab: Lab) -> list[Finding]:
@@ -106,9 +98,7 @@ def start_up(lab: Lab) -> list[Finding]:
 
 SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "shipped": shipped,
-    "per-call": per_call,
     "rooms": rooms.hundred_thousand,
-    "subnets": subnets.hundred_thousand,
     "rules": rules.ten_thousand,
     "million-rooms": rooms.million,
     "start-up": start_up,

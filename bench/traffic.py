@@ -89,7 +89,3 @@ ENGINEERING: Result = {
     "service_tag": "engineering-room",
 }
 PREPARED = calls(lambda _n: "engineering", lambda _n: ENGINEERING)
-PER_CALL = calls(
-    lambda n: f"standup{n:04}",
-    lambda n: {"service_type": "conference", "name": f"Default Room - standup{n:04}"},
-)
