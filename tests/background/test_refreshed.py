@@ -92,14 +92,6 @@ async def test_the_last_value_stays_and_attempts_back_off_to_a_bound() -> None:
 
 
 @virtual
-async def test_a_short_interval_is_a_bound_of_the_pauses_too() -> None:
-    service = Service("one", OSError())
-    async with data(service, every=3.0):
-        await asyncio.sleep(20)
-    assert set(pauses(service)) == {1, 2, 3}
-
-
-@virtual
 async def test_a_fetch_is_late_after_its_timeout_and_is_cancelled() -> None:
     ended = []
 

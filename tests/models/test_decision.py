@@ -24,7 +24,6 @@ from pexpolicy import (
     ParticipantProperties,
     Redirect,
     Reject,
-    TestCall,
     VirtualReception,
 )
 from pexpolicy.endpoints import ENDPOINTS
@@ -63,23 +62,6 @@ def test_only_what_was_set_is_sent() -> None:
     assert ParticipantProperties(preauthenticated_role=None).set_fields() == {
         "preauthenticated_role": None
     }
-
-
-@pytest.mark.parametrize(
-    ("decision", "service_type"),
-    [
-        (conference(), "conference"),
-        (Lecture(name="L", service_tag=""), "lecture"),
-        (gateway(), "gateway"),
-        (VirtualReception(name="V", service_tag=""), "two_stage_dialing"),
-        (MediaPlayback(name="M", service_tag="", media_playlist_name="Ads"), "media_playback"),
-        (TestCall(name="T", service_tag=""), "test_call"),
-    ],
-)
-def test_each_kind_of_service_says_its_type_by_itself(
-    decision: Conference, service_type: str
-) -> None:
-    assert decision.set_fields()["service_type"] == service_type
 
 
 @pytest.mark.parametrize(
@@ -269,12 +251,6 @@ def test_a_decision_that_was_changed_is_no_decision(
                 ENDPOINTS[endpoint].to_decision(changed)
 
 
-@pytest.mark.parametrize("decision", [Reject(), Continue(), Redirect(new_alias="sip:a@b")])
-def test_the_action_of_a_decision_cannot_be_replaced(decision: Decision) -> None:
-    with pytest.raises(AttributeError):
-        object.__setattr__(decision, "action", "continue")
-
-
 RECEPTION: dict[str, Any] = {"name": "Lobby", "service_tag": ""}
 
 
@@ -315,11 +291,6 @@ def test_what_makes_little_sense_is_sent_with_a_warning(
     build: Callable[[], Decision], says: str
 ) -> None:
     assert [said for said in build().warnings if says in said] != []
-
-
-@pytest.mark.parametrize("match", ["", "([0-9]{4})", r"(?P<a>\d+)@.*"])
-def test_a_pattern_is_no_reason_for_a_warning(match: str) -> None:
-    assert VirtualReception(**RECEPTION, match_string=match).warnings == ()
 
 
 @pytest.mark.parametrize(
