@@ -271,12 +271,3 @@ async def test_the_next_policy_takes_over_data_of_the_same_plugin() -> None:
         with pytest.raises(PluginStartupError):
             async with elsewhere.serving():
                 pass
-
-
-async def test_every_task_ends_with_the_policy() -> None:
-    before = len(asyncio.all_tasks())
-    for _ in range(20):
-        async with make_policy([Vips(["a"]), Open(), starting(retrieved)]).serving():
-            pass
-    await asyncio.sleep(0.05)
-    assert len(asyncio.all_tasks()) == before
