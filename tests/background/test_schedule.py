@@ -141,13 +141,6 @@ async def test_an_interrupted_run_starts_again_within_a_minute() -> None:
     assert work.starts[0] - interrupted.starts[0] <= 60
 
 
-async def test_a_job_runs_without_a_server() -> None:
-    work = Work()
-    async with schedule(work.tidy, every=0.01):
-        await asyncio.sleep(0.1)
-    assert len(work.starts) > 2
-
-
 @pytest.mark.parametrize("options", [{"every": 0}, {"timeout": 0}])
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be above 0"):

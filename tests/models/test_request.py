@@ -10,7 +10,6 @@ from yarl import URL
 
 from pexpolicy import (
     MediaLocationRequest,
-    ParticipantAvatarRequest,
     ParticipantPropertiesRequest,
     RegistrationAliasRequest,
     Request,
@@ -77,11 +76,6 @@ def test_a_role_is_known_or_none(text: str, value: str | None) -> None:
     assert participant(f"preauthenticated_role={text}").preauthenticated_role == value
 
 
-def test_an_absent_role_is_none() -> None:
-    assert participant("").preauthenticated_role is None
-    assert ParticipantAvatarRequest(MultiDict(), "a").role is None
-
-
 @pytest.mark.parametrize("written", ["credentials", '"credentials"', '"Credentials"'])
 def test_quotes_around_the_way_to_authenticate_are_taken_off(written: str) -> None:
     request = RegistrationAliasRequest(MultiDict(auth_type=written), "a")
@@ -135,19 +129,6 @@ def test_every_value_of_a_secret_is_known_and_none_is_shown() -> None:
     assert "0815" not in repr(request)
 
 
-def test_a_name_with_a_tilde_has_an_attribute() -> None:
-    assert participant("receive_from_video_mix~mix_name=main").receive_from_video_mix_mix_name == (
-        "main"
-    )
-
-
-def test_a_blank_a_plus_and_a_percent_sign_are_decoded_once() -> None:
-    assert service("remote_display_name=A+B").remote_display_name == "A B"
-    assert service("remote_display_name=A%2BB").remote_display_name == "A+B"
-    assert service("remote_display_name=A%252BB").remote_display_name == "A%2BB"
-    assert service("remote_display_name=100%").remote_display_name == "100%"
-
-
 def test_unknown_parameters_are_kept() -> None:
     assert service("future_parameter=7&x=").params["future_parameter"] == "7"
 
@@ -166,11 +147,6 @@ def test_a_request_is_frozen() -> None:
             setattr(request, name, "b")
         with pytest.raises(AttributeError, match="frozen"):
             delattr(request, name)
-
-
-def test_an_attribute_is_read_once() -> None:
-    request = service("local_alias=sip:a@b")
-    assert request.local_alias is request.local_alias
 
 
 def made(request: type[Request], params: MultiDict[str], alias: str) -> Request:
