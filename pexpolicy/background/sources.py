@@ -217,7 +217,7 @@ class SourceLease:
         return [file for shared in self for file in shared.versions]
 
     def __iter__(self) -> Iterator[SharedSource]:
-        return iter(self._used.values())
+        return iter([*self._used.values()])  # threads read it, too
 
     def source(self, name: str) -> SharedSource:
         """Return a source, which is built when the first setting names it.

@@ -21,6 +21,7 @@ from typing import (
     Generic,
     Literal,
     NamedTuple,
+    Never,
     NoReturn,
     TypeVar,
     cast,
@@ -145,6 +146,7 @@ class Request:
         self,
         privacy: Privacy = Privacy.PLAIN,
         /,
+        *unnamed: Never,
         **values: AnnotationValue | UnsetType,
     ) -> None:
         """Add values to the audit line of the call, below ``annotations`` and the plugin's name.
@@ -158,7 +160,7 @@ class Request:
 
         Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
         """
-        if not isinstance(privacy, Privacy):
+        if unnamed or not isinstance(privacy, Privacy):
             raise TypeError(
                 "annotate takes names and values: write annotate(ticket=4711), or "
                 "annotate(Privacy.PERSONAL, caller=name)"
@@ -183,6 +185,8 @@ class Request:
         def __getattr__(self, name: str) -> NoReturn:
             """Refuse an unknown attribute. Looked up for those alone, so others cost nothing."""
             hint = did_you_mean(name, parameters_of(type(self)))
+            if name in ("get", "items", "keys"):
+                hint = f"; write request.params.{name}"
             msg = f"a {type(self).__name__} has no attribute {name!r}{hint}"
             raise AttributeError(msg, name=name, obj=self)
 

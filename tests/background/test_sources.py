@@ -88,7 +88,7 @@ async def test_a_driver_makes_metrics_below_the_name_of_its_source(lines: Lines)
         with hook_context("sources.people", "lifespan"):
             metrics.gauge("entries", "Entries.").set(7)
         telemetry.use_policy(served)
-    exposed = expose(telemetry.snapshot())
+        exposed = expose(telemetry.snapshot())
     assert b"\npexpolicy_plugin_sources_people_entries 7.0\n" in exposed
     assert b"\npexpolicy_plugin_sources_people_built 1.0\n" in exposed
 
