@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args, overload
 from unicodedata import normalize
 
 if TYPE_CHECKING:
@@ -202,6 +202,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
+D = TypeVar("D")
 T = TypeVar("T")
 V_co = TypeVar("V_co", covariant=True)
 
@@ -228,6 +229,14 @@ class AliasMap(Mapping[Alias, V_co]):
 
     def __getitem__(self, alias: str) -> V_co:
         return self._values[alias if type(alias) is Alias else Alias(alias)]
+
+    @overload
+    def get(self, alias: str, default: None = None, /) -> V_co | None: ...
+    @overload
+    def get(self, alias: str, default: V_co | D, /) -> V_co | D: ...
+    def get(self, alias: str, default: Any = None, /) -> Any:
+        """Return the value of an alias, or the default."""
+        return self._values.get(alias if type(alias) is Alias else Alias(alias), default)
 
     def __contains__(self, alias: object) -> bool:
         return isinstance(alias, str) and Alias(alias) in self._values
