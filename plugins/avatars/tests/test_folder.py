@@ -2,7 +2,6 @@
 
 import io
 import os
-import threading
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pexpolicy import Alias, Avatar
+from pexpolicy import Alias
 from pexpolicy.testing import make_policy, make_request
 from pexpolicy_avatars import Avatars
 from pexpolicy_avatars.settings import AvatarsSettings, Template
@@ -103,29 +102,6 @@ async def test_people_of_other_domains_have_no_picture(serving: Serving, folder:
         assert (await ask("anna@sub.example.com")).decided_by == "default"
         assert (await ask("anna@example.com")).decided_by == "avatars"
         assert (await ask("anna")).decided_by == "avatars"
-
-
-async def test_a_new_picture_is_found_and_a_removed_one_is_not(
-    serving: Serving, folder: Path
-) -> None:
-    async with serving(folder=str(folder), max_age=0) as ask:
-        assert await ask.step() == ("abstained", "")
-        (folder / "anna.jpg").write_bytes(picture())
-        assert (await ask.step())[0] == "decided"
-        (folder / "anna.jpg").unlink()
-        assert await ask.step() == ("abstained", "")
-
-
-async def test_a_picture_and_its_absence_are_cached(serving: Serving, folder: Path) -> None:
-    (folder / "anna.jpg").write_bytes(picture())
-    async with serving(folder=str(folder)) as ask:
-        await ask("anna")
-        await ask("bob")
-        (folder / "anna.jpg").unlink()
-        (folder / "bob.jpg").write_bytes(picture())
-        assert (await ask("anna")).decided_by == "avatars"
-        assert (await ask("anna", width=20)).decided_by == "avatars", "the picture is cached too"
-        assert (await ask("bob")).decided_by == "default"
 
 
 async def test_a_folder_that_is_missing_is_a_failure_until_it_is_there(
@@ -269,25 +245,6 @@ async def test_a_rendering_is_as_old_as_its_picture(folder: Path) -> None:
         assert await size_of_the_original(20) is None
         now += 1
         assert await size_of_the_original(20) == 50
-
-
-async def test_pictures_are_converted_in_a_thread_of_the_plugin(
-    serving: Serving, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "anna.jpg").write_bytes(picture())
-    threads: list[str] = []
-    resized = Avatar.resized
-
-    def recorded(avatar: Avatar, width: int | None, height: int | None) -> Avatar:
-        threads.append(threading.current_thread().name)
-        return resized(avatar, width, height)
-
-    monkeypatch.setattr(Avatar, "resized", recorded)
-    async with serving(folder=str(folder), initials={}) as ask:
-        for _ in range(2):
-            await ask("anna")
-            await ask("bob")
-    assert threads == ["avatars-image_0"] * 2
 
 
 async def test_it_works_in_processes_of_its_own(folder: Path) -> None:

@@ -18,7 +18,6 @@ from pexpolicy_local_policy.export import (
     Expressions,
     NotExportedError,
     export,
-    glob_pattern,
     python_pattern,
 )
 from pexpolicy_local_policy.lint import lint
@@ -308,10 +307,6 @@ def test_a_pattern_that_is_taken_means_the_same(source: str) -> None:
         made = re.compile(python_pattern(source, case_sensitive=sensitive))
         for text in ("", "aax", "AAX", "a1dX", "123-456", "aab", "meet.a@b", "com1@2x3", *LONG):
             assert ours.matches(text) == bool(made.search(text)), text
-
-
-def test_stars_of_a_glob_that_follow_each_other_are_one() -> None:
-    assert glob_pattern("**a****b", case_sensitive=True) == "(?s)\\A(?:.*a.*b)\\Z"
 
 
 def test_a_script_that_is_too_long_is_refused(tmp_path: Path) -> None:

@@ -151,11 +151,6 @@ def test_a_room_is_a_conference_without_a_tag_unless_it_says_else(build: Build) 
     assert asked.result == {"name": "X", "service_tag": "", "service_type": "conference"}
 
 
-def test_a_pin_keeps_its_leading_zeros(build: Build) -> None:
-    asked = build({"rooms": {"x": {"name": "X", "pin": "0042"}}}).ask("x")
-    assert asked.result["pin"] == "0042"
-
-
 def test_a_theme_that_infinity_does_not_know_is_reported_before_any_call(build: Build) -> None:
     with pytest.raises(ConfigError) as caught:
         build(

@@ -153,16 +153,6 @@ def test_the_first_and_the_last_year_are_no_limits(begins: Any, ends: Any) -> No
     assert entry.valid == ""
 
 
-@pytest.mark.parametrize(
-    ("key", "time"), [("valid_until", "0001-01-01T00:00:00"), ("valid_from", "9999-12-31T23:59:59")]
-)
-@pytest.mark.parametrize("zone", ["Europe/Oslo", "America/New_York"])
-def test_a_room_that_never_exists_is_described(key: str, time: str, zone: str) -> None:
-    table = {"name": "A", key: time}
-    (entry,) = Plugin(Settings(rooms={"a": table}, zone=zone)).room_entries()
-    assert entry.valid.endswith(" UTC")
-
-
 def test_pins_come_from_a_file_of_their_own(
     build: Build, complaints: Complaints, folder: Path
 ) -> None:

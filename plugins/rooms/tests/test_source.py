@@ -105,13 +105,6 @@ async def test_the_cache_starts_a_server_without_the_source(database: Path) -> N
         assert (await ask("clinic")).pin == "0482"
 
 
-async def test_a_room_without_an_end_is_found(database: Path) -> None:
-    fill(database, CLINIC, ("always", "Always", None, 1, "9999-12-31"))
-    async with serving(database) as ask:
-        assert (await ask("always")).name == "Always"
-        assert (await ask("clinic")).name == "Clinic"
-
-
 async def test_a_row_with_a_problem_is_left_out(database: Path) -> None:
     fill(
         database,

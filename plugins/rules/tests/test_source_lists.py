@@ -174,11 +174,6 @@ async def test_a_source_that_is_gone_fails_the_step_and_comes_back(database: Pat
         assert (await ask(remote_alias="bob@example.com")).decision.action == "reject"
 
 
-def test_lists_without_a_source_cost_a_call_no_task() -> None:
-    policy = make_policy({"rules": Rules})
-    assert not policy.chains["service_configuration"].links[0].may_wait
-
-
 @pytest.mark.parametrize(
     ("table", "when", "problem"),
     [

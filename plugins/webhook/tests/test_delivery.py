@@ -170,23 +170,6 @@ async def test_an_accepted_request_is_not_repeated_whatever_its_body(
     assert len(set(map(id, transports))) == connections
 
 
-async def test_no_thread_for_a_moment_ends_no_delivery(
-    opened: Opened, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_thread, failures = asyncio.to_thread, [RuntimeError("can't start new thread")] * 3
-
-    async def fail(*job: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return await in_thread(*job)
-
-    async with opened() as plugin:
-        monkeypatch.setattr(asyncio, "to_thread", fail)
-        plugin.on_decisions(outcomes(0, 2))
-        assert await receiver.has(2) == ids(0, 2)
-    assert not failures
-
-
 async def test_a_refused_event_is_dropped_alone_and_counted(
     opened: Opened, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -269,8 +252,6 @@ async def test_tls_trusts_the_ca_file_alone(tmp_path: Path, receiver: Receiver) 
     authority.issue_cert("127.0.0.1").configure_cert(server_side)
     app = web.Application()
     app.router.add_post("/events", receiver.handle)
-    async with TestServer(app, scheme="https") as server:
-        await server.close()
     secure = TestServer(app, scheme="https")
     await secure.start_server(ssl=server_side)
     url = f"https://127.0.0.1:{secure.port}/events"

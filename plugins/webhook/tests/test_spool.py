@@ -188,34 +188,6 @@ def test_what_a_killed_process_wrote_is_delivered(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_without_descriptors_keeps_no_segment_locked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, other = Spool(tmp_path, 1000), Spool(tmp_path, 1000)
-    first.append([b"x"])
-    crash(first)
-    opened = list(Path("/proc/self/fd").iterdir())
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "_position_of", exhausted)
-        with pytest.raises(OSError, match="too many"):
-            other.adopt()
-        with pytest.raises(OSError, match="too many"):
-            other.append([b"y"])
-    assert len(list(Path("/proc/self/fd").iterdir())) == len(opened)
-    other.adopt()
-    taken = other.take(1, MANY)
-    assert taken is not None
-    assert taken[1] == [b"x"]
-    other.acknowledge(*taken)
-    assert other.take(1, MANY) is None
-    other.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def exhausted(_: Path) -> int:
-    raise OSError(errno.EMFILE, "too many open files")
-
-
 def directory(path: Path) -> None:
     path.mkdir()
 
