@@ -4,7 +4,6 @@ import asyncio
 import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -237,58 +236,6 @@ def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) ->
     certs.check_files()
     assert certs.renewals == 1
     assert [event["event"] for event in log.events] == ["certificate renewed"]
-
-
-@pytest.fixture
-def polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "CERTIFICATE_POLL_INTERVAL_S", 0.01)
-
-
-async def polled(certs: Certificates, done: Callable[[], bool]) -> None:
-    watch = asyncio.create_task(certs.watch(lambda: None))
-    await until(lambda: done() or watch.done())
-    watch.cancel()
-    assert done()
-
-
-@pytest.mark.usefixtures("polls")
-async def test_a_failed_check_is_an_alarm_and_the_next_one_follows(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    certs, log = loaded(folder)
-    start, failures = threading.Thread.start, iter([RuntimeError("can't start new thread")] * 3)
-
-    def fails(thread: threading.Thread) -> None:
-        if thread.name.startswith("pexpolicy-tls") and (error := next(failures, None)):
-            raise error
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", fails)
-    await polled(certs, lambda: bool(log.events) and not certs.problem)
-    (event,) = log.events
-    assert "can't start new thread" in event["problem"]
-    leaf = certificates.write_pair(folder, days=60)
-    await polled(certs, lambda: certs.renewals == 1)
-    assert serial_served(certs) == serial(leaf)
-
-
-@pytest.mark.usefixtures("polls")
-async def test_the_end_does_not_wait_for_files_that_hang(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    certs = Certificates(source(folder), Log())
-    began, release, ended = (threading.Event() for _ in range(3))
-
-    def hangs() -> None:
-        began.set()
-        release.wait(5)
-        ended.set()
-
-    monkeypatch.setattr(certs, "check_files", hangs)
-    await polled(certs, began.is_set)
-    await asyncio.sleep(0)
-    assert not ended.is_set()
-    release.set()
 
 
 def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Path) -> None:

@@ -209,20 +209,6 @@ async def test_a_shared_line_has_the_facts_of_the_last_one() -> None:
     assert lines.lines[-1] == ("unknown path", "192.0.2.1", 2, {"path": "/other"})
 
 
-@virtual
-async def test_what_could_not_be_written_is_on_record_once_there_is_room() -> None:
-    lines = Lines()
-    lines.has_room = False
-    bursts = RefusalLog(lines, has_room=lambda: lines.has_room)
-    for number in range(50):
-        bursts.note("unauthorised", 401, f"192.0.2.{number % 2}")
-    await asyncio.sleep(30)
-    assert lines.lines == []
-    lines.has_room = True
-    await asyncio.sleep(INTERVAL_S)
-    assert [line[1:3] for line in lines.lines] == [("192.0.2.0", 25), ("192.0.2.1", 25)]
-
-
 async def test_refused_peers_are_counted_apart_only_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

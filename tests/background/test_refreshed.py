@@ -392,13 +392,3 @@ def test_impossible_options_are_refused(options: dict[str, Any], tmp_path: Path)
         options = {"file": CacheFile(tmp_path / "x", int)}
     with pytest.raises(ValueError, match=r"above 0|below 1|needs a key"):
         data(Service(1), **options)
-
-
-async def names() -> frozenset[str]:
-    return frozenset({"a"})
-
-
-async def test_a_value_has_the_type_of_the_fetch() -> None:
-    async with Refreshed(names, every=60) as refreshed:
-        value: frozenset[str] = refreshed.value
-        assert value == {"a"}

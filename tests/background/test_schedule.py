@@ -18,7 +18,7 @@ from tests.support import live_server
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Log, plugin
 from tests.support.virtual_time import clock, virtual
-from tests.support.waiting import wait_stubbornly, wait_until
+from tests.support.waiting import wait_until
 
 ASKED = plugin(service_configuration=lambda _: None)
 
@@ -65,25 +65,6 @@ async def test_a_run_that_is_longer_than_the_interval_delays_the_next_one() -> N
     async with bound(work, every=10)[0]:
         await asyncio.sleep(32)
     assert work.times == [0, 15, 25]
-
-
-@virtual
-async def test_a_run_that_ignores_its_cancellation_does_not_keep_the_server() -> None:
-    released = asyncio.Event()
-
-    async def stubborn() -> None:
-        await wait_stubbornly(released)
-
-    log = Log()
-    job = schedule(stubborn, every=60)
-    job.bind("guests", log, JobHistory())
-    async with job:
-        await asyncio.sleep(1)
-    (event,) = log.events
-    assert (event["event"], event["job"]) == ("a run did not end", "stubborn")
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    released.set()
-    await asyncio.sleep(1)
 
 
 @virtual

@@ -188,11 +188,6 @@ async def test_a_test_passes_a_driver_itself() -> None:
         await decide((Wants, {"people": 7}), SERVICE)
 
 
-class Blocks(Uses):
-    @hookimpl
-    def media_location(self, request: object) -> None: ...
-
-
 @pytest.mark.parametrize("kind", [Uses | Log, Union[Uses, None]])  # noqa: UP007 - both are written
 def test_a_setting_may_take_drivers_of_several_classes(kind: Any) -> None:
     members = {"__annotations__": {"driver": Source[kind]}, "__module__": __name__}  # type: ignore[misc]
@@ -201,22 +196,6 @@ def test_a_setting_may_take_drivers_of_several_classes(kind: Any) -> None:
     assert model(driver=driver).driver is driver
     with pytest.raises(ValueError, match="write the NAME of a table"):
         model(driver=object())
-
-
-async def test_a_source_that_does_not_open_leaves_no_threads(lines: Lines) -> None:
-    document = {
-        "sources": {"people": people(fails="opened")},
-        "plugins": {"blocks": {"settings": {"people": "people"}}},
-    }
-    settings = from_document(document, Path("config.toml"), "0" * 16)
-    made = build_policy(settings, available=available({"blocks": Blocks}))
-    (plugin,) = made.plugins
-    assert plugin.threads is not None
-    assert await plugin.threads.run(str, 1) == "1"
-    with pytest.raises(PluginStartupError):
-        await made.serving().__aenter__()
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        await plugin.threads.run(str, 1)
 
 
 async def test_a_source_that_does_not_open_keeps_the_policy_from_serving(lines: Lines) -> None:
@@ -350,21 +329,3 @@ async def test_a_draining_generation_keeps_its_sources(lines: Lines, tmp_path: P
     await generations.close()
     audit.close()
     assert lines()[-1] == "closed two"
-
-
-def test_a_build_that_breaks_releases_its_sources(
-    lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pexpolicy import builder  # noqa: PLC0415 - it is replaced in part
-    from pexpolicy.plugins.plugin import build  # noqa: PLC0415
-
-    pool = SharedResources()
-
-    def breaks(*arguments: Any, **options: Any) -> None:
-        build(*arguments, **options)
-        raise MemoryError
-
-    monkeypatch.setattr(builder, "build", breaks)
-    with pytest.raises(MemoryError):
-        policy({"people": people()}, pool=pool)
-    assert not vars(pool)["_shared"]

@@ -421,17 +421,6 @@ async def test_a_worker_inherits_no_sockets_of_the_server(shelf: PluginFolder) -
     assert inode not in found
 
 
-async def test_a_call_costs_a_worker_nothing_that_stays(shelf: PluginFolder) -> None:
-    body = "if do == 'fds': return Continue(reason=str(os.listdir('/proc/self/fd')))"
-    async with shelf.serving(doing(body)) as isolated:
-        first = (await service(isolated, "fds")).reason
-        before = descriptors()
-        for _ in range(300):
-            await service(isolated)
-        assert (await service(isolated, "fds")).reason == first
-        assert descriptors() == before
-
-
 async def test_an_answer_that_is_too_long_for_the_way_is_a_failure(shelf: PluginFolder) -> None:
     source = """
     @hookimpl

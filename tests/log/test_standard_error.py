@@ -70,15 +70,6 @@ def test_a_stalled_reader_delays_no_writer_and_what_does_not_fit_is_counted(
     assert sum(left_out) + lines.count(text) == 5000
 
 
-def test_the_end_does_not_wait_for_a_stalled_reader(pipe: tuple[int, TextIO]) -> None:
-    output = StandardError(pipe[1], report)
-    with output.background():
-        for _ in range(3000):
-            output.write("x" * 99, "noisy")
-    output.write("after the end")
-    read_all(pipe[0])
-
-
 def test_lines_of_several_processes_do_not_mix(pipe: tuple[int, TextIO]) -> None:
     reader, stream = pipe
     output = StandardError(stream, report)

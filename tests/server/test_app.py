@@ -3,11 +3,7 @@
 import asyncio
 
 import pytest
-from aiohttp import web
 
-from pexpolicy.access.access_control import AccessControl
-from pexpolicy.audit.sinks import JournalSink
-from pexpolicy.server.http.app import PolicyApp
 from tests.support import wire
 from tests.support.fake_plugins import Serve, always, plugin, policy
 
@@ -191,68 +187,6 @@ async def test_a_plugin_that_cancels_every_task_leaves_each_call_its_reply_and_l
         assert (await server.ask(wire.REGISTRATION + "a@b")).action == "continue"
 
 
-@pytest.mark.parametrize("waits_for", ["its audit line", "its credentials"])
-async def test_a_call_that_waits_outside_of_plugins_outlives_whatever_cancels_every_task(
-    serving: Serve, monkeypatch: pytest.MonkeyPatch, waits_for: str
-) -> None:
-    own, waiting, ready = asyncio.all_tasks(), asyncio.Event(), asyncio.Event()
-    authenticate = AccessControl.authenticate
-
-    def write(self: JournalSink, line: bytes) -> asyncio.Future[bool] | None:
-        self._journal.record(line)
-        if waiting.is_set():
-            return None
-        waiting.set()
-        recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        pending.append(recorded)
-        return recorded
-
-    async def admit(self: AccessControl, request: web.BaseRequest) -> object:
-        if not waiting.is_set():
-            waiting.set()
-            await ready.wait()
-        return await authenticate(self, request)
-
-    async def cancels(_: object) -> None:
-        for task in asyncio.all_tasks() - own:
-            task.cancel()
-
-    pending: list[asyncio.Future[bool]] = []
-    if waits_for == "its audit line":
-        monkeypatch.setattr(JournalSink, "record", write)
-    else:
-        monkeypatch.setattr(AccessControl, "authenticate", admit)
-    async with serving({"rude": plugin(media_location=cancels)}) as server:
-        own |= asyncio.all_tasks()
-        waits = asyncio.create_task(server.ask(wire.SERVICE))
-        own.add(waits)
-        await waiting.wait()
-        rude = asyncio.create_task(server.ask(wire.LOCATION))
-        own.add(rude)
-        assert (await rude).action == "continue"
-        ready.set()
-        for recorded in pending:
-            recorded.set_result(True)
-        assert (await waits).action == "continue"
-        assert len(server.lines()) == 2
-
-
-async def test_an_unexpected_error_is_reported_by_its_name(
-    serving: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def breaks(*_: object) -> object:
-        raise RuntimeError("unforeseen")
-
-    async with serving({}) as server:
-        monkeypatch.setattr(PolicyApp, "_finish", breaks)
-        reply = await server.ask(wire.SERVICE)
-        assert (reply.status, reply.body) == (500, b"")
-        assert server.lines()[-1]["reason"] == "internal fault"
-        (event,) = server.log.events
-        assert "unforeseen" in event["error"]
-        assert "test_app.py" in event["traceback"]
-
-
 async def test_a_connection_is_kept_for_the_next_call(serving: Serve) -> None:
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
     last = wire.request_bytes(wire.PARTICIPANT, "GET", {})
@@ -273,21 +207,6 @@ async def test_a_server_says_that_it_is_alive_without_leaving_a_line(serving: Se
         for target in ("/livez", "/readyz"):
             assert (await server.ask(target)).body == b"ok\n"
         assert server.lines() == []
-
-
-async def test_a_call_under_way_is_answered_before_the_server_ends(serving: Serve) -> None:
-    asked, go_on = asyncio.Event(), asyncio.Event()
-
-    async def waits(_: object) -> object:
-        asked.set()
-        await go_on.wait()
-        return {"call_tag": "at last"}
-
-    async with serving({"toy": plugin(participant_properties=waits)}) as server:
-        call = asyncio.create_task(server.ask(wire.PARTICIPANT))
-        await asked.wait()
-        asyncio.get_running_loop().call_later(0.05, go_on.set)
-    assert (await call).result == {"call_tag": "at last"}
 
 
 @pytest.mark.parametrize("target", ["/unknown", "/livez", wire.SERVICE])

@@ -199,20 +199,3 @@ async def test_pipelined_replies_come_in_their_order_up_to_the_last(
         assert len(places) == 20
         assert places == sorted(places)
         assert answer.count(b"Connection: close") == 1
-
-
-async def test_a_small_part_of_a_reply_is_not_held_back(
-    serving: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options: list[int] = []
-    made = PolicyProtocol.connection_made
-
-    def note(protocol: PolicyProtocol, transport: asyncio.BaseTransport) -> None:
-        made(protocol, transport)
-        accepted = transport.get_extra_info("socket")
-        options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-
-    monkeypatch.setattr(PolicyProtocol, "connection_made", note)
-    async with serving({}) as server:
-        await server.ask(wire.SERVICE)
-    assert options == [1]

@@ -23,13 +23,6 @@ from tests.support import fake_plugins, live_server, wire
 from tests.support.fake_plugins import Log
 from tests.support.waiting import HANG_S, wait_until
 
-GUARDED = """
-[server]
-base_path = "/api/pexip"
-[auth]
-user = "pexip"
-password_env = "TEST_POLICY_PASSWORD"
-"""
 KEEP = {"Connection": "keep-alive"}
 
 
@@ -39,21 +32,6 @@ def ended(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
-
-
-def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:
-    (tmp_path / "given.toml").write_text(GUARDED)
-    config = live_server.with_audit(tmp_path / "given.toml", tmp_path)
-    environment = {"TEST_POLICY_PASSWORD": "s3cret"}
-    with live_server.running(config, environment=environment) as server:
-        assert server.url.endswith("/api/pexip")
-        target = f"/api/pexip{wire.SERVICE}?local_alias=a"
-        assert server.ask(target).status == 401
-        reply = server.ask(target, headers=wire.basic("pexip", "s3cret"))
-        assert (reply.status, reply.action) == (200, "continue")
-        assert [line["event"] for line in server.lines()] == ["refused", "decision"]
-        assert "s3cret" not in server.audit.read_text()
-    assert ended(server.pid)
 
 
 @pytest.fixture(scope="module")

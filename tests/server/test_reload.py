@@ -253,17 +253,6 @@ def test_a_mounted_configuration_that_is_swapped_is_noticed(tmp_path: Path) -> N
         wait_until(lambda: served(server) == "second")
 
 
-def test_a_half_written_file_is_refused_and_the_whole_one_taken(
-    config: Path, server: live_server.Running
-) -> None:
-    whole = written("second")
-    config.write_text(whole[: len(whole) // 2])
-    assert not reloaded(config).done
-    assert served(server) == "first"
-    config.write_text(whole)
-    wait_until(lambda: served(server) == "second")
-
-
 def test_an_empty_file_is_refused_and_a_comment_is_taken(
     config: Path, server: live_server.Running
 ) -> None:

@@ -1,15 +1,12 @@
 """Replies leave in the next turn, in their order, and none is lost where a connection ends."""
 
 import asyncio
-from contextvars import ContextVar
 
-import pytest
 from aiohttp import web
 
 from pexpolicy.access.connections import ConnectionLimits
 from pexpolicy.access.refusals import RefusalLog
-from pexpolicy.server.http import protocol
-from pexpolicy.server.http.protocol import MAX_REPLY_DELAY_S, ReplyBatcher
+from pexpolicy.server.http.protocol import ReplyBatcher
 from tests.support.fake_plugins import Log
 
 
@@ -59,19 +56,6 @@ async def unused(_: web.BaseRequest) -> web.StreamResponse:
     raise AssertionError
 
 
-async def test_all_of_a_turn_leaves_in_the_next_one() -> None:
-    batcher, one, other = batcher_of(), Wire(), Wire()
-    for content in (b"1", b"2"):
-        batcher.put(one, content)
-        batcher.put(other, content)
-    assert one.written == other.written == []
-    await asyncio.sleep(0)
-    assert one.written == other.written == [b"1", b"2"]
-    batcher.put(one, b"3")
-    await asyncio.sleep(0)
-    assert one.written == [b"1", b"2", b"3"]
-
-
 async def test_a_connection_that_breaks_costs_no_other() -> None:
     log = Log()
     batcher = batcher_of(log)
@@ -83,35 +67,3 @@ async def test_a_connection_that_breaks_costs_no_other() -> None:
     (said,) = log.events
     assert said["event"] == "a reply could not be sent"
     assert said["error"].startswith("RuntimeError: end of file was written (test_reply_batcher.py:")
-
-
-async def test_a_turn_that_takes_long_sends_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, one = 5.0, Wire()
-    batcher = batcher_of()
-    monkeypatch.setattr(protocol, "monotonic", lambda: now)
-    for passed, written in (
-        (0.0, []),
-        (MAX_REPLY_DELAY_S / 2, []),
-        (MAX_REPLY_DELAY_S, [b"", b"", b""]),
-    ):
-        now += passed
-        batcher.put(one, b"")
-        assert one.written == written
-    batcher.put(one, b"")
-    assert len(one.written) == 3
-    await asyncio.sleep(0)
-    assert len(one.written) == 4
-
-
-async def test_a_reply_is_sent_outside_of_what_a_call_noted() -> None:
-    noted: ContextVar[str] = ContextVar("noted", default="nothing")
-    seen: list[str] = []
-
-    class Looks(Wire):
-        def write(self, data: bytes | bytearray | memoryview) -> None:
-            seen.append(noted.get())
-
-    noted.set("of one call")
-    batcher_of().put(Looks(), b"reply")
-    await asyncio.sleep(0)
-    assert seen == ["nothing"]

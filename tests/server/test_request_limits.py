@@ -2,11 +2,8 @@
 
 import asyncio
 import gzip
-import os
-import socket
-import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from pexpolicy.access.connections import Connection, ConnectionLimits
 from pexpolicy.server.http.bounded_handler import MAX_HEADERS, BodyLimit, BoundedHandler
 from tests.access.test_limits import answered, connected, policy, reasons
 from tests.server.test_reply_batcher import Wire
-from tests.support import fake_plugins, live_server, wire
+from tests.support import fake_plugins, wire
 from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Serve, plugin
 from tests.support.waiting import HANG_S
@@ -184,25 +181,3 @@ async def test_a_request_after_one_that_offers_an_upgrade_is_not_half_sent(
             await asyncio.wait_for(reader.read(1), 0.6)
         assert reasons(server) == []
         assert await answered((reader, writer))
-
-
-def _resident(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell")
-@pytest.mark.parametrize("headers", [1, 125])
-def test_half_sent_requests_take_little_memory(tmp_path: Path, headers: int) -> None:
-    config = live_server.with_audit(live_server.SHIPPED, tmp_path)
-    content = b"GET /x HTTP/1.1\r\n" + (b"X: " + b"x" * 32_000 + b"\r\n") * headers
-    with live_server.running(config) as server, ExitStack() as held:
-        before = _resident(server.pid)
-        for number in range(100):
-            source = (f"127.0.0.{number + 1}", 0)
-            client = socket.create_connection(("127.0.0.1", server.port), 5, source)
-            held.enter_context(client)
-            with suppress(OSError):
-                client.sendall(content)
-        time.sleep(0.5)
-        assert _resident(server.pid) - before < 20

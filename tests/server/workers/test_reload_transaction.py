@@ -159,18 +159,6 @@ async def test_a_worker_that_joins_a_refused_reload_is_one_of_them(
     assert (coordinator.content, coordinator.active_hash) == (b"", OLD)
 
 
-async def test_a_worker_that_dies_before_the_end_of_a_reload_is_not_waited_for(
-    workers: list[ObedientWorker], coordinator: ReloadCoordinator
-) -> None:
-    workers.append(ObedientWorker())
-    reload = await begun(coordinator)
-    await workers.pop().obey(dies=True)
-    await workers[0].obey()
-    await workers[0].obey()
-    assert (await reload).config_hash == NEW
-    assert not workers[0].asked
-
-
 async def test_a_file_that_is_gone_is_a_refusal(
     tmp_path: Path, workers: list[ObedientWorker], coordinator: ReloadCoordinator
 ) -> None:
