@@ -60,35 +60,24 @@ PARAMETERS_WITH_TOKEN = rb"""
     """.split()
 METHODS = b"HEAD HEAD POST PUT DELETE PATCH OPTIONS TRACE PROPFIND SEARCH".split()
 HEADERS = (
-    b"Accept: */*",
-    b"Accept-Encoding: gzip, br, zstd",
-    b"Accept-Language: " + b"a," * 500,
-    b"Range: bytes=0-1",
-    b"If-None-Match: *",
-    b"If-Modified-Since: yesterday",
-    b"X-Forwarded-For: 10.0.0.1",
-    b"X-HTTP-Method-Override: DELETE",
-    b'Cookie: a=b; "=;;',
-    b"Content-Length: 0",
-    b"Content-Type: application/json",
-    b"Connection: keep-alive",
-    b"User-Agent: ",
-    b"Origin: null",
-    b"X-Latin: \xe9\xff",
-    b"Via: 1.1 a",
-    b"Forwarded: for=",
+    *(b"Accept: */*", b"Accept-Encoding: gzip, br, zstd", b"Accept-Language: " + b"a," * 500),
+    *(b"Range: bytes=0-1", b"If-None-Match: *", b"If-Modified-Since: yesterday"),
+    *(
+        b"X-Forwarded-For: 10.0.0.1",
+        b"X-HTTP-Method-Override: DELETE",
+        b"Via: 1.1 a",
+        b"Forwarded: for=",
+    ),
+    *(b"Content-Length: 0", b"Content-Type: application/json", b"Connection: keep-alive"),
+    *(b'Cookie: a=b; "=;;', b"User-Agent: ", b"Origin: null", b"X-Latin: \xe9\xff"),
 )
 AUTHORIZATIONS = (
-    b"",
-    b"Authorization: Basic\r\n",
-    b"Authorization: Basic !!!\r\n",
-    b"Authorization: Basic YQ==\r\n",
-    b"Authorization: Basic /////w==\r\n",
-    b"Authorization: Basic " + b"QUFB" * 1000 + b"\r\n",
-    b"Authorization: Bearer x\r\n",
-    b"Authorization: Digest a=b\r\n",
-    b"Authorization: \xff\r\n",
-    b"authorization: basic OjpA\r\n",
+    *(b"", b"Authorization: \xff\r\n", b"authorization: basic OjpA\r\n"),
+    *(
+        b"Authorization: Basic %b\r\n" % text
+        for text in (b"!!!", b"YQ==", b"/////w==", b"QUFB" * 1000)
+    ),
+    *(b"Authorization: %b\r\n" % text for text in (b"Basic", b"Bearer x", b"Digest a=b")),
 )
 
 

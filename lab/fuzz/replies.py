@@ -36,11 +36,6 @@ class Replies:
         self._reader = reader
         self._bytes = b""
 
-    @property
-    def rest(self) -> bytes:
-        """What has arrived beyond the last reply that was read."""
-        return self._bytes
-
     async def next(self, *, bodyless: bool = False) -> Reply | None:
         """Read a reply; None when the server has closed the connection in between.
 

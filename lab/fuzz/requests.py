@@ -2,9 +2,10 @@
 
 import json
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from tests.support.paths import ROOT
 
@@ -42,23 +43,26 @@ class Dice:
     rng: Random
     token: bytes
 
+    def form(self, forms: Sequence[bytes]) -> bytes:
+        """Choose a form, and put the token where it has its place."""
+        return self.rng.choice(forms).replace(b"%b", self.token)
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+
+class Sample(NamedTuple):
     """A recorded request: endpoint, path and the parameters, all as on the wire."""
 
     endpoint: str
     path: bytes
-    parameters: tuple[bytes, ...]
+    parameters: list[bytes]
 
 
-def read_samples(path: Path = SAMPLES) -> tuple[Sample, ...]:
+def read_samples() -> list[Sample]:
     """Read the recorded requests."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return tuple(
-        Sample(row["endpoint"], row["path"].encode(), tuple(row["query"].encode().split(b"&")))
+    rows = map(json.loads, SAMPLES.read_text("utf-8").splitlines())
+    return [
+        Sample(row["endpoint"], row["path"].encode(), row["query"].encode().split(b"&"))
         for row in rows
-    )
+    ]
 
 
 def make_token(seed: int) -> bytes:

@@ -1,10 +1,10 @@
 """A fuzz run: a server, a sender, and the findings."""
 
 import asyncio
+import itertools
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from lab.fuzz.batch import Sender
@@ -46,111 +46,67 @@ LAST = request(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The size of a run: requests, seed, time limit in seconds, connections, configuration."""
-
-    requests: int = 1_000_000
-    seed: int = 1
-    seconds: float = 1800.0
-    connections: int = 32
-    config: Path | None = None
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
-@dataclass(slots=True)
-class Result:
-    """The findings of a run. Memory is in MiB, its growth in MiB per million requests."""
-
-    tally: Tally
-    elapsed: float
-    memory: list[tuple[int, float]]
-    open_files: tuple[int, int]
-
-    @property
-    def rate(self) -> float:
-        """Return requests per second."""
-        return self.tally.done / self.elapsed if self.elapsed else 0.0
-
-    @property
-    def growth(self) -> float:
-        """Return the slope of resident memory in the second half of the run, by least squares."""
-        points = self.memory[len(self.memory) // 2 :]
-        if len(points) < 3:
-            return 0.0
-        middle = sum(done for done, _ in points) / len(points)
-        level = sum(size for _, size in points) / len(points)
-        spread = sum((done - middle) ** 2 for done, _ in points)
-        lean = sum((done - middle) * (size - level) for done, size in points)
-        return lean / spread * 1e6 if spread else 0.0
-
-
-def run(plan: Plan, report: Callable[[str], None]) -> Result:
-    """Start a server, send all cases, check that it still serves; pass progress to `report`."""
-    grammar = Grammar(plan.seed)
+def run(requests: int, seed: int = 1, seconds: float = 1800.0, connections: int = 32) -> Tally:
+    """Start a server, send all cases, check that it still serves; print the progress."""
+    grammar = Grammar(seed)
     tally = Tally(grammar.token)
     log: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        config = plan.config
-        if config is None:
-            config = Path(folder, "config.toml")
-            config.write_text(CONFIG, "utf-8")
+        config = Path(folder, "config.toml")
+        config.write_text(CONFIG, "utf-8")
         secret = {PASSWORD_ENV: PASSWORD}
         with live_server.running(config, environment=secret, log=log) as server:
-            result = asyncio.run(_run(plan, grammar, tally, server, report))
+            sender = Sender(grammar, server.port, requests, time.monotonic() + seconds, tally)
+            asyncio.run(_send(sender, connections, server))
     text = "".join(log).encode()
     if b"Traceback" in text or tally.token in text:
         tally.finding("traceback or input in the server's own log", seen=text[-300:])
-    return result
+    return tally
 
 
-async def _run(
-    plan: Plan,
-    grammar: Grammar,
-    tally: Tally,
-    target: live_server.Running,
-    report: Callable[[str], None],
-) -> Result:
-    began = time.monotonic()
-    files = target.open_files
-    result = Result(tally, 0.0, [(0, target.memory)], (files, files))
-    sender = Sender(grammar, target.port, plan.requests, began + plan.seconds, tally)
-    watch = asyncio.create_task(_watch(result, target, plan.requests, report))
+async def _send(sender: Sender, connections: int, server: live_server.Running) -> None:
+    tally, began, files = sender.tally, time.monotonic(), server.open_files
+    tally.memory.append((0, server.memory))
+    watch = asyncio.create_task(_watch(sender, server))
     try:
-        await sender.send_all(plan.connections)
+        await sender.send_all(connections)
     finally:
         watch.cancel()
-    result.elapsed = time.monotonic() - began
-    result.memory.append((tally.done, target.memory))
-    await _check_after_run(target, tally)
-    result.open_files = (files, target.open_files)
-    return result
+    tally.elapsed = time.monotonic() - began
+    tally.memory.append((tally.done, server.memory))
+    await _check_after_run(server, tally)
+    tally.open_files = (files, server.open_files)
 
 
-async def _watch(
-    result: Result, target: live_server.Running, requests: int, report: Callable[[str], None]
-) -> None:
-    began = time.monotonic()
-    for tick in range(10**9):
+async def _watch(sender: Sender, server: live_server.Running) -> None:
+    tally, began = sender.tally, time.monotonic()
+    for tick in itertools.count(1):
         await asyncio.sleep(1.0)
-        done, size = result.tally.done, target.memory
-        result.memory.append((done, size))
-        if tick % 10 == 9:
+        done, size = tally.done, server.memory
+        tally.memory.append((done, size))
+        if tick % 10 == 0:
             rate = done / (time.monotonic() - began)
-            found = sum(result.tally.findings.values())
-            report(f"{done:>9,} of {requests:,}  {rate:,.0f}/s  {size:.0f} MiB  findings {found}")
+            found = tally.findings.total()
+            say(f"{done:>9,} of {sender.count:,}  {rate:,.0f}/s  {size:.0f} MiB  findings {found}")
 
 
-async def _check_after_run(target: live_server.Running, tally: Tally) -> None:
+async def _check_after_run(server: live_server.Running, tally: Tally) -> None:
     """Check that the server still answers."""
+    reply = None
     try:
         async with asyncio.timeout(10.0):
-            reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(LAST)
             reply = await Replies(reader).next()
             writer.close()
     except (OSError, TimeoutError):
-        reply = None
+        pass
     if reply is None or reply.status != 200:
-        tally.finding(
-            "no good answer at the end", FuzzCase(LAST, "last"), reply.head if reply else b""
-        )
+        seen = reply.head if reply else b""
+        tally.finding("no good answer at the end", FuzzCase(LAST, "last"), seen)

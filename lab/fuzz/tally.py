@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from statistics import linear_regression
 
 from lab.fuzz.replies import Reply
 from lab.fuzz.requests import FuzzCase
@@ -22,9 +23,12 @@ class Tally:
     connections: int = 0
     closed: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
     findings: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    memory: list[tuple[int, float]] = field(default_factory=list)
+    """Requests, and MiB of resident memory after them."""
+    elapsed: float = 0.0
+    open_files: tuple[int, int] = (0, 0)
 
     def finding(self, what: str, case: FuzzCase | None = None, seen: bytes = b"") -> None:
         """Record a finding with the case that caused it; store the first few in full."""
@@ -59,8 +63,29 @@ class Tally:
     def finish(self, case: FuzzCase, *, closed: bool = False) -> None:
         """Count a case that was answered, or whose connection was closed instead."""
         self.done += 1
-        self.kinds[case.kind] += 1
         if closed:
             self.closed[case.kind] += 1
             if case.clean:
                 self.finding("well-framed request closed without a reply", case)
+
+    def summary(self, requests: int) -> list[str]:
+        """Describe the run of so many requests in a few lines."""
+        replies = ", ".join(f"{status} {n:,}" for status, n in sorted(self.statuses.items()))
+        closed = ", ".join(f"{kind} {count:,}" for kind, count in self.closed.most_common(6))
+        speed = f"{self.elapsed:.0f} s, {self.done / self.elapsed:,.0f}/s"
+        half = self.memory[len(self.memory) // 2 :]
+        slope = linear_regression(*zip(*half, strict=True)).slope * 1e6 if len(half) > 2 else 0.0
+        memory = f"{self.memory[0][1]:.1f} to {self.memory[-1][1]:.1f} MiB"
+        opened, left = self.open_files
+        lines = [
+            f"{self.done:,} requests in {speed}, {self.connections:,} connections",
+            f"replies: {replies}; judged by the oracle: {self.judged:,}",
+            f"closed without a reply: {self.closed.total():,} ({closed})",
+            f"memory: {memory}, second half {slope:+.1f} MiB a million",
+            f"open files {opened} to {left}",
+        ]
+        if self.done < requests:
+            lines.append(f"time was up after {self.done:,} of {requests:,} requests")
+        for what, count in self.findings.most_common():
+            lines += [f"FOUND {count:,} x {what}", *(f"    {one}" for one in self.examples[what])]
+        return [*lines, "see above" if self.findings else "found nothing"]
