@@ -32,17 +32,14 @@ BLOCK = 20_000
 _CALLER, _NODE, _ADDRESS = "caller0000000@example.com", "10.44.0.99", "10.77.77.77"
 _UUID = "01234567-89ab-4def-8123-456789abcdef"
 _ROOM = "room0000000@example.com"
+_REPLACED = {"caller": _CALLER, "room": _ROOM, "node": _NODE, "address": _ADDRESS, "uuid": _UUID}
 _KNOWN = "|".join(
-    (
-        f"(?P<caller>{re.escape(_CALLER)})",
-        f"(?P<room>{re.escape(_ROOM)})",
-        f"(?P<node>{re.escape(_NODE)})",
-        f"(?P<address>{re.escape(_ADDRESS)})",
-        f"(?P<uuid>{re.escape(_UUID)})",
+    [
+        *(f"(?P<{name}>{re.escape(text)})" for name, text in _REPLACED.items()),
         r'(?<="timestamp":")(?P<time>[^"]+)',
         r'(?<="decision_id":")(?P<id>[^"]+)',
         r'(?<="ms":)(?P<ms>[\d.]+)',
-    )
+    ]
 )
 
 

@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from lab.console_index import generated_audit
 from pexpolicy_console.index.writer import IndexWriter, segments
@@ -38,48 +40,27 @@ while True:
 """
 
 
-class AuditTraffic:
-    """Writes an audit in a thread, and rotates and compresses it as logrotate does."""
-
-    def __init__(self, audit: Path, count: int, seed: int) -> None:
-        self._audit = audit
-        self._lines = generated_audit.lines(count, seed)
-        self._chosen = random.Random(seed)
-        self._thread = threading.Thread(target=self._run)
-        self.files = 0
-        self.may_end = threading.Event()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.may_end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while block := list(islice(self._lines, FILE_LINES)):
-            self._write(block)
-            self.files += 1
-            rotated = self._audit.with_name(f"{self._audit.name}.{self.files:06}")
-            self._audit.rename(rotated)
-            if self._chosen.random() < 0.5:
-                packed = rotated.with_name(f"{rotated.name}.gz")
-                with gzip.open(packed, "wb", compresslevel=1) as file:
-                    file.write(rotated.read_bytes())
-                rotated.unlink()
-
-    def _write(self, block: list[bytes]) -> None:
-        """Append lines, some of them in two parts."""
-        with self._audit.open("ab", buffering=0) as file:
+def write_audit(audit: Path, count: int, seed: int, may_end: threading.Event) -> None:
+    """Write an audit, some of its lines in two parts, and rotate and compress it as logrotate does:
+    spread over the kills, and at full speed when it ``may_end``.
+    """
+    lines, chosen = generated_audit.lines(count, seed), random.Random(seed)
+    for number in range(-(-count // FILE_LINES)):
+        block = list(islice(lines, FILE_LINES))
+        with audit.open("ab", buffering=0) as file:
             while block:
-                number = self._chosen.randrange(1, 60)
-                part, block = b"".join(block[:number]), block[number:]
-                cut = self._chosen.randrange(len(part))
+                size = chosen.randrange(1, 60)
+                part, block = b"".join(block[:size]), block[size:]
+                cut = chosen.randrange(len(part))
                 file.write(part[:cut])
                 file.write(part[cut:])
-                # Spread over the kills; without any more of them, at full speed.
-                self.may_end.wait(self._chosen.random() * 0.01)
+                may_end.wait(chosen.random() * 0.01)
+        rotated = audit.with_name(f"{audit.name}.{number + 1:06}")
+        audit.rename(rotated)
+        if chosen.random() < 0.5:
+            with gzip.open(f"{rotated}.gz", "wb", compresslevel=1) as packed:
+                packed.write(rotated.read_bytes())
+            rotated.unlink()
 
 
 def kill(folder: Path, audit: Path, kills: int, seed: int) -> None:
@@ -90,7 +71,7 @@ def kill(folder: Path, audit: Path, kills: int, seed: int) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            threading.Event().wait(chosen.random() ** 2 * MAX_LIFE_S)
+            time.sleep(chosen.random() ** 2 * MAX_LIFE_S)
             assert process.poll() is None, "the writer of the index ended by itself"
             os.kill(process.pid, signal.SIGKILL)
 
@@ -153,8 +134,14 @@ def run(folder: Path, kills: int, lines: int, seed: int = 1) -> str:
     """Compare an index that was killed with one that was not; return what was done."""
     audit = folder / "audit.jsonl"
     killed, whole = folder / "killed", folder / "whole"
-    with AuditTraffic(audit, lines, seed) as traffic:
-        kill(killed, audit, kills, seed)
+    may_end = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(write_audit, audit, lines, seed, may_end)
+        try:
+            kill(killed, audit, kills, seed)
+        finally:
+            may_end.set()
+        writing.result()
     before = sum(map(lines_in, segments(killed)))
     indexed(killed, audit)
     indexed(whole, audit)
@@ -162,6 +149,6 @@ def run(folder: Path, kills: int, lines: int, seed: int = 1) -> str:
     assert len(expected[0]) == lines
     assert found == expected, "the index that was killed has another content"
     return (
-        f"{kills} kills while {lines:,} lines were written in {traffic.files} files, "
+        f"{kills} kills while {lines:,} lines were written in files of {FILE_LINES:,}, "
         f"{before:,} of them indexed at the last kill: the same index as without kills"
     )
