@@ -62,18 +62,16 @@ def answer(rng: random.Random, endpoint: str) -> Any:
 
 def _shared(rng: random.Random, endpoint: str) -> Any:
     """What every endpoint has in common."""
-    kind = rng.randrange(6)
-    if kind == 0:
-        return Continue(reason=_reason(rng))
-    if kind == 1:
-        return Reject(reject_reason="No entry", reason=_reason(rng))
-    if kind == 2:
-        return rng.choice(MODELS[endpoint]).__new__(rng.choice(MODELS[endpoint]))
-    if kind == 3:
-        return Credentials.without_authentication(reason=_reason(rng))
-    if kind == 4:
-        return Derived(name="Room", service_tag="", reason=_reason(rng))
-    return {"status": "success", "action": "reject", "result": {}}
+    model, reason = rng.choice(MODELS[endpoint]), _reason(rng)
+    makers: tuple[Callable[[], Any], ...] = (
+        lambda: Continue(reason=reason),
+        lambda: Reject(reject_reason="No entry", reason=reason),
+        lambda: model.__new__(model),
+        lambda: Credentials.without_authentication(reason=reason),
+        lambda: Derived(name="Room", service_tag="", reason=reason),
+        lambda: {"status": "success", "action": "reject", "result": {}},
+    )
+    return rng.choice(makers)()
 
 
 def _reason(rng: random.Random) -> Any:
@@ -115,18 +113,10 @@ def _changed_later(_: random.Random, model: type[Decision], fields: dict[str, An
 def _entries(rng: random.Random, model: type[Model], fields: dict[str, Any]) -> Any:
     if model is not Directory:
         return _dictionary(rng, model, fields)
-    return [
-        DirectoryEntry(alias=f"a{n}", description="x") for n in range(rng.choice((0, 3, 10, 11)))
-    ]
+    count = rng.choice((0, 3, 10, 11))
+    return [DirectoryEntry(alias=f"a{n}", description="x") for n in range(count)]
 
 
 FORMS: tuple[Callable[[random.Random, Any, dict[str, Any]], Any], ...] = (
-    _built,
-    _built,
-    _from_result,
-    _dictionary,
-    _dictionary,
-    _mapping,
-    _changed_later,
-    _entries,
+    *(_built, _built, _from_result, _dictionary, _dictionary, _mapping, _changed_later, _entries),
 )

@@ -3,9 +3,6 @@
 import asyncio
 import random
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode
 
 import orjson
@@ -60,74 +57,53 @@ class Lines:
         orjson.loads(line)
 
 
-@dataclass
-class Driver:
-    """Drives one endpoint, or all of them, with what a seed makes."""
-
-    seed: int
-    tally: Tally = field(default_factory=Tally)
-    _next: Any = None
-
-    def run(self, count: int, endpoints: tuple[str, ...] = tuple(ENDPOINTS)) -> Tally:
-        """As many decisions, spread over the endpoints."""
-        asyncio.run(self._run(count, endpoints))
-        return self.tally
-
-    async def _run(self, count: int, endpoints: tuple[str, ...]) -> None:
-        policy = fake_plugins.policy(
-            {PLUGIN: fake_plugins.plugin(**{name: self._hook(name) for name in ENDPOINTS})},
-            {PLUGIN: {"timeout": 4.0}},
-            clock=lambda: 0.0,
-        )
-        audit = AuditLog(Lines())  # type: ignore[arg-type]
-        async with policy.serving():
-            for number, rng in self._seeds(count):
-                endpoint = endpoints[number % len(endpoints)]
-                self._next = rng
-                text = await self._call(policy, endpoint, rng.choice(QUERIES[endpoint]), audit)
-                if text:
-                    self.tally.wrong.append(f"seed {self.seed} number {number} {endpoint}: {text}")
-
-    def _seeds(self, count: int) -> Iterator[tuple[int, random.Random]]:
-        """A source of chance for each decision, so that each can be made again alone."""
-        for number in range(count):
-            yield number, random.Random(f"{self.seed}/{number}")
-
-    def _hook(self, endpoint: str) -> fake_plugins.Hook:
-        async def hook(_: object) -> object:
-            return answer(self._next, endpoint)
-
-        return hook
-
-    async def _call(
-        self,
-        policy: Policy,
-        endpoint: str,
-        query: dict[str, str],
-        audit: AuditLog,
-    ) -> str:
-        """What is wrong with the answer to one call; nothing, if all is well."""
-        params = MultiDictProxy(MultiDict(query))
-        try:
-            got = await policy.answer(ENDPOINTS[endpoint].parse(params, "alice"), "id")
-            audit.write(
-                audit.record(CallFacts(params=params, alias="alice", config_hash="0" * 16), got)
-            )
-        except Exception as error:  # noqa: BLE001 - every exception is a finding
-            return f"raised {type(error).__name__}: {error}"
-        (step,) = got.outcome.steps
-        self.tally.count("steps", step.outcome)
-        self.tally.count("replies", f"{got.reply.status} {got.reply.action}")
-        return blamed(got) or broken(endpoint, urlencode(query), got)
-
-
 def batch(seed: int) -> Tally:
     """A batch of decisions, for a process of its own."""
     warnings.simplefilter("ignore")
-    return Driver(seed).run(BATCH)
+    return asyncio.run(_batch(seed))
 
 
-def blamed(got: Answer) -> str:
+async def _batch(seed: int) -> Tally:
+    tally, rng = Tally(), random.Random()
+
+    def hook(endpoint: str) -> fake_plugins.Hook:
+        async def decide(_: object) -> object:
+            return answer(rng, endpoint)
+
+        return decide
+
+    plugin = fake_plugins.plugin(**{name: hook(name) for name in ENDPOINTS})
+    policy = fake_plugins.policy({PLUGIN: plugin}, {PLUGIN: {"timeout": 4.0}}, clock=lambda: 0.0)
+    audit = AuditLog(Lines())  # type: ignore[arg-type]
+    endpoints = tuple(ENDPOINTS)
+    async with policy.serving():
+        for number in range(BATCH):
+            rng.seed(f"{seed}/{number}")  # so that each can be made again alone
+            endpoint = endpoints[number % len(endpoints)]
+            text = await _call(policy, endpoint, rng.choice(QUERIES[endpoint]), audit, tally)
+            if text:
+                tally.wrong.append(f"seed {seed} number {number} {endpoint}: {text}")
+    return tally
+
+
+async def _call(
+    policy: Policy, endpoint: str, query: dict[str, str], audit: AuditLog, tally: Tally
+) -> str:
+    """What is wrong with the answer to one call; nothing, if all is well."""
+    params = MultiDictProxy(MultiDict(query))
+    try:
+        got = await policy.answer(ENDPOINTS[endpoint].parse(params, "alice"), "id")
+        facts = CallFacts(params=params, alias="alice", config_hash="0" * 16)
+        audit.write(audit.record(facts, got))
+    except Exception as error:  # noqa: BLE001 - every exception is a finding
+        return f"raised {type(error).__name__}: {error}"
+    (step,) = got.outcome.steps
+    tally.count("steps", step.outcome)
+    tally.count("replies", f"{got.reply.status} {got.reply.action}")
+    return _blamed(got) or _broken(endpoint, urlencode(query), got)
+
+
+def _blamed(got: Answer) -> str:
     """What is wrong with the step; each refusal is that of the plugin."""
     (step,) = got.outcome.steps
     if step.plugin != PLUGIN or step.outcome not in OUTCOMES:
@@ -140,7 +116,7 @@ def blamed(got: Answer) -> str:
     return ""
 
 
-def broken(endpoint: str, query: str, got: Answer) -> str:
+def _broken(endpoint: str, query: str, got: Answer) -> str:
     """What is wrong with the reply, as the oracle sees it."""
     reply = got.reply
     if reply.status not in (200, 404):

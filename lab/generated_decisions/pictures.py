@@ -27,30 +27,21 @@ def pictures() -> tuple[bytes, ...]:
     jpeg = saved("JPEG", "RGB", (40, 40))
     turned = Image.Exif()
     turned[0x0112] = 6
+    kinds: tuple[tuple[str, str, tuple[int, int], dict[str, object]], ...] = (
+        ("JPEG", "RGB", (100, 20), {}),
+        ("JPEG", "RGB", (40, 40), {"progressive": True}),
+        ("JPEG", "RGB", (40, 40), {"exif": turned}),
+        *(("JPEG", mode, (40, 40), {}) for mode in ("L", "CMYK")),
+        ("PNG", "RGBA", (17, 60), {}),
+        ("PNG", "P", (9, 9), {"transparency": 0}),
+        *(("PNG", mode, (9, 9), {}) for mode in ("I;16", "1")),
+        *((kind, "RGB", (12, 12), {}) for kind in ("BMP", "TIFF")),
+        *(("GIF", "P", (12, 12), {}), ("WEBP", "RGBA", (12, 12), {})),
+    )
     return (
-        jpeg,
-        saved("JPEG", "RGB", (100, 20)),
-        saved("JPEG", "RGB", (40, 40), progressive=True),
-        saved("JPEG", "RGB", (40, 40), exif=turned),
-        saved("JPEG", "L", (40, 40)),
-        saved("JPEG", "CMYK", (40, 40)),
-        saved("PNG", "RGBA", (17, 60)),
-        saved("PNG", "P", (9, 9), transparency=0),
-        saved("PNG", "I;16", (9, 9)),
-        saved("PNG", "1", (9, 9)),
-        saved("GIF", "P", (12, 12)),
-        saved("WEBP", "RGBA", (12, 12)),
-        saved("BMP", "RGB", (12, 12)),
-        saved("TIFF", "RGB", (12, 12)),
-        bomb(),
-        jpeg[:-2],
-        jpeg[: len(jpeg) // 2],
-        jpeg + b"trailing",
-        jpeg[2:],
-        b"",
-        b"\xff\xd8\xff",
-        b"\xff\xd8\xff\xd9",
-        b"<html>404</html>",
+        *(saved(kind, mode, size, **options) for kind, mode, size, options in kinds),
+        *(jpeg, jpeg[:-2], jpeg[: len(jpeg) // 2], jpeg + b"trailing", jpeg[2:], bomb()),
+        *(b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", b"<html>404</html>"),
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
     )
 

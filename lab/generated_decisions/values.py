@@ -9,24 +9,12 @@ from pexpolicy.models.contract import alternatives, contract_of
 from pexpolicy.models.model import Model
 
 PINS = (
-    "1234",
-    "0000",
-    "56789",
-    "0123#",
-    "12345#",
-    "1" * 20,
-    "1" * 19 + "#",
-    "",
-    "12",
-    "12ab",
-    "1234\n",
-    "\uff11\uff12\uff13\uff14",
+    *("1234", "0000", "56789", "0123#", "12345#", "1" * 20, "1" * 19 + "#"),
+    *("", "12", "12ab", "1234\n", "\uff11\uff12\uff13\uff14"),
 )
+UUID = "3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc"
 UUIDS = (
-    "3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc",
-    "4A6F2F3E-5D0F-4C1E-9A57-0D8F6C2B7E11",
-    "3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc\n",
-    "3e4e1bd974394c538ca26ef1a8e34cfc",
+    *(UUID, "4A6F2F3E-5D0F-4C1E-9A57-0D8F6C2B7E11", UUID + "\n", UUID.replace("-", "")),
     "{e4e1bd9-7439-4c53-8ca2-6ef1a8e34cf}",
 )
 LAYOUTS = ("one_main_seven_pips", "five_mains_seven_pips", "teams", "nine_equal")
@@ -43,19 +31,14 @@ BY_NAME = {
     "mix_name": ("main", "a.b.c", "a.b.c.d", "a..b", ".a", "a.\n.b"),
 }
 COMPLETIONS: tuple[Any, ...] = (
-    {"disconnect": True},
-    {"disconnect": False},
-    {"transfer": {"conference": "x"}},
-    {"transfer": {"conference": "x", "role": "auto"}},
-    {"transfer": {"conference": "x", "role": "boss"}},
-    {"transfer": {}},
+    *({}, {"disconnect": True}, {"disconnect": False}, {"transfer": {}}),
+    *(
+        {"transfer": {"conference": "x", **role}}
+        for role in ({}, {"role": "auto"}, {"role": "boss"})
+    ),
     {"disconnect": True, "transfer": {"conference": "x"}},
-    {},
-    '{"disconnect": true}',
+    *('{"disconnect": true}', '{"disconnect": 1}', "nothing", "[]"),
     '{"transfer": {"conference": "x", "role": "guest"}}',
-    '{"disconnect": 1}',
-    "nothing",
-    "[]",
 )
 
 
@@ -67,11 +50,10 @@ def fields_of(rng: random.Random, model: type[Model], wrong: float) -> dict[str,
     chosen += rng.sample(others, rng.randrange(min(len(others), 9) + 1))
     fields = {name: value_of(rng, name, contract_of(model).hints[name], wrong) for name in chosen}
     if fields.get("breakout") is True and rng.random() < 0.7:
-        fields |= {"breakout_uuid": UUIDS[0], "breakout_name": "Design"}
+        fields |= {"breakout_uuid": UUID, "breakout_name": "Design"}
     if rng.random() < wrong / 3:
-        fields[rng.choice(("foo", "pni", "x" * 300, "", "\ud800", "status", "reject"))] = strange(
-            rng
-        )
+        name = rng.choice(("foo", "pni", "x" * 300, "", "\ud800", "status", "reject"))
+        fields[name] = strange(rng)
     return fields
 
 
@@ -111,10 +93,5 @@ def _fitting(  # noqa: PLR0911 - a table of types
         return rng.choice((0, 1, 3, -2, 1_700_000_000))
     if kind is types.NoneType:
         return None
-    return _model(rng, kind, wrong)
-
-
-def _model(rng: random.Random, model: type[Model], wrong: float) -> Any:
-    """A model inside a field: put together, or as a plain dictionary."""
-    fields = fields_of(rng, model, wrong)
-    return fields if rng.random() < 0.5 else model(**fields)
+    fields = fields_of(rng, kind, wrong)
+    return fields if rng.random() < 0.5 else kind(**fields)
