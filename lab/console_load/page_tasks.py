@@ -26,6 +26,11 @@ class Task:
     thread_ms: float
     """The time in which the thread ran: for the rest it waited for other processes."""
 
+    @property
+    def is_ours(self) -> bool:
+        """Return whether it took too long by itself, and not by waiting for the processor."""
+        return self.thread_ms > LONG_MS
+
 
 @contextmanager
 def traced(page: Page) -> Iterator[list[Task]]:
@@ -47,14 +52,9 @@ def traced(page: Page) -> Iterator[list[Task]]:
     threads = {(event["pid"], event["tid"]) for event in events if event["name"] == _MARK}
     assert len(threads) == 1, "the mark is not in the trace"
     found = [
-        event
+        (event["ts"], event["dur"], event.get("tdur", event["dur"]))
         for event in events
         if event["name"] == _TASK and (event["pid"], event["tid"]) in threads and "dur" in event
     ]
-    first = min((event["ts"] for event in found), default=0)
-    tasks += [
-        Task(
-            (event["ts"] - first) / 1e6, event["dur"] / 1000, event.get("tdur", event["dur"]) / 1000
-        )
-        for event in found
-    ]
+    first = min((at for at, _, _ in found), default=0)
+    tasks += [Task((at - first) / 1e6, wall / 1000, thread / 1000) for at, wall, thread in found]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from playwright.sync_api import Browser, Page
 
@@ -22,8 +23,15 @@ ANSWER_MS = 2
 """Of a pause between two calls of a connection, for the answer: rather more calls than asked."""
 SETTLE_S = 3.0
 """After the console was stopped or continued: it indexes what it has missed."""
-ORDERS = ((0, 1, 1), (1, 0, 1), (1, 1, 0))
-"""Of the three runs of a round: 0 is the one with the page, and both others are without."""
+ORDERS = ((True, False, False), (False, True, False), (False, False, True))
+"""Which of the three runs of a round is the one with the page."""
+MAX_RATIO = 1.02
+FIGURES = {
+    "cpu": "processor time of a call",
+    "p99": "p99 of the client, on the processor of the browser",
+}
+SHOWN = 20
+"""Tasks that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +60,46 @@ class Compared:
     """What the page tells of lines that it does not show."""
     rows: int = 0
 
-    @property
-    def rate(self) -> float:
-        """The lowest rate of a run, in calls a second."""
-        return min(run.rate for runs in self.rounds for run in runs)
-
     def ratio(self, name: str) -> Spread:
         """Return the ratio of a figure with the page to that without, paired."""
         figures = [[getattr(run, name) for run in runs] for runs in self.rounds]
         return Spread.of([2 * live / (one + other) for live, one, other in figures])
 
-    def noise(self, name: str) -> Spread:
-        """Return the ratio of a figure to the same figure, measured twice without the page."""
-        return Spread.of([getattr(two, name) / getattr(one, name) for _, one, two in self.rounds])
+    def failed(self, rate: float) -> list[str]:
+        """Return the limits that are exceeded, with the rate of calls that was asked for."""
+        lowest = min(run.rate for runs in self.rounds for run in runs)
+        found = (
+            ("tasks of the page take too long", any(task.is_ours for task in self.tasks)),
+            ("the console costs the server too much", self.ratio("cpu").median > MAX_RATIO),
+            (f"a run had {lowest:.0f} calls a second, not {rate}", lowest < rate),
+        )
+        return [text for text, is_wrong in found if is_wrong]
 
-    @property
-    def long_tasks(self) -> list[Task]:
-        """The tasks of the page that took too long, the longest ones of the thread first."""
-        found = [task for task in self.tasks if task.wall_ms > LONG_MS]
-        return sorted(found, key=lambda task: -task.thread_ms)
+    def report(self) -> Iterator[str]:
+        """Yield lines of text."""
+        for number, runs in enumerate(self.rounds, 1):
+            figures = [f"{run.p99:.2f} ms, {run.cpu:.0f} us a call" for run in runs]
+            yield f"{number:2}  {' | '.join(figures)}"
+        for name, title in FIGURES.items():
+            ratio = self.ratio(name)
+            noise = Spread.of([getattr(b, name) / getattr(a, name) for _, a, b in self.rounds])
+            yield (
+                f"{title}: {ratio.median:.3f} times that without the page "
+                f"({ratio.low:.3f}-{ratio.high:.3f}); twice without it "
+                f"{noise.median:.3f} ({noise.low:.3f}-{noise.high:.3f})"
+            )
+        yield f"console: {median(self.console):.1%} of a processor"
+        busy = sum(task.thread_ms for task in self.tasks) / 1000
+        yield f"page: {busy:.1f} s of script, layout and paint in {len(self.rounds)} runs"
+        tasks = [task for task in self.tasks if task.wall_ms > LONG_MS]
+        tasks.sort(key=lambda task: -task.thread_ms)
+        longest = [f"{t.wall_ms:.0f} ({t.thread_ms:.0f}) at {t.at:.0f} s" for t in tasks[:SHOWN]]
+        yield (
+            f"page: {len(tasks)} tasks took over {LONG_MS} ms, and in "
+            f"{sum(task.is_ours for task in tasks)} the thread itself ran that long; "
+            f"all ms (of the thread), and when: {', '.join(longest) or 'none'}"
+        )
+        yield f"page: {self.rows} rows, {self.left_out!r}"
 
 
 def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
@@ -78,29 +107,29 @@ def compare(folder: Path, rounds: int, seconds: int, rate: int) -> Compared:
     compared = Compared()
     cores = sorted(os.sched_getaffinity(0))
     with _pinned(cores[-1]), browser.chromium() as chromium, company.running(folder) as running:
-        _pin(running.server.pid, cores[0])
+        console = running.console.pid
+        for thread in Path(f"/proc/{running.server.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {cores[0]})
         calls = folder / "calls"
         calls.write_text("\n".join(["", "", *_targets()]))
         page = _live_page(chromium, running)
         for number in range(rounds):
-            live: Run | None = None
-            without: list[Run] = []
-            for kind in ORDERS[number % len(ORDERS)]:
-                if kind:
-                    os.kill(running.console.pid, signal.SIGSTOP)
+            live, without = [], []
+            for is_live in ORDERS[number % len(ORDERS)]:
+                if not is_live:
+                    os.kill(console, signal.SIGSTOP)
                     time.sleep(SETTLE_S)
                     without.append(_run(running, calls, seconds, rate))
-                    os.kill(running.console.pid, signal.SIGCONT)
-                else:
-                    with page_tasks.traced(page) as tasks:
-                        time.sleep(SETTLE_S)
-                        before, began = cpu.reading(running.console.pid), time.monotonic()
-                        live = _run(running, calls, seconds, rate)
-                        spent = cpu.spent(before, cpu.reading(running.console.pid))
-                    compared.console.append(spent / 1e9 / (time.monotonic() - began))
-                    compared.tasks += tasks
-            assert live is not None
-            compared.rounds.append((live, without[0], without[1]))
+                    os.kill(console, signal.SIGCONT)
+                    continue
+                with page_tasks.traced(page) as tasks:
+                    time.sleep(SETTLE_S)
+                    before, began = cpu.reading(console), time.monotonic()
+                    live.append(_run(running, calls, seconds, rate))
+                    spent = cpu.spent(before, cpu.reading(console))
+                compared.console.append(spent / 1e9 / (time.monotonic() - began))
+                compared.tasks += tasks
+            compared.rounds.append((live[0], without[0], without[1]))
         compared.left_out = page.inner_text(".live .count")
         compared.rows = page.locator("#decisions tbody tr").count()
     return compared
@@ -161,8 +190,3 @@ def _pinned(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _pin(pid: int, core: int) -> None:
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {core})

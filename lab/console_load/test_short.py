@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from lab.console_load.__main__ import report
 from lab.console_load.run import compare
 from tests.support import programs
 
@@ -14,4 +13,4 @@ def test_a_live_page_shows_new_lines_and_tells_of_those_left_out(tmp_path: Path)
     assert "lines left out" in found.left_out
     assert found.ratio("cpu").median > 0
     assert found.tasks
-    assert all("nan" not in text for text in report(found))
+    assert all("nan" not in text for text in found.report())
