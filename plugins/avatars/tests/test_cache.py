@@ -7,18 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy_avatars.sources import OVERHEAD, Cache, Entry, OverloadError, SingleFlight
-
-
-def test_an_entry_is_used_up_to_its_age() -> None:
-    now = 100.0
-    cache: Cache[str, int] = Cache(60, 10_000, clock=lambda: now)
-    cache.put("a", Entry(1, at=90.0), 10)
-    now = 150.0
-    assert cache.get("a") == Entry(1, 90.0)
-    now = 150.1
-    assert cache.get("a") is None
-    assert (len(cache), cache.used) == (0, 0)
+from pexpolicy_avatars.sources import OVERHEAD, Cache, Entry, SingleFlight
 
 
 def test_what_was_not_used_for_longest_is_removed() -> None:
@@ -65,23 +54,6 @@ async def test_an_error_reaches_all_callers_and_is_not_kept() -> None:
     assert [str(result) for result in results] == ["down"] * 3
     assert await flight.run("a", fetch) == 2
     assert len(flight) == 0
-
-
-async def test_more_fetches_than_the_limit_fail_and_those_in_progress_are_shared() -> None:
-    flight: SingleFlight[int, int] = SingleFlight(limit=2)
-    ready = asyncio.Event()
-
-    async def fetch() -> int:
-        await ready.wait()
-        return 1
-
-    waiting = [asyncio.create_task(flight.run(key, fetch)) for key in (1, 2, 2)]
-    await asyncio.sleep(0)
-    with pytest.raises(OverloadError, match="2 pictures are being fetched already"):
-        await flight.run(3, fetch)
-    ready.set()
-    assert await asyncio.gather(*waiting) == [1, 1, 1]
-    assert await flight.run(3, fetch) == 1
 
 
 async def test_closing_cancels_what_is_in_progress() -> None:

@@ -1,8 +1,7 @@
 """Which entries a search finds, and in which order."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,48 +166,19 @@ def test_a_search_in_many_entries_is_quick() -> None:
     assert slowest < 0.05
 
 
-def test_no_typing_error_is_looked_for_in_a_word_longer_than_all(
-    tried: Counter[str],
-) -> None:
-    """There are millions of them for a word that fills a request."""
-    index = SearchIndex([Entry(alias="a@b.c", name="Annabel")])
-    for text in ("annabeel", "annabeell", "annabe" * 1000):
-        index.find(text, 10)
-    assert list(tried) == ["annabeel"]
-
-
-def test_typing_errors_are_few_where_names_have_thousands_of_letters(tried: Counter[str]) -> None:
-    """One search took 104 s: each letter was tried at each place."""
+def test_typing_errors_cost_little_where_names_have_thousands_of_letters() -> None:
     letters = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
-    names = ["".join(letters[n : n + 3]) for n in range(0, 3000, 3)]
+    listed = ["".join(letters[n : n + 3]) for n in range(0, 3000, 3)]
     index = SearchIndex(
-        Entry(alias=f"p{n}@x.org", name=name) for n, name in enumerate([*names, "z" * 200])
+        Entry(alias=f"p{n}@x.org", name=name) for n, name in enumerate([*listed, "z" * 200])
     )
-    for text in ("".join(letters[:200]), "z" * 199, "ab" * 100):
-        index.find(text, 10)
-    assert len(tried) == 3
-    assert max(tried.values()) < 5000
-    found = index.find(f"{names[5]}z", 10)
-    assert [entry.name for entry in found] == [names[5]]
+    for text in ("".join(letters[:200]), "z" * 199, "ab" * 100, "annabe" * 1000):
+        assert _seconds(index, text) < 0.5
+    assert [entry.name for entry in index.find(f"{listed[5]}z", 10)] == [listed[5]]
 
 
 def test_a_limit_may_be_any_number(search: Search) -> None:
     assert len(search({"entries": PEOPLE}, "", limit=str(2**63))) == 5
-
-
-@pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Return the words whose variants are looked up, and how many variants."""
-    counted: Counter[str] = Counter()
-    variants = SearchIndex._one_letter_off
-
-    def one_letter_off(index: SearchIndex, word: str) -> Iterator[str]:
-        for variant in variants(index, word):
-            counted[word] += 1
-            yield variant
-
-    monkeypatch.setattr(SearchIndex, "_one_letter_off", one_letter_off)
-    return counted
 
 
 def _seconds(index: SearchIndex, text: str) -> float:

@@ -104,12 +104,6 @@ def test_what_a_csv_file_cannot_hold_is_refused(tmp_path: Path, room: str, says:
     assert "1234" not in result.stderr
 
 
-def test_an_empty_tag_is_no_cell(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text('[plugins.rooms.settings.rooms.a]\nname = "A"\nservice_tag = ""\n')
-    assert run(str(config)).stdout == "aliases,name\na,A\n"
-
-
 def test_what_is_not_in_the_file_is_said(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     settings = 'source = "db"\nquery = "SELECT 1"\npins = "pins.csv"\nrooms.a.name = "A"\n'

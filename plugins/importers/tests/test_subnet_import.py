@@ -87,29 +87,27 @@ def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "problem"),
+    ("text", "problem"),
     [
-        ("map.json", "{", "is not JSON"),
-        ("map.json", "[]", "has no list of mappings"),
-        ("map.json", '{"mappings": [{"subnet": "x", "location": "a"}]}', "'x' is not a subnet"),
-        ("map.json", '{"mappings": [{"subnet": "::/0"}]}', "location is no text, or empty"),
+        ("{", "is not JSON"),
+        ("[]", "has no list of mappings"),
+        ('{"mappings": [{"subnet": "x", "location": "a"}]}', "'x' is not a subnet"),
+        ('{"mappings": [{"subnet": "::/0"}]}', "location is no text, or empty"),
         (
-            "map.json",
             '{"mappings": [{"subnet": "::/0", "location": "a", "overflow_locations": "b"}]}',
             "overflow_locations is no list of texts, or empty",
         ),
         (
-            "map.json",
             '{"mappings": [{"subnet": "::/0", "location": ["a"]}]}',
             "location is no text",
         ),
-        ("map.json", '{"mappings": []}', "has no subnets"),
+        ('{"mappings": []}', "has no subnets"),
     ],
 )
 def test_a_file_that_cannot_be_imported_changes_nothing(
-    tmp_path: Path, name: str, text: str, problem: str
+    tmp_path: Path, text: str, problem: str
 ) -> None:
-    result = imported(written(tmp_path, name, text), tmp_path / "config.toml")
+    result = imported(written(tmp_path, "map.json", text), tmp_path / "config.toml")
     assert result.exit_code == 65
     assert problem in result.output
     assert not (tmp_path / "config.toml").exists()

@@ -3,10 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.support.local_policy import CALL, PASS, ROOM, local_policy, write_json
-from tests.support.script_runs import Render
 
 
 def script(folder: Path, text: str) -> Path:
@@ -45,19 +42,6 @@ def test_one_piece_of_output_that_is_too_long_is_the_reason(tmp_path: Path) -> N
     done = local_policy("run", script(tmp_path, "{{ 'a' * 20000000 }}"))
     assert (done.exit_code, done.stdout) == (65, "")
     assert "it printed more than 200,000 characters" in done.stderr
-
-
-@pytest.mark.parametrize("text", ["{{ %s }}", '{"result": {"x": %s}}'])
-def test_a_number_of_5000_digits_is_reported_with_its_length(tmp_path: Path, text: str) -> None:
-    path = script(tmp_path, "\n" + text % ("9" * 5000))
-    for done in (local_policy("run", path), local_policy("lint", path, "--kind", "service")):
-        assert done.exit_code == 65
-        assert "digits" in done.output
-        assert "set_int_max_str_digits" not in done.output
-
-
-def test_a_debug_line_is_text(render: Render) -> None:
-    assert render("{{ pex_debug_log('a\\ud800b') }}").debug == ("a?b",)
 
 
 def test_a_request_becomes_call_info(tmp_path: Path) -> None:

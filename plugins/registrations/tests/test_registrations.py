@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from pexpolicy import Alias, RegistrationAliasRequest, SettingsError
+from pexpolicy import RegistrationAliasRequest, SettingsError
 from pexpolicy.testing import decide, make_policy
 from pexpolicy_registrations.plugin import MAX_ADDRESSES, Bursts, Device, Registrations, Settings
 from tests.support.virtual_time import clock, virtual
@@ -146,15 +146,6 @@ def test_the_memory_of_addresses_is_bounded() -> None:
         bursts.exceeds(str(number))
     assert not bursts.exceeds("0"), "the oldest is forgotten"
     assert bursts.exceeds(str(MAX_ADDRESSES))
-
-
-def test_an_alias_is_found_in_every_spelling() -> None:
-    plugin = Registrations(Settings(devices=LISTED))
-    for text in ("Board@EXAMPLE.com", "sip:board@example.com:5060;transport=tls"):
-        request = RegistrationAliasRequest(MultiDict(), Alias(text))
-        answer = asyncio.run(plugin.registration_alias(request))
-        assert answer is not None
-        assert answer.action == "continue"
 
 
 def test_an_empty_list_is_a_warning() -> None:

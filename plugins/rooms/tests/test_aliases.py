@@ -140,16 +140,3 @@ def test_a_call_that_infinity_places_gets_the_room_it_is_placed_from(build: Buil
 def test_a_call_placed_from_another_service_is_answered_with_a_warning(build: Build) -> None:
     asked = build({"rooms": TABLE}).ask("engineering", "dial_out", service_name="Else")
     assert "the running service" in asked.warnings[0]
-
-
-def test_the_same_call_gets_the_same_room_each_time(build: Build) -> None:
-    rooms = build({"rooms": TABLE, "default_room": "Default Room - {local_alias}"})
-    for alias in ("engineering", "nobody@example.com"):
-        assert rooms.ask(alias) == rooms.ask(alias)
-
-
-def test_a_thousand_rooms_of_one_name_are_distinguished(build: Build) -> None:
-    names = [f"tenant{number}.example" for number in range(1000)]
-    rooms = build({"rooms": {f"info@{name}": {"name": name} for name in names}})
-    assert rooms.ask("info@tenant777.example").result["name"] == "tenant777.example"
-    assert rooms.ask("info").step == "abstained"

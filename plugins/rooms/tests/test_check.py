@@ -99,14 +99,6 @@ def test_a_pin_of_the_file_that_is_not_used_is_a_warning(
     assert "123456" not in "".join(unused)
 
 
-def test_every_warning_comes_with_all_others(build: Build) -> None:
-    tables = {
-        "board@example.com": {"name": "A", "allow_guests": True},
-        "board@example.org": {"name": "B", "pin": ""},
-    }
-    assert len(build({"default_room": "{local_alias}", "rooms": tables}).warnings()) == 4
-
-
 def test_a_breakout_room_has_the_name_of_its_main_room(build: Build) -> None:
     both = {"a": {"name": "A", "breakout_rooms": True}, "b": {"name": "A", **BREAKOUT}}
     assert not any("same name" in said for said in build({"rooms": both}).warnings())

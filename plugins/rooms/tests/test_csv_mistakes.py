@@ -152,12 +152,6 @@ def test_a_table_without_a_line_is_a_warning(build: Build, folder: Path) -> None
     assert said == ["csv: has no room below its header: is it the right file?"]
 
 
-def test_a_room_of_a_file_has_a_list_of_aliases(complaints: Complaints, folder: Path) -> None:
-    (folder / "rooms.toml").write_text("[[rooms]]\nalias = 'x'\nname = 'X'\n")
-    (said,) = complaints({"files": ["rooms.toml"]})
-    assert said.endswith("aliases: is missing: a room needs an alias; write aliases = [...]")
-
-
 def test_a_time_that_no_room_has_is_reported(complaints: Complaints) -> None:
     (said,) = complaints({"rooms": {"x": {"name": "X", "expires": date(2030, 12, 24)}}})
     assert said.startswith("rooms.x.expires: there is no such time of a room")

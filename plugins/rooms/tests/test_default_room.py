@@ -13,10 +13,6 @@ Build = Callable[..., Any]
 DEFAULT = "Default Room - {local_alias}"
 
 
-def test_without_the_setting_an_unknown_alias_is_left_to_infinity(build: Build) -> None:
-    assert build({}).ask("whoever@example.com").step == "abstained"
-
-
 def test_an_unknown_alias_gets_a_room_that_is_named_after_it(build: Build) -> None:
     asked = build({"default_room": DEFAULT}).ask("sip:Whoever@Example.com:5060;transport=tls")
     assert asked.result == {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from pexpolicy import ServiceConfigurationRequest, SettingsError
+from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.builder import policy_from
 from pexpolicy_rooms.plugin import Rooms as Plugin
 from pexpolicy_rooms.room_files import derived_pin
@@ -221,16 +221,6 @@ def test_a_room_without_guests_gets_no_guest_pin(build: Build, folder: Path) -> 
     rooms = build({"rooms": tables, "pin": recipe, "guest_pin": {**recipe, "order": "text-secret"}})
     assert "guest_pin" not in rooms.ask("a").result
     assert len(rooms.ask("b").result["guest_pin"]) == 8
-
-
-def test_many_mistakes_are_reported_at_once() -> None:
-    with pytest.raises(SettingsError) as refused:
-        Plugin(
-            Settings(
-                rooms={"a": {"name": "A", "aliases": 3}, "b": {"name": ""}}, csv=Path("none.csv")
-            )
-        )
-    assert len(refused.value.problems) == 3
 
 
 @pytest.mark.parametrize("place", ["rooms.csv", "policy/rooms.csv", "/rooms.csv"])

@@ -126,18 +126,3 @@ def test_every_field_of_one_room_is_named_at_once(complaints: Complaints) -> Non
         "rooms.x.reason",
     ]
     assert "rooms.x.name: is required; 'nmae' is not a field, was it meant?" in said[3]
-
-
-def test_every_field_that_a_gateway_needs_is_named(complaints: Complaints) -> None:
-    said = complaints({"rooms": {"x": {"service_type": "gateway", "name": "X"}}})
-    assert [line.split(": ")[0] for line in said] == [
-        "rooms.x.local_alias",
-        "rooms.x.remote_alias",
-        "rooms.x.outgoing_protocol",
-    ]
-    assert all("is required" in line for line in said)
-
-
-def test_a_rule_is_not_held_against_a_field_that_is_wrong_itself(complaints: Complaints) -> None:
-    (said,) = complaints(room(breakout=True, breakout_rooms="yes", **BREAKOUT))
-    assert said.startswith('rooms."sip:x@example.com".breakout_rooms: ')

@@ -123,11 +123,6 @@ def test_the_first_rule_that_matches_decides(rules: Build) -> None:
     assert plugin.status()["too late"] == {"hits": 0, "last_hit": None}
 
 
-def test_without_a_match_the_next_plugin_is_asked(rules: Build) -> None:
-    outcome = decide_sync(rules(rule("x", "service_configuration", "reject", vendor="x")), CALL)
-    assert outcome.decided_by == "default"
-
-
 def test_a_rule_that_abstains_keeps_later_rules_from_deciding(rules: Build) -> None:
     plugin = rules(
         rule("not ours", "service_configuration", "abstain", **LOBBY),
@@ -147,19 +142,6 @@ def test_one_rule_may_stand_for_several_endpoints(rules: Build) -> None:
     assert decide_sync(plugin, CALL).decision.action == "reject"
     assert decide_sync(plugin, JOIN).decision.action == "reject"
     assert decide_sync(plugin, make_request("media_location")).decided_by == "default"
-
-
-def test_the_reason_that_is_written_follows_the_name(rules: Build) -> None:
-    then = {"action": "reject", "reason": "they scan"}
-    outcome = decide_sync(rules(rule("Scanners", "service_configuration", then)), CALL)
-    assert outcome.decision.reason == "rule Scanners: they scan"
-
-
-def test_what_is_always_the_same_is_made_once(rules: Build) -> None:
-    plugin = rules(rule("one", "service_configuration", room(), **LOBBY))
-    assert decide_sync(plugin, CALL).decision is decide_sync(plugin, CALL).decision
-    (prepared,) = plugin.static_decisions()
-    assert prepared[1] is decide_sync(plugin, CALL).decision
 
 
 def test_times_follow_the_clock(rules: Build) -> None:

@@ -131,14 +131,6 @@ def test_a_secret_takes_no_number_of_the_other_groups() -> None:
     assert named("Room {1}", when, **request) == "Room 7"
 
 
-def test_each_placeholder_that_means_nothing_is_named(problems: Problems) -> None:
-    then = {"result": {"name": "{foo} {1} {local_alias}", "service_tag": "{bar}"}}
-    rule = {"name": "x", "endpoint": "service_configuration", "then": then}
-    messages = problems({"rules": [rule]})
-    assert [line.split(": ")[1] for line in messages[:1] + messages[2:]] == ["{foo}", "{bar}"]
-    assert "{1} is not a group" in messages[1]
-
-
 def test_a_group_beyond_the_last_is_named(problems: Problems) -> None:
     rule = {
         "name": "x",

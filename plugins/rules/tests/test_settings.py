@@ -82,25 +82,6 @@ def test_a_mistake_is_named_with_its_key(
     assert any(message in line for line in messages), messages
 
 
-def test_all_mistakes_are_named_at_once(problems: Problems) -> None:
-    messages = problems(
-        {
-            "rules": [
-                {"name": "a", "endpoint": "media_location", "then": "reject"},
-                {"name": "b", "endpoint": "service_configuration", "then": {"result": {}}},
-                {"name": "b", "endpoint": "service_configuration", "then": "reject"},
-            ],
-            "files": ["nothing.toml"],
-        }
-    )
-    assert [line.split(":")[0] for line in messages] == [
-        "rules[0].then",
-        "rules[1].then.result.name",
-        "rules[2].name",
-        "files",
-    ]
-
-
 def test_a_secret_is_not_repeated(problems: Problems) -> None:
     messages = problems(rule({"result": {"name": "X", "pin": "49x7"}}))
     assert "49x7" not in "".join(messages)

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy.exc import DBAPIError
 
 from pexpolicy import Alias, SettingsError
-from pexpolicy_sources import Found, QueryError, SourceUnavailableError, sql
+from pexpolicy_sources import Found, QueryError, SourceUnavailableError
 from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support import postgresql
 from tests.support.outages import stale_while_down
@@ -260,13 +259,6 @@ async def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
         # aiosqlite ends its thread without waiting for it, and that needs the loop.
         await asyncio.sleep(0.05)
     assert not path.exists()
-
-
-def test_a_folder_that_wal_mode_cannot_write_is_named() -> None:
-    error = sqlite3.OperationalError("attempt to write a readonly database")
-    error.sqlite_errorname, error.sqlite_errorcode = "SQLITE_READONLY_DIRECTORY", 1544
-    refusal = sql._refusal(DBAPIError("SELECT 1", {}, error), ())
-    assert "WAL mode: reading needs the right to write its folder" in str(refusal)
 
 
 async def test_a_database_with_a_strange_name_is_opened(tmp_path: Path) -> None:

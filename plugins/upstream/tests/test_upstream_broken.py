@@ -60,22 +60,6 @@ def _of(alias: str) -> str:
     return f"{wire.SERVICE}?call_direction=dial_in&protocol=sip&local_alias={alias}"
 
 
-@pytest.mark.parametrize("kind", [k for k in broken.KINDS if not k.silent][::6], ids=str)
-async def test_the_next_target_answers_in_place_of_a_broken_one(
-    serving: fake_plugins.Serve, kind: broken.Broken
-) -> None:
-    async with (
-        servers.behaving(kind.behave) as bad,
-        servers.answering(servers.always(servers.decided(servers.ROOM))) as good,
-    ):
-        made = policies.policy({"broken": {"url": bad.url, "timeout": TIMEOUT}, "good": good.url})
-        async with serving(made) as server:
-            seconds, reply = await timed(server, _of("any"))
-    assert reply.result == servers.ROOM
-    assert reply.json["reason"] == "answered by good"
-    assert seconds < TIMEOUT + SLACK
-
-
 async def test_a_port_without_a_listener_is_a_failed_step(serving: fake_plugins.Serve) -> None:
     async with servers.behaving(broken.sends()) as gone:
         pass

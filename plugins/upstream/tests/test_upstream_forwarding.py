@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from pexpolicy.testing import make_request, url_of
 from tests.support import fake_plugins, secret_canaries, wire
@@ -34,22 +32,6 @@ async def test_path_and_query_arrive_byte_for_byte(serving: fake_plugins.Serve, 
         for written in WRITTEN:
             assert (await server.ask(written)).status in (200, 404)
     assert target.targets == [(base + written).encode() for written in WRITTEN]
-
-
-async def test_any_query_arrives_as_it_was_written(serving: fake_plugins.Serve) -> None:
-    text = st.text("aZ09%2fF+&=;/.~-_!*'(),:@$|^`{}<>\"?[]\\", max_size=80)
-    async with policies.relaying(serving, servers.reply(b"", "404 None")) as (server, target):
-        asked: list[bytes] = []
-
-        @settings(max_examples=1, database=None, suppress_health_check=list(HealthCheck))
-        @given(st.lists(text, min_size=150, max_size=150))
-        def drawn(tails: list[str]) -> None:
-            asked[:] = [f"{wire.SERVICE}?a={tail}".encode() for tail in tails]
-
-        drawn()
-        for written in asked:
-            await server.ask(written)
-    assert target.targets == asked
 
 
 async def test_a_base_path_of_ours_is_taken_off_and_that_of_the_target_put_on(
