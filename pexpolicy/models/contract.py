@@ -230,6 +230,8 @@ class Extras:
 
         The rest is checked as usual.
         """
+        if not self:  # a cyclic value has no end
+            return dict(fields)
         made: dict[str, Any] = {}
         for name, value in fields.items():
             inner = model.nested_models.get(name)
