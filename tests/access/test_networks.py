@@ -199,11 +199,8 @@ def test_secrets_that_are_found_by_trying_are_reported_and_not_repeated(
     monkeypatch.setenv("TEST_TOKEN", secret)
     privacy = {"personal": "hashed", "key_file": str(tmp_path / "key")}
     auth = {"user": "pexip", "password_file": str(tmp_path / "key")}
-    tables: dict[str, Any] = {
-        "privacy": privacy,
-        "admin": {"token_env": "TEST_TOKEN"},
-        "auth": auth,
-    }
+    admin = {"token_env": "TEST_TOKEN"}
+    tables: dict[str, Any] = {"privacy": privacy, "admin": admin, "auth": auth}
     keys = ["privacy.key_file", "admin.token_env", "auth"]
     assert advised(**tables) == keys[:told]
     assert not any("kkk" in str(warning) for warning in access_warnings(settings(**tables)))

@@ -41,16 +41,8 @@ def with_wrong_credentials() -> Iterator[bytes]:
     pairs = [
         *(right + end for end in (b"\0", b" ", b"\n", b"\r\n", b"x")),
         *(right[:-1], b" " + right, right.upper(), right.title(), right.replace(b":", b"::", 1)),
-        *(
-            b"",
-            b":",
-            b"pexip",
-            b"pexip:",
-            b":s3cret",
-            b"pexip:\0",
-            b"\xff\xfe",
-            b"\xef\xbb\xbf" + right,
-        ),
+        *(b"", b":", b"pexip", b"pexip:", b":s3cret", b"pexip:\0", b"\xff\xfe"),
+        b"\xef\xbb\xbf" + right,
         b"pexip:" + decomposed,
         f"{USER}:{PASSWORD}".encode("latin-1"),
         f"{USER}:{OTHER_PASSWORD}".encode(),

@@ -1,13 +1,9 @@
 """Metrics of plugins: bounded, exact over threads and workers, and continued over reloads."""
 
-import asyncio
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +18,11 @@ from pexpolicy.metrics import MAX_SERIES, MAX_VALUE, OTHER, PLUGIN_METRICS, Defi
 from pexpolicy.models.context import hook_context
 from pexpolicy.observability.snapshot import Snapshot, expose
 from pexpolicy.observability.telemetry import Telemetry
+from tests.server.test_reload import reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.fake_plugins import always, policy
 from tests.support.isolated import PluginFolder, service
+from tests.support.waiting import until, wait_until
 
 NUMBERS = itertools.count()
 
@@ -216,10 +214,7 @@ async def test_worker_processes_are_counted(
     async with isolated.lifespan():
         for _ in range(10):
             await service(isolated)
-        for _ in range(200):
-            if PLUGIN_METRICS.value("toy", hits, ("a",)) - before == 10:
-                break
-            await asyncio.sleep(0.01)
+        await until(lambda: PLUGIN_METRICS.value("toy", hits, ("a",)) - before == 10)
         with pytest.raises(WorkerError):
             await service(isolated, "die")
         await service(isolated)
@@ -257,29 +252,18 @@ def test_workers_of_a_server_are_summed_over_reloads_and_kills(tmp_path: Path) -
                 found |= {sample.name: sample.value for sample in family.samples}
             return found
 
-        def until(calls: int) -> None:
-            values: dict[str, float] = {}
-            for _ in range(100):
-                values = scraped()
-                if values.get("pexpolicy_plugin_counting_calls_total") == calls:
-                    assert values["pexpolicy_plugin_counting_built"] == 1
-                    return
-                time.sleep(0.05)
-            raise AssertionError(values)
+        def wait_for(calls: int) -> None:
+            wait_until(lambda: scraped().get("pexpolicy_plugin_counting_calls_total") == calls)
+            assert scraped()["pexpolicy_plugin_counting_built"] == 1
 
         for _ in range(20):
             server.ask(wire.LOCATION)
-        until(20)
+        wait_for(20)
         config.write_text(f"{config.read_text()}timeout = 2.0\n")
-        reloaded = subprocess.run(
-            [sys.executable, "-m", "pexpolicy", "reload", "--config", str(config)],
-            check=True,
-            capture_output=True,
-        )
-        assert reloaded.returncode == 0
+        assert reloaded(config).done
         for _ in range(10):
             server.ask(wire.LOCATION)
-        until(30)
+        wait_for(30)
         worker = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]
         os.kill(int(worker), signal.SIGKILL)
-        until(30)
+        wait_for(30)

@@ -50,9 +50,7 @@ def config(server: live_server.Running) -> Path:
     """Its configuration, as it was at the start."""
     path = server.audit.with_name("config.toml")
     path.write_text(written("first"))
-    (result,) = ask_for_reload(path)
-    assert result is not None
-    assert result.done
+    assert reloaded(path).done
     return path
 
 
