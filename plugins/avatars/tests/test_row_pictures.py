@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from pexpolicy import Avatar
-from pexpolicy.testing import ConfigError, make_policy, make_request
+from pexpolicy.testing import ConfigError, make_policy
 from pexpolicy_avatars import Avatars
-from pexpolicy_avatars.settings import AvatarsSettings
 from pexpolicy_sources.ldap import LdapSettings, LdapSource
 from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support import programs, slapd
@@ -96,16 +95,6 @@ class TestDirectory:
             async with asyncio.timeout(HANG_S):
                 while (await ask("both@example.com")).decided_by != "avatars":  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
-
-    async def test_the_source_keeps_no_pictures(self, people: slapd.Server) -> None:
-        async with LdapSource(LdapSettings.model_validate(people.settings())) as source:
-            keys = {"source": source, "query": QUERY}
-            plugin = Avatars(AvatarsSettings.model_validate(keys))
-            async with plugin.lifespan():
-                request = make_request("participant_avatar", alias="anna@example.com")
-                assert await plugin.participant_avatar(request) is not None
-            (status,) = source.status().values()
-            assert (status["fetches"], status["entries"]) == (1, 0)
 
 
 async def test_binary_columns_of_a_database_are_pictures(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ Search = Callable[..., list[str]]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the configuration."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

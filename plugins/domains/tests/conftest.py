@@ -26,7 +26,6 @@ class Domains(Built):
     """The plugin as its settings make it."""
 
     def ask(self, alias: str) -> Asked:
-        """One request about an alias that wants to register."""
         (answer,) = self.answers([RegistrationAliasRequest(MultiDict(), alias)])
         body = json.loads(answer.reply.body)
         # Neither an allowed nor a refused registration may carry credentials.
@@ -35,7 +34,6 @@ class Domains(Built):
         return Asked(body["action"], body["decided_by"], body.get("reason"), step)
 
     def allows(self, alias: str) -> bool:
-        """True when the alias may register."""
         return self.ask(alias).action == "continue"
 
 

@@ -36,7 +36,6 @@ Row = dict[str, Any]
 
 
 def row(name: str = "rule", regex: str = "^bad", **cells: Any) -> Row:
-    """Return one rule of the router as in its database."""
     return {
         "name": name,
         "regex": regex,
@@ -376,7 +375,6 @@ def test_what_a_spreadsheet_makes_of_an_export_is_read(
 
 
 def tabbed(text: str, delimiter: str) -> str:
-    """Return the same table with another delimiter."""
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=delimiter).writerows(csv.reader(io.StringIO(text, newline="")))
     return file.getvalue()
@@ -424,7 +422,6 @@ TARGET = "https://next.example.com"
 
 @st.composite
 def rows_of(draw: st.DrawFn) -> Row:
-    """One rule of a router."""
     answers, passes = draw(st.booleans()), draw(st.booleans())
     participant = draw(st.booleans())
     return row(

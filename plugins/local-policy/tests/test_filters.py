@@ -5,15 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pexpolicy_local_policy.language import pex_hash
 from pexpolicy_local_policy.script_process import Rendering
 
 Render = Callable[..., Rendering]
-
-
-def test_check_values_of_pex_hash() -> None:
-    assert pex_hash("mysecretkey" + "0000001")[:7] == "3998472"
-    assert pex_hash("0000001" + "mysecretkey")[:10] == "7470125694"
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,9 @@ class Locations(Built):
     """The plugin as its settings make it."""
 
     def ask(self, address: str | None = None, **more: str) -> Asked:
-        """One request of a participant at an address."""
         return self.ask_all([{**({"remote_address": address} if address else {}), **more}])[0]
 
     def ask_all(self, calls: list[dict[str, str]]) -> list[Asked]:
-        """Several requests, each told by its parameters."""
         return [*map(_asked, self.answers(MediaLocationRequest(MultiDict(c)) for c in calls))]
 
 

@@ -25,7 +25,6 @@ LISTED = [Device.model_validate(device) for device in DEVICES]
 
 
 async def asked(settings: dict[str, Any], alias: str, **params: str) -> Any:
-    """The decision about one registration, through the whole chain."""
     policy = make_policy(
         {"registrations": Registrations},
         config={"plugins": {"registrations": {"settings": settings}}},

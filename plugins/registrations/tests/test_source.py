@@ -30,7 +30,6 @@ def fill(path: Path, *rows: tuple[Any, ...]) -> None:
 
 @asynccontextmanager
 async def serving(path: Path, **settings: Any) -> AsyncIterator[Any]:
-    """Yield what asks for the decision about an alias."""
     source = SqlSource(SqlSettings.model_validate({"path": str(path)}))
     table = {"source": source, "query": QUERY, **settings}
     plugins = {"registrations": {"on_error": "reject", "settings": table}}

@@ -29,7 +29,6 @@ class Rooms(Built):
     """The plugin as its settings make it."""
 
     def ask(self, alias: str | None, direction: str = "dial_in", **more: str) -> Asked:
-        """One request about an alias."""
         params = MultiDict({"call_direction": direction, **more})
         if alias is not None:
             params["local_alias"] = alias

@@ -23,7 +23,6 @@ Complaints = Callable[[dict[str, Any]], list[str]]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the configuration."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -47,7 +47,6 @@ Ask = Callable[..., Any]
 async def serving(
     path: Path, table: dict[str, Any], *rules: dict[str, Any], **limits: Any
 ) -> AsyncIterator[Ask]:
-    """Yield what asks for a decision about a request with these parameters."""
     source = SqlSource(SqlSettings.model_validate({"path": str(path), **limits}))
     settings = {"sources": {"callers": {"source": source, **table}}, "rules": list(rules)}
     async with source:

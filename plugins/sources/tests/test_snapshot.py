@@ -1,6 +1,5 @@
 """Snapshots: rows converted once, and kept while the source fails."""
 
-import asyncio
 import json
 import threading
 from pathlib import Path
@@ -43,21 +42,6 @@ async def test_rows_are_converted_in_a_thread_if_they_have_changed(tmp_path: Pat
         await names.refresh()
         assert names.value == ["B"]
     assert len(convert.threads) == 2
-    assert threading.main_thread().name not in convert.threads
-
-
-async def test_a_call_during_a_refresh_converts_nothing(tmp_path: Path) -> None:
-    convert = Names()
-    made = source(tmp_path)
-    async with made, made.snapshot("", convert, every=60) as names:
-        for name in ("B", "C", "D"):
-            made.fetch_all = lambda *_, name=name: _answer([{"name": name}])  # type: ignore[method-assign]
-            refresh = asyncio.create_task(names.refresh())
-            while not refresh.done():
-                assert len(names.value) == 1
-                await asyncio.sleep(0)
-            assert names.value == [name]
-    assert len(convert.threads) == 4
     assert threading.main_thread().name not in convert.threads
 
 

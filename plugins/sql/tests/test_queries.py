@@ -47,7 +47,6 @@ def policy_of(source: Source, *, on_error: str = "skip", **queries: str) -> Poli
 
 @asynccontextmanager
 async def asking(source: Source, endpoint: str, query: str) -> AsyncIterator[Callable[..., Any]]:
-    """Yield what asks one endpoint, and returns the outcome."""
     policy = policy_of(source, on_error="reject", **{endpoint: query})
     async with policy.serving():
 
