@@ -281,19 +281,6 @@ async def test_lines_beyond_the_room_are_counted_as_lost(place: Place) -> None:
     assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 10
 
 
-async def test_a_fault_of_our_own_is_reported_and_does_not_end_the_writing(tmp_path: Path) -> None:
-    place = Place(tmp_path, capacity=0)
-    with grouped(place, REQUIRED) as sink:
-        assert await answer(sink, 0)
-        tick, place.journal.tick = place.journal.tick, lambda: 1 / 0  # type: ignore[method-assign]
-        assert await answer(sink, 1)
-        await asyncio.to_thread(wait_until, lambda: bool(place.alerts.texts))
-        place.journal.tick = tick  # type: ignore[method-assign]
-        assert await answer(sink, 2)
-    assert "ZeroDivisionError" in place.alerts.texts[0]
-    assert place.numbers == [0, 1, 2]
-
-
 async def test_a_fault_of_our_own_loses_one_line_and_counts_it(tmp_path: Path) -> None:
     place = Place(tmp_path, capacity=0)
     record = place.journal.record

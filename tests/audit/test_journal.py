@@ -53,16 +53,6 @@ def test_lines_go_to_the_spool_then_to_memory_and_are_lost_when_both_are_full(
     assert len([text for text in place.alerts.texts if "loses" in text]) == 1
 
 
-def test_while_lines_wait_new_ones_wait_after_them(place: Place) -> None:
-    place.break_down()
-    place.fill([1])
-    place.file.error = None
-    assert place.fill([2]) == [BUFFERED]
-    place.clock.pass_by(0.6)
-    assert place.fill([3]) == [WRITTEN]
-    assert place.numbers == [1, 2, 3]
-
-
 def test_a_writer_that_dies_leaves_its_spool_to_the_next_one(tmp_path: Path) -> None:
     place = Place(tmp_path, spool=1 << 20)
     place.fill([1])
@@ -76,34 +66,6 @@ def test_a_writer_that_dies_leaves_its_spool_to_the_next_one(tmp_path: Path) -> 
     assert place.numbers == [1, 2, 3]
     assert faults(place.path) == []
     assert not list(tmp_path.glob("*.spool"))
-
-
-@pytest.mark.parametrize("spool", [None, 1 << 20])
-def test_lines_that_are_written_together_wait_together_and_come_home(
-    tmp_path: Path, spool: int | None
-) -> None:
-    place = Place(tmp_path, spool=spool)
-    waits = BUFFERED if spool is None else SPOOLED
-    assert place.fill_together(range(3)) == [WRITTEN] * 3
-    place.break_down()
-    assert place.fill_together(range(3, 6)) == [waits] * 3
-    assert place.fill_together(range(6, 8)) == [waits] * 2
-    place.recover()
-    assert place.fill_together(range(8, 10)) == [WRITTEN] * 2
-    assert place.numbers == list(range(10))
-    assert place.state.records == 10
-    assert faults(place.path) == []
-
-
-def test_of_lines_that_came_together_only_those_are_lost_that_do_not_fit(tmp_path: Path) -> None:
-    place = Place(tmp_path, capacity=2 * len(body(1)))
-    place.break_down()
-    assert place.fill_together(range(3)) == [BUFFERED, BUFFERED, LOST]
-    assert (place.status, place.state.lost) == ("failed", 1)
-    place.recover()
-    place.fill([3])
-    assert place.numbers == [0, 1, 3]
-    assert faults(place.path) == []
 
 
 def test_a_second_passes_between_two_checks_of_any_caller(place: Place) -> None:

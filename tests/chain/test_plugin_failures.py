@@ -20,7 +20,7 @@ from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import ErrorReport, describe_error
+from pexpolicy.errors import describe_error
 from pexpolicy.testing import make_request
 from tests.support import wire
 from tests.support.fake_plugins import Hook, Log, Serve, always, plugin, raises
@@ -207,18 +207,6 @@ def test_a_line_about_a_failing_plugin_counts_the_calls_since_the_last_one() -> 
     assert [event.get("times") for event in log.events] == [None, 3]
 
 
-def test_failures_are_told_apart_by_place_and_counted_without_empty_brackets() -> None:
-    log = Log()
-    failures = PluginFailureLog(log, "on_decision")
-    for place in ("toy.py:1", "toy.py:2", "toy.py:1", "", ""):
-        report = ErrorReport("ValueError: down", [], place, "ValueError")
-        failures.failed("plugin failed", "toy", report, 0.0)
-    assert len(log.events) == 3
-    failures.close()
-    again = ["ValueError again (toy.py:1)", "ValueError again"]
-    assert [event["error"] for event in log.events[3:]] == again
-
-
 async def test_failures_left_out_are_counted_when_no_further_one_follows(
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,20 +245,6 @@ async def test_a_late_plugin_is_logged_once_a_minute_and_when_the_policy_is_clos
         ("plugin was late", None),
         ("plugin was late", 2),
     ]
-
-
-@pytest.mark.parametrize("hook", ["service_configuration", "adjust_service_configuration"])
-async def test_failures_of_a_shadow_left_out_are_counted_when_the_policy_is_closed(
-    serving: Serve, hook: str
-) -> None:
-    classes = {
-        "shadow": plugin(**{hook: raises(ValueError("down"))}),
-        "real": plugin(service_configuration=always(ROOM)),
-    }
-    async with serving(classes, {"shadow": {"mode": "shadow"}}) as server:
-        for _ in range(3):
-            await server.ask(wire.SERVICE)
-    assert [event.get("times") for event in server.log.events] == [None, 2]
 
 
 async def test_the_passcode_in_an_invalid_answer_is_in_no_detail(serving: Serve) -> None:

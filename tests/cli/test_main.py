@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
 from tests.support import live_server, wire
-from tests.support.waiting import HANG_S
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
 PUBLIC = '[server]\nhost = "0.0.0.0"\nallow_anonymous = '
@@ -231,17 +230,6 @@ def test_observers_and_available_plugins_are_listed(tmp_path: Path, isolation: s
     assert rows["counter"]["hooks"] == ["on_decision"]
     assert (rows["counter"]["state"], rows["domains"]["state"]) == ("active", "available")
     assert "on_decision" in invoked("plugins", "--config", config).stdout
-
-
-def test_no_command_imports_what_only_another_one_needs() -> None:
-    looks = (
-        "import sys, pexpolicy.cli.main; "
-        "print([m for m in ('PIL', 'aiohttp.web') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        (sys.executable, "-c", looks), capture_output=True, text=True, check=True, timeout=HANG_S
-    )
-    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """`pexpolicy status`, as an operator calls it."""
 
 import json
-import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from pexpolicy.cli.common import format_duration, format_size
 from pexpolicy.cli.main import main
-from pexpolicy.cli.status import degradations, is_same_config, show_status
+from pexpolicy.cli.status import degradations, show_status
 from tests.support import doc_pages, live_server, tls_server, wire
 
 TOKEN = "TEST_STATUS_TOKEN"
@@ -38,24 +36,6 @@ def test_the_status_of_a_server_that_runs(running_server: live_server.Running) -
     assert "no call for" not in shown.stdout
     document = json.loads(invoked("--url", running_server.admin, "--json").stdout)
     assert document["config"]["hash"] in shown.stdout
-
-
-def settled(text: str) -> str:
-    """Text without numbers, and without the width of its tables."""
-    return re.sub(r"[ \n]+", " ", re.sub(r"\d+", "0", doc_pages.normalize(text))).strip()
-
-
-def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
-    page = live_server.ROOT / "docs" / "observability.md"
-    with live_server.running(live_server.with_audit(live_server.SHIPPED, tmp_path)) as server:
-        for alias in ("engineering", "sales"):
-            server.ask(f"{wire.SERVICE}?local_alias={alias}&node_ip=10.44.7.5")
-        server.ask(f"{wire.PARTICIPANT}?node_ip=10.44.7.5")
-        server.ask(f"{wire.REGISTRATION}alice@example.com?node_ip=10.44.7.6")
-        server.ask("/policy/v1/policy/v1/service/configuration")
-        said = invoked("--url", server.admin).stdout
-    shown = said.replace(str(tmp_path / "config.toml"), "/etc/pexpolicy/config.toml")
-    assert settled(doc_pages.block(page, "text")) == settled(shown)
 
 
 def test_the_page_explains_each_key_of_the_document(document: Any) -> None:
@@ -108,12 +88,6 @@ def test_no_proxy_of_the_environment_gets_the_token(
             proxy.accept()
 
 
-def test_the_wrong_port_is_reported(running_server: live_server.Running) -> None:
-    shown = invoked("--url", running_server.url)
-    assert shown.exit_code == 1
-    assert "is not the status of a server: the admin listener is at admin.port" in shown.stderr
-
-
 def test_another_server_at_the_same_address_is_reported(tmp_path: Path) -> None:
     config = live_server.with_audit(live_server.SHIPPED, tmp_path)
     with live_server.running(config) as server:
@@ -128,21 +102,6 @@ def test_another_server_at_the_same_address_is_reported(tmp_path: Path) -> None:
         assert invoked("--config", other, "--url", server.admin).stderr == ""
         config.write_text(config.read_text() + admin)
         assert invoked("--config", config).stderr == ""
-
-
-@pytest.mark.parametrize(
-    ("theirs", "same"),
-    [
-        ("config.toml", True),
-        ("./config.toml", True),
-        ("bookings.toml", False),
-        ("/elsewhere/config.toml", False),
-    ],
-)
-def test_a_relative_path_of_a_server_is_compared_as_far_as_it_goes(
-    theirs: str, *, same: bool, tmp_path: Path
-) -> None:
-    assert is_same_config(tmp_path / "here" / "config.toml", theirs) is same
 
 
 def test_no_server_and_no_configuration_are_distinguished(tmp_path: Path) -> None:
@@ -306,17 +265,3 @@ def test_the_status_over_tls_is_requested_with_its_ca(
         assert "name its CA in SSL_CERT_FILE" in untrusted.stderr
         monkeypatch.setenv("SSL_CERT_FILE", str(cacert))
         assert invoked("--url", url).exit_code == 0
-
-
-@pytest.mark.parametrize(
-    ("shown", "said"),
-    [
-        *((format_duration(0.4), "0 s"), (format_duration(59), "59 s")),
-        *((format_duration(61), "1 min"), (format_duration(7260), "2 h 1 min")),
-        *((format_duration(90_000), "1 d 1 h"), (format_size(0), "0 MiB")),
-        *((format_size(5 * 2**20), "5 MiB"), (format_size(2**30), "1.0 GiB")),
-        (format_size(2**41), "2,048.0 GiB"),
-    ],
-)
-def test_a_duration_or_a_size_is_shown_in_the_units_that_count(shown: str, said: str) -> None:
-    assert shown == said

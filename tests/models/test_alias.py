@@ -170,19 +170,6 @@ def test_an_alias_survives_the_way_to_another_program() -> None:
     assert (alias, alias.raw, alias.scheme) == ("bob@example.com", "sip:Bob@Example.com", "sip")
 
 
-@given(
-    st.from_regex(
-        r"(?:(?:sips?|h323|SIP):)?[a-zA-Z0-9_+.-]{1,8}@[a-zA-Z0-9.-]{1,12}", fullmatch=True
-    )
-)
-def test_a_usual_alias_is_the_same_with_parameters_that_take_the_long_way(raw: str) -> None:
-    usual, long = Alias(raw), Alias(f"{raw};transport=tls")
-    assert (usual, usual.scheme, usual.user, usual.host) == (
-        *(long, long.scheme),
-        *(long.user, long.host),
-    )
-
-
 @pytest.mark.parametrize(
     ("uri", "shown"),
     [

@@ -150,13 +150,6 @@ def test_a_decision_can_be_given_for_another_reason() -> None:
     assert second.reason == "x" * 249 + "…"
 
 
-def test_a_long_reason_is_shortened_and_costs_no_decision() -> None:
-    reason = Reject(reason="x" * 1000).reason
-    assert reason is not None
-    assert len(reason) == 250
-    assert reason.endswith("…")
-
-
 def test_a_reason_of_broken_text_costs_no_decision() -> None:
     reason = Continue(reason="a\udcffb").reason
     assert reason is not None
@@ -309,11 +302,6 @@ def test_a_replacement_that_fits_its_pattern_is_no_reason_for_a_warning(
 ) -> None:
     made = VirtualReception(**RECEPTION, match_string=match, replace_string=replacement)
     assert made.warnings == ()
-
-
-def test_a_wrong_pattern_is_reported_once() -> None:
-    made = VirtualReception(**RECEPTION, match_string="(", replace_string=r"\1")
-    assert len(made.warnings) == 1
 
 
 @pytest.mark.parametrize("name", ["Bjørn", "会議室", "A\u00a0B", "🎥"])

@@ -116,12 +116,6 @@ def test_other_rules_hold_as_ever() -> None:
         Gateway.from_result({**GATEWAY, "outgoing_protocol": "zom"}, extras=EXTRAS, strict=True)
 
 
-def test_a_decision_with_a_listed_word_can_be_read() -> None:
-    made = Gateway.from_result(GATEWAY, extras=EXTRAS, strict=True)
-    assert made.name == "gw"
-    assert made.outgoing_protocol == "zoom"  # type: ignore[comparison-overlap]
-
-
 @pytest.mark.parametrize(
     "infinity", [{"extra_fields": ["Not a name"]}, {"extra_values": {"view": [], "X": ["a"]}}]
 )

@@ -195,8 +195,3 @@ def test_unset_is_left_out_everywhere() -> None:
     assert Conference.from_result({**FIELDS, "pin": UNSET}) == Conference(
         **{**FIELDS, "pin": UNSET}
     )
-
-
-def test_a_required_field_that_is_unset_is_missing() -> None:
-    with pytest.raises(DecisionError, match=r"Conference\.name: is required"):
-        Conference(name=UNSET, service_tag="")  # type: ignore[arg-type]

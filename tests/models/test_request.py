@@ -182,13 +182,6 @@ def test_absent_values_are_unset(request_type: type[Request]) -> None:
         assert not value
 
 
-@pytest.mark.parametrize("request_type", REQUESTS, ids=named)
-def test_every_parameter_is_named_as_on_the_wire(request_type: type[Request]) -> None:
-    for name, parameter in parameters_of(request_type).items():
-        plain = parameter.wire.replace("-", "_").replace("~", "_").lower()
-        assert plain.startswith(name) or name == "idp_attributes"
-
-
 def test_the_alias_of_the_path_is_typed() -> None:
     assert "alias" in get_type_hints(RegistrationAliasRequest)
     assert RegistrationAliasRequest(MultiDict(), "sip:A@B").alias == "a@b"

@@ -29,7 +29,7 @@ from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.fields import FieldsOf
-from pexpolicy.files import CacheFile, named_changes
+from pexpolicy.files import CacheFile
 from pexpolicy.plugins import discovery
 from pexpolicy.testing import PluginStartupError, decide_sync, make_policy, make_request
 
@@ -250,10 +250,6 @@ def test_a_wrong_answer_is_explained(answer: Any, endpoint: str, said: str) -> N
     assert said in detail_of(answer, endpoint)
 
 
-def test_a_picture_is_not_blamed_on_a_library() -> None:
-    assert ".py" not in detail_of(b"abc", "participant_avatar")
-
-
 # ---- lifespans
 
 
@@ -334,8 +330,3 @@ def test_a_wrong_log_line_fails_no_hook(
     assert caplog.messages == [f"{given[0]} arguments={given[1]!r}"] or (
         caplog.messages == [f'{given[0]} arguments="{given[1]!r}"']
     )
-
-
-def test_changes_of_rooms_by_alias_have_names() -> None:
-    before, after = AliasMap({"a@b.c": 1}), AliasMap({"a@b.c": 2, "d@b.c": 1})
-    assert list(named_changes(before, after)) == ["added d@b.c", "changed a@b.c"]

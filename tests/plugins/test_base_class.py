@@ -3,7 +3,7 @@
 import types
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from typing_extensions import override
@@ -21,13 +21,10 @@ from pexpolicy import (
 )
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.hooks import HOOKS
 from pexpolicy.testing import decide_sync, make_policy, make_request
 from tests.support.fake_plugins import available, settings
 
 S = TypeVar("S", bound=PluginSettings)
-T = TypeVar("T")
 
 
 class Place(PluginSettings):
@@ -85,10 +82,6 @@ def refusal(plugin_class: type) -> str:
     return str(caught.value)
 
 
-def test_every_request_has_a_hook() -> None:
-    assert ENDPOINTS.keys() < HOOKS.keys()
-
-
 def test_what_is_overridden_is_a_hook_and_nothing_else() -> None:
     assert hooks_of(Nearest) == {"media_location"}
     assert hooks_of(Everything) == {
@@ -106,12 +99,6 @@ def test_the_settings_come_from_the_parameter() -> None:
     assert outcome.decision == MediaLocation(location="Bergen")
     with pytest.raises(ConfigError, match="unknown key; did you mean 'location'"):
         make_policy((Nearest, {"locatoin": "Bergen"}))
-
-
-def test_without_a_parameter_there_are_no_settings() -> None:
-    assert Everything.Settings is PluginSettings
-    with pytest.raises(ConfigError, match="unknown key"):
-        make_policy((Everything, {"x": 1}))
 
 
 async def test_hooks_are_called_as_those_with_a_mark() -> None:
@@ -149,27 +136,6 @@ def test_a_generic_base_of_several_plugins_takes_the_settings_of_each() -> None:
     assert hooks_of(One) == {"media_location"}
 
 
-def test_a_generic_base_may_have_parameters_of_its_own() -> None:
-    class Base(Plugin[Place], Generic[T]):
-        @override
-        async def media_location(self, request: MediaLocationRequest) -> None:
-            return None
-
-    class Both(Plugin[S], Generic[T, S]):
-        @override
-        async def media_location(self, request: MediaLocationRequest) -> None:
-            return None
-
-    class One(Base[int]):
-        pass
-
-    class Two(Both[int, Place]):
-        pass
-
-    assert One.Settings is Two.Settings is Place
-    assert hooks_of(One) == hooks_of(Two) == {"media_location"}
-
-
 def test_a_mixin_that_is_named_too_late_is_refused() -> None:
     class Mixin:
         async def media_location(self, request: MediaLocationRequest) -> None:
@@ -205,13 +171,6 @@ def test_a_mark_on_a_method_of_a_subclass_is_fine() -> None:
             return None
 
     assert hooks_of(Marked) == {"media_location", "service_configuration"}
-
-
-def test_a_plugin_that_overrides_nothing_is_refused() -> None:
-    class Idle(Plugin[Place]):
-        pass
-
-    assert "implements no hook" in refusal(Idle)
 
 
 @pytest.mark.parametrize(
