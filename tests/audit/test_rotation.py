@@ -111,15 +111,6 @@ def test_the_age_is_that_of_the_first_line(place: Place, hours: float, due: bool
     assert rotation.is_due(place.path, place.file.size) is due
 
 
-def test_a_line_of_another_program_at_the_head_tells_no_age(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    path.write_text('{"timestamp":"2026-11-26T01:02:03","event":"without a zone"}\n')
-    ours = tmp_path / "audit.jsonl.1"
-    ours.write_bytes(body(1))
-    assert not Rotation(age=1.0).is_due(path, path.stat().st_size)
-    assert file_and_rotated(path) == [path, ours]
-
-
 def test_a_rotation_that_another_writer_is_at_is_left_to_it(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_bytes(body(1))

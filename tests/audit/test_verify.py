@@ -198,14 +198,6 @@ def test_a_chain_that_was_written_again_has_no_matching_signature(tmp_path: Path
     assert "killed within a second" in texts[0]
 
 
-def test_the_first_line_of_a_machine_that_has_just_started_is_signed() -> None:
-    signing, _ = signer()
-    chain = HashChain()
-    assert not signing.is_due(chain, 5.0)
-    chain.commit(chain.chain_lines(b"{}")[1])
-    assert signing.is_due(chain, 5.0)
-
-
 @pytest.mark.parametrize("pem", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n"])
 def test_what_is_no_key_is_reported(pem: str) -> None:
     with pytest.raises(InvalidKeyError):

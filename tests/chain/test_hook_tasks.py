@@ -4,7 +4,6 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -13,13 +12,11 @@ import uvloop
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
 from pexpolicy import Conference, hookimpl
-from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.policy import Policy
 from pexpolicy.server.process import run
 from pexpolicy.testing import make_request
 from tests.support.fake_plugins import plugin, policy
 from tests.support.task_scenarios import OPEN, SCENARIOS, SOON, VARIABLE, Seen
-from tests.support.waiting import HANG_S
 
 ROOM = Conference(name="Room", service_tag="")
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -129,26 +126,6 @@ async def test_a_cancellation_left_by_a_hook_without_a_wait_hits_no_other_one() 
     async with served.serving():
         for _ in range(3):
             assert await asked(served, "a") == ("decided", "")
-
-
-async def test_a_hook_that_waits_in_a_way_that_no_code_shows_is_a_wait_all_the_same() -> None:
-    async def waits(self: object, request: Any) -> Conference | None:
-        await asyncio.sleep(SOON if request.local_alias == "soon" else 60)
-        return ROOM
-
-    served = policy(alone(waits, waits), options=UNLIMITED)
-    chain = served.chains["service_configuration"]
-    tasks = HookTasks(asyncio.get_running_loop())
-    for alias, timeout, expected in (
-        ("soon", HANG_S, ["decided"]),
-        ("late", SOON, ["timed_out", "timed_out"]),
-    ):
-        links = tuple(replace(link, may_wait=False, timeout=timeout) for link in chain.links)
-        request = make_request("service_configuration", local_alias=alias)
-        outcome = await replace(chain, links=links).ask(request, tasks)
-        assert [step.outcome for step in outcome.steps] == expected
-    await tasks.close()
-    served.close()
 
 
 async def test_what_is_abandoned_is_remembered_until_it_ends() -> None:

@@ -12,7 +12,6 @@ from typing import Any, get_args
 import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
-from rich.console import Console
 
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.redaction import redaction_of
@@ -371,39 +370,3 @@ def test_every_command_and_each_option_of_the_page_exists() -> None:
 @pytest.mark.parametrize("level", get_args(AuditTable.model_fields["level"].annotation))
 def test_every_level_is_on_the_page(level: str) -> None:
     assert f"\n| `{level}` | " in (ROOT / "docs" / "audit.md").read_text()
-
-
-LINE = {
-    "event": "decision",
-    "decision_id": "01a2",
-    "endpoint": "media_location",
-    "decided_by": "default",
-    "action": "continue",
-    "status": 200,
-    "steps": [],
-    "ms": 0.1,
-}
-
-
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_no_line_is_wider_than_the_terminal(
-    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = {"local_alias": "meet@example.com", "vendor": "word " * 40}
-    step = {"plugin": "new", "outcome": "failed", "ms": 0.1, "detail": "word " * 40}
-    line = {**LINE, "timestamp": "2026-11-27T08:00:00Z", "request": request, "steps": [step]}
-    path = tmp_path / "a.jsonl"
-    path.write_text(f"{json.dumps(line)}\n")
-    monkeypatch.setattr("pexpolicy.cli.audit.screen", lambda: wide(width))
-    done = CliRunner().invoke(audit, ["tail", "--file", str(path)])
-    assert done.exit_code == 0, done.output
-    lines = [re.sub(r"\x1b\[[\d;]*m", "", shown) for shown in done.stdout.splitlines()]
-    assert lines
-    assert max(map(len, lines)) <= width
-    assert "wor\n" not in done.stdout
-
-
-def wide(width: int) -> Console:
-    return Console(
-        force_terminal=True, width=width, highlight=False, markup=False, color_system=None
-    )

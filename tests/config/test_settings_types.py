@@ -10,9 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
@@ -187,37 +185,3 @@ def test_objects_of_a_test_are_read_too() -> None:
     assert read_settings(Model, table, {}) == Model(
         path=Path("a"), secret=SecretStr("b"), days=frozenset({1})
     )
-
-
-class Plain(PluginSettings):
-    number: int = 0
-    share: float = Field(0.5, gt=0)
-    text: str = ""
-    flag: bool | None = None
-    words: list[str | int] = Field(default_factory=list)
-    tables: dict[str, Any] = Field(default_factory=dict)
-
-
-class AlsoJson(Plain):
-    """The same fields, read as JSON for one more."""
-
-    path: Path = Path()
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@given(st.dictionaries(st.sampled_from(sorted(Plain.model_fields)), VALUES))
-def test_both_ways_of_reading_are_one(table: dict[str, Any]) -> None:
-    def outcome(model: type[PluginSettings]) -> Any:
-        try:
-            return read_settings(model, table, {}).model_dump(include=set(Plain.model_fields))
-        except ValidationError as error:
-            return [item["loc"] for item in error.errors()]
-
-    assert outcome(Plain) == outcome(AlsoJson)
-    assert (Plain._is_plain, AlsoJson._is_plain) == (True, False)

@@ -57,18 +57,6 @@ def test_grey_of_16_bits_stays_grey(grey: int) -> None:
     assert all(abs(value - grey) <= 2 for value in pixel)
 
 
-@pytest.mark.parametrize(("orientation", "size"), [(1, (40, 30)), (3, (40, 30)), (6, (30, 40))])
-def test_a_turned_picture_has_its_own_size_after_the_turn(
-    orientation: int, size: tuple[int, int]
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    out = io.BytesIO()
-    Image.new("RGB", (40, 30)).save(out, "JPEG", exif=exif)
-    with Image.open(io.BytesIO(Avatar(out.getvalue()).resized(None, None).image)) as found:
-        assert found.size == size
-
-
 async def test_a_picture_that_fits_is_sent_as_it_is(serving: Serve) -> None:
     image = PICTURES["jpeg"]
     async with serving({"faces": plugin(participant_avatar=always(image))}) as server:
