@@ -3,7 +3,6 @@
 import asyncio
 import io
 import itertools
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -157,13 +156,8 @@ class GraphServer:
         token = f"eyJ0eXAi.token-{next(self.numbers)}"
         self.valid[token] = self.now + self.lifetime
         self.all_tokens.append(token)
-        body = {
-            "token_type": "Bearer",
-            "expires_in": self.lifetime,
-            "ext_expires_in": self.lifetime,
-            "access_token": token,
-        }
-        return web.json_response(body)
+        expiry = {"expires_in": self.lifetime, "ext_expires_in": self.lifetime}
+        return web.json_response({"token_type": "Bearer", "access_token": token, **expiry})
 
     def _is_authorized(self, request: web.Request) -> bool:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -201,15 +195,10 @@ def graph_error(status: int, code: str, text: str, **headers: str) -> web.Respon
     inner = {"date": "2026-11-27T06:00:00", "request-id": "0000", "client-request-id": "0000"}
     body = {"error": {"code": code, "message": text, "innerError": inner}}
     written = {name.replace("_", "-"): value for name, value in headers.items()}
-    return web.Response(
-        status=status, text=json.dumps(body), content_type="application/json", headers=written
-    )
+    return web.json_response(body, status=status, headers=written)
 
 
 def _login_error(status: int, error: str, number: int, text: str) -> web.Response:
-    body = {
-        "error": error,
-        "error_description": f"AADSTS{number}: {text} Trace ID: 0000 Correlation ID: 0000",
-        "error_codes": [number],
-    }
+    text = f"AADSTS{number}: {text} Trace ID: 0000 Correlation ID: 0000"
+    body = {"error": error, "error_description": text, "error_codes": [number]}
     return web.json_response(body, status=status)

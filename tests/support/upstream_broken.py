@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.support.upstream_servers import ROOM, Behave, decided, reply
 
+END_OF_HEAD = b"\r\n\r\n"
 BAD = {**ROOM, "name": "Bad"}
 """A decision that must reach no caller."""
 SOUND = json.dumps({"status": "success", "action": "continue", "result": BAD}).encode()
@@ -34,16 +35,12 @@ class Broken:
         return self.name
 
 
-async def _request(reader: Reader) -> bytes:
-    return await reader.readuntil(b"\r\n\r\n")
-
-
 def sends(*parts: bytes, then: str = "close", pause: float = 0.0) -> Behave:
     """Return a target that sends these bytes, then closes, resets, hangs, or continues."""
 
     async def behave(reader: Reader, writer: Writer) -> None:
         while True:
-            await _request(reader)
+            await reader.readuntil(END_OF_HEAD)
             for number, part in enumerate(parts):
                 if number:
                     await asyncio.sleep(pause)
@@ -64,25 +61,16 @@ def _reset(writer: Writer) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def drips(content: bytes, at_once: int = 0, pause: float = 1.0) -> Behave:
-    """Return a target that sends the first ``at_once`` bytes, then one byte per ``pause``."""
-
-    async def behave(reader: Reader, writer: Writer) -> None:
-        await _request(reader)
-        writer.write(content[:at_once])
-        for number in range(at_once, len(content)):
-            writer.write(content[number : number + 1])
-            await writer.drain()
-            await asyncio.sleep(pause)
-
-    return behave
+def drips(content: bytes, at_once: int = 0) -> Behave:
+    """Return a target that sends the first ``at_once`` bytes, then one byte each second."""
+    return sends(content[:at_once], *(bytes([byte]) for byte in content[at_once:]), pause=1.0)
 
 
 def endless(head: bytes, part: bytes) -> Behave:
     """Return a target that sends a head, then the same part without end."""
 
     async def behave(reader: Reader, writer: Writer) -> None:
-        await _request(reader)
+        await reader.readuntil(END_OF_HEAD)
         writer.write(head)
         while True:
             writer.write(part)
@@ -108,7 +96,7 @@ async def _resets_at_once(_: Reader, writer: Writer) -> None:
 
 async def _speaks_first(reader: Reader, writer: Writer) -> None:
     writer.write(b"220 mail.example.com ESMTP\r\n")
-    await _request(reader)
+    await reader.readuntil(END_OF_HEAD)
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
