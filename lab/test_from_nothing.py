@@ -25,12 +25,15 @@ COMMANDS = [
     for language, text in doc_pages.blocks(PAGE)
     if language == "sh"
     for line in text.split("\n")
+    if line
 ]
 READING_WPM, TYPING_WPM = 200, 40
 """Words in a minute; a typed word has five characters."""
 MAX_COMMANDS, MAX_MINUTES = 15, 15
 RENEWAL = ("fullchain.pem", "privkey.pem")
 """Files of the commands that replace a certificate, after the first audited call."""
+RENEWING = [command for command in COMMANDS if any(name in command for name in RENEWAL)]
+FIRST = [command for command in COMMANDS if command not in RENEWING]
 IS_ROOT = os.getuid() == 0
 GROUP = 65534 if IS_ROOT else os.getgid()
 """Only root can give files to a group of the service."""
@@ -83,8 +86,8 @@ class Machine:
         self.port, self.admin_port = free_port(), free_port()
         self.password = ""
         self.output = ""
-        for name in ("log", "units"):
-            (folder / name).mkdir()
+        (folder / "log").mkdir()
+        (folder / "units").mkdir()
 
     def local(self, command: str) -> str:
         """Return a command of the page for this machine."""
@@ -143,27 +146,18 @@ class Machine:
         authority.cert_pem.write_to_path(str(self.folder / "etc/tls/ca.pem"))
 
 
-def split_commands() -> tuple[list[str], list[str]]:
-    """Return the commands up to the first audit, and those that replace a certificate."""
-    commands = [command for command in COMMANDS if command]
-    renewal = [command for command in commands if any(name in command for name in RENEWAL)]
-    return [command for command in commands if command not in renewal], renewal
-
-
 def test_reading_and_typing_take_a_quarter_of_an_hour() -> None:
-    first, _ = split_commands()
-    typed = sum(len(command) / 5 for command in first) / TYPING_WPM
+    typed = sum(len(command) / 5 for command in FIRST) / TYPING_WPM
     read = len(PAGE.read_text(encoding="utf-8").split()) / READING_WPM
-    assert len(first) <= MAX_COMMANDS
+    assert len(FIRST) <= MAX_COMMANDS
     assert typed + read < MAX_MINUTES
 
 
 def test_the_commands_of_the_page_lead_to_an_audited_call(tmp_path: Path) -> None:
-    first, renewal = split_commands()
     wheels(tmp_path / "wheelhouse")
     machine = Machine(tmp_path)
-    start = next(n for n, command in enumerate(first) if "systemctl enable" in command)
-    for command in first[:start]:
+    start = next(n for n, command in enumerate(FIRST) if "systemctl enable" in command)
+    for command in FIRST[:start]:
         if "groupadd" in command:
             continue
         machine.run(command)
@@ -181,7 +175,7 @@ def test_the_commands_of_the_page_lead_to_an_audited_call(tmp_path: Path) -> Non
         assert machine.run(f"systemd-analyze verify {unit} 2>&1") == ""
 
     with service(unit, tmp_path / "log.txt"):
-        *others, verifying = first[start + 1 :]
+        *others, verifying = FIRST[start + 1 :]
         said = {command: machine.run(command) for command in others}
         said[verifying] = machine.run_until_it_succeeds(verifying, SIGNED_S)
         doctor, call, tail, verify = said.values()
@@ -193,7 +187,7 @@ def test_the_commands_of_the_page_lead_to_an_audited_call(tmp_path: Path) -> Non
         (asked,) = (command for command in said if "curl" in command)
 
         machine.renew()
-        for command in renewal:
+        for command in RENEWING:
             machine.run(command)
         answered = machine.run_until_it_succeeds(asked, RENEWED_S)
         assert '"name":"Example room"' in answered
