@@ -73,13 +73,9 @@ def build_policy(
     )
     told.files[:0] = (settings.path, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
-    told.warnings = [
-        *config_warnings(settings, plugins),
-        *file_warnings(given),
-        *_short_pins(told, settings.min_pin_length),
-        *told.warnings,
-        *unused,
-    ]
+    told.warnings = [*_short_pins(told, settings.min_pin_length), *told.warnings, *unused]
+    # Only some commands show them, and files are read for them.
+    told.core_warnings = lambda: (*config_warnings(settings, plugins), *file_warnings(given))
     chains, background = _chains(settings, context, names, plugins)
     return Policy(settings, tuple(plugins), sources, told, chains, background, context)
 

@@ -126,7 +126,7 @@ class Policy:
     @cached_property
     def warnings(self) -> tuple[ConfigWarning, ...]:
         """The warnings about the configuration, found when they are first asked for."""
-        return tuple(grouped(self._told.warnings))
+        return tuple(grouped((*self._told.core_warnings(), *self._told.warnings)))
 
     def take_over(self, previous: Policy) -> None:
         """Start with the refreshed data of another policy, where plugin and key are the same.

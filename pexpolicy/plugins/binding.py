@@ -89,6 +89,8 @@ class Descriptions:
     decisions: dict[str, Sequence[tuple[Key, Decision]]] = field(default_factory=dict)
     """Decisions that never change, with their keys, by plugin."""
     warnings: list[ConfigWarning] = field(default_factory=list)
+    core_warnings: Callable[[], Iterable[ConfigWarning]] = tuple
+    """Finds those about the rest of the configuration."""
     files: list[Path] = field(default_factory=list)
     """The files that the plugins were built from."""
     routes: dict[str, PluginRoutes] = field(default_factory=dict)
