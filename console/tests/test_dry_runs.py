@@ -103,7 +103,7 @@ async def test_a_request_is_answered_by_the_configuration_on_the_disk(dry: Direc
     assert (walk["decided_by"], walk["reply"]["result"]["pin"]) == ("rooms", "***")
     assert walk["place"] == "config.toml line 22"
     assert [step["outcome"] for step in walk["steps"]] == ["abstained", "decided"]
-    assert "20:00 to 06:00 Europe/Oslo; it is 14:00" in walk["notes"][0]
+    assert "20:00 to 06:00 Europe/Oslo; it is Friday 2026-11-27 14:00" in walk["notes"][0]
     late = await dry.ask("explain", **board, at="2026-11-27 22:00 Europe/Oslo")
     assert (late["action"], late["place"]) == ("reject", "config.toml line 4")
 

@@ -45,7 +45,7 @@ SOURCES = """
         several: list[Source[Any]] = []
 """
 BACKGROUND = "isolation: uses Refreshed or schedule, which isolation = .process. does not support"
-OPENED = 'only plugins with isolation = "none" take sources'
+OPENED = 'sources are for plugins of the server process: isolation = "none"'
 OWN_DATA = """
     @hookimpl
     @asynccontextmanager

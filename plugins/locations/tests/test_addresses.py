@@ -46,7 +46,7 @@ def test_host_bits_are_ignored_with_a_warning(build: Build) -> None:
     assert locations.warnings()[0].startswith("subnets[0].subnet: ")
     many = [{"subnet": f"10.{n}.0.1/16", "location": "Oslo"} for n in range(25)]
     (said,) = build({"subnets": many}).warnings()
-    assert said.startswith("subnets: 25 times, at [0].subnet, ")
+    assert said.startswith("subnets[0].subnet: 25 times: ")
 
 
 def test_the_description_of_a_subnet_is_in_the_reason(build: Build) -> None:
