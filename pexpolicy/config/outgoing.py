@@ -13,6 +13,9 @@ from pexpolicy.config.files import track_file, why_unusable
 from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.secrets import SecretError, read_secret
 
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
+"""Finds what the client refuses to send, at each request."""
+
 
 def whole_url(written: str, example: str, instead: str, *, encoded: bool = False) -> URL:
     """Return the parts of an HTTP URL; raise ``ValueError``, also for credentials in it.
@@ -62,9 +65,13 @@ def secret(name: str, variable: str | None, file: Path | None) -> str | None:
     if variable is None and file is None:
         return None
     try:
-        return read_secret(name, variable, None if file is None else str(file), Path())
+        found = read_secret(name, variable, None if file is None else str(file), Path())
     except SecretError as error:
         raise SettingsError(str(error), key=(error.key,)) from None
+    if name == "token" and _UNSENDABLE(found):
+        key = f"token_{'file' if variable is None else 'env'}"
+        raise SettingsError("has a control character, which no header can hold", key=(key,))
+    return found
 
 
 def tls_context(

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy import Alias
+from pexpolicy import Alias, SettingsError
 from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError, http
 from pexpolicy_sources.http import HttpSettings, HttpSource, UrlTemplate
 from tests.support.waiting import HANG_S
@@ -325,3 +325,14 @@ async def test_every_alias_arrives_as_it_was(service: Service) -> None:
 def test_a_query_is_checked(query: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         UrlTemplate(query, ["alias"])
+
+
+def test_a_token_that_no_header_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = HttpSettings.model_validate({"url": "https://h", "token_env": "CANARY_TOKEN"})
+    for token in ("a\x1bb", "a\x7f"):
+        monkeypatch.setenv("CANARY_TOKEN", token)
+        with pytest.raises(SettingsError, match="has a control character") as raised:
+            HttpSource(settings)
+        assert raised.value.problems[0].key == ("token_env",)
+    monkeypatch.setenv("CANARY_TOKEN", "a\tb\N{LATIN SMALL LETTER E WITH ACUTE}")
+    HttpSource(settings)
