@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ from pexpolicy.replay.records import Call
 
 NO_ID = "00000000-0000-7000-8000-000000000000"
 """The decision ID of a call whose record has none; equal replays have equal replies."""
+MAX_ANSWER_S = 10.0
+"""Seconds for one answer of a configuration, whose plugins have no limits of their own here."""
 MAX_FAILURES = 5
 """Calls in a row without a reply after which the replay ends."""
 _EVENTS = frozenset(("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.sendmsg"))
@@ -149,7 +152,11 @@ class ReplayPolicy:
         watched = (*call.missing, *call.hashed)
         read = _watch(request, watched) if watched else set()
         self._clock.at, self._clock.was_read = call.at, False
-        answer = await self.policy.answer(request, call.decision_id or NO_ID)
+        try:
+            async with asyncio.timeout(MAX_ANSWER_S):
+                answer = await self.policy.answer(request, call.decision_id or NO_ID)
+        except TimeoutError:
+            raise NotReplayableError(f"no answer within {MAX_ANSWER_S:g} s") from None
         for step in answer.outcome.steps:
             if step.outcome not in ANSWERED and step.plugin in self._block.plugins:
                 raise NotReplayableError(f"the plugin {step.plugin} asks the network")

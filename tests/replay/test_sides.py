@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pexpolicy.config.credentials import PasswordHash
+from pexpolicy.replay import sides
 from tests.cli.test_main import invoked
 from tests.replay import audits
 from tests.replay.audits import replayed
@@ -224,3 +225,26 @@ def test_the_user_of_a_server_has_a_password_in_the_environment(
         assert done.exit_code == 0, done.output
         assert "1 same" in done.stdout
         assert invoked(*command, url.replace("@", ":a@")).exit_code == 2
+
+
+HANGING = """
+import asyncio
+from pexpolicy import Plugin
+
+class Hanging(Plugin):
+    async def service_configuration(self, request):
+        await asyncio.sleep(3600)
+"""
+
+
+def test_a_plugin_that_never_answers_holds_no_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides, "MAX_ANSWER_S", 0.05)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/hanging.py").write_text(HANGING)
+    config = tmp_path / "config.toml"
+    config.write_text('plugin_dirs = ["plugins"]\n[plugins.hanging]\n')
+    calls = urls(tmp_path, f"http://127.0.0.1{ENGINEERING}")
+    result = invoked("replay", "-c", str(config), "--against", str(config), str(calls), "--json")
+    assert json.loads(result.stdout)["records"]["not_replayable"] == 1
