@@ -239,10 +239,10 @@ class Certificates:
 
     def is_revoked(self, certificate: bytes | None) -> bool:
         """Return whether the certificate of a client (DER) is revoked."""
-        from cryptography import x509  # noqa: PLC0415 - as above
-
         if certificate is None or self._loaded.revoked is None:
             return False
+        from cryptography import x509  # noqa: PLC0415 - as above
+
         shown = x509.load_der_x509_certificate(certificate)
         return (shown.issuer, shown.serial_number) in self._loaded.revoked
 

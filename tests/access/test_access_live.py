@@ -38,8 +38,10 @@ client_ca = "ca.pem"
 [audit]
 path = "audit.jsonl"
 """)
-    with live_server.running(config) as running:
+    log: list[str] = []
+    with live_server.running(config, log=log) as running:
         yield running
+    assert not [line for line in log if "exception" in line]
 
 
 def client(leaf: bool = True) -> ssl.SSLContext:

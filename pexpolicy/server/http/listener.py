@@ -263,26 +263,24 @@ class Listener:
     async def _start(self, connection: Connection, accepted: socket.socket) -> None:
         """Create the transport and the protocol, after the TLS handshake if there is one."""
         loop, certificates = self._batcher.loop, self.certificates
-
-        def protocol() -> PolicyProtocol:
-            return self._kind(self._batcher, connection)
+        protocol = self._kind(self._batcher, connection)
 
         def refuse(detail: str) -> None:
             self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=detail)
 
         try:
             if certificates is None:
-                await loop.connect_accepted_socket(protocol, accepted)
+                await loop.connect_accepted_socket(lambda: protocol, accepted)
                 return
-            _, started = await loop.connect_accepted_socket(
-                protocol,
+            await loop.connect_accepted_socket(
+                lambda: protocol,
                 accepted,
                 ssl=certificates.context,
                 ssl_handshake_timeout=self._batcher.limits.request_seconds,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_S,
             )
             # A list may have been loaded during the handshake.
-            self._check_revocation(started)
+            self._check_revocation(protocol)
         except OSError as error:
             connection.ended()
             if (
