@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -122,13 +123,12 @@ class Redaction:
         Empty values are left out; a repeated parameter keeps all its values. ``called`` is the
         alias in the path, or empty.
         """
-        kind = ENDPOINTS[endpoint].request
         facts: dict[str, Any] = {}
         withheld: dict[str, None] = {}
         for name, value in params.items():
             if not value:
                 continue
-            known = _known(kind, name)
+            known = _known_of(endpoint, name)
             text = None if known is None else self._written(value, *known)
             if text is None:
                 withheld[name[:MAX_NAME_LENGTH]] = None
@@ -262,6 +262,12 @@ def _known(kind: type[Request], name: str) -> tuple[bool, bool] | None:
         return True, False
     known = _KNOWN[kind]
     return known.get(name) or known.get(header_name(name))
+
+
+@lru_cache(maxsize=1024)
+def _known_of(endpoint: str, name: str) -> tuple[bool, bool] | None:
+    """Return the same by the name of an endpoint, kept for names that come again with each call."""
+    return _known(ENDPOINTS[endpoint].request, name)
 
 
 def _segment(encoded: str) -> str:
