@@ -207,9 +207,8 @@ def test_a_stream_sheds_load_and_counts_what_it_left_out(
 def test_streams_of_one_user_are_limited_and_end_with_the_session(
     server: Running, console: LiveConsole
 ) -> None:
-    other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
-    # Those of the tests before, of the same user, end with their next look for lines.
-    time.sleep(1.5)
+    other = LiveConsole(console.url, console.folder, console.pid, console.config)
+    other.log_in(user="one with many streams")
     with ExitStack() as stack:
         replies = [stack.enter_context(stream(other)) for _ in range(17)]
         assert [reply.status for reply in replies] == [200] * 16 + [503]
@@ -222,8 +221,8 @@ def test_streams_of_one_user_are_limited_and_end_with_the_session(
 def test_streams_that_a_browser_has_left_do_not_count(
     server: Running, console: LiveConsole
 ) -> None:
-    other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
-    time.sleep(1.5)
+    other = LiveConsole(console.url, console.folder, console.pid, console.config)
+    other.log_in(user="one who left")
     with ExitStack() as stack:
         replies = [stack.enter_context(stream(other)) for _ in range(16)]
         assert [reply.status for reply in replies] == [200] * 16
@@ -234,8 +233,6 @@ def test_streams_that_a_browser_has_left_do_not_count(
         with stream(other) as reply:
             status = reply.status
     assert status == 200
-    # The others end, too, before the next test opens one.
-    time.sleep(1.5)
 
 
 PAYLOADS = (
