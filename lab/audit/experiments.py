@@ -47,6 +47,8 @@ async def killed(folder: Path, kills: int, calls: int) -> Finding:
             await wait_for(answers, calls + rng.randrange(calls // 4 + 1))
             await asyncio.sleep(0.01 * rng.random())
             await server.stop(signal.SIGKILL)
+    # The next start overwrites the line that the last kill may have torn.
+    await (await Server(folder).start()).stop()
     return await check(finding, ids, audit_files(folder))
 
 
@@ -60,6 +62,8 @@ async def shared(folder: Path, kills: int, calls: int) -> Finding:
             async with under_load(other, finding, ids, table, connections=4) as (server, answers):
                 await wait_for(answers, calls)
                 await server.stop(signal.SIGKILL)
+    # As before.
+    await (await Server(folder, table).start()).stop()
     finding.notes.append(f"{len(audit_files(folder)) - 1} rotations")
     return await check(finding, ids, audit_files(folder))
 
