@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -125,11 +124,18 @@ class Redaction:
         """
         facts: dict[str, Any] = {}
         withheld: dict[str, None] = {}
+        kind, keeps = ENDPOINTS[endpoint].request, self.personal is None
+        parameters = _KNOWN[kind]
         for name, value in params.items():
             if not value:
                 continue
-            known = _known_of(endpoint, name)
-            text = None if known is None else self._written(value, *known)
+            known = parameters.get(name) or _known(kind, name)
+            if known is None:
+                text = None
+            elif ":" not in value and (keeps or not known[0]):
+                text = value  # not a URI, so without a password or the key of a stream
+            else:
+                text = self._written(value, *known)
             if text is None:
                 withheld[name[:MAX_NAME_LENGTH]] = None
             elif name in facts:
@@ -262,12 +268,6 @@ def _known(kind: type[Request], name: str) -> tuple[bool, bool] | None:
         return True, False
     known = _KNOWN[kind]
     return known.get(name) or known.get(header_name(name))
-
-
-@lru_cache(maxsize=1024)
-def _known_of(endpoint: str, name: str) -> tuple[bool, bool] | None:
-    """Return the same by the name of an endpoint, kept for names that come again with each call."""
-    return _known(ENDPOINTS[endpoint].request, name)
 
 
 def _segment(encoded: str) -> str:
