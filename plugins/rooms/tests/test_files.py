@@ -1,14 +1,15 @@
 """Rooms from CSV and TOML files, several aliases, validity, and PINs from elsewhere."""
 
+import hashlib
+import hmac
 import re
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import ServiceConfigurationRequest
@@ -186,17 +187,45 @@ def test_calculated_pins_are_those_of_pex_hash(
     (folder / "pin.key").write_text("mysecretkey\n")
     table = {"derive": "sha256", "secret_file": "pin.key", **recipe}
     shared = build({"rooms": {"0000001@example.com": {"name": "A"}}, "pin": table})
+    assert [text.split(":")[0] for text in shared.warnings()] == ["pin.secret_file", "pin.derive"]
     own = build({"rooms": {"a": {"name": "0000001", "pin": {**table, "of": "name"}}}})
     assert shared.ask("0000001").result["pin"] == pin
     assert own.ask("a").result["pin"] == pin
 
 
-@given(st.text(min_size=1), st.text(), st.integers(4, 20))
-def test_a_calculated_pin_has_its_digits(secret: str, text: str, digits: int) -> None:
+SECRET = b"0123456789abcdef"
+
+
+@pytest.mark.parametrize("digits", [4, 6, 13, 20])
+def test_hmac_pins_are_those_of_the_standard_and_equally_likely(digits: int) -> None:
+    recipe = DerivedPin(derive="hmac", secret_file=Path("k"), digits=digits)
+    texts = [f"room-{n}" for n in range(20_000)]
+    pins = [derived_pin(recipe, SECRET, text) for text in texts]
+    for pin, text in zip(pins[:50], texts, strict=False):
+        number = int(hmac.new(SECRET, text.encode(), hashlib.sha256).hexdigest(), 16)
+        assert pin == str(number % 10**digits).zfill(digits)
+    for place in (0, 1, digits - 1):
+        count = Counter(pin[place] for pin in pins)
+        assert len(count) == 10
+        assert all(abs(seen - 2_000) < 250 for seen in count.values()), "5.9 times its deviation"
+
+
+@pytest.mark.parametrize("digits", [4, 5, 8])
+def test_the_warning_of_sha256_counts_the_pins_that_open_15_percent(
+    build: Build, folder: Path, digits: int
+) -> None:
+    (folder / "pin.key").write_bytes(SECRET)
+    table = {"derive": "sha256", "secret_file": "pin.key", "digits": digits}
+    said = "".join(
+        build({"rooms": {"a": {"name": "A"}, "b": {"name": "B"}}, "pin": table}).warnings()
+    )
+    (shown,) = re.findall(r"pin.derive: ([\d,]+) of", said)
+    count = int(shown.replace(",", ""))
     recipe = DerivedPin(derive="sha256", secret_file=Path("k"), digits=digits)
-    if any("\ud800" <= c <= "\udfff" for c in secret + text):
-        return
-    assert re.fullmatch(rf"[0-9]{{{digits}}}", derived_pin(recipe, secret, text))
+    pins = [int(derived_pin(recipe, SECRET, str(n))) for n in range(20_000)]
+    first = 10 ** (digits - 1)
+    assert min(pins) >= first
+    assert 0.14 < sum(pin < first + count for pin in pins) / len(pins) < 0.16
 
 
 def test_what_a_pin_cannot_be_calculated_from_is_named(
@@ -206,6 +235,10 @@ def test_what_a_pin_cannot_be_calculated_from_is_named(
     missing = {"derive": "sha256", "secret_file": "pin.key"}
     assert any("cannot be read" in said for said in complaints({"rooms": rooms, "pin": missing}))
     (folder / "pin.key").write_text("mysecretkey\n")
+    (said_short,) = complaints({"rooms": rooms, "guest_pin": {**missing, "derive": "hmac"}})
+    assert said_short.startswith("guest_pin.secret_file: its 11 bytes can be guessed")
+    (said_order,) = complaints({"pin": {**missing, "derive": "hmac", "order": "text-secret"}})
+    assert 'order belongs to derive = "sha256"' in said_order
     said = complaints({"rooms": rooms, "pin": {**missing, "of": "service_tag"}})
     assert said == ["rooms.a.pin: cannot be calculated: the room has no service_tag"]
     own = {"a": {"name": "A", "pin": {**missing, "digit": 6}}}

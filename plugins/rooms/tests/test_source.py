@@ -145,8 +145,8 @@ async def test_pins_are_calculated_for_rooms_of_the_source(database: Path) -> No
     fill(database, ("a@example.com", "A", None, 1, None))
     secret = database.parent / "secret"
     with secret.open("w") as file:
-        file.write("0123456789")
-    pin = {"derive": "sha256", "secret_file": str(secret)}
+        file.write("0123456789abcdef")
+    pin = {"derive": "hmac", "secret_file": str(secret)}
     configured = {"a": {"name": "A", "service_tag": ""}}
     async with serving(database, pin=pin, rooms=configured) as ask:
         assert (await ask("a@example.com")).pin == (await ask("a")).pin

@@ -55,10 +55,8 @@ class Rooms(Plugin[Settings]):
         self._snapshot = self._of_source(settings, new_builder, problems)
         if self._snapshot is None:
             problems += pins.unused(self._table.rooms())
-        else:
-            pins.read_secrets()
         problems += _template_problems(settings.default_room)
-        self._warnings = builder.warnings
+        self._warnings = [*pins.warnings, *builder.warnings]
         if problems:
             raise SettingsError(problems=problems)
 

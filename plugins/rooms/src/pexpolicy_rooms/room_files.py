@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, time
@@ -53,12 +54,16 @@ class Pins:
     def __init__(self, settings: Settings, problems: list[Problem]) -> None:
         self._root = settings.root
         self._problems = problems
+        self.warnings: list[ConfigWarning] = []
         self._defaults = {"pin": settings.pin, "guest_pin": settings.guest_pin}
-        self._secrets: dict[Path, str | None] = {}
+        self._secrets: dict[DerivedPin, bytes | None] = {}
         self._rows: dict[str, Row[PinRow]] = {}
         self._used: set[str] = set()
         if settings.pins is not None:
             self._read(settings.pins)
+        for name, recipe in self._defaults.items():
+            if recipe is not None:
+                self._secret((name,), recipe)
 
     def _read(self, path: Path) -> None:
         try:
@@ -119,7 +124,7 @@ class Pins:
     def _derive(
         self, key: Key, name: str, recipe: DerivedPin, aliases: list[Alias], fields: dict[str, Any]
     ) -> Iterable[Problem]:
-        secret = self._secret(recipe.secret_file)
+        secret = self._secret((*key, name), recipe)
         text = aliases[0].user if recipe.of == "alias" else fields.get(recipe.of)
         if secret is None:
             return
@@ -128,20 +133,34 @@ class Pins:
             return
         fields[name] = derived_pin(recipe, secret, text)
 
-    def _secret(self, path: Path) -> str | None:
-        if path not in self._secrets:
-            try:
-                self._secrets[path] = read_secret("secret", None, str(path), Path())
-            except SecretError as error:
-                self._secrets[path] = None
-                self._problems.append(Problem(("pin", "secret_file"), str(error)))
-        return self._secrets[path]
+    def _secret(self, key: Key, recipe: DerivedPin) -> bytes | None:
+        """Return the secret of a recipe; what is wrong with it is reported at its first use."""
+        if recipe not in self._secrets:
+            self._secrets[recipe] = self._read_secret((*key, "secret_file"), recipe)
+            if recipe.derive == "sha256":
+                text = (
+                    f"{likely_pins(recipe.digits):,} of {10**recipe.digits:,} PINs open 15 % of "
+                    'the rooms; write "hmac" unless local policy scripts use pex_hash'
+                )
+                self.warnings.append(ConfigWarning((*key, "derive"), text))
+        return self._secrets[recipe]
 
-    def read_secrets(self) -> None:
-        """Read the secrets of the PINs of all rooms now, for rooms that come later."""
-        for recipe in self._defaults.values():
-            if recipe is not None:
-                self._secret(recipe.secret_file)
+    def _read_secret(self, key: Key, recipe: DerivedPin) -> bytes | None:
+        try:
+            secret = read_secret("secret", None, str(recipe.secret_file), Path()).encode()
+        except SecretError as error:
+            self._problems.append(Problem(key, str(error)))
+            return None
+        if len(secret) < MIN_SECRET:
+            text = (
+                f"its {len(secret)} bytes can be guessed by a host who knows some PINs: write at "
+                f"least {MIN_SECRET}, as by openssl rand -hex {MIN_SECRET}"
+            )
+            if recipe.derive == "hmac":
+                self._problems.append(Problem(key, text))
+            else:
+                self.warnings.append(ConfigWarning(key, text))
+        return secret
 
     def unused(self, rooms: Iterable[tuple[str, Service]]) -> Iterable[Problem]:
         """Yield a problem for each line of the file whose alias belongs to no room.
@@ -155,11 +174,26 @@ class Pins:
             yield Problem(("pins",), str(row.fault(f"no room has the alias {alias}{guess}")))
 
 
-def derived_pin(recipe: DerivedPin, secret: str, text: str) -> str:
-    """Return the first digits of the hash of secret and text, as ``pex_hash`` gives them."""
-    hashed = f"{secret}{text}" if recipe.order == "secret-text" else f"{text}{secret}"
-    digest = hashlib.sha256(hashed.encode()).hexdigest()
-    return str(int(digest, 16))[: recipe.digits]
+MIN_SECRET = 16
+"""Minimum length of a secret, in bytes."""
+
+
+def derived_pin(recipe: DerivedPin, secret: bytes, text: str) -> str:
+    """Return the PIN of a text: of equally likely ones, or the first digits of ``pex_hash``."""
+    data = text.encode()
+    if recipe.derive == "hmac":
+        number = int.from_bytes(hmac.digest(secret, data, "sha256"))
+        return f"{number % 10**recipe.digits:0{recipe.digits}}"
+    hashed = secret + data if recipe.order == "secret-text" else data + secret
+    return str(int.from_bytes(hashlib.sha256(hashed).digest()))[: recipe.digits]
+
+
+def likely_pins(digits: int) -> int:
+    """Return how many PINs 15 % of the rooms have by ``sha256``, whatever the number of digits.
+
+    They are the beginnings of the numbers from 10^77 to 2^256, the largest hash: 1000 to 1157.
+    """
+    return int(str(2**256)[:digits]) - 10 ** (digits - 1) + 1
 
 
 VALIDITY = ("valid_from", "valid_until")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.csv_tables import TableFile
@@ -16,20 +16,28 @@ from pexpolicy.rows import RowSettings
 class DerivedPin(PluginSettings):
     """A PIN that is calculated from a secret and a text of the room.
 
-    It consists of the first digits of the SHA-256 hash of both, read as a decimal number. That is
-    ``pex_hash`` of the local policy scripts of Infinity, so both calculate the same PIN.
+    ``hmac``: the last digits of HMAC-SHA-256 of the text, read as a decimal number; all PINs are
+    equally likely. ``sha256``: the first digits of SHA-256 of both, which is ``pex_hash`` of the
+    local policy scripts of Infinity, so both calculate the same PIN.
     """
 
-    derive: Literal["sha256"]
-    """The hash function."""
+    derive: Literal["hmac", "sha256"]
+    """``hmac``, or ``sha256`` where local policy scripts calculate the same PINs."""
     secret_file: ConfigPath
-    """A file with the secret in its only line."""
+    """A file with the secret in its only line, at least 16 bytes."""
     digits: Annotated[int, Field(ge=4, le=20)] = 6
     """Length of the PIN, 4 to 20."""
     of: Literal["alias", "name", "service_tag"] = "alias"
     """The text: the part before the ``@`` of the room's first alias, or one of its fields."""
     order: Literal["secret-text", "text-secret"] = "secret-text"
-    """What is hashed: the secret followed by the text, or the text followed by the secret."""
+    """``sha256`` only: the secret followed by the text, or the text followed by the secret."""
+
+    @model_validator(mode="after")
+    def _has_an_order_for_a_hash(self) -> Self:
+        if self.derive == "hmac" and "order" in self.model_fields_set:
+            msg = 'order belongs to derive = "sha256"'
+            raise ValueError(msg)
+        return self
 
 
 class Settings(RowSettings):
