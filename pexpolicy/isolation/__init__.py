@@ -1,1 +1,1 @@
-"""Plugins in worker processes: the server's side, and the worker's in ``worker_main``."""
+"""Child processes, and plugins in them: the server's side, and the worker's in ``worker_main``."""

@@ -22,7 +22,12 @@ import orjson
 
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginBusyError
-from pexpolicy.child import (
+from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
+from pexpolicy.config.schema.plugins import PluginTable
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.isolation import messages
+from pexpolicy.isolation.child import (
     MAX_FRAME,
     START_TIMEOUT_S,
     UNLIMITED,
@@ -31,11 +36,6 @@ from pexpolicy.child import (
     ChildPool,
     PoolBusyError,
 )
-from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
-from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.isolation import messages
 from pexpolicy.isolation.messages import WorkerError
 from pexpolicy.metrics import PLUGIN_METRICS, Operation
 from pexpolicy.models.decision import Decision

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 from multidict import MultiDict, MultiDictProxy
 
-from pexpolicy.child import ChildError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error
+from pexpolicy.isolation.child import ChildError
 from pexpolicy.metrics import Definition
 from pexpolicy.models.contract import Extras
 from pexpolicy.models.decision import Decision, state_of

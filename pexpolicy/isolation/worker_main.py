@@ -19,11 +19,11 @@ import msgspec
 
 from pexpolicy.background.schedule import entered
 from pexpolicy.chain.fold import Draft
-from pexpolicy.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import ErrorReport, describe_error
 from pexpolicy.isolation import messages
+from pexpolicy.isolation.child import MAX_FRAME, UNLIMITED, Channel, ChildError, parent_socket
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing, level_number
 from pexpolicy.metrics import PLUGIN_METRICS
 from pexpolicy.models.context import HOOK_CONTEXT

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pexpolicy.child import UNLIMITED, Channel
 from pexpolicy.config.files import read_file
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
+from pexpolicy.isolation.child import UNLIMITED, Channel
 from pexpolicy.observability.snapshot import Snapshot
 from pexpolicy.server.generations import GenerationRunner, Reloader, run_in_build_thread
 from pexpolicy.server.lifecycle import ServerContext, started

@@ -94,7 +94,7 @@ async def test_a_worker_that_ends_fails_its_call_by_name_and_is_replaced(
 async def test_a_worker_that_is_killed_before_it_was_asked_is_replaced_at_once(
     shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexpolicy.child.MIN_RESTART_DELAY_S", 60.0)
+    monkeypatch.setattr("pexpolicy.isolation.child.MIN_RESTART_DELAY_S", 60.0)
     async with shelf.serving(doing(""), processes=2) as isolated:
         killed = children()
         for pid in killed:

@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from pexpolicy.child import Channel, parent_socket
+from pexpolicy.isolation.child import Channel, parent_socket
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.child import Child, ChildError
+from pexpolicy.isolation.child import Child, ChildError
 
 TIMEOUT_S = 30.0
 """For a question, the building of the configuration included."""

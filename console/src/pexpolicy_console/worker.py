@@ -24,7 +24,6 @@ import msgspec
 
 from pexpolicy import Alias
 from pexpolicy.audit.reader import file_and_rotated, raw_lines
-from pexpolicy.child import Channel, ChildError, parent_socket
 from pexpolicy.cli.for_console import (
     BuildContext,
     DryRunClock,
@@ -48,6 +47,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.explain.explanation import Explanation, explain
 from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
+from pexpolicy.isolation.child import Channel, ChildError, parent_socket
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.listing import Listing

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from pexpolicy.child import START_TIMEOUT_S, Child, ChildError, ChildPool, PoolBusyError
+from pexpolicy.isolation.child import START_TIMEOUT_S, Child, ChildError, ChildPool, PoolBusyError
 from pexpolicy_local_policy.worker import encoded
 
 GRACE = 0.15

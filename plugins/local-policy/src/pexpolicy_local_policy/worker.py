@@ -20,7 +20,7 @@ from typing import Any
 from jinja2 import TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
-from pexpolicy.child import Channel, parent_socket
+from pexpolicy.isolation.child import Channel, parent_socket
 from pexpolicy_local_policy.language import (
     Functions,
     PolicyNotAppliedError,

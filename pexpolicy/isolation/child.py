@@ -376,7 +376,7 @@ MEMORY_INTERVAL_S = 0.1
 """Interval between two memory checks."""
 
 C = TypeVar("C", bound=Child[Any])
-_log = logging.getLogger("pexpolicy.child")
+_log = logging.getLogger("pexpolicy.isolation.child")
 
 
 class PoolBusyError(Exception):

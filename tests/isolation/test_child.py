@@ -11,7 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from pexpolicy.child import MAX_FRAME, Channel, Child, ChildError, ChildPool, PoolBusyError
+from pexpolicy.isolation.child import (
+    MAX_FRAME,
+    Channel,
+    Child,
+    ChildError,
+    ChildPool,
+    PoolBusyError,
+)
 from tests.support.isolated import alive, descriptors, wait_until_gone
 from tests.support.waiting import HANG_S
 
@@ -87,7 +94,7 @@ async def test_the_environment_of_a_child(monkeypatch: pytest.MonkeyPatch, capfd
 
 async def test_a_child_outlives_signals_to_the_group_but_not_its_parent() -> None:
     program = (
-        f"import time, msgspec; from pexpolicy.child import Child; "
+        f"import time, msgspec; from pexpolicy.isolation.child import Child; "
         f"c = Child('c', {MODULE!r}, decode=msgspec.msgpack.decode); c.send(1); "
         "print(c.receive()[0], flush=True); c.send('hang'); time.sleep(600)"
     )
@@ -133,7 +140,7 @@ async def test_a_pool_replaces_children_that_fail_and_has_a_queue() -> None:
 async def test_a_child_that_cannot_start_fails_calls_at_once_between_attempts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pexpolicy.child.MIN_RESTART_DELAY_S", 60.0)
+    monkeypatch.setattr("pexpolicy.isolation.child.MIN_RESTART_DELAY_S", 60.0)
     modules = iter([MODULE])
 
     class Asked(Child[Any]):
