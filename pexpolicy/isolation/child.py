@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from pexpolicy.tasks import start_background
+from pexpolicy.tasks import run_in_thread, start_background
 from pexpolicy.text import readable
 
 MAX_FRAME = 16 * 1024 * 1024
@@ -441,14 +441,12 @@ class ChildPool(Generic[C]):
     async def borrow(self) -> AsyncIterator[C]:
         """Wait for a child that is ready; raises ``ChildError`` and ``PoolBusyError``.
 
-        It is replaced where the block raises, or where it uses too much memory at its end.
+        It is replaced where the block raises.
         """
         child = await self._next()
         self._failures = 0
         try:
             yield child
-            if excess := child.excess():
-                raise ChildError(excess)  # noqa: TRY301 - replaced as for other errors
         except BaseException:
             self._replace(child)
             raise
@@ -524,10 +522,22 @@ class ChildPool(Generic[C]):
         self._release(child)
 
     async def _check_memory(self) -> None:
+        """Replace children that use too much memory.
+
+        The kernel answers late for a child that starts processes, so a thread asks it.
+        """
         while True:
             await asyncio.sleep(MEMORY_INTERVAL_S)
-            for child in [*self.children]:
-                if excess := child.excess():
+            measure = partial(_measured, [*self.children])
+            measured: list[tuple[C, str]] = []
+            with suppress(RuntimeError):  # plugins have used up all threads
+                measured = await run_in_thread(measure, "pexpolicy-memory")
+            for child, excess in measured:
+                if excess:
                     _log.warning("%s: it is replaced", excess)
                     child.fail(ChildError(excess))
                     self._lost(child)
+
+
+def _measured(children: Iterable[C]) -> list[tuple[C, str]]:
+    return [(child, child.excess()) for child in children]

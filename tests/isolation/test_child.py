@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from pexpolicy.isolation.child import (
     PoolBusyError,
 )
 from tests.support.isolated import alive, descriptors, wait_until_gone
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 MODULE = "tests.support.child_main"
 
@@ -171,6 +172,26 @@ async def test_too_much_memory_ends_a_child(size: int) -> None:
     with pytest.raises(ChildError, match=r"used \d+ MiB .* its memory_mb is 100|exit code 1"):
         await asked(pool, ["keep", size])
     assert (await asked(pool, 1))[0] != pid
+    await pool.close()
+
+
+async def test_calls_do_not_wait_until_the_kernel_tells_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measuring, told = threading.Event(), threading.Event()
+
+    def excess(_: object) -> str:
+        measuring.set()
+        told.wait(HANG_S)
+        return ""
+
+    monkeypatch.setattr(Child, "excess", excess)
+    pool = pool_of(1, memory_mb=100)
+    await pool.open()
+    await until(measuring.is_set)
+    assert (await asked(pool, 7))[1] == 7
+    assert not told.is_set()
+    told.set()
     await pool.close()
 
 

@@ -145,7 +145,7 @@ async def test_a_worker_that_is_late_is_killed_and_others_answer_meanwhile(
 @pytest.mark.parametrize(
     "leak",
     [
-        "KEPT.append(b'x' * 200_000_000)",
+        "KEPT.append(b'x' * 200_000_000); time.sleep(60)",
         "for _ in range(600): KEPT.append(b'x' * 1_000_000); time.sleep(0.01)",
     ],
     ids=["at once", "while it runs"],

@@ -19,7 +19,7 @@ def main() -> None:
                 os._exit(code)
             case ["keep", size]:
                 kept.append(b"x" * size)
-                channel.send("kept")
+                time.sleep(600)
             case "hang":
                 time.sleep(600)
             case "junk":
