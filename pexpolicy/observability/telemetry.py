@@ -110,6 +110,8 @@ class StateSources:
     connections: Callable[[], int | None] = lambda: None
     job_runs: Callable[[], JobRuns] = Counter
     """Returns the runs of jobs since the last call."""
+    silent_workers: int = 0
+    """Other workers of this server that have answered nothing for seconds."""
 
     def not_ready_reasons(self) -> list[str]:
         """Return why no calls should be sent here; empty for a server that is ready.
@@ -118,6 +120,8 @@ class StateSources:
         """
         is_ready, audit = self.readiness is ReadinessState.READY, self.audit()
         reasons = [] if is_ready else [self.readiness.value]
+        if self.silent_workers:
+            reasons.append(f"{self.silent_workers} of the workers do not answer")
         if audit is not None and audit.status == "failed":
             reasons.append(f"the audit cannot be written: {audit.error or 'unknown reason'}")
         return reasons

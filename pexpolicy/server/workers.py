@@ -47,8 +47,12 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 1.0
 """Seconds between two heartbeats of a worker, each with its snapshot."""
-HANG_TIMEOUT_S = 30
-"""Seconds without a heartbeat until a worker is killed."""
+SILENT_S = 5
+"""Seconds without a heartbeat until the server is not ready."""
+HANG_TIMEOUT_S = 9
+"""Seconds without a heartbeat until a worker is killed: a stop and a reload wait no longer."""
+START_HANG_TIMEOUT_S = 30
+"""The same before it answers calls, when plugins may block the event loop."""
 REFRESH_TIMEOUT_S = 0.5
 """Seconds for the present snapshots of the other workers, at a scrape; then the last ones count."""
 SCRAPE_TIMEOUT_S = 2.0
@@ -68,7 +72,7 @@ class Message(msgspec.Struct, frozen=True):
 
     To a worker: ``prepare`` (build and open the generation of this content of the configuration
     file), ``commit`` (activate it), ``abandon`` (close it), ``refresh`` (report the metrics now),
-    and ``merged``, the metrics of all workers.
+    ``merged``, the metrics of all workers, and ``silent``, how many workers send no heartbeats.
 
     From a worker: ``alive`` (its event loop is running) and ``fresh`` (the answer to ``refresh``)
     with what it has counted, ``scrape`` (it is scraped), ``serving`` (it answers calls from the
@@ -82,6 +86,7 @@ class Message(msgspec.Struct, frozen=True):
     snapshot: Snapshot | None = None
     announcement: str = ""
     temporary: bool = False
+    silent: int = 0
 
 
 _decode = msgspec.msgpack.Decoder(Message).decode
@@ -226,6 +231,9 @@ class SupervisorChannel(Channel[Message]):
             self.answer(message)
         elif message.kind == "refresh":
             _ = start_background(self.report("fresh"), self._tasks)
+        elif message.kind == "silent":
+            if self._telemetry is not None:
+                self._telemetry.sources.silent_workers = message.silent
         else:
             self.reloads.put_nowait(message)
 
@@ -351,6 +359,7 @@ class Supervisor:
         self._startup_error: ConfigError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._announced = False
+        self._silent = 0
         self._start_at = 0.0
         self._coordinator = ReloadCoordinator(context.config, content, self._serving)
         self._triggers = ReloadTriggers(
@@ -507,13 +516,23 @@ class Supervisor:
             self._stop.request_immediate()
 
     def _kill_hung(self) -> None:
-        """Kill workers that send no heartbeats."""
+        """Kill workers that send no heartbeats; before that, tell the others how many there are.
+
+        They get no connections: each worker accepts its own from the shared socket.
+        """
         for worker in self._workers:
             worker.missed += 1
-            if worker.missed == HANG_TIMEOUT_S / HEARTBEAT_S:
-                text = f"a worker sent no heartbeat for {HANG_TIMEOUT_S} s and is killed"
+            is_starting = not (worker.config_hash or self._stop.requested.is_set())
+            limit = START_HANG_TIMEOUT_S if is_starting else HANG_TIMEOUT_S
+            if worker.missed * HEARTBEAT_S >= limit:
+                text = f"a worker sent no heartbeat for {limit} s and is killed"
                 self._context.log.warning(text, pid=worker.process.pid)
                 worker.signal(signal.SIGKILL)
+        silent = sum(one.missed * HEARTBEAT_S >= SILENT_S for one in self._serving())
+        if silent or self._silent:
+            for worker in self._workers:
+                worker.send(Message("silent", silent=silent))
+        self._silent = silent
         self._loop.call_later(HEARTBEAT_S, self._kill_hung)
 
     async def _shut_down(self) -> None:

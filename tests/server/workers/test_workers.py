@@ -3,16 +3,20 @@
 import os
 import re
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from pexpolicy.server.reload_triggers import ReloadResult
 from tests.server.test_reload import command, listed, reloaded, served, written
 from tests.support import live_server, wire
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_S, wait_until
 
 
 def children(pid: int) -> set[int]:
@@ -130,32 +134,61 @@ def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(tmp_path: Path
         assert server.ask(wire.LOCATION).action == "continue"
 
 
-STARTED_WITH_SHORT_HANG_TIMEOUT = f"""#!{sys.executable}
+STARTED_WITH_SHORT_TIMES = f"""#!{sys.executable}
 import sys
 from pexpolicy.cli.main import main
 from pexpolicy.server import workers
 
-workers.HANG_TIMEOUT_S = 5
+workers.HEARTBEAT_S, workers.SILENT_S, workers.HANG_TIMEOUT_S = 0.2, 0.6, 3
 sys.argv = ["pexpolicy", *sys.argv[3:]]
 main()
 """
 
 
-def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_is_told_of_gets_nothing_new_and_is_replaced(tmp_path: Path) -> None:
     config = first(tmp_path)
     program = tmp_path / "python"
-    program.write_text(STARTED_WITH_SHORT_HANG_TIMEOUT)
+    program.write_text(STARTED_WITH_SHORT_TIMES)
     program.chmod(0o700)
     with live_server.running(config, "--workers", "2", python=str(program)) as server:
+        asked = wire.request_bytes("/livez", "GET", {"Connection": "keep-alive"})
+        kept = [socket.create_connection(("127.0.0.1", server.port), HANG_S) for _ in range(8)]
+        for one in kept:
+            one.sendall(asked)
+            assert one.recv(1000).startswith(b"HTTP/1.1 200")
         before = children(server.pid)
         hung = min(before)
         os.kill(hung, signal.SIGSTOP)
         config.write_text(written("second"))
         # A reload waits for it no longer than until it is killed.
-        assert reloaded(config).done
+        reload = threading.Thread(target=lambda: results.append(reloaded(config)))
+        results: list[ReloadResult] = []
+        reload.start()
+        wait_until(lambda: server.operator("/readyz").status == 503)
+        assert is_running(hung)
+        assert server.operator("/readyz").body == b"1 of the workers do not answer\n"
+        assert everywhere(server) == {"first"}
+        reload.join()
+        assert results[0].done
         wait_until(lambda: len(children(server.pid) - before) == 1)
         assert not is_running(hung)
         wait_until(lambda: everywhere(server) == {"second"})
+        wait_until(lambda: server.operator("/readyz").status == 200)
+        for one in kept:
+            one.sendall(asked)
+        replies = [received(one) for one in kept]
+        assert {reply[:12] for reply in replies} <= {b"", b"HTTP/1.1 200"}
+        # Neither does a stop.
+        workers = children(server.pid)
+        os.kill(min(workers), signal.SIGSTOP)
+        os.kill(server.pid, signal.SIGTERM)
+        wait_until(lambda: not any(map(is_running, workers | {server.pid})))
+
+
+def received(client: socket.socket) -> bytes:
+    with client, suppress(ConnectionError):
+        return client.recv(1000)
+    return b""
 
 
 LIFESPAN = """
