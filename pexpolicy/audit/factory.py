@@ -19,7 +19,7 @@ from pexpolicy.audit.records import as_json
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
 from pexpolicy.audit.sinks import GroupCommitSink, JournalSink, Sink
-from pexpolicy.audit.spool import Spool, WriteResult, orphaned_lines
+from pexpolicy.audit.spool import SPOOL_BYTES, Spool, WriteResult, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.targets import AppendFile, Stream, tail_of
 from pexpolicy.audit.torn_lines import repair_file
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pexpolicy.config.settings import Settings
 
 MEGABYTE, HOUR = 1 << 20, 3600
-SPOOL_BYTES, BUFFER_BYTES = 256 * MEGABYTE, 16 * MEGABYTE
-"""Maximum sizes of the spool, and of the lines in memory when it is full or there is none."""
+BUFFER_BYTES = 16 * MEGABYTE
+"""Maximum size of the lines in memory when the spool is full or there is none."""
 PAGE = 1 << 16
 """Bytes that a file may use in addition to its content: the largest memory page."""
 

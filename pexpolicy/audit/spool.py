@@ -10,9 +10,14 @@ from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 
-from pexpolicy.audit.targets import BLOCK, FLAGS, MODE
+from pexpolicy.audit.targets import BLOCK
+from pexpolicy.config.files import open_own
 
 SUFFIX = ".spool"
+SPOOL_BYTES = 256 << 20
+"""Maximum size of a file of the spool."""
+MAX_LINE = 1 << 20
+"""Bytes of a line; what is longer was not written by a server."""
 
 
 class Spool:
@@ -36,7 +41,7 @@ class Spool:
 
     def append(self, line: bytes) -> None:
         """Append one line; raises ``OSError``, and then nothing of it is stored."""
-        if self.pending + len(line) > self._max_bytes:
+        if self._size + len(line) > self._max_bytes or len(line) > MAX_LINE:
             raise OSError(errno.EDQUOT, "the spool is full")
         if self._descriptor < 0:
             self._open()
@@ -48,7 +53,7 @@ class Spool:
         self._size += written
 
     def _open(self) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | FLAGS & ~os.O_APPEND, MODE)
+        descriptor = open_own(self._path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(descriptor).st_nlink:
@@ -92,16 +97,24 @@ def _blank(descriptor: int, start: int, count: int) -> None:
     os.pwrite(descriptor, b" " * (count - 1) + b"\n", start)
 
 
-def orphaned_lines(folder: Path, alert: Callable[[str], None]) -> Iterator[bytes]:
+def orphaned_lines(
+    folder: Path, alert: Callable[[str], None], max_bytes: int = SPOOL_BYTES
+) -> Iterator[bytes]:
     """Yield the lines of writers that have died, in blocks.
 
     Each block is blanked in its file after it was processed, so the rest is left for the next
     start. An empty file is removed. One with a torn last line, as after a loss of power, is
-    renamed, and ``alert`` is told.
+    renamed, and ``alert`` is told, as for a file that no server has made.
     """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        with suppress(OSError), path.open("r+b", buffering=0) as file:
-            descriptor = file.fileno()
+        try:
+            descriptor = open_own(path, os.O_RDWR, most=max_bytes)
+        except FileNotFoundError:
+            continue  # another process was faster
+        except OSError as error:
+            alert(f"{path} is not read into the audit: {error.strerror}")
+            continue
+        with suppress(OSError), os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(descriptor).st_nlink:
                 continue  # another process was faster
@@ -116,18 +129,18 @@ def orphaned_lines(folder: Path, alert: Callable[[str], None]) -> Iterator[bytes
                 continue
             torn = path.rename(path.with_name(f"{path.name}.torn"))
             alert(
-                f"{path} ended in the middle of a line, and was renamed to {torn}; pexpolicy audit "
-                "verify reports the gap"
+                f"{path} has a line without an end within 1 MB, and was renamed to {torn}; "
+                "pexpolicy audit verify reports the gap"
             )
 
 
 def _read_lines(descriptor: int, start: int) -> bytes:
-    """Return whole lines, as many as fit in a block and at least one; skip a torn last line."""
+    """Return whole lines, as many as fit in a block and at least one; skip a torn line."""
     length = BLOCK
     while True:
         content = os.pread(descriptor, length, start)
         end = content.rfind(b"\n") + 1
-        if end or len(content) < length:
+        if end or len(content) < length or length >= MAX_LINE:
             return content[:end]
         length *= 2
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from pexpolicy.config.files import open_own
+
 LINE_START = b'{"timestamp":"'
 """The start of each line."""
 CHAINED = re.compile(rb',"hash":"[0-9a-f]{64}"\}\Z')
@@ -58,7 +60,7 @@ def repair_torn_lines(descriptor: int) -> None:
 def repair_file(path: Path) -> None:
     """Do the same for a file that is not open; skip one that cannot be opened."""
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = open_own(path, os.O_RDWR | os.O_APPEND)
         try:
             repair_torn_lines(descriptor)
         finally:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from pexpolicy.background.schedule import Periodic, check_seconds
-from pexpolicy.config.files import read_file
+from pexpolicy.config.files import open_own, read_file
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.tasks import Failure, run_in_thread
 
@@ -217,6 +217,10 @@ class Refreshed(Periodic[T]):
         return max(early * self.every - self.age, 0.0)
 
 
+MAX_BYTES = 1 << 28
+"""Size of a cache file that is read."""
+
+
 class CacheFileError(Exception):
     """A cache file cannot be used; the text has the reason."""
 
@@ -252,7 +256,7 @@ class CacheFile(Generic[T]):
         Raises ``CacheFileError`` for a file that cannot be read or is damaged.
         """
         try:
-            cached = msgspec.json.decode(read_file(self.path), type=_Cached)
+            cached = msgspec.json.decode(read_file(self.path, own_bytes=MAX_BYTES), type=_Cached)
             if cached.key != _digest(key):
                 return None
             return self._values.validate_json(bytes(cached.value), strict=True), cached.fetched_at
@@ -274,8 +278,10 @@ class CacheFile(Generic[T]):
         new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             # A torn file after a power failure is no JSON, so nothing is synced.
-            new.touch(mode=0o600)
-            new.write_bytes(msgspec.json.encode(cached))
+            new.unlink(missing_ok=True)  # of a killed process with the same number
+            descriptor = open_own(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(cached))
             new.replace(self.path)
         except BaseException:
             new.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import hashlib
+import math
 import os
 import re
 import stat
@@ -52,17 +53,21 @@ def track_file(file: Path) -> None:
         tracked.append(file)
 
 
-def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
+def read_file(
+    path: Path, timeout: float = READ_TIMEOUT_S, *, own_bytes: int | None = None
+) -> bytes:
     """Read a regular file within ``timeout`` seconds.
 
     Raises ``OSError`` if that is not possible, and for a pipe or device, which may have no end. A
-    read that takes longer is left to a thread that does not keep the process alive.
+    read that takes longer is left to a thread that does not keep the process alive. ``own_bytes``:
+    what ``open_own`` refuses is not read, nor a file of more bytes.
     """
     done: Future[bytes] = Future()
 
     def read() -> None:
         try:
-            done.set_result(_read_regular(path))
+            is_own = own_bytes is not None
+            done.set_result(_read_own(path, own_bytes) if is_own else _read_regular(path))
         except ValueError:
             done.set_exception(OSError(errno.EINVAL, "its name holds a NUL character", str(path)))
         except OSError as error:
@@ -77,12 +82,55 @@ def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
         raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout:g} s", str(path)) from None
 
 
+NOT_REGULAR = "it is not a regular file"
+
+
 def _read_regular(path: Path) -> bytes:
     # Opening a pipe would wait for a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
         return file.read()
+
+
+def _read_own(path: Path, most: int | None) -> bytes:
+    with os.fdopen(open_own(path, os.O_RDONLY, most=most), "rb") as file:
+        return file.read(most)
+
+
+def open_own(
+    path: Path | str, flags: int, *, most: int | None = None, folder: int | None = None
+) -> int:
+    """Open a file of this server in a folder that others may write to; return the descriptor.
+
+    Raises ``OSError`` for a link, and what ``check_own`` refuses. A new file has mode 0600;
+    ``folder`` is an open one that a relative path is in.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600, dir_fd=folder)
+    try:
+        check_own(path, os.fstat(descriptor), most)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_own(
+    path: Path | str, found: os.stat_result | None = None, most: int | None = None
+) -> None:
+    """Raise ``OSError`` unless a path is a regular file without a second name, of this user or
+    root, with at most ``most`` bytes.
+    """
+    found = os.lstat(path) if found is None else found
+    for is_wrong, code, text in (
+        (not stat.S_ISREG(found.st_mode), errno.EINVAL, NOT_REGULAR),
+        (found.st_nlink > 1, errno.EMLINK, "it is a link: the file has another name too"),
+        (found.st_uid not in (0, os.geteuid()), errno.EPERM, "it belongs to another user"),
+        (found.st_size > (most or math.inf), errno.EFBIG, f"it has more than {most} bytes"),
+    ):
+        if is_wrong:
+            raise OSError(code, text, str(path))
 
 
 class FileVersion(NamedTuple):

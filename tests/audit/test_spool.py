@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pexpolicy.audit.factory import open_audit
 from pexpolicy.audit.spool import Spool, orphaned_lines
 
 NAME = "a" * 16
@@ -75,6 +76,33 @@ def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path)
     assert taken == b"".join(lines)
     assert list(orphaned_lines(tmp_path, print)) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("planted", ["link", "second name", "device"])
+def test_a_file_that_no_server_has_made_is_not_read_into_the_audit(
+    tmp_path: Path, planted: str
+) -> None:
+    victim, spool, alerts = tmp_path / "victim", tmp_path / "spool", list[str]()
+    spool.mkdir()
+    victim.write_text("root:secret\n")
+    path = spool / f"{NAME}.spool"
+    if planted == "second name":
+        path.hardlink_to(victim)
+    else:
+        path.symlink_to("/dev/zero" if planted == "device" else victim)
+    audit = open_audit(tmp_path / "audit.jsonl", spool=spool)
+    assert list(orphaned_lines(spool, alerts.append)) == []
+    audit.close()
+    assert "secret" not in (tmp_path / "audit.jsonl").read_text()
+    assert (victim.read_text(), str(path) in str(alerts)) == ("root:secret\n", True)
+
+
+def test_what_has_no_line_end_within_a_megabyte_is_kept_aside(tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.spool").write_bytes(b"first\n" + bytes(3 << 20) + b"\nlast\n")
+    alerts: list[str] = []
+    assert list(orphaned_lines(tmp_path, alerts.append)) == [b"first\n"]
+    (torn,) = tmp_path.iterdir()
+    assert (torn.suffix, torn.stat().st_size > 3 << 20, len(alerts)) == (".torn", True, 1)
 
 
 def test_a_torn_line_is_kept_aside_and_reported(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from pexpolicy.background.refreshed import CacheFileError
 from pexpolicy.config import files
 from pexpolicy.config.csv_tables import TableError, TableRow, read_table
-from pexpolicy.config.files import hash_with, read_file
+from pexpolicy.config.files import hash_with, open_own, read_file
 from pexpolicy.config.loader import load
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.config.toml_tables import read_tables
+from pexpolicy.files import CacheFile
 
 IRREGULAR: list[Callable[[Path], object]] = [
     os.mkfifo,
@@ -73,3 +75,42 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
             read_file(tmp_path / name)
         assert error.value.errno == code
     assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+@pytest.fixture(params=["link", "second name", "other user", "device", "pipe", "too long"])
+def planted(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file that another user has put where a server expects one of its own."""
+    (tmp_path / "victim").write_text('{"key":"k","fetched_at":0,"value":["secret"]}\n')
+    planted = tmp_path / "planted"
+    match request.param:
+        case "link":
+            planted.symlink_to("victim")
+        case "second name":
+            planted.hardlink_to(tmp_path / "victim")
+        case "device":
+            planted.symlink_to("/dev/zero")
+        case "pipe":
+            os.mkfifo(planted)
+        case "too long":
+            planted.write_text("x" * 101)
+        case _ if os.geteuid():
+            pytest.skip("only root can give a file away")
+        case _:
+            planted.write_text("x")
+            os.chown(planted, 61234, 61234)
+    return planted
+
+
+def test_a_file_that_another_user_has_planted_is_neither_read_nor_written(planted: Path) -> None:
+    for flags in (os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT):
+        with pytest.raises(OSError, match="planted"):
+            os.close(open_own(planted, flags, most=100))
+    with pytest.raises(OSError, match="planted"):
+        read_file(planted, own_bytes=100)
+    cache, victim = CacheFile(planted, list[str]), planted.with_name("victim")
+    with pytest.raises(CacheFileError, match=r"cannot be read|damaged"):
+        cache.load("k")
+    planted.with_name(f".planted.{os.getpid()}").symlink_to(victim)
+    before = victim.read_text()
+    cache.save(["new"], "k", 0.0)
+    assert (cache.load("k"), victim.read_text()) == ((["new"], 0.0), before)

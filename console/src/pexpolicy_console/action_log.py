@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.cli.for_console import as_json
+from pexpolicy.config.files import open_own
 
 MAX_BYTES = 1 << 26
 """Size of the file from which on it is renamed to ``.1``, and the older one is removed."""
@@ -53,8 +54,7 @@ class ActionLog:
 
     def _append(self, content: bytes) -> None:
         self._rotate()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.path, flags, 0o600)
+        descriptor = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             size = os.fstat(descriptor).st_size
             if os.write(descriptor, content) < len(content):

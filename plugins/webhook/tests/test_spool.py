@@ -197,7 +197,13 @@ def link(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
-@pytest.mark.parametrize("make", [directory, link])
+def linked_position(path: Path) -> None:
+    path.write_bytes(b"event\n")
+    (path.parent / "elsewhere").touch()
+    path.with_suffix(".position").symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("make", [directory, link, linked_position])
 def test_a_file_that_is_no_segment_keeps_no_event_back(
     tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

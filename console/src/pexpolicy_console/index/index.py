@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pexpolicy.audit.redaction import Personal
+from pexpolicy.config.files import open_own
 from pexpolicy_console.index.reader import (
     LIMIT_S,
     IndexReader,
@@ -108,7 +110,7 @@ def _locked(folder: Path) -> Iterator[None]:
     The lock of a process that is killed ends with it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("wb") as file:
+    with os.fdopen(open_own(folder / "lock", os.O_WRONLY | os.O_CREAT), "wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

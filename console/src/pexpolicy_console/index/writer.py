@@ -9,12 +9,14 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
+from pexpolicy.config.files import check_own
 from pexpolicy_console.index.audit_files import (
     AuditFile,
     AuditFiles,
@@ -106,6 +108,8 @@ class SegmentWriter:
     def __init__(self, path: Path, files: Mapping[bytes, Progress], next_id: int) -> None:
         """Open a segment, or create it with the ``files`` and the next number of the one before."""
         self.path = path
+        with suppress(FileNotFoundError):
+            check_own(path)
         self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._base.executescript(
             "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;"
@@ -378,8 +382,13 @@ class IndexWriter:
 
 
 def segments(folder: Path) -> list[Path]:
-    """Return the segments of an index, the oldest first."""
-    return sorted(folder.glob("[0-9]*.db"))
+    """Return the segments of an index, the oldest first; what no console has made is left."""
+    found = []
+    for path in sorted(folder.glob("[0-9]*.db")):
+        with suppress(OSError):
+            check_own(path)
+            found.append(path)
+    return found
 
 
 def _lines_in(path: Path) -> int | None:

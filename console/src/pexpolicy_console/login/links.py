@@ -11,10 +11,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from pexpolicy.config.files import open_own, read_file
 from pexpolicy_console.roles import Role
 
 VALID_S = 900.0
 """Time in which a link can be used."""
+MAX_BYTES = 4096
+"""Size of the file of a link."""
 _NAME = re.compile("[0-9a-f]{64}")
 
 
@@ -41,8 +44,8 @@ class LoginLinks:
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             _remove_old(folder, now)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            descriptor = os.open(_name(token), flags, 0o600, dir_fd=folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = open_own(_name(token), flags, folder=folder)
             if is_root:
                 owner = self._folder.parent.stat()
                 for made in (folder, descriptor):
@@ -57,7 +60,7 @@ class LoginLinks:
         """Return user and role of a token, which is valid once; ``None`` for any other."""
         file = self._folder / _name(token)
         try:
-            link = json.loads(file.read_text())
+            link = json.loads(read_file(file, own_bytes=MAX_BYTES))
             file.unlink()  # of several that try at the same time, one succeeds
         except (OSError, ValueError):
             return None

@@ -22,6 +22,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from pexpolicy import get_logger
+from pexpolicy.config.files import open_own
 
 log = get_logger(__name__)
 SEGMENT_BYTES = 1 << 20
@@ -30,7 +31,8 @@ MAX_OPEN = 64
 """Segments that an instance has open, of two files each; more only while many are small."""
 EVENTS, POSITION, NEW = ".events", ".position", ".new"
 _DIGITS = 20
-_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ESPIPE, errno.ENXIO}
+_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO}
+_UNUSABLE |= {errno.EINVAL, errno.EMLINK, errno.EFBIG}
 """Errors of one file, such as that of another user; the other segments are delivered."""
 
 
@@ -141,7 +143,7 @@ class Spool:
         """Create the next segment; it gets its name when it is locked."""
         path = self._folder / f"{time.time_ns():020}-{uuid4().hex}{EVENTS}"
         new = path.with_suffix(NEW)
-        fd = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        fd = open_own(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             new.rename(path)
@@ -202,13 +204,13 @@ class Spool:
     def _open(self, path: Path) -> Segment | None:
         """Open and lock a segment; a file that cannot be one is left, and told once."""
         try:
-            return _opened(path)
+            return _opened(path, self._limit)
         except OSError as error:
             if error.errno not in _UNUSABLE:
                 raise
             if path not in self._unusable:
                 self._unusable.add(path)
-                problem = os.strerror(error.errno)
+                problem = error.strerror
                 log.warning("a file of the spool is left out", file=str(path), problem=problem)
             return None
 
@@ -220,10 +222,10 @@ class Spool:
                 self._segments.popleft().close()
 
 
-def _opened(path: Path) -> Segment | None:
+def _opened(path: Path, limit: int) -> Segment | None:
     """Open and lock a segment; ``None`` where another instance has it, or has delivered it."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
+        fd = open_own(path, os.O_RDWR | os.O_APPEND, most=limit)
     except FileNotFoundError:
         return None
     if not _is_locked(fd, path):
@@ -244,7 +246,7 @@ def _opened(path: Path) -> Segment | None:
 
 
 def _position_of(path: Path) -> int:
-    return os.open(path.with_suffix(POSITION), os.O_RDWR | os.O_CREAT, 0o600)
+    return open_own(path.with_suffix(POSITION), os.O_RDWR | os.O_CREAT)
 
 
 def _is_locked(fd: int, path: Path) -> bool:
