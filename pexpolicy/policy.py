@@ -22,7 +22,7 @@ from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
-from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem, grouped
+from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import Log, describe_error
@@ -126,7 +126,7 @@ class Policy:
     @cached_property
     def warnings(self) -> tuple[ConfigWarning, ...]:
         """The warnings about the configuration, found when they are first asked for."""
-        return tuple(grouped((*self._told.core_warnings(), *self._told.warnings)))
+        return tuple(dict.fromkeys((*self._told.core_warnings(), *self._told.warnings)))
 
     def take_over(self, previous: Policy) -> None:
         """Start with the refreshed data of another policy, where plugin and key are the same.

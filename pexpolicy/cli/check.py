@@ -26,7 +26,7 @@ from pexpolicy.cli.common import (
     refuse,
     screen,
 )
-from pexpolicy.config.places import Places
+from pexpolicy.config.places import Place, Places
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.hooks import HOOKS
@@ -63,11 +63,11 @@ def check(config: Path, file: Path | None, *, strict: bool, opens: bool, as_json
             f"{config} and {file} are two configurations: check one after the other"
         )
     config = file or config
-    policy, error = None, None
+    policy, error, warnings = None, None, []
     try:
         policy = build(config, preflight_problems)
         if not as_json:
-            print_warnings(policy)
+            warnings = print_warnings(policy)
         if opens:
             asyncio.run(_open_and_close(policy))
     except ConfigError as raised:
@@ -79,8 +79,8 @@ def check(config: Path, file: Path | None, *, strict: bool, opens: bool, as_json
         assert error is not None
         fail(error)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
-    shown = ["valid", *[count(len(policy.warnings), "warning")] * bool(policy.warnings)]
-    if policy.warnings and strict:
+    shown = ["valid", *[count(len(warnings), "warning")] * bool(warnings)]
+    if warnings and strict:
         refuse(f"{config}: {shown[-1]}, and --strict allows none", 1)
     click.secho(f"{config}: {', '.join(shown)} ({names}; {policy.config_hash})", fg="green")
 
@@ -94,8 +94,9 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
             {
                 "key": dotted_key(remark.key),
                 "message": remark.text,
-                "line": (place := places.place_of(remark) or (None, None))[0],
-                "column": place[1],
+                "file": (place := places.place_of(remark) or NOWHERE).file or str(config),
+                "line": place.line or None,
+                "column": place.column,
             }
             for remark in remarks
         ]
@@ -108,6 +109,9 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
         "errors": listed(error.problems if error is not None else ()),
         "warnings": listed(policy.warnings if policy is not None else ()),
     }
+
+
+NOWHERE = Place("", 0, None)
 
 
 async def _open_and_close(policy: Policy) -> None:

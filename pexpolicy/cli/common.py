@@ -14,8 +14,8 @@ import click
 
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
-from pexpolicy.config.places import Places
-from pexpolicy.config.problems import Problem, dotted_key
+from pexpolicy.config.places import Places, grouped
+from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log import LogHandler, LogLevels, ServerLog, capturing
 from pexpolicy.policy import BuildContext, Policy
@@ -107,15 +107,15 @@ def load_or_exit(path: Path, hint: str) -> Settings:
 
 def fail(error: ConfigError, hint: str = "") -> NoReturn:
     """Print all errors and ``hint``, and exit with 78, or with 75 if it may succeed later."""
-    click.secho(f"{error.path}: {count(len(error.problems), 'error')}", fg="red", err=True)
-    places = Places.of_file(error.path)
-    for problem in error.problems:
+    problems, places = grouped(error.problems, error.path), Places.of_file(error.path)
+    click.secho(f"{error.path}: {count(len(problems), 'error')}", fg="red", err=True)
+    for problem in problems:
         key, text = dotted_key(problem.key), str(problem)
         if key and text.startswith(key):
             text = click.style(key, bold=True) + text.removeprefix(key)
         click.echo(f"\n  {text}", err=True)
-        if (place := places.place_of(problem)) is not None:
-            click.secho(f"   --> {error.path}:{place[0]}:{place[1]}", err=True, dim=True)
+        if (place := places.place_of(problem)) is not None and not place.file:
+            click.secho(f"   --> {error.path}:{place.line}:{place.column}", err=True, dim=True)
     if hint:
         click.echo(hint, err=True)
     sys.exit(exit_code(error))
@@ -126,10 +126,12 @@ def exit_code(error: ConfigError) -> int:
     return EX_TEMPFAIL if isinstance(error, PluginStartupError) else EX_CONFIG
 
 
-def print_warnings(policy: Policy) -> None:
-    """Print the warnings about a configuration."""
-    for warning in policy.warnings:
+def print_warnings(policy: Policy) -> list[ConfigWarning]:
+    """Print the warnings about a configuration, one for each finding, and return them."""
+    found = grouped(policy.warnings, policy.settings.path)
+    for warning in found:
         warn(warning)
+    return found
 
 
 def warn(text: object, kind: str = "warning") -> None:

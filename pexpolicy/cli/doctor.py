@@ -30,6 +30,7 @@ from pexpolicy.cli.common import (
 )
 from pexpolicy.cli.status import Document, degradations, running_status
 from pexpolicy.config.loader import load as load_config
+from pexpolicy.config.places import grouped
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import describe_network_error
@@ -84,12 +85,13 @@ def findings(config: Path) -> Iterator[Finding]:
         policy = build(config, preflight_problems)
     except ConfigError as error:
         settings = settings or error.salvaged
-        for problem in error.problems:
+        for problem in grouped(error.problems, config):
             yield Finding("configuration", "error", str(problem), "pexpolicy check")
     else:
         policy.close()
         config_hash, names = policy.config_hash, [plugin.name for plugin in policy.plugins]
-        text = f"{config} is valid, {count(len(policy.warnings), 'warning')}; plugins: "
+        warnings = len(grouped(policy.warnings, config))
+        text = f"{config} is valid, {count(warnings, 'warning')}; plugins: "
         yield Finding("configuration", "ok", text + (", ".join(names) or "none"))
     if settings is None:
         return

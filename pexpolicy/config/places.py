@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self, TypeVar
 
 from pexpolicy.config.files import EncodingError, decode_text, read_file
-from pexpolicy.config.problems import ConfigWarning, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key
 
 _LONG = r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}'
 _QUOTED = r'"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
@@ -34,8 +36,27 @@ _BROKEN = {
     r"Cannot": "it is there already: write it once",
 }
 """By a part of the parser's message: what to write."""
-_ELSEWHERE = re.compile(r"\A\S.*\.\w+ line [1-9]\d*(?:: |\Z)")
+_ELSEWHERE = re.compile(r"\A(\S.*?\.\w+) line ([1-9]\d*): |\((\S[^()]*\.\w+) line ([1-9]\d*)\)")
 """The place of a problem in another file, such as one that a plugin reads."""
+_AT_LINE = re.compile(r"\.\w+ line [1-9]\d*\Z")
+"""The end of a part of a key that is such a place."""
+_PLACE = re.compile(rf"{_ELSEWHERE.pattern}| \(\w+ (?:{_QUOTED})\)\Z")
+"""What a text tells of its place: file and line, or a name at its end."""
+_VALUE = re.compile(r"""(?<!\w)'[^']*'|"[^"]*"|\S*[@\d]\S*""")
+"""What differs between findings of one kind: text in quotes, an alias, a number."""
+MAX_ALIKE = 3
+"""Lines for findings of one kind with different values; more of them are one line."""
+MAX_PLACES = 5
+"""Places that a line names."""
+R = TypeVar("R", Problem, ConfigWarning)
+
+
+class Place(NamedTuple):
+    """A place in a file; ``file`` is empty for the configuration itself."""
+
+    file: str
+    line: int
+    column: int | None
 
 
 class Places:
@@ -56,12 +77,15 @@ class Places:
         """Return the line of a key, or of the innermost table or key around it; 0 if unknown."""
         return self._place_of(key)[0]
 
-    def place_of(self, problem: Problem | ConfigWarning) -> tuple[int, int] | None:
-        """Return line and column of a problem, from 1; ``None`` if its place is not in the text."""
-        if any(map(_ELSEWHERE.search, (problem.text, *map(str, problem.key)))):
-            return None
-        place = problem.at or self._place_of(problem.key)
-        return place if 0 < place[0] <= self._text.count("\n") + 1 else None
+    def place_of(self, problem: Problem | ConfigWarning) -> Place | None:
+        """Return the place of a problem, from 1; ``None`` if it is unknown."""
+        for text in (*(f"{part}: " for part in problem.key), problem.text):
+            if (found := _ELSEWHERE.search(text)) is not None:
+                file, number = filter(None, found.groups())
+                return Place(file, int(number), None)
+        line, column = problem.at or self._place_of(problem.key)
+        is_known = 0 < line <= self._text.count("\n") + 1
+        return Place("", line, column) if is_known else None
 
     def _place_of(self, key: Key) -> tuple[int, int]:
         """Return line and column of a key, or of the longest beginning of it that is in the text.
@@ -99,6 +123,60 @@ class Places:
             code = _STRING.sub("", line[entry.end() if entry is not None else 0 :])
             depth += sum(map(code.count, "[{")) - sum(map(code.count, "]}"))
         return found
+
+
+def grouped(remarks: Iterable[R], path: Path) -> list[R]:
+    """Return one remark for those about a configuration that are equal but for their places, and
+    for more than ``MAX_ALIKE`` that differ in a value, with the count and the first places.
+    """
+    places = Places.of_file(path)
+
+    @cache
+    def statement(text: str) -> tuple[str, str]:
+        """Return a text without its place, and without values in addition."""
+        found = _PLACE.sub("", text)
+        return found, _VALUE.sub("", found)
+
+    kinds: dict[object, dict[object, list[R]]] = {}
+    for remark in dict.fromkeys(remarks):
+        names, (text, kind) = _names_of(remark.key), statement(remark.text)
+        alike = kinds.setdefault((names[:3], kind), {})
+        alike.setdefault((names[-1:], text), []).append(remark)
+    merged = []
+    for alike in kinds.values():
+        differs = len(alike) > MAX_ALIKE
+        for found in ([*chain(*alike.values())],) if differs else alike.values():
+            first, (key, *others) = found[0], {_names_of(one.key): None for one in found}
+            place = places.place_of(first)
+            said = f", such as: {first.text}" if differs else f": {statement(first.text)[0]}"
+            whole = replace(
+                first,
+                key=key[:3] if differs and others else key,
+                text=f"{len(found)} times ({_listed(found, places)}){said}",
+                at=place[1:] if place is not None and place.column else None,
+            )
+            merged.append(whole if len(found) > 1 else first)
+    return merged
+
+
+def _listed(found: Sequence[R], places: Places) -> str:
+    """Return the first places, such as ``rooms.csv lines 3, 4, 6``."""
+    by_file: dict[str, dict[str, None]] = {}
+    for one in found[:MAX_PLACES]:
+        place = places.place_of(one)
+        label = "" if place is None else f"{place.file} line".lstrip()
+        number = dotted_key(one.key[3:] or one.key) if place is None else str(place.line)
+        by_file.setdefault(label, {})[number] = None
+    shown = [
+        f"{label}{'s' * (label != '' and len(numbers) > 1)} {', '.join(numbers)}".lstrip()
+        for label, numbers in by_file.items()
+    ]
+    return ", ".join([*shown, *["..."] * (len(found) > MAX_PLACES)])
+
+
+def _names_of(key: Key) -> Key:
+    """Return a key without numbers and the places in other files."""
+    return tuple(part for part in key if isinstance(part, str) and not _AT_LINE.search(part))
 
 
 def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | None]:

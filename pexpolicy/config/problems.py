@@ -99,19 +99,6 @@ def dotted_key(key: Key) -> str:
     return text
 
 
-def grouped(warnings: Iterable[ConfigWarning]) -> list[ConfigWarning]:
-    """Return one warning, at the first place, for those with the same text in one plugin or table,
-    with their count.
-    """
-    found: dict[tuple[str, Key], list[ConfigWarning]] = {}
-    for one in warnings:
-        found.setdefault((one.text, one.key[:3]), []).append(one)
-    return [
-        same[0] if len(same) == 1 else ConfigWarning(same[0].key, f"{len(same)} times: {text}")
-        for (text, _), same in found.items()
-    ]
-
-
 def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list[Problem]:
     """Convert the errors of pydantic to problems."""
     return [_problem(dict(item), model) for item in error.errors(include_url=False)]

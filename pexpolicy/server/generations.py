@@ -15,6 +15,7 @@ from typing import TypeVar
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.redaction import redaction_of
+from pexpolicy.config.places import grouped
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, awaiting_restart
 from pexpolicy.errors import describe_error
@@ -167,6 +168,8 @@ class Reloader:
         self._started_with = first.generation.policy.settings
         self._changes: list[str] = []
         """What changed with the configuration that was built last."""
+        self._warnings: list[str] = []
+        """Those of it that the one before did not have."""
 
     @property
     def active(self) -> Generation:
@@ -207,6 +210,9 @@ class Reloader:
             policy.close()
             raise ConfigError(policy.settings.path, [Problem((), _EMPTY)])
         self._changes = configuration_changes(policy, old)
+        known = set(old.warnings)
+        added = (warning for warning in policy.warnings if warning not in known)
+        self._warnings = [*map(str, grouped(added, policy.settings.path))]
         return policy
 
     def commit(self, prepared: GenerationRunner) -> ReloadResult:
@@ -216,19 +222,17 @@ class Reloader:
         self._activate(prepared.generation)
         self._draining.add(previous)
         _ = start_background(self._drain(previous), self._closing)
-        before, policy = previous.generation.policy, prepared.generation.policy
-        state = self.state
+        policy, state = prepared.generation.policy, self.state
         state.last_successful, state.last_success, state.problems = True, time.time(), ()
         state.restart_required = awaiting_restart(self._started_with, policy.settings)
         state.changes = tuple(self._changes)
         notes = [f"{key}: the change needs a restart" for key in state.restart_required]
-        notes += [str(warning) for warning in policy.warnings if warning not in before.warnings]
         return ReloadResult(
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),
             files=tuple(map(str, policy.files)),
             changes=state.changes,
-            notes=tuple(notes),
+            notes=(*notes, *self._warnings),
         )
 
     async def _drain(self, runner: GenerationRunner) -> None:
@@ -249,7 +253,7 @@ class Reloader:
         watched as well.
         """
         self.state.last_successful = False
-        self.state.problems = tuple(str(problem) for problem in error.problems)
+        self.state.problems = tuple(map(str, grouped(error.problems, error.path)))
         policy = self.active.policy
         files = tuple(map(str, {*policy.files, *error.files}))
         return ReloadResult(policy.config_hash, problems=self.state.problems, files=files)

@@ -221,6 +221,8 @@ class ReloadTriggers:
         self._uses_threads = uses_threads
         self._terminal = [*filter(os.isatty, range(3))]
         self._watcher = FileWatcher()
+        self._logged: tuple[str, ...] = ()
+        """The errors of the last reload."""
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -286,6 +288,10 @@ class ReloadTriggers:
             notes = (f"warning: {note}" for note in result.notes)
             for line in (str(result), *result.changes, *notes):
                 self._echo(line)
+        elif result.problems == self._logged:
+            self._log.warning("the configuration was not reloaded: it has the same errors")
         else:
-            self._log.warning("the configuration was not reloaded", problems=result.problems)
+            for problem in result.problems:
+                self._log.warning("the configuration was not reloaded", error=problem)
+        self._logged = result.problems
         return result

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pexpolicy.config.files import read_file
+from pexpolicy.config.places import grouped
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.isolation.child import UNLIMITED, Channel
@@ -323,7 +324,7 @@ async def _serve(
             await stop.requested.wait()
             reloads.cancel()
     except ConfigError as error:
-        result = ReloadResult("", problems=tuple(map(str, error.problems)))
+        result = ReloadResult("", problems=tuple(map(str, grouped(error.problems, error.path))))
         is_temporary = isinstance(error, PluginStartupError)
         supervisor.send(Message("refused", result=result, temporary=is_temporary))
     finally:

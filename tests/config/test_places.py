@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pexpolicy.cli.main import main
-from pexpolicy.config.places import Places
+from pexpolicy.config.places import Places, grouped
 from pexpolicy.config.problems import Key, Problem
 
 ROOT = Path(__file__).parent.parent.parent
@@ -124,6 +125,54 @@ def test_a_key_that_is_not_in_the_file_is_no_error(key: Key, tmp_path: Path) -> 
     Places.of_file(path).place_of(Problem(key, "is wrong"))
     assert Places.of_file(tmp_path / "missing").place_of(Problem(key, "is wrong")) is None
     assert Places.of_file(path).place_of(Problem((), "x", at=(9, 1))) is None
+
+
+RULE = """[[plugins.rules.settings.rules]]
+name = "r{0}"
+endpoint = "service_configuration"
+when.time.between = ["08:00", "17:00"]
+then.action = "reject"
+"""
+CSV = '[plugins.rooms.settings]\ncsv = "rooms.csv"\n'
+ROOM = '[plugins.rooms.settings.rooms.x{0}]\nname = "X{0}"\npin = "4711"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "expected"),
+    [
+        (RULE, "", "rules.when.time.zone: 40 times (lines 4, 9, 14, 19, 24, ...): is missing"),
+        (CSV, "x{0} y{0},X,4711,", "csv.pin: 40 times (rooms.csv lines 2, 3, 4, 5, 6, ...): "),
+        (CSV, "x{0};y{0},X,,", "csv.aliases: 40 times (rooms.csv lines 2, 3, 4, 5, 6, ...), such"),
+        (CSV, "x{0},X,,2030-01-01", "csv.valid_from: 40 times (rooms.csv lines 2, 3, 4, 5, 6"),
+        (ROOM, "", "rooms.x0.pin: 40 times (lines 3, 6, 9, 12, 15, ...): "),
+    ],
+)
+def test_findings_that_are_equal_but_for_their_places_are_one_line(
+    text: str, row: str, expected: str, tmp_path: Path
+) -> None:
+    times = range(40)
+    entries = {text.format(n): None for n in times}
+    (tmp_path / "config.toml").write_text("".join(entries))
+    rows = ["aliases,name,pin,valid_from", *(row.format(n) for n in times)]
+    (tmp_path / "rooms.csv").write_text("\n".join(rows))
+    printed = CliRunner().invoke(main, ["check", str(tmp_path / "config.toml")]).stderr
+    (found,) = (line for line in printed.splitlines() if " times " in line)
+    assert expected in found
+    _, document = as_json(tmp_path / "config.toml")
+    told = (*document["errors"], *document["warnings"])
+    assert len({(one["file"], one["line"]) for one in told}) >= len(times)
+
+
+def test_a_few_findings_with_different_values_stay_apart(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    one = Problem(("plugins", "x", "settings", "a"), "there is no group 'a' (rule 'r')")
+    others = [replace(one, text=f"there is no group {name!r}") for name in "abcd"]
+    assert [str(found) for found in grouped([one, *others[1:3]], path)] == [
+        "plugins.x.settings.a: there is no group 'a' (rule 'r')",
+        *(f"plugins.x.settings.a: there is no group {name!r}" for name in "bc"),
+    ]
+    assert len(grouped([one, *others], path)) == 1
+    assert grouped([one, one], path) == [one]
 
 
 # ---- check --json

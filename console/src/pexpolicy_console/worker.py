@@ -34,6 +34,7 @@ from pexpolicy.cli.for_console import (
     as_document,
     at_time,
     doubts,
+    grouped,
     parse_at,
     paths_of,
     policy_from,
@@ -203,7 +204,7 @@ class DryRunWorker:
         return {
             "config_hash": policy.config_hash,
             "problems": [],
-            "warnings": [str(warning) for warning in policy.warnings],
+            "warnings": [*map(str, grouped(policy.warnings, self._config))],
             "changes": await self._disk.changes(active_hash),
         }
 
@@ -219,7 +220,7 @@ def _failures_of(error: Exception) -> list[str]:
         case click.UsageError():
             return [error.message]
         case ConfigError():
-            return [str(problem) for problem in error.problems]
+            return [*map(str, grouped(error.problems, error.path))]
         case _:
             return [describe_error(error).summary]
 

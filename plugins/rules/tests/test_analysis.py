@@ -104,16 +104,6 @@ def test_a_last_day_is_over_by_the_clock_of_its_zone(
     assert any("its last day is over" in text for text in found) is over
 
 
-def test_many_findings_are_cut_short(warnings: Warnings) -> None:
-    messages = warnings(
-        [rule("all"), *(rule(f"r{n}", "reject", vendor=f"v{n}") for n in range(100))]
-    )
-    assert len(messages) == 21
-    assert messages[-1].endswith(
-        "there are more such warnings for the rules of service_configuration"
-    )
-
-
 def test_warnings_of_a_decision_name_the_rule(warnings: Warnings) -> None:
     (text,) = warnings([rule("open", {"result": {"name": "X", "allow_guests": True}})])
     assert text.startswith("rules[0]: rule 'open': allow_guests")

@@ -180,8 +180,6 @@ def _build(endpoint: str, values: Mapping[str, Any]) -> Example:
     return Example(endpoint, params, alias, values.get("peer"))
 
 
-MAX_FINDINGS = 20
-"""Maximum number of findings for one endpoint."""
 _EXTERNAL = (TimeCondition, InSource)
 """Conditions on more than the request."""
 
@@ -195,18 +193,13 @@ def findings(
     """
     compared = [_Compared(rule, endpoint) for rule in rules]
     index = Index((one.condition or All(()), at) for at, one in enumerate(compared))
-    number = 0
     for position, one in enumerate(compared):
         reasons = (_why_never(part, request, now) for part in one.parts)
         if why := next(filter(None, reasons), ""):
             text = f"rule {one.rule} can never match at {endpoint}: {why}"
         else:
             text = _earlier(compared, position, index)
-        if text and number == MAX_FINDINGS:
-            yield one.rule, f"there are more such warnings for the rules of {endpoint}"
-            return
         if text:
-            number += 1
             yield one.rule, text
 
 
