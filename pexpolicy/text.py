@@ -76,11 +76,11 @@ def _are_alike(words: list[str], others: list[str]) -> bool:
     if sorted(words) == sorted(others):
         return True
     if len(words) != len(others):
-        return word == other or (abs(len(word) - len(other)) <= 1 and _is_typo(word, other))
-    return all(map(_is_typo, words, others))
+        return word == other or (abs(len(word) - len(other)) <= 1 and is_typo(word, other))
+    return all(map(is_typo, words, others))
 
 
-def _is_typo(word: str, other: str) -> bool:
+def is_typo(word: str, other: str) -> bool:
     """Return whether letters are swapped or some are wrong, but not the first, or one word is the
     beginning of the other.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import logging
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ from pexpolicy.hooks import HOOKS, IMPL_MARK, SPEC_MARK, Plugin
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.decision import Reject
 from pexpolicy.plugins.discovery import PluginSource, select
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief, did_you_mean, is_typo
 
 DESCRIBING = (
     "changes_since",
@@ -113,15 +115,58 @@ def _problem(plugin_class: type, attribute: str) -> str:
 
 
 def _misspelt(plugin_class: type, attribute: str) -> str:
-    """Return which hook is meant by a public method; an empty text for one of the plugin's own."""
+    """Return which hook is meant by a public method; an empty text for one of the plugin's own.
+
+    Of what a base that is no plugin brings, only misspelt names count.
+    """
     is_own = attribute.startswith("_") or not issubclass(plugin_class, Plugin)
     if is_own or not inspect.isroutine(getattr(plugin_class, attribute, None)):
         return ""
-    cutoff = 0.66 if attribute.startswith("adjust_") else 0.87
-    close = get_close_matches(attribute, HOOKS, n=1, cutoff=cutoff)
-    own = "begin the name of a method of your own with _"
-    meant = "".join(f"did you mean {one!r}? Otherwise {own}" for one in close)
-    return meant and f"is not a hook, and is never called; {meant}"
+    meant = get_close_matches(attribute, HOOKS, n=1, cutoff=0.87)
+    words = attribute.split("_")
+    if all(issubclass(c, Plugin) for c in plugin_class.__mro__ if attribute in vars(c)):
+        prefix = ADJUST if words[0] == "adjust" else ""
+        asking = [prefix + name for name in ENDPOINTS]
+        plain = "".join(word for word in words if word not in _PARTICLES)
+        meant[:0] = [hook for hook in asking if _is_part(words, hook.split("_"))]
+        meant += [hook for hook, usual in _USUAL_WORDS.items() if plain in usual]
+        meant += [""] if words[0] == "on" else []
+    text = "is not a hook, and is never called"
+    text += f"; did you mean {meant[0]!r}? Otherwise begin" if any(meant[:1]) else ": begin"
+    own = f"{text} the name of a method of your own with _"
+    return own if meant and not _is_used(plugin_class, attribute) else ""
+
+
+def _is_used(plugin_class: type, attribute: str) -> bool:
+    """Return whether the class has ``self.ATTRIBUTE`` in its code, such as for a route."""
+    members = [value for base in plugin_class.__mro__ for value in vars(base).values()]
+    codes = [inspect.unwrap(one).__code__ for one in members if inspect.isfunction(one)]
+    for code in codes:
+        codes += filter(inspect.iscode, code.co_consts)
+        for owner, step in pairwise(dis.get_instructions(code)):
+            if step.argval == attribute and owner.argrepr.endswith("self"):
+                return True
+    return False
+
+
+_USUAL_WORDS = {
+    "lifespan": (
+        *("start", "startup", "setup", "init", "initialize", "initialise", "open", "enter"),
+        *("stop", "shutdown", "teardown", "cleanup", "dispose", "destroy", "close", "aclose"),
+        *("exit", "unload"),
+    ),
+    "status": ("health", "healthcheck", "ready", "readiness", "live", "liveness", "metrics"),
+}
+"""By hook: what other frameworks call the same."""
+_PARTICLES = ("on", "before", "after", "pre", "post", "async", "plugin", "server")
+"""What such a word may stand next to."""
+
+
+def _is_part(words: list[str], others: list[str]) -> bool:
+    """Return whether the words of one name are among those of the other, in order."""
+    shorter, longer = sorted((words, others), key=len)
+    rest = iter(longer)
+    return all(any(is_typo(word, other) for other in rest) for word in shorter)
 
 
 def _misfit(hook: str, function: Callable[..., Any], *, is_method: bool) -> str:
@@ -240,17 +285,29 @@ def _built(
     raise PluginBuildError(Problem((*key, *one.key), one.text) for one in problems)
 
 
+def settings_class(name: object, owner: type) -> type[PluginSettings]:
+    """Return the class of the settings of a plugin or driver class; raises ``PluginBuildError``."""
+    model: Any = getattr(owner, "Settings", PluginSettings)
+    is_model = isinstance(model, type) and issubclass(model, PluginSettings)
+    lax = lax_models(model) if is_model else []
+    if is_model and not lax:
+        found: type[PluginSettings] = model
+        return found
+    what = f"{', '.join(lax)} in the Settings" if lax else "the Settings"
+    text = f"{name}: {what} of {owner.__name__} do not inherit PluginSettings"
+    raise PluginBuildError.because(text)
+
+
 def _validated(
     name: object, owner: type, values: Mapping[str, Any], context: Mapping[str, Any], key: Key
 ) -> PluginSettings:
     """Return the settings of a plugin or driver class; raises ``PluginBuildError``."""
-    model: Any = getattr(owner, "Settings", PluginSettings)
-    settings: PluginSettings | None = None
+    model = PluginSettings
     try:
-        is_model = isinstance(model, type) and issubclass(model, PluginSettings)
-        lax = lax_models(model) if is_model else [owner.__name__]
-        if not lax:
-            settings = read_settings(model, values, context)
+        model = settings_class(name, owner)
+        return read_settings(model, values, context)
+    except PluginBuildError:
+        raise
     except pydantic.ValidationError as error:
         problems = [Problem((*key, *one.key), one.text) for one in problems_of(error, model)]
         if model is PluginSettings:
@@ -259,11 +316,6 @@ def _validated(
         raise PluginBuildError(problems) from None
     except BaseException as error:
         raise _build_error(f"{name}: its Settings cannot be read", error) from error
-    if settings is None:
-        what = f"{', '.join(lax)} in the Settings" if is_model else "the Settings"
-        text = f"{name}: {what} of {owner.__name__} do not inherit PluginSettings"
-        raise PluginBuildError.because(text)
-    return settings
 
 
 def _build_error(text: str, error: BaseException) -> PluginBuildError:

@@ -183,6 +183,13 @@ def test_a_mark_on_a_method_of_a_subclass_is_fine() -> None:
         ("adjust_service", "adjust_service_configuration"),
         ("adjust_service_config", "adjust_service_configuration"),
         ("adjust_location", "adjust_media_location"),
+        ("location", "media_location"),
+        ("participants", "participant_properties"),
+        ("handle_registration_alias", "registration_alias"),
+        ("startup", "lifespan"),
+        ("on_server_stop", "lifespan"),
+        ("health_check", "status"),
+        ("on_hangup", ""),
     ],
 )
 def test_a_misspelt_hook_is_refused(name: str, meant: str) -> None:
@@ -191,19 +198,40 @@ def test_a_misspelt_hook_is_refused(name: str, meant: str) -> None:
 
     misspelt = type("Misspelt", (Nearest,), {name: method})
     text = refusal(misspelt)
-    assert f"{name} is not a hook, and is never called; did you mean" in text
-    assert repr(meant) in text
+    assert f"{name} is not a hook, and is never called" in text
+    assert (f"did you mean {meant!r}?" if meant else "begin the name") in text
 
 
 @pytest.mark.parametrize(
     "name",
-    ["location", "check", "participants", "_media_locations", "adjust_theme"],
+    ["room", "check", "load", "open_door", "_media_locations", "adjust_theme"],
 )
 def test_other_methods_are_the_plugins_own(name: str) -> None:
     async def method(self: object) -> None:
         return None
 
     assert hooks_of(type("Own", (Nearest,), {name: method})) == {"media_location"}
+
+
+def test_what_the_class_or_another_base_uses_is_no_misspelt_hook() -> None:
+    class Pool:
+        def close(self) -> None: ...
+
+    class Pooled(Nearest, Pool):
+        @override
+        def close(self) -> None: ...
+
+        @property
+        def avatar(self) -> int:
+            return 1
+
+        def location(self) -> int:
+            return 2
+
+        def _room(self) -> object:
+            return [self.location for _ in range(2)]
+
+    assert hooks_of(Pooled) == {"media_location"}
 
 
 def test_a_can_reject_that_raises_is_refused() -> None:
