@@ -75,14 +75,22 @@ class DryRunClock:
         return time.time() if self.at is None else self.at
 
 
+def seconds_of(moment: datetime | None) -> float | None:
+    """Return seconds since 1970; raises ``ValueError`` for a time without a zone."""
+    if moment is not None and moment.tzinfo is None:
+        msg = f"the time {moment} has no zone: write tzinfo=UTC, or a ZoneInfo"
+        raise ValueError(msg)
+    return None if moment is None else moment.timestamp()
+
+
 @contextmanager
 def at_time(clock: WallClock, moment: datetime | None) -> Iterator[None]:
-    """Set a clock to a time meanwhile."""
+    """Set a clock to a time meanwhile; raises ``ValueError`` as ``seconds_of`` does."""
     if moment is None:
         yield
         return
     assert isinstance(clock, DryRunClock), "the policy is built with another clock"
-    before, clock.at = clock.at, moment.timestamp()
+    before, clock.at = clock.at, seconds_of(moment)
     try:
         yield
     finally:

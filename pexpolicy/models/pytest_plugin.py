@@ -1,13 +1,58 @@
-"""pytest plugin that shows how two decisions differ.
+"""pytest plugin that shows how two decisions differ, and starts servers.
 
-pytest loads it wherever pexpolicy is installed, so it imports nothing of the package.
+pytest loads it wherever pexpolicy is installed, so it imports nothing of the package before a test
+asks for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def pexpolicy_server() -> Iterator[Callable[..., Any]]:
+    """Return a function that starts a server and returns its URLs, for tests without ``async``.
+
+    It takes what ``pexpolicy.testing.server`` takes; the servers stop at the end of the test.
+    """
+    with ExitStack() as stack:
+        yield lambda *subject, **options: stack.enter_context(_running(*subject, **options))
+
+
+@contextmanager
+def _running(*subject: Any, **options: Any) -> Iterator[Any]:
+    """Run a server in a thread with an event loop of its own."""
+    started: Future[tuple[Any, Callable[[], object]]] = Future()
+    server = import_module("pexpolicy.testing").server
+
+    async def serve() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        try:
+            async with server(*subject, **options) as running:
+                started.set_result((running, lambda: loop.call_soon_threadsafe(stop.set)))
+                await stop.wait()
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    running, stop = started.result()
+    try:
+        yield running
+    finally:
+        stop()
+        thread.join()
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:

@@ -19,8 +19,11 @@ the error.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -31,6 +34,7 @@ from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request, collect_errors
 from pexpolicy.policy import Policy
+from pexpolicy.server.admin import admin_listener
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener, bind
@@ -57,6 +61,7 @@ __all__ = [
     "PluginStartupError",
     "Policy",
     "RequestError",
+    "Server",
     "Step",
     "assert_case",
     "capture_audit",
@@ -66,6 +71,7 @@ __all__ = [
     "load_cases",
     "make_policy",
     "make_request",
+    "server",
     "url_of",
 ]
 
@@ -77,6 +83,7 @@ async def decide(
     config: Config | None = None,
     raise_exceptions: bool = False,
     timeouts: bool = True,
+    at: datetime | None = None,
 ) -> Outcome:
     """Decide a request without HTTP, and return the outcome with each step.
 
@@ -86,13 +93,13 @@ async def decide(
 
     ``raise_exceptions`` raises what a plugin raised, ``DecisionError`` for an invalid answer and
     ``TimeoutError`` for a late one, so that ``pytest --pdb`` stops there. Without ``timeouts`` no
-    plugin is late::
+    plugin is late. ``at`` is the time that ``wall_clock()`` and conditions see, with a zone::
 
         outcome = await decide([Doors, Rooms], make_request("service_configuration"))
         assert (outcome.decided_by, outcome.decision.action) == ("doors", "reject")
         assert [step.outcome for step in outcome.steps] == ["decided"]
     """
-    async with opened(plugins, config, timeouts=timeouts) as policy:
+    async with opened(plugins, config, timeouts=timeouts, at=at) as policy:
         audit = capturing_audit_log(policy.settings)
         errors = collect_errors(request) if raise_exceptions else []
         outcome = (await asked(policy, request, audit)).outcome
@@ -109,6 +116,7 @@ def decide_sync(
     config: Config | None = None,
     raise_exceptions: bool = False,
     timeouts: bool = True,
+    at: datetime | None = None,
 ) -> Outcome:
     """Decide a request in a test that is a plain function; otherwise like ``decide``.
 
@@ -118,38 +126,82 @@ def decide_sync(
         assert decide_sync(Doors, make_request("media_location")).decided_by == "default"
     """
     _require_no_event_loop("decide_sync", plugins)
-    options = {"raise_exceptions": raise_exceptions, "timeouts": timeouts}
+    options: dict[str, Any]
+    options = {"raise_exceptions": raise_exceptions, "timeouts": timeouts, "at": at}
     return asyncio.run(decide(plugins, request, config=config, **options))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs in this process."""
+
+    url: str
+    """Where nodes ask, with the base path."""
+    admin_url: str
+    """Where operators ask, and the routes of plugins are; empty if ``[admin]`` is disabled."""
+    admin_token: str = field(repr=False)
+    """The token of ``[admin]``; empty without one."""
+
+
+@asynccontextmanager
+async def server(
+    plugins: Subject, *, config: Config | None = None, at: datetime | None = None
+) -> AsyncIterator[Server]:
+    """Run a server with these plugins in this process, with its limits and its admin listener.
+
+    It listens on free ports of 127.0.0.1, without TLS. Raises ``ConfigError`` where a server would
+    not start::
+
+        async with server(Doors) as running, aiohttp.ClientSession() as http:
+            reply = await http.put(f"{running.admin_url}/plugins/doors/closed")
+            assert reply.status == 204
+    """
+    async with opened(plugins, config, at=at) as policy:
+        settings, log = policy.settings, Log()
+        generation = generation_of(policy, capturing_audit_log(settings))
+        service = PolicyApp(generation, log, settings.server.base_path)
+        with (
+            bind("127.0.0.1", 0) as nodes,
+            bind("127.0.0.1", 0) if settings.admin.enabled else nullcontext() as operators,
+        ):
+            async with (
+                admin_listener(service, operators),
+                Listener(service, nodes, is_plain=True).open(0.0),
+            ):
+                urls = ["" if one is None else _url_of(one) for one in (nodes, operators)]
+                secret = settings.admin_token
+                token = "" if secret is None else secret.get_secret_value()
+                yield Server(urls[0] + settings.server.base_path, urls[1], token)
+
+
+def _url_of(bound: socket.socket) -> str:
+    return "http://{}:{}".format(*bound.getsockname())
 
 
 @asynccontextmanager
 async def client(
-    plugins: Subject, *, config: Config | None = None
+    plugins: Subject, *, config: Config | None = None, at: datetime | None = None
 ) -> AsyncIterator[TestClient[web.BaseRequest, None]]:
-    """Yield the test client of aiohttp on the real service with these plugins.
+    """Yield the test client of aiohttp on such a server, for the requests of nodes.
 
-    It listens on a free port of 127.0.0.1. Raises ``ConfigError`` where a server would not start::
+    The path of a request begins with the base path::
 
         async with client(Doors) as http:
             reply = await http.get(url_of(make_request("service_configuration")))
             assert (await reply.json())["action"] == "reject"
     """
-    async with opened(plugins, config) as policy:
-        generation = generation_of(policy, capturing_audit_log(policy.settings))
-        service = PolicyApp(generation, Log(), policy.settings.server.base_path)
-        listener = bind("127.0.0.1", 0)
-        http: TestClient[web.BaseRequest, None]
-        http = TestClient(_Listening(*listener.getsockname()))
-        async with Listener(service, listener, is_plain=True).open(0.0), http:
+    async with server(plugins, config=config, at=at) as running:
+        http: TestClient[web.BaseRequest, None] = TestClient(_Listening(URL(running.url).origin()))
+        async with http:
             yield http
 
 
 class _Listening(BaseTestServer):
     """A server that is open already, for the client of aiohttp."""
 
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(host=host, port=port)
-        self._root = URL(f"http://{host}:{port}")
+    def __init__(self, root: URL) -> None:
+        super().__init__(host=root.host or "", port=root.port)
+        self._root = root
 
     async def _make_runner(self, **options: Any) -> NoReturn:
         raise NotImplementedError

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -22,9 +23,10 @@ from pexpolicy.audit.sinks import Sink
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.models.context import DryRunClock
+from pexpolicy.models.context import DryRunClock, at_time, seconds_of
 from pexpolicy.models.request import CallFacts, Request, clear_annotations
 from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
+from pexpolicy.plugins.plugin import settings_class
 from pexpolicy.policy import Answer, BuildContext, Policy
 from pexpolicy.testing.requests import alias_of, endpoint_of
 
@@ -55,34 +57,48 @@ class Log:
 
 @asynccontextmanager
 async def opened(
-    subject: Subject, config: Config | None = None, *, timeouts: bool = True
+    subject: Subject,
+    config: Config | None = None,
+    *,
+    timeouts: bool = True,
+    at: datetime | None = None,
 ) -> AsyncIterator[Policy]:
-    """Yield a serving policy; one that was built here is closed at the end."""
+    """Yield a policy that serves, at a time; one that was built here is closed at the end."""
     if isinstance(subject, Policy):
         _no_config(config, "a policy")
         if not timeouts:
             msg = "timeouts=False goes with plugins, or with make_policy(…, timeouts=False)"
             raise TypeError(msg)
-        yield subject
+        with at_time(subject.context.wall_clock, at):
+            yield subject
     else:
-        async with make_policy(subject, config=config, timeouts=timeouts).serving() as policy:
+        policy = make_policy(subject, config=config, timeouts=timeouts, at=at)
+        async with policy.serving():
             yield policy
 
 
-def make_policy(plugins: Subject, *, config: Config | None = None, timeouts: bool = True) -> Policy:
+def make_policy(
+    plugins: Subject,
+    *,
+    config: Config | None = None,
+    timeouts: bool = True,
+    at: datetime | None = None,
+) -> Policy:
     """Build the policy of these plugins, which are asked in the given order.
 
     ``config`` is the rest of the configuration file: other tables, and the
     ``priority``, ``timeout`` (seconds) or ``on_error`` of a plugin. A plugin is named after its
     class, in lower case and with ``_`` between words, unless a mapping names it. Without
-    ``timeouts`` no plugin is late. Raises
-    ``ConfigError`` with all problems, and ``TypeError`` for anything but a plugin::
+    ``timeouts`` no plugin is late. ``at`` is the time that ``wall_clock()`` and conditions see,
+    with a zone. Raises ``ConfigError`` with all problems, and ``TypeError`` for anything but a
+    plugin::
 
         policy = make_policy([Doors, Rooms], config={"plugins": {"doors": {"timeout": 0.1}}})
         async with policy.serving():
             outcome = await decide(policy, make_request("service_configuration"))
     """
-    context = BuildContext(log=Log(), time_limits=timeouts, wall_clock=DryRunClock())
+    clock = DryRunClock(seconds_of(at))
+    context = BuildContext(log=Log(), time_limits=timeouts, wall_clock=clock)
     if isinstance(plugins, Path):
         _no_config(config, "a configuration file")
         return build_policy(load(plugins), context=context)
@@ -152,14 +168,19 @@ def _one(plugin: object) -> _PluginUnderTest:
 
 
 def _class_returning(instance: object) -> type:
-    """Return a class whose construction returns the instance.
+    """Return a class whose construction checks the settings class, and returns the instance.
 
     It has the names of the real class, for messages, and its hook API.
     """
     real = type(instance)
     names = ("__module__", "__qualname__", "pexpolicy_api")
     same = {name: getattr(real, name) for name in names if hasattr(real, name)}
-    return type(real.__name__, (), {"__new__": lambda *_: instance, **same})
+
+    def checked(*_: object) -> object:
+        settings_class(real.__name__, real)
+        return instance
+
+    return type(real.__name__, (), {"__new__": checked, **same})
 
 
 def _available(name: str, plugin: _PluginUnderTest) -> PluginSource:

@@ -6,14 +6,20 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
 
 import pytest
+from aiohttp import web
+from pydantic import create_model
+from typing_extensions import override
+from yarl import URL
 
 from pexpolicy import (
     Conference,
@@ -25,6 +31,7 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     hookimpl,
     testing,
+    wall_clock,
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing import (
@@ -32,6 +39,7 @@ from pexpolicy.testing import (
     ConfigError,
     Outcome,
     RequestError,
+    Server,
     capture_audit,
     client,
     decide,
@@ -305,9 +313,26 @@ class Wrapping:
         return (yield)
 
 
+def with_settings(model: Any) -> Any:
+    """Return a class with these settings, which ignore unknown keys."""
+    return type("Old", (FrontDoor,), {"Settings": model})
+
+
+LAX = create_model("Settings", opens=(int, 8))
+OLD: list[Any] = [
+    with_settings(LAX),
+    with_settings(type("S", (PluginSettings,), {"__annotations__": {"a": LAX}, "a": LAX()})),
+]
+
+
 @pytest.mark.parametrize(
     ("plugins", "config", "said"),
     [
+        *(
+            (plugins, None, "in the Settings|the Settings of Old do not inherit PluginSettings")
+            for old in OLD
+            for plugins in (old, (old, {}), old(old.Settings()), [FrontDoor, old(None)])
+        ),
         ((FrontDoor, {"close": True}), None, "front_door.settings.close: unknown key.*'closed'"),
         ((FrontDoor, {"opens": "8"}), None, "front_door.settings.opens"),
         (Misspelt, None, "service_configuratoin"),
@@ -460,6 +485,75 @@ async def test_the_client_keeps_to_credentials_and_base_path(
         sent = wire.basic("node", "open sesame")
         assert (await http.get(url, headers=sent)).status == 200
         assert (await http.get(url_of(service()), headers=sent)).status == 404
+
+
+class Desk(Plugin):
+    """Takes notes, and closes at night."""
+
+    @override
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> Reject | None:
+        return Reject() if datetime.fromtimestamp(self._clock(), UTC).hour >= 20 else None
+
+    @override
+    def routes(self) -> list[web.RouteDef]:
+        return [web.put("/notes", self.note)]
+
+    async def note(self, request: web.Request) -> web.Response:
+        return web.json_response(len(await request.read()))
+
+    def __init__(self, settings: PluginSettings) -> None:
+        super().__init__(settings)
+        self._clock = wall_clock()
+
+
+NIGHT = datetime(2026, 12, 24, 21, 0, tzinfo=ZoneInfo("UTC"))
+
+
+async def test_a_decision_at_a_time() -> None:
+    async with client(Desk, at=NIGHT) as http, make_policy(Desk).serving() as policy:
+        body = await (await http.get(url_of(service()))).json()
+        decided = [
+            body["action"],
+            (await decide(Desk, service(), at=NIGHT)).decision.action,
+            (await decide(policy, service(), at=NIGHT)).decision.action,
+            (await decide(policy, service(), at=NIGHT.replace(hour=12))).decision.action,
+        ]
+    assert decided == ["reject", "reject", "reject", "continue"]
+    with pytest.raises(ValueError, match="has no zone"):
+        await decide(Desk, service(), at=NIGHT.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "token", "status"),
+    [
+        ("/plugins/desk/notes", 5, "open sesame", 200),
+        ("/plugins/desk/notes", 5, "open", 401),
+        ("/plugins/desk/notes", 5, "", 401),
+        ("/plugins/desk/notes", 1 << 17, "open sesame", 413),
+        ("/plugins/desk/other", 5, "open sesame", 404),
+    ],
+)
+def test_the_routes_of_a_server_that_runs_in_a_thread(
+    pexpolicy_server: Callable[..., Server],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    size: int,
+    token: str,
+    status: int,
+) -> None:
+    monkeypatch.setenv("KIT_TOKEN", "open sesame")
+    running = pexpolicy_server(Desk, config={"admin": {"token_env": "KIT_TOKEN"}}, at=NIGHT)
+    assert running.admin_token == "open sesame"
+    node, operator = (URL(url).port or 0 for url in (running.url, running.admin_url))
+    assert wire.ask_blocking(node, str(url_of(service()))).json["action"] == "reject"
+    headers = {"Authorization": f"Bearer {token}", "Content-Length": str(size)}
+    head = wire.request_bytes(path, "PUT", {"Host": "x", "Connection": "close", **headers})
+    assert asyncio.run(wire.send(operator, head + b"x" * size)).status == status
+
+
+def test_a_server_that_does_not_start_says_why(pexpolicy_server: Callable[..., Server]) -> None:
+    with pytest.raises(ConfigError, match="cannot be built: OSError: not today"):
+        pexpolicy_server([Desk, Moody])
 
 
 # ---- the audit
