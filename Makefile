@@ -92,15 +92,15 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 	$(require_python)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet $(UV) && printf 'pexpolicy @ .\npexpolicy-sources @ ./plugins/sources\n' > $(VENV)/here.txt
-	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra tracing --extra oidc --group dev -o requirements.lock
+	@$(COMPILE) $(UPGRADE) $(INSTALLED) --group dev -o requirements.lock
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
-	@$(COMPILE) $(UPGRADE) --group compiled -c requirements.lock -o tests/support/compiled.lock
+	@$(COMPILE) $(UPGRADE) --group compiled -c requirements.lock -o deploy/compiled.lock
 	@$(COMPILE) $(UPGRADE) docs/site-requirements.in -o docs/site-requirements.lock
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
-INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed \
+INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) $(addprefix --extra ,speed tracing oidc geoip postgresql sqlite) \
 	--override $(VENV)/here.txt --no-emit-package pexpolicy --no-emit-package pexpolicy-sources
 
 reference: $(STAMP) ## write the pages of docs/ that come from the code, and the manual page
@@ -136,9 +136,9 @@ dist: $(STAMP) ## wheels and source archives of core, plugins and console, the s
 	@cd $(DIST) && sha256sum *.whl *.tar.gz >SHA256SUMS && wc -l <SHA256SUMS | xargs printf '%s files in $(DIST), see SHA256SUMS\n'
 
 wheelhouse: dist ## everything for an installation without a network, for this system and Python
-	@rm -rf $(DIST)/wheelhouse && $(BIN)/python -m pip download --quiet --require-hashes --only-binary :all: --dest $(DIST)/wheelhouse -r deploy/requirements.lock
-	@cp $(DIST)/*.whl $(DIST)/wheelhouse
-	@echo "pip install --no-index --find-links $(DIST)/wheelhouse 'pexpolicy[all]'"
+	@rm -rf $(DIST)/wheelhouse && $(BIN)/python -m pip wheel --quiet --no-build-isolation --require-hashes \
+		--only-binary :all: --no-binary python-ldap --wheel-dir $(DIST)/wheelhouse $(addprefix -r deploy/,requirements.lock compiled.lock)
+	@cp $(DIST)/*.whl $(DIST)/wheelhouse && echo "pip install --no-index --find-links $(DIST)/wheelhouse 'pexpolicy[all]'"
 
 sbom: ## the packages of the image as CycloneDX, from an environment made as the image's
 	@test -x $(TOOLS)/bin/cyclonedx-py || { $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python -m pip install --quiet $(SBOM); }

@@ -28,7 +28,7 @@ def replace(path: Path, pattern: str, text: str) -> None:
 def set_version(version: str) -> None:
     """Write the version into every file that has it."""
     replace(ROOT / "pexpolicy/__init__.py", r'^__version__ = ".*"', f'__version__ = "{version}"')
-    replace(ROOT / "pyproject.toml", r'"(pexpolicy-[a-z-]+)==.*"', rf'"\1=={version}"')
+    replace(ROOT / "pyproject.toml", r'"(pexpolicy-[a-z-]+.*)==.*"', rf'"\1=={version}"')
     for path in (*ROOT.glob("plugins/*/pyproject.toml"), ROOT / "console/pyproject.toml"):
         replace(path, r'^version = ".*"', f'version = "{version}"')
     kustomization = ROOT / "deploy/kubernetes/kustomization.yaml"

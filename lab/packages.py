@@ -16,11 +16,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from pexpolicy import __version__
-from tests.support import wire
+from tests.support import doc_pages, wire
 from tests.support.paths import ROOT
 
 DIST = ROOT / "dist"
 TIMEOUT_S = 900.0
+NAMED = re.compile(r"\bpexpolicy[a-z-]*\[[a-z,]+\]")
+"""What a page, or the message of a program, tells a reader to install."""
 LOCKED = re.compile(r"^([a-z0-9-]+)==([^ ;\\]+)", re.MULTILINE)
 
 
@@ -84,11 +86,20 @@ def is_used(folder: Path) -> bool:
     return bool(reply.result["name"] == "Example room") and '"faults":0' in verified
 
 
+def is_enough(folder: Path) -> bool:
+    """Look for all that is named, with its dependencies, where everything was installed."""
+    texts = (path.read_text() for path in (*doc_pages.ALL, *ROOT.glob("**/src/**/*.py")))
+    named = sorted({found for text in texts for found in NAMED.findall(text)})
+    run(folder / "all/bin/python", "-m", "pip", "install", "--no-index", *named)
+    return bool(named)
+
+
 def is_complete(source: Path, folder: Path) -> bool:
-    """Install one package alone, with the core: its entry points are found and imported."""
+    """Install one package with its extras and the core: its entry points are found, imported."""
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     declared = sum(map(len, project.get("entry-points", {}).values()))
-    python = environment(folder / source.name, project["name"]) / "python"
+    extras = ",".join(project.get("optional-dependencies", ()))
+    python = environment(folder / source.name, f"{project['name']}[{extras}]") / "python"
     code = (
         "from importlib.metadata import distribution as d\n"
         f"print(len([one.load() for one in d({project['name']!r}).entry_points]))"
@@ -116,6 +127,7 @@ def main() -> int:
         results = {
             "built to the same bytes again": built_again(folder),
             "installed, called and verified": is_used(folder),
+            "what the pages name is installed": is_enough(folder),
             "the SBOM is complete": is_listed(),
         }
         sources = [path.parent for path in ROOT.glob("plugins/*/pyproject.toml")]

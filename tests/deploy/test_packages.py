@@ -33,9 +33,17 @@ def test_each_package_has_the_version_of_the_core(project: dict[str, Any]) -> No
     assert project["version"] == pexpolicy.__version__
 
 
-def test_the_extra_all_names_every_package() -> None:
-    own = {f"{name}=={pexpolicy.__version__}" for name in IDS}
-    assert set(CORE["optional-dependencies"]["all"]) == own | {"pexpolicy[speed]"}
+def test_the_extra_all_names_every_package_with_its_extras() -> None:
+    of_core = sorted(CORE["optional-dependencies"].keys() - {"all"})
+    names = {f"pexpolicy[{','.join(of_core)}]"}
+    for project in PROJECTS:
+        extras = (
+            f"[{','.join(found)}]"
+            if (found := sorted(project.get("optional-dependencies", ())))
+            else ""
+        )
+        names.add(f"{project['name']}{extras}=={pexpolicy.__version__}")
+    assert set(CORE["optional-dependencies"]["all"]) == names
 
 
 def test_a_new_version_is_written_everywhere(

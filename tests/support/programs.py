@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+
 PACKAGES = {
     "chromium": "usr/bin/chromium",
     "postgresql": "usr/lib/postgresql/*/bin/postgres",
@@ -99,7 +101,7 @@ def main() -> int:
                     "apt-get", "-qq", "install", "--yes", "--no-install-recommends", *packages
                 )
     if _missing_modules() and all(map(find, COMPILED_WITH)):
-        lock = str(Path(__file__).with_name("compiled.lock"))
+        lock = str(ROOT / "deploy/compiled.lock")
         print(f"Compiling for tests: {' '.join(_missing_modules())} ...", flush=True)  # noqa: T201
         pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation")
         _run(*pip, "--require-hashes", "-r", lock)
