@@ -1,6 +1,7 @@
 """The real HAProxy and NGINX with the files of ``deploy/``."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ START = 10.0
 
 Guard = Callable[[Path, Sequence[int], str], AbstractContextManager[int]]
 """Starts one before servers on these ports, with "continue" or "reject" as its answer; gives its
-own port. All that it writes goes into the folder.
+own port. All that it writes goes into the folder; a ``ca.pem`` there means servers with TLS.
 """
 
 
@@ -34,7 +35,11 @@ def haproxy(folder: Path, servers: Sequence[int], action: str = "continue") -> I
         "POLICY_SERVER_2": two,
         **dict.fromkeys(("ON_SERVICE", "ON_PARTICIPANT", "ON_REGISTRATION"), action),
     }
-    with _listening(["haproxy", "-db", "-f", str(HAPROXY)], folder, port, switches):
+    text = HAPROXY.read_text().replace("/etc/haproxy/policy-ca.pem", f"{folder}/ca.pem")
+    (folder / "guard.cfg").write_text(text)
+    if not (folder / "ca.pem").exists():
+        switches["POLICY_TLS"] = "no-ssl"
+    with _listening(["haproxy", "-db", "-f", str(folder / "guard.cfg")], folder, port, switches):
         yield port
 
 
@@ -44,6 +49,8 @@ def nginx(folder: Path, servers: Sequence[int], action: str = "continue") -> Ite
     port = free_port()
     one, two = (f"127.0.0.1:{server}" for server in servers)
     text = NGINX.read_text()
+    if not (folder / "ca.pem").exists():
+        text = re.sub("proxy_ssl_.*;", "", text.replace("https://policy", "http://policy"))
     for written, instead in {
         "listen 8080;": f"listen 127.0.0.1:{port};",
         "192.0.2.11:8000": one,
@@ -53,6 +60,7 @@ def nginx(folder: Path, servers: Sequence[int], action: str = "continue") -> Ite
     }.items():
         assert written in text
         text = text.replace(written, instead)
+    text = text.replace("/etc/nginx/policy-ca.pem", f"{folder}/ca.pem")
     (folder / "guard.conf").write_text(text)
     whole = folder / "nginx.conf"
     whole.write_text(

@@ -13,7 +13,7 @@ from lab.load_balancers import trials
 from lab.load_balancers.guards import GUARDS, Guard, installed
 from lab.load_balancers.load import TARGETS
 from lab.load_balancers.servers import CONFIGURATION, pair
-from tests.support import secret_canaries, wire
+from tests.support import certificates, secret_canaries, wire
 from tests.support.server_process import free_port
 
 OWN = ("decision_id", "decided_by", "reason")
@@ -44,12 +44,16 @@ def answers(port: int) -> dict[str, tuple[int, dict[str, Any]]]:
     return found
 
 
-@pytest.mark.parametrize("action", ["continue", "reject"])
+@pytest.mark.parametrize(("action", "tls"), [("continue", True), ("reject", False)])
 def test_a_guard_says_what_the_default_of_the_dead_servers_was(
-    guard: Guard, action: str, tmp_path: Path
+    guard: Guard, action: str, tls: bool, tmp_path: Path
 ) -> None:
     refusing = ("service_configuration", "participant_properties", "registration_alias")
     tables = "".join(f'[endpoints.{name}]\ndefault = "{action}"\n' for name in refusing)
+    if tls:
+        certificates.write_pair(tmp_path)
+        certificates.write_authority(tmp_path)
+        tables += '[tls]\ncertificate = "../server.pem"\nkey = "../server.key"\n'
     with pair(tmp_path, CONFIGURATION + tables) as servers:
         ports = [server.port for server in servers]
         with guard(tmp_path, ports, action) as port:
