@@ -32,23 +32,14 @@ from pexpolicy.subnets import SubnetError, read_subnet
 from pexpolicy.text import printable
 
 USER = "pexip"
-UNIT = "pexpolicy.service"
+UNITS = {
+    "pexpolicy.service": "the systemd unit",
+    "pexpolicy-console.service": "that of the console",
+}
 PEM = serialization.Encoding.PEM
 PRIVATE, PUBLIC = 0o600, 0o644
 GROUP = "pexpolicy-config"
 """The group with which the unit reads its configuration."""
-CREDENTIAL = """\
-# Read by systemd as root, and visible to this service only.
-LoadCredential=password:/etc/pexpolicy/password
-ConfigurationDirectory=pexpolicy
-"""
-SHARED_FOLDER = f"""\
-# May read the configuration, the rooms and the keys.
-SupplementaryGroups={GROUP}
-ConfigurationDirectory=pexpolicy
-ConfigurationDirectoryMode=0750
-"""
-"""What replaces the credential in the unit; the mode is that of the printed commands."""
 CERTIFICATE_DAYS = 397
 """Validity of a test certificate: the most that today's programs accept."""
 HIDDEN = ("/home", "/root", "/run/user")
@@ -154,9 +145,10 @@ def _contents(answers: Answers) -> Files:
     found["audit-public.pem"] = (public, PUBLIC, "its public key: keep a copy elsewhere")
     if answers.systemd:
         config = str(answers.folder / "config.toml").replace("$", "$$")
-        unit = _template(UNIT).replace("/opt/pexpolicy/bin/pexpolicy", _word(_program()))
-        unit = unit.replace("/etc/pexpolicy/config.toml", _word(config))
-        found[UNIT] = (unit.replace(CREDENTIAL, SHARED_FOLDER).encode(), PUBLIC, "the systemd unit")
+        for name, purpose in UNITS.items():
+            unit = _template(name).replace("/opt/pexpolicy/bin/pexpolicy", _word(_program()))
+            unit = unit.replace("/etc/pexpolicy/config.toml", _word(config))
+            found[name] = (unit.encode(), PUBLIC, purpose)
     return found
 
 
@@ -184,8 +176,12 @@ def _template(name: str) -> str:
 
 
 def _program() -> str:
-    # A single file names itself; its interpreter is in a cache.
-    return os.environ.get("PEX") or str(Path(sys.executable).with_name("pexpolicy"))
+    # A single file names itself; its interpreter is in a cache. A link to the installed version
+    # stays one, so that an upgrade only changes the link.
+    called = Path(sys.argv[0]).absolute()
+    if called.name != "pexpolicy":
+        called = Path(sys.executable).with_name("pexpolicy")
+    return os.environ.get("PEX") or str(called)
 
 
 def _word(text: str) -> str:
@@ -285,7 +281,7 @@ def _print_next(answers: Answers) -> None:
             f"  sudo groupadd --system --force {GROUP}",
             f"  sudo chown -R root:{GROUP} {folder}",
             f"  sudo chmod -R g+rX,o= {folder}",
-            f"  sudo install -m 0644 {folder}/{UNIT} /etc/systemd/system/",
+            f"  sudo install -m 0644 {folder}/pexpolicy.service /etc/systemd/system/",
             "  sudo systemctl enable --now pexpolicy",
             f"  sudo {_program()} doctor -c {folder}/config.toml",
         ]

@@ -91,9 +91,9 @@ def test_the_questions_lead_to_the_answers(tmp_path: Path) -> None:
     assert "console" not in config
     unit = (tmp_path / "pexpolicy.service").read_text()
     assert f"pexpolicy serve --config {tmp_path}/config.toml" in unit
-    assert "LoadCredential" not in unit
     assert "SupplementaryGroups=pexpolicy-config\nConfigurationDirectory=pexpolicy\n" in unit
-    assert "\nConfigurationDirectoryMode=0750\n" in unit
+    console = (tmp_path / "pexpolicy-console.service").read_text()
+    assert f"pexpolicy console --config {tmp_path}/config.toml" in console
     assert "chmod -R g+rX,o= " in made.output
 
 
