@@ -18,8 +18,8 @@ FIELDS = """# Audit lines
 
 From the code that writes them. An example, and what is left out of every line:
 [operations](operations.md#the-audit-line). Each line ends in `boot_id`, `seq` and `hash`, its place
-in [the chain](audit.md#the-chain); `instance`, `after`, `prev` and `lost_count` are added when
-needed.
+in [the chain](audit.md#the-chain); `instance`, `after`, `previous_file`, `prev` and `lost_count`
+are added when needed.
 
 ## Decisions
 

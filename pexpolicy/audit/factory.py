@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,15 +72,18 @@ def open_audit(
     # A line in memory does not count as recorded at this level.
     capacity = 0 if table.level == "required" else BUFFER_BYTES
     journal = Journal(
-        target, chain, state, spool=spool_file, capacity=capacity, rotate=rotate, signer=signer
+        target,
+        chain,
+        state,
+        spool=spool_file,
+        capacity=capacity,
+        rotate=rotate,
+        signer=signer,
+        line_before=partial(_line_before, target),
     )
     journal.writes_end = writes_end and not on_terminal
-    if isinstance(target, AppendFile):
-        if spool is not None:
-            _write_orphaned(spool, target)
-        chain.after = last_position(target.tail()) or next(
-            (last_position(tail_of(path)) for path in rotated(target.path)[-1:]), ""
-        )
+    if isinstance(target, AppendFile) and spool is not None:
+        _write_orphaned(spool, target)
     answers = table.on_fail == "answer"
     sink: Sink
     if table.level == "file":
@@ -137,6 +141,16 @@ def _target(
         if rotate(False):  # noqa: FBT003 - its only argument
             file.reopen()
     return file, rotate
+
+
+def _line_before(target: AppendFile | Stream) -> bytes:
+    """Return what names the last line of the file, or of the last one that was rotated from it."""
+    if isinstance(target, AppendFile):
+        if position := last_position(target.tail()):
+            return b',"after":"%b"' % position
+        for path in rotated(target.path)[-1:]:
+            return b',"previous_file":"%b"' % last_position(tail_of(path))
+    return b""
 
 
 def _write_orphaned(spool: Path, file: AppendFile) -> None:

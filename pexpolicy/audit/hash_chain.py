@@ -3,10 +3,11 @@
 A chained line ends in ``"boot_id":"…","seq":N,"hash":"…"``. The hash is SHA-256 over the hash of
 the previous line of the same writer (hexadecimal digits; empty for the first line) and over the
 bytes of this line up to the hash. Each start of each writer is a chain of its own, identified by
-its ``boot_id``, so several chains share a file. The first line that a writer adds to a further file
-also has ``prev``, the hash of the line before it, so that one file can be verified alone. The first
-line of a chain has ``after``, the last line of another writer that was in the file at the start, so
-that lines cannot be moved between the chains of one start and the next.
+its ``boot_id``, so several chains share a file. The first line that a writer adds to a file has
+``after``, the line of any writer before it, or in an empty file ``previous_file``, the last line of
+the file before it, so that no chain or file can be moved or removed. In a further file it also has
+``prev``, the hash of the line before it in its chain, so that one file can be verified alone. With
+a key, this line is a signed checkpoint.
 """
 
 from __future__ import annotations
@@ -45,8 +46,7 @@ class HashChain:
     def __init__(self, instance: str | None = None) -> None:
         self.boot_id = secrets.token_hex(8)
         self.seq = 0
-        self.after = ""
-        """The last line of another writer before the first one of this: ``BOOT_ID:SEQ``."""
+        self.signer: Signer | None = None
         self.head = b""
         """Hash of the last line, in hexadecimal digits."""
         self.lost = 0
@@ -55,18 +55,24 @@ class HashChain:
         """Bytes that occur in each line of this writer, and of no other."""
         named = b'"instance":%b,' % msgspec.json.encode(instance) if instance else b""
         self._tail = b",%b%b" % (named, self.mark[1:])
-        self._starts_file = True
+        self.starts_file = True
 
-    def chain_lines(self, *bodies: bytes) -> tuple[bytes, Position]:
-        """Return JSON objects as the next lines, with their line ends, and the position after."""
-        seq, head, lost, starts_file = self.seq, self.head, self.lost, self._starts_file
+    def chain_lines(
+        self, *bodies: bytes, before: bytes = b"", is_mark: bool = False
+    ) -> tuple[bytes, Position]:
+        """Return JSON objects as the next lines, with their line ends, and the position after.
+
+        ``before``: what names the line before, as JSON. ``is_mark``: the object is signed itself.
+        """
+        seq, head, lost, starts_file = self.seq, self.head, self.lost, self.starts_file
+        if starts_file and self.signer is not None and not is_mark:
+            bodies = self.signer.line(self), *bodies
         lines = []
         for body in bodies:
             tail = self._tail
             if starts_file or lost:
                 prev = b',"prev":"%b"' % head if starts_file and head else b""
-                if not seq and self.after:
-                    prev = b',"after":"%b"' % self.after.encode()
+                prev += before if starts_file else b""
                 tail = prev + (b',"lost_count":%d' % lost if lost else b"") + tail
                 starts_file, lost = False, 0
             seq += 1
@@ -77,29 +83,31 @@ class HashChain:
 
     def commit(self, position: Position) -> None:
         """Record that the lines up to ``position`` are written."""
-        self.seq, self.head, self.lost, self._starts_file = position
+        self.seq, self.head, self.lost, self.starts_file = position
 
     def start_new_file(self) -> None:
         """Record that the next line is the first one in another file."""
-        self._starts_file = True
+        self.starts_file = True
 
 
 class NoHashChain(HashChain):
     """Lines for a terminal: they are no record and have no chain."""
 
-    def chain_lines(self, *bodies: bytes) -> tuple[bytes, Position]:
+    def chain_lines(
+        self, *bodies: bytes, before: bytes = b"", is_mark: bool = False
+    ) -> tuple[bytes, Position]:
         """Return the lines with their line ends."""
         lines = b"".join(body.rstrip(b"\n") + b"\n" for body in bodies)
         return lines, (0, b"", 0, False)
 
 
-def last_position(content: bytes) -> str:
-    """Return the last line of a chain as ``BOOT_ID:SEQ``; empty if there is none."""
+def last_position(content: bytes) -> bytes:
+    """Return the last line of a chain as ``BOOT_ID:SEQ:HASH``; empty if there is none."""
     while (at := content.rfind(b',"boot_id":"')) >= 0:
         if match := _LINE_END.match(content, at):
-            return f"{match[1].decode()}:{int(match[2])}"
+            return b":".join(match.groups())
         content = content[:at]
-    return ""
+    return b""
 
 
 CHECKPOINT_LINES = 10_000

@@ -55,9 +55,11 @@ class Journal:
         alerts: AlertWriter | None = None,
         rotate: Rotate | None = None,
         signer: Signer | None = None,
+        line_before: Callable[[], bytes] = bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``capacity``: bytes of lines that may wait in memory.
+        """``capacity``: bytes of lines that may wait in memory. ``line_before`` returns what names
+        the last line of the log.
 
         Lines in the spool are chained already. Lines in memory are not: they follow those of the
         spool and are chained when they are written.
@@ -70,7 +72,8 @@ class Journal:
         self._buffer: deque[bytes] = deque()
         self._alerts = alerts or AlertWriter()
         self._rotate = rotate
-        self._signer = signer
+        self._signer = chain.signer = signer
+        self._line_before = line_before
         self.writes_end = False
         """Whether ``close`` writes a line of the event ``end``."""
         self.sync_limit: float | None = None
@@ -102,9 +105,9 @@ class Journal:
         self.state.records += len(bodies)
         return WriteResult.WRITTEN
 
-    def _append(self, bodies: Sequence[bytes], now: float) -> bytes:
+    def _append(self, bodies: Sequence[bytes], now: float, *, is_mark: bool = False) -> bytes:
         """Write the next lines, and return them; nothing when lines have to wait from now on."""
-        lines, position = self._chain.chain_lines(*bodies)
+        lines, position = self._chain.chain_lines(*bodies, before=self._before, is_mark=is_mark)
         try:
             self._write(lines)
         except OSError as error:
@@ -112,6 +115,14 @@ class Journal:
             return b""
         self._chain.commit(position)
         return lines
+
+    @property
+    def _before(self) -> bytes:
+        """What names the line before the first one in a file.
+
+        A line in the spool names none, as that line may be gone when the spool is written.
+        """
+        return self._line_before() if self._chain.starts_file else b""
 
     def count_lost(self, count: int, why: str = DISK_TOO_SLOW) -> None:
         """Count lines that were dropped before they were recorded; the next line mentions them."""
@@ -280,7 +291,7 @@ class Journal:
         else:
             return False
         while self._buffer:
-            line, position = chain.chain_lines(self._buffer[0])
+            line, position = chain.chain_lines(self._buffer[0], before=self._before)
             self._write(line)
             chain.commit(position)
             self.state.buffered_bytes -= len(self._buffer.popleft())
@@ -352,7 +363,7 @@ class Journal:
             if event == END:
                 self._append([unsigned_end()], now)
             return
-        if line := self._append([self._signer.line(self._chain, event)], now):
+        if line := self._append([self._signer.line(self._chain, event)], now, is_mark=True):
             self._signer.wrote(self._chain, now)
             text = f"audit checkpoint: line {self._chain.seq} is signed"
             self._alerts.alert(text if self._alerts.is_terminal else line.decode().rstrip())

@@ -1,8 +1,8 @@
 """Verification of hash chains: finds lines that are missing, changed, moved or added.
 
-A chain alone cannot show that lines at its end are missing, that a whole chain is missing, or that
-the file was rewritten. This takes data that was stored elsewhere: an anchor (number and hash of a
-line), or signed checkpoints.
+The files alone cannot show that their last lines or the first files are missing, or that they were
+rewritten. This takes data that was stored elsewhere: an anchor (number and hash of a line), or the
+public key of signed checkpoints.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ from pexpolicy.audit.reader import CorruptLine, RawLine, read
 from pexpolicy.audit.torn_lines import HASH_SIZE
 
 _TAIL = re.compile(TAIL + rb"\Z")
-_AFTER = re.compile(r"([0-9a-f]{16}):(\d{1,18})")
+_BEFORE = re.compile(r"([0-9a-f]{16}):(\d{1,18})(?::([0-9a-f]{64}))?")
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -28,6 +29,7 @@ class _Line(msgspec.Struct, gc=False):
 
     event: str
     after: str = ""
+    previous_file: str = ""
     prev: str = ""
     lost_count: int = 0
     signature: object = None
@@ -69,6 +71,11 @@ class ChainState:
     """Its last line is an end: no line may follow."""
     is_anchored: bool = False
 
+    @property
+    def unsigned(self) -> int:
+        """Lines at its end that no signed checkpoint covers, as a killed server leaves them."""
+        return self.last - (self.first - 2 if self.signed_up_to is None else self.signed_up_to) - 1
+
 
 class ChainFinding(NamedTuple):
     """A fault, and its place."""
@@ -90,10 +97,11 @@ class Verification:
     found: set[Anchor] = field(default_factory=set)
     chains: dict[str, ChainState] = field(default_factory=dict)
     lines: int = 0
-    _unproved: list[tuple[str, str, str, int]] = field(default_factory=list)
-    """The starts of chains that name a line of another one which was not read before: place, chain,
-    other chain and its line.
+    _unproved: list[tuple[RawLine, str, str, int, bool]] = field(default_factory=list)
+    """The lines that follow one which was not read before: the line, its chain, the other chain and
+    its line, and whether that may have been rotated away.
     """
+    _oldest: Path | None = None
 
     def verify(self, lines: Iterable[RawLine]) -> Iterator[ChainFinding]:
         """Yield each fault when it is found; those of whole chains at the end."""
@@ -121,8 +129,8 @@ class Verification:
             return
         boot_id, seq, digest = match[1].decode(), int(match[2]), match[3]
         chain = self.chains.get(boot_id)
-        if line.after:
-            self._check_start(raw.place, boot_id, line.after)
+        self._oldest = self._oldest or raw.path
+        yield from self._check_order(raw, boot_id, line)
         prev = before = line.prev.encode() or None
         if chain is None:
             chain = self.chains[boot_id] = ChainState(boot_id, seq, seq - 1, prev or b"")
@@ -151,13 +159,18 @@ class Verification:
         if line.event == CHECKPOINT or (chain.has_ended and is_signed):
             yield from self._checkpoint(content, chain, before)
 
-    def _check_start(self, place: str, boot_id: str, after: str) -> None:
-        """Keep the start of a chain until the end unless the line before it was read."""
-        if (match := _AFTER.fullmatch(after)) is not None:
-            other, seq = match[1], int(match[2])
-            before = self.chains.get(other)
-            if before is None or before.last < seq:
-                self._unproved.append((place, boot_id, other, seq))
+    def _check_order(self, raw: RawLine, boot_id: str, line: _Line) -> Iterator[str]:
+        """Check the line before the first one of a chain in a file; store it if it was not read."""
+        if (named := _BEFORE.fullmatch(line.after or line.previous_file)) is None:
+            return
+        other, seq, digest = named[1], int(named[2]), named[3]
+        before = self.chains.get(other)
+        if before is None or (before.last < seq and other != boot_id):
+            # Rotation removes whole files. Without the hash, the line may be in an older one.
+            may_be_gone = raw.path == self._oldest and (not line.after or digest is None)
+            self._unproved.append((raw, boot_id, other, seq, may_be_gone))
+        elif before.last == seq and digest not in (None, before.head.decode()):
+            yield f"line {seq} of chain {other} was changed after this line was written"
 
     def _checkpoint(self, content: bytes, chain: ChainState, before: bytes | None) -> Iterator[str]:
         try:
@@ -176,11 +189,13 @@ class Verification:
             chain.signed_up_to = checkpoint.covers
 
     def _faults_of_chains(self) -> Iterator[ChainFinding]:
-        for place, boot_id, other, seq in self._unproved:
-            # A line that is in none of these files was rotated away.
-            if (before := self.chains.get(other)) and before.first <= seq <= before.last:
-                text = f"chain {boot_id} starts before line {seq} of chain {other}, which was "
-                yield ChainFinding(place, f"{text}written earlier: lines were moved")
+        for raw, boot_id, other, seq, may_be_gone in self._unproved:
+            before = self.chains.get(other)
+            text = f"this line of chain {boot_id} follows line {seq} of chain {other}, which "
+            if before is not None and before.first <= seq <= before.last:
+                yield ChainFinding(raw.place, f"{text}comes later: lines were moved")
+            elif not may_be_gone:
+                yield ChainFinding(raw.place, f"{text}is missing")
         for seq, digest in sorted(self.anchors - self.found):
             yield ChainFinding("anchor", f"there is no line {seq} with the hash {digest}")
         for chain in self.chains.values():
@@ -189,8 +204,7 @@ class Verification:
                 yield ChainFinding(
                     place,
                     f"no signed checkpoint: nothing proves who wrote its lines {chain.first} to "
-                    f"{chain.last}; a server that was killed within a second of its first line "
-                    "leaves this, so compare their time with the log of the service",
+                    f"{chain.last}",
                 )
             elif self.verifier is None and self.anchors and not chain.is_anchored:
                 yield ChainFinding(place, "it has no anchor: it may have been added")
@@ -209,6 +223,7 @@ class Verification:
                     "lost": chain.lost,
                     "ended": chain.has_ended,
                     "signed_up_to": chain.signed_up_to,
+                    "unsigned": chain.unsigned,
                 }
                 for chain in self.chains.values()
             ],

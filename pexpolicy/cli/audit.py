@@ -384,10 +384,10 @@ def _show_verification(console: Console, verification: Verification, faults: int
         if one.lost:
             texts.append(f"{count(one.lost, 'line')} lost, according to the server")
         if verification.verifier is not None:
-            # A checkpoint covers all lines before its own.
-            signed = -1 if one.signed_up_to is None else one.signed_up_to
-            unsigned = count(one.last - signed - 1, "line")
-            texts.append(f"{unsigned} at its end not covered by a signature yet")
+            texts.append(f"{count(one.unsigned, 'line')} at its end without a signature")
         console.print(", ".join(texts), soft_wrap=True)
     counts = f"{count(verification.lines, 'line')}, {count(len(verification.chains), 'chain')}"
+    if verification.verifier is not None:
+        unsigned = sum(one.unsigned for one in verification.chains.values())
+        counts += f", without a signature: {unsigned}"
     console.print(f"{counts}, faults: {faults}", style="red" if faults else "green")

@@ -153,7 +153,7 @@ def test_the_last_line_is_that_of_the_open_file_also_after_a_rotation(tmp_path: 
     file = AppendFile(path)
     path.rename(tmp_path / "rotated")
     path.write_bytes(chained(theirs, body(3)))
-    assert last_position(file.tail()) == f"{ours.boot_id}:2"
-    assert last_position(tail_of(path)) == f"{theirs.boot_id}:1"
-    assert last_position(tail_of(tmp_path / "absent")) == last_position(b"") == ""
+    assert last_position(file.tail()) == b"%b:2:%b" % (ours.boot_id.encode(), ours.head)
+    assert last_position(tail_of(path)) == b"%b:1:%b" % (theirs.boot_id.encode(), theirs.head)
+    assert last_position(tail_of(tmp_path / "absent")) == last_position(b"") == b""
     file.close(0.0)

@@ -13,7 +13,7 @@ from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import body, chained
 
-OWN = ("instance", "boot_id", "prev", "lost_count", "seq", "hash")
+OWN = ("instance", "boot_id", "prev", "after", "previous_file", "lost_count", "seq", "hash")
 """Keys that the chain writes."""
 KEYS = st.text(max_size=9).filter(lambda key: key not in OWN)
 VALUES = st.none() | st.integers() | st.text(max_size=9)
