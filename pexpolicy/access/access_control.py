@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import copy
 from hmac import compare_digest
 from http import HTTPStatus
@@ -20,11 +19,9 @@ from pexpolicy.access.connections import AuthenticatedRequest, Connection
 from pexpolicy.access.credentials import (
     Credentials,
     LoginThrottle,
+    VerificationPool,
     VerificationQueueFull,
-    VerifiedDigests,
-    origin,
     pair_of,
-    store_recent,
 )
 from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import (
@@ -50,23 +47,17 @@ class AccessControl:
         self._networks, self._proxies = Networks(), TrustedProxies()
         self._credentials: Credentials | None = None
         self._clock = clock
-        self._verified = VerifiedDigests()
+        self._pool = VerificationPool()
         self._throttle = LoginThrottle()
-        self._known_peers: OrderedDict[str, None] = OrderedDict()
-        """Addresses of right credentials."""
+        self.remember = self._pool.remember
 
     def for_settings(self, settings: Settings) -> AccessControl:
         """Return the access control of another configuration, with the state of this one."""
         made, configured = copy(self), settings.credentials
         made._networks = Networks(settings.access.networks)  # noqa: SLF001 - of this class
         made._proxies = TrustedProxies(settings.access.trusted_proxies)  # noqa: SLF001
-        made._credentials = Credentials(configured, self._verified) if configured else None  # noqa: SLF001
+        made._credentials = Credentials(configured, self._pool) if configured else None  # noqa: SLF001
         return made
-
-    def remember(self, peers: Iterable[str]) -> None:
-        """Prefer these addresses: right credentials came from them."""
-        for peer in peers:
-            store_recent(self._known_peers, origin(peer), None)
 
     def may_connect(self, peer: str) -> bool:
         """Return whether an address is in one of the networks, or is a trusted proxy."""
@@ -74,7 +65,7 @@ class AccessControl:
 
     def is_known(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy, or right credentials came from it."""
-        return origin(peer) in self._known_peers or self._proxies.holds(peer)
+        return self._pool.is_known(peer) or self._proxies.holds(peer)
 
     def is_proxy(self, peer: str) -> bool:
         """Return whether an address is a trusted proxy."""
@@ -145,8 +136,7 @@ class AccessControl:
         connection, now = _connection(request), asyncio.get_running_loop().time()
         connection.hold()
         try:
-            is_known = origin(peer) in self._known_peers
-            if await credentials.verify(pair, peer, is_known=is_known):
+            if await credentials.verify(pair, peer):
                 return None
             refusal = Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, peer)
             delay = self._throttle.record_failure(peer, now)
@@ -159,7 +149,7 @@ class AccessControl:
 
     def close(self) -> None:
         """Stop verifying credentials and release all delayed replies."""
-        self._verified.close()
+        self._pool.close()
         self._throttle.cancel()
 
 

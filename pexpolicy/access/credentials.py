@@ -16,9 +16,10 @@ import hmac
 import ipaddress
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from pexpolicy.config.credentials import Credential, PasswordHash
@@ -42,6 +43,7 @@ the same one again.
 
 
 K = TypeVar("K")
+T = TypeVar("T")
 V = TypeVar("V")
 
 
@@ -115,31 +117,65 @@ class VerificationQueueFull(Exception):
     """Too many verifications are queued."""
 
 
-class VerifiedDigests:
-    """The digests of verified credentials, and the threads that verify them.
+class VerificationPool:
+    """Verifies credentials in threads, and remembers the right ones and where they came from.
 
-    They are kept across a reload: a credential that is still configured needs no second slow
-    hash.
+    Guesses from many addresses must not lock out a client, even if they name its user. So peers
+    whose credentials were right have a queue of their own, and a full one still takes what a peer
+    sends again. It is kept across a reload.
     """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        self.digests: dict[Credential, bytes] = {}
-        self.threads = [
+        self._known: OrderedDict[str, None] = OrderedDict()
+        """Peers of right credentials."""
+        self._sent: OrderedDict[tuple[bytes, str], None] = OrderedDict()
+        """Pairs that were not verified yet, with the peer that sent them."""
+        self._threads = [
             ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-verify") for _ in range(MAX_RUNNING)
         ]
         """One for known peers, which guesses from others must not delay, and one for others."""
-        self.queued = [0] * MAX_RUNNING
-        self.is_closed = False
+        self._queued = [0] * MAX_RUNNING
+        self._is_closed = False
+        self.digests: dict[Credential, bytes] = {}
+        """Those of verified credentials, which need no second slow hash."""
+
+    def remember(self, peers: Iterable[str]) -> None:
+        """Prefer these peers: right credentials came from them."""
+        for peer in peers:
+            store_recent(self._known, origin(peer), None)
+
+    def is_known(self, peer: str) -> bool:
+        """Return whether right credentials came from a peer."""
+        return origin(peer) in self._known
 
     def digest(self, pair: bytes) -> bytes:
         """Return the fast digest of a user and password; it is useless without the key."""
         return hashlib.blake2b(pair, key=self._key).digest()
 
+    async def run(self, work: Callable[[], T], pair: bytes, peer: str) -> T:
+        """Return what the slow verification of a pair returns; raises ``VerificationQueueFull``."""
+        number, sent = int(self.is_known(peer)), (self.digest(pair), peer)
+        limit = MAX_QUEUED if sent in self._sent else MAX_FIRST
+        store_recent(self._sent, sent, None)
+        if self._is_closed or self._queued[number] >= limit:
+            raise VerificationQueueFull
+        self._queued[number] += 1
+        try:
+            result = await asyncio.wrap_future(self._threads[number].submit(work))
+        except asyncio.CancelledError:
+            if self._is_closed:
+                raise VerificationQueueFull from None
+            raise
+        finally:
+            self._queued[number] -= 1
+        self._sent.pop(sent, None)
+        return result
+
     def close(self) -> None:
         """Verify nothing more; callers in the queue get ``VerificationQueueFull``."""
-        self.is_closed = True
-        for thread in self.threads:
+        self._is_closed = True
+        for thread in self._threads:
             thread.shutdown(wait=False, cancel_futures=True)
 
 
@@ -147,11 +183,9 @@ class Credentials:
     """All credentials that are valid at the same time."""
 
     def __init__(
-        self, configured: Iterable[Credential], cache: VerifiedDigests | None = None
+        self, configured: Iterable[Credential], pool: VerificationPool | None = None
     ) -> None:
-        self._cache = cache or VerifiedDigests()
-        self._sent: OrderedDict[tuple[bytes, str], None] = OrderedDict()
-        """Pairs that were not verified yet, with the peer that sent them."""
+        self._pool = pool or VerificationPool()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._hashed: dict[Credential, PasswordHash] = {}
         self._digests: list[bytes] = []
@@ -160,41 +194,25 @@ class Credentials:
                 self._hashed[credential] = credential.secret
             else:
                 pair = f"{credential.user}:{credential.secret.get_secret_value()}".encode()
-                self._digests.append(self._cache.digest(pair))
+                self._digests.append(self._pool.digest(pair))
 
     def is_verified(self, pair: bytes) -> bool:
         """Return whether a user and password are right, without a slow hash."""
-        digest, verified = self._cache.digest(pair), self._cache.digests
+        digest, verified = self._pool.digest(pair), self._pool.digests
         known = [*self._digests, *(verified[one] for one in self._hashed if one in verified)]
         return any(hmac.compare_digest(digest, one) for one in known)
 
-    async def verify(self, pair: bytes, peer: str = "", *, is_known: bool = False) -> bool:
+    async def verify(self, pair: bytes, peer: str = "") -> bool:
         """Return whether a user and password are right, by slow hashes where that is needed.
 
-        Guesses from many addresses must not lock out a node, even if they name its user. So peers
-        that were admitted before (``is_known``) have a queue of their own, and a full one still
-        takes pairs that were sent before. Raises ``VerificationQueueFull``.
+        Raises ``VerificationQueueFull``.
         """
         if self.is_verified(pair):
             return True
-        digest = self._cache.digest(pair)
-        if self._hashed.keys() <= self._cache.digests.keys() or digest in self._wrong:
+        digest = self._pool.digest(pair)
+        if self._hashed.keys() <= self._pool.digests.keys() or digest in self._wrong:
             return False
-        cache, number, sent = self._cache, int(is_known), (digest, peer)
-        limit = MAX_QUEUED if sent in self._sent else MAX_FIRST
-        store_recent(self._sent, sent, None)
-        if cache.is_closed or cache.queued[number] >= limit:
-            raise VerificationQueueFull
-        cache.queued[number] += 1
-        try:
-            work = cache.threads[number].submit(self._verify_slowly, pair, digest)
-            is_right = await asyncio.wrap_future(work)
-        except asyncio.CancelledError:
-            if cache.is_closed:
-                raise VerificationQueueFull from None
-            raise
-        finally:
-            cache.queued[number] -= 1
+        is_right = await self._pool.run(partial(self._verify_slowly, pair, digest), pair, peer)
         if not is_right:
             store_recent(self._wrong, digest, None)
         return is_right
@@ -210,10 +228,10 @@ class Credentials:
             return False
         user, _, password = pair.partition(b":")
         for credential, secret in self._hashed.items():
-            if credential not in self._cache.digests:
+            if credential not in self._pool.digests:
                 right = secret.matches(password)
                 if right & hmac.compare_digest(credential.user.encode(), user):
-                    self._cache.digests[credential] = digest
+                    self._pool.digests[credential] = digest
                     return True
         return False
 

@@ -7,10 +7,11 @@ The console is released with the core and may import the names below from here, 
 from pexpolicy.access import refusals
 from pexpolicy.access.certificates import CertificateError, CertificateFiles
 from pexpolicy.access.certificates import load as load_certificate
-from pexpolicy.access.credentials import LoginThrottle
+from pexpolicy.access.credentials import LoginThrottle, VerificationPool, VerificationQueueFull
 from pexpolicy.access.networks import Networks, TrustedProxies
 from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.access.warnings import console_exposure
+from pexpolicy.audit.reader import recent_peers
 from pexpolicy.audit.records import as_json
 from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.audit.verify import Verification

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import threading
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pexpolicy.access import credentials
 from pexpolicy.access.credentials import (
     Credentials,
+    VerificationPool,
     VerificationQueueFull,
-    VerifiedDigests,
 )
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
@@ -133,7 +133,7 @@ async def test_a_password_belongs_to_its_user() -> None:
 
 
 async def test_what_was_learned_outlives_a_configuration(hashes: list[bytes]) -> None:
-    learned = VerifiedDigests()
+    learned = VerificationPool()
     assert await Credentials([Credential("pexip", OLD)], learned).verify(b"pexip:old password")
     both = Credentials([Credential("pexip", NEW), Credential("pexip", OLD)], learned)
     assert both.is_verified(b"pexip:old password")
@@ -141,9 +141,10 @@ async def test_what_was_learned_outlives_a_configuration(hashes: list[bytes]) ->
     assert not Credentials([Credential("pexip", NEW)], learned).is_verified(b"pexip:old password")
 
 
-async def _are_admitted(asked: Sequence[str], *, known: Container[str] = ()) -> list[bool]:
+async def _are_admitted(asked: Sequence[str], *, known: Sequence[str] = ()) -> list[bool]:
     """Whether these peers are admitted in turn, while guesses from other peers fill the queue."""
-    learned = VerifiedDigests()
+    learned = VerificationPool()
+    learned.remember(known)
     checked = Credentials([Credential("pexip", OLD)], learned)
     admitted = []
     for number, peer in enumerate(asked):
@@ -154,7 +155,7 @@ async def _are_admitted(asked: Sequence[str], *, known: Container[str] = ()) -> 
         await asyncio.sleep(0)
         try:
             pair = b"pexip:old password"
-            admitted.append(await checked.verify(pair, peer, is_known=peer in known))
+            admitted.append(await checked.verify(pair, peer))
         except VerificationQueueFull:
             admitted.append(False)
         refused = await asyncio.gather(*guesses, return_exceptions=True)
@@ -176,7 +177,7 @@ async def test_calls_in_the_queue_are_refused_when_the_server_ends(
 ) -> None:
     held = threading.Event()
     monkeypatch.setattr(PasswordHash, "matches", lambda *_: held.wait(HANG_S))
-    learned = VerifiedDigests()
+    learned = VerificationPool()
     known = Credentials([Credential("pexip", OLD)], learned)
     tasks = [asyncio.create_task(known.verify(b"pexip:old password")) for _ in range(3)]
     await asyncio.sleep(0.05)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.cli.for_console import as_json
+from pexpolicy.cli.for_console import as_json, recent_peers
 from pexpolicy.config.files import open_own
 
 MAX_BYTES = 1 << 26
 """Size of the file from which on it is renamed to ``.1``, and the older one is removed."""
+
+_LOGIN = re.compile(rb'"event":"login","user":"(?:[^"\\]|\\.)*","peer":"([^"\\]{2,64})"')
 
 
 class ActionLogError(OSError):
@@ -51,6 +54,10 @@ class ActionLog:
         except OSError as error:
             msg = f"The console's own audit cannot be written: {error.strerror or error}."
             raise ActionLogError(msg) from error
+
+    def recent_logins(self) -> set[str]:
+        """Return the addresses of the last logins."""
+        return recent_peers(self.path, _LOGIN)
 
     def _append(self, content: bytes) -> None:
         self._rotate()

@@ -16,11 +16,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from aiohttp_jinja2 import context_processors_middleware
 
-from pexpolicy.cli.for_console import is_own_host
+from pexpolicy.cli.for_console import VerificationQueueFull, is_own_host
 from pexpolicy_console.action_log import ActionLogError
 from pexpolicy_console.context import SESSION, console_of, peer_of
 from pexpolicy_console.forms import FORM, form_of, read_form
-from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.pages import form as login_form
 from pexpolicy_console.login.pages import login_url, session_cookie
 from pexpolicy_console.login.sessions import Session, is_current
@@ -91,7 +90,7 @@ async def _form_problem(request: web.Request, *, is_login: bool) -> web.StreamRe
                 with attempts.attempt(peer):
                     pass
                 await attempts.failed(peer, "malformed form")
-        except TooManyAttemptsError:
+        except VerificationQueueFull:
             return _text(HTTPStatus.TOO_MANY_REQUESTS, "too many attempts")
         return _text(HTTPStatus(error.status), error.text or "")
     if not is_login and not _has_token(request):

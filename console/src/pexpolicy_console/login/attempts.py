@@ -8,21 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from pexpolicy.cli.for_console import LoginThrottle, RefusalLog
+from pexpolicy.cli.for_console import (
+    LoginThrottle,
+    RefusalLog,
+    VerificationPool,
+    VerificationQueueFull,
+)
 from pexpolicy_console.action_log import ActionLog
 
 MAX_FAILURES = 20
 """Wrong attempts of one address from which on it is refused, until ten minutes without one."""
 MAX_USER = 250
 """Characters of the name of a user that are kept, whatever an attempt holds."""
-MAX_VERIFIED = 16
-"""Attempts that are verified or wait for it, over all addresses."""
 
 _log = logging.getLogger(__name__)
-
-
-class TooManyAttemptsError(Exception):
-    """An attempt is refused without being verified."""
 
 
 class LoginAttempts:
@@ -35,22 +34,22 @@ class LoginAttempts:
     def __init__(self, actions: ActionLog) -> None:
         self._peers = LoginThrottle()
         self._users = LoginThrottle()
-        self._verified = 0
+        self.pool = VerificationPool()
+        self.pool.remember(actions.recent_logins())
         self._actions = actions
         self._refusals = RefusalLog(self._write)
 
     @contextmanager
     def attempt(self, peer: str) -> Iterator[None]:
-        """Read or verify an attempt meanwhile; raise ``TooManyAttemptsError``."""
+        """Read or verify an attempt meanwhile; raise ``VerificationQueueFull``."""
         with self._peers.attempt(peer, self._now()) as others:
-            if others >= MAX_FAILURES or self._verified >= MAX_VERIFIED:
-                self.note("too many attempts", HTTPStatus.TOO_MANY_REQUESTS, peer)
-                raise TooManyAttemptsError
-            self._verified += 1
             try:
+                if others >= MAX_FAILURES:
+                    raise VerificationQueueFull  # noqa: TRY301 - noted like one of the pool
                 yield
-            finally:
-                self._verified -= 1
+            except VerificationQueueFull:
+                self.note("too many attempts", HTTPStatus.TOO_MANY_REQUESTS, peer)
+                raise
 
     async def failed(self, peer: str, reason: str, user: str = "") -> None:
         """Count and record a wrong attempt, and delay its reply.
@@ -70,7 +69,8 @@ class LoginAttempts:
         self._refusals.note(reason, status, peer, **facts)
 
     def close(self) -> None:
-        """Record those that wait for a common line."""
+        """Verify nothing more, and record the refusals that wait for a common line."""
+        self.pool.close()
         self._refusals.end()
 
     def _write(self, reason: str, status: int, peer: str | None, **facts: object) -> None:

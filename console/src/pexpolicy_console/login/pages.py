@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlencode
@@ -13,12 +13,16 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 from pydantic import SecretStr
 
-from pexpolicy.cli.for_console import PasswordHash, secret_of
+from pexpolicy.cli.for_console import (
+    PasswordHash,
+    VerificationPool,
+    VerificationQueueFull,
+    secret_of,
+)
 from pexpolicy.config.schema.console import ConsoleTable, ConsoleUserTable
 from pexpolicy.config.secrets import SecretError
 from pexpolicy_console.context import SESSION, Console, console_of, peer_of
 from pexpolicy_console.forms import FORM, form_of
-from pexpolicy_console.login.attempts import TooManyAttemptsError
 from pexpolicy_console.login.links import LoginLinks
 from pexpolicy_console.login.sessions import entry_of
 from pexpolicy_console.pages.page import Page, render
@@ -62,24 +66,29 @@ def _name(request: web.Request) -> str:
 
 
 class Passwords:
-    """Verifies one password at a time, so that guesses cannot take all memory."""
+    """Verifies passwords in the threads of a pool."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
         self._decoy = PasswordHash.create("")
 
     async def verify(
-        self, users: Sequence[ConsoleUserTable], folder: Path, user: str, password: str
+        self,
+        pool: VerificationPool,
+        users: Sequence[ConsoleUserTable],
+        folder: Path,
+        user: str,
+        password: str,
+        peer: str = "",
     ) -> Role | None:
         """Return the role of a user if the password is right.
 
         An unknown user takes as long as a known one. Raises ``SecretError`` where the user's
-        secret cannot be read.
+        secret cannot be read, and ``VerificationQueueFull``.
         """
         table = next((one for one in users if one.user == user), None)
         secret = self._decoy if table is None else secret_of(table, folder)
-        async with self._turn:
-            is_right = await asyncio.to_thread(self._matches, secret, password.encode())
+        work = partial(self._matches, secret, password.encode())
+        is_right = await pool.run(work, f"{user}:{password}".encode(), peer)
         return Role[table.role.upper()] if table is not None and is_right else None
 
     def _matches(self, secret: SecretStr | PasswordHash, password: bytes) -> bool:
@@ -117,9 +126,9 @@ class LoginPages:
             else:
                 user = sent.get("user", "")
                 with console.attempts.attempt(peer):
-                    found = await self._by_password(console, user, sent.get("password", ""))
-        except TooManyAttemptsError:
-            text = "Too many attempts: wait ten minutes, use a login link, or another address."
+                    found = await self._by_password(console, user, sent.get("password", ""), peer)
+        except VerificationQueueFull:
+            text = "Too many attempts: try again, use a login link, or wait ten minutes."
             return form(request, text, HTTPStatus.TOO_MANY_REQUESTS, user=user)
         except SecretError as error:
             return form(request, f"The password cannot be verified: {error}", HTTPStatus.CONFLICT)
@@ -130,11 +139,11 @@ class LoginPages:
         return start_session(request, table, *found, path=path_in(sent))
 
     async def _by_password(
-        self, console: Console, user: str, password: str
+        self, console: Console, user: str, password: str, peer: str
     ) -> tuple[str, Role, str] | None:
-        settings = console.config.settings
-        folder = settings.path.parent
-        role = await self._passwords.verify(settings.console.users, folder, user, password)
+        pool, settings = console.attempts.pool, console.config.settings
+        folder, users = settings.path.parent, settings.console.users
+        role = await self._passwords.verify(pool, users, folder, user, password, peer)
         return None if role is None else (user, role, "password")
 
 
@@ -159,6 +168,7 @@ def start_session(
     """
     console = console_of(request)
     console.actions.record("login", user, peer_of(request), method=method, role=role.label)
+    console.attempts.pool.remember((peer_of(request),))
     console.sessions.end(session_cookie(request))
     cookie, _ = console.sessions.create(user, role, method, entry_of(table, method, user))
     if response is None:
