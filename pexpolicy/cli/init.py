@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pexpolicy.cli.common import examples
 from pexpolicy.config.credentials import PasswordHash
+from pexpolicy.config.plugin_settings import zone_names
 from pexpolicy.plugins.config_schema import config_schema
 from pexpolicy.plugins.discovery import installed
 from pexpolicy.subnets import SubnetError, read_subnet
@@ -42,6 +43,7 @@ GROUP = "pexpolicy-config"
 """The group with which the unit reads its configuration."""
 CERTIFICATE_DAYS = 397
 """Validity of a test certificate: the most that today's programs accept."""
+LOCALTIME = Path("/etc/localtime")
 HIDDEN = ("/home", "/root", "/run/user")
 """Folders that ``ProtectHome`` of the unit hides from the service."""
 Files = dict[str, tuple[bytes, int, str]]
@@ -160,6 +162,7 @@ def _config_text(answers: Answers) -> str:
         "password_hash": str(PasswordHash.create(answers.password)),
         "networks": list(dict.fromkeys((*answers.nodes, "127.0.0.1/32"))),
         "audit": answers.audit,
+        "zone": _zone(),
     }
     shown = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
     wanted = {"access": answers.nodes, "tls": answers.host, "plugins": "rooms" in installed()}
@@ -169,6 +172,14 @@ def _config_text(answers: Answers) -> str:
             is_wanted = bool(wanted.get(found[1], True))
         lines.append(line if is_wanted or not line or line.startswith("#") else f"# {line}")
     return "\n".join(lines) + "\n"
+
+
+def _zone() -> str:
+    """Return the time zone of this machine, or UTC if its name is unknown."""
+    names = [os.environ.get("TZ", "").removeprefix(":")]
+    with suppress(OSError):  # a copy, or none
+        names.append(str(LOCALTIME.readlink()).partition("zoneinfo/")[2])
+    return next(filter(zone_names().__contains__, names), "UTC")
 
 
 def _template(name: str) -> str:
