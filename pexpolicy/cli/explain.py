@@ -6,13 +6,14 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
@@ -51,6 +52,8 @@ from pexpolicy.models.difference import describe_changes
 from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
 from pexpolicy.models.request import POLICY_PREFIX, parameters_of, withheld_values
 from pexpolicy.policy import BuildContext
+from pexpolicy.replay.comparison import compare, of_answer
+from pexpolicy.replay.records import Call, of_audit
 from pexpolicy.testing.requests import composed, url_of
 from pexpolicy.text import did_you_mean, is_utf8, printable
 
@@ -96,6 +99,7 @@ _NAMES = ("local_alias", "service_name", "unique_service_name", "q")
 )
 @json_option
 @click.option("--show-secrets", is_flag=True, help="Print PINs and passwords of the reply as well.")
+@click.option("--verbose", "-v", is_flag=True, help="Print the assumed parameters of an alias.")
 @click.option("--traceback", is_flag=True, help="Print the full traceback of each failure.")
 def explain(  # noqa: PLR0913 - the options of the command
     config: Path,
@@ -106,6 +110,7 @@ def explain(  # noqa: PLR0913 - the options of the command
     *,
     as_json: bool,
     show_secrets: bool,
+    verbose: bool,
     traceback: bool,
 ) -> None:
     """Show each step of the decision on REQUEST, and the reply.
@@ -137,7 +142,8 @@ def explain(  # noqa: PLR0913 - the options of the command
     else:
         is_whole = show_secrets or shown["reply"] is None
         body = explained.answer.reply.body if is_whole else without_secrets(explained)[0]
-        show_document(screen(), shown, explained.alias, body)
+        hidden = () if verbose else shown["assumed"]
+        show_document(screen(), shown, explained.alias, body, hidden=hidden)
     if traceback:
         secrets = withheld_values(explained.answer.outcome.request)
         for raised in explained.errors:
@@ -229,8 +235,8 @@ def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRe
         names = ["alias"]
     elif endpoint in (DEFAULT_ENDPOINT, "directory_information"):
         names = names[:1]
-    request = composed(endpoint, shape, dict.fromkeys(names, alias))
-    return RecordedRequest(url_of(request), ALIAS)
+    url = url_of(composed(endpoint, shape, dict.fromkeys(names, alias)))
+    return RecordedRequest(url, ALIAS, assumed=frozenset(url.query) - {*names})
 
 
 def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
@@ -267,6 +273,7 @@ def as_document(
     outcome, reply = explained.answer.outcome, explained.answer.reply
     annotations, left_out = redact_annotations(outcome.request, redaction)
     body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
+    remarks = [*remarks, *_other_configuration(request.line, explained, redaction)]
 
     def written(step: Step) -> dict[str, Any]:
         found: dict[str, Any] = {"plugin": step.plugin, "outcome": step.outcome, "ms": step.ms}
@@ -281,6 +288,7 @@ def as_document(
         "form": request.form,
         "at": None if moment is None else moment.isoformat(),
         "request": facts,
+        "assumed": sorted(request.assumed & facts.keys()),
         "not_shown": withheld,
         "remarks": remarks,
         "config": str(config),
@@ -300,11 +308,40 @@ def as_document(
     }
 
 
-def show_document(console: Console, shown: Mapping[str, Any], alias: str, body: bytes) -> None:
-    """Print a document; elsewhere than on a terminal the reply is not indented."""
+def _other_configuration(
+    line: Mapping[str, Any], explained: Explanation, redaction: Redaction
+) -> Iterator[str]:
+    """Yield what an audit line of another configuration records, and what differs now."""
+    recorded = line.get("config_hash")
+    if recorded is None or recorded == explained.config_hash:
+        return
+    for call in of_audit("", msgspec.json.encode(line)):
+        if isinstance(call, Call):
+            old, new = call.reply, of_answer(explained.answer, redaction)
+            before, after = (f"{one.word(call.endpoint)} by {one.decided_by}" for one in (old, new))
+            text = (
+                f"recorded: {before} ({recorded}); this configuration ({explained.config_hash}): "
+            )
+            changes = compare(call.endpoint, old, new, redaction) if before == after else {}
+            yield "; ".join((text + after, *filter(None, (describe_changes(changes),))))
+
+
+def show_document(
+    console: Console,
+    shown: Mapping[str, Any],
+    alias: str,
+    body: bytes,
+    *,
+    hidden: Collection[str] = (),
+) -> None:
+    """Print a document without the parameters in ``hidden``; elsewhere than on a terminal the
+    reply is not indented.
+    """
     console.print(Text(shown["endpoint"], "bold cyan"), Text(printable(alias)))
     facts = shown["request"].items()
-    lines = [f"  {name} = {value}" for name, value in facts if name != "alias"]
+    lines = [f"  {name} = {value}" for name, value in facts if name not in ("alias", *hidden)]
+    if hidden:
+        lines.append(f"  ({len(hidden)} parameters of such a call: -v shows them)")
     lines += [f"  {name} = (not shown)" for name in shown["not_shown"]]
     if shown["at"] is not None:
         lines.append(f"  at {datetime.fromisoformat(shown['at']):%A %Y-%m-%d %H:%M:%S %Z}")

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
@@ -58,6 +58,10 @@ class RecordedRequest:
     """Names of parameters with a hash as their value, or with ``***`` for a part of it."""
     is_cut: bool = False
     """True where the end of the record is missing, and perhaps parameters with it."""
+    assumed: frozenset[str] = frozenset()
+    """Names of parameters that neither a record nor the user gave."""
+    line: Mapping[str, Any] = field(default_factory=dict)
+    """The audit line, if it is one."""
 
     @property
     def names_server(self) -> bool:
@@ -145,7 +149,7 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
         return request
     name, alias, prefix = endpoint_of(request.url)
     path, known = ENDPOINTS[name].path, parameters_of(ENDPOINTS[name].request)
-    query, peer = [*request.url.query.items()], request.peer
+    query, peer, given = [*request.url.query.items()], request.peer, set[str]()
     for key, values in changes.items():
         if key == "peer":
             peer = values[-1]
@@ -165,9 +169,11 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
         normal = header_name if is_header else str
         query = [pair for pair in query if normal(pair[0]) != normal(wire)]
         query += [(wire, value) for value in values]
+        given.add(wire)
     origin = str(request.url.origin()) if request.url.absolute else ""
     target = f"{origin}{prefix}{path}{quote(alias, safe='')}?{urlencode(query)}"
-    return replace(request, url=URL(target, encoded=True), peer=peer)
+    assumed = request.assumed - given
+    return replace(request, url=URL(target, encoded=True), peer=peer, assumed=assumed)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -215,6 +221,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
         peer if isinstance(peer, str) else None,
         tuple(name for name in removed if f"{json.dumps(name)}: " not in sent),
         tuple(dict.fromkeys(altered)),
+        line=record,
     )
 
 

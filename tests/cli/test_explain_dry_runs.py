@@ -102,8 +102,7 @@ def test_a_room_that_does_not_exist_at_the_time_says_when_it_does(config: str) -
     shown = explained("-c", config, "fair", "--at", NOON)
     assert shown["decided_by"] == "default"
     assert shown["notes"][-1] == (
-        "the room Fair is valid from 2026-11-30 23:00 UTC until 2026-12-02 23:00 UTC; "
-        "it is 2026-12-03 13:00 UTC"
+        "the room Fair is valid from 2026-12-01 until 2026-12-02; it is 2026-12-03 14:00 CET"
     )
 
 

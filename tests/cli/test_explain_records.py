@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
+from pexpolicy.builder import policy_from
 from pexpolicy.cli.main import main
 from tests.cli.test_explain_forms import explained
 from tests.cli.test_main import invoked, written
@@ -92,6 +93,28 @@ def test_a_decision_id_and_its_beginning_find_the_call(audit: Recorded) -> None:
         shown = explained("-c", audit.config, text)
         assert shown["request"] == event["request"]
         assert shown["decided_by"] == "rooms"
+
+
+ROOM = "continue with result by rooms"
+
+
+@pytest.mark.parametrize(
+    ("line", "old", "new", "answer"),
+    [
+        (1, 'user = "via"', 'user = "other"', "reject by rules ({}); {} ({}): continue by default"),
+        (0, "Meeting 07", "B", f"{ROOM} ({{}}); {{}} ({{}}): {ROOM}; name from Meeting 07 to B"),
+        (2, "Meeting 07", "B", "continue by default ({}); {} ({}): continue by default"),
+    ],
+)
+def test_what_another_configuration_recorded_is_told(
+    audit: Recorded, tmp_path: Path, line: int, old: str, new: str, answer: str
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(Path(audit.config).read_text().replace(old, new))
+    shown = explained("-c", str(config), audit.lines[line])
+    before, now = json.loads(audit.lines[line])["config_hash"], policy_from(config).config_hash
+    assert shown["remarks"] == [f"recorded: {answer.format(before, 'this configuration', now)}"]
+    assert not explained("-c", audit.config, audit.lines[line])["remarks"]
 
 
 def test_an_ambiguous_beginning_lists_the_calls(audit: Recorded) -> None:

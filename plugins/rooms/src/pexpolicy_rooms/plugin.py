@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -27,7 +28,7 @@ from pexpolicy import (
 from pexpolicy.rows import RowSnapshot
 from pexpolicy_rooms.room_files import Pins, RoomTableBuilder, rooms_of, written_rooms
 from pexpolicy_rooms.settings import Settings
-from pexpolicy_rooms.table import RoomEntry, RoomTable, TimedService, changed_rooms, moment
+from pexpolicy_rooms.table import RoomEntry, RoomTable, TimedService, changed_rooms
 
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250
@@ -44,6 +45,7 @@ class Rooms(Plugin[Settings]):
         problems: list[Problem] = []
         zone = None if settings.zone is None else ZoneInfo(settings.zone)
         pins = Pins(settings, problems)
+        self._zone = zone or UTC
         new_builder = partial(RoomTableBuilder, self._extras, pins, zone, self._clock)
         builder = new_builder()
         for room in written_rooms(settings, self._extras, problems):
@@ -118,7 +120,8 @@ class Rooms(Plugin[Settings]):
             return room.service
         if request.notes is not None:
             name, validity = room.service.name, room.validity
-            request.notes.append(f"the room {name} is valid {validity}; it is {moment(now)}")
+            local = f"{datetime.fromtimestamp(now, self._zone):%Y-%m-%d %H:%M %Z}"
+            request.notes.append(f"the room {name} is valid {validity.written}; it is {local}")
         return None
 
     def _default_room(self, alias: Alias, template: str) -> Service | None:

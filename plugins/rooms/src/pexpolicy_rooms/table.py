@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, time, timedelta, tzinfo
+from datetime import MAXYEAR, MINYEAR, date, datetime, time, timedelta, tzinfo
 from typing import Any, NamedTuple
 
 from pexpolicy import Alias, Key, Problem, Service
@@ -12,34 +12,21 @@ from pexpolicy.text import brief
 
 _FORMS = "2026-12-24, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"
 
-_FIRST = datetime.min.replace(tzinfo=UTC).timestamp()
-_LAST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
-
 
 class Validity(NamedTuple):
     """From the first moment up to, excluding, the second; in seconds since 1970."""
 
     begins: float = float("-inf")
     ends: float = float("inf")
+    written: str = ""
+    """As an operator wrote it."""
 
     def holds(self, now: float) -> bool:
         """Return whether a time is within."""
         return self.begins <= now < self.ends
 
-    def __str__(self) -> str:
-        begins = f"from {moment(self.begins)}" if self.begins > ALWAYS.begins else ""
-        ends = f"until {moment(self.ends)}" if self.ends < ALWAYS.ends else ""
-        return f"{begins} {ends}".strip()
-
 
 ALWAYS = Validity()
-
-
-def moment(seconds: float) -> str:
-    """Return a time, in seconds since 1970, as text in UTC."""
-    # In UTC, the first and the last day of some zones are in no year.
-    known = min(max(seconds, _FIRST), _LAST)
-    return f"{datetime.fromtimestamp(known, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def validity_of(
@@ -50,10 +37,12 @@ def validity_of(
     A day without a time is a whole day, the last one included. Times without an offset are in
     ``zone``. Databases write a day of the year 1 or 9999 for no limit.
     """
+    names = [name for name in ("valid_from", "valid_until") if name in fields]
+    written = " ".join(f"{name.removeprefix('valid_')} {fields[name]}" for name in names)
     found = dict(_moments(key, fields, zone, problems))
     if not found:
         return ALWAYS
-    validity = Validity(**found)
+    validity = Validity(**found, written=written)
     if validity.ends <= validity.begins:
         problems.append(Problem((*key, "valid_until"), "is not after valid_from"))
     return validity
@@ -157,7 +146,7 @@ class RoomTable:
         """Yield each alias with its service, and the time of that in words."""
         for alias, room in self.entries():
             if isinstance(room, TimedService):
-                yield RoomEntry(alias, room.service, str(room.validity))
+                yield RoomEntry(alias, room.service, room.validity.written)
             else:
                 yield RoomEntry(alias, room, "")
 
