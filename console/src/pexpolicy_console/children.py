@@ -59,7 +59,8 @@ async def _failures_told(name: str, seconds: float | None) -> AsyncIterator[None
     except ChildError as error:
         raise DryRunFailed([str(error)]) from None
     except OSError as error:
-        raise DryRunFailed([f"{name} could not be started: {error.strerror}"]) from None
+        why = ": ".join(filter(None, (error.filename, error.strerror)))
+        raise DryRunFailed([f"{name} could not be started: {why}"]) from None
 
 
 class DryRuns:

@@ -20,15 +20,19 @@ FIELDS = ("request", "endpoint", "shape", "parameters", "at", "zone")
 
 
 async def form(request: web.Request) -> web.StreamResponse:
-    """Show the form, with what another page fills in."""
-    given = {name: request.query.get(name, "") for name in FIELDS}
-    return _page(request, given)
+    """Show the form, with what another page fills in, and its answer."""
+    return await _answered(request, request.query)
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
     """Answer the request of the form, and show the form again."""
-    posted = form_of(request)
-    given = {name: posted.get(name, "").strip() for name in FIELDS}
+    return await _answered(request, form_of(request))
+
+
+async def _answered(request: web.Request, written: Mapping[str, str]) -> web.StreamResponse:
+    given = {name: written.get(name, "").strip() for name in FIELDS}
+    if not given["request"]:
+        return _page(request, given)
     record(request, "try", text=given["request"][:1000], endpoint=given["endpoint"])
     try:
         question = _question(given)
