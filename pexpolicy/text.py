@@ -45,17 +45,19 @@ def brief_name(name: str) -> str:
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return ``; did you mean 'x'?`` where a known name is spelt almost the same, else nothing.
 
-    Each word must resemble the word in its place and begin with the same letter, so that no
-    suggestion changes the meaning: ``not_between`` is not ``between``, ``disabled`` not
-    ``enabled``, and ``host_pin`` not ``guest_pin``.
+    Each word must resemble the word in its place and begin with the same letter, and each number
+    be the same, so that no suggestion changes the meaning: ``not_between`` is not ``between``,
+    ``disabled`` not ``enabled``, ``host_pin`` not ``guest_pin``, and ``GMT+1`` not ``GMT-1``.
     """
     words = _words(name)
     if len(name) > MAX_GUESSED or not words:
         return ""
     near = [
-        (SequenceMatcher(None, "".join(words), "".join(others)).ratio(), one)
+        (SequenceMatcher(None, name.casefold(), one.casefold()).ratio(), one)
         for one in known
-        if len(one) <= MAX_GUESSED and _are_alike(words, others := _words(one))
+        if len(one) <= MAX_GUESSED
+        and _NUMBERS(name) == _NUMBERS(one)
+        and _are_alike(words, _words(one))
     ]
     return f"; did you mean {max(near)[1]!r}?" if near else ""
 
@@ -72,26 +74,33 @@ def _words(name: str) -> list[str]:
 
 
 def _are_alike(words: list[str], others: list[str]) -> bool:
-    word, other = "".join(words), "".join(others)
-    if sorted(words) == sorted(others):
+    if sorted(words) == sorted(others) or "".join(words) == "".join(others):
         return True
-    if len(words) != len(others):
-        return word == other or (abs(len(word) - len(other)) <= 1 and is_typo(word, other))
-    return all(map(is_typo, words, others))
+    return len(words) == len(others) and all(map(is_typo, words, others))
+
+
+_NUMBERS = re.compile(r"\+?\d+").findall
 
 
 def is_typo(word: str, other: str) -> bool:
-    """Return whether letters are swapped or some are wrong, but not the first, or one word is the
-    beginning of the other.
+    """Return whether two letters are swapped, or one is wrong, missing or too much, but not the
+    first, or one word is the beginning of the other.
     """
     short, long = sorted((word, other), key=len)
-    if sorted(word) == sorted(other):
+    begin = _shared(short, long)
+    end = _shared(short[begin:][::-1], long[begin:][::-1])
+    wrong, right = short[begin : len(short) - end], long[begin : len(long) - end]
+    if len(wrong) == 2 and wrong == right[::-1]:  # noqa: PLR2004 - two letters
         return True
-    if word[:1] != other[:1] or any(c.isdigit() for c in word + other):
-        return False
-    slips = sum(map(str.__ne__, word, other)) + len(long) - len(short)
-    is_close = len(short) >= _MIN_BEGINNING and (long.startswith(short) or slips == 1)
-    return is_close or SequenceMatcher(None, word, other).ratio() >= 0.78  # noqa: PLR2004 - by trial
+    if begin == len(short):  # a beginning; but cannot and doesnt negate can and does
+        enough = _MIN_BEGINNING if len(right) > 1 else _MIN_BEGINNING - 1
+        return not right or (len(short) >= enough and not long.endswith(("nt", "not")))
+    return begin > 0 and len(right) <= 1 and len(short) + (not wrong) >= _MIN_BEGINNING
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many letters two words have in common at the beginning."""
+    return next((n for n in range(len(one)) if one[n] != other[n]), len(one))
 
 
 def is_without_colour() -> bool:

@@ -30,6 +30,9 @@ def test_a_name_that_is_spelt_almost_the_same_is_suggested(written: str, meant: 
         *(("valid_to", "valid_from"), ("prefix", "suffix"), ("after", "before")),
         *(("max_callrate_in", "max_callrate_out"), ("not_one_of", "one_of"), ("not_less", "less")),
         *(("rotate_days", "rotate_mb"), ("rotate", "rotate_mb"), ("file", "sign_key_file")),
+        *(("guests_cant_present", "guests_can_present"), ("--no-strict", "--strict")),
+        *(("Etc/GMT+13", "Etc/GMT-13"), ("Europe/Ostrava", "Europe/Saratov"), ("x-21", "x-12")),
+        *(("America/Boston", "America/St_Johns"), ("Asia/Kyoto", "Asia/Tokyo"), ("bcc", "bc")),
         *(("local", "location"), ("v1", "v2"), ("1.3", "1.2"), ("", "x"), ("x" * 100, "x" * 99)),
     ],
 )
@@ -39,6 +42,7 @@ def test_a_name_of_another_meaning_is_not_suggested(written: str, other: str) ->
 
 def test_without_a_similar_name_all_are_listed() -> None:
     assert suggest("bind", ["host", "port"]) == "; there are host, port"
+    assert did_you_mean("etc/gmt+1", ["Etc/GMT-1", "Etc/GMT+1"]).endswith("'Etc/GMT+1'?")
     assert suggest("hsot", ["host", "port"]) == "; did you mean 'host'?"
     assert suggest("x", [str(number) for number in range(100)]).endswith("and 40 more")
     assert suggest("x", []) == ""

@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module, metadata
 from typing import Any, cast
@@ -16,7 +15,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from pexpolicy import __version__
-from pexpolicy.text import is_without_colour, printable
+from pexpolicy.text import did_you_mean, is_without_colour, printable
 
 GROUPS = {
     "Set up": ("init", "check", "doctor", "hash-password", "config", "completion"),
@@ -35,6 +34,13 @@ MODULES = {
     "test": "replay",
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+_VERBS = """
+start stop restart try-restart reload-or-restart try-reload-or-restart force-reload kill clean
+freeze thaw enable disable reenable preset mask unmask link revert edit cat show is-active
+is-enabled is-failed reset-failed list-dependencies
+"""
+SERVICE_VERBS = frozenset(_VERBS.split())
+"""What ``systemctl`` does with a unit."""
 _STANDARD_ERROR = 2
 EXIT_TIMEOUT_S = 2.0
 """Seconds for threads that run on after a command."""
@@ -89,6 +95,11 @@ class Commands(click.Group):
 
             if isinstance(error, ConfigError):
                 fail(error)
+            if isinstance(error, click.NoSuchOption) and error.possibilities:
+                # Click is not careful with a negation.
+                error.possibilities[:] = filter(
+                    lambda other: did_you_mean(error.option_name, [other]), error.possibilities
+                )
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -145,8 +156,10 @@ class Commands(click.Group):
         name, names = args[0], self.list_commands(ctx)
         if ctx.resilient_parsing or name in names or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        hint = "".join(f" Did you mean {one!r}?" for one in get_close_matches(name, names, n=1))
-        raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
+        hint = did_you_mean(name, names)
+        if name in SERVICE_VERBS:
+            hint = f"; it is one of the service manager: systemctl {name} pexpolicy"
+        raise click.UsageError(f"No such command {name!r}{hint or '.'}", ctx)
 
 
 def _distribution(entry: metadata.EntryPoint) -> str:

@@ -111,4 +111,4 @@ def test_our_own_commands_cannot_be_replaced(site: Path) -> None:
 
 
 def test_a_misspelt_command_of_a_package_is_suggested(site: Path) -> None:
-    assert "Did you mean 'report'?" in run(site, "reprot").stderr
+    assert "did you mean 'report'?" in run(site, "reprot").stderr

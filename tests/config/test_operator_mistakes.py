@@ -689,7 +689,7 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["init", "new.toml", "--yes"], 2, "is not the name of a folder"),
     (["explain", "Meet One"], 2, "Meet One is not "),
     (["reload", "-c", "confg.toml"], 1, "there is no such file; name"),
-    (["chekc"], 2, "No such command 'chekc'. Did you mean 'check'?"),
+    (["chekc"], 2, "No such command 'chekc'; did you mean 'check'?"),
 ]
 """Arguments, the exit code, and what is printed."""
 
