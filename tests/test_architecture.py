@@ -70,6 +70,7 @@ INTERNAL = (
     "config.secrets",
     "endpoints",
     "isolation.child",
+    "models.alias",
     "models.contract",
     "models.difference",
     "models.errors",

@@ -96,10 +96,8 @@ class Commands(click.Group):
             if isinstance(error, ConfigError):
                 fail(error)
             if isinstance(error, click.NoSuchOption) and error.possibilities:
-                # Click is not careful with a negation.
-                error.possibilities[:] = filter(
-                    lambda other: did_you_mean(error.option_name, [other]), error.possibilities
-                )
+                name, near = error.option_name, error.possibilities
+                near[:] = [one for one in near if did_you_mean(name, [one])]
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -35,6 +35,7 @@ Code that analyses conditions finds ``Clause``, one operator on one ``Subject``;
 and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCondition``.
 ``required(condition)`` yields the clauses that every matching request satisfies, and
 ``pitfalls(condition)`` warnings about conditions that match nothing, for ``config_warnings``.
+``why_never_equal(subject, text)`` is empty where a request may have a text as its value.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from pexpolicy.matching.conditions import (
     required,
 )
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
-from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
+from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject, why_never_equal
 from pexpolicy.matching.when import VALUE_LISTS, ValueOf, When, compile_value_of, compile_when
 
 __all__ = [
@@ -89,4 +90,5 @@ __all__ = [
     "pitfalls",
     "required",
     "subject",
+    "why_never_equal",
 ]

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from pexpolicy.matching.clauses import Clause, Condition
-from pexpolicy.matching.subjects import ALIAS_PARTS, Subject
+from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, why_never_equal
 from pexpolicy.matching.time_window import TimeOperators
+from pexpolicy.models.alias import Alias
 from pexpolicy.models.context import WallClock
 from pexpolicy.models.request import Request
 from pexpolicy.text import brief
@@ -161,7 +162,6 @@ def required(condition: Condition) -> Iterator[Clause]:
 
 _SCHEME = re.compile(r"\^?(?:\((?:\?:)?)?(?:sips?\??|h323|tel)\b[^:@]{0,20}:", re.IGNORECASE)
 """A pattern that begins with the scheme of an alias, or with several in parentheses."""
-_NO_ADDRESS = re.compile(r"/|-|\*|[g-zG-Z]")
 _DIALED_CODE = re.compile(r"[*#\d]+")
 
 
@@ -169,9 +169,9 @@ def pitfalls(condition: Condition) -> Iterator[str]:
     """Yield what matches nothing in a condition, with what to write."""
     for part in getattr(condition, "parts", ()):
         yield from pitfalls(part)
-    if isinstance(condition, Clause):
+    if isinstance(condition, Clause) and not condition.subject.secret:
         negated = "not_" * condition.negated
-        for operand in map(str, condition.operands):
+        for operand in (getattr(one, "raw", str(one)) for one in condition.operands):
             if advice := _pitfall(condition, operand, negated):
                 operator = negated + condition.operator
                 yield f"{condition.subject.key}.{operator} = {brief(operand)} {advice}"
@@ -181,18 +181,30 @@ def _pitfall(clause: Clause, operand: str, negated: str) -> str:
     key, kind = clause.subject.key, clause.subject.kind
     name, _, part = key.partition(".")
     is_alias = kind == "alias" or (name.endswith("alias") and part in ALIAS_PARTS)
+    is_whole = clause.operator == "equals"
     if clause.operator == "regex" and kind == "alias" and _SCHEME.match(operand):
         return f"matches no alias, whose normal form has no scheme; write {key}.raw.{negated}regex"
-    if clause.operator != "equals":
+    if is_whole and is_alias and "*" in operand:
+        glob = f"compares the whole text: write {key} = {{ {negated}glob = {operand!r} }}"
+        return "" if _DIALED_CODE.fullmatch(operand) else glob
+    if not is_whole and not (is_alias and clause.operator in _FILLED):
         return ""
-    if (key == "peer" or key.endswith(("_address", "_ip"))) and _NO_ADDRESS.search(operand):
-        return f"is not an address: write one, or a network in {key}.{negated}in_subnet"
-    if part in ("user", "host") and (operand != operand.strip() or "@" in operand):
-        meant = f"{name} = {operand!r}" if part == "user" else repr(operand.strip().lstrip("@"))
-        return f"has an @ or a blank at its end, and no {part} has one: write {meant}"
-    if is_alias and "*" in operand and not _DIALED_CODE.fullmatch(operand):
-        return f"compares the whole text: write {key} = {{ {negated}glob = {operand!r} }}"
-    return ""
+    text = operand if is_whole else _FILLED[clause.operator](operand)
+    why = why_never_equal(clause.subject, text)
+    if kind == "alias":
+        if not is_whole and (normal := str(Alias(text))) != text.lower():
+            why = why or f"is not in its normal form, as in {normal!r}"
+        why += f"; write an alias, several in a list, or compare {key}.host" if why else ""
+    return f"{'always' if negated else 'never'} matches, as it {why}" if why else ""
+
+
+_FILLED: Mapping[str, Callable[[str], str]] = {
+    "prefix": "{}x".format,
+    "suffix": "x{}".format,
+    "contains": "x{}x".format,
+    "glob": lambda operand: re.sub(r"[*?]", "x", operand),
+}
+"""By operator: what makes a value that it matches."""
 
 
 T = TypeVar("T")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from itertools import chain
 from typing import Any, Literal
 
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import request
+from pexpolicy.models.alias import SCHEMES, Alias, why_never_called
 from pexpolicy.models.request import Request, parameters_of
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import did_you_mean, suggest
 
 Kind = Literal["text", "alias", "number", "flag"]
 Values = tuple[Any, ...]
@@ -103,6 +105,52 @@ def subject(key: str) -> Subject:
     secret = parameter is not None and parameter.secret
     read = _of_attribute(name, part, several=several)
     return Subject(key, "text" if part else kind, read, name, secret, several=several)
+
+
+_WITH_PART = {"user": ("{}", "{}@x"), "host": ("x@{}",), "scheme": ()}
+"""Aliases with a text as one of their parts, if any alias can have it."""
+
+
+def why_never_equal(subject: Subject, text: str) -> str:
+    """Return why no request has a text as the whole value of a subject, or an empty text.
+
+    An alias is compared in its normal form.
+    """
+    name, _, part = subject.key.partition(".")
+    parameter = _KNOWN.get(name)
+    why = ""
+    if subject.kind == "alias":
+        why = why_never_called(Alias(text), is_name=name in ("alias", "remote_alias"))
+    elif part in _WITH_PART:
+        why = _why_no_part(name, part, text)
+    elif name == "peer" or name.endswith(("_address", "_ip")):
+        why = _why_no_address(text)
+    elif parameter is not None and parameter.values:
+        if text.lower() not in map(str.lower, parameter.values):
+            why = f"is not known to be sent{suggest(text, parameter.values)}"
+    elif parameter is not None and parameter.read is request.text and text != text.strip():
+        why = f"has a blank at its end; write {text.strip()!r}"
+    return why
+
+
+def _why_no_address(text: str) -> str:
+    try:
+        normal = str(ip_address(text))
+    except ValueError:
+        return "is not an address; compare a network by in_subnet"
+    return f"is sent as {normal!r}" if normal != text.lower() else ""
+
+
+def _why_no_part(name: str, part: str, text: str) -> str:
+    if part == "scheme":
+        known = text.lower() in SCHEMES
+        return "" if known else f"is no scheme of an alias{suggest(text, SCHEMES)}"
+    for alias in (Alias(form.format(text)) for form in _WITH_PART[part]):
+        is_name = name == "remote_alias" and alias.bare
+        if getattr(alias, part) == text.lower() and not why_never_called(alias, is_name=is_name):
+            return ""
+    bare = text.strip("@ ").lower()
+    return f"is no {part} of an alias" + (f"; write {bare!r}" if bare != text.lower() else "")
 
 
 def _of_attribute(name: str, part: str, *, several: bool) -> Callable[[Request], Values]:

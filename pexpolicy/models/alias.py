@@ -99,6 +99,32 @@ def checked_alias(written: str) -> Alias:
     return alias
 
 
+_ODD = re.compile(
+    r"[<>/\\^(){}|\u201c\u201d\u201e\u00ab\u00bb\u2010-\u2014\u2212]|\*@|@\*|\.\*|\A\*\Z|\Amailto:"
+    r"|%40|;[^;=]*@|\A\d+(?:[.,]0+|(?:[.,]\d+)?E\+\d+)\Z",
+    re.IGNORECASE,
+)
+"""What no alias has: part of a link, a pattern, typographic marks, a number of a spreadsheet."""
+
+
+def why_never_called(alias: Alias, *, is_name: bool = False) -> str:
+    """Return what is in an alias that no call has, as what people dial looks different, or an
+    empty text.
+
+    With ``is_name`` it may be a display name, which web guests have in place of an alias.
+    """
+    if not alias.user:
+        return "has nothing before the @"
+    if "@" in alias.user:
+        return "has more than one @"
+    if not (is_name and alias.bare) and any(map(str.isspace, alias)):
+        return "has a blank"
+    if not alias.raw.isprintable():
+        return "has a control character"
+    found = None if is_name and alias.bare else _ODD.search(alias.raw.strip())
+    return f"has {found[0]!r}" if found else ""
+
+
 def without_password(text: str) -> str:
     """Return a text with ``***`` for the password of each URI in it, such as ``sip:a:b@c``."""
     colons = text.count(":")

@@ -21,6 +21,7 @@ from pexpolicy import (
     SettingsError,
     get_logger,
 )
+from pexpolicy.models.alias import why_never_called
 from pexpolicy.rows import RowSnapshot, listed_rows, read_rows
 from pexpolicy.text import did_you_mean
 from pexpolicy_directory.index import MAX, Entry, SearchIndex, Settings
@@ -46,6 +47,7 @@ class PhoneBook(Plugin[Settings]):
             problems += error.problems
         if problems:
             raise SettingsError(problems=problems)
+        self._warnings = list(_never_called(entries, settings.groups))
         self._index = SearchIndex(self._own)
 
     def _convert(self, rows: list[dict[str, Any]]) -> SearchIndex:
@@ -100,7 +102,8 @@ class PhoneBook(Plugin[Settings]):
 
     @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
-        """Warn of an empty phone book."""
+        """Warn of an empty phone book, and of aliases that no call has."""
+        yield from self._warnings
         if not len(self._index) and self._snapshot is None:
             yield ConfigWarning((), "has no entry: it never answers")
 
@@ -122,6 +125,17 @@ def _members(groups: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
             member = text.lower() if text.startswith("@") else str(Alias(text))
             members[member] = members.get(member, frozenset()) | {group}
     return members
+
+
+def _never_called(
+    entries: Iterable[tuple[Key, Entry]], groups: Mapping[str, list[str]]
+) -> Iterator[ConfigWarning]:
+    written = [((*key, "alias"), entry.alias) for key, entry in entries]
+    written += [(("groups", group), text) for group, listed in groups.items() for text in listed]
+    for key, text in written:
+        domain = key[0] == "groups" and text.startswith("@")
+        if why := why_never_called(Alias(f"x{text}" if domain else text)):
+            yield ConfigWarning(key, f"{text!r} {why}, so nobody has this alias")
 
 
 def _wrong_entries(

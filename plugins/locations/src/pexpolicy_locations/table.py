@@ -25,7 +25,7 @@ from pexpolicy.config.csv_tables import TableFile, TableRow
 from pexpolicy.config.files import why_unusable
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.files import track_file
-from pexpolicy.matching import ValueOf, compile_value_of
+from pexpolicy.matching import ValueOf, compile_value_of, subject, why_never_equal
 from pexpolicy.subnets import Match, SubnetError, Subnets, read_subnet
 
 LocationName = Annotated[str, Field(min_length=1, max_length=250)]
@@ -232,6 +232,9 @@ _READERS: Mapping[AddressName, Reader] = {
 }
 
 
+_LOCATION = subject("location")
+
+
 class Draft:
     """Builder of a location table: collects entries, problems, subnets and warnings."""
 
@@ -252,6 +255,9 @@ class Draft:
         network = self._network(key, entry.subnet)
         if network is None:
             return
+        for name in entry.node_locations:
+            if why := why_never_equal(_LOCATION, name):
+                self._warnings.append(ConfigWarning((*key, "node_locations"), f"{name!r} {why}"))
         choice = Choice(entry.protocols, entry.node_locations, decision, entry.description)
         before = self._choices.get(network, ())
         keys = self._keys.get(str(network), ())

@@ -29,6 +29,7 @@ from pexpolicy import (
 )
 from pexpolicy.config.csv_tables import TableFile, TableRow
 from pexpolicy.files import named_changes
+from pexpolicy.models.alias import why_never_called
 from pexpolicy.rows import RowSettings, RowSnapshot, listed_rows, read_rows
 
 Text = Annotated[str, Field(min_length=1, max_length=250)]
@@ -152,11 +153,15 @@ class Registrations(Plugin[Settings]):
         self._bursts = Bursts(settings.burst, clock)
         self._delayed = 0
         self._devices: dict[str, _Answers] = {}
+        self._warnings: list[ConfigWarning] = []
         problems: list[Problem] = []
         written = listed_rows("devices", settings.devices, settings.csv, Device, problems)
         for key, device in written:
             if (wrong := _add(self._devices, device)) is not None:
                 problems.append(Problem((*key, *wrong.key), wrong.text))
+            elif why := why_never_called(Alias(device.alias)):
+                text = f"{device.alias!r} {why}, so no device registers it"
+                self._warnings.append(ConfigWarning((*key, "alias"), text))
         self._snapshot: RowSnapshot[dict[str, _Answers]] | None = None
         try:
             self._snapshot = settings.snapshot(self._convert, "devices")
@@ -221,7 +226,8 @@ class Registrations(Plugin[Settings]):
 
     @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
-        """Warn of an empty list."""
+        """Warn of an empty list, and of aliases that no device has."""
+        yield from self._warnings
         if not self._devices and self._snapshot is None:
             text = "no device can register" if self._rejects else "it never answers"
             yield ConfigWarning((), f"lists no device: {text}")

@@ -28,6 +28,7 @@ from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.toml_tables import read_tables, validated
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.models.alias import why_never_called
 from pexpolicy.models.contract import Extras, contract_of
 from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.rows import RowValues
@@ -193,7 +194,8 @@ def likely_pins(digits: int) -> int:
 
     They are the beginnings of the numbers from 10^77 to 2^256, the largest hash: 1000 to 1157.
     """
-    return int(str(2**256)[:digits]) - 10 ** (digits - 1) + 1
+    first: int = 10 ** (digits - 1)
+    return int(str(2**256)[:digits]) - first + 1
 
 
 VALIDITY = ("valid_from", "valid_until")
@@ -205,18 +207,6 @@ _SEPARATOR = re.compile(
     r"\A\+\d{1,3}(?: \(?\d+\)?)+\Z|[^ ]*[,|][^ ]*|(?<![^ ])[/&+-](?![^ ])|;[^ ;=]*(?![^ ;])"
 )
 """What separates aliases other than a blank, and a telephone number with blanks."""
-_ODD = re.compile(
-    r"[\s<>/\\^$(){}|\u201c\u201d\u201e\u00ab\u00bb\u2010-\u2014\u2212]|\*@|@\*|\.\*|\A\*\Z|\Amailto:"
-    r"|%40|\A\d+(?:[.,]0+|(?:[.,]\d+)?E\+\d+)\Z",
-    re.IGNORECASE,
-)
-"""What no alias has: part of a link, a pattern, typographic marks, a number of a spreadsheet."""
-
-
-def _is_odd(alias: Alias) -> bool:
-    """Return whether no call may have an alias, as what people dial looks different."""
-    text = alias.raw
-    return bool(_ODD.search(text.strip())) or not text.isprintable() or "@" in alias.user
 
 
 class WrittenRoom(NamedTuple):
@@ -371,9 +361,10 @@ class RoomTableBuilder:
                 timed = service if validity is ALWAYS else TimedService(service, validity)
                 problems += self._list(key, aliases, timed)
                 self._warn(key, aliases[0].raw, fields, timed)
-                for alias in filter(_is_odd, aliases):
-                    text = f"no call may have the alias {alias.raw!r}: write it as it is dialed"
-                    self.warnings.append(ConfigWarning((*key, "aliases"), text))
+                for alias in aliases:
+                    if why := why_never_called(alias):
+                        text = f"{alias.raw!r} {why}, so no call has it: write it as it is dialed"
+                        self.warnings.append(ConfigWarning((*key, "aliases"), text))
         return problems
 
     def _service(
