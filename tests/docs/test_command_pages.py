@@ -23,6 +23,14 @@ EXPLAIN, REPLAY = (
     [row[0] for row in doc_pages.rows(page) if row[0].startswith(f"pexpolicy {name}")]
     for page, name in ((doc_pages.OPERATIONS, "explain"), (doc_pages.DOCS / "replay.md", "replay"))
 )
+TASKS = [
+    pytest.param(page, command, id=f"{page.stem}-{number}")
+    for name in ("let-guests-wait", "ask-external-callers-for-a-pin")
+    for page in (doc_pages.DOCS / f"tasks/{name}.md",)
+    for language, text in doc_pages.blocks(page)
+    if language == "sh"
+    for number, command in enumerate(text.splitlines())
+]
 SUPPORT = 'Level="INFO" Name="support.externalpolicy" URL="https://policy.example.com{}"\n'
 
 
@@ -55,6 +63,18 @@ def test_a_command_of_the_page_explains_a_call(folder: Path, command: str) -> No
     done = CliRunner().invoke(main, words[1:], input=line, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert ("meet07" if "media_location" in command else "Meeting 07") in done.stdout
+
+
+@pytest.mark.parametrize(("page", "command"), TASKS)
+def test_a_call_is_decided_by_what_the_page_configures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text(doc_pages.block(page, "toml"))
+    words = [*shlex.split(command)[1:], "--json"]
+    done = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["decided_by"] in {"rooms", "rules"}
 
 
 @pytest.mark.parametrize("command", REPLAY)

@@ -20,7 +20,6 @@ from pydantic import BaseModel
 from docs import generate_api, generate_audit, generate_findings, generate_settings
 from docs.generate_reference import table_in, with_meanings
 from pexpolicy.cli.main import main
-from pexpolicy.config.credentials import PasswordHash
 from pexpolicy.config.loader import Document
 from pexpolicy.endpoints import ENDPOINTS
 from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
@@ -130,8 +129,6 @@ def test_a_configuration_that_is_shown_passes_check(
         if kind == "csv":
             for name in ("rooms.csv", "people.csv", "devices.csv"):
                 (blocklist / name).write_text(content)
-    for name in ("first", "second"):
-        (blocklist / f"{name}.hash").write_text(f"{PasswordHash.create(name, ln=2)}\n")
     write_mmdb(blocklist / "GeoLite2-Country.mmdb", {"192.0.2.0/24": {}})
     (blocklist / "sign.pem").write_bytes(certificates.signing_key())
     write_mmdb(blocklist / "GeoLite2-Country.mmdb", {})
