@@ -243,12 +243,12 @@ async def test_guesses_from_many_addresses_lock_no_user_out(
     (tmp_path / "vera.txt").write_text("right")
     actions = ActionLog(tmp_path)
     actions.record("login", 'a "name"', "10.0.0.1", method="link")
-    attempts = LoginAttempts(actions)  # as after a restart of the console
+    attempts, passwords = LoginAttempts(actions), Passwords()  # as after a restart of the console
     users = [ConsoleUserTable(user="vera", role="viewer", password_file="vera.txt")]
 
     async def admitted(peer: str, password: str) -> object:
         with attempts.attempt(peer):
-            return await Passwords().verify(attempts.pool, users, tmp_path, "vera", password, peer)
+            return await passwords.verify(attempts.pool, users, tmp_path, "vera", password, peer)
 
     found: list[object] = []
     for peer in ("10.0.0.1", "10.0.0.2", "10.0.0.2"):
