@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, full_traceback
 from pexpolicy.models.context import HOOK_CONTEXT, NO_HOOK
 from pexpolicy.models.request import withheld_values
-from pexpolicy.text import brief, is_without_colour, printable
+from pexpolicy.text import brief, is_without_colour, printable, printable_lines
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
@@ -246,7 +246,7 @@ def plain_values(values: Mapping[str, object]) -> dict[str, object]:
     # The renderer has these names for fields of several lines.
     for key, shown in (("traceback", "exception"), ("stack", "stack")):
         if plain.pop(key, ""):
-            plain[shown] = "\n".join(map(printable, str(values[key]).splitlines()))
+            plain[shown] = printable_lines(str(values[key]).rstrip())
     return plain
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from difflib import SequenceMatcher
 from typing import Any
+from unicodedata import category
 
 MAX_BITS = 200
 MAX_NAME = 80
@@ -114,8 +115,18 @@ def is_utf8(text: str) -> bool:
 
 
 def printable(text: object) -> str:
-    """Return text without control characters, which would command the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    """Return text without characters that would command the terminal, or that are not seen but
+    hide or reorder what is next to them. Blanks of any kind are left.
+    """
+    return "".join(
+        c if c.isprintable() or category(c) == "Zs" else "\N{REPLACEMENT CHARACTER}"
+        for c in str(text)
+    )
+
+
+def printable_lines(text: object) -> str:
+    """Return a text of several lines without such characters."""
+    return "\n".join(map(printable, str(text).split("\n")))
 
 
 def readable(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pexpolicy.text import did_you_mean, suggest
+from pexpolicy.text import did_you_mean, printable, printable_lines, suggest
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,13 @@ def test_without_a_similar_name_all_are_listed() -> None:
     assert suggest("hsot", ["host", "port"]) == "; did you mean 'host'?"
     assert suggest("x", [str(number) for number in range(100)]).endswith("and 40 more")
     assert suggest("x", []) == ""
+
+
+@pytest.mark.parametrize("hidden", ["\u202e", "\u2067", "\u200e", "\u200b", "\x1b", "\r", "\u2028"])
+def test_what_hides_or_reorders_text_is_shown(hidden: str) -> None:
+    assert printable(f"a{hidden}b") == "a\ufffdb"
+    assert printable_lines(f"a{hidden}\nb") == "a\ufffd\nb"
+
+
+def test_blanks_of_all_scripts_are_left() -> None:
+    assert printable("\u5c71\u7530\u3000\u592a\u90ce\xa01") == "\u5c71\u7530\u3000\u592a\u90ce\xa01"

@@ -244,6 +244,7 @@ PAYLOADS = (
     "</title><script>alert(1)</script>",
     "&lt;script&gt;alert(1)&lt;/script&gt;",
     "\u202e\u0000<b>",
+    "100\u2066\u200f\u061c\u200b\u2028\x9b2",
 )
 
 
@@ -259,7 +260,10 @@ def test_no_text_of_a_call_becomes_markup(server: Running, console: LiveConsole)
     for one, payload in zip(told, PAYLOADS, strict=True):
         pages.append(console.get(f"/decisions/{one['decision_id']}").text)
         pages.append(console.get(f"/decisions?alias={quote(payload)}&reason={quote(payload)}").text)
+        pages.append(console.get(f"/who?alias={quote(payload)}").text)
     for page in pages:
+        # A field of a form keeps what was entered.
+        assert re.sub(r'value="[^"]*"|\n', "", page).isprintable()
         assert "<script>alert" not in page
         assert "<img src=x" not in page
         assert "<svg/onload" not in page

@@ -55,7 +55,7 @@ from pexpolicy.policy import BuildContext
 from pexpolicy.replay.comparison import compare, of_answer
 from pexpolicy.replay.records import Call, of_audit
 from pexpolicy.testing.requests import composed, url_of
-from pexpolicy.text import did_you_mean, is_utf8, printable
+from pexpolicy.text import did_you_mean, is_utf8, printable, printable_lines
 
 DEFAULT_ENDPOINT = "service_configuration"
 STYLES = {"decided": "green", "adjusted": "green", "abstained": "dim"}
@@ -364,8 +364,7 @@ def show_document(
         console.print(f"({shown['bytes']} bytes)")
     elif console.is_terminal:
         text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-        indented = "\n".join(map(printable, text.splitlines()))
-        console.print(JSONHighlighter()(indented), soft_wrap=True)
+        console.print(JSONHighlighter()(printable_lines(text)), soft_wrap=True)
     else:
         # Not by the console, which would change it.
         console.file.write(body.decode() + "\n")

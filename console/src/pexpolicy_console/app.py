@@ -33,7 +33,7 @@ from pexpolicy_console.pages import (
 )
 from pexpolicy_console.pages.page import Page, hides_names
 from pexpolicy_console.roles import Role
-from pexpolicy_console.template_filters import FILTERS
+from pexpolicy_console.template_filters import FILTERS, shown
 
 _log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
@@ -69,6 +69,7 @@ def create_app(console: Console) -> web.Application:
         app,
         loader=jinja2.FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
+        finalize=shown,
         undefined=jinja2.StrictUndefined,
         context_processors=[_context],
         trim_blocks=True,

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from pexpolicy.text import printable
+from pexpolicy.text import printable, printable_lines
 
 _BREAK_BEFORE = re.compile(r"(?<=.)(?=[@.])")
 _BREAK_AFTER = re.compile(r"(?<=[/_])(?=.)")
@@ -75,9 +75,8 @@ def number(value: float | None) -> str:
 
 
 def indented_json(value: Any) -> str:
-    """Return indented JSON in which control characters are escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "\n".join(map(printable, text.splitlines()))
+    """Return indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def short(value: Any) -> str:
@@ -87,13 +86,24 @@ def short(value: Any) -> str:
 
 def breakable(value: Any) -> Markup:
     """Return a path, an alias or a name with the places where a narrow column may break it."""
-    text = _BREAK_AFTER.sub("\0", _BREAK_BEFORE.sub("\0", str(value).replace("\0", "\ufffd")))
+    text = _BREAK_AFTER.sub("\0", _BREAK_BEFORE.sub("\0", printable(value)))
     return _WBR.join(escape(part) for part in text.split("\0"))
+
+
+def shown(value: object) -> object:
+    """Return what a template shows of a value: it cannot change how the text next to it is read."""
+    return value if isinstance(value, Markup) else printable_lines(value)
+
+
+def entered(value: str) -> Markup:
+    """Return the value of a field of a form, with all its characters: it is sent again."""
+    return escape(value)
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": age,
     "breakable": breakable,
+    "entered": entered,
     "json": indented_json,
     "ms": milliseconds,
     "number": number,

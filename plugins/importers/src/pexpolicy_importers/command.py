@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.config.csv_tables import TableError
-from pexpolicy.text import printable
+from pexpolicy.text import printable_lines
 from pexpolicy_importers import csv_files, django_policy, policy_router, subnet_maps
 from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
 
@@ -135,7 +135,7 @@ def _errors_reported() -> Iterator[None]:
         yield
     except (TableError, ImportFailed) as error:
         for line in error.faults if isinstance(error, TableError) else [error]:
-            click.secho(_on_terminal(line), fg="red", err=True)
+            click.secho(printable_lines(line), fg="red", err=True)
         sys.exit(EX_DATAERR)
 
 
@@ -146,9 +146,4 @@ def _report(into: Path, changes: MergeSummary, remarks: Iterable[str] = ()) -> N
 
 def _notes(remarks: Iterable[str]) -> None:
     for remark in remarks:
-        click.secho(_on_terminal(f"note: {remark}"), fg="yellow", err=True)
-
-
-def _on_terminal(text: object) -> str:
-    """Return lines without control characters: names come from the imported file."""
-    return "\n".join(map(printable, str(text).split("\n")))
+        click.secho(printable_lines(f"note: {remark}"), fg="yellow", err=True)
