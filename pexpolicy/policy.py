@@ -201,7 +201,8 @@ class Policy:
                     raise  # not an error of the plugin's own
                 report = describe_error(error)
                 failures = PluginFailureLog(self._log, "lifespan")
-                failures.failed("plugin failed", plugin.name, report, 0.0)
+                if in_server or failures.is_full:  # a command prints the problem
+                    failures.failed("plugin failed", plugin.name, report, 0.0)
                 what = f"lifespan failed: {report.summary}"
                 if isinstance(error, DataUnavailableError):
                     what = f"data {str(error).removeprefix('data ')}"

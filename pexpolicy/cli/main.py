@@ -114,9 +114,14 @@ class Commands(click.Group):
         """Write names and summaries without importing the commands of packages."""
         others = tuple(sorted(self._of_packages))
         for title, names in (*GROUPS.items(), ("Commands of installed packages", others)):
+            rows: dict[str, list[str]] = {}
+            for name in names:
+                rows.setdefault(self._help(ctx, name), []).append(name)
             if names:
                 with formatter.section(title):
-                    formatter.write_dl([(f"{name:<13}", self._help(ctx, name)) for name in names])
+                    formatter.write_dl(
+                        [(f"{', '.join(row):<13}", text) for text, row in rows.items()]
+                    )
 
     def _help(self, ctx: click.Context, name: str) -> str:
         if name in self._of_packages:

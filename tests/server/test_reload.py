@@ -98,6 +98,23 @@ def test_a_bad_configuration_fails_the_command_and_changes_nothing(
     assert served(server) == "third"
 
 
+def test_a_finding_of_many_rooms_is_logged_once_and_on_one_line(tmp_path: Path) -> None:
+    config, log = tmp_path / "config.toml", list[str]()
+    config.write_text(written("first"))
+    table = '[plugins.rooms.settings.rooms.r{}]\nname = "R{}"\n'
+    with live_server.running(config, log=log):
+        for entry in ('pin = "4711"\n', "pni = 1\n"):
+            rooms = [f"{table.format(n, n)}{entry}" for n in range(40)]
+            config.write_text(written("first") + "".join(rooms))
+            results = [reloaded(config) for _ in range(2)]
+            assert all(len(result.problems) == (not result.done) for result in results)
+    found = [line for line in log if "40 times (lines " in line]
+    assert [("r0.pin: " in line, "r0.pni: " in line) for line in found] == [
+        (True, False),
+        (False, True),
+    ]
+
+
 def test_what_a_reload_changes_is_in_its_result_and_in_the_status(
     config: Path, server: live_server.Running
 ) -> None:
