@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.access.warnings import access_warnings, mode_warnings
+from pexpolicy.access.warnings import access_warnings, core_paths, path_findings
 from pexpolicy.background.sources import SourceLease
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.bound_hook import BoundHook
@@ -15,6 +16,7 @@ from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.config.files import hash_with, tracking_files
 from pexpolicy.config.loader import load
+from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.plugins import EndpointTable, PluginTable
 from pexpolicy.config.settings import ConfigError, Settings
@@ -41,15 +43,15 @@ def build_policy(
     *,
     available: Mapping[str, PluginSource] | None = None,
     context: BuildContext | None = None,
-    file_warnings: Callable[[Settings], Iterable[ConfigWarning]] = lambda _: (),
+    file_user: FileUser | None = None,
 ) -> Policy:
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
-    ``plugin_dirs``. ``file_warnings`` finds those about the files that the settings name.
+    ``plugin_dirs``. Files are judged as ``file_user``; without one they are not.
     """
     context = context or BuildContext()
-    given, settings = settings, context.applied_to(settings)
+    settings = context.applied_to(settings)
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root = settings.path.parent
     is_complete = "sources" not in settings.wrong
@@ -74,8 +76,13 @@ def build_policy(
     told.files[:0] = (settings.path, *settings.secret_files)
     unused = [ConfigWarning(("sources", name), "no plugin uses it") for name in sources.unused]
     told.warnings = [*_short_pins(told, settings.min_pin_length), *told.warnings, *unused]
+    own = (one.paths for one in (*plugins, *sources))
+    told.paths = [*core_paths(settings), *chain(*own), *map(NamedPath, told.files)]
     # Only some commands show them, and files are read for them.
-    told.core_warnings = lambda: (*config_warnings(settings, plugins), *file_warnings(given))
+    told.core_warnings = lambda: (
+        *config_warnings(settings, plugins),
+        *(path_findings(told.paths, file_user) if file_user is not None else ()),
+    )
     chains, background = _chains(settings, context, names, plugins)
     return Policy(settings, tuple(plugins), sources, told, chains, background, context)
 
@@ -140,6 +147,7 @@ def policy_from(
     content of the file where the caller has read it already.
     """
     context = context or BuildContext()
+    user = context.file_user
     problems: list[Problem] = []
     policy = None
     with tracking_files() as files:
@@ -151,7 +159,10 @@ def policy_from(
         if settings is not None:
             problems += more_problems(settings)
             try:
-                policy = build_policy(settings, context=context, file_warnings=mode_warnings)
+                present = FileUser.present(path)
+                policy = build_policy(settings, context=context, file_user=user or present)
+                told = path_findings(policy.paths, user) if user is not None else ()
+                problems += [one for one in told if isinstance(one, Problem)]
             except ConfigError as error:
                 problems += error.problems
     if policy is not None and not problems:

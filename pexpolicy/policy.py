@@ -22,6 +22,7 @@ from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
+from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
@@ -59,6 +60,8 @@ class BuildContext:
     """False: no plugin is late, and the budget lasts a day."""
     is_repeatable: bool = False
     """True: no circuit breakers, and no plugin in processes of its own, whose clock is not set."""
+    file_user: FileUser | None = None
+    """The user as which files are judged, if it is not the one of this process."""
     wall_clock: WallClock = time.time
     """The clock of conditions on the time; seconds since 1970."""
     keeps_static_decisions: bool = False
@@ -106,6 +109,8 @@ class Policy:
         self.files = tuple(told.files)
         """All files that it was built from; when one of them changes, it is out of date."""
         self._told = told
+        self.paths = told.paths
+        """All paths that the configuration names."""
         self.routes = told.routes
         """The HTTP routes of each plugin that has any."""
         self.static_decisions = told.decisions if context.keeps_static_decisions else {}
@@ -126,7 +131,8 @@ class Policy:
     @cached_property
     def warnings(self) -> tuple[ConfigWarning, ...]:
         """The warnings about the configuration, found when they are first asked for."""
-        return tuple(dict.fromkeys((*self._told.core_warnings(), *self._told.warnings)))
+        found = (ConfigWarning(one.key, one.text) for one in self._told.core_warnings())
+        return tuple(dict.fromkeys((*found, *self._told.warnings)))
 
     def take_over(self, previous: Policy) -> None:
         """Start with the refreshed data of another policy, where plugin and key are the same.

@@ -8,18 +8,20 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from pexpolicy.access.certificates import load_configured
 from pexpolicy.config.files import odd_path
 from pexpolicy.config.outgoing import is_loopback
+from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
+from pexpolicy.config.plugin_settings import Written
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
@@ -39,11 +41,12 @@ _ODD_PASSWORDS = {
     f".{{0,{MIN_PASSWORD_LENGTH - 1}}}": f"is shorter than {MIN_PASSWORD_LENGTH} characters",
 }
 _STANDS_FOR = {"": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}  # noqa: S104 - nothing listens
-_SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key)_file|client_key")
+_WITH_FILES = ("privacy", "admin", "audit", "tls", "console")
+_OF_TLS = ("certificate", "key", "client_ca", "client_crl")
+_SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key|hash)_file|client_key|^key$")
 _NAME = r"(?:\w+[_ ])?(?:pin|password|passcode|secret|token|api_?key)"
-_SECRET = re.compile(_NAME, re.IGNORECASE)
 _HOLDS_SECRETS = re.compile(
-    rf'^[ \t]*"?{_NAME}"?[ \t]*=|(?:^|[;,\t])[ ]*"?{_NAME}"?[ ]*(?:$|[;,\t\r])'.encode(),
+    rf'(?:^|[{{,])[ \t]*"?{_NAME}"?[ \t]*=|(?:^|[;,\t])[ ]*"?{_NAME}"?[ ]*(?:$|[;,\t\r])'.encode(),
     re.IGNORECASE | re.MULTILINE,
 )
 """Finds a column of a CSV file, or a key of a TOML file, that holds secrets."""
@@ -62,10 +65,6 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
         yield ConfigWarning(("console", "port"), "is already server.port; choose another")
     if text := console_exposure(console):
         yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
-    for name, written in (("path", settings.audit.path), ("spool", settings.audit.spool)):
-        file = settings.resolve(written or "") / ("spool" if name == "spool" else "")
-        if written is not None and (text := odd_path(written) or _why_not_written(file)):
-            yield ConfigWarning(("audit", name), text)
     try:
         loaded = load_configured(settings)
     except ConfigError:
@@ -125,65 +124,85 @@ def _secret_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
                     yield ("auth",), f"the password of {credential.user} {text}"
 
 
-def _why_not_written(file: Path) -> str:
-    """Return why lines of the audit cannot be written to a file, or nothing."""
-    if file.is_dir():
-        return f"{file} is a folder; name a file, as in {file}/audit.jsonl"
-    if not file.parent.is_dir():
-        return f"there is no folder {file.parent} that this user may enter: mkdir -p {file.parent}"
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        return f"the user with the id {os.geteuid()} may not write to {file}"
-    return ""
-
-
-def mode_warnings(settings: Settings) -> Iterator[ConfigWarning]:
-    """Yield a warning for each secret that others can read, and each file or folder of the
-    configuration that every user can change.
-    """
-    secrets = _secret_files(settings)
-    checked: dict[Path, Key] = {settings.path.absolute().parent: (), settings.path: (), **secrets}
+def core_paths(settings: Settings) -> Iterator[NamedPath]:
+    """Yield what the tables of the configuration name, those of plugins excepted."""
+    own, console = settings.path.absolute(), settings.resolve(settings.console.folder)
+    yield from (NamedPath(own.parent), NamedPath(own), NamedPath(console, (), "other"))
     for number, folder in enumerate(settings.plugin_dirs):
-        checked |= dict.fromkeys((folder, *sorted(folder.glob("*.py"))), ("plugin_dirs", number))
+        key = ("plugin_dirs", number)
+        yield from (NamedPath(one, key) for one in (folder, *sorted(folder.glob("*.py"))))
+    tables: list[tuple[Key, Any]] = [((name,), getattr(settings, name)) for name in _WITH_FILES]
+    for place, table in tables:
+        for name, value in enumerate(table) if isinstance(table, list) else table or ():
+            if isinstance(value, BaseModel | list):
+                tables.append(((*place, name), value))
+            elif value is not None and (str(name).endswith("_file") or name in _OF_TLS):
+                yield NamedPath(settings.resolve(value), (*place, name))
+    yield from (NamedPath(file, ("auth",), "secret") for file in settings.secret_files)
     if settings.audit.path is not None:
-        file = settings.resolve(settings.audit.path)
-        checked |= {file: ("audit", "path"), file.absolute().parent: ("audit", "path")}
-    for path, key in checked.items():
-        mode, quoted = _mode(path), shlex.quote(str(path))
-        if path in secrets and mode & (stat.S_IROTH | stat.S_IRGRP):
-            others = "every user" if mode & stat.S_IROTH else "its group"
-            yield ConfigWarning(key, f"{path} can be read by {others}: chmod 600 {quoted}")
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            text = f"{path} can be changed by every user: chmod o-w {quoted}"
-            yield ConfigWarning(key, text)
+        yield NamedPath(settings.resolve(settings.audit.path), ("audit", "path"), "file")
+    if settings.audit.spool is not None:
+        yield NamedPath(settings.resolve(settings.audit.spool), ("audit", "spool"), "folder")
 
 
-def _secret_files(settings: Settings) -> dict[Path, Key]:
-    """Return the files of secrets, with the keys that name them."""
-    found: dict[Path, Key] = dict.fromkeys(settings.secret_files, ("auth",))
-    for table in ("privacy", "admin", "audit", "tls"):
-        for name, file in getattr(settings, table) or ():
-            if file is not None and (name.endswith("_file") or (table, name) == ("tls", "key")):
-                found[settings.resolve(file)] = (table, name)
-    pending: list[tuple[Key, Any]] = [
-        (("plugins", name, "settings"), table.settings) for name, table in settings.plugins.items()
-    ]
-    while pending:
-        place, given = pending.pop()
-        for name, value in given.items() if isinstance(given, Mapping) else enumerate(given):
-            if isinstance(value, Mapping | list):
-                pending.append(((*place, name), value))
-            elif isinstance(value, str):
-                if _SECRET.fullmatch(str(name)):
-                    found[settings.path] = ()
-                path = settings.resolve(value)
-                if _SECRET_FILE.search(str(name)) or _holds_secrets(path, name):
-                    found[path] = (*place, name)
-    return found
+def path_findings(paths: Iterable[NamedPath], user: FileUser) -> Iterator[Problem | ConfigWarning]:
+    """Yield a warning for each secret that others can read, and each path that others can change;
+    a problem for each path that ``user`` cannot read or write as it has to.
+    """
+    seen: set[Path] = set()
+    for path, key, use in ((one.path.absolute(), one.key, one.use) for one in paths):
+        if use in ("file", "folder"):
+            yield from _why_not_written(path, key, use, user)
+        elif path not in seen and use != "other" and _mode(path) and not user.may_read(path):
+            yield Problem(key, f"{path} cannot be read by {user}: {user.grant(path)}")
+        for one in {path.parent, path} - seen if use == "file" else {path} - seen:
+            seen.add(one)
+            if _mode(one):
+                yield from (ConfigWarning(key, text) for text in _loose(one, key, use, user))
 
 
-def _holds_secrets(path: Path, key: str | int) -> bool:
-    """Return whether a file is a table that holds secrets."""
-    if not (path.suffix in (".csv", ".toml") or key in ("csv", "pins")) or not _mode(path):
+def _loose(path: Path, key: Key, use: str, user: FileUser) -> Iterator[str]:
+    """Yield what others can do with a path."""
+    found = path.stat()
+    if use == "secret" or (use == "read" and _holds_secrets(path, str(*key[-1:]))):
+        shared = (user.shared_group(path), found.st_gid if found.st_uid == 0 else 0)
+        by_group = found.st_mode & stat.S_IRGRP and found.st_gid not in {*shared} - {0}
+        others = "every user" if found.st_mode & stat.S_IROTH else "its group" * bool(by_group)
+        if others:
+            yield f"{path} can be read by {others}: {user.grant(path)}"
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        yield f"{path} can be changed by every user: chmod o-w {shlex.quote(str(path))}"
+    if use == "folder" and user.uid and found.st_uid not in (0, user.uid, *DYNAMIC):
+        yield f"{path} belongs to another user than {user}, who can change what is in it"
+
+
+def _why_not_written(
+    path: Path, key: Key, use: str, user: FileUser
+) -> Iterator[Problem | ConfigWarning]:
+    """Yield why a file, or files of a folder, cannot be written."""
+    folder = path.parent if use == "file" else path
+    if isinstance(path, Written):
+        folder = next(one for one in (path, *path.parents) if one.exists())
+    if text := odd_path(str(path)):
+        yield ConfigWarning(key, text)
+    elif use == "file" and path.is_dir():
+        yield ConfigWarning(key, f"{path} is a folder; name a file, as in {path}/audit.jsonl")
+    elif user.may(path, os.W_OK) or (not path.exists() and user.may(folder, os.W_OK)):
+        return
+    elif folder.is_dir():
+        own = next((one for one in user.folders if one != CREDENTIALS), "/var/lib/pexpolicy")
+        text = f"{user} may not write to {folder}: name one in a folder of its own, such as {own}"
+        yield Problem(key, text)
+    else:
+        text = f"there is no folder {folder} that {user} may enter: mkdir -p {folder}"
+        yield (Problem if use == "folder" else ConfigWarning)(key, text)
+
+
+def _holds_secrets(path: Path, key: str) -> bool:
+    """Return whether a file is a secret by its key, or a table that holds secrets."""
+    if _SECRET_FILE.search(key):
+        return True
+    if not (path.suffix in (".csv", ".toml") or key in ("csv", "pins")) or path.is_dir():
         return False
     try:
         with path.open("rb") as file:
@@ -195,14 +214,10 @@ def _holds_secrets(path: Path, key: str | int) -> bool:
 def _mode(path: Path) -> int:
     """Return the mode of a file or folder; 0 for anything else and for a missing file."""
     try:
-        found = path.stat()
+        mode = path.stat().st_mode
     except (OSError, ValueError):
         return 0
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        return 0
-    # Root may let a group read a file, as for a key of mode 0640.
-    is_shared = found.st_uid == 0 and found.st_gid != 0
-    return found.st_mode & ~(stat.S_IRGRP * is_shared)
+    return mode if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else 0
 
 
 Ports = tuple[int | None, int | None]

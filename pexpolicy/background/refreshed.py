@@ -8,7 +8,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from pexpolicy.background.schedule import Periodic, check_seconds
-from pexpolicy.config.files import open_own, read_file
+from pexpolicy.config.files import open_own, read_own
+from pexpolicy.config.permissions import NamedPath
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.tasks import Failure, run_in_thread
 
@@ -82,7 +83,7 @@ class Refreshed(Periodic[T]):
         """Attempts that failed since the last success."""
         self._is_required = first == "required"
         self._key = key
-        self._file = file
+        self.file = file
         self._keeps_file = True
         self._max_backoff = min(max_backoff, every)
         self._jitter = jitter
@@ -139,8 +140,8 @@ class Refreshed(Periodic[T]):
         Raises ``DataUnavailableError``.
         """
         self._waiting_since = self._clock()
-        if not self._values and self._file is not None:
-            await self._load(self._file)
+        if not self._values and self.file is not None:
+            await self._load(self.file)
         is_old = self.age > self.every and (self._is_required or not self._values)
         if is_old and await self._attempt() is not None and self._is_required:
             raise DataUnavailableError(f"{self.name} could not be fetched: {self.problem}")
@@ -181,8 +182,8 @@ class Refreshed(Periodic[T]):
         if self.failures and self._log is not None:
             self._log.warning("data is refreshed again", plugin=self._plugin, data=self.name)
         self.failures, self.problem = 0, ""
-        if self._file is not None and self._keeps_file:
-            file, key, now = self._file, self._cache_key, time.time()
+        if self.file is not None and self._keeps_file:
+            file, key, now = self.file, self._cache_key, time.time()
             try:
                 await run_in_thread(lambda: file.save(value, key, now), "pexpolicy-cache")
             except (OSError, CacheFileError, RuntimeError) as error:
@@ -256,7 +257,7 @@ class CacheFile(Generic[T]):
         Raises ``CacheFileError`` for a file that cannot be read or is damaged.
         """
         try:
-            cached = msgspec.json.decode(read_file(self.path, own_bytes=MAX_BYTES), type=_Cached)
+            cached = msgspec.json.decode(read_own(self.path, MAX_BYTES), type=_Cached)
             if cached.key != _digest(key):
                 return None
             return self._values.validate_json(bytes(cached.value), strict=True), cached.fetched_at
@@ -286,6 +287,16 @@ class CacheFile(Generic[T]):
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+
+
+def own_paths(
+    key: tuple[str, ...], named: Iterable[NamedPath], refreshed: Iterable[Refreshed[Any]]
+) -> tuple[NamedPath, ...]:
+    """Return the paths of a plugin or source below its key, with the folders of its cache files."""
+    found = {one.path: one._replace(key=(*key, *one.key)) for one in named}
+    for path in (data.file.path for data in refreshed if data.file is not None):
+        found[path] = NamedPath(path.parent, found.get(path, NamedPath(path, key)).key, "folder")
+    return tuple(found.values())
 
 
 def _digest(key: str) -> str:

@@ -19,7 +19,7 @@ from pydantic import ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from pexpolicy.background.lifespan import Lifespan
-from pexpolicy.background.refreshed import Refreshed
+from pexpolicy.background.refreshed import Refreshed, own_paths
 from pexpolicy.background.schedule import (
     JobHistory,
     ScheduledJob,
@@ -28,6 +28,7 @@ from pexpolicy.background.schedule import (
     importing,
 )
 from pexpolicy.config.files import Look, stat_files, tracking_files
+from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.errors import Log, describe_error
@@ -114,6 +115,7 @@ class SharedSource:
     """The files that it was built from."""
     refreshed: tuple[Refreshed[Any], ...]
     jobs: tuple[ScheduledJob, ...]
+    paths: tuple[NamedPath, ...] = ()
     users: int = 0
     lifespan: Lifespan | None = None
     """Set once it was opened."""
@@ -253,7 +255,9 @@ class SourceLease:
             collecting_declarations() as declared,
             hook_context(f"sources.{name}", "__init__"),
         ):
-            driver = self._make(driver_class, table, {"root": self._root})
+            paths: list[NamedPath] = []
+            driver = self._make(driver_class, table, {"root": self._root, "paths": paths})
+        refreshed = declared_by(driver, declared, Refreshed)
         made = SharedSource(
             name,
             table.driver,
@@ -263,8 +267,9 @@ class SourceLease:
                 file: version if version is None or version.is_older_than(read_at) else None
                 for file, version in stat_files(files).items()
             },
-            declared_by(driver, declared, Refreshed),
+            refreshed,
             declared_by(driver, declared, ScheduledJob),
+            own_paths(("sources", name), paths, refreshed),
         )
         self._resources.add(made)
         return made

@@ -14,12 +14,14 @@ from click.core import ParameterSource
 
 from pexpolicy.access.warnings import preflight_problems
 from pexpolicy.cli.common import (
+    as_option,
     build,
     config_option,
     count,
     examples,
     exit_code,
     fail,
+    file_user,
     json_option,
     print_table,
     print_warnings,
@@ -31,7 +33,7 @@ from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
-from pexpolicy.policy import Policy
+from pexpolicy.policy import BuildContext, Policy
 
 
 @click.command(
@@ -49,8 +51,11 @@ from pexpolicy.policy import Policy
     is_flag=True,
     help="Open the plugins as a server does, with their files and connections, and close them.",
 )
+@as_option
 @json_option
-def check(config: Path, file: Path | None, *, strict: bool, opens: bool, as_json: bool) -> None:
+def check(
+    config: Path, file: Path | None, user: str | None, *, strict: bool, opens: bool, as_json: bool
+) -> None:
     """Check a configuration and its plugins; print every error.
 
     FILE is the configuration, in place of --config.
@@ -64,8 +69,9 @@ def check(config: Path, file: Path | None, *, strict: bool, opens: bool, as_json
         )
     config = file or config
     policy, error, warnings = None, None, []
+    context = BuildContext(file_user=file_user(config, user))
     try:
-        policy = build(config, preflight_problems)
+        policy = build(config, preflight_problems, context)
         if not as_json:
             warnings = print_warnings(policy)
         if opens:

@@ -14,6 +14,7 @@ import click
 
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
+from pexpolicy.config.permissions import FileUser
 from pexpolicy.config.places import Places, grouped
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
@@ -42,6 +43,9 @@ config_option = click.option(
     show_default=True,
     envvar="PEXPOLICY_CONFIG",
     help="The configuration file.",
+)
+as_option = click.option(
+    "--as", "user", metavar="USER", help="Judge files as USER; default: that of the systemd unit."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -90,6 +94,14 @@ def build(
     policy = policy_from(path, check, replace(context or BuildContext(), log=log))
     handler.use(policy.log_levels)
     return policy
+
+
+def file_user(config: Path, name: str | None) -> FileUser:
+    """Return the user as which files are judged."""
+    try:
+        return FileUser.that_serves(config, name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--as") from None
 
 
 def load_or_exit(path: Path, hint: str) -> Settings:

@@ -15,12 +15,14 @@ from typing import NamedTuple
 import click
 
 from pexpolicy.access.certificates import CertificateFiles, load
-from pexpolicy.access.warnings import mode_warnings, preflight_problems
+from pexpolicy.access.warnings import core_paths, path_findings, preflight_problems
 from pexpolicy.cli.common import (
+    as_option,
     build,
     config_option,
     count,
     examples,
+    file_user,
     format_duration,
     format_size,
     json_option,
@@ -30,10 +32,14 @@ from pexpolicy.cli.common import (
 )
 from pexpolicy.cli.status import Document, degradations, running_status
 from pexpolicy.config.loader import load as load_config
+from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.places import grouped
+from pexpolicy.config.problems import ConfigWarning, dotted_key
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import describe_network_error
+from pexpolicy.policy import BuildContext
+from pexpolicy.server.reload_triggers import sockets_of
 
 STYLES = {
     "ok": ("+", "green"),
@@ -55,14 +61,15 @@ class Finding(NamedTuple):
 
 @click.command(epilog=examples("pexpolicy doctor", "pexpolicy doctor --json"))
 @config_option
+@as_option
 @json_option
-def doctor(config: Path, *, as_json: bool) -> None:
+def doctor(config: Path, user: str | None, *, as_json: bool) -> None:
     """Check files, certificate, ports, disk and server.
 
     Warnings of the configuration are those of pexpolicy check. Exit code 1 for an error, 0 with
     warnings only. SSL_CERT_FILE names the CA that the nodes trust, if not that of tls/ca.pem.
     """
-    found = list(findings(config))
+    found = list(findings(config, file_user(config, user)))
     states = [finding.state for finding in found]
     errors, warnings = states.count("error"), states.count("warning")
     if as_json:
@@ -77,30 +84,35 @@ def doctor(config: Path, *, as_json: bool) -> None:
     sys.exit(1 if errors else 0)
 
 
-def findings(config: Path) -> Iterator[Finding]:
+def findings(config: Path, user: FileUser) -> Iterator[Finding]:
     """Yield what is wrong with a configuration and its machine, and what is right."""
-    config_hash, settings = "", None
+    config_hash, settings, paths = "", None, list[NamedPath]()
     try:
         settings = load_config(config)
-        policy = build(config, preflight_problems)
+        policy = build(config, preflight_problems, BuildContext(file_user=user))
     except ConfigError as error:
         settings = settings or error.salvaged
         for problem in grouped(error.problems, config):
             yield Finding("configuration", "error", str(problem), "pexpolicy check")
     else:
         policy.close()
+        paths = policy.paths
         config_hash, names = policy.config_hash, [plugin.name for plugin in policy.plugins]
         warnings = len(grouped(policy.warnings, config))
         text = f"{config} is valid, {count(warnings, 'warning')}; plugins: "
         yield Finding("configuration", "ok", text + (", ".join(names) or "none"))
     if settings is None:
         return
+    paths = paths or [*core_paths(settings)]
+    paths += (NamedPath(socket.parent, (), "other") for socket in sockets_of(config))
+    found = path_findings(paths, user)
     document = running_status(config, settings)
     for subject, check in {
-        "file modes": (("error", one.text) for one in mode_warnings(settings)),
+        "file modes": (("error", one.text) for one in found if isinstance(one, ConfigWarning)),
         "ports": _ports(settings, is_running=document is not None),
         "certificate": _certificate(settings),
-        "audit": _audit(settings),
+        "audit": _space([one for one in paths if one.key[:1] == ("audit",)]),
+        "disk": _space([one for one in paths if one.key[:1] != ("audit",)]),
         "server": _server(document, config_hash),
     }.items():
         try:
@@ -171,14 +183,14 @@ def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
     return ""
 
 
-def _audit(settings: Settings) -> Rows:
-    """Yield the free space; pexpolicy audit verify checks the lines."""
-    if settings.audit.path is None:
-        yield "skipped", "written to standard output"
-        return
-    usage = shutil.disk_usage(settings.resolve(settings.audit.path).absolute().parent)
-    room = f"{format_size(usage.free)} ({100 * usage.free // usage.total} %) free"
-    yield "ok", f"{settings.audit.path}: {room}", "pexpolicy audit verify checks its lines"
+def _space(paths: list[NamedPath]) -> Rows:
+    """Yield the free space for what is written; pexpolicy audit verify checks the lines."""
+    for path, key, use in paths:
+        if use in ("file", "folder"):
+            usage = shutil.disk_usage(path if path.is_dir() else path.absolute().parent)
+            room = f"{format_size(usage.free)} ({100 * usage.free // usage.total} %) free"
+            advice = "pexpolicy audit verify checks its lines" if use == "file" else ""
+            yield "ok", f"{dotted_key(key)}: {path}: {room}", advice
 
 
 def _server(document: Document | None, config_hash: str) -> Rows:

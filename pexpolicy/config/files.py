@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
+from pexpolicy.config.permissions import FileUser
+
 _TRACKED: ContextVar[list[Path] | None] = ContextVar("tracked", default=None)
 """What is read inside. Readers far below the builder, such as validators, take no parameter for it,
 and policies are built in several threads at a time.
@@ -53,21 +55,17 @@ def track_file(file: Path) -> None:
         tracked.append(file)
 
 
-def read_file(
-    path: Path, timeout: float = READ_TIMEOUT_S, *, own_bytes: int | None = None
-) -> bytes:
+def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
     """Read a regular file within ``timeout`` seconds.
 
     Raises ``OSError`` if that is not possible, and for a pipe or device, which may have no end. A
-    read that takes longer is left to a thread that does not keep the process alive. ``own_bytes``:
-    what ``open_own`` refuses is not read, nor a file of more bytes.
+    read that takes longer is left to a thread that does not keep the process alive.
     """
     done: Future[bytes] = Future()
 
     def read() -> None:
         try:
-            is_own = own_bytes is not None
-            done.set_result(_read_own(path, own_bytes) if is_own else _read_regular(path))
+            done.set_result(_read_regular(path))
         except ValueError:
             done.set_exception(OSError(errno.EINVAL, "its name holds a NUL character", str(path)))
         except OSError as error:
@@ -93,7 +91,8 @@ def _read_regular(path: Path) -> bytes:
         return file.read()
 
 
-def _read_own(path: Path, most: int | None) -> bytes:
+def read_own(path: Path, most: int) -> bytes:
+    """Read a file that ``open_own`` opens, of at most ``most`` bytes; raises ``OSError``."""
     with os.fdopen(open_own(path, os.O_RDONLY, most=most), "rb") as file:
         return file.read(most)
 
@@ -214,7 +213,8 @@ def why_unusable(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return why + missing_hint(path)
     if isinstance(error, PermissionError):
-        return f"{why} for the user with the id {os.geteuid()}"
+        user = FileUser.present()
+        return f"{why} for {user}: {user.grant(path)}"
     return f"{why}; name the file in it" if isinstance(error, IsADirectoryError) else why
 
 

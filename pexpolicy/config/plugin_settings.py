@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
+from pathlib import Path, PosixPath
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 from zoneinfo import available_timezones
 
@@ -84,7 +84,7 @@ class PluginSettings(BaseModel):
         context = info.context or {}
         self._extras = context.get("extras", NO_EXTRAS)
         for name in set(self._paths) - self.model_fields_set if self._paths else ():
-            self.__dict__[name] = context.get("root", Path()) / self.__dict__[name]
+            self.__dict__[name] = _below_root(self.__dict__[name], info)
         return self
 
     @property
@@ -160,16 +160,27 @@ def _encode(value: object) -> Any:
     return pydantic_core.to_jsonable_python(value)
 
 
-def _below_root(written: Any, info: ValidationInfo) -> Path:
-    root: Path = (info.context or {}).get("root", Path())
+def _below_root(written: Any, info: ValidationInfo, kind: type[Path] = Path) -> Path:
+    context = info.context or {}
     if not isinstance(written, str | Path):
         raise PydanticCustomError("string_type", "Input should be a valid string")
-    return root / written
+    path = kind(context.get("root", Path()), written)
+    context.get("paths", []).append(path)
+    return path
 
 
 _BELOW_ROOT = PlainValidator(_below_root, json_schema_input_type=str)
 ConfigPath = Annotated[Path, _BELOW_ROOT]
 """A setting of a plugin that names a file, relative to the configuration file."""
+
+
+class Written(PosixPath):
+    """A folder that a plugin makes and writes to."""
+
+
+_WRITTEN = PlainValidator(partial(_below_root, kind=Written), json_schema_input_type=str)
+WrittenFolder = Annotated[Path, _WRITTEN]
+"""The same for a folder that the plugin makes and writes to."""
 
 
 @cache

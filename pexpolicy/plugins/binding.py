@@ -18,6 +18,7 @@ from pexpolicy.chain.background import MAX_BATCH, Observer
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import ADJUST, Draft
+from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
@@ -89,8 +90,10 @@ class Descriptions:
     decisions: dict[str, Sequence[tuple[Key, Decision]]] = field(default_factory=dict)
     """Decisions that never change, with their keys, by plugin."""
     warnings: list[ConfigWarning] = field(default_factory=list)
-    core_warnings: Callable[[], Iterable[ConfigWarning]] = tuple
-    """Finds those about the rest of the configuration."""
+    core_warnings: Callable[[], Iterable[Problem | ConfigWarning]] = tuple
+    """Finds those about the rest of the configuration, and what is wrong with the paths."""
+    paths: list[NamedPath] = field(default_factory=list)
+    """All that the configuration names."""
     files: list[Path] = field(default_factory=list)
     """The files that the plugins were built from."""
     routes: dict[str, PluginRoutes] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from typing import Any
 import pydantic
 
 from pexpolicy import hooks
-from pexpolicy.background.refreshed import Refreshed
+from pexpolicy.background.refreshed import Refreshed, own_paths
 from pexpolicy.background.schedule import (
     ScheduledJob,
     collecting_declarations,
@@ -28,9 +28,11 @@ from pexpolicy.background.sources import SourceLease, digest_of
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.files import tracking_files
+from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.plugin_settings import (
     PluginSettings,
     SettingsError,
+    Written,
     key_of,
     lax_models,
     read_settings,
@@ -269,6 +271,12 @@ def _built(
     constructor; ``key`` is that of the settings.
     """
     settings = _validated(name, owner, values, context, key)
+    paths = context.get("paths", [])
+    paths[:] = [
+        NamedPath(path, (*key, *at), "folder" if isinstance(path, Written) else "read")
+        for path in paths
+        if (at := key_of(settings, path)) is not None
+    ]
     own = [getattr(owner, name) for name in ("__init__", "__new__")]
     problems: Iterable[Problem]
     try:
@@ -349,6 +357,8 @@ class BuiltPlugin:
     """The jobs that the server runs for it."""
     files: tuple[Path, ...] = ()
     """The files that it tracked while it was built; those of its sources are theirs."""
+    paths: tuple[NamedPath, ...] = ()
+    """What its settings name, and the folders of its cache files."""
 
     @property
     def name(self) -> str:
@@ -415,7 +425,7 @@ def build(
                 if isolate is not None and table.isolation == "process":
                     plugins.append(isolate(available, table, root))
                 else:
-                    context = {"root": root, "sources": sources}
+                    context: dict[str, Any] = {"root": root, "sources": sources, "paths": []}
                     plugins.append(_build_one(available, table, context))
         except PluginBuildError as error:
             cause = error.__cause__
@@ -441,6 +451,7 @@ def _build_one(
         blocks(hook) and name != "lifespan" and name not in DESCRIBING
         for name, hook in implemented.items()
     )
+    refreshed = declared_by(instance, declared, Refreshed)
     return BuiltPlugin(
         available,
         without_settings(table),
@@ -450,9 +461,10 @@ def _build_one(
         rejects,
         PluginThreadPool(available.name, table.threads) if has_threads else None,
         setting_digests=setting_digests(table),
-        refreshed=declared_by(instance, declared, Refreshed),
+        refreshed=refreshed,
         jobs=declared_by(instance, declared, ScheduledJob),
         files=tuple(file for file in dict.fromkeys(files) if file not in of_sources),
+        paths=own_paths(("plugins", available.name), context["paths"], refreshed),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from pexpolicy.background.refreshed import CacheFileError
 from pexpolicy.config import files
 from pexpolicy.config.csv_tables import TableError, TableRow, read_table
-from pexpolicy.config.files import hash_with, open_own, read_file
+from pexpolicy.config.files import hash_with, open_own, read_file, read_own
 from pexpolicy.config.loader import load
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.config.settings import ConfigError
@@ -106,7 +106,7 @@ def test_a_file_that_another_user_has_planted_is_neither_read_nor_written(plante
         with pytest.raises(OSError, match="planted"):
             os.close(open_own(planted, flags, most=100))
     with pytest.raises(OSError, match="planted"):
-        read_file(planted, own_bytes=100)
+        read_own(planted, 100)
     cache, victim = CacheFile(planted, list[str]), planted.with_name("victim")
     with pytest.raises(CacheFileError, match=r"cannot be read|damaged"):
         cache.load("k")

@@ -382,18 +382,14 @@ class IndexWriter:
 
 
 def segments(folder: Path) -> list[Path]:
-    """Return the segments of an index, the oldest first; what no console has made is left."""
-    found = []
-    for path in sorted(folder.glob("[0-9]*.db")):
-        with suppress(OSError):
-            check_own(path)
-            found.append(path)
-    return found
+    """Return the segments of an index, the oldest first."""
+    return sorted(folder.glob("[0-9]*.db"))
 
 
 def _lines_in(path: Path) -> int | None:
     """Return the number of lines in a segment; ``None`` if it cannot be used."""
     try:
+        check_own(path)
         base = sqlite3.connect(path)
         try:
             (version,) = base.execute("PRAGMA user_version").fetchone()
@@ -404,7 +400,7 @@ def _lines_in(path: Path) -> int | None:
             return 0 if last is None else last - first + 1
         finally:
             base.close()
-    except (sqlite3.Error, TypeError):
+    except (sqlite3.Error, TypeError, OSError):
         return None
 
 

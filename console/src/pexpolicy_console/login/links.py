@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from pexpolicy.config.files import open_own, read_file
+from pexpolicy.config.files import open_own, read_own
 from pexpolicy_console.roles import Role
 
 VALID_S = 900.0
@@ -60,7 +60,7 @@ class LoginLinks:
         """Return user and role of a token, which is valid once; ``None`` for any other."""
         file = self._folder / _name(token)
         try:
-            link = json.loads(read_file(file, own_bytes=MAX_BYTES))
+            link = json.loads(read_own(file, MAX_BYTES))
             file.unlink()  # of several that try at the same time, one succeeds
         except (OSError, ValueError):
             return None

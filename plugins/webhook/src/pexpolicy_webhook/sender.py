@@ -25,6 +25,7 @@ from pexpolicy import ConfigPath, Outcome, PluginSettings, get_logger, metrics
 from pexpolicy.config.outgoing import whole_url
 from pexpolicy.config.schema import EndpointName
 from pexpolicy.conformance.replies import Reply
+from pexpolicy.files import WrittenFolder
 from pexpolicy_webhook.spool import Segment, Spool
 
 
@@ -38,7 +39,7 @@ class WebhookSettings(PluginSettings):
 
     url: Annotated[str, AfterValidator(_receiver)]
     """The receiver: an address that accepts events by POST."""
-    spool: ConfigPath
+    spool: WrittenFolder
     """Folder of the events that are not delivered yet; created if it does not exist."""
     spool_mb: int = Field(256, ge=1, le=1_000_000)
     """Size of the folder in MiB. When it is full, events wait in the memory of the server."""
