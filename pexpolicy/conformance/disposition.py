@@ -30,7 +30,7 @@ from pexpolicy.models.contract import (
     alternatives,
     contract_of,
 )
-from pexpolicy.models.decision import Decision, Redirect, Reject
+from pexpolicy.models.decision import Decision, Name, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief
@@ -67,7 +67,7 @@ def repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any],
     name = OF_ACTIONS.get(endpoint, "")
     if name in made and made[name] is None:
         del made[name]
-        repairs.append(_null(name))
+        repairs.append(_unset(name))
     if endpoint == "service_configuration" and result.get("service_tag") is None:
         made["service_tag"] = ""
         repairs.append(UNTAGGED)
@@ -93,9 +93,9 @@ def _fields(model: Contract, fields: Any, place: str, repairs: list[str]) -> Any
     made: dict[str, Any] = {}
     for name, value in fields.items():
         inner = model.nested_models.get(name)
-        if value is None and _is_optional(model, name):
+        if _is_unset(model, name, value):
             kept = {name: model.constants[name]} if name in model.constants else {}
-            repairs.append(_null(place + name, kept.get(name)))
+            repairs.append(_unset(place + name, value, kept.get(name)))
             made |= kept
         elif isinstance(value, str) and (meant := _meant(model, name, value)) is not None:
             made[name], word = meant
@@ -117,11 +117,15 @@ def _fields(model: Contract, fields: Any, place: str, repairs: list[str]) -> Any
     return made
 
 
-def _is_optional(model: Contract, name: str) -> bool:
-    """Return True for a field that null may leave out: it protects nothing and has no null."""
-    hint = model.hints.get(name)
-    is_unset = UnsetType in get_args(hint) and NoneType not in get_args(hint)
-    return name in model.constants or (is_unset and name not in PROTECTIONS)
+def _is_unset(model: Contract, name: str, value: object) -> bool:
+    """Return True for null, and for an empty name, in a field that may be left out: it protects
+    nothing, and the value has no meaning of its own.
+    """
+    kinds = get_args(model.hints.get(name))
+    if value is not None and not (value == "" and Name in kinds):
+        return False
+    is_optional = UnsetType in kinds and (value == "" or NoneType not in kinds)
+    return name in model.constants or (is_optional and name not in PROTECTIONS)
 
 
 def _meant(model: Contract, name: str, value: str) -> tuple[bool | int, str] | None:
@@ -139,9 +143,10 @@ def _kinds(model: Contract, name: str) -> list[Any]:
     return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
 
 
-def _null(place: str, kept: object = None) -> str:
+def _unset(place: str, value: object = None, kept: object = None) -> str:
     instead = "leave it out" if kept is None else f"write {kept!r}"
-    return f"{place}: null is no value of this field; {instead} [{Confidence.REPORTED}]"
+    what = "null" if value is None else "an empty text"
+    return f"{place}: {what} is no value of this field; {instead} [{Confidence.REPORTED}]"
 
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {

@@ -64,6 +64,8 @@ def levels(endpoint: str, body: dict[str, Any]) -> set[Level]:
         (PARTICIPANT, {"reject_reason": None, "call_tag": None}, {}, "reject_reason: null"),
         (PARTICIPANT, {"display_count": "2"}, {"display_count": 2}, "display_count: the text '2'"),
         (LOCATION, {"overflow_locations": None}, {}, "overflow_locations: null"),
+        (SERVICE, {"ivr_theme_name": ""}, {}, "ivr_theme_name: an empty text is no value"),
+        (LOCATION, {"primary_overflow_location": ""}, {}, "primary_overflow_location: an empty"),
     ],
 )
 def test_what_is_clear_is_repaired_and_warned_of(
@@ -84,14 +86,19 @@ def test_what_is_clear_is_repaired_and_warned_of(
 
 @pytest.mark.parametrize("name", ["pin", "guest_pin", "host_identity_provider_group"])
 def test_null_removes_no_protection(name: str) -> None:
+    body = {"result": {**ROOM, name: None}}
     with pytest.raises(InvalidReplyError, match=name):
-        relayed(SERVICE, {"result": {**ROOM, name: None}})
+        relayed(SERVICE, body)
+    with pytest.raises(ValueError, match=name):
+        convert_reply(json.dumps({"status": "success", **body}), SERVICE, [])
+    assert Level.CONTRACT in levels(SERVICE, body)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("name", None),
+        ("name", ""),
         ("participant_limit", "ten"),
         ("participant_limit", "010"),
         ("max_callrate_in", "2048"),

@@ -101,7 +101,7 @@ def test_the_export_is_read_as_it_is(tmp_path: Path) -> None:
     ]
 
 
-ROOM = {"name": "Room", "service_type": "conference", "service_tag": "", "pin": None}
+ROOM = {"name": "Room", "service_type": "conference", "service_tag": "", "view": None}
 THREE = export([reject(name, priority=number) for number, name in enumerate("abc", 1)])
 
 
@@ -136,7 +136,7 @@ THREE = export([reject(name, priority=number) for number, name in enumerate("abc
         ),
         (
             export([reject() | {"override_service_response": {**CONTINUE, "result": ROOM}}]),
-            "null in its result is left out: Infinity would drop the whole reply",
+            "view: null is no value of this field; leave it out",
             [{}],
         ),
         (
@@ -276,7 +276,7 @@ def test_a_static_reply_keeps_its_braces_and_loses_what_infinity_ignores(tmp_pat
         "service_tag": "t",
         "aliases": ["a"],
         "allow_guests": "true",
-        "pin": None,
+        "view": None,
     }
     rows = [
         row(

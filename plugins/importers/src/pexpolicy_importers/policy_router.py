@@ -373,12 +373,6 @@ def convert_reply(reply_text: str, endpoint: str, remarks: list[str]) -> Then:
     reply = _json_object(reply_text)
     result = reply.get("result")
     reading = read_envelope(endpoint, reply)
-    if reading.disposition is Disposition.DROPPED and isinstance(result, dict):
-        # TOML has no null, and a field that is not there means the same.
-        whole = read_envelope(endpoint, {**reply, "result": _without_null(result)})
-        if whole.disposition is Disposition.RESULT:
-            reading = whole
-            remarks.append("null in its result is left out: Infinity would drop the whole reply")
     if reading.disposition is Disposition.REJECT:
         return {"action": "reject", **{n: _escaped(v) for n, v in reading.result.items() if v}}
     if reading.disposition is Disposition.REDIRECT:
@@ -410,17 +404,12 @@ def _known_fields(fields: Mapping[str, Any], endpoint: str, remarks: list[str]) 
     is_service = endpoint == "service_configuration"
     model = SERVICE_TYPES[fields["service_type"]] if is_service else ParticipantProperties
     known = {"service_type", *contract_of(model).names}
-    given = _without_null(fields)
+    # Where null has a meaning, it is the default.
+    given = {name: value for name, value in fields.items() if value is not None}
     remarks += [
         f"{name} is left out: Infinity knows no such field" for name in given if name not in known
     ]
     return {name: _escaped(value) for name, value in given.items() if name in known}
-
-
-def _without_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_null(part) for key, part in value.items() if part is not None}
-    return [_without_null(part) for part in value] if isinstance(value, list) else value
 
 
 def _escaped(value: Any) -> Any:
