@@ -102,7 +102,7 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
                 "message": remark.text,
                 "file": (place := places.place_of(remark) or NOWHERE).file or str(config),
                 "line": place.line or None,
-                "column": place.column,
+                "column": place.column or None,
             }
             for remark in remarks
         ]
@@ -117,7 +117,7 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
     }
 
 
-NOWHERE = Place("", 0, None)
+NOWHERE = Place("", 0, 0)
 
 
 async def _open_and_close(policy: Policy) -> None:

@@ -316,7 +316,7 @@ def _other_configuration(
     if recorded is None or recorded == explained.config_hash:
         return
     for call in of_audit("", msgspec.json.encode(line)):
-        if isinstance(call, Call):
+        if isinstance(call, Call) and call.reply is not None:
             old, new = call.reply, of_answer(explained.answer, redaction)
             before, after = (f"{one.word(call.endpoint)} by {one.decided_by}" for one in (old, new))
             text = (

@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
@@ -52,11 +51,11 @@ R = TypeVar("R", Problem, ConfigWarning)
 
 
 class Place(NamedTuple):
-    """A place in a file; ``file`` is empty for the configuration itself."""
+    """A place in the configuration, or without a column in a ``file`` that it names."""
 
     file: str
     line: int
-    column: int | None
+    column: int
 
 
 class Places:
@@ -82,7 +81,7 @@ class Places:
         for text in (*(f"{part}: " for part in problem.key), problem.text):
             if (found := _ELSEWHERE.search(text)) is not None:
                 file, number = filter(None, found.groups())
-                return Place(file, int(number), None)
+                return Place(file, int(number), 0)
         line, column = problem.at or self._place_of(problem.key)
         is_known = 0 < line <= self._text.count("\n") + 1
         return Place("", line, column) if is_known else None
@@ -137,23 +136,24 @@ def grouped(remarks: Iterable[R], path: Path) -> list[R]:
         found = _PLACE.sub("", text)
         return found, _VALUE.sub("", found)
 
-    kinds: dict[object, dict[object, list[R]]] = {}
+    kinds: dict[object, list[tuple[object, R]]] = {}
     for remark in dict.fromkeys(remarks):
         names, (text, kind) = _names_of(remark.key), statement(remark.text)
-        alike = kinds.setdefault((names[:3], kind), {})
-        alike.setdefault((names[-1:], text), []).append(remark)
-    merged = []
+        kinds.setdefault((names[:3], kind), []).append(((names[-1:], text), remark))
+    merged: list[R] = []
     for alike in kinds.values():
-        differs = len(alike) > MAX_ALIKE
-        for found in ([*chain(*alike.values())],) if differs else alike.values():
-            first, (key, *others) = found[0], {_names_of(one.key): None for one in found}
-            place = places.place_of(first)
+        exact = dict.fromkeys(equal for equal, _ in alike)
+        differs = len(exact) > MAX_ALIKE
+        for one in (None,) if differs else exact:
+            found = [remark for equal, remark in alike if differs or equal == one]
+            first, place, names = found[0], places.place_of(found[0]), _names_of(found[0].key)
             said = f", such as: {first.text}" if differs else f": {statement(first.text)[0]}"
+            is_one_key = len({_names_of(remark.key) for remark in found}) == 1
             whole = replace(
                 first,
-                key=key[:3] if differs and others else key,
+                key=names if is_one_key or not differs else names[:3],
                 text=f"{len(found)} times ({_listed(found, places)}){said}",
-                at=place[1:] if place is not None and place.column else None,
+                at=place[1:] if place is not None and not place.file else None,
             )
             merged.append(whole if len(found) > 1 else first)
     return merged
@@ -171,7 +171,8 @@ def _listed(found: Sequence[R], places: Places) -> str:
         f"{label}{'s' * (label != '' and len(numbers) > 1)} {', '.join(numbers)}".lstrip()
         for label, numbers in by_file.items()
     ]
-    return ", ".join([*shown, *["..."] * (len(found) > MAX_PLACES)])
+    more = ", ..." if len(found) > MAX_PLACES else ""
+    return f"{', '.join(shown)}{more}"
 
 
 def _names_of(key: Key) -> Key:
