@@ -430,7 +430,7 @@ class LdapSource(DataSource[LdapSettings, LdapQuery]):
         try:
             import_module("ldap")
         except ImportError as error:
-            text = f"needs the package {error.name}: pip install 'pexpolicy-sources[ldap]'"
+            text = f"{error}: pip install 'pexpolicy-sources[ldap]'"
             raise SettingsError(text, key=("driver",)) from None
         self._pool: LdapPool | None = None
         self._threads: ThreadPoolExecutor

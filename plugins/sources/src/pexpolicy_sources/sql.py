@@ -248,7 +248,7 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         try:
             self._make_engine = make_engine(settings)
         except ImportError as error:
-            text = f"needs the package {error.name}: pip install 'pexpolicy-sources[{extra}]'"
+            text = f"{error}: pip install 'pexpolicy-sources[{extra}]'"
             raise SettingsError(text, key=("driver",)) from None
         self._engine: AsyncEngine | None = None
 
