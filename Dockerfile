@@ -12,7 +12,7 @@ RUN deploy/install packages /opt/pexpolicy
 FROM ${BASE}
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin pexpolicy
 # Volumes that are mounted here get this owner.
-RUN install -d -o 10001 -g 10001 -m 0700 /var/log/pexpolicy /var/lib/pexpolicy-console /run/pexpolicy
+RUN install -d -o 10001 -g 10001 -m 0700 /var/log/pexpolicy /var/lib/pexpolicy /var/lib/pexpolicy-console /run/pexpolicy
 COPY --from=build /opt/pexpolicy /opt/pexpolicy
 # The root file system may be read-only, so Python must not write bytecode.
 ENV PATH=/opt/pexpolicy/bin:/usr/local/bin:/usr/bin:/bin

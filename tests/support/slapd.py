@@ -30,6 +30,7 @@ attributetype ( 1.3.6.1.4.1.99999.2 NAME 'proxyAddresses'
   EQUALITY caseExactMatch SUBSTR caseExactSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
 modulepath /usr/lib/ldap
 moduleload back_mdb
+{schema}
 TLSCertificateFile server.pem
 TLSCertificateKeyFile server.key
 sizelimit size.soft=100 size.hard=100 size.prtotal=unlimited
@@ -58,7 +59,7 @@ class Server(ServerProcess):
     ``url`` is for StartTLS, ``secure_url`` for LDAPS.
     """
 
-    def __init__(self, folder: Path, entries: Entries | None = None) -> None:
+    def __init__(self, folder: Path, entries: Entries | None = None, schema: str = "") -> None:
         installed = programs.require("slapd")
         super().__init__(folder)
         # Ubuntu confines the installed program to its own folders.
@@ -72,7 +73,7 @@ class Server(ServerProcess):
         self.ca_file = folder / "ca.pem"
         certificates.write_authority(folder)
         certificates.write_pair(folder, name="127.0.0.1")
-        text = _CONFIGURATION.format(base=BASE, admin=ADMIN, password=PASSWORD)
+        text = _CONFIGURATION.format(base=BASE, admin=ADMIN, password=PASSWORD, schema=schema)
         (folder / "slapd.conf").write_text(text)
         self.own(*folder.iterdir())
         reader = {"objectClass": ["organizationalRole", "simpleSecurityObject"]}
