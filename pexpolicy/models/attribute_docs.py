@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from functools import cache
 from itertools import pairwise
 from textwrap import dedent
 
@@ -24,25 +25,23 @@ def attribute_docs(documented: type) -> dict[str, str]:
 
     Raises ``OSError`` where the source is not installed.
     """
-    docs: dict[str, str] = {}
-    for base in reversed(documented.__mro__):
-        if base.__module__.partition(".")[0] in _LIBRARIES:
-            continue
-        for node in ast.walk(ast.parse(dedent(inspect.getsource(base)))):
-            if isinstance(node, ast.ClassDef | ast.If):
-                docs |= _documented(node.body)
-    return docs
+    bases = reversed(documented.__mro__)
+    return {name: doc for base in bases for name, doc in _own_docs(base).items()}
 
 
-def _documented(statements: list[ast.stmt]) -> dict[str, str]:
+@cache
+def _own_docs(documented: type) -> dict[str, str]:
     docs: dict[str, str] = {}
-    for pair in pairwise(statements):
-        match pair:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                docs[name] = " ".join(text.split())
-            case _:
-                pass
+    is_ours = documented.__module__.partition(".")[0] not in _LIBRARIES
+    for node in ast.walk(ast.parse(dedent(inspect.getsource(documented)) if is_ours else "")):
+        for pair in pairwise(node.body if isinstance(node, ast.ClassDef | ast.If) else ()):
+            match pair:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name))
+                    | ast.Assign(targets=[ast.Name(id=name)]),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    docs[name] = " ".join(text.split())
+                case _:
+                    pass
     return docs
