@@ -18,6 +18,7 @@ from pexpolicy.audit.spool import SUFFIX
 from tests.support.waiting import wait_until
 
 SEED = 20261126
+FAILED, WRITTEN = b"cannot be written", b"is written again"
 
 
 @contextmanager
@@ -80,8 +81,7 @@ async def disk_full(folder: Path, rounds: int, seconds: float) -> Finding:
                 _fill(disk / "ballast")
                 await asyncio.sleep(seconds)
                 (disk / "ballast").unlink()
-                await asyncio.sleep(seconds / 2 + 0.6)
-            await asyncio.sleep(1.2)
+                await _recovered(server)
         _compare(finding, server, rounds)
         return await check(finding, ids, audit_files(disk))
 
@@ -100,8 +100,7 @@ async def read_only(folder: Path, rounds: int, seconds: float) -> Finding:
                 await asyncio.sleep(seconds / 2)
                 with _mounted(disk, "ro"):
                     await asyncio.sleep(seconds)
-                await asyncio.sleep(seconds / 2 + 0.6)
-            await asyncio.sleep(1.2)
+                await _recovered(server)
         _compare(finding, server, rounds)
         return await check(finding, ids, audit_files(disk))
 
@@ -140,13 +139,22 @@ def _fill(ballast: Path) -> None:
                 continue
 
 
+async def _recovered(server: Server) -> None:
+    """Wait until the failure that was logged last is over."""
+
+    def is_over() -> bool:
+        log = server.log
+        return log.rfind(WRITTEN) > log.rfind(FAILED)
+
+    await asyncio.to_thread(wait_until, is_over)
+
+
 def _compare(finding: Finding, server: Server, alerts: int) -> None:
     """Expect one alert for each failure on standard error, and no lost line."""
-    log = server.log.decode()
-    failures, recoveries = log.count("cannot be written"), log.count("is written again")
+    failures, recoveries = server.log.count(FAILED), server.log.count(WRITTEN)
     finding.notes.append(f"alerts {failures}, recoveries {recoveries}")
     finding.expect(min(failures, recoveries) >= alerts, f"fewer alerts than {alerts}")
-    finding.expect("loses lines" not in log, "lines were lost")
+    finding.expect(b"loses lines" not in server.log, "lines were lost")
 
 
 async def deleted(folder: Path, rounds: int) -> Finding:

@@ -84,7 +84,8 @@ async def test_no_decision_leaves_while_a_pipe_is_in_the_place_of_a_required_aud
         assert server.operator("/status").json["audit"]["problem"] == "a link has replaced it"
         server.audit.unlink()
         os.mkfifo(server.audit)
-        await asyncio.sleep(1.2)
+        named = "a device or a pipe has replaced it"
+        wait_until(lambda: server.operator("/status").json["audit"]["problem"] == named)
         assert server.ask(wire.SERVICE).json["action"] == "reject"
         server.audit.unlink()
         wait_until(lambda: server.ask(wire.SERVICE).json["action"] == "continue")

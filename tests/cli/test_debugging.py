@@ -168,7 +168,7 @@ def test_the_answer_of_a_hook_that_was_stopped_is_used(tmp_path: Path) -> None:
             read_until("(Pdb)")
             shown = ""
             # Real time, as the server is a process: longer than the budget of a call.
-            time.sleep(4.5)
+            time.sleep(1.0)
             os.write(control, b"name = 'from the prompt'\n")
             read_until("(Pdb)")
             assert "event loop" not in shown
