@@ -20,6 +20,16 @@ ROOT = paths.ROOT
 SHIPPED = ROOT / "config.toml"
 START_TIMEOUT_S = HANG_S
 """Seconds until a silent server counts as failed."""
+SERVE = """
+from pexpolicy.cli.main import main
+from pexpolicy.server import reload_triggers, workers
+
+reload_triggers.POLL_INTERVAL_S = 0.1
+workers.HEARTBEAT_S = workers.RESTART_DELAY_S = 0.25
+{times}
+main(prog_name="pexpolicy")
+"""
+"""The command ``pexpolicy``, whose server looks at its files and its workers more often."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +110,15 @@ def running(
     folder: Path | None = None,
     own_admin_port: bool = False,
     log: list[str] | None = None,
+    times: str = "",
 ) -> Iterator[Running]:
     """Start a server on a free port, wait until it announces its URL, and stop it.
 
     The admin port is a free one too, or with ``own_admin_port`` that of the configuration. ``log``
-    gets the lines that it writes.
+    gets the lines that it writes. ``times`` is a statement that sets others of its times.
     """
     output = [] if log is None else log
-    command = (python, "-m", "pexpolicy", "serve", "--config", str(config))
+    command = (python, "-c", SERVE.format(times=times), "serve", "--config", str(config))
     ports = ["--port", "0", *(() if own_admin_port else ("--admin-port", "0"))]
     with subprocess.Popen(
         (*command, *ports, *arguments),
