@@ -49,7 +49,7 @@ def judged(endpoint: str, body: bytes, status: int = 200, kind: str = "json") ->
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @given(body=envelopes | anything, status=st.sampled_from([200, 200, 200, 404, 500]))
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=50, deadline=None, database=None)
 def test_any_json_is_judged(endpoint: str, body: Any, status: int) -> None:
     for finding in judged(endpoint, json.dumps(body).encode(), status):
         assert finding.text
@@ -57,7 +57,7 @@ def test_any_json_is_judged(endpoint: str, body: Any, status: int) -> None:
 
 @pytest.mark.parametrize("kind", ["json", "jpeg"])
 @given(body=st.binary(max_size=200))
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=50, deadline=None, database=None)
 def test_any_bytes_are_judged(kind: str, body: bytes) -> None:
     assert judged("participant_avatar", body, kind=kind)
 

@@ -51,7 +51,7 @@ def test_an_operator_on_a_number_is_what_its_name_says(operator: str, data: st.D
 
 
 @given(WHENS, PAIRS)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_condition_is_what_is_written(when: Written, pairs: Pairs) -> None:
     condition, request = compiled(when), asked(pairs)
     expected = naive.matches(when, pairs)
