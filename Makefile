@@ -6,7 +6,7 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 CONFIG  ?= config.toml
-JOBS    ?= 3
+JOBS    ?= 4
 UPGRADE ?= --upgrade
 DIST    := dist
 UV      := uv==0.13.9
@@ -65,12 +65,12 @@ run: $(STAMP) ## serve config.toml on http://127.0.0.1:8000, and its console on 
 		$(filter --admin-port=%,$(subst --admin-port ,--admin-port=,$(ARGS))) & \
 	exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
 
-# The tests run even if the linter fails, or a program is missing: then some of them are left out.
+# Lint runs meanwhile and is told last. Tests whose program is not installed are left out.
 test: $(STAMP) ## format, lint, types, tests of core and plugins; ARGS=tests/chain runs these tests only
-	@failed=0; \
-	$(BIN)/python -m tests.support.programs || true; \
-	$(if $(ARGS),,$(MAKE) --no-print-directory lint || failed=1;) \
+	@failed=0; $(BIN)/python -m tests.support.programs || true; \
+	$(if $(ARGS),,$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & trap "kill $$!" INT TERM;) \
 	$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) -rs $(or $(ARGS),--ignore=lab) || failed=1; \
+	$(if $(ARGS),,wait $$! || failed=1; cat $(VENV)/lint.log;) \
 	exit $$failed
 
 quick: $(STAMP) ## the tests of what changed since main, or since the last commit
