@@ -55,18 +55,6 @@ def test_the_service_has_few_privileges(unit: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
-def test_the_commands_of_the_unit_are_ours() -> None:
-    commands = re.findall(
-        r"^Exec\w+=/opt/pexpolicy/bin/pexpolicy (\w+)", UNIT.read_text(), re.MULTILINE
-    )
-    assert commands == ["serve", "reload"]
-    for command in commands:
-        result = subprocess.run(
-            [sys.executable, "-m", "pexpolicy", command, "--help"], capture_output=True, check=False
-        )
-        assert result.returncode == 0, command
-
-
 def test_the_server_sends_the_notifications_that_the_unit_waits_for(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.settimeout(live_server.START_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Rooms, devices and people in a real slapd, asked for through the plugins."""
+"""Rooms and people in a real slapd, asked for through the plugins."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,14 +10,11 @@ from multidict import MultiDict
 from pexpolicy import (
     Continue,
     DirectoryInformationRequest,
-    RegistrationAliasRequest,
-    Reject,
     Request,
     ServiceConfigurationRequest,
 )
 from pexpolicy.testing import decide, make_policy
 from pexpolicy_directory.plugin import PhoneBook
-from pexpolicy_registrations.plugin import Registrations
 from pexpolicy_rooms.plugin import Rooms
 from pexpolicy_sources.ldap import LdapSettings, LdapSource
 from tests.support import programs, slapd
@@ -27,9 +24,6 @@ pytestmark = programs.needs_compiled("python-ldap")
 ENTRIES = {
     f"uid=clinic,{slapd.BASE}": slapd.person(
         "clinic", cn="Clinic", proxyAddresses=["Clinic@Example.com", "ward"], employeeNumber="0482"
-    ),
-    f"uid=desk,{slapd.BASE}": slapd.person(
-        "desk", mail=["Desk@Example.com", "desk2@example.com"], employeeNumber="secret word"
     ),
     f"uid=anna,{slapd.BASE}": slapd.person(
         "anna", cn=["Anna Ødegård", "Vik"], mail="Anna@example.com", ou=["Ward", "Surgery"]
@@ -70,15 +64,6 @@ async def test_a_room_is_found_by_each_of_its_aliases(people: slapd.Server) -> N
             assert (room.name, room.pin) == ("Clinic", "0482")
         params = {"local_alias": "*", "call_direction": "dial_in"}
         assert type(await ask(ServiceConfigurationRequest, params)) is Continue
-
-
-async def test_a_device_registers_with_each_of_its_aliases(people: slapd.Server) -> None:
-    query = "(uid=desk) alias=mail username=uid password=employeeNumber"
-    async with serving(people, "registrations", Registrations, query=query) as ask:
-        for alias in ("desk@example.com", "Desk2@Example.com"):
-            found = await ask(RegistrationAliasRequest, {}, alias)
-            assert (found.username, found.password) == ("desk", "secret word")
-        assert type(await ask(RegistrationAliasRequest, {}, "desk3")) is Reject
 
 
 async def test_people_are_found_by_their_names_and_rows_with_errors_left_out(
