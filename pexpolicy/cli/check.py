@@ -28,7 +28,7 @@ from pexpolicy.cli.common import (
     refuse,
     screen,
 )
-from pexpolicy.config.places import Place, Places
+from pexpolicy.config.places import Places
 from pexpolicy.config.problems import ConfigWarning, Problem, dotted_key
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.hooks import HOOKS
@@ -100,9 +100,9 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
             {
                 "key": dotted_key(remark.key),
                 "message": remark.text,
-                "file": (place := places.place_of(remark) or NOWHERE).file or str(config),
-                "line": place.line or None,
-                "column": place.column or None,
+                "file": (place := places.place_of(remark) or ("", None, None))[0] or str(config),
+                "line": place[1],
+                "column": place[2] or None,
             }
             for remark in remarks
         ]
@@ -115,9 +115,6 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
         "errors": listed(error.problems if error is not None else ()),
         "warnings": listed(policy.warnings if policy is not None else ()),
     }
-
-
-NOWHERE = Place("", 0, 0)
 
 
 async def _open_and_close(policy: Policy) -> None:

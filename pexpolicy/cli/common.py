@@ -126,8 +126,8 @@ def fail(error: ConfigError, hint: str = "") -> NoReturn:
         if key and text.startswith(key):
             text = click.style(key, bold=True) + text.removeprefix(key)
         click.echo(f"\n  {text}", err=True)
-        if (place := places.place_of(problem)) is not None and not place.file:
-            click.secho(f"   --> {error.path}:{place.line}:{place.column}", err=True, dim=True)
+        if (place := places.place_of(problem)) is not None and not place[0]:
+            click.secho(f"   --> {error.path}:{place[1]}:{place[2]}", err=True, dim=True)
     if hint:
         click.echo(hint, err=True)
     sys.exit(exit_code(error))

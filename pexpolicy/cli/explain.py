@@ -142,8 +142,7 @@ def explain(  # noqa: PLR0913 - the options of the command
     else:
         is_whole = show_secrets or shown["reply"] is None
         body = explained.answer.reply.body if is_whole else without_secrets(explained)[0]
-        hidden = () if verbose else shown["assumed"]
-        show_document(screen(), shown, explained.alias, body, hidden=hidden)
+        show_document(screen(), shown, explained.alias, body, () if verbose else shown["assumed"])
     if traceback:
         secrets = withheld_values(explained.answer.outcome.request)
         for raised in explained.errors:
@@ -327,16 +326,9 @@ def _other_configuration(
 
 
 def show_document(
-    console: Console,
-    shown: Mapping[str, Any],
-    alias: str,
-    body: bytes,
-    *,
-    hidden: Collection[str] = (),
+    console: Console, shown: Mapping[str, Any], alias: str, body: bytes, hidden: Collection[str]
 ) -> None:
-    """Print a document without the parameters in ``hidden``; elsewhere than on a terminal the
-    reply is not indented.
-    """
+    """Print a document; elsewhere than on a terminal the reply is not indented."""
     console.print(Text(shown["endpoint"], "bold cyan"), Text(printable(alias)))
     facts = shown["request"].items()
     lines = [f"  {name} = {value}" for name, value in facts if name not in ("alias", *hidden)]

@@ -7,8 +7,9 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module, metadata
+from itertools import groupby
 from typing import Any, cast
 
 import click
@@ -114,14 +115,10 @@ class Commands(click.Group):
         """Write names and summaries without importing the commands of packages."""
         others = tuple(sorted(self._of_packages))
         for title, names in (*GROUPS.items(), ("Commands of installed packages", others)):
-            rows: dict[str, list[str]] = {}
-            for name in names:
-                rows.setdefault(self._help(ctx, name), []).append(name)
+            rows = groupby(names, partial(self._help, ctx))
             if names:
                 with formatter.section(title):
-                    formatter.write_dl(
-                        [(f"{', '.join(row):<13}", text) for text, row in rows.items()]
-                    )
+                    formatter.write_dl([(f"{', '.join(row):<13}", text) for text, row in rows])
 
     def _help(self, ctx: click.Context, name: str) -> str:
         if name in self._of_packages:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from pexpolicy.config.files import EncodingError, decode_text, read_file
 from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key
@@ -50,14 +50,6 @@ MAX_PLACES = 5
 R = TypeVar("R", Problem, ConfigWarning)
 
 
-class Place(NamedTuple):
-    """A place in the configuration, or without a column in a ``file`` that it names."""
-
-    file: str
-    line: int
-    column: int
-
-
 class Places:
     """Where the keys of a TOML text are; its parser does not tell."""
 
@@ -76,15 +68,18 @@ class Places:
         """Return the line of a key, or of the innermost table or key around it; 0 if unknown."""
         return self._place_of(key)[0]
 
-    def place_of(self, problem: Problem | ConfigWarning) -> Place | None:
-        """Return the place of a problem, from 1; ``None`` if it is unknown."""
+    def place_of(self, problem: Problem | ConfigWarning) -> tuple[str, int, int] | None:
+        """Return file, line and column of a problem, from 1; ``None`` if its place is unknown.
+
+        The file is empty for the text itself; another one has the column 0.
+        """
         for text in (*(f"{part}: " for part in problem.key), problem.text):
             if (found := _ELSEWHERE.search(text)) is not None:
                 file, number = filter(None, found.groups())
-                return Place(file, int(number), 0)
+                return file, int(number), 0
         line, column = problem.at or self._place_of(problem.key)
         is_known = 0 < line <= self._text.count("\n") + 1
-        return Place("", line, column) if is_known else None
+        return ("", line, column) if is_known else None
 
     def _place_of(self, key: Key) -> tuple[int, int]:
         """Return line and column of a key, or of the longest beginning of it that is in the text.
@@ -153,7 +148,7 @@ def grouped(remarks: Iterable[R], path: Path) -> list[R]:
                 first,
                 key=names if is_one_key or not differs else names[:3],
                 text=f"{len(found)} times ({_listed(found, places)}){said}",
-                at=place[1:] if place is not None and not place.file else None,
+                at=place[1:] if place is not None and not place[0] else None,
             )
             merged.append(whole if len(found) > 1 else first)
     return merged
@@ -161,18 +156,14 @@ def grouped(remarks: Iterable[R], path: Path) -> list[R]:
 
 def _listed(found: Sequence[R], places: Places) -> str:
     """Return the first places, such as ``rooms.csv lines 3, 4, 6``."""
-    by_file: dict[str, dict[str, None]] = {}
+    shown: dict[str, dict[str, None]] = {}
     for one in found[:MAX_PLACES]:
-        place = places.place_of(one)
-        label = "" if place is None else f"{place.file} line".lstrip()
-        number = dotted_key(one.key[3:] or one.key) if place is None else str(place.line)
-        by_file.setdefault(label, {})[number] = None
-    shown = [
-        f"{label}{'s' * (label != '' and len(numbers) > 1)} {', '.join(numbers)}".lstrip()
-        for label, numbers in by_file.items()
-    ]
+        unknown = "", dotted_key(one.key[3:] or one.key), 0
+        file, line, _ = places.place_of(one) or unknown
+        label = f"{file} lines".lstrip() if isinstance(line, int) else ""
+        shown.setdefault(label, {})[str(line)] = None
     more = ", ..." if len(found) > MAX_PLACES else ""
-    return f"{', '.join(shown)}{more}"
+    return ", ".join(f"{file} {', '.join(lines)}".lstrip() for file, lines in shown.items()) + more
 
 
 def _names_of(key: Key) -> Key:
