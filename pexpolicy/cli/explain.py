@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
@@ -314,7 +313,7 @@ def _other_configuration(
     recorded = line.get("config_hash")
     if recorded is None or recorded == explained.config_hash:
         return
-    for call in of_audit("", msgspec.json.encode(line)):
+    for call in of_audit("", json.dumps(line, separators=(",", ":")).encode()):
         if isinstance(call, Call) and call.reply is not None:
             old, new = call.reply, of_answer(explained.answer, redaction)
             before, after = (f"{one.word(call.endpoint)} by {one.decided_by}" for one in (old, new))

@@ -37,8 +37,6 @@ _BROKEN = {
 """By a part of the parser's message: what to write."""
 _ELSEWHERE = re.compile(r"\A(\S.*?\.\w+) line ([1-9]\d*): |\((\S[^()]*\.\w+) line ([1-9]\d*)\)")
 """The place of a problem in another file, such as one that a plugin reads."""
-_AT_LINE = re.compile(r"\.\w+ line [1-9]\d*\Z")
-"""The end of a part of a key that is such a place."""
 _PLACE = re.compile(rf"{_ELSEWHERE.pattern}| \(\w+ (?:{_QUOTED})\)\Z")
 """What a text tells of its place: file and line, or a name at its end."""
 _VALUE = re.compile(r"""(?<!\w)'[^']*'|"[^"]*"|\S*[@\d]\S*""")
@@ -168,7 +166,8 @@ def _listed(found: Sequence[R], places: Places) -> str:
 
 def _names_of(key: Key) -> Key:
     """Return a key without numbers and the places in other files."""
-    return tuple(part for part in key if isinstance(part, str) and not _AT_LINE.search(part))
+    texts = (part for part in key if isinstance(part, str))
+    return tuple(text for text in texts if not _ELSEWHERE.match(f"{text}: "))
 
 
 def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | None]:
