@@ -40,7 +40,7 @@ REFUSALS = """
 ## Refusals
 
 A request that is refused before it reaches a plugin leaves a line of `"event":"refused"` with
-`timestamp`, `reason`, `status`, `peer` and `config_hash`, and with `endpoint` if it was one of the
+`timestamp`, `reason`, `status`, `peer` and `policy_hash`, and with `endpoint` if it was one of the
 six. Status 0: the connection was closed without a reply. After five lines, the refusals of one
 address and reason share a line every 10 s, with their number (`times`) and what is known of the
 last one.

@@ -8,13 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from pexpolicy import __version__
 from pexpolicy.access.warnings import access_warnings, core_paths, path_findings
 from pexpolicy.background.sources import SourceLease
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.fold import ADJUST
-from pexpolicy.config.files import hash_with, tracking_files
+from pexpolicy.config.files import Tracked, tracking
 from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import FileUser, NamedPath
 from pexpolicy.config.problems import ConfigWarning, Problem
@@ -23,6 +24,7 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.fleet.policy_hash import policy_hash
 from pexpolicy.models.context import using_wall_clock
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
@@ -57,7 +59,11 @@ def build_policy(
     is_complete = "sources" not in settings.wrong
     tables = settings.sources
     sources = SourceLease(context.shared, tables, root, driver, is_complete=is_complete)
-    with sources.resolving(), using_wall_clock(context.wall_clock):
+    with (
+        tracking() as tracked,
+        sources.resolving(),
+        using_wall_clock(context.wall_clock),
+    ):
         plugins, unbuilt = build(settings.plugins, found, root, sources=sources, isolate=_isolate)
     told, failed = describe(plugins, root)
     names = ObjectNames(settings.infinity) if settings.infinity else None
@@ -70,7 +76,11 @@ def build_policy(
     settings = replace(
         settings,
         sources={},
-        config_hash=hash_with(settings.config_hash, told.files),
+        policy_hash=policy_hash(
+            settings,
+            Tracked(told.files, [*settings.secrets, *tracked.secrets]),
+            [f"pexpolicy {__version__}", *(plugin.available.origin for plugin in plugins)],
+        ),
         plugins={plugin.name: plugin.table for plugin in plugins},
     )
     told.files[:0] = (settings.path, *settings.secret_files)
@@ -130,7 +140,7 @@ def _chains(
             *(made(e, table.timeout, (), [adjusts]) for table, _, adjusts in parts if adjusts),
         ]
     observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
-    return chains, BackgroundTasks(shadows, observers, context.log, settings.config_hash)
+    return chains, BackgroundTasks(shadows, observers, context.log, settings.policy_hash)
 
 
 def policy_from(
@@ -150,7 +160,7 @@ def policy_from(
     user = context.file_user
     problems: list[Problem] = []
     policy = None
-    with tracking_files() as files:
+    with tracking() as tracked:
         try:
             settings: Settings | None = load(path, content=content)
         except ConfigError as error:
@@ -170,7 +180,7 @@ def policy_from(
     if policy is not None:
         policy.close()
     found = ConfigError(path, problems)
-    found.files = tuple(dict.fromkeys((path, *files)))
+    found.files = tuple(dict.fromkeys((path, *tracked.files)))
     raise found
 
 

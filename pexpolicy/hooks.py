@@ -306,7 +306,7 @@ class Plugin(Generic[S], metaclass=_PluginType):
     def tracked_files(self) -> Iterable[Path]:  # type: ignore[empty-body]
         """Return the files that the plugin was built from, in addition to its settings.
 
-        A server reloads when one of them changes, and ``config_hash`` covers their content.
+        A server reloads when one of them changes, and ``policy_hash`` covers their content.
         Relative paths are relative to the configuration file. Called once, after ``__init__``.
         """
 

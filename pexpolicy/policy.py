@@ -102,7 +102,7 @@ class Policy:
         context: BuildContext,
     ) -> None:
         self.settings = settings
-        self.config_hash = settings.config_hash
+        self.policy_hash = settings.policy_hash
         self.context = context
         self.plugins = plugins
         self.sources = sources

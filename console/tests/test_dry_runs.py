@@ -185,7 +185,7 @@ async def test_mistakes_are_named(
 async def test_a_broken_configuration_names_its_problems_until_it_is_mended(
     dry: Direct, config: Path
 ) -> None:
-    active = (await dry.ask("check"))["config_hash"]
+    active = (await dry.ask("check"))["policy_hash"]
     assert (await dry.ask("check", active_hash=active))["changes"] == []
     write(config, more="[plugins.rooms2]\n")
     assert "rooms2" in (await dry.ask("check", active_hash=active))["problems"][0]
@@ -193,7 +193,7 @@ async def test_a_broken_configuration_names_its_problems_until_it_is_mended(
         await dry.ask("explain", request="board@example.com")
     write(config, board="Boardroom")
     mended = await dry.ask("check", active_hash=active)
-    assert (mended["problems"], mended["config_hash"] == active) == ([], False)
+    assert (mended["problems"], mended["policy_hash"] == active) == ([], False)
     assert "Boardroom" in str(mended["changes"])
     assert (await dry.ask("check", active_hash="of another server"))["changes"] is None
 

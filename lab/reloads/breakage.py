@@ -86,11 +86,11 @@ def _offer(folder: Path, files: int, seed: int) -> Finding:
                 break
             refused += not result.done
             if result.done:
-                active = result.config_hash
+                active = result.policy_hash
                 # The following calls need the credentials of the sound configuration.
                 config.write_bytes(SOUND)
                 (again,) = ask_for_reload(config)
-                active = again.config_hash if again is not None else ""
+                active = again.policy_hash if again is not None else ""
             serving = _active_hash(server)
             finding.expect(serving == active, f"{number}: {serving} serves instead of {active}")
             finding.answered += 1
@@ -117,4 +117,4 @@ def _active_hash(server: live_server.Running) -> str:
     reply = server.ask(f"{wire.SERVICE}?local_alias=room@example.com", headers=headers)
     if reply.status != 200 or reply.result["name"] != "Engineering Room":
         return f"a reply of {reply.status}"
-    return str(server.last_line()["config_hash"])
+    return str(server.last_line()["policy_hash"])

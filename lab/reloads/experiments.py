@@ -80,7 +80,7 @@ async def reload(config: Path) -> str:
     (result,) = await asyncio.to_thread(ask_for_reload, config)
     assert result is not None, "the server is gone"
     assert result.done, result.problems
-    return result.config_hash
+    return result.policy_hash
 
 
 async def swap(folder: Path, reloads: int, *arguments: str) -> Finding:
@@ -101,7 +101,7 @@ async def swap(folder: Path, reloads: int, *arguments: str) -> Finding:
     for call in calls.answered:
         line = lines[call.json["decision_id"]]
         # The first configuration was not reloaded, so its hash is in no reply.
-        known, name = hashes.get(line["config_hash"], "0"), call.json["result"]["name"]
+        known, name = hashes.get(line["policy_hash"], "0"), call.json["result"]["name"]
         by = "odd" if int(known) % 2 else "even"
         mixed = f"{name!r} of configuration {known}, {line['steps']}"
         finding.expect((known, by) == (name, line["decided_by"]), mixed)

@@ -86,7 +86,7 @@ class AuditLog:
             status=reply.status,
             sent=result,
             ms=int(call.seconds() * 1_000_000) / 1000,
-            config_hash=call.config_hash,
+            policy_hash=call.policy_hash,
             warnings=decision.warnings,
             annotations=annotations,
         )
@@ -96,7 +96,7 @@ class AuditLog:
         return line
 
     def shadow(
-        self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
+        self, actual: Outcome, shadow: Outcome, policy_hash: str, *, differs: bool | None
     ) -> None:
         """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
         error = None
@@ -118,12 +118,12 @@ class AuditLog:
             "action": shadow.decision.action,
             "would_send": result,
             "differs": differs,
-            "config_hash": config_hash,
+            "policy_hash": policy_hash,
         }
         self.write({**line, **{name: value for name, value in further.items() if value}})
 
     def refused(
-        self, why: str, status: int, peer: str | None, config_hash: str, **facts: object
+        self, why: str, status: int, peer: str | None, policy_hash: str, **facts: object
     ) -> Awaitable[bool] | None:
         """Write the line of a call that was refused before it reached the policy."""
         if isinstance(path := facts.get("path"), str):
@@ -135,7 +135,7 @@ class AuditLog:
             "status": status,
             "peer": peer,
             **facts,
-            "config_hash": config_hash,
+            "policy_hash": policy_hash,
         }
         return self.write(line)
 

@@ -64,7 +64,7 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """The ``result`` of the reply without its secrets, or null."""
     ms: float
     """Milliseconds in the server."""
-    config_hash: str
+    policy_hash: str
     """The configuration that decided; ``pexpolicy check`` prints it."""
     warnings: tuple[str, ...] = ()
     """Fields of the answer that some versions of Infinity do not accept, each with its level of

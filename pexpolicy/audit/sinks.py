@@ -303,7 +303,7 @@ class GroupCommitSink(Sink):
                     "decision_id": event.get("decision_id"),
                     "reason": "not recorded in time: the audit was unavailable when the reply was "
                     "sent",
-                    "config_hash": event.get("config_hash"),
+                    "policy_hash": event.get("policy_hash"),
                 }
                 self._record(msgspec.json.encode(retraction))
         self._sync()

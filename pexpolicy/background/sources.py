@@ -27,7 +27,7 @@ from pexpolicy.background.schedule import (
     declared_by,
     importing,
 )
-from pexpolicy.config.files import Look, stat_files, tracking_files
+from pexpolicy.config.files import Look, stat_files, track_secret, tracking
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
@@ -115,6 +115,8 @@ class SharedSource:
     """The files that it was built from."""
     refreshed: tuple[Refreshed[Any], ...]
     jobs: tuple[ScheduledJob, ...]
+    secrets: tuple[Path | str, ...]
+    """Files and environment variables with its secrets."""
     paths: tuple[NamedPath, ...] = ()
     users: int = 0
     lifespan: Lifespan | None = None
@@ -248,10 +250,12 @@ class SourceLease:
         driver_class = _driver_class(name, table.driver)
         digest = digest_of([table.driver, str(self._root), table.settings])
         if (known := self._resources.acquire(name, digest, driver_class)) is not None:
+            for place in known.secrets:
+                track_secret(place)
             return known
         read_at = time.time()
         with (
-            tracking_files() as files,
+            tracking() as tracked,
             collecting_declarations() as declared,
             hook_context(f"sources.{name}", "__init__"),
         ):
@@ -265,10 +269,11 @@ class SourceLease:
             driver,
             {
                 file: version if version is None or version.is_older_than(read_at) else None
-                for file, version in stat_files(files).items()
+                for file, version in stat_files(tracked.files).items()
             },
             refreshed,
             declared_by(driver, declared, ScheduledJob),
+            tuple(tracked.secrets),
             own_paths(("sources", name), paths, refreshed),
         )
         self._resources.add(made)

@@ -287,7 +287,7 @@ class ShadowLog(Protocol):
     """The log of what shadow plugins would have decided."""
 
     def shadow(
-        self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
+        self, actual: Outcome, shadow: Outcome, policy_hash: str, *, differs: bool | None
     ) -> None:
         """Write one line; ``differs`` is ``None`` for a shadow that failed."""
 
@@ -300,14 +300,14 @@ class BackgroundTasks:
         shadows: Mapping[str, Sequence[Chain]],
         observers: Sequence[Observer],
         log: Log | None,
-        config_hash: str = "",
+        policy_hash: str = "",
     ) -> None:
         self._shadows = shadows
         self.shadows = tuple(chain for chains in shadows.values() for chain in chains)
         """All shadow chains."""
         self.observers = tuple(ObserverQueue(observer, log) for observer in observers)
         self._log = log
-        self._config_hash = config_hash
+        self._policy_hash = policy_hash
         self._pending: set[asyncio.Task[None]] = set()
         self._has_skipped = False
 
@@ -353,7 +353,7 @@ class BackgroundTasks:
             if counts is not None:
                 counts.shadowed(shadow, differs=differs)
             if audit is not None:
-                audit.shadow(outcome, shadow, self._config_hash, differs=differs)
+                audit.shadow(outcome, shadow, self._policy_hash, differs=differs)
 
     def open(self) -> None:
         """Accept what the observers of an earlier generation could not deliver."""

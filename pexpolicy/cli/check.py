@@ -88,7 +88,7 @@ def check(
     shown = ["valid", *[count(len(warnings), "warning")] * bool(warnings)]
     if warnings and strict:
         refuse(f"{config}: {shown[-1]}, and --strict allows none", 1)
-    click.secho(f"{config}: {', '.join(shown)} ({names}; {policy.config_hash})", fg="green")
+    click.secho(f"{config}: {', '.join(shown)} ({names}; {policy.policy_hash})", fg="green")
 
 
 def _document(config: Path, policy: Policy | None, error: ConfigError | None) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _document(config: Path, policy: Policy | None, error: ConfigError | None) ->
     return {
         "file": str(config),
         "valid": error is None,
-        "config_hash": policy.config_hash if policy is not None else None,
+        "policy_hash": policy.policy_hash if policy is not None else None,
         "plugins": [plugin.name for plugin in policy.plugins] if policy is not None else [],
         "errors": listed(error.problems if error is not None else ()),
         "warnings": listed(policy.warnings if policy is not None else ()),

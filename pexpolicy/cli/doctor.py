@@ -86,7 +86,7 @@ def doctor(config: Path, user: str | None, *, as_json: bool) -> None:
 
 def findings(config: Path, user: FileUser) -> Iterator[Finding]:
     """Yield what is wrong with a configuration and its machine, and what is right."""
-    config_hash, settings, paths = "", None, list[NamedPath]()
+    policy_hash, settings, paths = "", None, list[NamedPath]()
     try:
         settings = load_config(config)
         policy = build(config, preflight_problems, BuildContext(file_user=user))
@@ -97,7 +97,7 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
     else:
         policy.close()
         paths = policy.paths
-        config_hash, names = policy.config_hash, [plugin.name for plugin in policy.plugins]
+        policy_hash, names = policy.policy_hash, [plugin.name for plugin in policy.plugins]
         warnings = len(grouped(policy.warnings, config))
         text = f"{config} is valid, {count(warnings, 'warning')}; plugins: "
         yield Finding("configuration", "ok", text + (", ".join(names) or "none"))
@@ -113,7 +113,7 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
         "certificate": _certificate(settings),
         "audit": _space([one for one in paths if one.key[:1] == ("audit",)]),
         "disk": _space([one for one in paths if one.key[:1] != ("audit",)]),
-        "server": _server(document, config_hash),
+        "server": _server(document, policy_hash),
     }.items():
         try:
             for row in check:
@@ -193,7 +193,7 @@ def _space(paths: list[NamedPath]) -> Rows:
             yield "ok", f"{dotted_key(key)}: {path}: {room}", advice
 
 
-def _server(document: Document | None, config_hash: str) -> Rows:
+def _server(document: Document | None, policy_hash: str) -> Rows:
     """Yield the state of a server from its status document."""
     if document is None:
         yield "skipped", "not running", "pexpolicy serve"
@@ -202,7 +202,7 @@ def _server(document: Document | None, config_hash: str) -> Rows:
         yield "ok", f"ready, up {format_duration(document['uptime'])}"
     else:
         yield "error", f"not ready: {'; '.join(document['not_ready_reasons'])}"
-    if document["config"]["hash"] != config_hash:
+    if document["config"]["policy_hash"] != policy_hash:
         yield "warning", "it serves another configuration than the file has", "pexpolicy reload"
     if keys := document["config"]["restart_required"]:
         yield "warning", f"changed since its start: {', '.join(keys)}", "restart it"

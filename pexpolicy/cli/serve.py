@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,7 +24,10 @@ from pexpolicy.cli.common import (
     refuse,
     warn,
 )
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.settings import Settings
 from pexpolicy.errors import describe_network_error
+from pexpolicy.fleet.policy_hash import prepare_state_dir
 from pexpolicy.policy import BuildContext
 from pexpolicy.server.admin import bind as bind_admin
 from pexpolicy.server.http.listener import bind
@@ -71,7 +75,7 @@ def serve(
     read_at, ports = time.time(), (port, admin_port)
     log, handler = capture_log(debug=debug)
     options = BuildContext(log=log, time_limits=not debug)
-    policy = policy_from(config, partial(preflight_problems, host=host, ports=ports), options)
+    policy = policy_from(config, partial(_prepare, host=host, ports=ports), options)
     handler.use(policy.log_levels)
     print_warnings(policy)
     if debug:
@@ -114,3 +118,10 @@ def serve(
         hint = "; choose another server.port or --port" if error.errno == errno.EADDRINUSE else ""
         refuse(f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}", 1)
     log.output.write("stopped")
+
+
+def _prepare(settings: Settings, **given: Any) -> list[Problem]:
+    """Return what keeps the server from starting; create its state folder before it is built."""
+    if why := prepare_state_dir(settings):
+        warn(why)
+    return preflight_problems(settings, **given)

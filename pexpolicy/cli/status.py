@@ -180,7 +180,7 @@ def show_status(document: Document) -> None:
 
 def _facts(document: Document) -> Iterator[tuple[str, Cell]]:
     config, audit, certificate = (document[name] for name in ("config", "audit", "certificate"))
-    yield "configuration", f"{config['path']} ({config['hash']})"
+    yield "configuration", f"{config['path']} ({config['policy_hash']})"
     yield "", f"activated {format_duration(config['age'])} ago"
     for text in (*degradations(document), *config["problems"]):
         yield "", (text, "red")

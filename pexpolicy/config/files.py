@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import codecs
 import errno
-import hashlib
 import math
 import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from pexpolicy.config.permissions import FileUser
 
-_TRACKED: ContextVar[list[Path] | None] = ContextVar("tracked", default=None)
+
+@dataclass(slots=True)
+class Tracked:
+    """What a policy is built from in addition to its configuration file."""
+
+    files: list[Path] = field(default_factory=list)
+    """When one of them changes, the policy is built again."""
+    secrets: list[Path | str] = field(default_factory=list)
+    """Those of the files that hold a secret, and the environment variables that do."""
+
+    def add(self, other: Tracked) -> None:
+        """Add what another one has."""
+        self.files += other.files
+        self.secrets += other.secrets
+
+
+_TRACKED: ContextVar[Tracked | None] = ContextVar("tracked", default=None)
 """What is read inside. Readers far below the builder, such as validators, take no parameter for it,
 and policies are built in several threads at a time.
 """
@@ -32,27 +48,32 @@ CLOCK_STEP = 0.02
 
 
 @contextmanager
-def tracking_files() -> Iterator[list[Path]]:
-    """Yield a list to which every file is added that is tracked inside; one around it has them too,
-    at the end.
-    """
-    tracked: list[Path] = []
+def tracking() -> Iterator[Tracked]:
+    """Yield what is tracked inside; one around it has it too, at the end."""
+    tracked = Tracked()
     outer, token = _TRACKED.get(), _TRACKED.set(tracked)
     try:
         yield tracked
     finally:
         _TRACKED.reset(token)
         if outer is not None:
-            outer += tracked
+            outer.add(tracked)
 
 
 def track_file(file: Path) -> None:
     """Track a file that is about to be read, even if it is missing. When it changes, the policy
     is built again.
     """
-    tracked = _TRACKED.get()
-    if tracked is not None:
-        tracked.append(file)
+    if (tracked := _TRACKED.get()) is not None:
+        tracked.files.append(file)
+
+
+def track_secret(place: Path | str) -> None:
+    """Track a file, or the name of an environment variable, that holds a secret."""
+    if isinstance(place, Path):
+        track_file(place)
+    if (tracked := _TRACKED.get()) is not None:
+        tracked.secrets.append(place)
 
 
 def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
@@ -166,23 +187,6 @@ def version_of(file: Path) -> FileVersion | None:
     except (OSError, ValueError):  # the latter for a name with a NUL
         return None
     return FileVersion(at.st_dev, at.st_ino, at.st_mtime_ns, at.st_ctime_ns, at.st_size)
-
-
-def hash_with(config_hash: str, files: Sequence[Path]) -> str:
-    """Return the hash of a configuration and of the files of its plugins, 16 hexadecimal digits.
-
-    Only the order of the files counts, not their names: the same files in another folder have the
-    same hash.
-    """
-    if not files:
-        return config_hash
-    digest = hashlib.sha256(config_hash.encode())
-    for file in files:
-        try:
-            digest.update(hashlib.sha256(read_file(file)).digest())
-        except OSError:
-            digest.update(b"unreadable")
-    return digest.hexdigest()[:16]
 
 
 class EncodingError(ValueError):

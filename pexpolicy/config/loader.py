@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import pickle
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from pexpolicy.config.files import (
     EncodingError,
     decode_text,
     read_file,
-    tracking_files,
+    tracking,
     why_unusable,
 )
 from pexpolicy.config.places import broken_toml
@@ -31,6 +33,7 @@ from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
     AuthTable,
+    FleetTable,
     LimitsTable,
     LogTable,
     ServerTable,
@@ -56,6 +59,7 @@ class Document(Table):
     admin: AdminTable = AdminTable()
     console: ConsoleTable = ConsoleTable()
     tracing: TracingTable | None = None
+    fleet: FleetTable = FleetTable()
     log: LogTable = LogTable()
     audit: AuditTable = AuditTable()
     privacy: PrivacyTable = PrivacyTable()
@@ -92,10 +96,10 @@ def load(path: Path, *, content: bytes | None = None) -> Settings:
     except (ValueError, RecursionError) as error:
         why, at = broken_toml(error, text)
         raise ConfigError(path, [Problem((), f"is not valid TOML: {why}", at=at)]) from None
-    return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
+    return replace(from_document(document, path), is_empty=not content)
 
 
-def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
+def from_document(document: Mapping[str, Any], path: Path) -> Settings:
     """Check a parsed configuration; raises ``ConfigError`` with all problems."""
     tables, problems = _salvage(document)
     problems += [*_endpoint_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
@@ -108,13 +112,17 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             problems.append(Problem((table, error.key), str(error)))
             return None
 
-    with tracking_files() as secret_files:
+    with tracking() as tracked:
         credentials: tuple[Credential, ...] = ()
         if tables.auth is not None:
             credentials, unreadable = credentials_of(tables.auth, path.parent)
             problems += unreadable
-        privacy_key = read_optional("privacy", tables.privacy.secret("key"))
+        with tracking() as deciding:
+            privacy_key = read_optional("privacy", tables.privacy.secret("key"))
         admin_token = read_optional("admin", tables.admin.secret("token"))
+        fleet_key = read_optional("fleet", SecretSource("key", None, tables.fleet.key_file))
+    if fleet_key is not None and len(fleet_key) < MIN_KEY_LENGTH:
+        problems.append(Problem(("fleet", "key_file"), f"holds fewer than {MIN_KEY_LENGTH} bytes"))
     source = tables.audit.secret("sign_key")
     sign_key = read_optional("audit", source)
     try:
@@ -125,7 +133,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     plugins = tables.plugins.items()
     settings = Settings(
         path=path,
-        config_hash=config_hash,
+        tables_digest=_digest_of(document),
         infinity=infinity.names,
         extras=infinity.extras,
         min_pin_length=infinity.min_pin_length,
@@ -136,7 +144,9 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         privacy_key=privacy_key,
         admin_token=admin_token,
         sign_key=sign_key,
-        secret_files=tuple(secret_files),
+        secret_files=tuple(tracked.files),
+        secrets=tuple(deciding.secrets),
+        fleet_key=fleet_key,
         wrong=frozenset(problem.key[0] for problem in problems),
         **{name: getattr(tables, name) for name in _AS_WRITTEN},
     )
@@ -150,6 +160,17 @@ _AS_WRITTEN = (
     *("privacy", "sources"),
 )
 """Tables that settings hold as they are written."""
+
+
+DECIDING = ("plugins", "plugin_dirs", "endpoints", "infinity", "privacy", "sources")
+"""Tables that decide: they are part of the policy hash. The rest is how one server runs."""
+MIN_KEY_LENGTH = 16
+
+
+def _digest_of(document: Mapping[str, Any]) -> bytes:
+    """Return the digest of the tables that decide; the order in each of them counts."""
+    tables = [document.get(name) for name in DECIDING]
+    return hashlib.sha256(json.dumps(tables, default=str).encode()).digest()
 
 
 def _salvage(document: Mapping[str, Any]) -> tuple[Document, list[Problem]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pexpolicy.config.files import EncodingError, decode_text, read_file, track_file, why_unusable
+from pexpolicy.config.files import EncodingError, decode_text, read_file, track_secret, why_unusable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -60,6 +60,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
     """
     source = SecretSource(name, variable, file)
     if variable is not None:
+        track_secret(variable)
         place, written = f"the environment variable {variable}", os.environ.get(variable)
         if written is None:
             # Another name may be the secret itself.
@@ -68,7 +69,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
             raise SecretError(source.key, f"{text}, or write {name}_file")
     elif file is not None:
         path, place = folder / file, "the file"
-        track_file(path)
+        track_secret(path)
         try:
             written = decode_text(read_file(path))
         except OSError as error:

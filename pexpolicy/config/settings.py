@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -57,12 +58,17 @@ class Settings:
     """The checked configuration, with secrets read and paths resolved."""
 
     path: Path
-    config_hash: str
     server: ServerTable
     audit: AuditTable
     endpoints: Mapping[str, EndpointTable]
     infinity: Mapping[str, frozenset[str]]
     plugins: Mapping[str, PluginTable]
+    tables_digest: bytes = b""
+    """The digest of the tables that decide."""
+    policy_hash: str = ""
+    """The hash of the policy that was built from these settings."""
+    is_empty: bool = False
+    """True for an empty file."""
     sources: Mapping[str, SourceTable] = field(default_factory=dict)
     extras: Extras = NO_EXTRAS
     min_pin_length: int = 6
@@ -79,6 +85,9 @@ class Settings:
     tracing: TracingTable | None = None
     log: LogTable = field(default_factory=LogTable)
     secret_files: tuple[Path, ...] = ()
+    secrets: tuple[Path | str, ...] = ()
+    """Files and environment variables with secrets that decide."""
+    fleet_key: SecretStr | None = field(default=None, repr=False)
     sign_key: SecretStr | None = field(default=None, repr=False)
     wrong: frozenset[str | int] = frozenset()
     """Tables with errors, if these settings were salvaged from an invalid file."""
@@ -86,6 +95,13 @@ class Settings:
     def resolve(self, path: str) -> Path:
         """Resolve a path relative to the configuration file."""
         return self.path.parent / path
+
+    @property
+    def state_dir(self) -> Path:
+        """The folder in which the server keeps what must outlive it."""
+        # systemd names several, separated by colons.
+        default = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "state"
+        return self.resolve(self.server.state_dir or default)
 
 
 RESTART_KEYS: tuple[tuple[str, ...], ...] = (

@@ -31,7 +31,7 @@ class Explanation:
     alias: str
     url: URL
     answer: Answer
-    config_hash: str
+    policy_hash: str
     notes: list[str]
     """The reasons that plugins gave for their answers."""
     errors: Sequence[BaseException] = ()
@@ -67,7 +67,7 @@ async def explain(
             for plugin in policy.plugins
             if plugin.is_isolated
         )
-    return Explanation(name, alias, url, answer, policy.config_hash, notes, errors, path_problem)
+    return Explanation(name, alias, url, answer, policy.policy_hash, notes, errors, path_problem)
 
 
 def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:

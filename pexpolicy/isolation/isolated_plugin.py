@@ -22,6 +22,7 @@ import orjson
 
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginBusyError
+from pexpolicy.config.files import track_secret
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
@@ -131,6 +132,10 @@ class IsolatedPlugin:
         self._pool = ChildPool(str(available), table.processes, make)
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.tracked_files = tuple(map(Path, ready.tracked_files))
+        for file in ready.secret_files:
+            track_secret(Path(file))
+        for variable in ready.secret_variables:
+            track_secret(variable)
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
             "on_decision": self._observe_one,
             "on_decisions": self._observe,

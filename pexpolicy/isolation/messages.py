@@ -96,6 +96,9 @@ class Ready(Message, frozen=True):
     warnings: list[tuple[Place, str]]
     can_reject: bool
     tracked_files: list[str] = []
+    secret_files: list[str] = []
+    """Those of them that hold secrets."""
+    secret_variables: list[str] = []
 
 
 class BuildFailed(Message, frozen=True):

@@ -19,6 +19,7 @@ import msgspec
 
 from pexpolicy.background.schedule import entered
 from pexpolicy.chain.fold import Draft
+from pexpolicy.config.files import tracking
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import ErrorReport, describe_error
@@ -81,7 +82,8 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
         return messages.BuildFailed([([], text)]), None
     # Each line of this process belongs to the plugin.
     handler.use(LogLevels(level_number(table.log_level or "info"), modules={"": available.name}))
-    plugins, problems = build({available.name: table}, {available.name: available}, root)
+    with tracking() as tracked:
+        plugins, problems = build({available.name: table}, {available.name: available}, root)
     told, failed = describe(plugins, root)
     problems = [*problems, *failed]
     for plugin in plugins:
@@ -95,7 +97,10 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
         return messages.BuildFailed(_encode(problems, 2)), None
     plugin = plugins[0]
     hooks, names = list(plugin.hooks), [*map(str, told.files)]
-    return messages.Ready(hooks, _encode(told.warnings, 3), plugin.can_reject, names), plugin
+    variables = [place for place in tracked.secrets if isinstance(place, str)]
+    files = [str(place) for place in tracked.secrets if not isinstance(place, str)]
+    warnings = _encode(told.warnings, 3)
+    return messages.Ready(hooks, warnings, plugin.can_reject, names, files, variables), plugin
 
 
 def _encode(

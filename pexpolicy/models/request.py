@@ -438,7 +438,7 @@ class CallFacts(msgspec.Struct, kw_only=True):
     """The alias in its path."""
     peer: str | None = None
     """Address of the client."""
-    config_hash: str = ""
+    policy_hash: str = ""
     """The configuration that answers it."""
     began: float = msgspec.field(default_factory=time.perf_counter)
     """``time.perf_counter()`` when it came."""

@@ -127,10 +127,11 @@ AUDIT_LAST_FSYNC = _gauge(
 AUDIT_FREE = _gauge(
     "pexpolicy_audit_free_bytes", "Free space on the file system of the audit.", combine="min"
 )
-CONFIG_INFO = _gauge(
-    "pexpolicy_config_info",
-    "1 for the active configuration; two series mean that workers differ.",
-    "hash",
+BUILD_INFO = _gauge(
+    "pexpolicy_build_info",
+    "1 for the version of the server and the active policy; two series: workers differ.",
+    "version",
+    "policy_hash",
     combine="max",
 )
 RELOAD_SUCCESSFUL = _gauge(

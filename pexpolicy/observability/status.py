@@ -62,7 +62,7 @@ class Status:
             "memory": _memory(),
             "config": {
                 "path": str(policy.settings.path),
-                "hash": policy.config_hash,
+                "policy_hash": policy.policy_hash,
                 "activated_at": reload.last_success,
                 "age": now - reload.last_success,
                 "last_reload_successful": reload.last_successful,

@@ -16,6 +16,7 @@ from enum import Enum
 from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
+from pexpolicy import __version__
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.refusals import REASONS, UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.audit.state import AuditState
@@ -328,7 +329,7 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 
 
 def _policy_gauges(policy: Policy) -> Iterator[tuple[Definition, tuple[str, ...], float]]:
-    yield metrics.CONFIG_INFO, (policy.config_hash,), 1
+    yield metrics.BUILD_INFO, (__version__, policy.policy_hash), 1
     for queue in policy.observers:
         yield metrics.OBSERVER_PENDING, (queue.plugin,), queue.pending
     links = [link for chain in policy.chains.values() for link in chain.links]

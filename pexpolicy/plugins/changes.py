@@ -13,7 +13,10 @@ from pexpolicy.plugins.plugin import BuiltPlugin
 
 Name = TypeVar("Name", bound=str)
 
-_SKIPPED = ("path", "config_hash", "plugins", "secret_files", "sources", "wrong")
+_SKIPPED = (
+    *("path", "tables_digest", "policy_hash", "is_empty", "plugins", "secret_files", "secrets"),
+    *("sources", "wrong"),
+)
 _NAMES = {"extras": "infinity.extra_fields", "min_pin_length": "infinity.min_pin_length"}
 
 

@@ -27,7 +27,7 @@ from pexpolicy.background.schedule import (
 from pexpolicy.background.sources import SourceLease, digest_of
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginThreadPool
-from pexpolicy.config.files import tracking_files
+from pexpolicy.config.files import tracking
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.plugin_settings import (
     PluginSettings,
@@ -436,7 +436,7 @@ def build(
 def _build_one(
     available: PluginSource, table: PluginTable, context: Mapping[str, Any]
 ) -> BuiltPlugin:
-    with collecting_declarations() as declared, tracking_files() as files:
+    with collecting_declarations() as declared, tracking() as tracked:
         instance = instantiate(available, table, context)
     of_sources = set(getattr(context["sources"], "files", ()))
     implemented = collect_hooks(available, instance)
@@ -463,7 +463,7 @@ def _build_one(
         setting_digests=setting_digests(table),
         refreshed=refreshed,
         jobs=declared_by(instance, declared, ScheduledJob),
-        files=tuple(file for file in dict.fromkeys(files) if file not in of_sources),
+        files=tuple(file for file in dict.fromkeys(tracked.files) if file not in of_sources),
         paths=own_paths(("plugins", available.name), context["paths"], refreshed),
     )
 

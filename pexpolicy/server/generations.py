@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +29,6 @@ GENERATION_DRAIN_TIMEOUT_S = 10.0
 """Seconds for the last calls of a generation; more than any budget."""
 SWITCH_INTERVAL_S = 0.0005
 """Thread switch interval during a build, so that calls wait less; Python's default is 0.005."""
-_EMPTY_HASH = hashlib.sha256(b"").hexdigest()[:16]
 _EMPTY = (
     "is empty: it may be about to be written, or the disk is full; write a comment into it to "
     "remove all settings, credentials too"
@@ -206,7 +204,7 @@ class Reloader:
 
     def _build_next(self, content: bytes | None) -> Policy:
         old, policy = self.active.policy, self._build(content)
-        if policy.settings.config_hash == _EMPTY_HASH != old.settings.config_hash:
+        if policy.settings.is_empty and not old.settings.is_empty:
             policy.close()
             raise ConfigError(policy.settings.path, [Problem((), _EMPTY)])
         self._changes = configuration_changes(policy, old)
@@ -228,7 +226,7 @@ class Reloader:
         state.changes = tuple(self._changes)
         notes = [f"{key}: the change needs a restart" for key in state.restart_required]
         return ReloadResult(
-            policy.config_hash,
+            policy.policy_hash,
             tuple(plugin.name for plugin in policy.plugins),
             files=tuple(map(str, policy.files)),
             changes=state.changes,
@@ -256,7 +254,7 @@ class Reloader:
         self.state.problems = tuple(map(str, grouped(error.problems, error.path)))
         policy = self.active.policy
         files = tuple(map(str, {*policy.files, *error.files}))
-        return ReloadResult(policy.config_hash, problems=self.state.problems, files=files)
+        return ReloadResult(policy.policy_hash, problems=self.state.problems, files=files)
 
     async def close(self) -> None:
         """Close every generation."""

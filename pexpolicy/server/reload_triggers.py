@@ -34,12 +34,12 @@ from pexpolicy.text import readable
 class ReloadResult(msgspec.Struct, frozen=True):
     """The result of a reload; ``problems`` is empty if the new configuration is active.
 
-    ``config_hash`` is that of the active configuration. ``changes`` are what changed, by
+    ``policy_hash`` is that of the active configuration. ``changes`` are what changed, by
     name. ``notes`` are warnings for the operator and keys that need a restart. ``files`` are
     those to watch for the next change.
     """
 
-    config_hash: str
+    policy_hash: str
     plugins: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -54,10 +54,10 @@ class ReloadResult(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         if self.done:
             names = ", ".join(self.plugins) or "no plugins"
-            return f"reloaded ({names}; {self.config_hash})"
+            return f"reloaded ({names}; {self.policy_hash})"
         count = len(self.problems)
         errors = "1 error" if count == 1 else f"{count} errors"
-        return f"not reloaded: {errors}; {self.config_hash} stays active"
+        return f"not reloaded: {errors}; {self.policy_hash} stays active"
 
 
 Reload = Callable[[], Awaitable[ReloadResult]]

@@ -107,7 +107,7 @@ class Worker(Channel[Message]):
         self.ended = asyncio.Event()
         self.on_end = self.ended.set
         self.started = time.monotonic()
-        self.config_hash = ""
+        self.policy_hash = ""
         """That of its active configuration; empty before it answers calls."""
         self.refusal: Message | None = None
         """Why it could not start."""
@@ -123,7 +123,7 @@ class Worker(Channel[Message]):
         self.snapshot = message.snapshot or self.snapshot
         self.is_fresh |= message.kind == "fresh"
         if message.kind in ("serving", "committed"):
-            self.config_hash = message.result.config_hash
+            self.policy_hash = message.result.policy_hash
         if message.kind in ("prepared", "committed", "refused"):
             self.answer(message)
         self._handle(self, message)
@@ -181,8 +181,8 @@ class ReloadCoordinator:
             if not result.done:
                 return result
             self.content, self.files = content, result.files
-            self.active_hash = result.config_hash
-            if all(worker.config_hash == self.active_hash for worker in self._workers()):
+            self.active_hash = result.policy_hash
+            if all(worker.policy_hash == self.active_hash for worker in self._workers()):
                 return result
 
     async def _reload(self, content: bytes) -> ReloadResult:
@@ -190,7 +190,7 @@ class ReloadCoordinator:
         reports = await _ask_all(self._workers(), Message("prepare", content))
         prepared = [worker for worker, report in reports if report.kind == "prepared"]
         refusals = [report.result for _, report in reports if report.kind == "refused"]
-        if not refusals and len({report.result.config_hash for _, report in reports}) == 1:
+        if not refusals and len({report.result.policy_hash for _, report in reports}) == 1:
             for _, report in await _ask_all(prepared, Message("commit")):
                 return report.result
             reports = []
@@ -278,8 +278,8 @@ class SupervisorChannel(Channel[Message]):
                 except ConfigError as error:
                     self.send(Message("refused", result=reloader.refuse(error)))
                 else:
-                    config_hash = prepared.generation.policy.config_hash
-                    self.send(Message("prepared", result=ReloadResult(config_hash)))
+                    policy_hash = prepared.generation.policy.policy_hash
+                    self.send(Message("prepared", result=ReloadResult(policy_hash)))
             elif prepared is not None:
                 if order.kind == "commit":
                     self.send(Message("committed", result=reloader.commit(prepared)))
@@ -317,7 +317,7 @@ async def _serve(
         async with started(policy, listener, stop, context) as server:
             supervisor.use(server.telemetry)
             await supervisor.report("alive")
-            serving = ReloadResult(policy.config_hash, files=tuple(map(str, policy.files)))
+            serving = ReloadResult(policy.policy_hash, files=tuple(map(str, policy.files)))
             supervisor.send(Message("serving", result=serving, announcement=server.announcement))
             del policy
             reloads = start_background(supervisor.execute(server.reloader), tasks)
@@ -404,7 +404,7 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     def _serving(self) -> list[Worker]:
-        return [worker for worker in self._workers if worker.config_hash and not worker.has_ended]
+        return [worker for worker in self._workers if worker.policy_hash and not worker.has_ended]
 
     def _signal_all(self, number: int) -> None:
         for worker in self._workers:
@@ -458,14 +458,14 @@ class Supervisor:
         coordinator = self._coordinator
         if report.kind == "scrape":
             self._start_task(self._answer_scrape(worker))
-        elif report.kind == "refused" and not worker.config_hash:
+        elif report.kind == "refused" and not worker.policy_hash:
             worker.refusal = report
         elif report.kind == "serving" and self._announced:
-            if worker.config_hash != coordinator.active_hash:
+            if worker.policy_hash != coordinator.active_hash:
                 # It started with the previous configuration, or read a file that has changed.
                 _ = self._triggers.reload()
         elif report.kind == "serving":
-            coordinator.active_hash, coordinator.files = worker.config_hash, report.result.files
+            coordinator.active_hash, coordinator.files = worker.policy_hash, report.result.files
             if len(self._serving()) == self._count:
                 self._announced = True
                 self._start_task(self._reload_until_stopped(report.announcement))
@@ -498,7 +498,7 @@ class Supervisor:
         code, refusal = worker.process.exitcode, worker.refusal
         if refusal is not None:
             self._on_failed_start(refusal.result.problems, is_temporary=refusal.temporary)
-        elif self._announced and worker.config_hash:
+        elif self._announced and worker.policy_hash:
             if time.monotonic() - worker.started < SHORT_LIFE_S:
                 self._start_at = time.monotonic() + RESTART_DELAY_S
             self._context.log.warning("a worker ended and is replaced", exit_code=code)
@@ -523,7 +523,7 @@ class Supervisor:
         """
         for worker in self._workers:
             worker.missed += 1
-            is_starting = not (worker.config_hash or self._stop.requested.is_set())
+            is_starting = not (worker.policy_hash or self._stop.requested.is_set())
             limit = START_HANG_TIMEOUT_S if is_starting else HANG_TIMEOUT_S
             if worker.missed * HEARTBEAT_S >= limit:
                 text = f"a worker sent no heartbeat for {limit} s and is killed"

@@ -35,7 +35,6 @@ Subject = object
 """What to test: a plugin class; a pair of a class and its settings; an instance; several of them in
 a list, or in a mapping by name; the ``Path`` of a configuration file; or a serving ``Policy``."""
 
-_HASH = "0" * 16
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -130,7 +129,7 @@ def _settings(under_test: Mapping[str, _PluginUnderTest], config: Config) -> Set
             msg = f"the settings of {name} are given twice: with the class, and in config"
             raise TypeError(msg)
         before.update(table)
-    return from_document({**config, "plugins": tables}, Path("config.toml"), _HASH)
+    return from_document({**config, "plugins": tables}, Path("config.toml"))
 
 
 def _named(plugins: Subject) -> dict[str, _PluginUnderTest]:
@@ -240,7 +239,7 @@ async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     """Return the answer of a serving policy to a request, and write its audit line."""
     endpoint_of(request)  # raises TypeError for anything but a request
     clear_annotations(request)
-    call = CallFacts(params=request.params, alias=alias_of(request), config_hash=policy.config_hash)
+    call = CallFacts(params=request.params, alias=alias_of(request), policy_hash=policy.policy_hash)
     answer = await policy.answer(request, str(uuid7()))
     line = audit.record(call, answer)
     audit.write(line)

@@ -188,9 +188,9 @@ def test_a_session_is_resumed_after_a_reload(folder: Path) -> None:
     context = certificates.client_context()
     with live_server.running(config) as server:
         session, _ = visit(server.port, context)
-        before = server.operator("/status").json["config"]["hash"]
+        before = server.operator("/status").json["config"]["policy_hash"]
         config.write_text(f'{text}[endpoints.registration_alias]\ndefault = "reject"\n')
-        wait_until(lambda: server.operator("/status").json["config"]["hash"] != before)
+        wait_until(lambda: server.operator("/status").json["config"]["policy_hash"] != before)
         assert visit(server.port, context, session)[1]
 
 

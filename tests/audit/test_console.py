@@ -25,7 +25,7 @@ LINE: dict[str, Any] = {
     "status": 200,
     "sent": None,
     "ms": 0.25,
-    "config_hash": "0",
+    "policy_hash": "0",
 }
 
 

@@ -57,7 +57,7 @@ def policy(
     uses = {"uses": "people"} if uses is None else uses
     plugins = {name: {"settings": {"people": source}} for name, source in uses.items()}
     document = {"sources": sources, "plugins": plugins}
-    settings = from_document(document, folder / "config.toml", "0" * 16)
+    settings = from_document(document, folder / "config.toml")
     found = available(dict.fromkeys(uses, Uses))
     return build_policy(
         settings, available=found, context=BuildContext(log=log, shared=pool or SharedResources())
@@ -170,7 +170,7 @@ def test_a_source_of_another_class_is_a_problem(lines: Lines) -> None:
         "sources": {"people": people()},
         "plugins": {"wants": {"settings": {"people": "people"}}},
     }
-    settings = from_document(document, Path("config.toml"), "0" * 16)
+    settings = from_document(document, Path("config.toml"))
     with pytest.raises(ConfigError) as refused:
         build_policy(settings, available=available({"wants": Wants}))
     assert str(refused.value.problems[0]) == (
@@ -260,10 +260,10 @@ async def test_a_changed_file_builds_a_source_again(lines: Lines, tmp_path: Path
     async with first.serving():
         same = policy(sources, pool=pool, folder=tmp_path)
         assert {id(s) for s in same.sources} == {id(s) for s in first.sources}
-        assert same.config_hash == first.config_hash
+        assert same.policy_hash == first.policy_hash
         listed.write_text("new")
         second = policy(sources, pool=pool, folder=tmp_path)
-        assert second.config_hash != first.config_hash
+        assert second.policy_hash != first.policy_hash
         async with second.serving() as served:
             outcome = await decide(served, SERVICE)
             assert outcome.decision == Conference(name="new", service_tag="")

@@ -108,7 +108,7 @@ def test_what_another_configuration_recorded_is_told(
 ) -> None:
     config = written(tmp_path, Path(audit.config).read_text().replace(old, new))
     (told,) = explained("-c", config, audit.lines[line])["remarks"]
-    was, now = json.loads(audit.lines[line])["config_hash"], policy_from(Path(config)).config_hash
+    was, now = json.loads(audit.lines[line])["policy_hash"], policy_from(Path(config)).policy_hash
     assert told == f"recorded: {recorded} ({was}); this configuration ({now}): {answer}"
 
 

@@ -35,7 +35,7 @@ def test_the_status_of_a_server_that_runs(running_server: live_server.Running) -
         assert said in shown.stdout
     assert "no call for" not in shown.stdout
     document = json.loads(invoked("--url", running_server.admin, "--json").stdout)
-    assert document["config"]["hash"] in shown.stdout
+    assert document["config"]["policy_hash"] in shown.stdout
 
 
 def test_the_page_explains_each_key_of_the_document(document: Any) -> None:

@@ -185,14 +185,6 @@ def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path, name: str) -> N
         load(tmp_path / name)
 
 
-def test_the_hash_tells_one_configuration_from_another(tmp_path: Path) -> None:
-    first = loaded(tmp_path, "[server]\nport = 1").config_hash
-    again = loaded(tmp_path, "[server]\nport = 1").config_hash
-    other = loaded(tmp_path, "[server]\nport = 2").config_hash
-    assert first == again != other
-    assert len(first) == 16
-
-
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = loaded(tmp_path, "[audit]\npath = 'logs/audit.jsonl'")
     assert settings.resolve("logs/audit.jsonl") == tmp_path / "logs/audit.jsonl"
@@ -242,7 +234,7 @@ KEYS = st.sampled_from(
 @given(st.dictionaries(KEYS, st.dictionaries(KEYS | st.text(), VALUES) | VALUES))
 def test_any_document_is_settings_or_a_list_of_errors(document: dict[str, Any]) -> None:
     with suppress(ConfigError):
-        from_document(document, Path("config.toml"), "")
+        from_document(document, Path("config.toml"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from pexpolicy.background.refreshed import CacheFileError
 from pexpolicy.config import files
 from pexpolicy.config.csv_tables import TableError, TableRow, read_table
-from pexpolicy.config.files import hash_with, open_own, read_file, read_own
+from pexpolicy.config.files import open_own, read_file, read_own
 from pexpolicy.config.loader import load
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.config.settings import ConfigError
@@ -40,11 +40,6 @@ def test_a_pipe_or_device_is_refused_at_once(
     with pytest.raises((ConfigError, TableError, SecretError)) as error:
         read(tmp_path / "file")
     assert "cannot be read: it is not a regular file" in str(error.value)
-
-
-def test_a_pipe_among_the_files_of_a_plugin_does_not_block_the_hash(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "file")
-    assert hash_with("0", [tmp_path / "file"]) != hash_with("0", [])
 
 
 def test_a_read_that_takes_too_long_is_given_up(

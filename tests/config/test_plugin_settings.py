@@ -43,7 +43,7 @@ class Strict:
 
 
 def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:
-    settings = from_document({"plugins": tables}, Path("config.toml"), "")
+    settings = from_document({"plugins": tables}, Path("config.toml"))
     with pytest.raises(ConfigError) as error:
         build_policy(settings, available=available(classes))
     return [str(problem) for problem in error.value.problems]
@@ -117,7 +117,7 @@ def test_a_message_that_is_cut_ends_after_a_whole_word() -> None:
 
 def test_warnings_of_a_plugin_have_keys_under_its_settings() -> None:
     document = {"plugins": {"strict": {"settings": {"room": "a"}}}}
-    settings = from_document(document, Path("config.toml"), "")
+    settings = from_document(document, Path("config.toml"))
     policy = build_policy(settings, available=available({"strict": Strict}))
     assert [str(warning) for warning in policy.warnings] == [
         "plugins.strict.settings.room: is rather small"

@@ -74,7 +74,7 @@ def problems(annotation: Any, toml: str) -> list[str]:
     document = {"plugins": {"toy": {"settings": tomllib.loads(toml)}}}
     try:
         build_policy(
-            from_document(document, ROOT / "config.toml", ""), available=available({"toy": Toy})
+            from_document(document, ROOT / "config.toml"), available=available({"toy": Toy})
         )
     except ConfigError as error:
         return [str(problem).removeprefix("plugins.toy.settings.") for problem in error.problems]

@@ -262,7 +262,7 @@ def test_hook_tracked_files(tmp_path: Path) -> None:
         request = make_request("service_configuration", remote_alias=caller)
         assert decide_sync(subject, request).decision.action == action
     listed.write_text("trudy@example.net\n")
-    assert make_policy(subject).config_hash != before.config_hash
+    assert make_policy(subject).policy_hash != before.policy_hash
 
 
 @samples.covers(REFERENCE, "changes_since")

@@ -107,7 +107,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
     (tmp_path / "config.toml").write_text(written)
     said = pexpolicy(tmp_path, *shlex.split(example.command)[1:])
     assert doc_pages.normalize(said.stdout) == doc_pages.normalize(example.output)
-    assert doc_pages.config_hashes(said.stdout) == doc_pages.config_hashes(example.output)
+    assert doc_pages.policy_hashes(said.stdout) == doc_pages.policy_hashes(example.output)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,7 @@ ASKED = f"{wire.SERVICE}?call_direction=dial_in&protocol=sip&local_alias=a"
 
 def policy(plugins: dict[str, Any], infinity: dict[str, Any] | None = None) -> Policy:
     document = {"plugins": plugins, "infinity": INFINITY if infinity is None else infinity}
-    return build_policy(
-        from_document(document, Path("config.toml"), "0" * 16), available=installed.plugins()
-    )
+    return build_policy(from_document(document, Path("config.toml")), available=installed.plugins())
 
 
 def plugin(name: str, result: dict[str, Any], **table: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import policy
 
 RECORDED = Path(__file__).with_name("exposition.txt")
-MEASURED = re.compile(r"_(?:sum|free_bytes|lag_seconds|timestamp_seconds)\b|_config_info")
+MEASURED = re.compile(r"_(?:sum|free_bytes|lag_seconds|timestamp_seconds)\b|_build_info")
 """Samples whose value, or label, differs from run to run."""
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from pexpolicy import Conference, Continue, Redirect, Reject, hookimpl
+from pexpolicy import Conference, Continue, Redirect, Reject, __version__, hookimpl
 from pexpolicy.audit.state import AuditState
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
@@ -330,7 +330,7 @@ async def test_a_reload_brings_new_series_and_keeps_the_counters_of_old_ones() -
     assert told("plugin_calls_total", plugin="old", outcome="abstained") == 1
     assert told("plugin_calls_total", plugin="new", outcome="decided") == 0
     assert told("shadow_diff_total", plugin="beside") == 0
-    assert told.nonzero("config_info") == {(second.config_hash,): 1}
+    assert told.nonzero("build_info") == {(second.policy_hash, __version__): 1}
     assert told.nonzero("plugin_breaker_open") == {}
 
 

@@ -32,7 +32,7 @@ class Greeter:
 
 def settings(folder: Path, **plugins: Any) -> Settings:
     document = {"plugin_dirs": ["dropins"], "plugins": plugins}
-    return from_document(document, folder / "config.toml", "0" * 16)
+    return from_document(document, folder / "config.toml")
 
 
 def problems(folder: Path, **plugins: Any) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_directory_is_not_looked_at_unless_it_is_configured(folder: Path) -> N
     (folder / "dropins" / "greeter.py").write_text(PLUGIN)
     document = {"plugins": {"greeter": {"settings": {"name": "Hello"}}}}
     with pytest.raises(ConfigError, match="no plugin of this name is installed"):
-        build_policy(from_document(document, folder / "config.toml", "0" * 16))
+        build_policy(from_document(document, folder / "config.toml"))
 
 
 def test_settings_of_a_drop_in_are_checked_like_any_other(folder: Path) -> None:

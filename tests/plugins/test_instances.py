@@ -95,7 +95,7 @@ async def test_an_instance_in_a_process_has_its_own_name(tmp_path: Path) -> None
         "plugin_dirs": ["."],
         "plugins": {"front": {**table, "settings": {"reason": "closed"}}},
     }
-    policy = build_policy(from_document(document, tmp_path / "config.toml", ""))
+    policy = build_policy(from_document(document, tmp_path / "config.toml"))
     assert list(policy.plugins[0].implemented) == ["service_configuration"]
     async with policy.serving():
         answer = await policy.answer(make_request("service_configuration"), "1")
@@ -155,7 +155,7 @@ def two_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def built(tmp_path: Path, **tables: dict[str, Any]) -> Any:
-    return build_policy(from_document({"plugins": tables}, tmp_path / "config.toml", ""))
+    return build_policy(from_document({"plugins": tables}, tmp_path / "config.toml"))
 
 
 @pytest.mark.usefixtures("two_distributions")

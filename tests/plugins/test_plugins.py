@@ -175,7 +175,7 @@ def test_relative_paths_in_settings_are_relative_to_the_configuration(tmp_path: 
         Settings = Table
 
     document = {"plugins": {"reads": {"settings": {"file": "rooms.csv"}}}}
-    read = from_document(document, tmp_path / "config.toml", "")
+    read = from_document(document, tmp_path / "config.toml")
     policy = build_policy(read, available=available({"reads": Reads}))
     instance: Any = policy.plugins[0].instance
     assert instance.settings.file == tmp_path / "rooms.csv"

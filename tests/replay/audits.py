@@ -41,7 +41,7 @@ async def _answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], 
             clock.at = at.timestamp()
             answer = await policy.answer(request, str(uuid7()))
             call = CallFacts(
-                params=params, alias=alias, peer="10.0.0.7", config_hash=policy.config_hash
+                params=params, alias=alias, peer="10.0.0.7", policy_hash=policy.policy_hash
             )
             line = audit.record(call, answer)
             line.timestamp = at

@@ -268,7 +268,7 @@ async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
         told = await server.status()
     assert told["ready"]
     assert told["workers"] == 1
-    assert told["config"]["hash"] == made.config_hash
+    assert told["config"]["policy_hash"] == made.policy_hash
     assert 0 <= told["config"]["age"] < 60
     assert told["endpoints"]["service_configuration"] == {"continue": 1}
     assert told["refused"] == {"unknown path": 1}

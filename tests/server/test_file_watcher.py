@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.config.files import FileVersion, Look, hash_with, stat_files
+from pexpolicy.config.files import FileVersion, Look, stat_files
 from pexpolicy.server.reload_triggers import FileWatcher
 
 FILE = Path("rules.csv")
@@ -53,17 +53,3 @@ def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path
         changes = FileWatcher()
         changes.start(stat_files([path]), read_at)
         assert any(changes.is_changed(stat_files([path])) for _ in range(3)) is expected
-
-
-def test_the_hash_covers_what_the_files_hold_and_nothing_else(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_text("a")
-    two.write_text("b")
-    known = hash_with("0" * 16, [one, two])
-    assert hash_with("0" * 16, []) == "0" * 16
-    assert known != hash_with("1" * 16, [one, two])
-    assert known != hash_with("0" * 16, [two, one])
-    two.write_text("c")
-    assert known != hash_with("0" * 16, [one, two])
-    two.unlink()
-    assert len(hash_with("0" * 16, [one, two])) == 16

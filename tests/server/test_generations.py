@@ -163,7 +163,7 @@ async def test_a_reload_says_what_changed_in_the_plugins() -> None:
     def rooms(*names: str) -> Policy:
         tables = {name: {"name": name} for name in names}
         document = {"plugins": {"rooms": {"settings": {"rooms": tables}}}}
-        return build_policy(from_document(document, Path("config.toml"), "0" * 16))
+        return build_policy(from_document(document, Path("config.toml")))
 
     runner = GenerationRunner(generation_of(rooms("a", "b"), open_audit(Path("/dev/null"))))
     await runner.open()

@@ -77,7 +77,7 @@ def test_the_command_puts_a_new_configuration_in_force(
     said = command("reload", config)
     assert said.returncode == 0, said.stderr
     assert served(server) == "second"
-    before, after = (line["config_hash"] for line in server.lines()[-2:])
+    before, after = (line["policy_hash"] for line in server.lines()[-2:])
     assert before != after
     assert after in said.stdout
     assert after in command("check", config).stdout
@@ -329,9 +329,9 @@ def test_a_file_that_a_plugin_was_made_of_is_watched_and_hashed(
         assert served(server) == "first"
         (tmp_path / "name.txt").write_text("second")
         wait_until(lambda: served(server) == "second")
-        hashes = {line["config_hash"] for line in server.lines()}
+        hashes = {line["policy_hash"] for line in server.lines()}
         assert len(hashes) == 2
-        assert server.lines()[-1]["config_hash"] in command("check", config).stdout
+        assert server.lines()[-1]["policy_hash"] in command("check", config).stdout
         if isolation == "process":
             return
         # The same length in the same second: a cache of compiled code would not see it.

@@ -40,7 +40,7 @@ def line(number: int, at: int | None = None, **fields: Any) -> dict[str, Any]:
         "status": 200,
         "sent": {"name": f"Room {number}", "service_type": "conference"},
         "ms": 0.2,
-        "config_hash": "752e6e0f1aa590f0",
+        "policy_hash": "752e6e0f1aa590f0",
         "boot_id": "5c1f04ad27a0b35e",
         "seq": number + 1,
         "hash": "0" * 64,

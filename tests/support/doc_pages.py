@@ -98,7 +98,7 @@ def normalize(text: str) -> str:
     return text.strip()
 
 
-def config_hashes(text: str) -> list[str]:
+def policy_hashes(text: str) -> list[str]:
     """Return the hashes that ``check`` prints at the end of a line."""
     return re.findall(r"; ([0-9a-f]{16})\)$", text, re.MULTILINE)
 

@@ -90,7 +90,7 @@ def plugin_source(name: str, found: Any) -> PluginSource:
 
 def settings(tables: Mapping[str, Mapping[str, Any]] | None = None, **document: Any) -> Settings:
     """Return settings with these plugin tables, and other tables by name."""
-    return from_document({"plugins": dict(tables or {}), **document}, Path("config.toml"), "0" * 16)
+    return from_document({"plugins": dict(tables or {}), **document}, Path("config.toml"))
 
 
 @dataclass

@@ -27,7 +27,7 @@ def policy_of(
 ) -> Policy:
     """Build a policy with one plugin; ``keys`` are others of its table, ``tables`` are others."""
     document = {"plugins": {name: {**keys, "settings": settings}}, **(tables or {})}
-    settings_of = from_document(document, folder / "config.toml", "0" * 16)
+    settings_of = from_document(document, folder / "config.toml")
     return build_policy(settings_of, available=installed.plugins())
 
 

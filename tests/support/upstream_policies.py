@@ -36,7 +36,7 @@ def policy(
     plugin = {"timeout": timeout, **apart, "settings": settings_of(targets, routes)}
     document = {"plugins": {"upstream": plugin}, **tables}
     return build_policy(
-        from_document(document, root / "config.toml", "0" * 16), context=BuildContext(log=log)
+        from_document(document, root / "config.toml"), context=BuildContext(log=log)
     )
 
 

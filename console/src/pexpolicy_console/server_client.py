@@ -27,7 +27,7 @@ class ConfigStatus(_Part, frozen=True):
     """The active configuration, and the last reload."""
 
     path: str = ""
-    hash: str = ""
+    policy_hash: str = ""
     activated_at: float = 0.0
     age: float = 0.0
     last_reload_successful: bool = True

@@ -106,9 +106,9 @@ class PolicyOnDisk:
         seen; raise ``ConfigError``.
         """
         policy, _ = await self.built()
-        if policy.config_hash == active_hash:
+        if policy.policy_hash == active_hash:
             self._active = policy
-        if self._active is None or self._active.config_hash != active_hash:
+        if self._active is None or self._active.policy_hash != active_hash:
             return None
         return configuration_changes(policy, self._active)
 
@@ -200,9 +200,9 @@ class DryRunWorker:
         try:
             policy, _ = await self._disk.built()
         except ConfigError as error:
-            return {"config_hash": "", "problems": _failures_of(error), "warnings": []}
+            return {"policy_hash": "", "problems": _failures_of(error), "warnings": []}
         return {
-            "config_hash": policy.config_hash,
+            "policy_hash": policy.policy_hash,
             "problems": [],
             "warnings": [*map(str, grouped(policy.warnings, self._config))],
             "changes": await self._disk.changes(active_hash),

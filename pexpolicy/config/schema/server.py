@@ -53,6 +53,10 @@ class ServerTable(Table):
     """Number of worker processes, to use several cores; see
     [operations.md](operations.md#more-than-one-core)
     """
+    state_dir: str | None = None
+    """Folder in which the server keeps what must outlive it; it is created with mode 0700. Default:
+    that of systemd (`StateDirectory=`), else `state` next to this file.
+    """
     drain_delay: float = Field(0.0, ge=0.0, le=60.0)
     """Time in which calls are still accepted after SIGTERM, while `/readyz` reports `draining`.
     Set it to the time that a load balancer takes to notice. See
@@ -113,6 +117,16 @@ class TracingTable(Table):
 
     endpoint: str = Field("http://127.0.0.1:4318/v1/traces", pattern=r"^https?://[^\s]+$")
     """The collector, by OTLP over HTTP."""
+
+
+class FleetTable(Table):
+    """``[fleet]``: what the servers of one policy share."""
+
+    key_file: str | None = None
+    """Path of a file with a secret of at least 16 bytes, the same on all servers. With it the
+    `policy_hash` of servers can be compared where plugins have secrets. Without it each server
+    makes a key of its own.
+    """
 
 
 class LimitsTable(Table):

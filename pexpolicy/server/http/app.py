@@ -111,7 +111,7 @@ class PolicyApp:
             params=query_params(url),
             alias=alias,
             peer=peer,
-            config_hash=generation.policy.config_hash,
+            policy_hash=generation.policy.policy_hash,
             began=began,
             endpoint=endpoint,
             decision_id=str(uuid7()),
@@ -256,8 +256,8 @@ class PolicyApp:
 
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         generation = self.generation
-        config_hash = generation.policy.config_hash
-        generation.audit.refused(reason, status, peer, config_hash, **facts)
+        policy_hash = generation.policy.policy_hash
+        generation.audit.refused(reason, status, peer, policy_hash, **facts)
         self.telemetry.recorded()
 
 

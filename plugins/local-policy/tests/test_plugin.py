@@ -173,9 +173,7 @@ async def test_a_reject_stays_one_whatever_is_next_to_it(tmp_path: Path, result:
 def built(path: Path) -> Policy:
     from tomllib import loads  # noqa: PLC0415 - of one test
 
-    return build_policy(
-        from_document(loads(path.read_text()), path, "0" * 16), available=installed.plugins()
-    )
+    return build_policy(from_document(loads(path.read_text()), path), available=installed.plugins())
 
 
 @pytest.mark.parametrize(

@@ -272,5 +272,5 @@ def test_a_changed_file_is_part_of_the_configuration_from_any_folder(
             policy = policy_from(written)
             policy.close()
             assert any(file.samefile(path.parent / name) for file in policy.files if file.exists())
-            hashes.add(policy.config_hash)
+            hashes.add(policy.policy_hash)
     assert len(hashes) == 2

@@ -34,7 +34,7 @@ def policy(settings: Table, folder: Path = Path()) -> Policy:
     """Return the policy of a configuration in a folder with this plugin only."""
     document = {"plugins": {"rules": {"settings": settings}}}
     return build_policy(
-        from_document(document, folder / "config.toml", "0" * 16), available=installed.plugins()
+        from_document(document, folder / "config.toml"), available=installed.plugins()
     )
 
 

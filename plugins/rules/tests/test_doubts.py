@@ -53,7 +53,5 @@ def test_a_list_by_key_that_asks_the_same_for_each_value_is_refused(query: str) 
         "plugins": {"rules": {"settings": {"rules": [rule], "sources": {"members": members}}}},
     }
     with pytest.raises(ConfigError, match="asks the same for each value") as refused:
-        build_policy(
-            from_document(document, Path("config.toml"), "0" * 16), available=installed.plugins()
-        )
+        build_policy(from_document(document, Path("config.toml")), available=installed.plugins())
     assert "plugins.rules.settings.sources.members.query" in str(refused.value)

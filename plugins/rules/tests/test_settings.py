@@ -178,7 +178,7 @@ def test_a_name_that_infinity_does_not_know_is_refused_with_the_rule(tmp_path: P
         "plugins": {"rules": {"settings": {"files": ["floor.toml"]}}},
     }
     with pytest.raises(ConfigError) as refused:
-        build_policy(from_document(document, tmp_path / "config.toml", "0" * 16))
+        build_policy(from_document(document, tmp_path / "config.toml"))
     (text,) = map(str, refused.value.problems)
     assert 'files."floor.toml line 2".then.result.ivr_theme_name' in text
     assert "did you mean 'Night'?" in text

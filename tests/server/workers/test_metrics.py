@@ -51,15 +51,15 @@ def test_a_reload_shows_as_one_configuration_at_a_time(
     server: live_server.Running, folder: Path
 ) -> None:
     config = folder / "config.toml"
-    (old,) = scrape(server).nonzero("config_info")
+    (old,) = scrape(server).nonzero("build_info")
     config.write_text(written("second"))
     assert command("reload", config).returncode == 0
-    (new,) = scrape(server).nonzero("config_info")
+    (new,) = scrape(server).nonzero("build_info")
     assert new != old
     config.write_text(written("third") + "nmae = 1\n")
     assert command("reload", config).returncode == 78
     told = scrape(server)
-    assert told.nonzero("config_info") == {new: 1}
+    assert told.nonzero("build_info") == {new: 1}
     wait_until(lambda: scrape(server)("config_last_reload_successful") == 0)
     refused = server.operator("/status").json["config"]
     assert not refused["last_reload_successful"]

@@ -24,7 +24,7 @@ class Worker:
     def __init__(self, fate: str, turn: int = 0) -> None:
         self.fate = fate
         self.turn = turn
-        self.config_hash = OLD
+        self.policy_hash = OLD
         self.alive = True
         self.waits = False
 
@@ -39,7 +39,7 @@ class Worker:
                 "prepared", result=ReloadResult("other" if self.fate == "read other" else NEW)
             )
         if message.kind == "commit" and self.fate != "dies committing":
-            self.config_hash, self.waits = NEW, False
+            self.policy_hash, self.waits = NEW, False
             return COMMITTED
         self.alive = False
         raise ConnectionResetError
@@ -66,17 +66,17 @@ def test_the_living_all_serve_what_the_result_says(fates: list[str], data: st.Da
     assert not any(worker.waits for worker in living)
     if result.done:
         assert living
-        assert result.config_hash == NEW
+        assert result.policy_hash == NEW
     else:
-        assert result.config_hash == OLD
-    assert {worker.config_hash for worker in living} <= {NEW if result.done else OLD}
+        assert result.policy_hash == OLD
+    assert {worker.policy_hash for worker in living} <= {NEW if result.done else OLD}
 
 
 class ObedientWorker:
     """A worker that does what it is told once the test lets it."""
 
     def __init__(self) -> None:
-        self.config_hash = OLD
+        self.policy_hash = OLD
         self.asked: list[tuple[Message, asyncio.Future[Message]]] = []
 
     async def ask(self, message: Message) -> Message:
@@ -101,7 +101,7 @@ class ObedientWorker:
             elif order.kind == "prepare":
                 answer.set_result(Message("prepared", result=ReloadResult(NEW)))
             elif order.kind == "commit":
-                self.config_hash = NEW
+                self.policy_hash = NEW
                 answer.set_result(COMMITTED)
         await settled()
 
@@ -143,7 +143,7 @@ async def test_a_worker_that_joins_during_a_reload_is_reloaded_after_it(
         await worker.obey()
     assert (await reload).done
     assert coordinator.content == b"# new"
-    assert {worker.config_hash for worker in workers} == {coordinator.active_hash} == {NEW}
+    assert {worker.policy_hash for worker in workers} == {coordinator.active_hash} == {NEW}
 
 
 async def test_a_worker_that_joins_a_refused_reload_is_one_of_them(

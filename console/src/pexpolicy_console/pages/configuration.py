@@ -78,13 +78,17 @@ async def _page(
     console = console_of(request)
     status, server_problem = await console.server.status()
     active = None if status is None else status.config
-    disk, failures = await dry_run(request, "check", active_hash=active.hash if active else "")
+    disk, failures = await dry_run(
+        request, "check", active_hash=active.policy_hash if active else ""
+    )
     return render(
         request,
         "configuration.html",
         active=active,
         disk=disk,
-        is_same=active is not None and disk is not None and disk["config_hash"] == active.hash,
+        is_same=active is not None
+        and disk is not None
+        and disk["policy_hash"] == active.policy_hash,
         failures=failures,
         server_problem=server_problem,
         asks=asks,

@@ -1,0 +1,1 @@
+"""What several servers of one policy have in common: its hash, and where a server keeps state."""
