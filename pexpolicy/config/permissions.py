@@ -132,7 +132,7 @@ def _unit_of(config: Path) -> dict[str, list[str]]:
     for path in (one for folder in UNITS for one in sorted(folder.glob("*.service"))):
         with suppress(OSError):
             text = path.read_text(errors="replace")
-            if " serve" in text and str(config) in text:
+            if re.search(r"\bserve\b", text) and str(config) in text:
                 found = {"Name": [path.stem]}
                 added = (one for folder in UNITS for one in folder.glob(f"{path.name}.d/*.conf"))
                 text = "\n".join((text, *(one.read_text(errors="replace") for one in added)))

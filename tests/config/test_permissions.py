@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from pexpolicy.cli.main import main
 from pexpolicy.config import permissions
 from pexpolicy.config.files import read_file, why_unusable
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root judges for other users")
 
@@ -64,6 +65,9 @@ def test_following_the_advice_lets_the_service_read_a_secret_and_no_other_user(
 ) -> None:
     serve = f"[Service]\nExecStart=/x serve --config {folder}/config.toml\n"
     (folder / "units" / "pexpolicy.service").write_text(serve)
+    console = (ROOT / "deploy/systemd/pexpolicy-console.service").read_text()
+    other = console.replace("/etc/pexpolicy", str(folder))
+    (folder / "units" / "pexpolicy-console.service").write_text(other)
     (folder / "units" / "pexpolicy.service.d" / "user.conf").write_text(UNITS[unit])
     if unit == "of its own":
         folder.chmod(0o755)
