@@ -194,6 +194,8 @@ def _rows(
     records = _records(text, file, faults)
     line, header = next(records, (1, []))
     names = _names_in(header, columns)
+    while names and not names[-1]:
+        names.pop()
     if not faults:
         faults += [TableIssue(file, line, text) for text in _header_faults(names, columns)]
     if faults:
@@ -204,9 +206,11 @@ def _rows(
         keys = [info.alias or attribute for attribute, info in fields]
         lists = [is_list(info.annotation) for _, info in fields]
     for line, cells in records:
-        if (excess := len(cells) - len(names)) > 0:
-            message = f"has {excess} cells more than columns; put text with , or ; in quotes"
-        elif len(cells) == 1 < len(names) and re.search(r"^#|[\t,;]", cells[0]):
+        # Before the cells, which an unquoted delimiter has moved; empty ones count as well.
+        if len(cells) > len(header) or any(cells[len(names) :]):
+            message = f"has {len(cells)} cells, and the header has {len(names)} columns; put text "
+            message += "with , or ; in quotes"
+        elif len(names) > 1 and not any(cells[1:]) and re.search(r"^#|[\t,;]", cells[0]):
             message = f"is not a row: it has one cell, and the header has {len(names)}"
         else:
             filled = [one for one in zip(keys, cells, lists, strict=False) if one[1]]
@@ -231,11 +235,9 @@ def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[i
     try:
         for record in reader:
             cells = [cell.strip() for cell in record]
-            while cells and not cells[-1]:
-                cells.pop()
-            if cells and skipped:
+            if any(cells) and skipped:
                 skipped -= 1
-            elif cells:
+            elif any(cells):
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:

@@ -161,7 +161,7 @@ def read_export(
         line = above + lines.line_num + 1
         for cells in lines:
             given = {n: cell for n, cell in zip(columns, cells, strict=False) if cell.strip()}
-            if any(cell.strip() for cell in cells[len(columns) :]):
+            if len(cells) > len(columns):
                 faults.append(TableIssue(file, line, "has more cells than columns"))
             elif given:
                 row, problems = validated(given, RouterRow, {})
