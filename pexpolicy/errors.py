@@ -99,8 +99,9 @@ def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorRe
     if (attached := _attached_report(error, secrets)) is not None:
         return replace(attached, summary=_truncate(redact(attached.summary, secrets), MAX_REFUSAL))
     text = _headline(error, secrets, MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE)
-    if isinstance(error, ConnectionError) and error.__cause__ is None:
-        # Another server is down: where the plugin asked it explains nothing.
+    is_told = isinstance(error, ConnectionError) or getattr(error, "explains_itself", False)
+    if is_told and error.__cause__ is None:
+        # Another server is down, or sends what is wrong: the place explains nothing.
         return ErrorReport(text, [], _place(error), type(error).__name__)
     return _report(error, text, secrets)
 

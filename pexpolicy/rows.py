@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
@@ -14,9 +14,10 @@ from pexpolicy.config.csv_tables import LIST_SEPARATOR, TableError, TableRow, is
 from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.endpoints.decision_fields import RowValues
+from pexpolicy.log import get_logger
 
 __all__ = ["RowLookup", "RowSettings", "RowSnapshot", "RowSource", "RowValues", "listed_rows"]
-__all__ += ["FoundRows", "read_rows"]
+__all__ += ["FoundRows", "read_rows", "report_left_out"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -113,13 +114,19 @@ class RowSettings(PluginSettings):
         return self
 
     def snapshot(
-        self, convert: Callable[[list[dict[str, Any]]], T], name: str
+        self,
+        convert: Callable[[list[dict[str, Any]]], T],
+        name: str,
+        needs: Iterable[Collection[str]] = (),
     ) -> RowSnapshot[T] | None:
-        """Return the rows, converted; ``None`` without a source. Raises ``SettingsError``."""
+        """Return the rows, converted; ``None`` without a source. Raises ``SettingsError``.
+
+        Of each of ``needs`` the query must have one column, if its columns are known.
+        """
         if self.source is None or self.query is None:
             return None
         try:
-            return self.source.snapshot(
+            made = self.source.snapshot(
                 self.query,
                 convert,
                 every=self.every,
@@ -129,6 +136,29 @@ class RowSettings(PluginSettings):
             )
         except ValueError as error:
             raise SettingsError(str(error), key=("query",)) from None
+        columns: Sequence[str] = ()
+        with suppress(Exception):  # a database may be down, or the driver not know them
+            columns = getattr(self.source, "columns")(self.query)  # noqa: B009 - not of all
+        lost = [" or ".join(one) for one in needs if columns and not set(one) & set(columns)]
+        if lost:
+            found = ", ".join(columns)
+            text = f"has no column {' and no '.join(lost)}; it has {found}: name its columns so"
+            raise SettingsError(text, key=("query",))
+        return made
+
+
+class RefusedRowsError(ValueError):
+    """No row of a source is right. The text says it all, so the log has no traceback."""
+
+    explains_itself = True
+
+
+def report_left_out(what: str, problems: Sequence[str], *, is_empty: bool) -> None:
+    """Log the rows that are left out; raise ``RefusedRowsError`` if no row is right."""
+    if problems and is_empty:
+        raise RefusedRowsError(f"no row of the {what} is right; {problems[0]}")
+    if problems:
+        get_logger().warning(f"{what} are left out", rows=len(problems), first=problems[0])
 
 
 def read_rows(

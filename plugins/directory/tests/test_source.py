@@ -57,6 +57,25 @@ def sqlite(path: Path) -> dict[str, Any]:
     return {"driver": "sql", "path": str(path)}
 
 
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("SELECT alias, username FROM people", "has no column name; it has alias, username"),
+        ("SELECT 1 AS mail, 2 AS cn", "has no column alias and no name; it has mail, cn"),
+    ],
+)
+def test_a_query_without_what_an_entry_needs_is_refused_when_it_is_checked(
+    database: Path, query: str, says: str
+) -> None:
+    table = {"source": "people", "query": query}
+    config = {
+        "sources": {"people": sqlite(database)},
+        "plugins": {"directory": {"settings": table}},
+    }
+    with pytest.raises(ConfigError, match=f"settings.query: {says}"):
+        make_policy({"directory": PhoneBook}, config=config)
+
+
 async def test_entries_of_the_source_are_found_with_those_of_the_configuration(
     database: Path,
 ) -> None:

@@ -161,7 +161,7 @@ async def test_a_row_cannot_name_a_file_for_its_pin(tmp_path: Path) -> None:
     keys = {"path": str(rooms), "rows": "rooms"}
     source = FileSource(FileSettings.model_validate(keys))
     settings = Settings.model_validate({"source": source, "query": ""})
-    with pytest.raises(Exception, match="no room is right; row 1: a PIN is text"):
+    with pytest.raises(Exception, match="no row of the rooms is right; row 1: a PIN is text"):
         async with source, Rooms(settings).lifespan():
             pass
 

@@ -217,6 +217,29 @@ async def test_a_base_that_does_not_exist_is_an_error_of_the_query(directory: sl
             await made.lookup(BY_MAIL, ["alias"]).ask(alias="anna")
 
 
+@pytest.mark.parametrize(
+    ("extended", "keys", "checks"),
+    [
+        ("1.3.6.1.4.1.1466.20037", {}, "check tls"),
+        ("", {"base": "dc=other"}, "check base"),
+        ("", {"user": f"cn=other,{slapd.BASE}"}, "check user"),
+    ],
+)
+async def test_a_refusal_names_the_setting_that_leads_to_it(
+    directory: slapd.Server, monkeypatch: pytest.MonkeyPatch, extended: str, keys: Any, checks: str
+) -> None:
+    async with source(directory, **keys) as made:
+        if extended:  # as a server without StartTLS refuses it
+            ldap = pytest.importorskip("ldap")
+
+            def refuse(_: object) -> None:
+                raise ldap.PROTOCOL_ERROR({"desc": "Protocol error", "info": extended})
+
+            monkeypatch.setattr("ldap.ldapobject.SimpleLDAPObject.start_tls_s", refuse)
+        with pytest.raises((SourceUnavailableError, QueryError), match=checks):
+            await made.lookup(BY_MAIL, ["alias"]).ask(alias="anna")
+
+
 async def test_answers_are_stale_in_an_outage_and_new_after_it(directory: slapd.Server) -> None:
     async with source(directory, timeout=0.3, refresh_after=0, max_age=60) as made:
         await stale_while_down(directory, made.lookup(BY_MAIL, ["alias"]), "b@example.com")

@@ -19,10 +19,9 @@ from pexpolicy import (
     Plugin,
     Problem,
     SettingsError,
-    get_logger,
 )
 from pexpolicy.models.alias import why_never_called
-from pexpolicy.rows import RowSnapshot, listed_rows, read_rows
+from pexpolicy.rows import RowSnapshot, listed_rows, read_rows, report_left_out
 from pexpolicy.text import did_you_mean
 from pexpolicy_directory.index import MAX, Entry, SearchIndex, Settings
 
@@ -42,7 +41,7 @@ class PhoneBook(Plugin[Settings]):
         self._group_names = settings.groups.keys()
         self._snapshot: RowSnapshot[SearchIndex] | None = None
         try:
-            self._snapshot = settings.snapshot(self._convert, "entries")
+            self._snapshot = settings.snapshot(self._convert, "entries", [["alias"], ["name"]])
         except SettingsError as error:
             problems += error.problems
         if problems:
@@ -63,10 +62,7 @@ class PhoneBook(Plugin[Settings]):
                 entries.append(entry)
             else:
                 problems.append(str(wrong))
-        if problems and not entries:
-            raise ValueError(f"no entry is right; {problems[0]}")
-        if problems:
-            get_logger().warning("entries are left out", rows=len(problems), first=problems[0])
+        report_left_out("entries", problems, is_empty=not entries)
         return SearchIndex([*self._own, *entries])
 
     @override

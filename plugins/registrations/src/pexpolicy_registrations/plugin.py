@@ -24,13 +24,12 @@ from pexpolicy import (
     RegistrationAliasRequest,
     Reject,
     SettingsError,
-    get_logger,
     metrics,
 )
 from pexpolicy.config.csv_tables import TableFile, TableRow
 from pexpolicy.files import named_changes
 from pexpolicy.models.alias import why_never_called
-from pexpolicy.rows import RowSettings, RowSnapshot, listed_rows, read_rows
+from pexpolicy.rows import RowSettings, RowSnapshot, listed_rows, read_rows, report_left_out
 
 Text = Annotated[str, Field(min_length=1, max_length=250)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=250)]
@@ -164,7 +163,7 @@ class Registrations(Plugin[Settings]):
                 self._warnings.append(ConfigWarning((*key, "alias"), text))
         self._snapshot: RowSnapshot[dict[str, _Answers]] | None = None
         try:
-            self._snapshot = settings.snapshot(self._convert, "devices")
+            self._snapshot = settings.snapshot(self._convert, "devices", [["alias"]])
         except SettingsError as error:
             problems += error.problems
         if settings.burst and settings.delay >= settings.timeout:
@@ -186,10 +185,7 @@ class Registrations(Plugin[Settings]):
         for number, device in read_rows(_for_each_alias(rows), Device, problems):
             if (wrong := _add(table, device)) is not None:
                 problems.append(f"row {number}: {wrong}")
-        if problems and not table:
-            raise ValueError(f"no device is right; {problems[0]}")
-        if problems:
-            get_logger().warning("devices are left out", rows=len(problems), first=problems[0])
+        report_left_out("devices", problems, is_empty=not table)
         return table
 
     @override

@@ -79,7 +79,7 @@ class Rooms(Plugin[Settings]):
             return table
 
         try:
-            return settings.snapshot(convert, "rooms")
+            return settings.snapshot(convert, "rooms", [["aliases", "alias"], ["name"]])
         except SettingsError as error:
             problems += error.problems
             return None

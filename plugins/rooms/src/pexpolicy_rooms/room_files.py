@@ -20,7 +20,6 @@ from pexpolicy import (
     Key,
     Problem,
     Service,
-    get_logger,
     read_secret,
 )
 from pexpolicy.config.csv_tables import Row, TableError, TableRow, read_table
@@ -31,7 +30,7 @@ from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_cla
 from pexpolicy.models.alias import why_never_called
 from pexpolicy.models.contract import Extras, contract_of
 from pexpolicy.models.errors import ValidationIssue
-from pexpolicy.rows import RowValues
+from pexpolicy.rows import RowValues, report_left_out
 from pexpolicy.text import brief, did_you_mean
 from pexpolicy_rooms.settings import DerivedPin, Settings
 from pexpolicy_rooms.table import ALWAYS, RoomTable, TimedService, validity_of
@@ -470,8 +469,5 @@ def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extr
         else:
             room = WrittenRoom((f"row {number}",), aliases, field_values(fields))
             problems += map(str, builder.add(room))
-    if problems and not len(builder.table):
-        raise ValueError(f"no room is right; {problems[0]}")
-    if problems:
-        get_logger().warning("rooms are left out", rows=len(problems), first=problems[0])
+    report_left_out("rooms", problems, is_empty=not len(builder.table))
     return builder.table

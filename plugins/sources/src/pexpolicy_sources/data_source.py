@@ -59,6 +59,8 @@ MAX_TEXT = 200
 class SourceError(Exception):
     """A source gave no answer; the text has the reason, without credentials."""
 
+    explains_itself = True
+
 
 class SourceUnavailableError(SourceError):
     """The source is down, does not answer in time, or refuses everything."""

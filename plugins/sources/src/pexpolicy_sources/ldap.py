@@ -88,6 +88,7 @@ class LdapQuery:
                 there = ", ".join(f"{{{known}}}" for known in parameters) or "none"
                 raise ValueError(f"has the parameter {{{name}}}; there is: {there}")
         self._columns = dict(_columns(written[end:].split()))
+        self.columns = list(self._columns)
         named = [name for name in dict.fromkeys(self._columns.values()) if name.lower() != DN]
         self.attributes: Sequence[str] = named or (["1.1"] if self._columns else ["*"])
         """The attributes to ask for; ``1.1`` is none."""
@@ -331,15 +332,20 @@ class LdapPool:
         return None
 
     @contextmanager
-    def _dropping(self, connection: _Connection, refusal: type[SourceError]) -> Iterator[None]:
-        """Close the connection after an error; raise ``refusal`` for one of the directory."""
+    def _dropping(
+        self, connection: _Connection, refusal: type[SourceError], settings: str
+    ) -> Iterator[None]:
+        """Close the connection after an error; raise ``refusal`` for one of the directory, with the
+        ``settings`` that lead to it.
+        """
         try:
             yield
         except BaseException as error:
             # An answer may still come on it.
             connection.drop()
             if isinstance(error, self._ldap.LDAPError) and not isinstance(error, self._down):
-                raise refusal(self._reason(connection.server, error)) from None
+                text = f"{self._reason(connection.server, error)}; check {settings}"
+                raise refusal(text) from None
             raise
 
     def _connect(self, server: int, end: float) -> _Connection:
@@ -362,12 +368,14 @@ class LdapPool:
             options |= {"X_TLS_CACERTFILE": str(settings.ca_file)} if settings.ca_file else {}
             options["X_TLS_NEWCTX"] = 0
         # Another server would refuse the password as well, and then lock the account.
-        with self._dropping(connection, SourceUnavailableError):
+        starting = "tls, which asks for StartTLS, or write ldaps:// in url"
+        with self._dropping(connection, SourceUnavailableError, starting):
             for name, value in options.items():
                 handle.set_option(getattr(ldap, f"OPT_{name}"), value)
             if settings.tls and not is_secure:
                 handle.start_tls_s()
-            if settings.user is not None:
+        if settings.user is not None:
+            with self._dropping(connection, SourceUnavailableError, "user and its password"):
                 self._wait(handle, handle.simple_bind(settings.user, self._password), end)
         return connection
 
@@ -376,7 +384,7 @@ class LdapPool:
         scope = getattr(self._ldap, f"SCOPE_{settings.scope.upper()}")
         entries: list[Entry] = []
         cookie: bytes | None = b""
-        with self._dropping(connection, QueryError):
+        with self._dropping(connection, QueryError, "base, scope and the query"):
             while cookie is not None:
                 page = self._paged(False, settings.page_size, cookie)  # noqa: FBT003 - not critical
                 number = handle.search_ext(
@@ -451,6 +459,10 @@ class LdapSource(DataSource[LdapSettings, LdapQuery]):
     @override
     def prepare(self, query: str, parameters: Collection[str]) -> LdapQuery:
         return LdapQuery(query, parameters)
+
+    def columns(self, query: str) -> Sequence[str]:
+        """Return the names of the columns of a query, none if a row has all of an entry."""
+        return LdapQuery(query, ()).columns
 
     @override
     async def fetch(

@@ -212,6 +212,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 T = TypeVar("T")
 
+_SETTINGS = {"08": "url", "28": "url and the password", "3D": "url", "42": "the query"}
+"""By the class of an SQLSTATE: the settings that lead to it."""
 CHECK_S = 2.0
 """Seconds for the columns of a query, while a policy is built."""
 CHUNK = 500
@@ -383,7 +385,7 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
             except SQLAlchemyError as error:
                 raise SourceUnavailableError(one_line(str(error))) from None
             except OSError as error:
-                raise SourceUnavailableError(describe(error)) from None
+                raise SourceUnavailableError(f"{describe(error)}; check url") from None
             except (ValueError, OverflowError) as error:
                 # Such as a date before the year 1.
                 raise QueryError(f"a value cannot be read: {one_line(str(error))}") from None
@@ -400,6 +402,8 @@ def _refusal(error: DBAPIError, values: Sequence[str]) -> SourceError:
         text = "the database is in WAL mode: reading needs the right to write its folder"
     state = str(getattr(error.orig, "sqlstate", None) or "")
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    if setting := _SETTINGS.get(state[:2]):
+        text += f"; check {setting}"
     is_down = state.startswith(_UNAVAILABLE) or code in _UNAVAILABLE_SQLITE
     if error.connection_invalidated or is_down:
         return SourceUnavailableError(text)
