@@ -272,15 +272,18 @@ class Listener:
             if certificates is None:
                 await loop.connect_accepted_socket(lambda: protocol, accepted)
                 return
+            context = certificates.context
             await loop.connect_accepted_socket(
                 lambda: protocol,
                 accepted,
-                ssl=certificates.context,
+                ssl=context,
                 ssl_handshake_timeout=self._batcher.limits.request_seconds,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_S,
             )
-            # A list may have been loaded during the handshake.
+            # A list, or other authorities, may have been loaded during the handshake.
             self._check_revocation(protocol)
+            if certificates.context is not context and connection.not_after is not None:
+                protocol.end()
         except OSError as error:
             connection.ended()
             if (
