@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from pexpolicy.matching.clauses import Clause, Condition
+from pexpolicy.matching.patterns import Pattern, limit_together
 from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, why_never_equal
 from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.models.alias import Alias
@@ -221,6 +222,10 @@ class Index(Generic[T]):
         self._subjects: dict[str, Subject] = {}
         self._positions: dict[str, dict[tuple[str, int], _Positions]] = {}
         """Of the conditions on a subject: by operator and length, and by the folded operand."""
+        self.doubt = limit_together(
+            [pattern for condition, _ in self.entries for pattern in _patterns(condition)]
+        )
+        """That the patterns are too large together, as a sentence; else empty."""
         clauses = [_indexable(condition) for condition, _ in self.entries]
         counts = Counter(key for found in clauses for clause in found for key in _keys(clause))
         for position, found in enumerate(clauses):
@@ -257,6 +262,12 @@ class Index(Generic[T]):
                         end = folded[:length] if operator == "prefix" else folded[-length:]
                         found += positions.get(end, ())
         return sorted({*found, *self._always}) if found else self._always
+
+
+def _patterns(condition: Condition) -> Iterator[Pattern]:
+    yield from getattr(condition, "patterns", ())
+    for part in getattr(condition, "parts", ()):
+        yield from _patterns(part)
 
 
 def _indexable(condition: Condition) -> list[Clause]:

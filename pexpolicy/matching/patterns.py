@@ -6,7 +6,9 @@ length of the text. Both are limited, so that no dialed alias can delay a call.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Collection
 from typing import Any
 
 MAX_PROGRAM = 1_800
@@ -16,8 +18,8 @@ _TOO_LARGE = (
     "could delay a call; write smaller repetitions, or use one_of, prefix or suffix"
 )
 MAX_WORK = 450_000
-"""Maximum instructions times bytes of one match, about 4 ms, of a text of more than ``MAX_TEXT``
-characters.
+"""Maximum instructions times bytes, about 4 ms, of all patterns that are tried on one text of more
+than ``MAX_TEXT`` characters.
 """
 MAX_TEXT = 250
 """Characters of the longest text that Infinity sends, which every pattern is tested against: no
@@ -29,14 +31,39 @@ MAX_REPLACED = 1_000
 """Maximum length of a text in which matches are replaced, in UTF-8 bytes."""
 MAX_REPLACEMENTS = 250
 """Maximum number of matches that are replaced in one text."""
+MAX_TOTAL = 180_000
+"""Size of all patterns that are tried on one text from which on ``MAX_TEXT`` characters may take
+more than 50 ms.
+"""
 _REFERENCE = re.compile(rb"\\\\|\\(\d)|\\")
 _INSIDE_CHARACTER = frozenset(bytes((byte,)) for byte in range(0x80, 0xC0))
 """The bytes of UTF-8 that begin no character."""
 _PYTHON_ONLY = re.compile(r"\(\?(?:[=!]|<[=!])|\(\?\(|\(\?>|\(\?P=|\\[1-9]|[*+?}]\+")
 
+_log = logging.getLogger("pexpolicy.matching")
+
 
 class PatternError(ValueError):
     """A pattern that cannot be used; the text gives the reason."""
+
+
+class WorkLimit:
+    """The length up to which a text is matched by patterns of this ``size`` together."""
+
+    def __init__(self, size: int) -> None:
+        self.max_bytes = MAX_WORK // max(1, size)
+        """Maximum length of a text of more than ``MAX_TEXT`` characters, in UTF-8 bytes."""
+        self._is_logged = False
+
+    def is_exceeded(self, text: str, encoded: bytes) -> bool:
+        """Return whether a text is too long, and log the first one that is."""
+        if len(encoded) <= self.max_bytes or len(text) <= MAX_TEXT:
+            return False
+        if not self._is_logged:
+            self._is_logged = True
+            text = "a text of %d bytes matches no pattern: those of a call take %d together"
+            _log.warning(text, len(encoded), max(self.max_bytes, MAX_TEXT))
+        return True
 
 
 class Pattern:
@@ -53,13 +80,11 @@ class Pattern:
         self.expression = _compiled(source, case_sensitive=case_sensitive, never_capture=False)
         """The compiled pattern of RE2, for texts in UTF-8."""
         both = (self._test, self.expression)
-        size = max(1, *(max(one.programsize, one.reverseprogramsize) for one in both))
-        if size > MAX_PROGRAM:
+        self.size = max(max(one.programsize, one.reverseprogramsize) for one in both)
+        """In instructions."""
+        if self.size > MAX_PROGRAM:
             raise PatternError(_TOO_LARGE)
-        self.max_bytes = MAX_WORK // size
-        """Maximum length of a text of more than ``MAX_TEXT`` characters that can match, in UTF-8
-        bytes.
-        """
+        self.limit = WorkLimit(self.size)
         named = {number: name.decode() for name, number in self.expression.groupindex.items()}
         self.names = tuple(named.get(n + 1, "") for n in range(self.expression.groups))
         """The names of the groups in order, or an empty text."""
@@ -76,8 +101,24 @@ class Pattern:
 
     def _matched(self, expression: Any, text: str) -> Any:
         encoded = text.encode("utf-8", "replace")
-        is_too_long = len(encoded) > self.max_bytes and len(text) > MAX_TEXT
-        return None if is_too_long else expression.fullmatch(encoded)
+        return None if self.limit.is_exceeded(text, encoded) else expression.fullmatch(encoded)
+
+
+def limit_together(patterns: Collection[Pattern]) -> str:
+    """Limit patterns that are tried on one text by the sum of their work; return a warning if it
+    is large even for the longest text that Infinity sends.
+    """
+    total = sum(pattern.size for pattern in patterns)
+    limit = WorkLimit(total)
+    for pattern in patterns:
+        if pattern.limit.max_bytes > limit.max_bytes:
+            pattern.limit = limit
+    text = (
+        f"the {len(patterns):,} patterns have {total:,} instructions together: a text of "
+        f"{MAX_TEXT} characters can delay all calls by more than 50 ms; write smaller repetitions, "
+        "or one_of, prefix and suffix"
+    )
+    return text if total > MAX_TOTAL else ""
 
 
 def _compiled(source: str, *, case_sensitive: bool, never_capture: bool) -> Any:
@@ -117,7 +158,7 @@ class Replacement:
     def __init__(self, source: str, template: str) -> None:
         pattern = Pattern(source)
         self._expression = pattern.expression
-        self._max_bytes = min(pattern.max_bytes, MAX_REPLACED)
+        self._max_bytes = min(pattern.limit.max_bytes, MAX_REPLACED)
         self._template = template.encode("utf-8", "replace")
         for found in _REFERENCE.finditer(self._template):
             if found[0] == b"\\":

@@ -89,6 +89,7 @@ class RuleChain:
         self.endpoint = endpoint
         self.rules = tuple(rule for rule in rules if endpoint in rule.answers)
         self._index = Index((rule.condition, rule) for rule in self.rules)
+        self.doubt = self._index.doubt
 
     def decide(self, request: Request, clock: Callable[[], float]) -> Decision | None:
         """Return the decision of the first rule that matches; ``None`` to abstain.

@@ -119,6 +119,8 @@ class Rules(Plugin[Settings]):
         if not self._rules:
             yield ConfigWarning((), "has no rule that is enabled: it never answers")
         yield from self._warnings
+        for text in {chain.doubt for chain in self._chains.values() if chain.doubt}:
+            yield ConfigWarning((), text)
         for endpoint, chain in self._chains.items():
             for rule, text in findings(endpoint, chain.rules, REQUESTS[endpoint], self._clock()):
                 yield ConfigWarning(rule.key, text)
