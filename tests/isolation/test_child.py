@@ -175,24 +175,15 @@ async def test_too_much_memory_ends_a_child(size: int) -> None:
     await pool.close()
 
 
-async def test_calls_do_not_wait_until_the_kernel_tells_the_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    measuring, told = threading.Event(), threading.Event()
-
-    def excess(_: object) -> str:
-        measuring.set()
-        told.wait(HANG_S)
-        return ""
-
-    monkeypatch.setattr(Child, "excess", excess)
+async def test_memory_is_not_measured_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[str] = set()
+    monkeypatch.setattr(Child, "excess", lambda _: threads.add(threading.current_thread().name))
     pool = pool_of(1, memory_mb=100)
     await pool.open()
-    await until(measuring.is_set)
     assert (await asked(pool, 7))[1] == 7
-    assert not told.is_set()
-    told.set()
+    await until(lambda: threads)
     await pool.close()
+    assert threads == {"pexpolicy-memory"}
 
 
 async def test_a_channel_joins_two_event_loops_or_threads() -> None:
