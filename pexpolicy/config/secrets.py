@@ -64,8 +64,8 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
         place, written = f"the environment variable {variable}", os.environ.get(variable)
         if written is None:
             # Another name may be the secret itself.
-            named = f"{place} is not set" if _VARIABLE.fullmatch(variable) else "is not the name"
-            text = f"{named}: write that of a variable, such as PEXPOLICY_{name.upper()}, without $"
+            other = f"is not a name: write one, such as PEXPOLICY_{name.upper()}, without $"
+            text = f"{place} is not set: set it" if _VARIABLE.fullmatch(variable) else other
             raise SecretError(source.key, f"{text}, or write {name}_file")
     elif file is not None:
         path, place = folder / file, "the file"
