@@ -28,6 +28,7 @@ MEANINGS = {
     "Source": "A setting `Source[T]` names a table `[sources.NAME]`; its value is the driver.",
     "UNSET": "The value of a field that is not set.",
     "Unset": "The type of `UNSET` and of a value, for fields that may be unset.",
+    "WrittenFolder": "The same as `ConfigPath` for a folder that the plugin makes and writes to.",
     "hookimpl": "Mark a method as a hook, in a class that does not inherit `Plugin`.",
 }
 """What is said of names without a docstring of their own."""
