@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
 from pydantic_core import ValidationError
@@ -227,23 +228,28 @@ def _trace(
 
 
 def _place(error: BaseException) -> str:
-    """Return the innermost file and line of the plugin's own code.
+    # StopIteration becomes a RuntimeError without a line of the plugin.
+    for one in filter(None, (error, error.__cause__)):
+        if place := place_of(traceback.walk_tb(one.__traceback__))[0]:
+            return place
+    return ""
+
+
+def place_of(frames: Iterable[tuple[FrameType, int]]) -> tuple[str, str]:
+    """Return the innermost file and line of the plugin's own code, such as ``rooms.py:12``, and its
+    function. ``frames`` have their lines, the outermost first.
 
     The plugin is the first code that is neither ours nor of ``_CALLERS``; code in another package
     and another directory is a library that it calls.
     """
-    # StopIteration becomes a RuntimeError without a line of the plugin.
-    for one in filter(None, (error, error.__cause__)):
-        frames = [
-            (package, *os.path.split(frame.f_code.co_filename), line)
-            for frame, line in traceback.walk_tb(one.__traceback__)
-            for package in (str(frame.f_globals.get("__name__", "")).partition(".")[0],)
-            if package not in _CALLERS and not frame.f_code.co_filename.startswith(PACKAGE_ROOT)
-        ]
-        if frames:
-            own = [at for at in frames if at[0] == frames[0][0] or at[1] == frames[0][1]]
-            return f"{own[-1][2]}:{own[-1][3]}"
-    return ""
+    found = [
+        (package, *os.path.split(frame.f_code.co_filename), line, frame.f_code.co_name)
+        for frame, line in frames
+        for package in (str(frame.f_globals.get("__name__", "")).partition(".")[0],)
+        if package not in _CALLERS and not frame.f_code.co_filename.startswith(PACKAGE_ROOT)
+    ]
+    own = [at for at in found if at[0] == found[0][0] or at[1] == found[0][1]]
+    return (f"{own[-1][2]}:{own[-1][3]}", own[-1][4]) if own else ("", "")
 
 
 CONNECTION_CLOSED = (

@@ -1,7 +1,7 @@
 """Access control of one configuration: networks, trusted proxies and credentials.
 
 A request with the same headers as an earlier one on its connection is admitted by a comparison
-(``cached_peer``). Any other request is verified in full (``authenticate``).
+(``cached``). Any other request is verified in full (``authenticate``).
 """
 
 from __future__ import annotations
@@ -71,10 +71,8 @@ class AccessControl:
         """Return whether an address is a trusted proxy."""
         return self._proxies.holds(peer)
 
-    def cached_peer(self, request: web.BaseRequest) -> str | None:
-        """Return the client of a request whose headers were admitted before on its connection; else
-        ``None``.
-        """
+    def cached(self, request: web.BaseRequest) -> AuthenticatedRequest | None:
+        """Return what was admitted before on the connection of a request with the same headers."""
         connection = _connection(request)
         cached, credentials = connection.admission, self._credentials
         if (
@@ -86,7 +84,7 @@ class AccessControl:
             )
             and (cached.forwarded is None or self._proxies.header(request) == cached.forwarded)
         ):
-            return cached.peer
+            return cached
         return None
 
     async def authenticate(self, request: web.BaseRequest) -> AuthenticatedRequest | Refusal:
@@ -103,13 +101,17 @@ class AccessControl:
         if self._networks and (client is None or not self._networks.holds(client)):
             detail = self._proxies.describe_problem(connection.peer, client, forwarded)
             return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, peer, detail)
+        credential = 0
         if self._credentials is not None:
             refusal = await self._verify_credentials(self._credentials, request, peer)
             if refusal is not None:
                 return refusal
             # Without credentials anyone is admitted, so that would distinguish no one.
             self.remember((peer,))
-        admission = AuthenticatedRequest(self, _authorization(request), forwarded, peer)
+            if self._credentials.are_several:
+                pair = pair_of(request.headers[hdrs.AUTHORIZATION])
+                credential = self._credentials.number(pair)
+        admission = AuthenticatedRequest(self, _authorization(request), forwarded, peer, credential)
         connection.admit(admission)
         return admission
 

@@ -50,6 +50,8 @@ class AuthenticatedRequest:
     authorization: bytes
     forwarded: str | None
     peer: str
+    credential: int = 0
+    """The number of its credential, if there are several."""
 
 
 def _nothing(*_: object) -> None:

@@ -187,20 +187,32 @@ class Credentials:
     ) -> None:
         self._pool = pool or VerificationPool()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
+        self._configured = tuple(configured)
         self._hashed: dict[Credential, PasswordHash] = {}
-        self._digests: list[bytes] = []
-        for credential in configured:
+        self._digests: dict[Credential, bytes] = {}
+        for credential in self._configured:
             if isinstance(credential.secret, PasswordHash):
                 self._hashed[credential] = credential.secret
             else:
                 pair = f"{credential.user}:{credential.secret.get_secret_value()}".encode()
-                self._digests.append(self._pool.digest(pair))
+                self._digests[credential] = self._pool.digest(pair)
 
     def is_verified(self, pair: bytes) -> bool:
         """Return whether a user and password are right, without a slow hash."""
-        digest, verified = self._pool.digest(pair), self._pool.digests
-        known = [*self._digests, *(verified[one] for one in self._hashed if one in verified)]
-        return any(hmac.compare_digest(digest, one) for one in known)
+        return self.number(pair) > 0
+
+    def number(self, pair: bytes) -> int:
+        """Return which of the credentials a verified user and password are, from 1; 0 for none."""
+        digest, verified, found = self._pool.digest(pair), self._pool.digests, 0
+        for number, one in enumerate(self._configured, 1):
+            known = self._digests.get(one) or verified.get(one, b"")
+            found = found or number * hmac.compare_digest(digest, known)
+        return found
+
+    @property
+    def are_several(self) -> bool:
+        """True while a password is changed."""
+        return len(self._configured) > 1
 
     async def verify(self, pair: bytes, peer: str = "") -> bool:
         """Return whether a user and password are right, by slow hashes where that is needed.

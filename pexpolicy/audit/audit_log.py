@@ -89,6 +89,7 @@ class AuditLog:
             policy_hash=call.policy_hash,
             warnings=decision.warnings,
             annotations=annotations,
+            credential=call.credential,
         )
         if removed or withheld:
             line.removed = [*withheld, *removed]

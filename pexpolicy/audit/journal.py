@@ -143,6 +143,12 @@ class Journal:
             self.state.status = "failed"
             self._alerts.alert(f"the audit loses lines: {self.state.error}")
 
+    def mark_stuck(self, queued_bytes: int) -> None:
+        """Record that lines wait in memory while a write hangs. Thread-safe, as ``mark_failed``."""
+        self.state.queued_bytes = queued_bytes
+        self.state.error = self.state.error or DISK_TOO_SLOW
+        self._degrade()
+
     def report_error(self, error: Exception, lost: int = 0) -> None:
         """Alert about an unexpected exception, and count the lines that it loses."""
         self._alerts.alert(f"internal error in the audit: {type(error).__name__}: {error}")

@@ -66,6 +66,10 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """Milliseconds in the server."""
     policy_hash: str
     """The configuration that decided; ``pexpolicy check`` prints it."""
+    credential: int = 0
+    """Which of several ``[[auth.credentials]]`` the client sent, from 1; one in ``[auth]`` itself
+    is the first.
+    """
     warnings: tuple[str, ...] = ()
     """Fields of the answer that some versions of Infinity do not accept, each with its level of
     evidence.

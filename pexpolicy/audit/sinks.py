@@ -199,6 +199,8 @@ class GroupCommitSink(Sink):
             self._queue.append(entry)
             self._queued_bytes += len(line)
             self._changed.notify()
+        if is_stuck:
+            self._journal.mark_stuck(self._queued_bytes)
         return entry.reply
 
     def _time_out(self, entry: _PendingRecord) -> None:
@@ -242,6 +244,7 @@ class GroupCommitSink(Sink):
                     self._changed.wait(pause)
                 self._group = group = self._queue
                 self._queue, self._queued_bytes = [], 0
+                self._journal.state.queued_bytes = 0
                 lost, self._lost = self._lost, 0
                 closed = self._closed
             self._writing_since = time.monotonic()

@@ -40,8 +40,16 @@ class AuditState:
     """Free space on the disk of the audit log; ``None`` for a stream."""
     free_percent: int = 100
     """The same in percent of the disk."""
+    queued_bytes: int = 0
+    """Bytes that wait for a disk that does not answer in time."""
     synced_at: float | None = None
     """Seconds since 1970 of the last ``fdatasync``; ``None`` at level ``file``."""
+
+    @property
+    def loses_lines(self) -> bool:
+        """True while lines are lost, or wait in memory, and are lost with this process."""
+        waits = self.status == "degraded" and self.buffered_bytes + self.queued_bytes > 0
+        return waits or self.status == "failed"
 
 
 class AlertWriter:

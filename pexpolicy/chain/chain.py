@@ -6,8 +6,10 @@ The first decision ends a chain, unless all decisions are merged, or other plugi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from traceback import StackSummary
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -15,10 +17,16 @@ import msgspec
 from pexpolicy.chain.bound_hook import QUICK, REJECT_REASONS, BoundHook, group_ends
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.fold import Draft, check_adjusted, check_merged
-from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError
+from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError, waiting_frames
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.errors import Log, describe_decision_error, describe_error, full_traceback
+from pexpolicy.errors import (
+    Log,
+    describe_decision_error,
+    describe_error,
+    full_traceback,
+    place_of,
+)
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision, is_intact
 from pexpolicy.models.errors import DecisionError
@@ -103,7 +111,7 @@ class Chain:
                 finally:
                     run.abandoned += not task.done()
                 if not task.done():
-                    run.time_out(run.chain.links[run.at])
+                    run.time_out(run.chain.links[run.at], [*waiting_frames(task)])
             if task.done() and not task.cancelled():
                 task.result()
         decision, decided_by = run.decision, run.decided_by
@@ -286,11 +294,15 @@ class ChainRun:
         """Return what logs and details must not have."""
         return withheld_values(self.request)
 
-    def time_out(self, link: BoundHook) -> None:
-        """Record a hook that did not answer in time."""
+    def time_out(self, link: BoundHook, frames: Sequence[tuple[FrameType, int]] = ()) -> None:
+        """Record a hook that did not answer in time, and where it waits if it still does."""
         text = f"no answer within {self.limit:.3g} s"
-        self._collect(TimeoutError(f"{link.plugin}: {text}"))
-        self.fail(link, TIMED_OUT, text)
+        place, function = place_of(frames)
+        late = TimeoutError(f"{link.plugin}: {text}")
+        if place and errors_of(self.request) is not None:
+            late.add_note("It waits here:\n" + "".join(StackSummary.extract(frames).format()))
+        self._collect(late)
+        self.fail(link, TIMED_OUT, f"{text} ({place} in {function})" if place else text)
 
     def _collect(self, error: BaseException) -> None:
         if (errors := errors_of(self.request)) is not None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
+from types import FrameType
 from typing import Any, Protocol
 
+from pexpolicy.errors import place_of
 from pexpolicy.tasks import hide
+
+MAX_WAITING = 32
+"""Calls of one plugin that wait for a thread or a process."""
 
 Names = tuple[str, str]
 """Plugin and hook."""
@@ -131,35 +138,75 @@ class HookTasks:
 
 
 class PluginBusyError(Exception):
-    """All threads of the plugin are taken by calls that have not returned.
+    """All threads or processes of the plugin are taken, and too many calls wait for one."""
 
-    For a plugin in processes of its own: all its workers are taken, and too many calls wait.
-    """
+
+class CallQueue:
+    """The calls that wait for one of ``free`` places, in their order; ``most`` of them at most."""
+
+    def __init__(self, free: int, most: int = MAX_WAITING) -> None:
+        self.waiting = 0
+        self._most = most
+        self._free = asyncio.Semaphore(free)
+
+    @property
+    def is_full(self) -> bool:
+        """True where a further call must not wait."""
+        return self._free.locked() and self.waiting >= self._most
+
+    async def turn(self) -> None:
+        """Wait for a place, and take it."""
+        self.waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self.waiting -= 1
+
+    def release(self) -> None:
+        """Free a place."""
+        self._free.release()
 
 
 class PluginThreadPool:
-    """The threads of one plugin: ``size`` calls run at once, a further one is rejected immediately.
+    """The threads of one plugin: ``size`` calls run at once, and further ones wait.
 
     A stuck plugin fills its own threads only.
     """
 
     def __init__(self, plugin: str, size: int) -> None:
         self._size = size
-        self._futures: set[Future[Any]] = set()
+        self._queue = CallQueue(size)
+        self.running: dict[Future[Any], list[int]] = {}
+        """The calls that have not returned, the oldest first, and the thread of each."""
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=f"plugin-{plugin}")
 
     async def run(self, call: Callable[[Any], Any], request: Any) -> Any:
-        """Call a hook in a thread; raise ``PluginBusyError`` when none is free.
+        """Call a hook in a thread; raise ``PluginBusyError`` when too many calls wait for one.
 
         A call that is abandoned keeps its thread until it returns.
         """
-        if len(self._futures) >= self._size:
+        if self._queue.is_full:
+            places = {place_of(thread_frames(one)) for one in self.running.values()}
+            at = ", ".join(f"{place} in {name}" for place, name in sorted(places)[:3] if place)
             msg = f"its threads ({self._size}) are all taken by calls that have not returned"
-            raise PluginBusyError(msg)
-        future = self._pool.submit(copy_context().run, _outcome, call, request)
-        self._futures.add(future)
+            raise PluginBusyError(f"{msg} ({at})" if at else msg)
+        await self._queue.turn()
+        thread: list[int] = []
+        try:
+            future = self._pool.submit(copy_context().run, _outcome, call, request, thread)
+        except BaseException:
+            self._queue.release()
+            raise
+        self.running[future] = thread
+        loop = asyncio.get_running_loop()
+
+        def returned(_: object) -> None:
+            del self.running[future]
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._queue.release)
+
         # It runs before the answer is seen, and for a call that is cancelled before it began.
-        future.add_done_callback(self._futures.discard)
+        future.add_done_callback(returned)
         answer, error = await asyncio.wrap_future(future)
         if error is not None:
             raise error
@@ -168,18 +215,45 @@ class PluginThreadPool:
     @property
     def stuck(self) -> bool:
         """True while calls have not returned."""
-        return bool(self._futures)
+        return bool(self.running)
 
     def close(self) -> None:
         """Stop accepting calls, and do not wait for blocked threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _outcome(call: Callable[[Any], Any], request: Any) -> tuple[Any, BaseException | None]:
-    """Return an exception as a value.
+def thread_frames(thread: list[int]) -> Iterator[tuple[FrameType, int]]:
+    """Yield the frames of a thread with their lines, the outermost first; none if it has ended."""
+    frames = []
+    frame = sys._current_frames().get(thread[0]) if thread else None  # noqa: SLF001 - documented
+    while frame is not None:
+        frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    yield from reversed(frames)
+
+
+def waiting_frames(task: asyncio.Task[None]) -> Iterator[tuple[FrameType, int]]:
+    """Yield the frames of a task that waits, and then those of the thread that it waits for.
+
+    A call that waits for a thread waits for the oldest call.
+    """
+    awaited: Any = task.get_coro()
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        yield frame, frame.f_lineno
+        if frame.f_code is PluginThreadPool.run.__code__:
+            pool, thread = frame.f_locals["self"], frame.f_locals.get("thread")
+            yield from thread_frames(thread or next(iter(pool.running.values()), []))
+        awaited = awaited.cr_await
+
+
+def _outcome(
+    call: Callable[[Any], Any], request: Any, thread: list[int]
+) -> tuple[Any, BaseException | None]:
+    """Return an exception as a value, and note the thread.
 
     A future refuses StopIteration, and a thread must not end by SystemExit.
     """
+    thread.append(threading.get_ident())
     try:
         return call(request), None
     except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited

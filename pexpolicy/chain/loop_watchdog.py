@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Self
 
-from pexpolicy.chain.hook_tasks import SERVER, HookTasks, Names
+from pexpolicy.chain.hook_tasks import SERVER, HookTasks, Names, thread_frames
 from pexpolicy.errors import PACKAGE_ROOT, Log
 
 HEARTBEAT_S = 0.05
@@ -93,11 +92,7 @@ class Watchdog:
 
         It is the hook that runs, or the plugin whose module is on the stack. No line: none runs.
         """
-        frames = list[FrameType]()
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented
-        while frame is not None:
-            frames.append(frame)
-            frame = frame.f_back
+        frames = [frame for frame, _ in thread_frames([self._loop_thread])][::-1]
         running = self._tasks.running
         if not frames or (running == SERVER and _is_in(_IDLE, frames[0])):
             return SERVER, ""

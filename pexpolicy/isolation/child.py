@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from pexpolicy.chain.hook_tasks import MAX_WAITING, CallQueue
 from pexpolicy.tasks import run_in_thread, start_background
 from pexpolicy.text import readable
 
@@ -389,18 +390,18 @@ class ChildPool(Generic[C]):
     ``make`` starts a process. Further calls wait, ``max_waiting`` of them at most.
     """
 
-    def __init__(self, name: str, size: int, make: Callable[[], C], max_waiting: int = 32) -> None:
+    def __init__(
+        self, name: str, size: int, make: Callable[[], C], max_waiting: int = MAX_WAITING
+    ) -> None:
         self.children: set[C] = set()
         self.restarts = 0
         """The number of children that were replaced."""
         self._name = name
         self._size = size
         self._make = make
-        self._max_waiting = max_waiting
         self._idle: list[C] = []
-        self._turns = asyncio.Semaphore(0)
-        """A turn for each idle child; a call whose turn comes without one waits for the next."""
-        self._waiting = 0
+        self._queue = CallQueue(0, max_waiting)
+        """A place for each idle child; a call whose turn comes without one waits for the next."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
         """Children that ended or did not start since the last call."""
@@ -453,17 +454,13 @@ class ChildPool(Generic[C]):
         self._release(child)
 
     async def _next(self) -> C:
-        if self._turns.locked() and self._waiting >= self._max_waiting and not self._is_down:
-            msg = f"all {self._size} workers are busy, and {self._max_waiting} calls are waiting"
+        if self._queue.is_full and not self._is_down:
+            msg = f"all {self._size} workers are busy, and {self._queue.waiting} calls are waiting"
             raise PoolBusyError(msg)
-        self._waiting += 1
-        try:
-            while not self._is_down:
-                await self._turns.acquire()
-                if self._idle:
-                    return self._idle.pop()
-        finally:
-            self._waiting -= 1
+        while not self._is_down:
+            await self._queue.turn()
+            if self._idle:
+                return self._idle.pop()
         raise ChildError(self._error)
 
     @property
@@ -474,15 +471,15 @@ class ChildPool(Generic[C]):
         """Fail the calls that wait if no child can answer them soon."""
         self._error = error
         if self._is_down:
-            for _ in range(self._waiting):
-                self._turns.release()
+            for _ in range(self._queue.waiting):
+                self._queue.release()
 
     def _release(self, child: C) -> None:
         if child.has_ended:
             self._replace(child)
         else:
             self._idle.append(child)
-            self._turns.release()
+            self._queue.release()
 
     def _lost(self, child: C) -> None:
         if child in self._idle:

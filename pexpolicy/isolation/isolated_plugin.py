@@ -236,7 +236,7 @@ def _failure(reply: messages.Report) -> Exception:
     if isinstance(reply, messages.BuildFailed):
         return PluginBuildError(Problem(tuple(key), text) for key, text in reply.problems)
     if isinstance(reply, messages.Reply) and reply.fault is not None:
-        return WorkerError(reply.fault.summary, reply.fault.lines)
+        return WorkerError(reply.fault.summary, reply.fault)
     return WorkerError("its worker sent a reply of another type")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -139,9 +139,9 @@ decode_report = _report.decode
 class WorkerError(ChildError):
     """A failure in or of a worker; ``fault`` has the plugin's own traceback."""
 
-    def __init__(self, summary: str, lines: Iterable[str] = ()) -> None:
+    def __init__(self, summary: str, fault: ErrorReport | None = None) -> None:
         super().__init__(summary)
-        self.fault = ErrorReport(summary, list(lines))
+        self.fault = fault or ErrorReport(summary, [])
 
 
 class RemoteDecisionError(DecisionError):

@@ -18,14 +18,17 @@ FAILED = "failed"
 """It raised; `detail` has the exception and the line, standard error the traceback. Fix the plugin.
 """
 TIMED_OUT = "timed_out"
-"""No answer within its `timeout`, or within the rest of the budget. Find what it waits for."""
+"""No answer within its `timeout`, or within the rest of the budget; `detail` has the line where it
+waits, unless it runs in a process of its own.
+"""
 INVALID = "invalid"
 """Infinity would drop its answer; `detail` has field, value, rule and line. Fix the plugin, or the
 name under `[infinity]`.
 """
 BUSY = "busy"
-"""All its threads are in calls that have not returned; with `isolation = "process"` all its
-workers, and 32 calls wait. Find what it waits for; raise `threads`, or `processes`.
+"""All its threads, or its workers with `isolation = "process"`, are in calls that have not
+returned, and 32 calls wait. `detail` has lines where the threads are. Raise `threads`, or
+`processes`.
 """
 SKIPPED = "skipped"
 """Not asked: no budget was left, or its circuit breaker is open, as `detail` says. See the steps

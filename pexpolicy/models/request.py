@@ -438,6 +438,8 @@ class CallFacts(msgspec.Struct, kw_only=True):
     """The alias in its path."""
     peer: str | None = None
     """Address of the client."""
+    credential: int = 0
+    """The number of the credential that it sent, if there are several."""
     policy_hash: str = ""
     """The configuration that answers it."""
     began: float = msgspec.field(default_factory=time.perf_counter)

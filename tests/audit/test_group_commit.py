@@ -124,6 +124,7 @@ async def test_no_reply_waits_for_a_file_that_hangs_and_no_line_is_lost(
         assert all(await asyncio.gather(*replies))
         clock.pass_by(LONG + 1)
         assert [sink.record(body(n)) for n in range(5, 9)] == [None] * 4
+        assert place.state.loses_lines
         hung.resume()
     assert place.numbers == list(range(9))
 

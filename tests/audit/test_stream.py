@@ -89,12 +89,14 @@ def test_a_stalled_reader_delays_no_call_and_gets_all_lines_in_the_end(
     listened.clock.pass_by(1.0)
     listened.journal.tick()
     assert listened.status == "degraded"
+    assert listened.journal.state.loses_lines
     assert listened.alerts.texts == ["the audit cannot be written: its reader has stalled"]
     received = listened.lines(count)
     assert numbers(received) == list(range(count))
     listened.clock.pass_by(2.0)
     listened.record(count, 1)
     assert listened.status == "healthy"
+    assert not listened.journal.state.loses_lines
     raws = [RawLine(Path("pipe"), n, line) for n, line in enumerate(received)]
     assert list(Verification().verify(raws)) == []
 

@@ -186,13 +186,6 @@ def test_what_is_cut_off_at_a_border_is_found_with_anchors(heavy: bool) -> None:
     all_found(TRIALS[heavy] // 9, tuple(NEED_AN_ANCHOR), anchored=True)
 
 
-@pytest.mark.parametrize("edit", NEED_AN_ANCHOR)
-def test_what_is_said_to_need_an_anchor_does_need_one(edit: Edit) -> None:
-    whole = segments()
-    edit(whole, random.Random(SEED))
-    assert found(whole) == []
-
-
 def test_a_fault_names_the_line_and_what_is_wrong_with_it() -> None:
     whole = segments(1, 9)
     del whole[0][2:4]

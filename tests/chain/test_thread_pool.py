@@ -6,7 +6,13 @@ from contextvars import ContextVar
 
 import pytest
 
-from pexpolicy.chain.hook_tasks import PluginBusyError, PluginThreadPool
+from pexpolicy.chain.hook_tasks import (
+    MAX_WAITING,
+    PluginBusyError,
+    PluginThreadPool,
+    waiting_frames,
+)
+from pexpolicy.errors import place_of
 from tests.support.waiting import until
 
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")
@@ -45,22 +51,24 @@ async def test_what_a_call_raises_is_raised_where_it_is_awaited(error: BaseExcep
     threads.close()
 
 
-async def test_a_call_too_many_is_refused_at_once_until_another_one_comes_back() -> None:
+async def test_calls_wait_for_a_thread_and_too_many_are_told_where_they_hang() -> None:
     release = threading.Event()
+
+    def hangs(_: object) -> None:
+        release.wait()
+
     threads = PluginThreadPool("toy", 2)
-    stuck = [asyncio.create_task(threads.run(lambda _: release.wait(), None)) for _ in range(2)]
+    calls = [asyncio.create_task(threads.run(hangs, None)) for _ in range(2 + MAX_WAITING)]
+    await until(lambda: place_of(waiting_frames(calls[1]))[1] == "hangs")
+    with pytest.raises(PluginBusyError, match=r"\(2\) .*test_thread_pool.py:\d+ in hangs"):
+        await threads.run(hangs, None)
+    calls.pop().cancel()
+    late = asyncio.create_task(threads.run(hangs, None))
     await asyncio.sleep(0)
-    with pytest.raises(PluginBusyError, match=r"its threads \(2\) are all taken"):
-        await threads.run(lambda _: 1, None)
-    for task in stuck:
-        task.cancel()
-    await asyncio.wait(stuck)
-    with pytest.raises(PluginBusyError):
-        await threads.run(lambda _: 1, None)
-    assert threads.stuck
+    assert place_of(waiting_frames(late))[1] == "hangs"
     release.set()
-    await until(lambda: not threads.stuck)
-    assert await threads.run(lambda _: 1, None) == 1
+    await asyncio.gather(late, *calls)
+    assert not threads.stuck
     threads.close()
 
 

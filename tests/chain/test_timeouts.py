@@ -1,12 +1,15 @@
 """A plugin has its time and the call its budget: what is late does not count."""
 
 import asyncio
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from pexpolicy import Conference
+from pexpolicy.chain.hook_tasks import MAX_WAITING
 from tests.support import wire
 from tests.support.fake_plugins import Hook, Serve, always, plugin
 from tests.support.virtual_time import advance, clock, virtual
@@ -43,7 +46,9 @@ async def test_a_late_plugin_is_abandoned_at_its_timeout(serving: Serve) -> None
         assert clock() - began == pytest.approx(0.5)
         assert reply.result["name"] == "Next"
         assert server.steps() == [("late", "timed_out"), ("next", "decided")]
-        assert server.details() == "no answer within 0.5 s"
+        assert re.fullmatch(
+            r"no answer within 0.5 s \(test_timeouts.py:\d+ in sleeps\)", server.details()
+        )
         assert server.lines()[-1]["steps"][0]["ms"] == pytest.approx(500, abs=1)
 
 
@@ -123,32 +128,18 @@ async def test_a_blocking_hook_is_abandoned_at_its_timeout(serving: Serve, block
 
 
 @virtual
-async def test_a_plugin_whose_threads_are_all_stuck_is_busy_at_once(
+async def test_a_call_waits_for_a_thread_within_its_timeout_and_too_many_are_refused(
     serving: Serve, blocks: Hook
 ) -> None:
-    classes = {
-        "stuck": plugin(service_configuration=blocks),
-        "other": plugin(service_configuration=always(ROOM)),
-    }
-    table = {"threads": 2, "timeout": 0.1}
-    async with serving(classes, {"stuck": table}, clock=clock) as server:
-        for _ in range(2):
-            await server.ask(wire.SERVICE)
-            assert server.steps()[0] == ("stuck", "timed_out")
-        began = clock()
-        reply = await server.ask(wire.SERVICE)
-        assert clock() == began
-        assert reply.result["name"] == "Next"
-        assert server.steps() == [("stuck", "busy"), ("other", "decided")]
-        assert "its threads (2) are all taken" in server.details()
-
-
-@virtual
-async def test_a_busy_plugin_whose_on_error_is_reject_refuses(serving: Serve, blocks: Hook) -> None:
-    table = {"threads": 1, "timeout": 0.1, "on_error": "reject"}
     classes = {"stuck": plugin(registration_alias=blocks)}
+    table = {"threads": 2, "timeout": 0.1, "on_error": "reject"}
     async with serving(classes, {"stuck": table}, clock=clock) as server:
-        await server.ask(wire.REGISTRATION + "a@b")
-        reply = await server.ask(wire.REGISTRATION + "a@b")
-        assert reply.action == "reject"
-        assert reply.json["reason"] == "stuck was busy, and its on_error is reject"
+        began = clock()
+        target = wire.REGISTRATION + "a@b"
+        replies = await asyncio.gather(*(server.ask(target) for _ in range(MAX_WAITING + 5)))
+        assert clock() - began == pytest.approx(0.1)
+        assert {reply.action for reply in replies} == {"reject"}
+        steps = Counter(line["steps"][0]["outcome"] for line in server.lines())
+        assert steps == {"busy": 3, "timed_out": MAX_WAITING + 2}
+        details = {line["steps"][0]["detail"] for line in server.lines()}
+        assert all("test_timeouts.py" in one or "conftest.py" in one for one in details), details

@@ -221,6 +221,10 @@ class TestReadiness:
             assert (await server.metrics())("ready") == 0
             audit.status = "degraded"
             assert (await server.operator("/readyz")).status == 200
+            for waiting in ("buffered_bytes", "queued_bytes"):
+                setattr(audit, waiting, 1)
+                assert (await server.operator("/readyz")).status == 503
+                setattr(audit, waiting, 0)
             sources.readiness = ReadinessState.DRAINING
             assert (await server.operator("/readyz")).body == b"draining\n"
             status = await server.status()

@@ -55,8 +55,8 @@ class PluginTable(Table):
     provider group or credentials.
     """
     threads: int = Field(8, ge=1, le=256)
-    """Threads for hooks that block (plain `def`); when all are in use, a further call is *busy* at
-    once.
+    """Threads for hooks that block (plain `def`); when all are in use, 32 more calls wait within
+    the `timeout`, and a further one is *busy* at once.
     """
     log_level: Level | None = None
     """Lowest level of the log lines of this plugin and of the libraries that it calls; unset:

@@ -100,17 +100,18 @@ class PolicyApp:
         if endpoint is None or request.method not in READABLE:
             return await self._finish_refusal(self._other_response(request, path, endpoint))
         generation = self.generation
-        peer = generation.access.cached_peer(request)
-        if peer is None:
-            admitted = await self._authenticate(request)
-            if isinstance(admitted, Refusal):
-                return await self._finish_refusal(self._refused_response(admitted, endpoint))
+        admitted = generation.access.cached(request)
+        if admitted is None:
+            verified = await self._authenticate(request)
+            if isinstance(verified, Refusal):
+                return await self._finish_refusal(self._refused_response(verified, endpoint))
             # The generation that verified the credentials may have been closed meanwhile.
-            peer, generation = admitted.peer, self.generation
+            admitted, generation = verified, self.generation
         call = _Call(
             params=query_params(url),
             alias=alias,
-            peer=peer,
+            peer=admitted.peer,
+            credential=admitted.credential,
             policy_hash=generation.policy.policy_hash,
             began=began,
             endpoint=endpoint,
