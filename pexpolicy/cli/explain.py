@@ -310,18 +310,16 @@ def _other_configuration(
     line: Mapping[str, Any], explained: Explanation, redaction: Redaction
 ) -> Iterator[str]:
     """Yield what an audit line of another configuration records, and what differs now."""
-    recorded = line.get("policy_hash")
-    if recorded is None or recorded == explained.policy_hash:
+    recorded, now = line.get("policy_hash"), explained.policy_hash
+    if recorded in (None, now):
         return
     for call in of_audit("", json.dumps(line, separators=(",", ":")).encode()):
         if isinstance(call, Call) and call.reply is not None:
             old, new = call.reply, of_answer(explained.answer, redaction)
             before, after = (f"{one.word(call.endpoint)} by {one.decided_by}" for one in (old, new))
-            text = (
-                f"recorded: {before} ({recorded}); this configuration ({explained.policy_hash}): "
-            )
+            said = f"recorded: {before} ({recorded})", f"this configuration ({now}): {after}"
             changes = compare(call.endpoint, old, new, redaction) if before == after else {}
-            yield "; ".join((text + after, *filter(None, (describe_changes(changes),))))
+            yield "; ".join(filter(None, (*said, describe_changes(changes))))
 
 
 def show_document(

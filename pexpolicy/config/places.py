@@ -139,12 +139,11 @@ def grouped(remarks: Iterable[R], path: Path) -> list[R]:
         differs = len(exact) > MAX_ALIKE
         for one in (None,) if differs else exact:
             found = [remark for equal, remark in alike if differs or equal == one]
-            first, place, names = found[0], places.place_of(found[0]), _names_of(found[0].key)
+            first, place = found[0], places.place_of(found[0])
             said = f", such as: {first.text}" if differs else f": {statement(first.text)[0]}"
-            is_one_key = len({_names_of(remark.key) for remark in found}) == 1
             whole = replace(
                 first,
-                key=names if is_one_key or not differs else names[:3],
+                key=_names_of(first.key),
                 text=f"{len(found)} times ({_listed(found, places)}){said}",
                 at=place[1:] if place is not None and not place[0] else None,
             )
@@ -166,8 +165,7 @@ def _listed(found: Sequence[R], places: Places) -> str:
 
 def _names_of(key: Key) -> Key:
     """Return a key without numbers and the places in other files."""
-    texts = (part for part in key if isinstance(part, str))
-    return tuple(text for text in texts if not _ELSEWHERE.match(f"{text}: "))
+    return tuple(one for one in key if isinstance(one, str) and not _ELSEWHERE.match(f"{one}: "))
 
 
 def broken_toml(error: Exception, text: str) -> tuple[str, tuple[int, int] | None]:
