@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from traceback import walk_stack
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pexpolicy.errors import place_of
 from pexpolicy.tasks import hide
@@ -141,30 +142,26 @@ class PluginBusyError(Exception):
     """All threads or processes of the plugin are taken, and too many calls wait for one."""
 
 
-class CallQueue:
-    """The calls that wait for one of ``free`` places, in their order; ``most`` of them at most."""
+class CallQueue(asyncio.Semaphore):
+    """A place for each of ``free`` calls; ``most`` others wait in their order."""
 
     def __init__(self, free: int, most: int = MAX_WAITING) -> None:
+        super().__init__(free)
         self.waiting = 0
         self._most = most
-        self._free = asyncio.Semaphore(free)
 
     @property
     def is_full(self) -> bool:
         """True where a further call must not wait."""
-        return self._free.locked() and self.waiting >= self._most
+        return self.locked() and self.waiting >= self._most
 
-    async def turn(self) -> None:
-        """Wait for a place, and take it."""
+    async def acquire(self) -> Literal[True]:
+        """Wait for a place."""
         self.waiting += 1
         try:
-            await self._free.acquire()
+            return await super().acquire()
         finally:
             self.waiting -= 1
-
-    def release(self) -> None:
-        """Free a place."""
-        self._free.release()
 
 
 class PluginThreadPool:
@@ -186,11 +183,11 @@ class PluginThreadPool:
         A call that is abandoned keeps its thread until it returns.
         """
         if self._queue.is_full:
-            places = {place_of(thread_frames(one)) for one in self.running.values()}
+            places = {place_of(thread_frames(one)) for one in list(self.running.values())}
             at = ", ".join(f"{place} in {name}" for place, name in sorted(places)[:3] if place)
             msg = f"its threads ({self._size}) are all taken by calls that have not returned"
             raise PluginBusyError(f"{msg} ({at})" if at else msg)
-        await self._queue.turn()
+        await self._queue.acquire()
         thread: list[int] = []
         try:
             future = self._pool.submit(copy_context().run, _outcome, call, request, thread)
@@ -222,14 +219,10 @@ class PluginThreadPool:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def thread_frames(thread: list[int]) -> Iterator[tuple[FrameType, int]]:
-    """Yield the frames of a thread with their lines, the outermost first; none if it has ended."""
-    frames = []
+def thread_frames(thread: list[int]) -> list[tuple[FrameType, int]]:
+    """Return the frames of a thread with their lines, the outermost first; none if it has ended."""
     frame = sys._current_frames().get(thread[0]) if thread else None  # noqa: SLF001 - documented
-    while frame is not None:
-        frames.append((frame, frame.f_lineno))
-        frame = frame.f_back
-    yield from reversed(frames)
+    return [] if frame is None else [*walk_stack(frame)][::-1]
 
 
 def waiting_frames(task: asyncio.Task[None]) -> Iterator[tuple[FrameType, int]]:
@@ -242,7 +235,7 @@ def waiting_frames(task: asyncio.Task[None]) -> Iterator[tuple[FrameType, int]]:
         yield frame, frame.f_lineno
         if frame.f_code is PluginThreadPool.run.__code__:
             pool, thread = frame.f_locals["self"], frame.f_locals.get("thread")
-            yield from thread_frames(thread or next(iter(pool.running.values()), []))
+            yield from thread_frames(thread or next(iter(list(pool.running.values())), []))
         awaited = awaited.cr_await
 
 

@@ -458,7 +458,7 @@ class ChildPool(Generic[C]):
             msg = f"all {self._size} workers are busy, and {self._queue.waiting} calls are waiting"
             raise PoolBusyError(msg)
         while not self._is_down:
-            await self._queue.turn()
+            await self._queue.acquire()
             if self._idle:
                 return self._idle.pop()
         raise ChildError(self._error)
