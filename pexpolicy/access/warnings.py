@@ -127,7 +127,8 @@ def _secret_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
 def core_paths(settings: Settings) -> Iterator[NamedPath]:
     """Yield what the tables of the configuration name, those of plugins excepted."""
     own, console = settings.path.absolute(), settings.resolve(settings.console.folder)
-    yield from (NamedPath(own.parent), NamedPath(own), NamedPath(console, (), "other"))
+    yield from (NamedPath(own.parent), NamedPath(console, (), "other"))
+    yield NamedPath(own, (), "secret" if _holds_secrets(own, "") else "read")
     for number, folder in enumerate(settings.plugin_dirs):
         key = ("plugin_dirs", number)
         yield from (NamedPath(one, key) for one in (folder, *sorted(folder.glob("*.py"))))
@@ -155,16 +156,16 @@ def path_findings(paths: Iterable[NamedPath], user: FileUser) -> Iterator[Proble
             yield from _why_not_written(path, key, use, user)
         elif path not in seen and use != "other" and _mode(path) and not user.may_read(path):
             yield Problem(key, f"{path} cannot be read by {user}: {user.grant(path)}")
-        for one in {path.parent, path} - seen if use == "file" else {path} - seen:
-            seen.add(one)
-            if _mode(one):
+        for one in (path.parent, path) if use == "file" else (path,):
+            if one not in seen and _mode(one):
                 yield from (ConfigWarning(key, text) for text in _loose(one, key, use, user))
+            seen.add(one)
 
 
 def _loose(path: Path, key: Key, use: str, user: FileUser) -> Iterator[str]:
     """Yield what others can do with a path."""
     found = path.stat()
-    if use == "secret" or (use == "read" and _holds_secrets(path, str(*key[-1:]))):
+    if use == "secret" or (use == "read" and key and _holds_secrets(path, str(key[-1]))):
         shared = (user.shared_group(path), found.st_gid if found.st_uid == 0 else 0)
         by_group = found.st_mode & stat.S_IRGRP and found.st_gid not in {*shared} - {0}
         others = "every user" if found.st_mode & stat.S_IROTH else "its group" * bool(by_group)
@@ -182,14 +183,14 @@ def _why_not_written(
     """Yield why a file, or files of a folder, cannot be written."""
     folder = path.parent if use == "file" else path
     if isinstance(path, Written):
-        folder = next(one for one in (path, *path.parents) if one.exists())
+        folder = next(one for one in (path, *path.parents) if _mode(one))
     if text := odd_path(str(path)):
         yield ConfigWarning(key, text)
-    elif use == "file" and path.is_dir():
+    elif use == "file" and stat.S_ISDIR(_mode(path)):
         yield ConfigWarning(key, f"{path} is a folder; name a file, as in {path}/audit.jsonl")
-    elif user.may(path, os.W_OK) or (not path.exists() and user.may(folder, os.W_OK)):
+    elif user.may(path, os.W_OK) or (not _mode(path) and user.may(folder, os.W_OK)):
         return
-    elif folder.is_dir():
+    elif _mode(folder):
         own = next((one for one in user.folders if one != CREDENTIALS), "/var/lib/pexpolicy")
         text = f"{user} may not write to {folder}: name one in a folder of its own, such as {own}"
         yield Problem(key, text)

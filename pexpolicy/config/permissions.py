@@ -20,12 +20,15 @@ DYNAMIC = range(61184, 65520)
 """Numbers for ``DynamicUser=yes``: each start of a service may have another one."""
 
 
+Use = Literal["read", "secret", "file", "folder", "other"]
+
+
 class NamedPath(NamedTuple):
     """A path that the configuration names, and the key that names it."""
 
     path: Path
     key: tuple[str | int, ...] = ()
-    use: Literal["read", "secret", "file", "folder", "other"] = "read"
+    use: Use = "read"
     """The server reads it (as no other user may, if it is secret), writes this file or to this
     folder, or leaves it to another process.
     """
@@ -64,7 +67,7 @@ class FileUser:
             _, _, uid, gid, *_ = pwd.getpwnam(name)
             groups = os.getgrouplist(name, gid)
         except KeyError:
-            if not is_dynamic:
+            if not unit:
                 raise ValueError(f"there is no user {name}") from None
         for group in (*unit.get("SupplementaryGroups", ()), *unit.get("Group", ())):
             with suppress(KeyError):
@@ -84,13 +87,15 @@ class FileUser:
         if self.uid == os.geteuid():
             return os.access(path, mode, effective_ids=True)
         above = path.resolve().parents
-        return path.exists() and self._has(path, mode) and all(self._has(p, os.X_OK) for p in above)
+        return self._has(path, mode) and all(self._has(one, os.X_OK) for one in above)
 
     def _has(self, path: Path, mode: int) -> bool:
-        found = path.stat()
-        is_member = found.st_gid in (self.gid, *self.groups)
-        bits = found.st_mode >> (6 if found.st_uid == self.uid else 3 * is_member)
-        return bits & mode == mode or self.uid == 0 or ACL in os.listxattr(path)
+        with suppress(OSError):
+            found = path.stat()
+            is_member = found.st_gid in (self.gid, *self.groups)
+            bits = found.st_mode >> (6 if found.st_uid == self.uid else 3 * is_member)
+            return bits & mode == mode or self.uid == 0 or ACL in os.listxattr(path)
+        return False
 
     def may_read(self, path: Path) -> bool:
         """Return whether it may read a file, or enter a folder."""

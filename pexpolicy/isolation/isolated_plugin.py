@@ -23,6 +23,7 @@ import orjson
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginBusyError
 from pexpolicy.config.files import track_secret
+from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import ConfigWarning, PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
@@ -222,6 +223,7 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
         isolated.ready.can_reject,
         setting_digests=setting_digests(table),
         is_isolated=True,
+        paths=tuple(NamedPath(Path(path), tuple(k), use) for path, k, use in isolated.ready.paths),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from multidict import MultiDict, MultiDictProxy
 
+from pexpolicy.config.permissions import Use
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.errors import MAX_REFUSAL, ErrorReport, describe_decision_error
@@ -99,6 +100,7 @@ class Ready(Message, frozen=True):
     secret_files: list[str] = []
     """Those of them that hold secrets."""
     secret_variables: list[str] = []
+    paths: list[tuple[str, Place, Use]] = []
 
 
 class BuildFailed(Message, frozen=True):

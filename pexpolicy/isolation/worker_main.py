@@ -99,8 +99,9 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
     hooks, names = list(plugin.hooks), [*map(str, told.files)]
     variables = [place for place in tracked.secrets if isinstance(place, str)]
     files = [str(place) for place in tracked.secrets if not isinstance(place, str)]
-    warnings = _encode(told.warnings, 3)
-    return messages.Ready(hooks, warnings, plugin.can_reject, names, files, variables), plugin
+    paths = [(str(path), [*key], use) for path, key, use in plugin.paths]
+    warnings, rejects = _encode(told.warnings, 3), plugin.can_reject
+    return messages.Ready(hooks, warnings, rejects, names, files, variables, paths), plugin
 
 
 def _encode(

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import re
 import subprocess
 import sys
@@ -600,30 +599,6 @@ def test_a_table_with_secrets_is_found_however_it_is_written(
     (tmp_path / "config.toml").write_text(f"[plugins.rooms.settings]\ncsv = '{name}'\n")
     said = checked("-c", tmp_path / "config.toml")
     assert f"plugins.rooms.settings.csv: {tmp_path / name} can be read by every user" in said.stderr
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-@pytest.mark.parametrize(
-    ("owner", "group", "mode", "others"),
-    [
-        (0, 4711, 0o640, ""),
-        (0, 4711, 0o644, "every user"),
-        (0, 0, 0o640, "its group"),
-        (4711, 4711, 0o640, "its group"),
-    ],
-)
-def test_root_may_share_a_key_with_a_group(
-    tmp_path: Path, owner: int, group: int, mode: int, others: str
-) -> None:
-    certificates.write_pair(tmp_path)
-    key = tmp_path / "server.key"
-    text = "[tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n"
-    (tmp_path / "config.toml").write_text(text)
-    os.chown(key, owner, group)
-    key.chmod(mode)
-    said = checked("-c", tmp_path / "config.toml").stderr
-    assert (f"tls.key: {key} can be read by {others}" in said) is bool(others)
-    assert others or "can be read" not in said
 
 
 def loose(path: Path) -> None:
