@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin
@@ -133,6 +133,23 @@ def read_text(path: Path, save_as: str = "UTF-8") -> str:
         raise TableError([TableIssue(path.name, error.line or 1, text)]) from None
 
 
+_KINDS: Mapping[str, Callable[[str], object]] = {
+    "JSON": re.compile(r"\s*(?:\{\s*[\"}]|\[\s*\{)").match,
+    "Python": re.compile(r"^(?:\"{3}|import |from |def |class |\w+ = \{\s*$)", re.MULTILINE).search,
+    "CSV": re.compile(r"(?!#|\"\"\"|''')[^\n=\[\]{}]*[,;\t][^\n=\[\]{}]*(?:\n|\Z)").match,
+    "TOML": re.compile(
+        r"""^(?:\[[^\n]+\]|[\w."-]+ *= *(?:["'\d]|true|false|\[.*\]|\{.*\}))""", re.MULTILINE
+    ).search,
+}
+"""What only files of a kind have; the first that is found counts."""
+
+
+def misread(text: str, wanted: str, why: object) -> str:
+    """Return why a text is not of the ``wanted`` kind: what it is, or else what its parser says."""
+    kind = next((name for name, finds in _KINDS.items() if finds(text)), wanted)
+    return f"is {kind}, not {wanted}" if kind != wanted else f"is not valid {wanted}: {why}"
+
+
 def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
     """Return rows as the text of a CSV file with a header.
 
@@ -197,7 +214,9 @@ def _rows(
     while names and not names[-1]:
         names.pop()
     if not faults:
-        faults += [TableIssue(file, line, text) for text in _header_faults(names, columns)]
+        faults += [TableIssue(file, line, one) for one in _header_faults(names, columns)]
+        if faults and ", not CSV" in (other := misread(text, "CSV", "")):
+            faults[:] = [TableIssue(file, line, other)]
     if faults:
         raise TableError(faults)
     keys, lists = names, [False] * len(names)

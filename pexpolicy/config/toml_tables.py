@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.config.csv_tables import TableError, TableIssue, read_text
+from pexpolicy.config.csv_tables import TableError, TableIssue, misread, read_text
 from pexpolicy.config.places import Places, broken_toml
 from pexpolicy.config.plugin_settings import PluginSettings, read_settings
 from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
@@ -31,7 +31,7 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         why, at = broken_toml(error, text)
-        fault = TableIssue(file, at[0] if at else 1, f"is not valid TOML: {why}")
+        fault = TableIssue(file, at[0] if at else 1, misread(text, "TOML", why))
         raise TableError([fault]) from None
     places = Places(text)
     advice = f"write each table below a line [[{name}]]"

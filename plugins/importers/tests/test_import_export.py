@@ -57,6 +57,34 @@ def exported(file: Path) -> str:
     return csv_files.to_csv(csv_files.rules_in(file))
 
 
+CONTENTS = {
+    "CSV": ["aliases,name\nmeet@example.com,A\n", "Raum;PIN\n;1\n"],
+    "TOML": [RULES, '# of a\nrooms = ["a"]\n[x]\ny = 1\n'],
+    "JSON": ['{"mappings": 1}', '[ {"a": null} ]'],
+    "Python": ["import os, sys\nA = 1\n", '"""Rooms, all."""\nROOMS = {}\n', "R = {\n 'a': {}}\n"],
+}
+READS = {
+    "CSV": ["import rules", "import router"],
+    "TOML": ["export rules", "export rooms"],
+    "JSON": ["import subnets"],
+    "Python": ["import rooms", "import domains"],
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+@pytest.mark.parametrize("wanted", READS)
+def test_a_file_of_another_kind_is_named_by_what_it_is(
+    tmp_path: Path, kind: str, wanted: str
+) -> None:
+    for number, content in enumerate(CONTENTS[kind]):
+        file = tmp_path / f"{number}.txt"
+        file.write_text(content)
+        for command in READS[wanted]:
+            said = run(*command.split(), file).stderr
+            assert (f"is {kind}, not {wanted}" in said) is (kind != wanted), (command, said)
+            assert kind != wanted or ", not " not in said
+
+
 def test_what_is_exported_and_imported_changes_nothing(file: Path, tmp_path: Path) -> None:
     csv = tmp_path / "rules.csv"
     csv.write_text(run("export", "rules", file).stdout)
@@ -256,12 +284,12 @@ def test_a_python_file_is_never_executed(source: Path, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("rooms = 3", "holds nothing that looks like rooms"),
-        ("rooms = {", "cannot be read as Python"),
+        ("rooms = {", "is not valid Python"),
         ("a = {'x': {'name': 'X'}}\nb = {'y': {'name': 'Y'}}", "a (line 1), b (line 2); leave one"),
         ("a = {'x': {'name': 'X', 'service_type': 'room'}}", "x: 'room' is not one of conference"),
         ("a = {'x': {'name': 'X', 'pin': '12'}}", "x: pin: must be 4 to 20 characters"),
-        ("a" * 5 + " = " + "(" * 500, "cannot be read as Python"),
-        ("rooms = " + "-" * 50_000 + "1", "cannot be read as Python: it is nested too deeply"),
+        ("a" * 5 + " = " + "(" * 500, "is not valid Python"),
+        ("rooms = " + "-" * 50_000 + "1", "is not valid Python: it is nested too deeply"),
         ("rooms = " + "[" * 150 + "]" * 150, "holds nothing that looks like rooms"),
         ("a = 1\0", "is not text"),
         ("a = {'a@b.c': {'name': 'A'}, 'A@b.c': {'name': 'B'}}", "are the same alias, but lead to"),
@@ -354,7 +382,7 @@ RULE = {"name": "x", "endpoint": ["media_location"], "then": {"action": "continu
         ),
         (merge_domains, "[plugins.domains.settings]\nallowed = [5]\n", "not a list of dom"),
         (csv_files.merge, "rules = 3\n", "is not a rule file"),
-        (csv_files.merge, "rules = [\n", "cannot be read"),
+        (csv_files.merge, "rules = [\n", "is not valid TOML"),
         (csv_files.merge, "[server]\nport = 1\n[plugins.rules]\n", "holds server, plugins"),
     ],
 )

@@ -89,7 +89,7 @@ def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "has no list of mappings"),
         ('{"mappings": [{"subnet": "x", "location": "a"}]}', "'x' is not a subnet"),
         ('{"mappings": [{"subnet": "::/0"}]}', "location is no text, or empty"),

@@ -59,7 +59,7 @@ MISTAKES = [
     ("aliases;nom\nx;X\n", "", "line 1: there is no column 'nom'"),
     ("Rooms of the company\naliases,name\nx,X\n", "", "line 1: there is no column"),
     ("<html>\n", "", "line 1: there is no column"),
-    ("[[rooms]]\n", "", "line 1: there is no column"),
+    ("[[rooms]]\n", "", "line 1: is TOML, not CSV"),
     ("aliases,name\n# old\nx,X\n", "", "line 2: is not a row"),
     ("aliases;name;pin\nx,X,482913\n", "", "line 2: is not a row"),
     ("aliases,name\nx,X, Oslo\n", "", "line 2: has 3 cells"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import Alias, DecisionError
-from pexpolicy.config.csv_tables import TableError, read_text
+from pexpolicy.config.csv_tables import TableError, misread, read_text
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of
@@ -72,8 +72,10 @@ def _find(path: Path, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
     literals = sorted(_assignments(tree), key=lambda values: values.line)
     candidates = [literal for literal in literals if fits(literal.values)]
     if not candidates:
+        other = "" if path.suffix == ".py" else misread(read_text(path), "Python", "")
         text = "values that are calculated are not read, as the file is not executed"
-        raise ImportFailed(f"{path} holds nothing that looks like {kind}; {text}")
+        text = f"holds nothing that looks like {kind}; {text}"
+        raise ImportFailed(f"{path} {other if ', not ' in other else text}")
     if len(candidates) > 1:
         names = ", ".join(f"{values.name} (line {values.line})" for values in candidates)
         raise ImportFailed(f"{path} holds several candidates: {names}; leave one there")
@@ -87,14 +89,15 @@ def _find(path: Path, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
 def _parsed(path: Path) -> ast.Module:
     """Parse a file, which is never executed; raise ``ImportFailed``."""
     try:
-        return ast.parse(read_text(path), path.name)
+        text = read_text(path)
     except TableError as error:
         raise ImportFailed(str(error)) from None
-    except (SyntaxError, ValueError) as error:
-        raise ImportFailed(f"{path} cannot be read as Python: {error}") from None
-    except (MemoryError, RecursionError):
-        text = "it is nested too deeply"
-        raise ImportFailed(f"{path} cannot be read as Python: {text}") from None
+    try:
+        return ast.parse(text, path.name)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        deep = isinstance(error, MemoryError | RecursionError)
+        why = "it is nested too deeply" if deep else error
+        raise ImportFailed(f"{path} {misread(text, 'Python', why)}") from None
 
 
 def _assignments(tree: ast.AST) -> Iterator[ImportedValues]:

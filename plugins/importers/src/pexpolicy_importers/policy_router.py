@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, ConfigDict
 
 from pexpolicy import ParticipantProperties
-from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow, read_text
+from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow, misread, read_text
 from pexpolicy.config.toml_tables import validated
 from pexpolicy.conformance.replies import (
     Disposition,
@@ -153,6 +153,8 @@ def read_export(
         columns = ["_".join(column.lower().split()) for column in next(lines, [])]
         wrong = [f"{name} is missing" for name in ("name", "regex") if name not in columns]
         wrong += [f"{name} appears twice" for name in known if columns.count(name) > 1]
+        if wrong and ", not " in (other := misread(text, "CSV", "")):
+            raise TableError([TableIssue(file, line, other)])
         if wrong:
             end = f"; an export has {','.join(known)}"
             raise TableError([TableIssue(file, line, f"the column {one}{end}") for one in wrong])

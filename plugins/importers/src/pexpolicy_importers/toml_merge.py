@@ -15,7 +15,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from pexpolicy.config.csv_tables import TableError, read_text
+from pexpolicy.config.csv_tables import TableError, misread, read_text
 from pexpolicy.config.files import missing_hint
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch
@@ -51,11 +51,13 @@ class MergeSummary:
 def read_document(path: Path) -> tomlkit.TOMLDocument:
     """Return the file with its comments, or an empty document; raise ``ImportFailed``."""
     try:
-        return tomlkit.parse(read_text(path)) if path.exists() else tomlkit.document()
+        text = read_text(path) if path.exists() else ""
     except TableError as error:
         raise ImportFailed(str(error)) from None
+    try:
+        return tomlkit.parse(text)
     except (TOMLKitError, RecursionError) as error:
-        raise ImportFailed(f"{path} cannot be read: {error}") from None
+        raise ImportFailed(f"{path} {misread(text, 'TOML', error)}") from None
 
 
 def table_at(document: Any, dotted: str) -> Any:

@@ -135,31 +135,27 @@ class Pins:
 
     def _secret(self, key: Key, recipe: DerivedPin) -> bytes | None:
         """Return the secret of a recipe; what is wrong with it is reported at its first use."""
-        if recipe not in self._secrets:
-            self._secrets[recipe] = self._read_secret((*key, "secret_file"), recipe)
-            if recipe.derive == "sha256":
-                text = (
-                    f"{likely_pins(recipe.digits):,} of {10**recipe.digits:,} PINs open 15 % of "
-                    'the rooms; write "hmac" unless local policy scripts use pex_hash'
-                )
-                self.warnings.append(ConfigWarning((*key, "derive"), text))
-        return self._secrets[recipe]
-
-    def _read_secret(self, key: Key, recipe: DerivedPin) -> bytes | None:
+        if recipe in self._secrets:
+            return self._secrets[recipe]
+        file, secret, is_old = (*key, "secret_file"), None, recipe.derive == "sha256"
         try:
             secret = read_secret("secret", None, str(recipe.secret_file), Path()).encode()
         except SecretError as error:
-            self._problems.append(Problem(key, str(error)))
-            return None
-        if len(secret) < MIN_SECRET:
+            self._problems.append(Problem(file, str(error)))
+        if secret is not None and len(secret) < MIN_SECRET:
             text = (
                 f"its {len(secret)} bytes can be guessed by a host who knows some PINs: write at "
-                f"least {MIN_SECRET}, as by openssl rand -hex {MIN_SECRET}"
             )
-            if recipe.derive == "hmac":
-                self._problems.append(Problem(key, text))
+            text += f"least {MIN_SECRET}, as by openssl rand -hex {MIN_SECRET}"
+            if is_old:
+                self.warnings.append(ConfigWarning(file, text))
             else:
-                self.warnings.append(ConfigWarning(key, text))
+                self._problems.append(Problem(file, text))
+        if is_old:
+            text = f"{likely_pins(recipe.digits):,} of {10**recipe.digits:,} PINs open 15 % of the "
+            text += 'rooms; write "hmac" unless local policy scripts use pex_hash'
+            self.warnings.append(ConfigWarning((*key, "derive"), text))
+        self._secrets[recipe] = secret
         return secret
 
     def unused(self, rooms: Iterable[tuple[str, Service]]) -> Iterable[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from pexpolicy import ConfigPath, PluginSettings
 from pexpolicy.config.csv_tables import TableFile
@@ -68,15 +68,6 @@ class Settings(RowSettings):
 
     zone: TimeZone | None = None
     """Time zone of ``valid_from`` and ``valid_until``, such as ``Europe/Oslo``."""
-
-    @field_validator("files", mode="before")
-    @classmethod
-    def _are_no_csv(cls, written: Any) -> Any:
-        for path in written if isinstance(written, list) else [written]:
-            if isinstance(path, str) and path.lower().endswith(".csv"):
-                msg = f"are TOML files; a CSV file is named in csv: write csv = {path!r}"
-                raise ValueError(msg)
-        return written
 
     _root: Path = PrivateAttr(Path())
 
