@@ -257,7 +257,7 @@ def test_a_mounted_configuration_that_is_swapped_is_noticed(tmp_path: Path) -> N
     (tmp_path / "..data").symlink_to("..first")
     config = tmp_path / "config.toml"
     config.symlink_to("..data/config.toml")
-    with live_server.running(config) as server:
+    with live_server.running(config, times=live_server.WATCHING) as server:
         assert served(server) == "first"
         (tmp_path / "..data_tmp").symlink_to("..second")
         (tmp_path / "..data_tmp").replace(tmp_path / "..data")
@@ -325,7 +325,7 @@ def test_a_file_that_a_plugin_was_made_of_is_watched_and_hashed(
 ) -> None:
     config = listed(tmp_path, isolation)
     source = tmp_path / "plugins" / "listed.py"
-    with live_server.running(config) as server:
+    with live_server.running(config, times=live_server.WATCHING) as server:
         assert served(server) == "first"
         (tmp_path / "name.txt").write_text("second")
         wait_until(lambda: served(server) == "second")

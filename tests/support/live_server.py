@@ -24,12 +24,13 @@ SERVE = """
 from pexpolicy.cli.main import main
 from pexpolicy.server import reload_triggers, workers
 
-reload_triggers.POLL_INTERVAL_S = 0.1
 workers.HEARTBEAT_S = workers.RESTART_DELAY_S = 0.25
 {times}
 main(prog_name="pexpolicy")
 """
-"""The command ``pexpolicy``, whose server looks at its files and its workers more often."""
+"""The command ``pexpolicy``, whose server looks at its workers more often."""
+WATCHING = "reload_triggers.POLL_INTERVAL_S = 0.1"
+"""It looks at its files more often, too: a change may be noticed before a reload is asked for."""
 
 
 @dataclass(frozen=True)
