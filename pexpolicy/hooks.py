@@ -277,6 +277,14 @@ class Plugin(Generic[S], metaclass=_PluginType):
         """
 
     @hookspec
+    def checks(self) -> MaybeAwaitable[Iterable[tuple[str, bool, str]]]:  # type: ignore[empty-body]
+        """Return what ``pexpolicy doctor`` shows of the plugin: name, whether it is right, a text.
+
+        For what can only be tried, such as whether a server accepts the credentials. Called with 5
+        seconds on an instance that is not open; the texts are shown, so they hold no secrets.
+        """
+
+    @hookspec
     def routes(self) -> Iterable[web.RouteDef]:  # type: ignore[empty-body]
         """Return HTTP routes to serve on the admin listener, below ``/plugins/NAME/``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -38,7 +39,8 @@ from pexpolicy.config.problems import ConfigWarning, dotted_key
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import describe_network_error
-from pexpolicy.policy import BuildContext
+from pexpolicy.plugins.binding import checks_of
+from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.server.reload_triggers import sockets_of
 
 STYLES = {
@@ -95,12 +97,13 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
         for problem in grouped(error.problems, config):
             yield Finding("configuration", "error", str(problem), "pexpolicy check")
     else:
-        policy.close()
         paths = policy.paths
         policy_hash, names = policy.policy_hash, [plugin.name for plugin in policy.plugins]
         warnings = len(grouped(policy.warnings, config))
         text = f"{config} is valid, {count(warnings, 'warning')}; plugins: "
         yield Finding("configuration", "ok", text + (", ".join(names) or "none"))
+        yield from _of_plugins(policy)
+        policy.close()
     if settings is None:
         return
     paths = paths or [*core_paths(settings)]
@@ -122,6 +125,16 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
             yield Finding(subject, "error", str(error))
         except OSError as error:
             yield Finding(subject, "error", describe_network_error(error))
+
+
+def _of_plugins(policy: Policy) -> Iterator[Finding]:
+    for plugin in policy.plugins:
+        if "checks" in plugin.hooks:
+            for name, is_right, text in asyncio.run(checks_of(plugin)):
+                yield Finding(f"{plugin.name}: {name}", "ok" if is_right else "error", text)
+        elif "checks" in plugin.implemented:
+            text = "its checks are not asked, as it runs in a process of its own"
+            yield Finding(plugin.name, "skipped", text)
 
 
 Rows = Iterator[tuple[str, str] | tuple[str, str, str]]

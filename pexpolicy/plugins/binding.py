@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -247,6 +248,27 @@ def bind_observer(plugin: BuiltPlugin) -> Observer | None:
         await call(outcomes[0])
 
     return Observer(plugin.name, notify, timeout, blocks=is_blocking)
+
+
+CHECKS_TIMEOUT_S = 5.0
+"""For the checks of one plugin."""
+
+
+async def checks_of(plugin: BuiltPlugin) -> list[tuple[str, bool, str]]:
+    """Call the hook, and return name, result and text of each check; a failure is one as well."""
+    limit = asyncio.timeout(CHECKS_TIMEOUT_S)
+    try:
+        with hook_context(plugin.name, "checks"):
+            async with limit:
+                found = list(await _caller(plugin, "checks")(None))
+        wrong = [item for item in found if [*map(type, item)] != [str, bool, str]]
+        if not wrong:
+            return found
+        problem = f"it returned {brief(wrong[0])}, and not (name, True or False, text)"
+    except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
+        late = f"no answer within {CHECKS_TIMEOUT_S:.3g} s"
+        problem = late if limit.expired() else describe_error(error).summary
+    return [("checks", False, problem)]
 
 
 MAX_REPORT = 64 * 1024

@@ -136,3 +136,34 @@ def test_a_running_server_and_its_nodes_are_listed(config: Path) -> None:
         assert "free" in str(about(found, "audit"))
         config.write_text(plain + "# a comment\n")
         assert "another configuration" in str(about(findings(config)[1], "server"))
+
+
+CHECKS = [
+    (
+        "def checks(self): return [('api', True, 'answers'), ('login', False, 'HTTP 401')]",
+        [("ok", "api", "answers"), ("error", "login", "HTTP 401")],
+    ),
+    ("def checks(self): raise OSError('gone')", [("error", "checks", "OSError: gone (own.py:3)")]),
+    ("async def checks(self): raise SystemExit(0)", [("error", "checks", "SystemExit: 0")]),
+    ("def checks(self): return [('api', 1, 'x')]", [("error", "checks", "(name, True or False")]),
+    (
+        "async def checks(self):\n        import asyncio; await asyncio.sleep(60)",
+        [("error", "checks", "no answer within 0.1 s")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("hook", "expected"), CHECKS)
+def test_the_checks_of_a_plugin_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str, expected: list[tuple[str, ...]]
+) -> None:
+    monkeypatch.setattr("pexpolicy.plugins.binding.CHECKS_TIMEOUT_S", 0.1)
+    table = "class Own(Plugin):\n    " + hook + "\n    def status(self): return {}\n"
+    config = live_server.drop_in(tmp_path, "own", f"from pexpolicy import Plugin\n{table}")
+    status, found = findings(config)
+    rows = [one for one in found if one["subject"].startswith("own: ")]
+    assert [(one["state"], one["subject"]) for one in rows] == [
+        (state, f"own: {name}") for state, name, _ in expected
+    ]
+    assert all(said in one["text"] for one, (*_, said) in zip(rows, expected, strict=True)), rows
+    assert status >= any(state == "error" for state, *_ in expected)

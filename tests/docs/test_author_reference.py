@@ -25,6 +25,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.hooks import HOOKS as SPECIFIED
 from pexpolicy.observability.status import PluginStatuses
+from pexpolicy.plugins.binding import checks_of
 from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
 from pexpolicy.testing.coverage import Coverage
@@ -224,6 +225,12 @@ async def test_hook_status() -> None:
             await policy.answer(request, "an id")
         told = await PluginStatuses().collect(policy.plugins)
     assert told == {"counter": {"status": {"rooms": 2, "calls": 2}}}
+
+
+@samples.covers(REFERENCE, "checks")
+async def test_hook_checks(tmp_path: Path) -> None:
+    (plugin,) = make_policy((only("checks"), {"depot": str(tmp_path)})).plugins
+    assert await checks_of(plugin) == [("folder", True, str(tmp_path))]
 
 
 @samples.covers(REFERENCE, "routes")
