@@ -13,7 +13,13 @@ from pexpolicy.models.model import Model
 from pexpolicy.models.request import Request
 
 PAGE = Path(__file__).parent / "plugins" / "api.md"
-MODULES = ("pexpolicy", "pexpolicy.rows", "pexpolicy.fields", "pexpolicy.files")
+MODULES = (
+    "pexpolicy",
+    "pexpolicy.rows",
+    "pexpolicy.fields",
+    "pexpolicy.files",
+    "pexpolicy.outgoing",
+)
 INTRODUCTION = """# Index of the API
 
 The names that plugins import; [upgrading.md](upgrading.md) says what stays. Tests import from
@@ -24,11 +30,13 @@ MEANINGS = {
     "ConfigPath": "A setting of a plugin that names a file, relative to the configuration file.",
     "Key": "A key of the settings, as a tuple of names and numbers.",
     "Result": "A dictionary that is used as `result` of the reply.",
+    "Secret": "A setting `NAME` that is read from the variable `NAME_env` or the file `NAME_file`.",
     "Service": "The base of the six kinds of service.",
     "Source": "A setting `Source[T]` names a table `[sources.NAME]`; its value is the driver.",
     "UNSET": "The value of a field that is not set.",
     "Unset": "The type of `UNSET` and of a value, for fields that may be unset.",
     "WrittenFolder": "The same as `ConfigPath` for a folder that the plugin makes and writes to.",
+    "WebAddress": "A setting that is an HTTP URL without credentials.",
     "hookimpl": "Mark a method as a hook, in a class that does not inherit `Plugin`.",
 }
 """What is said of names without a docstring of their own."""

@@ -90,17 +90,27 @@ def _add_tables(
 def _section(model: type[BaseModel], titles: list[str], keys: Iterable[str] = ()) -> str:
     docs = attribute_docs(model)
     fields = model.model_fields
+    secrets = getattr(model, "_secrets", ())
+    places = {f"{name}_{place}": place for name in secrets for place in ("env", "file")}
     rows = [
         (
             f"`{key}`",
             _type(fields[key].annotation),
             _default(fields[key]),
-            docs[key].replace("``", "`"),
+            _meaning(docs, key, places).replace("``", "`"),
         )
         for key in keys or fields
+        if key not in secrets
     ]
     shown = " and ".join(f"`{title}`" for title in titles)
     return f"### {shown}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}"
+
+
+def _meaning(docs: Mapping[str, str], key: str, places: Mapping[str, str]) -> str:
+    if key not in places:
+        return docs[key]
+    place = "the name of a variable" if places[key] == "env" else "a file"
+    return f"{docs[key.removesuffix(f'_{places[key]}')].removesuffix('.')}: {place} that has it."
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -7,7 +7,7 @@ from msgspec import UNSET
 from pexpolicy.background.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.background.schedule import schedule
 from pexpolicy.background.sources import Source
-from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
+from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, Secret, SettingsError
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.secrets import read_secret
 from pexpolicy.endpoints.directory_information import (
@@ -41,6 +41,7 @@ from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Privacy
+from pexpolicy.plugins.plugin import load_settings
 
 __all__ = [
     "UNSET",
@@ -79,6 +80,7 @@ __all__ = [
     "Reject",
     "Request",
     "Result",
+    "Secret",
     "Service",
     "ServiceConfigurationRequest",
     "SettingsError",
@@ -87,6 +89,7 @@ __all__ = [
     "VirtualReception",
     "get_logger",
     "hookimpl",
+    "load_settings",
     "read_secret",
     "schedule",
     "wall_clock",

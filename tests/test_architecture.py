@@ -20,6 +20,7 @@ LEVELS = (
     ("models", "subnets"),
     ("endpoints", "errors", "metrics"),
     ("config",),
+    ("outgoing",),
     ("chain", "matching", "access", "conformance", "fleet", "hooks", "log"),
     ("background",),
     ("plugins",),
@@ -55,6 +56,7 @@ PUBLIC = (
     "hooks",
     "matching",
     "metrics",
+    "outgoing",
     "rows",
     "subnets",
     "testing",
@@ -62,7 +64,6 @@ PUBLIC = (
 """What plugins may import in addition to ``pexpolicy`` itself."""
 INTERNAL = (
     "chain.circuit_breaker",
-    "config.outgoing",
     "config.files",
     "config.plugin_settings",
     "config.problems",
@@ -84,7 +85,7 @@ SMALL = 80
 """Lines below which a module with one importer joins it, unless it is a border."""
 BORDERS: dict[str, str] = {}
 """Small modules with one importer that stay on their own, each with the reason. It only shrinks."""
-MAX_ENTRIES = 33
+MAX_ENTRIES = 34
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "template" not in path.parts)
 PLUGIN_MODULES = sorted(ROOT.glob("plugins/*/src/**/*.py"))

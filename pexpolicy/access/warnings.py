@@ -19,13 +19,13 @@ from pydantic import BaseModel, SecretStr
 
 from pexpolicy.access.certificates import load_configured
 from pexpolicy.config.files import odd_path
-from pexpolicy.config.outgoing import is_loopback
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
 from pexpolicy.config.plugin_settings import Written
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.outgoing import is_loopback
 from pexpolicy.subnets import lone_network
 
 MIN_KEY_LENGTH = 16

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path, PosixPath
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args
 from zoneinfo import available_timezones
 
 import pydantic_core
@@ -21,9 +23,11 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from pexpolicy.config.problems import Key, Problem
+from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.text import did_you_mean
@@ -58,9 +62,15 @@ class PluginSettings(BaseModel):
     A table is read as pydantic reads strict JSON: a ``Path``, ``Enum``, ``timedelta`` or network is
     written as text, a ``tuple`` or ``set`` as a list. pydantic does not check defaults; that of a
     ``ConfigPath`` is relative to the configuration file as well, but not inside of a default.
+    A ``Secret`` has two keys, ``NAME_env`` and ``NAME_file``, of which one may be written.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        json_schema_extra=lambda schema, model: model._without_secrets(schema),  # noqa: SLF001
+    )
 
     _extras: Extras = PrivateAttr(NO_EXTRAS)
     _is_plain: ClassVar[bool | None] = None
@@ -69,15 +79,38 @@ class PluginSettings(BaseModel):
     _paths: ClassVar[list[str]] = []
     """The fields with a default of the type ``ConfigPath``."""
 
+    _secrets: ClassVar[list[str]] = []
+    """The fields of the type ``Secret``."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Find the defaults that are relative to the configuration file."""
+        """Find the defaults that are relative to the configuration file, and add the keys of
+        secrets.
+        """
         super().__pydantic_init_subclass__(**kwargs)
         cls._paths = [
             name
             for name, field in cls.model_fields.items()
             if isinstance(field.default, Path) and _BELOW_ROOT in field.metadata
         ]
+        fields: dict[str, FieldInfo] = {}
+        cls._secrets = []
+        for name, field in cls.model_fields.items():
+            fields[name] = field
+            inner = (getattr(one, "__metadata__", ()) for one in get_args(field.annotation))
+            if _GIVEN in chain(field.metadata, *inner):
+                cls._secrets.append(name)
+                field.default = _MISSING if field.is_required() else field.default
+                for place, kind in _PLACES.items():
+                    fields[f"{name}_{place}"] = FieldInfo(annotation=kind, default=None)
+        if cls._secrets:
+            cls.__pydantic_fields__ = fields
+            cls.model_rebuild(force=True, raise_errors=False)
+
+    @classmethod
+    def _without_secrets(cls, schema: dict[str, Any]) -> None:
+        for name in cls._secrets:
+            schema["properties"].pop(name, None)
 
     @model_validator(mode="after")
     def _set_context(self, info: ValidationInfo) -> Self:
@@ -85,6 +118,15 @@ class PluginSettings(BaseModel):
         self._extras = context.get("extras", NO_EXTRAS)
         for name in set(self._paths) - self.model_fields_set if self._paths else ():
             self.__dict__[name] = _below_root(self.__dict__[name], info)
+        for name in self._secrets:
+            keys = f"{name}_env (a variable) or {name}_file (a path)"
+            given = self.model_fields_set & {name, f"{name}_env", f"{name}_file"}
+            if len(given) > 1:
+                raise ValueError(f"write {keys}, not both")
+            found = self.__dict__[given.pop() if given else name]
+            if found == _MISSING:
+                raise ValueError(f"{name} is missing: write {keys}")
+            self.__dict__[name] = found.secret if isinstance(found, _SecretFile) else found
         return self
 
     @property
@@ -99,7 +141,8 @@ M = TypeVar("M", bound=PluginSettings)
 def read_settings(model: type[M], table: Mapping[str, Any], context: Mapping[str, Any]) -> M:
     """Return the settings in a table of TOML; raises ``pydantic.ValidationError``.
 
-    ``context`` is passed to the validators of the model, such as ``{"root": ...}``.
+    ``context`` is passed to the validators of the model, such as ``{"root": ...}``; with
+    ``skips_secrets`` no secret is read.
     """
     if vars(model).get("_is_plain") is None:
         kinds = {part["type"] for part in _parts(model.__pydantic_core_schema__)}
@@ -181,6 +224,58 @@ class Written(PosixPath):
 _WRITTEN = PlainValidator(partial(_below_root, kind=Written), json_schema_input_type=str)
 WrittenFolder = Annotated[Path, _WRITTEN]
 """The same for a folder that the plugin makes and writes to."""
+
+
+def _given(written: object, info: ValidationInfo) -> SecretStr:
+    """Return a secret that a test passes; no file has one."""
+    if info.context is not None or not isinstance(written, str | SecretStr):
+        raise PydanticKnownError("extra_forbidden")
+    return SecretStr(written) if isinstance(written, str) else written
+
+
+class _SecretFile(PosixPath):
+    """A file and the secret in it."""
+
+    secret: SecretStr
+
+
+def _from(*, is_file: bool) -> PlainValidator:
+    """Return what reads a secret from the place that is written."""
+
+    def read(written: object, info: ValidationInfo) -> SecretStr | Path:
+        if not isinstance(written, str):
+            raise PydanticCustomError("string_type", "Input should be a valid string")
+        file = cast("_SecretFile", _below_root(written, info, _SecretFile)) if is_file else None
+        name = (info.field_name or "").removesuffix("_file" if is_file else "_env")
+        variable = written if file is None else None
+        secret = SecretStr("x" * 64)
+        if not (info.context or {}).get("skips_secrets"):
+            try:
+                secret = SecretStr(read_secret(name, variable, str(file) if file else None, Path()))
+            except SecretError as error:
+                raise ValueError(str(error)) from None
+            if _CONTROL(secret.get_secret_value()):
+                raise ValueError("has a control character")
+        if file is None:
+            return secret
+        file.secret = secret
+        return file
+
+    return PlainValidator(read, json_schema_input_type=str)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
+_GIVEN = PlainValidator(_given)
+_MISSING = SecretStr("")
+"""The default of one that is required."""
+_PLACES: dict[str, Any] = {
+    "env": Annotated[SecretStr, _from(is_file=False)] | None,
+    "file": Annotated[Path, _from(is_file=True)] | None,
+}
+Secret = Annotated[SecretStr, _GIVEN]
+"""A setting ``NAME`` of a plugin that is read from the variable ``NAME_env`` or the file
+``NAME_file``; its value is the ``SecretStr`` of pydantic. A test may pass ``NAME`` itself.
+"""
 
 
 @cache

@@ -225,7 +225,10 @@ def _fields_of(kind: Any) -> dict[Any, Any]:
     kind = get_origin(kind) or kind
     found: dict[Any, Any] = {}
     if isinstance(kind, type) and issubclass(kind, BaseModel):
+        secrets = getattr(kind, "_secrets", ())
         for name, info in kind.model_fields.items():
+            if name in secrets:
+                continue  # its value is in the file or variable that another key names
             alias = info.validation_alias or info.alias or name
             found |= dict.fromkeys(getattr(alias, "choices", [alias]), info.annotation)
     return found

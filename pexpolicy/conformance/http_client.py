@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -144,11 +143,6 @@ def _failed(error: Exception, seconds: float) -> Reply:
     if isinstance(error, aiohttp.ClientPayloadError):
         text = "the body is shorter than announced"
     return Reply(seconds, failure=text, torn=True)
-
-
-def basic(user: str, password: str) -> str:
-    """Return the ``Authorization`` header of a user and password."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def client_session(

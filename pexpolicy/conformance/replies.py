@@ -16,7 +16,7 @@ import orjson
 from pexpolicy.conformance.check_reply import CODINGS, MAX_JSON, NotJSONError, judge, strict_json
 from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
 from pexpolicy.conformance.findings import Comparable, SentRequest, Topic, difference
-from pexpolicy.conformance.http_client import BARE, LIMIT, Reply, Wire, basic, client_session, fetch
+from pexpolicy.conformance.http_client import BARE, LIMIT, Reply, Wire, client_session, fetch
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
@@ -25,6 +25,7 @@ from pexpolicy.models.contract import NO_EXTRAS, Extras
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Confidence
+from pexpolicy.outgoing import basic
 
 __all__ = [
     "BARE",

@@ -10,8 +10,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from importlib import import_module
 from typing import Any
 
@@ -24,35 +23,28 @@ def pexpolicy_server() -> Iterator[Callable[..., Any]]:
 
     It takes what ``pexpolicy.testing.server`` takes; the servers stop at the end of the test.
     """
-    with ExitStack() as stack:
-        yield lambda *subject, **options: stack.enter_context(_running(*subject, **options))
-
-
-@contextmanager
-def _running(*subject: Any, **options: Any) -> Iterator[Any]:
-    """Run a server in a thread with an event loop of its own."""
-    started: Future[tuple[Any, Callable[[], object]]] = Future()
-    server = import_module("pexpolicy.testing").server
-
-    async def serve() -> None:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        try:
-            async with server(*subject, **options) as running:
-                started.set_result((running, lambda: loop.call_soon_threadsafe(stop.set)))
-                await stop.wait()
-        except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    server, stop = import_module("pexpolicy.testing").server, asyncio.Event()
+    loop, tasks = asyncio.new_event_loop(), list[Future[None]]()
+    thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    running, stop = started.result()
-    try:
-        yield running
-    finally:
-        stop()
-        thread.join()
+
+    async def serve(started: Future[Any], subject: Any, options: Any) -> None:
+        async with server(*subject, **options) as running:
+            started.set_result(running)
+            await stop.wait()
+
+    def start(*subject: Any, **options: Any) -> Any:
+        started = Future[Any]()
+        tasks.append(asyncio.run_coroutine_threadsafe(serve(started, subject, options), loop))
+        wait((started, tasks[-1]), return_when=FIRST_COMPLETED)
+        return started.result() if started.done() else tasks.pop().result()
+
+    yield start
+    loop.call_soon_threadsafe(stop.set)
+    wait(tasks)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:

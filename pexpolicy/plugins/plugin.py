@@ -5,8 +5,9 @@ from __future__ import annotations
 import dis
 import inspect
 import logging
+import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,10 +25,11 @@ from pexpolicy.background.schedule import (
     declared_by,
     importing,
 )
-from pexpolicy.background.sources import SourceLease, digest_of
+from pexpolicy.background.sources import SharedResources, SourceLease, digest_of
 from pexpolicy.chain.fold import ADJUST
 from pexpolicy.chain.hook_tasks import PluginThreadPool
 from pexpolicy.config.files import tracking
+from pexpolicy.config.loader import load
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.plugin_settings import (
     PluginSettings,
@@ -39,13 +41,14 @@ from pexpolicy.config.plugin_settings import (
 )
 from pexpolicy.config.problems import Key, PluginBuildError, Problem, problems_of
 from pexpolicy.config.schema.plugins import PluginTable, SourceTable
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.decision_fields import FieldsError
 from pexpolicy.errors import describe_error
 from pexpolicy.hooks import HOOKS, IMPL_MARK, SPEC_MARK, Plugin
 from pexpolicy.models.context import hook_context
 from pexpolicy.models.decision import Reject
-from pexpolicy.plugins.discovery import PluginSource, select
+from pexpolicy.plugins.discovery import PluginSource, discover, select
 from pexpolicy.text import brief, did_you_mean, is_typo
 
 DESCRIBING = (
@@ -259,6 +262,30 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
     return _built(available, plugin_class, table.settings, known, ("settings",))
 
 
+def load_settings(name: str, config: Path | None = None) -> Any:
+    """Return the checked settings of the ``Plugin`` of the table ``[plugins.NAME]``.
+
+    For commands of the plugin itself. ``config`` is the configuration file, by default that of
+    ``PEXPOLICY_CONFIG``, or ``config.toml``. Sources in the settings are not open. Raises
+    ``SettingsError`` with all problems of the file and of the settings.
+    """
+    path = config or Path(os.environ.get("PEXPOLICY_CONFIG") or "config.toml")
+    try:
+        settings = load(path)
+    except ConfigError as error:
+        raise SettingsError(problems=error.problems) from None
+    if name not in settings.plugins:
+        raise SettingsError(f"is missing in {path}", key=("plugins", name))
+    lease = SourceLease(SharedResources(), settings.sources, path.parent, driver)
+    found, problems = discover(settings.plugin_dirs)
+    with lease.resolving():
+        tables = {name: settings.plugins[name]}
+        plugins, unbuilt = build(tables, found, path.parent, sources=lease)
+    if problems or unbuilt:
+        raise SettingsError(problems=[*problems, *unbuilt])
+    return getattr(plugins[0].instance, "settings", None)
+
+
 def driver(driver_class: type, table: SourceTable, context: Mapping[str, Any]) -> object:
     """Build the driver of a source with its settings; raises ``PluginBuildError``."""
     return _built(table.driver, driver_class, table.settings, context, ())
@@ -270,7 +297,7 @@ def _built(
     """Build a plugin or driver with its settings, or without if its class has neither those nor a
     constructor; ``key`` is that of the settings.
     """
-    settings = _validated(name, owner, values, context, key)
+    settings, problems = _validated(name, owner, values, context, key)
     paths = context.get("paths", [])
     paths[:] = [
         NamedPath(path, (*key, *at), "folder" if isinstance(path, Written) else "read")
@@ -278,19 +305,23 @@ def _built(
         if (at := key_of(settings, path)) is not None
     ]
     own = [getattr(owner, name) for name in ("__init__", "__new__")]
-    problems: Iterable[Problem]
+    built: object = None
     try:
-        if "Settings" not in vars(owner) and own == [object.__init__, object.__new__]:
-            return owner()
-        return owner(settings)
+        is_bare = "Settings" not in vars(owner) and own == [object.__init__, object.__new__]
+        built = owner() if is_bare else owner(settings)
+        if isinstance(built, Plugin) and not hasattr(built, "settings"):
+            built.settings = settings
     except SettingsError as error:
-        problems = error.problems
+        problems += [Problem((*key, *one.key), one.text) for one in error.problems]
     except BaseException as error:
         at = key_of(settings, error.source) if isinstance(error, FieldsError) else None
-        if at is None or not isinstance(error, FieldsError):
+        if at is not None and isinstance(error, FieldsError):
+            problems += [Problem((*key, *at, *one.key), one.rule) for one in error.issues]
+        elif not problems:
             raise _build_error(f"{name} cannot be built", error) from error
-        problems = [Problem((*at, *issue.key), issue.rule) for issue in error.issues]
-    raise PluginBuildError(Problem((*key, *one.key), one.text) for one in problems)
+    if problems:
+        raise PluginBuildError(problems)
+    return built
 
 
 def settings_class(name: object, owner: type) -> type[PluginSettings]:
@@ -308,22 +339,27 @@ def settings_class(name: object, owner: type) -> type[PluginSettings]:
 
 def _validated(
     name: object, owner: type, values: Mapping[str, Any], context: Mapping[str, Any], key: Key
-) -> PluginSettings:
-    """Return the settings of a plugin or driver class; raises ``PluginBuildError``."""
-    model = PluginSettings
+) -> tuple[PluginSettings, list[Problem]]:
+    """Return the settings of a plugin or driver class, and the problems of secrets in them, for
+    which others stand. Raises ``PluginBuildError`` for other problems.
+    """
+    model, problems = PluginSettings, list[Problem]()
     try:
         model = settings_class(name, owner)
-        return read_settings(model, values, context)
+        for skips in (False, True):
+            try:
+                return read_settings(model, values, {**context, "skips_secrets": skips}), problems
+            except pydantic.ValidationError as error:
+                found = [Problem((*key, *p.key), p.text) for p in problems_of(error, model)]
+                problems += [problem for problem in found if problem not in problems]
     except PluginBuildError:
         raise
-    except pydantic.ValidationError as error:
-        problems = [Problem((*key, *one.key), one.text) for one in problems_of(error, model)]
-        if model is PluginSettings:
-            text = f"unknown key: the class {owner.__name__} has no Settings"
-            problems = [Problem(one.key, text) for one in problems]
-        raise PluginBuildError(problems) from None
     except BaseException as error:
         raise _build_error(f"{name}: its Settings cannot be read", error) from error
+    if model is PluginSettings:
+        text = f"unknown key: the class {owner.__name__} has no Settings"
+        problems = [Problem(one.key, text) for one in problems]
+    raise PluginBuildError(problems)
 
 
 def _build_error(text: str, error: BaseException) -> PluginBuildError:

@@ -159,7 +159,9 @@ def test_the_checks_of_a_plugin_are_listed(
 ) -> None:
     monkeypatch.setattr("pexpolicy.plugins.binding.CHECKS_TIMEOUT_S", 0.1)
     table = "class Own(Plugin):\n    " + hook + "\n    def status(self): return {}\n"
-    config = live_server.drop_in(tmp_path, "own", f"from pexpolicy import Plugin\n{table}")
+    ports = f"[server]\nport = {free_port()}\n[admin]\nport = {free_port()}"
+    own = f"from pexpolicy import Plugin\n{table}"
+    config = live_server.drop_in(tmp_path, "own", own, more=ports)
     status, found = findings(config)
     rows = [one for one in found if one["subject"].startswith("own: ")]
     assert [(one["state"], one["subject"]) for one in rows] == [

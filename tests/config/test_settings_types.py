@@ -10,14 +10,25 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
-from pexpolicy import Alias, AliasMap, AliasSet, ConfigPath, Plugin, PluginSettings
+from pexpolicy import (
+    Alias,
+    AliasMap,
+    AliasSet,
+    ConfigPath,
+    Plugin,
+    PluginSettings,
+    Secret,
+    SettingsError,
+    load_settings,
+)
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.plugin_settings import read_settings
+from pexpolicy.config.problems import problems_of
 from pexpolicy.config.settings import ConfigError
 from tests.support.fake_plugins import available
 
@@ -185,3 +196,85 @@ def test_objects_of_a_test_are_read_too() -> None:
     assert read_settings(Model, table, {}) == Model(
         path=Path("a"), secret=SecretStr("b"), days=frozenset({1})
     )
+
+
+class WithSecrets(PluginSettings):
+    url: str = ""
+    token: Secret
+    password: Secret | None = None
+    parts: dict[str, "Part"] = {}
+
+
+class Part(PluginSettings):
+    pin: Secret | None = None
+
+
+class Inheriting(WithSecrets):
+    key: Secret = SecretStr("default")
+
+
+SECRETS: list[tuple[type[PluginSettings], dict[str, Any], dict[str, str | None] | list[str]]] = [
+    (WithSecrets, {"token_env": "T"}, {"token": "s3cret", "password": None}),
+    (WithSecrets, {"token_file": "t"}, {"token": "of a file", "password": None}),
+    (Inheriting, {"token_env": "T"}, {"token": "s3cret", "key": "default"}),
+    (Inheriting, {"token_env": "T", "key_file": "t"}, {"key": "of a file"}),
+    (WithSecrets, {}, ["token is missing: write token_env (a variable) or token_file"]),
+    (WithSecrets, {"token": "hunter2"}, ["token: unknown key; a secret is never in this file"]),
+    (WithSecrets, {"token_env": "T", "token_file": "t"}, ["write token_env (a variable) or"]),
+    (WithSecrets, {"token_env": 5}, ["token_env: should be text"]),
+    (WithSecrets, {"token_env": "ESCAPE"}, ["token_env: has a control character"]),
+    (
+        WithSecrets,
+        {"url": 1, "token_env": "NOT_SET", "password_file": "x", "parts": {"a": {"pin_env": "N"}}},
+        ["url: ", "token_env: ", "password_file: ", "parts.a.pin_env: the environment variable N"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "table", "expected"), SECRETS)
+def test_a_secret_is_read_from_the_place_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any, table: Any, expected: Any
+) -> None:
+    (tmp_path / "t").write_text("of a file\n")
+    monkeypatch.setenv("T", "s3cret")
+    monkeypatch.setenv("ESCAPE", "a\x1bb")
+    try:
+        found = read_settings(model, table, {"root": tmp_path})
+    except ValidationError as error:
+        said = list(map(str, problems_of(error, model)))
+        assert len(said) == len(expected)
+        assert all(map(str.startswith, said, expected)), said
+        assert "hunter2" not in str(said)
+    else:
+        values = {name: getattr(found, name) for name in expected}
+        assert {name: v and v.get_secret_value() for name, v in values.items()} == expected
+        assert "s3cret" not in repr(found)
+    assert "token" not in model.model_json_schema()["properties"]
+    assert "token_file" in model.model_json_schema()["properties"]
+
+
+def test_a_test_passes_a_secret_itself_and_a_command_loads_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = WithSecrets(token=SecretStr("s"), parts={"a": Part(pin=SecretStr("1"))})
+    assert settings.token.get_secret_value() == "s"
+    monkeypatch.setenv("T", "s3cret")
+    source = (
+        "from pexpolicy import Plugin\nfrom tests.config.test_settings_types import WithSecrets\n"
+    )
+    source += "class Own(Plugin[WithSecrets]):\n    def status(self): return {}\n"
+    (tmp_path / "own.py").write_text(source)
+    config = tmp_path / "config.toml"
+    table = 'plugin_dirs = ["."]\n[plugins.own.settings]\n'
+    config.write_text(f'{table}token_env = "T"\n')
+    monkeypatch.setenv("PEXPOLICY_CONFIG", str(config))
+    assert load_settings("own").token.get_secret_value() == "s3cret"
+    for text, key in (
+        (f'{table}token_env = "N"\nurl = 5\n', "plugins.own.settings.url: "),
+        (f'{table}token_env = "N"\n', "plugins.own.settings.token_env: "),
+        ("[plugins.other]\n", "plugins.own: is missing in "),
+        ("[plugin]\n", "plugin: unknown key"),
+    ):
+        config.write_text(text)
+        with pytest.raises(SettingsError, match=key):
+            load_settings("own")

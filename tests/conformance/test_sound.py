@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 
 from pexpolicy.conformance.findings import Level, Topic
-from pexpolicy.conformance.http_client import basic
+from pexpolicy.outgoing import basic
 from tests.conformance.reference_server import lived_in
 from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import (

@@ -204,7 +204,7 @@ def test_a_misspelt_hook_is_refused(name: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["room", "check", "load", "open_door", "_media_locations", "adjust_theme"],
+    ["room", "load", "open_door", "_media_locations", "adjust_theme"],
 )
 def test_other_methods_are_the_plugins_own(name: str) -> None:
     async def method(self: object) -> None:

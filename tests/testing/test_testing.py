@@ -319,20 +319,17 @@ def with_settings(model: Any) -> Any:
 
 
 LAX = create_model("Settings", opens=(int, 8))
-OLD: list[Any] = [
-    with_settings(LAX),
-    with_settings(type("S", (PluginSettings,), {"__annotations__": {"a": LAX}, "a": LAX()})),
-]
+NESTED = type("S", (PluginSettings,), {"__annotations__": {"a": LAX}, "a": LAX()})
+OLD: list[Any] = []
+for settings in (LAX, NESTED):
+    old = with_settings(settings)
+    OLD += [old, (old, {}), old(settings()), [FrontDoor, old(None)]]
 
 
 @pytest.mark.parametrize(
     ("plugins", "config", "said"),
     [
-        *(
-            (plugins, None, "in the Settings|the Settings of Old do not inherit PluginSettings")
-            for old in OLD
-            for plugins in (old, (old, {}), old(old.Settings()), [FrontDoor, old(None)])
-        ),
+        *((one, None, "Settings of Old do not inherit PluginSettings") for one in OLD),
         ((FrontDoor, {"close": True}), None, "front_door.settings.close: unknown key.*'closed'"),
         ((FrontDoor, {"opens": "8"}), None, "front_door.settings.opens"),
         (Misspelt, None, "service_configuratoin"),

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pexpolicy import Alias, SettingsError
+from pexpolicy import Alias
 from pexpolicy_sources import Found, QueryError, SourceUnavailableError
 from pexpolicy_sources.sql import SqlSettings, SqlSource
 from tests.support import postgresql
@@ -243,12 +243,6 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
         with pytest.raises(ValueError, match="write a parameter as :alias"):
             made.lookup(f"SELECT 1 WHERE 1 = {other}", ["alias"])
     made.lookup("SELECT '{alias}' WHERE 1 = :alias AND '= ?' <> '%s'", ["alias"])
-
-
-def test_a_missing_password_names_its_key() -> None:
-    with pytest.raises(SettingsError) as raised:
-        source({"url": "postgresql://h/d", "password_file": "/nowhere"})
-    assert raised.value.problems[0].key == ("password_file",)
 
 
 async def test_a_missing_database_is_not_created(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ def test_what_is_no_base_url_is_refused_and_not_shown(
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        ({"user": "us"}, "a user has one password"),
-        ({"password_env": "P"}, "a user has one password"),
-        ({"user": "us", "password_env": "P", "password_file": "p"}, "a user has one password"),
+        ({"user": "us"}, "user and a password belong together"),
+        ({"password_env": "PATH"}, "user and a password belong together"),
         ({"user": "us", "password": "hunter2"}, "never in this file"),
+        ({"user": "us", "password_env": "PATH", "token_env": "PATH"}, "or a token, not both"),
         ({"user": "us", "password_env": "SURELY_NOT_SET"}, "SURELY_NOT_SET is not set"),
         ({"user": "us", "password_file": "surely-not-there"}, "cannot be read"),
-        ({"user": "a:b", "password_env": "P"}, "user"),
+        ({"user": "a:b", "password_env": "PATH"}, "user"),
         ({"timeout": 0.0}, "greater than 0"),
         ({"timeout": 5}, "4.5"),
         ({"timeout": "1 s"}, "number"),

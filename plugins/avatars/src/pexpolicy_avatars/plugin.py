@@ -29,8 +29,8 @@ from pexpolicy import (
     metrics,
 )
 from pexpolicy.config.files import missing_hint
-from pexpolicy.config.outgoing import is_encrypted
 from pexpolicy.files import track_file
+from pexpolicy.outgoing import is_encrypted
 from pexpolicy_avatars.settings import AvatarsSettings, InitialsSettings, Template
 from pexpolicy_avatars.sources import (
     Cache,
@@ -305,9 +305,7 @@ def _warnings(settings: AvatarsSettings) -> Iterable[ConfigWarning]:
         templates.append((("query",), settings.query))
     if http is not None:
         templates.append((("http", "url"), http.url))
-        sent += (
-            [(("http", "url"), http.url)] if http.user or http.token_env or http.token_file else []
-        )
+        sent += [(("http", "url"), http.url)] if http.authorization() else []
     if graph is not None:
         templates.append((("graph", "user"), graph.user))
         sent += [(("graph", "authority"), graph.authority), (("graph", "endpoint"), graph.endpoint)]

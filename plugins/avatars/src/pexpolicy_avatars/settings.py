@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pexpolicy import Alias, ConfigPath, PluginSettings, Source
-from pexpolicy.config.outgoing import whole_url
+from pexpolicy import Alias, ConfigPath, PluginSettings, Secret, Source
+from pexpolicy.outgoing import HttpSettings, WebAddress, whole_url
 from pexpolicy.rows import RowSource
 
 PLACEHOLDERS = ("alias", "user", "host")
@@ -72,11 +72,6 @@ def _file_name(written: str) -> str:
     return written
 
 
-def _server(written: str) -> str:
-    whole_url(written, "https://people.example.com/photos", "password_env or password_file")
-    return written
-
-
 def _picture_url(written: str) -> str:
     Template(written)
     origin = written.partition("://")[2].partition("/")[0].partition("?")[0]
@@ -86,46 +81,15 @@ def _picture_url(written: str) -> str:
     if "#" in written:
         msg = "what follows a # is not sent: leave it out"
         raise ValueError(msg)
-    _server(written.format_map(dict.fromkeys(PLACEHOLDERS, "x")))
+    whole_url(written.format_map(dict.fromkeys(PLACEHOLDERS, "x")))
     return written
 
 
-Server = Annotated[str, AfterValidator(_server)]
-
-
-class HttpSettings(PluginSettings):
+class WebSettings(HttpSettings):
     """``[plugins.avatars.settings.http]``: a web server. Times in seconds."""
 
     url: Annotated[str, AfterValidator(_picture_url)]
     """Template of the URLs of the pictures."""
-    timeout: float = Field(3.0, gt=0.0, le=60.0)
-    """For one request, the connection included."""
-    user: str | None = Field(None, min_length=1, max_length=100, pattern=r"^[^:\x00-\x1f]+$")
-    """User of Basic authentication, which has no colon."""
-    password_env: str | None = None
-    """Variable with the password."""
-    password_file: ConfigPath | None = None
-    """File with the password."""
-    token_env: str | None = None
-    """Variable with a token that is sent as ``Authorization: Bearer``."""
-    token_file: ConfigPath | None = None
-    """File with that token."""
-    ca_file: ConfigPath | None = None
-    """Certificates to trust instead of those of the system."""
-
-    @model_validator(mode="after")
-    def _credentials(self) -> Self:
-        has_password = bool(self.password_env or self.password_file)
-        if has_password != (self.user is not None):
-            msg = "user and a password belong together: write user and password_file"
-            raise ValueError(msg)
-        if has_password and (self.token_env or self.token_file):
-            msg = "write a password or a token, not both"
-            raise ValueError(msg)
-        if self.ca_file is not None and self.url.startswith("http://"):
-            msg = "ca_file is for https, and the URL is http"
-            raise ValueError(msg)
-        return self
 
 
 class GraphSettings(PluginSettings):
@@ -135,10 +99,8 @@ class GraphSettings(PluginSettings):
     """Id or domain of the tenant."""
     client_id: str = Field(min_length=1)
     """Id of the application."""
-    secret_env: str | None = None
-    """Variable with the client secret of the application; this or the file is required."""
-    secret_file: ConfigPath | None = None
-    """File with that secret."""
+    secret: Secret
+    """The client secret of the application."""
     user: Annotated[str, AfterValidator(lambda written: Template(written).text)] = "{alias}"
     """Template of the name of a user, such as ``{user}@example.onmicrosoft.com``."""
     match: Literal["userPrincipalName", "mail"] = "userPrincipalName"
@@ -147,17 +109,10 @@ class GraphSettings(PluginSettings):
     """For one request, the connection included."""
     ca_file: ConfigPath | None = None
     """Certificates to trust instead of those of the system."""
-    authority: Server = "https://login.microsoftonline.com"
+    authority: WebAddress = "https://login.microsoftonline.com"
     """Server of the tokens; national clouds have others."""
-    endpoint: Server = "https://graph.microsoft.com/v1.0"
+    endpoint: WebAddress = "https://graph.microsoft.com/v1.0"
     """Server of the photos."""
-
-    @model_validator(mode="after")
-    def _one_secret(self) -> Self:
-        if bool(self.secret_env) == bool(self.secret_file):
-            msg = "write secret_env (a variable) or secret_file (a path) with the client secret"
-            raise ValueError(msg)
-        return self
 
 
 class InitialsSettings(PluginSettings):
@@ -183,7 +138,7 @@ class AvatarsSettings(PluginSettings):
     """NAME of a table ``[sources.NAME]``, such as an LDAP directory."""
     query: str | None = Field(None, min_length=1)
     """What the source is asked; its first column with a value is the picture, in Base64."""
-    http: HttpSettings | None = None
+    http: WebSettings | None = None
     """A web server with pictures."""
     graph: GraphSettings | None = None
     """Microsoft Graph."""

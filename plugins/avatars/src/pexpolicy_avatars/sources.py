@@ -34,15 +34,15 @@ import aiohttp
 from yarl import URL
 
 from pexpolicy import Alias, SettingsError, get_logger
-from pexpolicy.config.outgoing import secret, tls_context
-from pexpolicy.conformance.replies import Reply, basic, client_session, fetch
+from pexpolicy.conformance.replies import Reply, client_session, fetch
+from pexpolicy.outgoing import tls_context
 from pexpolicy.rows import RowSource
 from pexpolicy_avatars.settings import (
     MAX_LENGTH,
     PLACEHOLDERS,
     GraphSettings,
-    HttpSettings,
     Template,
+    WebSettings,
 )
 
 K = TypeVar("K", bound=Hashable)
@@ -358,20 +358,14 @@ quoted = partial(quote, safe="")
 
 
 class WebServer:
-    """Fetches pictures; raises ``SettingsError`` for secrets and certificates."""
+    """Fetches pictures; raises ``SettingsError`` for certificates."""
 
     name = "http"
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: WebSettings) -> None:
         self._url = Template(settings.url)
-        self._client = HttpClient(settings.timeout, tls_context(settings.ca_file))
-        self._headers = {"Accept": "image/*"}
-        password = secret("password", settings.password_env, settings.password_file)
-        token = secret("token", settings.token_env, settings.token_file)
-        if settings.user is not None:
-            self._headers["Authorization"] = basic(settings.user, password or "")
-        elif token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._client = HttpClient(settings.timeout, settings.tls())
+        self._headers = {"Accept": "image/*", **settings.authorization()}
 
     def opened(self) -> AbstractAsyncContextManager[None]:
         """Open the session."""
@@ -408,7 +402,7 @@ class Token(NamedTuple):
 
 
 class Graph:
-    """Fetches the photos of users; raises ``SettingsError`` for the secret and certificates."""
+    """Fetches the photos of users; raises ``SettingsError`` for certificates."""
 
     name = "graph"
 
@@ -425,7 +419,7 @@ class Graph:
         self._form = {
             "grant_type": "client_credentials",
             "client_id": settings.client_id,
-            "client_secret": secret("secret", settings.secret_env, settings.secret_file),
+            "client_secret": settings.secret.get_secret_value(),
             "scope": f"{URL(settings.endpoint).origin()}/.default",
         }
         self._token: Token | None = None

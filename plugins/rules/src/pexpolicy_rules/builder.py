@@ -11,10 +11,9 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pexpolicy import ConfigWarning, Decision, Key, Problem, Request, read_secret
+from pexpolicy import ConfigWarning, Decision, Key, Problem, Request
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy.config.problems import dotted_key
-from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.toml_tables import Table, read_tables, validated
 from pexpolicy.files import track_file
 from pexpolicy.matching import (
@@ -28,6 +27,7 @@ from pexpolicy.matching import (
     group_names,
     pitfalls,
 )
+from pexpolicy.outgoing import revealed
 from pexpolicy_rules.decisions import Answer, AnswerError
 from pexpolicy_rules.settings import Rule, Settings
 from pexpolicy_rules.source_lists import SourceLists
@@ -223,7 +223,7 @@ class RuleBuilder:
         self._list_names = settings.sources.keys()
         self._clock = clock
         self._extras = settings.extras
-        self._secret = self._read_secret(settings.hash_secret_file)
+        self._secret = revealed(settings.hash_secret)
         self._places: dict[str, str] = {}
         for number, table in enumerate(settings.rules):
             self._add(table, ("rules", number), None, settings.root)
@@ -231,15 +231,6 @@ class RuleBuilder:
             self._add_files(pattern, settings.root)
         for name in sorted(self.lists.unused()):
             self.warnings.append(ConfigWarning(("sources", name), "no rule uses this list"))
-
-    def _read_secret(self, path: Path | None) -> str:
-        if path is None:
-            return ""
-        try:
-            return read_secret("hash_secret", None, str(path), Path()) or ""
-        except SecretError as error:
-            self.problems.append(Problem(("hash_secret_file",), str(error)))
-            return "?"
 
     def _add_files(self, relative: str, root: Path) -> None:
         pattern = str(Path(escape(str(root)), relative))

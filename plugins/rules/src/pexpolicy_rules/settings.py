@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from pexpolicy import ConfigPath, PluginSettings, Source
+from pexpolicy import ConfigPath, PluginSettings, Secret, Source
 from pexpolicy.config.schema import EndpointName
 from pexpolicy.matching import When
 from pexpolicy.rows import RowSource
@@ -134,8 +134,8 @@ class Settings(PluginSettings):
     sources: dict[str, ListTable] = Field(default_factory=dict)
     """Lists of values by name, for the operator ``in_source``."""
 
-    hash_secret_file: ConfigPath | None = None
-    """A file with a secret in its only line, which precedes each text that is hashed."""
+    hash_secret: Secret | None = None
+    """A secret, which precedes each text that is hashed."""
 
     _root: Path = PrivateAttr(Path())
 

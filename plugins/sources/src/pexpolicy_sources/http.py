@@ -18,9 +18,9 @@ from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import override
 from yarl import URL
 
-from pexpolicy import ConfigPath
-from pexpolicy.config.outgoing import is_encrypted, secret, tls_context, whole_url
+from pexpolicy import ConfigPath, Secret
 from pexpolicy.conformance.replies import client_session, fetch
+from pexpolicy.outgoing import is_encrypted, revealed, tls_context, whole_url
 from pexpolicy_sources.data_source import (
     Answer,
     DataSource,
@@ -195,34 +195,30 @@ _REFUSALS = frozenset((401, 403, 407, 408, 429))
 
 
 def _web_address(written: str) -> str:
-    url = whole_url(written, "https://api.example.com/rooms", "token_env or token_file")
+    url = whole_url(written)
     if url.raw_query_string or url.raw_fragment:
         raise ValueError("leave out what begins with ? or #")
     return written
 
 
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+Base = Annotated[str, AfterValidator(_web_address)]
 
 
 class HttpSettings(DataSourceSettings):
     """``[sources.NAME]`` with ``driver = "http"``."""
 
-    url: WebAddress
+    url: Base
     """The beginning of all addresses; a query is appended."""
     rows: str = ""
     """The place of the rows in a reply, such as ``data.items``; empty: the reply itself."""
-    token_env: str | None = None
-    """Variable with a token that is sent as ``Authorization: Bearer``."""
-    token_file: ConfigPath | None = None
-    """File with that token."""
-    token_url: WebAddress | None = None
+    token: Secret | None = None
+    """A token that is sent as ``Authorization: Bearer``."""
+    token_url: Base | None = None
     """Server that issues tokens for client credentials (OAuth 2.0)."""
     client_id: str | None = None
     """The name of this client there."""
-    client_secret_env: str | None = None
-    """Variable with its secret."""
-    client_secret_file: ConfigPath | None = None
-    """File with that secret."""
+    client_secret: Secret | None = None
+    """Its secret."""
     scope: str | None = None
     """Scopes of the token, separated by blanks."""
     ca_file: ConfigPath | None = None
@@ -232,7 +228,7 @@ class HttpSettings(DataSourceSettings):
 
     @model_validator(mode="after")
     def _secrets_are_encrypted(self) -> Self:
-        has_secret = self.token_env or self.token_file or self.client_id
+        has_secret = self.token or self.client_id
         for url in (self.url, self.token_url):
             if has_secret and url is not None and not is_encrypted(url):
                 msg = f"{url} would get credentials unencrypted: write https://"
@@ -241,12 +237,11 @@ class HttpSettings(DataSourceSettings):
 
     @model_validator(mode="after")
     def _one_way_to_authenticate(self) -> Self:
-        has_secret = bool(self.client_secret_env or self.client_secret_file)
-        given = [self.token_url is not None, self.client_id is not None, has_secret]
+        given = [one is not None for one in (self.token_url, self.client_id, self.client_secret)]
         if any(given) and not all(given):
             msg = "token_url, client_id and client_secret_env or client_secret_file go together"
             raise ValueError(msg)
-        if self.token_url is not None and (self.token_env or self.token_file):
+        if self.token_url is not None and self.token is not None:
             msg = "write token_url or a token, not both"
             raise ValueError(msg)
         if self.scope is not None and self.token_url is None:
@@ -263,12 +258,11 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
     def __init__(self, settings: HttpSettings) -> None:
         super().__init__(settings)
         self._base = str(URL(settings.url)).rstrip("/")
-        self._token = secret("token", settings.token_env, settings.token_file)
+        self._token = revealed(settings.token)
         self._tls = tls_context(settings.ca_file)
         self._login: ClientCredentials | None = None
         if settings.token_url is not None and settings.client_id is not None:
-            own = secret("client_secret", settings.client_secret_env, settings.client_secret_file)
-            client = (settings.client_id, own or "")
+            client = (settings.client_id, revealed(settings.client_secret))
             self._login = ClientCredentials(settings.token_url, client, settings.scope, self.start)
         self._session: aiohttp.ClientSession | None = None
 
@@ -311,7 +305,7 @@ class HttpSource(DataSource[HttpSettings, UrlTemplate]):
         answer: Answer | int = HTTPStatus.UNAUTHORIZED
         try:
             for is_last in (False, True):
-                token = self._token or ""
+                token = self._token
                 if self._login is not None:
                     token = await self._login.token(session)
                 answer = await self._request(session, address, token, previous)

@@ -19,8 +19,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import override
 from yarl import URL
 
-from pexpolicy import ConfigPath, SettingsError
-from pexpolicy.config.outgoing import is_loopback, secret, tls_context
+from pexpolicy import ConfigPath, Secret, SettingsError
+from pexpolicy.outgoing import is_loopback, revealed, tls_context
 from pexpolicy_sources.data_source import (
     Answer,
     DataSource,
@@ -223,10 +223,8 @@ class LdapSettings(DataSourceSettings):
     """All entries below it, or the next level only."""
     user: str | None = None
     """The DN of the account; without one the search is anonymous."""
-    password_env: str | None = None
-    """Variable with its password."""
-    password_file: ConfigPath | None = None
-    """File with that password."""
+    password: Secret | None = None
+    """Its password."""
     tls: bool = True
     """StartTLS for ``ldap://``."""
     ca_file: ConfigPath | None = None
@@ -238,7 +236,7 @@ class LdapSettings(DataSourceSettings):
 
     @model_validator(mode="after")
     def _credentials(self) -> Self:
-        has_password = bool(self.password_env or self.password_file)
+        has_password = self.password is not None
         if has_password != (self.user is not None):
             msg = "user and a password belong together: write user and password_file"
             raise ValueError(msg)
@@ -434,7 +432,7 @@ class LdapSource(DataSource[LdapSettings, LdapQuery]):
     def __init__(self, settings: LdapSettings) -> None:
         super().__init__(settings)
         tls_context(settings.ca_file)  # libldap says nothing useful about a file with an error
-        self._password = secret("password", settings.password_env, settings.password_file)
+        self._password = revealed(settings.password)
         try:
             import_module("ldap")
         except ImportError as error:

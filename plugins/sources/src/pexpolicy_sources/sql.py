@@ -22,8 +22,8 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 from yarl import URL
 
-from pexpolicy import ConfigPath, SettingsError
-from pexpolicy.config.outgoing import secret, tls_context
+from pexpolicy import ConfigPath, Secret, SettingsError
+from pexpolicy.outgoing import revealed, tls_context
 from pexpolicy.text import did_you_mean
 from pexpolicy_sources.data_source import (
     STOP_S,
@@ -54,10 +54,8 @@ class SqlSettings(DataSourceSettings):
     """A PostgreSQL database: ``postgresql://USER@HOST:PORT/DATABASE``, or, for a socket,
     ``postgresql://USER@/DATABASE?host=FOLDER``.
     """
-    password_env: str | None = None
-    """Variable with the password for PostgreSQL."""
-    password_file: ConfigPath | None = None
-    """File with that password."""
+    password: Secret | None = None
+    """The password for PostgreSQL."""
     tls: bool = True
     """Verified TLS to PostgreSQL; never used for a socket."""
     ca_file: ConfigPath | None = None
@@ -72,7 +70,7 @@ class SqlSettings(DataSourceSettings):
             raise ValueError(msg)
         if self.url is not None:
             postgresql_url(self.url)
-        elif self.password_env or self.password_file or self.ca_file:
+        elif self.password or self.ca_file:
             msg = "password_env, password_file and ca_file are for PostgreSQL"
             raise ValueError(msg)
         return self
@@ -139,7 +137,7 @@ def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine
     address = DatabaseURL.create(
         "postgresql+asyncpg",
         username=url.user,
-        password=secret("password", settings.password_env, settings.password_file),
+        password=revealed(settings.password) or None,
         host=url.host,
         port=url.explicit_port,
         database=url.path.strip("/"),

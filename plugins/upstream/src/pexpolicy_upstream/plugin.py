@@ -20,8 +20,6 @@ from pexpolicy import (
     SettingsError,
     hookimpl,
 )
-from pexpolicy.config.outgoing import secret, tls_context
-from pexpolicy.conformance.replies import basic
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import compile_when
 from pexpolicy.models.contract import Extras, contract_of
@@ -48,7 +46,7 @@ Routes = Mapping[str, tuple[Route, ...]]
 def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
     """Return the targets by name and the routes of each endpoint; raises ``SettingsError``.
 
-    Reads the passwords and the certificates.
+    Reads the certificates.
     """
     problems: list[Problem] = []
     targets: dict[str, Target] = {}
@@ -76,12 +74,8 @@ def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
 
 
 def _target(name: str, written: TargetSettings, extras: Extras) -> Target:
-    password = secret("password", written.password_env, written.password_file)
-    authorization = None if written.user is None else basic(written.user, password or "")
-    tls = None
-    if written.url.startswith("https://"):
-        files = (written.ca_file, written.client_cert, written.client_key)
-        tls = tls_context(*files, verify=written.verify)
+    authorization = written.authorization().get("Authorization")
+    tls = written.tls(verify=written.verify) if written.url.startswith("https://") else None
     return Target(name, written, authorization, tls, extras=extras)
 
 

@@ -12,10 +12,10 @@ from pydantic import (
     model_validator,
 )
 
-from pexpolicy import ConfigPath, ConfigWarning, PluginSettings
-from pexpolicy.config.outgoing import is_encrypted, whole_url
+from pexpolicy import ConfigWarning, PluginSettings
 from pexpolicy.config.schema import MAX_BUDGET, EndpointName
 from pexpolicy.matching import When, compile_when, pitfalls
+from pexpolicy.outgoing import HttpSettings, is_encrypted, whole_url
 
 ADDED = "/policy/v1"
 """Path that Infinity and this plugin append to the URL of a policy server."""
@@ -25,8 +25,7 @@ PLUGIN_TIMEOUT = 1.0
 
 def _base_url(written: str) -> str:
     """Return the URL before ``/policy/v1``; credentials in it are refused."""
-    instead = "user, and password_env or password_file"
-    url = whole_url(written, "https://policy.example.com/base", instead, encoded=True)
+    url = whole_url(written, encoded=True)
     if url.raw_query_string or url.raw_fragment or "?" in written or "#" in written:
         msg = "leave out what begins with ? or #"
         raise ValueError(msg)
@@ -50,51 +49,24 @@ class TargetBreaker(PluginSettings):
     """How long it stays open; then one call tries the target."""
 
 
-class TargetSettings(PluginSettings):
+class TargetSettings(HttpSettings):
     """``[plugins.upstream.settings.targets.NAME]``: one policy server. Times in seconds."""
 
     url: BaseURL
     """The URL as in Infinity's policy profile, base path included, without ``/policy/v1``."""
-    user: str | None = Field(None, min_length=1, max_length=100, pattern=r"^[^:\x00-\x1f]+$")
-    """User of Basic authentication."""
-    password_env: str | None = None
-    """Variable with the password."""
-    password_file: ConfigPath | None = None
-    """File with the password; a line end after it is removed."""
     timeout: float = Field(1.5, gt=0.0, le=MAX_BUDGET)
     """For the whole reply, the connection included."""
     connections: int = Field(64, ge=1, le=1024)
     """Concurrent calls; further ones wait within their timeout."""
-    ca_file: ConfigPath | None = None
-    """Certificates to trust instead of those of the system."""
-    client_cert: ConfigPath | None = None
-    """Certificate that identifies this server to the target."""
-    client_key: ConfigPath | None = None
-    """Its unencrypted key, unless it is in the same file."""
     verify: bool = True
     """False accepts any certificate from any server."""
     breaker: TargetBreaker = TargetBreaker()
     """Circuit breaker of each request type."""
 
     @model_validator(mode="after")
-    def _whole_credentials(self) -> Self:
-        sources = sum(source is not None for source in (self.password_env, self.password_file))
-        if sources != (self.user is not None):
-            msg = (
-                "a user has one password: name where it is, password_env (a variable) or "
-                "password_file (a path)"
-            )
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _tls_has_a_use(self) -> Self:
-        given = [n for n in ("ca_file", "client_cert", "client_key") if getattr(self, n)]
-        if self.url.startswith("http://") and (given or not self.verify):
-            msg = f"{(given or ['verify'])[0]} is for https, and the URL is http"
-            raise ValueError(msg)
-        if self.client_key is not None and self.client_cert is None:
-            msg = "client_key belongs to a client_cert"
+    def _verify_has_a_use(self) -> Self:
+        if not self.verify and self.url.startswith("http://"):
+            msg = "verify is for https, and the URL is http"
             raise ValueError(msg)
         if self.ca_file is not None and not self.verify:
             msg = "ca_file names the trusted certificates, and verify = false accepts any; keep one"
@@ -148,8 +120,8 @@ def config_warnings(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
         if not target.verify:
             text = "anyone on the network path can read and answer calls; name a ca_file instead"
             yield ConfigWarning((*key, "verify"), text)
-        if target.user is not None and not is_encrypted(target.url):
-            text = "user and password go over the network in clear; use https"
+        if target.authorization() and not is_encrypted(target.url):
+            text = "the credentials go over the network in clear; use https"
             yield ConfigWarning((*key, "url"), text)
     routes = settings.routes or [RouteSettings(targets=list(settings.targets))]
     for number, route in enumerate(routes):

@@ -12,8 +12,8 @@ import aiohttp
 from yarl import URL
 
 from pexpolicy import ConfigWarning, Outcome, Plugin, Problem, SettingsError
-from pexpolicy.config.outgoing import is_encrypted, secret, tls_context
 from pexpolicy.conformance.replies import client_session
+from pexpolicy.outgoing import is_encrypted, revealed
 from pexpolicy_webhook.sender import Sender, WebhookSettings, event_of, signing_key
 from pexpolicy_webhook.spool import Spool
 
@@ -38,9 +38,7 @@ class Webhook(Plugin[WebhookSettings]):
                 return None
 
         self._key = read(_signing_key, settings)
-        self._token = read(secret, "token", settings.token_env, settings.token_file)
-        files = (settings.ca_file, settings.client_cert, settings.client_key)
-        self._tls = read(tls_context, *files)
+        self._tls = read(settings.tls)
         if problems or self._tls is None:
             raise SettingsError(problems=problems)
         self._endpoints = frozenset(settings.endpoints)
@@ -59,7 +57,7 @@ class Webhook(Plugin[WebhookSettings]):
         try:
             timeout = aiohttp.ClientTimeout(total=settings.timeout)
             async with client_session(connector, timeout) as session:
-                self._sender = Sender(settings, self._spool, session, self._key, self._token)
+                self._sender = Sender(settings, self._spool, session, self._key)
                 task = asyncio.create_task(self._sender.run())
                 try:
                     yield
@@ -106,18 +104,17 @@ class Webhook(Plugin[WebhookSettings]):
         if not is_encrypted(self.settings.url):
             text = "the events leave this machine unencrypted: write https://"
             yield ConfigWarning(("url",), text)
-        if self._key is None and self._token is None:
+        if self._key is None and not self.settings.authorization():
             text = (
-                "there is neither secret_env, secret_file, token_env nor token_file: the receiver "
-                "cannot tell these events from forged ones"
+                "there is neither secret_file, token_file nor password_file: the receiver cannot "
+                "tell these events from forged ones"
             )
             yield ConfigWarning((), text)
 
 
 def _signing_key(settings: WebhookSettings) -> bytes | None:
-    written = secret("secret", settings.secret_env, settings.secret_file)
     try:
-        return None if written is None else signing_key(written)
+        return None if settings.secret is None else signing_key(revealed(settings.secret))
     except ValueError as error:
-        key = "secret_env" if settings.secret_env else "secret_file"
+        key = "secret_env" if "secret_env" in settings.model_fields_set else "secret_file"
         raise SettingsError(str(error), key=(key,)) from None

@@ -15,30 +15,23 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Self
+from typing import Any
 
 import aiohttp
 import orjson
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
-from pexpolicy import ConfigPath, Outcome, PluginSettings, get_logger, metrics
-from pexpolicy.config.outgoing import whole_url
+from pexpolicy import Outcome, Secret, get_logger, metrics
 from pexpolicy.config.schema import EndpointName
 from pexpolicy.conformance.replies import Reply
 from pexpolicy.files import WrittenFolder
+from pexpolicy.outgoing import HttpSettings
 from pexpolicy_webhook.spool import Segment, Spool
 
 
-def _receiver(written: str) -> str:
-    whole_url(written, "https://events.example.com/pexpolicy", "token_env or token_file")
-    return written
-
-
-class WebhookSettings(PluginSettings):
+class WebhookSettings(HttpSettings):
     """``[plugins.webhook.settings]``. Times in seconds."""
 
-    url: Annotated[str, AfterValidator(_receiver)]
-    """The receiver: an address that accepts events by POST."""
     spool: WrittenFolder
     """Folder of the events that are not delivered yet; created if it does not exist."""
     spool_mb: int = Field(256, ge=1, le=1_000_000)
@@ -53,31 +46,8 @@ class WebhookSettings(PluginSettings):
         default_factory=lambda: f"urn:pexpolicy:{socket.gethostname()}", min_length=1
     )
     """``source`` of the events; by default ``urn:pexpolicy:`` and the name of the machine."""
-    secret_env: str | None = None
-    """Variable with the secret that signs requests (HMAC); without a secret they are not signed."""
-    secret_file: ConfigPath | None = None
-    """File with that secret."""
-    token_env: str | None = None
-    """Variable with a token that is sent as ``Authorization: Bearer``."""
-    token_file: ConfigPath | None = None
-    """File with that token."""
-    ca_file: ConfigPath | None = None
-    """Certificates to trust instead of those of the system."""
-    client_cert: ConfigPath | None = None
-    """Certificate that identifies this server to the receiver."""
-    client_key: ConfigPath | None = None
-    """Its key, unless it is in the same file."""
-
-    @model_validator(mode="after")
-    def _tls_has_a_use(self) -> Self:
-        given = [n for n in ("ca_file", "client_cert", "client_key") if getattr(self, n)]
-        if self.url.startswith("http://") and given:
-            msg = f"{given[0]} is for https, and the URL is http"
-            raise ValueError(msg)
-        if self.client_key is not None and self.client_cert is None:
-            msg = "client_key belongs to a client_cert"
-            raise ValueError(msg)
-        return self
+    secret: Secret | None = None
+    """The secret that signs requests (HMAC); without a secret they are not signed."""
 
 
 TYPE = "pexpolicy.decision"
@@ -191,13 +161,12 @@ class Sender:
         spool: Spool,
         session: aiohttp.ClientSession,
         key: bytes | None,
-        token: str | None,
     ) -> None:
         self._settings = settings
         self._spool = spool
         self._session = session
         self._key = key
-        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._headers = settings.authorization()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._adopt_at = 0.0
