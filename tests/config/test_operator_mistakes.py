@@ -665,6 +665,9 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["explain", "Meet One"], 2, "Meet One is not "),
     (["reload", "-c", "confg.toml"], 1, "there is no such file; name"),
     (["chekc"], 2, "No such command 'chekc'; did you mean 'check'?"),
+    (["restart"], 2, "systemctl restart pexpolicy"),
+    (["is-active"], 2, "systemctl is-active pexpolicy"),
+    (["check", "--no-strict"], 2, "No such option '--no-strict'.\n"),
 ]
 """Arguments, the exit code, and what is printed."""
 

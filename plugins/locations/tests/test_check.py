@@ -38,3 +38,9 @@ def test_doubtful_entries_are_named(
     subnets = [{"subnet": subnet, "location": location} for subnet, location in entries]
     found = build({"subnets": subnets, **more}).warnings()
     assert [warning.partition(": ")[0] for warning in found] == keys
+
+
+def test_a_node_location_that_no_node_can_have_is_named(build: Callable[..., Any]) -> None:
+    entry = {"subnet": "10.0.0.0/8", "location": "Oslo", "node_locations": ["Oslo HQ", "Bergen "]}
+    (found,) = build({"subnets": [entry]}).warnings()
+    assert found.startswith("subnets[0].node_locations: 'Bergen '")

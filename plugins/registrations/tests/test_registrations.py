@@ -147,6 +147,13 @@ def test_the_memory_of_addresses_is_bounded() -> None:
     assert bursts.exceeds(str(MAX_ADDRESSES))
 
 
+@pytest.mark.parametrize("alias", ["a@x or b@x", "a@x,b@x", "desk 1@x", "mailto:a@x", "1,2E+05"])
+def test_an_alias_that_no_device_has_is_a_warning(alias: str) -> None:
+    devices = [Device(alias="sip:desk@example.com;transport=tls"), Device(alias=alias)]
+    (warning,) = Registrations(Settings(devices=devices)).config_warnings()
+    assert warning.key == ("devices", 1, "alias")
+
+
 def test_an_empty_list_is_a_warning() -> None:
     (warning,) = Registrations(Settings()).config_warnings()
     assert "no device can register" in warning.text
