@@ -218,10 +218,6 @@ class Refreshed(Periodic[T]):
         return max(early * self.every - self.age, 0.0)
 
 
-MAX_BYTES = 1 << 28
-"""Size of a cache file that is read."""
-
-
 class CacheFileError(Exception):
     """A cache file cannot be used; the text has the reason."""
 
@@ -257,7 +253,7 @@ class CacheFile(Generic[T]):
         Raises ``CacheFileError`` for a file that cannot be read or is damaged.
         """
         try:
-            cached = msgspec.json.decode(read_own(self.path, MAX_BYTES), type=_Cached)
+            cached = msgspec.json.decode(read_own(self.path, 1 << 28), type=_Cached)
             if cached.key != _digest(key):
                 return None
             return self._values.validate_json(bytes(cached.value), strict=True), cached.fetched_at

@@ -114,8 +114,8 @@ def findings(config: Path, user: FileUser) -> Iterator[Finding]:
         "file modes": (("error", one.text) for one in found if isinstance(one, ConfigWarning)),
         "ports": _ports(settings, is_running=document is not None),
         "certificate": _certificate(settings),
-        "audit": _space([one for one in paths if one.key[:1] == ("audit",)]),
-        "disk": _space([one for one in paths if one.key[:1] != ("audit",)]),
+        "audit": _space([one for one in paths if "audit" in one.key]),
+        "space": _space([one for one in paths if "audit" not in one.key]),
         "server": _server(document, policy_hash),
     }.items():
         try:
@@ -197,13 +197,12 @@ def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
 
 
 def _space(paths: list[NamedPath]) -> Rows:
-    """Yield the free space for what is written; pexpolicy audit verify checks the lines."""
+    """Yield the free space for what is written."""
     for path, key, use in paths:
         if use in ("file", "folder"):
             usage = shutil.disk_usage(path if path.is_dir() else path.absolute().parent)
             room = f"{format_size(usage.free)} ({100 * usage.free // usage.total} %) free"
-            advice = "pexpolicy audit verify checks its lines" if use == "file" else ""
-            yield "ok", f"{dotted_key(key)}: {path}: {room}", advice
+            yield "ok", f"{dotted_key(key)}: {path}: {room}"
 
 
 def _server(document: Document | None, policy_hash: str) -> Rows:

@@ -134,7 +134,7 @@ def test_a_running_server_and_its_nodes_are_listed(config: Path) -> None:
         assert code == 0, found
         assert about(found, "server")[0][1].startswith("ready")
         assert "free" in str(about(found, "audit"))
-        config.write_text(plain + "# a comment\n")
+        config.write_text(plain + "[infinity]\nmin_pin_length = 5\n")
         assert "another configuration" in str(about(findings(config)[1], "server"))
 
 

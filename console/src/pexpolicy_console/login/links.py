@@ -16,8 +16,6 @@ from pexpolicy_console.roles import Role
 
 VALID_S = 900.0
 """Time in which a link can be used."""
-MAX_BYTES = 4096
-"""Size of the file of a link."""
 _NAME = re.compile("[0-9a-f]{64}")
 
 
@@ -60,7 +58,7 @@ class LoginLinks:
         """Return user and role of a token, which is valid once; ``None`` for any other."""
         file = self._folder / _name(token)
         try:
-            link = json.loads(read_own(file, MAX_BYTES))
+            link = json.loads(read_own(file, 4096))
             file.unlink()  # of several that try at the same time, one succeeds
         except (OSError, ValueError):
             return None
