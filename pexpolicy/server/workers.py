@@ -51,9 +51,11 @@ HEARTBEAT_S = 1.0
 SILENT_S = 5
 """Seconds without a heartbeat until the server is not ready."""
 HANG_TIMEOUT_S = 9
-"""Seconds without a heartbeat until a worker is killed: a stop and a reload wait no longer."""
+"""Seconds without a heartbeat until a worker is killed: a reload waits no longer."""
 START_HANG_TIMEOUT_S = 30
-"""The same before it answers calls, when plugins may block the event loop."""
+"""The same at a start and a stop, when plugins may block the event loop."""
+STOP_HANG_TIMEOUT_S = SHUTDOWN_TIMEOUT_S + 0.3
+"""Seconds of a stop until a silent worker is killed; one that can has named its plugins by then."""
 REFRESH_TIMEOUT_S = 0.5
 """Seconds for the present snapshots of the other workers, at a scrape; then the last ones count."""
 SCRAPE_TIMEOUT_S = 2.0
@@ -523,8 +525,8 @@ class Supervisor:
         """
         for worker in self._workers:
             worker.missed += 1
-            is_starting = not (worker.policy_hash or self._stop.requested.is_set())
-            limit = START_HANG_TIMEOUT_S if is_starting else HANG_TIMEOUT_S
+            answers = worker.policy_hash and not self._stop.requested.is_set()
+            limit = HANG_TIMEOUT_S if answers else START_HANG_TIMEOUT_S
             if worker.missed * HEARTBEAT_S >= limit:
                 text = f"a worker sent no heartbeat for {limit} s and is killed"
                 self._context.log.warning(text, pid=worker.process.pid)
@@ -536,11 +538,17 @@ class Supervisor:
         self._silent = silent
         self._loop.call_later(HEARTBEAT_S, self._kill_hung)
 
+    def _kill_silent(self) -> None:
+        for worker in self._workers:
+            if worker.missed * HEARTBEAT_S >= SILENT_S:
+                worker.signal(signal.SIGKILL)
+
     async def _shut_down(self) -> None:
         """Stop the workers on request; on a second request, without delay."""
         await self._stop.requested.wait()
         notify(STOPPING)
         self._listener.close()
+        self._loop.call_later(STOP_HANG_TIMEOUT_S, self._kill_silent)
         self._loop.call_later(KILL_TIMEOUT_S, self._signal_all, signal.SIGKILL)
         self._signal_all(signal.SIGTERM)
         await self._stop.immediate.wait()
