@@ -1,7 +1,6 @@
 """Every cell of the table in docs/failures.md: what happened, on_error, endpoint."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Continue
+from pexpolicy.chain.hook_tasks import PluginBusyError
 from tests.support import wire
 from tests.support.fake_plugins import Hook, Serve, always, plugin, raises
 from tests.support.paths import ROOT
@@ -39,21 +39,13 @@ async def waits_for_ever(_: object) -> object:
     return None
 
 
-def blocks_until(released: threading.Event) -> Hook:
-    def hook(_: object) -> object:
-        released.wait(20)
-        return None
-
-    return hook
-
-
-def broken(outcome: str, released: threading.Event) -> tuple[Hook, dict[str, Any], dict[str, Any]]:
+def broken(outcome: str) -> tuple[Hook, dict[str, Any], dict[str, Any]]:
     """A hook that comes to this outcome, with the keys of its plugin and of the server."""
     hooks: dict[str, tuple[Hook, dict[str, Any], dict[str, Any]]] = {
         "failed": (raises(ValueError()), {}, {}),
         "timed_out": (waits_for_ever, {"timeout": 0.02}, {}),
         "invalid": (always(3.5), {}, {}),
-        "busy": (blocks_until(released), {"timeout": 0.02, "threads": 1}, {}),
+        "busy": (raises(PluginBusyError()), {}, {}),
         "skipped, breaker open": (raises(ValueError()), {"breaker": True}, {}),
         "skipped, budget gone": (always(None), {}, {"budget": 0.02}),
     }
@@ -64,8 +56,7 @@ def broken(outcome: str, released: threading.Event) -> tuple[Hook, dict[str, Any
 async def test_what_the_docs_say_follows(
     serving: Serve, outcome: str, on_error: str, endpoint: str, follows: str
 ) -> None:
-    released = threading.Event()
-    hook, keys, server_keys = broken(outcome, released)
+    hook, keys, server_keys = broken(outcome)
     classes = {
         "slow": plugin(**{endpoint: waits_for_ever}),
         "broken": plugin(**{endpoint: hook}),
@@ -75,15 +66,12 @@ async def test_what_the_docs_say_follows(
     if not budget_gone:
         del classes["slow"]
     tables = {"broken": {**keys, "on_error": on_error}}
-    before = {"busy": 1, "skipped, breaker open": 5}.get(outcome, 0)
-    try:
-        async with serving(classes, tables, server=server_keys) as server:
-            for _ in range(before):
-                await server.ask(wire.TARGETS[endpoint])
-            reply = await server.ask(wire.TARGETS[endpoint])
-            steps = dict(server.steps())
-    finally:
-        released.set()
+    before = 5 if outcome == "skipped, breaker open" else 0
+    async with serving(classes, tables, server=server_keys) as server:
+        for _ in range(before):
+            await server.ask(wire.TARGETS[endpoint])
+        reply = await server.ask(wire.TARGETS[endpoint])
+        steps = dict(server.steps())
     assert steps["broken"] == outcome.partition(",")[0]
     decided_by = reply.json["decided_by"]
     match follows:
