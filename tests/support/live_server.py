@@ -68,8 +68,9 @@ class Running:
         return wire.ask_blocking(self.port, target, **options)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the audit lines so far."""
-        return [json.loads(line) for line in self.audit.read_bytes().splitlines()]
+        """Return the audit lines so far; blanks are what a killed worker left."""
+        lines = self.audit.read_bytes().splitlines()
+        return [json.loads(line) for line in lines if not line.isspace()]
 
     def operator(self, path: str, **options: Any) -> wire.Reply:
         """Send one request to the admin listener."""
