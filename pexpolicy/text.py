@@ -96,7 +96,7 @@ def is_typo(word: str, other: str) -> bool:
     if begin == len(short):  # a beginning; but cannot and doesnt negate can and does
         enough = _MIN_BEGINNING if len(right) > 1 else _MIN_BEGINNING - 1
         return not right or (len(short) >= enough and not long.endswith(("nt", "not")))
-    return begin > 0 and len(right) <= 1 and len(short) + (not wrong) >= _MIN_BEGINNING
+    return begin > 0 and len(right) <= 1 and len(short) + 2 * (not wrong) >= _MIN_BEGINNING
 
 
 def _shared(one: str, other: str) -> int:
