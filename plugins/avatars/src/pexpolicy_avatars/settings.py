@@ -26,17 +26,14 @@ class Template:
         try:
             parts = list(string.Formatter().parse(text))
         except ValueError:
-            msg = f"has a single brace: the placeholders are {known}"
-            raise ValueError(msg) from None
+            raise ValueError(f"has a single brace: the placeholders are {known}") from None
         self.names = frozenset(name for _, name, _, _ in parts if name is not None)
         wrong = [name for name in self.names if name not in PLACEHOLDERS]
         if wrong or any(spec or conversion for _, _, spec, conversion in parts):
             written = wrong[0] if wrong else "a format"
-            msg = f"has {{{written}}}: the placeholders are {known}"
-            raise ValueError(msg)
+            raise ValueError(f"has {{{written}}}: the placeholders are {known}")
         if not self.names:
-            msg = f"leads everybody to the same picture: write one of {known} in it"
-            raise ValueError(msg)
+            raise ValueError(f"leads everybody to the same picture: write one of {known} in it")
         self.text = text
 
     def fill(self, alias: Alias, quote: Callable[[str], str] = str) -> str | None:
@@ -64,11 +61,9 @@ COLORS = ("#1f6feb", "#8250df", "#bf3989", "#cf222e", "#bc4c00", "#9a6700", "#1a
 def _file_name(written: str) -> str:
     Template(written)
     if "/" in written or "\\" in written:
-        msg = "is the name of a file, without folders: write one such as {user}.jpg"
-        raise ValueError(msg)
+        raise ValueError("is the name of a file, without folders: write one such as {user}.jpg")
     if not written.lower().endswith(SUFFIXES):
-        msg = f"must end with {', '.join(SUFFIXES)}"
-        raise ValueError(msg)
+        raise ValueError(f"must end with {', '.join(SUFFIXES)}")
     return written
 
 
@@ -76,11 +71,9 @@ def _picture_url(written: str) -> str:
     Template(written)
     origin = written.partition("://")[2].partition("/")[0].partition("?")[0]
     if "{" in origin:
-        msg = "the alias may be in the path or query of the URL, and not in the host"
-        raise ValueError(msg)
+        raise ValueError("the alias may be in the path or query of the URL, and not in the host")
     if "#" in written:
-        msg = "what follows a # is not sent: leave it out"
-        raise ValueError(msg)
+        raise ValueError("what follows a # is not sent: leave it out")
     whole_url(written.format_map(dict.fromkeys(PLACEHOLDERS, "x")))
     return written
 
@@ -159,9 +152,7 @@ class AvatarsSettings(PluginSettings):
             raise ValueError(msg)
         if (self.source is None) != (self.query is None):
             missing = "source" if self.source is None else "query"
-            msg = f"{missing} is missing: source and query go together"
-            raise ValueError(msg)
+            raise ValueError(f"{missing} is missing: source and query go together")
         if self.folder is None and "files" in self.model_fields_set:
-            msg = "files belongs to a folder"
-            raise ValueError(msg)
+            raise ValueError("files belongs to a folder")
         return self

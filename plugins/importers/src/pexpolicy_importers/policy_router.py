@@ -358,11 +358,10 @@ def _alternatives(row: RouterRow) -> Iterator[list[dict[str, Any]]]:
     source = row.source_match.strip().lower()
     if source not in ("", "none", "null"):
         if _PART_OF_ADDRESS.fullmatch(source) is None:
-            text = (
+            raise ValueError(
                 f"source_match {brief(source)} is a name: it was compared with the name by which "
                 "the router was called, which no condition knows; write addresses of nodes"
             )
-            raise ValueError(text)
         yield [{"peer": {"contains": source}}]
 
 

@@ -63,8 +63,7 @@ class LocalPolicySettings(PluginSettings):
     @model_validator(mode="after")
     def _has_a_script(self) -> Self:
         if not any(True for _ in self.scripts()):
-            msg = "names no script: write service_configuration = 'FILE', for example"
-            raise ValueError(msg)
+            raise ValueError("names no script: write service_configuration = 'FILE', for example")
         return self
 
     @property

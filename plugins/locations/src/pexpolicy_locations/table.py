@@ -83,8 +83,7 @@ class GeoIP(PluginSettings):
     @model_validator(mode="after")
     def _is_not_empty(self) -> Self:
         if not self.countries and not self.continents:
-            msg = "write countries, continents or both"
-            raise ValueError(msg)
+            raise ValueError("write countries, continents or both")
         return self
 
 

@@ -57,8 +57,7 @@ class Device(TableRow):
     def _has_both_or_neither(self) -> Self:
         if (self.username is None) != (self.password is None):
             missing = "username" if self.username is None else "password"
-            msg = f"{missing} is missing: a device needs both or neither"
-            raise ValueError(msg)
+            raise ValueError(f"{missing} is missing: a device needs both or neither")
         return self
 
 

@@ -35,8 +35,7 @@ class DerivedPin(PluginSettings):
     @model_validator(mode="after")
     def _has_an_order_for_a_hash(self) -> Self:
         if self.derive == "hmac" and "order" in self.model_fields_set:
-            msg = 'order belongs to derive = "sha256"'
-            raise ValueError(msg)
+            raise ValueError('order belongs to derive = "sha256"')
         return self
 
 

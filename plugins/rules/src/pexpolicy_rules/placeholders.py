@@ -85,8 +85,7 @@ def _arguments(name: str, written: str | None) -> list[Argument]:
     while at < len(written):
         found = _ARGUMENT.match(written, at)
         if found is None:
-            text = f"{name}({written}): an argument is a number, or a text in quotes"
-            raise FilterError(text)
+            raise FilterError(f"{name}({written}): an argument is a number, or a text in quotes")
         argument = found[1]
         arguments.append(int(argument) if argument.isdigit() else argument[1:-1])
         at = found.end()
@@ -333,8 +332,7 @@ def _reader(piece: str, name: str, groups: Collection[str]) -> Callable[[Request
     except UnknownSubjectError as error:
         raise PlaceholderError(f"{piece}: {error}") from None
     if value.secret:
-        msg = f"{piece} is a secret, which a decision cannot use"
-        raise PlaceholderError(msg)
+        raise PlaceholderError(f"{piece} is a secret, which a decision cannot use")
     return lambda request, _: _first(value.read(request))
 
 

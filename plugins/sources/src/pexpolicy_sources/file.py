@@ -43,11 +43,9 @@ class FileSettings(DataSourceSettings):
     def _has_a_known_format(self) -> Self:
         suffix = self.path.suffix.lower()
         if suffix not in _SUFFIXES:
-            msg = f"{self.path.name} is none of {', '.join(_SUFFIXES)}"
-            raise ValueError(msg)
+            raise ValueError(f"{self.path.name} is none of {', '.join(_SUFFIXES)}")
         if self.rows and suffix == ".csv":
-            msg = "rows is for TOML and JSON: a CSV file has rows only"
-            raise ValueError(msg)
+            raise ValueError("rows is for TOML and JSON: a CSV file has rows only")
         return self
 
 

@@ -231,8 +231,7 @@ class HttpSettings(DataSourceSettings):
         has_secret = self.token or self.client_id
         for url in (self.url, self.token_url):
             if has_secret and url is not None and not is_encrypted(url):
-                msg = f"{url} would get credentials unencrypted: write https://"
-                raise ValueError(msg)
+                raise ValueError(f"{url} would get credentials unencrypted: write https://")
         return self
 
     @model_validator(mode="after")
@@ -242,11 +241,9 @@ class HttpSettings(DataSourceSettings):
             msg = "token_url, client_id and client_secret_env or client_secret_file go together"
             raise ValueError(msg)
         if self.token_url is not None and self.token is not None:
-            msg = "write token_url or a token, not both"
-            raise ValueError(msg)
+            raise ValueError("write token_url or a token, not both")
         if self.scope is not None and self.token_url is None:
-            msg = "scope belongs to token_url"
-            raise ValueError(msg)
+            raise ValueError("scope belongs to token_url")
         return self
 
 

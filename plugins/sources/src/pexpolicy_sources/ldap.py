@@ -238,13 +238,11 @@ class LdapSettings(DataSourceSettings):
     def _credentials(self) -> Self:
         has_password = self.password is not None
         if has_password != (self.user is not None):
-            msg = "user and a password belong together: write user and password_file"
-            raise ValueError(msg)
+            raise ValueError("user and a password belong together: write user and password_file")
         for url in self.url:
             is_plain = url.startswith("ldap:") and not self.tls
             if has_password and is_plain and not is_loopback(URL(url).host):
-                msg = f"{url} would get the password unencrypted: leave tls out"
-                raise ValueError(msg)
+                raise ValueError(f"{url} would get the password unencrypted: leave tls out")
         return self
 
 

@@ -66,13 +66,11 @@ class SqlSettings(DataSourceSettings):
     @model_validator(mode="after")
     def _one_database(self) -> Self:
         if (self.path is None) == (self.url is None):
-            msg = "write path (a SQLite database) or url (a PostgreSQL database)"
-            raise ValueError(msg)
+            raise ValueError("write path (a SQLite database) or url (a PostgreSQL database)")
         if self.url is not None:
             postgresql_url(self.url)
         elif self.password or self.ca_file:
-            msg = "password_env, password_file and ca_file are for PostgreSQL"
-            raise ValueError(msg)
+            raise ValueError("password_env, password_file and ca_file are for PostgreSQL")
         return self
 
 
@@ -89,8 +87,7 @@ def postgresql_url(written: str) -> URL:
             msg = 'write the file of a SQLite database in path, as in path = "rooms.db"'
         raise ValueError(msg)
     if url.raw_password is not None:
-        msg = "credentials are never in this file: write password_env or password_file"
-        raise ValueError(msg)
+        raise ValueError("credentials are never in this file: write password_env or password_file")
     if unknown := sorted(url.query.keys() - {"host"}) or (url.fragment and ["#"]):
         msg = f"{unknown[0]} is not known: only ?host=FOLDER, the folder of a socket, may follow"
         raise ValueError(msg)

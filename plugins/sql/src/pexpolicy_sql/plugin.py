@@ -55,8 +55,7 @@ class Settings(PluginSettings):
     @model_validator(mode="after")
     def _has_a_query(self) -> Self:
         if not any(self.queries()):
-            msg = f"there is no query: write one for any of {', '.join(ENDPOINTS)}"
-            raise ValueError(msg)
+            raise ValueError(f"there is no query: write one for any of {', '.join(ENDPOINTS)}")
         return self
 
     def queries(self) -> Iterator[tuple[str, str]]:

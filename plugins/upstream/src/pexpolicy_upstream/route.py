@@ -170,8 +170,7 @@ class Target:
             raise TargetError(msg)
         if not self._breakers[endpoint].allows_call(self._clock()):
             self._counts["left_alone"] += 1
-            msg = f"{self.name} was not asked: its circuit breaker is open"
-            raise TargetError(msg)
+            raise TargetError(f"{self.name} was not asked: its circuit breaker is open")
         self._counts["asked"] += 1
         is_short = is_rest and left < self.timeout
         dead, wrong = None if is_short else True, GIVEN_UP
@@ -185,8 +184,7 @@ class Target:
                 heard = self._read(endpoint, request, reply)
         except InvalidReplyError as error:
             wrong = _said(error)
-            msg = f"{self.name}: {wrong}"
-            raise TargetError(msg) from None
+            raise TargetError(f"{self.name}: {wrong}") from None
         finally:
             self._note(endpoint, dead=dead, wrong=wrong)
         if heard.decision is None:

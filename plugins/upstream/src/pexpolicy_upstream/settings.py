@@ -27,11 +27,9 @@ def _base_url(written: str) -> str:
     """Return the URL before ``/policy/v1``; credentials in it are refused."""
     url = whole_url(written, encoded=True)
     if url.raw_query_string or url.raw_fragment or "?" in written or "#" in written:
-        msg = "leave out what begins with ? or #"
-        raise ValueError(msg)
+        raise ValueError("leave out what begins with ? or #")
     if ADDED in url.raw_path:
-        msg = f"leave out {ADDED}, which is added as Infinity does it"
-        raise ValueError(msg)
+        raise ValueError(f"leave out {ADDED}, which is added as Infinity does it")
     return written.rstrip("/")
 
 
@@ -66,8 +64,7 @@ class TargetSettings(HttpSettings):
     @model_validator(mode="after")
     def _verify_has_a_use(self) -> Self:
         if not self.verify and self.url.startswith("http://"):
-            msg = "verify is for https, and the URL is http"
-            raise ValueError(msg)
+            raise ValueError("verify is for https, and the URL is http")
         if self.ca_file is not None and not self.verify:
             msg = "ca_file names the trusted certificates, and verify = false accepts any; keep one"
             raise ValueError(msg)

@@ -88,8 +88,7 @@ def signing_key(secret: str) -> bytes:
         try:
             key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
         except binascii.Error:
-            msg = f"what follows {PREFIX} is not base64"
-            raise ValueError(msg) from None
+            raise ValueError(f"what follows {PREFIX} is not base64") from None
     if len(key) < 16:  # noqa: PLR2004 - 128 bits
         msg = "the secret is shorter than 16 bytes: generate one, such as with openssl rand -hex 32"
         raise ValueError(msg)
