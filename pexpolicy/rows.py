@@ -106,11 +106,9 @@ class RowSettings(PluginSettings):
     def _has_a_query_for_its_source(self) -> Self:
         if (self.source is None) != (self.query is None):
             missing = "source" if self.source is None else "query"
-            msg = f"{missing} is missing: source and query go together"
-            raise ValueError(msg)
+            raise ValueError(f"{missing} is missing: source and query go together")
         if self.cache is not None and self.source is None:
-            msg = "cache belongs to a source"
-            raise ValueError(msg)
+            raise ValueError("cache belongs to a source")
         return self
 
     def snapshot(

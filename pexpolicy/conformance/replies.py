@@ -155,8 +155,7 @@ def _without_null_name(made: Decision) -> Decision:
 def _picture(reply: Reply, by: str) -> UpstreamDecision:
     """Return the picture unchanged; its endpoint checks it outside the event loop."""
     if reply.media_type != JPEG:
-        text = f"the content type is {reply.media_type[:60]!r}, not {JPEG}"
-        raise InvalidReplyError(text, reply)
+        raise InvalidReplyError(f"the content type is {reply.media_type[:60]!r}, not {JPEG}", reply)
     if not reply.body.startswith(JPEG_MAGIC):
         raise InvalidReplyError("the body is not a JPEG, although its content type is", reply)
     digest = hashlib.sha256(reply.body).hexdigest()

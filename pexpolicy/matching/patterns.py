@@ -133,8 +133,7 @@ def _compiled(source: str, *, case_sensitive: bool, never_capture: bool) -> Any:
     try:
         return re2.compile(source.encode(), options)
     except UnicodeEncodeError:
-        msg = "cannot be encoded as UTF-8"
-        raise PatternError(msg) from None
+        raise PatternError("cannot be encoded as UTF-8") from None
     except re2.error as error:
         text = error.args[0]
         text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
@@ -173,8 +172,7 @@ class Replacement:
         """
         encoded = text.encode("utf-8", "replace")
         if len(encoded) > self._max_bytes:
-            msg = f"is longer than {self._max_bytes} bytes"
-            raise ValueError(msg)
+            raise ValueError(f"is longer than {self._max_bytes} bytes")
 
         def filled(match: Any) -> bytes:
             if encoded[match.start() : match.start() + 1] in _INSIDE_CHARACTER:
@@ -186,8 +184,7 @@ class Replacement:
 
         replaced, count = self._expression.subn(filled, encoded)
         if count > MAX_REPLACEMENTS:
-            msg = f"has more than {MAX_REPLACEMENTS} matches"
-            raise ValueError(msg)
+            raise ValueError(f"has more than {MAX_REPLACEMENTS} matches")
         result: str = replaced.decode("utf-8", "replace")
         return result
 

@@ -48,8 +48,7 @@ class TimeOperators(PluginSettings):
             try:
                 return read(str(one))
             except (ValueError, KeyError):
-                msg = f"{one!r} is not {form}"
-                raise ValueError(msg) from None
+                raise ValueError(f"{one!r} is not {form}") from None
 
         return [*map(read_one, written)] if isinstance(written, list) else read_one(written)
 
@@ -59,18 +58,15 @@ class TimeOperators(PluginSettings):
         if between is not None and (
             len(set(between)) != 2 or len(between) != 2 or any(hour.tzinfo for hour in between)  # noqa: PLR2004 - a from and a to
         ):
-            msg = 'takes two different local times, as in ["08:00", "17:00"]'
-            raise ValueError(msg)
+            raise ValueError('takes two different local times, as in ["08:00", "17:00"]')
         return between
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> Self:
         if not self.model_fields_set - {"zone"}:
-            msg = "is empty; add between, weekdays, dates, since or until"
-            raise ValueError(msg)
+            raise ValueError("is empty; add between, weekdays, dates, since or until")
         if self.since is not None and self.until is not None and self.until < self.since:
-            msg = "until is before since, so no day matches"
-            raise ValueError(msg)
+            raise ValueError("until is before since, so no day matches")
         return self
 
     def __hash__(self) -> int:

@@ -77,8 +77,7 @@ class ValueOf(PluginSettings):
     @classmethod
     def _has_a_group(cls, source: str | None) -> str | None:
         if source is not None and not _checked(Pattern, source).names:
-            msg = f"{quoted(source)} has no group: put what is compared in parentheses"
-            raise ValueError(msg)
+            raise ValueError(f"{quoted(source)} has no group: put what is compared in parentheses")
         return source
 
 
@@ -92,8 +91,7 @@ def _checked(compiled: Callable[[str], Pattern], source: str) -> Pattern:
     try:
         return compiled(source)
     except PatternError as error:
-        msg = f"{quoted(source)} {error}"
-        raise ValueError(msg) from None
+        raise ValueError(f"{quoted(source)} {error}") from None
 
 
 _OR_VALUE_OF = WrapValidator(_or_value_of)
@@ -126,8 +124,7 @@ class _Operators(PluginSettings):
     @model_validator(mode="after")
     def _is_not_empty(self) -> Any:
         if not self.model_fields_set - {"case_sensitive", "values"}:
-            msg = 'is empty; write a value, or an operator as in { prefix = "..." }'
-            raise ValueError(msg)
+            raise ValueError('is empty; write a value, or an operator as in { prefix = "..." }')
         return self
 
 
@@ -196,15 +193,13 @@ class TextOperators(_Operators):
     def _lists_are_known(cls, names: Words | None, info: ValidationInfo) -> Words | None:
         known = (info.context or {}).get(VALUE_LISTS)
         if names and known is None:
-            msg = "works in rules only: this plugin has no lists of sources"
-            raise ValueError(msg)
+            raise ValueError("works in rules only: this plugin has no lists of sources")
         for name in names or ():
             if known is not None and name not in known:
                 there = (
                     suggest(name, known) or "; write a table [plugins.rules.settings.sources.NAME]"
                 )
-                msg = f"there is no list {name!r}{there}"
-                raise ValueError(msg)
+                raise ValueError(f"there is no list {name!r}{there}")
         return names
 
 
@@ -228,8 +223,7 @@ class AliasOperators(TextOperators):
     @classmethod
     def _normal_form_has_no_case(cls, case_sensitive: bool) -> bool:  # noqa: FBT001 - a validator
         if case_sensitive:
-            msg = "the normal form of an alias is lower case; write it below raw"
-            raise ValueError(msg)
+            raise ValueError("the normal form of an alias is lower case; write it below raw")
         return case_sensitive
 
     @field_validator("prefix", "not_prefix", "glob", "not_glob")
@@ -238,11 +232,10 @@ class AliasOperators(TextOperators):
         for operand in operands or ():
             scheme, colon, _ = operand.lower().partition(":")
             if colon and scheme in ("sip", "sips", "h323", "tel"):
-                msg = (
+                raise ValueError(
                     f"{operand!r} never matches: the normal form of an alias has no scheme; leave "
                     "it out, or write it below raw"
                 )
-                raise ValueError(msg)
         return operands
 
 

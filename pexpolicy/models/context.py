@@ -78,8 +78,7 @@ class DryRunClock:
 def seconds_of(moment: datetime | None) -> float | None:
     """Return seconds since 1970; raises ``ValueError`` for a time without a zone."""
     if moment is not None and moment.tzinfo is None:
-        msg = f"the time {moment} has no zone: write tzinfo=UTC, or a ZoneInfo"
-        raise ValueError(msg)
+        raise ValueError(f"the time {moment} has no zone: write tzinfo=UTC, or a ZoneInfo")
     return None if moment is None else moment.timestamp()
 
 
