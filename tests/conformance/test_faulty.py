@@ -128,7 +128,6 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("limits by less than none", SERVICE, T.RESULT, "participant_limit", vmr(participant_limit=-1)),
     ("lets everybody sign on", SERVICE, T.RESULT, "non_idp_participants", vmr(non_idp_participants="allow")),
     ("describes at length", SERVICE, T.RESULT, "Conference.description", vmr(description="x" * 251)),
-    ("has a theme without a name", SERVICE, T.RESULT, "ivr_theme_name", vmr(ivr_theme_name="")),
     ("encrypts by yes", SERVICE, T.RESULT, "crypto_mode", vmr(crypto_mode="yes")),
     ("sends media both ways", SERVICE, T.RESULT, "Conference.direct_media", vmr(direct_media="always", breakout_rooms=True)),
     ("breaks out of a breakout", SERVICE, T.RESULT, "Conference.breakout", lambda q: success(room(q, breakout_rooms=True, **block()))),
