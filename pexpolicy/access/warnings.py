@@ -20,12 +20,12 @@ from pydantic import BaseModel, SecretStr
 from pexpolicy.access.certificates import load_configured
 from pexpolicy.config.files import odd_path
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
-from pexpolicy.config.plugin_settings import Written
+from pexpolicy.config.plugin_settings import SettingsError, Written
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.outgoing import is_loopback
+from pexpolicy.outgoing import is_encrypted, is_loopback, tls_context
 from pexpolicy.subnets import lone_network
 
 MIN_KEY_LENGTH = 16
@@ -41,7 +41,7 @@ _ODD_PASSWORDS = {
     f".{{0,{MIN_PASSWORD_LENGTH - 1}}}": f"is shorter than {MIN_PASSWORD_LENGTH} characters",
 }
 _STANDS_FOR = {"": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}  # noqa: S104 - nothing listens
-_WITH_FILES = ("privacy", "admin", "audit", "tls", "console")
+_WITH_FILES = ("privacy", "admin", "audit", "tls", "console", "fleet")
 _OF_TLS = ("certificate", "key", "client_ca", "client_crl")
 _SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key|hash)_file|client_key|^key$")
 _NAME = r"(?:\w+[_ ])?(?:pin|password|passcode|secret|token|api_?key)"
@@ -108,7 +108,10 @@ def console_exposure(console: ConsoleTable) -> str:
 
 
 def _secret_findings(settings: Settings) -> Iterator[tuple[Key, str]]:
-    """Yield each secret that is easy to guess, or hardly the one that is meant."""
+    """Yield each secret that is easy to guess, sent in clear, or hardly the one that is meant."""
+    for number, url in enumerate(settings.fleet.servers):
+        if not is_encrypted(url):
+            yield ("fleet", "servers", number), "the token is sent in clear: write https"
     advice = f"is shorter than {MIN_KEY_LENGTH} characters: make one with openssl rand -hex 32"
     for table, source, value in (
         ("privacy", settings.privacy.secret("key"), settings.privacy_key),
@@ -268,8 +271,12 @@ def _preflight_problems(
         yield Problem(("tracing",), text)
     try:
         load_configured(settings)
+        if settings.fleet.ca_file is not None:
+            tls_context(settings.resolve(settings.fleet.ca_file))
     except ConfigError as error:
         yield from error.problems
+    except SettingsError as error:
+        yield Problem(("fleet", "ca_file"), error.problems[0].text)
 
 
 def _overlap(one: str, other: str) -> bool:

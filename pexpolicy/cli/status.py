@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
@@ -22,6 +24,7 @@ from pexpolicy.cli.common import (
     format_duration,
     format_size,
     json_option,
+    load_or_exit,
     print_lines,
     print_table,
     refuse,
@@ -32,15 +35,16 @@ from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, as
 from pexpolicy.config.files import missing_hint
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.fleet.members import NOT_OURS, ask_all, document_of
 from pexpolicy.server.reload_triggers import ask_for_reload
 from pexpolicy.text import printable
 
 Document = Mapping[str, Any]
 TIMEOUT_S = 5.0
+WAIT = click.FloatRange(0.0, 86_400.0)
 SILENT_S = 3600
 """Seconds without a call after which a node is marked."""
 WITHOUT_CONFIG = "a server can be asked without it: pexpolicy status --url http://127.0.0.1:9107"
-NOT_OURS = "the reply is not the status of a server: the admin listener is at admin.port, or 9107"
 
 
 @click.command(
@@ -48,6 +52,7 @@ NOT_OURS = "the reply is not the status of a server: the admin listener is at ad
         "pexpolicy status",
         "pexpolicy status --strict --json",
         "pexpolicy status --url https://policy.example.com:9107",
+        "pexpolicy status --fleet --wait 60 --expect 9786f094e2794e33",
     )
 )
 @config_option
@@ -55,15 +60,33 @@ NOT_OURS = "the reply is not the status of a server: the admin listener is at ad
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit with 1 also when the last reload was refused or something is degraded.",
+    help="Exit with 1 also when something is degraded.",
 )
+@click.option("--fleet", is_flag=True, help="Show the servers of [fleet] instead.")
+@click.option("--wait", type=WAIT, metavar="SECONDS", help="With --fleet: for all to agree.")
+@click.option("--expect", metavar="HASH|VERSION", help="With --fleet: what all servers must have.")
 @json_option
-def status(config: Path, url: str | None, *, strict: bool, as_json: bool) -> None:
+def status(
+    config: Path,
+    url: str | None,
+    *,
+    strict: bool,
+    fleet: bool,
+    wait: float | None,
+    expect: str | None,
+    as_json: bool,
+) -> None:
     """Show a running server, and the nodes that called it.
 
-    Exit code 1 when no server answers or it is not ready. SSL_CERT_FILE names the CA certificates
-    to trust for an https:// URL, instead of those of the system.
+    Exit code 1 when no server answers, it is not ready or it has refused the last reload; with
+    --fleet, when one server does not answer, or they differ. SSL_CERT_FILE names the CA
+    certificates to trust for an https:// URL, instead of those of the system.
     """
+    if (url or strict) if fleet else (wait or expect):
+        raise click.UsageError("--wait and --expect are for --fleet, --url and --strict are not")
+    if fleet:
+        hint = "the servers to ask are fleet.servers"
+        sys.exit(show_fleet(load_or_exit(config, hint), wait or 0.0, expect, as_json=as_json))
     settings: Settings | None = None
     try:
         settings = load(config)
@@ -86,7 +109,41 @@ def status(config: Path, url: str | None, *, strict: bool, as_json: bool) -> Non
     degraded = degradations(document) if strict else []
     for text in degraded:
         click.secho(f"degraded: {printable(text)}", fg="red", err=True)
-    sys.exit(0 if document["ready"] and not degraded else 1)
+    is_current = document["config"]["last_reload_successful"]
+    sys.exit(0 if document["ready"] and is_current and not degraded else 1)
+
+
+def show_fleet(settings: Settings, wait: float, expected: str | None, *, as_json: bool) -> int:
+    """Print what the servers of ``[fleet]`` say, and return the exit code.
+
+    Ask again for ``wait`` seconds until they agree.
+    """
+    if not settings.fleet.servers:
+        refuse(f"{settings.path}: fleet.servers is missing: list the admin listeners")
+    end = time.monotonic() + wait
+    document = document_of(asyncio.run(ask_all(settings)), expected)
+    while document["differences"] and time.monotonic() < end:
+        time.sleep(1.0)
+        document = document_of(asyncio.run(ask_all(settings)), expected)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        names = ("server", "version", "policy", "since", "audit", "last call", "")
+        print_table(screen(), names, map(_member, document["servers"]))
+    for text in document["differences"]:
+        click.secho(printable(text), fg="red", err=True)
+    return 1 if document["differences"] else 0
+
+
+def _member(member: Document) -> tuple[Cell, ...]:
+    times = [member["since"], member["last_call"]]
+    since, last = (at and f"{format_duration(time.time() - at)} ago" for at in times)
+    audit = member["audit"] + f", {format_size(member['audit_lag'])} wait" * bool(
+        member["audit_lag"]
+    )
+    trouble = member["silent"] or member["not_ready"] or member["refused"]
+    names = member["instance"] or member["url"], member["version"], member["policy_hash"]
+    return *names, since or "", audit, last or "", (trouble, "red")
 
 
 def is_same_config(config: Path, server_path: str) -> bool:

@@ -120,7 +120,9 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         with tracking() as deciding:
             privacy_key = read_optional("privacy", tables.privacy.secret("key"))
         admin_token = read_optional("admin", tables.admin.secret("token"))
-        fleet_key = read_optional("fleet", SecretSource("key", None, tables.fleet.key_file))
+        fleet = tables.fleet
+        fleet_key = read_optional("fleet", SecretSource("key", None, fleet.key_file))
+        fleet_token = read_optional("fleet", SecretSource("token", None, fleet.token_file))
     if fleet_key is not None and len(fleet_key) < MIN_KEY_LENGTH:
         problems.append(Problem(("fleet", "key_file"), f"holds fewer than {MIN_KEY_LENGTH} bytes"))
     source = tables.audit.secret("sign_key")
@@ -147,6 +149,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
         secret_files=tuple(tracked.files),
         secrets=tuple(deciding.secrets),
         fleet_key=fleet_key,
+        fleet_token=fleet_token,
         wrong=frozenset(problem.key[0] for problem in problems),
         **{name: getattr(tables, name) for name in _AS_WRITTEN},
     )
@@ -157,7 +160,7 @@ def from_document(document: Mapping[str, Any], path: Path) -> Settings:
 
 _AS_WRITTEN = (
     *("server", "access", "tls", "limits", "admin", "console", "tracing", "log", "audit"),
-    *("privacy", "sources"),
+    *("fleet", "privacy", "sources"),
 )
 """Tables that settings hold as they are written."""
 

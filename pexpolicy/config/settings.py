@@ -18,6 +18,7 @@ from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTa
 from pexpolicy.config.schema.server import (
     AccessTable,
     AdminTable,
+    FleetTable,
     LimitsTable,
     LogTable,
     ServerTable,
@@ -87,7 +88,9 @@ class Settings:
     secret_files: tuple[Path, ...] = ()
     secrets: tuple[Path | str, ...] = ()
     """Files and environment variables with secrets that decide."""
+    fleet: FleetTable = field(default_factory=FleetTable)
     fleet_key: SecretStr | None = field(default=None, repr=False)
+    fleet_token: SecretStr | None = field(default=None, repr=False)
     sign_key: SecretStr | None = field(default=None, repr=False)
     wrong: frozenset[str | int] = frozenset()
     """Tables with errors, if these settings were salvaged from an invalid file."""

@@ -50,6 +50,7 @@ class Status:
         records = {"records": _whole(counted.value(metrics.AUDIT_RECORDS))}
         return {
             "version": __version__,
+            "instance": policy.settings.audit.instance,
             "pid": os.getpid(),
             "workers": int(counted.value(metrics.WORKERS) or 0),
             "started": self._started,

@@ -25,6 +25,7 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.errors import Log, describe_error, describe_network_error
+from pexpolicy.fleet.members import Member, ask_all, document_of
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.outcome import TIMED_OUT
 from pexpolicy.observability.snapshot import CONTENT_TYPE, expose
@@ -50,6 +51,7 @@ TIMEOUT_S = GENERATION_DRAIN_TIMEOUT_S - 1.0
 """For a request to a plugin, until its last byte is written: it ends before its generation is
 closed.
 """
+FLEET_KEPT_S = 2.0
 LIMITS = ConnectionLimits(total=64, per_peer=64)
 """Limits of this listener, which nodes never call."""
 ADMIN_DRAIN_TIMEOUT_S = 1.0
@@ -69,11 +71,13 @@ class AdminApp:
         self._app = app
         self._throttle = LoginThrottle()
         self._status = Status(lambda: app.generation.policy, app.telemetry)
+        self._fleet: tuple[float, asyncio.Task[list[Member]]] | None = None
         self._failure_log = PluginFailureLog(app.log, "routes")
         self._pages = {
             "/livez": self._health,
             "/readyz": self._health,
             "/status": self._show_status,
+            "/fleet": self._show_fleet,
             "/metrics": self._show_metrics,
         }
 
@@ -132,8 +136,14 @@ class AdminApp:
 
     async def _show_status(self, _: web.Request) -> web.StreamResponse:
         self._app.telemetry.sample()
-        status = readable(await self._status.document())
-        return PrerenderedResponse(200, JSON, orjson.dumps(status, option=orjson.OPT_INDENT_2))
+        return _json(await self._status.document())
+
+    async def _show_fleet(self, _: web.Request) -> web.StreamResponse:
+        """Answer with what was asked of the servers in the last seconds, once for all clients."""
+        now = asyncio.get_running_loop().time()
+        if self._fleet is None or now - self._fleet[0] > FLEET_KEPT_S:
+            self._fleet = now, asyncio.create_task(ask_all(self._app.generation.policy.settings))
+        return _json(document_of(await asyncio.shield(self._fleet[1])))
 
     async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
         telemetry = self._app.telemetry
@@ -173,7 +183,14 @@ class AdminApp:
         """Release delayed replies, and log the failures that were left out."""
         self._throttle.cancel()
         self._status.close()
+        if self._fleet is not None:
+            self._fleet[1].cancel()
         self._failure_log.close()
+
+
+def _json(document: dict[str, Any]) -> PrerenderedResponse:
+    text = orjson.dumps(readable(document), option=orjson.OPT_INDENT_2)
+    return PrerenderedResponse(200, JSON, text)
 
 
 def is_own_host(header: str | None, configured: str) -> bool:

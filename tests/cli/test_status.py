@@ -233,13 +233,13 @@ def test_what_a_server_reports_is_shown(
     assert [degraded in text for text in degradations(document)] == [True] * bool(degraded)
 
 
-def test_a_refused_reload_counts_only_if_strict(tmp_path: Path) -> None:
+def test_a_refused_reload_is_exit_code_1(tmp_path: Path) -> None:
     config = live_server.with_audit(live_server.SHIPPED, tmp_path)
     with live_server.running(config) as server:
         assert invoked("--url", server.admin, "--strict").exit_code == 0
         config.write_text("[server\n")
         assert CliRunner().invoke(main, ["reload", "--config", str(config)]).exit_code == 78
-        assert invoked("--url", server.admin).exit_code == 0
+        assert invoked("--url", server.admin).exit_code == 1
         strict = invoked("--url", server.admin, "--strict")
     assert strict.exit_code == 1
     assert "degraded: the last reload was refused" in strict.stderr

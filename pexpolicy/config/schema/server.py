@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
+from yarl import URL
 
 from pexpolicy.config.schema import MAX_BUDGET, SecretTable, Table
 from pexpolicy.subnets import read_subnet
@@ -119,9 +120,27 @@ class TracingTable(Table):
     """The collector, by OTLP over HTTP."""
 
 
+def _server_url(written: str) -> str:
+    url = URL(written)
+    if url.scheme not in ("http", "https") or url != url.origin():
+        msg = "write the URL of an admin listener, as in https://policy-1.example.com:9107"
+        raise ValueError(msg)
+    return str(url)
+
+
 class FleetTable(Table):
     """``[fleet]``: what the servers of one policy share."""
 
+    servers: list[Annotated[str, AfterValidator(_server_url)]] = Field(
+        default_factory=list, max_length=100
+    )
+    """URLs of the admin listeners of all servers of the policy, this one included."""
+    token_file: str | None = None
+    """Path of a file with their token. Default: that of `[admin]`."""
+    ca_file: str | None = None
+    """Path of the authorities, in PEM, that signed their certificates. Default: those of the
+    system.
+    """
     key_file: str | None = None
     """Path of a file with a secret of at least 16 bytes, the same on all servers. With it the
     `policy_hash` of servers can be compared where plugins have secrets. Without it each server
