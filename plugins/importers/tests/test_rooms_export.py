@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pexpolicy_importers.command import export
 from pexpolicy_rooms.plugin import Rooms
 from pexpolicy_rooms.settings import Settings
-from pexpolicy_rooms.table import TimedService
 
 TABLES = """
 [plugins.rooms.settings]
@@ -53,10 +52,7 @@ def table_of(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     context = {"root": folder}
     plugin = Rooms(Settings.model_validate(settings, context=context))
     return {
-        alias: (room.service.set_fields(), room.validity)
-        if isinstance(room, TimedService)
-        else room.set_fields()
-        for alias, room in plugin._table.entries()
+        alias: (room.service.set_fields(), room.validity) for alias, room in plugin._table.entries()
     }
 
 

@@ -139,8 +139,7 @@ def _wrong_entries(
 ) -> Iterator[Problem]:
     for key, entry in entries:
         if not Alias(entry.alias).user:
-            text = 'is not an alias; write one such as "anna@example.com"'
-            yield Problem((*key, "alias"), text)
+            yield Problem((*key, "alias"), 'is not an alias; write one such as "anna@example.com"')
         for group in entry.groups:
             if group not in groups:
                 guess = did_you_mean(group, groups) or "; list its members in groups"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pexpolicy import Alias, DecisionError
-from pexpolicy.config.csv_tables import TableError, misread, read_text
+from pexpolicy.config.csv_tables import misread, read_text
 from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.contract import contract_of
@@ -42,14 +42,13 @@ class ImportedValues:
 
 
 def find_rooms(path: Path) -> ImportedValues:
-    """Return the dictionary of rooms by alias; raise ``ImportFailed``."""
+    """Return the dictionary of rooms by alias; raise ``ImportFailed`` and ``TableError``."""
     found = _find(path, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
-    remarks = found.remarks
-    return ImportedValues(found.name, found.line, _rooms(found.values, remarks), remarks)
+    return replace(found, values=_rooms(found.values, found.remarks))
 
 
 def find_domains(path: Path) -> ImportedValues:
-    """Return the list of domains that may register; raise ``ImportFailed``."""
+    """Return the list of domains that may register; raise ``ImportFailed`` and ``TableError``."""
     kind = "domains: a list of texts such as '@example.com'"
     found = _find(path, _are_domains, kind)
     domains: dict[str, str] = {}
@@ -64,18 +63,19 @@ def find_domains(path: Path) -> ImportedValues:
     listed = list(domains.values())
     if problems := plugin_problems("domains", {"allowed": listed}):
         raise ImportFailed("\n".join(f"{path}: {found.name}: {one.text}" for one in problems))
-    return ImportedValues(found.name, found.line, listed, found.remarks)
+    return replace(found, values=listed)
 
 
 def _find(path: Path, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
-    tree = _parsed(path)
+    text = read_text(path)
+    tree = _parsed(path, text)
     literals = sorted(_assignments(tree), key=lambda values: values.line)
     candidates = [literal for literal in literals if fits(literal.values)]
     if not candidates:
-        other = "" if path.suffix == ".py" else misread(read_text(path), "Python", "")
-        text = "values that are calculated are not read, as the file is not executed"
-        text = f"holds nothing that looks like {kind}; {text}"
-        raise ImportFailed(f"{path} {other if ', not ' in other else text}")
+        other = "" if path.suffix == ".py" else misread(text, "Python", "")
+        why = "values that are calculated are not read, as the file is not executed"
+        why = f"holds nothing that looks like {kind}; {why}"
+        raise ImportFailed(f"{path} {other if ', not ' in other else why}")
     if len(candidates) > 1:
         names = ", ".join(f"{values.name} (line {values.line})" for values in candidates)
         raise ImportFailed(f"{path} holds several candidates: {names}; leave one there")
@@ -86,12 +86,8 @@ def _find(path: Path, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
     return found
 
 
-def _parsed(path: Path) -> ast.Module:
+def _parsed(path: Path, text: str) -> ast.Module:
     """Parse a file, which is never executed; raise ``ImportFailed``."""
-    try:
-        text = read_text(path)
-    except TableError as error:
-        raise ImportFailed(str(error)) from None
     try:
         return ast.parse(text, path.name)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import tomlkit
 
-from pexpolicy.config.csv_tables import TableError, misread, read_text
+from pexpolicy.config.csv_tables import misread, read_text
 from pexpolicy.subnets import SubnetError, read_subnet
 from pexpolicy_importers.toml_merge import (
     ImportFailed,
@@ -38,19 +38,11 @@ class SubnetMap:
 
 
 def read_map(path: Path) -> SubnetMap:
-    """Return the map in a JSON file; raise ``ImportFailed``."""
-    try:
-        text = read_text(path)
-    except TableError as error:
-        raise ImportFailed(str(error)) from None
-    found = _json_map(path, text)
-    if not found.entries:
-        raise ImportFailed(f"{path} has no subnets")
-    return found
+    """Return the map in a JSON file; raise ``ImportFailed`` and ``TableError``.
 
-
-def _json_map(path: Path, text: str) -> SubnetMap:
-    """Read ``mappings`` of ``subnet``, ``location``, ``overflow_locations``, ``description``."""
+    It has ``mappings`` of ``subnet``, ``location``, ``overflow_locations``, ``description``.
+    """
+    text = read_text(path)
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -75,6 +67,8 @@ def _json_map(path: Path, text: str) -> SubnetMap:
         overflow = document.get("default_overflow_locations") or []
         _check(f"{path.name} default_location", {"location": default, "overflow": overflow})
         found.settings = {"default": default, "default_overflow": overflow}
+    if not found.entries:
+        raise ImportFailed(f"{path} has no subnets")
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from pexpolicy.config.csv_tables import TableError, misread, read_text
+from pexpolicy.config.csv_tables import misread, read_text
 from pexpolicy.config.files import missing_hint
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch
@@ -49,11 +49,11 @@ class MergeSummary:
 
 
 def read_document(path: Path) -> tomlkit.TOMLDocument:
-    """Return the file with its comments, or an empty document; raise ``ImportFailed``."""
-    try:
-        text = read_text(path) if path.exists() else ""
-    except TableError as error:
-        raise ImportFailed(str(error)) from None
+    """Return the file with its comments, or an empty document.
+
+    Raise ``ImportFailed``, and ``TableError`` for a file that is no text.
+    """
+    text = read_text(path) if path.exists() else ""
     try:
         return tomlkit.parse(text)
     except (TOMLKitError, RecursionError) as error:

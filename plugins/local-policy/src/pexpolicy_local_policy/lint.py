@@ -242,8 +242,7 @@ def _judged(
 def _debug_calls(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     for call in tree.find_all(nodes.Call):
         if isinstance(call.node, nodes.Name) and call.node.name == "pex_debug_log":
-            text = "pex_debug_log writes to the support log at each call: remove it"
-            yield call.lineno, text
+            yield call.lineno, "pex_debug_log writes to the support log at each call: remove it"
 
 
 def _trust(tree: nodes.Template) -> Iterator[tuple[int, str]]:

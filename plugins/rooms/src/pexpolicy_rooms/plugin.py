@@ -101,10 +101,10 @@ class Rooms(Plugin[Settings]):
         if room is None and self._snapshot is not None:
             room = self._snapshot.value.find(alias)
             request.annotate(source_age=round(self._snapshot.age, 1))
-        if isinstance(room, TimedService):
+        if room is not None:
             return self._if_valid(room, request)
-        if room is not None or self._default is None or direction == "dial_out":
-            return room
+        if self._default is None or direction == "dial_out":
+            return None
         return self._default_room(alias, self._default)
 
     def room_entries(self) -> Iterator[RoomEntry]:

@@ -33,7 +33,7 @@ from pexpolicy.models.errors import ValidationIssue
 from pexpolicy.rows import RowValues, report_left_out
 from pexpolicy.text import brief, did_you_mean
 from pexpolicy_rooms.settings import DerivedPin, Settings
-from pexpolicy_rooms.table import ALWAYS, RoomTable, TimedService, validity_of
+from pexpolicy_rooms.table import RoomTable, TimedService, validity_of
 
 PINS = ("pin", "guest_pin")
 
@@ -228,8 +228,9 @@ def written_rooms(
             text = f'has no fields, only a table; an alias with a dot needs quotes, as in "{whole}"'
             problems.append(Problem(key, text))
             continue
-        more = _aliases(key, table.get("aliases", []), problems)
-        yield WrittenRoom(key, [alias, *more], _without_aliases(table))
+        fields = dict(table)
+        more = _aliases(key, fields.pop("aliases", []), problems)
+        yield WrittenRoom(key, [alias, *more], fields)
     for number, path in enumerate(settings.files):
         if path in settings.files[:number]:
             problems.append(Problem(("files", number), f"{path.name} is in the list already"))
@@ -258,10 +259,6 @@ def split_aliases(key: Key, text: str, problems: list[Problem]) -> list[str]:
     return aliases
 
 
-def _without_aliases(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in table.items() if name != "aliases"}
-
-
 def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[WrittenRoom]:
     try:
         tables, faults = read_tables(path, "rooms")
@@ -271,16 +268,19 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
     problems += TableError(faults).under(key)
     for table in tables:
         place = (*key, f"{table.file} line {table.line}")
-        aliases = _aliases(place, table.values.get("aliases", []), problems)
+        fields = dict(table.values)
+        aliases = _aliases(place, fields.pop("aliases", []), problems)
         if not aliases:
             text = "is missing: a room needs an alias; write aliases = [...]"
             problems.append(Problem((*place, "aliases"), text))
-        yield WrittenRoom(place, aliases, _without_aliases(table.values))
+        yield WrittenRoom(place, aliases, fields)
 
 
 def _csv_rooms(path: Path, extras: Extras, problems: list[Problem]) -> Iterator[WrittenRoom]:
+    fields: dict[str, Any] = dict.fromkeys(columns(extras), (str | None, None))
+    model = pydantic.create_model("RoomRow", __base__=TableRow, aliases=(str, ...), **fields)
     try:
-        for row in read_table(path, _row_model(extras)):
+        for row in read_table(path, model):
             cells = row.values.model_dump(exclude_none=True)
             place = ("csv", f"{row.file} line {row.line}")
             aliases = split_aliases(place, cells.pop("aliases"), problems)
@@ -307,12 +307,6 @@ def columns(extras: Extras) -> list[str]:
     """Return the names of all fields of all service types, and of the times of a room."""
     names = {name for kind in SERVICE_TYPES.values() for name in contract_of(kind).hints}
     return [*_FIRST, *sorted({*names, *extras.fields} - {*_FIRST})]
-
-
-def _row_model(extras: Extras) -> type[TableRow]:
-    """Return the model of a line: all fields of all service types, as text."""
-    cells: dict[str, Any] = dict.fromkeys(columns(extras), (str | None, None))
-    return pydantic.create_model("RoomRow", __base__=TableRow, aliases=(str, ...), **cells)
 
 
 class RoomTableBuilder:
@@ -353,7 +347,7 @@ class RoomTableBuilder:
             self._pins.fill(key, aliases, fields, problems, self.warnings)
             service = self._service(key, model, fields, problems)
             if service is not None and not problems:
-                timed = service if validity is ALWAYS else TimedService(service, validity)
+                timed = TimedService(service, validity)
                 problems += self._list(key, aliases, timed)
                 self._warn(key, aliases[0].raw, fields, timed)
                 for alias in aliases:
@@ -383,9 +377,7 @@ class RoomTableBuilder:
             problems += [Problem((*key, *one.key), _text(key, one)) for one in refusals]
             return None
 
-    def _list(
-        self, key: Key, aliases: Sequence[Alias], room: Service | TimedService
-    ) -> Iterable[Problem]:
+    def _list(self, key: Key, aliases: Sequence[Alias], room: TimedService) -> Iterable[Problem]:
         """Add a room under its aliases, and note its key where the alias does not show it."""
         for alias in aliases:
             if not self.table.add(alias, room):
@@ -397,28 +389,22 @@ class RoomTableBuilder:
             elif alias != key[-1]:
                 self.spelled[str(alias)] = str(key[-1])
 
-    def _warn(
-        self, key: Key, alias: str, fields: dict[str, Any], room: Service | TimedService
-    ) -> None:
-        service = room
-        if isinstance(room, TimedService):
-            service = room.service
-            if room.validity.ends <= self._clock():
-                text = "is in the past: the room does not exist"
-                self.warnings.append(ConfigWarning((*key, "valid_until"), text))
-        assert isinstance(service, Service)
-        self.warnings += [ConfigWarning(key, warning) for warning in service.warnings]
+    def _warn(self, key: Key, alias: str, fields: dict[str, Any], room: TimedService) -> None:
+        if room.validity.ends <= self._clock():
+            text = "is in the past: the room does not exist"
+            self.warnings.append(ConfigWarning((*key, "valid_until"), text))
+        self.warnings += [ConfigWarning(key, warning) for warning in room.service.warnings]
         if not fields.get("breakout"):
-            self.warnings += self._of_name(key, alias, fields["name"], service)
+            self.warnings += self._of_name(key, alias, fields["name"], room.service)
 
     def _of_name(
         self, key: Key, alias: str, name: str, service: Service
     ) -> Iterable[ConfigWarning]:
         """Warn of two rooms with one name and other settings; aliases of one room are fine."""
         other = self._named.setdefault(name, alias)
-        if other is alias or (first := self.table.find(Alias(other))) is None:
+        if other is alias or (room := self.table.find(Alias(other))) is None:
             return
-        first = first.service if isinstance(first, TimedService) else first
+        first = room.service
         if first != service and first.set_fields() != service.set_fields():
             text = (
                 f"{other} has the same name and other settings, and Infinity knows a service "

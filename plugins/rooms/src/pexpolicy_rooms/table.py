@@ -26,9 +26,6 @@ class Validity(NamedTuple):
         return self.begins <= now < self.ends
 
 
-ALWAYS = Validity()
-
-
 def validity_of(
     key: Key, fields: dict[str, Any], zone: tzinfo | None, problems: list[Problem]
 ) -> Validity:
@@ -41,7 +38,7 @@ def validity_of(
     written = " ".join(f"{name.removeprefix('valid_')} {fields[name]}" for name in names)
     found = dict(_moments(key, fields, zone, problems))
     if not found:
-        return ALWAYS
+        return Validity()
     validity = Validity(**found, written=written)
     if validity.ends <= validity.begins:
         problems.append(Problem((*key, "valid_until"), "is not after valid_from"))
@@ -91,7 +88,7 @@ def _moment(written: object, days: int) -> datetime | None:
 
 
 class TimedService(NamedTuple):
-    """A service that exists for some time only."""
+    """A service, and the time in which it exists."""
 
     service: Service
     validity: Validity
@@ -114,23 +111,23 @@ class RoomTable:
     """
 
     def __init__(self) -> None:
-        self._rooms: dict[str, Service | TimedService] = {}
+        self._rooms: dict[str, TimedService] = {}
         self._by_user: dict[str, str] = {}
         """The one alias with a host that a user part has; empty for several."""
 
-    def add(self, alias: Alias, service: Service | TimedService) -> bool:
+    def add(self, alias: Alias, room: TimedService) -> bool:
         """Add a room; return false if its alias already has one."""
         name = str(alias)
         if name in self._rooms:
             return False
-        self._rooms[name] = service
+        self._rooms[name] = room
         if not alias.bare:
             user = alias.user
             self._by_user[user] = "" if user in self._by_user else name
         return True
 
-    def find(self, alias: Alias) -> Service | TimedService | None:
-        """Return the service of the room for an alias, or ``None``."""
+    def find(self, alias: Alias) -> TimedService | None:
+        """Return the room for an alias, or ``None``."""
         other = self._by_user.get(alias.user, "") if alias.bare else alias.user
         return self._rooms.get(alias) or self._rooms.get(other)
 
@@ -138,22 +135,19 @@ class RoomTable:
         """Return whether a bare alias is the user part of several rooms, so that none is found."""
         return alias.bare and alias not in self._rooms and self._by_user.get(alias.user) == ""
 
-    def entries(self) -> Iterable[tuple[str, Service | TimedService]]:
+    def entries(self) -> Iterable[tuple[str, TimedService]]:
         """Yield each alias in its normal form, with its service and the time of that."""
         return self._rooms.items()
 
     def described(self) -> Iterable[RoomEntry]:
         """Yield each alias with its service, and the time of that in words."""
         for alias, room in self.entries():
-            if isinstance(room, TimedService):
-                yield RoomEntry(alias, room.service, room.validity.written)
-            else:
-                yield RoomEntry(alias, room, "")
+            yield RoomEntry(alias, room.service, room.validity.written)
 
     def rooms(self) -> Iterable[tuple[str, Service]]:
         """Yield each alias in its normal form, with its service."""
         for alias, room in self.entries():
-            yield alias, room.service if isinstance(room, TimedService) else room
+            yield alias, room.service
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -175,9 +169,8 @@ def changed_rooms(table: RoomTable, previous: RoomTable) -> Iterable[str]:
     return named_changes(_by_name(previous), _by_name(table))
 
 
-def _by_name(table: RoomTable) -> dict[str, dict[str, Service | TimedService]]:
-    rooms: dict[str, dict[str, Service | TimedService]] = {}
+def _by_name(table: RoomTable) -> dict[str, dict[str, TimedService]]:
+    rooms: dict[str, dict[str, TimedService]] = {}
     for alias, room in table.entries():
-        service = room.service if isinstance(room, TimedService) else room
-        rooms.setdefault(str(service.name), {})[alias] = room
+        rooms.setdefault(str(room.service.name), {})[alias] = room
     return rooms

@@ -71,7 +71,10 @@ def example(condition: Condition, endpoint: str) -> Example | None:
     for clauses in islice(_choices(condition), _ALTERNATIVES):
         by_key: dict[str, list[Clause]] = {}
         for clause in clauses:
-            by_key.setdefault(_group_key(clause.subject), []).append(clause)
+            subject = clause.subject
+            # An alias and its parts are chosen together.
+            key = subject.key if subject.attribute in _BY_NAME else subject.attribute
+            by_key.setdefault(key, []).append(clause)
         candidates = [list(islice(_values(found), _PER_SUBJECT)) for found in by_key.values()]
         for values in islice(product(*candidates), MAX_TRIES):
             found = _build(endpoint, dict(zip(by_key, values, strict=True)))
@@ -93,11 +96,6 @@ def _choices(condition: Condition) -> Iterator[list[Clause]]:
             yield [clause for clauses in way for clause in clauses]
     else:
         yield []
-
-
-def _group_key(subject: Subject) -> str:
-    """Return one key for an alias and its parts, which are chosen together."""
-    return subject.key if subject.attribute in _BY_NAME else subject.attribute
 
 
 def _values(clauses: list[Clause]) -> Iterator[Any]:
@@ -284,25 +282,18 @@ def _why_never(condition: Condition, request: type[Request], now: float) -> str:
             return "; ".join(reasons) if all(reasons) else ""
         case All(parts=parts):
             return next(filter(None, (_why_never(part, request, now) for part in parts)), "")
-        case Clause(subject=subject, negated=False) if not _is_absence(condition):
-            return _missing(request, subject)
+        case Clause(subject=subject, negated=False):
+            is_absence = condition.operator == "exists" and not condition.operands[0]
+            return "" if is_absence else _missing(request, subject)
         case Comparison(subject=subject, other=other, negated=False):
             return _missing(request, subject, other.subject)
-        case TimeCondition() if _last_day(condition) < condition.window.local(now).date():
-            return "its last day is over"
+        case TimeCondition(window=window):
+            last = min(window.until or date.max, max(window.dates or [date.max]))
+            return "its last day is over" if last < window.local(now).date() else ""
         case _:
             return ""
-
-
-def _is_absence(clause: Clause) -> bool:
-    return clause.operator == "exists" and clause.operands == (False,)
 
 
 def _missing(request: type[Request], *subjects: Subject) -> str:
     missing = next((one for one in subjects if not one.is_of(request)), None)
     return f"requests of this endpoint have no {missing.key}" if missing else ""
-
-
-def _last_day(at: TimeCondition) -> date:
-    days = [max(at.window.dates)] if at.window.dates else []
-    return min([*days, at.window.until or date.max])

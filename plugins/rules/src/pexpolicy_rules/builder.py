@@ -251,8 +251,12 @@ class RuleBuilder:
 
     def _add(self, written: dict[str, Any], key: Key, table: Table | None, root: Path) -> None:
         rule, issues = parse(written, root, self._list_names)
-        if (duplicate := self._register_name(written.get("name"), table)) is not None:
-            issues.append((("name",), duplicate))
+        name = written.get("name")
+        if isinstance(name, str) and name in self._places:
+            text = f"there is a rule called {name!r} already{self._places[name]}"
+            issues.append((("name",), f"{text}; choose another name"))
+        elif isinstance(name, str) and name:
+            self._places[name] = f" in {_place(table)}" if table is not None else ""
         if rule is not None:
             is_unclear = any(below[:1] == ("when",) for below, _ in issues)
             groups = possible_groups(written.get("when")) if is_unclear else None
@@ -265,7 +269,9 @@ class RuleBuilder:
             if table is not None:
                 self.problems.append(Problem(key, str(table.fault(place, text))))
             else:
-                self.problems.append(Problem((*key, *place), f"{text}{_rule_suffix(written)}"))
+                # The number of the rule in the key is not enough.
+                named = f" (rule {name!r})" if isinstance(name, str) and name else ""
+                self.problems.append(Problem((*key, *place), f"{text}{named}"))
 
     def _warn_of_literals(
         self, rule: Rule, key: Key, table: Table | None, written: Mapping[str, Any]
@@ -277,15 +283,6 @@ class RuleBuilder:
                 f'{{ value_of = "{text.strip("{ }")}" }} for the value of the request'
             )
             self.warnings.append(ConfigWarning(key, warning))
-
-    def _register_name(self, name: object, table: Table | None) -> str | None:
-        """Store the place of a name; return the problem if an earlier rule has it."""
-        if not isinstance(name, str) or not name:
-            return None
-        if (earlier := self._places.get(name)) is not None:
-            return f"there is a rule called {name!r} already{earlier}; choose another name"
-        self._places[name] = f" in {_place(table)}" if table is not None else ""
-        return None
 
     def _compile(
         self,
@@ -307,10 +304,12 @@ class RuleBuilder:
         groups = group_names(condition) if groups is None else groups
         issues: list[tuple[Key, str]] = []
         answers: dict[str, Answer] = {}
+        own = f": {rule.then.reason}" if rule.then.reason is not None else ""
+        reason = f"rule {rule.name}{own}"
         for endpoint in rule.endpoint:
             try:
                 answers[endpoint] = Answer(
-                    endpoint, rule.then, _reason(rule), groups, self._extras, self._secret
+                    endpoint, rule.then, reason, groups, self._extras, self._secret
                 )
             except AnswerError as error:
                 issues += [(("then", *below), text) for below, text in error.issues]
@@ -332,18 +331,6 @@ def _digest(written: Mapping[str, Any], image: Path | None) -> str:
 
 def _place(table: Table) -> str:
     return f"{table.file} line {table.line}"
-
-
-def _rule_suffix(written: Mapping[str, Any]) -> str:
-    """Return the name of a rule, as its number in the key is not enough."""
-    name = written.get("name")
-    return f" (rule {name!r})" if isinstance(name, str) and name else ""
-
-
-def _reason(rule: Rule) -> str:
-    """Return the reason for the audit log and Pexip's support log."""
-    suffix = f": {rule.then.reason}" if rule.then.reason is not None else ""
-    return f"rule {rule.name}{suffix}"
 
 
 def _warnings(rule: ReadyRule) -> Iterator[str]:

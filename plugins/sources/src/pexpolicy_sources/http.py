@@ -227,15 +227,11 @@ class HttpSettings(DataSourceSettings):
     """Size of a reply in MiB."""
 
     @model_validator(mode="after")
-    def _secrets_are_encrypted(self) -> Self:
+    def _one_encrypted_way_to_authenticate(self) -> Self:
         has_secret = self.token or self.client_id
         for url in (self.url, self.token_url):
             if has_secret and url is not None and not is_encrypted(url):
                 raise ValueError(f"{url} would get credentials unencrypted: write https://")
-        return self
-
-    @model_validator(mode="after")
-    def _one_way_to_authenticate(self) -> Self:
         given = [one is not None for one in (self.token_url, self.client_id, self.client_secret)]
         if any(given) and not all(given):
             msg = "token_url, client_id and client_secret_env or client_secret_file go together"

@@ -106,21 +106,12 @@ SERVER_EARLIER = 0.9
 """The part of the timeout after which PostgreSQL ends a statement by itself."""
 
 
-def make_engine(settings: SqlSettings) -> Callable[[], AsyncEngine]:
-    """Return what makes the engine; reads secrets and certificates, which are tracked.
-
-    Raises ``SettingsError``, and ``ImportError`` where an extra is not installed.
-    """
-    if settings.url is None:
-        return _sqlite(settings)
-    return _postgresql(settings, settings.url)
-
-
-def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine]:
+def _postgresql(settings: SqlSettings) -> Callable[[], AsyncEngine]:
+    """Return what makes the engine; raises ``ImportError`` where the extra is not installed."""
     import_module("asyncpg")
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
 
-    url = postgresql_url(written)
+    url = postgresql_url(settings.url or "")
     folder = url.query.get("host")
     arguments: dict[str, Any] = {
         "timeout": settings.timeout,
@@ -140,7 +131,6 @@ def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine
         database=url.path.strip("/"),
         query={} if folder is None else {"host": folder},
     )
-
     return partial(_engine, address, arguments, settings)
 
 
@@ -241,9 +231,9 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
 
     def __init__(self, settings: SqlSettings) -> None:
         super().__init__(settings)
-        extra = "sqlite" if settings.url is None else "postgresql"
+        make, extra = (_sqlite, "sqlite") if settings.path else (_postgresql, "postgresql")
         try:
-            self._make_engine = make_engine(settings)
+            self._make_engine = make(settings)
         except ImportError as error:
             text = f"{error}: pip install 'pexpolicy-sources[{extra}]'"
             raise SettingsError(text, key=("driver",)) from None
