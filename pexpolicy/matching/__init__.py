@@ -34,7 +34,8 @@ returns what reads the value.
 Code that analyses conditions finds ``Clause``, one operator on one ``Subject``; ``All``, ``AnyOf``
 and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCondition``.
 ``required(condition)`` yields the clauses that every matching request satisfies, and
-``pitfalls(condition)`` warnings about conditions that match nothing, for ``config_warnings``.
+``pitfalls(condition)`` warnings about conditions that match nothing, for ``config_warnings``;
+``flattened(condition)`` yields the condition and all that are inside of it.
 ``why_never_equal(subject, text)`` is empty where a request may have a text as its value.
 """
 
@@ -55,6 +56,7 @@ from pexpolicy.matching.conditions import (
     NoneOf,
     TimeCondition,
     captures,
+    flattened,
     group_names,
     pitfalls,
     required,
@@ -86,6 +88,7 @@ __all__ = [
     "captures",
     "compile_value_of",
     "compile_when",
+    "flattened",
     "group_names",
     "pitfalls",
     "required",

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from pexpolicy.matching.clauses import Clause, Condition
-from pexpolicy.matching.patterns import Pattern, limit_together
+from pexpolicy.matching.patterns import limit_together
 from pexpolicy.matching.subjects import ALIAS_PARTS, Subject, why_never_equal
 from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.models.alias import Alias
@@ -150,6 +150,13 @@ def _capturing(condition: Condition) -> tuple[int, frozenset[str]]:
     return combine(count for count, _ in inner), frozenset(chain(*(names for _, names in inner)))
 
 
+def flattened(condition: Condition) -> Iterator[Condition]:
+    """Yield a condition and all that are inside of it."""
+    yield condition
+    for part in getattr(condition, "parts", ()):
+        yield from flattened(part)
+
+
 def required(condition: Condition) -> Iterator[Clause]:
     """Yield the clauses that every matching request satisfies."""
     if isinstance(condition, Clause):
@@ -168,14 +175,13 @@ _DIALED_CODE = re.compile(r"[*#\d]+")
 
 def pitfalls(condition: Condition) -> Iterator[str]:
     """Yield what matches nothing in a condition, with what to write."""
-    for part in getattr(condition, "parts", ()):
-        yield from pitfalls(part)
-    if isinstance(condition, Clause) and not condition.subject.secret:
-        negated = "not_" * condition.negated
-        for operand in (getattr(one, "raw", str(one)) for one in condition.operands):
-            if advice := _pitfall(condition, operand, negated):
-                operator = negated + condition.operator
-                yield f"{condition.subject.key}.{operator} = {brief(operand)} {advice}"
+    for clause in flattened(condition):
+        if isinstance(clause, Clause) and not clause.subject.secret:
+            negated = "not_" * clause.negated
+            for operand in (getattr(one, "raw", str(one)) for one in clause.operands):
+                if advice := _pitfall(clause, operand, negated):
+                    operator = negated + clause.operator
+                    yield f"{clause.subject.key}.{operator} = {brief(operand)} {advice}"
 
 
 def _pitfall(clause: Clause, operand: str, negated: str) -> str:
@@ -222,11 +228,14 @@ class Index(Generic[T]):
         self._subjects: dict[str, Subject] = {}
         self._positions: dict[str, dict[tuple[str, int], _Positions]] = {}
         """Of the conditions on a subject: by operator and length, and by the folded operand."""
-        self.doubt = limit_together(
-            [pattern for condition, _ in self.entries for pattern in _patterns(condition)]
-        )
+        inner = chain.from_iterable(flattened(condition) for condition, _ in self.entries)
+        patterns = chain.from_iterable(getattr(one, "patterns", ()) for one in inner)
+        self.doubt = limit_together(list(patterns))
         """That the patterns are too large together, as a sentence; else empty."""
-        clauses = [_indexable(condition) for condition, _ in self.entries]
+        clauses = [
+            [one for one in required(found) if one.operator in _INDEXED and not one.negated]
+            for found, _ in self.entries
+        ]
         counts = Counter(key for found in clauses for clause in found for key in _keys(clause))
         for position, found in enumerate(clauses):
             if not found:
@@ -262,17 +271,6 @@ class Index(Generic[T]):
                         end = folded[:length] if operator == "prefix" else folded[-length:]
                         found += positions.get(end, ())
         return sorted({*found, *self._always}) if found else self._always
-
-
-def _patterns(condition: Condition) -> Iterator[Pattern]:
-    yield from getattr(condition, "patterns", ())
-    for part in getattr(condition, "parts", ()):
-        yield from _patterns(part)
-
-
-def _indexable(condition: Condition) -> list[Clause]:
-    found = required(condition)
-    return [one for one in found if one.operator in _INDEXED and not one.negated]
 
 
 def _keys(clause: Clause) -> Iterator[tuple[str, str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 MAX_PROGRAM = 1_800
@@ -47,25 +48,6 @@ class PatternError(ValueError):
     """A pattern that cannot be used; the text gives the reason."""
 
 
-class WorkLimit:
-    """The length up to which a text is matched by patterns of this ``size`` together."""
-
-    def __init__(self, size: int) -> None:
-        self.max_bytes = MAX_WORK // max(1, size)
-        """Maximum length of a text of more than ``MAX_TEXT`` characters, in UTF-8 bytes."""
-        self._is_logged = False
-
-    def is_exceeded(self, text: str, encoded: bytes) -> bool:
-        """Return whether a text is too long, and log the first one that is."""
-        if len(encoded) <= self.max_bytes or len(text) <= MAX_TEXT:
-            return False
-        if not self._is_logged:
-            self._is_logged = True
-            text = "a text of %d bytes matches no pattern: those of a call take %d together"
-            _log.warning(text, len(encoded), max(self.max_bytes, MAX_TEXT))
-        return True
-
-
 class Pattern:
     """A compiled pattern that the whole of a text must match.
 
@@ -84,7 +66,8 @@ class Pattern:
         """In instructions."""
         if self.size > MAX_PROGRAM:
             raise PatternError(_TOO_LARGE)
-        self.limit = WorkLimit(self.size)
+        self.max_bytes = MAX_WORK // max(1, self.size)
+        """Maximum length of a text of more than ``MAX_TEXT`` characters, in UTF-8 bytes."""
         named = {number: name.decode() for name, number in self.expression.groupindex.items()}
         self.names = tuple(named.get(n + 1, "") for n in range(self.expression.groups))
         """The names of the groups in order, or an empty text."""
@@ -101,7 +84,15 @@ class Pattern:
 
     def _matched(self, expression: Any, text: str) -> Any:
         encoded = text.encode("utf-8", "replace")
-        return None if self.limit.is_exceeded(text, encoded) else expression.fullmatch(encoded)
+        if len(encoded) <= self.max_bytes or len(text) <= MAX_TEXT:
+            return expression.fullmatch(encoded)
+        _log_once(max(self.max_bytes, MAX_TEXT))
+        return None
+
+
+@cache
+def _log_once(most: int) -> None:
+    _log.warning("a text matches no pattern: those of a call take %d bytes together", most)
 
 
 def limit_together(patterns: Collection[Pattern]) -> str:
@@ -109,10 +100,8 @@ def limit_together(patterns: Collection[Pattern]) -> str:
     is large even for the longest text that Infinity sends.
     """
     total = sum(pattern.size for pattern in patterns)
-    limit = WorkLimit(total)
     for pattern in patterns:
-        if pattern.limit.max_bytes > limit.max_bytes:
-            pattern.limit = limit
+        pattern.max_bytes = min(pattern.max_bytes, MAX_WORK // max(1, total))
     text = (
         f"the {len(patterns):,} patterns have {total:,} instructions together: a text of "
         f"{MAX_TEXT} characters can delay all calls by more than 50 ms; write smaller repetitions, "
@@ -157,7 +146,7 @@ class Replacement:
     def __init__(self, source: str, template: str) -> None:
         pattern = Pattern(source)
         self._expression = pattern.expression
-        self._max_bytes = min(pattern.limit.max_bytes, MAX_REPLACED)
+        self._max_bytes = min(pattern.max_bytes, MAX_REPLACED)
         self._template = template.encode("utf-8", "replace")
         for found in _REFERENCE.finditer(self._template):
             if found[0] == b"\\":

@@ -18,15 +18,15 @@ from pydantic import (
 )
 
 from pexpolicy.config.plugin_settings import PluginSettings
-from pexpolicy.matching.clauses import (
-    Comparison,
-    Condition,
-    FindList,
-    InSource,
-    OtherValue,
-    clause,
+from pexpolicy.matching.clauses import Comparison, Condition, FindList, InSource, OtherValue, clause
+from pexpolicy.matching.conditions import (
+    All,
+    AnyOf,
+    NoneOf,
+    TimeCondition,
+    flattened,
+    group_names,
 )
-from pexpolicy.matching.conditions import All, AnyOf, NoneOf, TimeCondition, group_names
 from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
 from pexpolicy.matching.subjects import (
     ALIAS_PARTS,
@@ -287,8 +287,7 @@ else:
 
 
 def _asks(condition: Condition) -> bool:
-    parts = getattr(condition, "parts", ())
-    return isinstance(condition, InSource) or any(map(_asks, parts))
+    return any(isinstance(one, InSource) for one in flattened(condition))
 
 
 _OPTIONS = ("case_sensitive", "values")

@@ -22,9 +22,9 @@ from pexpolicy.matching import (
     Condition,
     Index,
     InSource,
-    NoneOf,
     Subject,
     TimeCondition,
+    flattened,
 )
 from pexpolicy.models.request import parameters_of, set_origin
 from pexpolicy.subnets import read_subnet
@@ -211,7 +211,8 @@ class _Compared:
         self.external = {part for part in self.parts if isinstance(part, _EXTERNAL)}
         tested = tuple(part for part in self.parts if part not in self.external)
         # Without a condition if others are inside of these.
-        self.condition = None if any(map(_holds_external, tested)) else All(tested)
+        is_inside = any(isinstance(one, _EXTERNAL) for one in flattened(All(tested)))
+        self.condition = None if is_inside else All(tested)
         self._endpoint = endpoint
 
     @cached_property
@@ -266,12 +267,6 @@ def _parts(condition: Condition) -> Iterator[Condition]:
             yield from _parts(part)
     else:
         yield condition
-
-
-def _holds_external(condition: Condition) -> bool:
-    if isinstance(condition, All | AnyOf | NoneOf):
-        return any(map(_holds_external, condition.parts))
-    return isinstance(condition, _EXTERNAL)
 
 
 def _why_never(condition: Condition, request: type[Request], now: float) -> str:
