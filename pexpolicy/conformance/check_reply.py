@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -119,7 +119,7 @@ def strict_json(body: bytes) -> Any:
         value = json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_unique,
-            parse_constant=_reject_constant,
+            parse_constant=_finite,
             parse_float=_finite,
         )
         # It refuses half a surrogate pair, numbers beyond a double, and, unlike Python 3.12 and
@@ -148,14 +148,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _reject_constant(text: str) -> NoReturn:
-    raise AmbiguousJSONError(f"{text} is not a JSON number")
-
-
 def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise AmbiguousJSONError("a number is too large")
+    if not math.isfinite(number := float(text)):
+        raise AmbiguousJSONError(f"{text[:20]} is no finite number")
     return number
 
 
@@ -422,8 +417,7 @@ def _redirect(asked: SentRequest, action: Any, result: Any, reading: Reading) ->
         return
     yield from (replace(_from_warning(text), topic=Topic.REDIRECT) for text in redirect.warnings)
     if Alias(redirect.new_alias) == Alias(asked.get("local_alias")):
-        text = "the call is redirected to its own alias, and would loop"
-        yield warning(Topic.REDIRECT, text)
+        yield warning(Topic.REDIRECT, "the call is redirected to its own alias, and would loop")
 
 
 def _result(asked: SentRequest, body: Envelope) -> Findings:
@@ -516,8 +510,7 @@ def _service(asked: SentRequest, result: Result) -> Findings:
 def _directory(asked: SentRequest, body: Envelope) -> Findings:
     entries = body.get("result", [])
     if entries == {}:
-        text = "the result of a search is a list, and this is {}"
-        yield warning(Topic.RESULT, text, TRANSCRIBED)
+        yield warning(Topic.RESULT, "the result of a search is a list, and this is {}", TRANSCRIBED)
         entries = []
     wrong = "ignore_local" in body and not isinstance(body["ignore_local"], bool)
     found = [_entry_fault("ignore_local is neither true nor false")] * wrong
