@@ -63,9 +63,17 @@ from pexpolicy.matching.conditions import (
 )
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
 from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject, why_never_equal
-from pexpolicy.matching.when import VALUE_LISTS, ValueOf, When, compile_value_of, compile_when
+from pexpolicy.matching.when import (
+    OR_VALUE_OF,
+    VALUE_LISTS,
+    ValueOf,
+    When,
+    compile_value_of,
+    compile_when,
+)
 
 __all__ = [
+    "OR_VALUE_OF",
     "VALUE_LISTS",
     "All",
     "AnyOf",

@@ -94,15 +94,16 @@ def _checked(compiled: Callable[[str], Pattern], source: str) -> Pattern:
         raise ValueError(f"{quoted(source)} {error}") from None
 
 
-_OR_VALUE_OF = WrapValidator(_or_value_of)
+OR_VALUE_OF = WrapValidator(_or_value_of)
+"""Takes a table ``ValueOf`` where a field has another type."""
 _CHECKS: dict[str, Callable[[str], object]] = {
     "regex": partial(_checked, Pattern),
     "glob": partial(_checked, glob),
     "in_subnet": read_subnet,
 }
 _CHECKED_KEYS = [f"{negation}{key}" for negation in ("", NEGATION) for key in _CHECKS]
-WordOrValue = Annotated[Word, _OR_VALUE_OF]
-NumberOrValue = Annotated[Number, _OR_VALUE_OF]
+WordOrValue = Annotated[Word, OR_VALUE_OF]
+NumberOrValue = Annotated[Number, OR_VALUE_OF]
 
 
 class _Operators(PluginSettings):
@@ -138,8 +139,8 @@ class FlagOperators(_Operators):
 class NumberOperators(_Operators):
     """Operators on a parameter that is a whole number."""
 
-    equals: Annotated[int, _OR_VALUE_OF] | None = None
-    not_equals: Annotated[int, _OR_VALUE_OF] | None = None
+    equals: Annotated[int, OR_VALUE_OF] | None = None
+    not_equals: Annotated[int, OR_VALUE_OF] | None = None
     one_of: Annotated[list[int], Field(min_length=1)] | None = None
     not_one_of: Annotated[list[int], Field(min_length=1)] | None = None
     greater: NumberOrValue | None = None

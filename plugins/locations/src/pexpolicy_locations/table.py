@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import Field, model_validator
 
 from pexpolicy import (
     ConfigPath,
@@ -25,7 +25,7 @@ from pexpolicy.config.csv_tables import TableFile, TableRow
 from pexpolicy.config.files import why_unusable
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.files import track_file
-from pexpolicy.matching import ValueOf, compile_value_of, subject, why_never_equal
+from pexpolicy.matching import OR_VALUE_OF, ValueOf, compile_value_of, subject, why_never_equal
 from pexpolicy.subnets import Match, SubnetError, Subnets, read_subnet
 
 LocationName = Annotated[str, Field(min_length=1, max_length=250)]
@@ -36,13 +36,7 @@ Country = Annotated[str, Field(pattern="^[A-Z]{2}$")]
 """Code of a country or continent in two letters, such as ``NO`` or ``EU``."""
 
 
-def _or_value_of(written: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    if isinstance(written, dict):
-        return ValueOf.model_validate(written)
-    return written if isinstance(written, ValueOf) else validate(written)
-
-
-Address = Annotated[AddressName, WrapValidator(_or_value_of)]
+Address = Annotated[AddressName, OR_VALUE_OF]
 """Where an address is found: a name, or a ``ValueOf``."""
 
 
