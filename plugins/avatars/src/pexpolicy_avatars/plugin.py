@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -59,7 +58,7 @@ class Initials:
     """Draws initials; raises ``SettingsError`` for a font or colour that cannot be used."""
 
     def __init__(self, settings: InitialsSettings) -> None:
-        from PIL import ImageColor  # noqa: PLC0415 - 40 ms of import
+        from PIL import ImageColor, ImageFont  # noqa: PLC0415 - 40 ms of import
 
         problems = []
         self._colors: list[tuple[int, ...]] = []
@@ -73,7 +72,8 @@ class Initials:
         if settings.font is not None:
             track_file(settings.font)
             try:
-                self._font = _checked_font(settings.font)
+                self._font = settings.font.read_bytes()
+                ImageFont.truetype(io.BytesIO(self._font), 10)
             except OSError as error:
                 text = f"{settings.font} cannot be used: {error.strerror or error}"
                 problems.append(Problem(("font",), text))
@@ -86,7 +86,7 @@ class Initials:
         Empty without a letter, as for a telephone number.
         """
         words = _WORDS.findall(name or "") or _WORDS.findall(alias.user)
-        return "".join(word[0] for word in _outer(words)).upper()
+        return "".join(word[0] for word in (*words[:1], *words[1:][-1:])).upper()
 
     def color(self, alias: Alias) -> tuple[int, ...]:
         """Return the colour of an alias, always the same one."""
@@ -121,23 +121,10 @@ class Initials:
         return Avatar(out.getvalue(), reason=REASON).resized(width or SIDE, height or SIDE)
 
 
-def _outer(words: Sequence[str]) -> Sequence[str]:
-    """Return the first and the last word."""
-    return words if len(words) < 2 else (words[0], words[-1])  # noqa: PLR2004 - first and last
-
-
 def _contrast(color: Sequence[int]) -> str:
     """Return black or white, whichever is easier to read on a colour."""
     red, green, blue = color
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 160 else "white"  # noqa: PLR2004
-
-
-def _checked_font(path: Path) -> bytes:
-    from PIL import ImageFont  # noqa: PLC0415 - 40 ms of import
-
-    content = path.read_bytes()
-    ImageFont.truetype(io.BytesIO(content), 10)
-    return content
 
 
 CacheKey = tuple[object, ...]

@@ -114,8 +114,7 @@ class SingleFlight(Generic[K, V]):
     A fetch goes on if its callers are cancelled, so the result of a slow one serves later calls.
     """
 
-    def __init__(self, limit: int = MAX_FETCHES) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._tasks: dict[K, asyncio.Task[V]] = {}
 
     def __len__(self) -> int:
@@ -129,8 +128,8 @@ class SingleFlight(Generic[K, V]):
         """Return the task of the fetch for a key, without waiting; raises ``OverloadError``."""
         task = self._tasks.get(key)
         if task is None:
-            if len(self._tasks) >= self._limit:
-                raise OverloadError(f"{self._limit} pictures are being fetched already")
+            if len(self._tasks) >= MAX_FETCHES:
+                raise OverloadError(f"{MAX_FETCHES} pictures are being fetched already")
             task = self._tasks[key] = asyncio.create_task(fetch())
             task.add_done_callback(partial(self._end, key))
         return task
@@ -447,7 +446,7 @@ class Graph:
         """Return what names a user in a path, ``None`` if there is no such user."""
         if not self._by_mail:
             return self._name.fill(alias, quoted)
-        mail = self._name.fill(alias, _odata_quoted)
+        mail = self._name.fill(alias, lambda text: text.replace("'", "''"))
         if mail is None:
             return None
         condition = f"mail eq '{mail}'"
@@ -509,22 +508,13 @@ class Graph:
             raise PictureError(f"{self._token_url.host}: {answer.line}{_code(answer)}")
         try:
             value, seconds = found["access_token"], float(found["expires_in"])
-        except (KeyError, TypeError, ValueError, OverflowError):
+            if not (value.isascii() and value.isprintable() and 0 < seconds < math.inf):
+                raise ValueError  # noqa: TRY301 - as one that is no number
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             raise PictureError(f"{self._token_url.host}: the reply has no token") from None
-        if not (_is_header(value) and 0 < seconds < math.inf):
-            raise PictureError(f"{self._token_url.host}: the reply has no token")
         renew_at = asked + seconds - min(RENEWED_BEFORE_S, seconds / 2)
         self._token = Token(value, renew_at, asked + seconds)
         return self._token
-
-
-def _odata_quoted(text: str) -> str:
-    """Return a text as it is written between quotes in a filter."""
-    return text.replace("'", "''")
-
-
-def _is_header(value: object) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def _json(answer: Reply) -> dict[str, Any]:

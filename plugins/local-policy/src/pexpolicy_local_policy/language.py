@@ -246,7 +246,8 @@ class Functions:
 
     def _debug_log(self, *values: object) -> str:
         if len(self.debug_lines) < MAX_DEBUG_LINES:
-            line = ",".join(map(_debug_text, values))[:MAX_DEBUG_LENGTH]
+            texts = ("(unknown)" if isinstance(v, UnknownValue) else str(v) for v in values)
+            line = ",".join(texts)[:MAX_DEBUG_LENGTH]
             # A lone surrogate can be written nowhere.
             self.debug_lines.append(line.encode(errors="replace").decode())
         return ""
@@ -257,10 +258,6 @@ class Functions:
         except (LookupError, ValueError, OSError):
             raise ScriptValueError(f"pex_now: there is no time zone {zone!r}") from None
         return Moment(datetime.fromtimestamp(self._now, found))
-
-
-def _debug_text(value: object) -> str:
-    return "(unknown)" if isinstance(value, UnknownValue) else str(value)
 
 
 def _find_first_match(values: Iterable[Any], pattern: str) -> Any:

@@ -117,11 +117,6 @@ class ScriptPool:
         """Run a script within ``seconds``, waiting included; a failure is part of the result."""
         limit = self._seconds if seconds is None else min(seconds, self._seconds)
         self.runs += 1
-        rendering = await self._run(job, limit)
-        self.failures += rendering.failure is not None
-        return rendering
-
-    async def _run(self, job: Job, limit: float) -> Rendering:
         clock = asyncio.get_running_loop().time
         late = clock() + limit
         rendering = Rendering(
@@ -138,4 +133,5 @@ class ScriptPool:
         except ChildError:
             failure = Failure("process", "its process ended unexpectedly")
             rendering = Rendering("", failure=failure)
+        self.failures += rendering.failure is not None
         return rendering

@@ -183,14 +183,11 @@ class Target:
             else:
                 heard = self._read(endpoint, request, reply)
         except InvalidReplyError as error:
-            wrong = _said(error)
+            wrong = error.reply.failure or str(error)
             raise TargetError(f"{self.name}: {wrong}") from None
         finally:
             self._note(endpoint, dead=dead, wrong=wrong)
-        if heard.decision is None:
-            self._counts["abstained"] += 1
-        else:
-            self._counts["answered"] += 1
+        self._counts["abstained" if heard.decision is None else "answered"] += 1
         return heard
 
     def _is_dead(self, endpoint: str, reply: Reply) -> bool | None:
@@ -240,11 +237,6 @@ def _climbs(target: str) -> bool:
     """
     path = unquote(target.partition("?")[0]).replace("\\", "/")
     return not {".", ".."}.isdisjoint(path.split("/"))
-
-
-def _said(error: InvalidReplyError) -> str:
-    """Return what was wrong."""
-    return error.reply.failure or str(error)
 
 
 MOST_PENDING = 64
@@ -331,7 +323,6 @@ class Route:
         comparison: Comparison | None,
         *,
         passes_continue: bool,
-        clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
         self.condition = condition
@@ -340,17 +331,16 @@ class Route:
         self._override = override
         self._passes_continue = passes_continue
         self._extras = targets[0].extras
-        self._clock = clock
 
     async def ask(self, endpoint: str, request: Request, deadline: float) -> Decision | None:
         """Return the decision of the first target whose reply counts, ``None`` where it abstains.
 
-        ``deadline`` is a time of the clock. Raises ``TargetError`` with what each target did, and
+        ``deadline`` is a monotonic time. Raises ``TargetError`` with what each target did, and
         ``DecisionError`` for a result that the override breaks.
         """
         wrong: list[str] = []
         for target in self._targets:
-            left = deadline - self._clock()
+            left = deadline - time.monotonic()
             if left < LEAST:
                 wrong.append(f"{target.name} was not asked: the time was over")
                 break
@@ -368,9 +358,7 @@ class Route:
         decision = heard.decision
         if isinstance(decision, Continue) and not self._passes_continue:
             return None
-        if not self._override or decision is None:
-            return decision
-        if isinstance(decision, WITHOUT_RESULT):
+        if not self._override or decision is None or isinstance(decision, WITHOUT_RESULT):
             return decision
         merged = {**decision.set_fields(), **self._override}
         made = type(decision).from_result(merged, reason=decision.reason, extras=self._extras)

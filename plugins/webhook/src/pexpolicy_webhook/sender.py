@@ -73,11 +73,6 @@ def event_of(outcome: Outcome, source: str) -> bytes:
     return orjson.dumps(event)
 
 
-def body_of(events: Sequence[bytes], *, batch: bool) -> bytes:
-    """Return the body of a request: one event, or a JSON array."""
-    return b"[" + b",".join(events) + b"]" if batch else events[0]
-
-
 def signing_key(secret: str) -> bytes:
     """Return the key of a secret: decoded base64 after ``whsec_``, otherwise the text itself.
 
@@ -270,7 +265,7 @@ class Sender:
         """Send one request; raises ``_FailedError`` and ``_RefusedError``."""
         batch = self._settings.batch > 1
         first, *_ = map(_id_of, events)
-        body = body_of(events, batch=batch)
+        body = b"[" + b",".join(events) + b"]" if batch else events[0]
         message_id = f"{first}-{len(events)}" if batch else first
         headers = {
             **self._headers,
@@ -281,7 +276,10 @@ class Sender:
             async with self._session.post(
                 self._settings.url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                await _read_to_end(response)
+                # Its status counts, whether its body is complete or not.
+                with suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
+                    async with asyncio.timeout(MAX_REPLY_S):
+                        await response.content.readexactly(MAX_REPLY)
         except TimeoutError:
             text = f"no reply within {self._settings.timeout:.3g} s"
             raise _FailedError("timeout", text) from None
@@ -314,13 +312,6 @@ class Sender:
             log.warning("the receiver accepts events again", after_s=seconds)
             FAILING.set(0)
         self.failing_since, self.problem = None, ""
-
-
-async def _read_to_end(response: aiohttp.ClientResponse) -> None:
-    """Read the body of a reply: its status counts, whether it is complete or not."""
-    with suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
-        async with asyncio.timeout(MAX_REPLY_S):
-            await response.content.readexactly(MAX_REPLY)
 
 
 def _id_of(event: bytes) -> str:
