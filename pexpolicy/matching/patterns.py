@@ -86,12 +86,13 @@ class Pattern:
         encoded = text.encode("utf-8", "replace")
         if len(encoded) <= self.max_bytes or len(text) <= MAX_TEXT:
             return expression.fullmatch(encoded)
-        _log_once(max(self.max_bytes, MAX_TEXT))
+        log_once(max(self.max_bytes, MAX_TEXT))
         return None
 
 
 @cache
-def _log_once(most: int) -> None:
+def log_once(most: int) -> None:
+    """Log that a text was longer than ``most`` bytes, for each limit the first one."""
     _log.warning("a text matches no pattern: those of a call take %d bytes together", most)
 
 

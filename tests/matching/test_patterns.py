@@ -17,7 +17,7 @@ from pexpolicy.matching import (
     When,
     compile_when,
 )
-from pexpolicy.matching.patterns import MAX_PROGRAM, glob
+from pexpolicy.matching.patterns import MAX_PROGRAM, glob, log_once
 
 MAX_MATCH_S = 0.005
 """Maximum duration of one match, in seconds."""
@@ -138,12 +138,13 @@ def test_many_patterns_are_limited_by_the_sum_of_their_work(
 ) -> None:
     index = matching(*(f"(a|b)*a(a|b){{14}}{number % 10}x" for number in range(300)), "b*")
     dice = random.Random(3)
+    log_once.cache_clear()
     for alias in ("b" * 250, "b" * 251, *("".join(dice.choices("ab", k=n)) for n in (1000, 4000))):
         request = ENDPOINTS["service_configuration"].parse(MultiDict(local_alias=alias))
         began = time.thread_time()
         assert index.first(request) == ("b*" if alias == "b" * 250 else None)
         assert time.thread_time() - began < 0.1
-    assert [record.args for record in caplog.records] == [(251, 250)]  # one line, the first time
+    assert [record.args for record in caplog.records] == [(250,)]  # one line, the first time
     assert index.doubt == ""
     assert matching(*("a{900}" + "b" * number for number in range(300))).doubt
 
