@@ -290,12 +290,10 @@ class AliasMap(Mapping[Alias, V_co]):
             cls,
             table,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                cls._as_written, return_schema=table
+                lambda found: {alias.raw: value for alias, value in found.items()},
+                return_schema=table,
             ),
         )
-
-    def _as_written(self) -> dict[str, V_co]:
-        return {alias.raw: value for alias, value in self._values.items()}
 
 
 class AliasSet(frozenset[Alias]):
