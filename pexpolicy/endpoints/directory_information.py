@@ -52,12 +52,6 @@ class DirectoryEntry(
         username: Text
 
 
-def _with_username(entry: Any) -> Any:
-    if type(entry) is not dict or "username" in entry:
-        return entry
-    return {**entry, "username": ""}
-
-
 class Directory(Decision, consequence=contract_of(DirectoryEntry).consequence):
     """Entries in the order in which they are shown, at most ``limit`` of the request."""
 
@@ -75,7 +69,10 @@ class Directory(Decision, consequence=contract_of(DirectoryEntry).consequence):
         if type(entries) in (list, tuple):
             # An entry that cannot be copied is reported by the check below.
             with suppress(Exception):
-                fields["entries"] = [_with_username(entry) for entry in entries]
+                fields["entries"] = [
+                    {**one, "username": one.get("username", "")} if type(one) is dict else one
+                    for one in entries
+                ]
         super()._check(fields, extras, known_only=known_only)
 
 
