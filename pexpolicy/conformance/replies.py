@@ -120,8 +120,12 @@ def read(
     decision: Decision = Continue(reason=reason)
     if reading.decision is not None:
         made = reading.decision
-        if request.params.get("remote_display_name") and NULL_NAME in made.result:
-            made = _without_null_name(made)
+        is_named = request.params.get("remote_display_name") and NULL_NAME in made.result
+        if is_named and isinstance(made, ParticipantProperties):
+            # Infinity drops properties that take the name of the caller away.
+            fields = made.set_fields()
+            del fields["remote_display_name"]
+            made = ParticipantProperties.from_result(fields)
             listed.append(NAME_KEPT)
         decision = made.with_warnings() if reason is None else made.with_reason(reason)
     repairs = (*reading.repairs, *listed)
@@ -141,15 +145,6 @@ def _is_read(topic: Topic, reading: Reading | None) -> bool:
         return True
     rejected = reading.disposition is Disposition.REJECT
     return topic in ENVELOPE or (rejected and topic is Topic.RESULT)
-
-
-def _without_null_name(made: Decision) -> Decision:
-    """Return properties that do not take the name of the caller away, as Infinity drops those."""
-    if not isinstance(made, ParticipantProperties):
-        return made
-    fields = made.set_fields()
-    del fields["remote_display_name"]
-    return type(made).from_result(fields)
 
 
 def _picture(reply: Reply, by: str) -> UpstreamDecision:
