@@ -100,8 +100,11 @@ def from_test_page(document: object, kind: Kind | None) -> ScriptInput:
     """
     if not isinstance(document, dict):
         raise LocalPolicyError('the input is no object, such as {"call_info": {...}}')
-    if kind is None:
-        kind = _kind_of(document)
+    if kind is None and "participant" in document:
+        kind = "participant"
+    elif kind is None:
+        is_location = "suggested_media_overflow_locations" in document
+        kind = "media_location" if is_location else "service"
     known = VARIABLES[kind]
     for name in document:
         if name not in known:
@@ -126,12 +129,6 @@ def from_test_page(document: object, kind: Kind | None) -> ScriptInput:
     ]
     variables = {"call_info": {}, **dict.fromkeys(known[1:]), **document}
     return ScriptInput(kind, variables, tuple(remarks))
-
-
-def _kind_of(document: Mapping[str, Any]) -> Kind:
-    if "participant" in document:
-        return "participant"
-    return "media_location" if "suggested_media_overflow_locations" in document else "service"
 
 
 def from_request(kind: Kind, request: Request, **others: Any) -> ScriptInput:

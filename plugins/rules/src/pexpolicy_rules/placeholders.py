@@ -322,7 +322,8 @@ def _reader(piece: str, name: str, groups: Collection[str]) -> Callable[[Request
     if name in groups:
         return lambda _, captures: captures.get(name, "")
     if name.isdigit():
-        available = f"groups up to {{{_last(groups)}}}" if groups else "no groups"
+        last = max((int(group) for group in groups if group.isdigit()), default=0)
+        available = f"groups up to {{{last}}}" if groups else "no groups"
         msg = f"{piece} is not a group: the patterns of this rule have {available}"
         raise PlaceholderError(msg)
     if name == DECISION_ID:
@@ -339,7 +340,3 @@ def _reader(piece: str, name: str, groups: Collection[str]) -> Callable[[Request
 def _first(values: tuple[Any, ...]) -> str:
     """Return the first value in the spelling of Infinity."""
     return str(values[0]) if values else ""
-
-
-def _last(groups: Collection[str]) -> int:
-    return max((int(group) for group in groups if group.isdigit()), default=0)

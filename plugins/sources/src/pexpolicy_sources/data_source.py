@@ -177,8 +177,8 @@ class Lookup(Generic[Q]):
             if age <= self._limits.refresh_after:
                 self.hits += 1
                 return Found(entry.answer.rows, age)
-        elif not all(map(_is_text, key)):
-            return Found((), 0.0)  # no source can have it
+        elif any(isinstance(value, str) and ("\0" in value or not is_utf8(value)) for value in key):
+            return Found((), 0.0)  # neither UTF-8 nor a database can hold it
         result = await self._refresh(key, entry)
         if isinstance(result, Answer):
             return Found(result.rows, 0.0)
@@ -239,11 +239,6 @@ class Lookup(Generic[Q]):
     def _closed_breaker(self) -> CircuitBreaker:
         # With a new one only failures in a row count.
         return CircuitBreaker(FAILURES, FAILURES * (self._limits.timeout + PAUSE_S), PAUSE_S)
-
-
-def _is_text(value: Value) -> bool:
-    """Return false for text that neither UTF-8 nor a database can hold."""
-    return not isinstance(value, str) or ("\0" not in value and is_utf8(value))
 
 
 class Snapshot(Generic[T]):

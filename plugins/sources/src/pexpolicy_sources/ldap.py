@@ -204,16 +204,12 @@ def _server(written: str) -> str:
     return written.rstrip("/")
 
 
-def _as_list(written: object) -> object:
-    return [written] if isinstance(written, str) else written
-
-
 class LdapSettings(DataSourceSettings):
     """``[sources.NAME]`` with ``driver = "ldap"``. Times in seconds."""
 
     url: Annotated[
         list[Annotated[str, AfterValidator(_server)]],
-        BeforeValidator(_as_list),
+        BeforeValidator(lambda written: [written] if isinstance(written, str) else written),
         Field(min_length=1),
     ]
     """The server, or several with the same content, in the order in which they are asked."""

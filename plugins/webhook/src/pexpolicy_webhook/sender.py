@@ -258,7 +258,11 @@ class Sender:
                 await asyncio.sleep(max(jittered, error.retry_after))
                 pause = min(pause * 2, MAX_PAUSE_S)
             else:
-                self._succeed()
+                if self.failing_since is not None:
+                    seconds = round(time.monotonic() - self.failing_since, 1)
+                    log.warning("the receiver accepts events again", after_s=seconds)
+                    FAILING.set(0)
+                self.failing_since, self.problem = None, ""
                 return
 
     async def _send(self, events: Sequence[bytes]) -> None:
@@ -305,13 +309,6 @@ class Sender:
             problem = self.problem
             log.warning("the receiver accepts no events", problem=problem, pending_bytes=pending)
         self._measure()
-
-    def _succeed(self) -> None:
-        if self.failing_since is not None:
-            seconds = round(time.monotonic() - self.failing_since, 1)
-            log.warning("the receiver accepts events again", after_s=seconds)
-            FAILING.set(0)
-        self.failing_since, self.problem = None, ""
 
 
 def _id_of(event: bytes) -> str:
