@@ -10,7 +10,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import Any
 
@@ -23,28 +23,22 @@ def pexpolicy_server() -> Iterator[Callable[..., Any]]:
 
     It takes what ``pexpolicy.testing.server`` takes; the servers stop at the end of the test.
     """
-    server, stop = import_module("pexpolicy.testing").server, asyncio.Event()
-    loop, tasks = asyncio.new_event_loop(), list[Future[None]]()
+    server, servers = import_module("pexpolicy.testing").server, AsyncExitStack()
+    loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
-    async def serve(started: Future[Any], subject: Any, options: Any) -> None:
-        async with server(*subject, **options) as running:
-            started.set_result(running)
-            await stop.wait()
-
     def start(*subject: Any, **options: Any) -> Any:
-        started = Future[Any]()
-        tasks.append(asyncio.run_coroutine_threadsafe(serve(started, subject, options), loop))
-        wait((started, tasks[-1]), return_when=FIRST_COMPLETED)
-        return started.result() if started.done() else tasks.pop().result()
+        opening = servers.enter_async_context(server(*subject, **options))
+        return asyncio.run_coroutine_threadsafe(opening, loop).result()
 
-    yield start
-    loop.call_soon_threadsafe(stop.set)
-    wait(tasks)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    try:
+        yield start
+        asyncio.run_coroutine_threadsafe(servers.aclose(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
