@@ -19,7 +19,6 @@ the error.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from pexpolicy.server.admin import admin_listener
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener, bind
+from pexpolicy.server.http.listener import url_of as url_of_socket
 from pexpolicy.testing.build import (
     Config,
     Log,
@@ -168,14 +168,10 @@ async def server(
                 admin_listener(service, operators),
                 Listener(service, nodes, is_plain=True).open(0.0),
             ):
-                urls = ["" if one is None else _url_of(one) for one in (nodes, operators)]
+                urls = ["" if one is None else url_of_socket(one) for one in (nodes, operators)]
                 secret = settings.admin_token
                 token = "" if secret is None else secret.get_secret_value()
                 yield Server(urls[0] + settings.server.base_path, urls[1], token)
-
-
-def _url_of(bound: socket.socket) -> str:
-    return "http://{}:{}".format(*bound.getsockname())
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ from pexpolicy_console.pages import (
     stream,
     try_request,
 )
-from pexpolicy_console.pages.page import Page, hides_names
+from pexpolicy_console.pages.page import Page, hides_names, render
 from pexpolicy_console.roles import Role
 from pexpolicy_console.template_filters import FILTERS, shown
 
@@ -136,16 +136,12 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     except web.HTTPException as error:
         if error.status < 400 or SESSION not in request:  # noqa: PLR2004 - redirects are no errors
             raise
-        text = f"{error.status} {error.reason}"
-        return aiohttp_jinja2.render_template(
-            "error.html", request, {"problem": text}, status=error.status
-        )
+        problem = f"{error.status} {error.reason}"
+        return render(request, "error.html", error.status, problem=problem)
     except ActionLogError as error:
         _log.warning("%s", error)
-        text = f"{error} Nothing is shown or done that it would not record."
-        return aiohttp_jinja2.render_template(
-            "error.html", request, {"problem": text}, status=HTTPStatus.SERVICE_UNAVAILABLE
-        )
+        problem = f"{error} Nothing is shown or done that it would not record."
+        return render(request, "error.html", HTTPStatus.SERVICE_UNAVAILABLE, problem=problem)
     if request.path.startswith("/static/"):
         response.headers[hdrs.CACHE_CONTROL] = CACHED
     return response

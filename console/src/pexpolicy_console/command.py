@@ -109,7 +109,8 @@ def _serve(
 ) -> None:
     if with_parent not in (None, os.getppid()):
         return
-    from pexpolicy_console import server  # noqa: PLC0415 - it imports aiohttp
+    from pexpolicy.server.http.listener import bind  # noqa: PLC0415 - it imports aiohttp
+    from pexpolicy_console import server  # noqa: PLC0415 - the same
 
     os.nice(NICENESS)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -117,7 +118,7 @@ def _serve(
     number = table.port if port is None else port
     try:
         parts = server.console_from(file, admin_port)
-        listener = server.bind(table.host, number)
+        listener = bind(table.host.strip("[]"), number)
     except server.ConsoleError as error:
         _refuse(str(error), EX_CONFIG)
     except OSError as error:

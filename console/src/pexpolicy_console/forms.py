@@ -34,22 +34,16 @@ async def read_form(request: web.Request) -> dict[str, str]:
         raise web.HTTPUnsupportedMediaType(text="send the form without compression")
     body = await request.read()
     try:
-        fields = _fields(body.decode())
+        fields = parse_qsl(
+            body.decode(),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            errors="strict",
+            max_num_fields=MAX_FIELDS,
+        )
     except ValueError:
         raise web.HTTPBadRequest(text="the form is malformed") from None
     form = dict(fields)
     if len(form) != len(fields):
         raise web.HTTPBadRequest(text="a field of the form is there twice")
     return form
-
-
-def _fields(text: str) -> list[tuple[str, str]]:
-    if not text:
-        return []
-    return parse_qsl(
-        text,
-        keep_blank_values=True,
-        strict_parsing=True,
-        errors="strict",
-        max_num_fields=MAX_FIELDS,
-    )

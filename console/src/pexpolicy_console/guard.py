@@ -142,11 +142,9 @@ def _is_stream(request: web.Request) -> bool:
 def _is_own_host(request: web.Request) -> bool:
     table = console_of(request).config.settings.console
     hosts = request.headers.getall(hdrs.HOST, ())
-    if len(hosts) != 1:
-        return False
-    if table.url is not None and hosts[0] == urlsplit(table.url).netloc:
-        return True
-    return bool(hosts[0]) and is_own_host(hosts[0], table.host)
+    host = hosts[0] if len(hosts) == 1 else ""
+    is_named = table.url is not None and host == urlsplit(table.url).netloc
+    return bool(host) and (is_named or is_own_host(host, table.host))
 
 
 def _is_read(request: web.Request) -> bool:
@@ -170,12 +168,9 @@ def _is_own_origin(request: web.Request) -> bool:
 
 
 def _has_token(request: web.Request) -> bool:
-    sent = request.headers.get(CSRF_HEADER)
-    if sent is None:
-        sent = form_of(request).get(CSRF_FIELD, "")
-    return hmac.compare_digest(
-        sent.encode("utf-8", "replace"), request[SESSION].csrf_token.encode()
-    )
+    sent = request.headers.get(CSRF_HEADER) or form_of(request).get(CSRF_FIELD, "")
+    token = request[SESSION].csrf_token.encode()
+    return hmac.compare_digest(sent.encode("utf-8", "replace"), token)
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:

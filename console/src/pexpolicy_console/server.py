@@ -18,6 +18,7 @@ from pexpolicy.access.connections import Connections
 from pexpolicy.cli.for_console import CertificateError, CertificateFiles, Networks, console_exposure
 from pexpolicy.cli.for_console import load_certificate as load
 from pexpolicy.config.schema.console import ConsoleTable
+from pexpolicy.server.http.listener import url_of as url_of_socket
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
 from pexpolicy_console.children import JOB_TIMEOUT_S, DryRuns, Job
@@ -74,20 +75,9 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
     )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket. Raises ``OSError``."""
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
-
-
 def url_of(table: ConsoleTable, listener: socket.socket) -> str:
     """Return the URL of the console, for people."""
-    if table.url is not None:
-        return table.url
-    host, port = listener.getsockname()[:2]
-    scheme = "https" if table.tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return table.url or url_of_socket(listener, "https" if table.tls else "http")
 
 
 async def serve(

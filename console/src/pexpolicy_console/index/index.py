@@ -15,11 +15,7 @@ from typing import TypeVar
 
 from pexpolicy.audit.redaction import Personal
 from pexpolicy.config.files import open_own
-from pexpolicy_console.index.reader import (
-    LIMIT_S,
-    IndexReader,
-    took_too_long,
-)
+from pexpolicy_console.index.reader import LIMIT_S, IndexReader, took_too_long
 from pexpolicy_console.index.writer import IndexState, IndexWriter
 
 POLL_INTERVAL_S = 0.25

@@ -116,9 +116,8 @@ class Provider:
             return self._found
 
     async def _fetch(self) -> Discovered:
-        metadata = await self._document(
-            "GET", f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
-        )
+        url = f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
+        metadata = await self._document("GET", url)
         if metadata.get("issuer") != self.issuer:
             named = repr(metadata.get("issuer"))[:200]
             fail(f"the provider calls itself {named}, not {self.issuer!r}")
@@ -149,9 +148,8 @@ class Provider:
         except TimeoutError:
             fail(f"the provider does not answer within {self._timeout:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            fail(
-                f"the provider does not answer: {describe_network_error(error.__cause__ or error)}"
-            )
+            why = describe_network_error(error.__cause__ or error)
+            fail(f"the provider does not answer: {why}")
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
@@ -207,14 +205,10 @@ class OidcLogin:
         url = found.authorization_endpoint
         location = f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
         response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: location})
+        sealed = jwt.encode({"alg": "HS256"}, attempt, OctKey.import_key(self._secret))
+        name, secure = _cookie(request), is_secure(request)
         # Lax, because the provider's page leads back here.
-        response.set_cookie(
-            _cookie(request),
-            self._sealed(attempt),
-            secure=is_secure(request),
-            httponly=True,
-            samesite="Lax",
-        )
+        response.set_cookie(name, sealed, secure=secure, httponly=True, samesite="Lax")
         return response
 
     async def end(self, request: web.Request) -> web.StreamResponse:
@@ -258,10 +252,6 @@ class OidcLogin:
         if self._provider.issuer != table.issuer:
             self._provider = Provider(table.issuer)
         return self._provider
-
-    def _sealed(self, attempt: Document) -> str:
-
-        return jwt.encode({"alg": "HS256"}, dict(attempt), OctKey.import_key(self._secret))
 
     def _opened(self, request: web.Request) -> Document:
         """Return the attempt that this browser began; raise ``OidcError``."""

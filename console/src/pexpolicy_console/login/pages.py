@@ -44,18 +44,6 @@ def session_cookie(request: web.Request) -> str:
     return request.cookies.get(_name(request), "")
 
 
-def set_session_cookie(request: web.Request, response: web.StreamResponse, value: str) -> None:
-    """Set the cookie of a session, until the browser is closed."""
-    name, secure = _name(request), is_secure(request)
-    response.set_cookie(name, value, path="/", secure=secure, httponly=True, samesite="Strict")
-
-
-def delete_session_cookie(request: web.Request, response: web.StreamResponse) -> None:
-    """Remove the cookie of a session."""
-    name, secure = _name(request), is_secure(request)
-    response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")
-
-
 def _name(request: web.Request) -> str:
     """Return the name of the cookie; a browser sends one to each port of a host, and consoles of
     several servers may be forwarded to ports of one.
@@ -122,7 +110,8 @@ class LoginPages:
         try:
             # A link cannot be guessed, so it works while passwords are refused.
             if link := sent.get("link", ""):
-                found = _by_link(console, link)
+                used = LoginLinks(console.config.folder).use(link)
+                found = None if used is None else (*used, "link")
             else:
                 user = sent.get("user", "")
                 with console.attempts.attempt(peer):
@@ -147,11 +136,6 @@ class LoginPages:
         return None if role is None else (user, role, "password")
 
 
-def _by_link(console: Console, token: str) -> tuple[str, Role, str] | None:
-    used = LoginLinks(console.config.folder).use(token)
-    return None if used is None else (*used, "link")
-
-
 def start_session(
     request: web.Request,
     table: ConsoleTable,
@@ -173,7 +157,9 @@ def start_session(
     cookie, _ = console.sessions.create(user, role, method, entry_of(table, method, user))
     if response is None:
         response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: path})
-    set_session_cookie(request, response, cookie)
+    # Without an age, the browser keeps it until it is closed.
+    name, secure = _name(request), is_secure(request)
+    response.set_cookie(name, cookie, path="/", secure=secure, httponly=True, samesite="Strict")
     return response
 
 
@@ -184,7 +170,8 @@ async def log_out(request: web.Request) -> web.StreamResponse:
     console.sessions.end(session_cookie(request))
     console.actions.record("logout", session.user, peer_of(request))
     response = web.Response(status=HTTPStatus.SEE_OTHER, headers={hdrs.LOCATION: "/login"})
-    delete_session_cookie(request, response)
+    name, secure = _name(request), is_secure(request)
+    response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")
     return response
 
 

@@ -46,11 +46,9 @@ async def replay(request: web.Request) -> web.StreamResponse:
     console, name = console_of(request), form_of(request).get("file", "")
     if name and name not in await asyncio.to_thread(console.config.others):
         raise web.HTTPNotFound
-    record(
-        request, "replay", path=str(console.config.path.with_name(name or console.config.path.name))
-    )
-    since = time.time() - REPLAYED_S
-    console.replay.start(since=since, file=name or console.config.path.name)
+    file = name or console.config.path.name
+    record(request, "replay", path=str(console.config.path.with_name(file)))
+    console.replay.start(since=time.time() - REPLAYED_S, file=file)
     raise web.HTTPSeeOther("/configuration#replay")
 
 
@@ -78,17 +76,14 @@ async def _page(
     console = console_of(request)
     status, server_problem = await console.server.status()
     active = None if status is None else status.config
-    disk, failures = await dry_run(
-        request, "check", active_hash=active.policy_hash if active else ""
-    )
+    active_hash = "" if active is None else active.policy_hash
+    disk, failures = await dry_run(request, "check", active_hash=active_hash)
     return render(
         request,
         "configuration.html",
         active=active,
         disk=disk,
-        is_same=active is not None
-        and disk is not None
-        and disk["policy_hash"] == active.policy_hash,
+        is_same=bool(active_hash) and disk is not None and disk["policy_hash"] == active_hash,
         failures=failures,
         server_problem=server_problem,
         asks=asks,

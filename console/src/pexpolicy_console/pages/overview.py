@@ -95,9 +95,8 @@ def _nodes(nodes: Sequence[NodeState]) -> list[Notice]:
         if node.age is not None and node.age > SILENT_S:
             named.setdefault("silent for an hour", []).append(node.node)
         elif not node.calls and node.last_refused:
-            named.setdefault(f"refused, never answered ({node.refused_because})", []).append(
-                node.node
-            )
+            what = f"refused, never answered ({node.refused_because})"
+            named.setdefault(what, []).append(node.node)
     return [Notice(f"{what}: {', '.join(names[:10])}", "/nodes") for what, names in named.items()]
 
 

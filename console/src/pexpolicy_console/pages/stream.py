@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 
@@ -66,7 +67,10 @@ async def _send(
     await response.write(b"retry: %d\n\n" % random.randint(1000, 4000))  # noqa: S311 - no secret
     silent = pause = 0.0
     while _is_open(request):
-        hits, left_out = await _newer(request, query, after)
+        hits, left_out = list[Hit](), 0
+        with suppress(IndexUnavailable):
+            search = partial(IndexReader.newer, query=query, after=after, limit=MAX_ROWS)
+            hits, left_out = await console_of(request).index.ask(search)
         if hits:
             after = hits[0].id
             await response.write(_event(request, hits, left_out))
@@ -76,14 +80,6 @@ async def _send(
             await response.write(b":\n\n")
         pause = BUSY_INTERVAL_S if left_out else TICK_S
         await asyncio.sleep(pause)
-
-
-async def _newer(request: web.Request, query: Query, after: int) -> tuple[list[Hit], int]:
-    search = partial(IndexReader.newer, query=query, after=after, limit=MAX_ROWS)
-    try:
-        return await console_of(request).index.ask(search)
-    except IndexUnavailable:
-        return [], 0
 
 
 def _event(request: web.Request, hits: list[Hit], left_out: int) -> bytes:
