@@ -7,8 +7,9 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from glob import escape
 from pathlib import Path
 
@@ -17,11 +18,6 @@ from pexpolicy.audit.targets import MODE
 _ROTATED = re.compile(r"\d{8}T\d{12}Z")
 HEAD = 64
 """Bytes at the head of a line that hold its time."""
-
-
-def now() -> datetime:
-    """Return the time in UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Rotation:
     age: float | None = None
     """Seconds since its first line."""
     keep: int | None = None
-    clock: Callable[[], datetime] = now
+    clock: Callable[[], datetime] = field(default=partial(datetime.now, UTC))
 
     def is_due(self, path: Path, size: int) -> bool:
         """Return whether a file of ``size`` bytes is large or old enough.

@@ -18,12 +18,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from pexpolicy.audit.journal import (
-    CHECK_INTERVAL_S,
-    DISK_TOO_SLOW,
-    NOT_SYNCED,
-    Journal,
-)
+from pexpolicy.audit.journal import CHECK_INTERVAL_S, DISK_TOO_SLOW, NOT_SYNCED, Journal
 from pexpolicy.audit.spool import WriteResult
 
 MAX_BATCH = 64

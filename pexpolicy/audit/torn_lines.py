@@ -59,12 +59,8 @@ def repair_torn_lines(descriptor: int) -> None:
 
 def repair_file(path: Path) -> None:
     """Do the same for a file that is not open; skip one that cannot be opened."""
-    with suppress(OSError):
-        descriptor = open_own(path, os.O_RDWR | os.O_APPEND)
-        try:
-            repair_torn_lines(descriptor)
-        finally:
-            os.close(descriptor)
+    with suppress(OSError), os.fdopen(open_own(path, os.O_RDWR | os.O_APPEND), "rb") as file:
+        repair_torn_lines(file.fileno())
 
 
 def overwrite(descriptor: int, at: int, content: bytes) -> None:

@@ -20,13 +20,7 @@ from pexpolicy.chain.fold import Draft, check_adjusted, check_merged
 from pexpolicy.chain.hook_tasks import HookTasks, PluginBusyError, waiting_frames
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.errors import (
-    Log,
-    describe_decision_error,
-    describe_error,
-    full_traceback,
-    place_of,
-)
+from pexpolicy.errors import Log, describe_decision_error, describe_error, full_traceback, place_of
 from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision, is_intact
 from pexpolicy.models.errors import DecisionError

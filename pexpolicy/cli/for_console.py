@@ -17,7 +17,7 @@ from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.audit.verify import Verification
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.audit import parse_time, paths_of
-from pexpolicy.cli.common import PORT, config_option, fail
+from pexpolicy.cli.common import EX_CONFIG, PORT, config_option, refuse
 from pexpolicy.cli.explain import as_document, doubts, parse_at, parse_changes, requested
 from pexpolicy.cli.http_client import admin_url
 from pexpolicy.config.credentials import PasswordHash, secret_of
@@ -29,4 +29,5 @@ from pexpolicy.policy import BuildContext, Policy
 from pexpolicy.replay.report import as_json as replay_as_json
 from pexpolicy.replay.run import Job, Tally, run_replay
 from pexpolicy.server.admin import is_own_host
+from pexpolicy.server.http.listener import bind, url_of
 from pexpolicy.server.reload_triggers import ReloadResult, ask_for_reload

@@ -114,9 +114,7 @@ def render(name: str, hook: str) -> dict[str, str]:
 
     names["settings"] = filled(own / "settings.toml.template")
     found = {
-        f"src/{names['package']}/__init__.py": filled(
-            TEMPLATES / "hooks" / hook / "plugin.py.template"
-        ),
+        f"src/{names['package']}/__init__.py": filled(own / "plugin.py.template"),
         "tests/test_plugin.py": filled(own / "test_plugin.py.template"),
     }
     for path in sorted(package.rglob("*.template")):

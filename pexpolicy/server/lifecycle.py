@@ -24,14 +24,9 @@ from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import Log
-from pexpolicy.observability.telemetry import (
-    ReadinessState,
-    ReloadState,
-    StateSources,
-    Telemetry,
-)
+from pexpolicy.observability.telemetry import ReadinessState, ReloadState, StateSources, Telemetry
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin import admin_listener
@@ -121,7 +116,11 @@ async def started(
     """
     loop = asyncio.get_running_loop()
     stop.install(loop)
-    audit = _open_audit(policy.settings)
+    try:
+        audit = audit_of(policy.settings)
+    except OSError as error:
+        problem = Problem(("audit", "path"), f"{error.filename} cannot be opened: {error.strerror}")
+        raise ConfigError(policy.settings.path, [problem]) from None
     audit.start_timer(loop)
     loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     try:
@@ -151,14 +150,6 @@ def _limit(policy: Policy, reloader: Reloader | None = None) -> None:
     """Start the timer that ends the process even if a plugin does not open or stop."""
     seconds = SHUTDOWN_TIMEOUT_S + policy.settings.server.drain_delay
     force_exit_after(seconds, reloader.leftovers if reloader else lambda: [*policy.lifespans][-1:])
-
-
-def _open_audit(settings: Settings) -> AuditLog:
-    try:
-        return audit_of(settings)
-    except OSError as error:
-        text = f"{error.filename} cannot be opened: {error.strerror}"
-        raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
 
 
 @asynccontextmanager

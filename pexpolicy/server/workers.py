@@ -362,7 +362,6 @@ class Supervisor:
         self._startup_error: ConfigError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._announced = False
-        self._silent = 0
         self._start_at = 0.0
         self._coordinator = ReloadCoordinator(context.config, content, self._serving)
         self._triggers = ReloadTriggers(
@@ -408,9 +407,11 @@ class Supervisor:
     def _serving(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.policy_hash and not worker.has_ended]
 
-    def _signal_all(self, number: int) -> None:
+    def _signal_all(self, number: int, silent_s: float = 0.0) -> None:
+        """Send a signal to all workers, or to those that are silent for some seconds."""
         for worker in self._workers:
-            worker.signal(number)
+            if worker.missed * HEARTBEAT_S >= silent_s:
+                worker.signal(number)
 
     def _start_missing(self) -> None:
         while len(self._workers) < self._count and time.monotonic() >= self._start_at:
@@ -532,23 +533,16 @@ class Supervisor:
                 self._context.log.warning(text, pid=worker.process.pid)
                 worker.signal(signal.SIGKILL)
         silent = sum(one.missed * HEARTBEAT_S >= SILENT_S for one in self._serving())
-        if silent or self._silent:
-            for worker in self._workers:
-                worker.send(Message("silent", silent=silent))
-        self._silent = silent
-        self._loop.call_later(HEARTBEAT_S, self._kill_hung)
-
-    def _kill_silent(self) -> None:
         for worker in self._workers:
-            if worker.missed * HEARTBEAT_S >= SILENT_S:
-                worker.signal(signal.SIGKILL)
+            worker.send(Message("silent", silent=silent))
+        self._loop.call_later(HEARTBEAT_S, self._kill_hung)
 
     async def _shut_down(self) -> None:
         """Stop the workers on request; on a second request, without delay."""
         await self._stop.requested.wait()
         notify(STOPPING)
         self._listener.close()
-        self._loop.call_later(STOP_HANG_TIMEOUT_S, self._kill_silent)
+        self._loop.call_later(STOP_HANG_TIMEOUT_S, self._signal_all, signal.SIGKILL, SILENT_S)
         self._loop.call_later(KILL_TIMEOUT_S, self._signal_all, signal.SIGKILL)
         self._signal_all(signal.SIGTERM)
         await self._stop.immediate.wait()

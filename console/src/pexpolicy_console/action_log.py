@@ -60,17 +60,12 @@ class ActionLog:
         return recent_peers(self.path, _LOGIN)
 
     def _append(self, content: bytes) -> None:
-        self._rotate()
-        descriptor = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            size = os.fstat(descriptor).st_size
-            if os.write(descriptor, content) < len(content):
-                os.ftruncate(descriptor, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(descriptor)
-
-    def _rotate(self) -> None:
         with suppress(FileNotFoundError):
             if self.path.stat().st_size > MAX_BYTES:
                 self.path.replace(self.path.with_name("actions.jsonl.1"))
+        descriptor = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            if file.write(content) < len(content):
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
-from pexpolicy.cli.for_console import PORT, config_option, fail
+from pexpolicy.cli.for_console import EX_CONFIG, PORT, bind, config_option, refuse
 from pexpolicy.config.secrets import SecretError
-from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.login.links import VALID_S, LoginLinks
 from pexpolicy_console.roles import Role
 
-EX_CONFIG = 78
 NICENESS = 10
 """The calls of nodes are served first where both processes want the same processor."""
 
@@ -56,7 +52,7 @@ def console(
     """
     context.obj = config
     if context.invoked_subcommand is None:
-        file = _config_file(config)
+        file = ConfigFile(config)
         _serve(file, port, admin_port, with_link=with_link, with_parent=with_parent)
 
 
@@ -73,7 +69,7 @@ def console(
 @click.option("--url", help="URL of the console, if it was started with --port.")
 def login(config: Path, user: str, role: str, url: str | None) -> None:
     """Print a link that logs one browser in. It can be used once, within 15 minutes."""
-    file = _config_file(config)
+    file = ConfigFile(config)
     table = file.settings.console
     scheme = "https" if table.tls else "http"
     shown = url or table.url or f"{scheme}://{table.host}:{table.port}"
@@ -86,17 +82,10 @@ def _link(folder: Path, url: str, user: str, role: str) -> str:
         token = LoginLinks(folder).create(user, Role[role.upper()])
     except FileNotFoundError:
         # Made by root, the console could not write to it.
-        _refuse(f"console.folder: {folder} does not exist: start the console first")
+        refuse(f"console.folder: {folder} does not exist: start the console first", 1)
     except OSError as error:
-        _refuse(f"console.folder: {folder / 'logins'} cannot be written: {error.strerror}")
+        refuse(f"console.folder: {folder / 'logins'} cannot be written: {error.strerror}", 1)
     return f"{url.rstrip('/')}/login?link={token}"
-
-
-def _config_file(config: Path) -> ConfigFile:
-    try:
-        return ConfigFile(config)
-    except ConfigError as error:
-        fail(error)
 
 
 def _serve(
@@ -109,8 +98,7 @@ def _serve(
 ) -> None:
     if with_parent not in (None, os.getppid()):
         return
-    from pexpolicy.server.http.listener import bind  # noqa: PLC0415 - it imports aiohttp
-    from pexpolicy_console import server  # noqa: PLC0415 - the same
+    from pexpolicy_console import server  # noqa: PLC0415 - it imports aiohttp
 
     os.nice(NICENESS)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -120,10 +108,10 @@ def _serve(
         parts = server.console_from(file, admin_port)
         listener = bind(table.host.strip("[]"), number)
     except server.ConsoleError as error:
-        _refuse(str(error), EX_CONFIG)
+        refuse(str(error), EX_CONFIG)
     except OSError as error:
         hint = "; choose another console.port or --port"
-        _refuse(f"cannot listen on {table.host}:{number}: {describe_network_error(error)}{hint}")
+        refuse(f"cannot listen on {table.host}:{number}: {describe_network_error(error)}{hint}", 1)
     url = server.url_of(table, listener)
 
     def announce() -> None:
@@ -137,9 +125,4 @@ def _serve(
     try:
         asyncio.run(server.serve(parts, listener, announce, with_parent))
     except (server.ConsoleError, SecretError) as error:
-        _refuse(str(error), EX_CONFIG)
-
-
-def _refuse(text: str, code: int = 1) -> NoReturn:
-    click.secho(text, fg="red", err=True)
-    sys.exit(code)
+        refuse(str(error), EX_CONFIG)

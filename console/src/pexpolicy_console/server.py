@@ -17,8 +17,8 @@ from aiohttp import web
 from pexpolicy.access.connections import Connections
 from pexpolicy.cli.for_console import CertificateError, CertificateFiles, Networks, console_exposure
 from pexpolicy.cli.for_console import load_certificate as load
+from pexpolicy.cli.for_console import url_of as url_of_socket
 from pexpolicy.config.schema.console import ConsoleTable
-from pexpolicy.server.http.listener import url_of as url_of_socket
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
 from pexpolicy_console.children import JOB_TIMEOUT_S, DryRuns, Job

@@ -24,12 +24,7 @@ from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log
 from pexpolicy.models.request import CallFacts, Params, set_origin
-from pexpolicy.observability.telemetry import (
-    INTERNAL,
-    UNRECORDED,
-    ReadinessState,
-    Telemetry,
-)
+from pexpolicy.observability.telemetry import INTERNAL, UNRECORDED, ReadinessState, Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
 from pexpolicy.server.generations import Generation

@@ -17,12 +17,7 @@ from pathlib import Path
 import msgspec
 
 from pexpolicy.config.files import check_own
-from pexpolicy_console.index.audit_files import (
-    AuditFile,
-    AuditFiles,
-    ChunkReader,
-    DamagedFileError,
-)
+from pexpolicy_console.index.audit_files import AuditFile, AuditFiles, ChunkReader, DamagedFileError
 from pexpolicy_console.index.lines import (
     AuditLine,
     common_reason,

@@ -77,14 +77,14 @@ async def decision(request: web.Request) -> web.StreamResponse:
         if not problem and index.state.behind_bytes:
             text = f"{text[:-1]} yet: the index is {size(index.state.behind_bytes)} behind."
         return render(request, "error.html", 503 if problem else 404, problem=text)
-    event = hit.event
+    event, parameters = hit.event, hit.event.get("request") or {}
     return render(
         request,
         "decision.html",
         at=hit.at / 1000,
         event=event,
         rule=rule_of(event.get("reason")),
-        parameters=[(name, _shown(value)) for name, value in (event.get("request") or {}).items()],
+        parameters=[(name, ", ".join(_texts(value))) for name, value in parameters.items()],
         result=json.dumps(event.get("sent"), indent=2, ensure_ascii=False),
         steps=steps_of(event),
         warnings=_texts(event.get("warnings")),
@@ -126,10 +126,6 @@ def _annotations(value: Any) -> dict[str, dict[str, Any]]:
     """Return the annotations of each plugin; those of another kind under no name."""
     found = value if isinstance(value, dict) else {"": value} if value else {}
     return {name: one if isinstance(one, dict) else {"": one} for name, one in found.items()}
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 PAGES = (
