@@ -80,8 +80,7 @@ class ConsoleProtocol(BoundedHandler):
     ) -> web.StreamResponse:
         """Return the reply to a malformed request, or to one whose handler failed."""
         if request.writer.output_size > 0:
-            msg = "part of the reply has been sent already"
-            raise ConnectionError(msg)
+            raise ConnectionError("part of the reply has been sent already")
         _, status = self.refusal(exc, status)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and exc is not None:
             report = describe_error(exc)

@@ -48,18 +48,15 @@ def console_from(config: ConfigFile, admin_port: int | None = None) -> Console:
     try:
         config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        msg = (
+        raise ConsoleError(
             f"console.folder: {config.folder} cannot be created ({error.strerror}): name a folder "
             "in which this user may write, such as /var/lib/pexpolicy-console"
-        )
-        raise ConsoleError(msg) from None
+        ) from None
     table = config.settings.console
     if text := console_exposure(table):
-        msg = f"console.host: {text}"
-        raise ConsoleError(msg)
+        raise ConsoleError(f"console.host: {text}")
     if table.oidc is not None and find_spec("joserfc") is None:
-        msg = "console.oidc: install the extra, pexpolicy-console[oidc]"
-        raise ConsoleError(msg)
+        raise ConsoleError("console.oidc: install the extra, pexpolicy-console[oidc]")
     audit = config.audit
     actions = ActionLog(config.folder)
     return Console(
@@ -152,15 +149,13 @@ async def _certificate(config: ConfigFile) -> AsyncIterator[ssl.SSLContext | Non
         yield None
         return
     if settings.tls is None:
-        msg = "console.tls: there is no [tls] with a certificate"
-        raise ConsoleError(msg)
+        raise ConsoleError("console.tls: there is no [tls] with a certificate")
     # Only nodes have client certificates.
     files = replace(CertificateFiles.of(settings.tls, settings.path.parent), client_ca=None)
     try:
         loaded = load(files)
     except CertificateError as error:
-        msg = f"tls.{error.key}: {error}"
-        raise ConsoleError(msg) from None
+        raise ConsoleError(f"tls.{error.key}: {error}") from None
     renewal = asyncio.create_task(_renew(files, loaded.context))
     try:
         yield loaded.context
