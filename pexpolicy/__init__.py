@@ -28,8 +28,7 @@ else:
         """
         api = None if find_spec(f"{__name__}.{name}") else import_module("pexpolicy.api")
         if name not in getattr(api, "__all__", ()) and name != "__all__":
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return globals().setdefault(name, getattr(api, name))
 
     def __dir__() -> list[str]:

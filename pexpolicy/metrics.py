@@ -245,8 +245,7 @@ class Histogram(_Metric):
     def observe(self, value: float, /, **labels: str) -> None:
         """Count a value; raises ``ValueError`` for one that is not finite."""
         if not math.isfinite(value):
-            msg = f"histogram {self.definition.name}: {value!r} is not a finite number"
-            raise ValueError(msg)
+            raise ValueError(f"histogram {self.definition.name}: {value!r} is not a finite number")
         self._record("observe", value, labels)
 
 

@@ -28,11 +28,10 @@ def whole_url(written: str, *, encoded: bool = False) -> URL:
         url, host = URL(), None
     odd = re.search(r"[\s{}\\]|(?<!:)//|://[^/\[@]*:[^/\[@]*:", written)
     if odd or url.scheme not in ("http", "https") or not host:
-        msg = (
+        raise ValueError(
             "write a whole URL, as in https://www.example.com/path: without blanks, braces, "
             "backslashes and //, and an IPv6 address in brackets"
         )
-        raise ValueError(msg)
     if url.raw_user is not None or url.raw_password is not None:
         msg = "credentials are never in this file: write keys that end with _env or _file"
         raise ValueError(msg)

@@ -189,8 +189,7 @@ class Verifier:
         except (ValueError, TypeError, exceptions.UnsupportedAlgorithm):
             key = None
         if not isinstance(key, ed25519.Ed25519PublicKey):
-            msg = f"is not an Ed25519 public key in PEM; {MAKE_PUBLIC}"
-            raise InvalidKeyError(msg)
+            raise InvalidKeyError(f"is not an Ed25519 public key in PEM; {MAKE_PUBLIC}")
         self._key = key
         self._invalid = exceptions.InvalidSignature
 

@@ -110,11 +110,10 @@ def parse_time(text: str, now: datetime, zone: tzinfo | None = None) -> datetime
             written = f"{today} {written}"
         return in_zone(datetime.fromisoformat(written), zone)
     except (ValueError, OverflowError):
-        msg = (
+        raise ValueError(
             f"{text!r} is not a time: write 2026-11-26T09:00, 09:00, today, yesterday, 15m, 2h or "
             "3d for that long ago, or 2026-12-24 22:00 Europe/Oslo"
-        )
-        raise ValueError(msg) from None
+        ) from None
 
 
 def paths_of(config: Path, files: Sequence[Path]) -> list[Path]:

@@ -55,8 +55,7 @@ class PasswordHash:
         """Parse a hash; raises ``PasswordHashError``."""
         found = _PATTERN.fullmatch(text.strip())
         if found is None:
-            msg = "is not a password hash; make one with pexpolicy hash-password"
-            raise PasswordHashError(msg)
+            raise PasswordHashError("is not a password hash; make one with pexpolicy hash-password")
         try:
             salt, digest = (b64decode(part + "=" * (-len(part) % 4)) for part in found.groups()[3:])
         except ValueError:

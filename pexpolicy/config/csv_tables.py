@@ -169,8 +169,7 @@ def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
     for row, back in zip(written, read, strict=True):
         if lossy := [name for name, value in row if getattr(back.values, name) != value]:
             what = f"{', '.join(lossy)} of {brief(next(value for _, value in row))}"
-            msg = f"a table cannot hold {what}: it would be read back differently"
-            raise ValueError(msg)
+            raise ValueError(f"a table cannot hold {what}: it would be read back differently")
     return text
 
 

@@ -105,6 +105,5 @@ def private_key(pem: str) -> Ed25519PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        msg = f"is not an Ed25519 key in PEM without a password; {MAKE_PRIVATE}"
-        raise InvalidKeyError(msg)
+        raise InvalidKeyError(f"is not an Ed25519 key in PEM without a password; {MAKE_PRIVATE}")
     return key

@@ -99,8 +99,7 @@ def read_request(text: str) -> RecordedRequest:
     try:
         url = URL(word, encoded=True)
     except ValueError:
-        msg = "this is not a URL"
-        raise InvalidRequestError(msg) from None
+        raise InvalidRequestError("this is not a URL") from None
     if not f"{before}{after}".strip('"'):
         return RecordedRequest(url)
     is_logged = before.lower().endswith('url="')
@@ -156,8 +155,7 @@ def with_parameters(request: RecordedRequest, changes: Mapping[str, list[str]]) 
             continue
         if key == "alias" and path.endswith("/"):
             if len(values) > 1 or not values[0]:
-                msg = "the alias in the path is one text, and never empty"
-                raise InvalidRequestError(msg)
+                raise InvalidRequestError("the alias in the path is one text, and never empty")
             alias = values[0]
             continue
         attribute, _, part = key.partition(".")
@@ -198,8 +196,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
     path, written = ENDPOINTS[name].path, dict(record["request"])
     called = str(written.pop("alias", "")) if path.endswith("/") else ""
     if path.endswith("/") and not called:
-        msg = "this audit line has no alias: [privacy] personal is dropped"
-        raise InvalidRequestError(msg)
+        raise InvalidRequestError("this audit line has no alias: [privacy] personal is dropped")
     pairs = [
         (key, str(value))
         for key, values in written.items()

@@ -96,8 +96,7 @@ class Channel(asyncio.Protocol, Generic[T]):
         """Send a message; raises ``ChildError`` for one that is too long."""
         content = self._encode(message)
         if len(content) > self.limit:
-            msg = f"{len(content)} bytes exceed the limit of a message ({self.limit})"
-            raise ChildError(msg)
+            raise ChildError(f"{len(content)} bytes exceed the limit of a message ({self.limit})")
         frame = len(content).to_bytes(LENGTH, "big") + content
         if self._transport is None:
             with suppress(ConnectionError):  # the next receive tells why
@@ -132,8 +131,7 @@ class Channel(asyncio.Protocol, Generic[T]):
         while True:
             end = LENGTH + int.from_bytes(received[:LENGTH], "big")
             if end > LENGTH + self.limit:
-                msg = f"{self.name} sent a message that is too long"
-                raise ChildError(msg)
+                raise ChildError(f"{self.name} sent a message that is too long")
             if len(received) < end:
                 return
             content = bytes(received[LENGTH:end])
@@ -174,8 +172,7 @@ class Channel(asyncio.Protocol, Generic[T]):
     def on_message(self, message: T) -> None:
         """Answer the pending question; raises ``ChildError`` without one."""
         if not self.answer(message):
-            msg = f"{self.name} sent a message without a request"
-            raise ChildError(msg)
+            raise ChildError(f"{self.name} sent a message without a request")
 
     def answer(self, message: T) -> bool:
         """Answer the pending question; return false without one."""

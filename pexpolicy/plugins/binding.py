@@ -284,10 +284,8 @@ async def report_of(plugin: BuiltPlugin) -> bytes:
     with hook_context(plugin.name, "status"):
         report = await _caller(plugin, "status")(None)
     if not isinstance(report, Mapping):
-        msg = f"it gave {type(report).__name__}, and not a mapping"
-        raise TypeError(msg)
+        raise TypeError(f"it gave {type(report).__name__}, and not a mapping")
     encoded = orjson.dumps(dict(report), default=str, option=orjson.OPT_NON_STR_KEYS)
     if len(encoded) > MAX_REPORT:
-        msg = f"it gave {len(encoded)} bytes of JSON, and {MAX_REPORT} are allowed"
-        raise ValueError(msg)
+        raise ValueError(f"it gave {len(encoded)} bytes of JSON, and {MAX_REPORT} are allowed")
     return encoded

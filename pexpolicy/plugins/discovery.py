@@ -59,11 +59,10 @@ def load(path: Path) -> type:
     ]
     if len(found) != 1:
         names = ", ".join(value.__name__ for value in found) or "none"
-        text = (
+        raise PluginBuildError.because(
             f"{path} must define one class with hooks as its methods, and defines {len(found)} "
             f"({names}); imported classes do not count"
         )
-        raise PluginBuildError.because(text)
     return found[0]
 
 

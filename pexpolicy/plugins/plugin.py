@@ -253,11 +253,10 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
         raise PluginBuildError.because(text)
     wanted = getattr(plugin_class, "pexpolicy_api", hooks.HOOK_API)
     if not isinstance(wanted, int) or wanted > hooks.HOOK_API:
-        text = (
+        raise PluginBuildError.because(
             f"{available} asks for hook API {brief(wanted)}, and this pexpolicy has "
             f"{hooks.HOOK_API}: upgrade pexpolicy, or install an older version of the plugin"
         )
-        raise PluginBuildError.because(text)
     known = {**context, "timeout": table.timeout, "extras": table.extras}
     return _built(available, plugin_class, table.settings, known, ("settings",))
 
@@ -422,11 +421,10 @@ class BuiltPlugin:
             return returned
         if inspect.iscoroutine(returned):
             returned.close()
-        text = (
+        raise PluginBuildError.because(
             f"{self.available}: its lifespan returned {brief(returned)}, and not an asynchronous "
             "context manager: write async def, and @asynccontextmanager above it"
         )
-        raise PluginBuildError.because(text)
 
     def close(self) -> None:
         """Release the plugin's threads."""

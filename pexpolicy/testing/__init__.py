@@ -229,11 +229,9 @@ def assert_case(plugins: Subject, case: Case, *, config: Config | None = None) -
 
 def _require_no_event_loop(name: str, plugins: Subject) -> None:
     if isinstance(plugins, Policy):
-        msg = f"a serving policy belongs to its own event loop: pass {name} the plugins"
-        raise TypeError(msg)
+        raise TypeError(f"a serving policy belongs to its own event loop: pass {name} the plugins")
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    msg = f"{name} is for plain functions; in a coroutine, await decide(…)"
-    raise RuntimeError(msg)
+    raise RuntimeError(f"{name} is for plain functions; in a coroutine, await decide(…)")

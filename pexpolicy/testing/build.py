@@ -114,8 +114,7 @@ def make_policy(
 
 def _no_config(config: Config | None, what: str) -> None:
     if config is not None:
-        msg = f"config goes with plugins; {what} has its own"
-        raise TypeError(msg)
+        raise TypeError(f"config goes with plugins; {what} has its own")
 
 
 def _settings(under_test: Mapping[str, _PluginUnderTest], config: Config) -> Settings:
@@ -158,11 +157,10 @@ def _one(plugin: object) -> _PluginUnderTest:
         return _PluginUnderTest(plugin)
     others = (str, bytes, list, tuple, Mapping, ModuleType, FunctionType, type(None))
     if isinstance(plugin, others):
-        msg = (
+        raise TypeError(
             f"a {type(plugin).__name__} is not a plugin: pass a class, a class with its settings, "
             "an instance, several of them, or the Path of a configuration file"
         )
-        raise TypeError(msg)
     return _PluginUnderTest(_class_returning(plugin))
 
 

@@ -65,6 +65,5 @@ class SecretTable(Table):
     def _one_place(self) -> Self:
         for name, called in self.optional.items():
             if (source := self.secret(name)).places > 1:
-                msg = f"name one place of {called}: {source.keys}"
-                raise ValueError(msg)
+                raise ValueError(f"name one place of {called}: {source.keys}")
         return self

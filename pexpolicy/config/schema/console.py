@@ -95,8 +95,7 @@ class ConsoleTable(Table):
     def _users_differ(self) -> Self:
         names = [one.user for one in self.users]
         if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
-            msg = f"{twice!r} is there twice; give each user one entry"
-            raise ValueError(msg)
+            raise ValueError(f"{twice!r} is there twice; give each user one entry")
         return self
 
     @model_validator(mode="after")

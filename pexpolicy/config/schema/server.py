@@ -18,10 +18,9 @@ def checked_host(host: str) -> str:
         return host[1:-1]
     has_port = re.fullmatch(r"[^:\[\]]*:\d+|\[.*\]:\d+|::1?:\d{4,5}", host)
     if has_port or not re.fullmatch(r"[^\s/*\[\]]+", host):
-        msg = (
+        raise ValueError(
             "is an address alone, without a port, such as 127.0.0.1; every address is 0.0.0.0 or ::"
         )
-        raise ValueError(msg)
     return host
 
 
@@ -68,14 +67,12 @@ class ServerTable(Table):
     @classmethod
     def _check_base_path(cls, path: str) -> str:
         if not _PLAIN_PATH.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
-            msg = (
+            raise ValueError(
                 "begin with a slash and do not end with one, as in /api/pexip; between slashes "
                 "are ASCII letters, digits and -._~!$&'()*+,;=:@, and no part is . or .."
             )
-            raise ValueError(msg)
         if "/policy/v1" in path:
-            msg = "leave out /policy/v1, which Infinity adds to the URL of its profile"
-            raise ValueError(msg)
+            raise ValueError("leave out /policy/v1, which Infinity adds to the URL of its profile")
         return path
 
 
@@ -159,8 +156,7 @@ class LimitsTable(Table):
 
 def _user(name: str) -> str:
     if re.search(r"[:\x00-\x1f]", name):
-        msg = "must not contain a colon or control characters"
-        raise ValueError(msg)
+        raise ValueError("must not contain a colon or control characters")
     return name
 
 
@@ -169,8 +165,7 @@ User = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_user)
 
 def _network(text: str) -> str:
     if text.strip().lower() in ("any", "all", "*"):
-        msg = "leave the list out for every address, or write 0.0.0.0/0 and ::/0"
-        raise ValueError(msg)
+        raise ValueError("leave the list out for every address, or write 0.0.0.0/0 and ::/0")
     read_subnet(text)
     return text
 
@@ -199,11 +194,10 @@ class PasswordTable(SecretTable):
     def require_one_place(self) -> None:
         """Raise ``ValueError`` unless exactly one of the four keys is set."""
         if self.places != 1:
-            msg = (
+            raise ValueError(
                 "write one of password_hash, password_hash_file (a path), password_env (a "
                 "variable) or password_file (a path)"
             )
-            raise ValueError(msg)
 
 
 class CredentialTable(PasswordTable):

@@ -76,8 +76,7 @@ class PrerenderedResponse(web.StreamResponse):
         protocol: Any = request.protocol
         transport = protocol.transport
         if transport is None or transport.is_closing():
-            msg = "the connection was closed"
-            raise ConnectionResetError(msg)
+            raise ConnectionResetError("the connection was closed")
         keep = self._keeps_alive
         if keep is None:
             keep = self._keeps_alive = request.keep_alive
@@ -362,8 +361,7 @@ class PolicyProtocol(BoundedHandler):
         aiohttp's default response would repeat the offending line.
         """
         if request.writer.output_size > 0:
-            msg = "part of the reply has been sent already"
-            raise ConnectionError(msg)
+            raise ConnectionError("part of the reply has been sent already")
         reason, status = self.refusal(exc, status)
         if reason is FAULT:
             log_fault(self._batcher.log, exc or sys.exception() or RuntimeError())
