@@ -145,7 +145,7 @@ def _chains(
 
 def policy_from(
     path: Path,
-    more_problems: Callable[[Settings], list[Problem]] = lambda _: [],
+    more_problems: Callable[[Settings], Iterable[Problem]] = lambda _: (),
     context: BuildContext | None = None,
     *,
     content: bytes | None = None,

@@ -300,17 +300,8 @@ class Certificates:
         self.problem = problem
 
 
-def certificates_of(settings: Settings, log: Log) -> Certificates | None:
-    """Return the certificates of ``[tls]``, if it is there; raises ``ConfigError``."""
-    return _configured(settings, lambda files: Certificates(files, log))
-
-
-def load_configured(settings: Settings) -> LoadedCertificate | None:
-    """Return the present certificate of ``[tls]``, if it is there; raises ``ConfigError``."""
-    return _configured(settings, load)
-
-
-def _configured(settings: Settings, made: Callable[[CertificateFiles], T]) -> T | None:
+def configured(settings: Settings, made: Callable[[CertificateFiles], T]) -> T | None:
+    """Return what is made of the files of ``[tls]``, if it is there; raises ``ConfigError``."""
     if settings.tls is None:
         return None
     try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from pexpolicy.access.certificates import load_configured
+from pexpolicy.access.certificates import configured, load
 from pexpolicy.config.files import odd_path
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
 from pexpolicy.config.plugin_settings import SettingsError, Written
@@ -66,7 +66,7 @@ def access_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     if text := console_exposure(console):
         yield ConfigWarning(("console", "host"), f"{text}; the console does not start without")
     try:
-        loaded = load_configured(settings)
+        loaded = configured(settings, load)
     except ConfigError:
         return  # a problem of preflight_problems
     for name, text in loaded.warnings(datetime.now(UTC)) if loaded is not None else ():
@@ -232,19 +232,14 @@ def preflight_problems(
     host: str | None = None,
     running_admin: AdminTable | None = None,
     ports: Ports = (None, None),
-) -> list[Problem]:
-    """Return why a server must not listen, such as PINs that are readable without a password.
+) -> Iterator[Problem]:
+    """Yield why a server must not listen, such as PINs that are readable without a password.
 
     ``host`` is the address to listen on, by default the configured one. ``running_admin`` is the
     table with which the admin listener of a running server was started: it keeps its address and
     uses the new token. ``ports`` override the two configured ports.
     """
-    return list(_preflight_problems(settings, host or settings.server.host, running_admin, ports))
-
-
-def _preflight_problems(
-    settings: Settings, address: str, running_admin: AdminTable | None, ports: Ports
-) -> Iterator[Problem]:
+    address = host or settings.server.host
     # A table that could not be read is reported as an error of its own.
     admin, wrong, audit = settings.admin, settings.wrong, settings.audit.path
     reachable = "is reachable from other machines and there is no"
@@ -266,11 +261,11 @@ def _preflight_problems(
     if audit is not None and os.path.normpath(settings.resolve(audit)) == own:
         text = "is this file, and lines would be appended to it: name another"
         yield Problem(("audit", "path"), text)
-    if settings.tracing is not None and not all(map(_is_installed, TRACING)):
+    if settings.tracing is not None and not _are_installed(TRACING):
         text = "needs the extra: install pexpolicy[tracing], or leave the table out"
         yield Problem(("tracing",), text)
     try:
-        load_configured(settings)
+        configured(settings, load)
         if settings.fleet.ca_file is not None:
             tls_context(settings.resolve(settings.fleet.ca_file))
     except ConfigError as error:
@@ -289,8 +284,8 @@ def _overlap(one: str, other: str) -> bool:
     )
 
 
-def _is_installed(module: str) -> bool:
+def _are_installed(modules: Iterable[str]) -> bool:
     try:
-        return find_spec(module) is not None
+        return all(map(find_spec, modules))
     except ModuleNotFoundError:
         return False

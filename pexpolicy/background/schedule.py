@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
-    AbstractContextManager,
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
@@ -20,7 +19,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.config.problems import PluginBuildError
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.context import HOOK_CONTEXT, hook_context
+from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.outcome import FAILED, TIMED_OUT
 from pexpolicy.tasks import Failure, capture, end_tasks, hide
 
@@ -31,7 +30,8 @@ _DECLARED: ContextVar[list[Periodic[Any]] | None] = ContextVar("declared", defau
 """What is declared while a plugin is built or opened. A constructor of an author has no parameter
 for it, and policies are built in several threads and tasks at a time.
 """
-_IMPORT = "import"
+IMPORT = "import"
+"""In place of a hook while a module is imported; a reload does not import it again."""
 _MAY_DECLARE = ("", "__init__", "lifespan")
 """Hooks in which background work may be declared; the first is code outside of hooks."""
 STOP_TIMEOUT_S = 0.5
@@ -139,11 +139,6 @@ async def entered(context: AbstractAsyncContextManager[object]) -> AsyncIterator
         yield
 
 
-def importing(name: str) -> AbstractContextManager[None]:
-    """Refuse declarations while a module is imported: a reload does not import it again."""
-    return hook_context(name, _IMPORT)
-
-
 def _declare(item: Periodic[Any]) -> None:
     """Declare background work of the plugin that is being built.
 
@@ -151,7 +146,7 @@ def _declare(item: Periodic[Any]) -> None:
     """
     (_, hook), _ = HOOK_CONTEXT.get()
     if hook not in _MAY_DECLARE:
-        where = "outside of a class" if hook == _IMPORT else f"in {hook}"
+        where = "outside of a class" if hook == IMPORT else f"in {hook}"
         text = f"{item.declared_as} {where} runs nothing: write it in __init__"
         raise PluginBuildError.because(text)
     declared = _DECLARED.get()

@@ -21,13 +21,13 @@ from pydantic_core import CoreSchema, core_schema
 from pexpolicy.background.lifespan import Lifespan
 from pexpolicy.background.refreshed import Refreshed, own_paths
 from pexpolicy.background.schedule import (
+    IMPORT,
     JobHistory,
     ScheduledJob,
     collecting_declarations,
     declared_by,
-    importing,
 )
-from pexpolicy.config.files import Look, stat_files, track_secret, tracking
+from pexpolicy.config.files import Look, known_at, stat_files, track_secret, tracking
 from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.problems import PluginBuildError, Problem
 from pexpolicy.config.schema.plugins import SourceTable
@@ -267,10 +267,7 @@ class SourceLease:
             table.driver,
             digest,
             driver,
-            {
-                file: version if version is None or version.is_older_than(read_at) else None
-                for file, version in stat_files(tracked.files).items()
-            },
+            known_at(stat_files(tracked.files), read_at),
             refreshed,
             declared_by(driver, declared, ScheduledJob),
             tuple(tracked.secrets),
@@ -325,7 +322,7 @@ def _driver_class(name: str, driver: str) -> type:
         known = known or "; installed: " + (", ".join(sorted(available)) or "none")
         raise PluginBuildError([Problem(("driver",), f"no driver {driver} is installed{known}")])
     try:
-        with importing(f"sources.{name}"):
+        with hook_context(f"sources.{name}", IMPORT):
             driver_class = available[driver].load()
         if isinstance(driver_class, type) and hasattr(driver_class, "__aenter__"):
             return driver_class

@@ -31,7 +31,7 @@ EX_CONFIG = 78
 EX_TEMPFAIL = 75
 """Exit code for a failed lifespan, which may succeed later (sysexits.h)."""
 PORT = click.IntRange(0, 65535)
-Check = Callable[[Settings], list[Problem]]
+Check = Callable[[Settings], Iterable[Problem]]
 """A check of settings before the policy is built."""
 
 config_option = click.option(

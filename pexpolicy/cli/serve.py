@@ -124,4 +124,4 @@ def _prepare(settings: Settings, **given: Any) -> list[Problem]:
     """Return what keeps the server from starting; create its state folder before it is built."""
     if why := prepare_state_dir(settings):
         warn(why)
-    return preflight_problems(settings, **given)
+    return [*preflight_problems(settings, **given)]

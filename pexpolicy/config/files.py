@@ -29,11 +29,6 @@ class Tracked:
     secrets: list[Path | str] = field(default_factory=list)
     """Those of the files that hold a secret, and the environment variables that do."""
 
-    def add(self, other: Tracked) -> None:
-        """Add what another one has."""
-        self.files += other.files
-        self.secrets += other.secrets
-
 
 _TRACKED: ContextVar[Tracked | None] = ContextVar("tracked", default=None)
 """What is read inside. Readers far below the builder, such as validators, take no parameter for it,
@@ -57,7 +52,8 @@ def tracking() -> Iterator[Tracked]:
     finally:
         _TRACKED.reset(token)
         if outer is not None:
-            outer.add(tracked)
+            outer.files += tracked.files
+            outer.secrets += tracked.secrets
 
 
 def track_file(file: Path) -> None:
@@ -166,10 +162,6 @@ class FileVersion(NamedTuple):
     changed_ns: int
     size: int
 
-    def is_older_than(self, moment: float) -> bool:
-        """Return whether it existed before a moment, in seconds since the epoch."""
-        return self.changed_ns < (moment - CLOCK_STEP) * 1e9
-
 
 Look = Mapping[Path, FileVersion | None]
 """The versions of some files; ``None`` for a missing one."""
@@ -178,6 +170,12 @@ Look = Mapping[Path, FileVersion | None]
 def stat_files(files: Iterable[Path]) -> Look:
     """Return the present version of each file, without reading it."""
     return {file: version_of(file) for file in files}
+
+
+def known_at(look: Look, moment: float) -> Look:
+    """Return the versions that existed before a moment, in seconds since the epoch."""
+    latest = (moment - CLOCK_STEP) * 1e9
+    return {file: one if one and one.changed_ns < latest else None for file, one in look.items()}
 
 
 def version_of(file: Path) -> FileVersion | None:

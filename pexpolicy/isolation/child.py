@@ -522,16 +522,12 @@ class ChildPool(Generic[C]):
         """
         while True:
             await asyncio.sleep(MEMORY_INTERVAL_S)
-            measure = partial(_measured, [*self.children])
-            measured: list[tuple[C, str]] = []
+            children, excesses = [*self.children], list[str]()
+            measure = partial(list[str], map(Child.excess, children))
             with suppress(RuntimeError):  # plugins have used up all threads
-                measured = await run_in_thread(measure, "pexpolicy-memory")
-            for child, excess in measured:
+                excesses = await run_in_thread(measure, "pexpolicy-memory")
+            for child, excess in zip(children, excesses, strict=False):
                 if excess:
                     _log.warning("%s: it is replaced", excess)
                     child.fail(ChildError(excess))
                     self._lost(child)
-
-
-def _measured(children: Iterable[C]) -> list[tuple[C, str]]:
-    return [(child, child.excess()) for child in children]

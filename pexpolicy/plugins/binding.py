@@ -135,13 +135,9 @@ def _is_key(key: object) -> bool:
     return isinstance(key, tuple) and all(isinstance(part, str | int) for part in key)
 
 
-def _is_warning(item: object) -> bool:
-    return isinstance(item, ConfigWarning) and _is_key(item.key)
-
-
 def _is_keyed_decision(item: object) -> bool:
     match item:
-        case (key, Decision()) if isinstance(item, tuple):
+        case (key, Decision()):
             return _is_key(key)
         case _:
             return False
@@ -153,7 +149,7 @@ _DESCRIBING: dict[str, tuple[Callable[[Any], bool], str]] = {
         "pairs of a key and a decision, such as (('rooms', 'a'), Conference(...))",
     ),
     "config_warnings": (
-        _is_warning,
+        lambda item: isinstance(item, ConfigWarning) and _is_key(item.key),
         "ConfigWarning(key, text), with a tuple as the key, such as ('rooms', 'a')",
     ),
     "tracked_files": (lambda item: isinstance(item, str | PurePath), "paths"),

@@ -20,10 +20,10 @@ import pydantic
 from pexpolicy import hooks
 from pexpolicy.background.refreshed import Refreshed, own_paths
 from pexpolicy.background.schedule import (
+    IMPORT,
     ScheduledJob,
     collecting_declarations,
     declared_by,
-    importing,
 )
 from pexpolicy.background.sources import SharedResources, SourceLease, digest_of
 from pexpolicy.chain.fold import ADJUST
@@ -244,7 +244,7 @@ def instantiate(available: PluginSource, table: PluginTable, context: Mapping[st
     ``context`` is passed to the validators of the settings.
     """
     try:
-        with importing(available.name):
+        with hook_context(available.name, IMPORT):
             plugin_class = available.load()
     except BaseException as error:
         raise _build_error(f"{available} cannot be imported", error) from error

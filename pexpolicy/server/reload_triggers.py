@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.config.files import Look, stat_files
+from pexpolicy.config.files import Look, known_at, stat_files
 from pexpolicy.errors import Log
 from pexpolicy.server.process import READY, ShutdownSignal, notify
 from pexpolicy.tasks import hide, run_in_thread, start_background
@@ -180,10 +180,7 @@ class FileWatcher:
 
         A version that is newer may not be the one that was read, so it counts as a change.
         """
-        self.known = {
-            file: version if version is not None and version.is_older_than(read_at) else None
-            for file, version in versions.items()
-        }
+        self.known = known_at(versions, read_at)
         self._latest = {}
 
     def is_changed(self, versions: Look) -> bool:

@@ -146,7 +146,6 @@ def test_a_password_that_was_taken_out_is_no_longer_good_on_an_open_connection(
     with live_server.running(config) as server, connect(server) as connection:
         connection.sendall(request)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-        before = server.lines()[-1]["policy_hash"]
         config.write_text(REPLACED.format(hashes=new))
         os.kill(server.pid, signal.SIGHUP)
         for _ in range(200):
@@ -155,7 +154,6 @@ def test_a_password_that_was_taken_out_is_no_longer_good_on_an_open_connection(
                 break
             time.sleep(0.02)
         assert server.lines()[-1]["status"] == 401
-        assert server.lines()[-1]["policy_hash"] != before
         good = wire.basic("pexip", "another")
         assert server.ask(wire.SERVICE, headers=good).status == 200
 

@@ -177,7 +177,7 @@ def test_without_the_table_nothing_of_it_is_imported(tmp_path: Path) -> None:
 
 def test_the_table_without_the_extra_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = fake_plugins.settings(tracing={})
-    assert preflight_problems(settings) == []
+    assert not [*preflight_problems(settings)]
     monkeypatch.setattr(
         "pexpolicy.access.warnings.TRACING", ("opentelemetry_that_is_not_there.sdk",)
     )

@@ -147,7 +147,7 @@ def test_other_addresses_than_loopback_need_a_token(
     monkeypatch: pytest.MonkeyPatch, admin: dict[str, Any], problems: int
 ) -> None:
     monkeypatch.setenv(TOKEN, "a token")
-    found = preflight_problems(fake_plugins.settings(admin=admin))
+    found = [*preflight_problems(fake_plugins.settings(admin=admin))]
     assert [problem.key for problem in found] == [("admin", "host")] * problems
 
 
@@ -185,7 +185,8 @@ def test_a_reload_does_not_take_the_token_from_a_listener_that_others_reach(
     (problem,) = preflight_problems(fake_plugins.settings(admin=wanted), None, started)
     assert problem.key == ("admin", "host")
     assert "0.0.0.0 is reachable from other machines" in problem.text
-    assert preflight_problems(fake_plugins.settings(admin={**wanted, **token}), None, started) == []
+    settings = fake_plugins.settings(admin={**wanted, **token})
+    assert not [*preflight_problems(settings, None, started)]
 
 
 def test_a_token_has_one_place() -> None:

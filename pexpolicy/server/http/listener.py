@@ -15,11 +15,12 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
 from pexpolicy.access.access_control import AccessControl
-from pexpolicy.access.certificates import certificates_of
+from pexpolicy.access.certificates import Certificates, configured
 from pexpolicy.access.connections import (
     Connection,
     ConnectionLimitError,
@@ -122,7 +123,8 @@ class Listener:
     ) -> None:
         limits = limits or ConnectionLimits()
         settings = app.generation.policy.settings
-        self.certificates = None if is_plain else certificates_of(settings, app.log)
+        made = partial(Certificates, log=app.log)
+        self.certificates = None if is_plain else configured(settings, made)
         total = connection_limit(min(settings.limits.connections or limits.total, limits.total))
         waiting = min(limits.waiting, MAX_WAITING_TLS if self.certificates is not None else total)
         limits = replace(limits, total=total, waiting=waiting)
