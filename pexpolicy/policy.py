@@ -172,7 +172,9 @@ class Policy:
             await self._open_sources(in_server=in_server)
             await self._open_plugins(stack, in_server=in_server)
             if self._log is not None and self.context.time_limits:
-                stack.enter_context(self._watchdog(tasks, self._log))
+                own = [plugin for plugin in self.plugins if not plugin.is_isolated]
+                modules = {plugin.module: plugin.name for plugin in own}
+                stack.enter_context(Watchdog(tasks, self._log, modules))
             for chain in (*self.chains.values(), *self._background.shadows):
                 stack.callback(chain.close)
             stack.push_async_callback(self._background.finish)
@@ -226,10 +228,6 @@ class Policy:
             raise PluginStartupError(self.settings.path, [problem]) from None
         opened = (source.lifespan for source in self.sources)
         self.lifespans |= {lifespan.name: lifespan for lifespan in opened if lifespan is not None}
-
-    def _watchdog(self, tasks: HookTasks, log: Log) -> Watchdog:
-        modules = {type(p.instance).__module__: p.name for p in self.plugins if not p.is_isolated}
-        return Watchdog(tasks, log, modules)
 
     @property
     def log_levels(self) -> LogLevels:

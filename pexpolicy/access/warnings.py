@@ -20,7 +20,7 @@ from pydantic import BaseModel, SecretStr
 from pexpolicy.access.certificates import configured, load
 from pexpolicy.config.files import odd_path
 from pexpolicy.config.permissions import CREDENTIALS, DYNAMIC, FileUser, NamedPath
-from pexpolicy.config.plugin_settings import SettingsError, Written
+from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.server import AdminTable
@@ -155,7 +155,7 @@ def path_findings(paths: Iterable[NamedPath], user: FileUser) -> Iterator[Proble
     """
     seen: set[Path] = set()
     for path, key, use in ((one.path.absolute(), one.key, one.use) for one in paths):
-        if use in ("file", "folder"):
+        if use in ("file", "folder", "made"):
             yield from _why_not_written(path, key, use, user)
         elif path not in seen and use != "other" and _mode(path) and not user.may_read(path):
             yield Problem(key, f"{path} cannot be read by {user}: {user.grant(path)}")
@@ -176,7 +176,7 @@ def _loose(path: Path, key: Key, use: str, user: FileUser) -> Iterator[str]:
             yield f"{path} can be read by {others}: {user.grant(path)}"
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         yield f"{path} can be changed by every user: chmod o-w {shlex.quote(str(path))}"
-    if use == "folder" and user.uid and found.st_uid not in (0, user.uid, *DYNAMIC):
+    if use in ("folder", "made") and user.uid and found.st_uid not in (0, user.uid, *DYNAMIC):
         yield f"{path} belongs to another user than {user}, who can change what is in it"
 
 
@@ -185,7 +185,7 @@ def _why_not_written(
 ) -> Iterator[Problem | ConfigWarning]:
     """Yield why a file, or files of a folder, cannot be written."""
     folder = path.parent if use == "file" else path
-    if isinstance(path, Written):
+    if use == "made":
         folder = next(one for one in (path, *path.parents) if _mode(one))
     if text := odd_path(str(path)):
         yield ConfigWarning(key, text)
@@ -199,7 +199,7 @@ def _why_not_written(
         yield Problem(key, text)
     else:
         text = f"there is no folder {folder} that {user} may enter: mkdir -p {folder}"
-        yield (Problem if use == "folder" else ConfigWarning)(key, text)
+        yield (ConfigWarning if use == "file" else Problem)(key, text)
 
 
 def _holds_secrets(path: Path, key: str) -> bool:

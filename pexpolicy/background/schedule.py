@@ -172,9 +172,9 @@ def _check_function(function: object, what: str) -> None:
     """Raise ``TypeError`` for what cannot be called, such as a coroutine."""
     if inspect.iscoroutine(function):
         function.close()
-        raise TypeError(f"{what} takes a coroutine function: write {function.__name__}, without ()")
     if not callable(function):
-        raise TypeError(f"{what} takes a coroutine function, and not {type(function).__name__}")
+        kind = type(function).__name__
+        raise TypeError(f"{what} takes a coroutine function, without (), and not a {kind}")
 
 
 def check_seconds(**seconds: float) -> None:

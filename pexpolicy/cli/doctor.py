@@ -199,7 +199,7 @@ def verify_chain(files: CertificateFiles, trusted: Path | None) -> str:
 def _space(paths: list[NamedPath]) -> Rows:
     """Yield the free space for what is written."""
     for path, key, use in paths:
-        if use in ("file", "folder"):
+        if use in ("file", "folder", "made"):
             usage = shutil.disk_usage(path if path.is_dir() else path.absolute().parent)
             room = f"{format_size(usage.free)} ({100 * usage.free // usage.total} %) free"
             yield "ok", f"{dotted_key(key)}: {path}: {room}"

@@ -20,7 +20,7 @@ DYNAMIC = range(61184, 65520)
 """Numbers for ``DynamicUser=yes``: each start of a service may have another one."""
 
 
-Use = Literal["read", "secret", "file", "folder", "other"]
+Use = Literal["read", "secret", "file", "folder", "made", "other"]
 
 
 class NamedPath(NamedTuple):
@@ -30,7 +30,7 @@ class NamedPath(NamedTuple):
     key: tuple[str | int, ...] = ()
     use: Use = "read"
     """The server reads it (as no other user may, if it is secret), writes this file or to this
-    folder, or leaves it to another process.
+    folder, which it may have made, or leaves it to another process.
     """
 
 
@@ -59,8 +59,8 @@ class FileUser:
         unit = {} if name else _unit_of(config.absolute())
         if not (name or unit):
             return cls.present(config)
-        is_dynamic = unit.get("DynamicUser") == ["yes"]
-        name = name or unit.get("User", unit["Name"] if is_dynamic else ["root"])[0]
+        is_dynamic = unit.get("DynamicUser", ["no"])[-1] == "yes"
+        name = name or unit.get("User", unit["Name"] if is_dynamic else ["root"])[-1]
         uid = gid = DYNAMIC.start
         groups: list[int] = []
         try:
@@ -108,9 +108,8 @@ class FileUser:
         owner, quoted = path.stat().st_uid, shlex.quote(str(path))
         private, shared = ("700", "750") if path.is_dir() else ("600", "640")
         if group := self.shared_group(path):
-            with suppress(KeyError):
-                return f"chgrp {grp.getgrgid(group).gr_name} {quoted} && chmod {shared} {quoted}"
-            return f"chgrp {group} {quoted} && chmod {shared} {quoted}"
+            name = next((one.gr_name for one in grp.getgrall() if one.gr_gid == group), group)
+            return f"chgrp {name} {quoted} && chmod {shared} {quoted}"
         if self.uid in (0, owner):
             return f"chmod {private} {quoted}"
         if self.uid in DYNAMIC:
@@ -142,8 +141,6 @@ def _unit_of(config: Path) -> dict[str, list[str]]:
                 added = (one for folder in UNITS for one in folder.glob(f"{path.name}.d/*.conf"))
                 text = "\n".join((text, *(one.read_text(errors="replace") for one in added)))
                 for key, words in re.findall(r"^(\w+)[ \t]*=(.*)$", text, re.MULTILINE):
-                    # A list goes on, until an empty one begins it again.
-                    before = found.get(key, []) if key.endswith("Groups") else []
-                    found[key] = [*before, *words.split()] if words.strip() else []
+                    found.setdefault(key, []).extend(words.split())
                 return found
     return {}

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from pexpolicy.config.permissions import NamedPath, Use
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.models.alias import Alias
@@ -203,12 +204,14 @@ def _encode(value: object) -> Any:
     return pydantic_core.to_jsonable_python(value)
 
 
-def _below_root(written: Any, info: ValidationInfo, kind: type[Path] = Path) -> Path:
+def _below_root(
+    written: Any, info: ValidationInfo, kind: type[Path] = Path, use: Use = "read"
+) -> Path:
     context = info.context or {}
     if not isinstance(written, str | Path):
         raise PydanticCustomError("string_type", "Input should be a valid string")
     path = kind(context.get("root", Path()), written)
-    context.get("paths", []).append(path)
+    context.get("paths", []).append(NamedPath(path, use=use))
     return path
 
 
@@ -217,12 +220,8 @@ ConfigPath = Annotated[Path, _BELOW_ROOT]
 """A setting of a plugin that names a file, relative to the configuration file."""
 
 
-class Written(PosixPath):
-    """A folder that a plugin makes and writes to."""
-
-
-_WRITTEN = PlainValidator(partial(_below_root, kind=Written), json_schema_input_type=str)
-WrittenFolder = Annotated[Path, _WRITTEN]
+_MADE = PlainValidator(partial(_below_root, use="made"), json_schema_input_type=str)
+WrittenFolder = Annotated[Path, _MADE]
 """The same for a folder that the plugin makes and writes to."""
 
 

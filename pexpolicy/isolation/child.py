@@ -38,7 +38,7 @@ PIECE = 65536
 MIB = 1024 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
 EXIT_TIMEOUT_S = 1.0
-"""Time for a child to exit after SIGTERM, or after it has closed its socket."""
+"""Time for a child to exit after SIGTERM or the end of a plugin's lifespan, or of its socket."""
 WAIT_INTERVAL_S = 0.002
 """Interval between two looks whether it has."""
 RESERVED = 1024 * MIB

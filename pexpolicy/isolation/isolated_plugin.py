@@ -30,6 +30,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.isolation import messages
 from pexpolicy.isolation.child import (
+    EXIT_TIMEOUT_S,
     MAX_FRAME,
     START_TIMEOUT_S,
     UNLIMITED,
@@ -46,8 +47,6 @@ from pexpolicy.models.request import Request, annotations_of
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import BuiltPlugin, setting_digests, without_settings
 
-EXIT_TIMEOUT_S = 1.0
-"""Time for a worker to leave the plugin's lifespan."""
 OPERATIONS: dict[str, Operation] = {"counter": "inc", "gauge": "set", "histogram": "observe"}
 PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR"),

@@ -11,6 +11,7 @@ import io
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -46,7 +47,7 @@ class _OrderPickler(pickle.Pickler):
             origin = value.raw_target, value.peer, value.decision_id
             return _request, (type(value), [*value.params.items()], path, *origin)
         if isinstance(value, Avatar):
-            return _avatar, (value.image, value.reason)
+            return partial(Avatar, value.image, reason=value.reason), ()
         if isinstance(value, Decision):
             extras = state_of(value).extras
             return _decision, (type(value), value.result, value.reason, extras)
@@ -69,10 +70,6 @@ def _request(
     set_origin(request, target, peer)
     set_decision_id(request, decision_id)
     return request
-
-
-def _avatar(image: bytes, reason: str | None) -> Avatar:
-    return Avatar(image, reason=reason)
 
 
 def _decision(kind: type[Decision], result: bytes, reason: str | None, extras: Extras) -> Decision:

@@ -31,7 +31,7 @@ from pexpolicy.models.context import HOOK_CONTEXT
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import Outcome
-from pexpolicy.models.request import Annotations, Request, annotations_of, withheld_values
+from pexpolicy.models.request import Request, annotations_of, withheld_values
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer, describe, report_of
 from pexpolicy.plugins.plugin import BuiltPlugin, build
 from pexpolicy.tasks import start_background
@@ -111,15 +111,6 @@ def _encode(
         return [part if isinstance(part, int) else str(part) for part in item.key[prefix:]]
 
     return [(place(item), str(item.text)) for item in items]
-
-
-def _annotated(reply: messages.Reply, made: Annotations) -> messages.Reply:
-    encoded = [
-        (name, value, privacy)
-        for values in made.by_plugin.values()
-        for name, (value, privacy) in values.items()
-    ]
-    return msgspec.structs.replace(reply, annotations=encoded, is_complete=not made.left_out)
 
 
 class _RequestServer(Channel[messages.Order]):
@@ -205,7 +196,9 @@ class _RequestServer(Channel[messages.Order]):
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             reply = messages.Reply(fault=describe_error(error, _secrets(requests)))
         if kind == "decide" and (made := annotations_of(requests[0])) is not None:
-            reply = _annotated(reply, made)
+            notes = [(n, *one) for own in made.by_plugin.values() for n, one in own.items()]
+            complete = not made.left_out
+            reply = msgspec.structs.replace(reply, annotations=notes, is_complete=complete)
         self._report(reply)
 
     async def _decide(

@@ -34,7 +34,6 @@ from pexpolicy.config.permissions import NamedPath
 from pexpolicy.config.plugin_settings import (
     PluginSettings,
     SettingsError,
-    Written,
     key_of,
     lax_models,
     read_settings,
@@ -187,12 +186,9 @@ def _misfit(hook: str, function: Callable[..., Any], *, is_method: bool) -> str:
     inner = inspect.unwrap(function)
     is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    is_managed = inner is function or inspect.isasyncgenfunction(inner)
     if hook == "lifespan":
-        if (
-            is_async
-            or generates
-            or (inner is not function and not inspect.isasyncgenfunction(inner))
-        ):
+        if is_async or generates or not is_managed:
             return "must be an async def with one yield, and @asynccontextmanager above it"
     elif hook in DESCRIBING and is_async:
         return "must be a plain def, as it is called while the policy is built"
@@ -299,9 +295,9 @@ def _built(
     settings, problems = _validated(name, owner, values, context, key)
     paths = context.get("paths", [])
     paths[:] = [
-        NamedPath(path, (*key, *at), "folder" if isinstance(path, Written) else "read")
-        for path in paths
-        if (at := key_of(settings, path)) is not None
+        one._replace(key=(*key, *at))
+        for one in paths
+        if (at := key_of(settings, one.path)) is not None
     ]
     own = [getattr(owner, name) for name in ("__init__", "__new__")]
     built: object = None

@@ -152,10 +152,7 @@ CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
             (work, timedelta(seconds=60), "every is a number of seconds"),
         )
     ),
-    *(
-        (lambda make=make: make(work(), every=60), TypeError, "write work, without")
-        for make in MAKERS
-    ),
+    *((lambda make=make: make(work(), every=60), TypeError, "without ()") for make in MAKERS),
     (partial(MAKERS[0], work, every=60, once_per="process"), ValueError, "'server' or 'worker'"),
     (partial(MAKERS[1], work, every=60, first="lazy"), ValueError, "'required' or 'stale'"),
     (partial(MAKERS[1], work, every=60, key="k", file=Path()), TypeError, "file is a CacheFile"),
