@@ -221,30 +221,25 @@ class Certificates:
         """Load the files; raises ``CertificateError``."""
         self._source = source
         self._log = log
-        self._loaded = load(source)
-        self._tried = self._loaded.versions
+        self.loaded = load(source)
+        self._tried = self.loaded.versions
         self._failed = ""
         self.problem = ""
         self.renewals = 0
 
     @property
-    def context(self) -> ssl.SSLContext:
-        """The TLS context of the next connection."""
-        return self._loaded.context
-
-    @property
     def not_after(self) -> datetime:
         """The expiry of the certificate in use."""
-        return self._loaded.not_after
+        return self.loaded.not_after
 
     def is_revoked(self, certificate: bytes | None) -> bool:
         """Return whether the certificate of a client (DER) is revoked."""
-        if certificate is None or self._loaded.revoked is None:
+        if certificate is None or self.loaded.revoked is None:
             return False
         from cryptography import x509  # noqa: PLC0415 - as above
 
         shown = x509.load_der_x509_certificate(certificate)
-        return (shown.issuer, shown.serial_number) in self._loaded.revoked
+        return (shown.issuer, shown.serial_number) in self.loaded.revoked
 
     async def watch(self, on_renewal: Callable[..., object]) -> None:
         """Poll the files in a thread until this is cancelled, as a file server may hang; call
@@ -262,7 +257,7 @@ class Certificates:
         """Load changed files, and return them. Unusable ones are reported at the second check,
         because the first may fall between the two writes of a renewal.
         """
-        before, versions, now = self._loaded, self._source.versions(), datetime.now(UTC)
+        before, versions, now = self.loaded, self._source.versions(), datetime.now(UTC)
         if versions == self._tried:
             if not self._failed and (problem := before.list_problem(now)):
                 text = f"tls.client_crl: {self._source.client_crl} {problem}"
@@ -283,7 +278,7 @@ class Certificates:
             self._failed = f"tls.client_crl: {self._source.client_crl} {problem}"
         if self._failed:
             return set()
-        self._loaded, self._tried, self.problem = loaded, loaded.versions, ""
+        self.loaded, self._tried, self.problem = loaded, loaded.versions, ""
         self.renewals += 1
         renewed = {path for path, one in self._tried.items() if one != before.versions[path]}
         warning = loaded.expiry_warning(now)

@@ -97,12 +97,21 @@ def read_table(path: Path, model: type[R]) -> Iterator[Row[R]]:
     Blocks; for use while a policy is built. Raises ``TableError`` after the last valid row, or
     before the first one, for an unreadable file too.
     """
-    return _parse(read_text(path, "CSV UTF-8"), model, path.name)
+    return parse_table(read_text(path, "CSV UTF-8"), model, path.name)
 
 
-def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
-    """Parse a table; ``file`` is its name in issues. Raises ``TableError``."""
-    return list(_parse(text, model, file))
+def parse_table(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
+    """Yield the rows of a table; ``file`` is its name in issues. Raises ``TableError``."""
+    faults: list[TableIssue] = []
+    for line, values in _rows(text, file, faults, _columns(model)):
+        try:
+            row = Row(file, line, model.model_validate(values))
+        except pydantic.ValidationError as error:
+            faults += [TableIssue(file, line, str(one)) for one in problems_of(error, model)]
+        else:
+            yield row
+    if faults:
+        raise TableError(faults)
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
@@ -165,8 +174,7 @@ def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
         cells = [_escaped_cell(getattr(row, attribute)) for attribute, _ in columns.values()]
         (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
     text = output.getvalue()
-    read = parse_table(text, model, "the CSV file")
-    for row, back in zip(written, read, strict=True):
+    for row, back in zip(written, parse_table(text, model, "the CSV file"), strict=True):
         if lossy := [name for name, value in row if getattr(back.values, name) != value]:
             what = f"{', '.join(lossy)} of {brief(next(value for _, value in row))}"
             raise ValueError(f"a table cannot hold {what}: it would be read back differently")
@@ -184,19 +192,6 @@ def is_list(annotation: Any) -> bool:
 def _columns(model: type[BaseModel]) -> _Columns:
     fields = model.model_fields.items()
     return {(info.alias or name).lower(): (name, info) for name, info in fields}
-
-
-def _parse(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
-    faults: list[TableIssue] = []
-    for line, values in _rows(text, file, faults, _columns(model)):
-        try:
-            row = Row(file, line, model.model_validate(values))
-        except pydantic.ValidationError as error:
-            faults += [TableIssue(file, line, str(one)) for one in problems_of(error, model)]
-        else:
-            yield row
-    if faults:
-        raise TableError(faults)
 
 
 def _rows(

@@ -6,7 +6,8 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -122,25 +123,17 @@ def grouped(remarks: Iterable[R], path: Path) -> list[R]:
     for more than ``MAX_ALIKE`` that differ in a value, with the count and the first places.
     """
     places = Places.of_file(path)
-
-    @cache
-    def statement(text: str) -> tuple[str, str]:
-        """Return a text without its place, and without values in addition."""
-        found = _PLACE.sub("", text)
-        return found, _VALUE.sub("", found)
-
-    kinds: dict[object, list[tuple[object, R]]] = {}
+    kinds: dict[object, dict[object, list[R]]] = {}
     for remark in dict.fromkeys(remarks):
-        names, (text, kind) = _names_of(remark.key), statement(remark.text)
-        kinds.setdefault((names[:3], kind), []).append(((names[-1:], text), remark))
+        names, text = _names_of(remark.key), _PLACE.sub("", remark.text)
+        alike = kinds.setdefault((names[:3], _VALUE.sub("", text)), {})
+        alike.setdefault((names[-1:], text), []).append(remark)
     merged: list[R] = []
     for alike in kinds.values():
-        exact = dict.fromkeys(equal for equal, _ in alike)
-        differs = len(exact) > MAX_ALIKE
-        for one in (None,) if differs else exact:
-            found = [remark for equal, remark in alike if differs or equal == one]
+        differs = len(alike) > MAX_ALIKE
+        for found in [[*chain(*alike.values())]] if differs else alike.values():
             first, place = found[0], places.place_of(found[0])
-            said = f", such as: {first.text}" if differs else f": {statement(first.text)[0]}"
+            said = f", such as: {first.text}" if differs else f": {_PLACE.sub('', first.text)}"
             whole = replace(
                 first,
                 key=_names_of(first.key),

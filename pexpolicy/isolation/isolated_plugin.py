@@ -45,7 +45,7 @@ from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request, annotations_of
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.plugin import BuiltPlugin, setting_digests, without_settings
+from pexpolicy.plugins.plugin import BuiltPlugin, without_settings
 
 OPERATIONS: dict[str, Operation] = {"counter": "inc", "gauge": "set", "histogram": "observe"}
 PASSED = (
@@ -220,7 +220,6 @@ def build_isolated(available: PluginSource, table: PluginTable, root: Path) -> B
         hooks,
         isolated.ready.hooks,
         isolated.ready.can_reject,
-        setting_digests=setting_digests(table),
         is_isolated=True,
         paths=tuple(NamedPath(Path(path), tuple(k), use) for path, k, use in isolated.ready.paths),
     )

@@ -54,7 +54,7 @@ def _keys(policy: Any, shared: Iterable[str]) -> dict[str, object]:
         keys[at] = None
         if plugin.name in shared:
             keys |= {f"{at}.{key}": inner for key, inner in plugin.table if key != "settings"}
-            digests = plugin.setting_digests.items()
+            digests = plugin.table.settings.items()
             keys |= {f"{at}.settings.{key}": digest for key, digest in digests}
     return keys
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -367,7 +367,10 @@ def _build_error(text: str, error: BaseException) -> PluginBuildError:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPlugin:
-    """A built plugin: its source, its table in the configuration, and its hooks by name."""
+    """A built plugin: its source, its table in the configuration, and its hooks by name.
+
+    The settings in ``table`` are hashes, to find out which have changed.
+    """
 
     available: PluginSource
     table: PluginTable
@@ -378,8 +381,6 @@ class BuiltPlugin:
     can_reject: bool
     """The plugin's own ``can_reject``; without one, a guess."""
     threads: PluginThreadPool | None = None
-    setting_digests: Mapping[str, bytes] = field(default_factory=dict)
-    """A hash of each of its settings, to find out which have changed."""
     is_isolated: bool = False
     """Whether it runs in worker processes of its own."""
     refreshed: tuple[Refreshed[Any], ...] = ()
@@ -490,7 +491,6 @@ def _build_one(
         implemented.keys(),
         rejects,
         PluginThreadPool(available.name, table.threads) if has_threads else None,
-        setting_digests=setting_digests(table),
         refreshed=refreshed,
         jobs=declared_by(instance, declared, ScheduledJob),
         files=tuple(file for file in dict.fromkeys(tracked.files) if file not in of_sources),
@@ -499,13 +499,9 @@ def _build_one(
 
 
 def without_settings(table: PluginTable) -> PluginTable:
-    """Drop the raw settings: a table of 100,000 rooms is not needed after building."""
-    return table.model_copy(update={"settings": {}})
-
-
-def setting_digests(table: PluginTable) -> dict[str, bytes]:
-    """Return a hash of each setting."""
-    return {name: digest_of(value) for name, value in table.settings.items()}
+    """Keep hashes of the raw settings: a table of 100,000 rooms is not needed after building."""
+    hashes = {name: digest_of(value) for name, value in table.settings.items()}
+    return table.model_copy(update={"settings": hashes})
 
 
 def blocks(function: Callable[..., Any]) -> bool:

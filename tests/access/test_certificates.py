@@ -209,7 +209,7 @@ def serial_served(certs: Certificates) -> int:
     client = certificates.client_context().wrap_bio(
         client_in, client_out, server_hostname=certificates.NAME
     )
-    server = certs.context.wrap_bio(server_in, server_out, server_side=True)
+    server = certs.loaded.context.wrap_bio(server_in, server_out, server_side=True)
     for _ in range(4):
         for end, written, read in (
             (client, client_out, server_in),

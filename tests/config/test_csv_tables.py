@@ -30,7 +30,7 @@ class Place(TableRow):
 
 def faults(text: str, model: type[TableRow] = Place) -> list[str]:
     with pytest.raises(TableError) as refused:
-        parse_table(text, model, "places.csv")
+        list(parse_table(text, model, "places.csv"))
     return [str(fault) for fault in refused.value.faults]
 
 
@@ -114,7 +114,7 @@ def test_a_time_that_is_too_long_is_a_fault_of_its_line() -> None:
         timeout: float = Field(le=10)
 
     with pytest.raises(TableError, match="line 2: timeout: should be less than or equal to 10"):
-        parse_table("timeout\n5000\n", Limited, "limits.csv")
+        list(parse_table("timeout\n5000\n", Limited, "limits.csv"))
 
 
 def test_a_file_that_is_not_utf8_is_named_with_the_line(tmp_path: Path) -> None:

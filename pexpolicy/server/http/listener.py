@@ -274,7 +274,7 @@ class Listener:
             if certificates is None:
                 await loop.connect_accepted_socket(lambda: protocol, accepted)
                 return
-            context = certificates.context
+            context = certificates.loaded.context
             await loop.connect_accepted_socket(
                 lambda: protocol,
                 accepted,
@@ -284,7 +284,7 @@ class Listener:
             )
             # A list, or other authorities, may have been loaded during the handshake.
             self._check_revocation(protocol)
-            if certificates.context is not context and connection.not_after is not None:
+            if certificates.loaded.context is not context and connection.not_after is not None:
                 protocol.end()
         except OSError as error:
             connection.ended()
