@@ -108,9 +108,7 @@ class AccessControl:
                 return refusal
             # Without credentials anyone is admitted, so that would distinguish no one.
             self.remember((peer,))
-            if self._credentials.are_several:
-                pair = pair_of(request.headers[hdrs.AUTHORIZATION])
-                credential = self._credentials.number(pair)
+            credential = self._credentials.number(pair_of(request.headers[hdrs.AUTHORIZATION]))
         admission = AuthenticatedRequest(self, _authorization(request), forwarded, peer, credential)
         connection.admit(admission)
         return admission

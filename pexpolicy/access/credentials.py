@@ -199,20 +199,18 @@ class Credentials:
 
     def is_verified(self, pair: bytes) -> bool:
         """Return whether a user and password are right, without a slow hash."""
-        return self.number(pair) > 0
+        return self._place_of(pair) > 0
 
     def number(self, pair: bytes) -> int:
-        """Return which of the credentials a verified user and password are, from 1; 0 for none."""
+        """Return which of several credentials a verified pair is, from 1; 0 for the only one."""
+        return self._place_of(pair) if len(self._configured) > 1 else 0
+
+    def _place_of(self, pair: bytes) -> int:
         digest, verified, found = self._pool.digest(pair), self._pool.digests, 0
         for number, one in enumerate(self._configured, 1):
             known = self._digests.get(one) or verified.get(one, b"")
             found = found or number * hmac.compare_digest(digest, known)
         return found
-
-    @property
-    def are_several(self) -> bool:
-        """True while a password is changed."""
-        return len(self._configured) > 1
 
     async def verify(self, pair: bytes, peer: str = "") -> bool:
         """Return whether a user and password are right, by slow hashes where that is needed.

@@ -132,10 +132,8 @@ class IsolatedPlugin:
         self._pool = ChildPool(str(available), table.processes, make)
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.tracked_files = tuple(map(Path, ready.tracked_files))
-        for file in ready.secret_files:
-            track_secret(Path(file))
-        for variable in ready.secret_variables:
-            track_secret(variable)
+        for place, is_file in ready.secrets:
+            track_secret(Path(place) if is_file else place)
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
             "on_decision": self._observe_one,
             "on_decisions": self._observe,

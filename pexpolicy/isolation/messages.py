@@ -94,9 +94,8 @@ class Ready(Message, frozen=True):
     warnings: list[tuple[Place, str]]
     can_reject: bool
     tracked_files: list[str] = []
-    secret_files: list[str] = []
-    """Those of them that hold secrets."""
-    secret_variables: list[str] = []
+    secrets: list[tuple[str, bool]] = []
+    """Files and variables that hold secrets, and whether it is a file."""
     paths: list[tuple[str, Place, Use]] = []
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -97,11 +98,10 @@ def _build(order: Any, handler: LogHandler) -> tuple[messages.Report, BuiltPlugi
         return messages.BuildFailed(_encode(problems, 2)), None
     plugin = plugins[0]
     hooks, names = list(plugin.hooks), [*map(str, told.files)]
-    variables = [place for place in tracked.secrets if isinstance(place, str)]
-    files = [str(place) for place in tracked.secrets if not isinstance(place, str)]
+    secrets = [(str(place), isinstance(place, Path)) for place in tracked.secrets]
     paths = [(str(path), [*key], use) for path, key, use in plugin.paths]
     warnings, rejects = _encode(told.warnings, 3), plugin.can_reject
-    return messages.Ready(hooks, warnings, rejects, names, files, variables, paths), plugin
+    return messages.Ready(hooks, warnings, rejects, names, secrets, paths), plugin
 
 
 def _encode(

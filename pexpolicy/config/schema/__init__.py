@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -54,16 +53,13 @@ class Table(BaseModel):
 class SecretTable(Table):
     """The base of the tables with secrets, which are in a variable or a file."""
 
-    optional: ClassVar[Mapping[str, str]] = {}
-    """The optional secrets, and what a message calls each."""
-
     def secret(self, name: str) -> SecretSource:
         """Return the source of a secret."""
         return SecretSource(name, getattr(self, f"{name}_env"), getattr(self, f"{name}_file"))
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        for name, called in self.optional.items():
-            if (source := self.secret(name)).places > 1:
-                raise ValueError(f"name one place of {called}: {source.keys}")
+        for name in (key.removesuffix("_env") for key in type(self).model_fields):
+            if f"{name}_env" in type(self).model_fields and self.secret(name).places > 1:
+                raise ValueError(f"write {self.secret(name).keys}, not both")
         return self

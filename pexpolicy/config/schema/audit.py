@@ -15,8 +15,6 @@ class AuditTable(SecretTable):
     reply when they cannot be written.
     """
 
-    optional = {"sign_key": "the key"}
-
     path: str | None = None
     """File that lines are appended to, created with mode 0600. Without it: standard output."""
     level: Literal["file", "fsync", "required"] = "file"

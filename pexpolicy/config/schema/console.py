@@ -7,24 +7,19 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pexpolicy.config.schema import SecretTable, Table
-from pexpolicy.config.schema.server import Network, PasswordTable, User
+from pexpolicy.config.schema.server import CredentialTable, Network, User
 
 Role = Literal["viewer", "operator", "admin"]
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-class ConsoleUserTable(PasswordTable):
+class ConsoleUserTable(CredentialTable):
     """``[[console.users]]``: one user with a password or its hash."""
 
     user: User
     """Name; each user has a table `[[console.users]]`."""
     role: Role = "viewer"
     """Sees the pages; also tries requests and replays the audit; also reloads the configuration."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        self.require_one_place()
-        return self
 
 
 class ConsoleRolesTable(Table):
@@ -40,8 +35,6 @@ class ConsoleRolesTable(Table):
 
 class ConsoleOidcTable(SecretTable):
     """``[console.oidc]``: login by OpenID Connect."""
-
-    optional = {"client_secret": "the client secret"}
 
     issuer: str = Field(pattern=r"^https?://[^\s?#]+$")
     """Issuer of OpenID Connect, compared exactly; needs `console.url` and the extra `oidc`."""

@@ -79,8 +79,6 @@ class ServerTable(Table):
 class AdminTable(SecretTable):
     """``[admin]``: the admin listener, in addition to the one for nodes."""
 
-    optional = {"token": "the token"}
-
     enabled: bool = True
     """If false, the admin listener and metrics are disabled."""
     host: Host = "127.0.0.1"
@@ -244,8 +242,6 @@ class AccessTable(Table):
 
 class TlsTable(SecretTable):
     """``[tls]``: the certificate of the server, and the verification of clients."""
-
-    optional = {"key_password": "the key's password"}
 
     certificate: str
     """Path of the certificate in PEM, followed by the intermediate ones."""
